@@ -1,0 +1,67 @@
+# The two commands of README.md are `just demo` and `just test`; `just` lists the rest.
+
+venv := justfile_directory() / ".venv"
+bin := venv / "bin"
+python := env("PYTHON", "python3")
+# FAISS for the GPU where an NVIDIA driver answers, else for the CPU.
+faiss := if path_exists("/proc/driver/nvidia/version") == "true" { "gpu" } else { "cpu" }
+# On a laptop: `just torch_index=https://download.pytorch.org/whl/cpu setup` takes PyTorch's small CPU build.
+torch_index := env("TORCH_INDEX", "")
+
+export PATH := bin + ":" + env("PATH")
+
+_list:
+    @just --list --unsorted
+
+# Make the virtual environment in .venv (nothing to do where it is up to date)
+setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp="{{ venv }}/.made-from"
+    want="$(sha256sum pyproject.toml) {{ faiss }}"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
+    echo "setting up {{ venv }} (a few minutes, once)"
+    [ -x "{{ bin }}/python" ] || "{{ python }}" -m venv "{{ venv }}"
+    if [ -n "{{ torch_index }}" ]; then
+        "{{ bin }}/python" -m pip install --disable-pip-version-check --index-url "{{ torch_index }}" "torch>=2.13,<2.15" "torchvision>=0.28,<0.30"
+    fi
+    "{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar on -e ".[{{ faiss }},dev]" | grep -v "already satisfied"
+    printf '%s' "$want" > "$stamp"
+
+# The whole road on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull
+demo: setup
+    curate recipe sample
+    distill serve --background
+    distill submit jobs/sample.toml --follow
+    distill pull sample
+    curate images sample/train workspace/examples --identities 2 --each 2
+    distill embed workspace/bundles/sample workspace/examples/*/*.jpg
+    distill show sample
+
+# Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
+curate recipe *options: setup
+    curate recipe {{ recipe }} {{ options }}
+
+# Start the daemon in the foreground
+daemon: setup
+    distill serve
+
+# The tests, without the slow ones
+test *options: setup
+    python -m pytest {{ options }}
+
+# All tests
+test-all *options: setup
+    python -m pytest -m "" {{ options }}
+
+# Style, types, and the direction of imports
+lint: setup
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+
+# Put the code into form
+format: setup
+    ruff check --fix
+    ruff format

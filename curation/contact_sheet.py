@@ -1,0 +1,29 @@
+"""Many small pictures as one, to be looked at."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def contact_sheet(
+    images: "Sequence[np.ndarray]", columns: int, gap: int = 2, background: int = 255
+) -> "np.ndarray":
+    """Images of one size, uint8 ``[H, W, 3]``, in rows of ``columns`` from the top left.
+
+    ``gap`` pixels of the grey level ``background`` lie between them; places left over in the last
+    row have that colour too. Raises ``ValueError`` where there is nothing to show.
+    """
+    import numpy as np
+
+    if not images or columns < 1:
+        raise ValueError(f"{len(images)} images in {columns} columns make no sheet")
+    height, width, channels = images[0].shape
+    rows = -(-len(images) // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    sheet = np.full(shape, background, np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet

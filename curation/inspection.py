@@ -1,0 +1,140 @@
+"""What lies at a path: a store, a view, a record file or a verification set, in numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.environment import DATA_FILE, check_data_file
+from curation.images import probe_size
+from curation.ms1m import find_source
+from curation.pairs import read_pairs
+from curation.plan import plan_store
+from curation.progress import Progress
+from curation.scan import load_scan, scan_source
+from curation.store import PARTIAL, ImageSet, Store
+from curation.views import VIEW_FILE, View, open_images
+
+QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1.0}
+
+
+def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """A description of ``path`` that JSON can hold; ``kind`` says which of the four it is.
+
+    All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
+    ``complete``. Record files are read from end to end (progress counts bytes). Raises
+    ``UserError`` where ``path`` is none of the four.
+    """
+    path = Path(path)
+    unfinished = _unfinished(path)
+    if unfinished is not None:
+        return _describe_unfinished(unfinished)
+    if path.suffix == ".bin":
+        return _describe_pairs(path)
+    if path.is_file() or (path / "train.rec").exists():
+        return _describe_records(path, progress)
+    return _describe_images(open_images(path))
+
+
+def _unfinished(path: Path) -> Path | None:
+    """The folder of the conversion to ``path`` that is not finished."""
+    if path.name.endswith(PARTIAL) and not (path / VIEW_FILE).exists():
+        return path if path.is_dir() else None
+    partial = path.with_name(path.name + PARTIAL)
+    return partial if partial.is_dir() and not path.exists() else None
+
+
+def _describe_unfinished(partial: Path) -> dict[str, Any]:
+    scan = load_scan(partial)
+    data = partial / DATA_FILE
+    plan = None if scan is None else plan_store(scan)
+    return {
+        "kind": "store",
+        "path": str(partial),
+        "complete": False,
+        "images": min(check_data_file(data), plan.images) if plan and data.exists() else 0,
+        "images_total": plan.images if plan else None,
+        "identities": len(plan.source_labels) if plan else None,
+        "image_size": list(scan.stamp.image_size) if scan else None,
+        "next": "run the same `curate convert` again; it goes on where it was",
+    }
+
+
+def _describe_images(images: ImageSet) -> dict[str, Any]:
+    description = {
+        "kind": "view" if isinstance(images, View) else "store",
+        "path": str(images.path),
+        "complete": True,
+        "images": len(images),
+        "identities": images.identities,
+        "image_size": list(images.image_size),
+        "digest": images.digest,
+        "images_per_identity": images_per_identity(np.diff(images.offsets)),
+    }
+    if isinstance(images, View):
+        return description | _view_details(images)
+    return description | _store_details(images.store)
+
+
+def _view_details(view: View) -> dict[str, Any]:
+    return {
+        "parent": view.meta.parent,
+        "store": str(view.store.path),
+        "store_digest": view.store.digest,
+        "history": [step.model_dump() for step in view.history],
+    }
+
+
+def _store_details(store: Store) -> dict[str, Any]:
+    meta = store.meta
+    return {
+        "encoding": meta.encoding,
+        "bytes": (store.path / DATA_FILE).stat().st_size,
+        "format_version": meta.format_version,
+        "software": meta.software,
+        "source": {
+            "name": meta.source_name,
+            "size": meta.source_size,
+            "digest": meta.source_digest,
+        },
+    }
+
+
+def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
+    source = find_source(path)
+    scan = scan_source(source, progress)
+    _, counts = np.unique(scan.labels, return_counts=True)
+    return {
+        "kind": "records",
+        "path": str(source.records),
+        "complete": True,
+        "images": len(scan.labels),
+        "identities": len(counts),
+        "image_size": list(scan.stamp.image_size),
+        "digest": scan.stamp.digest,
+        "images_per_identity": images_per_identity(counts),
+        "encoding": scan.stamp.encoding,
+        "bytes": scan.stamp.size,
+        "index": None if source.index is None else str(source.index),
+        "pairs": [str(pairs) for pairs in source.pairs],
+    }
+
+
+def _describe_pairs(path: Path) -> dict[str, Any]:
+    pairs = read_pairs(path)
+    return {
+        "kind": "pairs",
+        "path": str(path),
+        "complete": True,
+        "images": len(pairs.images),
+        "pairs": len(pairs),
+        "same": int(pairs.same.sum()),
+        "image_size": list(probe_size(pairs.images[0])),
+        "digest": pairs.digest,
+    }
+
+
+def images_per_identity(counts: np.ndarray) -> dict[str, int]:
+    """Quantiles of ``counts`` ``[identities]``, each a number that occurs."""
+    values = np.quantile(counts, list(QUANTILES.values()), method="inverted_cdf")
+    return {name: int(value) for name, value in zip(QUANTILES, values, strict=True)}

@@ -1,0 +1,100 @@
+"""The files of recipes: which steps there are and what each may say."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curation.errors import UserError
+
+RECIPES = Path(__file__).parent / "recipes"
+DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+Name = Annotated[str, Field(pattern=f"^{DATASET_NAME.pattern}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    unit: ClassVar[str] = "images"
+    """What the progress of a step counts"""
+
+
+class Draw(_Model):
+    """Draw the sample data set into ``sources/DATASET``."""
+
+    do: Literal["draw"]
+    seed: int = 0
+
+
+class Convert(_Model):
+    """Convert the source to the store ``TO.lmdb``."""
+
+    unit: ClassVar[str] = "bytes"
+
+    do: Literal["convert"]
+    to: Name
+
+
+class LongTailCut(_Model):
+    """The view ``TO.view`` of ``of`` without identities of fewer than ``minimum`` images."""
+
+    do: Literal["long-tail-cut"]
+    of: Name
+    to: Name
+    minimum: int = Field(ge=2)
+
+
+class RetinaS(_Model):
+    """The view ``TO.view`` of ``of`` without identities of more than ``maximum`` images."""
+
+    do: Literal["retina-s"]
+    of: Name
+    to: Name
+    maximum: int = Field(ge=1)
+
+
+class CopyPairs(_Model):
+    """Copy the source's verification sets, ``*.bin``, that can be read."""
+
+    do: Literal["copy-pairs"]
+
+
+Step = Annotated[Draw | Convert | LongTailCut | RetinaS | CopyPairs, Field(discriminator="do")]
+
+
+class Recipe(_Model):
+    """A recipe's file; unknown keys are errors."""
+
+    description: str
+    dataset: str = Field(pattern=f"^{DATASET_NAME.pattern}$")
+    source_variable: str | None = None
+    """The environment variable that may name the source's folder"""
+    step: tuple[Step, ...] = Field(min_length=1, strict=False)
+
+
+def recipe_names() -> list[str]:
+    """The recipes there are."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe called ``name``; ``UserError`` where there is none."""
+    if name not in recipe_names():
+        raise UserError(f"there is no recipe {name!r}; there are: {', '.join(recipe_names())}")
+    return parse_recipe((RECIPES / f"{name}.toml").read_text("utf-8"), f"recipe {name}")
+
+
+def parse_recipe(text: str, what: str) -> Recipe:
+    """Raises ``UserError`` with the key where the text is not a recipe."""
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{what}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{what}: {where}: {first['msg']}") from None

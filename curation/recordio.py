@@ -1,0 +1,306 @@
+"""MXNet's RecordIO container, without MXNet.
+
+A file is a row of frames. A frame is two little-endian words, then data padded with zeros to four
+bytes: the magic, and ``cflag << 29 | length``. A record is one frame (cflag 0), or, where its bytes
+hold the magic at a multiple of four, several (1 first, 2 middle, 3 last); the magic that was cut
+out stands again between the joined parts. Source: dmlc-core ``src/recordio.cc``.
+
+An image record begins with ``IRHeader``, the struct ``IfQQ`` (flag, label, id, id2). Where the flag
+is not 0, that many float32 labels follow, and the header's own label means nothing.
+Source: MXNet ``python/mxnet/recordio.py``.
+"""
+
+import array
+import io
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+
+import numpy as np
+
+from curation.errors import UserError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+MAX_PART = (1 << 29) - 1
+"""The length of a part has 29 bits."""
+
+_FRAME = struct.Struct("<II")
+_HEADER = struct.Struct("<IfQQ")
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_BUFFER = 64 << 10
+
+
+class ImageRecord(NamedTuple):
+    """An image with its labels: what MXNet's ``pack`` and ``unpack`` exchange for a record.
+
+    ``labels`` is None for a scalar label (flag 0), else the flag's number of labels.
+    """
+
+    label: float
+    payload: bytes
+    id: int = 0
+    id2: int = 0
+    labels: tuple[float, ...] | None = None
+
+    @property
+    def flag(self) -> int:
+        """The number of labels that stand before the payload; 0 for a scalar label."""
+        return 0 if self.labels is None else len(self.labels)
+
+    def pack(self) -> bytes:
+        """The record's bytes, as MXNet writes them."""
+        if self.labels is None:
+            return _HEADER.pack(0, self.label, self.id, self.id2) + self.payload
+        labels = struct.pack(f"<{len(self.labels)}f", *self.labels)
+        return _HEADER.pack(len(self.labels), 0.0, self.id, self.id2) + labels + self.payload
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Self:
+        """Raises ``ValueError`` where the record is shorter than its header says."""
+        if len(record) < _HEADER.size:
+            raise ValueError(f"{len(record)} bytes are too few for an image header of 24")
+        flag, label, id, id2 = _HEADER.unpack_from(record)
+        if flag == 0:
+            return cls(label, record[_HEADER.size :], id, id2)
+        end = _HEADER.size + 4 * flag
+        if end > len(record):
+            raise ValueError(f"its header announces {flag} labels, but it has {len(record)} bytes")
+        labels = struct.unpack_from(f"<{flag}f", record, _HEADER.size)
+        return cls(labels[0], record[end:], id, id2, labels)
+
+
+class RecordReader:
+    """Records of a ``.rec`` file, in order or by byte offset.
+
+    A context manager; iterating gives ``(offset, record)`` from the beginning. One record at a time
+    is in memory. Every error of the file is a ``UserError`` with the byte offset. ``digest``, where
+    given, is fed every byte of the file in the course of one whole iteration.
+    """
+
+    def __init__(self, path: Path, digest: "_Hash | None" = None) -> None:
+        self.path = Path(path)
+        self.size = _regular_file_size(self.path)
+        raw: io.RawIOBase = io.FileIO(self.path)
+        self._file: BinaryIO = io.BufferedReader(
+            raw if digest is None else _Hashed(raw, digest), _BUFFER
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        offset = 0
+        self._file.seek(0)
+        while offset < self.size:
+            record, after = self._read_at(offset)
+            yield offset, record
+            offset = after
+
+    def read(self, offset: int) -> bytes:
+        """The record that begins at the byte ``offset``."""
+        self._file.seek(offset)
+        return self._read_at(offset)[0]
+
+    def _read_at(self, offset: int) -> tuple[bytes, int]:
+        """The record at ``offset``, where the file stands, and the offset of the next one."""
+        cflag, part, after = self._read_frame(offset)
+        if cflag == _WHOLE:
+            return part, after
+        if cflag != _FIRST:
+            raise self._error(offset, f"it is a continuation (cflag {cflag}) without a first part")
+        parts = [part]
+        while cflag != _LAST:
+            beginning = after
+            cflag, part, after = self._read_frame(beginning)
+            if cflag not in (_MIDDLE, _LAST):
+                raise self._error(
+                    beginning, f"a part of the record at {offset} is missing before it"
+                )
+            parts.append(part)
+        return MAGIC_BYTES.join(parts), after
+
+    def _read_frame(self, offset: int) -> tuple[int, bytes, int]:
+        head = self._file.read(8)
+        if len(head) < 8:
+            raise self._error(offset, f"the file is truncated: it ends {len(head)} bytes later")
+        magic, word = _FRAME.unpack(head)
+        if magic != MAGIC:
+            raise self._error(offset, f"wrong magic 0x{magic:08x}, RecordIO has 0x{MAGIC:08x}")
+        length = word & MAX_PART
+        padded = (length + 3) & ~3
+        after = offset + 8 + padded
+        # Checked before reading, so that a wild length cannot ask for memory.
+        if after > self.size:
+            raise self._error(offset, f"the file is truncated: the frame ends at byte {after}")
+        data = self._file.read(padded)
+        if len(data) < padded:
+            raise self._error(offset, "the file became shorter while it was read")
+        return word >> 29, data if padded == length else data[:length], after
+
+    def _error(self, offset: int, reason: str) -> UserError:
+        return UserError(
+            f"{self.path}: record at byte {offset} of {self.size}: {reason}; get the file again"
+        )
+
+
+class RecordWriter:
+    """Writes records as MXNet does, byte for byte; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by __exit__
+        self._offset = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def write(self, record: bytes) -> int:
+        """Append a record and give its byte offset, which is what an index holds."""
+        offset = self._offset
+        for frame in _frames(record):
+            self._offset += self._file.write(frame)
+        return offset
+
+    def overwrite_first(self, record: bytes) -> None:
+        """Put a record of the same length in the place of the first, and go back to the end."""
+        self._file.seek(0)
+        for frame in _frames(record):
+            self._file.write(frame)
+        self._file.seek(0, io.SEEK_END)
+
+
+def _frames(record: bytes) -> Iterator[bytes]:
+    parts = _split_at_magic(record)
+    for number, part in enumerate(parts):
+        if len(part) > MAX_PART:
+            raise ValueError(f"a record of {len(record)} bytes is too long for RecordIO")
+        last = number == len(parts) - 1
+        cflag = (_WHOLE if last else _FIRST) if number == 0 else (_LAST if last else _MIDDLE)
+        yield _FRAME.pack(MAGIC, cflag << 29 | len(part)) + part + bytes(-len(part) % 4)
+
+
+def _split_at_magic(record: bytes) -> list[bytes]:
+    """Cut the record at every magic that lies on a multiple of four, and leave the magic out."""
+    parts = []
+    beginning = 0
+    found = record.find(MAGIC_BYTES)
+    while found >= 0:
+        if found % 4 == 0:
+            parts.append(record[beginning:found])
+            beginning = found + 4
+        found = record.find(MAGIC_BYTES, found + 1 if found % 4 else found + 4)
+    return [*parts, record[beginning:]]
+
+
+class _Hashed(io.RawIOBase):
+    """A raw file whose bytes pass through a hash on their way."""
+
+    def __init__(self, raw: io.RawIOBase, digest: "_Hash") -> None:
+        self._raw = raw
+        self._digest = digest
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        count = self._raw.readinto(buffer)
+        if count:
+            self._digest.update(buffer[:count])
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class RecordIndex(NamedTuple):
+    """An ``.idx`` file in the order of the byte offsets; both int64 ``[records]``."""
+
+    keys: np.ndarray
+    offsets: np.ndarray
+
+
+def read_index(path: Path) -> RecordIndex:
+    """Read an ``.idx`` file: one ``key TAB byte offset`` a line.
+
+    Raises ``UserError`` with the line where it is something else, or a key or offset stands twice.
+    """
+    _regular_file_size(path)
+    columns = array.array("q"), array.array("q")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            key, offset = _index_line(line, f"{path}: line {number}")
+            columns[0].append(key)
+            columns[1].append(offset)
+    keys, offsets = (np.asarray(column, np.int64) for column in columns)
+    order = np.argsort(offsets, kind="stable")
+    index = RecordIndex(keys[order], offsets[order])
+    _check_unique("key", index.keys, path)
+    _check_unique("byte offset", index.offsets, path)
+    return index
+
+
+def _check_unique(what: str, values: np.ndarray, path: Path) -> None:
+    ordered = np.sort(values)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if twice.size:
+        raise UserError(f"{path}: the {what} {twice[0]} stands twice; get the file again")
+
+
+def _index_line(line: bytes, where: str) -> tuple[int, int]:
+    try:
+        key, offset = (int(word) for word in line.split())
+    except ValueError:
+        shown = line[:40].decode("ascii", "backslashreplace").strip()
+        raise UserError(f"{where}: {shown!r} is not a key and a byte offset") from None
+    if not 0 <= key < 1 << 62 or not 0 <= offset < 1 << 62:
+        raise UserError(f"{where}: key {key} and byte offset {offset} cannot be")
+    return key, offset
+
+
+def write_index(path: Path, entries: list[tuple[int, int]]) -> None:
+    """Write ``(key, byte offset)`` entries as MXNet's ``.idx``."""
+    Path(path).write_text("".join(f"{key}\t{offset}\n" for key, offset in entries), "ascii")
+
+
+def _regular_file_size(path: Path) -> int:
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; a file is wanted here")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no regular file")
+    return path.stat().st_size

@@ -1,0 +1,93 @@
+"""The sample data set in insightface's layout, and the truth about it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.ms1m import write_layout
+from curation.pairs import write_pairs
+from curation.progress import Progress
+from curation.sample.answers import tell_truth
+from curation.sample.plan import Plan, people_count, plan_training
+from curation.sample.render import PICTURE
+from curation.sample.size import DEFAULT_SIZE, SampleSize
+from curation.sample.studio import PLAN, TRAINING, VERIFICATION, Studio, developed_again
+from curation.sample.truth import TRUTH_FILE, VerificationTruth, write_truth
+from curation.sample.verification import SETS, SHOTS, choose_pairs, photograph_set
+
+
+def write_sample(
+    folder: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+    size: SampleSize = DEFAULT_SIZE,
+) -> None:
+    """Write train.rec, train.idx, property, the verification sets and, last, truth.json.
+
+    Same seed, size and software: same bytes. ``progress`` counts images. Where truth.json is
+    there, everything is; it is taken away first, so an interrupted run leaves none. Raises
+    ``UserError`` for a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"seed {seed} is negative; take 0 or a positive whole number")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRUTH_FILE).unlink(missing_ok=True)
+    studio = Studio(seed)
+    plan = plan_training(size, studio.random(PLAN))
+    total = sum(map(len, plan)) + len(SETS) * SHOTS * size.verification_people
+    drawn = _counter(progress, total)
+    write_layout(folder, _training_images(studio, plan, drawn), (PICTURE, PICTURE))
+    verification = tuple(_write_set(folder, name, studio, size, drawn) for name in SETS)
+    write_truth(folder, tell_truth(seed, plan, verification))
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def drawn() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    return drawn
+
+
+def _training_images(
+    studio: Studio, plan: Plan, drawn: Callable[[], None]
+) -> Iterator[tuple[bytes, int]]:
+    for label in range(len(plan)):
+        for file in _identity_images(studio, plan, label):
+            yield file, label
+            drawn()
+
+
+def _identity_images(studio: Studio, plan: Plan, label: int) -> Iterator[bytes]:
+    files: list[bytes] = []
+    for place, shot in enumerate(plan[label]):
+        stream = (TRAINING, label, place)
+        if shot.person is None:
+            file = studio.non_face(shot.clutter, *stream)
+        elif shot.fault == "exact_duplicate" and shot.copy_of is not None:
+            file = files[shot.copy_of]
+        elif shot.fault == "near_duplicate" and shot.copy_of is not None:
+            original = studio.conditions(TRAINING, label, shot.copy_of)
+            file = studio.face(shot.person, developed_again(original, studio.random(*stream)))
+        else:
+            file = studio.face(shot.person, studio.conditions(*stream))
+        files.append(file)
+        yield file
+
+
+def _write_set(
+    folder: Path, name: str, studio: Studio, size: SampleSize, drawn: Callable[[], None]
+) -> VerificationTruth:
+    first = people_count(size)
+    people = range(first, first + size.verification_people)
+    files = photograph_set(studio, name, people, drawn)
+    rng = studio.random(VERIFICATION, SETS.index(name))
+    pairs = choose_pairs(name, people, size, rng)
+    images = [files[place] for pair in pairs for place in pair]
+    shown = tuple((left[0], right[0]) for left, right in pairs)
+    write_pairs(folder / f"{name}.bin", images, [left == right for left, right in shown])
+    return VerificationTruth(name=name, people=shown)

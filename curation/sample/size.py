@@ -1,0 +1,41 @@
+"""How large the sample is and how many faults it has."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LARGEST_IDENTITY = 78
+FOLDS = 10
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """Counts of the sample data set; the default is what the demo uses.
+
+    ``mixed_identities`` and ``split_people`` are counted in labels and in people; the other faults
+    in images. ``pairs`` is for each verification set and a multiple of twenty.
+    """
+
+    identities: int = 150
+    verification_people: int = 60
+    pairs: int = 600
+    mislabelled: int = 45
+    mixed_identities: int = 5
+    split_people: int = 5
+    exact_duplicates: int = 16
+    near_duplicates: int = 20
+    non_faces: int = 30
+
+
+def images_per_identity(size: SampleSize, rng: np.random.Generator) -> np.ndarray:
+    """A natural long tail: [identities] int, from 2 to LARGEST_IDENTITY, in random order.
+
+    Quantiles of a Pareto-like law, so every size has the same share of small and large
+    identities, whatever the seed.
+    """
+    share = (np.arange(size.identities) + 0.5) / size.identities
+    counts = np.clip(4.4 * share**-0.75 - 2.4, 2, LARGEST_IDENTITY)
+    return rng.permutation(np.round(counts).astype(int))
+
+
+DEFAULT_SIZE = SampleSize()

@@ -1,0 +1,218 @@
+"""The store: one data set in one LMDB environment, ``NAME.lmdb/data.mdb``.
+
+Image i has the key i as eight big-endian bytes, and the image file's own bytes as the value. Images
+of one identity are in a row, identities in ascending order of the label that they had in the
+source. The index lies beside the images under text keys; docs/formats.md describes all of it.
+"""
+
+import struct
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curation.environment import DATA_FILE, ReadEnvironment, read_environment
+from curation.errors import UserError
+
+Parameter = int | float | str | bool
+
+FORMAT_VERSION: Final = 1
+PARTIAL = ".partial"
+"""A conversion builds in ``NAME.lmdb.partial/``."""
+
+META_KEY = b"meta"
+LABELS_KEY, LABELS_TYPE = b"labels", np.dtype("<i4")
+OFFSETS_KEY, OFFSETS_TYPE = b"offsets", np.dtype("<i8")
+SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE = b"source_keys", np.dtype("<i8")
+SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE = b"source_labels", np.dtype("<i8")
+
+image_key = struct.Struct(">Q").pack
+"""The key of an image: big-endian, so that the order of keys is the order of images."""
+
+
+class StoreMeta(BaseModel):
+    """What a store says about itself; written last, so that its presence means completeness."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format_version: Literal[1]
+    images: int
+    identities: int
+    image_size: tuple[int, int]
+    """(height, width)"""
+    encoding: Literal["jpeg", "png", "mixed"]
+    source_name: str
+    source_size: int
+    source_digest: str
+    """SHA-256 of the source's record file"""
+    digest: str
+    """SHA-256 of what the store holds: the source's digest, labels and record keys"""
+    software: str
+    complete: Literal[True]
+
+
+class ViewStep(BaseModel):
+    """One step of a data set's history."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    parameters: Mapping[str, Parameter]
+    images_before: int
+    identities_before: int
+    images_after: int
+    identities_after: int
+
+
+class ImageSet(Protocol):
+    """What stores and views have in common; everything after the conversion takes either."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def identities(self) -> int: ...
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def offsets(self) -> np.ndarray: ...
+    @property
+    def source_keys(self) -> np.ndarray: ...
+    @property
+    def source_labels(self) -> np.ndarray: ...
+    @property
+    def rows(self) -> np.ndarray: ...
+    @property
+    def history(self) -> tuple[ViewStep, ...]: ...
+    @property
+    def store(self) -> "Store": ...
+    def __len__(self) -> int: ...
+    def read(self, i: int) -> bytes: ...
+
+
+class Store:
+    """A complete store, read-only.
+
+    Cheap to make and to pickle; the environment is opened once in each process, after a fork or
+    spawn too. Raises ``UserError`` where there is no store, or one that is unfinished or damaged.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self._environment = _open_environment(self.path)
+        self.meta = self._read_meta()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        return Store, (self.path,)
+
+    def __len__(self) -> int:
+        return self.meta.images
+
+    @property
+    def name(self) -> str:
+        """The folder's name without ``.lmdb``."""
+        return self.path.stem
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that identifies the content, wherever the store lies."""
+        return self.meta.digest
+
+    @property
+    def identities(self) -> int:
+        return self.meta.identities
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width), the same for all images."""
+        return self.meta.image_size
+
+    @property
+    def history(self) -> tuple[ViewStep, ...]:
+        """The steps since the root store: none."""
+        return ()
+
+    @property
+    def store(self) -> "Store":
+        return self
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """int64 ``[N]``: where each image lies in ``store``; here 0 ... N-1."""
+        return np.arange(len(self), dtype=np.int64)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int32 ``[N]``, ascending from 0 without gaps."""
+        return self._read_array(LABELS_KEY, LABELS_TYPE, len(self))
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
+        return self._read_array(OFFSETS_KEY, OFFSETS_TYPE, self.identities + 1)
+
+    @cached_property
+    def source_keys(self) -> np.ndarray:
+        """int64 ``[N]``: each image's record key in the source."""
+        return self._read_array(SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE, len(self))
+
+    @cached_property
+    def source_labels(self) -> np.ndarray:
+        """int64 ``[identities]``: the label that each identity had in the source, ascending."""
+        return self._read_array(SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE, self.identities)
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``'s file, 0 <= i < N."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
+        value = self._environment.get(image_key(i))
+        if value is None:
+            raise UserError(f"{self.path} is damaged: image {i} is missing; make it again")
+        return value
+
+    def _read_meta(self) -> StoreMeta:
+        text = self._environment.get(META_KEY)
+        if text is None:
+            raise UserError(f"{self.path} is not complete; {_how_to_resume(self.path)}")
+        try:
+            return StoreMeta.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "meta"
+            raise UserError(
+                f"{self.path} is no store of format {FORMAT_VERSION}: {where}: {first['msg']}"
+            ) from None
+
+    def _read_array(self, key: bytes, kind: np.dtype, length: int) -> np.ndarray:
+        data = self._environment.get(key)
+        if data is None or len(data) != length * kind.itemsize:
+            raise UserError(f"{self.path} is damaged: its {key.decode()} do not fit its meta data")
+        return np.frombuffer(data, kind)
+
+
+def _open_environment(path: Path) -> ReadEnvironment:
+    if not (path / DATA_FILE).is_file():
+        unfinished = path.with_name(path.name + PARTIAL)
+        if unfinished.is_dir():
+            raise UserError(
+                f"{path} is not complete: its conversion was stopped; {_how_to_resume(path)}"
+            )
+        there = f"there is no {DATA_FILE} in it" if path.exists() else "it does not exist"
+        raise UserError(f"{path} is no store: {there}")
+    return read_environment(path)
+
+
+def _how_to_resume(path: Path) -> str:
+    destination = path.with_name(path.name.removesuffix(PARTIAL))
+    return f"`curate convert SOURCE {destination}` goes on where it was"

@@ -1,0 +1,256 @@
+"""Views: subsets of a store without copies, ``NAME.view/``.
+
+A view is two arrays, ``rows.npy`` (images of the root store) and ``labels.npy`` (their new labels),
+and ``view.json``: where the store is, what its digest was, and every step that led here with its
+parameters and what it removed. A view of a view points to the root store as well.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curation.environment import DATA_FILE
+from curation.errors import UserError
+from curation.files import atomic_file, sync_folder
+from curation.store import PARTIAL, ImageSet, Parameter, Store, ViewStep
+
+VIEW_FILE = "view.json"
+ROWS_FILE, LABELS_FILE = "rows.npy", "labels.npy"
+
+
+class ViewMeta(BaseModel):
+    """``view.json``; the paths are relative to the view's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format_version: Literal[1]
+    parent: str
+    store: str
+    store_digest: str
+    digest: str
+    """SHA-256 of the store's digest, rows and labels"""
+    images: int
+    identities: int
+    history: tuple[ViewStep, ...]
+
+
+class View:
+    """A subset that stands in for a store everywhere; read-only.
+
+    Raises ``UserError`` where there is no view, it is damaged, its store is missing, or the store
+    there is another one than the view was made from.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self.meta = _read_meta(self.path)
+        self.store = _open_store(self.path, self.meta)
+        self.rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
+        self.labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
+        if _digest(self.store, self.rows, self.labels) != self.meta.digest:
+            raise UserError(f"{self.path} is damaged: its arrays are not those it was written with")
+
+    def __repr__(self) -> str:
+        return f"View({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[type["View"], tuple[Path]]:
+        return View, (self.path,)
+
+    def __len__(self) -> int:
+        return self.meta.images
+
+    @property
+    def name(self) -> str:
+        """The folder's name without ``.view``."""
+        return self.path.stem
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that identifies the content: the store's digest, rows and labels."""
+        return self.meta.digest
+
+    @property
+    def history(self) -> tuple[ViewStep, ...]:
+        """All steps from the root store to this view."""
+        return self.meta.history
+
+    @property
+    def identities(self) -> int:
+        return self.meta.identities
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width), the same for all images."""
+        return self.store.image_size
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
+        return np.searchsorted(self.labels, np.arange(self.identities + 1)).astype(np.int64)
+
+    @cached_property
+    def source_keys(self) -> np.ndarray:
+        """int64 ``[N]``: each image's record key in the source."""
+        return self.store.source_keys[self.rows]
+
+    @cached_property
+    def source_labels(self) -> np.ndarray:
+        """int64 ``[identities]``: the source's label of each identity's first image."""
+        return self.store.source_labels[self.store.labels[self.rows[self.offsets[:-1]]]]
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``'s file, 0 <= i < N."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
+        return self.store.read(int(self.rows[i]))
+
+    def _read_array(self, name: str, kind: np.dtype) -> np.ndarray:
+        path = self.path / name
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path} is missing or damaged: {error}") from None
+        if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != (len(self),):
+            raise UserError(f"{path} is damaged: it is not {kind} of length {len(self)}")
+        return array
+
+
+def open_images(path: Path | str) -> Store | View:
+    """The store or view in the folder ``path``, told apart by what lies in it.
+
+    Raises ``UserError`` where it is neither.
+    """
+    path = Path(path)
+    if (path / VIEW_FILE).is_file():
+        return View(path)
+    if not path.exists() or (path / DATA_FILE).is_file():
+        return Store(path)
+    raise UserError(f"{path} is neither a store (with {DATA_FILE}) nor a view (with {VIEW_FILE})")
+
+
+def write_view(
+    path: Path,
+    parent: ImageSet,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    step: str,
+    parameters: Mapping[str, Parameter],
+) -> View:
+    """Write a view and open it; it is there whole or not at all.
+
+    ``rows`` ``[M]`` are images of ``parent``, those of one identity in a row; ``labels`` ``[M]``
+    their new labels, ascending from 0 without gaps. Raises ``UserError`` where ``path`` exists or
+    nothing would be left.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise UserError(f"{path} exists; take it away or choose another name")
+    _check_labels(path, rows, labels)
+    arrays = {
+        ROWS_FILE: parent.rows[rows].astype("<i8"),
+        LABELS_FILE: np.asarray(labels, "<i4"),
+    }
+    taken = ViewStep(
+        name=step,
+        parameters=parameters,
+        images_before=len(parent),
+        identities_before=parent.identities,
+        images_after=len(rows),
+        identities_after=int(labels[-1]) + 1,
+    )
+    _write_folder(path, arrays, _describe(path, parent, arrays, taken))
+    return View(path)
+
+
+def write_subset(
+    path: Path,
+    parent: ImageSet,
+    keep: np.ndarray,
+    step: str,
+    parameters: Mapping[str, Parameter],
+) -> View:
+    """Write the view of the images where ``keep`` (bool ``[N]``) is true; see ``write_view``.
+
+    Identities that keep no image disappear; the others keep their order.
+    """
+    rows = np.flatnonzero(keep)
+    _, labels = np.unique(parent.labels[rows], return_inverse=True)
+    return write_view(path, parent, rows, labels, step, parameters)
+
+
+def _read_meta(path: Path) -> ViewMeta:
+    try:
+        return ViewMeta.model_validate_json((path / VIEW_FILE).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is no view: there is no {VIEW_FILE} in it") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or VIEW_FILE
+        raise UserError(f"{path / VIEW_FILE} is damaged: {where}: {first['msg']}") from None
+
+
+def _open_store(path: Path, meta: ViewMeta) -> Store:
+    where = Path(os.path.normpath(path.resolve() / meta.store))
+    try:
+        store = Store(where)
+    except UserError as error:
+        raise UserError(f"{path} is a view of a store that cannot be read: {error}") from None
+    if store.digest != meta.store_digest:
+        raise UserError(
+            f"{path} was made from another store than {where} is now: digest "
+            f"{meta.store_digest[:12]}, found {store.digest[:12]}; make the view again"
+        )
+    return store
+
+
+def _digest(store: Store, rows: np.ndarray, labels: np.ndarray) -> str:
+    content = hashlib.sha256(f"view 1 {store.digest}\n".encode())
+    content.update(rows.tobytes())
+    content.update(labels.tobytes())
+    return content.hexdigest()
+
+
+def _check_labels(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
+    if len(rows) == 0:
+        raise UserError(f"{path} would hold no image; choose weaker limits")
+    steps = np.diff(labels)
+    if len(rows) != len(labels) or labels[0] != 0 or not np.isin(steps, (0, 1)).all():
+        raise ValueError("a view's labels must ascend from 0 without gaps, one for each row")
+
+
+def _describe(
+    path: Path, parent: ImageSet, arrays: Mapping[str, np.ndarray], taken: ViewStep
+) -> ViewMeta:
+    store, here = parent.store, path.resolve()
+    return ViewMeta(
+        format_version=1,
+        parent=os.path.relpath(parent.path.resolve(), here),
+        store=os.path.relpath(store.path.resolve(), here),
+        store_digest=store.digest,
+        digest=_digest(store, arrays[ROWS_FILE], arrays[LABELS_FILE]),
+        images=taken.images_after,
+        identities=taken.identities_after,
+        history=(*parent.history, taken),
+    )
+
+
+def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], meta: ViewMeta) -> None:
+    """Write beside ``path`` and rename, so that a stopped command leaves no half view."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + PARTIAL)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    for name, array in arrays.items():
+        with atomic_file(beside / name) as file:
+            np.save(file, array, allow_pickle=False)
+    with atomic_file(beside / VIEW_FILE) as file:
+        file.write(meta.model_dump_json(indent=2).encode())
+    beside.rename(path)
+    sync_folder(path.parent)

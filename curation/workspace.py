@@ -1,0 +1,90 @@
+"""Where everything lives: one folder, ``./workspace`` unless said otherwise.
+
+::
+
+    workspace/
+      sources/NAME/     RecordIO as it came (train.rec, train.idx, property, *.bin)
+      datasets/NAME/    train.lmdb, *.view, *.bin: "NAME/train" and "NAME/lfw" in a job spec
+      teachers/         foreign teachers (*.onnx)
+      cache/DIGEST/     a teacher's embeddings of one store
+      steps/STEP-ID/    outputs of pipeline steps, shared by every job that asks for the same
+      runs/JOB/         one folder a job
+      bundles/JOB/      what `distill pull` delivers
+      daemon/           the queue and its socket
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.errors import UserError
+
+WORKSPACE_VARIABLE = "DISTILL_WORKSPACE"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one workspace; nothing is created until something is written."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, given: Path | None = None) -> "Workspace":
+        """``given``, else ``$DISTILL_WORKSPACE``, else ``./workspace``."""
+        return cls(Path(given or os.environ.get(WORKSPACE_VARIABLE) or "workspace").resolve())
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources"
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def teachers(self) -> Path:
+        return self.root / "teachers"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def daemon(self) -> Path:
+        return self.root / "daemon"
+
+    def inside(self, name: str, below: Path, what: str) -> Path:
+        """``below/name`` with every link resolved; refused where it leaves the workspace."""
+        path = (below / name).resolve()
+        if not path.is_relative_to(self.root):
+            raise UserError(f"{what} {name!r} lies outside the workspace {self.root}")
+        return path
+
+    def image_set(self, name: str, what: str = "data set") -> Path:
+        """The store or view called ``"DATASET/NAME"``."""
+        base = self.inside(name, self.datasets, what)
+        for candidate in (base.with_name(base.name + ".view"), base.with_name(base.name + ".lmdb")):
+            if candidate.is_dir():
+                return self.inside(candidate.name, base.parent, what)
+        raise UserError(
+            f"{what} {name!r} is not in the workspace (looked for {base}.view and {base}.lmdb); "
+            f"there are: {', '.join(self.image_sets()) or 'none'}; "
+            "make one with `curate recipe` or `curate convert`"
+        )
+
+    def image_sets(self) -> list[str]:
+        """Names of all stores and views, as job specs write them."""
+        found = [*self.datasets.glob("*/*.lmdb"), *self.datasets.glob("*/*.view")]
+        return sorted(f"{path.parent.name}/{path.stem}" for path in found)

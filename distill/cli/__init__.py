@@ -1,0 +1,1 @@
+"""The commands `curate` and `distill`. Heavy imports happen inside the commands."""

@@ -1,0 +1,51 @@
+"""What both commands share: the workspace option, JSON output, and errors in one line."""
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        envvar="DISTILL_WORKSPACE",
+        help="The folder everything lives in.",
+        show_default="./workspace",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def print_json(value: Any) -> None:
+    """Machine text goes to stdout, whole, and nothing else does."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command; a user's mistake is one line on stderr and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to go on where it stopped", status=130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            fail(
+                f"no space left on the disk ({error.filename or 'while writing'}); free some and run again"
+            )
+        if isinstance(error, PermissionError):
+            fail(f"not permitted: {error.filename or error}")
+        raise
+
+
+def fail(message: str, status: int = 1) -> None:
+    """Print ``error: message`` and exit."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(status)

@@ -1,0 +1,187 @@
+"""How jobs look in a terminal, and as plain lines where there is none. All on stderr but tables."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from curation.workspace import Workspace
+from distill.daemon.reports import JobReport
+from distill.daemon.runfolder import read_last_metrics
+from distill.daemon.states import State
+from distill.daemon.watching import watch
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress_bar import ProgressBar
+
+_COLOURS = {"done": "green", "reused": "green", "running": "yellow", "failed": "red"}
+_LINE_SECONDS = 10.0
+"""Between two plain lines of the same step's progress."""
+_HIDDEN_METRICS = frozenset({"step", "time", "iteration"})
+
+
+class _View(Protocol):
+    def show(self, job: JobReport, metrics: dict[str, Any]) -> None: ...
+
+
+def print_status(jobs: list[JobReport]) -> None:
+    """A table of jobs on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not jobs:
+        sys.stderr.write("no jobs yet; queue one: `distill submit jobs/sample.toml`\n")
+        return
+    table = Table("job", "state", "attempt", "step", "progress", "note")
+    for job in jobs:
+        step, share = _current(job)
+        table.add_row(
+            job.name, _coloured(job.state), str(job.attempt or ""), step, share, _note(job)
+        )
+    Console().print(table)
+
+
+def follow(workspace: Workspace, name: str) -> bool:
+    """Show a job until it ends; whether it is done."""
+    job: JobReport | None = None
+    with _terminal_view() if sys.stderr.isatty() else _plain_view() as view:
+        for job in watch(workspace, name):
+            view.show(job, read_last_metrics(workspace.runs / name))
+    assert job is not None, "watching gives at least one report"
+    sys.stderr.write(f"{_last_words(job, workspace)}\n")
+    return job.state is State.DONE
+
+
+def _last_words(job: JobReport, workspace: Workspace) -> str:
+    if job.state is State.DONE:
+        return (
+            f"{job.name}: done; `distill show {job.name}` shows what came out, "
+            f"`distill pull {job.name}` takes the bundle"
+        )
+    log = workspace.runs / job.name / "log.txt"
+    told = "; ".join(part for part in (job.reason, job.hint) if part)
+    return f"{job.name}: {job.state}: {told} (log: {log})"
+
+
+@contextmanager
+def _terminal_view() -> Iterator[_View]:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
+
+        class Terminal:
+            def show(self, job: JobReport, metrics: dict[str, Any]) -> None:
+                live.update(_picture(job, metrics))
+
+        yield Terminal()
+
+
+@contextmanager
+def _plain_view() -> Iterator[_View]:
+    yield _PlainLines()
+
+
+class _PlainLines:
+    """A line for every change of state, and for progress now and then."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+        self._progress_at = 0.0
+
+    def show(self, job: JobReport, metrics: dict[str, Any]) -> None:
+        self._say("job", f"{job.name}: {job.state} {_note(job)}".rstrip())
+        for step in job.steps:
+            name, state = str(step.get("name")), str(step.get("state"))
+            if state != "waiting":
+                self._say(f"step {name}", f"  {name}: {state}{_seconds(step)}")
+        self._say_progress(job, metrics)
+
+    def _say_progress(self, job: JobReport, metrics: dict[str, Any]) -> None:
+        step, share = _current(job)
+        if not share or time.monotonic() - self._progress_at < _LINE_SECONDS:
+            return
+        self._progress_at = time.monotonic()
+        self._say("progress", f"  {step}: {share} {_brief(metrics, step)}".rstrip())
+
+    def _say(self, what: str, line: str) -> None:
+        if self._said.get(what) != line:
+            self._said[what] = line
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+def _picture(job: JobReport, metrics: dict[str, Any]) -> "RenderableType":
+    """The job's steps, the running one with a bar and its newest metrics."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    current, share = _current(job)
+    for step in job.steps:
+        name, state = str(step.get("name")), str(step.get("state"))
+        row: list[Any] = [f"  {name}", _coloured(state)]
+        if name == current and state == "running":
+            row += [_bar(job), share]
+        else:
+            row += ["", _seconds(step).strip(" ()")]
+        table.add_row(*row)
+    head = Text.from_markup(f"[bold]{job.name}[/bold] {_coloured(job.state)}  ")
+    head.append(_note(job))
+    return Group(head, table, Text(f"  {_brief(metrics, current)}"))
+
+
+def _bar(job: JobReport) -> "ProgressBar":
+    from rich.progress_bar import ProgressBar
+
+    done, total = _counts(job)
+    return ProgressBar(total=total or None, completed=done, width=40)
+
+
+def _current(job: JobReport) -> tuple[str, str]:
+    """The running step and how far it is, as ``12/40``; empty where nothing runs."""
+    running = [step for step in job.steps if step.get("state") == "running"]
+    if job.state is not State.RUNNING or not running:
+        return "", ""
+    step = str(running[0].get("name"))
+    if job.progress is None or job.progress.get("step") != step:
+        return step, ""
+    done, total = _counts(job)
+    return step, f"{done:g}/{total:g}"
+
+
+def _counts(job: JobReport) -> tuple[float, float]:
+    """How much of how much is done; zeros where the record does not say."""
+    values = [(job.progress or {}).get(key) for key in ("done", "total")]
+    done, total = (value if isinstance(value, int | float) else 0 for value in values)
+    return done, total
+
+
+def _note(job: JobReport) -> str:
+    if job.waiting_for:
+        return f"waits for {job.waiting_for}"
+    if job.cancel_requested and not job.state.ended:
+        return "is being cancelled"
+    return job.reason or ""
+
+
+def _brief(metrics: dict[str, Any], step: str) -> str:
+    """The newest metrics of a step in one line."""
+    if not step or metrics.get("step") != step:
+        return ""
+    shown = {key: value for key, value in metrics.items() if key not in _HIDDEN_METRICS}
+    numbers = {key: value for key, value in shown.items() if isinstance(value, int | float)}
+    return "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())
+
+
+def _seconds(step: dict[str, Any]) -> str:
+    seconds = step.get("seconds")
+    return f" ({seconds:.1f} s)" if isinstance(seconds, int | float) else ""
+
+
+def _coloured(state: str) -> str:
+    colour = _COLOURS.get(state)
+    return f"[{colour}]{state}[/{colour}]" if colour else state

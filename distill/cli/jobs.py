@@ -1,0 +1,187 @@
+"""The commands around the job queue: serve, stop, submit, status, watch, logs, cancel."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curation.workspace import Workspace
+from distill.cli import results
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
+_START_HINT = "no daemon is running: start one with `distill serve --background`"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (serve, stop, submit, status, watch, logs, cancel):
+        app.command()(command)
+    app.command("follow", hidden=True)(watch)
+    results.register(app)
+
+
+def serve(
+    slots: Annotated[int, typer.Option(min=1, help="How many jobs run at a time.")] = 1,
+    background: Annotated[
+        bool, typer.Option("--background", help="Detach, once the daemon answers.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Run the daemon: it starts queued jobs and serves the API on the workspace's socket.
+
+    Ctrl-C, `distill stop`, even kill -9 end the daemon only: running jobs go on, and the next
+    daemon takes them up again.
+
+    Example: distill serve --background
+    """
+    place = Workspace.locate(workspace)
+    if background:
+        _serve_in_background(place, slots)
+        return
+    from distill.daemon.server import log_to_stderr
+    from distill.daemon.server import serve as serve_here
+
+    log_to_stderr()
+    serve_here(place, slots=slots)
+
+
+def stop(workspace: WorkspaceOption = None) -> None:
+    """Stop the daemon. Running jobs go on; `distill cancel JOB` ends a job.
+
+    Example: distill stop
+    """
+    from distill.daemon import presence
+
+    stopped = presence.stop(Workspace.locate(workspace))
+    if stopped is None:
+        typer.echo("no daemon is running")
+    else:
+        typer.echo(f"the daemon (pid {stopped.process.pid}) has stopped; running jobs go on")
+
+
+def submit(
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC", help="The job spec, such as jobs/sample.toml.")
+    ],
+    follow: Annotated[bool, typer.Option("--follow", help="Watch the job to its end.")] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Set an older job of this name and its folder aside."),
+    ] = False,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Queue a job. The same spec again is done already, or goes on where it stopped.
+
+    Example: distill submit jobs/sample.toml --follow
+    """
+    from distill.cli.submission import submit_file
+    from distill.daemon import client, presence
+
+    place = Workspace.locate(workspace)
+    answer, name = submit_file(place, spec, replace)
+    job = client.find_report(place, name)
+    if json:
+        print_json({"answer": answer, "job": job.model_dump(mode="json")})
+    else:
+        typer.echo(f"{name}: {answer}")
+    if not job.state.ended and presence.find(place) is None:
+        typer.echo(_START_HINT, err=True)
+    if follow:
+        _follow(place, name)
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show the jobs: their states, how far they are, what they wait for or why they failed.
+
+    Example: distill status --json
+    """
+    from distill.cli.job_view import print_status
+    from distill.daemon import client, presence
+
+    place = Workspace.locate(workspace)
+    jobs = client.reports(place) if job is None else [client.find_report(place, job)]
+    if json:
+        listed = [each.model_dump(mode="json") for each in jobs]
+        print_json(listed if job is None else listed[0])
+    else:
+        print_status(jobs)
+    if presence.find(place) is None and any(not each.state.ended for each in jobs):
+        typer.echo(_START_HINT, err=True)
+
+
+def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
+    """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
+
+    The exit status is 0 if the job is done, and 1 if it failed or was cancelled.
+
+    Example: distill watch sample
+    """
+    _follow(Workspace.locate(workspace), job)
+
+
+def logs(
+    job: JobArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
+    ] = False,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, help="Only the last N lines.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Print what a job wrote.
+
+    Example: distill logs sample --follow --lines 20
+    """
+    from distill.cli.job_log import follow_log, print_log
+
+    place = Workspace.locate(workspace)
+    if follow:
+        follow_log(place, job, lines)
+    else:
+        print_log(place, job, lines)
+
+
+def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Cancel a job; returns when nothing of it runs. Submitted again, it goes on.
+
+    A running job gets TERM and 30 s for a last checkpoint.
+
+    Example: distill cancel sample
+    """
+    from distill.daemon import client
+
+    place = Workspace.locate(workspace)
+    client.cancel(place, job)
+    ended = client.find_report(place, job)
+    if json:
+        print_json(ended.model_dump(mode="json"))
+    else:
+        typer.echo(f"{job}: {ended.state}")
+
+
+def _serve_in_background(place: Workspace, slots: int) -> None:
+    from distill.daemon import background, presence
+
+    running = presence.find(place)
+    if running is not None:
+        pid = running.process.pid
+        typer.echo(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
+        return
+    health: dict[str, Any] = background.start(place, slots)
+    log = place.daemon / presence.LOG
+    typer.echo(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
+
+
+def _follow(place: Workspace, name: str) -> None:
+    from distill.cli.job_view import follow
+    from distill.daemon.names import check_name
+
+    if not follow(place, check_name(name)):
+        raise SystemExit(1)

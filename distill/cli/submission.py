@@ -1,0 +1,19 @@
+"""Submitting a spec from a file: errors name the file."""
+
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import client
+from distill.daemon.names import SPEC_WORDS, name_in, read_spec_file
+from distill.daemon.service import Answer
+
+
+def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str]:
+    """Queue the spec in ``path``: what came of it, and the job's name."""
+    text = read_spec_file(path)
+    name_in(text, str(path))
+    try:
+        return client.submit(workspace, text, replace)
+    except UserError as error:
+        raise UserError(str(error).replace(SPEC_WORDS, str(path), 1)) from None

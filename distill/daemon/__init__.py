@@ -1,0 +1,16 @@
+"""The job queue: one SQLite file, one process a job, HTTP on a private Unix socket.
+
+docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
+
+    states     which state follows which            (pure)
+    outcome    what an ended attempt means          (pure)
+    queue      the states on disk, one transaction a transition
+    runfolder  runs/JOB: the frozen spec, the records of runner and job
+    runner     the shim around one attempt; outlives the daemon
+    executor   launch, observe, stop: the seam for other places to run (local processes here)
+    scheduler  the loop: settle what ended, start what is due
+    service    submit, cancel, list: what the API and the commands share
+    api, server, client    HTTP on the socket
+
+Nothing here imports torch: training happens in the job's own process.
+"""

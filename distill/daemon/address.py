@@ -1,0 +1,57 @@
+"""The daemon's socket: private, and reachable however deep the workspace lies."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curation.workspace import Workspace
+
+SOCKET = "api.sock"
+_LONGEST_PATH = 107  # sun_path without its final zero (unix(7))
+_BACKLOG = 64
+
+
+@contextmanager
+def socket_path(workspace: Workspace) -> Iterator[str]:
+    """A path of the socket that fits into an address, good as long as the block lasts."""
+    path = workspace.daemon / SOCKET
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        yield str(path)
+        return
+    folder = os.open(workspace.daemon, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET}"
+    finally:
+        os.close(folder)
+
+
+def somebody_listens(workspace: Workspace) -> bool:
+    """Whether a connection would be accepted; a socket that a dead daemon left does not."""
+    if not workspace.daemon.is_dir():
+        return False
+    with socket_path(workspace) as path, socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def listen(workspace: Workspace) -> socket.socket:
+    """Bind the socket, for its owner only; one that a dead daemon left is replaced.
+
+    The caller holds the workspace's presence, so nobody listens on what is removed here. Call it
+    before there are threads: the umask belongs to the whole process.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket_path(workspace) as path:
+        Path(path).unlink(missing_ok=True)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+    listener.listen(_BACKLOG)
+    return listener

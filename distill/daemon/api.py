@@ -1,0 +1,167 @@
+"""The HTTP API on the daemon's socket; `GET /openapi.json` describes it, `GET /docs` shows it."""
+
+import os
+import socket
+import sqlite3
+import struct
+import time
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from curation.errors import UserError
+from distill import __version__
+from distill.daemon.names import LARGEST_SPEC, decode_spec
+from distill.daemon.queue import Job
+from distill.daemon.reports import JobReport, report, reports, waiting_for
+from distill.daemon.runfolder import LOG, read_log
+from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
+from distill.daemon.states import State
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+
+class Health(BaseModel):
+    """That the daemon answers, and what it has to do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    version: str
+    workspace: str
+    slots: int
+    jobs: dict[State, int]
+
+
+class Submitted(BaseModel):
+    """The answer to a submit; sent when it is on the disk."""
+
+    model_config = ConfigDict(frozen=True)
+
+    answer: Answer
+    job: JobReport
+
+
+class Problem(BaseModel):
+    """Every error, as one line to act on."""
+
+    error: str
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No job has this name."},
+    409: {"model": Problem, "description": "The job's state is in the way."},
+    413: {"model": Problem, "description": "Too large for a job spec."},
+    422: {"model": Problem, "description": "The request cannot be understood."},
+    503: {"model": Problem, "description": "The queue cannot be read or written now."},
+}
+_TOML_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/toml": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def create_app(service: JobService, slots: int) -> FastAPI:
+    """The API of one workspace's jobs."""
+    app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
+    runs = service.workspace.runs
+    _answer_errors(app)
+
+    def shown(job: Job) -> JobReport:
+        return report(job, runs, waiting_for(job, service.queue.jobs(), slots, time.time()))
+
+    @app.get("/health")
+    def health() -> Health:
+        """Whether the daemon lives."""
+        jobs = service.queue.jobs()
+        return Health(
+            pid=os.getpid(),
+            version=__version__,
+            workspace=str(service.workspace.root),
+            slots=slots,
+            jobs={state: sum(job.state is state for job in jobs) for state in State},
+        )
+
+    @app.get("/jobs")
+    def list_jobs() -> list[JobReport]:
+        """All jobs in the order of submission."""
+        return reports(service.queue.jobs(), runs, slots, time.time())
+
+    @app.post("/jobs", openapi_extra=_TOML_BODY)
+    async def submit(request: Request, replace: bool = False) -> Submitted:
+        """Queue the job spec in the body (TOML). Answered when it is on the disk."""
+        spec = decode_spec(await _limited_body(request))
+        submission = await run_in_threadpool(service.submit, spec, replace)
+        return Submitted(answer=submission.answer, job=shown(submission.job))
+
+    @app.get("/jobs/{name}")
+    def show_job(name: str) -> JobReport:
+        """One job."""
+        return shown(service.job(name))
+
+    @app.post("/jobs/{name}/cancel")
+    def cancel(name: str) -> JobReport:
+        """Cancel a job. A running one has `cancel_requested` until it has ended."""
+        return shown(service.cancel(name))
+
+    @app.get("/jobs/{name}/log", response_class=Response)
+    def log(name: str, offset: Annotated[int, Query(ge=-(1 << 40), le=1 << 60)] = 0) -> Response:
+        """The log's bytes from `offset` (from the end where negative), 64 KiB at most.
+
+        The header `X-Next-Offset` says where to go on.
+        """
+        text, following = read_log(runs / service.job(name).name / LOG, offset)
+        headers = {"X-Next-Offset": str(following)}
+        return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+
+    return app
+
+
+class OwnerOnlyProtocol(H11Protocol):
+    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who is there before a byte is read."""
+        peer = transport.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(credentials)
+        if user not in (os.getuid(), 0):
+            transport.abort()
+            return
+        super().connection_made(transport)
+
+
+class _TooLargeError(UserError):
+    """The body is no job spec."""
+
+
+async def _limited_body(request: Request) -> bytes:
+    """The body, refused as soon as it is known to be too large."""
+    too_large = _TooLargeError(f"a job spec is at most {LARGEST_SPEC >> 20} MiB of text")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > LARGEST_SPEC:
+        raise too_large
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST_SPEC:
+            raise too_large
+    return bytes(body)
+
+
+def _answer_errors(app: FastAPI) -> None:
+    statuses = {UnknownJobError: 404, ConflictError: 409, _TooLargeError: 413}
+
+    @app.exception_handler(UserError)
+    def refuse(request: Request, error: UserError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, statuses.get(type(error), 422))
+
+    @app.exception_handler(sqlite3.Error)
+    def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:
+        return JSONResponse({"error": f"the queue cannot be used now: {error}"}, 503)

@@ -1,0 +1,41 @@
+"""Starting a daemon that stays when the terminal goes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import client, presence
+
+_START_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+
+
+def start(workspace: Workspace, slots: int) -> dict[str, object]:
+    """Start a daemon and wait until it answers; its health. ``UserError`` where it does not."""
+    workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = workspace.daemon / presence.LOG
+    options = ["--workspace", str(workspace.root), "--slots", str(slots)]
+    with path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "distill.cli.main", "serve", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"the daemon did not start: {_last_line(path)} (see {path})")
+        if (health := client.health(workspace)) is not None:
+            return health
+        time.sleep(_LOOK_SECONDS)
+    raise UserError(f"the daemon does not answer after {_START_SECONDS:.0f} s; see {path}")
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else "it said nothing"

@@ -1,0 +1,51 @@
+"""Whether a job spec can be run, asked of `distill check` in a process of its own.
+
+Networks and losses are known to registries that import torch, and the daemon never does that.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon.names import SPEC_WORDS, SpecCheck
+
+_CHECK_SECONDS = 120.0
+_ERROR_PREFIX = "error: "
+
+
+def spec_check(workspace: Workspace) -> SpecCheck:
+    """The check of real job specs: what `distill run` would refuse is refused before it queues."""
+
+    def check(text: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "spec.toml"
+            path.write_text(text, encoding="utf-8", newline="")
+            message = _refusal(path, workspace)
+        if message is not None:
+            raise UserError(message.replace(str(path), SPEC_WORDS))
+
+    return check
+
+
+def _refusal(path: Path, workspace: Workspace) -> str | None:
+    """What is wrong with the spec, in one line."""
+    command = [sys.executable, "-m", "distill.cli.main", "check", str(path)]
+    try:
+        checked = subprocess.run(
+            [*command, "--workspace", str(workspace.root)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
+    if checked.returncode == 0:
+        return None
+    last = (checked.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+    if last.startswith(_ERROR_PREFIX):
+        return last.removeprefix(_ERROR_PREFIX)
+    return f"{SPEC_WORDS} cannot be checked: {last}"

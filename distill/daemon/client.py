@@ -1,0 +1,149 @@
+"""Asking the daemon; and doing the same on the queue's file where no daemon runs.
+
+Reading needs no daemon at all: the commands read the queue and the run folders. A submit and a
+cancel go through the daemon where one answers, so that it acts at once.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import presence
+from distill.daemon.address import socket_path, somebody_listens
+from distill.daemon.check import spec_check
+from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
+from distill.daemon.names import SpecCheck, check_name
+from distill.daemon.queue import Job, Queue
+from distill.daemon.reports import JobReport
+from distill.daemon.reports import reports as reports_of
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.server import distill_run
+from distill.daemon.service import (
+    QUEUE_FILE,
+    Answer,
+    JobService,
+    UnknownJobError,
+    open_queue,
+    unknown_job,
+)
+from distill.daemon.states import State
+
+_ANSWER_SECONDS = 150.0  # a submit is answered when the spec was checked
+_STOP_SECONDS = GRACE_SECONDS + 30.0
+_LOOK_SECONDS = 0.1
+
+
+def health(workspace: Workspace) -> dict[str, Any] | None:
+    """What the daemon says of itself; ``None`` where none answers."""
+    return _ask(workspace, "GET", "/health")
+
+
+def submit(
+    workspace: Workspace, spec: str, replace: bool = False, check: SpecCheck | None = None
+) -> tuple[Answer, str]:
+    """Queue a spec; what came of it, and the job's name. It is on the disk when this returns."""
+    answer = _ask(workspace, "POST", "/jobs", content=spec.encode(), params={"replace": replace})
+    if answer is not None:
+        return Answer(answer["answer"]), answer["job"]["name"]
+    with open_queue(workspace) as queue:
+        service = JobService(workspace, queue, check or spec_check(workspace))
+        submission = service.submit(spec, replace)
+    return submission.answer, submission.job.name
+
+
+def cancel(workspace: Workspace, name: str) -> Job:
+    """Cancel a job and wait until nothing of it runs; the job as it then is."""
+    find_job(workspace, name)
+    through_daemon = _ask(workspace, "POST", f"/jobs/{name}/cancel") is not None
+    with open_queue(workspace) as queue:
+        if not through_daemon:
+            JobService(workspace, queue, spec_check(workspace)).cancel(name)
+        executor = LocalExecutor(distill_run(workspace))
+        scheduler = Scheduler(queue, executor, workspace.runs)
+
+        def look() -> None:
+            if presence.find(workspace) is None:
+                scheduler.look_at(name)
+
+        return _wait_for_end(queue, name, look)
+
+
+def jobs(workspace: Workspace) -> list[Job]:
+    """All jobs of the workspace, daemon or not; none where nothing was ever submitted."""
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        return []
+    with Queue(path) as queue:
+        return queue.jobs()
+
+
+def find_job(workspace: Workspace, name: str) -> Job:
+    """One job, daemon or not; ``UnknownJobError`` where there is none."""
+    check_name(name)
+    known = jobs(workspace)
+    for job in known:
+        if job.name == name:
+            return job
+    raise unknown_job(name, known)
+
+
+def reports(workspace: Workspace) -> list[JobReport]:
+    """What is to be told of every job, daemon or not."""
+    daemon = presence.find(workspace)
+    slots = None if daemon is None else daemon.slots
+    return reports_of(jobs(workspace), workspace.runs, slots, time.time())
+
+
+def find_report(workspace: Workspace, name: str) -> JobReport:
+    """What is to be told of one job; ``UnknownJobError`` where there is none."""
+    find_job(workspace, name)
+    return next(report for report in reports(workspace) if report.name == name)
+
+
+def _wait_for_end(queue: Queue, name: str, look: Callable[[], None]) -> Job:
+    deadline = time.monotonic() + _STOP_SECONDS
+    while (job := queue.job(name)) and job.state is State.RUNNING:
+        if time.monotonic() > deadline:
+            raise UserError(f"job {name!r} does not stop; it will be cancelled when it does")
+        look()
+        time.sleep(_LOOK_SECONDS)
+    if job is None:
+        raise UnknownJobError(f"no job is called {name!r}")
+    return job
+
+
+def _ask(workspace: Workspace, method: str, path: str, **request: Any) -> dict[str, Any] | None:
+    """One request; ``None`` where no daemon listens, ``UserError`` where it refuses."""
+    if not somebody_listens(workspace):
+        return None
+    import httpx
+
+    with socket_path(workspace) as address:
+        try:
+            transport = httpx.HTTPTransport(uds=address)
+            with httpx.Client(transport=transport, timeout=_ANSWER_SECONDS) as client:
+                response = client.request(method, f"http://daemon{path}", **request)
+        except httpx.ConnectError:
+            return None
+        except httpx.TransportError as error:
+            raise UserError(
+                f"the daemon of {workspace.root} does not answer ({type(error).__name__}); "
+                "its log is daemon/daemon.log; the same command may be given again"
+            ) from None
+    return _content(response.status_code, response.content)
+
+
+def _content(status: int, body: bytes) -> dict[str, Any]:
+    import json
+
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise UserError(f"the daemon answered {status} without an explanation; see its log")
+    if status >= 400:
+        raise UserError(str(answer.get("error") or answer.get("detail") or f"status {status}"))
+    return answer

@@ -1,0 +1,46 @@
+"""Advisory locks that end with their process, however it ends."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_RETRY_SECONDS = 0.02
+
+
+@contextmanager
+def held(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the file or folder ``path`` alone.
+
+    ``BlockingIOError`` where somebody else holds it for ``wait`` seconds; ``FileNotFoundError``
+    where it does not exist.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _take(descriptor, time.monotonic() + wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds ``path``; what does not exist is held by nobody."""
+    try:
+        with held(path):
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def _take(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_RETRY_SECONDS)

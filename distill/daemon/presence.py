@@ -1,0 +1,105 @@
+"""Whether a daemon serves a workspace, and which. One lock decides; the record only describes."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon.locks import held, is_held
+from distill.daemon.processes import ProcessIdentity
+from distill.daemon.runfolder import read_json, write_whole
+
+LOG = "daemon.log"
+_LOCK = "daemon.lock"
+_RECORD = "daemon.json"
+_LOCK_SECONDS = 1.0  # others look at the lock, for a moment each
+_STOP_SECONDS = 30.0
+
+# SQLite's WAL needs memory shared between processes, and locks, which these do not keep.
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "lustre", "cifs", "smb3", "smbfs", "beegfs", "gpfs", "ceph", "glusterfs"}
+    | {"fuse.sshfs", "fuse.glusterfs"}
+)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon that runs now."""
+
+    process: ProcessIdentity
+    slots: int
+
+
+@contextmanager
+def presence(workspace: Workspace, slots: int) -> Iterator[None]:
+    """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any."""
+    _prepare_folder(workspace)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(workspace.daemon / _LOCK, _LOCK_SECONDS))
+        except BlockingIOError:
+            raise UserError(_already_served(workspace)) from None
+        me = ProcessIdentity.of(os.getpid())
+        assert me is not None
+        write_whole(workspace.daemon / _RECORD, json.dumps(asdict(Daemon(me, slots))))
+        yield
+
+
+def _already_served(workspace: Workspace) -> str:
+    found = find(workspace)
+    pid = f" (pid {found.process.pid})" if found else ""
+    return f"a daemon{pid} serves {workspace.root} already; stop it with `distill stop`"
+
+
+def find(workspace: Workspace) -> Daemon | None:
+    """The daemon that serves the workspace; ``None`` where there is none."""
+    if not is_held(workspace.daemon / _LOCK):
+        return None
+    values = read_json(workspace.daemon / _RECORD)
+    try:
+        return Daemon(ProcessIdentity(**values["process"]), int(values["slots"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def stop(workspace: Workspace) -> Daemon | None:
+    """End the daemon, not its jobs, and wait for that; ``None`` where there was none."""
+    found = find(workspace)
+    if found is None or not found.process.send(signal.SIGTERM):
+        return None
+    deadline = time.monotonic() + _STOP_SECONDS
+    while is_held(workspace.daemon / _LOCK):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"the daemon (pid {found.process.pid}) does not stop; "
+                f"`kill -9 {found.process.pid}` is safe: no job is lost by it"
+            )
+        time.sleep(0.05)
+    return found
+
+
+def network_filesystem(path: Path, mounts: dict[str, str]) -> str | None:
+    """The kind of network file system that ``path`` lies on, given mount point -> kind."""
+    places = [str(place) for place in (path, *path.parents) if str(place) in mounts]
+    kind = mounts[places[0]] if places else ""
+    return kind if kind in _NETWORK else None
+
+
+def _prepare_folder(workspace: Workspace) -> None:
+    import psutil
+
+    workspace.daemon.mkdir(parents=True, exist_ok=True)
+    workspace.daemon.chmod(0o700)
+    mounts = {entry.mountpoint: entry.fstype for entry in psutil.disk_partitions(all=True)}
+    if kind := network_filesystem(workspace.daemon.resolve(), mounts):
+        raise UserError(
+            f"the queue cannot lie on {kind} ({workspace.daemon}); put the workspace on a local "
+            "disk and link its datasets/ to where the images are"
+        )
+    (workspace.daemon / _LOCK).touch(mode=0o600)

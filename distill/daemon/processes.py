@@ -1,0 +1,108 @@
+"""Which process is which, and the end of a whole family of them (Linux, /proc)."""
+
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+TAG_VARIABLE = "DISTILL_ATTEMPT"
+"""In the environment of every process of a job: ``RUN_FOLDER#ATTEMPT``."""
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process named so that a reused pid cannot pass for it."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessIdentity | None":
+        """The process that has ``pid`` now; ``None`` where there is none."""
+        ticks = _start_ticks(pid)
+        return None if ticks is None else cls(pid, ticks, boot_id())
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal to exactly this process; False where it is gone."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            # The descriptor pins the process, so what is compared now is what gets the signal.
+            if ProcessIdentity.of(self.pid) != self:
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def boot_id() -> str:
+    """Changes with every start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def tag(run: Path, attempt: int) -> str:
+    """The value of ``TAG_VARIABLE`` for one attempt."""
+    return f"{run}#{attempt}"
+
+
+def kill_tagged(run: Path) -> int:
+    """Kill every process of any attempt in ``run``; the number that was alive.
+
+    Meant for the time after a runner's violent death: what it supervised has no other mark left,
+    since torchrun gives its ranks sessions of their own. A process started while this looks may be
+    missed, so call again until it says 0.
+    """
+    import psutil
+
+    return _kill(process for process in psutil.process_iter() if _is_tagged(process, run))
+
+
+def kill_descendants() -> int:
+    """Kill everything below the calling process; the number that was alive."""
+    import psutil
+
+    return _kill(psutil.Process().children(recursive=True))
+
+
+def _kill(processes: Iterable["psutil.Process"]) -> int:
+    import psutil
+
+    alive = 0
+    for process in processes:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+        alive += 1
+    return alive
+
+
+def _is_tagged(process: "psutil.Process", run: Path) -> bool:
+    import psutil
+
+    try:
+        return process.environ().get(TAG_VARIABLE, "").rpartition("#")[0] == str(run)
+    except (psutil.Error, OSError):
+        return False  # not ours to read, or gone meanwhile
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # Field 22 (proc(5)); the command in field 2 may hold spaces and brackets.
+    return int(text.rpartition(")")[2].split()[19])

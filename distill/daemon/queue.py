@@ -1,0 +1,271 @@
+"""The queue on disk: one SQLite file, and every transition is one transaction.
+
+WAL with ``synchronous=FULL``: what a method returned survives a power cut. ``BEGIN IMMEDIATE``
+takes the write lock before anything is read, so two processes never decide on the same state.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from distill.daemon.outcome import Outcome, bounded
+from distill.daemon.schema import JOB_COLUMNS, is_current, migrate
+from distill.daemon.states import Event, State, TransitionRefusedError, next_state
+
+Judge = Callable[[bool], Outcome]
+"""Given whether the user cancelled the job, what its attempt's end means."""
+
+_BUSY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job as the queue knows it; times in epoch seconds."""
+
+    name: str
+    spec: str
+    state: State
+    position: int
+    """Order in the queue: lower goes first."""
+    attempt: int
+    """Counts every start of this name, and never goes back: the fence against late runners."""
+    interruptions: int
+    """Attempts of the newest submit that ended through no fault of the job."""
+    not_before: float
+    submitted_at: float
+    started_at: float | None
+    finished_at: float | None
+    cancel_requested_at: float | None
+    exit_status: int | None
+    reason: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One line of a job's history."""
+
+    at: float
+    attempt: int
+    event: Event
+    state: State
+    reason: str | None
+
+
+class Queue:
+    """All jobs of a workspace. Safe to use from several threads and several processes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the queue in ``path``; an absent one is made, an older one brought up to date.
+
+        ``UserError`` where the file is damaged or belongs to a newer version.
+        """
+        self.path = path
+        self._mutex = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._prepare()
+        except sqlite3.Error as error:
+            self.close()
+            raise UserError(_trouble(path, error)) from None
+        except UserError:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if not is_current(connection):
+            with self.exclusive():
+                migrate(connection, self.path)
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+    def close(self) -> None:
+        if hasattr(self, "_connection"):
+            self._connection.close()
+
+    def __enter__(self) -> "Queue":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One transaction; nobody else, in any process, changes the queue until it ends.
+
+        Inside another one it is a part of that.
+        """
+        with self._mutex:
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def jobs(self, state: State | None = None) -> list[Job]:
+        """All jobs, or those in one state, in the order of submission."""
+        chosen = "" if state is None else "WHERE state = ?"
+        return self._select(f"{chosen} ORDER BY position", *([] if state is None else [state]))
+
+    def job(self, name: str) -> Job | None:
+        found = self._select("WHERE name = ?", name)
+        return found[0] if found else None
+
+    def history(self, name: str) -> list[Transition]:
+        """Every transition of a job, oldest first."""
+        with self._mutex:
+            rows = self._connection.execute(
+                "SELECT at, attempt, event, state, reason FROM transitions"
+                " WHERE job = ? ORDER BY id",
+                (name,),
+            ).fetchall()
+        return [
+            Transition(
+                at=row["at"],
+                attempt=row["attempt"],
+                event=Event(row["event"]),
+                state=State(row["state"]),
+                reason=row["reason"],
+            )
+            for row in rows
+        ]
+
+    def submit(self, name: str, spec: str, now: float) -> Job:
+        """Queue a new job, or an ended (or waiting) one again, perhaps with another spec.
+
+        ``TransitionRefusedError`` where it is running. Returned means committed.
+        """
+        with self.exclusive():
+            if self.job(name) is None:
+                self._insert(name, spec, now)
+            else:
+                self._resubmit(name, spec, now)
+            return self._existing(name)
+
+    def claim(self, now: float) -> Job | None:
+        """Start the first queued job that is due: it is running, with a new attempt number."""
+        with self.exclusive():
+            due = self._select(
+                "WHERE state = ? AND not_before <= ? ORDER BY position LIMIT 1", State.QUEUED, now
+            )
+            if not due:
+                return None
+            job = due[0]
+            self._move(job, Event.START, now, attempt=job.attempt + 1, started_at=now)
+            return self._existing(job.name)
+
+    def settle(self, name: str, attempt: int, judge: Judge, now: float) -> Job:
+        """Record how an attempt ended: ``judge`` is asked inside the transaction.
+
+        ``TransitionRefusedError`` where the job is not running, or runs another attempt: whoever
+        comes late with an old attempt changes nothing.
+        """
+        with self.exclusive():
+            job = self._existing(name)
+            if job.attempt != attempt:
+                raise TransitionRefusedError(f"attempt {attempt} of {name} is of the past")
+            # Here and not before: a cancel that came a moment ago must not be lost to a retry.
+            outcome = bounded(judge(job.cancel_requested_at is not None), job.interruptions)
+            self._move(job, outcome.event, now, **_changes(job, outcome, now))
+            return self._existing(name)
+
+    def request_cancel(self, name: str, now: float) -> Job:
+        """Cancel a queued job at once; of a running one record the wish; leave an ended one."""
+        with self.exclusive():
+            job = self._existing(name)
+            if job.state is State.QUEUED:
+                reason = "cancelled by the user"
+                self._move(job, Event.CANCEL, now, reason=reason, hint=None, finished_at=now)
+            elif job.state is State.RUNNING and job.cancel_requested_at is None:
+                self._update(job.name, cancel_requested_at=now)
+            return self._existing(name)
+
+    def _insert(self, name: str, spec: str, now: float) -> None:
+        self._connection.execute(
+            "INSERT INTO jobs (name, spec, state, position, submitted_at) VALUES (?, ?, ?, ?, ?)",
+            (name, spec, State.QUEUED, self._next_position(), now),
+        )
+        self._log(self._existing(name), Event.SUBMIT, now)
+
+    def _resubmit(self, name: str, spec: str, now: float) -> None:
+        fresh: dict[str, Any] = dict.fromkeys(
+            ("started_at", "finished_at", "cancel_requested_at", "exit_status", "reason", "hint")
+        )
+        fresh |= {"spec": spec, "submitted_at": now, "position": self._next_position()}
+        fresh |= {"interruptions": 0, "not_before": 0.0}
+        self._move(self._existing(name), Event.SUBMIT, now, **fresh)
+
+    def _next_position(self) -> int:
+        (highest,) = self._connection.execute("SELECT max(position) FROM jobs").fetchone()
+        return (highest or 0) + 1
+
+    def _move(self, job: Job, event: Event, now: float, **changes: Any) -> None:
+        """The one place where a state changes: guarded by the table, noted in the history."""
+        self._update(job.name, state=next_state(job.state, event), **changes)
+        self._log(self._existing(job.name), event, now)
+
+    def _update(self, name: str, **changes: Any) -> None:
+        columns = ", ".join(f"{column} = ?" for column in changes)
+        self._connection.execute(
+            f"UPDATE jobs SET {columns} WHERE name = ?", (*changes.values(), name)
+        )
+
+    def _log(self, job: Job, event: Event, now: float) -> None:
+        self._connection.execute(
+            "INSERT INTO transitions (job, at, attempt, event, state, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (job.name, now, job.attempt, event, job.state, job.reason),
+        )
+
+    def _existing(self, name: str) -> Job:
+        job = self.job(name)
+        assert job is not None, name
+        return job
+
+    def _select(self, where: str, *values: object) -> list[Job]:
+        with self._mutex:
+            rows = self._connection.execute(
+                f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs {where}", values
+            ).fetchall()
+        return [Job(**{**dict(row), "state": State(row["state"])}) for row in rows]
+
+
+def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
+    """The columns an outcome sets beside the state."""
+    told = {"reason": outcome.reason, "hint": outcome.hint, "exit_status": outcome.exit_status}
+    if outcome.event is Event.INTERRUPT:
+        waiting = {"interruptions": job.interruptions + 1, "not_before": now + outcome.delay}
+        return told | waiting | {"started_at": None}
+    return told | {"finished_at": now}
+
+
+def _trouble(path: Path, error: sqlite3.Error) -> str:
+    """One line on why the queue cannot be opened."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return (
+            f"the queue {path} is damaged ({error}); move it away and submit the jobs again: "
+            "the run folders keep their finished steps"
+        )
+    if "locked" in str(error):
+        return f"the queue {path} is locked by another process; try again"
+    return (
+        f"the queue {path} cannot be opened ({error}); check the folder, its rights and its space"
+    )

@@ -1,0 +1,79 @@
+"""What people and programs see of a job: the queue's row and the run folder in one model.
+
+A run started by hand has a folder and no row; it is shown as far as its folder tells.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from distill.daemon.queue import Job
+from distill.daemon.runfolder import read_json, read_records
+from distill.daemon.states import State
+
+
+class JobReport(BaseModel):
+    """One job, as `distill status --json` and the API show it; times are ISO 8601 in UTC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    state: State
+    attempt: int
+    cancel_requested: bool
+    reason: str | None
+    """Why it failed; of a queued or running job, why the attempt before was interrupted."""
+    hint: str | None
+    waiting_for: str | None
+    """Of a queued job, what it waits for."""
+    exit_status: int | None
+    submitted_at: str
+    started_at: str | None
+    finished_at: str | None
+    steps: list[dict[str, Any]]
+    progress: dict[str, Any] | None
+
+
+def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
+    """The report of one job."""
+    run = runs / job.name
+    return JobReport(
+        name=job.name,
+        state=job.state,
+        attempt=job.attempt,
+        cancel_requested=job.cancel_requested_at is not None,
+        reason=job.reason,
+        hint=job.hint,
+        waiting_for=waiting_for,
+        exit_status=job.exit_status,
+        submitted_at=_iso(job.submitted_at),
+        started_at=None if job.started_at is None else _iso(job.started_at),
+        finished_at=None if job.finished_at is None else _iso(job.finished_at),
+        steps=read_records(run / "steps.json"),
+        progress=read_json(run / "progress.json") or None,
+    )
+
+
+def reports(jobs: list[Job], runs: Path, slots: int | None, now: float) -> list[JobReport]:
+    """The reports of all jobs; ``slots`` is ``None`` where no daemon runs."""
+    return [report(job, runs, waiting_for(job, jobs, slots, now)) for job in jobs]
+
+
+def waiting_for(job: Job, jobs: list[Job], slots: int | None, now: float) -> str | None:
+    """What a queued job waits for, in words to act on; ``None`` for any other job."""
+    if job.state is not State.QUEUED:
+        return None
+    if slots is None:
+        return "a daemon: start it with `distill serve --background`"
+    if job.not_before > now:
+        return f"its next attempt in {job.not_before - now:.0f} s ({job.reason})"
+    running = [other.name for other in jobs if other.state is State.RUNNING]
+    if len(running) >= slots:
+        return f"a slot: {len(running)} of {slots} taken by {', '.join(running)}"
+    return "its start"
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,212 @@
+"""The shim around one attempt of a job: ``python -m distill.daemon.runner RUN ATTEMPT -- COMMAND``.
+
+It returns when the runner proper, a process in a session of its own, holds the run folder. That
+one outlives the daemon that started it. It takes every orphan of the job as its own child, passes
+a TERM on, kills whatever is left of the job at its end, and writes ``exit.json`` last of all.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from distill.daemon.outcome import ExitRecord
+from distill.daemon.processes import (
+    TAG_VARIABLE,
+    ProcessIdentity,
+    kill_descendants,
+    kill_tagged,
+    tag,
+)
+from distill.daemon.runfolder import (
+    EXIT,
+    FAILURE,
+    LOG,
+    FolderInUseError,
+    RunnerRecord,
+    locked,
+    read_runner_record,
+    write_exit_record,
+    write_runner_record,
+)
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_LOCK_SECONDS = 5.0
+_CANNOT_START = 127  # as a shell says it
+_READY = b"ready"
+
+
+def main(arguments: list[str]) -> int:
+    """Start the runner proper; 0 when the attempt is under way (or was before), else 1."""
+    parser = argparse.ArgumentParser(prog="python -m distill.daemon.runner")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("attempt", type=int)
+    parser.add_argument("--grace", type=float, required=True, help="seconds from TERM to KILL")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(arguments)
+    reader, writer = os.pipe()
+    if os.fork() > 0:
+        os.close(writer)
+        return _report(reader)
+    os.close(reader)
+    os.setsid()
+    _run(options.run, options.attempt, options.command, options.grace, writer)
+    return 0
+
+
+def _report(reader: int) -> int:
+    """Wait for the runner proper to say how its start went."""
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    if said == _READY:
+        return 0
+    sys.stderr.write(f"{said.decode(errors='replace').strip() or 'the runner died at its start'}\n")
+    return 1
+
+
+def _run(run: Path, attempt: int, command: list[str], grace: float, ready: int) -> None:
+    """Hold the folder, run the job, leave the exit record."""
+    try:
+        _write_to_log(run)
+        with locked(run, wait=_LOCK_SECONDS):
+            stop = _StopRequest(grace)
+            if _begin(run, attempt):
+                os.write(ready, _READY)
+                os.close(ready)
+                write_exit_record(run, _supervise(run, attempt, command, stop))
+            else:
+                os.write(ready, _READY)
+    except (OSError, FolderInUseError) as error:
+        # The daemon may no longer listen: then the log has it.
+        with suppress(OSError):
+            os.write(ready, str(error).encode())
+        _note(f"the runner stopped: {error}")
+
+
+def _write_to_log(run: Path) -> None:
+    """Everything that the runner and the job say goes to the end of the run's log."""
+    log = os.open(run / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+
+
+def _begin(run: Path, attempt: int) -> bool:
+    """Take the attempt, with the folder held; False where it was taken or closed before."""
+    newest = read_runner_record(run)
+    if newest is not None and newest.attempt >= attempt:
+        return False
+    while kill_tagged(run):
+        time.sleep(0.05)
+    for old in (EXIT, FAILURE):
+        (run / old).unlink(missing_ok=True)
+    write_runner_record(run, RunnerRecord(attempt, ProcessIdentity.of(os.getpid())))
+    return True
+
+
+class _StopRequest:
+    """Passes the first TERM, INT or HUP on to the job as TERM, and sends KILL after the grace.
+
+    Only the job's first process gets the TERM: it knows its own children, and a worker that dies
+    first would disturb the last checkpoint.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._asked = False
+        self._job: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def watch(self, job: int) -> None:
+        """From now on the job is the process behind this pidfd."""
+        self._job = job
+        if self._asked:
+            self._send(signal.SIGTERM)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            return
+        self._asked = True
+        signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
+        self._send(signal.SIGTERM)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._job is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._job, number)
+
+
+def _supervise(run: Path, attempt: int, command: list[str], stop: _StopRequest) -> ExitRecord:
+    """Run the command to its end, and end whatever it leaves behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    started_at = time.time()
+    _note(f"attempt {attempt} starts")
+    try:
+        status, error = _run_to_end(command, tag(run, attempt), stop), None
+    except OSError as trouble:
+        status, error = _CANNOT_START, f"the job cannot be started: {trouble}"
+    _end_descendants()
+    record = ExitRecord(
+        attempt=attempt,
+        exit_status=status if status >= 0 else None,
+        signal=-status if status < 0 else None,
+        error=error,
+        started_at=started_at,
+        finished_at=time.time(),
+    )
+    ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    _note(f"attempt {attempt} ended {ended}")
+    return record
+
+
+def _run_to_end(command: list[str], attempt_tag: str, stop: _StopRequest) -> int:
+    """The exit status of the command, or minus the number of the signal that ended it."""
+    job = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, TAG_VARIABLE: attempt_tag},
+        start_new_session=True,
+    )
+    stop.watch(os.pidfd_open(job.pid))
+    # Any child: orphans of the job became ours and have to be reaped too.
+    ended, status = os.waitpid(-1, 0)
+    while ended != job.pid:
+        ended, status = os.waitpid(-1, 0)
+    job.returncode = os.waitstatus_to_exitcode(status)
+    return job.returncode
+
+
+def _end_descendants() -> None:
+    while kill_descendants():
+        _reap()
+        time.sleep(0.02)
+    _reap()
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _note(text: str) -> None:
+    """A line of the runner's own in the log."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    with suppress(OSError):
+        os.write(2, f"--- {now}: {text}\n".encode())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""The tables of the queue, one migration a released version. Migrations are only ever added."""
+
+import sqlite3
+from pathlib import Path
+
+from curation.errors import UserError
+
+JOB_COLUMNS = (
+    "name",
+    "spec",
+    "state",
+    "position",
+    "attempt",
+    "interruptions",
+    "not_before",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "cancel_requested_at",
+    "exit_status",
+    "reason",
+    "hint",
+)
+
+_VERSION_1 = (
+    """
+    CREATE TABLE jobs (
+        name TEXT PRIMARY KEY,
+        spec TEXT NOT NULL,
+        state TEXT NOT NULL
+            CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+        position INTEGER NOT NULL UNIQUE,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        interruptions INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0,
+        submitted_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        cancel_requested_at REAL,
+        exit_status INTEGER,
+        reason TEXT,
+        hint TEXT,
+        CHECK ((state IN ('done', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
+        CHECK (state != 'running' OR (started_at IS NOT NULL AND attempt > 0)),
+        CHECK (state != 'queued' OR started_at IS NULL),
+        CHECK (state != 'failed' OR reason IS NOT NULL)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE transitions (
+        id INTEGER PRIMARY KEY,
+        job TEXT NOT NULL REFERENCES jobs (name),
+        at REAL NOT NULL,
+        attempt INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX transitions_of_job ON transitions (job, id)",
+)
+
+MIGRATIONS = (_VERSION_1,)
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are those of this software."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == len(MIGRATIONS))
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to the newest version, inside the caller's transaction.
+
+    ``UserError`` where a newer version of this software wrote it.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise UserError(
+            f"the queue {path} has version {version}, this software knows {len(MIGRATIONS)}; "
+            "use the newer software that wrote it"
+        )
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    # A PRAGMA takes no parameters.
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

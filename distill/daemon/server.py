@@ -1,0 +1,135 @@
+"""`distill serve`: one daemon a workspace. It may end at any moment; its jobs go on without it."""
+
+import logging
+import os
+import select
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from curation.workspace import Workspace
+from distill.daemon.address import listen, socket_path
+from distill.daemon.check import spec_check
+from distill.daemon.executor import GRACE_SECONDS, JobCommand, LocalExecutor
+from distill.daemon.names import SpecCheck
+from distill.daemon.presence import presence
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.service import JobService, open_queue
+
+_log = logging.getLogger("distill.daemon")
+
+_LOOK_SECONDS = 0.25
+_SHUTDOWN_SECONDS = 5.0
+_CONNECTIONS = 64
+
+
+def distill_run(workspace: Workspace) -> JobCommand:
+    """The command of real jobs: `distill run` on the spec frozen in the run folder."""
+
+    def command(run: Path) -> list[str]:
+        module = [sys.executable, "-m", "distill.cli.main"]
+        return [*module, "run", str(run / "spec.toml"), "--workspace", str(workspace.root)]
+
+    return command
+
+
+def serve(
+    workspace: Workspace,
+    *,
+    slots: int = 1,
+    command: JobCommand | None = None,
+    check: SpecCheck | None = None,
+    grace: float = GRACE_SECONDS,
+) -> None:
+    """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
+    with presence(workspace, slots), open_queue(workspace) as queue, closing(_Bell()) as bell:
+        executor = LocalExecutor(command or distill_run(workspace), grace)
+        scheduler = Scheduler(queue, executor, workspace.runs, slots=slots, grace=grace)
+        service = JobService(workspace, queue, check or spec_check(workspace), bell.ring)
+        with _api(service, slots) as api:
+            _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
+            while not bell.stopped and api.is_alive():
+                _step(scheduler)
+                bell.wait(_LOOK_SECONDS)
+        _log.info("stopped; running jobs go on")
+
+
+class _Bell:
+    """Wakes the loop: a TERM or INT, or a request that changed the queue.
+
+    Written by signal handlers, where no lock of `threading` may be taken: hence a descriptor.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def ring(self) -> None:
+        os.eventfd_write(self._descriptor, 1)
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self._descriptor], [], [], seconds)[0]:
+            os.eventfd_read(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        self.ring()
+
+
+def _step(scheduler: Scheduler) -> None:
+    try:
+        scheduler.step()
+    except (OSError, sqlite3.Error) as error:
+        # A full disk, say. The states on disk are whole; the next look tries again.
+        _log.error("cannot look after the jobs now: %s", error)
+
+
+@contextmanager
+def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
+    """The HTTP API in a thread of its own; signals stay with the main thread."""
+    import uvicorn
+
+    from distill.daemon.api import OwnerOnlyProtocol, create_app
+
+    listener: socket.socket = listen(service.workspace)
+    config = uvicorn.Config(
+        create_app(service, slots),
+        # Bound by ourselves: uvicorn would open a socket path to everybody (mode 0666).
+        fd=listener.fileno(),
+        http=OwnerOnlyProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="api")
+    thread.start()
+    try:
+        yield thread
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+        with socket_path(service.workspace) as path:
+            Path(path).unlink(missing_ok=True)
+
+
+def log_to_stderr() -> None:
+    """What the daemon does, a line each."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,0 +1,160 @@
+"""What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon.names import SpecCheck, check_name, name_in
+from distill.daemon.queue import Job, Queue
+from distill.daemon.runfolder import freeze_spec, frozen_spec, in_use
+from distill.daemon.states import Event, State, TransitionRefusedError, next_state
+
+QUEUE_FILE = "queue.sqlite"
+
+
+class UnknownJobError(UserError):
+    """No job has this name."""
+
+
+class ConflictError(UserError):
+    """The request does not go with the state of the job."""
+
+
+class Answer(StrEnum):
+    """What a submit came to."""
+
+    QUEUED = "queued"
+    AGAIN = "queued again"
+    REPLACED = "replaced"
+    ALREADY_QUEUED = "already queued"
+    ALREADY_RUNNING = "already running"
+    ALREADY_DONE = "already done"
+
+
+_NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answer.ALREADY_DONE})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The answer to a submit, given after it is on the disk."""
+
+    answer: Answer
+    job: Job
+
+
+class JobService:
+    """The jobs of one workspace."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        queue: Queue,
+        check: SpecCheck,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``wake`` is called when the scheduler has reason to look."""
+        self.workspace = workspace
+        self.queue = queue
+        self._check = check
+        self._wake = wake
+
+    def submit(self, spec: str, replace: bool = False) -> Submission:
+        """Queue a spec, or say why there is nothing to do.
+
+        The same spec again is done already, goes on, or is tried again; another spec under a name
+        that is taken needs ``replace``, and the old run folder is set aside. ``UserError`` for a
+        spec that cannot run, ``ConflictError`` where the name is in the way.
+        """
+        name = name_in(spec)
+        if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
+            return Submission(answer, self.job(name))
+        self._check(spec)  # takes seconds: the queue stays free meanwhile
+        with self.queue.exclusive():  # two submits of one name must not both find it free
+            answer = self._answer(name, spec, replace)
+            if answer not in _NOTHING_TO_DO:
+                self.queue.submit(name, spec, time.time())
+        self._freeze(name)
+        self._wake()
+        return Submission(answer, self.job(name))
+
+    def job(self, name: str) -> Job:
+        """One job; ``UnknownJobError`` where there is none."""
+        job = self.queue.job(check_name(name))
+        if job is None:
+            raise unknown_job(name, self.queue.jobs())
+        return job
+
+    def cancel(self, name: str) -> Job:
+        """Cancel a job: at once where it waits, soon where it runs, not at all where it ended."""
+        self.job(name)
+        job = self.queue.request_cancel(name, time.time())
+        self._wake()
+        return job
+
+    def _answer(self, name: str, spec: str, replace: bool) -> Answer:
+        job = self.queue.job(name)
+        if job is None:
+            return self._answer_without_job(name, spec, replace)
+        if job.spec != spec:
+            return self._answer_to_another_spec(job, replace)
+        if job.cancel_requested_at is not None and job.state is State.RUNNING:
+            raise ConflictError(f"job {name!r} is being cancelled; submit it again when it stopped")
+        # Done counts as long as what was done is there.
+        kept = frozen_spec(self.workspace.runs / name) == spec
+        return {
+            State.QUEUED: Answer.ALREADY_QUEUED,
+            State.RUNNING: Answer.ALREADY_RUNNING,
+            State.DONE: Answer.ALREADY_DONE if kept else Answer.AGAIN,
+            State.FAILED: Answer.AGAIN,
+            State.CANCELLED: Answer.AGAIN,
+        }[job.state]
+
+    def _answer_without_job(self, name: str, spec: str, replace: bool) -> Answer:
+        """A folder may be there from a run by hand: of the same spec it goes on."""
+        found = frozen_spec(self.workspace.runs / name)
+        if found in (None, spec):
+            return Answer.QUEUED
+        return self._replaced(name, replace)
+
+    def _answer_to_another_spec(self, job: Job, replace: bool) -> Answer:
+        try:
+            next_state(job.state, Event.SUBMIT)
+        except TransitionRefusedError:
+            raise ConflictError(
+                f"job {job.name!r} is running with another spec; choose another name, "
+                f"or `distill cancel {job.name}` first"
+            ) from None
+        return self._replaced(job.name, replace)
+
+    def _replaced(self, name: str, replace: bool) -> Answer:
+        if not replace:
+            raise ConflictError(
+                f"job {name!r} exists with another spec; choose another name, or give --replace "
+                f"to set the old run aside as {name}.old-N"
+            )
+        if in_use(self.workspace.runs / name):
+            raise ConflictError(f"the run folder of {name!r} is in use; wait for its end")
+        return Answer.REPLACED
+
+    def _freeze(self, name: str) -> None:
+        """Show the spec in the run folder already now; the start makes sure of it again."""
+        with self.queue.exclusive():
+            job = self.queue.job(name)
+            if job is not None and job.state is State.QUEUED:
+                freeze_spec(self.workspace.runs / name, job.spec)
+
+
+def unknown_job(name: str, known: list[Job]) -> UnknownJobError:
+    """The error for a name that no job has."""
+    names = ", ".join(job.name for job in known) or "none"
+    return UnknownJobError(f"no job is called {name!r}; there are: {names}")
+
+
+def open_queue(workspace: Workspace) -> Queue:
+    """The workspace's queue, made where there is none yet, in a folder of the user's own."""
+    workspace.daemon.mkdir(parents=True, exist_ok=True)
+    workspace.daemon.chmod(0o700)
+    return Queue(workspace.daemon / QUEUE_FILE)

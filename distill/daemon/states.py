@@ -1,0 +1,59 @@
+"""The states of a job and the only ways between them. Pure; docs/daemon.md has the same table."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """No event but a new submit moves the job on."""
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+class Event(StrEnum):
+    """What moves a job from state to state."""
+
+    SUBMIT = "submit"
+    START = "start"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    INTERRUPT = "interrupt"
+    CANCEL = "cancel"
+
+
+class TransitionRefusedError(Exception):
+    """The event does not apply to the job as it stands, or comes from an attempt of the past."""
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+    {
+        (State.QUEUED, Event.SUBMIT): State.QUEUED,
+        (State.QUEUED, Event.START): State.RUNNING,
+        (State.QUEUED, Event.CANCEL): State.CANCELLED,
+        (State.RUNNING, Event.SUCCEED): State.DONE,
+        (State.RUNNING, Event.FAIL): State.FAILED,
+        (State.RUNNING, Event.INTERRUPT): State.QUEUED,
+        (State.RUNNING, Event.CANCEL): State.CANCELLED,
+        (State.DONE, Event.SUBMIT): State.QUEUED,
+        (State.FAILED, Event.SUBMIT): State.QUEUED,
+        (State.CANCELLED, Event.SUBMIT): State.QUEUED,
+    }
+)
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state after ``event``; ``TransitionRefusedError`` where the table has no such line."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise TransitionRefusedError(f"a {state} job cannot {event}") from None

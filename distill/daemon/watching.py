@@ -1,0 +1,64 @@
+"""Following a job from the queue and its run folder, whoever runs it."""
+
+import time
+from collections.abc import Iterator
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import presence
+from distill.daemon.queue import Job, Queue
+from distill.daemon.reports import JobReport, report, waiting_for
+from distill.daemon.runfolder import in_use
+from distill.daemon.service import QUEUE_FILE, unknown_job
+from distill.daemon.states import State
+
+_LOOK_SECONDS = 0.25
+_DAEMON_SECONDS = 5.0
+"""How long a daemon may be away (restarted, say) before following ends."""
+
+
+def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
+    """The job's report, a few times a second, the last one after its end.
+
+    ``UserError`` where nobody is there to bring it to its end: following never hangs.
+    """
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        raise unknown_job(name, [])
+    with Queue(path) as queue:
+        patience = _Patience(workspace)
+        while True:
+            jobs = queue.jobs()
+            job = next((job for job in jobs if job.name == name), None)
+            if job is None:
+                raise unknown_job(name, jobs)
+            slots = patience.slots(job)
+            yield report(job, workspace.runs, waiting_for(job, jobs, slots, time.time()))
+            if job.state.ended:
+                return
+            time.sleep(_LOOK_SECONDS)
+
+
+class _Patience:
+    """Looks whether somebody moves the job on."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._seen: float | None = None
+
+    def slots(self, job: Job) -> int | None:
+        """The daemon's slots; ``None`` where there is none and none is needed just now."""
+        daemon = presence.find(self._workspace)
+        if daemon is not None:
+            self._seen = time.monotonic()
+            return daemon.slots
+        at_work = job.state is State.RUNNING and in_use(self._workspace.runs / job.name)
+        if not (at_work or job.state.ended or self._recently()):
+            raise UserError(
+                f"job {job.name!r} is {job.state} and no daemon is running to go on with it; "
+                "start one with `distill serve --background`"
+            )
+        return None
+
+    def _recently(self) -> bool:
+        return self._seen is not None and time.monotonic() - self._seen < _DAEMON_SECONDS

@@ -1,0 +1,51 @@
+"""Features of encoded images, in batches: only one batch of pixels is in memory at a time."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from curation.images import decode
+from curation.progress import Progress
+from teachers.embedder import Embedder, embed_mirrored
+
+BATCH = 128
+
+
+def embed_encoded(
+    embedder: Embedder,
+    read: Callable[[int], bytes],
+    numbers: Sequence[int],
+    what: str,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Unit features (mirror rule) of the images ``read(i) for i in numbers``, float32 [N, D].
+
+    Raises `UserError` that names ``what`` and the number of an image that cannot be decoded.
+    """
+    features = np.empty((len(numbers), embedder.embedding), np.float32)
+    for start in range(0, len(numbers), BATCH):
+        batch = [
+            # Resized one by one: the images of a set may differ in size.
+            embedder.preprocessing.resize(decode(read(i), f"{what}, image {i}")[None])
+            for i in numbers[start : start + BATCH]
+        ]
+        features[start : start + len(batch)] = embed_mirrored(embedder, np.concatenate(batch))
+        if progress:
+            progress(start + len(batch), len(numbers))
+    return features
+
+
+def embed_distinct(
+    embedder: Embedder, images: Sequence[bytes], what: str, progress: Progress | None = None
+) -> np.ndarray:
+    """Like `embed_encoded`, but an image that comes several times is embedded once.
+
+    Verification sets repeat their images: the 12,000 of LFW's pairs are 7,701 different ones.
+    """
+    first: dict[bytes, int] = {}
+    for number, image in enumerate(images):
+        first.setdefault(image, number)
+    numbers = list(first.values())
+    features = embed_encoded(embedder, images.__getitem__, numbers, what, progress)
+    row = {number: row for row, number in enumerate(numbers)}
+    return features[[row[first[image]] for image in images]]

@@ -1,0 +1,74 @@
+"""Thresholds to deploy with: which cosine to ask for at a named false-accept rate."""
+
+from typing import TypeVar
+
+import numpy as np
+
+from distill.evaluation.rates import EXPONENTS
+
+Distance = TypeVar("Distance", float, np.ndarray)
+
+NOTE = (
+    "Thresholds move with the population, the camera and quantisation: "
+    "measure again on images like those the network will see."
+)
+
+
+def cosine_of(distance: Distance) -> Distance:
+    """The cosine of unit vectors at a squared L2 distance: ``1 - d / 2``."""
+    return 1 - distance / 2
+
+
+def recommended_thresholds(reports: dict) -> dict:
+    """For each FAR the threshold of the set that measures it with the most impostor pairs. ::
+
+        {"distance": "cosine", "rule": "same person where cosine > threshold", "note": ...,
+         "false_accept_rates": {"1e-3": {"threshold", "tar", "set", "digest", "genuine",
+                                         "impostors"} or null, ...},
+         "best_accuracy": {"threshold", "accuracy", "set", "digest"} or null}
+
+    ``reports`` are the sets of `evaluate`. A FAR that no set is large enough for is null.
+    """
+    return {
+        "distance": "cosine",
+        "rule": "same person where cosine > threshold",
+        "note": NOTE,
+        "false_accept_rates": {
+            f"1e-{exponent}": _at_rate(reports, f"1e-{exponent}") for exponent in EXPONENTS
+        },
+        "best_accuracy": _best_accuracy(reports),
+    }
+
+
+def _at_rate(reports: dict, rate: str) -> dict | None:
+    measured = {
+        name: report
+        for name, report in reports.items()
+        if report["tar_at_far"][rate]["cosine_threshold"] is not None
+    }
+    if not measured:
+        return None
+    name = max(measured, key=lambda name: measured[name]["impostors"])
+    report = measured[name]
+    return {
+        "threshold": report["tar_at_far"][rate]["cosine_threshold"],
+        "tar": report["tar_at_far"][rate]["tar"],
+        "set": name,
+        "digest": report["digest"],
+        "genuine": report["genuine"],
+        "impostors": report["impostors"],
+    }
+
+
+def _best_accuracy(reports: dict) -> dict | None:
+    """The ten-fold threshold of the largest set of pairs; the first where several are."""
+    pairs = {name: report for name, report in reports.items() if report["kind"] == "pairs"}
+    if not pairs:
+        return None
+    name = max(pairs, key=lambda name: pairs[name]["pairs"])
+    return {
+        "threshold": pairs[name]["cosine_threshold"],
+        "accuracy": pairs[name]["accuracy"],
+        "set": name,
+        "digest": pairs[name]["digest"],
+    }

@@ -1,0 +1,1 @@
+"""Bundles: the student with everything needed to deploy it, written and read."""

@@ -1,0 +1,115 @@
+"""Writing a bundle: everything that is needed to deploy a network, in one folder.
+
+::
+
+    model.safetensors   float32 weights, under the names of the backbone's state dict
+    model.onnx          the same network, batch normalisation folded, parity checked
+    config.json         backbone, preprocessing, alignment, mirror rule: see `BundleConfig`
+    thresholds.json     recommended thresholds at named false-accept rates
+    evaluation.json     every score with the digest of its set
+    lineage.json        where it comes from: job, data, teacher, generations, versions
+    golden/             drawn images and their embeddings, for `distill verify`
+    README.md           the model card
+    SHA256SUMS          of all the others
+"""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curation.files import sync_folder
+from distill.export.checksums import write_sums
+from distill.export.config import BundleConfig, Thresholds
+from distill.export.golden import write_golden
+from distill.export.model_card import model_card
+from distill.export.onnx_file import write_onnx
+from distill.export.safe_tensors import write_weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+def export_bundle(
+    destination: Path,
+    module: "torch.nn.Module",
+    config: BundleConfig,
+    evaluation: dict,
+    lineage: dict,
+    name: str | None = None,
+) -> Path:
+    """Write the bundle of a trained ``module`` to ``destination``, which appears whole or not.
+
+    ``config`` is what ``module`` was built from; ``evaluation`` is what
+    ``distill.evaluation.evaluate`` returned; ``lineage`` is any JSON. A bundle that is already
+    there is replaced. Raises `UserError` where the ONNX file does not agree with the network.
+    """
+    destination = Path(destination)
+    partial = destination.with_name(f".{destination.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write_files(partial, module, config, evaluation, lineage, name or destination.name)
+        _sync_tree(partial)
+        _put_in_place(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return destination
+
+
+def _write_files(
+    folder: Path,
+    module: "torch.nn.Module",
+    config: BundleConfig,
+    evaluation: dict,
+    lineage: dict,
+    name: str,
+) -> None:
+    from distill.counting import count
+    from teachers.embedder import TorchEmbedder, module_digest
+
+    network = copy.deepcopy(module).cpu().float().eval()
+    preprocessing = config.face.preprocessing
+    thresholds = Thresholds.model_validate(evaluation["thresholds"])
+    _write_json(folder / "config.json", config.model_dump(mode="json"))
+    _write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
+    _write_json(folder / "evaluation.json", evaluation)
+    _write_json(folder / "lineage.json", lineage)
+    card = model_card(name, config, count(network, preprocessing.size), evaluation)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
+    assert embedder.embedding == config.num_features, "the config is of another network"
+    write_golden(folder, embedder)
+    write_weights(folder / "model.safetensors", network)
+    write_onnx(folder / "model.onnx", network, preprocessing.size)
+    write_sums(folder)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    # JSON has no NaN, though Python would write one.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _sync_tree(folder: Path) -> None:
+    """Bring every file and folder to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _put_in_place(partial: Path, destination: Path) -> None:
+    """Rename ``partial`` to ``destination``; an older bundle there goes away."""
+    replaced = destination.with_name(f".{destination.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if destination.exists():
+        destination.rename(replaced)
+    partial.rename(destination)
+    sync_folder(destination.parent)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -1,0 +1,77 @@
+"""``SHA256SUMS`` in the form of coreutils: made for a folder, and checked before anything is read.
+
+A bundle may come from anywhere, so its list is not trusted either: names stay inside the folder,
+links are refused, and sizes are bounded.
+"""
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+
+from curation.errors import UserError
+
+SUMS_NAME = "SHA256SUMS"
+MAXIMUM_SUMS_BYTES = 2**16
+MAXIMUM_FILE_BYTES = 2**31
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
+
+
+def write_sums(folder: Path) -> None:
+    """List every file below ``folder``, sorted by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / SUMS_NAME).write_text("".join(lines))
+
+
+def verify_sums(folder: Path) -> set[str]:
+    """Check every listed file; returns the names that may be read.
+
+    Raises `UserError` for a missing or malformed list, a name that leaves the folder, a link, and
+    a file that is missing, too large or different.
+    """
+    sums = _read_sums(folder)
+    for name, digest in sums.items():
+        path = _inside(folder, name)
+        if path.stat().st_size > MAXIMUM_FILE_BYTES:
+            raise UserError(f"{path}: larger than 2 GiB, which no file of a bundle is")
+        if _digest(path) != digest:
+            raise UserError(
+                f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
+                "damaged on its way; fetch it again"
+            )
+    return set(sums)
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    path = folder / SUMS_NAME
+    if not path.is_file() or path.is_symlink():
+        raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")
+    if path.stat().st_size > MAXIMUM_SUMS_BYTES:
+        raise UserError(f"{path}: larger than {MAXIMUM_SUMS_BYTES} bytes; not a bundle's list")
+    sums: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in sums:
+            raise UserError(f"{path}, line {number}: not one new `SHA256  NAME`")
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """``folder/name`` where that is a plain file below ``folder``, reached without links."""
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or "\\" in name:
+        raise UserError(f"{folder / SUMS_NAME}: the name {name!r} leaves the bundle; refused")
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
+    if not path.is_file():
+        raise UserError(f"{path}: missing, though {SUMS_NAME} lists it; fetch the bundle again")
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

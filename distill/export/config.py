@@ -1,0 +1,121 @@
+"""What a bundle's JSON files say, strictly: a bundle comes from elsewhere and is not trusted."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError
+
+from curation.errors import UserError
+from teachers.preprocessing import PositiveFloat, Preprocessing
+
+MAXIMUM_JSON_BYTES = 4 * 2**20
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+PrintableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Point = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+ARCFACE_POINTS = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+
+
+class Strict(BaseModel):
+    """Unknown keys and near-fitting types are errors; values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Alignment(Strict):
+    """How a face is cut out before it comes here: to the ArcFace template of 112x112 pixels.
+
+    ``points`` are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen
+    in the image. A network of another input size gets this crop, resized.
+    """
+
+    template: Literal["arcface-112"] = "arcface-112"
+    points: Annotated[tuple[Point, Point, Point, Point, Point], Field(strict=False)] = (
+        ARCFACE_POINTS
+    )
+    transform: Literal["similarity"] = "similarity"
+    border: Literal[0] = 0
+
+
+class FaceConfig(Strict):
+    """Everything between a face crop and a comparison."""
+
+    preprocessing: Preprocessing
+    layout: Literal["NCHW"] = "NCHW"
+    dtype: Literal["float32"] = "float32"
+    input_name: Literal["image"] = "image"
+    output_name: Literal["embedding"] = "embedding"
+    output_normalised: Literal[False] = False
+    mirror: Literal["sum", "none"] = "sum"
+    distance: Literal["cosine"] = "cosine"
+    alignment: Alignment = Alignment()
+
+
+class BundleConfig(Strict):
+    """``config.json``. The first names are timm's; ``face`` says what timm does not.
+
+    ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
+    ``width``; ``face.mirror`` "sum" means that the feature is ``normalise(f(x) + f(mirrored x))``,
+    "none" that it is ``normalise(f(x))``.
+    """
+
+    schema_version: Literal[1] = 1
+    architecture: Name
+    num_features: PositiveInt
+    width: PositiveFloat = 1.0
+    face: FaceConfig
+
+
+class RateThreshold(Strict):
+    """The threshold of one FAR, with what it was measured on."""
+
+    threshold: FiniteFloat
+    tar: Share
+    set: PrintableName
+    digest: Digest
+    genuine: PositiveInt
+    impostors: PositiveInt
+
+
+class AccuracyThreshold(Strict):
+    """The threshold of the best ten-fold accuracy."""
+
+    threshold: FiniteFloat
+    accuracy: Share
+    set: PrintableName
+    digest: Digest
+
+
+class Thresholds(Strict):
+    """``thresholds.json``: see ``distill.evaluation.thresholds.recommended_thresholds``."""
+
+    distance: Literal["cosine"]
+    rule: Literal["same person where cosine > threshold"]
+    note: str
+    false_accept_rates: dict[Annotated[str, Field(pattern=r"^1e-\d$")], RateThreshold | None]
+    best_accuracy: AccuracyThreshold | None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], content: bytes, path: Path) -> Model:
+    """Validate JSON; `UserError` names the file, the key, and what is wrong with it."""
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_problem(error.errors()[0])}") from None
+
+
+def _first_problem(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]

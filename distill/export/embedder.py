@@ -1,0 +1,157 @@
+"""Reading a bundle: a working embedder in one line, without torch.
+
+A bundle is untrusted: its checksums are verified before anything is read, its JSON is validated
+strictly, and its networks are an ONNX graph or plain tensors, never code.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.images import decode
+from distill.export.checksums import verify_sums
+from distill.export.config import MAXIMUM_JSON_BYTES, BundleConfig, Model, Thresholds, parse
+from distill.export.golden import GOLDEN_NAME, check_golden
+from teachers.embedder import Embedder, embed_mirrored, normalise
+
+if TYPE_CHECKING:
+    import torch
+
+Runtime = Literal["onnx", "torch"]
+RUNTIMES: tuple[Runtime, ...] = ("onnx", "torch")
+MODEL_NAMES = {"onnx": "model.onnx", "torch": "model.safetensors"}
+Image = np.ndarray | bytes | str | Path
+BATCH = 64
+ASPECT_TOLERANCE = 0.02
+
+
+class BundleEmbedder:
+    """A student from its bundle: ``BundleEmbedder(path).embed(images)``.
+
+    ``config`` and ``thresholds`` are what the bundle says; ``network`` is the plain `Embedder`,
+    without the mirror rule. The runtime "onnx" needs no torch. Raises `UserError` for a folder that
+    is not a bundle, or not the bundle that was written.
+    """
+
+    def __init__(self, path: Path | str, runtime: Runtime = "onnx") -> None:
+        self.path = Path(path)
+        if runtime not in RUNTIMES:
+            raise UserError(f"runtime {runtime!r} is not known; there are {', '.join(RUNTIMES)}")
+        listed = verify_sums(self.path)
+        self.config = _read_json(self.path, "config.json", listed, BundleConfig)
+        self.thresholds = _read_json(self.path, "thresholds.json", listed, Thresholds)
+        for name in (MODEL_NAMES[runtime], GOLDEN_NAME):
+            _require(self.path, name, listed)
+        self.network = _open(self.path, runtime, self.config)
+        if self.network.embedding != self.config.num_features:
+            raise UserError(
+                f"{self.path}: {MODEL_NAMES[runtime]} gives {self.network.embedding} dimensions, "
+                f"config.json says {self.config.num_features}; fetch the bundle again"
+            )
+
+    def embed(self, images: np.ndarray | Sequence[Image]) -> np.ndarray:
+        """Unit features, float32 ``[B, D]``, by the bundle's own mirror rule.
+
+        ``images`` are aligned faces: uint8 RGB ``[B, H, W, 3]`` or ``[H, W, 3]``, or a list of such
+        arrays, of paths, or of the bytes of image files. Other sizes are resized. Raises
+        `UserError` for an image that cannot be decoded or has another aspect than the network's.
+        """
+        if isinstance(images, np.ndarray):
+            images = images[None] if images.ndim == 3 else images
+        features = [self._feature(batch) for batch in self._batches(images)]
+        return np.concatenate(features) if features else np.empty((0, self.network.embedding))
+
+    def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Cosines of unit features ``[A, D]`` and ``[B, D]``: float32 ``[A, B]``."""
+        return left @ right.T
+
+    def check_golden(self) -> float:
+        """The lowest cosine with the golden embeddings; `UserError` below 0.9999."""
+        return check_golden(self.path, self.network)
+
+    def _feature(self, batch: np.ndarray) -> np.ndarray:
+        if self.config.face.mirror == "sum":
+            return embed_mirrored(self.network, batch)
+        return normalise(self.network.embed(batch))
+
+    def _batches(self, images: np.ndarray | Sequence[Image]) -> Iterator[np.ndarray]:
+        """Batches of resized images; only one is decoded at a time."""
+        for start in range(0, len(images), BATCH):
+            part = [self._pixels(image) for image in images[start : start + BATCH]]
+            yield np.concatenate(part)
+
+    def _pixels(self, image: Image) -> np.ndarray:
+        """One image of any kind as uint8 ``[1, *size, 3]``."""
+        pixels, what = _decoded(image)
+        size = self.config.face.preprocessing.size
+        aspect = pixels.shape[1] * size[0] / (pixels.shape[0] * size[1])
+        if abs(aspect - 1) > ASPECT_TOLERANCE:
+            raise UserError(
+                f"{what} has {pixels.shape[0]}x{pixels.shape[1]} pixels; aligned faces have the "
+                f"aspect of {size[0]}x{size[1]}: cut the face out by the five points in config.json"
+            )
+        return self.config.face.preprocessing.resize(pixels[None])
+
+
+def _decoded(image: Image) -> tuple[np.ndarray, str]:
+    """Pixels uint8 ``[H, W, 3]`` and what to call the image in a message."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(
+                f"image is {image.dtype} {list(image.shape)}; uint8 RGB [H, W, 3] is wanted"
+            )
+        return image, "image"
+    if isinstance(image, bytes):
+        return decode(image), "image"
+    return decode(_read_image(Path(image)), str(image)), str(image)
+
+
+def _read_image(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: no such image file")
+    return path.read_bytes()
+
+
+def _open(path: Path, runtime: Runtime, config: BundleConfig) -> Embedder:
+    if runtime == "onnx":
+        from teachers.foreign import OnnxEmbedder
+
+        return OnnxEmbedder(path / MODEL_NAMES[runtime], config.face.preprocessing)
+    from distill.export.safe_tensors import load_weights
+    from teachers.embedder import TorchEmbedder, module_digest
+
+    module = _unweighted(config)
+    load_weights(path / MODEL_NAMES[runtime], module)
+    return TorchEmbedder(module, config.face.preprocessing, module_digest(module))
+
+
+def _unweighted(config: BundleConfig) -> "torch.nn.Module":
+    """The network without its weights.
+
+    Ours are built without memory, so that a hostile width cannot take it all before the weights
+    are found not to fit. timm's are of their own size, and compute buffers while they are built.
+    """
+    import torch
+
+    from distill.backbones import NETWORKS, create
+
+    device = "meta" if config.architecture in NETWORKS else "cpu"
+    size = config.face.preprocessing.size
+    with torch.device(device):
+        return create(config.architecture, config.num_features, size, config.width)
+
+
+def _require(path: Path, name: str, listed: set[str]) -> Path:
+    if name not in listed:
+        raise UserError(f"{path}: SHA256SUMS does not list {name}; not a whole bundle")
+    return path / name
+
+
+def _read_json(path: Path, name: str, listed: set[str], model: type[Model]) -> Model:
+    file = _require(path, name, listed)
+    if file.stat().st_size > MAXIMUM_JSON_BYTES:
+        raise UserError(f"{file}: larger than {MAXIMUM_JSON_BYTES} bytes; not a bundle's file")
+    return parse(model, file.read_bytes(), file)

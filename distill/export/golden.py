@@ -1,0 +1,61 @@
+"""Golden outputs: a few drawn images with their embeddings, to check a bundle anywhere.
+
+The images go through the whole of the preprocessing, so a swapped colour order shows too.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from distill.export.onnx_file import MINIMUM_COSINE, lowest_cosine
+from distill.export.safe_tensors import read_arrays, write_arrays
+from teachers.embedder import Embedder
+
+GOLDEN_NAME = "golden/golden.safetensors"
+COUNT = 4
+SEED = 20190
+
+
+def golden_images(size: tuple[int, int]) -> np.ndarray:
+    """uint8 RGB ``[4, *size, 3]``: smooth waves, each channel its own, the same on every run."""
+    generator = np.random.default_rng(SEED)
+    frequency = generator.uniform(0.5, 4, (COUNT, 1, 1, 3, 2))
+    phase = generator.uniform(0, 2 * np.pi, (COUNT, 1, 1, 3))
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+    places = np.stack([rows / size[0], columns / size[1]], axis=-1)[None, :, :, None, :]
+    waves = np.sin(2 * np.pi * np.sum(frequency * places, axis=-1) + phase)
+    return np.round(127.5 + 127.5 * waves).astype(np.uint8)
+
+
+def write_golden(folder: Path, embedder: Embedder) -> None:
+    """Write images and their raw embeddings below the bundle's ``folder``."""
+    path = folder / GOLDEN_NAME
+    path.parent.mkdir()
+    images = golden_images(embedder.preprocessing.size)
+    write_arrays(path, {"images": images, "embeddings": embedder.embed(images)})
+
+
+def check_golden(folder: Path, embedder: Embedder) -> float:
+    """The lowest cosine of ``embedder``'s outputs with the golden ones.
+
+    Raises `UserError` below 0.9999 and for a file that holds something else.
+    """
+    path = folder / GOLDEN_NAME
+    arrays = read_arrays(path)
+    images, expected = arrays.get("images"), arrays.get("embeddings")
+    if images is None or expected is None or not _are_images(images):
+        raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their embeddings")
+    cosine = lowest_cosine(embedder.embed(images), expected)
+    if not cosine >= MINIMUM_COSINE:
+        raise UserError(
+            f"{path}: the network gives other embeddings than when it was exported: cosine "
+            f"{cosine:.6f}, at least {MINIMUM_COSINE} is wanted; fetch the bundle again"
+        )
+    return cosine
+
+
+def _are_images(images: np.ndarray) -> bool:
+    return (
+        images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size > 0
+    )

@@ -1,0 +1,124 @@
+"""The model card of a bundle: Markdown with the front matter that model hubs read."""
+
+from distill.counting import Counts
+from distill.export.config import BundleConfig
+
+_CARD = """\
+---
+license: other
+license_name: training-data-terms
+library_name: face-distill
+pipeline_tag: image-feature-extraction
+tags:
+- face-recognition
+- knowledge-distillation
+- {architecture}
+metrics:
+- accuracy
+---
+
+# {name}
+
+A face embedding network: {architecture}, channel width {width:g}, {dimensions} dimensions.
+
+| | |
+|---|---|
+| parameters | {params:,} ({size_mib:.2f} MiB as float32) |
+| multiply-additions (MAdds: convolutions and fully connected layers) | {madds:,} |
+| FLOPs as the LFR 2019 challenge counts them | {lfr_flops:,} |
+
+## Use
+
+```python
+import distill
+
+embedder = distill.load("path/to/this/folder")
+left, right = embedder.embed(["one.jpg", "other.jpg"])
+```
+
+Input: a face aligned to the ArcFace template of 112x112 pixels (five points in `config.json`),
+{colour}, resized to {height}x{width_pixels}, then `(pixel - {mean}) / {std}`, NCHW float32.
+Feature: {mirror}. Compare by cosine; thresholds are in `thresholds.json`.
+`model.onnx` is the same network for any ONNX runtime; its output is not normalised.
+
+## Evaluation
+
+Scores are comparable only where the digest of the set is the same.
+
+{evaluation}
+
+## Thresholds
+
+{thresholds}
+
+{note}
+
+## Licence and limits
+
+The network was learned from face images. Sets such as MS1M were gathered without the consent of
+the people in them, were withdrawn by their makers, and are for research only; what was learned from
+them may be bound by the same terms. Check the terms of the data in `lineage.json` before any use
+beyond research. Error rates differ between groups of people: measure them on those it will meet.
+"""
+
+_MIRROR_RULES = {
+    "sum": "`normalise(f(image) + f(mirrored image))`",
+    "none": "`normalise(f(image))`",
+}
+_RATES = ("1e-3", "1e-4")
+
+
+def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict) -> str:
+    """The text of ``README.md``; ``evaluation`` is what ``distill.evaluation.evaluate`` gave."""
+    preprocessing = config.face.preprocessing
+    return _CARD.format(
+        name=name,
+        architecture=config.architecture,
+        width=config.width,
+        dimensions=config.num_features,
+        params=counts.params,
+        size_mib=counts.size_mib,
+        madds=counts.madds,
+        lfr_flops=counts.lfr_flops,
+        colour=preprocessing.colour,
+        height=preprocessing.size[0],
+        width_pixels=preprocessing.size[1],
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        mirror=_MIRROR_RULES[config.face.mirror],
+        evaluation=_evaluation_table(evaluation["sets"]),
+        thresholds=_threshold_table(evaluation["thresholds"]["false_accept_rates"]),
+        note=evaluation["thresholds"]["note"],
+    )
+
+
+def _evaluation_table(sets: dict) -> str:
+    if not sets:
+        return "Not evaluated."
+    header = ["set", "pairs (genuine / impostor)", "ten-fold accuracy"]
+    header += [f"TAR at FAR {rate}" for rate in _RATES] + ["SHA-256 of the set"]
+    return _table(header, [_evaluation_row(name, report) for name, report in sets.items()])
+
+
+def _evaluation_row(name: str, report: dict) -> list[str]:
+    accuracy = f"{report['accuracy']:.4f} ± {report['std']:.4f}" if "accuracy" in report else "-"
+    tars = [report["tar_at_far"][rate]["tar"] for rate in _RATES]
+    shown = ["too few pairs" if tar is None else f"{tar:.4f}" for tar in tars]
+    pairs = f"{report['genuine']:,} / {report['impostors']:,}"
+    return [name, pairs, accuracy, *shown, f"`{report['digest'][:16]}`"]
+
+
+def _threshold_table(rates: dict) -> str:
+    rows = [
+        [rate, f"{found['threshold']:.4f}", f"{found['tar']:.4f}", found["set"]]
+        for rate, found in rates.items()
+        if found is not None
+    ]
+    if not rows:
+        return "No set was large enough to measure a false-accept rate."
+    return _table(["FAR", "same person where cosine >", "TAR", "measured on"], rows)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

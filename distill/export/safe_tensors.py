@@ -1,0 +1,84 @@
+"""safetensors files: written durably, read with a bounded header."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curation.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+MAXIMUM_HEADER_BYTES = 2**22
+"""A tensor takes about 100 bytes of header; no network here has 40,000 of them."""
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write numpy arrays."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    _make_durable(path)
+
+
+def write_weights(path: Path, module: "torch.nn.Module") -> None:
+    """Write a module's state dict, float tensors as float32."""
+    from safetensors.torch import save_file
+
+    state = module.state_dict()
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    floats = {
+        name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()
+    }
+    save_file(tensors | floats, path)
+    _make_durable(path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read numpy arrays; `UserError` for a file that is damaged or not of this format."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    _check_header(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def load_weights(path: Path, module: "torch.nn.Module") -> None:
+    """Put the file's tensors into ``module``, which may be on the meta device.
+
+    Raises `UserError` where the file is damaged or not exactly this network's state dict.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _check_header(path)
+    try:
+        module.load_state_dict(load_file(path), strict=True, assign=True)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{path}: weights of another network ({first[:200]})") from None
+
+
+def _check_header(path: Path) -> None:
+    """The first eight bytes are the header's length; safetensors itself would allow 100 MB."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAXIMUM_HEADER_BYTES:
+        raise UserError(
+            f"{path}: not a safetensors file of a network (its header claims {length} bytes)"
+        )
+
+
+def _make_durable(path: Path) -> None:
+    """safetensors 0.8 leaves the file readable to its owner only, and not synced to the disk."""
+    path.chmod(0o644)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,34 @@
+"""Angular distillation: Yan et al., VarGFaceNet, 2019, Eq. 5."""
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor, nn
+
+from distill.losses.registry import LossInputs, LossSettings, register
+
+
+class AngularSettings(LossSettings):
+    """The paper's weight is 7, meant for the sum over dimensions."""
+
+    weight: PositiveFloat = 7.0
+
+
+@register("angular", AngularSettings, needs_teacher=True)
+class Angular(nn.Module):
+    """Squared distance of the unit embeddings: summed over dimensions, averaged over the batch.
+
+    Equals ``2 (1 - cos)``. A mean over dimensions as well (``nn.MSELoss``) would be smaller by the
+    length of the embedding. Knows nothing of identities, so it needs no labels.
+    """
+
+    def __init__(self, settings: AngularSettings, embedding: int, identities: int) -> None:
+        super().__init__()
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        assert inputs.teacher is not None, "angular distillation needs the teacher's embeddings"
+        with torch.autocast(inputs.embeddings.device.type, enabled=False):
+            # The cache's float16 vectors are of unit length to four digits only.
+            student, teacher = inputs.embeddings.float(), inputs.teacher.float()
+            difference = F.normalize(student) - F.normalize(teacher)
+            return difference.square().sum(dim=1).mean()

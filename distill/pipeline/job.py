@@ -1,0 +1,201 @@
+"""A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
+
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.views import ImageSet, open_images
+from curation.workspace import Workspace
+from distill.losses import LOSSES, parse_losses
+from distill.pipeline.record import RunRecord, StepState
+from distill.pipeline.steps import StepStore
+from distill.pipeline.work import (
+    Architecture,
+    Stage,
+    TrainedNetwork,
+    evaluate_network,
+    export_network,
+    foreign_teacher,
+    train_network,
+)
+from distill.spec import JobSpec, StageSpec, evaluation_sets, teacher_file
+from distill.training.loop import Watch
+from teachers.embedder import Embedder
+from teachers.embeddings import EmbeddingCache, cache_digest, cache_embeddings
+
+
+def plan(spec: JobSpec) -> list[StepState]:
+    """The steps of a spec, all waiting."""
+    steps = []
+    if spec.teacher is not None and spec.teacher.network is not None:
+        steps.append(StepState("teach", "teach"))
+    if spec.student is not None:
+        if _guided(spec):
+            steps.append(StepState("embed", "embed"))
+        for generation in range(1, spec.generations.count + 1):
+            for stage in range(len(spec.stage)):
+                steps.append(StepState(_stage_name(spec, generation, stage), "distil"))
+    return [*steps, StepState("evaluate", "evaluate"), StepState("export", "export")]
+
+
+class Job:
+    """Runs one spec in its run directory; finished steps are found, not done again."""
+
+    def __init__(self, spec: JobSpec, workspace: Workspace, record: RunRecord) -> None:
+        self.spec, self.workspace, self.record = spec, workspace, record
+        self.steps = StepStore(workspace.steps)
+        self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
+        self.watch = Watch(record.metrics, record.progress, record.stop)
+
+    def run(self) -> None:
+        """Do every step. Raises ``UserError``, or ``Stopped`` where it was asked to stop."""
+        self.record.begin(self.spec, plan(self.spec), self._facts())
+        teacher, trained = self._teacher()
+        networks = {} if teacher is None else {"teacher": teacher}
+        if self.spec.student is not None:
+            cache = self._embed(teacher) if teacher is not None and _guided(self.spec) else None
+            embedding = None if teacher is None else teacher.embedding
+            architecture = Architecture.resolve(self.spec.student, embedding)
+            trained = None
+            for generation in range(1, self.spec.generations.count + 1):
+                trained = self._generation(generation, architecture, trained, cache)
+                networks[f"generation {generation}"] = trained.embedder()
+        assert trained is not None, "the spec's own checks see to it"
+        self._export(trained, self._evaluate(networks))
+
+    def _teacher(self) -> tuple[Embedder | None, TrainedNetwork | None]:
+        spec = self.spec.teacher
+        if spec is None:
+            return None, None
+        if spec.network is None:
+            path = teacher_file(spec, self.workspace)
+            return foreign_teacher(path, spec.preprocessing), None
+        assert spec.stage is not None
+        losses = parse_losses(spec.stage.losses, "teacher.stage.losses")
+        architecture = Architecture.resolve(spec.network)
+        stage = Stage(architecture, losses, spec.stage.epochs, spec.train)
+        trained = self._train("teach", "teach", stage, None)
+        return trained.embedder(), trained
+
+    def _embed(self, teacher: Embedder) -> EmbeddingCache:
+        with self.record.step("embed") as state:
+            state.id = cache_digest(teacher, self.images)
+            state.path = str(self.workspace.cache / state.id)
+            computed = []
+
+            def progress(done: int, total: int) -> None:
+                computed.append(done)
+                self.record.interruptible_progress(done, total)
+
+            cache = cache_embeddings(teacher, self.images, self.workspace.cache, progress)
+            if not computed:
+                state.state = "reused"
+        return cache
+
+    def _generation(
+        self,
+        generation: int,
+        architecture: Architecture,
+        start: TrainedNetwork | None,
+        cache: EmbeddingCache | None,
+    ) -> TrainedNetwork:
+        """All stages of one generation, each from the weights before, with a fresh optimiser."""
+        trained = start
+        for index, stage_spec in enumerate(self.spec.stage):
+            losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
+            settings = self.spec.train
+            stage = Stage(architecture, losses, stage_spec.epochs, settings, trained)
+            name = _stage_name(self.spec, generation, index)
+            trained = self._train(
+                name, "distil", stage, cache if _needs_teacher(stage_spec) else None
+            )
+        assert trained is not None
+        return trained
+
+    def _train(
+        self, name: str, kind: str, stage: Stage, cache: EmbeddingCache | None
+    ) -> TrainedNetwork:
+        with self.record.step(name) as state:
+
+            def entered(folder: Path) -> None:
+                state.id, state.path = folder.name, str(folder)
+                folder.mkdir(parents=True, exist_ok=True)
+                self.record.link(f"checkpoints/{name.replace(' ', '-')}", folder)
+
+            trained, outcome = train_network(
+                kind, stage, self.images, cache, self.steps, self.watch, entered
+            )
+            if outcome.reused:
+                state.state = "reused"
+        return trained
+
+    def _evaluate(self, networks: dict[str, Embedder]) -> dict[str, Any]:
+        """Score all networks; the last one's scores are the job's."""
+        sets = evaluation_sets(self.spec, self.workspace)
+        reports, reused = {}, True
+        with self.record.step("evaluate") as state:
+            for name, embedder in networks.items():
+                outcome = evaluate_network(
+                    embedder, sets, self.steps, self.record.interruptible_progress
+                )
+                reports[name] = outcome.result
+                reused = reused and outcome.reused
+            state.id, state.path = outcome.folder.name, str(outcome.folder)
+            if reused:
+                state.state = "reused"
+            evaluation = {**outcome.result, "networks": reports}
+            self.record.write_json("evaluation.json", evaluation)
+        return evaluation
+
+    def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
+        with self.record.step("export") as state:
+            lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
+            outcome = export_network(self.spec.name, trained, evaluation, lineage, self.steps)
+            state.id, state.path = outcome.folder.name, str(outcome.folder)
+            self.record.link("bundle", outcome.folder / "bundle")
+            if outcome.reused:
+                state.state = "reused"
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "images": {"name": self.spec.data.train, "digest": self.images.digest},
+            "seed": self.spec.train.seed,
+        }
+
+    def _lineage(self) -> list[dict[str, Any]]:
+        return [{"name": step.name, "id": step.id} for step in self.record.steps if step.id]
+
+
+def check_fit(spec: JobSpec, workspace: Workspace) -> None:
+    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
+    teacher = spec.teacher
+    length = None
+    if teacher is not None and teacher.network is not None:
+        architecture = Architecture.resolve(teacher.network)
+        architecture.check()
+        length = architecture.embedding
+    elif teacher is not None:
+        length = foreign_teacher(teacher_file(teacher, workspace), teacher.preprocessing).embedding
+    if spec.student is None:
+        return
+    student = Architecture.resolve(spec.student, length)
+    student.check()
+    if _guided(spec) and student.embedding != length:
+        raise UserError(
+            f"student.embedding is {student.embedding} but the teacher's is {length}, and "
+            f"distillation compares them; allowed: {length} (or leave it out)"
+        )
+
+
+def _needs_teacher(stage: StageSpec) -> bool:
+    return any(LOSSES[name].needs_teacher for name in stage.losses)
+
+
+def _guided(spec: JobSpec) -> bool:
+    return any(_needs_teacher(stage) for stage in spec.stage)
+
+
+def _stage_name(spec: JobSpec, generation: int, stage: int) -> str:
+    """``generation 1``, or ``generation 1 stage 2`` where there are several stages."""
+    suffix = f" stage {stage + 1}" if len(spec.stage) > 1 else ""
+    return f"generation {generation}{suffix}"

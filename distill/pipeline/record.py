@@ -1,0 +1,160 @@
+"""The run directory ``runs/JOB/``: everything that anybody shows of a job is read from here."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from distill.spec import JobSpec
+from distill.training.loop import Stopped
+
+PROGRESS_INTERVAL = 0.25
+"""Seconds between two writings of progress.json."""
+
+
+@dataclass
+class StepState:
+    """One step of the job, as steps.json lists it. ``state``: waiting, running, done or reused."""
+
+    name: str
+    kind: str
+    state: str = "waiting"
+    id: str | None = None
+    path: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What an observer (a terminal) is told: a step's change, its progress, or new metrics."""
+
+    kind: str
+    step: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+Observer = Callable[[Event], None]
+
+
+class RunRecord:
+    """Writes a run directory. ``stop`` says whether the job was asked to stop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        observer: Observer = lambda event: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.folder = folder
+        self.observer = observer
+        self.stop = stop
+        self.steps: list[StepState] = []
+        self._current = ""
+        self._written = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failure.json").unlink(missing_ok=True)
+
+    def begin(self, spec: JobSpec, steps: list[StepState], facts: dict[str, Any]) -> None:
+        """Write resolved.json (every default filled in, versions, digests) and the plan."""
+        self.steps = steps
+        resolved = {
+            "spec": spec.model_dump(mode="json", by_alias=True),
+            "versions": _versions(),
+            "git_commit": _git_commit(),
+            **facts,
+        }
+        self.write_json("resolved.json", resolved)
+        self._write_steps()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[StepState]:
+        """Mark a step running, then done (or reused, if the block says so), with its time."""
+        state = next(step for step in self.steps if step.name == name)
+        state.state, self._current = "running", name
+        self._write_steps()
+        self.observer(Event("begin", name))
+        started = time.monotonic()
+        try:
+            yield state
+        except BaseException:
+            state.state = "waiting"
+            self._write_steps()
+            raise
+        if state.state == "running":
+            state.state = "done"
+        state.seconds = round(time.monotonic() - started, 2)
+        self._write_steps()
+        self.observer(Event("end", name, asdict(state)))
+
+    def metrics(self, values: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        line = {"step": self._current, "time": round(time.time(), 3), **values}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.observer(Event("metrics", self._current, values))
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the current step is; a few times a second reach the disk."""
+        self.observer(Event("progress", self._current, {"done": done, "total": total}))
+        now = time.monotonic()
+        if now - self._written >= PROGRESS_INTERVAL or done == total:
+            self._written = now
+            values = {"step": self._current, "done": done, "total": total, "time": time.time()}
+            self.write_json("progress.json", values)
+
+    def interruptible_progress(self, done: int, total: int) -> None:
+        """``progress`` for work that keeps what it has done: stops there when asked to."""
+        self.progress(done, total)
+        if self.stop():
+            raise Stopped
+
+    def failed(self, error: Exception) -> None:
+        """Say in one sentence why the job ended."""
+        if isinstance(error, UserError):
+            reason, hint = str(error), None
+        elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            reason, hint = "no memory left", "lower train.batch_size and submit again"
+        else:
+            reason, hint = f"{type(error).__name__}: {error}", "log.txt has the traceback"
+        self.write_json("failure.json", {"reason": reason, "hint": hint})
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace ``name`` atomically."""
+        with atomic_file(self.folder / name) as file:
+            file.write(json.dumps(value, indent=2).encode())
+
+    def link(self, name: str, target: Path) -> None:
+        """Make ``name`` in the run directory point to what a step left elsewhere."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.link")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(os.path.relpath(target, path.parent))
+        fresh.replace(path)
+
+    def _write_steps(self) -> None:
+        self.write_json("steps.json", [asdict(step) for step in self.steps])
+
+
+def _versions() -> dict[str, str]:
+    packages = ("face-distill", "torch", "numpy", "onnx", "onnxruntime", "timm")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code runs from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

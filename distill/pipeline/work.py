@@ -1,0 +1,207 @@
+"""What the steps do: build a network, train it, evaluate it, put it into a bundle."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from curation.pairs import read_pairs
+from curation.progress import Progress
+from curation.views import ImageSet, open_images
+from distill.backbones import create, lookup
+from distill.evaluation.evaluate_sets import evaluate
+from distill.export.bundle import export_bundle
+from distill.export.config import BundleConfig, FaceConfig
+from distill.export.embedder import BundleEmbedder
+from distill.export.safe_tensors import load_weights, write_weights
+from distill.losses import LossSettings, WeightedLosses
+from distill.pipeline.steps import Outcome, StepStore
+from distill.spec import NetworkSpec
+from distill.training.config import TrainSettings
+from distill.training.loop import Training, Watch, train
+from teachers.embedder import Embedder, TorchEmbedder
+from teachers.embeddings import EmbeddingCache
+from teachers.foreign import OnnxEmbedder
+from teachers.preprocessing import Preprocessing
+
+NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
+UNSEEN_SETTINGS = {"checkpoint_every", "log_every", "decode_threads"}
+"""Settings that do not change the weights, so a step done under others is the same step."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network with nothing left open."""
+
+    backbone: str
+    embedding: int
+    input_size: tuple[int, int]
+    width: float
+
+    @classmethod
+    def resolve(cls, spec: NetworkSpec, embedding: int | None = None) -> "Architecture":
+        """Fill in the registry's defaults; ``embedding`` is the one to take where none is said."""
+        entry = lookup(spec.backbone)
+        size = spec.input_size or entry.input_size
+        length = spec.embedding or embedding or entry.embedding
+        return cls(spec.backbone, length, (size[0], size[1]), spec.width)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
+        return Preprocessing(size=self.input_size)
+
+    def build(self) -> nn.Module:
+        return create(self.backbone, self.embedding, self.input_size, self.width)
+
+    def check(self) -> None:
+        """Raise ``UserError`` where the network cannot be built so; costs no memory."""
+        with torch.device("meta"):
+            self.build()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "embedding": self.embedding,
+            "input_size": list(self.input_size),
+            "width": self.width,
+        }
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that a step trained, where its files lie, and the digest of that step."""
+
+    architecture: Architecture
+    folder: Path
+    id: str
+
+    def load(self) -> nn.Module:
+        """The network with its weights, on the CPU."""
+        network = self.architecture.build()
+        load_weights(self.folder / NETWORK, network)
+        return network
+
+    def embedder(self) -> Embedder:
+        return TorchEmbedder(self.load(), self.architecture.preprocessing, self.id)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of one network: a teacher's, or a stage of a student's generation."""
+
+    architecture: Architecture
+    losses: dict[str, LossSettings]
+    epochs: int
+    settings: TrainSettings
+    start: TrainedNetwork | None = None
+
+    def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
+        """Everything that the trained weights follow from, for the step's identity."""
+        return {
+            "architecture": self.architecture.describe(),
+            "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
+            "epochs": self.epochs,
+            "settings": self.settings.model_dump(exclude=UNSEEN_SETTINGS),
+            "start": self.start and self.start.id,
+            "images": images.digest,
+            "teacher": cache and cache.digest,
+        }
+
+
+def train_network(
+    kind: str,
+    stage: Stage,
+    images: ImageSet,
+    cache: EmbeddingCache | None,
+    steps: StepStore,
+    watch: Watch,
+    entered: Callable[[Path], None],
+) -> tuple[TrainedNetwork, Outcome]:
+    """Train ``stage``, or find it trained; ``entered`` is told the folder beforehand."""
+    inputs = stage.inputs(images, cache)
+
+    def work(folder: Path) -> dict[str, Any]:
+        torch.manual_seed(stage.settings.seed)
+        network = stage.architecture.build()
+        losses = WeightedLosses(stage.losses, stage.architecture.embedding, images.identities)
+        if stage.start is not None:
+            _start_from(stage.start, network, losses)
+        training = Training(
+            network=network,
+            losses=losses,
+            preprocessing=stage.architecture.preprocessing,
+            images=images,
+            cache=cache,
+            epochs=stage.epochs,
+            settings=stage.settings,
+        )
+        latest = train(training, folder / "checkpoints", watch)
+        write_weights(folder / NETWORK, network)
+        write_weights(folder / LOSSES, losses)
+        return {"architecture": stage.architecture.describe(), "losses": latest}
+
+    entered(steps.folder(kind, inputs))
+    outcome = steps.perform(kind, inputs, work)
+    return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
+
+
+def _start_from(start: TrainedNetwork, network: nn.Module, losses: WeightedLosses) -> None:
+    """Take the weights before, and the class centres of those losses that are the same."""
+    load_weights(start.folder / NETWORK, network)
+    before, now = load_file(start.folder / LOSSES), losses.state_dict()
+    kept = {
+        name: value
+        for name, value in before.items()
+        if name in now and now[name].shape == value.shape
+    }
+    losses.load_state_dict(kept, strict=False)
+
+
+def evaluate_network(
+    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress
+) -> Outcome:
+    """The scores of ``embedder`` on the named sets of pairs or images."""
+    opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
+    inputs = {
+        "network": embedder.digest,
+        "preprocessing": embedder.preprocessing.digest,
+        "sets": {each.name: each.digest for each in opened},
+    }
+    return steps.perform("evaluate", inputs, lambda folder: evaluate(embedder, opened, progress))
+
+
+def foreign_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:
+    """An ``.onnx`` file with its ``preprocessing``, or a finished job's bundle, as a teacher."""
+    if preprocessing is None:
+        return BundleEmbedder(path).network
+    return OnnxEmbedder(path, preprocessing)
+
+
+def export_network(
+    name: str,
+    trained: TrainedNetwork,
+    evaluation: dict[str, Any],
+    lineage: dict[str, Any],
+    steps: StepStore,
+) -> Outcome:
+    """The bundle of a trained network, in ``bundle/`` of the step's folder."""
+    architecture = trained.architecture
+    config = BundleConfig(
+        architecture=architecture.backbone,
+        num_features=architecture.embedding,
+        width=architecture.width,
+        face=FaceConfig(preprocessing=architecture.preprocessing),
+    )
+    inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
+
+    def work(folder: Path) -> dict[str, Any]:
+        bundle = folder / "bundle"
+        export_bundle(bundle, trained.load(), config, evaluation, lineage, name)
+        return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
+
+    return steps.perform("export", inputs, work)

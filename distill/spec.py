@@ -1,0 +1,242 @@
+"""Job specs: one TOML file says everything, and is checked at the door.
+
+``parse_spec`` checks keys, types and ranges and needs no torch; ``load_spec`` also checks what
+only the registries and the workspace know: backbones, losses, data sets, teachers, and whether
+the pieces fit together.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.training.config import Strict, TrainSettings
+from teachers.preprocessing import Preprocessing, Size
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+LARGEST_SPEC = 1 << 20
+Losses = dict[str, dict[str, Any]]
+
+
+class DataSpec(Strict):
+    """``train`` is a store or view of the workspace; ``evaluate`` names sets of pairs or images.
+
+    A bare name in ``evaluate`` lies in the folder of ``train``; ``DATASET/NAME`` elsewhere.
+    """
+
+    train: str = Field(pattern=r"^[^/]+/[^/]+$")
+    evaluate: list[str] = Field(default=[])
+
+
+class NetworkSpec(Strict):
+    """A network of the registry, its embedding length, input (height, width) and width factor."""
+
+    backbone: str
+    embedding: PositiveInt | None = None
+    input_size: Size | None = None
+    width: PositiveFloat = 1.0
+
+
+class TeacherTraining(Strict):
+    """How a teacher of our own is trained."""
+
+    epochs: PositiveInt
+    losses: Losses
+
+
+class TeacherSpec(Strict):
+    """Either ``from`` (an ``.onnx`` in the workspace's teachers/, or a finished job's name), or a
+    ``network`` to be trained here by ``stage`` and ``train``."""
+
+    source: Annotated[str | None, Field(alias="from")] = None
+    preprocessing: Preprocessing | None = None
+    network: NetworkSpec | None = None
+    stage: TeacherTraining | None = None
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "TeacherSpec":
+        if (self.source is None) == (self.network is None):
+            raise ValueError('say either from = "..." or a [teacher.network] to train')
+        if (self.network is None) != (self.stage is None):
+            raise ValueError("[teacher.network] and [teacher.stage] go together")
+        if self.is_onnx != (self.preprocessing is not None):
+            raise ValueError(
+                "preprocessing belongs to an .onnx teacher, and it needs one: "
+                "preprocessing = { colour, mean, std, size }"
+            )
+        return self
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.source is not None and self.source.endswith(".onnx")
+
+
+class StageSpec(Strict):
+    """One stage of a student's training; stages run in order, each from the weights before."""
+
+    epochs: PositiveInt
+    losses: Losses
+
+
+class GenerationsSpec(Strict):
+    """Recursive distillation: the same teacher, starting from the student before, ``count`` times."""
+
+    count: PositiveInt = 1
+
+
+class JobSpec(Strict):
+    """A whole job. Without ``student`` it trains the teacher alone; without ``teacher`` it learns
+    from the labels alone."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    data: DataSpec
+    teacher: TeacherSpec | None = None
+    student: NetworkSpec | None = None
+    stage: list[StageSpec] = Field(default=[])
+    generations: GenerationsSpec = GenerationsSpec()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> "JobSpec":
+        if self.student is None and (self.teacher is None or self.teacher.network is None):
+            raise ValueError("nothing to train: give a [student], or a [teacher.network]")
+        if (self.student is None) != (not self.stage):
+            raise ValueError("[student] and [[stage]] go together")
+        return self
+
+
+def parse_spec(text: str, origin: str) -> JobSpec:
+    """Check the form of a spec; ``UserError`` names ``origin``, every bad key, what is allowed."""
+    try:
+        return JobSpec.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{origin} is not TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{origin} is nested too deeply") from None
+    except ValidationError as error:
+        raise UserError(f"{origin}: {describe(error, JobSpec)}") from None
+
+
+def load_spec(path: Path, workspace: Workspace) -> JobSpec:
+    """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
+    spec = parse_spec(read_spec(path), str(path))
+    try:
+        _check_data(spec, workspace)
+        _check_networks(spec, workspace)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return spec
+
+
+def read_spec(path: Path) -> str:
+    """The text of a spec file, if it is one."""
+    if not path.is_file():
+        raise UserError(f"no job spec at {path}; the repository's jobs/ has ready ones")
+    if path.stat().st_size > LARGEST_SPEC:
+        raise UserError(f"{path} is larger than a job spec can be ({LARGEST_SPEC} bytes)")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """All faults in one line, each with its key and, for an unknown key, the allowed ones."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            allowed = ", ".join(_fields_at(model, fault["loc"][:-1]))
+            faults.append(f"unknown key {key!r} (allowed here: {allowed})")
+        elif fault["type"] == "missing":
+            faults.append(f"{key!r} is missing")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            given = (
+                f", got {fault['input']!r:.80}"
+                if isinstance(fault["input"], str | int | float)
+                else ""
+            )
+            faults.append(f"{key}: {message}{given}" if key else message)
+    return "; ".join(faults)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at ``location`` of ``model`` takes."""
+    for part in location:
+        if isinstance(part, str):
+            by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+            model = _table_of(by_key[part].annotation)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _table_of(annotation: Any) -> type[BaseModel]:
+    """The model inside ``Model``, ``Model | None`` or ``list[Model]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(
+        inner
+        for inner in annotation.__args__
+        if isinstance(inner, type) and issubclass(inner, BaseModel)
+    )
+
+
+def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+    """Where each evaluation set lies: a ``.bin`` of pairs, or a store or view for all pairs."""
+    return {name: _evaluation_set(name, spec, workspace) for name in spec.data.evaluate}
+
+
+def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
+    full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
+    pairs = workspace.inside(f"{full}.bin", workspace.datasets, "data.evaluate")
+    return pairs if pairs.is_file() else workspace.image_set(full, "data.evaluate")
+
+
+def teacher_file(spec: TeacherSpec, workspace: Workspace) -> Path:
+    """The ``.onnx`` file, or the bundle of the finished job, that ``from`` names."""
+    assert spec.source is not None
+    below = workspace.teachers if spec.is_onnx else workspace.runs
+    path = workspace.inside(spec.source, below, "teacher.from")
+    if spec.is_onnx:
+        if path.is_file():
+            return path
+        raise UserError(f"teacher.from: no file {path}; put the .onnx file there")
+    bundle = path / "bundle"
+    if bundle.is_dir():
+        return bundle
+    raise UserError(
+        f"teacher.from: {spec.source!r} is no .onnx file and no finished job "
+        f"({bundle} is missing); run that job first"
+    )
+
+
+def _check_data(spec: JobSpec, workspace: Workspace) -> None:
+    workspace.image_set(spec.data.train, "data.train")
+    evaluation_sets(spec, workspace)
+    if spec.teacher is not None and spec.teacher.source is not None:
+        teacher_file(spec.teacher, workspace)
+
+
+def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
+    from distill.backbones import lookup
+    from distill.losses import LOSSES, parse_losses
+
+    if spec.teacher is not None and spec.teacher.network is not None:
+        assert spec.teacher.stage is not None
+        lookup(spec.teacher.network.backbone)
+        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        if guided:
+            raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
+    if spec.student is None:
+        return
+    lookup(spec.student.backbone)
+    for index, stage in enumerate(spec.stage):
+        losses = parse_losses(stage.losses, f"stage.{index}.losses")
+        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        if guided and spec.teacher is None:
+            raise UserError(f"stage.{index}.losses.{guided[0]}: needs a [teacher]")

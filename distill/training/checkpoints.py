@@ -1,0 +1,105 @@
+"""Checkpoints as folders that are either whole or not there.
+
+A checkpoint is written beside its place, every file fsynced, a manifest with sizes and SHA-256
+added, and renamed. One that does not fit its manifest is set aside and the one before it is used.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from curation.errors import UserError
+from curation.files import sync_folder
+
+MANIFEST = "manifest.json"
+RANDOM = "random.pt"
+KEPT = 2
+
+
+def save_checkpoint(root: Path, step: int, write: Callable[[Path], None]) -> Path:
+    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there and torch's random state.
+
+    Keeps the last two. A disk that fills up raises ``UserError`` and leaves the others good.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    final = root / f"step-{step:08d}"
+    partial = root / f".step-{step:08d}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        write(partial)
+        torch.save(torch.get_rng_state(), partial / RANDOM)
+        _seal(partial)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"checkpoint of step {step} could not be written to {root} ({_first_line(error)}); "
+            f"free space on the disk and run again: it goes on from {_name(_newest(root))}"
+        ) from error
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    sync_folder(root)
+    for old in _all(root)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_checkpoint(root: Path, read: Callable[[Path], None]) -> int:
+    """Read the newest whole checkpoint with ``read(folder)``; returns its step, 0 if none."""
+    for folder in reversed(_all(root)):
+        if _is_whole(folder):
+            read(folder)
+            torch.set_rng_state(torch.load(folder / RANDOM, weights_only=True))
+            return int(folder.name.removeprefix("step-"))
+        folder.rename(folder.with_name(f"damaged-{folder.name}"))
+    return 0
+
+
+def _seal(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {str(path.relative_to(folder)): _sum_and_sync(path) for path in files}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps(sums, indent=2))
+    _sum_and_sync(manifest)
+    for inner in {path.parent for path in files}:
+        sync_folder(inner)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / MANIFEST).read_text())
+        return all(_sha256(folder / name) == digest for name, digest in sums.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _sum_and_sync(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _all(root: Path) -> list[Path]:
+    return sorted(root.glob("step-*")) if root.is_dir() else []
+
+
+def _newest(root: Path) -> Path | None:
+    return next(iter(reversed(_all(root))), None)
+
+
+def _name(folder: Path | None) -> str:
+    return "the beginning" if folder is None else folder.name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,81 @@
+"""What a network expects of its pixels, said explicitly and never guessed from its graph."""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# A list, as TOML and JSON write it, is as good as a tuple; its members stay strict.
+Size = Annotated[tuple[Side, Side], Field(strict=False)]
+Means = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], Field(strict=False)]
+Deviations = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
+
+
+class Preprocessing(BaseModel):
+    """``(pixel - mean) / std`` in the given colour order, as float32 NCHW of one size.
+
+    ``mean`` and ``std`` are on the scale of the pixels, 0 ... 255, for all channels or one for
+    each, in the order of ``colour``. ``size`` is (height, width). A network that normalises
+    inside its graph, as insightface's MXNet exports do, has mean 0 and std 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    colour: Literal["RGB", "BGR"] = "RGB"
+    mean: FiniteFloat | Means = 127.5
+    std: PositiveFloat | Deviations = 127.5
+    size: Size = (112, 112)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: one number and three equal ones are the same."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    def canonical_json(self) -> str:
+        """Every field in full, keys sorted, no spaces."""
+        fields = {
+            "colour": self.colour,
+            "layout": "NCHW",
+            "mean": _channels(self.mean),
+            "size": list(self.size),
+            "std": _channels(self.std),
+        }
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    def resize(self, images: np.ndarray) -> np.ndarray:
+        """uint8 ``[B, H, W, 3]`` of any size to uint8 ``[B, *size, 3]``.
+
+        Area averaging where nothing is enlarged, else bilinear; untouched where the size fits.
+        """
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ValueError(
+                f"images must be uint8 [B, H, W, 3], not {images.dtype} {list(images.shape)}"
+            )
+        if images.shape[1:3] == self.size:
+            return images
+        import cv2
+
+        height, width = self.size
+        shrinks = height <= images.shape[1] and width <= images.shape[2]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = np.empty((len(images), height, width, 3), np.uint8)
+        for source, target in zip(images, resized, strict=True):
+            cv2.resize(source, (width, height), dst=target, interpolation=how)
+        return resized
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, 3, *size]``, contiguous."""
+        resized = self.resize(images)
+        ordered = resized if self.colour == "RGB" else resized[..., ::-1]
+        pixels = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2)).astype(np.float32)
+        pixels -= np.asarray(_channels(self.mean), np.float32)[:, None, None]
+        pixels /= np.asarray(_channels(self.std), np.float32)[:, None, None]
+        return pixels
+
+
+def _channels(value: float | tuple[float, float, float]) -> list[float]:
+    """One number for each of the three channels."""
+    return [float(v) for v in value] if isinstance(value, tuple) else [float(value)] * 3

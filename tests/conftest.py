@@ -1,0 +1,55 @@
+"""Small real data for every test: drawn images, a real store, a tiny network that embeds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.convert import convert
+from curation.images import encode_jpeg
+from curation.ms1m import write_layout
+from curation.pairs import write_pairs
+from curation.store import Store
+
+IDENTITIES = 6
+IMAGES_EACH = 8
+SIZE = 48
+
+
+def draw(identity: int, image: int) -> np.ndarray:
+    """A picture whose colours and stripes tell the identity, with noise of its own."""
+    random = np.random.default_rng([identity, image])
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    waves = np.sin(columns / (2 + identity) + rows / (9 - identity))
+    tint = np.random.default_rng(identity).uniform(60, 190, 3)
+    picture = tint + 40 * waves[..., None] + random.normal(0, 12, (SIZE, SIZE, 3))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def write_drawn_dataset(folder: Path) -> Path:
+    """The drawn images in the insightface layout, with a verification set of other identities."""
+    faces = [
+        (encode_jpeg(draw(identity, image)), identity)
+        for identity in range(IDENTITIES)
+        for image in range(IMAGES_EACH)
+    ]
+    write_layout(folder, faces, (SIZE, SIZE))
+    same = [index % 2 == 0 for index in range(40)]
+    images = []
+    for index, is_same in enumerate(same):
+        images.append(encode_jpeg(draw(10 + index % 4, index)))
+        images.append(encode_jpeg(draw(10 + (index + (not is_same)) % 4, 100 + index)))
+    write_pairs(folder / "pairs.bin", images, same)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.rec, train.idx, property and pairs.bin."""
+    return write_drawn_dataset(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def drawn_store(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The drawn images as a store."""
+    return convert(drawn_folder, tmp_path_factory.mktemp("stores") / "drawn.lmdb")

@@ -1,0 +1,363 @@
+"""What a conversion promises: every byte as it was, the same file every time, whatever happens."""
+
+import fcntl
+import hashlib
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+import curation.plan
+from curation.convert import convert
+from curation.errors import UserError
+from curation.images import encode_jpeg
+from curation.ms1m import find_source, read_images, write_layout
+from curation.plan import stored_bytes
+from curation.recordio import ImageRecord, RecordWriter
+from curation.scan import load_scan
+from curation.store import Store
+
+COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
+
+
+@pytest.fixture
+def many_batches(monkeypatch):
+    """Batches small enough that the little sets here have about ten."""
+    monkeypatch.setattr(curation.plan, "BATCH_BYTES", 60_000)
+
+
+@pytest.fixture
+def source(write_source):
+    return write_source(COUNTS)
+
+
+def digest_of(store_path):
+    return hashlib.sha256((store_path / "data.mdb").read_bytes()).hexdigest()
+
+
+def assert_equals_source(store, source):
+    images = list(read_images(find_source(source)))
+    by_label = sorted(images, key=lambda image: image.label)
+    assert len(store) == len(images)
+    assert store.source_labels[store.labels].tolist() == [image.label for image in by_label]
+    assert store.source_keys.tolist() == [image.key for image in by_label]
+    assert [store.read(i) for i in range(len(store))] == [image.payload for image in by_label]
+
+
+class TestContent:
+    @pytest.mark.parametrize("pack", ["scalar", "array", "bare"])
+    def test_packs_that_mxnet_wrote_are_stored_byte_for_byte(self, mxnet_written, tmp_path, pack):
+        store = convert(mxnet_written / pack, tmp_path / "train.lmdb")
+        assert_equals_source(store, mxnet_written / pack)
+        assert (store.identities, store.image_size) == (3, (112, 112))
+
+    def test_images_of_an_identity_are_brought_together(self, tmp_path, noise_images):
+        labels = [9, 2, 9, 4, 2, 2, 9]
+        with RecordWriter(tmp_path / "train.rec") as writer:
+            for label, image in zip(labels, noise_images, strict=False):
+                writer.write(ImageRecord(float(label), image).pack())
+        store = convert(tmp_path / "train.rec", tmp_path / "train.lmdb")
+        assert_equals_source(store, tmp_path)
+        assert store.source_labels.tolist() == [2, 4, 9]
+        assert store.source_keys.tolist() == [1, 4, 5, 3, 0, 2, 6]
+
+    def test_several_batches_hold_the_same(self, many_batches, source, tmp_path):
+        assert_equals_source(convert(source, tmp_path / "train.lmdb"), source)
+
+    def test_images_that_hold_the_record_magic_survive(self, tmp_path):
+        image = encode_jpeg(np.zeros((8, 8, 3), np.uint8)) + struct.pack("<I", 0xCED7230A) * 3
+        write_layout(tmp_path, [(image + bytes(pad), 0) for pad in range(4)], (8, 8))
+        assert_equals_source(convert(tmp_path, tmp_path / "train.lmdb"), tmp_path)
+
+    @pytest.mark.parametrize("extension", [".png", ".jpg"])
+    def test_the_encoding_is_recorded(self, tmp_path, extension):
+        image = cv2.imencode(extension, np.zeros((8, 9, 3), np.uint8))[1].tobytes()
+        write_layout(tmp_path, [(image, 0)], (8, 9))
+        meta = convert(tmp_path, tmp_path / "train.lmdb").meta
+        assert (meta.encoding, meta.image_size) == (
+            {".png": "png", ".jpg": "jpeg"}[extension],
+            (8, 9),
+        )
+
+    def test_the_source_is_recorded(self, source, tmp_path):
+        meta = convert(source, tmp_path / "train.lmdb").meta
+        assert meta.source_digest == hashlib.sha256((source / "train.rec").read_bytes()).hexdigest()
+
+    def test_progress_goes_once_over_both_passes(self, source, tmp_path):
+        calls = []
+        convert(source, tmp_path / "train.lmdb", lambda done, total: calls.append((done, total)))
+        done = [call[0] for call in calls]
+        assert done == sorted(done)
+        assert calls[-1] == (2 * (source / "train.rec").stat().st_size,) * 2
+
+    @pytest.mark.parametrize("size", [300, 1900, 2010, 2030, 4080, 9000])
+    def test_the_disk_use_is_known_beforehand(self, tmp_path, size):
+        with lmdb.open(str(tmp_path / "a"), map_size=1 << 28) as environment:
+            for first in range(0, 3000, 300):
+                with environment.begin(write=True) as batch:
+                    images = [(struct.pack(">Q", first + i), bytes(size)) for i in range(300)]
+                    batch.cursor().putmulti(images, append=True)
+        used = (tmp_path / "a" / "data.mdb").stat().st_size
+        assert stored_bytes(np.full(3000, size)).sum() == pytest.approx(used, rel=0.02, abs=64_000)
+
+
+class TestSameSourceSameFile:
+    def test_two_conversions_give_the_same_bytes(self, many_batches, source, tmp_path):
+        convert(source, tmp_path / "a.lmdb")
+        shutil.copytree(source, tmp_path / "copy")
+        convert(tmp_path / "copy", tmp_path / "b.lmdb")
+        assert digest_of(tmp_path / "a.lmdb") == digest_of(tmp_path / "b.lmdb")
+
+    def test_the_digest_tells_sources_apart(self, write_source, tmp_path):
+        one = convert(write_source({0: 3, 1: 2}, "one"), tmp_path / "one.lmdb")
+        two = convert(write_source({0: 2, 1: 3}, "two"), tmp_path / "two.lmdb")
+        assert one.digest != two.digest
+
+    def test_a_second_conversion_does_nothing(self, source, tmp_path):
+        first = convert(source, tmp_path / "train.lmdb")
+        before = (first.path / "data.mdb").stat()
+        assert convert(source, tmp_path / "train.lmdb").digest == first.digest
+        assert (first.path / "data.mdb").stat() == before
+
+    def test_a_source_that_was_touched_is_known_by_its_digest(self, source, tmp_path):
+        convert(source, tmp_path / "train.lmdb")
+        os.utime(source / "train.rec")
+        assert len(convert(source, tmp_path / "train.lmdb")) == 200
+
+    @pytest.mark.parametrize("counts", [{0: 3}, COUNTS | {2: 39, 3: 2}])
+    def test_another_source_is_refused(self, source, write_source, tmp_path, counts):
+        convert(source, tmp_path / "train.lmdb")
+        other = write_source(counts, "other")
+        with pytest.raises(UserError, match="was made from another source"):
+            convert(other, tmp_path / "train.lmdb")
+
+    def test_a_destination_that_is_something_else_is_left_alone(self, source, tmp_path):
+        (tmp_path / "train.lmdb").mkdir()
+        (tmp_path / "train.lmdb" / "thesis.tex").write_text("precious")
+        with pytest.raises(UserError, match="is no store"):
+            convert(source, tmp_path / "train.lmdb")
+        assert (tmp_path / "train.lmdb" / "thesis.tex").read_text() == "precious"
+
+
+def convert_in_a_child(source, destination, prepare=lambda: None):
+    """Start a conversion in a forked process, after ``prepare`` ran there; its process id."""
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            prepare()
+            convert(source, destination)
+            status = 0
+        except UserError as error:
+            status = 1
+            (destination.parent / "message").write_text(str(error))
+        finally:
+            os._exit(status)
+    return child
+
+
+def outcome(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def dies_at_step(number):
+    """Let the process kill itself at the ``number``-th call that touches the disk."""
+    left = number
+
+    def counted(function):
+        def call(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    def prepare():
+        os.fsync = counted(os.fsync)
+        lmdb.open = counted(lmdb.open)
+        for name in ("rename", "replace", "unlink", "mkdir", "open"):
+            setattr(Path, name, counted(getattr(Path, name)))
+
+    return prepare
+
+
+@pytest.mark.usefixtures("many_batches")
+class TestStoppedAtAnyMoment:
+    @pytest.fixture
+    def wanted(self, source, tmp_path):
+        convert(source, tmp_path / "wanted.lmdb")
+        return digest_of(tmp_path / "wanted.lmdb")
+
+    def test_killed_at_every_step_it_ends_the_same(self, source, tmp_path, wanted):
+        steps = 0
+        while True:
+            steps += 1
+            destination = tmp_path / f"{steps}.lmdb"
+            if outcome(convert_in_a_child(source, destination, dies_at_step(steps))) == 0:
+                break
+            assert outcome(convert_in_a_child(source, destination)) == 0
+            assert digest_of(destination) == wanted
+            assert not destination.with_name(f"{steps}.lmdb.partial").exists()
+        assert steps > 20
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_killed_again_and_again_it_ends_the_same(self, source, tmp_path, wanted, seed):
+        chance = random.Random(seed)
+        kills, status = 0, -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            child = convert_in_a_child(source, tmp_path / "train.lmdb")
+            time.sleep(chance.uniform(0, 0.02 + 0.005 * kills))
+            os.kill(child, signal.SIGKILL)
+            status = outcome(child)
+            kills += 1
+        assert status == 0
+        assert digest_of(tmp_path / "train.lmdb") == wanted
+
+    def test_what_is_copied_is_not_copied_again(self, source, tmp_path, wanted):
+        destination = tmp_path / "train.lmdb"
+        outcome(convert_in_a_child(source, destination, dies_at_step(20)))
+        inode = (tmp_path / "train.lmdb.partial" / "data.mdb").stat().st_ino
+        size = (tmp_path / "train.lmdb.partial" / "data.mdb").stat().st_size
+        convert(source, destination)
+        assert size > 100_000
+        assert (destination / "data.mdb").stat().st_ino == inode
+
+    def test_a_damaged_unfinished_file_is_begun_anew(self, source, tmp_path, wanted):
+        destination = tmp_path / "train.lmdb"
+        outcome(convert_in_a_child(source, destination, dies_at_step(20)))
+        os.truncate(tmp_path / "train.lmdb.partial" / "data.mdb", 9000)
+        convert(source, destination)
+        assert digest_of(destination) == wanted
+
+    @pytest.mark.parametrize("name", ["source.json", "scan.npz"])
+    def test_a_damaged_scan_is_done_again(self, source, tmp_path, wanted, name):
+        destination = tmp_path / "train.lmdb"
+        outcome(convert_in_a_child(source, destination, dies_at_step(20)))
+        (tmp_path / "train.lmdb.partial" / name).write_bytes(b"torso")
+        convert(source, destination)
+        assert digest_of(destination) == wanted
+
+    def test_a_source_that_changed_meanwhile_is_refused(self, source, tmp_path):
+        destination = tmp_path / "train.lmdb"
+        outcome(convert_in_a_child(source, destination, dies_at_step(20)))
+        with (source / "train.rec").open("r+b") as file:
+            file.seek(-200, os.SEEK_END)
+            file.write(b"changed")
+        with pytest.raises(UserError, match=r"train\.rec has changed since its conversion"):
+            convert(source, destination)
+        assert load_scan(tmp_path / "train.lmdb.partial") is not None
+
+    def test_a_source_that_changes_between_the_passes_is_noticed(self, source, tmp_path):
+        records = source / "train.rec"
+        content = bytearray(records.read_bytes())
+        content[20_000] ^= 1
+
+        def change_after_the_scan(done, total):
+            if done == total // 2:
+                records.write_bytes(content)
+
+        with pytest.raises(UserError, match="was changed at byte"):
+            convert(source, tmp_path / "train.lmdb", change_after_the_scan)
+        assert not (tmp_path / "train.lmdb").exists()
+
+    def test_a_second_conversion_at_the_same_time_is_refused(self, source, tmp_path):
+        (tmp_path / "train.lmdb.partial").mkdir()
+        descriptor = os.open(tmp_path / "train.lmdb.partial", os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is converting"):
+            convert(source, tmp_path / "train.lmdb")
+        os.close(descriptor)
+        assert len(convert(source, tmp_path / "train.lmdb")) == 200
+
+
+@pytest.mark.usefixtures("many_batches")
+class TestFullDisk:
+    @pytest.mark.parametrize("limit", [100, 5_000, 30_000, 200_000])
+    def test_it_is_one_line_and_goes_on_later(self, source, tmp_path, limit):
+        convert(source, tmp_path / "wanted.lmdb")
+        destination = tmp_path / "train.lmdb"
+
+        def limit_files():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+        assert outcome(convert_in_a_child(source, destination, limit_files)) in (1, 3)
+        assert not destination.exists()
+        convert(source, destination)
+        assert digest_of(destination) == digest_of(tmp_path / "wanted.lmdb")
+
+    def test_the_message_says_what_to_do(self, source, tmp_path):
+        def limit_files():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+        assert outcome(convert_in_a_child(source, tmp_path / "train.lmdb", limit_files)) == 1
+        message = (tmp_path / "message").read_text()
+        assert "the disk is full or failing; free some space" in message
+        assert "\n" not in message
+
+    def test_a_disk_too_small_is_noticed_before_copying(self, source, tmp_path, monkeypatch):
+        usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(UserError, match=r"needs 0\.\d GB more, its disk has 0\.0 GB free"):
+            convert(source, tmp_path / "train.lmdb")
+        assert not (tmp_path / "train.lmdb.partial" / "data.mdb").exists()
+
+
+class TestBadSources:
+    def write(self, folder, payloads):
+        with RecordWriter(folder / "train.rec") as writer:
+            for payload in payloads:
+                writer.write(ImageRecord(0.0, payload).pack())
+
+    @pytest.mark.parametrize(
+        ("payload", "reason"),
+        [
+            (b"", "neither JPEG nor PNG: it begins with nothing"),
+            (b"text, not an image", "neither JPEG nor PNG: it begins with 74 65 78 74"),
+            (b"\xff\xd8\xff\xe0", "damaged: its header states no size"),
+        ],
+    )
+    def test_an_image_that_is_no_image_is_named(self, tmp_path, noise_images, payload, reason):
+        self.write(tmp_path, [noise_images[0], payload])
+        with pytest.raises(UserError, match=rf"train\.rec: record 1 at byte \d+ is {reason}"):
+            convert(tmp_path, tmp_path / "train.lmdb")
+        assert not (tmp_path / "train.lmdb").exists()
+
+    def test_images_must_have_one_size(self, tmp_path, noise_images):
+        other = encode_jpeg(np.zeros((30, 30, 3), np.uint8))
+        self.write(tmp_path, [noise_images[0], other])
+        with pytest.raises(UserError, match=r"record 1 at byte .* 30x30 .* first image says 24x20"):
+            convert(tmp_path, tmp_path / "train.lmdb")
+
+    def test_images_must_have_the_size_that_the_property_file_states(self, source, tmp_path):
+        (source / "property").write_text("5,112,112\n")
+        with pytest.raises(UserError, match=r"record 1 .* 24x20 .*property says 112x112"):
+            convert(source, tmp_path / "train.lmdb")
+
+    def test_a_repaired_source_can_be_converted_after_a_refusal(self, tmp_path, noise_images):
+        self.write(tmp_path, [b"no image"])
+        with pytest.raises(UserError):
+            convert(tmp_path, tmp_path / "train.lmdb")
+        self.write(tmp_path, noise_images)
+        assert len(convert(tmp_path, tmp_path / "train.lmdb")) == len(noise_images)
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+    def test_a_truncated_file_leaves_no_store(self, source, tmp_path, share):
+        records = source / "train.rec"
+        os.truncate(records, int(records.stat().st_size * share))
+        with pytest.raises(UserError, match="truncated"):
+            convert(source, tmp_path / "train.lmdb")
+        with pytest.raises(UserError, match="not complete"):
+            Store(tmp_path / "train.lmdb")

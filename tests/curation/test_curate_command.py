@@ -1,0 +1,150 @@
+"""The command as a user meets it: a process with arguments, two streams and an exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from curation.pairs import write_pairs
+
+COUNTS = {0: 60, 1: 4, 2: 5, 3: 20, 4: 1}
+
+
+@pytest.fixture
+def curate(tmp_path):
+    def run(*arguments, **variables):
+        kept = {name: value for name, value in os.environ.items() if name != "MS1M_SOURCE"}
+        return subprocess.run(
+            [sys.executable, "-m", "distill.cli.curate", *map(str, arguments)],
+            cwd=tmp_path,
+            env=kept | {"DISTILL_WORKSPACE": str(tmp_path / "ws")} | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def refusal(finished):
+    """The one line of a user's mistake."""
+    assert (finished.returncode, finished.stdout) == (1, "")
+    lines = finished.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert "Traceback" not in finished.stderr
+    return lines[-1]
+
+
+def test_convert_inspect_and_view(curate, write_source, tmp_path):
+    source = write_source(COUNTS)
+    made = curate("convert", source, "train.lmdb", "--json")
+    assert json.loads(made.stdout)["images"] == 90
+
+    again = curate("convert", source, "train.lmdb")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+
+    store = json.loads(curate("inspect", "train.lmdb", "--json").stdout)
+    assert (store["kind"], store["complete"]) == ("store", True)
+    assert (store["images"], store["identities"], store["image_size"]) == (90, 5, [24, 20])
+    assert store["images_per_identity"] == {
+        "least": 1,
+        "25%": 4,
+        "median": 5,
+        "75%": 20,
+        "95%": 60,
+        "most": 60,
+    }
+
+    assert curate("view", "train.lmdb", "big.view", "--minimum", 5).returncode == 0
+    view = json.loads(curate("inspect", "big.view", "--json").stdout)
+    assert (view["kind"], view["images"], view["identities"]) == ("view", 85, 3)
+    assert view["history"][0]["parameters"] == {"minimum": 5}
+
+    people = curate("inspect", "big.view").stdout
+    assert "images " in people
+    assert "85" in people
+
+
+def test_a_recipe_ends_with_a_table_and_names_in_the_workspace(curate, write_source, noise_images):
+    source = write_source(COUNTS)
+    write_pairs(source / "lfw.bin", noise_images[:4], [True, False])
+    table = curate("recipe", "ms1m", "--source", source, "--dataset", "faces")
+    assert "train.lmdb" in table.stdout
+    assert "4/4" in table.stderr
+    made = json.loads(curate("recipe", "ms1m", "--json", MS1M_SOURCE=str(source)).stdout)
+    assert [entry["kind"] for entry in made] == ["store", "view", "view", "pairs"]
+
+    assert json.loads(curate("inspect", "faces/retina-s", "--json").stdout)["images"] == 30
+    assert json.loads(curate("inspect", "faces/lfw", "--json").stdout)["pairs"] == 2
+    made = curate("view", "faces/train", "faces/most", "--maximum", 10)
+    assert made.returncode == 0
+    assert json.loads(curate("inspect", "faces/most", "--json").stdout)["identities"] == 3
+
+
+def test_record_files_are_inspected(curate, write_source):
+    found = json.loads(curate("inspect", write_source(COUNTS), "--json").stdout)
+    assert (found["kind"], found["images"], found["identities"]) == ("records", 90, 5)
+
+
+def test_recipes_are_listed(curate):
+    assert {"ms1m", "sample"} <= {
+        entry["name"] for entry in json.loads(curate("recipes", "--json").stdout)
+    }
+    assert "long-tail-cut" in curate("recipes").stdout
+
+
+def test_an_unfinished_conversion_is_reported_as_such(curate, tmp_path):
+    (tmp_path / "train.lmdb.partial").mkdir()
+    found = json.loads(curate("inspect", "train.lmdb", "--json").stdout)
+    assert (found["complete"], found["images"]) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["convert", "nowhere", "a.lmdb"], "nowhere: it does not exist"),
+        (["convert", ".", "a.lmdb"], "no train.rec in it"),
+        (["inspect", "nowhere"], "'nowhere' is not in the workspace"),
+        (["inspect", "nowhere.lmdb"], "nowhere.lmdb is no store: it does not exist"),
+        (["inspect", "../../etc/passwd"], "outside the workspace"),
+        (["recipe", "ms1m"], "needs train.rec"),
+        (["recipe", "cake"], "no recipe 'cake'; there are: ms1m, sample"),
+        (["view", "a/b", "c/d"], "either --minimum N"),
+        (["view", "a/b", "c/d", "--minimum", "5", "--maximum", "6"], "either --minimum N"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_1(curate, arguments, complaint):
+    assert complaint in refusal(curate(*arguments))
+
+
+def test_an_interrupted_conversion_ends_with_130_and_goes_on(curate, write_source, tmp_path):
+    source = write_source(dict.fromkeys(range(200), 90))
+    command = [sys.executable, "-m", "distill.cli.curate", "convert", str(source), "train.lmdb"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "train.lmdb.partial").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in messages
+    assert json.loads(curate("convert", source, "train.lmdb", "--json").stdout)["images"] == 18000
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["convert"], ["inspect"], ["recipe"], ["recipes"], ["view"]]
+)
+def test_help_shows_examples(curate, command):
+    shown = curate(*command, "--help").stdout
+    assert "Example" in shown or not command
+    assert "curate" in shown
+
+
+def test_importing_the_package_imports_no_torch():
+    modules = "curation.recipe, curation.inspection, curation.views, distill.cli.curate"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

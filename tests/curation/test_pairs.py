@@ -1,0 +1,234 @@
+import io
+import os
+import pickle
+import pickletools
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.errors import UserError
+from curation.pairs import read_pairs, write_pairs
+
+
+@pytest.fixture
+def plain(noise_images):
+    return noise_images[:6], [True, False, True]
+
+
+def python_2_pickle(images, same):
+    """What Python 2's cPickle writes at protocol 2: bytes are BINSTRING."""
+    text = b"".join(b"T" + struct.pack("<i", len(image)) + image for image in images)
+    booleans = b"".join(b"\x88" if value else b"\x89" for value in same)
+    return b"\x80\x02](" + text + b"e](" + booleans + b"e\x86."
+
+
+def test_sets_pickled_by_python_2_and_3_are_equal(mxnet_written):
+    old, new = (read_pairs(mxnet_written / f"pairs_{version}.bin") for version in ("py2", "py3"))
+    assert old.images == new.images
+    assert old.same.tolist() == new.same.tolist() == [True, False, True]
+    assert (old.name, new.name) == ("pairs_py2", "pairs_py3")
+    assert old.digest != new.digest
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("container", [list, tuple])
+def test_every_pickle_protocol_is_read(tmp_path, plain, protocol, container):
+    content = tuple(container(part) for part in plain)
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content, protocol))
+    pairs = read_pairs(tmp_path / "lfw.bin")
+    assert (pairs.images, pairs.same.tolist()) == plain
+    assert pairs.same.dtype == np.bool_
+
+
+def test_python_2_strings_are_bytes(tmp_path, plain):
+    (tmp_path / "lfw.bin").write_bytes(python_2_pickle(*plain))
+    assert read_pairs(tmp_path / "lfw.bin").images == plain[0]
+
+
+def test_what_is_written_is_read_again(tmp_path, plain):
+    write_pairs(tmp_path / "lfw.bin", *plain)
+    pairs = read_pairs(tmp_path / "lfw.bin")
+    assert (pairs.images, pairs.same.tolist(), len(pairs)) == (*plain, 3)
+    assert list(tmp_path.iterdir()) == [tmp_path / "lfw.bin"]
+
+
+def test_writing_wants_two_images_for_each_pair(tmp_path, plain):
+    with pytest.raises(ValueError, match="5 images"):
+        write_pairs(tmp_path / "lfw.bin", plain[0][:5], plain[1])
+
+
+class Harmful:
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+def global_opcode(module, name):
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode()
+
+
+class TestHarmfulPickles:
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_a_call_is_refused_and_not_made(self, tmp_path, plain, protocol):
+        trace = tmp_path / "trace"
+        content = (plain[0], [Harmful(os.mkdir, str(trace)), *plain[1]])
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content, protocol))
+        with pytest.raises(UserError, match=r"lfw\.bin is refused"):
+            read_pairs(tmp_path / "lfw.bin")
+        assert not trace.exists()
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            global_opcode("posix", "system") + b"X\x04\x00\x00\x00true\x85R.",
+            global_opcode("builtins", "eval") + b"X\x01\x00\x00\x001\x85R.",
+            global_opcode("_codecs", "decode") + b"X\x01\x00\x00\x001\x85R.",
+            b"(S'true'\nios\nsystem\n.",
+            b"(cos\nsystem\nS'true'\no.",
+            b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",
+            b"\x80\x02cnumpy\nndarray\n.",
+            b"Pstranger\n.",
+            b"\x80\x02\x82\x01.",
+            b"\x80\x05\x97.",
+        ],
+        ids=[
+            "GLOBAL",
+            "eval",
+            "decode",
+            "INST",
+            "OBJ",
+            "STACK",
+            "numpy",
+            "PERSID",
+            "EXT1",
+            "BUFFER",
+        ],
+    )
+    def test_pickles_that_name_or_make_objects_are_refused(self, tmp_path, data):
+        (tmp_path / "lfw.bin").write_bytes(data)
+        with pytest.raises(UserError, match="refused"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_numpy_booleans_are_refused(self, tmp_path, plain):
+        content = (plain[0], [np.bool_(value) for value in plain[1]])
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match="refused"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_only_latin1_may_be_encoded(self, tmp_path):
+        call = b"\x8c\x07_codecs\x8c\x06encode\x93\x8c\x04text\x8c\x03hex\x86R."
+        (tmp_path / "lfw.bin").write_bytes(b"\x80\x04" + call)
+        with pytest.raises(UserError, match="other than latin1"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"abc.",
+            b"\x80\x04B" + struct.pack("<I", (1 << 32) - 1) + b"abc.",
+            b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"].",
+            b"\x80\x02T" + struct.pack("<i", -5) + b"abc.",
+            b"\x80\x04]r" + struct.pack("<I", (1 << 32) - 1) + b".",
+            b"]p4294967295\n.",
+        ],
+        ids=["BINBYTES8", "BINBYTES", "FRAME", "BINSTRING", "LONG_BINPUT", "PUT"],
+    )
+    def test_a_short_file_cannot_ask_for_much_memory(self, tmp_path, data):
+        (tmp_path / "lfw.bin").write_bytes(data)
+        with pytest.raises(UserError, match=r"lfw\.bin"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_deep_nesting_ends_in_an_error(self, tmp_path):
+        (tmp_path / "lfw.bin").write_bytes(b"]" * 200_000 + b"a" * 199_999 + b".")
+        with pytest.raises(UserError, match="not \\(images, same\\)"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_a_list_that_holds_itself_ends_in_an_error(self, tmp_path):
+        endless: list = []
+        endless += [endless, endless]
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(endless))
+        with pytest.raises(UserError, match="no verification set"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_a_file_of_more_than_a_gigabyte_is_not_even_read(self, tmp_path):
+        with (tmp_path / "lfw.bin").open("wb") as file:
+            file.truncate((1 << 30) + 1)
+        with pytest.raises(UserError, match="at most"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    @given(st.data())
+    def test_any_change_of_a_set_is_read_or_refused(self, tmp_path_factory, mxnet_written, data):
+        content = bytearray((mxnet_written / "pairs_py2.bin").read_bytes())
+        positions = st.integers(0, 60) | st.integers(len(content) - 30, len(content) - 1)
+        for position, value in data.draw(st.lists(st.tuples(positions, st.integers(0, 255)))):
+            content[position] = value
+        path = tmp_path_factory.mktemp("pairs") / "a.bin"
+        path.write_bytes(content)
+        try:
+            outcome = len(read_pairs(path))
+        except UserError:
+            outcome = 3
+        assert outcome == 3
+
+    @given(st.lists(st.sampled_from([opcode.code for opcode in pickletools.opcodes]), max_size=40))
+    def test_any_program_is_refused_or_read(self, tmp_path_factory, opcodes):
+        path = tmp_path_factory.mktemp("pairs") / "a.bin"
+        path.write_bytes("".join(opcodes).encode("latin1") + b".")
+        with pytest.raises(UserError):
+            read_pairs(path)
+
+
+class TestWrongContent:
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            (lambda images, same: images, "not \\(images, same\\)"),
+            (lambda images, same: (images, same, 3), "not \\(images, same\\)"),
+            (lambda images, same: (images, None), "refused|lists"),
+            (lambda images, same: (images, 3), "must be lists"),
+            (lambda images, same: ([], []), "0 images"),
+            (lambda images, same: (images[:5], same), "5 images are not two"),
+            (lambda images, same: (images, ["yes", "no", "yes"]), "must be booleans"),
+            (lambda images, same: (images, [0, 1, 2]), "must be booleans"),
+            (lambda images, same: ([*images[:5], "text"], same), "image 5 is a str"),
+            (
+                lambda images, same: ([*images[:5], b"text"], same),
+                "image 5 is neither JPEG",
+            ),
+            (lambda images, same: ([*images[:5], images[5][:12]], same), "image 5 is damaged"),
+        ],
+    )
+    def test_each_is_named(self, tmp_path, plain, change, complaint):
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(change(*plain)))
+        with pytest.raises(UserError, match=complaint):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_images_must_have_one_size(self, tmp_path, plain, mxnet_written):
+        other = read_pairs(mxnet_written / "pairs_py3.bin").images[0]
+        write_pairs(tmp_path / "lfw.bin", [*plain[0][:5], other], plain[1])
+        with pytest.raises(UserError, match="image 5 has 112x112 pixels, the first 24x20"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    @pytest.mark.parametrize("data", [b"", b"not a pickle", b"\x80\x04", b"\xff" * 50])
+    def test_a_file_that_is_no_pickle_is_refused(self, tmp_path, data):
+        (tmp_path / "lfw.bin").write_bytes(data)
+        with pytest.raises(UserError, match=r"lfw\.bin"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+    def test_a_truncated_set_is_refused(self, tmp_path, plain, kept):
+        buffer = io.BytesIO()
+        pickle.dump(plain, buffer)
+        (tmp_path / "lfw.bin").write_bytes(buffer.getvalue()[: int(kept * buffer.tell())])
+        with pytest.raises(UserError, match="no verification set"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    def test_a_missing_file_or_a_directory_is_named(self, tmp_path):
+        for path in (tmp_path, tmp_path / "lfw.bin"):
+            with pytest.raises(UserError, match="is a directory or does not exist"):
+                read_pairs(path)

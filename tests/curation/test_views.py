@@ -1,0 +1,188 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from curation.convert import convert
+from curation.errors import UserError
+from curation.store import Store
+from curation.subsets import write_long_tail_cut, write_retina_s
+from curation.views import View, open_images, write_subset, write_view
+
+
+@pytest.fixture
+def view(store, tmp_path):
+    """Identities 0, 2 and 4 of the store: 4, 6 and 3 images."""
+    return write_long_tail_cut(tmp_path / "subset.view", store, 3)
+
+
+def test_a_view_has_new_labels_for_the_images_it_keeps(view, store):
+    assert view.labels.tolist() == [0] * 4 + [1] * 6 + [2] * 3
+    assert view.offsets.tolist() == [0, 4, 10, 13]
+    assert view.rows.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15]
+    assert view.source_labels.tolist() == [2, 5, 11]
+    assert view.source_keys.tolist() == (view.rows + 1).tolist()
+    assert [view.read(i) for i in range(len(view))] == [store.read(row) for row in view.rows]
+
+
+def test_a_view_has_all_that_a_store_has(view, store):
+    for name in (
+        *("name", "path", "digest", "identities", "image_size", "labels", "offsets", "rows"),
+        *("source_keys", "source_labels", "store", "history"),
+    ):
+        assert type(getattr(view, name)) is type(getattr(store, name))
+    for name in ("labels", "offsets", "rows", "source_keys", "source_labels"):
+        assert getattr(view, name).dtype == getattr(store, name).dtype
+
+
+def test_the_history_says_what_the_step_removed(view, store):
+    (step,) = view.history
+    assert (step.name, step.parameters) == ("long-tail-cut", {"minimum": 3})
+    assert (step.images_before, step.identities_before) == (len(store), store.identities)
+    assert (step.images_after, step.identities_after) == (13, 3)
+
+
+def test_a_view_of_a_view_points_to_the_store_and_goes_on_with_the_history(view, store, tmp_path):
+    second = write_retina_s(tmp_path / "second.view", view, 4)
+    assert second.store.path == store.path
+    assert second.rows.tolist() == [0, 1, 2, 3, 13, 14, 15]
+    assert second.labels.tolist() == [0] * 4 + [1] * 3
+    assert [step.name for step in second.history] == ["long-tail-cut", "retina-s"]
+    assert [step.images_after for step in second.history] == [13, 7]
+    assert second.meta.parent == "../subset.view"
+
+
+def test_a_view_outlives_the_view_it_was_made_from(view, tmp_path):
+    second = write_retina_s(tmp_path / "second.view", view, 4)
+    shutil.rmtree(view.path)
+    assert View(second.path).read(4) == second.read(4)
+
+
+def test_both_may_be_moved_together(view, tmp_path, noise_images):
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("train.lmdb", "subset.view"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    moved = View(tmp_path / "elsewhere" / "subset.view")
+    assert moved.digest == view.digest
+    assert moved.read(4) == noise_images[5]
+
+
+def test_a_view_opens_through_a_link(view, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "linked.view").symlink_to(view.path)
+    assert View(tmp_path / "links" / "linked.view").read(0) == view.read(0)
+
+
+def test_a_pickled_view_reads_on(view):
+    assert pickle.loads(pickle.dumps(view)).read(6) == view.read(6)
+
+
+def test_an_image_that_is_not_there_is_an_index_error(view):
+    for i in (-1, 13):
+        with pytest.raises(IndexError, match="which has 13"):
+            view.read(i)
+
+
+def test_equal_views_have_equal_digests_and_others_do_not(view, store, tmp_path):
+    same = write_long_tail_cut(tmp_path / "same.view", store, 3)
+    other = write_long_tail_cut(tmp_path / "other.view", store, 4)
+    assert same.digest == view.digest
+    assert len({view.digest, other.digest, store.digest}) == 3
+
+
+def test_rows_may_be_in_any_order_and_identities_merged(store, tmp_path):
+    merged = write_view(
+        tmp_path / "merged.view", store, np.array([15, 0, 4]), np.array([0, 0, 1]), "merge", {}
+    )
+    assert [merged.read(i) for i in range(3)] == [store.read(i) for i in (15, 0, 4)]
+    assert merged.source_labels.tolist() == [11, 3]
+
+
+def test_what_lies_in_the_folder_decides(view, store, tmp_path):
+    assert isinstance(open_images(view.path), View)
+    assert isinstance(open_images(str(store.path)), Store)
+    with pytest.raises(UserError, match=r"neither a store .* nor a view"):
+        open_images(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        open_images(tmp_path / "none")
+
+
+class TestWriting:
+    def test_an_existing_path_is_left_alone(self, view, store):
+        with pytest.raises(UserError, match=r"subset\.view exists"):
+            write_long_tail_cut(view.path, store, 2)
+        assert len(View(view.path)) == 13
+
+    def test_a_view_of_nothing_is_refused(self, store, tmp_path):
+        with pytest.raises(UserError, match="would hold no image"):
+            write_long_tail_cut(tmp_path / "empty.view", store, 1000)
+        assert not (tmp_path / "empty.view").exists()
+
+    def test_a_stopped_attempt_does_not_matter(self, store, tmp_path):
+        (tmp_path / "subset.view.partial").mkdir()
+        (tmp_path / "subset.view.partial" / "rows.npy").write_bytes(b"torso")
+        write_long_tail_cut(tmp_path / "subset.view", store, 3)
+        files = {path.name for path in (tmp_path / "subset.view").iterdir()}
+        assert files == {"rows.npy", "labels.npy", "view.json"}
+        assert not (tmp_path / "subset.view.partial").exists()
+
+    @pytest.mark.parametrize("labels", [[0, 2], [1, 1], [0, -1], [0, 0, 0]])
+    def test_labels_with_gaps_are_a_mistake(self, store, tmp_path, labels):
+        with pytest.raises(ValueError, match="without gaps"):
+            write_view(tmp_path / "a.view", store, np.array([0, 1]), np.array(labels), "step", {})
+
+    def test_identities_without_images_disappear(self, store, tmp_path):
+        keep = np.isin(store.labels, [1, 4])
+        view = write_subset(tmp_path / "a.view", store, keep, "choose", {"by": "hand"})
+        assert view.labels.tolist() == [0, 1, 1, 1]
+
+
+class TestWhatIsNoView:
+    def test_a_missing_store_is_named(self, view, store):
+        shutil.rmtree(store.path)
+        with pytest.raises(UserError, match=r"view of a store that cannot be read.*train\.lmdb"):
+            View(view.path)
+
+    def test_another_store_in_its_place_is_noticed(self, view, store, write_source, tmp_path):
+        shutil.rmtree(store.path)
+        convert(write_source({0: 9, 1: 9}, "other"), store.path)
+        with pytest.raises(UserError, match=r"was made from another store than .*train\.lmdb"):
+            View(view.path)
+
+    @pytest.mark.parametrize("name", ["rows.npy", "labels.npy"])
+    @pytest.mark.parametrize(
+        "array",
+        [np.arange(13)[::-1], np.arange(12), np.zeros(13), np.zeros((13, 1), np.int64), None],
+    )
+    def test_other_arrays_are_refused(self, view, name, array):
+        (view.path / name).unlink()
+        if array is not None:
+            np.save(view.path / name, array)
+        with pytest.raises(UserError, match="damaged"):
+            View(view.path)
+
+    def test_an_array_of_objects_is_not_unpickled(self, view):
+        np.save(view.path / "rows.npy", np.array([{}] * 13, object), allow_pickle=True)
+        with pytest.raises(UserError, match="damaged"):
+            View(view.path)
+
+    @pytest.mark.parametrize(
+        "change", [{"format_version": 2}, {"extra": 1}, {"images": "13"}, {"history": None}]
+    )
+    def test_other_meta_data_is_refused_by_key(self, view, change):
+        path = view.path / "view.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        with pytest.raises(UserError, match=rf"view\.json is damaged: {next(iter(change))}"):
+            View(view.path)
+
+    @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe"])
+    def test_a_file_that_is_no_json_is_refused(self, view, text):
+        (view.path / "view.json").write_bytes(text)
+        with pytest.raises(UserError, match="damaged"):
+            View(view.path)
+
+    def test_a_folder_without_its_file_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r"there is no view\.json"):
+            View(tmp_path)

@@ -1,0 +1,85 @@
+"""One small bundle for all tests that read one: an export takes seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from distill.backbones import create
+from distill.evaluation.thresholds import recommended_thresholds
+from distill.export.bundle import export_bundle
+from distill.export.config import BundleConfig, FaceConfig
+from teachers.preprocessing import Preprocessing
+
+
+@pytest.fixture(scope="session")
+def lived_in() -> Callable[[nn.Module], nn.Module]:
+    """Gives batch normalisation statistics as after training: fresh ones make folding trivial."""
+
+    def live(network: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 2, generator=generator)
+        return network.eval()
+
+    return live
+
+
+@pytest.fixture(scope="session")
+def small_network(lived_in: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return lived_in(create("mobilefacenet", embedding=16, input_size=(32, 32), width=0.125))
+
+
+@pytest.fixture(scope="session")
+def small_config() -> BundleConfig:
+    preprocessing = Preprocessing(colour="BGR", std=128.0, size=(32, 32))
+    return BundleConfig(
+        architecture="mobilefacenet",
+        num_features=16,
+        width=0.125,
+        face=FaceConfig(preprocessing=preprocessing),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_evaluation() -> dict:
+    """What an evaluation on one set of pairs looks like."""
+    digest = "ab" * 32
+    rates = {
+        f"1e-{n}": {"tar": None, "cosine_threshold": None, "reason": "insufficient pairs"}
+        for n in range(3, 9)
+    }
+    report = {
+        "kind": "pairs",
+        "digest": digest,
+        "pairs": 2000,
+        "genuine": 1000,
+        "impostors": 1000,
+        "accuracy": 0.875,
+        "std": 0.01,
+        "threshold": 1.2,
+        "cosine_threshold": 0.4,
+        "val": {"far_wanted": 1e-3, "far": 0.0, "val": 0.5, "std": 0.1},
+        "tar_at_far": {"1e-2": {"tar": 0.75, "cosine_threshold": 0.5}, **rates},
+    }
+    sets = {"easy": report}
+    return {"embedder": digest, "sets": sets, "thresholds": recommended_thresholds(sets)}
+
+
+@pytest.fixture(scope="session")
+def small_bundle(
+    tmp_path_factory: pytest.TempPathFactory, small_network, small_config, small_evaluation
+) -> Path:
+    """A bundle to read; copy it before changing anything."""
+    return export_bundle(
+        tmp_path_factory.mktemp("bundles") / "small",
+        small_network,
+        small_config,
+        small_evaluation,
+        {"job": "small"},
+    )

@@ -1,0 +1,115 @@
+"""Real daemons, real jobs, real kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from daemon_under_test import accept
+
+from curation.workspace import Workspace
+from distill.daemon import client, presence
+from distill.daemon.processes import kill_tagged
+from distill.daemon.queue import Job
+from distill.daemon.service import Answer
+from distill.daemon.states import State
+
+SCRIPT = Path(__file__).with_name("daemon_under_test.py")
+PATIENCE = 30.0
+
+
+def spec(name: str, code: str = "pass") -> str:
+    """A spec of the daemon under test."""
+    return f"name = '{name}'\ncode = '''\n{code}\n'''\n"
+
+
+def wait_until(condition: Callable[[], object], what: str = "") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain: {what}"
+        time.sleep(0.01)
+
+
+class Harness:
+    """One workspace and the daemons that come and go in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def start(self, slots: int = 1, grace: float = 10.0, wait: bool = True) -> None:
+        arguments = [str(self.workspace.root), str(slots), str(grace)]
+        log = (self.workspace.root.parent / "daemon-output.txt").open("ab")
+        with log:
+            self.daemon = subprocess.Popen(
+                [sys.executable, str(SCRIPT), *arguments], stdout=log, stderr=log
+            )
+        if wait:
+            wait_until(lambda: client.health(self.workspace), "the daemon answers")
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        """Send the daemon a signal; its exit status."""
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+        status = self.daemon.wait(PATIENCE)
+        self.daemon = None
+        return status
+
+    def submit(self, name: str, code: str = "pass", replace: bool = False) -> Answer:
+        return client.submit(self.workspace, spec(name, code), replace, accept)[0]
+
+    def job(self, name: str) -> Job:
+        return client.find_job(self.workspace, name)
+
+    def run(self, name: str) -> Path:
+        return self.workspace.runs / name
+
+    def wait_for(self, name: str, state: State) -> Job:
+        wait_until(lambda: self.job(name).state is state, f"{name} is {state}")
+        return self.job(name)
+
+    def wait_for_file(self, name: str, file: str) -> str:
+        """Wait until the job has written a non-empty file into its run folder; its text."""
+        path = self.run(name) / file
+        wait_until(lambda: path.exists() and path.read_text(), f"{name} wrote {file}")
+        return path.read_text()
+
+    def clean_up(self) -> None:
+        if self.daemon is not None:
+            self.kill()
+        assert presence.find(self.workspace) is None
+        for run in self.workspace.runs.glob("*"):
+            end_runner(run)
+            while kill_tagged(run):
+                time.sleep(0.01)
+
+
+def end_runner(run: Path) -> None:
+    from distill.daemon.runfolder import read_runner_record
+
+    record = read_runner_record(run)
+    if record is not None and record.runner is not None:
+        record.runner.send(signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    os.kill(pid, number)
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    made = Harness(tmp_path / "workspace")
+    yield made
+    made.clean_up()

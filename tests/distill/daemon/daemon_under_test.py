@@ -1,0 +1,33 @@
+"""A real daemon whose jobs are the Python code in their specs: ``name = ...``, ``code = ...``.
+
+Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE``.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+from curation.workspace import Workspace
+from distill.daemon import outcome, server
+
+
+def code_of(run: Path) -> list[str]:
+    """The job's command: its code, with the run folder as its argument."""
+    spec = tomllib.loads((run / "spec.toml").read_text())
+    return [sys.executable, "-c", spec["code"], str(run)]
+
+
+def accept(text: str) -> None:
+    """Any TOML with a name is a spec here."""
+
+
+if __name__ == "__main__":
+    outcome.BACK_OFF_SECONDS = (0.2, 0.2)
+    server.log_to_stderr()
+    server.serve(
+        Workspace(Path(sys.argv[1])),
+        slots=int(sys.argv[2]),
+        command=code_of,
+        check=accept,
+        grace=float(sys.argv[3]),
+    )

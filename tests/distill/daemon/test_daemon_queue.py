@@ -1,0 +1,293 @@
+"""The queue on disk: real SQLite files, real processes, real kills."""
+
+import os
+import random
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from curation.errors import UserError
+from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
+from distill.daemon.queue import Queue
+from distill.daemon.schema import MIGRATIONS
+from distill.daemon.states import Event, State, TransitionRefusedError
+
+SUCCESS = Outcome(event=Event.SUCCEED, exit_status=0)
+FAILURE = Outcome(event=Event.FAIL, reason="no memory left", exit_status=1)
+CANCELLED = Outcome(event=Event.CANCEL, reason="cancelled by the user")
+LOST = judge_loss(rebooted=False, cancelled=False)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> "Queue":
+    return Queue(tmp_path / "queue.sqlite")
+
+
+def test_jobs_start_in_the_order_of_submission(queue: Queue) -> None:
+    for name in ("c", "a", "b"):
+        queue.submit(name, "spec", 0.0)
+    started = [job.name for _ in range(3) if (job := queue.claim(1.0))]
+    assert started == ["c", "a", "b"]
+    assert queue.claim(1.0) is None
+
+
+def test_what_was_returned_is_there_after_opening_again(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    done = queue.settle("a", 1, lambda cancelled: SUCCESS, 2.0)
+    queue.close()
+    with Queue(queue.path) as again:
+        assert again.job("a") == done
+        assert [line.event for line in again.history("a")] == [
+            Event.SUBMIT,
+            Event.START,
+            Event.SUCCEED,
+        ]
+
+
+def test_an_interrupted_job_waits_before_it_is_due_again(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(10.0)
+    waiting = queue.settle("a", 1, lambda cancelled: LOST, 20.0)
+    assert waiting.state is State.QUEUED
+    assert waiting.not_before > 20.0
+    assert queue.claim(20.0) is None
+    again = queue.claim(waiting.not_before)
+    assert again is not None
+    assert again.attempt == 2
+
+
+def test_a_late_word_from_an_old_attempt_changes_nothing(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.settle("a", 1, lambda cancelled: LOST, 2.0)
+    running = queue.claim(1000.0)
+    with pytest.raises(TransitionRefusedError, match="of the past"):
+        queue.settle("a", 1, lambda cancelled: FAILURE, 1001.0)
+    assert queue.job("a") == running
+
+
+def test_a_cancel_between_the_look_and_the_verdict_is_not_lost(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.request_cancel("a", 2.0)
+    after = queue.settle("a", 1, lambda cancelled: CANCELLED if cancelled else LOST, 3.0)
+    assert after.state is State.CANCELLED
+
+
+def test_a_running_job_cannot_be_submitted_again(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    with pytest.raises(TransitionRefusedError):
+        queue.submit("a", "other", 2.0)
+    job = queue.job("a")
+    assert job is not None
+    assert job.spec == "spec"
+
+
+def test_a_new_submit_starts_afresh_but_never_reuses_an_attempt_number(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.settle("a", 1, lambda cancelled: FAILURE, 2.0)
+    again = queue.submit("a", "spec", 3.0)
+    assert (again.state, again.reason, again.interruptions) == (State.QUEUED, None, 0)
+    claimed = queue.claim(4.0)
+    assert claimed is not None
+    assert claimed.attempt == 2
+
+
+def test_threads_claim_every_job_exactly_once(queue: Queue) -> None:
+    names = [f"job-{number}" for number in range(24)]
+    for name in names:
+        queue.submit(name, "spec", 0.0)
+    claimed: list[str] = []
+
+    def claim_all() -> None:
+        with Queue(queue.path) as mine:
+            while (job := mine.claim(1.0)) is not None:
+                claimed.append(job.name)
+
+    threads = [threading.Thread(target=claim_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == sorted(names)
+
+
+def test_acknowledged_submits_survive_kill_9_at_any_moment(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    Queue(path).close()
+    dice = random.Random(5)
+    acknowledged: set[str] = set()
+    for number in range(60):
+        acknowledged |= _submit_until_killed(path, number, after=dice.uniform(0.0, 0.06))
+    with Queue(path) as queue:
+        assert acknowledged <= {job.name for job in queue.jobs()}
+        assert len(acknowledged) > 10
+
+
+def _submit_until_killed(path: Path, number: int, after: float) -> set[str]:
+    """A process that submits without end, killed after some seconds; what it had acknowledged."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        queue = Queue(path)
+        os.write(writer, b"begun\n")
+        for count in range(10_000):
+            queue.submit(f"job-{number}-{count}", "spec", 0.0)
+            os.write(writer, f"job-{number}-{count}\n".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        pipe.readline()
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return {line.decode().strip() for line in pipe if line.endswith(b"\n")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database, but long enough to be one" * 100, b"SQLite format 3\0" + b"\xff" * 9000],
+)
+def test_a_damaged_queue_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "queue.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged.*run folders keep"):
+        Queue(path)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_page_is_found_at_opening(queue: Queue) -> None:
+    for number in range(200):
+        queue.submit(f"job-{number}", "spec" * 50, 0.0)
+    queue.close()
+    content = bytearray(queue.path.read_bytes())
+    content[8192:12288] = b"\xaa" * 4096
+    queue.path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="damaged"):
+        Queue(queue.path)
+
+
+def test_a_queue_of_a_newer_version_is_left_alone(queue: Queue) -> None:
+    queue.close()
+    connection = sqlite3.connect(queue.path)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(UserError, match="newer software"):
+        Queue(queue.path)
+
+
+def test_a_folder_in_place_of_the_queue_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened"):
+        Queue(tmp_path)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any order of events: the file and a plain model of it never differ."""
+
+    names = Bundle("names")
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.queue = Queue(Path(self.folder.name) / "queue.sqlite")
+        self.now = 0.0
+        self.model: dict[str, State] = {}
+        self.starts: dict[str, int] = {}
+        self.losses: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        self.queue.close()
+        self.folder.cleanup()
+
+    @rule(target=names, name=st.sampled_from(["a", "b", "c"]))
+    def submit(self, name: str) -> str:
+        if self.model.get(name) is State.RUNNING:
+            with pytest.raises(TransitionRefusedError):
+                self.queue.submit(name, "spec", self.now)
+        else:
+            self.queue.submit(name, "spec", self.now)
+            self.model[name], self.losses[name] = State.QUEUED, 0
+        return name
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 100.0]))
+    def claim(self, seconds: float) -> None:
+        self.now += seconds
+        job = self.queue.claim(self.now)
+        if job is not None:
+            assert self.model[job.name] is State.QUEUED
+            self.starts[job.name] = self.starts.get(job.name, 0) + 1
+            assert job.attempt == self.starts[job.name]
+            self.model[job.name] = State.RUNNING
+
+    @rule(name=names, outcome=st.sampled_from([SUCCESS, FAILURE, LOST]), late=st.booleans())
+    def settle(self, name: str, outcome: Outcome, late: bool) -> None:
+        attempt = self.starts.get(name, 0) - late
+        if late or self.model[name] is not State.RUNNING:
+            with pytest.raises(TransitionRefusedError):
+                self.queue.settle(name, attempt, lambda cancelled: outcome, self.now)
+            return
+        wanted = self.queue.job(name)
+        assert wanted is not None
+        cancelled_before = wanted.cancel_requested_at is not None
+        after = self.queue.settle(
+            name, attempt, lambda cancelled: CANCELLED if cancelled else outcome, self.now
+        )
+        self.model[name] = self._expected(name, outcome, cancelled_before)
+        assert after.state is self.model[name]
+
+    def _expected(self, name: str, outcome: Outcome, cancelled: bool) -> State:
+        if cancelled:
+            return State.CANCELLED
+        if outcome is LOST:
+            self.losses[name] += 1
+            return State.FAILED if self.losses[name] >= MAXIMUM_ATTEMPTS else State.QUEUED
+        return State.DONE if outcome is SUCCESS else State.FAILED
+
+    @rule(name=names)
+    def cancel(self, name: str) -> None:
+        self.queue.request_cancel(name, self.now)
+        if self.model[name] is State.QUEUED:
+            self.model[name] = State.CANCELLED
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def reopen(self) -> None:
+        self.queue.close()
+        self.queue = Queue(self.queue.path)
+
+    @invariant()
+    def same_as_the_model(self) -> None:
+        assert {job.name: job.state for job in self.queue.jobs()} == self.model
+
+    @invariant()
+    def the_history_ends_in_the_state(self) -> None:
+        for name, state in self.model.items():
+            assert self.queue.history(name)[-1].state is state
+
+
+QueueMachine.TestCase.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+test_any_order_of_events_follows_the_model = QueueMachine.TestCase

@@ -1,0 +1,246 @@
+"""Bundles that were damaged or made to harm: each is refused in one line, and nothing runs."""
+
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from curation.errors import UserError
+from distill.export.checksums import verify_sums, write_sums
+from distill.export.embedder import BundleEmbedder
+from distill.export.safe_tensors import read_arrays
+
+
+@pytest.fixture
+def bundle(small_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+
+
+def sign(bundle: Path) -> None:
+    """Make the checksums fit again: whoever changes a file can change its sum too."""
+    (bundle / "SHA256SUMS").unlink()
+    write_sums(bundle)
+
+
+def change_json(path: Path, change: Callable[[dict], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "config.json", "golden/golden.safetensors"])
+def test_a_changed_file_is_refused(bundle: Path, name: str):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: its SHA-256 is not the one in SHA256SUMS"):
+        BundleEmbedder(bundle)
+
+
+def test_a_missing_file_is_refused(bundle: Path):
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(UserError, match=r"model\.onnx: missing"):
+        BundleEmbedder(bundle)
+
+
+def test_a_file_that_is_not_listed_is_not_read(bundle: Path):
+    sums = (bundle / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (bundle / "SHA256SUMS").write_text("".join(line for line in sums if "config" not in line))
+    with pytest.raises(UserError, match=r"does not list config\.json"):
+        BundleEmbedder(bundle)
+
+
+@pytest.mark.parametrize("path", ["", "none"])
+def test_a_folder_without_checksums_is_no_bundle(tmp_path: Path, path: str):
+    with pytest.raises(UserError, match="not a bundle"):
+        BundleEmbedder(tmp_path / path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "golden/../../secret", "a\\b"])
+def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str):
+    secret = bundle.parent / "secret"
+    secret.write_text("secret")
+    digest = hashlib.sha256(b"secret").hexdigest()
+    with (bundle / "SHA256SUMS").open("a") as file:
+        file.write(f"{digest}  {name}\n")
+    with pytest.raises(UserError, match="leaves the bundle"):
+        BundleEmbedder(bundle)
+
+
+@pytest.mark.parametrize("linked", ["model.onnx", "golden", "SHA256SUMS"])
+def test_links_are_refused(bundle: Path, linked: str):
+    elsewhere = bundle.parent / "elsewhere"
+    (bundle / linked).rename(elsewhere)
+    (bundle / linked).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="link|not a bundle"):
+        BundleEmbedder(bundle)
+
+
+def test_a_link_to_a_whole_bundle_is_fine(bundle: Path):
+    link = bundle.parent / "link"
+    link.symlink_to(bundle)
+    assert BundleEmbedder(link).config.num_features == 16
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense\n", "ab  model.onnx\n", f"{'0' * 64}  a\n" * 2, f"{'0' * 64}  a\x1b[2J\n"]
+)
+def test_a_malformed_list_is_refused(bundle: Path, text: str):
+    (bundle / "SHA256SUMS").write_text(text)
+    with pytest.raises(UserError, match=r"SHA256SUMS, line|missing"):
+        BundleEmbedder(bundle)
+
+
+def test_a_huge_list_is_refused(bundle: Path):
+    (bundle / "SHA256SUMS").write_text(f"{'0' * 64}  a\n" * 10_000)
+    with pytest.raises(UserError, match="larger than"):
+        BundleEmbedder(bundle)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=st.binary(max_size=200))
+def test_random_lists_are_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "SHA256SUMS").write_bytes(content)
+    try:
+        names = verify_sums(tmp_path)
+    except UserError:
+        return
+    assert names == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda config: config.update(command="rm"), "command"),
+        (lambda config: config.update(num_features="16"), "num_features"),
+        (lambda config: config.update(num_features=-1), "num_features"),
+        (lambda config: config.update(width=float("inf")), "width"),
+        (lambda config: config.update(schema_version=2), "schema_version"),
+        (lambda config: config.update(architecture="../x y"), "architecture"),
+        (lambda config: config["face"].update(mirror="twice"), "face.mirror"),
+        (lambda config: config["face"]["preprocessing"].pop("std") and None, None),
+        (lambda config: config["face"]["preprocessing"].update(size=[0, 1]), "size"),
+        (lambda config: config["face"]["preprocessing"].update(size=[10**9, 1]), "size"),
+        (lambda config: config["face"]["preprocessing"].update(colour=["RGB"]), "colour"),
+        (lambda config: config["face"]["alignment"].update(points=[[1, 2]]), "points"),
+        (lambda config: config.pop("face"), "face"),
+    ],
+)
+def test_a_config_that_says_something_else_is_refused_with_its_key(bundle, change, key):
+    change_json(bundle / "config.json", change)
+    sign(bundle)
+    if key is None:  # a default is as good as a value
+        assert BundleEmbedder(bundle).config.face.preprocessing.std == 127.5
+        return
+    with pytest.raises(UserError, match=rf"config\.json: .*{key}"):
+        BundleEmbedder(bundle)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"null", b"NaN"]
+)
+def test_json_that_is_none_is_refused(bundle: Path, content: bytes):
+    (bundle / "thresholds.json").write_bytes(content)
+    sign(bundle)
+    with pytest.raises(UserError, match=r"thresholds\.json: "):
+        BundleEmbedder(bundle)
+
+
+def test_a_threshold_of_another_type_is_refused(bundle: Path):
+    change_json(
+        bundle / "thresholds.json",
+        lambda value: value["false_accept_rates"]["1e-2"].update(threshold="0.5"),
+    )
+    sign(bundle)
+    with pytest.raises(UserError, match=r"false_accept_rates\.1e-2\.threshold"):
+        BundleEmbedder(bundle)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 20_000])
+def test_truncated_networks_are_refused(bundle: Path, kept: int):
+    for name in ("model.onnx", "model.safetensors"):
+        (bundle / name).write_bytes((bundle / name).read_bytes()[:kept])
+    sign(bundle)
+    for runtime in ("onnx", "torch"):
+        with pytest.raises(UserError, match=r"model\."):
+            BundleEmbedder(bundle, runtime)
+
+
+def test_weights_of_another_network_are_refused(bundle: Path):
+    save_file({"weights": np.zeros((2, 2), np.float32)}, bundle / "model.safetensors")
+    sign(bundle)
+    with pytest.raises(UserError, match="weights of another network"):
+        BundleEmbedder(bundle, "torch")
+
+
+def test_a_config_of_another_width_is_refused_without_making_that_network(bundle: Path):
+    change_json(bundle / "config.json", lambda config: config.update(width=2000.0))
+    sign(bundle)
+    with pytest.raises(UserError, match="weights of another network"):
+        BundleEmbedder(bundle, "torch")
+
+
+def test_a_config_of_another_dimension_is_refused(bundle: Path):
+    change_json(bundle / "config.json", lambda config: config.update(num_features=32))
+    sign(bundle)
+    with pytest.raises(UserError, match=r"gives 16 dimensions, config\.json says 32"):
+        BundleEmbedder(bundle)
+
+
+def test_an_unknown_backbone_is_refused(bundle: Path):
+    change_json(bundle / "config.json", lambda config: config.update(architecture="os.system"))
+    sign(bundle)
+    with pytest.raises(UserError, match=r"os\.system"):
+        BundleEmbedder(bundle, "torch")
+
+
+def test_an_unknown_runtime_is_refused(bundle: Path):
+    with pytest.raises(UserError, match="there are onnx, torch"):
+        BundleEmbedder(bundle, "ncnn")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros((0, 32, 32, 3), np.uint8), "embeddings": np.zeros((0, 16))},
+        {"images": np.zeros((1, 32, 32, 3)), "embeddings": np.zeros((1, 16))},
+        {"images": np.zeros((1, 32, 32, 3), np.uint8), "embeddings": np.zeros((1, 8))},
+        {"images": np.zeros((1, 32, 32, 3), np.uint8), "embeddings": np.full((1, 16), np.nan)},
+        {"images": np.zeros((1, 32, 32, 3), np.uint8)},
+    ],
+)
+def test_golden_outputs_of_something_else_are_refused(bundle: Path, arrays: dict):
+    save_file(arrays, bundle / "golden" / "golden.safetensors")
+    sign(bundle)
+    with pytest.raises(UserError, match=r"golden\.safetensors: "):
+        BundleEmbedder(bundle).check_golden()
+
+
+@pytest.mark.parametrize("length", [2**23, 2**62])
+def test_a_safetensors_header_of_any_size_is_refused(tmp_path: Path, length: int):
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + b"{}" * 100)
+    with pytest.raises(UserError, match="its header claims"):
+        read_arrays(path)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=st.binary(max_size=200))
+def test_random_safetensors_are_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "random.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"random\.safetensors"):
+        read_arrays(path)

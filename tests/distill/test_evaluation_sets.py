@@ -1,0 +1,164 @@
+"""Whole sets: images in, scores with digests out, as JSON."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.errors import UserError
+from curation.images import encode_jpeg
+from curation.pairs import VerificationPairs, read_pairs, write_pairs
+from distill.evaluation import evaluate
+from distill.evaluation.thresholds import cosine_of, recommended_thresholds
+from teachers.preprocessing import Preprocessing
+
+
+class GridEmbedder:
+    """The mean colours of a 4x4 grid, centred: an embedder of 48 dimensions without a network."""
+
+    digest = "grid"
+    embedding = 48
+    preprocessing = Preprocessing(size=(16, 16))
+
+    def __init__(self) -> None:
+        self.images_seen = 0
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        self.images_seen += len(images)
+        cells = images.reshape(len(images), 4, 4, 4, 4, 3).mean(axis=(2, 4))
+        flat = cells.reshape(len(images), 48).astype(np.float32)
+        return flat - flat.mean(axis=1, keepdims=True)
+
+
+class DrawnImages:
+    """An image set in memory: each identity a pattern, each image the pattern with noise."""
+
+    name, digest = "drawn", "d" * 64
+
+    def __init__(self, identities: int, images_each: int) -> None:
+        generator = np.random.default_rng(0)
+        self.labels = np.repeat(np.arange(identities), images_each)
+        patterns = generator.uniform(40, 215, (identities, 16, 16, 3))
+        noise = generator.normal(0, 20, (len(self.labels), 16, 16, 3))
+        pixels = np.clip(patterns[self.labels] + noise, 0, 255).astype(np.uint8)
+        self.encoded = [encode_jpeg(image, 100) for image in pixels]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, i: int) -> bytes:
+        return self.encoded[i]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> DrawnImages:
+    return DrawnImages(identities=30, images_each=4)
+
+
+@pytest.fixture(scope="module")
+def pairs(drawn: DrawnImages, tmp_path_factory: pytest.TempPathFactory) -> VerificationPairs:
+    """20 pairs, alternately of one identity and of two neighbours."""
+    path = tmp_path_factory.mktemp("pairs") / "easy.bin"
+    chosen = []
+    for i in range(20):
+        chosen += [drawn.read(4 * i), drawn.read(4 * i + (1 if i % 2 == 0 else 4))]
+    write_pairs(path, chosen, [i % 2 == 0 for i in range(20)])
+    return read_pairs(path)
+
+
+def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
+    report = evaluate(GridEmbedder(), [pairs])["sets"]["easy"]
+    assert report["kind"] == "pairs"
+    assert report["digest"] == pairs.digest
+    assert (report["pairs"], report["genuine"], report["impostors"]) == (20, 10, 10)
+    assert report["accuracy"] >= 0.9
+    assert report["val"]["val"] >= 0.9
+    assert report["tar_at_far"]["1e-3"]["tar"] is None
+
+
+def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
+    report = evaluate(GridEmbedder(), [drawn])["sets"]["drawn"]
+    assert report["kind"] == "all-pairs"
+    assert report["digest"] == drawn.digest
+    assert (report["genuine"], report["impostors"]) == (30 * 6, 120 * 119 // 2 - 30 * 6)
+    assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
+
+
+def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
+    embedder = GridEmbedder()
+    result = evaluate(embedder, [pairs, drawn])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["embedder"] == "grid"
+    assert result["preprocessing"] == embedder.preprocessing.digest
+
+
+def test_images_of_pairs_are_embedded_once_each_with_their_mirror(pairs: VerificationPairs):
+    embedder = GridEmbedder()
+    evaluate(embedder, [pairs])
+    assert embedder.images_seen == 2 * len(set(pairs.images)) < 2 * len(pairs.images)
+
+
+def test_progress_runs_over_all_sets(drawn, pairs):
+    seen: list[tuple[int, int]] = []
+    evaluate(GridEmbedder(), [pairs, drawn], lambda done, total: seen.append((done, total)))
+    total = len(set(pairs.images)) + len(drawn)
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+
+
+def test_a_damaged_image_is_named(drawn: DrawnImages):
+    damaged = DrawnImages(identities=3, images_each=2)
+    damaged.encoded[4] = b"no image"
+    with pytest.raises(UserError, match="drawn, image 4"):
+        evaluate(GridEmbedder(), [damaged])
+
+
+def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
+    with pytest.raises(UserError, match="two have one name"):
+        evaluate(GridEmbedder(), [drawn, drawn])
+
+
+def report_of(impostors: int, threshold: float | None) -> dict:
+    rates = {f"1e-{n}": {"tar": None, "cosine_threshold": None} for n in range(2, 9)}
+    if threshold is not None:
+        rates["1e-2"] = {"tar": 0.9, "cosine_threshold": threshold}
+    digest = hashlib.sha256(str(impostors).encode()).hexdigest()
+    common = {"digest": digest, "genuine": 5, "impostors": impostors, "tar_at_far": rates}
+    scores = {"accuracy": 0.8, "cosine_threshold": 0.25}
+    return common | {"kind": "pairs", "pairs": 5 + impostors} | scores
+
+
+def test_the_set_with_the_most_impostors_gives_the_threshold():
+    reports = {"a": report_of(3, 0.1), "b": report_of(9, 0.2), "c": report_of(99, None)}
+    found = recommended_thresholds(reports)
+    assert found["false_accept_rates"]["1e-2"]["threshold"] == 0.2
+    assert found["false_accept_rates"]["1e-2"]["set"] == "b"
+    assert found["false_accept_rates"]["1e-3"] is None
+    assert found["best_accuracy"]["set"] == "c"
+
+
+def test_without_sets_there_are_no_thresholds():
+    found = recommended_thresholds({})
+    assert set(found["false_accept_rates"].values()) == {None}
+    assert found["best_accuracy"] is None
+
+
+def test_a_squared_distance_is_a_cosine():
+    assert [cosine_of(distance) for distance in (0.0, 2.0, 4.0)] == [1, 0, -1]
+
+
+def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
+    import os
+
+    folder = os.environ.get("FACE_DISTILL_REAL_DATA")
+    if not folder:
+        pytest.skip("FACE_DISTILL_REAL_DATA does not name a folder with real faces")
+    from teachers.foreign import OnnxEmbedder
+
+    lfw = read_pairs(Path(folder) / "faces" / "lfw.bin")
+    part = VerificationPairs(lfw.images[:400], lfw.same[:200], lfw.digest, lfw.name)
+    path = Path(folder) / "teacher" / "mobilefacenet_y1_ms1m.onnx"
+    report = evaluate(OnnxEmbedder(path, Preprocessing(mean=0, std=1)), [part])["sets"]["lfw"]
+    assert report["accuracy"] > 0.97

@@ -1,0 +1,124 @@
+"""The ten-fold protocol, against a plain transcription of its rules in loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import UserError
+from distill.evaluation.verification import squared_distances, ten_fold
+
+
+def fold_sizes(pairs: int) -> list[int]:
+    return [pairs // 10 + (1 if fold < pairs % 10 else 0) for fold in range(10)]
+
+
+def folds(pairs: int) -> list[list[int]]:
+    result, start = [], 0
+    for size in fold_sizes(pairs):
+        result.append(list(range(start, start + size)))
+        start += size
+    return result
+
+
+def slow_accuracy(distances: list[float], same: list[bool]) -> tuple[list[float], list[float]]:
+    """Accuracy and threshold of each fold."""
+    accuracies, chosen = [], []
+    for test in folds(len(distances)):
+        train = [i for i in range(len(distances)) if i not in test]
+        best, best_threshold = -1, 0.0
+        for step in range(400):
+            threshold = np.arange(0, 4, 0.01)[step]
+            correct = sum((distances[i] < threshold) == same[i] for i in train)
+            if correct > best:
+                best, best_threshold = correct, threshold
+        correct = sum((distances[i] < best_threshold) == same[i] for i in test)
+        accuracies.append(correct / len(test))
+        chosen.append(best_threshold)
+    return accuracies, chosen
+
+
+def share_below(distances: list[float], threshold: float) -> float:
+    return sum(d < threshold for d in distances) / len(distances)
+
+
+def slow_val(distances: list[float], same: list[bool]) -> tuple[list[float], list[float]]:
+    """VAL and FAR of each fold; every fold must hold pairs of both kinds."""
+    grid = np.arange(0, 4, 0.001)
+    vals, fars = [], []
+    for test in folds(len(distances)):
+        others = [d for i, d in enumerate(distances) if i not in test and not same[i]]
+        rates = [share_below(others, t) for t in grid]
+        threshold = 0.0
+        if max(rates) >= 1e-3:
+            last = max(i for i, rate in enumerate(rates) if rate <= 1e-3)
+            threshold = grid[last]
+            if rates[last] < 1e-3:
+                part = (1e-3 - rates[last]) / (rates[last + 1] - rates[last])
+                threshold += part * (grid[last + 1] - grid[last])
+        vals.append(share_below([distances[i] for i in test if same[i]], threshold))
+        fars.append(share_below([distances[i] for i in test if not same[i]], threshold))
+    return vals, fars
+
+
+def drawn_pairs(count: int, seed: int, spread: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of alternating genuine and impostor pairs, overlapping."""
+    generator = np.random.default_rng(seed)
+    same = np.arange(count) % 2 == 0
+    centres = np.where(same, 1.0, 2.0)
+    return np.clip(generator.normal(centres, spread), 0, 3.99), same
+
+
+@settings(max_examples=15, deadline=None)
+@given(count=st.integers(20, 90), seed=st.integers(0, 10**6))
+def test_accuracy_and_threshold_are_the_slow_ones(count: int, seed: int):
+    distances, same = drawn_pairs(count, seed)
+    accuracies, thresholds = slow_accuracy(distances.tolist(), same.tolist())
+    found = ten_fold(distances, same)
+    assert found.accuracy == pytest.approx(np.mean(accuracies), abs=1e-12)
+    assert found.std == pytest.approx(np.std(accuracies), abs=1e-12)
+    assert found.threshold == pytest.approx(np.mean(thresholds), abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "seed", "spread"), [(40, 0, 0.5), (63, 1, 0.3), (80, 2, 0.05)])
+def test_val_and_far_are_the_slow_ones(count: int, seed: int, spread: float):
+    distances, same = drawn_pairs(count, seed, spread)
+    vals, fars = slow_val(distances.tolist(), same.tolist())
+    found = ten_fold(distances, same)
+    assert found.val == pytest.approx(np.mean(vals), abs=1e-12)
+    assert found.val_std == pytest.approx(np.std(vals), abs=1e-12)
+    assert found.far == pytest.approx(np.mean(fars), abs=1e-12)
+
+
+def test_a_set_that_a_threshold_separates_scores_one_with_the_first_threshold_that_does():
+    distances = np.array([0.5, 2.5] * 10)
+    found = ten_fold(distances, distances < 1)
+    # 0.50 does not accept 0.5, as the distance must be below the threshold; 0.51 does.
+    assert found.accuracy == 1.0
+    assert found.std == 0.0
+    assert found.threshold == pytest.approx(0.51)
+    assert found.val == 1.0
+
+
+def test_a_fold_of_impostors_only_is_left_out_of_val():
+    distances = np.array([0.5] * 10 + [2.5] * 10)
+    found = ten_fold(distances, distances < 1)
+    assert found.accuracy == 1.0
+    assert found.val == 1.0
+
+
+def test_a_set_without_genuine_pairs_has_no_val():
+    found = ten_fold(np.full(10, 2.0), np.zeros(10, bool))
+    assert found.accuracy == 1.0
+    assert found.val is None
+
+
+def test_fewer_than_ten_pairs_are_refused():
+    with pytest.raises(UserError, match="9 pairs are too few"):
+        ten_fold(np.zeros(9), np.zeros(9, bool))
+
+
+def test_squared_distances_of_unit_vectors_by_hand():
+    left = np.array([[1, 0], [1, 0], [1, 0]], np.float32)
+    right = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
+    np.testing.assert_array_equal(squared_distances(left, right), [0, 2, 4])

@@ -1,0 +1,134 @@
+"""Each loss against slow, obvious loops, over precisions, and at the edges of its range."""
+
+import math
+
+import pytest
+import torch
+
+from curation.errors import UserError
+from distill.losses import LOSSES, LossInputs, WeightedLosses, parse_losses
+from distill.losses.angular import Angular, AngularSettings
+from distill.losses.arcface import ArcFace, ArcFaceSettings, add_angular_margin
+
+
+def inputs(batch=6, dimensions=5, identities=4, seed=0, dtype=torch.float32):
+    torch.manual_seed(seed)
+    teacher = torch.nn.functional.normalize(torch.randn(batch, dimensions))
+    return LossInputs(
+        embeddings=torch.randn(batch, dimensions, dtype=dtype),
+        labels=torch.arange(batch) % identities,
+        teacher=teacher,
+    )
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(
+        sum(x * x for x in a) * sum(y * y for y in b)
+    )
+
+
+def slow_arcface(embeddings, labels, centres, scale, margin):
+    losses = []
+    for embedding, label in zip(embeddings, labels, strict=True):
+        logits = []
+        for identity, centre in enumerate(centres):
+            angle = math.acos(max(-1.0, min(1.0, cosine(embedding, centre))))
+            if identity != label:
+                logits.append(scale * math.cos(angle))
+            elif angle + margin < math.pi:
+                logits.append(scale * math.cos(angle + margin))
+            else:
+                logits.append(scale * (math.cos(angle) - margin * math.sin(margin)))
+        highest = max(logits)
+        total = sum(math.exp(logit - highest) for logit in logits)
+        losses.append(highest + math.log(total) - logits[label])
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(("scale", "margin"), [(64.0, 0.5), (30.0, 0.0), (16.0, 1.2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_arcface_equals_the_formula_computed_one_angle_at_a_time(scale, margin, dtype):
+    given = inputs(dtype=dtype)
+    loss = ArcFace(ArcFaceSettings(scale=scale, margin=margin), 5, 4)
+    expected = slow_arcface(
+        given.embeddings.tolist(), given.labels.tolist(), loss.centres.tolist(), scale, margin
+    )
+    assert loss(given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_logit_falls_with_the_angle_all_the_way_to_pi():
+    angles = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
+    with_margin = add_angular_margin(
+        angles.cos()[:, None], torch.zeros(1001, dtype=torch.long), 0.5
+    )
+    assert (with_margin.flatten().diff() < 1e-9).all()
+
+
+def test_the_gradient_is_finite_for_an_embedding_on_its_centre_and_opposite_to_it():
+    loss = ArcFace(ArcFaceSettings(), 3, 2)
+    with torch.no_grad():
+        loss.centres.copy_(torch.eye(2, 3))
+    embeddings = torch.tensor([[1.0, 0, 0], [0, -1.0, 0]], requires_grad=True)
+    loss(LossInputs(embeddings, torch.tensor([0, 1]))).backward()
+    assert torch.isfinite(embeddings.grad).all()
+    assert torch.isfinite(loss.centres.grad).all()
+
+
+def test_the_margin_has_the_gradient_of_its_formula():
+    cosines = torch.tensor([[0.3, -0.2], [-0.95, 0.1]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 0])
+    assert torch.autograd.gradcheck(lambda c: add_angular_margin(c, labels, 0.5), cosines)
+
+
+def test_angular_distillation_is_twice_one_minus_the_cosine():
+    """VarGFaceNet Eq. 5: summed over dimensions, averaged over the batch."""
+    given = inputs(batch=7, dimensions=16)
+    cosines = [
+        cosine(a, b) for a, b in zip(given.embeddings.tolist(), given.teacher.tolist(), strict=True)
+    ]
+    expected = sum(2 * (1 - value) for value in cosines) / 7
+    assert Angular(AngularSettings(), 16, 4)(given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_angular_distillation_is_the_mean_squared_error_times_the_dimensions():
+    given = inputs(dimensions=512)
+    unit = torch.nn.functional.normalize(given.embeddings)
+    error = torch.nn.functional.mse_loss(unit, given.teacher)
+    assert Angular(AngularSettings(), 512, 4)(given).item() == pytest.approx(512 * error.item())
+
+
+def test_the_sum_weighs_its_parts_and_reports_them_unweighted():
+    settings = parse_losses({"arcface": {"weight": 2.0}, "angular": {}}, "losses")
+    losses = WeightedLosses(settings, 5, 4)(inputs())
+    assert losses["total"].item() == pytest.approx(
+        2 * losses["arcface"].item() + 7 * losses["angular"].item(), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_gives_a_finite_gradient_to_the_embeddings(name):
+    loss = LOSSES[name].build(LOSSES[name].settings(), 5, 4)
+    given = inputs()
+    given.embeddings.requires_grad_()
+    value = loss(given)
+    value.backward()
+    assert value.shape == ()
+    assert torch.isfinite(given.embeddings.grad).all()
+    assert given.embeddings.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"arcfase": {}}, ["losses.arcfase", "angular, arcface"]),
+        ({"arcface": {"scal": 3.0}}, ["losses.arcface.scal", "scale, margin"]),
+        ({"arcface": {"scale": "64"}}, ["losses.arcface.scale", "number"]),
+        ({"arcface": {"margin": 2.0}}, ["losses.arcface.margin", "less than"]),
+        ({"angular": {"weight": -1.0}}, ["losses.angular.weight", "greater than 0"]),
+        ({}, ["losses", "at least one"]),
+    ],
+)
+def test_wrong_settings_name_the_key_and_what_is_allowed(given, words):
+    with pytest.raises(UserError) as error:
+        parse_losses(given, "losses")
+    assert all(word in str(error.value) for word in words)

@@ -1,0 +1,206 @@
+"""A whole job on tiny data: every step, nothing twice, and the run directory tells it all."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import distill
+from curation.workspace import Workspace
+from distill.pipeline.job import Job
+from distill.pipeline.record import RunRecord
+from distill.spec import parse_spec
+
+SPEC = """
+name = "tiny"
+[data]
+train = "drawn/train"
+evaluate = ["pairs", "drawn/train"]
+[teacher.network]
+backbone = "iresnet18"
+embedding = 16
+input_size = [32, 32]
+width = 0.125
+[teacher.stage]
+epochs = 2
+losses = { arcface = { scale = 16.0, margin = 0.1 } }
+[teacher.train]
+batch_size = 12
+engine = "deepspeed"
+[student]
+backbone = "mobilefacenet"
+input_size = [32, 32]
+width = 0.125
+[[stage]]
+epochs = 2
+losses = { arcface = { scale = 16.0, margin = 0.1 }, angular = {} }
+[generations]
+count = 2
+[train]
+batch_size = 12
+log_every = 1
+"""
+
+
+def make_workspace(folder, drawn_store, drawn_folder):
+    datasets = folder / "datasets" / "drawn"
+    shutil.copytree(drawn_store.path, datasets / "train.lmdb")
+    shutil.copy(drawn_folder / "pairs.bin", datasets)
+    return Workspace(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, drawn_store, drawn_folder):
+    """The workspace after the job."""
+    workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
+    run(workspace, SPEC)
+    return workspace
+
+
+def run(workspace, text):
+    spec = parse_spec(text, "spec")
+    record = RunRecord(workspace.runs / spec.name)
+    Job(spec, workspace, record).run()
+    return steps_of(workspace, spec.name)
+
+
+def steps_of(workspace, name):
+    steps = json.loads((workspace.runs / name / "steps.json").read_text())
+    return {step["name"]: step["state"] for step in steps}
+
+
+def test_every_step_is_done_in_order(finished):
+    assert list(steps_of(finished, "tiny").items()) == [
+        ("teach", "done"), ("embed", "done"), ("generation 1", "done"),
+        ("generation 2", "done"), ("evaluate", "done"), ("export", "done"),
+    ]  # fmt: skip
+
+
+def test_run_again_nothing_is_done_again(finished):
+    before = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
+    assert set(run(finished, SPEC).values()) == {"reused"}
+    after = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
+    assert (before == after).all()
+
+
+def test_another_job_takes_what_is_the_same_and_does_the_rest(finished):
+    other = SPEC.replace('name = "tiny"', 'name = "other"').replace(
+        "angular = {}", "angular = { weight = 3.0 }"
+    )
+    assert run(finished, other) == {
+        "teach": "reused", "embed": "reused", "generation 1": "done",
+        "generation 2": "done", "evaluate": "done", "export": "done",
+    }  # fmt: skip
+
+
+def test_how_often_it_is_logged_or_saved_does_not_make_it_another_step(finished):
+    other = SPEC.replace('"tiny"', '"patient"').replace("log_every = 1", "log_every = 7")
+    assert run(finished, other)["generation 2"] == "reused"
+
+
+def test_a_finished_job_is_a_teacher(finished):
+    head = SPEC[: SPEC.index("[teacher.network]")].replace("tiny", "pupil")
+    student = SPEC[SPEC.index("[student]") :]
+    assert run(finished, f'{head}[teacher]\nfrom = "tiny"\n{student}')["embed"] == "done"
+    resolved = json.loads((finished.runs / "pupil" / "resolved.json").read_text())
+    assert resolved["spec"]["teacher"]["from"] == "tiny"
+
+
+def test_the_run_directory_tells_it_all(finished):
+    folder = finished.runs / "tiny"
+    resolved = json.loads((folder / "resolved.json").read_text())
+    assert resolved["spec"]["train"]["momentum"] == 0.9
+    assert resolved["versions"]["torch"]
+    assert len(resolved["images"]["digest"]) == 64
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in metrics} >= {"generation 1", "generation 2"}
+    assert (folder / "checkpoints" / "generation-1" / "checkpoints").is_dir()
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert set(evaluation["networks"]) == {"teacher", "generation 1", "generation 2"}
+    for report in evaluation["networks"].values():
+        assert 0 <= report["sets"]["pairs"]["accuracy"] <= 1
+
+
+def test_the_second_generation_starts_from_the_first(finished):
+    steps = json.loads((finished.runs / "tiny" / "steps.json").read_text())
+    by_name = {step["name"]: step for step in steps}
+    inputs = json.loads(
+        (finished.steps / by_name["generation 2"]["id"] / "inputs.json").read_text()
+    )
+    assert inputs["start"] == by_name["generation 1"]["id"]
+    assert inputs["teacher"] == by_name["embed"]["id"]
+
+
+def test_the_bundle_embeds_as_the_network_that_was_evaluated(finished):
+    bundle = distill.load(finished.runs / "tiny" / "bundle")
+    features = bundle.embed([open_first(finished)])
+    assert features.shape == (1, 16)
+    assert bundle.config.architecture == "mobilefacenet"
+    assert bundle.config.face.preprocessing.size == (32, 32)
+
+
+def open_first(workspace):
+    from curation.views import open_images
+
+    return open_images(workspace.datasets / "drawn" / "train.lmdb").read(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_distill_run_goes_on_where_it_was(
+    tmp_path, drawn_store, drawn_folder, number
+):
+    workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)
+    long = SPEC.replace("epochs = 2", "epochs = 150", 1).replace('"deepspeed"', '"torch"')
+    long = long.replace(
+        "batch_size = 12\n", "batch_size = 12\ncheckpoint_every = 5\nlog_every = 1\n", 1
+    )
+    spec = tmp_path / "tiny.toml"
+    spec.write_text(long)
+    command = [sys.executable, "-m", "distill.cli.main", "run", str(spec)]
+    command += ["--workspace", str(workspace.root)]
+    metrics = workspace.runs / "tiny" / "metrics.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=quiet()) as process:
+        wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 12)
+        process.send_signal(number)
+        process.wait(60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -9)
+    assert steps_of(workspace, "tiny")["generation 1"] == "waiting"
+    before = metrics.read_text().count("\n")
+
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=quiet()) as process:
+        wait_for(lambda: metrics.read_text().count("\n") > before)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    first = json.loads(metrics.read_text().splitlines()[before])
+    assert 10 <= first["iteration"] <= before + 1
+    if number == signal.SIGTERM:
+        assert first["iteration"] == before + 1
+
+
+def test_a_failure_is_one_line_and_says_why(tmp_path, drawn_store, drawn_folder):
+    workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)
+    spec = tmp_path / "wrong.toml"
+    spec.write_text(SPEC.replace('"mobilefacenet"', '"mobilefacenett"'))
+    command = [sys.executable, "-m", "distill.cli.main", "run", str(spec)]
+    command += ["--workspace", str(workspace.root)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet())
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("error: ")
+    assert "'mobilefacenett' is not known" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def quiet():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)

@@ -1,0 +1,156 @@
+"""Job specs are checked at the door: every mistake is one line that names the key."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.pipeline.job import check_fit, plan
+from distill.spec import evaluation_sets, load_spec, parse_spec
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+GOOD = """
+name = "try"
+[data]
+train = "drawn/train"
+evaluate = ["pairs"]
+[teacher.network]
+backbone = "iresnet18"
+embedding = 16
+input_size = [32, 32]
+width = 0.125
+[teacher.stage]
+epochs = 1
+losses = { arcface = {} }
+[student]
+backbone = "mobilefacenet"
+input_size = [32, 32]
+[[stage]]
+epochs = 1
+losses = { arcface = {}, angular = {} }
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, drawn_store, drawn_folder):
+    folder = tmp_path / "workspace" / "datasets" / "drawn"
+    shutil.copytree(drawn_store.path, folder / "train.lmdb")
+    shutil.copy(drawn_folder / "pairs.bin", folder)
+    return Workspace(tmp_path / "workspace")
+
+
+def load(text, workspace):
+    path = workspace.root / "spec.toml"
+    path.write_text(text)
+    spec = load_spec(path, workspace)
+    check_fit(spec, workspace)
+    return spec
+
+
+def test_a_good_spec_has_every_default_filled_in(workspace):
+    spec = load(GOOD, workspace)
+    assert spec.train.learning_rate == 0.1
+    assert spec.generations.count == 1
+    assert [step.name for step in plan(spec)] == [
+        "teach", "embed", "generation 1", "evaluate", "export",
+    ]  # fmt: skip
+
+
+def test_generations_and_stages_are_steps_of_their_own(workspace):
+    more = "\n[[stage]]\nepochs = 1\nlosses = { arcface = {} }\n[generations]\ncount = 2\n"
+    names = [step.name for step in plan(load(GOOD + more, workspace)) if step.kind == "distil"]
+    assert names == [
+        "generation 1 stage 1", "generation 1 stage 2",
+        "generation 2 stage 1", "generation 2 stage 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "try"', 'name = "../try"', ["name:", "pattern"]),
+        ('name = "try"', "", ["'name' is missing"]),
+        ("epochs = 1", 'epochs = "1"', ["epochs: Input should be a valid integer, got '1'"]),
+        ("epochs = 1", "epoch = 1", ["unknown key 'teacher.stage.epoch'", "epochs, losses"]),
+        ('evaluate = ["pairs"]', "evaluate = 3", ["data.evaluate"]),
+        ("[student]", "[student", ["not TOML", "line"]),
+        ("[student]", "[pupil]", ["unknown key 'pupil'", "student"]),
+        ('train = "drawn/train"', 'train = "drawn/tran"', ["'drawn/tran'", "drawn/train"]),
+        ('train = "drawn/train"', 'train = "../.."', ["outside the workspace"]),
+        ('evaluate = ["pairs"]', 'evaluate = ["../../x"]', ["outside the workspace"]),
+        ('evaluate = ["pairs"]', 'evaluate = ["lfw"]', ["data.evaluate", "drawn/lfw"]),
+        ('"mobilefacenet"', '"mobilenet"', ["'mobilenet' is not known", "mobilefacenet"]),
+        ("angular = {}", "angularr = {}", ["stage.0.losses.angularr", "angular, arcface"]),
+        ("losses = { arcface = {} }", "losses = { angular = {} }", ["a teacher has no teacher"]),
+        ("input_size = [32, 32]", "input_size = [30, 32]", ["not a multiple of", "stride"]),
+        ('backbone = "mobilefacenet"', 'backbone = "mobilefacenet"\nembedding = 8',
+         ["student.embedding is 8", "teacher's is 16"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_says_what_is_allowed(workspace, old, new, words):
+    assert old in GOOD
+    with pytest.raises(UserError) as error:
+        load(GOOD.replace(old, new), workspace)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "spec.toml" in message or "student.embedding" in message or "stride" in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ('from = "../../etc/passwd.onnx"\npreprocessing = {}', "outside the workspace"),
+        ('from = "none.onnx"\npreprocessing = {}', "no file"),
+        ('from = "none.onnx"', "preprocessing belongs to an .onnx teacher"),
+        ('from = "none"', "no finished job"),
+        ("", "either from"),
+    ],
+)
+def test_a_teacher_comes_from_inside_the_workspace(workspace, teacher, words):
+    student = GOOD[GOOD.index("[student]") :]
+    head = GOOD[: GOOD.index("[teacher.network]")]
+    with pytest.raises(UserError, match=words):
+        load(f"{head}[teacher]\n{teacher}\n{student}", workspace)
+
+
+def test_distillation_needs_a_teacher(workspace):
+    head, student = GOOD[: GOOD.index("[teacher.network]")], GOOD[GOOD.index("[student]") :]
+    with pytest.raises(UserError, match=r"stage.0.losses.angular: needs a \[teacher\]"):
+        load(head + student, workspace)
+
+
+def test_a_link_out_of_the_workspace_is_refused(workspace, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (workspace.datasets / "drawn" / "linked.lmdb").symlink_to(tmp_path / "elsewhere")
+    (workspace.datasets / "away").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="outside the workspace"):
+        load(GOOD.replace('"drawn/train"', '"away/train"'), workspace)
+    with pytest.raises(UserError, match="outside the workspace"):
+        load(GOOD.replace('"drawn/train"', '"drawn/linked"'), workspace)
+
+
+def test_evaluation_sets_are_pairs_or_image_sets(workspace):
+    spec = load(GOOD.replace('["pairs"]', '["pairs", "drawn/train"]'), workspace)
+    names = {name: path.name for name, path in evaluation_sets(spec, workspace).items()}
+    assert names == {"pairs": "pairs.bin", "drawn/train": "train.lmdb"}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name = " + b"[" * 5000, b"\x00"])
+def test_garbage_is_refused_in_one_line(workspace, content):
+    path = workspace.root / "garbage.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_spec(path, workspace)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.name)
+def test_the_ready_jobs_have_the_right_form(path):
+    spec = parse_spec(path.read_text(), path.name)
+    assert spec.name == path.stem
+    assert plan(spec)[-1].name == "export"

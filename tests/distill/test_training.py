@@ -1,0 +1,304 @@
+"""The training loop: learns, resumes to the bit, and says clearly why it stops."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from curation.errors import UserError
+from curation.images import decode
+from distill.backbones import create
+from distill.losses import LossInputs, WeightedLosses, parse_losses
+from distill.training.checkpoints import load_checkpoint, save_checkpoint
+from distill.training.config import TrainSettings
+from distill.training.data import BatchLoader, BatchPlan
+from distill.training.engines import create_engine
+from distill.training.learner import Learner, to_device
+from distill.training.loop import Stopped, Training, Watch, train
+from teachers.embedder import TorchEmbedder, module_digest
+from teachers.embeddings import cache_embeddings, embed_both
+from teachers.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(size=(32, 32))
+EMBEDDING = 16
+
+
+def make_network(seed=0):
+    torch.manual_seed(seed)
+    return create("mobilefacenet", EMBEDDING, (32, 32), 0.125)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    network = make_network(seed=7)
+    return TorchEmbedder(network, PREPROCESSING, module_digest(network))
+
+
+@pytest.fixture(scope="module")
+def cache(teacher, drawn_store, tmp_path_factory):
+    return cache_embeddings(teacher, drawn_store, tmp_path_factory.mktemp("cache"))
+
+
+def make_training(store, cache=None, losses=None, epochs=4, **settings):
+    chosen = parse_losses(losses or {"arcface": {"scale": 16.0, "margin": 0.2}}, "losses")
+    defaults = {"batch_size": 12, "learning_rate": 0.1, "log_every": 1, "checkpoint_every": 3}
+    network = make_network()
+    torch.manual_seed(1)
+    return Training(
+        network=network,
+        losses=WeightedLosses(chosen, EMBEDDING, store.identities),
+        preprocessing=PREPROCESSING,
+        images=store,
+        cache=cache,
+        epochs=epochs,
+        settings=TrainSettings(**{**defaults, **settings}),
+    )
+
+
+def watch(metrics=None, stop=lambda: False):
+    return Watch((metrics if metrics is not None else []).append, lambda done, total: None, stop)
+
+
+def weights(training):
+    return {**training.network.state_dict(), **training.losses.state_dict()}
+
+
+def assert_equal_bits(left, right):
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_the_loss_falls(drawn_store, tmp_path):
+    metrics = []
+    train(make_training(drawn_store, epochs=12), tmp_path, watch(metrics))
+    first, last = metrics[0]["loss_arcface"], metrics[-1]["loss_arcface"]
+    assert last < 0.6 * first
+
+
+def test_distillation_brings_the_student_near_the_teacher(drawn_store, cache, tmp_path):
+    metrics = []
+    training = make_training(drawn_store, cache, {"angular": {}}, epochs=12, learning_rate=0.05)
+    train(training, tmp_path, watch(metrics))
+    assert metrics[-1]["loss_angular"] < 0.5 * metrics[0]["loss_angular"]
+
+
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+@pytest.mark.parametrize("stop_after", [1, 5])
+def test_stopped_and_resumed_it_ends_with_the_same_bits(drawn_store, tmp_path, engine, stop_after):
+    whole = make_training(drawn_store, engine=engine)
+    train(whole, tmp_path / "whole", watch())
+
+    steps = []
+    first = make_training(drawn_store, engine=engine)
+    with pytest.raises(Stopped):
+        train(first, tmp_path / "cut", watch(steps, lambda: len(steps) == stop_after))
+    second = make_training(drawn_store, engine=engine)
+    train(second, tmp_path / "cut", watch(steps))
+
+    assert [line["iteration"] for line in steps] == list(range(1, 17))
+    assert_equal_bits(weights(second), weights(whole))
+
+
+def test_both_engines_train_alike(drawn_store, tmp_path):
+    by_engine = {}
+    for engine in ("torch", "deepspeed"):
+        training = make_training(drawn_store, engine=engine, epochs=2)
+        train(training, tmp_path / engine, watch())
+        by_engine[engine] = weights(training)
+    for name, value in by_engine["torch"].items():
+        assert torch.allclose(value, by_engine["deepspeed"][name], atol=1e-5)
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2])
+def test_deepspeed_resumes_with_its_state_sharded(drawn_store, tmp_path, zero_stage):
+    settings = {"engine": "deepspeed", "zero_stage": zero_stage, "epochs": 2}
+    whole = make_training(drawn_store, **settings)
+    train(whole, tmp_path / "whole", watch())
+    steps = []
+    cut = make_training(drawn_store, **settings)
+    with pytest.raises(Stopped):
+        train(cut, tmp_path / "cut", watch(steps, lambda: len(steps) == 3))
+    again = make_training(drawn_store, **settings)
+    train(again, tmp_path / "cut", watch())
+    assert_equal_bits(weights(again), weights(whole))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[3]]
+import torch
+torch.set_num_threads(1)
+from curation.views import open_images
+from test_training import make_training, watch
+from distill.training import loop
+training = make_training(open_images(Path(sys.argv[1])))
+class Killer(list):
+    def append(self, line):
+        if line["iteration"] == int(sys.argv[4]):
+            os.kill(os.getpid(), signal.SIGKILL)
+loop.train(training, Path(sys.argv[2]), watch(Killer()))
+"""
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 10])
+def test_killed_at_any_step_it_goes_on_from_the_last_checkpoint(drawn_store, tmp_path, killed_at):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    arguments = [str(drawn_store.path), str(tmp_path / "cut"), here, str(killed_at)]
+    outcome = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert outcome.returncode == -signal.SIGKILL
+
+    steps, resumed = [], make_training(drawn_store)
+    train(resumed, tmp_path / "cut", watch(steps))
+    whole = make_training(drawn_store)
+    train(whole, tmp_path / "whole", watch())
+    torch.set_num_threads(threads)
+    assert steps[0]["iteration"] == (killed_at - 1) // 3 * 3 + 1
+    assert_equal_bits(weights(resumed), weights(whole))
+
+
+def test_one_step_on_the_cache_has_the_loss_of_one_with_the_teacher_at_hand(
+    drawn_store, teacher, cache
+):
+    """Upright and mirrored alike; what differs is the rounding to float16."""
+    plan = BatchPlan(len(drawn_store), 16, seed=3)
+    with BatchLoader(drawn_store, PREPROCESSING, plan, cache) as loader:
+        order, mirrored = plan.epoch(0)
+        batch = next(iter(loader.batches(0, 1)))
+    assert 0 < mirrored[:16].sum() < 16
+    online = []
+    for index, flip in zip(order[:16], mirrored[:16], strict=True):
+        picture = decode(drawn_store.read(int(index)))
+        both = embed_both(teacher, picture[None])[0]
+        online.append(both[int(flip)] / np.linalg.norm(both[int(flip)]))
+    learner = Learner(
+        make_network().eval(),
+        WeightedLosses(parse_losses({"arcface": {}, "angular": {}}, "losses"), EMBEDDING, 6),
+        PREPROCESSING,
+    )
+    pixels, labels, cached = to_device(batch, torch.device("cpu"))
+    with torch.no_grad():
+        from_cache = learner(pixels, labels, cached)
+        from_teacher = learner(pixels, labels, torch.from_numpy(np.stack(online)))
+    assert from_cache["angular"].item() == pytest.approx(from_teacher["angular"].item(), abs=1e-5)
+    assert from_cache["total"].item() == pytest.approx(from_teacher["total"].item(), rel=1e-5)
+
+
+def test_an_epoch_shows_every_image_once_and_mirrors_half(drawn_store):
+    order, mirrored = BatchPlan(1000, 10, seed=0).epoch(3)
+    assert sorted(order) == list(range(1000))
+    assert 400 < mirrored.sum() < 600
+    assert not np.array_equal(order, BatchPlan(1000, 10, seed=0).epoch(4)[0])
+
+
+def test_batches_from_the_middle_are_those_of_the_whole_run(drawn_store):
+    plan = BatchPlan(len(drawn_store), 10, seed=0)
+    with BatchLoader(drawn_store, PREPROCESSING, plan) as loader:
+        whole = list(loader.batches(0, 10))
+        later = list(loader.batches(6, 10))
+    for left, right in zip(whole[6:], later, strict=True):
+        assert np.array_equal(left.pixels, right.pixels)
+        assert np.array_equal(left.labels, right.labels)
+
+
+def test_a_mirrored_image_is_the_picture_flipped(drawn_store):
+    plan = BatchPlan(len(drawn_store), 4, seed=0)
+    size = Preprocessing(size=(48, 48))
+    with BatchLoader(drawn_store, size, plan) as loader:
+        batch = loader.collect(np.array([5, 5]), np.array([False, True]))
+    assert np.array_equal(batch.pixels[0][:, ::-1], batch.pixels[1])
+    assert np.array_equal(batch.pixels[0], decode(drawn_store.read(5)))
+
+
+def test_the_learner_sees_what_the_embedder_sees(drawn_store):
+    """One preprocessing in training and in use: colours, mean and size."""
+    network = make_network().eval()
+    picture = decode(drawn_store.read(0))
+    for colour in ("RGB", "BGR"):
+        preprocessing = Preprocessing(size=(32, 32), colour=colour, mean=100.0, std=50.0)
+        learner = Learner(network, torch.nn.Identity(), preprocessing)
+        pixels = torch.from_numpy(preprocessing.resize(picture[None]))
+        seen = learner(pixels, torch.zeros(1), None)
+        assert isinstance(seen, LossInputs)
+        expected = TorchEmbedder(network, preprocessing, "x").embed(picture[None])
+        assert np.allclose(seen.embeddings.detach().numpy(), expected, atol=1e-5)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):
+    with pytest.raises(UserError, match=r"batch_size is 100 but the data set has 48 images"):
+        train(make_training(drawn_store, batch_size=100), tmp_path, watch())
+
+
+def test_divergence_is_said_and_not_saved(drawn_store, tmp_path):
+    with pytest.raises(UserError, match=r"not finite at step .* learning_rate"):
+        train(make_training(drawn_store, learning_rate=1e30, warmup=0.0), tmp_path, watch())
+    assert load_checkpoint(tmp_path, lambda folder: None) == 0
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, lambda folder: (folder / "w").write_text("weights"))
+    (tmp_path / "step-00000010" / "w").write_text("wrights")
+    read = []
+    assert load_checkpoint(tmp_path, read.append) == 5
+    assert read == [tmp_path / "step-00000005"]
+    assert (tmp_path / "damaged-step-00000010").is_dir()
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    for step in range(1, 6):
+        save_checkpoint(tmp_path, step, lambda folder: (folder / "w").touch())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from distill.training.checkpoints import save_checkpoint
+from curation.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+root = Path(sys.argv[1])
+save_checkpoint(root, 1, lambda folder: (folder / "w").write_bytes(bytes(100)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
+try:
+    save_checkpoint(root, 2, lambda folder: (folder / "w").write_bytes(bytes(100000)))
+except UserError as error:
+    sys.stdout.write(str(error))
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_good_and_says_so(tmp_path):
+    assert resource.RLIMIT_FSIZE is not None
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "step 2 could not be written" in said
+    assert "goes on from step-00000001" in said
+    assert "\n" not in said
+    assert load_checkpoint(tmp_path, lambda folder: None) == 1
+
+
+def test_metrics_say_what_a_curve_needs(drawn_store, tmp_path):
+    metrics = []
+    train(make_training(drawn_store, epochs=1), tmp_path, watch(metrics))
+    assert len(metrics) == 4
+    assert {"iteration", "epoch", "learning_rate", "images_per_second", "loss_total"} <= set(
+        json.loads(json.dumps(metrics[0]))
+    )
+
+
+def test_fast_and_plain_engines_share_one_door():
+    learner = Learner(
+        make_network(),
+        WeightedLosses(parse_losses({"arcface": {}}, "losses"), EMBEDDING, 6),
+        PREPROCESSING,
+    )
+    engine = create_engine(learner, TrainSettings(batch_size=2))
+    assert engine.learner is learner
