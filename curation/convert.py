@@ -14,7 +14,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from curation.recordio import ImageRecord, RecordReader
 from curation.scan import (
     SCAN_FILE,
     Scan,
+    has_digest,
     is_source,
     load_scan,
     load_stamp,
@@ -67,7 +68,7 @@ def convert(source: Path, destination: Path, progress: Progress | None = None) -
     destination = Path(destination).absolute()
     if destination.exists():
         return _existing(found, destination, progress)
-    partial = destination.with_name(destination.name + PARTIAL)
+    partial = Path(f"{destination}{PARTIAL}")
     with _disk_errors_explained(destination):
         partial.mkdir(parents=True, exist_ok=True)
         with _sole_user(partial):
@@ -82,7 +83,11 @@ def convert(source: Path, destination: Path, progress: Progress | None = None) -
 def _existing(source: Source, destination: Path, progress: Progress | None) -> Store:
     store = Store(destination)
     stamp = load_stamp(destination)
-    if stamp is None or not is_source(stamp, source, progress):
+    if not (
+        is_source(stamp, source, progress)
+        if stamp
+        else has_digest(source.records, store.meta.source_size, store.meta.source_digest, progress)
+    ):
         raise UserError(
             f"{destination} exists and was made from another source than {source.records}; "
             "take it away or choose another destination"
@@ -98,7 +103,8 @@ def _disk_errors_explained(destination: Path) -> Iterator[None]:
         reason = str(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
+            where = error.filename or destination
+            raise UserError(f"cannot convert to {destination}: {where}: {error.strerror}") from None
         reason = os.strerror(error.errno)
     else:
         return
@@ -114,10 +120,15 @@ def _sole_user(partial: Path) -> Iterator[None]:
     descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError:
+        os.close(descriptor)
         raise UserError(f"another process is converting to {partial}; wait for it") from None
+    try:
+        yield
     finally:
+        # A source that was refused at once leaves nothing worth keeping; else this fails.
+        with suppress(OSError):
+            partial.rmdir()
         os.close(descriptor)
 
 
@@ -181,7 +192,7 @@ def _check_space(partial: Path, plan: StorePlan) -> None:
     free = shutil.disk_usage(partial).free
     if wanted > free:
         raise UserError(
-            f"{partial} needs {wanted / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB free; "
+            f"{partial} needs {wanted / 1e6:,.0f} MB more, its disk has {free / 1e6:,.0f} MB free; "
             "free some space and run the same command again, or choose another destination"
         )
 

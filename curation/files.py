@@ -1,4 +1,4 @@
-"""Files that are either there whole or not there at all, also after a power cut."""
+"""Files: what is wanted of those that are read, and writing them whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -6,10 +6,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from curation.errors import UserError
+
+
+def regular_file_size(path: Path) -> int:
+    """The size in bytes; ``UserError`` where the path is a directory, missing, or a device."""
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; a file is wanted here")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no regular file")
+    return path.stat().st_size
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write beside ``path``, which takes its name when the block ends without error."""
+    """A file to write beside ``path``, which takes its name when the block ends without error.
+
+    It is either there whole or not at all, also after a power cut.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with beside.open("wb") as file:

@@ -31,7 +31,7 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
         return _describe_unfinished(unfinished)
     if path.suffix == ".bin":
         return _describe_pairs(path)
-    if path.is_file() or (path / "train.rec").exists():
+    if path.is_file() or path.suffix == ".rec" or (path / "train.rec").exists():
         return _describe_records(path, progress)
     return _describe_images(open_images(path))
 
@@ -40,7 +40,7 @@ def _unfinished(path: Path) -> Path | None:
     """The folder of the conversion to ``path`` that is not finished."""
     if path.name.endswith(PARTIAL) and not (path / VIEW_FILE).exists():
         return path if path.is_dir() else None
-    partial = path.with_name(path.name + PARTIAL)
+    partial = Path(f"{path}{PARTIAL}")
     return partial if partial.is_dir() and not path.exists() else None
 
 

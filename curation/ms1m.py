@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from curation.errors import UserError
 from curation.files import atomic_file, sync_folder
 from curation.progress import Progress
-from curation.recordio import ImageRecord, RecordReader, RecordWriter, read_index, write_index
+from curation.record_index import read_index, write_index
+from curation.recordio import ImageRecord, RecordReader, RecordWriter
 
 if TYPE_CHECKING:
     from hashlib import _Hash

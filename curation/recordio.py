@@ -10,7 +10,6 @@ is not 0, that many float32 labels follow, and the header's own label means noth
 Source: MXNet ``python/mxnet/recordio.py``.
 """
 
-import array
 import io
 import os
 import struct
@@ -19,9 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
-import numpy as np
-
 from curation.errors import UserError
+from curation.files import regular_file_size
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -86,7 +84,7 @@ class RecordReader:
 
     def __init__(self, path: Path, digest: "_Hash | None" = None) -> None:
         self.path = Path(path)
-        self.size = _regular_file_size(self.path)
+        self.size = regular_file_size(self.path)
         raw: io.RawIOBase = io.FileIO(self.path)
         self._file: BinaryIO = io.BufferedReader(
             raw if digest is None else _Hashed(raw, digest), _BUFFER
@@ -246,61 +244,3 @@ class _Hashed(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
-
-
-class RecordIndex(NamedTuple):
-    """An ``.idx`` file in the order of the byte offsets; both int64 ``[records]``."""
-
-    keys: np.ndarray
-    offsets: np.ndarray
-
-
-def read_index(path: Path) -> RecordIndex:
-    """Read an ``.idx`` file: one ``key TAB byte offset`` a line.
-
-    Raises ``UserError`` with the line where it is something else, or a key or offset stands twice.
-    """
-    _regular_file_size(path)
-    columns = array.array("q"), array.array("q")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            key, offset = _index_line(line, f"{path}: line {number}")
-            columns[0].append(key)
-            columns[1].append(offset)
-    keys, offsets = (np.asarray(column, np.int64) for column in columns)
-    order = np.argsort(offsets, kind="stable")
-    index = RecordIndex(keys[order], offsets[order])
-    _check_unique("key", index.keys, path)
-    _check_unique("byte offset", index.offsets, path)
-    return index
-
-
-def _check_unique(what: str, values: np.ndarray, path: Path) -> None:
-    ordered = np.sort(values)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if twice.size:
-        raise UserError(f"{path}: the {what} {twice[0]} stands twice; get the file again")
-
-
-def _index_line(line: bytes, where: str) -> tuple[int, int]:
-    try:
-        key, offset = (int(word) for word in line.split())
-    except ValueError:
-        shown = line[:40].decode("ascii", "backslashreplace").strip()
-        raise UserError(f"{where}: {shown!r} is not a key and a byte offset") from None
-    if not 0 <= key < 1 << 62 or not 0 <= offset < 1 << 62:
-        raise UserError(f"{where}: key {key} and byte offset {offset} cannot be")
-    return key, offset
-
-
-def write_index(path: Path, entries: list[tuple[int, int]]) -> None:
-    """Write ``(key, byte offset)`` entries as MXNet's ``.idx``."""
-    Path(path).write_text("".join(f"{key}\t{offset}\n" for key, offset in entries), "ascii")
-
-
-def _regular_file_size(path: Path) -> int:
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; a file is wanted here")
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is no regular file")
-    return path.stat().st_size

@@ -43,7 +43,7 @@ class SourceStamp(BaseModel):
 
 @dataclass(frozen=True)
 class Scan:
-    """Images in the order of the file, each array ``[N]``."""
+    """Images in the order of the file, each array int64 ``[N]``."""
 
     stamp: SourceStamp
     keys: np.ndarray
@@ -62,16 +62,14 @@ def scan_source(source: Source, progress: Progress | None = None) -> Scan:
     Raises ``UserError`` at the first record that is damaged, no image, or of another size.
     """
     size = stated_image_size(source)
-    columns = [array.array(kind) for kind in "qqqqI"]
+    rows = array.array("q")
     encodings: set[str] = set()
     digest = hashlib.sha256()
     before = source.records.stat()
     for key, label, offset, payload in read_images(source, progress, digest):
         size = _check_image(source, key, offset, payload, size)
         encodings.add(encoding_of(payload) or "")
-        values = (key, label, offset, len(payload), zlib.crc32(payload))
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
+        rows.extend((key, label, offset, len(payload), zlib.crc32(payload)))
     assert size is not None
     stamp = SourceStamp(
         name=source.records.name,
@@ -82,7 +80,7 @@ def scan_source(source: Source, progress: Progress | None = None) -> Scan:
         image_size=size,
         encoding=encodings.pop() if len(encodings) == 1 else "mixed",  # type: ignore[arg-type]
     )
-    return Scan(stamp, *(np.asarray(column) for column in columns))
+    return Scan(stamp, *np.asarray(rows, np.int64).reshape(-1, len(_COLUMNS)).T)
 
 
 def save_scan(folder: Path, scan: Scan) -> None:
@@ -121,11 +119,16 @@ def is_source(stamp: SourceStamp, source: Source, progress: Progress | None = No
     digest compared.
     """
     status = source.records.stat()
-    if stamp.size != status.st_size or stamp.index_digest != _index_digest(source):
+    if stamp.index_digest != _index_digest(source):
         return False
-    if stamp.modified_ns == status.st_mtime_ns:
+    if (stamp.size, stamp.modified_ns) == (status.st_size, status.st_mtime_ns):
         return True
-    return _file_digest(source.records, progress) == stamp.digest
+    return has_digest(source.records, stamp.size, stamp.digest, progress)
+
+
+def has_digest(path: Path, size: int, digest: str, progress: Progress | None = None) -> bool:
+    """Whether the file has this size and SHA-256; progress counts bytes."""
+    return path.stat().st_size == size and _file_digest(path, progress) == digest
 
 
 def _check_image(

@@ -203,7 +203,7 @@ class Store:
 
 def _open_environment(path: Path) -> ReadEnvironment:
     if not (path / DATA_FILE).is_file():
-        unfinished = path.with_name(path.name + PARTIAL)
+        unfinished = Path(f"{path}{PARTIAL}")
         if unfinished.is_dir():
             raise UserError(
                 f"{path} is not complete: its conversion was stopped; {_how_to_resume(path)}"
@@ -214,5 +214,4 @@ def _open_environment(path: Path) -> ReadEnvironment:
 
 
 def _how_to_resume(path: Path) -> str:
-    destination = path.with_name(path.name.removesuffix(PARTIAL))
-    return f"`curate convert SOURCE {destination}` goes on where it was"
+    return f"`curate convert SOURCE {str(path).removesuffix(PARTIAL)}` goes on where it was"

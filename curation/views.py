@@ -243,10 +243,12 @@ def _describe(
 
 def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], meta: ViewMeta) -> None:
     """Write beside ``path`` and rename, so that a stopped command leaves no half view."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + PARTIAL)
+    beside = Path(f"{path}{PARTIAL}")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
+    try:
+        beside.mkdir(parents=True)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
     for name, array in arrays.items():
         with atomic_file(beside / name) as file:
             np.save(file, array, allow_pickle=False)

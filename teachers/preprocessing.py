@@ -5,9 +5,13 @@ import json
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LARGEST_SIDE = 4096
+"""Larger than any network here takes; a bundle that asks for more is asking for the memory."""
+
+Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 # A list, as TOML and JSON write it, is as good as a tuple; its members stay strict.
 Size = Annotated[tuple[Side, Side], Field(strict=False)]
 Means = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], Field(strict=False)]

@@ -47,7 +47,7 @@ def watch(title: str, unit: str, at_once: bool = True) -> Iterator[Progress]:
 
 def _amount(count: float, unit: str) -> str:
     if unit != "bytes":
-        return f"{count:,.0f} {unit}"
+        return f"{count:,.0f}"
     for prefix in ("", "k", "M"):
         if count < 1000:
             return f"{count:.0f} {prefix}B"

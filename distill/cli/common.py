@@ -37,9 +37,8 @@ def run_app(app: typer.Typer) -> None:
         fail("interrupted; run the same command again to go on where it stopped", status=130)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            fail(
-                f"no space left on the disk ({error.filename or 'while writing'}); free some and run again"
-            )
+            where = error.filename or "while writing"
+            fail(f"no space left on the disk ({where}); free some and run again")
         if isinstance(error, PermissionError):
             fail(f"not permitted: {error.filename or error}")
         raise

@@ -1,15 +1,14 @@
 """The command ``curate``: data sets in, stores and views out."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json, run_app
+from distill.cli.reports import print_report, print_table, shown
 
 if TYPE_CHECKING:
     from curation.recipe import Made
@@ -57,7 +56,7 @@ def convert(
         store = convert_source(source, destination, progress)
     if known:
         _note(f"{destination} was complete already, and from this source; nothing to do")
-    _report(
+    print_report(
         {"path": str(store.path), "images": len(store), "identities": store.identities}, as_json
     )
 
@@ -90,7 +89,7 @@ def inspect(
     found = _locate(path, Workspace.locate(workspace))
     with watch("read", "bytes", at_once=False) as progress:
         description = inspect_path(found, progress)
-    _report(description, as_json)
+    print_report(description, as_json)
 
 
 @app.command()
@@ -148,7 +147,7 @@ def recipes(as_json: JsonOption = False) -> None:
             (name, recipe.dataset, ", ".join(step.do for step in recipe.step), recipe.description)
             for name, recipe in found.items()
         ]
-        _print_table(["recipe", "data set", "steps", "what it makes"], rows)
+        print_table(["recipe", "data set", "steps", "what it makes"], rows)
 
 
 @app.command()
@@ -196,9 +195,42 @@ def view(
         assert maximum is not None
         made = write_retina_s(path, images, maximum)
     step = made.history[-1].model_dump()
-    _report(
+    print_report(
         {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
     )
+
+
+@app.command()
+def images(
+    source: Annotated[
+        str,
+        typer.Argument(help="A store or view: its path or workspace name.", show_default=False),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where to write the files.", show_default=False)],
+    identities: Annotated[
+        int | None, typer.Option(min=1, help="Only the first identities.", show_default="all")
+    ] = None,
+    each: Annotated[
+        int | None, typer.Option(min=1, help="Only the first images of each.", show_default="all")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write images as files, FOLDER/IDENTITY/INDEX.jpg, to look at or to embed.
+
+    **Examples**
+
+    `curate images ms1m/train faces/ --identities 3`
+
+    `curate images retina-s.view faces/ --identities 100 --each 2`
+    """
+    from curation.extract import write_images
+    from curation.views import open_images
+    from curation.workspace import Workspace
+
+    found = open_images(_locate(source, Workspace.locate(workspace)))
+    with watch("write", "images", at_once=False) as progress:
+        paths = write_images(found, folder, identities, each, progress)
+    _note(f"wrote {len(paths)} images to {folder}")
 
 
 def _locate(name: str, workspace: "Workspace") -> Path:
@@ -225,71 +257,24 @@ def _note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _report(description: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(description)
-        return
-    lines = _lines(description)
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        typer.echo(f"{name:{width}}  {value}")
-
-
-def _lines(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Names and values, those inside others with the outer name before their own."""
-    lines: list[tuple[str, str]] = []
-    for key, value in description.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(value, dict):
-            lines += _lines(value, f"{name}, ")
-        elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-            for number, entry in enumerate(value, 1):
-                lines += _lines(entry, f"{name} {number}, ")
-        else:
-            lines.append((name, _shown(value)))
-    return lines
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def _print_made(made: "list[Made]") -> None:
     rows = [
         (
             entry.kind,
             _near(entry.path),
-            _shown(entry.images),
-            _shown(entry.identities),
+            shown(entry.images),
+            shown(entry.identities),
             "; ".join(filter(None, [entry.note, "made earlier" if entry.reused else ""])),
         )
         for entry in made
     ]
-    _print_table(["what", "path", "images", "identities", "note"], rows)
+    print_table(["what", "path", "images", "identities", "note"], rows)
 
 
 def _near(path: Path) -> str:
     """The path as short as it can be said from here."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _print_table(columns: list[str], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(*(Column(name, no_wrap=name == "path") for name in columns), box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    # A file has no edge to wrap at.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":

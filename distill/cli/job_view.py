@@ -92,7 +92,8 @@ class _PlainLines:
         self._progress_at = 0.0
 
     def show(self, job: JobReport, metrics: dict[str, Any]) -> None:
-        self._say("job", f"{job.name}: {job.state} {_note(job)}".rstrip())
+        if not job.state.ended:  # the end has words of its own
+            self._say("job", f"{job.name}: {job.state} {_note(job)}".rstrip())
         for step in job.steps:
             name, state = str(step.get("name")), str(step.get("state"))
             if state != "waiting":

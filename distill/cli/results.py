@@ -155,7 +155,7 @@ def _evaluation_table(rows: list[tuple[str, str, dict[str, float]]]) -> "Table":
     table = Table("network", "set", title="evaluation", title_justify="left")
     names = list(dict.fromkeys(figure for _, _, figures in rows for figure in figures))
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for network, each, figures in rows:
         values = (f"{figures[name]:.4f}" if name in figures else "" for name in names)
         table.add_row(network, each, *values)

@@ -160,7 +160,9 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     def refuse(request: Request, error: UserError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, statuses.get(type(error), 422))
+        # Where it was not read to its end, the rest of the body is not waited for.
+        headers = {"Connection": "close"} if isinstance(error, _TooLargeError) else None
+        return JSONResponse({"error": str(error)}, statuses.get(type(error), 422), headers)
 
     @app.exception_handler(sqlite3.Error)
     def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:

@@ -4,8 +4,10 @@ Reading needs no daemon at all: the commands read the queue and the run folders.
 cancel go through the daemon where one answers, so that it acts at once.
 """
 
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from curation.errors import UserError
@@ -15,7 +17,7 @@ from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
 from distill.daemon.names import SpecCheck, check_name
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue import Job, Queue, trouble
 from distill.daemon.reports import JobReport
 from distill.daemon.reports import reports as reports_of
 from distill.daemon.scheduler import Scheduler
@@ -47,7 +49,7 @@ def submit(
     answer = _ask(workspace, "POST", "/jobs", content=spec.encode(), params={"replace": replace})
     if answer is not None:
         return Answer(answer["answer"]), answer["job"]["name"]
-    with open_queue(workspace) as queue:
+    with _opened(workspace) as queue:
         service = JobService(workspace, queue, check or spec_check(workspace))
         submission = service.submit(spec, replace)
     return submission.answer, submission.job.name
@@ -57,7 +59,7 @@ def cancel(workspace: Workspace, name: str) -> Job:
     """Cancel a job and wait until nothing of it runs; the job as it then is."""
     find_job(workspace, name)
     through_daemon = _ask(workspace, "POST", f"/jobs/{name}/cancel") is not None
-    with open_queue(workspace) as queue:
+    with _opened(workspace) as queue:
         if not through_daemon:
             JobService(workspace, queue, spec_check(workspace)).cancel(name)
         executor = LocalExecutor(distill_run(workspace))
@@ -100,6 +102,16 @@ def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
     find_job(workspace, name)
     return next(report for report in reports(workspace) if report.name == name)
+
+
+@contextmanager
+def _opened(workspace: Workspace) -> Iterator[Queue]:
+    """The queue to write to; SQLite's troubles (a full disk) become the user's one line."""
+    try:
+        with open_queue(workspace) as queue:
+            yield queue
+    except sqlite3.Error as error:
+        raise UserError(trouble(workspace.daemon / QUEUE_FILE, error)) from None
 
 
 def _wait_for_end(queue: Queue, name: str, look: Callable[[], None]) -> Job:

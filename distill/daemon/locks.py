@@ -17,18 +17,15 @@ def held(path: Path, wait: float = 0.0) -> Iterator[None]:
     ``BlockingIOError`` where somebody else holds it for ``wait`` seconds; ``FileNotFoundError``
     where it does not exist.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _take(descriptor, time.monotonic() + wait)
+    with _taken(path, fcntl.LOCK_EX, wait):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
     """Whether some process holds ``path``; what does not exist is held by nobody."""
     try:
-        with held(path):
+        # Shared: looking must not look like holding to another who looks.
+        with _taken(path, fcntl.LOCK_SH, 0.0):
             return False
     except BlockingIOError:
         return True
@@ -36,10 +33,20 @@ def is_held(path: Path) -> bool:
         return False
 
 
-def _take(descriptor: int, deadline: float) -> None:
+@contextmanager
+def _taken(path: Path, mode: int, wait: float) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _take(descriptor, mode, time.monotonic() + wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, mode: int, deadline: float) -> None:
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise

@@ -74,7 +74,7 @@ class Queue:
             self._prepare()
         except sqlite3.Error as error:
             self.close()
-            raise UserError(_trouble(path, error)) from None
+            raise UserError(trouble(path, error)) from None
         except UserError:
             self.close()
             raise
@@ -116,7 +116,8 @@ class Queue:
             try:
                 yield
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk ends it by itself
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 
@@ -257,8 +258,8 @@ def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
     return told | {"finished_at": now}
 
 
-def _trouble(path: Path, error: sqlite3.Error) -> str:
-    """One line on why the queue cannot be opened."""
+def trouble(path: Path, error: sqlite3.Error) -> str:
+    """One line on why the queue in ``path`` cannot be used."""
     if not isinstance(error, sqlite3.OperationalError):
         return (
             f"the queue {path} is damaged ({error}); move it away and submit the jobs again: "
@@ -266,6 +267,4 @@ def _trouble(path: Path, error: sqlite3.Error) -> str:
         )
     if "locked" in str(error):
         return f"the queue {path} is locked by another process; try again"
-    return (
-        f"the queue {path} cannot be opened ({error}); check the folder, its rights and its space"
-    )
+    return f"the queue {path} cannot be used ({error}); check the folder, its rights and its space"

@@ -5,7 +5,8 @@ import pytest
 
 from curation.errors import UserError
 from curation.ms1m import find_source, read_images, stated_image_size, write_layout
-from curation.recordio import ImageRecord, RecordReader, RecordWriter, write_index
+from curation.record_index import write_index
+from curation.recordio import ImageRecord, RecordReader, RecordWriter
 
 
 def write_records(folder, records):

@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import UserError
+from curation.record_index import read_index, write_index
 from curation.recordio import (
     MAGIC_BYTES,
     ImageRecord,
     RecordReader,
     RecordWriter,
-    read_index,
-    write_index,
 )
 
 

@@ -88,7 +88,7 @@ def test_all_pairs_are_the_slow_ones_whatever_the_tile(tile: int, identities: in
 
 
 def test_all_pairs_of_two_identities_by_hand():
-    """40 + 40 images of two people at right angles, and one of the first who looks like the second."""
+    """Two people at right angles, 40 images each, and one of the first like the second."""
     features = np.repeat(np.eye(2, dtype=np.float32), [40, 41], axis=0)
     labels = np.array([0] * 40 + [1] * 40 + [0])
     report = all_pairs(features, labels)

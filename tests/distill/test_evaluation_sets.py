@@ -10,6 +10,7 @@ import pytest
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
+from curation.store import Store
 from distill.evaluation import evaluate
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
@@ -84,6 +85,12 @@ def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
     assert report["digest"] == drawn.digest
     assert (report["genuine"], report["impostors"]) == (30 * 6, 120 * 119 // 2 - 30 * 6)
     assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
+
+
+def test_a_store_is_an_image_set(drawn_store: Store):
+    report = evaluate(GridEmbedder(), [drawn_store])["sets"][drawn_store.name]
+    assert report["digest"] == drawn_store.digest
+    assert (report["images"], report["identities"]) == (len(drawn_store), drawn_store.identities)
 
 
 def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):

@@ -13,7 +13,7 @@ from daemon_under_test import accept
 
 from curation.workspace import Workspace
 from distill.daemon import client, presence
-from distill.daemon.processes import kill_tagged
+from distill.daemon.executor import Attempt, LocalExecutor
 from distill.daemon.queue import Job
 from distill.daemon.service import Answer
 from distill.daemon.states import State
@@ -82,18 +82,20 @@ class Harness:
         if self.daemon is not None:
             self.kill()
         assert presence.find(self.workspace) is None
-        for run in self.workspace.runs.glob("*"):
-            end_runner(run)
-            while kill_tagged(run):
-                time.sleep(0.01)
+        for job in client.jobs(self.workspace):
+            end(Attempt(self.run(job.name), job.attempt))
 
 
-def end_runner(run: Path) -> None:
-    from distill.daemon.runfolder import read_runner_record
+def end(attempt: Attempt) -> None:
+    """Kill everything of an attempt, also a runner that is only about to begin."""
+    executor = LocalExecutor(lambda run: [])
 
-    record = read_runner_record(run)
-    if record is not None and record.runner is not None:
-        record.runner.send(signal.SIGKILL)
+    def ended() -> bool:
+        executor.stop(attempt, kill=True)
+        return executor.close(attempt)
+
+    if attempt.run.exists():
+        wait_until(ended, f"{attempt} has ended")
 
 
 def is_alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,9 @@ STEPS = """
 import json, pathlib, sys, time
 run = pathlib.Path(sys.argv[1])
 def write(name, value):
-    (run / (name + ".new")).write_text(json.dumps(value)); (run / (name + ".new")).rename(run / name)
+    new = run / (name + ".new")
+    new.write_text(json.dumps(value))
+    new.rename(run / name)
 step = {"name": "generation 1", "kind": "distil", "state": "running", "seconds": None}
 write("steps.json", [step])
 for done in range(3):
@@ -141,7 +144,7 @@ def test_watch_shows_steps_and_progress_and_ends_with_the_job(harness: Harness) 
     ran = Ran(harness.workspace, "watch", "good")
     assert ran.status == 0
     assert "generation 1: running" in ran.stderr
-    assert "generation 1: 0/3" in ran.stderr
+    assert re.search(r"generation 1: [012]/3 loss_angular 0.5", ran.stderr)
     assert "generation 1: done (0.6 s)" in ran.stderr
     assert "distill pull good" in ran.stderr
     harness.submit("bad", "print('on the way'); raise SystemExit(3)")

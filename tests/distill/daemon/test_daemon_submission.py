@@ -1,7 +1,6 @@
 """Submitting again: what the same name and spec come to, in every state."""
 
 import sqlite3
-from pathlib import Path
 
 import pytest
 from conftest import Harness, spec
@@ -144,7 +143,7 @@ def test_an_unknown_job_is_answered_with_the_known_ones(service: JobService) -> 
         service.job("unknown")
 
 
-def test_a_full_disk_loses_nothing(service: JobService, tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(service: JobService) -> None:
     """SQLite's own limit stands for the disk's: the same error, at the same places."""
     service.submit(spec("before"))
     connection = service.queue._connection
