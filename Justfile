@@ -54,6 +54,10 @@ test *options: setup
 test-all *options: setup
     python -m pytest -m "" {{ options }}
 
+# What each measure takes off a training step on the CPU
+bench-train-step: setup
+    python tests/benchmarks/train_step.py
+
 # Style, types, and the direction of imports
 lint: setup
     ruff check

@@ -83,7 +83,7 @@ class StageSpec(Strict):
 
 
 class GenerationsSpec(Strict):
-    """Recursive distillation: the same teacher, starting from the student before, ``count`` times."""
+    """Recursive distillation: ``count`` times the same teacher, from the student before."""
 
     count: PositiveInt = 1
 

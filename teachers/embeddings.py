@@ -57,7 +57,7 @@ class EmbeddingCache:
         return [block for block in np.unique(rows // BLOCK).tolist() if block not in self.done]
 
     def verify(self, rows: np.ndarray) -> None:
-        """Compare every block that holds ``rows`` with its checksum; ``UserError`` if one is off."""
+        """Compare each block that holds ``rows`` with its checksum; ``UserError`` if one is off."""
         for block in np.unique(rows // BLOCK).tolist():
             if self.done.get(block) != _checksum(
                 self.unit, self.norm, _rows_of(block, len(self.unit))

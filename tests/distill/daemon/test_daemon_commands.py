@@ -216,8 +216,10 @@ def test_status_tells_a_hanging_daemon_apart_from_none(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.start()
-    harness.submit("a", "import time; time.sleep(100)")
-    harness.wait_for("a", State.RUNNING)
+    begin = "import sys, time; open(sys.argv[1] + '/begun', 'w').write('yes'); time.sleep(100)"
+    harness.submit("a", begin)
+    # The daemon is not in the middle of a fork then, which would put the SIGSTOP off.
+    harness.wait_for_file("a", "begun")
     assert harness.daemon is not None
     harness.daemon.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(client, "_ANSWER_SECONDS", 0.5)

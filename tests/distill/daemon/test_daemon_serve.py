@@ -308,6 +308,7 @@ def test_a_damaged_queue_stops_the_daemon_with_one_line(harness: Harness) -> Non
     assert second.returncode != 0
     assert "is damaged" in second.stderr
     assert presence.find(harness.workspace) is None
+    (harness.workspace.daemon / "queue.sqlite").unlink()
 
 
 def test_the_daemon_never_imports_torch(harness: Harness) -> None:
