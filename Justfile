@@ -8,6 +8,8 @@ faiss := if path_exists("/proc/driver/nvidia/version") == "true" { "gpu" } else 
 # On a laptop: `just torch_index=https://download.pytorch.org/whl/cpu setup` takes PyTorch's small CPU build.
 torch_index := env("TORCH_INDEX", "")
 
+workspace := env("DISTILL_WORKSPACE", "workspace")
+
 export PATH := bin + ":" + env("PATH")
 
 _list:
@@ -20,12 +22,16 @@ setup:
     stamp="{{ venv }}/.made-from"
     want="$(sha256sum pyproject.toml) {{ faiss }}"
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
+    "{{ python }}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "error: {{ python }} is older than Python 3.11; say which to take: PYTHON=python3.11 just setup" >&2
+        exit 1
+    }
     echo "setting up {{ venv }} (a few minutes, once)"
     [ -x "{{ bin }}/python" ] || "{{ python }}" -m venv "{{ venv }}"
     if [ -n "{{ torch_index }}" ]; then
         "{{ bin }}/python" -m pip install --disable-pip-version-check --index-url "{{ torch_index }}" "torch>=2.13,<2.15" "torchvision>=0.28,<0.30"
     fi
-    "{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar on -e ".[{{ faiss }},dev]" | grep -v "already satisfied"
+    "{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar on -e ".[{{ faiss }},dev]" | { grep -v "already satisfied" || true; }
     printf '%s' "$want" > "$stamp"
 
 # The whole road on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull
@@ -34,8 +40,8 @@ demo: setup
     distill serve --background
     distill submit jobs/sample.toml --follow
     distill pull sample
-    curate images sample/train workspace/examples --identities 2 --each 2
-    distill embed workspace/bundles/sample workspace/examples/*/*.jpg
+    curate images sample/train "{{ workspace }}/examples" --identities 2 --each 2
+    distill embed "{{ workspace }}/bundles/sample" "{{ workspace }}"/examples/*/*.jpg
     distill show sample
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`

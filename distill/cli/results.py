@@ -137,10 +137,11 @@ def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[st
 
 
 def _figures(report: Any) -> dict[str, float]:
-    """The fractional figures of one set (its counts are in --json), and TAR at each FAR."""
+    """Accuracy and its deviation, and TAR at each FAR; thresholds and counts are in --json."""
     if not isinstance(report, dict):
         return {}
-    figures = {key: value for key, value in report.items() if isinstance(value, float)}
+    shown = (key for key in ("accuracy", "std") if isinstance(report.get(key), float))
+    figures = {key: report[key] for key in shown}
     rates = report.get("tar_at_far")
     for rate, measured in (rates if isinstance(rates, dict) else {}).items():
         tar = measured.get("tar") if isinstance(measured, dict) else None

@@ -1,0 +1,72 @@
+"""The pages keep their promises: links lead somewhere, commands exist and explain themselves."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from distill.cli.curate import app as curate
+from distill.cli.main import app as distill
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+COMMANDS = {
+    f"{name} {command.name}": command
+    for name, app in (("curate", curate), ("distill", distill))
+    for command in get_command(app).commands.values()
+    if not command.hidden
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_a_page_names_exist(page):
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
+    named = re.findall(r"^(curate|distill) ([a-z-]+)", blocks, re.MULTILINE)
+    assert [f"{name} {verb}" for name, verb in named if f"{name} {verb}" not in COMMANDS] == []
+
+
+def test_every_command_is_in_a_page():
+    text = "\n".join(page.read_text() for page in PAGES)
+    missing = [
+        command for command in COMMANDS
+        if not re.search(rf"{command}|\| {command.split()[1]}\b", text)
+    ]  # fmt: skip
+    assert missing == []
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example(command):
+    help_text = COMMANDS[command].help
+    assert "Example" in help_text
+    assert command in help_text
+
+
+@pytest.mark.parametrize("app", ["curate", "distill"])
+def test_help_comes_without_the_heavy_libraries(app):
+    code = (
+        f"import sys; from distill.cli.{'curate' if app == 'curate' else 'main'} import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'onnxruntime', 'fastapi', 'httpx', 'timm'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_the_two_commands_of_the_readme_are_recipes():
+    readme = (ROOT / "README.md").read_text()
+    justfile = (ROOT / "Justfile").read_text()
+    recipes = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:", justfile, re.MULTILINE))
+    assert {"demo", "test"} <= recipes
+    assert set(re.findall(r"\bjust ([a-z-]+)(?![a-z_=])", readme)) <= recipes
