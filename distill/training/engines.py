@@ -74,6 +74,9 @@ class DeepSpeedEngine:
             optimizer=optimiser(learner, settings),
             config=_deepspeed_config(settings),
         )
+        if settings.zero_stage == 0:
+            # Only now, since it broadcasts contiguous weights; ZeRO's shards must stay as they are.
+            learner.to(memory_format=torch.channels_last)
         self.learner = learner
         self.device = torch.device(self._engine.device)
 

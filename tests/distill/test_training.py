@@ -106,15 +106,12 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(drawn_store, tmp_path, e
 
 
 def test_both_engines_train_alike(drawn_store, tmp_path):
-    """At a small rate: at a large one, rounding grows with every step."""
-    curves = {}
+    by_engine = {}
     for engine in ("torch", "deepspeed"):
-        training = make_training(drawn_store, engine=engine, epochs=2, learning_rate=0.001)
-        metrics = []
-        train(training, tmp_path / engine, watch(metrics))
-        curves[engine] = [line["loss_total"] for line in metrics]
-    assert len(set(curves["torch"])) == 8
-    assert curves["torch"] == pytest.approx(curves["deepspeed"], rel=1e-3)
+        training = make_training(drawn_store, engine=engine, epochs=2)
+        train(training, tmp_path / engine, watch())
+        by_engine[engine] = weights(training)
+    assert_equal_bits(by_engine["torch"], by_engine["deepspeed"])
 
 
 @pytest.mark.parametrize("zero_stage", [1, 2])
@@ -190,7 +187,7 @@ def test_one_step_on_the_cache_has_the_loss_of_one_with_the_teacher_at_hand(
     with torch.no_grad():
         from_cache = learner(pixels, labels, cached)
         from_teacher = learner(pixels, labels, torch.from_numpy(np.stack(online)))
-    assert from_cache["angular"].item() == pytest.approx(from_teacher["angular"].item(), abs=1e-5)
+    assert from_cache["angular"].item() == pytest.approx(from_teacher["angular"].item(), rel=1e-4)
     assert from_cache["total"].item() == pytest.approx(from_teacher["total"].item(), rel=1e-5)
 
 
@@ -240,7 +237,7 @@ def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):
 
 
 def test_divergence_is_said_and_not_saved(drawn_store, tmp_path):
-    with pytest.raises(UserError, match=r"not finite at step .* learning_rate"):
+    with pytest.raises(UserError, match=r"not finite at step .*learning_rate"):
         train(make_training(drawn_store, learning_rate=1e30, warmup=0.0), tmp_path, watch())
     assert load_checkpoint(tmp_path, lambda folder: None) == 0
 
