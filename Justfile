@@ -43,6 +43,7 @@ demo: setup
     curate images sample/train "{{ workspace }}/examples" --identities 2 --each 2
     distill embed "{{ workspace }}/bundles/sample" "{{ workspace }}"/examples/*/*.jpg
     distill show sample
+    @echo "the daemon is still there for more jobs; just stop ends it"
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
 curate recipe *options: setup
@@ -51,6 +52,10 @@ curate recipe *options: setup
 # Start the daemon in the foreground
 daemon: setup
     distill serve
+
+# Stop the daemon (running jobs go on)
+stop: setup
+    distill stop
 
 # The tests, without the slow ones
 test *options: setup

@@ -1,5 +1,6 @@
 """The commands that look at networks and bundles: `backbones`, `embed`, `verify`."""
 
+import os
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +84,8 @@ def embed(
     names = [str(path) for path in images]
     pairs = _pairs(names, embedder.similarity(features, features), threshold)
     if json:
-        print_json({"images": names, "threshold": threshold, "pairs": pairs})
+        vectors = features.tolist()
+        print_json({"images": names, "embeddings": vectors, "threshold": threshold, "pairs": pairs})
     else:
         _print_pairs(pairs, threshold, features.shape)
 
@@ -172,14 +174,22 @@ def _print_pairs(
     typer.echo(f"{shape[0]} images embedded, {shape[1]} dimensions", err=True)
     if pairs:
         table = Table("image", "image", "cosine", "same person")
+        below = len(_common_folder([pair[side] for pair in pairs for side in ("left", "right")]))
         for pair in pairs:
             answer = {None: "-", True: "yes", False: "no"}[pair["same"]]
-            table.add_row(pair["left"], pair["right"], f"{pair['cosine']:.4f}", answer)
+            left, right = pair["left"][below:], pair["right"][below:]
+            table.add_row(left, right, f"{pair['cosine']:.4f}", answer)
         Console().print(table)
     if threshold is None:
         typer.echo("the bundle has no threshold: its evaluation sets were too small", err=True)
     else:
         typer.echo(f"same person where cosine > {threshold['cosine']:.4f} ({threshold['kind']})")
+
+
+def _common_folder(names: list[str]) -> str:
+    """What all names begin with, up to a slash; a table is clearer without it."""
+    prefix = os.path.commonprefix(names)
+    return prefix[: prefix.rfind("/") + 1]
 
 
 def _choose_threshold(thresholds: "Thresholds", far: str | None) -> dict[str, Any] | None:

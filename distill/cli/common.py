@@ -22,6 +22,9 @@ WorkspaceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+INTERRUPTED = 130
+
+
 def print_json(value: Any) -> None:
     """Machine text goes to stdout, whole, and nothing else does."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -33,8 +36,10 @@ def run_app(app: typer.Typer) -> None:
         app()
     except UserError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; run the same command again to go on where it stopped", status=130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer has caught the KeyboardInterrupt, and says nothing
+            fail("interrupted; run the same command again to go on where it stopped", INTERRUPTED)
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             where = error.filename or "while writing"
