@@ -188,7 +188,7 @@ def _print_pairs(
 
 def _common_folder(names: list[str]) -> str:
     """What all names begin with, up to a slash; a table is clearer without it."""
-    prefix = os.path.commonprefix(names)
+    prefix = os.path.commonprefix(names)  # noqa: RUF071 - it is cut at its last slash
     return prefix[: prefix.rfind("/") + 1]
 
 

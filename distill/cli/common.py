@@ -22,7 +22,8 @@ WorkspaceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-INTERRUPTED = 130
+INTERRUPTED = (130, 143)
+"""Exit statuses after SIGINT and SIGTERM."""
 
 
 def print_json(value: Any) -> None:
@@ -37,8 +38,10 @@ def run_app(app: typer.Typer) -> None:
     except UserError as error:
         fail(str(error))
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer has caught the KeyboardInterrupt, and says nothing
-            fail("interrupted; run the same command again to go on where it stopped", INTERRUPTED)
+        # Typer turns a KeyboardInterrupt into the exit status 130, and says nothing.
+        if ended.code in INTERRUPTED:
+            message = "interrupted; run the same command again to go on where it stopped"
+            fail(message, ended.code)
         raise
     except OSError as error:
         if error.errno == errno.ENOSPC:

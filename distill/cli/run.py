@@ -66,7 +66,7 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
 
 
 def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
-    """Run the job; exit status 143 where a signal stopped it after a checkpoint."""
+    """Run the job; exit status 128 + N where signal N stopped it after a checkpoint."""
     from distill.pipeline.job import Job, check_fit
     from distill.pipeline.record import RunRecord
     from distill.spec import load_spec
@@ -80,8 +80,7 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
         check_fit(spec, workspace)
         Job(spec, workspace, record).run()
     except Stopped:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        raise SystemExit(128 + signal.SIGTERM) from None
+        raise SystemExit(128 + stop.received) from None
     except Exception as error:
         record.failed(error)
         raise
@@ -91,16 +90,17 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
 class _StopOnSignal:
     """True once SIGTERM or SIGINT has come; a second one ends the process at once."""
 
+    received = 0
+
     def __init__(self) -> None:
-        self._asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def __call__(self) -> bool:
-        return self._asked
+        return self.received != 0
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self._asked = True
+        self.received = number
         signal.signal(number, signal.SIG_DFL)
 
 
