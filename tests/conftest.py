@@ -1,5 +1,6 @@
 """Small real data for every test: drawn images, a real store, a tiny network that embeds."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from curation.images import encode_jpeg
 from curation.ms1m import write_layout
 from curation.pairs import write_pairs
 from curation.store import Store
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands do, before torch is imported
 
 IDENTITIES = 6
 IMAGES_EACH = 8
