@@ -12,7 +12,7 @@ from curation.ms1m import write_layout
 from curation.pairs import write_pairs
 from curation.store import Store
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands do, before torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before torch is imported
 
 IDENTITIES = 6
 IMAGES_EACH = 8

@@ -34,9 +34,9 @@ def print_json(value: Any) -> None:
 
 def run_app(app: typer.Typer) -> None:
     """Run a command; a user's mistake is one line on stderr and exit status 1."""
-    # Threads that spin while they wait make training ten times slower where another program
-    # wants a core. OpenMP reads this when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads that spin long while they wait make training ten times slower where another
+    # program wants a core. OpenMP reads this when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except UserError as error:
