@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class PReLU(nn.PReLU):
     """``nn.PReLU`` whose backward pass on the CPU is vectorised.
 
-    PyTorch's CPU kernel takes a quarter of a MobileFaceNet step; these five elementwise passes
-    give the same numbers in a third of its time. Elsewhere, and in evaluation, it is PyTorch's.
+    PyTorch's CPU kernel takes a quarter of a MobileFaceNet step; these elementwise passes give
+    the same numbers in about a third of its time. Elsewhere, and in evaluation, it is PyTorch's.
     """
 
     def forward(self, x: Tensor) -> Tensor:
