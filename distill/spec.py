@@ -17,7 +17,10 @@ from distill.training.config import Strict, TrainSettings
 from teachers.preprocessing import Preprocessing, Size
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+SPEC_WORDS = "the job spec"
+"""How messages call a spec that came without a file name."""
 LARGEST_SPEC = 1 << 20
+"""Bytes. A job spec is a page of text."""
 Losses = dict[str, dict[str, Any]]
 
 
@@ -133,15 +136,24 @@ def load_spec(path: Path, workspace: Workspace) -> JobSpec:
 
 
 def read_spec(path: Path) -> str:
-    """The text of a spec file, if it is one."""
+    """The text of a job spec; ``UserError`` where the file cannot be one."""
     if not path.is_file():
-        raise UserError(f"no job spec at {path}; the repository's jobs/ has ready ones")
-    if path.stat().st_size > LARGEST_SPEC:
-        raise UserError(f"{path} is larger than a job spec can be ({LARGEST_SPEC} bytes)")
+        kind = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"the job spec {path} {kind}; give a TOML file such as jobs/sample.toml")
+    with path.open("rb") as file:
+        return decode_spec(file.read(LARGEST_SPEC + 1), str(path))
+
+
+def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
+    """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
+    if len(data) > LARGEST_SPEC:
+        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 20} MiB: not a job spec")
     try:
-        return path.read_text(encoding="utf-8")
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise UserError(
+            f"{what} is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from None
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

@@ -5,13 +5,14 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.names import SPEC_WORDS, name_in, read_spec_file
+from distill.daemon.names import name_in
 from distill.daemon.service import Answer
+from distill.spec import SPEC_WORDS, read_spec
 
 
 def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str]:
     """Queue the spec in ``path``: what came of it, and the job's name."""
-    text = read_spec_file(path)
+    text = read_spec(path)
     name_in(text, str(path))
     try:
         return client.submit(workspace, text, replace)

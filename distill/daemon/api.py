@@ -15,12 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from curation.errors import UserError
 from distill import __version__
-from distill.daemon.names import LARGEST_SPEC, decode_spec
 from distill.daemon.queue import Job
 from distill.daemon.reports import JobReport, report, reports, waiting_for
 from distill.daemon.runfolder import LOG, read_log
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
+from distill.spec import LARGEST_SPEC, decode_spec
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 

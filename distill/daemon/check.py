@@ -10,7 +10,8 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon.names import SPEC_WORDS, SpecCheck
+from distill.daemon.names import SpecCheck
+from distill.spec import SPEC_WORDS
 
 _CHECK_SECONDS = 120.0
 _ERROR_PREFIX = "error: "

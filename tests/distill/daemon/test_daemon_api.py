@@ -12,8 +12,8 @@ import pytest
 from conftest import Harness, spec
 
 from distill.daemon.address import SOCKET
-from distill.daemon.names import LARGEST_SPEC
 from distill.daemon.states import State
+from distill.spec import LARGEST_SPEC
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.daemon import client, presence
-from distill.daemon.names import LARGEST_SPEC
 from distill.daemon.states import State
+from distill.spec import LARGEST_SPEC
 
 STEPS = """
 import json, pathlib, sys, time
