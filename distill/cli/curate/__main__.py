@@ -1,0 +1,5 @@
+"""``python -m distill.cli.curate``: the command without its script."""
+
+from distill.cli.curate import main
+
+main()

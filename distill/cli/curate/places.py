@@ -1,0 +1,35 @@
+"""What a name on the command line means: a path, or something in the workspace."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from curation.workspace import Workspace
+
+FILE_SUFFIXES = (".lmdb", ".partial", ".view", ".rec", ".bin")
+
+
+def locate(name: str, workspace: "Workspace") -> Path:
+    """A path as it is; else what the workspace has under the name, finished or not."""
+    path = Path(name)
+    if path.exists() or path.is_absolute() or path.suffix in FILE_SUFFIXES:
+        return path
+    base = workspace.inside(name, workspace.datasets, "data set")
+    for other in (f"{base}.bin", f"{base}.lmdb.partial"):
+        if Path(other).exists():
+            return Path(other)
+    return workspace.image_set(name)
+
+
+def view_path(name: str, workspace: "Workspace") -> Path:
+    if Path(name).suffix == ".view":
+        return Path(name)
+    base = workspace.inside(name, workspace.datasets, "view")
+    return base.with_name(f"{base.name}.view")
+
+
+def note(text: str) -> None:
+    """A remark for people, beside what the command prints for machines."""
+    typer.echo(text, err=True)

@@ -1,0 +1,96 @@
+"""The commands `recipe` and `recipes`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.reports import print_table, shown
+
+if TYPE_CHECKING:
+    from curation.recipe import Made
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``curate``."""
+    app.command()(recipe)
+    app.command()(recipes)
+
+
+def recipe(
+    name: Annotated[str, typer.Argument(help="See `curate recipes`.", show_default=False)],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder with train.rec, .idx, property and *.bin.",
+            show_default="$MS1M_SOURCE, or sources/DATASET in the workspace",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="The name of the data set to make.", show_default="the recipe's own"),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a data set as a recipe says; steps that are done are not done again.
+
+    **Examples**
+
+    `curate recipe sample`
+
+    `curate recipe ms1m --source /data/faces_emore`
+
+    `curate recipe ms1m --source /data/my-faces --dataset real-faces`
+    """
+    from curation.recipe import run_recipe
+    from curation.workspace import Workspace
+
+    made = run_recipe(name, Workspace.locate(workspace), source, dataset, watch)
+    if as_json:
+        print_json([asdict(entry) | {"path": str(entry.path)} for entry in made])
+    else:
+        _print_made(made)
+
+
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes.
+
+    **Example**
+
+    `curate recipes --json`
+    """
+    from curation.recipe_file import load_recipe, recipe_names
+
+    found = {name: load_recipe(name) for name in recipe_names()}
+    if as_json:
+        print_json([{"name": name, **recipe.model_dump()} for name, recipe in found.items()])
+    else:
+        rows = [
+            (name, recipe.dataset, ", ".join(step.do for step in recipe.step), recipe.description)
+            for name, recipe in found.items()
+        ]
+        print_table(["recipe", "data set", "steps", "what it makes"], rows)
+
+
+def _print_made(made: "list[Made]") -> None:
+    rows = [
+        (
+            entry.kind,
+            _near(entry.path),
+            shown(entry.images),
+            shown(entry.identities),
+            "; ".join(filter(None, [entry.note, "made earlier" if entry.reused else ""])),
+        )
+        for entry in made
+    ]
+    print_table(["what", "path", "images", "identities", "note"], rows)
+
+
+def _near(path: Path) -> str:
+    """The path as short as it can be said from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
