@@ -61,6 +61,19 @@ stop: setup
 test *options: setup
     python -m pytest {{ options }}
 
+# Our record files beside real MXNet's, which gets an environment of its own (Python 3.11)
+test-mxnet *options: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    pins="$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["mxnet"])')"
+    if [ "$(cat .venv-mxnet/.made-from 2>/dev/null)" != "$pins" ]; then
+        echo "setting up .venv-mxnet (20 seconds, once)"
+        "{{ python }}" -m venv --clear .venv-mxnet
+        .venv-mxnet/bin/python -m pip install --quiet --disable-pip-version-check $pins
+        printf '%s' "$pins" > .venv-mxnet/.made-from
+    fi
+    MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
+
 # All tests
 test-all *options: setup
     python -m pytest -m "" {{ options }}
@@ -68,6 +81,10 @@ test-all *options: setup
 # What each measure takes off a training step on the CPU
 bench-train-step: setup
     python tests/benchmarks/train_step.py
+
+# `curate convert` beside a copy, a bare loop of LMDB appends and, where it is there, MXNet's reader
+bench-convert *options: setup
+    python tests/benchmarks/convert.py {{ options }}
 
 # Style, types, and the direction of imports
 lint: setup

@@ -9,6 +9,7 @@ import os
 import struct
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,6 +85,16 @@ class ReadEnvironment:
         try:
             with self._opened().begin() as transaction:
                 return transaction.get(key)
+        except lmdb.Error as error:
+            raise UserError(f"{self._folder / DATA_FILE} is damaged: {error}") from None
+
+    def entries(self) -> "Iterator[tuple[memoryview, memoryview]]":
+        """All keys and values in order; each is gone when the next one is asked for."""
+        import lmdb
+
+        try:
+            with self._opened().begin(buffers=True) as transaction:
+                yield from transaction.cursor()
         except lmdb.Error as error:
             raise UserError(f"{self._folder / DATA_FILE} is damaged: {error}") from None
 

@@ -10,6 +10,11 @@ from curation.store import ImageSet
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 
 
+def image_file_name(identity: int, number: int, data: bytes) -> Path:
+    """``IDENTITY/NUMBER.jpg`` with leading zeros; the suffix is that of the bytes ``data``."""
+    return Path(f"{identity:06d}") / f"{number:08d}{SUFFIXES.get(data[:2], '.bin')}"
+
+
 def write_images(
     images: ImageSet,
     folder: Path,
@@ -33,7 +38,7 @@ def write_images(
     paths = []
     for done, (identity, index) in enumerate(chosen, start=1):
         data = images.read(index)
-        path = folder / f"{identity:06d}" / f"{index:08d}{SUFFIXES.get(data[:2], '.bin')}"
+        path = folder / image_file_name(identity, index, data)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(data)

@@ -1,12 +1,17 @@
 """Files: what is wanted of those that are read, and writing them whole or not at all."""
 
+import errno
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from curation.errors import UserError
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def regular_file_size(path: Path) -> int:
@@ -34,6 +39,65 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill beside ``path``, which takes its name when the block ends without error.
+
+    What a killed attempt left there is taken away first. Raises ``UserError`` where ``path``
+    exists, cannot be made, or another process is filling it, and where the disk is full. The block
+    itself brings its files to the disk.
+    """
+    _check_free(path)
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
+    with _locked(beside):
+        _check_free(path)  # finished by another process while this one came
+        try:
+            _empty(beside)
+            yield beside
+            beside.rename(path)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            raise UserError(
+                f"cannot write {path}: {error.strerror}: the disk is full or failing; free some "
+                "space and run the same command again"
+            ) from None
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{path} exists; take it away or choose another name")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which a process that dies gives back by itself."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is writing {folder}; wait for it") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ Pixels are always uint8 RGB, ``[H, W, 3]``. Stores keep the file's bytes as they
 """
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from curation.errors import UserError
 
@@ -21,13 +21,19 @@ MAX_PIXELS = 64 << 20
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+_PNG_HEADER = 24
 
 
-def encoding_of(data: bytes) -> str | None:
+def encoding_of(data: bytes) -> Literal["jpeg", "png"] | None:
     """``"jpeg"``, ``"png"``, or None where the bytes begin like neither."""
     if data.startswith(JPEG_START):
         return "jpeg"
     return "png" if data.startswith(PNG_START) else None
+
+
+def header_length(data: bytes) -> int:
+    """How many bytes ``probe_size`` needs of a JPEG or PNG file that it accepts."""
+    return _PNG_HEADER if data.startswith(PNG_START) else _start_of_frame(data) + 9
 
 
 def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
@@ -48,25 +54,32 @@ def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk the marker segments up to the start of frame (ITU-T T.81, B.1.1 and B.2.2)."""
+    position = _start_of_frame(data)
+    if position < 0:
+        return None
+    height, width = struct.unpack_from(">HH", data, position + 5)
+    return height, width
+
+
+def _start_of_frame(data: bytes) -> int:
+    """Walk the marker segments to the start of frame (ITU-T T.81, B.1.1 and B.2.2); -1: none."""
     position = 2
     while position + 9 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _START_OF_FRAME:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            return height, width
+            return position
         if marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return None
+            return -1
         # A repeated 0xFF is padding before a marker; every other segment here has a length.
         if marker == 0xFF:
             position += 1
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+    return -1
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    if len(data) < 24 or data[12:16] != b"IHDR":
+    if len(data) < _PNG_HEADER or data[12:16] != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return height, width

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from curation.environment import DATA_FILE, check_data_file
+from curation.environment import DATA_FILE
 from curation.images import probe_size
-from curation.ms1m import find_source
+from curation.journal import load_state
+from curation.ms1m import RecordImages, find_source
 from curation.pairs import read_pairs
-from curation.plan import plan_store
 from curation.progress import Progress
-from curation.scan import load_scan, scan_source
-from curation.store import PARTIAL, ImageSet, Store
+from curation.scan import scan_source
+from curation.store import PARTIAL, ImageSet, Store, ViewStep
 from curation.views import VIEW_FILE, View, open_images
 
 QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1.0}
@@ -22,7 +22,9 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
     """A description of ``path`` that JSON can hold; ``kind`` says which of the four it is.
 
     All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
-    ``complete``. Record files are read from end to end (progress counts bytes). Raises
+    ``complete``; where complete, also quantiles and a ``histogram`` of the images per identity. A
+    view has its ``history``, each step with the fractions that it kept. Record files are read from
+    end to end (progress counts bytes). Raises
     ``UserError`` where ``path`` is none of the four.
     """
     path = Path(path)
@@ -45,17 +47,15 @@ def _unfinished(path: Path) -> Path | None:
 
 
 def _describe_unfinished(partial: Path) -> dict[str, Any]:
-    scan = load_scan(partial)
-    data = partial / DATA_FILE
-    plan = None if scan is None else plan_store(scan)
+    state = load_state(partial)
     return {
         "kind": "store",
         "path": str(partial),
         "complete": False,
-        "images": min(check_data_file(data), plan.images) if plan and data.exists() else 0,
-        "images_total": plan.images if plan else None,
-        "identities": len(plan.source_labels) if plan else None,
-        "image_size": list(scan.stamp.image_size) if scan else None,
+        "images": state.copied if state else 0,
+        "images_total": state.read if state and state.scanned else None,
+        "image_size": list(state.image_size) if state and state.image_size else None,
+        "skipped": state.skipped if state else 0,
         "next": "run the same `curate convert` again; it goes on where it was",
     }
 
@@ -69,7 +69,7 @@ def _describe_images(images: ImageSet) -> dict[str, Any]:
         "identities": images.identities,
         "image_size": list(images.image_size),
         "digest": images.digest,
-        "images_per_identity": images_per_identity(np.diff(images.offsets)),
+        **_distribution(np.diff(images.offsets)),
     }
     if isinstance(images, View):
         return description | _view_details(images)
@@ -81,7 +81,14 @@ def _view_details(view: View) -> dict[str, Any]:
         "parent": view.meta.parent,
         "store": str(view.store.path),
         "store_digest": view.store.digest,
-        "history": [step.model_dump() for step in view.history],
+        "history": [_describe_step(step) for step in view.history],
+    }
+
+
+def _describe_step(step: ViewStep) -> dict[str, Any]:
+    return step.model_dump() | {
+        "identities_kept": round(step.identities_after / step.identities_before, 4),
+        "images_kept": round(step.images_after / step.images_before, 4),
     }
 
 
@@ -92,7 +99,9 @@ def _store_details(store: Store) -> dict[str, Any]:
         "bytes": (store.path / DATA_FILE).stat().st_size,
         "format_version": meta.format_version,
         "software": meta.software,
+        "skipped": meta.skipped,
         "source": {
+            "kind": meta.source_kind,
             "name": meta.source_name,
             "size": meta.source_size,
             "digest": meta.source_digest,
@@ -102,7 +111,7 @@ def _store_details(store: Store) -> dict[str, Any]:
 
 def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
     source = find_source(path)
-    scan = scan_source(source, progress)
+    scan = scan_source(RecordImages(source), progress)
     _, counts = np.unique(scan.labels, return_counts=True)
     return {
         "kind": "records",
@@ -110,11 +119,11 @@ def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
         "complete": True,
         "images": len(scan.labels),
         "identities": len(counts),
-        "image_size": list(scan.stamp.image_size),
-        "digest": scan.stamp.digest,
-        "images_per_identity": images_per_identity(counts),
-        "encoding": scan.stamp.encoding,
-        "bytes": scan.stamp.size,
+        "image_size": list(scan.image_size),
+        "digest": scan.digest,
+        **_distribution(counts),
+        "encoding": scan.encoding,
+        "bytes": source.records.stat().st_size,
         "index": None if source.index is None else str(source.index),
         "pairs": [str(pairs) for pairs in source.pairs],
     }
@@ -134,7 +143,30 @@ def _describe_pairs(path: Path) -> dict[str, Any]:
     }
 
 
+def _distribution(counts: np.ndarray) -> dict[str, Any]:
+    return {"images_per_identity": images_per_identity(counts), "histogram": histogram(counts)}
+
+
 def images_per_identity(counts: np.ndarray) -> dict[str, int]:
     """Quantiles of ``counts`` ``[identities]``, each a number that occurs."""
     values = np.quantile(counts, list(QUANTILES.values()), method="inverted_cdf")
     return {name: int(value) for name, value in zip(QUANTILES, values, strict=True)}
+
+
+def histogram(counts: np.ndarray) -> list[dict[str, int]]:
+    """How many identities have ``from`` to ``to`` images, and how many images those are together.
+
+    ``counts`` ``[identities]`` are from 1 on. The bins end at 1, 2, 5, 10, 20, 50, ... as far as
+    there are identities; all but the last may be empty.
+    """
+    ends = [1]
+    while ends[-1] < counts.max():
+        ends.append(ends[-1] * 5 // 2 if str(ends[-1])[0] == "2" else ends[-1] * 2)
+    bin_of_each = np.searchsorted(ends, counts)
+    identities = np.bincount(bin_of_each, minlength=len(ends)).tolist()
+    images = np.bincount(bin_of_each, weights=counts, minlength=len(ends)).tolist()
+    beginnings = [1, *(end + 1 for end in ends)]
+    return [
+        {"from": first, "to": last, "identities": people, "images": int(pictures)}
+        for first, last, people, pictures in zip(beginnings, ends, identities, images, strict=False)
+    ]

@@ -10,42 +10,34 @@ An image says its own identity. The ranges in header and identity records are ne
 float32 cannot hold odd integers above 2^24, so Glint360K's are off by one.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple
+
+import numpy as np
 
 from curation.errors import UserError
-from curation.files import atomic_file, sync_folder
+from curation.image_source import (
+    BEGINNING,
+    Position,
+    SourceImages,
+    SourceKind,
+    SourceStamp,
+    file_digest,
+)
 from curation.progress import Progress
-from curation.record_index import read_index, write_index
-from curation.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.quarantine import BadRecordError, OnBad, stop_at
+from curation.read_ahead import Digest
+from curation.record_index import is_ordered, record_sizes
+from curation.record_stream import RecordStream
+from curation.record_walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
+from curation.record_walk import RecordWalk, Source
+from curation.recordio import ImageRecord, RecordReader
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-FLOAT32_INTEGERS = 1 << 24
-"""float32 holds every integer up to here; above it neighbouring labels become one."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of one training set; ``index`` and ``property`` are None where there are none."""
-
-    records: Path
-    index: Path | None
-    property: Path | None
-    pairs: tuple[Path, ...]
-
-
-class SourceImage(NamedTuple):
-    """One image record: its key in the index, its identity label, its byte offset, its file."""
-
-    key: int
-    label: int
-    offset: int
-    payload: bytes
+_HEADS = 8 + 24
+"""Bytes of a frame's and an image's header"""
 
 
 def find_source(path: Path) -> Source:
@@ -88,153 +80,115 @@ def stated_image_size(source: Source) -> tuple[int, int] | None:
     return height, width
 
 
-def read_images(
-    source: Source, progress: Progress | None = None, digest: "_Hash | None" = None
-) -> Iterator[SourceImage]:
+class SourceImage(NamedTuple):
+    """One image record: its key in the index, its identity label, its byte offset, its file."""
+
+    key: int
+    label: int
+    offset: int
+    payload: bytes
+
+
+def read_images(source: Source, progress: Progress | None = None) -> Iterator[SourceImage]:
     """All image records in the order of the file; progress counts bytes.
 
     Raises ``UserError`` where the file is damaged or holds no image, a label is no identity, or the
-    index does not fit. ``digest`` is fed the record file's bytes.
+    index does not fit.
     """
-    keys = None if source.index is None else _IndexWalk(source.records, source.index)
-    found, first_identity_record = 0, 0
-    with RecordReader(source.records, digest) as reader:
-        for number, (offset, packed) in enumerate(reader):
-            record = _unpack(source.records, offset, packed)
-            key = number if keys is None else keys.key_at(offset)
-            # Header and identity records have labels and nothing else.
-            if record.payload or record.flag == 0 or number < first_identity_record:
-                found += 1
-                yield _image(source, key, offset, record)
-            elif number == 0:
-                first_identity_record = _stated_integer(record.label)
-            if progress is not None and number % 256 == 0:
-                progress(offset, reader.size)
+    for images in RecordImages(source).images(progress=progress):
+        keys, labels, offsets, payloads = images
+        columns = keys.tolist(), labels.tolist(), offsets.tolist(), payloads
+        yield from map(SourceImage._make, zip(*columns, strict=True))
+
+
+class RecordImages:
+    """The images of a record file: an ``ImageSource``."""
+
+    kind: SourceKind = "records"
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.path = source, source.records
+        self._stream = RecordStream(self.path)
+        self._walk: RecordWalk | None = None
+
+    @property
+    def total(self) -> int:
+        """Bytes of the record file."""
+        return self.path.stat().st_size
+
+    @property
+    def position(self) -> Position:
+        """The record after those that were given."""
+        return Position(0 if self._walk is None else self._walk.number, self._stream.position)
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of as much of the file as has been read."""
+        return self._stream.digest
+
+    def stamp(self) -> SourceStamp:
+        """Size and time of the record file, digest of the index."""
+        status, index = self.path.stat(), self.source.index
+        return SourceStamp(
+            name=self.path.name,
+            size=status.st_size,
+            modified_ns=status.st_mtime_ns,
+            listing=None if index is None else file_digest(index),
+        )
+
+    def stated_image_size(self) -> tuple[int, int] | None:
+        """(height, width) from the property file, or None where there is none."""
+        return stated_image_size(self.source)
+
+    def images(
+        self,
+        on_bad: OnBad = stop_at,
+        start: Position = BEGINNING,
+        earlier: Digest | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[SourceImages]:
+        """The images in the order of the file, see ``ImageSource``."""
+        self._walk = walk = RecordWalk(self.source, on_bad, start)
+        self._stream = RecordStream(self.path, start.offset, earlier, walk.damaged)
+        size = self.path.stat().st_size
+        for records in self._stream:
+            yield walk.images(records)
+            if progress is not None:
+                progress(self._stream.position, size)
+        walk.check_end(size)
         if progress is not None:
-            progress(reader.size, reader.size)
-    if keys is not None:
-        keys.check_end()
-    _check_count(source.records, found, first_identity_record - 1)
+            progress(size, size)
 
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        """The image files of the records at these offsets."""
+        with RecordReader(self.path) as reader:
+            for offset in offsets:
+                yield ImageRecord.unpack(reader.read(offset)).payload
 
-def _unpack(path: Path, offset: int, packed: bytes) -> ImageRecord:
-    try:
-        return ImageRecord.unpack(packed)
-    except ValueError as error:
-        raise UserError(f"{path}: record at byte {offset} is no image record: {error}") from None
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """About how many bytes each image has; int64 arrays.
 
+        By the distances in the index. Without one, or where it is in disorder, as if the whole file
+        were like its first thousand records.
+        """
+        size, index = self.path.stat().st_size, self.source.index
+        if index is not None and is_ordered(index):
+            for sizes in record_sizes(index, size):
+                yield np.maximum(sizes - _HEADS, 0)
+        else:
+            known = [_HEADS]  # there may be none that can be read
+            with RecordReader(self.path) as reader, suppress(BadRecordError):
+                known.extend(len(record) for _, record in islice(reader, 1000))
+            sizes = np.array(known, np.int64)
+            yield np.resize(np.maximum(sizes - _HEADS, 0), len(sizes) * size // int(sizes.sum()))
 
-def _image(source: Source, key: int | None, offset: int, record: ImageRecord) -> SourceImage:
-    if key is None:
-        raise UserError(
-            f"{source.index} does not fit {source.records.name}: it lacks the image at byte "
-            f"{offset}; take the index away, then the records are read in order"
-        )
-    label = record.label
-    if not (label.is_integer() and 0 <= label <= FLOAT32_INTEGERS):
-        raise UserError(
-            f"{source.records}: record {key} at byte {offset}: label {label:g} is no identity; "
-            f"allowed are whole numbers from 0 to {FLOAT32_INTEGERS}"
-        )
-    return SourceImage(key, int(label), offset, record.payload)
+    def describe(self, key: int, offset: int) -> str:
+        """How messages name an image: by its key and byte."""
+        return f"{self.path}: record {key} at byte {offset}"
 
+    def name(self, offset: int) -> None:
+        """Records have no file names."""
 
-def _stated_integer(label: float) -> int:
-    """The header's number, or 0 where float32 cannot have kept it."""
-    return int(label) if label.is_integer() and 0 < label < FLOAT32_INTEGERS else 0
-
-
-def _check_count(records: Path, found: int, announced: int) -> None:
-    if found == 0:
-        raise UserError(f"{records} holds no images")
-    if found < announced:
-        raise UserError(
-            f"{records} is truncated: its header announces {announced} images, it holds {found}; "
-            "get the file again"
-        )
-
-
-class _IndexWalk:
-    """Keys of records that are visited in the order of the file."""
-
-    def __init__(self, records: Path, path: Path) -> None:
-        index = read_index(path)
-        self._records, self._path = records, path
-        self._keys, self._offsets = index.keys.data, index.offsets.data
-        self._position = 0
-
-    def key_at(self, offset: int) -> int | None:
-        """The key of the record at ``offset``; None where the index does not have it."""
-        position = self._position
-        if position == len(self._offsets) or self._offsets[position] > offset:
-            return None
-        if self._offsets[position] < offset:
-            self._refuse()
-        self._position += 1
-        return self._keys[position]
-
-    def check_end(self) -> None:
-        """Raises ``UserError`` where entries are left over."""
-        if self._position < len(self._offsets):
-            self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        key, offset = self._keys[self._position], self._offsets[self._position]
-        raise UserError(
-            f"{self._path} does not fit {self._records.name}: no record begins at byte {offset}, "
-            f"where it has key {key}; get both files again, or take the index away"
-        )
-
-
-def write_layout(
-    folder: Path,
-    images: Iterable[tuple[bytes, int]],
-    image_size: tuple[int, int],
-    array_labels: bool = False,
-) -> None:
-    """Write ``train.rec``, ``train.idx`` and ``property``, as MXNet and insightface's tools would.
-
-    ``images`` gives (file, identity label), all of one identity in a row; ``image_size`` is
-    (height, width). ``array_labels`` gives each image the labels [label, 0] instead of one scalar.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    records = folder / "train.rec"
-    unfinished = folder / "train.rec.partial"
-    with RecordWriter(unfinished) as writer:
-        index, identities = _write_records(writer, images, array_labels)
-    with atomic_file(folder / "property") as file:
-        file.write(f"{identities},{image_size[0]},{image_size[1]}\n".encode())
-    write_index(folder / "train.idx", index)
-    unfinished.replace(records)
-    sync_folder(folder)
-
-
-def _write_records(
-    writer: RecordWriter, images: Iterable[tuple[bytes, int]], array_labels: bool
-) -> tuple[list[tuple[int, int]], int]:
-    """The entries of the index, and the number of identities."""
-    # The header's numbers are known at the end; its length does not depend on them.
-    index = [(0, writer.write(_labels_record(0, 0, 0)))]
-    first_image: dict[int, int] = {}
-    previous = None
-    for key, (payload, label) in enumerate(images, 1):
-        if label != previous and label in first_image:
-            raise ValueError(f"the images of identity {label} are not in a row")
-        first_image.setdefault(label, key)
-        previous = label
-        index.append((key, writer.write(_image_record(key, label, payload, array_labels))))
-    end_of_images = len(index)
-    bounds = [*first_image.values(), end_of_images]
-    for key, (first, last) in enumerate(pairwise(bounds), end_of_images):
-        index.append((key, writer.write(_labels_record(key, first, last))))
-    writer.overwrite_first(_labels_record(0, end_of_images, len(index)))
-    return index, len(first_image)
-
-
-def _image_record(key: int, label: int, payload: bytes, array_labels: bool) -> bytes:
-    labels = (float(label), 0.0) if array_labels else None
-    return ImageRecord(float(label), payload, id=key, labels=labels).pack()
-
-
-def _labels_record(key: int, first: int, last: int) -> bytes:
-    return ImageRecord(float(first), b"", id=key, labels=(float(first), float(last))).pack()
+    def whole_digest(self, progress: Progress | None = None) -> str:
+        """SHA-256 of the record file."""
+        return file_digest(self.path, progress)

@@ -1,6 +1,7 @@
 """The ``.idx`` file beside a record file: which key lies at which byte."""
 
-import array
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +10,12 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import regular_file_size
 
+_PART_BYTES = 1 << 20
+_LIMIT = 1 << 62
+
 
 class RecordIndex(NamedTuple):
-    """An ``.idx`` file in the order of the byte offsets; both int64 ``[records]``."""
+    """An ``.idx`` file, or a part of it, in the order of the byte offsets; int64 ``[records]``."""
 
     keys: np.ndarray
     offsets: np.ndarray
@@ -20,38 +24,131 @@ class RecordIndex(NamedTuple):
 def read_index(path: Path) -> RecordIndex:
     """Read an ``.idx`` file: one ``key TAB byte offset`` a line.
 
-    Raises ``UserError`` with the line where it is something else, or a key or offset stands twice.
+    Raises ``UserError`` with the line where it is something else, or an offset stands twice.
     """
-    regular_file_size(path)
-    columns = array.array("q"), array.array("q")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            key, offset = _index_line(line, f"{path}: line {number}")
-            columns[0].append(key)
-            columns[1].append(offset)
-    keys, offsets = (np.asarray(column, np.int64) for column in columns)
+    parts = list(_parts(path))
+    keys, offsets = (
+        np.concatenate([part[column] for part in parts]) if parts else np.empty(0, np.int64)
+        for column in (0, 1)
+    )
     order = np.argsort(offsets, kind="stable")
     index = RecordIndex(keys[order], offsets[order])
-    _check_unique("key", index.keys, path)
-    _check_unique("byte offset", index.offsets, path)
+    twice = index.offsets[1:][np.diff(index.offsets) == 0]
+    if twice.size:
+        raise UserError(f"{path}: the byte offset {twice[0]} stands twice; get the file again")
     return index
 
 
-def _check_unique(what: str, values: np.ndarray, path: Path) -> None:
-    ordered = np.sort(values)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if twice.size:
-        raise UserError(f"{path}: the {what} {twice[0]} stands twice; get the file again")
+class IndexWalk:
+    """Keys of records that are visited in the order of the file, from the byte ``start`` on.
+
+    Entries at whose offset no record was visited are given to ``on_missing`` as (key, offset). An
+    index in order, as MXNet writes it, is read in parts; another one is held in memory.
+    """
+
+    def __init__(self, path: Path, start: int, on_missing: Callable[[int, int], None]) -> None:
+        ordered = is_ordered(path)
+        self._parts = _parts(path) if ordered else iter([read_index(path)])
+        self._repeated = np.empty(0, np.int64) if ordered else _repeated_keys(read_index(path))
+        self._on_missing = on_missing
+        self._entries = RecordIndex(np.empty(0, np.int64), np.empty(0, np.int64))
+        self._take(start - 1)
+
+    def keys_at(self, offsets: np.ndarray) -> np.ndarray:
+        """The keys of records at these ascending offsets; -1 where the index has none."""
+        keys, known = self._take(int(offsets[-1]))
+        places = np.searchsorted(known, offsets)
+        found = np.append(known, -1)[places] == offsets
+        if found.sum() < len(known):
+            missing = ~np.isin(known, offsets)
+            for key, offset in zip(keys[missing].tolist(), known[missing].tolist(), strict=True):
+                self._on_missing(key, offset)
+        return np.where(found, np.append(keys, -1)[places], -1)
+
+    def are_repeated(self, offsets: np.ndarray) -> np.ndarray:
+        """Whether the keys of the records there stand at earlier offsets too."""
+        return np.isin(offsets, self._repeated)
+
+    def check_end(self) -> None:
+        """Give what is left over to ``on_missing``."""
+        self.keys_at(np.array([_LIMIT]))
+
+    def _take(self, last: int) -> RecordIndex:
+        """Take the entries up to the offset ``last`` away."""
+        while not len(self._entries.offsets) or self._entries.offsets[-1] <= last:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            self._entries = RecordIndex(*map(np.concatenate, zip(self._entries, part, strict=True)))
+        count = np.searchsorted(self._entries.offsets, last, "right")
+        taken = RecordIndex(*(column[:count] for column in self._entries))
+        self._entries = RecordIndex(*(column[count:] for column in self._entries))
+        return taken
 
 
-def _index_line(line: bytes, where: str) -> tuple[int, int]:
+def is_ordered(path: Path) -> bool:
+    """Whether keys and offsets both ascend, without repetition."""
+    last = RecordIndex(np.array([-1]), np.array([-1]))
+    for part in _parts(path):
+        for before, now in zip(last, part, strict=True):
+            if not (np.diff(now, prepend=before[-1:]) > 0).all():
+                return False
+        last = part
+    return True
+
+
+def _repeated_keys(index: RecordIndex) -> np.ndarray:
+    """The offsets of records whose key stands at an earlier offset too."""
+    _, first = np.unique(index.keys, return_index=True)
+    return np.delete(index.offsets, first)
+
+
+def record_sizes(path: Path, file_size: int) -> Iterator[np.ndarray]:
+    """How many bytes each record takes that an index in order names: int64 arrays."""
+    before = np.empty(0, np.int64)
+    for part in _parts(path):
+        yield np.diff(part.offsets, prepend=before)
+        before = part.offsets[-1:]
+    yield file_size - before
+
+
+def _parts(path: Path) -> Iterator[RecordIndex]:
+    """The lines of the file as they come, some ten thousand at a time."""
+    regular_file_size(path)
+    number = 1
+    with path.open("rb") as file:
+        while lines := file.readlines(_PART_BYTES):
+            numbers = _parse(lines)
+            if numbers is None:
+                numbers = np.array(
+                    [_parse_line(line, path, i) for i, line in enumerate(lines, number)]
+                )
+            yield RecordIndex(*numbers.reshape(-1, 2).T)
+            number += len(lines)
+
+
+def _parse(lines: list[bytes]) -> np.ndarray | None:
+    """All numbers in the lines, fast; None where something is not as it should be."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            numbers = np.fromstring(b"".join(lines), np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        return None
+    fits = len(numbers) == 2 * len(lines)
+    return numbers if fits and (numbers >= 0).all() and (numbers < _LIMIT).all() else None
+
+
+def _parse_line(line: bytes, path: Path, number: int) -> tuple[int, int]:
     try:
         key, offset = (int(word) for word in line.split())
     except ValueError:
         shown = line[:40].decode("ascii", "backslashreplace").strip()
-        raise UserError(f"{where}: {shown!r} is not a key and a byte offset") from None
-    if not 0 <= key < 1 << 62 or not 0 <= offset < 1 << 62:
-        raise UserError(f"{where}: key {key} and byte offset {offset} cannot be")
+        raise UserError(
+            f"{path}: line {number}: {shown!r} is not a key and a byte offset"
+        ) from None
+    if not 0 <= key < _LIMIT or not 0 <= offset < _LIMIT:
+        raise UserError(f"{path}: line {number}: key {key} and byte offset {offset} cannot be")
     return key, offset
 
 

@@ -16,13 +16,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
-from curation.errors import UserError
 from curation.files import regular_file_size
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
+from curation.quarantine import BadRecordError
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -78,17 +75,13 @@ class RecordReader:
     """Records of a ``.rec`` file, in order or by byte offset.
 
     A context manager; iterating gives ``(offset, record)`` from the beginning. One record at a time
-    is in memory. Every error of the file is a ``UserError`` with the byte offset. ``digest``, where
-    given, is fed every byte of the file in the course of one whole iteration.
+    is in memory. Damage is a ``BadRecordError`` (a ``UserError``) with the byte offset.
     """
 
-    def __init__(self, path: Path, digest: "_Hash | None" = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.size = regular_file_size(self.path)
-        raw: io.RawIOBase = io.FileIO(self.path)
-        self._file: BinaryIO = io.BufferedReader(
-            raw if digest is None else _Hashed(raw, digest), _BUFFER
-        )
+        self._file: BinaryIO = self.path.open("rb", buffering=_BUFFER)
 
     def __enter__(self) -> Self:
         return self
@@ -115,8 +108,36 @@ class RecordReader:
 
     def read(self, offset: int) -> bytes:
         """The record that begins at the byte ``offset``."""
+        return self.read_at(offset)[0]
+
+    def read_at(self, offset: int) -> tuple[bytes, int]:
+        """The record that begins at the byte ``offset``, and where it ends."""
         self._file.seek(offset)
-        return self._read_at(offset)[0]
+        return self._read_at(offset)
+
+    def find_record(self, offset: int) -> int:
+        """Where the first record at or after ``offset`` begins; the file's size where none does.
+
+        No data hold the magic at a multiple of four, so there it is the beginning of a frame.
+        """
+        position = (offset + 3) & ~3
+        while position < self.size:
+            self._file.seek(position)
+            data = self._file.read(_BUFFER)
+            found = data.find(MAGIC_BYTES)
+            while found >= 0:
+                word = data[found + 4 : found + 8]
+                if found % 4 == 0 and len(word) == 4 and word[3] >> 5 in (_WHOLE, _FIRST):
+                    return position + found
+                found = data.find(MAGIC_BYTES, found + 1)
+            position += max(len(data) - 4, 4)
+            position &= ~3
+        return self.size
+
+    def begins_record(self, offset: int) -> bool:
+        """Whether a record begins at ``offset``, or the file ends there or is cut off."""
+        self._file.seek(offset)
+        return MAGIC_BYTES.startswith(self._file.read(4))
 
     def _read_at(self, offset: int) -> tuple[bytes, int]:
         """The record at ``offset``, where the file stands, and the offset of the next one."""
@@ -154,9 +175,9 @@ class RecordReader:
             raise self._error(offset, "the file became shorter while it was read")
         return word >> 29, data if padded == length else data[:length], after
 
-    def _error(self, offset: int, reason: str) -> UserError:
-        return UserError(
-            f"{self.path}: record at byte {offset} of {self.size}: {reason}; get the file again"
+    def _error(self, offset: int, reason: str) -> BadRecordError:
+        return BadRecordError(
+            f"{self.path}: record at byte {offset} of {self.size}", None, offset, reason
         )
 
 
@@ -217,30 +238,3 @@ def _split_at_magic(record: bytes) -> list[bytes]:
             beginning = found + 4
         found = record.find(MAGIC_BYTES, found + 1 if found % 4 else found + 4)
     return [*parts, record[beginning:]]
-
-
-class _Hashed(io.RawIOBase):
-    """A raw file whose bytes pass through a hash on their way."""
-
-    def __init__(self, raw: io.RawIOBase, digest: "_Hash") -> None:
-        self._raw = raw
-        self._digest = digest
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
-        count = self._raw.readinto(buffer)
-        if count:
-            self._digest.update(buffer[:count])
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()

@@ -5,8 +5,9 @@ of one identity are in a row, identities in ascending order of the label that th
 source. The index lies beside the images under text keys; docs/formats.md describes all of it.
 """
 
+import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -16,18 +17,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.environment import DATA_FILE, ReadEnvironment, read_environment
 from curation.errors import UserError
+from curation.image_source import SourceKind
 
 Parameter = int | float | str | bool
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 PARTIAL = ".partial"
 """A conversion builds in ``NAME.lmdb.partial/``."""
 
+STAMP_FILE = "source.json"
+"""By what a conversion knows the source again"""
+
 META_KEY = b"meta"
+CHECKSUMS_KEY, CHECKSUMS_TYPE = b"checksums", np.dtype("<u4")
 LABELS_KEY, LABELS_TYPE = b"labels", np.dtype("<i4")
 OFFSETS_KEY, OFFSETS_TYPE = b"offsets", np.dtype("<i8")
 SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE = b"source_keys", np.dtype("<i8")
 SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE = b"source_labels", np.dtype("<i8")
+NAMES_KEY = b"source_names"
 
 image_key = struct.Struct(">Q").pack
 """The key of an image: big-endian, so that the order of keys is the order of images."""
@@ -38,18 +45,22 @@ class StoreMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     images: int
     identities: int
     image_size: tuple[int, int]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
+    skipped: int
+    """Bad records that the conversion left out; ``quarantine.tsv`` lists them"""
+    source_kind: SourceKind
     source_name: str
     source_size: int
+    """Bytes"""
     source_digest: str
-    """SHA-256 of the source's record file"""
+    """SHA-256 of the source's record file, or of paths and bytes of all its files"""
     digest: str
-    """SHA-256 of what the store holds: the source's digest, labels and record keys"""
+    """SHA-256 of what the store holds: the source's digest and the arrays"""
     software: str
     complete: Literal[True]
 
@@ -172,6 +183,22 @@ class Store:
         """int64 ``[identities]``: the label that each identity had in the source, ascending."""
         return self._read_array(SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE, self.identities)
 
+    @cached_property
+    def checksums(self) -> np.ndarray:
+        """uint32 ``[N]``: the CRC-32 of each image's file."""
+        return self._read_array(CHECKSUMS_KEY, CHECKSUMS_TYPE, len(self))
+
+    @cached_property
+    def source_names(self) -> tuple[str, ...] | None:
+        """``[N]``: each image's path in the folder or list it came from; None for records."""
+        data = self._environment.get(NAMES_KEY)
+        if data is None:
+            return None
+        names = tuple(data.decode("utf-8", "surrogateescape").split("\0"))
+        if len(names) != len(self):
+            raise UserError(f"{self.path} is damaged: its source_names do not fit its meta data")
+        return names
+
     def read(self, i: int) -> bytes:
         """The bytes of image ``i``'s file, 0 <= i < N."""
         if not 0 <= i < len(self):
@@ -180,6 +207,10 @@ class Store:
         if value is None:
             raise UserError(f"{self.path} is damaged: image {i} is missing; make it again")
         return value
+
+    def entries(self) -> Iterator[tuple[memoryview, memoryview]]:
+        """All keys and values of the environment in order, each valid until the next."""
+        return self._environment.entries()
 
     def _read_meta(self) -> StoreMeta:
         text = self._environment.get(META_KEY)
@@ -201,8 +232,18 @@ class Store:
         return np.frombuffer(data, kind)
 
 
+def content_digest(source_digest: str, arrays: Iterable[bytes]) -> str:
+    """A store's digest: of its source's digest and its arrays, in the order of their keys."""
+    digest = hashlib.sha256(f"store {FORMAT_VERSION} {source_digest}\n".encode())
+    for array in arrays:
+        digest.update(array)
+    return digest.hexdigest()
+
+
 def _open_environment(path: Path) -> ReadEnvironment:
     if not (path / DATA_FILE).is_file():
+        if path.name.endswith(PARTIAL) and path.is_dir():
+            raise UserError(f"{path} is not complete; {_how_to_resume(path)}")
         unfinished = Path(f"{path}{PARTIAL}")
         if unfinished.is_dir():
             raise UserError(

@@ -7,7 +7,6 @@ parameters and what it removed. A view of a view points to the root store as wel
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +17,30 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.files import atomic_file, sync_folder
-from curation.store import PARTIAL, ImageSet, Parameter, Store, ViewStep
+from curation.files import atomic_file, atomic_folder
+from curation.store import ImageSet, Parameter, Store, ViewStep
 
 VIEW_FILE = "view.json"
 ROWS_FILE, LABELS_FILE = "rows.npy", "labels.npy"
+
+
+class OtherParent(BaseModel):
+    """The second of two sets of images that a step brought together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str
+    """Relative to the view's folder"""
+    digest: str
+    images: int
+    identities: int
+    history: tuple["SetStep | ViewStep", ...]
+
+
+class SetStep(ViewStep):
+    """A union, intersection or difference; before it are the counts of the first parent."""
+
+    other: OtherParent
 
 
 class ViewMeta(BaseModel):
@@ -38,7 +56,7 @@ class ViewMeta(BaseModel):
     """SHA-256 of the store's digest, rows and labels"""
     images: int
     identities: int
-    history: tuple[ViewStep, ...]
+    history: tuple[SetStep | ViewStep, ...]
 
 
 class View:
@@ -149,24 +167,7 @@ def write_view(
     their new labels, ascending from 0 without gaps. Raises ``UserError`` where ``path`` exists or
     nothing would be left.
     """
-    path = Path(path).absolute()
-    if path.exists():
-        raise UserError(f"{path} exists; take it away or choose another name")
-    _check_labels(path, rows, labels)
-    arrays = {
-        ROWS_FILE: parent.rows[rows].astype("<i8"),
-        LABELS_FILE: np.asarray(labels, "<i4"),
-    }
-    taken = ViewStep(
-        name=step,
-        parameters=parameters,
-        images_before=len(parent),
-        identities_before=parent.identities,
-        images_after=len(rows),
-        identities_after=int(labels[-1]) + 1,
-    )
-    _write_folder(path, arrays, _describe(path, parent, arrays, taken))
-    return View(path)
+    return write_rows(path, parent, parent.rows[rows], labels, step, parameters)
 
 
 def write_subset(
@@ -183,6 +184,35 @@ def write_subset(
     rows = np.flatnonzero(keep)
     _, labels = np.unique(parent.labels[rows], return_inverse=True)
     return write_view(path, parent, rows, labels, step, parameters)
+
+
+def write_rows(
+    path: Path,
+    parent: ImageSet,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    step: str,
+    parameters: Mapping[str, Parameter],
+    other: ImageSet | None = None,
+) -> View:
+    """``write_view`` with ``rows`` of the root store; ``other`` is a second parent."""
+    path = Path(path).absolute()
+    if path.exists():
+        raise UserError(f"{path} exists; take it away or choose another name")
+    _check_labels(path, rows, labels)
+    arrays = {ROWS_FILE: np.asarray(rows, "<i8"), LABELS_FILE: np.asarray(labels, "<i4")}
+    taken = ViewStep(
+        name=step,
+        parameters=parameters,
+        images_before=len(parent),
+        identities_before=parent.identities,
+        images_after=len(rows),
+        identities_after=int(labels[-1]) + 1,
+    )
+    if other is not None:
+        taken = SetStep(**dict(taken), other=_describe_other(path, other))
+    _write_folder(path, arrays, _describe(path, parent, arrays, taken))
+    return View(path)
 
 
 def _read_meta(path: Path) -> ViewMeta:
@@ -241,18 +271,20 @@ def _describe(
     )
 
 
+def _describe_other(path: Path, other: ImageSet) -> OtherParent:
+    return OtherParent(
+        path=os.path.relpath(other.path.resolve(), path.resolve()),
+        digest=other.digest,
+        images=len(other),
+        identities=other.identities,
+        history=other.history,
+    )
+
+
 def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], meta: ViewMeta) -> None:
-    """Write beside ``path`` and rename, so that a stopped command leaves no half view."""
-    beside = Path(f"{path}{PARTIAL}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
-    except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
-    for name, array in arrays.items():
-        with atomic_file(beside / name) as file:
-            np.save(file, array, allow_pickle=False)
-    with atomic_file(beside / VIEW_FILE) as file:
-        file.write(meta.model_dump_json(indent=2).encode())
-    beside.rename(path)
-    sync_folder(path.parent)
+    with atomic_folder(path) as beside:
+        for name, array in arrays.items():
+            with atomic_file(beside / name) as file:
+                np.save(file, array, allow_pickle=False)
+        with atomic_file(beside / VIEW_FILE) as file:
+            file.write(meta.model_dump_json(indent=2).encode())

@@ -8,7 +8,7 @@ import pytest
 
 from curation.convert import convert
 from curation.images import encode_jpeg
-from curation.ms1m import write_layout
+from curation.layout_writer import write_layout
 from curation.pairs import write_pairs
 from curation.store import Store
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.ms1m import write_layout
+from curation.layout_writer import write_layout
 from curation.pairs import write_pairs
 from curation.progress import Progress
 from curation.sample.answers import tell_truth

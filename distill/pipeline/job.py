@@ -8,6 +8,7 @@ from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.losses import LOSSES, parse_losses
 from distill.pipeline.record import RunRecord, StepState
+from distill.pipeline.seeing import open_teacher
 from distill.pipeline.steps import StepStore
 from distill.pipeline.work import (
     Architecture,
@@ -15,7 +16,6 @@ from distill.pipeline.work import (
     TrainedNetwork,
     evaluate_network,
     export_network,
-    foreign_teacher,
     train_network,
 )
 from distill.spec import JobSpec, StageSpec, evaluation_sets, teacher_file
@@ -69,7 +69,7 @@ class Job:
             return None, None
         if spec.network is None:
             path = teacher_file(spec, self.workspace)
-            return foreign_teacher(path, spec.preprocessing), None
+            return open_teacher(path, spec.preprocessing), None
         assert spec.stage is not None
         losses = parse_losses(spec.stage.losses, "teacher.stage.losses")
         architecture = Architecture.resolve(spec.network)
@@ -175,7 +175,7 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> None:
         architecture.check()
         length = architecture.embedding
     elif teacher is not None:
-        length = foreign_teacher(teacher_file(teacher, workspace), teacher.preprocessing).embedding
+        length = open_teacher(teacher_file(teacher, workspace), teacher.preprocessing).embedding
     if spec.student is None:
         return
     student = Architecture.resolve(spec.student, length)

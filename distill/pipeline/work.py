@@ -16,7 +16,6 @@ from distill.backbones import create, lookup
 from distill.evaluation.evaluate_sets import evaluate
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
-from distill.export.embedder import BundleEmbedder
 from distill.export.safe_tensors import load_weights, write_weights
 from distill.losses import LossSettings, WeightedLosses
 from distill.pipeline.steps import Outcome, StepStore
@@ -25,7 +24,6 @@ from distill.training.config import TrainSettings
 from distill.training.loop import Training, Watch, train
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embeddings import EmbeddingCache
-from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
@@ -173,13 +171,6 @@ def evaluate_network(
         "sets": {each.name: each.digest for each in opened},
     }
     return steps.perform("evaluate", inputs, lambda folder: evaluate(embedder, opened, progress))
-
-
-def foreign_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:
-    """An ``.onnx`` file with its ``preprocessing``, or a finished job's bundle, as a teacher."""
-    if preprocessing is None:
-        return BundleEmbedder(path).network
-    return OnnxEmbedder(path, preprocessing)
 
 
 def export_network(

@@ -9,7 +9,7 @@ import pytest
 
 from curation.convert import convert
 from curation.images import encode_jpeg
-from curation.ms1m import write_layout
+from curation.layout_writer import write_layout
 from curation.store import Store
 
 DATA = Path(__file__).parent / "data"

@@ -4,7 +4,8 @@ import struct
 import pytest
 
 from curation.errors import UserError
-from curation.ms1m import find_source, read_images, stated_image_size, write_layout
+from curation.layout_writer import write_layout
+from curation.ms1m import find_source, read_images, stated_image_size
 from curation.record_index import write_index
 from curation.recordio import ImageRecord, RecordReader, RecordWriter
 
@@ -92,7 +93,7 @@ class TestDamage:
     def test_a_record_without_an_image_header_is_refused(self, tmp_path):
         with RecordWriter(tmp_path / "train.rec") as writer:
             writer.write(b"short")
-        with pytest.raises(UserError, match="byte 0 is no image record"):
+        with pytest.raises(UserError, match="byte 0: it is no image record"):
             read(tmp_path)
 
     def test_a_record_that_announces_too_many_labels_is_refused(self, tmp_path):
@@ -129,7 +130,7 @@ class TestDamage:
         [
             (lambda lines: lines[:-4], "lacks the image"),
             (lambda lines: [*lines, "99\t99999999"], "no record begins at byte 99999999"),
-            (lambda lines: [lines[0], "1\t44", *lines[2:]], "lacks the image at byte 40"),
+            (lambda lines: [lines[0], "1\t44", *lines[2:]], "no record begins at byte 44"),
             (lambda lines: [], "lacks the image at byte 40"),
         ],
     )

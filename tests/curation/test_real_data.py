@@ -6,7 +6,8 @@ import json
 import pytest
 
 from curation.convert import convert
-from curation.ms1m import find_source, read_images, write_layout
+from curation.layout_writer import write_layout
+from curation.ms1m import find_source, read_images
 from curation.pairs import read_pairs
 from curation.recordio import ImageRecord, RecordReader, RecordWriter
 

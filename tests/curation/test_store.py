@@ -46,7 +46,14 @@ def test_the_format_is_what_the_documents_say(store, tmp_path):
         keys = [key for key, _ in environment.begin().cursor()]
     assert keys[:16] == [image_key(i) for i in range(16)]
     assert image_key(258) == b"\0\0\0\0\0\0\1\2"
-    assert keys[16:] == [b"labels", b"meta", b"offsets", b"source_keys", b"source_labels"]
+    assert keys[16:] == [
+        b"checksums",
+        b"labels",
+        b"meta",
+        b"offsets",
+        b"source_keys",
+        b"source_labels",
+    ]
 
 
 @pytest.mark.parametrize("i", [-1, 16, 1 << 40])
@@ -130,14 +137,14 @@ class TestWhatIsNoStore:
             Store(tmp_path / name)
 
     @pytest.mark.parametrize(
-        "meta", [b"", b"{}", b"[1]", b'{"format_version": 2}', b"\xff", b'{"complete": false}']
+        "meta", [b"", b"{}", b"[1]", b'{"format_version": 1}', b"\xff", b'{"complete": false}']
     )
     def test_other_meta_data_is_refused(self, store, tmp_path, meta):
         shutil.copytree(store.path, tmp_path / "other.lmdb")
         environment = lmdb.open(str(tmp_path / "other.lmdb"), map_size=1 << 24, lock=False)
         with environment, environment.begin(write=True) as batch:
             batch.put(META_KEY, meta)
-        with pytest.raises(UserError, match="no store of format 1"):
+        with pytest.raises(UserError, match="no store of format 2"):
             Store(tmp_path / "other.lmdb")
 
     @pytest.mark.parametrize("key", [b"labels", b"offsets", b"source_keys", b"source_labels"])

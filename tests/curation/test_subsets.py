@@ -1,11 +1,30 @@
+"""Which images each subset keeps, beside counting one by one."""
+
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.subsets import long_tail_cut, retina_s, write_long_tail_cut, write_retina_s
+from curation.errors import UserError
+from curation.subsets import (
+    By,
+    cap,
+    load_values,
+    long_tail_cut,
+    random_identities,
+    retina_s,
+    within_limits,
+    write_cap,
+    write_drop,
+    write_keep,
+    write_long_tail_cut,
+    write_quality,
+    write_random_identities,
+    write_retina_s,
+)
 
 # Identity 0 has 4 images, 1 one, 2 six, 3 two, 4 three.
 LABELS = np.repeat(np.arange(5), [4, 1, 6, 2, 3])
@@ -36,15 +55,216 @@ def test_both_say_what_counting_one_by_one_says(labels, limit):
     assert retina_s(array, limit).tolist() == [counts[label] <= limit for label in labels]
 
 
-@pytest.mark.parametrize(
-    ("write", "limit", "name", "parameters", "images"),
-    [
-        (write_long_tail_cut, 3, "long-tail-cut", {"minimum": 3}, 13),
-        (write_retina_s, 3, "retina-s", {"maximum": 3}, 6),
-    ],
-)
-def test_their_views_record_the_limit(store, tmp_path, write, limit, name, parameters, images):
-    view = write(tmp_path / "subset.view", store, limit)
-    assert len(view) == images
-    (step,) = view.history
-    assert (step.name, step.parameters) == (name, parameters)
+def splitmix64(state):
+    """The first number of the generator that begins at ``state``."""
+    state = (state + 0x9E3779B97F4A7C15) % 2**64
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+    return state ^ state >> 31
+
+
+def test_the_reference_of_these_tests_is_the_published_generator():
+    assert splitmix64(0) == 0xE220A8397B1DCDAF
+
+
+class TestCap:
+    @given(st.lists(st.integers(0, 5)), st.integers(1, 6), st.integers(0, 99))
+    def test_each_identity_keeps_as_many_as_it_has_up_to_the_maximum(self, labels, maximum, seed):
+        array = np.array(labels, dtype=np.int32)
+        kept = Counter(array[cap(array, maximum, np.arange(len(array)), seed)].tolist())
+        assert kept == {label: min(count, maximum) for label, count in Counter(labels).items()}
+
+    def test_a_smaller_maximum_keeps_a_part_of_what_a_larger_one_keeps(self):
+        keeps = [cap(LABELS, maximum, np.arange(16)) for maximum in range(1, 7)]
+        for less, more in pairwise(keeps):
+            assert not (less & ~more).any()
+
+    @pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
+    def test_the_smallest_lots_are_kept(self, seed):
+        lots = [splitmix64((number + splitmix64(seed)) % 2**64) for number in range(12)]
+        wanted = [lot in sorted(lots)[:4] for lot in lots]
+        assert cap(np.zeros(12, np.int32), 4, np.arange(12), seed).tolist() == wanted
+
+    def test_other_identities_do_not_change_the_choice(self):
+        alone = cap(LABELS[5:11], 2, np.arange(5, 11))
+        assert cap(LABELS, 2, np.arange(16))[5:11].tolist() == alone.tolist()
+
+    def test_every_image_has_the_same_chance(self):
+        labels, numbers = np.zeros(10, np.int32), np.arange(10)
+        chosen = sum(cap(labels, 3, numbers, seed).astype(int) for seed in range(2000))
+        # 600 expected, with a standard deviation of 20.5.
+        assert np.abs(chosen - 600).max() < 5 * 20.5
+
+
+class TestRandomIdentities:
+    @pytest.mark.parametrize("count", [1, 3, 5])
+    def test_so_many_are_kept_with_all_their_images(self, count):
+        keep = random_identities(LABELS, count, np.arange(5))
+        chosen = set(LABELS[keep].tolist())
+        assert len(chosen) == count
+        assert keep.tolist() == [label in chosen for label in LABELS.tolist()]
+
+    def test_a_smaller_number_is_a_part_of_a_larger_one(self):
+        kept = [set(LABELS[random_identities(LABELS, n, np.arange(5))]) for n in range(1, 6)]
+        assert all(less < more for less, more in pairwise(kept))
+
+    def test_another_seed_gives_others(self):
+        choices = {tuple(random_identities(LABELS, 2, np.arange(5), seed)) for seed in range(50)}
+        assert len(choices) == 10
+
+
+class TestQuality:
+    @pytest.mark.parametrize(
+        ("limits", "kept"),
+        [
+            ({"at_least": 2.0}, [2.0, 3.0]),
+            ({"at_most": 2.0}, [1.0, 2.0]),
+            ({"at_least": 1.5, "at_most": 2.5}, [2.0]),
+        ],
+    )
+    def test_limits_are_inclusive(self, limits, kept):
+        values = np.array([1.0, 2.0, 3.0])
+        assert values[within_limits(values, **limits)].tolist() == kept
+
+    def test_the_history_says_what_was_measured(self, store, tmp_path):
+        view = write_quality(tmp_path / "a.view", store, np.arange(16.0), "norm", at_least=4)
+        (step,) = view.history
+        assert (step.name, step.parameters) == ("quality", {"measure": "norm", "at_least": 4.0})
+        assert view.rows.tolist() == list(range(4, 16))
+
+    def test_a_limit_is_wanted(self, store, tmp_path):
+        with pytest.raises(UserError, match="a limit is wanted"):
+            write_quality(tmp_path / "a.view", store, np.arange(16.0), "norm")
+
+    def test_values_are_of_the_view_s_images_or_of_the_store_s(self, store, tmp_path):
+        view = write_long_tail_cut(tmp_path / "a.view", store, 6)
+        np.save(tmp_path / "store.npy", np.arange(16, dtype=np.float32))
+        np.save(tmp_path / "view.npy", np.arange(5, 11))
+        both = np.stack([np.arange(16.0) - 1, np.arange(16.0) + 1], axis=1)
+        np.save(tmp_path / "mirrored.npy", both.astype(np.float16))
+        for name in ("store", "view", "mirrored"):
+            assert load_values(tmp_path / f"{name}.npy", view).tolist() == [5, 6, 7, 8, 9, 10]
+
+    @pytest.mark.parametrize(
+        ("array", "complaint"),
+        [
+            (np.zeros(15), r"holds float64 \[15\]; wanted are numbers, one for each of the 16"),
+            (np.zeros((16, 2, 2)), "holds float64"),
+            (np.array(["a"] * 16), "holds <U1"),
+            (np.array([0.0] * 3 + [np.nan] * 13), "no finite number for image 3"),
+            (np.array([{}] * 16, object), "no .npy file that can be read"),
+        ],
+    )
+    def test_what_are_no_values_is_refused(self, store, tmp_path, array, complaint):
+        np.save(tmp_path / "a.npy", array, allow_pickle=True)
+        with pytest.raises(UserError, match=complaint):
+            load_values(tmp_path / "a.npy", store)
+
+
+class TestLists:
+    @pytest.fixture
+    def listed(self, tmp_path):
+        def write(text):
+            (tmp_path / "list.txt").write_text(text)
+            return tmp_path / "list.txt"
+
+        return write
+
+    # The store's source labels are 2, 3, 5, 7 and 11, its record keys 1 to 16.
+    @pytest.mark.parametrize(
+        ("by", "text", "rows"),
+        [
+            (By.LABEL, "3\n11 # my favourite\n\n", [4, 13, 14, 15]),
+            (By.IDENTITY, "1, 4", [4, 13, 14, 15]),
+            (By.KEY, "5\t1\n# none\n16", [0, 4, 15]),
+            (By.INDEX, "5 1\n15", [1, 5, 15]),
+        ],
+    )
+    def test_what_is_listed_is_kept_or_dropped(self, store, tmp_path, listed, by, text, rows):
+        kept = write_keep(tmp_path / "kept.view", store, listed(text), by)
+        assert kept.rows.tolist() == rows
+        dropped = write_drop(tmp_path / "dropped.view", store, listed(text), by)
+        assert sorted([*kept.rows, *dropped.rows]) == list(range(16))
+        assert kept.history[-1].parameters["by"] == by
+        assert len(kept.history[-1].parameters["list_digest"]) == 64
+
+    def test_numbers_are_those_of_the_parent(self, store, tmp_path, listed):
+        view = write_long_tail_cut(tmp_path / "a.view", store, 6)
+        for by, text in [(By.INDEX, "0"), (By.KEY, "6")]:
+            kept = write_keep(tmp_path / f"{by}.view", view, listed(text), by)
+            assert kept.rows.tolist() == [5]
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("3\n4", r"line 2: .* has no image with the label 4; lists are read by label"),
+            ("3\n\nnobody", "line 3: 'nobody' is no whole number"),
+            ("-3", "line 1: '-3' is no whole number"),
+            ("9" * 30, "is no whole number"),
+            ("# nothing\n", "is empty"),
+        ],
+    )
+    def test_a_wrong_line_is_named(self, store, tmp_path, listed, text, complaint):
+        with pytest.raises(UserError, match=complaint):
+            write_keep(tmp_path / "a.view", store, listed(text), By.LABEL)
+
+    def test_a_file_that_is_no_text_is_refused(self, store, tmp_path):
+        (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+        for path in (tmp_path / "list.txt", tmp_path / "none.txt", tmp_path):
+            with pytest.raises(UserError, match="cannot be read as a text file"):
+                write_keep(tmp_path / "a.view", store, path, By.KEY)
+
+
+class TestViews:
+    @pytest.mark.parametrize(
+        ("write", "parameters", "name", "recorded", "images"),
+        [
+            (write_long_tail_cut, {"minimum": 3}, "long-tail-cut", {"minimum": 3}, 13),
+            (write_retina_s, {"maximum": 3}, "retina-s", {"maximum": 3}, 6),
+            (write_retina_s, {}, "retina-s", {"maximum": 50}, 16),
+            (write_cap, {"maximum": 2}, "cap", {"maximum": 2, "seed": 0}, 9),
+            (
+                write_random_identities,
+                {"identities": 5, "seed": 3},
+                "random",
+                {"identities": 5, "seed": 3},
+                16,
+            ),
+        ],
+    )
+    def test_their_views_record_the_limit(
+        self, store, tmp_path, write, parameters, name, recorded, images
+    ):
+        view = write(tmp_path / "subset.view", store, **parameters)
+        assert len(view) == images
+        (step,) = view.history
+        assert (step.name, step.parameters) == (name, recorded)
+
+    @pytest.mark.parametrize(("fraction", "identities"), [(0.4, 2), (0.001, 1), (1.0, 5)])
+    def test_a_fraction_of_the_identities(self, store, tmp_path, fraction, identities):
+        view = write_random_identities(tmp_path / "a.view", store, fraction=fraction)
+        assert view.identities == identities
+        assert view.history[-1].parameters == {"fraction": fraction, "seed": 0}
+
+    def test_chance_is_the_same_in_a_view_as_in_the_store(self, store, tmp_path):
+        view = write_long_tail_cut(tmp_path / "a.view", store, 4)
+        of_store = write_cap(tmp_path / "b.view", store, 3)
+        of_view = write_cap(tmp_path / "c.view", view, 3)
+        assert of_view.rows.tolist() == [row for row in of_store.rows.tolist() if row in view.rows]
+
+    @pytest.mark.parametrize(
+        ("write", "parameters", "complaint"),
+        [
+            (write_cap, {"maximum": 0}, "each identity is 0; allowed: 1 or more"),
+            (write_cap, {"maximum": 1, "seed": -1}, "the seed is -1"),
+            (write_random_identities, {}, "either a number of identities or a fraction"),
+            (write_random_identities, {"identities": 6}, "has 5; allowed: 1 to 5"),
+            (write_random_identities, {"fraction": 1.5}, "is 1.5; allowed: above 0, to 1"),
+            (write_random_identities, {"fraction": float("nan")}, "is nan; allowed"),
+        ],
+    )
+    def test_parameters_that_cannot_be_are_refused(
+        self, store, tmp_path, write, parameters, complaint
+    ):
+        with pytest.raises(UserError, match=complaint):
+            write(tmp_path / "a.view", store, **parameters)

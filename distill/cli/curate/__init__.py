@@ -3,7 +3,7 @@
 import typer
 
 from distill.cli.common import run_app
-from distill.cli.curate import recipes, sources, views
+from distill.cli.curate import export, noise, recipes, report, sources, view, views
 
 app = typer.Typer(
     help="Bring face data in order: RecordIO to a store, subsets without copies, recipes.",
@@ -12,7 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _room in (recipes, sources, views):
+for _room in (recipes, sources, views, view, export, noise, report):
     _room.register(app)
 
 

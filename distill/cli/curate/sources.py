@@ -1,4 +1,4 @@
-"""The commands that read and write data sets whole: `convert`, `inspect`."""
+"""The commands that read data sets whole: `convert`, `verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +14,29 @@ from distill.cli.reports import print_report
 def register(app: typer.Typer) -> None:
     """Add the commands to ``curate``."""
     app.command()(convert)
-    app.command()(inspect)
+    app.command()(verify)
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A folder with train.rec, or a .rec file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A folder with train.rec, a .rec file, a folder IDENTITY/*.jpg, or a .lst list.",
+            show_default=False,
+        ),
     ],
     destination: Annotated[
         Path, typer.Argument(help="The store to make, NAME.lmdb.", show_default=False)
     ],
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave bad records out and list them in quarantine.tsv in the store."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert MXNet RecordIO to an LMDB store; the images' bytes are copied as they are.
+    """Convert RecordIO or image files to an LMDB store; the images' bytes are copied as they are.
 
     Stopped at any moment, the same command goes on where it was.
 
@@ -34,45 +44,57 @@ def convert(
 
     `curate convert /data/faces_emore workspace/datasets/ms1m/train.lmdb`
 
-    `curate convert test.rec test.lmdb`
+    `curate convert test.rec test.lmdb --skip-bad`
+
+    `curate convert /data/faces faces.lmdb`
     """
     from curation.convert import convert as convert_source
 
     known = destination.exists()
-    with watch("convert", "bytes", at_once=False) as progress:
-        store = convert_source(source, destination, progress)
+    with watch("convert", _unit(source), at_once=False) as progress:
+        store = convert_source(source, destination, progress, skip_bad=skip_bad)
     if known:
         note(f"{destination} was complete already, and from this source; nothing to do")
-    print_report(
-        {"path": str(store.path), "images": len(store), "identities": store.identities}, as_json
-    )
+    if store.meta.skipped:
+        note(f"skipped {store.meta.skipped:,} bad records: {store.path / 'quarantine.tsv'}")
+    report = {
+        "path": str(store.path),
+        "images": len(store),
+        "identities": store.identities,
+        "skipped": store.meta.skipped,
+    }
+    print_report(report, as_json)
 
 
-def inspect(
+def verify(
     path: Annotated[
         str,
         typer.Argument(
-            help="A store, a view, a .rec or .bin file, or a workspace name (DATASET/NAME).",
+            help="A store, a view, a .rec file, or a workspace name (DATASET/NAME).",
             show_default=False,
         ),
     ],
-    as_json: JsonOption = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image too.")] = False,
     workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Say what a store, view, record file or verification set holds.
+    """Check every image, key and label of a store or view; exit with 1 at the first damage.
 
     **Examples**
 
-    `curate inspect ms1m/train`
+    `curate verify ms1m/train`
 
-    `curate inspect train.lmdb --json`
-
-    `curate inspect /data/faces_emore/lfw.bin`
+    `curate verify train.lmdb --decode --json`
     """
-    from curation.inspection import inspect_path
+    from curation.verify import verify as verify_path
     from curation.workspace import Workspace
 
     found = locate(path, Workspace.locate(workspace))
-    with watch("read", "bytes", at_once=False) as progress:
-        description = inspect_path(found, progress)
-    print_report(description, as_json)
+    with watch("verify", _unit(found), at_once=False) as progress:
+        report = verify_path(found, decode, progress)
+    print_report(report, as_json)
+
+
+def _unit(path: Path) -> str:
+    """What progress on ``path`` counts."""
+    return "bytes" if path.suffix == ".rec" or (path / "train.rec").exists() else "images"

@@ -1,4 +1,4 @@
-"""The commands on subsets: `view`, `images`."""
+"""The commands to look at what there is: `inspect`, `images`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,63 +7,51 @@ import typer
 
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.places import locate, note, view_path
+from distill.cli.curate.drawing import print_inspection
+from distill.cli.curate.places import locate, note
 from distill.cli.reports import print_report
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``curate``."""
-    app.command()(view)
+    app.command()(inspect)
     app.command()(images)
 
 
-def view(
-    parent: Annotated[
+def inspect(
+    path: Annotated[
         str,
-        typer.Argument(help="A store or view: its path or workspace name.", show_default=False),
+        typer.Argument(
+            help="A store, a view, a .rec or .bin file, or a workspace name (DATASET/NAME).",
+            show_default=False,
+        ),
     ],
-    destination: Annotated[
-        str,
-        typer.Argument(help="The view: a path NAME.view or workspace name.", show_default=False),
-    ],
-    minimum: Annotated[
-        int | None,
-        typer.Option(min=2, help="Long-tail cut: drop identities with fewer images."),
-    ] = None,
-    maximum: Annotated[
-        int | None,
-        typer.Option(min=1, help="Retina-S: drop identities with more images (it cuts the head)."),
-    ] = None,
-    workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Make a subset without copying: exactly one of --minimum and --maximum.
+    """Say what a store, view, record file or verification set holds, and what led to it.
+
+    A view's history is a table of steps, with what each kept; bars show how many identities have
+    how many images.
 
     **Examples**
 
-    `curate view ms1m/train ms1m/frequent --minimum 10`
+    `curate inspect ms1m/train`
 
-    `curate view train.lmdb retina-s.view --maximum 50`
+    `curate inspect train.lmdb --json`
+
+    `curate inspect /data/faces_emore/lfw.bin`
     """
-    from curation.errors import UserError
-    from curation.subsets import write_long_tail_cut, write_retina_s
-    from curation.views import open_images
+    from curation.inspection import inspect_path
     from curation.workspace import Workspace
 
-    if (minimum is None) == (maximum is None):
-        raise UserError("say either --minimum N (long-tail cut) or --maximum N (Retina-S)")
-    place = Workspace.locate(workspace)
-    images = open_images(locate(parent, place))
-    path = view_path(destination, place)
-    if minimum is not None:
-        made = write_long_tail_cut(path, images, minimum)
+    found = locate(path, Workspace.locate(workspace))
+    with watch("read", "bytes", at_once=False) as progress:
+        description = inspect_path(found, progress)
+    if as_json:
+        print_report(description, as_json)
     else:
-        assert maximum is not None
-        made = write_retina_s(path, images, maximum)
-    step = made.history[-1].model_dump()
-    print_report(
-        {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
-    )
+        print_inspection(description)
 
 
 def images(

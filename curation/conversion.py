@@ -1,0 +1,207 @@
+"""The way of the images from a source into the unfinished store, stopped and resumed at will.
+
+Images whose labels ascend, as in every pack of insightface's, are copied as they are read: one
+pass. Where a label descends, the rest is read first, and then all images are copied in the order of
+their labels.
+"""
+
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.image_check import ImageCheck, good_images
+from curation.image_source import ImageSource, Position, SourceImages
+from curation.journal import (
+    CHECKSUM,
+    LABEL,
+    OFFSET,
+    PAGES_FILE,
+    Journal,
+    discard,
+    load_state,
+    new_state,
+)
+from curation.lmdb_pages import PAGE
+from curation.lmdb_writer import LmdbWriter
+from curation.plan import stored_bytes
+from curation.progress import Progress
+from curation.quarantine import QUARANTINE_FILE, BadRecordError
+from curation.read_ahead import Digest
+from curation.store_index import StoreIndex
+from curation.store_writer import write_store
+
+COMMIT_BYTES = 64 << 20
+"""About how much a conversion that was stopped does again."""
+COMMIT_IMAGES = 1 << 16
+_INDEX_BYTES = 28
+"""An image's part of the arrays"""
+_BATCH = 256
+"""Images that are copied together in the second pass."""
+
+
+class Conversion:
+    """Converts ``source`` into the folder ``partial``, from whatever state that is in."""
+
+    def __init__(
+        self, source: ImageSource, partial: Path, skip_bad: bool, progress: Progress | None
+    ) -> None:
+        self._source, self._partial, self._skip_bad = source, partial, skip_bad
+        self._progress = progress or (lambda done, total: None)
+        state = load_state(partial) or new_state(source.stamp())
+        self._journal = Journal(partial, state)
+        read = self._journal.rows()
+        self._last_label = int(read[-1, LABEL]) if len(read) else -1
+        self._check = ImageCheck(source.stated_image_size(), state.image_size, state.encodings)
+
+    def run(self) -> None:
+        """Bring the folder to a complete store; only its journal is left over."""
+        with self._journal as journal:
+            self._check_resumable()
+            self._check_space()
+            if not journal.state.scanned and journal.state.ordered:
+                self._read_and_copy()
+            if not journal.state.scanned:
+                self._read_only()
+            if journal.state.read == 0:
+                discard(self._partial)
+                raise UserError(f"{self._source.path} holds no good images")
+            order = None if journal.state.ordered else self._copy_in_order()
+            index = StoreIndex(journal.rows(), order)
+            with self._writer() as writer:
+                write_store(writer, index, self._source, journal, self._check)
+
+    def _check_resumable(self) -> None:
+        """A record file may have been touched; whether it has the same bytes shows in reading."""
+        state, now = self._journal.state, self._source.stamp()
+        if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
+            raise UserError(
+                f"{self._source.path} has changed since its conversion was stopped; take "
+                f"{self._partial} away to begin anew"
+            )
+        if state.skipped and not self._skip_bad:
+            raise UserError(
+                f"the stopped conversion skipped {state.skipped} bad records, see "
+                f"{self._partial / QUARANTINE_FILE}; give --skip-bad again to go on"
+            )
+
+    def _check_space(self) -> None:
+        wanted = 16 * PAGE - self._journal.state.page * PAGE
+        for sizes in self._source.image_sizes():
+            wanted += int(stored_bytes(sizes).sum()) + _INDEX_BYTES * len(sizes)
+        free = shutil.disk_usage(self._partial).free
+        if wanted > free:
+            raise UserError(
+                f"{self._partial} needs {wanted / 1e6:,.0f} MB more, its disk has "
+                f"{free / 1e6:,.0f} MB free; free some space and run the same command again, or "
+                "choose another destination"
+            )
+
+    def _writer(self) -> LmdbWriter:
+        state = self._journal.state
+        path = self._partial / PAGES_FILE
+        return LmdbWriter(path, state.page, state.copied, state.overflow)
+
+    def _read_and_copy(self) -> None:
+        """Copy images as they are read, to the end or to the first label that descends."""
+        with self._writer() as writer:
+            for images in self._images():
+                self._journal.add_rows(_rows(images))
+                if not self._ascends(images):
+                    self._journal.forget_copies()
+                    self._commit_reading(ordered=False)
+                    return
+                writer.put_numbered(images.payloads)
+                if self._is_due(writer):
+                    self._commit_copying(writer)
+            self._commit_copying(writer, scanned=True)
+            self._journal.wait()
+
+    def _read_only(self) -> None:
+        for images in self._images():
+            self._journal.add_rows(_rows(images))
+            if self._journal.read - self._journal.state.read >= COMMIT_IMAGES:
+                self._commit_reading()
+        self._commit_reading(scanned=True)
+        self._journal.wait()
+
+    def _copy_in_order(self) -> np.ndarray:
+        """Copy images that have been read, in the order of their labels; that order."""
+        rows = self._journal.rows()
+        order = np.argsort(rows[:, LABEL], kind="stable")
+        with self._writer() as writer:
+            for first in range(writer.entries, len(order), _BATCH):
+                writer.put_numbered(self._read_again(rows[order[first : first + _BATCH]]))
+                self._second_pass(writer.entries, len(order))
+                if self._is_due(writer):
+                    self._journal.commit_copies(writer)
+            self._journal.commit_copies(writer)
+            self._journal.wait()
+        return order
+
+    def _images(self) -> Iterator[SourceImages]:
+        """The good images that were not read yet."""
+        state, source = self._journal.state, self._source
+        earlier = Digest(*state.digest) if state.digest[0] else None
+        start = Position(*state.position)
+        for images in source.images(self._on_bad, start, earlier, self._first_pass):
+            good = good_images(images, self._check, source, self._on_bad)
+            if good.payloads:
+                yield good
+
+    def _ascends(self, images: SourceImages) -> bool:
+        """Whether labels go on without descending; called once for all images in turn."""
+        before, self._last_label = self._last_label, int(images.labels[-1])
+        return bool((np.diff(images.labels, prepend=before) >= 0).all())
+
+    def _read_again(self, rows: np.ndarray) -> list[bytes]:
+        payloads = list(self._source.read(iter(rows[:, OFFSET].tolist())))
+        for row, payload in zip(rows, payloads, strict=True):
+            if zlib.crc32(payload) != row[CHECKSUM]:
+                raise UserError(
+                    f"{self._source.path} was changed at byte {row[OFFSET]} during its conversion; "
+                    f"take {self._partial} away to begin anew"
+                )
+        return payloads
+
+    def _on_bad(self, bad: BadRecordError) -> None:
+        if not self._skip_bad:
+            raise bad
+        self._journal.add_bad(bad)
+
+    def _is_due(self, writer: LmdbWriter) -> bool:
+        return (writer.page - self._journal.state.page) * PAGE >= COMMIT_BYTES
+
+    def _commit_copying(self, writer: LmdbWriter, scanned: bool = False) -> None:
+        self._journal.commit_copies(writer, self._reading_state(scanned))
+
+    def _commit_reading(self, scanned: bool = False, ordered: bool | None = None) -> None:
+        changes = self._reading_state(scanned)
+        self._journal.commit(changes if ordered is None else changes | {"ordered": ordered})
+
+    def _reading_state(self, scanned: bool) -> dict[str, object]:
+        return {
+            "position": tuple(self._source.position),
+            "digest": tuple(self._source.digest),
+            "scanned": scanned,
+            "image_size": self._check.image_size,
+            "encodings": self._check.encodings,
+        }
+
+    def _first_pass(self, done: int, total: int) -> None:
+        self._progress(done, total if self._journal.state.ordered else 2 * total)
+
+    def _second_pass(self, done: int, total: int) -> None:
+        size = self._source.total
+        self._progress(size + done * size // total, 2 * size)
+
+
+def _rows(images: SourceImages) -> np.ndarray:
+    """The images as rows of the journal: int64 ``[n, 5]``."""
+    sizes = np.fromiter(map(len, images.payloads), np.int64, len(images.payloads))
+    checksums = np.fromiter(map(zlib.crc32, images.payloads), np.int64, len(images.payloads))
+    columns = (images.keys, images.labels, images.offsets, sizes, checksums)
+    return np.stack(columns, axis=1)

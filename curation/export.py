@@ -1,0 +1,138 @@
+"""A store or view written out again: as RecordIO in insightface's layout, or as image files.
+
+Both are built in ``DEST.partial/`` and renamed when they are whole; one that was stopped begins
+again. Images are read one at a time, and their files' bytes stay as they are.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.extract import image_file_name
+from curation.files import atomic_folder
+from curation.layout_writer import check_label, write_layout
+from curation.ms1m import FLOAT32_INTEGERS
+from curation.progress import Progress
+from curation.store import ImageSet
+
+OTHER_FORMS = (".lmdb", ".view", ".rec", ".bin", ".partial")
+"""Suffixes of stores, views and files, whose unfinished ones lie where an export would be built."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """In which order images are written, and what they are called; all int64 ``[N]``."""
+
+    indices: np.ndarray
+    labels: np.ndarray
+    numbers: np.ndarray
+    """What the file of each is called in a folder"""
+
+    def entries(self, progress: Progress | None) -> Iterator[tuple[int, int, int]]:
+        """Index, label and number of each image."""
+        columns = (self.indices.data, self.labels.data, self.numbers.data)
+        for done, entry in enumerate(zip(*columns, strict=True)):
+            yield entry
+            if progress is not None and done % 256 == 0:
+                progress(done, len(self.indices))
+        if progress is not None:
+            progress(len(self.indices), len(self.indices))
+
+
+def export_records(
+    images: ImageSet,
+    folder: Path,
+    original: bool = False,
+    array_labels: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write ``folder/train.rec``, ``train.idx`` and ``property``; progress counts images.
+
+    Labels and order are those of ``images``; with ``original``, labels are those of the source and
+    images come in the order of its record keys. Header and identity records are left out where
+    they could not be right: where the images of an identity are not in a row, or keys are beyond
+    what float32 holds. ``array_labels`` gives each image the labels [label, 0].
+
+    Raises ``UserError`` where ``folder`` exists or has the suffix of something else, a label is
+    above 2^24, two identities have one original label, or ``array_labels`` are wanted where there
+    can be no header record.
+    """
+    folder = _destination(folder)
+    order = _order(images, original)
+    ranges = _has_ranges(order.labels, images.identities)
+    if array_labels and not ranges:
+        raise UserError(
+            f"{images.path} can only be written without header record, because its identities are "
+            "not in a row or its keys exceed float32; leave --array-labels out"
+        )
+    check_label(int(order.labels.max()))
+    with atomic_folder(folder) as beside:
+        files = ((images.read(index), label) for index, label, _ in order.entries(progress))
+        write_layout(beside, files, images.image_size, array_labels, ranges)
+
+
+def export_folders(
+    images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
+) -> None:
+    """Write ``folder/IDENTITY/NUMBER.jpg`` (or ``.png``); progress counts images.
+
+    IDENTITY and NUMBER are label and index in ``images``; with ``original``, the label and the
+    record key in the source. Raises ``UserError`` where ``folder`` exists, or originals do not tell
+    identities or images apart.
+    """
+    folder = _destination(folder)
+    order = _order(images, original)
+    if original:
+        _check_distinct_files(images, order)
+    with atomic_folder(folder) as beside:
+        made = set()
+        for index, label, number in order.entries(progress):
+            data = images.read(index)
+            path = beside / image_file_name(label, number, data)
+            if label not in made:
+                path.parent.mkdir()
+                made.add(label)
+            path.write_bytes(data)
+        os.sync()  # once for all files: a million fsyncs take hours
+
+
+def _destination(folder: Path) -> Path:
+    folder = Path(folder).absolute()
+    if folder.suffix in OTHER_FORMS:
+        raise UserError(f"{folder} would look like another form; give a folder without a suffix")
+    return folder
+
+
+def _order(images: ImageSet, original: bool) -> _Order:
+    if not original:
+        indices = np.arange(len(images))
+        return _Order(indices, images.labels.astype(np.int64), indices)
+    labels, counts = np.unique(images.source_labels, return_counts=True)
+    if counts.max() > 1:
+        raise UserError(
+            f"two identities of {images.path} had the label {labels[counts > 1][0]} in the source "
+            "(one was split); leave --original out"
+        )
+    indices = np.argsort(images.source_keys, kind="stable")
+    return _Order(
+        indices, images.source_labels[images.labels[indices]], images.source_keys[indices]
+    )
+
+
+def _has_ranges(labels: np.ndarray, identities: int) -> bool:
+    """Whether a header and identity records can say where the identities are."""
+    runs = 1 + int(np.count_nonzero(np.diff(labels)))
+    return runs == identities and len(labels) + identities < FLOAT32_INTEGERS
+
+
+def _check_distinct_files(images: ImageSet, order: _Order) -> None:
+    by_name = np.lexsort((order.numbers, order.labels))
+    same = (np.diff(order.labels[by_name]) == 0) & (np.diff(order.numbers[by_name]) == 0)
+    if same.any():
+        raise UserError(
+            f"two images of {images.path} had one record key in the source; leave --original out"
+        )

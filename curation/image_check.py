@@ -1,0 +1,81 @@
+"""Whether an image may go into a store: a JPEG or PNG file of the one size, by its header."""
+
+from typing import Literal
+
+from curation.errors import UserError
+from curation.image_source import ImageSource, SourceImages
+from curation.images import encoding_of, header_length, probe_size
+from curation.quarantine import BadRecordError, OnBad
+
+_KNOWN_HEADERS = 1024
+
+
+class ImageCheck:
+    """Checks images one after the other; ``image_size`` (height, width) is the first one's, unless
+    it is stated, and ``encodings`` are those that were met.
+
+    Images of one program begin alike, up to their size, so each beginning is looked at only once.
+    """
+
+    def __init__(
+        self,
+        stated: tuple[int, int] | None,
+        image_size: tuple[int, int] | None = None,
+        encodings: tuple[Literal["jpeg", "png"], ...] = (),
+    ) -> None:
+        self.image_size, self.encodings = stated or image_size, encodings
+        self._stated_by = "the property file" if stated else "the first image"
+        self._known: set[bytes] = set()
+        self._length = 0
+
+    @property
+    def encoding(self) -> Literal["jpeg", "png", "mixed"]:
+        """The encoding of all images, after the first."""
+        return self.encodings[0] if len(self.encodings) == 1 else "mixed"
+
+    def objections(self, images: list[bytes]) -> dict[int, str]:
+        """What is wrong with some of the images, by their place in the list."""
+        known, length = self._known, self._length
+        if length and all(image[:length] in known for image in images):
+            return {}
+        found = {i: self._objection(image) for i, image in enumerate(images)}
+        return {i: reason for i, reason in found.items() if reason is not None}
+
+    def _objection(self, data: bytes) -> str | None:
+        if self._length and data[: self._length] in self._known:
+            return None
+        try:
+            size = probe_size(data, "the image")
+        except UserError as error:
+            return str(error)
+        if self.image_size is not None and size != self.image_size:
+            wanted = "{}x{}".format(*self.image_size)
+            return (
+                f"the image has {size[0]}x{size[1]} pixels, {self._stated_by} says {wanted}; "
+                "all must have one size"
+            )
+        self.image_size = size
+        self._remember(data)
+        return None
+
+    def _remember(self, data: bytes) -> None:
+        encoding = encoding_of(data)
+        if encoding is not None and encoding not in self.encodings:
+            self.encodings = (*self.encodings, encoding)
+        length = header_length(data)
+        if length != self._length or len(self._known) == _KNOWN_HEADERS:
+            self._known, self._length = set(), length
+        self._known.add(data[:length])
+
+
+def good_images(
+    images: SourceImages, check: ImageCheck, source: ImageSource, on_bad: OnBad
+) -> SourceImages:
+    """Those that pass the check; the others go to ``on_bad``."""
+    objections = check.objections(images.payloads)
+    if not objections:
+        return images
+    for i, reason in objections.items():
+        key, offset = int(images.keys[i]), int(images.offsets[i])
+        on_bad(BadRecordError(source.describe(key, offset), key, offset, reason))
+    return images.take([i for i in range(len(images.payloads)) if i not in objections])

@@ -1,0 +1,156 @@
+"""Image files as the source of a conversion, each with the label of its identity."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.image_source import (
+    BEGINNING,
+    Position,
+    SourceImages,
+    SourceKind,
+    SourceStamp,
+)
+from curation.progress import Progress
+from curation.quarantine import BadRecordError, OnBad, stop_at
+from curation.read_ahead import Digest
+
+_TOGETHER = 64
+"""Files that are read before their images are given on"""
+
+
+class ImageFile(NamedTuple):
+    """An image of a data set: its key, its identity's label, its path below the root."""
+
+    key: int
+    label: int
+    name: str
+
+
+class ImageFiles:
+    """Image files in the order of ``files``, below ``root``: an ``ImageSource``.
+
+    Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is held in
+    memory, about 200 bytes each.
+    """
+
+    def __init__(self, kind: SourceKind, path: Path, root: Path, files: list[ImageFile]) -> None:
+        self.kind, self.path = kind, path
+        self._root, self._files = root, files
+        self._hash = hashlib.sha256()
+        self._done = 0
+
+    @property
+    def total(self) -> int:
+        """How many files there are."""
+        return len(self._files)
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the files that have been read."""
+        return Digest(self._done, self._hash.hexdigest())
+
+    @property
+    def position(self) -> Position:
+        """The file after those that were given."""
+        return Position(self._done, self._done)
+
+    def stamp(self) -> SourceStamp:
+        """Sizes and times of all files, digest of their names."""
+        listing, size, modified = hashlib.sha256(), 0, 0
+        for file in self._files:
+            status = self._status(file)
+            listing.update(_entry(file))
+            size, modified = size + status[0], max(modified, status[1])
+        return SourceStamp(
+            name=self.path.name, size=size, modified_ns=modified, listing=listing.hexdigest()
+        )
+
+    def stated_image_size(self) -> None:
+        """Nothing states it."""
+
+    def images(
+        self,
+        on_bad: OnBad = stop_at,
+        start: Position = BEGINNING,
+        earlier: Digest | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[SourceImages]:
+        """The images in order, see ``ImageSource``; files before ``start`` are read again."""
+        self._hash, self._done = hashlib.sha256(), 0
+        while self._done < len(self._files):
+            first = self._done
+            # A reading that goes on takes the same files together as one that was not stopped.
+            part = self._files[first : first + _TOGETHER]
+            read = [self._read(number, file, on_bad) for number, file in enumerate(part, first)]
+            self._done += len(part)
+            self._check_unchanged(earlier)
+            good = [i for i, data in enumerate(read) if data is not None]
+            if first >= start.number:
+                yield SourceImages(
+                    np.array([part[i].key for i in good], np.int64),
+                    np.array([part[i].label for i in good], np.int64),
+                    np.array([first + i for i in good], np.int64),
+                    [data for data in read if data is not None],
+                )
+            if progress is not None:
+                progress(self._done, len(self._files))
+
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        """The files with these numbers."""
+        for number in offsets:
+            yield (self._root / self._files[number].name).read_bytes()
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """The sizes of all files."""
+        yield np.array([self._status(file)[0] for file in self._files], np.int64)
+
+    def describe(self, key: int, offset: int) -> str:
+        """How messages name an image: by its path."""
+        return str(self._root / self._files[offset].name)
+
+    def name(self, offset: int) -> str:
+        """The path of the file with this number."""
+        return self._files[offset].name
+
+    def whole_digest(self, progress: Progress | None = None) -> str:
+        """SHA-256 of all files, read now."""
+        for _ in self.images(lambda bad: None, progress=progress):
+            pass
+        return self.digest.hex
+
+    def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
+        self._hash.update(_entry(file))
+        path = self._root / file.name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            on_bad(BadRecordError(str(path), file.key, number, f"cannot read it: {error.strerror}"))
+            return None
+        self._hash.update(f"{len(data)}\n".encode())
+        self._hash.update(data)
+        return data
+
+    def _check_unchanged(self, earlier: Digest | None) -> None:
+        if earlier is not None and earlier.length == self._done and earlier != self.digest:
+            raise UserError(
+                f"{self.path} has changed since its conversion was stopped; take the unfinished "
+                "store away to begin anew"
+            )
+
+    def _status(self, file: ImageFile) -> tuple[int, int]:
+        """Bytes and time of change; zeros where the file is missing, which reading it will say."""
+        try:
+            status = (self._root / file.name).stat()
+        except OSError:
+            return 0, 0
+        return status.st_size, status.st_mtime_ns
+
+
+def _entry(file: ImageFile) -> bytes:
+    text = f"{file.key}\t{file.label}\t{file.name}\n"
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,208 @@
+"""What a conversion has done so far, beside the store that it builds.
+
+``rows.bin`` has five numbers for each image that was read, ``leaves.bin`` two for each leaf page
+that was written, ``quarantine.tsv`` a line for each record that was skipped. They only grow.
+``state.json`` says how much of each counts; it is replaced when all of that is on the disk, so a
+conversion that was stopped at any byte goes on from there.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curation.files import atomic_file
+from curation.image_source import SourceStamp
+from curation.lmdb_writer import FIRST_PAGE, LmdbWriter
+from curation.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
+
+STATE_FILE = "state.json"
+PAGES_FILE = "pages.bin"
+"""The data file while it grows"""
+ROWS_FILE, LEAVES_FILE = "rows.bin", "leaves.bin"
+
+KEY, LABEL, OFFSET, SIZE, CHECKSUM = range(5)
+"""The columns of ``rows.bin``: record key, label, byte offset, bytes of the image, its CRC-32."""
+_ROW, _LEAF = 5 * 8, 2 * 8
+
+
+class State(BaseModel):
+    """How far a conversion is; ``state.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    stamp: SourceStamp
+    read: int = 0
+    """Images that were read"""
+    position: tuple[int, int] = (0, 0)
+    """Number and offset of the next record to read"""
+    digest: tuple[int, str] = (0, "")
+    """SHA-256 of the source as far as it was read whole"""
+    scanned: bool = False
+    """The source was read to its end"""
+    ordered: bool = True
+    """Labels ascend so far, so images are copied as they are read"""
+    copied: int = 0
+    """Images that were copied"""
+    leaves: int = 0
+    page: int = FIRST_PAGE
+    overflow: int = 0
+    skipped: int = 0
+    quarantine: int = 0
+    """Bytes of ``quarantine.tsv``"""
+    image_size: tuple[int, int] | None = None
+    encodings: tuple[Literal["jpeg", "png"], ...] = ()
+
+
+def new_state(stamp: SourceStamp) -> State:
+    """The state of a conversion that has done nothing."""
+    return State(stamp=stamp)
+
+
+def load_state(folder: Path) -> State | None:
+    """The state kept in ``folder``; None where there is none that can be read and trusted."""
+    try:
+        state = State.model_validate_json((folder / STATE_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    wanted = {
+        ROWS_FILE: state.read * _ROW,
+        LEAVES_FILE: state.leaves * _LEAF,
+        QUARANTINE_FILE: state.quarantine,
+        PAGES_FILE: state.page * 4096 if state.copied else 0,
+    }
+    return state if all(_size(folder / name) >= size for name, size in wanted.items()) else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+class Journal:
+    """The files of one conversion, brought to where ``state`` says; a context manager.
+
+    What was added since the last ``commit`` is lost when the conversion stops.
+    """
+
+    def __init__(self, folder: Path, state: State) -> None:
+        self.folder, self.state = folder, state
+        self._rows = _open_at(folder / ROWS_FILE, state.read * _ROW)
+        self._leaves = _open_at(folder / LEAVES_FILE, state.leaves * _LEAF)
+        self._bad = _open_at(folder / QUARANTINE_FILE, state.quarantine)
+        self._read = state.read
+        self._quarantine, self.skipped = state.quarantine, state.skipped
+        self._thread = ThreadPoolExecutor(1)
+        self._commit: Future[None] | None = None
+
+    @property
+    def read(self) -> int:
+        """Images that were read, committed or not."""
+        return self._read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown()
+        for file in (self._rows, self._leaves, self._bad):
+            file.close()
+
+    def add_rows(self, rows: np.ndarray) -> None:
+        """Append images that were read: int64 ``[n, 5]``."""
+        self._rows.write(rows.astype("<i8").tobytes())
+        self._read += len(rows)
+
+    def add_bad(self, bad: BadRecordError) -> None:
+        """Append a record that is skipped."""
+        text = ("" if self._quarantine else QUARANTINE_HEADER) + bad.line()
+        self._quarantine += self._bad.write(text.encode())
+        self.skipped += 1
+
+    def commit_copies(
+        self, writer: LmdbWriter, changes: Mapping[str, object] | None = None
+    ) -> None:
+        """``commit`` all images that ``writer`` was given too, and begin another leaf page."""
+        writer.end_leaf()
+        leaves = writer.take_leaves()
+        self._leaves.write(np.array(leaves, "<i8").tobytes())
+        copied = {
+            "copied": writer.entries,
+            "leaves": self.state.leaves + len(leaves),
+            "page": writer.page,
+            "overflow": writer.overflow,
+        }
+        self.commit({**(changes or {}), **copied}, writer)
+
+    def commit(self, changes: Mapping[str, object], writer: LmdbWriter | None = None) -> None:
+        """Make what was added so far, and ``changes``, the state to go on from.
+
+        It is brought to the disk by another thread, whose errors come with the next call.
+        """
+        self.wait()
+        added = {"read": self._read, "skipped": self.skipped, "quarantine": self._quarantine}
+        self.state = self.state.model_copy(update={**changes, **added})
+        written = None if writer is None else writer.flush()
+        self._commit = self._thread.submit(self._write, self.state, writer, written)
+
+    def wait(self) -> None:
+        """Wait until the last commit is on the disk."""
+        if self._commit is not None:
+            self._commit.result()
+            self._commit = None
+
+    def forget_copies(self) -> None:
+        """Keep what was read, forget what was copied; the next commit says so."""
+        self.wait()
+        (self.folder / PAGES_FILE).unlink()
+        self._leaves.truncate(0)
+        self._leaves.seek(0)
+        fresh = new_state(self.state.stamp)
+        names = ("copied", "leaves", "page", "overflow")
+        self.state = self.state.model_copy(update={name: getattr(fresh, name) for name in names})
+
+    def _write(
+        self, state: State, writer: LmdbWriter | None, written: "Future[None] | None"
+    ) -> None:
+        if writer is not None and written is not None:
+            written.result()
+            writer.sync()
+        for file in (self._rows, self._leaves, self._bad):
+            os.fdatasync(file.fileno())
+        with atomic_file(self.folder / STATE_FILE) as file:
+            file.write(state.model_dump_json().encode())
+
+    def rows(self) -> np.ndarray:
+        """All images that were read, mapped: int64 ``[n, 5]``."""
+        if self.state.read == 0:
+            return np.empty((0, 5), np.int64)
+        return np.memmap(self.folder / ROWS_FILE, np.int64, "r", shape=(self.state.read, 5))
+
+    def leaves(self) -> np.ndarray:
+        """All leaf pages that were written: int64 ``[n, 2]``."""
+        return np.fromfile(self.folder / LEAVES_FILE, np.int64).reshape(-1, 2)
+
+
+def discard(folder: Path) -> None:
+    """Take away all that a conversion keeps in ``folder``."""
+    (folder / PAGES_FILE).unlink(missing_ok=True)
+    (folder / QUARANTINE_FILE).unlink(missing_ok=True)
+    clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """Take away what only an unfinished conversion needs; an empty quarantine too."""
+    for name in (ROWS_FILE, LEAVES_FILE, STATE_FILE):
+        (folder / name).unlink(missing_ok=True)
+    if _size(folder / QUARANTINE_FILE) == 0:
+        (folder / QUARANTINE_FILE).unlink(missing_ok=True)
+
+
+def _open_at(path: Path, size: int) -> BinaryIO:
+    file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+    file.truncate(size)
+    file.seek(size)
+    return file

@@ -1,0 +1,222 @@
+"""Writes an LMDB file from front to back, at the speed of the disk.
+
+LMDB's own appends allocate, clear and copy each page and begin with the tree. Keys that come in
+order need none of that: values and leaf pages are written as they come, the branch pages above them
+and the meta pages at the end. What is in the file then follows from keys and values alone, and
+writing can go on at every place where a leaf page ended.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from curation import lmdb_pages as pages
+from curation.lmdb_pages import HEADER, PAGE
+
+FIRST_PAGE = 2
+"""The first two are the meta pages."""
+LONGEST_KEY = 16
+"""Bytes"""
+_FITTING = (PAGE - HEADER) // (pages.FAR_NODE + 2)
+"""Nodes that fit on a leaf page where all values have pages of their own"""
+_WRITE = 4 << 20
+_PIECES = 1024
+"""POSIX: as many pieces as one ``writev`` may have."""
+
+Child = tuple[bytes, int]
+"""The first key below a page, and the page's number."""
+
+
+class Leaf(NamedTuple):
+    """A leaf page that was written: how many entries came before it, and its number."""
+
+    first_entry: int
+    page: int
+
+
+class LmdbWriter:
+    """Appends entries in the order of their keys; ``finish`` makes the file an LMDB file.
+
+    ``page``, ``entries`` and ``overflow`` say where a stopped writer goes on: they are its state
+    after ``end_leaf``. A second thread writes; ``OSError`` (a full disk) comes with a later call.
+    """
+
+    def __init__(
+        self, path: Path, page: int = FIRST_PAGE, entries: int = 0, overflow: int = 0
+    ) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.page, self.entries, self.overflow = page, entries, overflow
+        os.ftruncate(self._file, page * PAGE)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._thread = ThreadPoolExecutor(1)
+        self._written: Future[None] = self._thread.submit(_write_all, self._file, [])
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._nodes: list[bytes] = []
+        self._free = PAGE - HEADER
+        self._leaves: list[Leaf] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown()
+        os.close(self._file)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Append an entry; ``key`` comes after all keys before it."""
+        if pages.is_inline(len(key), len(value)):
+            self._add_node(pages.leaf_node(key, value))
+        else:
+            self.put_stream(key, len(value), [value])
+
+    def put_numbered(self, values: Sequence[bytes]) -> None:
+        """Append values under their numbers, as eight bytes, big-endian: ``put``, but faster."""
+        sizes = np.fromiter(map(len, values), np.int64, len(values))
+        if len(sizes) == 0 or pages.is_inline(8, int(sizes.min())):
+            for value in values:
+                self.put(self.entries.to_bytes(8, "big"), value)
+            return
+        first = 0
+        while first < len(sizes):
+            first += self._put_far(
+                values[first : first + _FITTING], sizes[first : first + _FITTING]
+            )
+
+    def put_stream(self, key: bytes, size: int, blocks: Iterable[bytes]) -> None:
+        """Append an entry whose value of ``size`` bytes comes in blocks."""
+        if pages.is_inline(len(key), size):
+            self.put(key, b"".join(blocks))
+            return
+        node = pages.far_node(key, size, self.page)
+        if not self._has_room(node):
+            self.end_leaf()
+            node = pages.far_node(key, size, self.page)
+        count = pages.overflow_pages(size)
+        self._pieces.append(pages.overflow_header(self.page, count))
+        for block in blocks:
+            self._pieces.append(block)
+            self._advance(0, len(block))
+        self._pieces.append(bytes(count * PAGE - HEADER - size))
+        self.overflow += count
+        self._advance(count, 0)
+        self._add_node(node)
+
+    def end_leaf(self) -> None:
+        """Write the leaf page that is being filled."""
+        if not self._nodes:
+            return
+        self._leaves.append(Leaf(self.entries - len(self._nodes), self.page))
+        self._pieces.append(pages.node_page(self.page, self._nodes, leaf=True))
+        self._nodes, self._free = [], PAGE - HEADER
+        self._advance(1, PAGE)
+
+    def take_leaves(self) -> list[Leaf]:
+        """The leaf pages that were written since the last call."""
+        leaves, self._leaves = self._leaves, []
+        return leaves
+
+    def flush(self) -> "Future[None]":
+        """Hand everything to the thread; the future is done when all of it has been written."""
+        self._written.result()
+        self._written = self._thread.submit(_write_all, self._file, self._pieces)
+        self._pieces = []
+        self._pending = 0
+        return self._written
+
+    def sync(self) -> None:
+        """Bring what was written to the disk; another thread may call it meanwhile."""
+        os.fdatasync(self._file)
+
+    def finish(self, leaves: Iterable[Child], count: int) -> None:
+        """Write the tree over all ``count`` leaf pages, in order, and sync the file."""
+        first, depth = self.page, 1
+        leaf_pages = count
+        while count > 1:
+            level = self._write_level(iter(leaves), count)
+            leaves, count, depth = level, len(level), depth + 1
+        ((_, root),) = leaves
+        counts = {"branches": self.page - first, "leaves": leaf_pages, "overflow": self.overflow}
+        main = pages.database(depth, **counts, entries=self.entries, root=root)
+        self._write_meta(main)
+
+    def _write_level(self, children: Iterator[Child], count: int) -> list[Child]:
+        """Branch pages over ``count`` children, filled evenly: LMDB wants two children or more."""
+        number = -(-count // _fitting_children())
+        level = []
+        for i in range(number):
+            share = (i + 1) * count // number - i * count // number
+            group = list(islice(children, share))
+            # The first key of a branch page is never compared, so it is left out.
+            nodes = [pages.branch_node(b"", group[0][1])]
+            nodes += [pages.branch_node(key, page) for key, page in group[1:]]
+            level.append((group[0][0], self.page))
+            self._pieces.append(pages.node_page(self.page, nodes, leaf=False))
+            self._advance(1, PAGE)
+        return level
+
+    def _write_meta(self, main: bytes) -> None:
+        """The newer meta page, number 1, has the tree; number 0 is an empty file's."""
+        self.flush().result()
+        self.sync()
+        size = self.page * PAGE
+        map_size = -(-size // (1 << 20)) << 20
+        empty = pages.meta_page(0, map_size, pages.database(), 1)
+        full = pages.meta_page(1, map_size, main, self.page - 1, transaction=1)
+        os.pwrite(self._file, empty + full, 0)
+        self.sync()
+
+    def _put_far(self, values: Sequence[bytes], sizes: np.ndarray) -> int:
+        """Append as many as the leaf page takes, each with pages of its own; how many."""
+        if self._free < pages.FAR_NODE + 2:
+            self.end_leaf()
+        fitting = min(self._free // (pages.FAR_NODE + 2), len(sizes))
+        values, sizes = values[:fitting], sizes[:fitting]
+        counts = pages.overflow_pages(sizes)
+        places = self.page + np.cumsum(counts) - counts
+        self._pieces += pages.overflow_pieces(values, sizes, counts, places)
+        self._nodes += pages.far_nodes(self.entries, sizes, places)
+        self._free -= fitting * (pages.FAR_NODE + 2)
+        self.entries += fitting
+        taken = int(counts.sum())
+        self.overflow += taken
+        self._advance(taken, taken * PAGE)
+        return fitting
+
+    def _add_node(self, node: bytes) -> None:
+        if not self._has_room(node):
+            self.end_leaf()
+        self._nodes.append(node)
+        self._free -= len(node) + 2
+        self.entries += 1
+
+    def _has_room(self, node: bytes) -> bool:
+        return len(node) + 2 <= self._free
+
+    def _advance(self, count: int, pending: int) -> None:
+        self.page += count
+        self._pending += pending
+        if self._pending >= _WRITE:
+            self.flush()
+
+
+def _fitting_children() -> int:
+    """How many children fit on a branch page, keys having ``LONGEST_KEY`` bytes at most."""
+    node = len(pages.branch_node(bytes(LONGEST_KEY), 0))
+    return (PAGE - HEADER) // (node + 2)
+
+
+def _write_all(file: int, pieces: list[bytes]) -> None:
+    for first in range(0, len(pieces), _PIECES):
+        part = pieces[first : first + _PIECES]
+        written = os.writev(file, part)
+        if written < sum(map(len, part)):
+            # A full disk takes a part, and says so at the next write.
+            rest = memoryview(b"".join(part))[written:]
+            while rest:
+                rest = rest[os.write(file, rest) :]

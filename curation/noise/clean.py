@@ -1,0 +1,98 @@
+"""Decisions carried out: a view without what was dropped, and with what was moved in its place."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.noise.decisions import Decision
+from curation.store import ImageSet
+from curation.views import View, write_view
+
+CLEAN = "clean"
+_DROPPED = -1
+
+
+def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.ndarray:
+    """New labels int64 ``[N]`` of labels ``[N]``; -1 where an image is left out.
+
+    Splits make new labels above the old ones, merges follow each other to the end. Only decisions
+    with ``apply`` count. Raises ``UserError`` where one names an image or identity that is not
+    there, an image that is not its identity's, or where merges run in a circle.
+    """
+    identities = int(labels[-1]) + 1
+    chosen = [decision for decision in decisions if decision.apply]
+    for decision in chosen:
+        _check(decision, labels, identities)
+    target = _merge_targets(chosen, identities)
+    new = target[labels.astype(np.int64)]
+    parts: dict[tuple[int, int], int] = {}
+    for decision in chosen:
+        image, into = decision.image, decision.into
+        if decision.action == "move" and into is not None:
+            new[image] = target[into]
+        elif decision.action == "split" and into is not None:
+            new[image] = parts.setdefault((decision.identity, into), identities + len(parts))
+    for decision in chosen:
+        if decision.action == "drop":
+            new[decision.image] = _DROPPED
+        elif decision.action == "drop-identity":
+            new[labels == decision.identity] = _DROPPED
+    return new
+
+
+def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> View:
+    """Write the view that the decisions make of ``parent``; errors as of ``apply_decisions``."""
+    new = apply_decisions(parent.labels, decisions)
+    order = np.argsort(new, kind="stable")
+    rows = order[new[order] != _DROPPED]
+    labels = np.unique(new[rows], return_inverse=True)[1]
+    chosen = [decision for decision in decisions if decision.apply]
+    content = "\n".join(f"{d.action} {d.image} {d.identity} {d.into}" for d in chosen)
+    counts = Counter(decision.action for decision in chosen)
+    return write_view(
+        path,
+        parent,
+        rows,
+        labels,
+        CLEAN,
+        {
+            "decisions": hashlib.sha256(content.encode()).hexdigest()[:16],
+            **dict(sorted(counts.items())),
+        },
+    )
+
+
+def _check(decision: Decision, labels: np.ndarray, identities: int) -> None:
+    what = f"decision {decision.action!r}"
+    if decision.identity >= identities:
+        raise UserError(f"{what}: there is no identity {decision.identity}; there are {identities}")
+    if decision.action in ("move", "merge") and (decision.into or 0) >= identities:
+        raise UserError(f"{what}: there is no identity {decision.into}; there are {identities}")
+    if decision.image is None:
+        return
+    if decision.image >= len(labels):
+        raise UserError(f"{what}: there is no image {decision.image}; there are {len(labels)}")
+    if labels[decision.image] != decision.identity:
+        raise UserError(
+            f"{what}: image {decision.image} is of identity {labels[decision.image]}, "
+            f"not {decision.identity}"
+        )
+
+
+def _merge_targets(decisions: Sequence[Decision], identities: int) -> np.ndarray:
+    """int64 ``[identities]``: where each ends, after all merges."""
+    into = {d.identity: d.into for d in decisions if d.action == "merge" and d.into is not None}
+    target = np.arange(identities)
+    for identity in into:
+        end, seen = identity, {identity}
+        while end in into:
+            end = into[end]
+            if end in seen:
+                raise UserError(f"the merges of identity {identity} run in a circle")
+            seen.add(end)
+        target[identity] = end
+    return target

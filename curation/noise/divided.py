@@ -1,0 +1,133 @@
+"""One person under several identities, and which to put together.
+
+Each identity's centre is compared with the nearest other centres. What one person under two labels
+looks like is known by parting identities at random; see ``calibration``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.neighbours import normalised
+from curation.noise.calibration import fit_cosine_ratio, probabilities, size_class
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.membership import Membership
+from curation.progress import Progress
+
+NEIGHBOURS = 8
+SURE = 0.95
+"""Only images that are trusted this far are parted to learn from"""
+MADE = 10_000
+"""Identities parted at random to learn from"""
+
+
+@dataclass(frozen=True)
+class Division:
+    """What was found of K identities."""
+
+    probability: np.ndarray
+    """float32 ``[K]``: of being the same person as ``other``"""
+    other: np.ndarray
+    """int64 ``[K]``: the nearest other identity"""
+    similarity: np.ndarray
+    """float32 ``[K]``: cosine between the two centres"""
+    into: np.ndarray
+    """int64 ``[K]``: the identity that each is proposed to be merged into; itself where none"""
+
+
+def find_divided(
+    images: EmbeddedImages,
+    membership: Membership,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Division:
+    """Judge every identity's nearest neighbours; progress counts identities."""
+    weights = np.add.reduceat(membership.trust, images.offsets[:-1])
+    pairs, similarity = _candidates(membership, progress)
+    if len(pairs) == 0:
+        none = np.zeros(images.identities, np.float32)
+        itself = np.arange(images.identities)
+        return Division(none, itself - itself - 1, none - 1, itself)
+    first, second = weights[pairs[:, 0]], weights[pairs[:, 1]]
+    made, fewer = _made_divisions(images, membership, np.random.default_rng(seed))
+    ratio = fit_cosine_ratio(similarity, made, size_class(fewer))
+    probability = probabilities(ratio(similarity, size_class(np.minimum(first, second))))
+    return _propose(images, membership, pairs, similarity, probability)
+
+
+def _candidates(membership: Membership, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs int64 ``[P, 2]`` of near identities, the smaller index first, and their cosines."""
+    near, which = membership.search.search(membership.centres, NEIGHBOURS + 1, progress)
+    own = np.repeat(np.arange(len(which)), which.shape[1])
+    pairs = np.column_stack([own, which.ravel()])
+    there = (pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])
+    pairs, similarity = np.sort(pairs[there], axis=1), near.ravel()[there]
+    pairs, once = np.unique(pairs, axis=0, return_index=True)
+    return pairs, similarity[once]
+
+
+def _made_divisions(
+    images: EmbeddedImages, membership: Membership, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines, and smaller numbers of images, of identities parted at random: both ``[M]``."""
+    large = np.flatnonzero(images.sizes >= 2)
+    cosines, fewer = [], []
+    for identity in random.choice(large, min(MADE, 10 * len(large))).tolist():
+        which = images.images_of(identity)
+        trusted = np.arange(which.start, which.stop)[membership.trust[which] > SURE]
+        if len(trusted) < 2:
+            continue
+        vectors = images.vectors(random.permutation(trusted)[:512])
+        # As often a few images against many as two halves: real divisions come in all sizes.
+        first = int(np.exp(random.uniform(0, np.log(len(vectors)))))
+        centres = normalised(np.stack([vectors[:first].sum(axis=0), vectors[first:].sum(axis=0)]))
+        cosines.append(float(centres[0] @ centres[1]))
+        fewer.append(min(first, len(vectors) - first))
+    return np.array(cosines), np.array(fewer, np.float64)
+
+
+def _propose(
+    images: EmbeddedImages,
+    membership: Membership,
+    pairs: np.ndarray,
+    similarity: np.ndarray,
+    probability: np.ndarray,
+) -> Division:
+    identities = images.identities
+    best = np.zeros(identities, np.float32)
+    other = np.full(identities, -1, np.int64)
+    nearest = np.full(identities, -1.0, np.float32)
+    order = np.argsort(probability, kind="stable")
+    for side in (0, 1):
+        own, theirs = pairs[order, side], pairs[order, 1 - side]
+        higher = probability[order] >= best[own]
+        # Ascending order: the last assignment to an identity is its highest.
+        best[own[higher]] = probability[order][higher]
+        other[own[higher]] = theirs[higher]
+        nearest[own[higher]] = similarity[order][higher]
+    into = _merge(images.sizes, membership.centres, pairs, probability)
+    return Division(best, other, nearest, into)
+
+
+def _merge(
+    sizes: np.ndarray, centres: np.ndarray, pairs: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    """Put together from the most probable on; two groups only where every pair of them is near.
+
+    A chain of lookalikes would otherwise become one person. ``into`` int64 ``[K]``.
+    """
+    likely = np.flatnonzero(probability > 0.5)
+    accepted = {tuple(pairs[i]) for i in likely}
+    group: dict[int, list[int]] = {}
+    for i in likely[np.argsort(-probability[likely], kind="stable")]:
+        first, second = (group.setdefault(int(k), [int(k)]) for k in pairs[i])
+        if first is second:
+            continue
+        if all((min(a, b), max(a, b)) in accepted for a in first for b in second):
+            first += second
+            for identity in second:
+                group[identity] = first
+    into = np.arange(len(sizes))
+    for identity, members in group.items():
+        into[identity] = max(members, key=lambda k: (sizes[k], -k))
+    return into

@@ -1,0 +1,64 @@
+"""Images seen through a teacher's embeddings."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from curation.neighbours import normalised
+
+
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """N images of K identities with a unit vector each, read when they are asked for.
+
+    ``unit`` may be a memory-mapped cache of a whole store: ``[M, D]``, or ``[M, 2, D]`` where each
+    image was embedded upright and mirrored (their sum is taken); ``norm`` ``[M]`` or ``[M, 2]`` are
+    the embeddings' lengths. ``rows`` says where each image of the set lies in it.
+    """
+
+    labels: np.ndarray
+    """int ``[N]``, ascending from 0 without gaps"""
+    unit: np.ndarray
+    norm: np.ndarray
+    rows: np.ndarray
+    """int64 ``[N]``"""
+    offsets: np.ndarray = field(init=False)
+    """int64 ``[K + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1"""
+
+    def __post_init__(self) -> None:
+        identities = int(self.labels[-1]) + 1
+        offsets = np.searchsorted(self.labels, np.arange(identities + 1)).astype(np.int64)
+        object.__setattr__(self, "offsets", offsets)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def identities(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def dimension(self) -> int:
+        return self.unit.shape[-1]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 ``[K]``: images of each identity."""
+        return np.diff(self.offsets)
+
+    def images_of(self, identity: int) -> slice:
+        """The images of one identity."""
+        return slice(int(self.offsets[identity]), int(self.offsets[identity + 1]))
+
+    def vectors(self, images: slice | np.ndarray) -> np.ndarray:
+        """Unit vectors float32 ``[n, D]`` of these images."""
+        taken = np.asarray(self.unit[self.rows[images]], np.float32)
+        return normalised(taken.sum(axis=1) if taken.ndim == 3 else taken)
+
+    def lengths(self) -> np.ndarray:
+        """float32 ``[N]``: how long the embeddings were, the mean of both views; a sign of quality.
+
+        Networks trained with a margin on unit vectors make those of bad pictures short.
+        """
+        taken = np.asarray(self.norm[self.rows], np.float32)
+        return taken.mean(axis=1) if taken.ndim == 2 else taken

@@ -1,0 +1,317 @@
+"""Which images belong to the identity they are labelled with: a probability for each.
+
+Rounds of two steps. *Look*: every image against the trusted others of its identity (``support``),
+and, where that leaves a doubt, against the centres of all other identities (``neighbours``).
+*Learn*: wrong labels are made by comparing a sample of images with identities they do not belong
+to; a likelihood ratio between those and the trusted images (``calibration``) gives each image's
+probability of being misplaced, and one minus that is how far the next round trusts it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.neighbours import Neighbours, blocks
+from curation.noise.calibration import LikelihoodRatio, fit_ratio, probabilities, size_class
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.support import (
+    Support,
+    centre_of,
+    initial_trust,
+    support_for,
+    support_within,
+)
+from curation.progress import Progress
+
+SAMPLE = 50_000
+"""Images that are compared with strangers' identities, to learn what wrong labels look like"""
+ROUNDS = ("within", "others", "others", "others")
+DOUBT = 1e-3
+"""Images less probably misplaced than this, by their identity alone, are not searched for others"""
+BLOCK = 65_536
+"""Images whose vectors are in memory at a time, where they are searched for"""
+OTHERS = 4
+_LEAST_SUPPORT = 0.2
+"""Identities whose trusted images add up to less are no measure for others"""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What is known of N images and K identities."""
+
+    probability: np.ndarray
+    """float32 ``[N]``: of not belonging to its identity; 0 where an identity has one image only"""
+    trust: np.ndarray
+    """float32 ``[N]``: weight in its identity's centre"""
+    support: Support
+    """Of each image by its own identity"""
+    other: np.ndarray
+    """int64 ``[N]``: the most similar other identity; -1 where there was no doubt"""
+    other_similarity: np.ndarray
+    """float32 ``[N]``: cosine to its centre; -1 where there was no doubt"""
+    centres: np.ndarray
+    """float32 ``[K, D]``: unit centres of the trusted images"""
+    search: Neighbours
+    """The index over the centres"""
+    ratio: LikelihoodRatio
+    """Of (centre, nearest, log images, other): misplaced against in place"""
+
+
+@dataclass
+class _State:
+    images: EmbeddedImages
+    trust: np.ndarray
+    support: Support
+    other: np.ndarray
+    other_similarity: np.ndarray
+    log_ratio: np.ndarray
+    probability: np.ndarray
+
+
+def judge_membership(
+    images: EmbeddedImages, seed: int = 0, progress: Progress | None = None
+) -> Membership:
+    """Judge every image; the same images and seed give the same answer.
+
+    Progress counts passes over the images. Memory is a few numbers an image, one identity's vectors
+    at a time, the centres, and a sample.
+    """
+    random = np.random.default_rng(seed)
+    state = _begin(images)
+    centres, search, ratio = None, None, None
+    for number, kind in enumerate(ROUNDS):
+        if progress is not None:
+            progress(number, len(ROUNDS))
+        state.support = _support_of_all(images, state.trust)
+        if kind == "others":
+            centres = centres_of(images, state.trust)
+            search = Neighbours(centres)
+        ratio = _learn(state, search, random)
+        _judge(state, search, ratio)
+    assert centres is not None
+    assert search is not None
+    assert ratio is not None
+    if progress is not None:
+        progress(len(ROUNDS), len(ROUNDS))
+    return Membership(
+        state.probability,
+        state.trust,
+        state.support,
+        state.other,
+        state.other_similarity,
+        centres,
+        search,
+        ratio,
+    )
+
+
+def membership_arrays(membership: Membership) -> dict[str, Any]:
+    """What a file keeps of it: all but the centres and their index, which are quickly made."""
+    support, ratio = membership.support, membership.ratio
+    return {
+        "probability": membership.probability,
+        "trust": membership.trust,
+        "support": np.stack([support.centre, support.nearest, support.images]),
+        "other": membership.other,
+        "other_similarity": membership.other_similarity,
+        "ratio": np.array([*ratio.mean, *ratio.scale, *ratio.weights, ratio.intercept]),
+    }
+
+
+def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Membership:
+    """From what ``membership_arrays`` kept of the same images; ``ValueError`` if of others."""
+    if arrays["probability"].shape != (len(images),):
+        raise ValueError("these were other images")
+    centres = centres_of(images, arrays["trust"])
+    mean, scale, weights = arrays["ratio"][:-1].reshape(3, -1)
+    return Membership(
+        arrays["probability"],
+        arrays["trust"],
+        Support(*arrays["support"]),
+        arrays["other"],
+        arrays["other_similarity"],
+        centres,
+        Neighbours(centres),
+        LikelihoodRatio(mean, scale, weights, float(arrays["ratio"][-1])),
+    )
+
+
+def centres_of(images: EmbeddedImages, trust: np.ndarray) -> np.ndarray:
+    """Unit centres float32 ``[K, D]`` of each identity's trusted images."""
+    centres = np.zeros((images.identities, images.dimension), np.float32)
+    for identity, which, vectors in identities_of(images):
+        centres[identity] = centre_of(vectors, trust[which])
+    return centres
+
+
+def identities_of(images: EmbeddedImages) -> Iterator[tuple[int, slice, np.ndarray]]:
+    """Each identity with its images and their vectors; read in long blocks."""
+    first = 0
+    while first < images.identities:
+        end = np.searchsorted(images.offsets, images.offsets[first] + 8192, "right") - 1
+        last = int(max(end, first + 1))
+        start = int(images.offsets[first])
+        block = images.vectors(slice(start, int(images.offsets[last])))
+        for identity in range(first, last):
+            which = images.images_of(identity)
+            yield identity, which, block[which.start - start : which.stop - start]
+        first = last
+
+
+def _begin(images: EmbeddedImages) -> _State:
+    trust = np.ones(len(images), np.float32)
+    for _, which, vectors in identities_of(images):
+        trust[which] = initial_trust(vectors)
+    nothing = np.zeros(len(images), np.float32)
+    return _State(
+        images,
+        trust,
+        Support(nothing, nothing, nothing),
+        np.full(len(images), -1, np.int64),
+        np.full(len(images), -1.0, np.float32),
+        np.zeros(len(images)),
+        nothing,
+    )
+
+
+def _support_of_all(images: EmbeddedImages, trust: np.ndarray) -> Support:
+    found = Support(*(np.zeros(len(images), np.float32) for _ in range(3)))
+    for _, which, vectors in identities_of(images):
+        if len(vectors) > 1:
+            here = support_within(vectors, trust[which])
+            found.centre[which] = here.centre
+            found.nearest[which] = here.nearest
+            found.images[which] = here.images
+    return found
+
+
+def support_features(
+    support: Support, images: np.ndarray, other_similarity: np.ndarray | None
+) -> np.ndarray:
+    """float64 ``[n, 3]``, or ``[n, 4]`` where other identities were looked at."""
+    columns = [
+        support.centre[images],
+        support.nearest[images],
+        np.log(support.images[images] + 0.3),
+    ]
+    if other_similarity is not None:
+        columns.append(other_similarity)
+    return np.column_stack(columns).astype(np.float64)
+
+
+def _learn(
+    state: _State,
+    search: Neighbours | None,
+    random: np.random.Generator,
+) -> LikelihoodRatio:
+    """The ratio between made wrong labels and trusted images."""
+    images = state.images
+    sample = np.sort(random.choice(len(images), min(SAMPLE, len(images)), replace=False))
+    strangers = images.labels[random.integers(0, len(images), len(sample))].astype(np.int64)
+    vectors = images.vectors(sample)
+    as_strangers = support_by(images, state.trust, vectors, strangers)
+    own = images.labels[sample]
+    usable = (strangers != own) & (as_strangers.images > _LEAST_SUPPORT)
+    everyone = np.arange(len(sample))
+    in_place = _trusted(state, sample, as_strangers.centre[usable], search is None)
+    if search is None:
+        faulty = support_features(as_strangers, everyone, None)
+        sound = support_features(state.support, sample, None)
+    else:
+        near, which = search.search(vectors, OTHERS)
+        # A wrong label's own people are among the others: by the centre without the image.
+        home = np.where(
+            state.support.images[sample] > _LEAST_SUPPORT, state.support.centre[sample], -1
+        )
+        elsewhere = best_except(near, which, own, strangers)[0]
+        faulty = support_features(as_strangers, everyone, np.maximum(elsewhere, home))
+        sound = support_features(state.support, sample, best_except(near, which, own)[0])
+    return fit_ratio(sound[in_place], faulty[usable])
+
+
+def _trusted(
+    state: _State, sample: np.ndarray, strangers: np.ndarray, without_others: bool
+) -> np.ndarray:
+    """Which of the sample pass for being in place; at first, who is nearer than strangers are."""
+    first_round = not state.probability.any()
+    nearer = state.support.centre[sample] > np.quantile(strangers, 0.99)
+    trusted = nearer if first_round and without_others else state.trust[sample] > 0.5
+    return trusted & (state.images.sizes[state.images.labels[sample]] > 1)
+
+
+def support_by(
+    images: EmbeddedImages, trust: np.ndarray, vectors: np.ndarray, identities: np.ndarray
+) -> Support:
+    """Support of ``vectors [m, D]``, each by the identity ``[m]`` that is said for it."""
+    found = Support(*(np.zeros(len(vectors), np.float32) for _ in range(3)))
+    order = np.argsort(identities, kind="stable")
+    asked, first = np.unique(identities[order], return_index=True)
+    for identity, here in zip(asked, np.split(order, first[1:]), strict=True):
+        which = images.images_of(int(identity))
+        support = support_for(vectors[here], images.vectors(which), trust[which])
+        found.centre[here] = support.centre
+        found.nearest[here] = support.nearest
+        found.images[here] = support.images
+    return found
+
+
+def best_except(
+    similarities: np.ndarray, indices: np.ndarray, *excluded: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest similarity, and whose, of each row without the excluded identities."""
+    allowed = indices >= 0
+    for identities in excluded:
+        allowed &= indices != identities[:, None]
+    best = np.where(allowed, similarities, -2.0).argmax(axis=1)
+    row = np.arange(len(indices))
+    there = allowed[row, best]
+    return (
+        np.where(there, similarities[row, best], -1.0).astype(np.float32),
+        np.where(there, indices[row, best], -1),
+    )
+
+
+def _judge(state: _State, search: Neighbours | None, ratio: LikelihoodRatio) -> None:
+    """Set probabilities and trust; with ``search``, look again at the doubtful only."""
+    which = np.flatnonzero(state.images.sizes[state.images.labels] > 1)
+    if search is None:
+        state.log_ratio[which] = ratio(support_features(state.support, which, None))
+    else:
+        doubtful = which[state.probability[which] > DOUBT]
+        _look_for_others(state, search, doubtful)
+        features = support_features(state.support, doubtful, state.other_similarity[doubtful])
+        state.log_ratio[doubtful] = ratio(features)
+    # The prior is everybody's, the doubtful alone would seem to be wrong more often; identities of
+    # about one size share one: small ones are wrong more often.
+    images = state.images
+    probability = np.zeros(len(state.images), np.float32)
+    probability[which] = probabilities(
+        state.log_ratio[which], size_class(images.sizes)[images.labels[which]]
+    )
+    state.probability = probability
+    best = _least_suspicious(state)
+    hopeless = (probability[best] > 0.5)[state.images.labels]
+    if search is None:
+        # Who of them is right, only the others can tell.
+        state.trust = np.where(hopeless, state.trust, 1.0 - probability).astype(np.float32)
+        return
+    state.trust = (1.0 - probability).astype(np.float32)
+    anchors = best[probability[best] > 0.5]
+    state.trust[anchors] = 1.0
+    state.probability[anchors] = 0.5
+
+
+def _look_for_others(state: _State, search: Neighbours, which: np.ndarray) -> None:
+    for block in blocks(len(which), BLOCK):
+        here = which[block]
+        near, found = search.search(state.images.vectors(here), 2)
+        best, whose = best_except(near, found, state.images.labels[here])
+        state.other[here], state.other_similarity[here] = whose, best
+
+
+def _least_suspicious(state: _State) -> np.ndarray:
+    """int64 ``[K]``: of each identity the image that stays its measure whatever happens."""
+    order = np.lexsort((state.probability, state.images.labels))
+    return order[state.images.offsets[:-1]]

@@ -1,0 +1,188 @@
+"""Identities that mix two people or more, and how to part them.
+
+Images that resemble no other of their identity are left aside: they are single wrong ones. What
+remains is parted in two as well as it can be (spherical 2-means). Two halves of one person resemble
+each other; two people do not. What two people look like under one label is known by putting pairs
+of identities together; see ``calibration``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.neighbours import blocks, normalised
+from curation.noise.calibration import LikelihoodRatio, fit_most, size_class
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.membership import Membership, identities_of
+from curation.noise.support import centre_of, initial_trust, support_within
+
+SMALLEST = 4
+CHANCE_PAIRS = 100_000
+MADE = 5_000
+"""Pairs of identities put together to learn from"""
+_MOST_PEOPLE = 4
+_LARGEST_SAMPLE = 512
+_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Parting:
+    """An identity in two parts."""
+
+    second: np.ndarray
+    """bool ``[n]``: which images are the smaller part"""
+    between: float
+    """Cosine between the parts' centres"""
+    within: tuple[float, float]
+    """How well the images of the larger and the smaller part support each other (mean cosine)"""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Images of the larger and the smaller part."""
+        smaller = int(self.second.sum())
+        return len(self.second) - smaller, smaller
+
+    @property
+    def features(self) -> list[float]:
+        """What to learn from."""
+        return [self.between, *self.within, *np.log(self.sizes)]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What was found of K identities and N images."""
+
+    probability: np.ndarray
+    """float32 ``[K]``: of more than one person"""
+    between: np.ndarray
+    """float32 ``[K]``: cosine between the two parts' centres; NaN where it was not parted"""
+    part: np.ndarray
+    """int16 ``[N]``: 0 stays, 1, 2, ... are the proposed new identities within each identity"""
+
+
+def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) -> Mixture:
+    """Judge every identity of at least four images; propose parts where more than one person is
+    more probable than not."""
+    random = np.random.default_rng(seed)
+    identities, partings = [], []
+    chance = _cosine_by_chance(images, random)
+    for identity, _, vectors in identities_of(images):
+        parting = part_in_two(vectors[has_company(vectors, chance)])
+        if parting is not None:
+            identities.append(identity)
+            partings.append(parting.features)
+    probability = np.zeros(images.identities, np.float32)
+    between = np.full(images.identities, np.nan, np.float32)
+    part = np.zeros(len(images), np.int16)
+    made = list(_made_mixtures(images, membership, random))
+    if identities and made:
+        features, known = np.array(partings), np.array(made)
+        between[identities] = features[:, 0]
+        ratio, probability[identities] = fit_most(
+            features, known, features[:, 0], _groups(features), _groups(known)
+        )
+        for identity in np.flatnonzero(probability > 0.5).tolist():
+            which = images.images_of(identity)
+            part[which] = _parts(images.vectors(which), ratio, chance)
+    return Mixture(probability, between, part)
+
+
+def _groups(features: np.ndarray) -> np.ndarray:
+    """By the size of the smaller part."""
+    return size_class(np.exp(features[:, -1]))
+
+
+def part_in_two(vectors: np.ndarray) -> Parting | None:
+    """The best two parts of unit vectors ``[n, D]`` with at least two images each, or None.
+
+    Starts from the densest group and those who resemble each other outside of it.
+    """
+    if len(vectors) < SMALLEST:
+        return None
+    first = centre_of(vectors, initial_trust(vectors))
+    away = 1.0 - vectors @ first
+    rest = vectors - (vectors @ first)[:, None] * first
+    weight = initial_trust(normalised(rest)) * np.maximum(away - np.median(away), 0.0)
+    second = centre_of(vectors, weight)
+    is_second = np.zeros(len(vectors), bool)
+    for _ in range(_STEPS):
+        nearer = vectors @ second > vectors @ first
+        if nearer.sum() < 2 or (~nearer).sum() < 2:
+            return None
+        if (nearer == is_second).all():
+            break
+        is_second = nearer
+        first, second = (normalised(vectors[mask].sum(axis=0)) for mask in (~nearer, nearer))
+    if is_second.sum() * 2 > len(vectors):
+        is_second, first, second = ~is_second, second, first
+    return Parting(
+        is_second,
+        float(first @ second),
+        (_cohesion(vectors[~is_second]), _cohesion(vectors[is_second])),
+    )
+
+
+def _cohesion(vectors: np.ndarray) -> float:
+    return float(support_within(vectors, np.ones(len(vectors), np.float32)).centre.mean())
+
+
+def has_company(vectors: np.ndarray, chance: float) -> np.ndarray:
+    """bool ``[n]``: which of ``[n, D]`` are nearer to another of them than ``chance``."""
+    company = np.zeros(len(vectors), bool)
+    for block in blocks(len(vectors), 2048):
+        cosines = vectors[block] @ vectors.T
+        here = np.arange(block.start, block.stop)
+        cosines[here - block.start, here] = -1.0
+        company[block] = cosines.max(axis=1, initial=-1.0) > chance
+    return company
+
+
+def _cosine_by_chance(images: EmbeddedImages, random: np.random.Generator) -> float:
+    """The cosine that one in a thousand pairs of two people's images exceeds."""
+    pairs = np.sort(random.integers(0, len(images), (CHANCE_PAIRS, 2)), axis=0)
+    random.shuffle(pairs[:, 1])
+    pairs = pairs[images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]]]
+    if len(pairs) == 0:
+        return 1.0
+    first, second = images.vectors(pairs[:, 0]), images.vectors(pairs[:, 1])
+    return float(np.quantile(np.einsum("nd,nd->n", first, second), 0.999))
+
+
+def _made_mixtures(
+    images: EmbeddedImages, membership: Membership, random: np.random.Generator
+) -> Iterator[list[float]]:
+    """Features of pairs of identities that were put together, of the images that are trusted."""
+    large = np.flatnonzero(images.sizes >= 2)
+    if len(large) < 2:
+        return
+    for first, second in random.choice(large, (min(MADE, 5 * len(large)), 2)):
+        together = [_sound_vectors(images, membership, int(i), random) for i in (first, second)]
+        if first == second or min(map(len, together)) < 2:
+            continue
+        parting = part_in_two(np.concatenate(together))
+        if parting is not None:
+            yield parting.features
+
+
+def _sound_vectors(
+    images: EmbeddedImages, membership: Membership, identity: int, random: np.random.Generator
+) -> np.ndarray:
+    which = images.images_of(identity)
+    trusted = np.arange(which.start, which.stop)[membership.trust[which] > 0.5]
+    if len(trusted) > _LARGEST_SAMPLE:
+        trusted = np.sort(random.choice(trusted, _LARGEST_SAMPLE, replace=False))
+    return images.vectors(trusted)
+
+
+def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
+    """Part numbers int16 ``[n]``; each part is parted again while that is more likely than not."""
+    part = np.zeros(len(vectors), np.int16)
+    waiting = [np.flatnonzero(has_company(vectors, chance))]
+    while waiting and part.max() + 1 < _MOST_PEOPLE:
+        here = waiting.pop()
+        parting = part_in_two(vectors[here])
+        if parting is not None and (part.max() == 0 or ratio(np.array([parting.features]))[0] > 0):
+            part[here[parting.second]] = part.max() + 1
+            waiting += [here[~parting.second], here[parting.second]]
+    return part

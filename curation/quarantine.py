@@ -1,0 +1,64 @@
+"""Bad records: an error with its place, or a line of ``quarantine.tsv`` where they are skipped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from curation.errors import UserError
+
+QUARANTINE_FILE = "quarantine.tsv"
+QUARANTINE_HEADER = "key\toffset\treason\n"
+
+
+class BadRecordError(UserError):
+    """A record that cannot go into a store: its key in the index, where known, and its place.
+
+    ``what`` is how a message names it.
+    ``offset`` is the byte in a record file, the number of the file in a folder or list.
+    """
+
+    def __init__(self, what: str, key: int | None, offset: int, reason: str) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.what, self.key, self.offset, self.reason = what, key, offset, reason
+
+    def line(self) -> str:
+        """The record as a line of the quarantine file."""
+        key = "-" if self.key is None else str(self.key)
+        return f"{key}\t{self.offset}\t{' '.join(self.reason.split())}\n"
+
+
+OnBad = Callable[[BadRecordError], None]
+"""What happens to a bad record: it returns to have it skipped."""
+
+
+def stop_at(bad: BadRecordError) -> NoReturn:
+    """Let the first bad record end the reading."""
+    raise bad
+
+
+class Quarantined(NamedTuple):
+    """A line of a quarantine file."""
+
+    key: int | None
+    offset: int
+    reason: str
+
+
+def read_quarantine(folder: Path) -> list[Quarantined]:
+    """What the conversion to the store ``folder`` skipped; nothing where it has no such file.
+
+    Raises ``UserError`` naming the line where the file is something else.
+    """
+    path = folder / QUARANTINE_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8", "replace").splitlines()
+    return [_parse(line, f"{path}: line {number}") for number, line in enumerate(lines[1:], 2)]
+
+
+def _parse(line: str, where: str) -> Quarantined:
+    try:
+        key, offset, reason = line.split("\t")
+        return Quarantined(None if key == "-" else int(key), int(offset), reason)
+    except ValueError:
+        raise UserError(f"{where} is not 'key, offset, reason' with tabs between") from None

@@ -1,0 +1,114 @@
+"""Records of a ``.rec`` file in order, at the speed of the disk.
+
+A second thread reads and hashes blocks (``curation.read_ahead``). Records that lie whole in a block
+are found in it here; those in parts, across two blocks or damaged are left to ``RecordReader``.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.quarantine import BadRecordError, OnBad, stop_at
+from curation.read_ahead import Block, Digest, read_blocks
+from curation.recordio import MAGIC, MAX_PART, RecordReader
+
+_HEADS = struct.Struct("<II")
+
+
+class Records(NamedTuple):
+    """Some records in a row: record i is ``data[begins[i] : ends[i]]``, all in one buffer."""
+
+    offsets: np.ndarray
+    """int64 ``[n]``: the byte of the file at which each begins"""
+    data: bytes
+    begins: np.ndarray
+    """int64 ``[n]``, multiples of four"""
+    ends: np.ndarray
+    """int64 ``[n]``"""
+
+
+class RecordStream:
+    """Iterating gives all ``Records`` from the byte ``start`` on.
+
+    A record counts as whole only where another one, or the end, follows it: a wrong length is
+    damage too. Damage is given to ``on_bad``; where that returns, reading goes on with the next
+    record that can be found. ``position`` is the byte behind what was given, ``digest`` is of what
+    has been passed whole. ``earlier`` is the digest
+    that a stopped reading had; ``UserError`` where the file is not the same as far as that.
+    """
+
+    def __init__(
+        self, path: Path, start: int = 0, earlier: Digest | None = None, on_bad: OnBad = stop_at
+    ) -> None:
+        self.path, self.digest = path, Digest(0, "")
+        self.position, self._earlier, self._on_bad = start, earlier, on_bad
+
+    def __iter__(self) -> Iterator[Records]:
+        with RecordReader(self.path) as reader, closing(read_blocks(self.path)) as blocks:
+            for block in blocks:
+                self._check_unchanged(block.digest)
+                end = block.offset + len(block.data)
+                while self.position < end:
+                    yield from self._records_in(block)
+                    if self.position < end:
+                        yield from self._read_slowly(self.position, reader)
+                self.digest = block.digest
+
+    def _check_unchanged(self, digest: Digest) -> None:
+        earlier = self._earlier
+        if earlier is not None and digest.length == earlier.length and digest != earlier:
+            raise UserError(
+                f"{self.path} has changed since its conversion was stopped; take the unfinished "
+                "store away to begin anew"
+            )
+
+    def _records_in(self, block: Block) -> Iterator[Records]:
+        """The records from the position on that lie in the block together with the next head."""
+        data = block.data
+        position = self.position - block.offset
+        heads, last = _HEADS.unpack_from, len(data) - 8
+        begins, lengths = [], []
+        if position > last:
+            return
+        magic, length = heads(data, position)
+        # A length above MAX_PART is that of a frame in several.
+        while magic == MAGIC and length <= MAX_PART:
+            after = position + 8 + (length + 3 & ~3)
+            if after > last:
+                break
+            magic, following = heads(data, after)
+            if magic != MAGIC:
+                break
+            begins.append(position + 8)
+            lengths.append(length)
+            position, length = after, following
+        if begins:
+            self.position = block.offset + position
+            places = np.array(begins)
+            yield Records(block.offset - 8 + places, data, places, places + lengths)
+
+    def _read_slowly(self, offset: int, reader: RecordReader) -> Iterator[Records]:
+        """One record at most; the position moves on, past damage to the next record."""
+        after = reader.size
+        try:
+            record, after = reader.read_at(offset)
+            if not reader.begins_record(after):
+                raise BadRecordError(
+                    f"{self.path}: record at byte {offset} of {reader.size}",
+                    None,
+                    offset,
+                    f"no record follows where it ends, at byte {after}: its length is wrong, "
+                    "or the next one is damaged",
+                )
+        except BadRecordError as bad:
+            # Where the length is wrong, the next record begins before the end that it announces.
+            self.position = min(reader.find_record(offset + 4), after)
+            self._on_bad(bad)
+        else:
+            self.position = after
+            yield Records(np.array([offset]), record, np.array([0]), np.array([len(record)]))

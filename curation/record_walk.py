@@ -1,0 +1,151 @@
+"""Which records of a training set are images, and which of those are good."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.image_source import Position, SourceImages
+from curation.quarantine import BadRecordError, OnBad
+from curation.record_index import IndexWalk
+from curation.record_stream import Records
+from curation.recordio import ImageRecord, RecordReader
+
+FLOAT32_INTEGERS = 1 << 24
+"""float32 holds every integer up to here; above it neighbouring labels become one."""
+_HEADER = 24
+"""Bytes of MXNet's image header: flag, label, two ids"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one training set; ``index`` and ``property`` are None where there are none."""
+
+    records: Path
+    index: Path | None
+    property: Path | None
+    pairs: tuple[Path, ...]
+
+
+class RecordWalk:
+    """Goes over the records in order; ``number`` is that of the next one."""
+
+    def __init__(self, source: Source, on_bad: OnBad, start: Position) -> None:
+        self.number = start.number
+        self._source, self._on_bad = source, on_bad
+        self._index = (
+            None if source.index is None else IndexWalk(source.index, start.offset, self._no_record)
+        )
+        self._end_of_images = _stated_end_of_images(source.records)
+        self._found = start.number > 0
+        self._damaged = False
+
+    def images(self, records: Records) -> SourceImages:
+        """The good images in the next records; the bad ones go to ``on_bad``."""
+        offsets, data, begins, ends = records
+        numbers = np.arange(self.number, self.number + len(offsets))
+        self.number += len(offsets)
+        keys = numbers if self._index is None else self._index.keys_at(offsets)
+        flags, labels = _heads(records)
+        payloads = begins + _HEADER + 4 * flags
+        image = self._are_images(numbers, flags, payloads != ends)
+        self._found |= bool(image.any())
+        good = image & (payloads <= ends) & _are_identities(labels) & (keys >= 0)
+        if self._index is not None:
+            good &= ~self._index.are_repeated(offsets)
+        for i in np.flatnonzero(image & ~good).tolist():
+            record = data[begins[i] : ends[i]]
+            self._bad(int(keys[i]), int(offsets[i]), self._objection(record, keys[i], offsets[i]))
+        bounds = zip(payloads[good].tolist(), ends[good].tolist(), strict=True)
+        return SourceImages(
+            keys[good],
+            labels[good].astype(np.int64),
+            offsets[good],
+            [data[begin:end] for begin, end in bounds],
+        )
+
+    def damaged(self, bad: BadRecordError) -> None:
+        """A frame that cannot be read, given its key where the index has it."""
+        self.number += 1
+        self._damaged = True
+        key = -1 if self._index is None else int(self._index.keys_at(np.array([bad.offset]))[0])
+        self._on_bad(BadRecordError(bad.what, None if key < 0 else key, bad.offset, bad.reason))
+
+    def check_end(self, size: int) -> None:
+        """After the last record: whether anything that was announced is missing."""
+        if self._index is not None:
+            self._index.check_end()
+        if not self._found:
+            raise UserError(f"{self._source.records} holds no images")
+        announced, held = self._end_of_images - 1, self.number - 1
+        if held < announced and not self._damaged:
+            reason = f"its header announces {announced} images, it holds {held}"
+            what = f"{self._source.records} is truncated"
+            self._on_bad(BadRecordError(what, None, size, reason))
+
+    def _are_images(self, numbers: np.ndarray, flags: np.ndarray, full: np.ndarray) -> np.ndarray:
+        """Header and identity records have labels, no image, and a place beside the images."""
+        # After damage the records are not counted right any more.
+        beside = (numbers == 0) | (numbers >= self._end_of_images) | self._damaged
+        return full | (flags <= 0) | ~beside
+
+    def _objection(self, record: bytes, key: int, offset: int) -> str:
+        """What is wrong with an image record."""
+        try:
+            label = ImageRecord.unpack(record).label
+        except ValueError as error:
+            return f"it is no image record: {error}"
+        if key < 0:
+            return (
+                f"{self._source.index} does not fit {self._source.records.name}: it lacks the "
+                f"image at byte {offset}; take the index away, then the records are read in order"
+            )
+        if _are_identities(np.array([label]))[0]:
+            return f"the key {key} stands twice in the index, first at an earlier byte"
+        return (
+            f"label {label:g} is no identity; allowed are whole numbers from 0 to "
+            f"{FLOAT32_INTEGERS}"
+        )
+
+    def _no_record(self, key: int, offset: int) -> None:
+        what = f"{self._source.index} does not fit {self._source.records.name}"
+        reason = f"no record begins at byte {offset}, where it has key {key}"
+        self._on_bad(BadRecordError(what, key, offset, reason))
+
+    def _bad(self, key: int, offset: int, reason: str) -> None:
+        record = "record" if key < 0 else f"record {key}"
+        what = f"{self._source.records}: {record} at byte {offset}"
+        self._on_bad(BadRecordError(what, None if key < 0 else key, offset, reason))
+
+
+def _heads(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Flag and label of each record; the flag is huge where the record is shorter than it says."""
+    _, data, begins, ends = records
+    sizes = ends - begins
+    data = data if len(data) >= _HEADER + 4 else data.ljust(_HEADER + 4)
+    words = np.frombuffer(data, "<u4", len(data) // 4)
+    first = np.minimum(begins // 4, max(len(words) - 1, 0))
+    flags = np.where(sizes >= _HEADER, np.take(words, first, mode="clip"), 0).astype(np.int64)
+    # With flag 0 the label is the second word, else the first one behind the header.
+    place = first + np.where(flags == 0, 1, _HEADER // 4)
+    labels = np.take(words, place, mode="clip").view("<f4").astype(np.float64)
+    return np.where(sizes >= _HEADER, flags, 1 << 40), labels
+
+
+def _are_identities(labels: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return (labels >= 0) & (labels <= FLOAT32_INTEGERS) & (labels == np.floor(labels))
+
+
+def _stated_end_of_images(records: Path) -> int:
+    """The number of the first identity record, by the header; 0 where that cannot be known."""
+    try:
+        with RecordReader(records) as reader:
+            header = ImageRecord.unpack(reader.read(0))
+    except ValueError:
+        return 0
+    label = header.label
+    # Above 2^24 float32 cannot have kept it.
+    exact = label.is_integer() and 0 < label < FLOAT32_INTEGERS
+    return int(label) if exact and header.flag and not header.payload else 0

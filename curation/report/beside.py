@@ -1,0 +1,91 @@
+"""What lies beside a store or view: its findings, views of its store, evaluation sets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.noise.analysis import findings_folder
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions
+from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.pairs import VerificationPairs, read_pairs
+from curation.store import ImageSet
+from curation.views import View
+
+VIEWS, PAIRS = "*.view", "*.bin"
+
+
+def findings_beside(images: ImageSet) -> Findings | None:
+    """The findings of these images, or None where none were made.
+
+    Raises ``UserError`` where they are damaged, or of what ``images`` were before.
+    """
+    path = findings_folder(images)
+    if not (path / FINDINGS_FILE).exists():
+        return None
+    findings = Findings(path)
+    if findings.meta.images_digest != images.digest:
+        raise UserError(
+            f"{path} is about other images than {images.path} holds now (digest "
+            f"{findings.meta.images_digest[:12]}, these have {images.digest[:12]}); "
+            "run `curate check` again"
+        )
+    return findings
+
+
+def decisions_of(findings: Findings) -> list[Decision]:
+    """The table of decisions beside the findings; empty where there is none."""
+    path = findings.path / DECISIONS_FILE
+    return read_decisions(path, findings.meta.images_digest) if path.exists() else []
+
+
+def views_beside(images: ImageSet) -> list[View]:
+    """The views of the same store that lie beside it or beside ``images``, by name.
+
+    Those that cannot be read, or are of another store, are no part of the story.
+    """
+    folders = {images.path.parent, images.store.path.parent}
+    paths = {path.resolve() for folder in folders for path in folder.glob(VIEWS)}
+    found = (_view_or_none(path) for path in sorted(paths))
+    return [view for view in found if view is not None and view.store.digest == images.store.digest]
+
+
+def pairs_beside(images: ImageSet) -> list[VerificationPairs]:
+    """The evaluation sets in the store's folder that can be read, by name."""
+    found = (_pairs_or_none(path) for path in sorted(images.store.path.parent.glob(PAIRS)))
+    return [pairs for pairs in found if pairs is not None]
+
+
+def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[VerificationPairs]:
+    """The evaluation sets in these files.
+
+    Raises ``UserError`` where one cannot be read, or is none of those that ``findings`` looked for.
+    """
+    checked = {} if findings is None else findings.meta.evaluation
+    pairs = [read_pairs(path) for path in paths]
+    for path, one in zip(paths, pairs, strict=True):
+        if one.digest not in checked.values():
+            raise UserError(
+                f"{path} is none of the evaluation sets that were looked for "
+                f"({', '.join(checked) or 'none'}); leave it out, or check again with it"
+            )
+    return pairs
+
+
+def set_and_views(images: ImageSet, views: Sequence[View]) -> list[ImageSet]:
+    """``images`` first, then the other views, those with fewer steps before those with more."""
+    others = [view for view in views if view.path.resolve() != images.path.resolve()]
+    return [images, *sorted(others, key=lambda view: len(view.history))]
+
+
+def _view_or_none(path: Path) -> View | None:
+    try:
+        return View(path)
+    except UserError:
+        return None
+
+
+def _pairs_or_none(path: Path) -> VerificationPairs | None:
+    try:
+        return read_pairs(path)
+    except UserError:
+        return None

@@ -1,0 +1,144 @@
+"""The examples of one check: the worst, and those around the flag's edge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.noise.decisions import Decision
+from curation.noise.findings import CheckSummary, Finding
+from curation.report.album import Album
+from curation.report.evidence import Evidence, evidence
+from curation.report.explanations import Explanation, explain
+from curation.report.histogram import ScoreHistogram, score_histogram
+from curation.report.proposals import Proposal, Proposals
+from curation.store import ImageSet
+
+OF_ONE = 3
+"""Worst cases of one identity, while there are others"""
+LOOK_AMONG = 20
+"""Times as many flagged are looked through for them"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One flagged, or nearly flagged, image or identity."""
+
+    key: str
+    """Unique on the page: "misplaced-17" """
+    check: str
+    score: float
+    is_flagged: bool
+    proposal: Proposal
+    evidence: Evidence
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The lines that are decided here; none where another check has settled it."""
+        return () if self.proposal.settled_by else self.proposal.lines
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that are shown under one heading, those of the highest scores first."""
+
+    title: str
+    hint: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class CheckSection:
+    """All that the page says about one check."""
+
+    summary: CheckSummary
+    explanation: Explanation
+    scores: ScoreHistogram
+    groups: tuple[Group, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        return [case for group in self.groups for case in group.cases]
+
+
+def check_section(
+    album: Album, proposals: Proposals, summary: CheckSummary, finding: Finding, examples: int
+) -> CheckSection:
+    """The section of a check, with at most ``examples`` worst and as many borderline cases."""
+    seen: set[frozenset[int | None]] = set()
+    groups = []
+    for title, hint, positions in _chosen(album.images, finding, examples):
+        cases = [_case(album, proposals, finding, int(position)) for position in positions]
+        cases = [case for case in cases if not _is_mirrored(case, seen)]
+        if cases:
+            groups.append(Group(title, hint, tuple(cases)))
+    return CheckSection(summary, explain(finding), score_histogram(finding), tuple(groups))
+
+
+def _is_mirrored(case: Case, seen: set[frozenset[int | None]]) -> bool:
+    """Whether the case is about two identities that another case is about, the other way round.
+
+    Of the two, the one that is merged into the other says what will be done. ``seen`` is added to.
+    """
+    if case.proposal.settled_by == case.check:
+        return True
+    line = next(iter(case.decisions), None)
+    if line is None or line.action != "merge":
+        return False
+    pair = frozenset((line.identity, line.into))
+    is_seen = pair in seen
+    seen.add(pair)
+    return is_seen
+
+
+def _chosen(
+    images: ImageSet, finding: Finding, examples: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    candidates = finding.worst(LOOK_AMONG * examples)
+    worst = _spread(candidates, _about(images, finding)[candidates], examples)
+    borderline = finding.borderline(examples)
+    is_flagged = finding.flagged[borderline]
+    above = borderline[is_flagged & ~np.isin(borderline, worst)]
+    below = borderline[~is_flagged]
+    yield (
+        "Worst",
+        f"the highest scores, of one identity at most {OF_ONE} while others are left",
+        worst,
+    )
+    yield "Borderline, flagged", "the lowest scores above the flag's edge", above[::-1]
+    yield (
+        "Borderline, not flagged",
+        "the highest scores below the edge: nothing is done unless you accept it",
+        below,
+    )
+
+
+def _about(images: ImageSet, finding: Finding) -> np.ndarray:
+    """The identity that each subject is about, ``[S]``: of one person under many, the other one."""
+    if finding.subject == "image":
+        return images.labels[finding.subjects]
+    return finding.evidence.get("other_identity", finding.subjects)
+
+
+def _spread(positions: np.ndarray, about: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` positions, in order, at most ``OF_ONE`` of a kind; others fill the rest.
+
+    Without it, one large identity full of wrong images would be all that is seen.
+    """
+    order = np.argsort(about, kind="stable")
+    ordered = about[order]
+    place = np.empty(len(about), int)
+    place[order] = np.arange(len(about)) - np.searchsorted(ordered, ordered)
+    first = np.argsort(place >= OF_ONE, kind="stable")[:count]
+    return positions[np.sort(first)]
+
+
+def _case(album: Album, proposals: Proposals, finding: Finding, position: int) -> Case:
+    return Case(
+        key=f"{finding.check}-{int(finding.subjects[position])}",
+        check=finding.check,
+        score=float(finding.scores[position]),
+        is_flagged=bool(finding.flagged[position]),
+        proposal=proposals.of(finding, position),
+        evidence=evidence(album, finding, position),
+    )

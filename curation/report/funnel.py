@@ -1,0 +1,88 @@
+"""The funnel from raw to clean: the histories of several sets as one tree of steps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curation.report.wording import counted, parameters
+from curation.store import ImageSet, Store, ViewStep
+from curation.views import SetStep
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """One step: what was there before and after, and the sets that end with it."""
+
+    name: str
+    parameters: str
+    branch: int
+    """How many forks lie before it: a chain of steps has one depth"""
+    sets: tuple[str, ...]
+    images_before: int
+    images: int
+    identities_before: int
+    identities: int
+
+
+@dataclass
+class _Node:
+    """A step with those that follow it; ``step`` is None for the store itself."""
+
+    step: ViewStep | None = None
+    sets: list[str] = field(default_factory=list)
+    following: "list[_Node]" = field(default_factory=list)
+
+
+def funnel(sets: Sequence[ImageSet]) -> list[FunnelRow]:
+    """The store's row, then each step after the one it builds on; steps in common come once.
+
+    ``sets`` are the store, views of it, or both; their order is that of the branches.
+    """
+    store = sets[0].store
+    root = _Node(sets=[store.path.name])
+    for images in sets:
+        node = root
+        for step in images.history:
+            node = _after(node, step)
+        if images.path.name not in node.sets:
+            node.sets.append(images.path.name)
+    raw = FunnelRow(
+        *("store", _source(store), 0, tuple(root.sets)),
+        *(len(store), len(store), store.identities, store.identities),
+    )
+    return [raw, *_rows(root, 0)]
+
+
+def _source(store: Store) -> str:
+    words = f"from {store.meta.source_name}"
+    if store.meta.skipped:
+        words += f" without {counted(store.meta.skipped, 'bad record')}"
+    return words
+
+
+def _described(step: ViewStep) -> str:
+    words = parameters(step.parameters)
+    if not isinstance(step, SetStep):
+        return words
+    return ", ".join(filter(None, [words, f"with {Path(step.other.path).name}"]))
+
+
+def _after(node: _Node, step: ViewStep) -> _Node:
+    for known in node.following:
+        if known.step == step:
+            return known
+    node.following.append(_Node(step))
+    return node.following[-1]
+
+
+def _rows(node: _Node, branch: int) -> Iterable[FunnelRow]:
+    branch += len(node.following) > 1
+    for following in node.following:
+        step = following.step
+        assert step is not None
+        yield FunnelRow(
+            *(step.name, _described(step), branch, tuple(following.sets)),
+            *(step.images_before, step.images_after),
+            *(step.identities_before, step.identities_after),
+        )
+        yield from _rows(following, branch)

@@ -1,0 +1,143 @@
+"""The page itself: everything gathered, put into the templates, and written as one file."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.noise.findings import Findings
+from curation.pairs import VerificationPairs
+from curation.progress import Progress
+from curation.report import wording
+from curation.report.album import open_album
+from curation.report.beside import decisions_of, set_and_views
+from curation.report.cases import CheckSection, check_section
+from curation.report.funnel import funnel
+from curation.report.histogram import bar_height, size_histograms
+from curation.report.proposals import Proposals, as_json
+from curation.store import ImageSet
+from curation.views import View
+
+TEMPLATES = Path(__file__).parent / "templates"
+EXAMPLES = 24
+"""Worst cases of each check, and as many borderline ones: a page of a few megabytes."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    path: Path
+    bytes: int
+    checks: int
+    cases: int
+
+
+def write_report(
+    path: Path,
+    images: ImageSet,
+    findings: Findings | None = None,
+    views: Sequence[View] = (),
+    evaluation: Sequence[VerificationPairs] = (),
+    examples: int = EXAMPLES,
+    progress: Progress | None = None,
+) -> Report:
+    """Write the page about ``images`` to ``path``; the same input gives the same bytes.
+
+    ``findings`` must be of ``images``; ``views`` of the same store appear in the funnel.
+    ``progress`` counts checks. Raises ``UserError`` where findings or images cannot be read, or
+    ``path`` cannot be written.
+    """
+    sections = _sections(images, findings, evaluation, examples, progress)
+    text = _render(images, findings, sections, set_and_views(images, views)).encode()
+    try:
+        with atomic_file(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return Report(path, len(text), len(sections), sum(len(entry.cases) for entry in sections))
+
+
+def _sections(
+    images: ImageSet,
+    findings: Findings | None,
+    evaluation: Sequence[VerificationPairs],
+    examples: int,
+    progress: Progress | None,
+) -> list[CheckSection]:
+    if findings is None:
+        return []
+    album = open_album(images, findings, evaluation)
+    proposals = Proposals(images, decisions_of(findings))
+    sections = []
+    for done, summary in enumerate(findings.meta.checks):
+        if progress is not None:
+            progress(done, len(findings.checks))
+        finding = findings.load(summary.check)
+        try:
+            sections.append(check_section(album, proposals, summary, finding, examples))
+        except IndexError:
+            raise UserError(
+                f"{findings.path / summary.check}.npz is damaged: it names what {images.path} does "
+                "not have; check again"
+            ) from None
+    if progress is not None:
+        progress(len(sections), len(sections))
+    return sections
+
+
+def _render(
+    images: ImageSet,
+    findings: Findings | None,
+    sections: list[CheckSection],
+    sets: Sequence[ImageSet],
+) -> str:
+    script = (TEMPLATES / "page.js").read_text("utf-8")
+    lines = {case.key: case.decisions for section in sections for case in section.cases}
+    return _environment().get_template("page.html").render(
+        images=images,
+        meta=None if findings is None else findings.meta,
+        sections=sections,
+        steps=funnel(sets),
+        sizes=size_histograms(sets),
+        style=_trusted((TEMPLATES / "style.css").read_text("utf-8")),
+        script=_trusted(script),
+        script_digest=_digest_for_policy(script),
+        decisions=_trusted(as_json(images.digest, lines)),
+    )  # fmt: skip
+
+
+def _environment() -> Any:
+    """Templates that escape everything but what is marked as trusted."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "compact": wording.compact,
+        "decimal": wording.decimal,
+    }
+    environment.globals |= {"percent": wording.percent, "bar_height": bar_height}
+    return environment
+
+
+def _trusted(text: str) -> Any:
+    """Text of ours, which is not escaped."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _digest_for_policy(script: str) -> str:
+    """SHA-256 as a Content-Security-Policy names it: no other script on the page will run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,171 @@
+"use strict";
+// Verdicts on the cases: kept in this browser under the digest of the images, and downloaded as
+// lines of the table of decisions, exactly as the page was given them but for the first column.
+(() => {
+  const source = document.getElementById("decisions");
+  if (!source) return;
+  const { head, lines } = JSON.parse(source.textContent);
+  const storageKey = `curation-report:${head[0]}`;
+  const cases = [...document.querySelectorAll(".case")];
+  const byKey = new Map(cases.map((element) => [element.dataset.key, element]));
+  const verdicts = load();
+  const filter = { check: "", show: "all" };
+  let current = null;
+
+  function load() {
+    try {
+      const kept = Object.entries(JSON.parse(localStorage.getItem(storageKey) || "{}"));
+      return new Map(kept.filter(([key, verdict]) => byKey.has(key) && /^(yes|no)$/.test(verdict)));
+    } catch {
+      return new Map(); // Storage is off in some browsers for files; the page works without.
+    }
+  }
+
+  function save() {
+    try {
+      localStorage.setItem(storageKey, JSON.stringify(Object.fromEntries(verdicts)));
+    } catch {
+      // As above: the verdicts last as long as the page.
+    }
+  }
+
+  const isChanged = (element) => {
+    const verdict = verdicts.get(element.dataset.key);
+    return verdict !== undefined && verdict !== element.dataset.applied;
+  };
+
+  function fits(element) {
+    const isDecided = verdicts.has(element.dataset.key);
+    const state = { all: true, open: !isDecided, decided: isDecided, changed: isChanged(element) };
+    return (!filter.check || element.dataset.check === filter.check) && state[filter.show];
+  }
+
+  function decide(element, verdict) {
+    if (!element.querySelector("button")) return;
+    if (verdict === null) verdicts.delete(element.dataset.key);
+    else verdicts.set(element.dataset.key, verdict);
+    save();
+    draw(element);
+    count();
+  }
+
+  function draw(element) {
+    const verdict = verdicts.get(element.dataset.key);
+    element.dataset.verdict = verdict || "";
+    for (const button of element.querySelectorAll("[data-verdict]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
+    }
+    const words = element.querySelector(".verdict");
+    const now = verdict || element.dataset.applied;
+    if (words) words.textContent = now === "yes" ? "Will" : "Will not";
+    element.classList.toggle("changed", isChanged(element));
+  }
+
+  function count() {
+    const changed = cases.filter(isChanged).length;
+    const total = Object.values(lines).filter((entry) => entry.length).length;
+    document.getElementById("counter").textContent =
+      `${verdicts.size} of ${total} decided, ${changed} changed`;
+    document.getElementById("download").disabled = verdicts.size === 0;
+    document.getElementById("forget").disabled = verdicts.size === 0;
+  }
+
+  function filterCases() {
+    for (const element of cases) element.hidden = !fits(element);
+    for (const block of document.querySelectorAll(".group, section.check")) {
+      const hasCases = block.querySelector(".case:not([hidden])") !== null;
+      const isAsked = !filter.check || block.closest("section").dataset.check === filter.check;
+      block.hidden = !isAsked || (!hasCases && (filter.show !== "all" || block.matches(".group")));
+    }
+    document.getElementById("nothing").hidden = cases.some((element) => !element.hidden);
+    for (const chip of document.querySelectorAll(".chips button")) {
+      chip.setAttribute("aria-pressed", String(chip.dataset.check === filter.check));
+    }
+  }
+
+  // Cases within their group, and the groups of a check, which begin with their first case.
+  function sortCases(order) {
+    const sign = order === "up" ? 1 : -1;
+    const score = (element) => element.querySelector("[data-score]")?.dataset.score ?? element.dataset.score;
+    const sort = (elements) => [...elements].sort((one, other) => sign * (score(one) - score(other)));
+    for (const grid of document.querySelectorAll(".cases")) grid.append(...sort(grid.children));
+    for (const section of document.querySelectorAll("section.check")) {
+      section.append(...sort(section.querySelectorAll(".group")));
+    }
+  }
+
+  function goTo(element) {
+    if (!element) return;
+    current?.classList.remove("current");
+    current = element;
+    element.classList.add("current");
+    element.focus({ preventScroll: true });
+    element.scrollIntoView({ block: "center" });
+  }
+
+  function step(by) {
+    const shown = [...document.querySelectorAll(".case:not([hidden])")]
+      .filter((element) => !element.closest("[hidden]"));
+    const at = shown.indexOf(current);
+    goTo(at < 0 ? shown.find(isBelowTop) || shown[0]
+      : shown[Math.min(Math.max(at + by, 0), shown.length - 1)]);
+  }
+
+  const isBelowTop = (element) => element.getBoundingClientRect().bottom > 120;
+
+  function download() {
+    const text = [...head];
+    for (const [key, entry] of Object.entries(lines)) {
+      const verdict = verdicts.get(key);
+      if (verdict) text.push(...entry.map((line) => line.replace(/^[^\t]*/, verdict)));
+    }
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text.join("\n") + "\n"]));
+    link.download = "override.tsv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    const element = event.target.closest(".case");
+    if (button?.dataset.check !== undefined && !element) {
+      filter.check = button.dataset.check;
+      filterCases();
+    } else if (button?.dataset.verdict) {
+      const isPressed = verdicts.get(element.dataset.key) === button.dataset.verdict;
+      decide(element, isPressed ? null : button.dataset.verdict);
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input")) return;
+    if (event.key === "j") step(1);
+    else if (event.key === "k") step(-1);
+    else if (current && event.key === "u") decide(current, null);
+    else if (current && (event.key === "y" || event.key === "n")) {
+      decide(current, event.key === "y" ? "yes" : "no");
+      step(1);
+    } else return;
+    event.preventDefault();
+  });
+
+  document.getElementById("show").addEventListener("change", (event) => {
+    filter.show = event.target.value;
+    filterCases();
+  });
+  document.getElementById("order").addEventListener("change", (event) => sortCases(event.target.value));
+  document.getElementById("download").addEventListener("click", download);
+  document.getElementById("forget").addEventListener("click", () => {
+    if (!window.confirm("Forget all your decisions on this page?")) return;
+    verdicts.clear();
+    save();
+    cases.forEach(draw);
+    count();
+    filterCases();
+  });
+
+  document.documentElement.classList.add("scripted");
+  cases.forEach(draw);
+  count();
+})();

@@ -1,0 +1,79 @@
+"""How many of the planted faults the checks found, and how many of their flags are right."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.noise.findings import Finding, Findings
+from curation.sample.truth import Truth
+from curation.store import ImageSet
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One check against the truth."""
+
+    check: str
+    planted: int
+    flagged: int
+    """Flags that are about this fault or about none; those on another planted fault do not count"""
+    right: int
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the flags that are right; None without a flag."""
+        return self.right / self.flagged if self.flagged else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the planted faults that were found; None where none was planted."""
+        return self.right / self.planted if self.planted else None
+
+
+def mark(findings: Findings, images: ImageSet, truth: Truth) -> list[Mark]:
+    """Marks of all checks that the truth has an answer to; ``images`` is the sample's own store."""
+    answers = {
+        "misplaced": _images(images, truth.mislabelled),
+        "mixed": _identities(images, [one.label for one in truth.mixed_identities]),
+        "divided": _identities(images, [k for one in truth.split_people for k in one.labels]),
+        "duplicate": _repeated(findings, images, truth),
+        "unusable": _images(images, [one.key for one in truth.non_faces]),
+    }
+    return [
+        _mark(findings.load(name), planted, _elsewhere(name, images, truth))
+        for name, planted in answers.items()
+        if name in findings.checks
+    ]
+
+
+def _mark(finding: Finding, planted: set[int], neutral: set[int]) -> Mark:
+    flagged = set(finding.subjects[finding.flagged].tolist())
+    right = flagged & planted
+    return Mark(finding.check, len(planted), len(flagged - (neutral - planted)), len(right))
+
+
+def _images(images: ImageSet, keys: "tuple[int, ...] | list[int]") -> set[int]:
+    return set(np.flatnonzero(np.isin(images.source_keys, list(keys))).tolist())
+
+
+def _identities(images: ImageSet, labels: list[int]) -> set[int]:
+    return set(np.flatnonzero(np.isin(images.source_labels, labels)).tolist())
+
+
+def _repeated(findings: Findings, images: ImageSet, truth: Truth) -> set[int]:
+    """Of each pair the one that the check calls a copy; which of the two that is, is its choice."""
+    flagged: set[int] = set()
+    if "duplicate" in findings.checks:
+        finding = findings.load("duplicate")
+        flagged = set(finding.subjects[finding.flagged].tolist())
+    at = {int(key): row for row, key in enumerate(images.source_keys)}
+    pairs = [*truth.exact_duplicates, *truth.near_duplicates]
+    return {at[pair.original] if at[pair.original] in flagged else at[pair.key] for pair in pairs}
+
+
+def _elsewhere(check: str, images: ImageSet, truth: Truth) -> set[int]:
+    """Flagged subjects that have another planted fault, and so are no false alarms."""
+    if check in ("misplaced", "unusable"):
+        strange = [image.key for image in truth.images if image.fault is not None]
+        return _images(images, strange)
+    return set()

@@ -1,0 +1,142 @@
+"""Subsets by the number of images that identities have, and by chance."""
+
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.store import ImageSet
+from curation.views import View, write_subset
+
+LONG_TAIL_CUT = "long-tail-cut"
+RETINA_S = "retina-s"
+CAP = "cap"
+RANDOM = "random"
+
+
+def long_tail_cut(labels: np.ndarray, minimum: int) -> np.ndarray:
+    """Keep identities that have at least ``minimum`` images: bool ``[N]`` of labels ``[N]``.
+
+    Identities with few images teach little about what makes two pictures one person. Source: the
+    Meituan paper's "cutting long tail identities", which gives no number.
+    """
+    return _images_of_each(labels) >= minimum
+
+
+def retina_s(labels: np.ndarray, maximum: int = 50) -> np.ndarray:
+    """Keep identities that have at most ``maximum`` images: bool ``[N]`` of labels ``[N]``.
+
+    It cuts the head, not the tail: a small set of many identities, to compare networks on quickly.
+    Source: the Bitmain paper's Retina-S, which drops identities with more than 50 images.
+    """
+    return _images_of_each(labels) <= maximum
+
+
+def cap(labels: np.ndarray, maximum: int, numbers: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Keep at most ``maximum`` images of each identity, chosen by chance: bool ``[N]``.
+
+    ``numbers`` ``[N]`` name the images; the choice follows from them and ``seed`` alone. So what a
+    smaller ``maximum`` keeps, a larger one keeps too, and other identities do not matter.
+    """
+    order = np.lexsort((_lots(numbers, seed), labels))
+    ordered = labels[order]
+    place = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    keep = np.empty(len(labels), bool)
+    keep[order] = place < maximum
+    return keep
+
+
+def random_identities(
+    labels: np.ndarray, count: int, numbers: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Keep ``count`` identities, chosen by chance: bool ``[N]`` of labels ``[N]`` from 0 on.
+
+    ``numbers`` ``[identities]`` name the identities; the choice follows from them and ``seed``
+    alone, so a smaller ``count`` gives a part of what a larger one does.
+    """
+    chosen = np.zeros(len(numbers), bool)
+    chosen[np.argsort(_lots(numbers, seed), kind="stable")[:count]] = True
+    return chosen[labels]
+
+
+def _images_of_each(labels: np.ndarray) -> np.ndarray:
+    """How many images the identity of each image has."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return counts[inverse]
+
+
+def _lots(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """A random uint64 for each number: SplitMix64 (Steele et al., OOPSLA 2014) of both.
+
+    The same on every machine and with every version of NumPy, whose generators may change.
+    """
+    return _mixed(np.asarray(numbers, np.uint64) + _mixed(np.array([seed], np.uint64)))
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def write_long_tail_cut(path: Path, parent: ImageSet, minimum: int) -> View:
+    """The view of the identities with at least ``minimum`` images."""
+    keep = long_tail_cut(parent.labels, minimum)
+    return write_subset(path, parent, keep, LONG_TAIL_CUT, {"minimum": minimum})
+
+
+def write_retina_s(path: Path, parent: ImageSet, maximum: int = 50) -> View:
+    """The view of the identities with at most ``maximum`` images."""
+    keep = retina_s(parent.labels, maximum)
+    return write_subset(path, parent, keep, RETINA_S, {"maximum": maximum})
+
+
+def write_cap(path: Path, parent: ImageSet, maximum: int, seed: int = 0) -> View:
+    """The view of at most ``maximum`` images of each identity, chosen by row in the store."""
+    if maximum < 1:
+        raise UserError(f"the maximum of images of each identity is {maximum}; allowed: 1 or more")
+    _check_seed(seed)
+    keep = cap(parent.labels, maximum, parent.rows, seed)
+    return write_subset(path, parent, keep, CAP, {"maximum": maximum, "seed": seed})
+
+
+def write_random_identities(
+    path: Path,
+    parent: ImageSet,
+    identities: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+) -> View:
+    """The view of so many identities, or of this fraction of them, with all their images.
+
+    Exactly one of the two is given. An identity's lot follows from the label that its first image
+    has in the store.
+    """
+    _check_seed(seed)
+    count = _count(parent, identities, fraction)
+    numbers = parent.store.labels[parent.rows[parent.offsets[:-1]]]
+    keep = random_identities(parent.labels, count, numbers, seed)
+    asked = {"identities": count} if fraction is None else {"fraction": fraction}
+    return write_subset(path, parent, keep, RANDOM, asked | {"seed": seed})
+
+
+def _count(parent: ImageSet, identities: int | None, fraction: float | None) -> int:
+    if (identities is None) == (fraction is None):
+        raise UserError("say either a number of identities or a fraction of them")
+    if identities is None:
+        assert fraction is not None
+        if not 0 < fraction <= 1:
+            raise UserError(f"the fraction of identities is {fraction:g}; allowed: above 0, to 1")
+        return max(1, round(fraction * parent.identities))
+    if not 1 <= identities <= parent.identities:
+        raise UserError(
+            f"{identities} identities are asked for, {parent.path} has {parent.identities}; "
+            f"allowed: 1 to {parent.identities}"
+        )
+    return identities
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 1 << 64:
+        raise UserError(f"the seed is {seed}; allowed: 0 to 2^64 - 1")

@@ -1,0 +1,83 @@
+"""Subsets by a number that each image has: sharpness, brightness, an embedding's norm, ..."""
+
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.store import ImageSet, Parameter
+from curation.views import View, write_subset
+
+QUALITY = "quality"
+
+
+def within_limits(
+    values: np.ndarray, at_least: float | None = None, at_most: float | None = None
+) -> np.ndarray:
+    """Where ``values`` ``[N]`` are in the limits, both inclusive: bool ``[N]``."""
+    keep = np.ones(len(values), bool)
+    if at_least is not None:
+        keep &= values >= at_least
+    if at_most is not None:
+        keep &= values <= at_most
+    return keep
+
+
+def load_values(path: Path, images: ImageSet) -> np.ndarray:
+    """Numbers of ``images`` from a ``.npy`` file: float64 ``[N]``.
+
+    The file has one number for each image of the root store, as embedding caches have, or for each
+    image of ``images``; or two, upright and mirrored, whose mean is taken. Where store and
+    ``images`` are equally long, the store is meant. Raises ``UserError`` where the file is
+    something else or an image has no finite number.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is no .npy file that can be read: {error}") from None
+    lengths = {len(images.store), len(images)}
+    is_numbers = isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
+    if not is_numbers or array.ndim not in (1, 2) or len(array) not in lengths:
+        found = (
+            f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "no array"
+        )
+        raise UserError(
+            f"{path} holds {found}; wanted are numbers, one for each of the {len(images.store):,} "
+            f"images of {images.store.path} or the {len(images):,} of {images.path}"
+        )
+    values = np.asarray(
+        array[images.rows] if len(array) == len(images.store) else array, np.float64
+    )
+    values = values if values.ndim == 1 else values.mean(axis=1)
+    unknown = np.flatnonzero(~np.isfinite(values))
+    if unknown.size:
+        raise UserError(f"{path} has no finite number for image {unknown[0]} of {images.path}")
+    return values
+
+
+def spread(values: np.ndarray) -> str:
+    """Quantiles in one line, to choose a limit by."""
+    names = {"least": 0.0, "1%": 0.01, "5%": 0.05, "median": 0.5, "95%": 0.95, "most": 1.0}
+    found = np.quantile(values, list(names.values()))
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, found, strict=True))
+
+
+def write_quality(
+    path: Path,
+    parent: ImageSet,
+    values: np.ndarray,
+    measure: str,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> View:
+    """The view of the images of ``parent`` whose ``values`` ``[N]`` are in the limits.
+
+    ``measure`` says in the history what the values are.
+    """
+    if at_least is None and at_most is None:
+        raise UserError("a limit is wanted: at least X, at most X, or both")
+    limits = {"at_least": at_least, "at_most": at_most}
+    parameters: dict[str, Parameter] = {"measure": measure}
+    parameters |= {name: float(limit) for name, limit in limits.items() if limit is not None}
+    keep = within_limits(values, at_least, at_most)
+    return write_subset(path, parent, keep, QUALITY, parameters)

@@ -1,0 +1,142 @@
+"""Identities merged and split."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.store import ImageSet, Parameter
+from curation.subsets.text_lists import (
+    By,
+    check_known,
+    list_parameters,
+    numbers_of_images,
+    read_list,
+)
+from curation.views import View, write_view
+
+MERGE = "merge"
+SPLIT = "split"
+
+
+def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """Labels ``[N]`` with those of each group made one, the group's smallest.
+
+    Labels of several groups are a mistake: ``ValueError``.
+    """
+    members = [label for group in groups for label in set(group)]
+    if len(members) > len(set(members)):
+        raise ValueError("a label stands in two groups")
+    becomes = np.arange(max([*members, int(labels.max())]) + 1)
+    for group in groups:
+        becomes[list(group)] = min(group)
+    return becomes[labels]
+
+
+def split_identities(labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """New labels ``[N]`` from 0 on: images stay one identity where label and part are equal.
+
+    ``parts`` ``[N]`` are any whole numbers. The parts of an identity follow each other.
+    """
+    kinds, part = np.unique(parts, return_inverse=True)
+    _, new = np.unique(labels.astype(np.int64) * len(kinds) + part, return_inverse=True)
+    return new
+
+
+def write_merge(
+    path: Path, parent: ImageSet, groups: Sequence[Sequence[int]], note: Mapping[str, Parameter]
+) -> View:
+    """The view of ``parent`` where each group of its identities is one identity.
+
+    It stands at the place of its first, with their images in the order of the parent. ``note``
+    goes into the history. Raises ``UserError`` where a group names no two identities, or an
+    identity is unknown or in two groups.
+    """
+    _check_groups(parent, groups)
+    return write_regrouped(path, parent, merge_identities(parent.labels, groups), MERGE, note)
+
+
+def _check_groups(parent: ImageSet, groups: Sequence[Sequence[int]]) -> None:
+    seen: set[int] = set()
+    for group in groups:
+        for identity in set(group):
+            if not 0 <= identity < parent.identities:
+                raise UserError(
+                    f"{parent.path} has no identity {identity}; allowed: 0 to "
+                    f"{parent.identities - 1}"
+                )
+            if identity in seen:
+                raise UserError(f"identity {identity} is to be merged into two; name it once")
+        if len(set(group)) < 2:
+            raise UserError(f"the group {list(group)} has nothing to merge; name two identities")
+        seen.update(group)
+
+
+def write_split(
+    path: Path, parent: ImageSet, parts: np.ndarray, note: Mapping[str, Parameter]
+) -> View:
+    """The view of ``parent`` where identities are split by ``parts`` (whole numbers ``[N]``).
+
+    Images of one identity with equal parts stay together; the smallest part stands first. Raises
+    ``UserError`` where that splits nothing.
+    """
+    new = split_identities(parent.labels, parts)
+    if new.max() + 1 == parent.identities:
+        raise UserError(
+            f"nothing in {parent.path} would be split; name some images, not all, of one"
+        )
+    return write_regrouped(path, parent, new, SPLIT, note)
+
+
+def write_regrouped(
+    path: Path, parent: ImageSet, labels: np.ndarray, step: str, note: Mapping[str, Parameter]
+) -> View:
+    """The view of all images of ``parent``, sorted by and with their new ``labels`` ``[N]``."""
+    rows = np.argsort(labels, kind="stable")
+    _, ordered = np.unique(labels[rows], return_inverse=True)
+    return write_view(path, parent, rows, ordered, step, note)
+
+
+def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
+    """``write_merge`` by a text file with one group a line, by identity or by source label."""
+    lines = read_list(listed)
+    numbers = numbers_of_images(parent, by)
+    check_known(listed, lines, numbers, by, parent)
+    named = np.isin(numbers, [number for _, group in lines for number in group])
+    identities = _identity_of_each(parent, numbers[named], parent.labels[named], by)
+    groups = [[identities[number] for number in group] for _, group in lines]
+    return write_merge(path, parent, groups, list_parameters(listed, by))
+
+
+def _identity_of_each(
+    parent: ImageSet, numbers: np.ndarray, labels: np.ndarray, by: By
+) -> dict[int, int]:
+    """The identity that each number names; refused where one names parts of several."""
+    found: dict[int, int] = {}
+    for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
+        if found.setdefault(number, label) != label:
+            raise UserError(
+                f"the {by} {number} is in several identities of {parent.path}, because it was "
+                f"split; list by {By.IDENTITY}"
+            )
+    return found
+
+
+def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
+    """``write_split`` by a text file of lines ``IMAGE PART``, by record key or index.
+
+    Images that are not listed stay what they are, part 0.
+    """
+    lines = read_list(listed)
+    chosen: dict[int, int] = {}
+    for line, entry in lines:
+        if len(entry) != 2 or entry[0] in chosen:
+            raise UserError(f"{listed}: line {line}: wanted are an image, named once, and a part")
+        chosen[entry[0]] = entry[1]
+    numbers = numbers_of_images(parent, by)
+    check_known(listed, [(line, entry[:1]) for line, entry in lines], numbers, by, parent)
+    parts = np.zeros(len(parent), np.int64)
+    listed_images = np.flatnonzero(np.isin(numbers, list(chosen)))
+    parts[listed_images] = [chosen[number] for number in numbers[listed_images].tolist()]
+    return write_split(path, parent, parts, list_parameters(listed, by))

@@ -1,0 +1,149 @@
+"""Union, intersection and difference of two sets of images of one store.
+
+Images are matched by their row in the store. Identities are matched as ``match_identities`` says,
+which refuses two views that regrouped the same people differently.
+"""
+
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.store import ImageSet
+from curation.views import View, write_rows
+
+UNION = "union"
+INTERSECTION = "intersection"
+DIFFERENCE = "difference"
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
+    """The view of the images that are in either.
+
+    Identities come in the order of their first images in the store, as do the images of each.
+    Raises ``UserError`` where the stores differ or identities do not match.
+    """
+    partners = match_identities(first, second)
+    is_new = ~np.isin(second.rows, first.rows)
+    rows = np.concatenate([first.rows, second.rows[is_new]])
+    labels = np.concatenate([first.labels, partners[second.labels[is_new]]])
+    by_row = np.argsort(rows)
+    _, first_rows, labels = np.unique(labels[by_row], return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(first_rows))[labels]
+    order = np.argsort(ranks, kind="stable")
+    return write_rows(path, first, rows[by_row][order], ranks[order], UNION, {}, second)
+
+
+def write_intersection(path: Path, first: ImageSet, second: ImageSet) -> View:
+    """The view of the images that are in both, in the order of ``first``.
+
+    Raises ``UserError`` where the stores differ, or ``second`` groups these images otherwise.
+    """
+    _check_one_to_one(_sharing_images(first, second), first, second)
+    return _write_part(path, first, np.isin(first.rows, second.rows), INTERSECTION, second)
+
+
+def write_difference(path: Path, first: ImageSet, second: ImageSet) -> View:
+    """The view of the images of ``first`` that are not in ``second``, with ``first``'s identities.
+
+    Raises ``UserError`` where the stores differ.
+    """
+    _check_one_store(first, second)
+    return _write_part(path, first, ~np.isin(first.rows, second.rows), DIFFERENCE, second)
+
+
+def _write_part(path: Path, first: ImageSet, keep: np.ndarray, step: str, second: ImageSet) -> View:
+    _, labels = np.unique(first.labels[keep], return_inverse=True)
+    return write_rows(path, first, first.rows[keep], labels, step, {}, second)
+
+
+def match_identities(first: ImageSet, second: ImageSet) -> np.ndarray:
+    """For each identity of ``second``, the one of ``first`` that it is, or a new number.
+
+    int64 ``[second.identities]``; new numbers go on from ``first.identities``. Two identities are
+    the same where they share images, or where each is the only one of its view with images of some
+    identity of the store. Raises ``UserError`` where the stores differ, where one identity would be
+    the same as two, or where the images do not tell which parts of a split identity are the same.
+    """
+    sharing = _sharing_images(first, second)
+    held, held_too = _held_of_store(first), _held_of_store(second)
+    alone = np.intersect1d(_occurring_once(held[0]), _occurring_once(held_too[0]))
+    same = _unique_pairs(
+        np.concatenate([sharing[0], held[1][np.isin(held[0], alone)]]),
+        np.concatenate([sharing[1], held_too[1][np.isin(held_too[0], alone)]]),
+    )
+    _check_one_to_one(same, first, second)
+    parted = np.setdiff1d(np.intersect1d(held[0], held_too[0]), alone)
+    partner = dict(zip(*(column.tolist() for column in same), strict=True))
+    for identity in parted:
+        parts, parts_too = _parts(held, identity), _parts(held_too, identity)
+        left = {part for part in parts if partner.get(part) not in parts_too}
+        left_too = parts_too - {partner.get(part) for part in parts}
+        if left and left_too:
+            _refuse(left, left_too, first, second)
+    return _partners_or_new_numbers(same, first.identities, second.identities)
+
+
+def _partners_or_new_numbers(same: Pairs, identities: int, others: int) -> np.ndarray:
+    partners = np.full(others, -1, np.int64)
+    partners[same[1]] = same[0]
+    is_new = partners < 0
+    partners[is_new] = identities + np.arange(np.count_nonzero(is_new))
+    return partners
+
+
+def _sharing_images(first: ImageSet, second: ImageSet) -> Pairs:
+    """The identities of both that have images in common."""
+    _check_one_store(first, second)
+    _, places, places_too = np.intersect1d(first.rows, second.rows, return_indices=True)
+    return _unique_pairs(first.labels[places], second.labels[places_too])
+
+
+def _held_of_store(images: ImageSet) -> Pairs:
+    """Which identities of the store the identities of ``images`` have images of, in order."""
+    return _unique_pairs(images.store.labels[images.rows], images.labels)
+
+
+def _unique_pairs(left: np.ndarray, right: np.ndarray) -> Pairs:
+    width = int(right.max(initial=0)) + 1
+    codes = np.unique(left.astype(np.int64) * width + right)
+    return codes // width, codes % width
+
+
+def _occurring_once(values: np.ndarray) -> np.ndarray:
+    found, counts = np.unique(values, return_counts=True)
+    return found[counts == 1]
+
+
+def _parts(held: Pairs, identity: int) -> set[int]:
+    """Which identities have images of this identity of the store."""
+    first, last = np.searchsorted(held[0], [identity, identity + 1])
+    return set(held[1][first:last].tolist())
+
+
+def _check_one_store(first: ImageSet, second: ImageSet) -> None:
+    if first.store.digest != second.store.digest:
+        raise UserError(
+            f"{first.path} and {second.path} are of two stores, {first.store.path} and "
+            f"{second.store.path}; both must be of one"
+        )
+
+
+def _check_one_to_one(pairs: Pairs, first: ImageSet, second: ImageSet) -> None:
+    for side in pairs:
+        values, counts = np.unique(side, return_counts=True)
+        if len(values) < len(side):
+            twice = side == values[counts > 1][0]
+            _refuse(set(pairs[0][twice].tolist()), set(pairs[1][twice].tolist()), first, second)
+
+
+def _refuse(some: set[int], others: set[int], first: ImageSet, second: ImageSet) -> NoReturn:
+    shown, shown_too = (", ".join(map(str, sorted(numbers)[:3])) for numbers in (some, others))
+    raise UserError(
+        f"identities do not match: {shown} of {first.path} and {shown_too} of {second.path} hold "
+        "images of one person in the store, but only one of the two merged or split them; make "
+        "both from the same regrouped view"
+    )

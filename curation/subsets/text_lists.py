@@ -1,0 +1,84 @@
+"""Text files that name images or identities: whole numbers, one or several a line."""
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.store import ImageSet, Parameter
+
+
+class By(StrEnum):
+    """What a number in a list means."""
+
+    LABEL = "label"
+    """The label in the source: all images that had it, however identities were regrouped since"""
+    KEY = "key"
+    """The record key in the source: one image"""
+    INDEX = "index"
+    """The image of the parent, counted from 0"""
+    IDENTITY = "identity"
+    """The identity of the parent, counted from 0"""
+
+
+def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
+    """What each image of ``images`` is called in a list: int64 ``[N]``."""
+    match by:
+        case By.LABEL:
+            store = images.store
+            return store.source_labels[store.labels[images.rows]]
+        case By.KEY:
+            return images.source_keys
+        case By.INDEX:
+            return np.arange(len(images))
+        case By.IDENTITY:
+            return images.labels.astype(np.int64)
+
+
+def read_list(path: Path) -> list[tuple[int, list[int]]]:
+    """(line, its numbers) of every line that has any; ``#`` begins a remark.
+
+    Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line where
+    something else stands there, or where the file holds no number.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a text file: {error}") from None
+    lines = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#")[0].replace(",", " ").split()
+        if words:
+            lines.append((number, [_number(word, path, number) for word in words]))
+    if not lines:
+        raise UserError(f"{path} is empty; wanted are whole numbers")
+    return lines
+
+
+def _number(word: str, path: Path, line: int) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+        raise UserError(f"{path}: line {line}: {word[:40]!r} is no whole number from 0 on")
+    return int(word)
+
+
+def check_known(
+    path: Path, lines: list[tuple[int, list[int]]], known: np.ndarray, by: By, images: ImageSet
+) -> None:
+    """Raises ``UserError`` with the first line that names what ``images`` do not have."""
+    flat = np.array([number for _, numbers in lines for number in numbers], np.int64)
+    where = np.repeat([line for line, _ in lines], [len(numbers) for _, numbers in lines])
+    missing = np.flatnonzero(~np.isin(flat, known))
+    if missing.size:
+        first = missing[0]
+        raise UserError(
+            f"{path}: line {where[first]}: {images.path} has no image with the {by} {flat[first]}; "
+            f"lists are read by {by}: choose another of {', '.join(By)}, or correct the line"
+        )
+
+
+def list_parameters(path: Path, by: By) -> dict[str, Parameter]:
+    """What the history says about a list: its name, SHA-256, and what its numbers mean."""
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {"by": str(by), "list": Path(path).name, "list_digest": digest}

@@ -1,0 +1,101 @@
+"""What `inspect` found, drawn for people: values, a table of steps, a histogram."""
+
+import shutil
+import sys
+import textwrap
+from typing import Any
+
+import typer
+
+from distill.cli.reports import print_report
+
+WIDEST = 80
+"""Columns; bars do not become clearer by being longer."""
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def print_inspection(description: dict[str, Any]) -> None:
+    """Print what ``curation.inspection.inspect_path`` gives."""
+    apart = {"history", "histogram"}
+    print_report({key: value for key, value in description.items() if key not in apart}, False)
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    if description.get("history"):
+        typer.echo("\n" + "\n".join(step_lines(description["history"], width)))
+    if description.get("histogram"):
+        lines = histogram_lines(description["histogram"], width, _has_blocks())
+        typer.echo("\n" + "\n".join(lines))
+
+
+def _has_blocks() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def step_lines(history: list[dict[str, Any]], width: int) -> list[str]:
+    """Each step with its parameters; under it identities and images, before, after and kept."""
+    if len(history) > 1:
+        history = [*history, _together(history)]
+    sides = ("identities_before", "images_before", "identities_after", "images_after")
+    texts = ["before", *(f"{step[side]:,}" for step in history for side in sides)]
+    size = max(map(len, texts)) + 2
+    lines = [f"{'step':12}{'before':>{size}}{'after':>{size}}{'kept':>9}"]
+    for number, step in enumerate(history, 1):
+        title = f"{number} {step['name']}" if "parameters" in step else step["name"]
+        lines += textwrap.wrap(f"{title} {_parameters(step)}", width, subsequent_indent="  ")
+        for what in ("identities", "images"):
+            before, after = step[f"{what}_before"], step[f"{what}_after"]
+            counts = f"{before:>{size},}{after:>{size},}{after / before:>9.1%}"
+            lines.append(f"  {what:10}{counts}")
+    return lines
+
+
+def _together(history: list[dict[str, Any]]) -> dict[str, Any]:
+    first, last = history[0], history[-1]
+    before = {key: value for key, value in first.items() if key.endswith("_before")}
+    after = {key: value for key, value in last.items() if key.endswith("_after")}
+    return {"name": "all steps", **before, **after}
+
+
+def _parameters(step: dict[str, Any]) -> str:
+    """Names and values; of a digest, what is enough to tell two apart."""
+    words = [
+        f"{name.replace('_', ' ')} {value[:12] if name.endswith('digest') else value}"
+        for name, value in step.get("parameters", {}).items()
+    ]
+    if "other" in step:
+        words.append(f"with {step['other']['path']}")
+    return f"({', '.join(words)})" if words else ""
+
+
+def histogram_lines(bins: list[dict[str, int]], width: int, blocks: bool = True) -> list[str]:
+    """A line for each bin: images of each identity, identities, images (if wide), and a bar.
+
+    The longest bar, of ``identities``, fills ``width`` columns; without ``blocks``, in ASCII.
+    """
+    ranges = [_range(entry["from"], entry["to"]) for entry in bins]
+    columns = [["images each", *ranges]]
+    for what in ("identities", "images")[: 2 if width >= 60 else 1]:
+        columns.append([what, *(f"{entry[what]:,}" for entry in bins)])
+    widths = [max(map(len, column)) for column in columns]
+    texts = [
+        "  ".join(word.rjust(size) for word, size in zip(row, widths, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+    room = max(1, width - len(texts[0]) - 2)
+    most = max(entry["identities"] for entry in bins)
+    bars = [_bar(entry["identities"] / most * room, blocks) for entry in bins]
+    return [
+        texts[0],
+        *(f"{text}  {bar}".rstrip() for text, bar in zip(texts[1:], bars, strict=True)),
+    ]
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first:,}" if first == last else f"{first:,}-{last:,}"
+
+
+def _bar(length: float, blocks: bool) -> str:
+    """A bar of so many columns, to an eighth; what is above nothing is seen."""
+    if not blocks:
+        return "#" * (max(1, round(length)) if length else 0)
+    eighths = max(1, round(length * 8)) if length else 0
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -1,0 +1,73 @@
+"""The command `export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.places import locate
+from distill.cli.reports import print_report
+
+
+class Form(StrEnum):
+    """What a data set is written as."""
+
+    RECORDIO = "recordio"
+    FOLDERS = "folders"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(export)
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(help="A store or view: its path or workspace name.", show_default=False),
+    ],
+    destination: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
+    form: Annotated[
+        Form, typer.Option("--as", help="RecordIO in insightface's layout, or image folders.")
+    ] = Form.RECORDIO,
+    original: Annotated[
+        bool, typer.Option("--original", help="The source's labels, record keys and their order.")
+    ] = False,
+    array_labels: Annotated[
+        bool, typer.Option("--array-labels", help="RecordIO with the labels [label, 0].")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a store or view out again; the images' bytes are copied as they are.
+
+    Identities get the labels 0, 1, ... that they have in the store or view. Stopped, an export
+    leaves nothing at DESTINATION; the same command begins again.
+
+    **Examples**
+
+    `curate export ms1m/retina-s retina-s/`
+
+    `curate export ms1m/train ms1m-again/ --original`
+
+    `curate export retina-s.view faces/ --as folders`
+    """
+    from curation.errors import UserError
+    from curation.export import export_folders, export_records
+    from curation.views import open_images
+    from curation.workspace import Workspace
+
+    if array_labels and form is Form.FOLDERS:
+        raise UserError("--array-labels is for --as recordio; folders have no label vectors")
+    images = open_images(locate(source, Workspace.locate(workspace)))
+    with watch("export", "images", at_once=False) as progress:
+        if form is Form.RECORDIO:
+            export_records(images, destination, original, array_labels, progress)
+        else:
+            export_folders(images, destination, original, progress)
+    print_report(
+        {"path": str(destination), "images": len(images), "identities": images.identities}, as_json
+    )

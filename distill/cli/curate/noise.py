@@ -1,0 +1,173 @@
+"""The commands that look for what is wrong: `check`, and `clean`, which acts on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.places import locate, note, view_path
+from distill.cli.reports import print_report, print_table, shown
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from curation.noise.findings import Findings
+    from curation.progress import Progress
+    from teachers.preprocessing import Preprocessing
+
+ImagesArgument = Annotated[
+    str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``curate``."""
+    app.command()(check)
+    app.command()(clean)
+
+
+def check(
+    images: ImagesArgument,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="An .onnx file (by path, or in teachers/), a bundle, or a finished job's name.",
+            show_default=False,
+        ),
+    ],
+    evaluate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Verification set (*.bin) whose people must not be trained on; repeat for more.",
+            show_default="all *.bin beside the images",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
+    ] = None,
+    mean: Annotated[float, typer.Option(help="For an .onnx teacher: (pixel - mean) / std.")] = 0.0,
+    std: Annotated[float, typer.Option(help="See --mean.")] = 1.0,
+    colour: Annotated[str, typer.Option(help="RGB or BGR, for an .onnx teacher.")] = "RGB",
+    size: Annotated[int, typer.Option(help="The side of its input, for an .onnx teacher.")] = 112,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look through a teacher's eyes for images and identities that are wrong.
+
+    Writes NAME.findings/ beside the images, with decisions.tsv: what to do about each, to be read,
+    edited and carried out by `curate clean`. Stopped, the same command goes on where it was.
+
+    **Examples**
+
+    `curate check ms1m/train --teacher sface.onnx`
+
+    `curate check ms1m/train --teacher r100.onnx --mean 127.5 --std 127.5 --evaluate lfw.bin`
+
+    `curate check sample/train --teacher sample --only misplaced --only mixed`
+    """
+    from curation.noise.analysis import analyse, findings_folder
+    from curation.views import open_images
+    from curation.workspace import Workspace
+    from distill.pipeline.seeing import find_teacher, open_teacher, see, see_evaluation
+
+    place = Workspace.locate(workspace)
+    found = open_images(locate(images, place))
+    path = find_teacher(teacher, place)
+    eyes = open_teacher(path, _preprocessing(path, colour, mean, std, size))
+    with watch("embed", "blocks", at_once=False) as progress:
+        embedded, digest = see(found, eyes, place.cache, progress)
+    sets = evaluate if evaluate is not None else sorted(found.store.path.parent.glob("*.bin"))
+    with watch("embed evaluation sets", "images", at_once=False) as progress:
+        evaluation = see_evaluation(sets, eyes, place.cache / "evaluation", progress)
+    findings = analyse(
+        found, embedded, digest, findings_folder(found), evaluation, only, _watch_quietly
+    )
+    _print_findings(findings, as_json)
+
+
+def clean(
+    images: ImagesArgument,
+    destination: Annotated[
+        str,
+        typer.Argument(help="The view: a path NAME.view or workspace name.", show_default=False),
+    ],
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="The table to carry out.", show_default="NAME.findings/decisions.tsv"),
+    ] = None,
+    override: Annotated[
+        Path | None,
+        typer.Option(
+            help="Lines that replace those about the same image or identity, as the report saves.",
+            show_default="none",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry out decisions on findings: a view without what was dropped, the rest in its place.
+
+    Nothing is deleted, and lines whose first column says `no` are left out.
+
+    **Examples**
+
+    `curate clean ms1m/train ms1m/clean`
+
+    `curate clean ms1m/train ms1m/clean --override changes.tsv`
+    """
+    from curation.noise.analysis import findings_folder
+    from curation.noise.clean import write_clean
+    from curation.noise.decisions import DECISIONS_FILE, override_decisions, read_decisions
+    from curation.views import open_images
+    from curation.workspace import Workspace
+
+    place = Workspace.locate(workspace)
+    found = open_images(locate(images, place))
+    table = decisions or findings_folder(found) / DECISIONS_FILE
+    chosen = read_decisions(table, found.digest)
+    if override is not None:
+        chosen = override_decisions(chosen, read_decisions(override, found.digest))
+    path = view_path(destination, place)
+    made = write_clean(path, found, chosen)
+    step = made.history[-1].model_dump()
+    print_report(
+        {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
+    )
+
+
+def _watch_quietly(title: str, unit: str) -> "AbstractContextManager[Progress]":
+    """A bar that shows when the work says how far it is."""
+    return watch(title, unit, at_once=False)
+
+
+def _preprocessing(
+    path: Path, colour: str, mean: float, std: float, size: int
+) -> "Preprocessing | None":
+    """What an .onnx teacher is told; a bundle knows itself."""
+    if path.suffix != ".onnx":
+        return None
+    from pydantic import ValidationError
+
+    from curation.errors import UserError
+    from teachers.preprocessing import Preprocessing
+
+    try:
+        return Preprocessing(colour=colour, mean=mean, std=std, size=(size, size))  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _print_findings(findings: "Findings", as_json: bool) -> None:
+    if as_json:
+        print_json({"path": str(findings.path), **findings.meta.model_dump()})
+        return
+    rows = [
+        (one.check, shown(one.flagged), one.summary, f"{one.seconds:.1f} s")
+        for one in findings.meta.checks
+    ]
+    print_table(["check", "flagged", "what was found", "time"], rows)
+    note(f"findings and decisions.tsv are in {findings.path}")
+    note(f"search over identities: {findings.meta.search}")

@@ -1,0 +1,103 @@
+"""Subsets and regroupings that text files name."""
+
+from typing import TYPE_CHECKING
+
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.view.options import Destination, Listed, ListedBy, Parent, make_view
+
+if TYPE_CHECKING:
+    from curation.subsets import By
+
+
+def keep(
+    parent: Parent,
+    destination: Destination,
+    listed: Listed,
+    by: ListedBy = "label",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the images that a text file names, and no others.
+
+    Whole numbers, one or several a line; `#` begins a remark. With --by label they are labels in
+    the source, key: record keys in the source, index and identity: numbers in PARENT.
+
+    **Example**
+
+    `curate view keep ms1m/train ms1m/asked keep.txt --by label`
+    """
+    from curation.subsets import write_keep
+
+    make_view(write_keep, [parent], destination, workspace, as_json, listed=listed, by=_by(by))
+
+
+def drop(
+    parent: Parent,
+    destination: Destination,
+    listed: Listed,
+    by: ListedBy = "label",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop the images that a text file names; its form is that of `curate view keep`.
+
+    **Example**
+
+    `curate view drop ms1m/train ms1m/without overlap.txt --by key`
+    """
+    from curation.subsets import write_drop
+
+    make_view(write_drop, [parent], destination, workspace, as_json, listed=listed, by=_by(by))
+
+
+def merge(
+    parent: Parent,
+    destination: Destination,
+    listed: Listed,
+    by: ListedBy = "label",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one identity of several: each line of a text file names those that are one person.
+
+    **Example**
+
+    `curate view merge ms1m/train ms1m/merged same-people.txt --by identity`
+    """
+    from curation.subsets import write_merge_list
+
+    make_view(
+        write_merge_list, [parent], destination, workspace, as_json, listed=listed, by=_by(by)
+    )
+
+
+def split(
+    parent: Parent,
+    destination: Destination,
+    listed: Listed,
+    by: ListedBy = "key",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make several identities of one: lines `IMAGE PART` of a text file; the rest is part 0.
+
+    Images of one identity with the same part stay together.
+
+    **Example**
+
+    `curate view split ms1m/train ms1m/split parts.txt --by key`
+    """
+    from curation.subsets import write_split_list
+
+    make_view(
+        write_split_list, [parent], destination, workspace, as_json, listed=listed, by=_by(by)
+    )
+
+
+def _by(name: str) -> "By":
+    from curation.errors import UserError
+    from curation.subsets import By
+
+    if name not in list(By):
+        raise UserError(f"--by is {name!r}; allowed: {', '.join(By)}")
+    return By(name)

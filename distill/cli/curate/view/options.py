@@ -1,0 +1,44 @@
+"""What the commands below `curate view` share: their options, and how a view is made."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distill.cli.curate.places import locate, view_path
+from distill.cli.reports import print_report
+
+Parent = Annotated[
+    str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
+]
+Destination = Annotated[
+    str, typer.Argument(help="The view: a path NAME.view or workspace name.", show_default=False)
+]
+Listed = Annotated[Path, typer.Argument(help="A text file.", show_default=False)]
+ListedBy = Annotated[
+    str, typer.Option("--by", help="What numbers mean: label, key, index or identity.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed makes another choice.")]
+
+
+def make_view(
+    write: Callable[..., Any],
+    parents: list[str],
+    destination: str,
+    workspace: Path | None,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Open the parents, write the view, and say what the step did."""
+    from curation.views import open_images
+    from curation.workspace import Workspace
+
+    place = Workspace.locate(workspace)
+    images = [open_images(locate(parent, place)) for parent in parents]
+    path = view_path(destination, place)
+    made = write(path, *images, **parameters)
+    step = made.history[-1].model_dump(exclude={"other": {"history"}})
+    print_report(
+        {"path": str(path), "images": len(made), "identities": made.identities} | step, as_json
+    )

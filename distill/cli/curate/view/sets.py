@@ -1,0 +1,58 @@
+"""Union, intersection and difference of two views."""
+
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.view.options import Destination, Parent, make_view
+
+
+def union(
+    first: Parent,
+    second: Parent,
+    destination: Destination,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring together what is in either of two views of one store.
+
+    **Example**
+
+    `curate view union ms1m/retina-s ms1m/asked ms1m/both`
+    """
+    from curation.subsets import write_union
+
+    make_view(write_union, [first, second], destination, workspace, as_json)
+
+
+def intersection(
+    first: Parent,
+    second: Parent,
+    destination: Destination,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep what is in both of two views of one store.
+
+    **Example**
+
+    `curate view intersection ms1m/clean ms1m/retina-s ms1m/clean-retina-s`
+    """
+    from curation.subsets import write_intersection
+
+    make_view(write_intersection, [first, second], destination, workspace, as_json)
+
+
+def difference(
+    first: Parent,
+    second: Parent,
+    destination: Destination,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep what is in the first of two views of one store and not in the second.
+
+    **Example**
+
+    `curate view difference ms1m/train ms1m/clean ms1m/flagged`
+    """
+    from curation.subsets import write_difference
+
+    make_view(write_difference, [first, second], destination, workspace, as_json)

@@ -1,0 +1,91 @@
+"""Images as a teacher sees them, for those who only need its embeddings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.images import decode
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.overlap import EvaluationImages
+from curation.pairs import read_pairs
+from curation.progress import Progress
+from curation.store import ImageSet
+from curation.workspace import Workspace
+from teachers.embedder import Embedder
+from teachers.embeddings import EmbeddingCache, cache_embeddings, embed_both
+from teachers.foreign import OnnxEmbedder
+from teachers.preprocessing import Preprocessing
+
+_BATCH = 256
+
+
+def open_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:
+    """An ``.onnx`` file with its ``preprocessing``, or a finished job's bundle, as a teacher."""
+    if preprocessing is None:
+        from distill.export.embedder import BundleEmbedder  # brings torch
+
+        return BundleEmbedder(path).network
+    return OnnxEmbedder(path, preprocessing)
+
+
+def find_teacher(name: str, workspace: Workspace) -> Path:
+    """The ``.onnx`` file, by path or in the workspace's teachers/, or a finished job's bundle."""
+    if name.endswith(".onnx"):
+        choices = [Path(name), workspace.teachers / name]
+    else:
+        choices = [Path(name), workspace.inside(name, workspace.runs, "teacher") / "bundle"]
+    for choice in choices:
+        if choice.is_file() if name.endswith(".onnx") else (choice / "config.json").is_file():
+            return choice
+    raise UserError(
+        f"there is no teacher {name!r} (looked for {' and '.join(map(str, choices))}); "
+        "give an .onnx file, a bundle, or a finished job's name"
+    )
+
+
+def see(
+    images: ImageSet, teacher: Embedder, cache_root: Path, progress: Progress | None = None
+) -> tuple[EmbeddedImages, str]:
+    """The images with the teacher's embeddings, and the digest of those; computed where missing.
+
+    Errors as of ``cache_embeddings``.
+    """
+    cache: EmbeddingCache = cache_embeddings(teacher, images, cache_root, progress)
+    return EmbeddedImages(images.labels, cache.unit, cache.norm, images.rows), cache.digest
+
+
+def see_evaluation(
+    paths: Sequence[Path], teacher: Embedder, cache_root: Path, progress: Progress | None = None
+) -> list[EvaluationImages]:
+    """Verification sets ``*.bin`` with the teacher's embeddings, which are kept by digest."""
+    seen = []
+    for path in paths:
+        pairs = read_pairs(path)
+        kept = cache_root / f"{teacher.digest[:16]}-{teacher.preprocessing.digest[:16]}"
+        file = kept / f"{pairs.digest}.npy"
+        if not file.exists():
+            kept.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, _embed_files(pairs.images, teacher, progress))
+            partial.replace(file)
+        vectors = np.load(file, allow_pickle=False)
+        seen.append(EvaluationImages(path.stem, vectors, pairs.digest))
+    return seen
+
+
+def _embed_files(
+    files: Sequence[bytes], teacher: Embedder, progress: Progress | None
+) -> np.ndarray:
+    """Unit sums of both views, float32 ``[P, D]``."""
+    parts = []
+    for first in range(0, len(files), _BATCH):
+        batch = np.stack([decode(file) for file in files[first : first + _BATCH]])
+        both = embed_both(teacher, batch)
+        both /= np.linalg.norm(both, axis=2, keepdims=True)
+        parts.append(both.sum(axis=1))
+        if progress is not None:
+            progress(min(first + _BATCH, len(files)), len(files))
+    vectors = np.concatenate(parts)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

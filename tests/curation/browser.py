@@ -1,0 +1,140 @@
+"""A real browser for tests: just enough of WebDriver (W3C) over HTTP, without more packages."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+_DRIVERS = ("chromedriver", "/usr/lib/chromium/chromedriver")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_browser() -> tuple[str, str] | None:
+    """The paths of a driver and of the browser it drives; None where one of them is missing."""
+    driver = next(filter(None, map(shutil.which, _DRIVERS)), None)
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    return (driver, browser) if driver and browser else None
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self, address: str, session: str) -> None:
+        self._base = f"{address}/session/{session}"
+
+    def open(self, page: Path) -> None:
+        """Load a file, and wait until it is there."""
+        self._send("POST", "url", {"url": page.resolve().as_uri()})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What the script returns."""
+        return self._send("POST", "execute/sync", {"script": script, "args": list(arguments)})
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """The page's own size, as a phone or a desktop would show it."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._devtools("Emulation.setDeviceMetricsOverride", size)
+
+    def prefer(self, scheme: str) -> None:
+        """What the person has chosen for all pages: "light" or "dark"."""
+        wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._devtools("Emulation.setEmulatedMedia", {"features": wanted})
+
+    def on_paper(self, is_printed: bool = True) -> None:
+        """Show the page as it would be printed, or again on a screen."""
+        self._devtools("Emulation.setEmulatedMedia", {"media": "print" if is_printed else ""})
+
+    def click(self, selector: str) -> None:
+        """A real click, in the middle of the element; an error where something covers it."""
+        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
+        found = self._send("POST", "element", {"using": "css selector", "value": selector})
+        self._send("POST", f"element/{found[ELEMENT]}/click", {})
+
+    def press(self, keys: str) -> None:
+        """Real key strokes, one after the other."""
+        strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        actions = {"type": "key", "id": "keyboard", "actions": strokes}
+        self._send("POST", "actions", {"actions": [actions]})
+
+    def accept_dialog(self) -> None:
+        """Say yes to what the page asks."""
+        self._send("POST", "alert/accept", {})
+
+    def complaints(self) -> list[str]:
+        """What the browser has logged: errors of scripts, refusals of the page's policy."""
+        entries = self._send("POST", "se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def screenshot(self, path: Path) -> None:
+        """The window as PNG."""
+        path.write_bytes(base64.b64decode(self._send("GET", "screenshot")))
+
+    def _devtools(self, command: str, parameters: dict[str, Any]) -> Any:
+        return self._send("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def _send(self, method: str, path: str, content: Any = None) -> Any:
+        return _request(method, f"{self._base}/{path}", content)
+
+
+@contextmanager
+def open_browser(driver: str, browser: str, downloads: Path) -> Iterator[Browser]:
+    """A window without a screen that saves to ``downloads``; closed at the end of the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What the browser leaves behind shall go where the test's other files go.
+    environment = {**os.environ, "TMPDIR": str(downloads)}
+    command = [driver, f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    session = None
+    try:
+        session = _start(address, browser, downloads)
+        yield Browser(address, session)
+    finally:
+        if session is not None:
+            _request("DELETE", f"{address}/session/{session}")
+        process.terminate()
+        process.wait(20)
+
+
+def _start(address: str, browser: str, downloads: Path) -> str:
+    # A container's root has no user namespaces and often a small /dev/shm; the page is our own.
+    flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    options = {
+        "binary": browser,
+        "args": [*flags, "--hide-scrollbars", "--force-device-scale-factor=1"],
+        "prefs": {"download.default_directory": str(downloads)},
+    }
+    wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+    for _ in range(100):
+        try:
+            content = {"capabilities": {"alwaysMatch": wanted}}
+            return _request("POST", f"{address}/session", content)["sessionId"]
+        except urllib.error.URLError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                raise
+            time.sleep(0.1)  # the driver is not listening yet
+    raise TimeoutError(f"no driver answers at {address}")
+
+
+def _request(method: str, url: str, content: Any = None) -> Any:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+    except urllib.error.HTTPError as error:
+        with error:
+            message = json.load(error)["value"]["message"]
+        raise RuntimeError(f"{method} {url}: {message}") from None

@@ -1,0 +1,54 @@
+"""Measures of one picture."""
+
+import numpy as np
+import pytest
+
+from curation.images import decode
+from curation.quality import MEASURES, brightness, contrast, measure_images, sharpness
+
+
+def stripes(step):
+    """24x24 pixels, black and white in columns of ``step`` pixels."""
+    columns = (np.arange(24) // step % 2 * 255).astype(np.uint8)
+    return np.broadcast_to(columns[None, :, None], (24, 24, 3))
+
+
+def test_an_even_picture_has_no_sharpness_and_no_contrast():
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    assert sharpness(grey) == pytest.approx(0, abs=1e-6)
+    assert contrast(grey) == pytest.approx(0, abs=1e-4)
+    assert brightness(grey) == pytest.approx(90, abs=1e-3)
+
+
+def test_sharpness_is_the_variance_of_the_laplacian():
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (9, 7, 3)).astype(np.uint8)
+    grey = picture.astype(float) @ [0.299, 0.587, 0.114]
+    laplacian = [
+        grey[y - 1, x] + grey[y + 1, x] + grey[y, x - 1] + grey[y, x + 1] - 4 * grey[y, x]
+        for y in range(1, 8)
+        for x in range(1, 6)
+    ]
+    assert sharpness(picture) == pytest.approx(np.var(laplacian), rel=1e-4)
+
+
+def test_blur_takes_sharpness_and_leaves_brightness():
+    import cv2
+
+    picture = np.ascontiguousarray(stripes(3))
+    blurred = cv2.GaussianBlur(picture, (0, 0), 2)
+    assert sharpness(blurred) < sharpness(picture) / 10
+    assert brightness(blurred) == pytest.approx(brightness(picture), abs=2)
+
+
+def test_contrast_is_the_standard_deviation_of_the_luma():
+    assert contrast(stripes(1)) == pytest.approx(127.5, abs=0.01)
+
+
+@pytest.mark.parametrize("measure", sorted(MEASURES))
+def test_every_image_of_a_store_is_measured(store, measure):
+    calls = []
+    values = measure_images(store, measure, lambda *call: calls.append(call))
+    wanted = [MEASURES[measure](decode(store.read(i))) for i in range(len(store))]
+    assert values == pytest.approx(wanted, rel=1e-6)
+    assert calls[-1] == (16, 16)

@@ -1,0 +1,232 @@
+"""The report in a real browser: what a person sees, presses and downloads."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, find_browser, open_browser
+from planted_findings import all_findings, write_findings
+
+from curation.convert import convert
+from curation.noise.decisions import Decision, read_decisions
+from curation.report.page import write_report
+from curation.store import Store
+from curation.views import View
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope="module")
+def train(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with findings and a page beside it."""
+    folder = tmp_path_factory.mktemp("people")
+    store = convert(drawn_folder, folder / "train.lmdb")
+    findings = write_findings(store, all_findings(store), {"one": "", "two": ""})
+    write_report(folder / "page.html", store, findings)
+    return store
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def window(train: Store, downloads: Path) -> Iterator[Browser]:
+    found = find_browser()
+    if found is None:
+        pytest.skip("no Chromium with its ChromeDriver on this machine")
+    with open_browser(*found, downloads) as browser:
+        browser.open(train.path.with_name("page.html"))
+        yield browser
+
+
+@pytest.fixture
+def page(window: Browser, train: Store) -> Browser:
+    """The page as it is opened for the first time, on a desktop."""
+    window.resize(1440)
+    window.run("localStorage.clear()")
+    window.open(train.path.with_name("page.html"))
+    return window
+
+
+def shown(page: Browser) -> list[str]:
+    """The cases that can be seen, in their order."""
+    return page.run(
+        "return [...document.querySelectorAll('.case')]"
+        ".filter((one) => one.offsetParent).map((one) => one.dataset.key)"
+    )
+
+
+def text(page: Browser, selector: str) -> str:
+    return page.run("return document.querySelector(arguments[0]).innerText", selector)
+
+
+def counted(page: Browser) -> tuple[int, int]:
+    """How many cases the page says are decided, and how many of them changed."""
+    words = text(page, "#counter").split()
+    assert int(words[2]) == page.run("return document.querySelectorAll('.buttons').length")
+    return int(words[0]), int(words[4])
+
+
+def choose(page: Browser, selector: str, value: str) -> None:
+    """Choose from a list, as a person does."""
+    page.run(
+        "const list = document.querySelector(arguments[0]); list.value = arguments[1];"
+        "list.dispatchEvent(new Event('change'))",
+        *(selector, value),
+    )
+
+
+def downloaded(page: Browser, folder: Path, train: Store) -> list[Decision]:
+    """Press the button, and read the file as the curation does."""
+    path = folder / "override.tsv"
+    path.unlink(missing_ok=True)
+    page.click("#download")
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < end, "nothing was downloaded"
+        time.sleep(0.05)
+    return read_decisions(path, train.digest)
+
+
+def test_nothing_is_refused_and_nothing_runs_that_is_not_ours(page: Browser) -> None:
+    assert page.complaints() == []
+    assert page.run("return window.taken") is None
+    assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")
+    loaded = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+
+
+@pytest.mark.parametrize("width", [1440, 768, 390, 320])
+def test_the_page_is_never_wider_than_the_window(page: Browser, width: int) -> None:
+    page.resize(width)
+    assert page.run("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(page: Browser, scheme: str) -> None:
+    page.prefer(scheme)
+    colours = page.run(CONTRAST)
+    page.prefer("light")
+    assert len(colours) > 10
+    # WCAG 2.2, 1.4.3: 4.5 to 1 for text of ordinary size.
+    assert {what: ratio for what, ratio in colours.items() if ratio < 4.5} == {}
+
+
+def test_one_check_can_be_looked_at_alone(page: Browser) -> None:
+    page.click(".chips [data-check=mixed]")
+    assert {key.partition("-")[0] for key in shown(page)} == {"mixed"}
+    page.click(".chips [data-check='']")
+    assert len({key.partition("-")[0] for key in shown(page)}) == 6
+
+
+def test_cases_are_ordered_by_score(page: Browser) -> None:
+    page.click(".chips [data-check=overlap]")
+    assert shown(page) == [f"overlap-{number}" for number in (5, 4, 3, 2, 1, 0)]
+    choose(page, "#order", "up")
+    assert shown(page) == [f"overlap-{number}" for number in (0, 1, 2, 3, 4, 5)]
+
+
+def test_keys_go_from_case_to_case_and_decide(page: Browser, downloads: Path, train: Store) -> None:
+    page.press("jnyj")  # reject the worst, accept the second, pass over the third
+    assert counted(page) == (2, 1)
+    assert "Will not leave out image 47" in text(page, "#case-misplaced-47")
+    made = [(line.image, line.apply) for line in downloaded(page, downloads, train)]
+    assert made == [(47, False), (46, True)]
+    page.press("kku")  # back to the second, undo
+    assert counted(page) == (1, 1)
+
+
+def test_buttons_decide_and_take_it_back(page: Browser) -> None:
+    reject = "#case-divided-0 [data-verdict=no]"
+    page.click(reject)
+    assert counted(page) == (1, 1)
+    assert page.run("return document.querySelector(arguments[0]).ariaPressed", reject) == "true"
+    page.click(reject)
+    assert counted(page) == (0, 0)
+
+
+def test_a_case_below_the_edge_can_be_accepted(
+    page: Browser, downloads: Path, train: Store
+) -> None:
+    page.click("#case-overlap-4 [data-verdict=yes]")
+    page.click("#case-mixed-0 [data-verdict=yes]")
+    lines = downloaded(page, downloads, train)
+    assert [(line.action, line.identity, line.image, line.into) for line in lines] == [
+        ("split", 0, 6, 1),
+        ("split", 0, 7, 1),
+        ("drop-identity", 4, None, None),
+    ]
+    assert all(line.apply for line in lines)
+
+
+def test_what_was_decided_on_the_page_is_carried_out(
+    page: Browser, downloads: Path, train: Store, tmp_path: Path
+) -> None:
+    page.click("#case-misplaced-47 [data-verdict=no]")
+    page.click("#case-overlap-4 [data-verdict=yes]")
+    downloaded(page, downloads, train)
+    clean, override = tmp_path / "clean.view", downloads / "override.tsv"
+    command = [sys.executable, "-m", "distill.cli.curate", "clean", str(train.path), str(clean)]
+    subprocess.run([*command, "--override", str(override)], check=True, capture_output=True)
+    kept = set(View(clean).rows.tolist())
+    # Images 41 to 47 were to be dropped for their identity, 0 to 2 as copies.
+    assert kept & set(range(41, 48)) == {47}
+    assert kept & set(range(32, 40)) == set()
+
+
+def test_only_what_is_still_to_do_can_be_shown(page: Browser) -> None:
+    page.click(".chips [data-check=divided]")
+    page.click("#case-divided-0 [data-verdict=no]")
+    page.click("#case-divided-2 [data-verdict=no]")
+    for value, expected in (("open", 4), ("decided", 2), ("changed", 1), ("all", 6)):
+        choose(page, "#show", value)
+        assert len(shown(page)) == expected, value
+
+
+def test_verdicts_are_there_when_the_page_is_opened_again(page: Browser, train: Store) -> None:
+    page.click("#case-divided-0 [data-verdict=no]")
+    page.open(train.path.with_name("page.html"))
+    assert counted(page) == (1, 1)
+    page.click("#forget")
+    page.accept_dialog()
+    assert counted(page) == (0, 0)
+
+
+def test_on_paper_there_is_nothing_to_press(page: Browser) -> None:
+    on_screen = shown(page)
+    page.on_paper()
+    buttons = (
+        "return [...document.querySelectorAll('button, select')].filter((e) => e.offsetParent)"
+    )
+    assert page.run(buttons) == []
+    assert shown(page) == on_screen
+    page.on_paper(False)
+
+
+CONTRAST = """
+const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const behind = (element) => {
+  for (; element; element = element.parentElement) {
+    const colour = channels(getComputedStyle(element).backgroundColor);
+    if (colour[3] !== 0) return colour;
+  }
+};
+const found = {};
+const looked = "body *:not(script):not(:disabled):not(:disabled *)";
+for (const element of document.querySelectorAll(looked)) {
+  const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!hasText || !element.offsetParent) continue;
+  const pair = [channels(getComputedStyle(element).color), behind(element)].map(luminance).sort();
+  const name = element.tagName + "." + element.className;
+  const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+  found[name] = Math.min(found[name] ?? 21, ratio);
+}
+return found;
+"""

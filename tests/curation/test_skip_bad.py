@@ -1,0 +1,209 @@
+"""What real packs contain: with --skip-bad the rest is converted and every loss has its line."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from curation.convert import convert
+from curation.errors import UserError
+from curation.images import encode_jpeg
+from curation.layout_writer import write_layout
+from curation.quarantine import read_quarantine
+from curation.record_index import write_index
+from curation.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.verify import verify
+
+
+@pytest.fixture
+def images(noise_images):
+    return noise_images[:10]
+
+
+def write(folder, records, index=True):
+    folder.mkdir(exist_ok=True)
+    with RecordWriter(folder / "train.rec") as writer:
+        offsets = [
+            writer.write(record if isinstance(record, bytes) else record.pack())
+            for record in records
+        ]
+    if index:
+        write_index(folder / "train.idx", [(100 + i, offset) for i, offset in enumerate(offsets)])
+    return offsets
+
+
+def skip(source, tmp_path):
+    store = convert(source, tmp_path / "train.lmdb", skip_bad=True)
+    assert verify(store.path)["sound"]
+    listed = read_quarantine(store.path)
+    assert store.meta.skipped == len(listed)
+    return store, listed
+
+
+BAD = {
+    "an empty payload": (lambda image: ImageRecord(1.0, b""), "begins with nothing"),
+    "text": (lambda image: ImageRecord(1.0, b"no image"), "neither JPEG nor PNG"),
+    "a cut header": (lambda image: ImageRecord(1.0, image[:30]), "states no size"),
+    "another size": (
+        lambda image: ImageRecord(1.0, encode_jpeg(np.zeros((9, 9, 3), np.uint8))),
+        "9x9 pixels",
+    ),
+    "NaN": (lambda image: ImageRecord(float("nan"), image), "label nan is no identity"),
+    "negative": (lambda image: ImageRecord(-3.0, image), "label -3 is no identity"),
+    "a fraction": (lambda image: ImageRecord(0.5, image), "label 0.5 is no identity"),
+    "a label vector of NaN": (
+        lambda image: ImageRecord(0.0, image, labels=(float("nan"), 1.0)),
+        "label nan is no identity",
+    ),
+    "beyond float32": (lambda image: ImageRecord(2.0**25, image), "no identity"),
+    "no header": (lambda image: b"short", "too few for an image header"),
+    "too many labels": (lambda image: struct.pack("<IfQQ", 99, 0, 0, 0), "announces 99 labels"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_a_bad_record_stops_or_is_listed(tmp_path, images, kind, place):
+    make, reason = BAD[kind]
+    records = [ImageRecord(float(i // 3), image) for i, image in enumerate(images)]
+    records[place] = make(images[place])
+    source = tmp_path / "source"
+    offsets = write(source, records)
+    (source / "property").write_text("4,24,20\n")
+    wanted = rf"record {100 + place} at byte {offsets[place]}: .*{reason}.*--skip-bad"
+    with pytest.raises(UserError, match=wanted):
+        convert(source, tmp_path / "train.lmdb")
+    store, listed = skip(source, tmp_path)
+    assert [(bad.key, bad.offset) for bad in listed] == [(100 + place, offsets[place])]
+    assert reason in listed[0].reason
+    assert store.source_keys.tolist() == [100 + i for i in range(10) if i != place]
+
+
+class TestDamagedFrames:
+    @pytest.fixture
+    def offsets(self, tmp_path, images):
+        records = [ImageRecord(float(i // 3), image) for i, image in enumerate(images)]
+        return write(tmp_path / "source", records)
+
+    def damage(self, tmp_path, offset, data):
+        with (tmp_path / "source" / "train.rec").open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    @pytest.mark.parametrize("indexed", [True, False])
+    def test_after_a_wrong_magic_reading_goes_on_at_the_next(self, tmp_path, offsets, indexed):
+        self.damage(tmp_path, offsets[4], b"\0\0\0\0")
+        if not indexed:
+            (tmp_path / "source" / "train.idx").unlink()
+        store, listed = skip(tmp_path / "source", tmp_path)
+        # Whether the record before it has the right length cannot be known.
+        assert [bad.offset for bad in listed] == [offsets[3], offsets[4]]
+        assert [bad.key for bad in listed] == ([103, 104] if indexed else [None, None])
+        assert len(store) == 8
+
+    def test_a_length_too_long_loses_one_record(self, tmp_path, offsets):
+        self.damage(tmp_path, offsets[4] + 4, struct.pack("<I", offsets[6] - offsets[4] + 20))
+        store, listed = skip(tmp_path / "source", tmp_path)
+        assert [bad.key for bad in listed] == [104]
+        assert len(store) == 9
+
+    def test_a_length_too_short_loses_one_record(self, tmp_path, offsets):
+        self.damage(tmp_path, offsets[4] + 4, struct.pack("<I", 200))
+        store, listed = skip(tmp_path / "source", tmp_path)
+        assert {bad.key for bad in listed} == {104, None}
+        assert len(store) == 9
+
+    def test_a_length_beyond_the_file_loses_one_record(self, tmp_path, offsets):
+        self.damage(tmp_path, offsets[4] + 4, struct.pack("<I", (1 << 29) - 1))
+        store, listed = skip(tmp_path / "source", tmp_path)
+        assert ([bad.key for bad in listed], len(store)) == ([104], 9)
+
+    @pytest.mark.parametrize("cut", [1, 5, 30, 500])
+    def test_a_truncated_tail_is_listed(self, tmp_path, offsets, cut):
+        path = tmp_path / "source" / "train.rec"
+        path.write_bytes(path.read_bytes()[:-cut])
+        with pytest.raises(UserError, match=r"truncated.*--skip-bad"):
+            convert(tmp_path / "source", tmp_path / "train.lmdb")
+        store, listed = skip(tmp_path / "source", tmp_path)
+        assert ([bad.key for bad in listed], len(store)) == ([109], 9)
+
+    def test_a_file_cut_between_records_lists_what_the_index_has(self, tmp_path, offsets):
+        path = tmp_path / "source" / "train.rec"
+        path.write_bytes(path.read_bytes()[: offsets[7]])
+        store, listed = skip(tmp_path / "source", tmp_path)
+        assert ([bad.key for bad in listed], len(store)) == ([107, 108, 109], 7)
+
+    def test_nothing_left_is_an_error(self, tmp_path, images):
+        write(tmp_path / "source", [ImageRecord(0.0, b"no image")])
+        with pytest.raises(UserError, match="holds no good images"):
+            convert(tmp_path / "source", tmp_path / "train.lmdb", skip_bad=True)
+        assert list(tmp_path.glob("train.lmdb*")) == []
+
+
+class TestRealPacks:
+    def test_keys_that_stand_twice(self, tmp_path, images):
+        offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images])
+        write_index(tmp_path / "a" / "train.idx", [(i % 8, o) for i, o in enumerate(offsets)])
+        with pytest.raises(UserError, match=r"record 0 at byte \d+: the key 0 stands twice"):
+            convert(tmp_path / "a", tmp_path / "train.lmdb")
+        store, listed = skip(tmp_path / "a", tmp_path)
+        assert [(bad.key, bad.offset) for bad in listed] == [(0, offsets[8]), (1, offsets[9])]
+        assert store.source_keys.tolist() == list(range(8))
+
+    def test_png_and_jpeg_mixed(self, tmp_path, images):
+        png = cv2.imencode(".png", np.zeros((24, 20, 3), np.uint8))[1].tobytes()
+        write(tmp_path / "a", [ImageRecord(0.0, image) for image in (images[0], png)])
+        store = convert(tmp_path / "a", tmp_path / "train.lmdb")
+        assert (store.meta.encoding, store.read(1)) == ("mixed", png)
+
+    def test_images_larger_than_a_block_and_in_several_parts(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("curation.read_ahead.BLOCK_BYTES", 4096)
+        image = encode_jpeg(np.zeros((24, 20, 3), np.uint8))
+        payloads = [image + bytes(20_000), image + struct.pack("<I", 0xCED7230A) * 3000, image]
+        write_layout(tmp_path / "a", [(payload, i) for i, payload in enumerate(payloads)], (24, 20))
+        store = convert(tmp_path / "a", tmp_path / "train.lmdb")
+        assert [store.read(i) for i in range(3)] == payloads
+
+    def test_labels_beyond_what_ranges_can_say(self, tmp_path, images):
+        header = ImageRecord(0.0, b"", labels=(float(1 << 25), float(1 << 26)))
+        labels = [(1 << 24) - 1, 1 << 24]
+        records = [ImageRecord(float(label), images[0]) for label in labels]
+        ranges = [ImageRecord(0.0, b"", labels=(9.0, 1.0))] * 2
+        write(tmp_path / "a", [header, *records], index=False)
+        assert convert(tmp_path / "a", tmp_path / "a.lmdb").source_labels.tolist() == labels
+        write(tmp_path / "b", [ImageRecord(0.0, b"", labels=(3.0, 5.0)), *records, *ranges])
+        assert convert(tmp_path / "b", tmp_path / "b.lmdb").source_labels.tolist() == labels
+
+
+def test_going_on_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("curation.read_ahead.BLOCK_BYTES", 1024)
+    monkeypatch.setattr("curation.conversion.COMMIT_BYTES", 4096)
+    records = [ImageRecord(0.0, image) for image in images * 4]
+    records[1] = ImageRecord(0.0, b"no image")
+    write(tmp_path / "a", records)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total):
+        if done > total // 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        convert(tmp_path / "a", tmp_path / "train.lmdb", stop, skip_bad=True)
+    with pytest.raises(UserError, match=r"skipped 1 bad records.*give --skip-bad again"):
+        convert(tmp_path / "a", tmp_path / "train.lmdb")
+    assert len(convert(tmp_path / "a", tmp_path / "train.lmdb", skip_bad=True)) == 39
+
+
+def test_good_frames_are_found_whatever_stands_between(tmp_path, images):
+    offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images], index=False)
+    path = tmp_path / "a" / "train.rec"
+    data = bytearray(path.read_bytes())
+    data[offsets[2] : offsets[6]] = bytes(offsets[6] - offsets[2])
+    path.write_bytes(data)
+    with RecordReader(path) as reader:
+        assert reader.find_record(offsets[2]) == offsets[6]
+    store, _ = skip(tmp_path / "a", tmp_path)
+    assert len(store) == 5

@@ -1,0 +1,100 @@
+"""`curate view` as a user meets it: every kind of subset, and mistakes in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.views import View
+from distill.cli.curate.view import COMMANDS
+
+
+@pytest.fixture
+def curate(store, tmp_path):
+    """Runs `curate view` beside train.lmdb: identities with 4, 1, 6, 2 and 3 images."""
+    (tmp_path / "list.txt").write_text("3\n11\n")
+    (tmp_path / "parts.txt").write_text("1 1\n2 1\n")
+    (tmp_path / "groups.txt").write_text("2 3\n")
+    np.save(tmp_path / "norm.npy", np.arange(16.0))
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "distill.cli.curate", "view", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "images", "identities"),
+    [
+        (["long-tail-cut", "--minimum", "3"], 13, 3),
+        (["retina-s", "--maximum", "3"], 6, 3),
+        (["retina-s"], 16, 5),
+        (["cap", "--each", "2"], 9, 5),
+        (["random", "--identities", "5"], 16, 5),
+        (["random", "--fraction", "1"], 16, 5),
+        (["quality", "--values", "norm.npy", "--at-least", "3", "--at-most", "5"], 3, 3),
+        (["quality", "--measure", "brightness", "--at-most", "255"], 16, 5),
+        (["keep", "list.txt"], 4, 2),
+        (["drop", "list.txt", "--by", "key"], 14, 5),
+        (["merge", "groups.txt"], 16, 4),
+        (["split", "parts.txt"], 16, 6),
+    ],
+)
+def test_every_kind_makes_its_view(curate, tmp_path, arguments, images, identities):
+    kind, *options = arguments
+    made = curate(kind, "train.lmdb", "made.view", *options, "--json")
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert (found["name"], found["images"], found["identities"]) == (kind, images, identities)
+    assert (found["images_before"], found["identities_before"]) == (16, 5)
+    assert len(View(tmp_path / "made.view")) == images
+
+
+@pytest.mark.parametrize(
+    ("kind", "images"), [("union", 16), ("intersection", 3), ("difference", 10)]
+)
+def test_sets_take_two_views(curate, kind, images):
+    assert curate("long-tail-cut", "train.lmdb", "a.view", "--minimum", "3").returncode == 0
+    assert curate("retina-s", "train.lmdb", "b.view", "--maximum", "3").returncode == 0
+    made = curate(kind, "a.view", "b.view", "made.view", "--json")
+    found = json.loads(made.stdout)
+    assert found["images"] == images
+    assert found["other"]["path"] == "../b.view"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["random", "train.lmdb", "a.view"], "either a number of identities or a fraction"),
+        (["quality", "train.lmdb", "a.view"], "say either --measure NAME or --values FILE.npy"),
+        (["quality", "train.lmdb", "a.view", "--measure", "beauty"], "allowed: sharpness, bright"),
+        (["quality", "train.lmdb", "a.view", "--values", "norm.npy"], "a limit is wanted"),
+        (["quality", "train.lmdb", "a.view", "--values", "list.txt"], "no .npy file"),
+        (["keep", "train.lmdb", "a.view", "none.txt"], "none.txt cannot be read"),
+        (["keep", "train.lmdb", "a.view", "list.txt", "--by", "name"], "allowed: label, key"),
+        (["cap", "train.lmdb", "list.txt/a.view", "--each", "99"], "cannot write"),
+        (["union", "train.lmdb", "nowhere.lmdb", "a.view"], "nowhere.lmdb is no store"),
+    ],
+)
+def test_mistakes_are_one_line(curate, tmp_path, arguments, complaint):
+    made = curate(*arguments)
+    assert (made.returncode, made.stdout) == (1, "")
+    assert complaint in made.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in made.stderr
+    assert not (tmp_path / "a.view").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_kind_has_an_example_and_stands_in_a_page(command):
+    name = f"curate view {command.__name__.replace('_', '-')}"
+    assert f"`{name} " in command.__doc__
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    assert f"`{command.__name__.replace('_', '-')}`" in page
+
+
+def test_help_is_the_command_s_own(curate):
+    assert "--each" in curate("cap", "--help").stdout
