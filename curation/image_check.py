@@ -36,7 +36,7 @@ class ImageCheck:
     def objections(self, images: list[bytes]) -> dict[int, str]:
         """What is wrong with some of the images, by their place in the list."""
         known, length = self._known, self._length
-        if length and all(image[:length] in known for image in images):
+        if length and known.issuperset([image[:length] for image in images]):
             return {}
         found = {i: self._objection(image) for i, image in enumerate(images)}
         return {i: reason for i, reason in found.items() if reason is not None}

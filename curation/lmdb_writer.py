@@ -7,6 +7,7 @@ writing can go on at every place where a leaf page ended.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -24,9 +25,8 @@ LONGEST_KEY = 16
 """Bytes"""
 _FITTING = (PAGE - HEADER) // (pages.FAR_NODE + 2)
 """Nodes that fit on a leaf page where all values have pages of their own"""
-_WRITE = 4 << 20
-_PIECES = 1024
-"""POSIX: as many pieces as one ``writev`` may have."""
+_WRITE = 2 << 20
+_WRITES_AHEAD = 8
 
 Child = tuple[bytes, int]
 """The first key below a page, and the page's number."""
@@ -50,11 +50,11 @@ class LmdbWriter:
         self, path: Path, page: int = FIRST_PAGE, entries: int = 0, overflow: int = 0
     ) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.page, self.entries, self.overflow = page, entries, overflow
         os.ftruncate(self._file, page * PAGE)
         os.lseek(self._file, 0, os.SEEK_END)
+        self.page, self.entries, self.overflow = page, entries, overflow
         self._thread = ThreadPoolExecutor(1)
-        self._written: Future[None] = self._thread.submit(_write_all, self._file, [])
+        self._writes: deque[Future[None]] = deque()
         self._pieces: list[bytes] = []
         self._pending = 0
         self._nodes: list[bytes] = []
@@ -123,11 +123,12 @@ class LmdbWriter:
 
     def flush(self) -> "Future[None]":
         """Hand everything to the thread; the future is done when all of it has been written."""
-        self._written.result()
-        self._written = self._thread.submit(_write_all, self._file, self._pieces)
+        if len(self._writes) == _WRITES_AHEAD:
+            self._writes.popleft().result()
+        self._writes.append(self._thread.submit(_write_all, self._file, self._pieces))
         self._pieces = []
         self._pending = 0
-        return self._written
+        return self._writes[-1]
 
     def sync(self) -> None:
         """Bring what was written to the disk; another thread may call it meanwhile."""
@@ -212,11 +213,7 @@ def _fitting_children() -> int:
 
 
 def _write_all(file: int, pieces: list[bytes]) -> None:
-    for first in range(0, len(pieces), _PIECES):
-        part = pieces[first : first + _PIECES]
-        written = os.writev(file, part)
-        if written < sum(map(len, part)):
-            # A full disk takes a part, and says so at the next write.
-            rest = memoryview(b"".join(part))[written:]
-            while rest:
-                rest = rest[os.write(file, rest) :]
+    # One piece: the system copies many small ones more slowly.
+    data = memoryview(b"".join(pieces))
+    while data:
+        data = data[os.write(file, data) :]

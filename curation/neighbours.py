@@ -140,9 +140,7 @@ def _build(faiss: ModuleType, vectors: np.ndarray, kind: Kind) -> Any:
         lists = max(1, min(int(4 * size**0.5), size // 39))
         flat = faiss.IndexFlatIP(dimension)
         index = faiss.IndexIVFFlat(flat, dimension, lists, faiss.METRIC_INNER_PRODUCT)
-        index.own_fields = False
         index.nprobe = max(8, lists // 50)
         index.train(vectors[:: max(1, size // (lists * 64))])
-        index._keep = flat
     index.add(vectors)
     return index

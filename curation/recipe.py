@@ -9,57 +9,38 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from curation.convert import convert
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.ms1m import find_source
+from curation.noise.eyes import TeacherChoice
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.recipe_file import (
     DATASET_NAME,
+    Check,
+    Clean,
     Convert,
     CopyPairs,
     Draw,
     LongTailCut,
+    Mark,
     Recipe,
+    Report,
     RetinaS,
     Step,
     load_recipe,
 )
-from curation.store import ImageSet
+from curation.recipe_kitchen import Kitchen, Made, OpenEyes, Watch
+from curation.recipe_noise import check_images, clean_images, mark_findings, report_on_images
 from curation.subsets import write_long_tail_cut, write_retina_s
-from curation.views import View, open_images
+from curation.views import View
 from curation.workspace import Workspace
-
-Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
-"""Called with a step's title and unit ("bytes" or "images"); gives its progress."""
 
 DRAWN_LAST = "truth.json"
 """The file that ``curation.sample`` writes last."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """One thing that a recipe made, or found made before (``reused``)."""
-
-    path: Path
-    kind: Literal["source", "store", "view", "pairs", "refused"]
-    images: int | None = None
-    identities: int | None = None
-    reused: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class _Kitchen:
-    """Where a recipe takes from and puts to."""
-
-    source: Path
-    target: Path
 
 
 def run_recipe(
@@ -68,23 +49,27 @@ def run_recipe(
     source: Path | None = None,
     dataset: str | None = None,
     watch: Watch | None = None,
+    open_eyes: OpenEyes | None = None,
+    teacher: TeacherChoice | None = None,
 ) -> list[Made]:
     """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
 
     ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
     (only where ``dataset`` is not given: it means the recipe's own data set), else it is
-    ``workspace/sources/DATASET``. Raises ``UserError`` where a step cannot be done.
+    ``workspace/sources/DATASET``. ``open_eyes`` gives a chosen teacher's eyes; ``teacher`` is taken
+    instead of the recipe's. Raises ``UserError`` where a step cannot be done.
     """
     recipe = load_recipe(name)
-    kitchen = _Kitchen(
+    kitchen = Kitchen(
         _source_folder(name, recipe, workspace, source, dataset),
         workspace.inside(_dataset_name(recipe, dataset), workspace.datasets, "data set"),
+        open_eyes,
+        teacher,
     )
     made: list[Made] = []
     for number, step in enumerate(recipe.step, 1):
         title = f"{number}/{len(recipe.step)} {step.do}"
-        with (watch or _unwatched)(title, step.unit) as progress:
-            made += _run_step(step, kitchen, progress)
+        made += _run_step(step, kitchen, title, watch or _unwatched)
     return made
 
 
@@ -125,60 +110,74 @@ def _or_variable(recipe: Recipe) -> str:
     return f" or ${recipe.source_variable}" if recipe.source_variable else ""
 
 
-def _run_step(step: Step, kitchen: _Kitchen, progress: Progress | None) -> Iterator[Made]:
-    match step:
-        case Draw():
-            yield _draw(step, kitchen, progress)
-        case Convert():
-            yield _convert(step, kitchen, progress)
-        case LongTailCut(minimum=minimum):
-            yield _view(step, kitchen, write_long_tail_cut, {"minimum": minimum})
-        case RetinaS(maximum=maximum):
-            yield _view(step, kitchen, write_retina_s, {"maximum": maximum})
-        case CopyPairs():
-            yield from _copy_pairs(kitchen)
+def _run_step(step: Step, kitchen: Kitchen, title: str, watch: Watch) -> Iterator[Made]:
+    if isinstance(step, Check):  # several bars of its own
+        yield check_images(step, kitchen, title, watch)
+        return
+    with watch(title, step.unit) as progress:
+        match step:
+            case Draw():
+                yield _draw(step, kitchen, progress)
+            case Convert():
+                yield _convert(step, kitchen, progress)
+            case LongTailCut(minimum=minimum):
+                yield _view(step, kitchen, write_long_tail_cut, {"minimum": minimum})
+            case RetinaS(maximum=maximum):
+                yield _view(step, kitchen, write_retina_s, {"maximum": maximum})
+            case CopyPairs():
+                yield from _copy_pairs(kitchen)
+            case Clean():
+                yield clean_images(step, kitchen)
+            case Report():
+                yield report_on_images(step, kitchen, progress)
+            case Mark():
+                yield from mark_findings(step, kitchen)
 
 
-def _draw(step: Draw, kitchen: _Kitchen, progress: Progress | None) -> Made:
+def _draw(step: Draw, kitchen: Kitchen, progress: Progress | None) -> Made:
     drawn = (kitchen.source / DRAWN_LAST).exists()
     if not drawn:
         from curation.sample import write_sample
+        from curation.sample.size import SampleSize
 
-        write_sample(kitchen.source, seed=step.seed, progress=progress)
+        size = SampleSize(identities=step.identities)
+        size = size if step.faults else size.without_faults()
+        write_sample(kitchen.source, step.seed, progress, size, os.cpu_count() or 1)
     return Made(kitchen.source, "source", reused=drawn)
 
 
-def _convert(step: Convert, kitchen: _Kitchen, progress: Progress | None) -> Made:
+def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made:
     path = kitchen.target / f"{step.to}.lmdb"
     converted = path.exists()
-    store = convert(kitchen.source, path, progress)
+    store = convert(kitchen.source, path, progress, skip_bad=step.skip_bad)
     return Made(path, "store", len(store), store.identities, converted)
 
 
 def _view(
     step: LongTailCut | RetinaS,
-    kitchen: _Kitchen,
+    kitchen: Kitchen,
     write: Callable[..., View],
     limit: dict[str, int],
 ) -> Made:
     path = kitchen.target / f"{step.to}.view"
+    parent = kitchen.parent(step.of)
     written = path.exists()
-    view = View(path) if written else write(path, _open_parent(kitchen.target / step.of), **limit)
+    view = View(path) if written else write(path, parent, **limit)
     last = view.history[-1]
     if (last.name, dict(last.parameters)) != (step.do, limit):
         raise UserError(
             f"{path} was made by {last.name} with {dict(last.parameters)}, the recipe says "
             f"{step.do} with {limit}; take it away to make it again"
         )
+    if view.history[:-1] != parent.history:
+        raise UserError(
+            f"{path} was made of something else than {parent.path.name} is now; "
+            "take it away to make it again"
+        )
     return Made(path, "view", len(view), view.identities, written)
 
 
-def _open_parent(base: Path) -> ImageSet:
-    view = base.with_name(f"{base.name}.view")
-    return open_images(view if view.exists() else base.with_name(f"{base.name}.lmdb"))
-
-
-def _copy_pairs(kitchen: _Kitchen) -> Iterator[Made]:
+def _copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
     for path in find_source(kitchen.source).pairs:
         try:
             pairs = read_pairs(path)

@@ -8,12 +8,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.errors import UserError
+from curation.noise.eyes import TeacherChoice
 
 RECIPES = Path(__file__).parent / "recipes"
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 Name = Annotated[str, Field(pattern=f"^{DATASET_NAME.pattern}$")]
+Parents = Name | Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+"""A store's or view's name, or several: the first that is there is taken."""
 
 
 class _Model(BaseModel):
@@ -28,6 +31,9 @@ class Draw(_Model):
 
     do: Literal["draw"]
     seed: int = 0
+    identities: int = Field(default=150, ge=30, le=100_000)
+    faults: bool = True
+    """Whether wrong labels, duplicates and the like are planted"""
 
 
 class Convert(_Model):
@@ -37,13 +43,15 @@ class Convert(_Model):
 
     do: Literal["convert"]
     to: Name
+    skip_bad: bool = False
+    """Whether records that cannot be read are left out and listed, instead of ending the recipe"""
 
 
 class LongTailCut(_Model):
     """The view ``TO.view`` of ``of`` without identities of fewer than ``minimum`` images."""
 
     do: Literal["long-tail-cut"]
-    of: Name
+    of: Parents
     to: Name
     minimum: int = Field(ge=2)
 
@@ -52,7 +60,7 @@ class RetinaS(_Model):
     """The view ``TO.view`` of ``of`` without identities of more than ``maximum`` images."""
 
     do: Literal["retina-s"]
-    of: Name
+    of: Parents
     to: Name
     maximum: int = Field(ge=1)
 
@@ -63,7 +71,42 @@ class CopyPairs(_Model):
     do: Literal["copy-pairs"]
 
 
-Step = Annotated[Draw | Convert | LongTailCut | RetinaS | CopyPairs, Field(discriminator="do")]
+class Check(_Model):
+    """Look at ``of`` through a teacher's eyes; skipped where no teacher is said anywhere."""
+
+    do: Literal["check"]
+    of: Name
+    teacher: TeacherChoice | None = None
+
+
+class Clean(_Model):
+    """The view ``TO.view`` of ``of``, after the decisions on what the checks found."""
+
+    do: Literal["clean"]
+    of: Name
+    to: Name
+
+
+class Report(_Model):
+    """The page about ``of`` and what was found in it, ``OF.report.html``."""
+
+    unit: ClassVar[str] = "checks"
+
+    do: Literal["report"]
+    of: Name
+
+
+class Mark(_Model):
+    """Compare what the checks found in ``of`` with the faults that the sample says it has."""
+
+    do: Literal["mark"]
+    of: Name
+
+
+Step = Annotated[
+    Draw | Convert | LongTailCut | RetinaS | CopyPairs | Check | Clean | Report | Mark,
+    Field(discriminator="do"),
+]
 
 
 class Recipe(_Model):

@@ -4,7 +4,6 @@ A second thread reads and hashes blocks (``curation.read_ahead``). Records that 
 are found in it here; those in parts, across two blocks or damaged are left to ``RecordReader``.
 """
 
-import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +15,6 @@ from curation.errors import UserError
 from curation.quarantine import BadRecordError, OnBad, stop_at
 from curation.read_ahead import Block, Digest, read_blocks
 from curation.recordio import MAGIC, MAX_PART, RecordReader
-
-_HEADS = struct.Struct("<II")
 
 
 class Records(NamedTuple):
@@ -68,29 +65,22 @@ class RecordStream:
             )
 
     def _records_in(self, block: Block) -> Iterator[Records]:
-        """The records from the position on that lie in the block together with the next head."""
-        data = block.data
-        position = self.position - block.offset
-        heads, last = _HEADS.unpack_from, len(data) - 8
-        begins, lengths = [], []
-        if position > last:
+        """The records from the position on, as far as they lie whole in the block, one after the
+        other: data never hold the magic at a multiple of four, so all heads are found at once.
+        """
+        words = np.frombuffer(block.data, "<u4", len(block.data) // 4)
+        first = (self.position - block.offset) // 4
+        heads = first + np.flatnonzero(words[first:-1] == MAGIC)
+        if len(heads) < 2:
             return
-        magic, length = heads(data, position)
+        lengths = words[heads[:-1] + 1].astype(np.int64)
         # A length above MAX_PART is that of a frame in several.
-        while magic == MAGIC and length <= MAX_PART:
-            after = position + 8 + (length + 3 & ~3)
-            if after > last:
-                break
-            magic, following = heads(data, after)
-            if magic != MAGIC:
-                break
-            begins.append(position + 8)
-            lengths.append(length)
-            position, length = after, following
-        if begins:
-            self.position = block.offset + position
-            places = np.array(begins)
-            yield Records(block.offset - 8 + places, data, places, places + lengths)
+        whole = (lengths <= MAX_PART) & (4 * np.diff(heads) == 8 + (lengths + 3 & ~3))
+        count = len(whole) if whole.all() else int(np.argmin(whole))
+        if count and heads[0] == first:
+            self.position = block.offset + 4 * int(heads[count])
+            begins = 4 * heads[:count] + 8
+            yield Records(block.offset + begins - 8, block.data, begins, begins + lengths[:count])
 
     def _read_slowly(self, offset: int, reader: RecordReader) -> Iterator[Records]:
         """One record at most; the position moves on, past damage to the next record."""

@@ -1,7 +1,6 @@
 """All checks, one after the other, into a folder of findings; stopped, it goes on."""
 
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,11 +13,14 @@ from curation.noise.checks import CHECKS
 from curation.noise.context import Context
 from curation.noise.decisions import DECISIONS_FILE, write_decisions
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.eyes import Eyes
 from curation.noise.findings import (
+    DAMAGE,
     FINDINGS_FILE,
     CheckSummary,
     Findings,
     FindingsMeta,
+    read_arrays,
     save_finding,
     save_meta,
 )
@@ -40,6 +42,28 @@ Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
 def findings_folder(images: ImageSet) -> Path:
     """``NAME.findings`` beside a store or view."""
     return images.path.with_name(f"{images.name}.findings")
+
+
+def evaluation_sets(images: ImageSet) -> list[Path]:
+    """The verification sets ``*.bin`` that lie beside the images' store."""
+    return sorted(images.store.path.parent.glob("*.bin"))
+
+
+def look(
+    images: ImageSet,
+    eyes: Eyes,
+    sets: Sequence[Path],
+    checks: Sequence[str] | None = None,
+    watch: Watch | None = None,
+) -> Findings:
+    """Embed what is not embedded yet, then ``analyse`` into the folder beside the images."""
+    watch = watch or _unwatched
+    with watch("embed", "blocks") as progress:
+        embedded, digest = eyes.see(images, progress)
+    with watch("embed evaluation sets", "images") as progress:
+        evaluation = eyes.see_evaluation(sets, progress)
+    folder = findings_folder(images)
+    return analyse(images, embedded, digest, folder, evaluation, checks, watch)
 
 
 def analyse(
@@ -92,10 +116,10 @@ def _membership(
     path = folder / MEMBERSHIP_FILE
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if (arrays["of"] == of).all():
-                return load_membership(embedded, dict(arrays))
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        arrays = read_arrays(path)
+        if (arrays["of"] == of).all():
+            return load_membership(embedded, arrays)
+    except DAMAGE:
         pass
     membership = judge_membership(embedded, progress=progress)
     with atomic_file(path) as file:

@@ -44,25 +44,27 @@ def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.nda
     return new
 
 
+def decisions_digest(decisions: Sequence[Decision]) -> str:
+    """By which the decisions that are carried out are known again: 16 hex digits of a SHA-256."""
+    chosen = [decision for decision in decisions if decision.apply]
+    content = "\n".join(f"{d.action} {d.image} {d.identity} {d.into}" for d in chosen)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> View:
     """Write the view that the decisions make of ``parent``; errors as of ``apply_decisions``."""
     new = apply_decisions(parent.labels, decisions)
     order = np.argsort(new, kind="stable")
     rows = order[new[order] != _DROPPED]
     labels = np.unique(new[rows], return_inverse=True)[1]
-    chosen = [decision for decision in decisions if decision.apply]
-    content = "\n".join(f"{d.action} {d.image} {d.identity} {d.into}" for d in chosen)
-    counts = Counter(decision.action for decision in chosen)
+    counts = Counter(decision.action for decision in decisions if decision.apply)
     return write_view(
         path,
         parent,
         rows,
         labels,
         CLEAN,
-        {
-            "decisions": hashlib.sha256(content.encode()).hexdigest()[:16],
-            **dict(sorted(counts.items())),
-        },
+        {"decisions": decisions_digest(decisions), **dict(sorted(counts.items()))},
     )
 
 

@@ -14,7 +14,6 @@ merge           give all images of ``identity`` to the identity ``into``
 ==============  ==================================================================
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
         raise UserError(f"{path} cannot be read: {error}") from None
     lines = text.splitlines()
     _check_head(path, lines, images_digest)
-    rows = csv.reader(lines[2:], delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = (line.split("\t") for line in lines[2:])
     return [_decision(path, number, row) for number, row in enumerate(rows, 3) if any(row)]
 
 
@@ -94,7 +93,7 @@ def _check_head(path: Path, lines: Sequence[str], images_digest: str) -> None:
 
 
 def _cells(decision: Decision) -> list[str]:
-    note = decision.note.replace("\t", " ").replace("\n", " ")
+    note = " ".join(decision.note.split())
     return [
         "yes" if decision.apply else "no",
         decision.action,
@@ -129,11 +128,15 @@ def _decision(path: Path, number: int, row: list[str]) -> Decision:
         value = cells[column]
         if is_wanted and not (value.isascii() and value.isdigit() and len(value) < 16):
             raise refuse(column, value, "an index from 0")
+        if action == "split" and column == "into" and int(value) == 0:
+            raise refuse(column, value, "a part from 1")
         numbers[column] = int(value) if is_wanted else None
     try:
         score = float(cells.get("score") or 1.0)
     except ValueError:
-        raise refuse("score", cells["score"], "a number from 0 to 1") from None
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise refuse("score", cells["score"], "a number from 0 to 1")
     identity = numbers["identity"]
     assert identity is not None
     return Decision(

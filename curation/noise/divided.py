@@ -44,12 +44,12 @@ def find_divided(
     """Judge every identity's nearest neighbours; progress counts identities."""
     weights = np.add.reduceat(membership.trust, images.offsets[:-1])
     pairs, similarity = _candidates(membership, progress)
-    if len(pairs) == 0:
+    made, fewer = _made_divisions(images, membership, np.random.default_rng(seed))
+    if len(pairs) == 0 or len(made) == 0:  # nobody to compare with, or no measure of one person
         none = np.zeros(images.identities, np.float32)
         itself = np.arange(images.identities)
         return Division(none, itself - itself - 1, none - 1, itself)
     first, second = weights[pairs[:, 0]], weights[pairs[:, 1]]
-    made, fewer = _made_divisions(images, membership, np.random.default_rng(seed))
     ratio = fit_cosine_ratio(similarity, made, size_class(fewer))
     probability = probabilities(ratio(similarity, size_class(np.minimum(first, second))))
     return _propose(images, membership, pairs, similarity, probability)

@@ -5,11 +5,12 @@ summed up; each check's arrays lie beside it in ``CHECK.npz``. A check's file is
 check is done, so an analysis that was stopped goes on with the next check.
 """
 
-import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,8 @@ from curation.files import atomic_file
 FINDINGS_FILE = "findings.json"
 Subject = Literal["image", "identity"]
 _EVIDENCE, _IMAGES = "evidence.", "images."
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zlib.error, BadZipFile)
+"""What reading arrays can raise where bytes of the file are wrong"""
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,16 @@ class Findings:
         summary = self.meta.checks[self.checks.index(check)]
         path = self.path / f"{check}.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return _finding(summary, {name: arrays[name] for name in arrays.files})
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return _finding(summary, read_arrays(path))
+        except DAMAGE as error:
             raise UserError(f"{path} is missing or damaged: {error}; check again") from None
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file; raises one of ``DAMAGE`` where it is not whole."""
+    # NumPy leaves a file open that it opened and found damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def save_finding(path: Path, finding: Finding) -> None:
@@ -143,6 +152,8 @@ def _read_meta(path: Path) -> FindingsMeta:
         raise UserError(
             f"{path} has no {FINDINGS_FILE}; make findings with `curate check`"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path / FINDINGS_FILE} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or FINDINGS_FILE
@@ -163,7 +174,8 @@ def _finding(summary: CheckSummary, arrays: dict[str, np.ndarray]) -> Finding:
         summary.summary,
         begins(_IMAGES),
     )
-    for array in (finding.scores, finding.flagged, *finding.evidence.values()):
+    about = (finding.subjects, finding.scores, finding.flagged)
+    for array in (*about, *finding.evidence.values()):
         if array.shape != (summary.scored,):
             raise ValueError("its arrays do not fit its summary")
     return finding

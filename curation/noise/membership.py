@@ -80,19 +80,18 @@ def judge_membership(
     """
     random = np.random.default_rng(seed)
     state = _begin(images)
-    centres, search, ratio = None, None, None
+    search, ratio = None, None
     for number, kind in enumerate(ROUNDS):
         if progress is not None:
             progress(number, len(ROUNDS))
         state.support = _support_of_all(images, state.trust)
         if kind == "others":
-            centres = centres_of(images, state.trust)
-            search = Neighbours(centres)
+            search = Neighbours(centres_of(images, state.trust))
         ratio = _learn(state, search, random)
         _judge(state, search, ratio)
-    assert centres is not None
-    assert search is not None
     assert ratio is not None
+    # Of the last trust, as ``load_membership`` makes them again.
+    centres = centres_of(images, state.trust)
     if progress is not None:
         progress(len(ROUNDS), len(ROUNDS))
     return Membership(
@@ -102,7 +101,7 @@ def judge_membership(
         state.other,
         state.other_similarity,
         centres,
-        search,
+        Neighbours(centres),
         ratio,
     )
 
@@ -236,7 +235,8 @@ def _trusted(
 ) -> np.ndarray:
     """Which of the sample pass for being in place; at first, who is nearer than strangers are."""
     first_round = not state.probability.any()
-    nearer = state.support.centre[sample] > np.quantile(strangers, 0.99)
+    nearest_stranger = np.quantile(strangers, 0.99) if len(strangers) else -1.0
+    nearer = state.support.centre[sample] > nearest_stranger
     trusted = nearer if first_round and without_others else state.trust[sample] > 0.5
     return trusted & (state.images.sizes[state.images.labels[sample]] > 1)
 

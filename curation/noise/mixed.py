@@ -20,6 +20,8 @@ from curation.noise.support import centre_of, initial_trust, support_within
 SMALLEST = 4
 CHANCE_PAIRS = 100_000
 MADE = 5_000
+RIDGE = 1.0
+"""Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
 """Pairs of identities put together to learn from"""
 _MOST_PEOPLE = 4
 _LARGEST_SAMPLE = 512
@@ -80,7 +82,7 @@ def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) ->
         features, known = np.array(partings), np.array(made)
         between[identities] = features[:, 0]
         ratio, probability[identities] = fit_most(
-            features, known, features[:, 0], _groups(features), _groups(known)
+            features, known, features[:, 0], _groups(features), _groups(known), RIDGE
         )
         for identity in np.flatnonzero(probability > 0.5).tolist():
             which = images.images_of(identity)
@@ -157,10 +159,12 @@ def _made_mixtures(
     if len(large) < 2:
         return
     for first, second in random.choice(large, (min(MADE, 5 * len(large)), 2)):
-        together = [_sound_vectors(images, membership, int(i), random) for i in (first, second)]
-        if first == second or min(map(len, together)) < 2:
+        one, other = (_sound_vectors(images, membership, int(i), random) for i in (first, second))
+        if first == second or min(len(one), len(other)) < 2:
             continue
-        parting = part_in_two(np.concatenate(together))
+        # As often with a few images as with many: real mixtures come in all sizes.
+        count = int(np.exp(random.uniform(np.log(2), np.log(len(other) + 1))))
+        parting = part_in_two(np.concatenate([one, random.permutation(other)[:count]]))
         if parting is not None:
             yield parting.features
 

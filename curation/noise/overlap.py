@@ -56,13 +56,13 @@ def find_overlap(
         np.full(images.identities, -1.0, np.float32),
     )
     counts = [len(one.vectors) for one in evaluation]
-    if sum(counts) == 0:
+    same, size = _own_centres(images, membership, np.random.default_rng(seed))
+    if sum(counts) == 0 or len(same) == 0:  # without two images of anybody there is no measure
         return found
     vectors = np.concatenate([one.vectors for one in evaluation])
     similarity, identity = membership.search.search(vectors, 1, progress)
     similarity, identity = similarity[:, 0], identity[:, 0]
     weights = np.add.reduceat(membership.trust, images.offsets[:-1])
-    same, size = _own_centres(images, membership, np.random.default_rng(seed))
     ratio = fit_cosine_ratio(similarity, same, size_class(size))
     probability = probabilities(ratio(similarity, size_class(weights[identity])))
     order = np.argsort(probability, kind="stable")

@@ -1,48 +1,86 @@
 """Pictures that show no face one could know again: none at all, or one too blurred.
 
-A network that was trained with a margin on unit vectors gives such pictures short embeddings, and
-they belong to nobody. How long the embeddings of faces are, the trusted images tell. Among those
-that are not in place, a second group with much shorter ones is the unusable: a mixture of two
-normal distributions of log length, the first known, the second fitted.
+They belong nowhere: a network that was trained with a margin on unit vectors gives them short
+embeddings, and no identity resembles them even as far as a stranger's does. How long embeddings
+are, and how much the nearest other identity resembles a face, the trusted images tell; how far a
+picture falls short of both is its distance from the faces. Among those that are not in place, a
+second group far away is the unusable: a mixture of two normal distributions, the first known, the
+second fitted.
 """
 
 import numpy as np
 
+from curation.neighbours import blocks
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import Membership
+from curation.noise.membership import BLOCK, SAMPLE, Membership, best_except
 
 LEAST_DISTANCE = 2.5
-"""Standard deviations of faces' log length between the two groups; nearer ones are faces"""
+"""Standard deviations of faces between the two groups; nearer ones are faces"""
+LOOSE = 0.05
+"""Least probability of being misplaced: what belongs nowhere is not surely out of place either"""
 _STEPS = 50
 
 
-def unusable_probability(images: EmbeddedImages, membership: Membership) -> np.ndarray:
+def unusable_probability(
+    images: EmbeddedImages, membership: Membership, seed: int = 0
+) -> np.ndarray:
     """float32 ``[N]``: how probably each image shows no usable face; 0 for those in place."""
-    length = np.log(np.maximum(images.lengths(), 1e-6)).astype(np.float64)
-    sizes = images.sizes[images.labels]
-    trusted = (membership.trust > 0.5) & (sizes > 1)
-    alone = sizes == 1
-    loose = (membership.probability > 0.5) | alone
     probability = np.zeros(len(images), np.float32)
-    if trusted.sum() < 2 or not loose.any():
+    alone = images.sizes[images.labels] == 1
+    trusted = np.flatnonzero((membership.trust > 0.5) & ~alone)
+    loose = np.flatnonzero((membership.probability > LOOSE) | alone)
+    if len(trusted) < 2 or len(loose) == 0:
         return probability
-    middle = float(np.median(length[trusted]))
-    spread = _spread_below(length[trusted], middle)
-    if spread < 1e-3:  # all of one length: it says nothing about the picture
-        return probability
-    distance = (length[loose] - middle) / spread
-    probability[loose] = _second_group(distance)
+    random = np.random.default_rng(seed)
+    faces = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))
+    measures = [
+        (np.log(np.maximum(images.lengths(), 1e-6)).astype(np.float64)[which], resembling)
+        for which, resembling in (
+            (faces, _best_other(images, membership, faces)),
+            (loose, _best_other(images, membership, loose)),
+        )
+    ]
+    distance = _distance(*measures)
+    if distance is not None:
+        probability[loose] = _second_group(distance)
     return probability
 
 
-def _spread_below(length: np.ndarray, middle: float) -> float:
-    """Standard deviation from the median down, by a quantile: the long side does not matter."""
-    return float(middle - np.quantile(length, 0.1587))
+def _best_other(images: EmbeddedImages, membership: Membership, which: np.ndarray) -> np.ndarray:
+    """Cosine of images ``[n]`` to the nearest centre but their own: float32 ``[n]``."""
+    best = np.full(len(which), -1.0, np.float32)
+    for block in blocks(len(which), BLOCK):
+        here = which[block]
+        near, found = membership.search.search(images.vectors(here), 2)
+        best[block] = best_except(near, found, images.labels[here])[0]
+    return best
+
+
+def _distance(
+    faces: tuple[np.ndarray, np.ndarray], loose: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray | None:
+    """How far ``loose`` falls short of faces in both measures, in standard deviations of faces;
+    None where the measures are the same for all and say nothing."""
+    short = [_shortfall(known, asked) for known, asked in zip(faces, loose, strict=True)]
+    known, asked = (np.sum(parts, axis=0) for parts in zip(*short, strict=True))
+    middle = np.median(known)
+    spread = middle - np.quantile(known, 0.1587)
+    return None if spread < 1e-3 else (asked - middle) / spread
+
+
+def _shortfall(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in standard deviations of ``known`` below its median; 0 above it."""
+    middle = np.median(known)
+    spread = middle - np.quantile(known, 0.1587)
+    if spread < 1e-3:
+        return np.zeros(len(known)), np.zeros(len(asked))
+    return np.minimum((known - middle) / spread, 0), np.minimum((asked - middle) / spread, 0)
 
 
 def _second_group(distance: np.ndarray) -> np.ndarray:
     """Posterior ``[n]`` of the lower group in standard deviations of the upper, N(0, 1)."""
     centre, spread, share = -2 * LEAST_DISTANCE, 1.5, 0.1
+    posterior = np.zeros(len(distance))
     for _ in range(_STEPS):
         lower = share * np.exp(-0.5 * ((distance - centre) / spread) ** 2) / spread
         # Beyond its own centre the lower group has no competitor.
@@ -51,7 +89,6 @@ def _second_group(distance: np.ndarray) -> np.ndarray:
         weight = posterior.sum() + 1e-9
         share = min(max(weight / len(distance), 1e-4), 0.9)
         centre = min(float((posterior * distance).sum() / weight), -LEAST_DISTANCE)
-        spread = min(
-            max(float(np.sqrt((posterior * (distance - centre) ** 2).sum() / weight)), 0.5), 4.0
-        )
+        deviation = float(np.sqrt((posterior * (distance - centre) ** 2).sum() / weight))
+        spread = min(max(deviation, 0.5), 4.0)
     return np.where(distance < -LEAST_DISTANCE, posterior, 0.0)

@@ -1,19 +1,24 @@
 """The sample data set in insightface's layout, and the truth about it."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from curation.errors import UserError
 from curation.layout_writer import write_layout
 from curation.pairs import write_pairs
 from curation.progress import Progress
 from curation.sample.answers import tell_truth
-from curation.sample.plan import Plan, people_count, plan_training
+from curation.sample.plan import Plan, Shot, people_count, plan_training
 from curation.sample.render import PICTURE
 from curation.sample.size import DEFAULT_SIZE, SampleSize
 from curation.sample.studio import PLAN, TRAINING, VERIFICATION, Studio, developed_again
 from curation.sample.truth import TRUTH_FILE, VerificationTruth, write_truth
-from curation.sample.verification import SETS, SHOTS, choose_pairs, photograph_set
+from curation.sample.verification import SETS, SHOTS, Place, choose_pairs, photograph_person
 
 
 def write_sample(
@@ -21,10 +26,12 @@ def write_sample(
     seed: int = 0,
     progress: Progress | None = None,
     size: SampleSize = DEFAULT_SIZE,
+    processes: int = 1,
 ) -> None:
     """Write train.rec, train.idx, property, the verification sets and, last, truth.json.
 
-    Same seed, size and software: same bytes. ``progress`` counts images. Where truth.json is
+    Same seed, size and software: same bytes, drawn by however many ``processes`` (a script that
+    asks for several guards its main module). ``progress`` counts images. Where truth.json is
     there, everything is; it is taken away first, so an interrupted run leaves none. Raises
     ``UserError`` for a negative seed.
     """
@@ -36,9 +43,31 @@ def write_sample(
     plan = plan_training(size, studio.random(PLAN))
     total = sum(map(len, plan)) + len(SETS) * SHOTS * size.verification_people
     drawn = _counter(progress, total)
-    write_layout(folder, _training_images(studio, plan, drawn), (PICTURE, PICTURE))
-    verification = tuple(_write_set(folder, name, studio, size, drawn) for name in SETS)
+    with _crew(processes) as crew:
+        images = _training_images(studio, plan, crew, drawn)
+        write_layout(folder, images, (PICTURE, PICTURE))
+        verification = tuple(_write_set(folder, name, studio, size, crew, drawn) for name in SETS)
     write_truth(folder, tell_truth(seed, plan, verification))
+
+
+Crew = Callable[..., Iterator[Any]]
+"""Like ``map``; the results come in order."""
+
+
+@contextmanager
+def _crew(processes: int) -> Iterator[Crew]:
+    if processes <= 1:
+        yield map
+        return
+    # Not forked: the caller may have threads, of onnxruntime for one.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread_each) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+def _one_thread_each() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
@@ -54,17 +83,18 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
 
 
 def _training_images(
-    studio: Studio, plan: Plan, drawn: Callable[[], None]
+    studio: Studio, plan: Plan, crew: Crew, drawn: Callable[[], None]
 ) -> Iterator[tuple[bytes, int]]:
-    for label in range(len(plan)):
-        for file in _identity_images(studio, plan, label):
+    draw = partial(_identity_images, studio)
+    for label, files in enumerate(crew(draw, range(len(plan)), plan)):
+        for file in files:
             yield file, label
             drawn()
 
 
-def _identity_images(studio: Studio, plan: Plan, label: int) -> Iterator[bytes]:
+def _identity_images(studio: Studio, label: int, shots: list[Shot]) -> list[bytes]:
     files: list[bytes] = []
-    for place, shot in enumerate(plan[label]):
+    for place, shot in enumerate(shots):
         stream = (TRAINING, label, place)
         if shot.person is None:
             file = studio.non_face(shot.clutter, *stream)
@@ -76,15 +106,24 @@ def _identity_images(studio: Studio, plan: Plan, label: int) -> Iterator[bytes]:
         else:
             file = studio.face(shot.person, studio.conditions(*stream))
         files.append(file)
-        yield file
+    return files
 
 
 def _write_set(
-    folder: Path, name: str, studio: Studio, size: SampleSize, drawn: Callable[[], None]
+    folder: Path,
+    name: str,
+    studio: Studio,
+    size: SampleSize,
+    crew: Crew,
+    drawn: Callable[[], None],
 ) -> VerificationTruth:
     first = people_count(size)
     people = range(first, first + size.verification_people)
-    files = photograph_set(studio, name, people, drawn)
+    files: dict[Place, bytes] = {}
+    for photographs in crew(partial(photograph_person, studio, name), people):
+        files |= photographs
+        for _ in photographs:
+            drawn()
     rng = studio.random(VERIFICATION, SETS.index(name))
     pairs = choose_pairs(name, people, size, rng)
     images = [files[place] for pair in pairs for place in pair]

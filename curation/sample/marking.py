@@ -19,6 +19,14 @@ class Mark:
     """Flags that are about this fault or about none; those on another planted fault do not count"""
     right: int
 
+    def __str__(self) -> str:
+        precision = "-" if self.precision is None else f"{self.precision:.2f}"
+        recall = "-" if self.recall is None else f"{self.recall:.2f}"
+        return (
+            f"{self.right} of {self.planted} planted faults found, {self.flagged} flagged: "
+            f"precision {precision}, recall {recall}"
+        )
+
     @property
     def precision(self) -> float | None:
         """Share of the flags that are right; None without a flag."""

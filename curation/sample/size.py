@@ -1,6 +1,6 @@
 """How large the sample is and how many faults it has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,18 @@ class SampleSize:
     exact_duplicates: int = 16
     near_duplicates: int = 20
     non_faces: int = 30
+
+    def without_faults(self) -> "SampleSize":
+        """As large, and everything in order."""
+        return replace(
+            self,
+            mislabelled=0,
+            mixed_identities=0,
+            split_people=0,
+            exact_duplicates=0,
+            near_duplicates=0,
+            non_faces=0,
+        )
 
 
 def images_per_identity(size: SampleSize, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Verification sets of people who are not in training: easy, and frontal against turned."""
 
-from collections.abc import Callable
 from itertools import combinations, product
 
 import numpy as np
@@ -17,16 +16,13 @@ Place = tuple[int, int]
 """A photograph: (person, shot)."""
 
 
-def photograph_set(
-    studio: Studio, name: str, people: range, drawn: Callable[[], None]
-) -> dict[Place, bytes]:
-    """All photographs of one set; ``drawn`` is called after each."""
+def photograph_person(studio: Studio, name: str, person: int) -> dict[Place, bytes]:
+    """All photographs of one person in one set."""
     files: dict[Place, bytes] = {}
-    for person, shot in product(people, range(SHOTS)):
+    for shot in range(SHOTS):
         stream = (VERIFICATION, SETS.index(name), person, shot)
         yaw = _turn(name, shot, studio.random(*stream, 1))
         files[person, shot] = studio.face(person, studio.conditions(*stream, yaw=yaw))
-        drawn()
     return files
 
 

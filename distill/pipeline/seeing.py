@@ -1,13 +1,16 @@
 """Images as a teacher sees them, for those who only need its embeddings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+import teachers
 from curation.errors import UserError
 from curation.images import decode
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.eyes import TeacherChoice
 from curation.noise.overlap import EvaluationImages
 from curation.pairs import read_pairs
 from curation.progress import Progress
@@ -19,6 +22,38 @@ from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 _BATCH = 256
+DRAWN_FACES = "drawn-faces"
+"""The teacher that comes with the project; it knows the sample's kind of faces (sample-data.md)"""
+_DRAWN_FACES_SIZE = 64
+
+
+@dataclass(frozen=True)
+class TeacherEyes:
+    """A teacher, and where what it said is kept: ``curation.noise.eyes.Eyes``."""
+
+    teacher: Embedder
+    cache_root: Path
+
+    def see(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+        return see(images, self.teacher, self.cache_root, progress)
+
+    def see_evaluation(
+        self, paths: Sequence[Path], progress: Progress | None
+    ) -> list[EvaluationImages]:
+        return see_evaluation(paths, self.teacher, self.cache_root / "evaluation", progress)
+
+
+def open_eyes(choice: TeacherChoice, workspace: Workspace) -> TeacherEyes:
+    """The chosen teacher; ``UserError`` where there is none, or it is no network of faces."""
+    if choice.name == DRAWN_FACES:
+        path = Path(teachers.__file__).with_name("drawn_faces.onnx")
+        preprocessing: Preprocessing | None = Preprocessing(size=(_DRAWN_FACES_SIZE,) * 2)
+    else:
+        path = find_teacher(choice.name, workspace)
+        told = choice.model_dump(include={"colour", "mean", "std"})
+        size = (choice.size, choice.size)
+        preprocessing = Preprocessing(**told, size=size) if path.suffix == ".onnx" else None
+    return TeacherEyes(open_teacher(path, preprocessing), workspace.cache)
 
 
 def open_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:

@@ -214,7 +214,7 @@ def dies_at_step(number):
         return call
 
     def prepare():
-        for name in ("fsync", "fdatasync", "writev", "pwrite", "ftruncate"):
+        for name in ("fsync", "fdatasync", "write", "pwrite", "ftruncate"):
             setattr(os, name, counted(getattr(os, name)))
         for name in ("rename", "replace", "unlink", "mkdir", "open"):
             setattr(Path, name, counted(getattr(Path, name)))

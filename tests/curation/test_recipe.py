@@ -1,9 +1,13 @@
 import hashlib
 import shutil
 
+import numpy as np
 import pytest
 
 from curation.errors import UserError
+from curation.neighbours import normalised
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.eyes import TeacherChoice
 from curation.pairs import write_pairs
 from curation.recipe import run_recipe
 from curation.recipe_file import load_recipe, parse_recipe, recipe_names
@@ -35,6 +39,12 @@ def counts(made):
     }
 
 
+def stats(workspace):
+    """Of everything but the report, which is written anew each time, and its folder."""
+    files = [path for path in workspace.root.rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".html"}
+
+
 def test_the_ms1m_recipe_makes_a_store_two_views_and_the_evaluation_sets(workspace, source):
     made = run_recipe("ms1m", workspace, source)
     assert counts(made) == {
@@ -43,6 +53,9 @@ def test_the_ms1m_recipe_makes_a_store_two_views_and_the_evaluation_sets(workspa
         "retina-s.view": ("view", 30, 4, False),
         "lfw.bin": ("pairs", 4, None, False),
         "broken.bin": ("refused", None, None, False),
+        "train.findings": ("skipped", None, None, False),
+        "clean.view": ("skipped", None, None, False),
+        "train.report.html": ("report", None, None, False),
     }
     assert workspace.image_sets() == ["ms1m/long-tail-cut", "ms1m/retina-s", "ms1m/train"]
     copied = (workspace.datasets / "ms1m" / "lfw.bin").read_bytes()
@@ -57,10 +70,12 @@ def test_what_is_refused_says_why(workspace, source):
 
 def test_finished_steps_are_not_done_again(workspace, source):
     run_recipe("ms1m", workspace, source)
-    before = {path: path.stat() for path in workspace.root.rglob("*")}
+    page = (workspace.datasets / "ms1m" / "train.report.html").read_bytes()
+    before = stats(workspace)
     made = run_recipe("ms1m", workspace, source)
-    assert all(entry.reused for entry in made if entry.kind != "refused")
-    assert {path: path.stat() for path in workspace.root.rglob("*")} == before
+    assert all(entry.reused for entry in made if entry.kind not in ("refused", "skipped", "report"))
+    assert stats(workspace) == before
+    assert (workspace.datasets / "ms1m" / "train.report.html").read_bytes() == page
 
 
 @pytest.mark.parametrize("lost", ["train.lmdb", "long-tail-cut.view", "retina-s.view"])
@@ -69,7 +84,8 @@ def test_a_step_whose_output_is_gone_is_done_again(workspace, source, lost):
     shutil.rmtree(workspace.datasets / "ms1m" / lost)
     made = run_recipe("ms1m", workspace, source)
     done_again = {entry.path.name for entry in made if not entry.reused}
-    assert done_again == {lost, "broken.bin"}
+    unasked = {"broken.bin", "train.findings", "clean.view", "train.report.html"}
+    assert done_again == {lost} | unasked
     assert len(open_images(workspace.image_set("ms1m/long-tail-cut"))) == 85
 
 
@@ -137,13 +153,73 @@ def test_the_sample_recipe_takes_no_source(workspace, source):
         run_recipe("sample", workspace, source)
 
 
+class LabelEyes:
+    """A teacher who sees the person of each image; image 3 shows somebody else."""
+
+    def see(self, images, progress):
+        random = np.random.default_rng(0)
+        people = normalised(random.normal(size=(9, 32)))
+        shown = images.store.labels.copy()
+        shown[3] = 8
+        vectors = normalised(people[shown] + 0.1 * random.normal(size=(len(shown), 32)))
+        return EmbeddedImages(images.labels, vectors, np.ones(len(shown)), images.rows), "eyes"
+
+    def see_evaluation(self, paths, progress):
+        return []
+
+
+class TestNoise:
+    @pytest.fixture
+    def run(self, workspace, source):
+        def run(teacher="eyes"):
+            choice = TeacherChoice(name=teacher)
+            return run_recipe(
+                "ms1m", workspace, source, open_eyes=lambda _: LabelEyes(), teacher=choice
+            )
+
+        return run
+
+    def test_with_a_teacher_the_subsets_are_made_of_the_clean_view(self, run, workspace):
+        made = {entry.path.name: entry for entry in run()}
+        assert made["train.findings"].kind == "findings"
+        assert "1 misplaced" in made["train.findings"].note
+        clean = open_images(workspace.image_set("ms1m/clean"))
+        assert 3 not in clean.rows
+        assert made["clean.view"].images == len(clean)
+        cut = open_images(workspace.image_set("ms1m/long-tail-cut"))
+        assert [step.name for step in cut.history] == ["clean", "long-tail-cut"]
+
+    def test_all_of_it_is_found_again(self, run, workspace):
+        run()
+        before = stats(workspace)
+        made = run()
+        assert all(entry.reused for entry in made if entry.kind not in ("refused", "report"))
+        assert stats(workspace) == before
+
+    def test_edited_decisions_do_not_leave_an_older_view_in_place(self, run, workspace):
+        run()
+        table = workspace.datasets / "ms1m" / "train.findings" / "decisions.tsv"
+        table.write_text(table.read_text().replace("yes\t", "no\t"))
+        with pytest.raises(UserError, match=r"clean\.view was made after other decisions"):
+            run()
+
+    def test_views_of_the_raw_store_are_not_taken_for_views_of_the_clean_one(
+        self, run, workspace, source
+    ):
+        run_recipe("ms1m", workspace, source)
+        with pytest.raises(UserError, match=r"made of something else than clean\.view"):
+            run()
+
+
 class TestFiles:
     @pytest.mark.parametrize("name", recipe_names())
     def test_every_recipe_can_be_read(self, name):
         assert load_recipe(name).description
 
     def test_an_unknown_recipe_is_refused_with_those_there_are(self):
-        with pytest.raises(UserError, match=r"no recipe '\.\./x'; there are: ms1m, sample"):
+        with pytest.raises(
+            UserError, match=r"no recipe '\.\./x'; there are: drawn-faces, ms1m, sample"
+        ):
             load_recipe("../x")
 
     @pytest.mark.parametrize(

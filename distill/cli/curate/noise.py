@@ -13,13 +13,17 @@ from distill.cli.reports import print_report, print_table, shown
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from curation.noise.eyes import TeacherChoice
     from curation.noise.findings import Findings
     from curation.progress import Progress
-    from teachers.preprocessing import Preprocessing
 
 ImagesArgument = Annotated[
     str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
 ]
+MeanOption = Annotated[float, typer.Option(help="Of an .onnx teacher: (pixel - mean) / std.")]
+StdOption = Annotated[float, typer.Option(help="See --mean.")]
+ColourOption = Annotated[str, typer.Option(help="What an .onnx teacher takes: RGB or BGR.")]
+SizeOption = Annotated[int, typer.Option(help="The side of an .onnx teacher's input.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +37,8 @@ def check(
     teacher: Annotated[
         str,
         typer.Option(
-            help="An .onnx file (by path, or in teachers/), a bundle, or a finished job's name.",
+            help="An .onnx file (by path, or in teachers/), a bundle, a finished job's name, "
+            "or drawn-faces, which knows the sample.",
             show_default=False,
         ),
     ],
@@ -47,10 +52,10 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
     ] = None,
-    mean: Annotated[float, typer.Option(help="For an .onnx teacher: (pixel - mean) / std.")] = 0.0,
-    std: Annotated[float, typer.Option(help="See --mean.")] = 1.0,
-    colour: Annotated[str, typer.Option(help="RGB or BGR, for an .onnx teacher.")] = "RGB",
-    size: Annotated[int, typer.Option(help="The side of its input, for an .onnx teacher.")] = 112,
+    mean: MeanOption = 0.0,
+    std: StdOption = 1.0,
+    colour: ColourOption = "RGB",
+    size: SizeOption = 112,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,25 +70,18 @@ def check(
 
     `curate check ms1m/train --teacher r100.onnx --mean 127.5 --std 127.5 --evaluate lfw.bin`
 
-    `curate check sample/train --teacher sample --only misplaced --only mixed`
+    `curate check sample/train --teacher drawn-faces --only misplaced --only mixed`
     """
-    from curation.noise.analysis import analyse, findings_folder
+    from curation.noise.analysis import evaluation_sets, look
     from curation.views import open_images
     from curation.workspace import Workspace
-    from distill.pipeline.seeing import find_teacher, open_teacher, see, see_evaluation
+    from distill.pipeline.seeing import open_eyes
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    path = find_teacher(teacher, place)
-    eyes = open_teacher(path, _preprocessing(path, colour, mean, std, size))
-    with watch("embed", "blocks", at_once=False) as progress:
-        embedded, digest = see(found, eyes, place.cache, progress)
-    sets = evaluate if evaluate is not None else sorted(found.store.path.parent.glob("*.bin"))
-    with watch("embed evaluation sets", "images", at_once=False) as progress:
-        evaluation = see_evaluation(sets, eyes, place.cache / "evaluation", progress)
-    findings = analyse(
-        found, embedded, digest, findings_folder(found), evaluation, only, _watch_quietly
-    )
+    eyes = open_eyes(teacher_choice(teacher, colour, mean, std, size), place)
+    sets = evaluate if evaluate is not None else evaluation_sets(found)
+    findings = look(found, eyes, sets, only, watch_when_moving)
     _print_findings(findings, as_json)
 
 
@@ -137,24 +135,22 @@ def clean(
     )
 
 
-def _watch_quietly(title: str, unit: str) -> "AbstractContextManager[Progress]":
+def watch_when_moving(title: str, unit: str) -> "AbstractContextManager[Progress]":
     """A bar that shows when the work says how far it is."""
     return watch(title, unit, at_once=False)
 
 
-def _preprocessing(
-    path: Path, colour: str, mean: float, std: float, size: int
-) -> "Preprocessing | None":
-    """What an .onnx teacher is told; a bundle knows itself."""
-    if path.suffix != ".onnx":
-        return None
+def teacher_choice(name: str, colour: str, mean: float, std: float, size: int) -> "TeacherChoice":
+    """What the options say; ``UserError`` with the option where it is not allowed."""
     from pydantic import ValidationError
 
     from curation.errors import UserError
-    from teachers.preprocessing import Preprocessing
+    from curation.noise.eyes import TeacherChoice
 
     try:
-        return Preprocessing(colour=colour, mean=mean, std=std, size=(size, size))  # type: ignore[arg-type]
+        return TeacherChoice.model_validate(
+            {"name": name, "colour": colour, "mean": mean, "std": std, "size": size}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None

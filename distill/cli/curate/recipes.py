@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    ColourOption,
+    MeanOption,
+    SizeOption,
+    StdOption,
+    teacher_choice,
+    watch_when_moving,
+)
 from distill.cli.reports import print_table, shown
 
 if TYPE_CHECKING:
-    from curation.recipe import Made
+    from curation.noise.eyes import Eyes, TeacherChoice
+    from curation.recipe_kitchen import Made
+    from curation.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +42,23 @@ def recipe(
         str | None,
         typer.Option(help="The name of the data set to make.", show_default="the recipe's own"),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Who looks for noise: an .onnx file, a bundle, or a finished job's name.",
+            show_default="the recipe's own, if any",
+        ),
+    ] = None,
+    mean: MeanOption = 0.0,
+    std: StdOption = 1.0,
+    colour: ColourOption = "RGB",
+    size: SizeOption = 112,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set as a recipe says; steps that are done are not done again.
+
+    Stopped at any moment, the same command goes on where it was.
 
     **Examples**
 
@@ -44,16 +66,35 @@ def recipe(
 
     `curate recipe ms1m --source /data/faces_emore`
 
+    `curate recipe ms1m --source /data/faces_emore --teacher r100.onnx --mean 127.5 --std 127.5`
+
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
     """
     from curation.recipe import run_recipe
     from curation.workspace import Workspace
 
-    made = run_recipe(name, Workspace.locate(workspace), source, dataset, watch)
+    place = Workspace.locate(workspace)
+    choice = None if teacher is None else teacher_choice(teacher, colour, mean, std, size)
+    made = run_recipe(
+        name,
+        place,
+        source,
+        dataset,
+        watch_when_moving,
+        lambda chosen: _open_eyes(chosen, place),
+        choice,
+    )
     if as_json:
         print_json([asdict(entry) | {"path": str(entry.path)} for entry in made])
     else:
         _print_made(made)
+
+
+def _open_eyes(choice: "TeacherChoice", workspace: "Workspace") -> "Eyes":
+    """Only where a step asks: it brings onnxruntime or torch."""
+    from distill.pipeline.seeing import open_eyes
+
+    return open_eyes(choice, workspace)
 
 
 def recipes(as_json: JsonOption = False) -> None:

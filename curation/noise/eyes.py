@@ -1,0 +1,39 @@
+"""Who looks: curation takes embeddings as they come, and does not know the networks behind them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.overlap import EvaluationImages
+from curation.progress import Progress
+from curation.store import ImageSet
+
+
+class TeacherChoice(BaseModel):
+    """A teacher by name, and what an ``.onnx`` file expects of its pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    """An .onnx file, a bundle, a finished job, or "drawn-faces" """
+    colour: Literal["RGB", "BGR"] = "RGB"
+    mean: float = Field(default=0.0, allow_inf_nan=False)
+    std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    size: int = Field(default=112, ge=1, le=4096)
+
+
+class Eyes(Protocol):
+    """A teacher that can be asked for embeddings."""
+
+    def see(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+        """The images' embeddings, and the digest they are known by; computed where missing."""
+        ...
+
+    def see_evaluation(
+        self, paths: Sequence[Path], progress: Progress | None
+    ) -> list[EvaluationImages]:
+        """The embeddings of verification sets ``*.bin``."""
+        ...

@@ -1,0 +1,140 @@
+"""How long the checks take on many simulated embeddings, in how much memory, on two threads.
+
+Run: just bench-noise-scale [--images 100000 300000 1000000] [--folder FOLDER]. The vectors lie in a
+file that is mapped, as the embedding cache is; pixels are not looked at. Peak memory is what the
+operating system counted for the whole process, mapped pages of that file among it.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from simulate import EVALUATION, LABELS, NORM, TRUTH, UNIT, write_simulated
+
+from curation.noise.divided import find_divided
+from curation.noise.duplicates import candidates
+from curation.noise.elsewhere import probability_elsewhere
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.membership import judge_membership
+from curation.noise.mixed import find_mixed
+from curation.noise.overlap import EvaluationImages, find_overlap
+from curation.noise.unusable import unusable_probability
+
+DIMENSION = 512
+IMAGES_PER_IDENTITY = 50
+THREADS = "2"
+
+
+class Watch:
+    """Seconds, and peak memory so far in MiB, of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what is done inside."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+        self.peak[name] = peak_memory()
+
+
+def peak_memory() -> float:
+    """Of this process, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def analyse(folder: Path) -> dict[str, object]:
+    """Run all checks that need no pixels."""
+    unit = np.load(folder / UNIT, mmap_mode="r")
+    images = EmbeddedImages(
+        np.load(folder / LABELS), unit, np.load(folder / NORM), np.arange(len(unit))
+    )
+    evaluation = [EvaluationImages("evaluation", np.load(folder / EVALUATION))]
+    watch = Watch()
+    with watch.stage("membership"):
+        membership = judge_membership(images)
+    flagged = membership.probability > 0.5
+    with watch.stage("elsewhere"):
+        probability_elsewhere(images, membership, np.flatnonzero(flagged))
+    with watch.stage("unusable"):
+        unusable_probability(images, membership)
+    with watch.stage("mixed"):
+        find_mixed(images, membership)
+    with watch.stage("divided"):
+        find_divided(images, membership)
+    with watch.stage("overlap"):
+        find_overlap(images, membership, evaluation)
+    with watch.stage("duplicates' candidates"):
+        pairs = sum(1 for _ in candidates(images, membership))
+    person = np.load(folder / TRUTH)
+    return {
+        "images": len(images),
+        "identities": images.identities,
+        "seconds": watch.seconds,
+        "total": sum(watch.seconds.values()),
+        "cpu": time.process_time(),
+        "peak": watch.peak,
+        "peak_mib": peak_memory(),
+        "search": str(membership.search),
+        "candidates": pairs,
+        **_agreement(images, flagged, person),
+    }
+
+
+def _agreement(images: EmbeddedImages, flagged: np.ndarray, person: np.ndarray) -> dict[str, float]:
+    """Precision and recall of wrong labels, where most of an identity is one person."""
+    order = np.lexsort((person, images.labels))
+    keys = images.labels[order].astype(np.int64) * (person.max() + 2) + person[order] + 1
+    _, first, count = np.unique(keys, return_index=True, return_counts=True)
+    identity = images.labels[order][first]
+    most = np.zeros(images.identities, np.int64)
+    np.maximum.at(most, identity, count)
+    share = np.zeros(len(images))
+    share[order] = np.repeat(count / most[identity], count)
+    clear = (most > 0.7 * images.sizes)[images.labels] & (images.sizes >= 5)[images.labels]
+    wrong = share < 0.3
+    hits = (flagged & wrong & clear).sum()
+    return {
+        "precision": float(hits / max((flagged & clear).sum(), 1)),
+        "recall": float(hits / max((wrong & clear).sum(), 1)),
+    }
+
+
+def measure(images: int, folder: Path) -> dict[str, object]:
+    """Simulate, and analyse in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        write_simulated(Path(place), images, images // IMAGES_PER_IDENTITY, DIMENSION)
+        command = [sys.executable, __file__, "--run", place]
+        environment = {**os.environ, "OMP_NUM_THREADS": THREADS, "OPENBLAS_NUM_THREADS": THREADS}
+        load = os.getloadavg()[0]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+        return {**json.loads(answer.stdout), "load_before": load, "load_after": os.getloadavg()[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--folder", type=Path, help="for 1 GB of vectors a million images")
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        sys.stdout.write(json.dumps(analyse(options.run)))
+        return
+    for images in options.images:
+        sys.stdout.write(json.dumps(measure(images, options.folder), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Which images belong: planted wrong labels are found, and little sets are judged with sense."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_people import embedded, f1, in_order, people, wrongly_labelled
+
+from curation.neighbours import normalised
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.membership import (
+    Membership,
+    best_except,
+    identities_of,
+    judge_membership,
+    load_membership,
+    membership_arrays,
+    support_by,
+)
+from curation.noise.support import support_for
+
+SIZES = [12] * 60 + [5] * 40
+
+
+def planted(share: float, seed: int = 0) -> tuple[EmbeddedImages, np.ndarray]:
+    """Simulated people with this share of wrong labels, and which are wrong."""
+    vectors, person = people(SIZES, seed, spread=0.9)
+    order, labels = in_order(wrongly_labelled(person, share, seed))
+    wrong = wrongly_labelled(person, share, seed)[order] != person[order]
+    return embedded(vectors[order], labels), wrong
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[EmbeddedImages, Membership, np.ndarray]:
+    """A fifth of the labels wrong."""
+    images, wrong = planted(0.2)
+    return images, judge_membership(images), wrong
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
+def test_wrong_labels_are_found_at_every_rate(share: float, seed: int) -> None:
+    images, wrong = planted(share, seed)
+    assert f1(judge_membership(images).probability > 0.5, wrong) > 0.95
+
+
+def test_sound_labels_are_left_alone() -> None:
+    images, _ = planted(0.0)
+    assert (judge_membership(images).probability > 0.5).mean() < 0.005
+
+
+def test_the_same_images_and_seed_give_the_same_answer(
+    judged: tuple[EmbeddedImages, Membership, np.ndarray],
+) -> None:
+    images, membership, _ = judged
+    again = judge_membership(images)
+    np.testing.assert_array_equal(again.probability, membership.probability)
+    np.testing.assert_array_equal(again.other, membership.other)
+
+
+def test_wrong_images_resemble_their_own_people_most() -> None:
+    vectors, person = people(SIZES, spread=0.9)
+    order, labels = in_order(wrongly_labelled(person, 0.1))
+    images = embedded(vectors[order], labels)
+    found = judge_membership(images)
+    wrong = np.flatnonzero(labels != person[order])
+    assert (found.other[wrong] == person[order][wrong]).mean() > 0.95
+    known = wrong[found.other[wrong] >= 0]
+    # The centres have moved a little since.
+    cosines = np.einsum("nd,nd->n", images.vectors(known), found.centres[found.other[known]])
+    np.testing.assert_allclose(found.other_similarity[known], cosines, atol=0.05)
+
+
+def test_only_images_are_never_judged() -> None:
+    vectors, person = people([6] * 30 + [1] * 30)
+    found = judge_membership(embedded(vectors, person))
+    alone = person >= 30
+    np.testing.assert_array_equal(found.probability[alone], 0)
+    np.testing.assert_array_equal(found.support.images[alone], 0)
+    np.testing.assert_array_equal(found.trust[alone], 1)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_nobody_loses_all_images(share: float) -> None:
+    """Of a pair of two people, say, one stays as the measure: who is right nobody knows."""
+    vectors, person = people([6] * 40 + [2] * 40 + [1] * 60)
+    order, labels = in_order(wrongly_labelled(person, share))
+    images = embedded(vectors[order], labels)
+    found = judge_membership(images)
+    assert (found.probability > 0.5).sum() > 30
+    assert np.minimum.reduceat(found.probability, images.offsets[:-1]).max() <= 0.5
+    assert np.maximum.reduceat(found.trust, images.offsets[:-1]).min() >= 0.5
+
+
+def test_progress_counts_to_the_end() -> None:
+    seen: list[tuple[int, int]] = []
+    judge_membership(planted(0.1)[0], progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == list(range(len(seen)))
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_view_of_a_mapped_cache_is_judged_like_a_copy(tmp_path: Path) -> None:
+    """Float16, upright and mirrored, more rows than the set has, in another order."""
+    vectors, person = people([8] * 40)
+    order, labels = in_order(wrongly_labelled(person, 0.1))
+    random = np.random.default_rng(0)
+    rows = random.permutation(500)[: len(order)].astype(np.int64)
+    unit = np.zeros((500, 2, vectors.shape[1]), np.float16)
+    unit[rows] = normalised(vectors[order][:, None] + 0.01 * random.normal(size=(1, 2, 1)))
+    np.save(tmp_path / "unit.npy", unit)
+    mapped = np.load(tmp_path / "unit.npy", mmap_mode="r")
+    view = EmbeddedImages(labels, mapped, np.ones((500, 2), np.float32), rows)
+    copied = embedded(normalised(unit[rows].astype(np.float32).sum(axis=1)), labels)
+    np.testing.assert_allclose(view.vectors(slice(3, 9)), copied.vectors(slice(3, 9)), atol=1e-6)
+    found, expected = judge_membership(view), judge_membership(copied)
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-4)
+    np.testing.assert_array_equal(found.other, expected.other)
+
+
+def test_lengths_are_the_mean_of_both_views() -> None:
+    norm = np.array([[1, 3], [10, 20], [0, 0]], np.float32)
+    images = EmbeddedImages(
+        np.array([0, 1]), np.eye(3)[:, None].repeat(2, 1), norm, np.array([1, 0])
+    )
+    np.testing.assert_array_equal(images.lengths(), [15, 2])
+    assert (len(images), images.identities, images.dimension) == (2, 2, 3)
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=8))
+@settings(max_examples=25, deadline=None)
+def test_identities_come_one_by_one_with_their_vectors(sizes: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    images = embedded(np.eye(8, dtype=np.float32)[labels], labels)
+    seen = list(identities_of(images))
+    assert [identity for identity, _, _ in seen] == list(range(len(sizes)))
+    for identity, which, vectors in seen:
+        assert which == images.images_of(identity)
+        assert vectors.shape == (sizes[identity], 8)
+        assert (vectors.argmax(axis=1) == identity).all()
+
+
+def test_what_is_kept_in_a_file_comes_back(
+    judged: tuple[EmbeddedImages, Membership, np.ndarray], tmp_path: Path
+) -> None:
+    images, membership, _ = judged
+    np.savez(tmp_path / "kept.npz", **membership_arrays(membership))
+    with np.load(tmp_path / "kept.npz") as arrays:
+        again = load_membership(images, dict(arrays))
+    for name in ("probability", "trust", "other", "other_similarity", "centres"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(membership, name))
+    asked = np.random.default_rng(0).normal(size=(5, 4))
+    np.testing.assert_array_equal(again.ratio(asked), membership.ratio(asked))
+    np.testing.assert_array_equal(again.support.nearest, membership.support.nearest)
+
+
+def test_what_was_kept_of_other_images_is_refused(
+    judged: tuple[EmbeddedImages, Membership, np.ndarray],
+) -> None:
+    _, membership, _ = judged
+    others = embedded(*people([3, 3]))
+    with pytest.raises(ValueError, match="other images"):
+        load_membership(others, membership_arrays(membership))
+
+
+def test_support_by_asks_each_identity_for_its_own() -> None:
+    vectors, person = people([4, 1, 6])
+    images, trust = embedded(vectors, person), np.linspace(0.3, 1, 11).astype(np.float32)
+    strangers, asked = people([1] * 5, seed=3)[0], np.array([2, 0, 2, 1, 0])
+    found = support_by(images, trust, strangers, asked)
+    for i, identity in enumerate(asked):
+        which = images.images_of(int(identity))
+        slow = support_for(strangers[i : i + 1], vectors[which], trust[which])
+        np.testing.assert_allclose(
+            [found.centre[i], found.nearest[i], found.images[i]],
+            [slow.centre[0], slow.nearest[0], slow.images[0]],
+            rtol=1e-5,
+        )
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_best_of_those_that_are_allowed(data: st.DataObject) -> None:
+    rows, columns = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 4)))
+    random = np.random.default_rng(data.draw(st.integers(0, 999)))
+    similarities = random.uniform(-1, 1, (rows, columns)).astype(np.float32)
+    indices = random.integers(-1, 4, (rows, columns))
+    first, second = random.integers(-1, 4, (2, rows))
+    best, whose = best_except(similarities, indices, first, second)
+    for i in range(rows):
+        allowed = [
+            (float(similarity), int(index))
+            for similarity, index in zip(similarities[i], indices[i], strict=True)
+            if index not in (-1, first[i], second[i])
+        ]
+        expected = max(allowed, key=lambda entry: entry[0], default=(-1.0, -1))
+        assert (float(best[i]), int(whose[i])) == expected
+
+
+LITTLE = {
+    "one image": [0],
+    "two of one person": [0, 0],
+    "one identity": [0] * 20,
+    "two identities": [0] * 6 + [1] * 5,
+    "a pair and a single": [0, 0, 1],
+    "only singles": list(range(12)),
+    "only pairs": [i // 2 for i in range(24)],
+}
+
+
+@pytest.mark.parametrize("labels", LITTLE.values(), ids=LITTLE.keys())
+@pytest.mark.parametrize("content", ["people", "nobody", "all alike", "zeros"])
+def test_little_sets_are_judged_without_alarm(labels: list[int], content: str) -> None:
+    vectors = {
+        "people": people(np.bincount(labels).tolist(), spread=0.3)[0],
+        "nobody": people([1] * len(labels))[0],
+        "all alike": np.full((len(labels), 64), 0.125, np.float32),
+        "zeros": np.zeros((len(labels), 64), np.float32),
+    }[content]
+    found = judge_membership(embedded(vectors, labels))
+    assert ((found.probability >= 0) & (found.probability <= 1)).all()
+    assert not (found.probability > 0.5).any()
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: int) -> None:
+    order, ascending = in_order(np.array(labels))
+    vectors = normalised(np.random.default_rng(seed).normal(size=(len(order), 3)).round())
+    found = judge_membership(embedded(vectors, ascending))
+    for name in ("probability", "trust"):
+        array = getattr(found, name)
+        assert array.dtype == np.float32
+        assert ((array >= 0) & (array <= 1)).all()
+    assert ((found.other >= -1) & (found.other < found.centres.shape[0])).all()
+    assert (found.other != ascending).all()

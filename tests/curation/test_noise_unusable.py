@@ -1,0 +1,69 @@
+"""Pictures without a usable face: short embeddings that belong to nobody."""
+
+import numpy as np
+import pytest
+from simulated_people import embedded, f1, people
+
+from curation.noise.membership import judge_membership
+from curation.noise.unusable import unusable_probability
+
+FACES, JUNK = 80, 40
+
+
+def with_junk(ratio: float, spread: float = 0.1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, which are junk, and lengths: junk is this much shorter than faces."""
+    random = np.random.default_rng(0)
+    vectors, person = people([10] * FACES + [1] * JUNK)
+    junk = person >= FACES
+    labels = np.where(junk, (person - FACES) * 2 % FACES, person)
+    order = np.argsort(labels, kind="stable")
+    norm = np.exp(random.normal(np.where(junk, np.log(20 * ratio), np.log(20)), spread))
+    images = embedded(vectors[order], labels[order], norm[order].astype(np.float32))
+    return unusable_probability(images, judge_membership(images)), junk[order], norm[order]
+
+
+def test_short_embeddings_that_belong_to_nobody_are_found() -> None:
+    found, junk, _ = with_junk(0.4)
+    assert f1(found > 0.5, junk) > 0.95
+
+
+def test_among_them_shorter_is_less_usable() -> None:
+    found, junk, norm = with_junk(0.5)
+    order = np.argsort(norm[junk])
+    assert (np.diff(found[junk][order]) <= 1e-6).all()
+
+
+def test_wrong_people_with_embeddings_of_usual_length_are_usable() -> None:
+    found, _, _ = with_junk(1.0)
+    assert not (found > 0.5).any()
+
+
+def test_images_in_their_place_are_usable_however_short() -> None:
+    vectors, person = people([10] * FACES)
+    norm = np.full(len(person), 20, np.float32) * np.random.default_rng(0).uniform(0.9, 1.1, 800)
+    norm[::50] = 1.0
+    images = embedded(vectors, person, norm.astype(np.float32))
+    assert not unusable_probability(images, judge_membership(images)).any()
+
+
+@pytest.mark.parametrize("length", [0.0, 1.0, 20.0])
+def test_equal_lengths_say_nothing(length: float) -> None:
+    vectors, person = people([10] * FACES + [1] * 10)
+    images = embedded(vectors, person, np.full(len(person), length, np.float32))
+    assert not unusable_probability(images, judge_membership(images)).any()
+
+
+def test_images_that_are_alone_are_judged_by_their_length() -> None:
+    vectors, person = people([10] * FACES + [1] * 20)
+    random = np.random.default_rng(0)
+    norm = np.exp(random.normal(3, 0.1, len(person)))
+    norm[-10:] *= 0.3
+    images = embedded(vectors, person, norm.astype(np.float32))
+    found = unusable_probability(images, judge_membership(images))
+    assert np.flatnonzero(found > 0.5).tolist() == list(range(len(person) - 10, len(person)))
+
+
+@pytest.mark.parametrize("sizes", [[1], [4], [1, 1, 1], [2, 1]])
+def test_tiny_sets_have_no_alarm(sizes: list[int]) -> None:
+    images = embedded(*people(sizes))
+    assert not unusable_probability(images, judge_membership(images)).any()
