@@ -1,5 +1,6 @@
 """Whether an image may go into a store: a JPEG or PNG file of the one size, by its header."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from curation.errors import UserError
@@ -33,12 +34,12 @@ class ImageCheck:
         """The encoding of all images, after the first."""
         return self.encodings[0] if len(self.encodings) == 1 else "mixed"
 
-    def objections(self, images: list[bytes]) -> dict[int, str]:
+    def objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         """What is wrong with some of the images, by their place in the list."""
         known, length = self._known, self._length
-        if length and known.issuperset([image[:length] for image in images]):
+        if length and known.issuperset([bytes(image[:length]) for image in images]):
             return {}
-        found = {i: self._objection(image) for i, image in enumerate(images)}
+        found = {i: self._objection(bytes(image)) for i, image in enumerate(images)}
         return {i: reason for i, reason in found.items() if reason is not None}
 
     def _objection(self, data: bytes) -> str | None:

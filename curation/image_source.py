@@ -23,8 +23,8 @@ class SourceImages(NamedTuple):
     """Identities"""
     offsets: np.ndarray
     """Byte offsets of records, or numbers of files"""
-    payloads: list[bytes]
-    """The image files"""
+    payloads: Sequence[bytes | memoryview]
+    """The image files; views of a bigger block where nothing needs to be copied"""
 
     def take(self, places: Sequence[int]) -> "SourceImages":
         """The images at these places."""

@@ -6,6 +6,7 @@ that was written, ``quarantine.tsv`` a line for each record that was skipped. Th
 conversion that was stopped at any byte goes on from there.
 """
 
+import mmap
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,8 +146,8 @@ class Journal:
         self.wait()
         added = {"read": self._read, "skipped": self.skipped, "quarantine": self._quarantine}
         self.state = self.state.model_copy(update={**changes, **added})
-        written = None if writer is None else writer.flush()
-        self._commit = self._thread.submit(self._write, self.state, writer, written)
+        writes = [] if writer is None else writer.flush()
+        self._commit = self._thread.submit(self._write, self.state, writer, writes)
 
     def wait(self) -> None:
         """Wait until the last commit is on the disk."""
@@ -165,10 +166,11 @@ class Journal:
         self.state = self.state.model_copy(update={name: getattr(fresh, name) for name in names})
 
     def _write(
-        self, state: State, writer: LmdbWriter | None, written: "Future[None] | None"
+        self, state: State, writer: LmdbWriter | None, writes: "list[Future[mmap.mmap]]"
     ) -> None:
-        if writer is not None and written is not None:
-            written.result()
+        for write in writes:
+            write.result()
+        if writer is not None:
             writer.sync()
         for file in (self._rows, self._leaves, self._bad):
             os.fdatasync(file.fileno())

@@ -8,6 +8,7 @@ bits; a reader takes the size of a page from the meta page, so files travel betw
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, TypeVar
 
 import numpy as np
@@ -43,7 +44,6 @@ _FAR_NODES = np.dtype(
 )
 FAR_NODE: Final = _FAR_NODES.itemsize
 """Bytes of a node with an eight byte key whose value has pages of its own"""
-_ZEROS = bytes(PAGE)
 
 
 Size = TypeVar("Size", int, np.ndarray)
@@ -84,18 +84,11 @@ def branch_node(key: bytes, page: int) -> bytes:
     return node + bytes(len(node) % 2)
 
 
-def overflow_pieces(
-    values: Sequence[bytes], sizes: np.ndarray, counts: np.ndarray, places: np.ndarray
-) -> list[bytes]:
-    """Headers, values and zeros up to whole pages, for values of ``counts`` pages at ``places``."""
-    headers = np.zeros(len(values), _OVERFLOW_HEADERS)
+def overflow_headers(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``overflow_header`` of values that begin at ``places``: ``[n]``, 16 bytes each."""
+    headers = np.zeros(len(places), _OVERFLOW_HEADERS)
     headers["page"], headers["flags"], headers["pages"] = places, _OVERFLOW, counts
-    heads = headers.tobytes()
-    pieces: list[bytes] = [b""] * (3 * len(values))
-    pieces[0::3] = [heads[i : i + HEADER] for i in range(0, len(heads), HEADER)]
-    pieces[1::3] = values
-    pieces[2::3] = [_ZEROS[:room] for room in (counts * PAGE - HEADER - sizes).tolist()]
-    return pieces
+    return headers
 
 
 def far_nodes(first: int, sizes: np.ndarray, places: np.ndarray) -> list[bytes]:
@@ -109,14 +102,11 @@ def far_nodes(first: int, sizes: np.ndarray, places: np.ndarray) -> list[bytes]:
 
 def node_page(page: int, nodes: Sequence[bytes], leaf: bool) -> bytes:
     """A leaf or branch page; the nodes, in order of their keys, fill it from its end."""
-    places, place = [], PAGE
-    for node in nodes:
-        place -= len(node)
-        places.append(place)
-    lower = HEADER + 2 * len(nodes)
-    header = _PAGE_HEADER.pack(page, 0, _LEAF if leaf else _BRANCH, lower, place)
+    places = [PAGE - end for end in accumulate(map(len, nodes))]
+    lower, upper = HEADER + 2 * len(nodes), places[-1]
+    header = _PAGE_HEADER.pack(page, 0, _LEAF if leaf else _BRANCH, lower, upper)
     pointers = struct.pack(f"<{len(places)}H", *places)
-    return header + pointers + bytes(place - lower) + b"".join(reversed(nodes))
+    return header + pointers + bytes(upper - lower) + b"".join(reversed(nodes))
 
 
 def meta_page(

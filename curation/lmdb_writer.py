@@ -6,10 +6,9 @@ and the meta pages at the end. What is in the file then follows from keys and va
 writing can go on at every place where a leaf page ended.
 """
 
-import os
-from collections import deque
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,6 +17,7 @@ import numpy as np
 
 from curation import lmdb_pages as pages
 from curation.lmdb_pages import HEADER, PAGE
+from curation.page_file import PageFile, Value
 
 FIRST_PAGE = 2
 """The first two are the meta pages."""
@@ -25,8 +25,6 @@ LONGEST_KEY = 16
 """Bytes"""
 _FITTING = (PAGE - HEADER) // (pages.FAR_NODE + 2)
 """Nodes that fit on a leaf page where all values have pages of their own"""
-_WRITE = 2 << 20
-_WRITES_AHEAD = 8
 
 Child = tuple[bytes, int]
 """The first key below a page, and the page's number."""
@@ -43,20 +41,14 @@ class LmdbWriter:
     """Appends entries in the order of their keys; ``finish`` makes the file an LMDB file.
 
     ``page``, ``entries`` and ``overflow`` say where a stopped writer goes on: they are its state
-    after ``end_leaf``. A second thread writes; ``OSError`` (a full disk) comes with a later call.
+    after ``end_leaf``. Other threads write; ``OSError`` (a full disk) comes with a later call.
     """
 
     def __init__(
         self, path: Path, page: int = FIRST_PAGE, entries: int = 0, overflow: int = 0
     ) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.ftruncate(self._file, page * PAGE)
-        os.lseek(self._file, 0, os.SEEK_END)
+        self._file = PageFile(path, page)
         self.page, self.entries, self.overflow = page, entries, overflow
-        self._thread = ThreadPoolExecutor(1)
-        self._writes: deque[Future[None]] = deque()
-        self._pieces: list[bytes] = []
-        self._pending = 0
         self._nodes: list[bytes] = []
         self._free = PAGE - HEADER
         self._leaves: list[Leaf] = []
@@ -65,8 +57,7 @@ class LmdbWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._thread.shutdown()
-        os.close(self._file)
+        self._file.__exit__(*exception)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Append an entry; ``key`` comes after all keys before it."""
@@ -75,12 +66,12 @@ class LmdbWriter:
         else:
             self.put_stream(key, len(value), [value])
 
-    def put_numbered(self, values: Sequence[bytes]) -> None:
+    def put_numbered(self, values: Sequence[Value]) -> None:
         """Append values under their numbers, as eight bytes, big-endian: ``put``, but faster."""
         sizes = np.fromiter(map(len, values), np.int64, len(values))
         if len(sizes) == 0 or pages.is_inline(8, int(sizes.min())):
             for value in values:
-                self.put(self.entries.to_bytes(8, "big"), value)
+                self.put(self.entries.to_bytes(8, "big"), bytes(value))
             return
         first = 0
         while first < len(sizes):
@@ -98,13 +89,12 @@ class LmdbWriter:
             self.end_leaf()
             node = pages.far_node(key, size, self.page)
         count = pages.overflow_pages(size)
-        self._pieces.append(pages.overflow_header(self.page, count))
+        self._file.append(pages.overflow_header(self.page, count))
         for block in blocks:
-            self._pieces.append(block)
-            self._advance(0, len(block))
-        self._pieces.append(bytes(count * PAGE - HEADER - size))
+            self._file.append(block)
+        self._file.append(bytes(count * PAGE - HEADER - size))
+        self.page += count
         self.overflow += count
-        self._advance(count, 0)
         self._add_node(node)
 
     def end_leaf(self) -> None:
@@ -112,27 +102,21 @@ class LmdbWriter:
         if not self._nodes:
             return
         self._leaves.append(Leaf(self.entries - len(self._nodes), self.page))
-        self._pieces.append(pages.node_page(self.page, self._nodes, leaf=True))
+        self._append_page(self._nodes, leaf=True)
         self._nodes, self._free = [], PAGE - HEADER
-        self._advance(1, PAGE)
 
     def take_leaves(self) -> list[Leaf]:
         """The leaf pages that were written since the last call."""
         leaves, self._leaves = self._leaves, []
         return leaves
 
-    def flush(self) -> "Future[None]":
-        """Hand everything to the thread; the future is done when all of it has been written."""
-        if len(self._writes) == _WRITES_AHEAD:
-            self._writes.popleft().result()
-        self._writes.append(self._thread.submit(_write_all, self._file, self._pieces))
-        self._pieces = []
-        self._pending = 0
-        return self._writes[-1]
+    def flush(self) -> list[Future[mmap.mmap]]:
+        """Hand everything to the threads; all of it is written when these are done."""
+        return self._file.flush()
 
     def sync(self) -> None:
         """Bring what was written to the disk; another thread may call it meanwhile."""
-        os.fdatasync(self._file)
+        self._file.sync()
 
     def finish(self, leaves: Iterable[Child], count: int) -> None:
         """Write the tree over all ``count`` leaf pages, in order, and sync the file."""
@@ -157,22 +141,22 @@ class LmdbWriter:
             nodes = [pages.branch_node(b"", group[0][1])]
             nodes += [pages.branch_node(key, page) for key, page in group[1:]]
             level.append((group[0][0], self.page))
-            self._pieces.append(pages.node_page(self.page, nodes, leaf=False))
-            self._advance(1, PAGE)
+            self._append_page(nodes, leaf=False)
         return level
 
     def _write_meta(self, main: bytes) -> None:
         """The newer meta page, number 1, has the tree; number 0 is an empty file's."""
-        self.flush().result()
+        for write in self.flush():
+            write.result()
         self.sync()
         size = self.page * PAGE
         map_size = -(-size // (1 << 20)) << 20
         empty = pages.meta_page(0, map_size, pages.database(), 1)
         full = pages.meta_page(1, map_size, main, self.page - 1, transaction=1)
-        os.pwrite(self._file, empty + full, 0)
+        self._file.overwrite(empty + full)
         self.sync()
 
-    def _put_far(self, values: Sequence[bytes], sizes: np.ndarray) -> int:
+    def _put_far(self, values: Sequence[Value], sizes: np.ndarray) -> int:
         """Append as many as the leaf page takes, each with pages of its own; how many."""
         if self._free < pages.FAR_NODE + 2:
             self.end_leaf()
@@ -180,13 +164,13 @@ class LmdbWriter:
         values, sizes = values[:fitting], sizes[:fitting]
         counts = pages.overflow_pages(sizes)
         places = self.page + np.cumsum(counts) - counts
-        self._pieces += pages.overflow_pieces(values, sizes, counts, places)
+        self._file.append_padded(pages.overflow_headers(places, counts), values, counts)
         self._nodes += pages.far_nodes(self.entries, sizes, places)
         self._free -= fitting * (pages.FAR_NODE + 2)
         self.entries += fitting
         taken = int(counts.sum())
+        self.page += taken
         self.overflow += taken
-        self._advance(taken, taken * PAGE)
         return fitting
 
     def _add_node(self, node: bytes) -> None:
@@ -199,21 +183,12 @@ class LmdbWriter:
     def _has_room(self, node: bytes) -> bool:
         return len(node) + 2 <= self._free
 
-    def _advance(self, count: int, pending: int) -> None:
-        self.page += count
-        self._pending += pending
-        if self._pending >= _WRITE:
-            self.flush()
+    def _append_page(self, nodes: Sequence[bytes], leaf: bool) -> None:
+        self._file.append(pages.node_page(self.page, nodes, leaf))
+        self.page += 1
 
 
 def _fitting_children() -> int:
     """How many children fit on a branch page, keys having ``LONGEST_KEY`` bytes at most."""
     node = len(pages.branch_node(bytes(LONGEST_KEY), 0))
     return (PAGE - HEADER) // (node + 2)
-
-
-def _write_all(file: int, pieces: list[bytes]) -> None:
-    # One piece: the system copies many small ones more slowly.
-    data = memoryview(b"".join(pieces))
-    while data:
-        data = data[os.write(file, data) :]

@@ -97,7 +97,7 @@ def read_images(source: Source, progress: Progress | None = None) -> Iterator[So
     """
     for images in RecordImages(source).images(progress=progress):
         keys, labels, offsets, payloads = images
-        columns = keys.tolist(), labels.tolist(), offsets.tolist(), payloads
+        columns = keys.tolist(), labels.tolist(), offsets.tolist(), map(bytes, payloads)
         yield from map(SourceImage._make, zip(*columns, strict=True))
 
 

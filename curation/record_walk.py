@@ -58,11 +58,12 @@ class RecordWalk:
             record = data[begins[i] : ends[i]]
             self._bad(int(keys[i]), int(offsets[i]), self._objection(record, keys[i], offsets[i]))
         bounds = zip(payloads[good].tolist(), ends[good].tolist(), strict=True)
+        view = memoryview(data)
         return SourceImages(
             keys[good],
             labels[good].astype(np.int64),
             offsets[good],
-            [data[begin:end] for begin, end in bounds],
+            [view[begin:end] for begin, end in bounds],
         )
 
     def damaged(self, bad: BadRecordError) -> None:

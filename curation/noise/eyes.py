@@ -13,15 +13,15 @@ from curation.store import ImageSet
 
 
 class TeacherChoice(BaseModel):
-    """A teacher by name, and what an ``.onnx`` file expects of its pixels."""
+    """A teacher by name, and what it expects of pixels, which an ``.onnx`` file does not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     """An .onnx file, a bundle, a finished job, or "drawn-faces" """
     colour: Literal["RGB", "BGR"] = "RGB"
-    mean: float = Field(default=0.0, allow_inf_nan=False)
-    std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    mean: float | None = Field(default=None, allow_inf_nan=False)
+    std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     size: int = Field(default=112, ge=1, le=4096)
 
 

@@ -84,9 +84,11 @@ def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) ->
         ratio, probability[identities] = fit_most(
             features, known, features[:, 0], _groups(features), _groups(known), RIDGE
         )
+        prior = float(np.clip(probability[identities].mean(), 1e-4, 0.5))
+        edge = float(np.log(1 / prior - 1))
         for identity in np.flatnonzero(probability > 0.5).tolist():
             which = images.images_of(identity)
-            part[which] = _parts(images.vectors(which), ratio, chance)
+            part[which] = _parts(images.vectors(which), ratio, edge, chance)
     return Mixture(probability, between, part)
 
 
@@ -179,14 +181,24 @@ def _sound_vectors(
     return images.vectors(trusted)
 
 
-def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
-    """Part numbers int16 ``[n]``; each part is parted again while that is more likely than not."""
+def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, edge: float, chance: float) -> np.ndarray:
+    """Part numbers int16 ``[n]``; a part is parted again where its log ratio exceeds ``edge``.
+
+    Images that resemble their part no more than by chance are left where they are: single wrong
+    ones are not of the second person either.
+    """
     part = np.zeros(len(vectors), np.int16)
     waiting = [np.flatnonzero(has_company(vectors, chance))]
     while waiting and part.max() + 1 < _MOST_PEOPLE:
         here = waiting.pop()
         parting = part_in_two(vectors[here])
-        if parting is not None and (part.max() == 0 or ratio(np.array([parting.features]))[0] > 0):
+        if parting is not None and (
+            part.max() == 0 or ratio(np.array([parting.features]))[0] > edge
+        ):
             part[here[parting.second]] = part.max() + 1
             waiting += [here[~parting.second], here[parting.second]]
+    for number in range(1, int(part.max()) + 1):
+        here = np.flatnonzero(part == number)
+        support = support_within(vectors[here], np.ones(len(here), np.float32))
+        part[here[support.centre < chance]] = 0
     return part

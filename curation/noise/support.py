@@ -46,10 +46,14 @@ def support_within(vectors: np.ndarray, trust: np.ndarray) -> Support:
 
 
 def support_for(strangers: np.ndarray, vectors: np.ndarray, trust: np.ndarray) -> Support:
-    """Support of images ``[m, D]`` by an identity ``[n, D]`` that does not hold them."""
+    """Support of images ``[m, D]`` by an identity ``[n, D]`` that does not hold them.
+
+    ``images`` is what one of the identity's own has: to have one other more is no sign of a
+    stranger.
+    """
     to_centre = strangers @ centre_of(vectors, trust)
     nearest = _mean_of_highest((strangers @ vectors.T) * trust, len(vectors))
-    images = np.full(len(strangers), trust.sum(), np.float32)
+    images = np.full(len(strangers), trust.sum() - trust.mean(), np.float32)
     return Support(to_centre.astype(np.float32), nearest, images)
 
 

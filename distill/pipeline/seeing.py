@@ -8,7 +8,9 @@ import numpy as np
 
 import teachers
 from curation.errors import UserError
+from curation.files import atomic_file
 from curation.images import decode
+from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
 from curation.noise.overlap import EvaluationImages
@@ -50,9 +52,7 @@ def open_eyes(choice: TeacherChoice, workspace: Workspace) -> TeacherEyes:
         preprocessing: Preprocessing | None = Preprocessing(size=(_DRAWN_FACES_SIZE,) * 2)
     else:
         path = find_teacher(choice.name, workspace)
-        told = choice.model_dump(include={"colour", "mean", "std"})
-        size = (choice.size, choice.size)
-        preprocessing = Preprocessing(**told, size=size) if path.suffix == ".onnx" else None
+        preprocessing = _told(choice) if path.suffix == ".onnx" else None
     return TeacherEyes(open_teacher(path, preprocessing), workspace.cache)
 
 
@@ -65,19 +65,37 @@ def open_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:
     return OnnxEmbedder(path, preprocessing)
 
 
+def _told(choice: TeacherChoice) -> Preprocessing:
+    """What was said of an ``.onnx`` file; never guessed, as a wrong one gives wrong embeddings."""
+    if choice.mean is None or choice.std is None:
+        raise UserError(
+            f"{choice.name}: say how its pixels are to be, (pixel - mean) / std: --mean 127.5 "
+            "--std 127.5 is insightface's usual way, --mean 0 --std 1 where the network does it"
+        )
+    size = (choice.size, choice.size)
+    return Preprocessing(colour=choice.colour, mean=choice.mean, std=choice.std, size=size)
+
+
 def find_teacher(name: str, workspace: Workspace) -> Path:
     """The ``.onnx`` file, by path or in the workspace's teachers/, or a finished job's bundle."""
-    if name.endswith(".onnx"):
-        choices = [Path(name), workspace.teachers / name]
-    else:
-        choices = [Path(name), workspace.inside(name, workspace.runs, "teacher") / "bundle"]
-    for choice in choices:
-        if choice.is_file() if name.endswith(".onnx") else (choice / "config.json").is_file():
-            return choice
+    path = Path(name)
+    if _is_teacher(path):
+        return path
+    inside = (
+        workspace.teachers / name
+        if path.suffix == ".onnx"
+        else workspace.inside(name, workspace.runs, "teacher") / "bundle"
+    )
+    if _is_teacher(inside):
+        return inside
     raise UserError(
-        f"there is no teacher {name!r} (looked for {' and '.join(map(str, choices))}); "
+        f"there is no teacher {name!r} (looked for {path} and {inside}); "
         "give an .onnx file, a bundle, or a finished job's name"
     )
+
+
+def _is_teacher(path: Path) -> bool:
+    return path.is_file() if path.suffix == ".onnx" else (path / "config.json").is_file()
 
 
 def see(
@@ -99,15 +117,22 @@ def see_evaluation(
     for path in paths:
         pairs = read_pairs(path)
         kept = cache_root / f"{teacher.digest[:16]}-{teacher.preprocessing.digest[:16]}"
-        file = kept / f"{pairs.digest}.npy"
-        if not file.exists():
+        vectors = _kept_vectors(kept / f"{pairs.digest}.npy")
+        if vectors is None:
             kept.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, _embed_files(pairs.images, teacher, progress))
-            partial.replace(file)
-        vectors = np.load(file, allow_pickle=False)
+            vectors = _embed_files(pairs.images, teacher, progress)
+            with atomic_file(kept / f"{pairs.digest}.npy") as file:
+                np.save(file, vectors)
         seen.append(EvaluationImages(path.stem, vectors, pairs.digest))
     return seen
+
+
+def _kept_vectors(path: Path) -> np.ndarray | None:
+    """None where there are none yet, or the file is not whole."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _embed_files(
@@ -116,11 +141,10 @@ def _embed_files(
     """Unit sums of both views, float32 ``[P, D]``."""
     parts = []
     for first in range(0, len(files), _BATCH):
-        batch = np.stack([decode(file) for file in files[first : first + _BATCH]])
+        pictures = (decode(file)[None] for file in files[first : first + _BATCH])
+        batch = np.concatenate([teacher.preprocessing.resize(picture) for picture in pictures])
         both = embed_both(teacher, batch)
-        both /= np.linalg.norm(both, axis=2, keepdims=True)
-        parts.append(both.sum(axis=1))
+        parts.append(normalised(normalised(both).sum(axis=1)))
         if progress is not None:
             progress(min(first + _BATCH, len(files)), len(files))
-    vectors = np.concatenate(parts)
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.concatenate(parts)

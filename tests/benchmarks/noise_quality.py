@@ -48,7 +48,7 @@ SHARES = (0.05, 0.1, 0.2, 0.4)
 PLANTED_IDENTITIES = 40
 LEAST_IMAGES = 5
 OURS = "ours"
-EPSILONS = np.arange(0.5, 1.36, 0.05)
+EPSILONS = np.arange(0.7, 1.31, 0.1)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def subcentre_angles(
     between = np.ones(len(offsets) - 1, np.float32)
     of = {int(first): identity for identity, first in enumerate(offsets[:-1])}
     for which, here in identities_of(vectors, offsets):
-        means = KMeans(min(SUBCENTRES, len(here)), n_init=2, random_state=seed).fit(here)
+        means = KMeans(min(SUBCENTRES, len(here)), n_init=1, random_state=seed).fit(here)
         largest = np.argsort(-np.bincount(means.labels_), kind="stable")
         centres = _unit(means.cluster_centers_)[largest]
         angles[which] = np.degrees(np.arccos(np.clip(here @ centres[0], -1, 1)))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
@@ -62,7 +62,8 @@ def changed(column: str, value: str) -> list[str]:
     return row
 
 
-@given(st.lists(decisions, max_size=8))
+@given(st.lists(decisions, max_size=4))
+@settings(max_examples=50, deadline=None)
 def test_a_table_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, written: list[Decision]
 ) -> None:

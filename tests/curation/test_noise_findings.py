@@ -162,7 +162,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 1), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_flipped_and_cut_bytes_are_damage_or_do_not_matter(
     tmp_path_factory: pytest.TempPathFactory, cut: int, place: float, change: int
 ) -> None:

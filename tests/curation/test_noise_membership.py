@@ -46,6 +46,15 @@ def test_wrong_labels_are_found_at_every_rate(share: float, seed: int) -> None:
     assert f1(judge_membership(images).probability > 0.5, wrong) > 0.95
 
 
+@pytest.mark.parametrize("wrong", [1, 3, 10])
+def test_few_wrong_labels_are_found_where_all_identities_have_one_size(wrong: int) -> None:
+    vectors, person = people([10] * 30)
+    strayed = np.arange(wrong) * 29 + 9
+    vectors[strayed] = normalised(vectors[(strayed + 50) % 300] + 0.05)
+    found = judge_membership(embedded(vectors, person))
+    assert np.flatnonzero(found.probability > 0.5).tolist() == strayed.tolist()
+
+
 def test_sound_labels_are_left_alone() -> None:
     images, _ = planted(0.0)
     assert (judge_membership(images).probability > 0.5).mean() < 0.005

@@ -7,7 +7,8 @@ from simulated_people import embedded, f1, in_order, people, wrongly_labelled
 from curation.noise.membership import judge_membership
 from curation.noise.mixed import Mixture, find_mixed, has_company, part_in_two
 
-PEOPLE = 90
+OTHERS = [4, 6, 9, 14, 20] * 18
+"""Images of those identities that hold one person each"""
 MIXED = 8
 """Identities 0 ... 7 hold two people in what follows"""
 
@@ -35,7 +36,7 @@ def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
 
 def test_two_people_are_found_and_parted_exactly() -> None:
     pairs = [[2 * k, 2 * k + 1] for k in range(MIXED)]
-    vectors, labels, person = merged([9, 5] * MIXED + [10] * PEOPLE, pairs)
+    vectors, labels, person = merged([9, 5] * MIXED + OTHERS, pairs)
     found = judge(vectors, labels)
     np.testing.assert_array_equal(np.flatnonzero(found.probability > 0.5), np.arange(MIXED))
     for identity in range(MIXED):
@@ -47,7 +48,7 @@ def test_two_people_are_found_and_parted_exactly() -> None:
 
 
 def test_three_people_become_three_parts() -> None:
-    vectors, labels, person = merged([12, 8, 6] + [10] * PEOPLE, [[0, 1, 2]])
+    vectors, labels, person = merged([12, 8, 6, *OTHERS], [[0, 1, 2]])
     found = judge(vectors, labels)
     assert found.probability[0] > 0.5
     assert set(found.part[labels == 0].tolist()) == {0, 1, 2}
@@ -56,18 +57,18 @@ def test_three_people_become_three_parts() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
 def test_wrong_images_are_no_second_person(share: float) -> None:
-    vectors, person = people([10] * PEOPLE)
+    vectors, person = people(OTHERS)
     order, labels = in_order(wrongly_labelled(person, share))
     found = judge(vectors[order], labels)
-    assert (found.probability > 0.5).mean() < 0.03
+    assert (found.probability > 0.5).mean() < 0.04
 
 
 def test_mixed_identities_are_found_among_wrong_labels() -> None:
     pairs = [[2 * k, 2 * k + 1] for k in range(MIXED)]
-    vectors, labels, _ = merged([9, 7] * MIXED + [10] * PEOPLE, pairs)
+    vectors, labels, _ = merged([9, 7] * MIXED + OTHERS, pairs)
     order, noisy = in_order(wrongly_labelled(labels, 0.1))
     found = judge(vectors[order], noisy)
-    assert f1(found.probability > 0.5, np.arange(MIXED + PEOPLE) < MIXED) > 0.9
+    assert f1(found.probability > 0.5, np.arange(len(found.probability)) < MIXED) > 0.85
 
 
 def test_small_identities_are_not_judged() -> None:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 ImagesArgument = Annotated[
     str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
 ]
-MeanOption = Annotated[float, typer.Option(help="Of an .onnx teacher: (pixel - mean) / std.")]
-StdOption = Annotated[float, typer.Option(help="See --mean.")]
+MeanOption = Annotated[
+    float | None,
+    typer.Option(help="Of an .onnx teacher: (pixel - mean) / std.", show_default=False),
+]
+StdOption = Annotated[float | None, typer.Option(help="See --mean.", show_default=False)]
 ColourOption = Annotated[str, typer.Option(help="What an .onnx teacher takes: RGB or BGR.")]
 SizeOption = Annotated[int, typer.Option(help="The side of an .onnx teacher's input.")]
 
@@ -52,8 +55,8 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
     ] = None,
-    mean: MeanOption = 0.0,
-    std: StdOption = 1.0,
+    mean: MeanOption = None,
+    std: StdOption = None,
     colour: ColourOption = "RGB",
     size: SizeOption = 112,
     workspace: WorkspaceOption = None,
@@ -66,7 +69,7 @@ def check(
 
     **Examples**
 
-    `curate check ms1m/train --teacher sface.onnx`
+    `curate check ms1m/train --teacher sface.onnx --mean 0 --std 1`
 
     `curate check ms1m/train --teacher r100.onnx --mean 127.5 --std 127.5 --evaluate lfw.bin`
 
@@ -140,7 +143,9 @@ def watch_when_moving(title: str, unit: str) -> "AbstractContextManager[Progress
     return watch(title, unit, at_once=False)
 
 
-def teacher_choice(name: str, colour: str, mean: float, std: float, size: int) -> "TeacherChoice":
+def teacher_choice(
+    name: str, colour: str, mean: float | None, std: float | None, size: int
+) -> "TeacherChoice":
     """What the options say; ``UserError`` with the option where it is not allowed."""
     from pydantic import ValidationError
 

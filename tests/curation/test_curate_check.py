@@ -1,0 +1,191 @@
+"""`curate check` and `curate clean` as a user meets them: processes, with a small ONNX teacher."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from curation.noise.checks import CHECKS
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
+from curation.store import Store
+from curation.views import View
+
+Curate = Callable[..., subprocess.CompletedProcess]
+NONE = ("--mean", "0", "--std", "1", "--size", "48")
+EYES = ("--mean", "127.5", "--std", "127.5", "--size", "48")
+
+
+def write_teacher(path: Path) -> Path:
+    """Averages 4x4 pixels: pictures with the same stripes and colours embed alike."""
+    nodes = [
+        helper.make_node(
+            "AveragePool", ["data"], ["small"], kernel_shape=[4, 4], strides=[4, 4]
+        ),
+        helper.make_node("Flatten", ["small"], ["embedding"], axis=1),
+    ]  # fmt: skip
+    images = helper.make_tensor_value_info("data", TensorProto.FLOAT, ("N", 3, 48, 48))
+    vectors = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ("N", 432))
+    graph = helper.make_graph(nodes, "teacher", [images], [vectors])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(drawn_store: Store, drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the drawn store, its verification set, a teacher, and findings by it."""
+    folder = tmp_path_factory.mktemp("check")
+    shutil.copytree(drawn_store.path, folder / "train.lmdb")
+    shutil.copy(drawn_folder / "pairs.bin", folder / "pairs.bin")
+    write_teacher(folder / "teacher.onnx")
+    finished = run_curate(
+        folder, "check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--json"
+    )
+    assert finished.returncode == 0, finished.stderr
+    (folder / "first.json").write_text(finished.stdout)
+    return folder
+
+
+def run_curate(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "distill.cli.curate", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"DISTILL_WORKSPACE": str(folder / "ws")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def curate(place: Path) -> Curate:
+    return lambda *arguments: run_curate(place, *arguments)
+
+
+def refusal(finished: subprocess.CompletedProcess) -> str:
+    """The one line of a user's mistake."""
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "Traceback" not in finished.stderr
+    (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_check_tells_machines_what_every_check_found(place: Path) -> None:
+    told = json.loads((place / "first.json").read_text())
+    assert Path(told["path"]).resolve() == (place / "train.findings").resolve()
+    assert [one["check"] for one in told["checks"]] == list(CHECKS)
+    assert (told["images"], told["identities"], told["images_name"]) == (48, 6, "train")
+    assert list(told["evaluation"]) == ["pairs"]  # lies beside the store
+    assert all(one["flagged"] <= one["scored"] for one in told["checks"])
+
+
+def test_checked_again_nothing_is_done_again_and_a_table_is_printed(
+    curate: Curate, place: Path
+) -> None:
+    files = {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()}
+    again = curate("check", "train.lmdb", "--teacher", "teacher.onnx", *EYES)
+    assert again.returncode == 0, again.stderr
+    assert {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()} == files
+    for name in CHECKS:
+        assert name in again.stdout
+    assert "train.findings" in again.stderr
+    assert "exact" in again.stderr
+
+
+def test_only_some_checks_and_no_evaluation_sets_of_a_view(curate: Curate, place: Path) -> None:
+    view = ("view", "cap", "train.lmdb", "few.view", "--each", "4")
+    assert curate(*view).returncode == 0
+    made = curate(
+        "check", "few.view", "--teacher", "teacher.onnx", *EYES,
+        "--only", "mixed", "--only", "misplaced", "--evaluate", "pairs.bin", "--json",
+    )  # fmt: skip
+    told = json.loads(made.stdout)
+    assert [one["check"] for one in told["checks"]] == ["misplaced", "mixed"]
+    assert (told["images"], told["identities"]) == (24, 6)
+    # The store's embeddings serve the view: only one cache is there.
+    caches = [p for p in (place / "ws" / "cache").iterdir() if (p / "unit.npy").exists()]
+    assert len(caches) == 1
+
+
+def test_clean_carries_out_the_table(curate: Curate, place: Path) -> None:
+    store = Store(place / "train.lmdb")
+    table = place / "mine.tsv"
+    decisions = [Decision("drop", 0, 1), Decision("move", 1, 9, 0), Decision("merge", 3, into=2)]
+    write_decisions(table, store.digest, decisions)
+    made = curate("clean", "train.lmdb", "mine.view", "--decisions", "mine.tsv", "--json")
+    told = json.loads(made.stdout)
+    assert (told["images"], told["identities"], told["name"]) == (47, 5, "clean")
+    view = View(place / "mine.view")
+    assert np.bincount(view.labels).tolist() == [8, 7, 16, 8, 8]
+    inspected = curate("inspect", "mine.view")
+    assert "clean" in inspected.stdout
+
+
+def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: Path) -> None:
+    store = Store(place / "train.lmdb")
+    proposed = read_decisions(place / "train.findings" / DECISIONS_FILE, store.digest)
+    refused = [Decision(**{**vars(one), "apply": False}) for one in proposed]
+    write_decisions(
+        place / "override.tsv", store.digest, [*refused, Decision("drop-identity", 5)]
+    )  # fmt: skip
+    made = curate("clean", "train.lmdb", "own.view", "--override", "override.tsv", "--json")
+    told = json.loads(made.stdout)
+    assert (told["images"], told["identities"]) == (40, 5)
+    assert curate("clean", "train.lmdb", "proposed.view").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "train.lmdb", "--teacher", "none.onnx"], "there is no teacher 'none.onnx'"),
+        (["check", "train.lmdb", "--teacher", "nobody"], "there is no teacher 'nobody'"),
+        (["check", "none.lmdb", "--teacher", "teacher.onnx"], "none.lmdb"),
+        (
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--only", "blurred"],
+            "there is no check 'blurred'; there are: misplaced",
+        ),
+        (
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES[:4]],
+            "the preprocessing gives",
+        ),
+        (["check", "train.lmdb", "--teacher", "teacher.onnx"], "say how its pixels are to be"),
+        (["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--std", "0"], "--std"),
+        (["check", "train.lmdb", "--teacher", "teacher.onnx", "--colour", "CMYK"], "--colour"),
+        (
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *NONE],
+            "holds findings on other images, by another teacher",
+        ),
+        (
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--evaluate", "no.bin"],
+            "no.bin",
+        ),
+        (["clean", "train.lmdb", "c.view", "--decisions", "none.tsv"], "none.tsv does not exist"),
+        (["clean", "train.lmdb", "c.view", "--override", "none.tsv"], "none.tsv does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(curate: Curate, arguments: list[str], message: str) -> None:
+    assert message in refusal(curate(*arguments))
+
+
+def test_a_table_for_other_images_is_refused_and_no_view_is_left(
+    curate: Curate, place: Path
+) -> None:
+    write_decisions(place / "other.tsv", "0" * 64, [])
+    told = refusal(curate("clean", "train.lmdb", "wrong.view", "--decisions", "other.tsv"))
+    assert "decides on other images" in told
+    assert not (place / "wrong.view").exists()
+
+
+def test_a_view_is_not_overwritten(curate: Curate, place: Path) -> None:
+    write_decisions(place / "none.tsv.ok", Store(place / "train.lmdb").digest, [])
+    arguments = ("clean", "train.lmdb", "twice.view", "--decisions", "none.tsv.ok")
+    assert curate(*arguments).returncode == 0
+    assert "exists; take it away" in refusal(curate(*arguments))

@@ -1,0 +1,206 @@
+"""All checks in a row: what is written, what is not done twice, what is refused."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_people import embedded, people
+
+from curation.errors import UserError
+from curation.noise.analysis import MEMBERSHIP_FILE, analyse, findings_folder
+from curation.noise.checks import CHECKS
+from curation.noise.decisions import DECISIONS_FILE, read_decisions
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.overlap import EvaluationImages
+from curation.progress import Progress
+from curation.store import Store
+
+EYES = "e1" * 32
+STRAYED = 5
+
+
+def drawn_people() -> EmbeddedImages:
+    """Of the drawn images: six identities with eight each, one image shows somebody else."""
+    vectors, person = people([8] * 6)
+    vectors[STRAYED] = people([9] * 6)[0][20]
+    return embedded(vectors, person, np.linspace(10, 20, 48).astype(np.float32))
+
+
+def run(store: Store, folder: Path, **more) -> Findings:
+    return analyse(store, drawn_people(), more.pop("digest", EYES), folder, **more)
+
+
+class Watched:
+    """Which parts of the work were begun."""
+
+    def __init__(self, stop_at: str | None = None) -> None:
+        self.begun: list[str] = []
+        self.stop_at = stop_at
+
+    @contextmanager
+    def __call__(self, title: str, unit: str) -> Iterator[Progress | None]:
+        self.begun.append(title)
+        if title == self.stop_at:
+            raise KeyboardInterrupt
+        yield None
+
+
+def contents(folder: Path) -> dict[str, list]:
+    """Of every finding, what it says of whom."""
+    findings = Findings(folder)
+    loaded = [findings.load(name) for name in findings.checks]
+    return {one.check: [one.subjects.tolist(), one.scores.tolist()] for one in loaded}
+
+
+def test_everything_is_checked_and_decided(drawn_store: Store, tmp_path: Path) -> None:
+    sets = [EvaluationImages("lfw", people([3] * 40, seed=9)[0], "d1" * 32)]
+    findings = run(drawn_store, tmp_path / "f", evaluation=sets)
+    assert findings.checks == tuple(CHECKS)
+    meta = findings.meta
+    assert (meta.images, meta.identities, meta.images_name) == (48, 6, "drawn")
+    assert (meta.images_digest, meta.embeddings_digest) == (drawn_store.digest, EYES)
+    assert meta.evaluation == {"lfw": "d1" * 32}
+    assert "flat index over 6 vectors" in (meta.search or "")
+    for summary in meta.checks:
+        one = findings.load(summary.check)
+        assert (summary.scored, summary.flagged) == (len(one.scores), one.flagged.sum())
+        assert summary.seconds >= 0
+    table = read_decisions(tmp_path / "f" / DECISIONS_FILE, drawn_store.digest)
+    assert STRAYED in {decision.image for decision in table}
+
+
+def test_chosen_checks_run_in_their_order(drawn_store: Store, tmp_path: Path) -> None:
+    assert run(drawn_store, tmp_path, checks=["mixed", "misplaced"]).checks == (
+        "misplaced",
+        "mixed",
+    )
+
+
+def test_what_is_done_is_not_done_again(drawn_store: Store, tmp_path: Path) -> None:
+    first, second = Watched(), Watched()
+    run(drawn_store, tmp_path, watch=first)
+    assert first.begun == ["membership", *CHECKS]
+    before = contents(tmp_path)
+    run(drawn_store, tmp_path, watch=second)
+    assert second.begun == []
+    assert contents(tmp_path) == before
+
+
+def test_more_checks_are_added_to_what_is_there(drawn_store: Store, tmp_path: Path) -> None:
+    run(drawn_store, tmp_path, checks=["divided"])
+    watched = Watched()
+    findings = run(drawn_store, tmp_path, watch=watched)
+    assert "divided" not in watched.begun
+    assert set(findings.checks) == set(CHECKS)
+
+
+@pytest.mark.parametrize("stop_at", ["membership", "misplaced", "duplicate", "overlap"])
+def test_stopped_anywhere_it_goes_on_and_finds_the_same(
+    drawn_store: Store, tmp_path: Path, stop_at: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(drawn_store, tmp_path / "stopped", watch=Watched(stop_at))
+    assert not (tmp_path / "stopped" / DECISIONS_FILE).exists()
+    watched = Watched()
+    run(drawn_store, tmp_path / "stopped", watch=watched)
+    run(drawn_store, tmp_path / "whole")
+    names = list(CHECKS)
+    done = names.index(stop_at) if stop_at in names else 0
+    assert watched.begun == ["membership", *names[done:]]
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+    tables = [(tmp_path / name / DECISIONS_FILE).read_bytes() for name in ("stopped", "whole")]
+    assert tables[0] == tables[1]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_noise_analysis import Watched, run
+from curation.store import Store
+
+class Killing(Watched):
+    def __call__(self, title, unit):
+        if title == "unusable":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(title, unit)
+
+run(Store({store!r}), Path({folder!r}), watch=Killing())
+"""
+
+
+def test_killed_between_two_checks_it_goes_on(drawn_store: Store, tmp_path: Path) -> None:
+    code = KILLED.format(
+        tests=str(Path(__file__).parent), store=str(drawn_store.path), folder=str(tmp_path)
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert killed.returncode == -9, killed.stderr
+    assert Findings(tmp_path).checks == ("misplaced", "mixed", "divided", "duplicate")
+    watched = Watched()
+    run(drawn_store, tmp_path, watch=watched)
+    assert watched.begun == ["membership", "unusable", "overlap"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no zip", None])
+def test_a_damaged_membership_is_judged_again(
+    drawn_store: Store, tmp_path: Path, damage: bytes | None
+) -> None:
+    whole = contents(run(drawn_store, tmp_path).path)
+    path = tmp_path / MEMBERSHIP_FILE
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    meta = json.loads((tmp_path / FINDINGS_FILE).read_text())
+    meta["checks"] = meta["checks"][:1]
+    (tmp_path / FINDINGS_FILE).write_text(json.dumps(meta))
+    run(drawn_store, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_a_check_without_its_summary_is_run_again(drawn_store: Store, tmp_path: Path) -> None:
+    whole = contents(run(drawn_store, tmp_path).path)
+    meta = json.loads((tmp_path / FINDINGS_FILE).read_text())
+    meta["checks"] = [one for one in meta["checks"] if one["check"] != "mixed"]
+    (tmp_path / FINDINGS_FILE).write_text(json.dumps(meta))
+    (tmp_path / "mixed.npz").write_bytes(b"half of it")
+    run(drawn_store, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_edited_decisions_are_kept(drawn_store: Store, tmp_path: Path) -> None:
+    run(drawn_store, tmp_path)
+    table = tmp_path / DECISIONS_FILE
+    table.write_text(table.read_text().replace("yes\t", "no\t"))
+    run(drawn_store, tmp_path)
+    assert not any(one.apply for one in read_decisions(table, drawn_store.digest))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"digest": "00" * 32},
+        {"evaluation": [EvaluationImages("lfw", np.zeros((0, 64), np.float32), "1" * 64)]},
+    ],
+    ids=["another teacher", "other evaluation sets"],
+)
+def test_findings_on_something_else_are_refused(
+    drawn_store: Store, tmp_path: Path, other: dict
+) -> None:
+    run(drawn_store, tmp_path, checks=["mixed"])
+    with pytest.raises(UserError, match="by another teacher, or for other evaluation sets; take"):
+        run(drawn_store, tmp_path, **other)
+    assert Findings(tmp_path).checks == ("mixed",)
+
+
+def test_an_unknown_check_is_named_with_those_there_are(drawn_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no check 'blurred'; there are: misplaced, mixed, divided"):
+        run(drawn_store, tmp_path / "f", checks=["mixed", "blurred"])
+    assert not (tmp_path / "f").exists()
+
+
+def test_findings_lie_beside_the_images(drawn_store: Store) -> None:
+    assert findings_folder(drawn_store) == drawn_store.path.parent / "drawn.findings"

@@ -1,0 +1,134 @@
+"""Pictures that are there twice, by their pixels: real JPEG files, saved and turned again."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from simulated_people import embedded, people
+
+from curation.convert import convert
+from curation.images import encode_jpeg
+from curation.layout_writer import write_layout
+from curation.neighbours import normalised
+from curation.noise.duplicates import (
+    SAME_CORRELATION,
+    Repetition,
+    candidates,
+    find_repetitions,
+    likeness,
+    reduced,
+)
+from curation.noise.membership import judge_membership
+
+SIDE = 112
+
+
+def photograph(person: int, shot: int) -> np.ndarray:
+    """Soft shapes that a person has in every picture, and detail of this picture alone."""
+    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    random = np.random.default_rng(person)
+    shape = 60 * np.exp(-2 * (rows**2 + columns**2)) + 15 * np.sin(
+        4 * columns + random.uniform(0, 6)
+    )
+    own = np.random.default_rng([person, shot]).normal(0, 1, (SIDE, SIDE)).astype(np.float32)
+    grey = 100 + shape + 60 * cv2.GaussianBlur(own, (0, 0), 2.0) / 0.14 * 0.2
+    return np.repeat(grey[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
+
+
+def shifted(picture: np.ndarray, right: float, down: float) -> np.ndarray:
+    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    return cv2.warpAffine(picture, move, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
+
+
+def turned(picture: np.ndarray, degrees: float, scale: float) -> np.ndarray:
+    move = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), degrees, scale)
+    return cv2.warpAffine(picture, move, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
+
+
+AGAIN = {
+    "the same bytes": lambda picture: picture,
+    "shifted": lambda picture: shifted(picture, 2, -1),
+    "turned and enlarged": lambda picture: turned(picture, 2, 1.03),
+    "mirrored": lambda picture: np.ascontiguousarray(picture[:, ::-1]),
+    "brighter": lambda picture: np.clip(picture * 0.8 + 40.0, 0, 255).astype(np.uint8),
+    "smaller": lambda picture: cv2.resize(cv2.resize(picture, (80, 80)), (SIDE, SIDE)),
+}
+
+
+@pytest.mark.parametrize("quality", [95, 60])
+@pytest.mark.parametrize("change", AGAIN.values(), ids=AGAIN.keys())
+def test_one_photograph_is_known_again(change, quality: int) -> None:
+    for person in range(3):
+        once = reduced(encode_jpeg(photograph(person, 0)))
+        again = reduced(encode_jpeg(change(photograph(person, 0)), quality))
+        assert likeness(once, again) >= SAME_CORRELATION
+        assert likeness(again, once) >= SAME_CORRELATION
+
+
+def test_two_photographs_of_one_person_are_two() -> None:
+    pictures = [reduced(encode_jpeg(photograph(1, shot))) for shot in range(5)]
+    for i, first in enumerate(pictures):
+        assert max(likeness(first, second) for second in pictures[i + 1 :] or [-first]) < 0.9
+
+
+def test_flat_pictures_are_the_same_where_they_have_the_same_colour() -> None:
+    dark, as_dark, light = (np.full((64, 64), value, np.float32) for value in (30, 31, 90))
+    assert likeness(dark, as_dark) >= SAME_CORRELATION
+    assert likeness(dark, light) < SAME_CORRELATION
+    assert likeness(dark, reduced(encode_jpeg(photograph(0, 0)))) < SAME_CORRELATION
+
+
+def test_a_correlation_is_at_most_one() -> None:
+    picture = reduced(encode_jpeg(photograph(2, 0)))
+    assert likeness(picture, picture) == pytest.approx(1, abs=1e-4)
+    assert picture.shape == (64, 64)
+
+
+def repetitions(
+    folder: Path, pictures: list[np.ndarray], labels: list[int], lengths: list[float]
+) -> list[Repetition]:
+    """Of pictures that all embed nearly alike within their identity."""
+    files = [(encode_jpeg(one), label) for one, label in zip(pictures, labels, strict=True)]
+    write_layout(folder / "source", files, (SIDE, SIDE))
+    store = convert(folder / "source", folder / "train.lmdb")
+    vectors, _ = people(np.bincount(labels).tolist(), spread=0.1)
+    images = embedded(vectors, labels, np.array(lengths, np.float32))
+    return find_repetitions(store, images, judge_membership(images))
+
+
+def test_the_picture_with_the_longest_embedding_stays_then_the_first(tmp_path: Path) -> None:
+    first, other, third = photograph(0, 0), photograph(0, 1), photograph(1, 0)
+    pictures = [first, other, AGAIN["mirrored"](first), AGAIN["brighter"](first), third, third]
+    found = repetitions(tmp_path, pictures, [0, 0, 0, 0, 1, 1], [1, 9, 3, 2, 5, 5])
+    assert [(one.image, one.original) for one in found] == [(0, 2), (3, 2), (5, 4)]
+    assert all(one.cosine > 0.85 for one in found)
+    assert all(SAME_CORRELATION <= one.correlation <= 1.001 for one in found)
+
+
+def test_where_nothing_repeats_nothing_is_found(tmp_path: Path) -> None:
+    pictures = [photograph(0, 0), photograph(0, 1), photograph(1, 0)]
+    assert repetitions(tmp_path, pictures, [0, 0, 1], [1, 1, 1]) == []
+
+
+def test_candidates_are_pairs_that_embed_alike_in_one_identity() -> None:
+    vectors, person = people([30, 30], spread=0.35)
+    images = embedded(vectors, person)
+    found = {(i, j) for i, j, _ in candidates(images, judge_membership(images))}
+    slow = {
+        (i, j)
+        for i in range(60)
+        for j in range(i + 1, 60)
+        if person[i] == person[j] and vectors[i] @ vectors[j] > 0.85
+    }
+    assert 0 < len(slow) < 870
+    assert found == slow
+
+
+def test_a_picture_that_strayed_is_compared_with_the_identity_it_resembles() -> None:
+    vectors, person = people([10] * 30)
+    vectors[-1] = normalised(vectors[0] + 0.05)
+    images = embedded(vectors, person)
+    found = [(i, j) for i, j, _ in candidates(images, judge_membership(images))]
+    assert (0, 299) in found
+    assert all(i < j for i, j in found)

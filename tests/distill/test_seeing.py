@@ -1,0 +1,154 @@
+"""Images as a teacher sees them: cached, by digest, and for evaluation sets in full."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.errors import UserError
+from curation.images import decode, encode_jpeg
+from curation.noise.eyes import TeacherChoice
+from curation.pairs import read_pairs, write_pairs
+from curation.store import Store
+from curation.subsets import write_cap
+from curation.workspace import Workspace
+from distill.pipeline.seeing import find_teacher, open_eyes, see, see_evaluation
+from teachers.embedder import embed_mirrored
+from teachers.preprocessing import Preprocessing
+
+
+class Squares:
+    """A teacher that says the mean colours of four squares; it counts what it was shown."""
+
+    digest = "5a" * 32
+    embedding = 12
+    preprocessing = Preprocessing(size=(4, 4))
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        self.shown += len(images)
+        height, width = images.shape[1] // 2, images.shape[2] // 2
+        squares = images.reshape(len(images), 2, height, 2, width, 3).mean(axis=(2, 4))
+        return squares.reshape(len(images), 12).astype(np.float32) - 100
+
+
+def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_path: Path) -> None:
+    teacher = Squares()
+    images, digest = see(drawn_store, teacher, tmp_path)
+    assert (len(images), images.identities, images.dimension) == (48, 6, 12)
+    pixels = np.stack([decode(drawn_store.read(i)) for i in (0, 20, 47)])
+    expected = embed_mirrored(Squares(), pixels)
+    similar = np.einsum("nd,nd->n", images.vectors(np.array([0, 20, 47])), expected)
+    assert similar.min() > 0.999  # unit vectors of both views are summed, in half precision
+    lengths = np.linalg.norm(Squares().embed(pixels), axis=1)
+    mirrored = np.linalg.norm(Squares().embed(pixels[:, :, ::-1]), axis=1)
+    np.testing.assert_allclose(
+        images.lengths()[[0, 20, 47]], (lengths + mirrored) / 2, rtol=1e-3
+    )  # fmt: skip
+    shown = teacher.shown
+    again, same = see(drawn_store, teacher, tmp_path)
+    assert (same, teacher.shown) == (digest, shown)
+    np.testing.assert_array_equal(again.vectors(slice(None)), images.vectors(slice(None)))
+
+
+def test_a_view_takes_its_images_from_the_stores_embeddings(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    whole, digest = see(drawn_store, Squares(), tmp_path / "cache")
+    view = write_cap(tmp_path / "few.view", drawn_store, 3)
+    teacher = Squares()
+    part, same = see(view, teacher, tmp_path / "cache")
+    assert (same, teacher.shown) == (digest, 0)
+    assert part.sizes.tolist() == [3] * 6
+    np.testing.assert_array_equal(part.vectors(slice(None)), whole.vectors(view.rows))
+
+
+def test_evaluation_sets_are_embedded_once_whatever_their_name(
+    drawn_folder: Path, tmp_path: Path
+) -> None:
+    teacher = Squares()
+    seen: list[tuple[int, int]] = []
+    sets = [drawn_folder / "pairs.bin"]
+    (first,) = see_evaluation(sets, teacher, tmp_path, lambda *steps: seen.append(steps))
+    pairs = read_pairs(drawn_folder / "pairs.bin")
+    assert (first.name, first.digest, len(first.vectors)) == ("pairs", pairs.digest, 80)
+    assert seen[-1] == (80, 80)
+    np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, rtol=1e-5)
+    shown = teacher.shown
+    (tmp_path / "other.bin").write_bytes((drawn_folder / "pairs.bin").read_bytes())
+    (again,) = see_evaluation([tmp_path / "other.bin"], teacher, tmp_path)
+    assert (again.name, teacher.shown) == ("other", shown)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
+
+
+def test_a_damaged_cache_of_an_evaluation_set_is_made_again(
+    drawn_folder: Path, tmp_path: Path
+) -> None:
+    sets = [drawn_folder / "pairs.bin"]
+    (first,) = see_evaluation(sets, Squares(), tmp_path)
+    (file,) = tmp_path.rglob("*.npy")
+    for content in (b"", b"nothing", file.read_bytes()[:-50]):
+        file.write_bytes(content)
+        (again,) = see_evaluation(sets, Squares(), tmp_path)
+        np.testing.assert_array_equal(again.vectors, first.vectors)
+
+
+def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
+    """A picture of exactly the mean colour embeds as zero; it is like nobody."""
+    flat = encode_jpeg(np.full((8, 8, 3), 100, np.uint8), 100)
+    write_pairs(tmp_path / "flat.bin", [flat, flat], [True])
+    (found,) = see_evaluation([tmp_path / "flat.bin"], Squares(), tmp_path / "cache")
+    np.testing.assert_array_equal(found.vectors, 0)
+
+
+def test_pictures_of_different_sizes_are_embedded(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    files = [
+        encode_jpeg(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in (8, 12)
+    ]
+    write_pairs(tmp_path / "sizes.bin", files, [True])
+    (found,) = see_evaluation([tmp_path / "sizes.bin"], Squares(), tmp_path / "cache")
+    assert found.vectors.shape == (2, 12)
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none", "folder"])
+def test_a_missing_teacher_names_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
+    (tmp_path / "ws" / "runs" / "folder").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"there is no teacher '{name}' \(looked for .*give an"):
+        find_teacher(name, Workspace(tmp_path / "ws"))
+
+
+def test_teachers_are_found_in_the_workspace(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    place.teachers.mkdir(parents=True)
+    (place.teachers / "big.onnx").write_bytes(b"x")
+    assert find_teacher("big.onnx", place) == place.teachers / "big.onnx"
+    bundle = place.runs / "job" / "bundle"
+    bundle.mkdir(parents=True)
+    (bundle / "config.json").write_text("{}")
+    assert find_teacher("job", place) == bundle
+
+
+def test_teachers_are_found_by_path_wherever_they_lie(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "ws")
+    (tmp_path / "big.onnx").write_bytes(b"x")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "config.json").write_text("{}")
+    for path in (tmp_path / "big.onnx", bundle):
+        assert find_teacher(str(path), place) == path
+
+
+def test_the_teacher_that_comes_along_sees(drawn_store: Store, tmp_path: Path) -> None:
+    eyes = open_eyes(TeacherChoice(name="drawn-faces"), Workspace(tmp_path))
+    images, _ = eyes.see(drawn_store, None)
+    assert len(images) == 48
+    np.testing.assert_allclose(np.linalg.norm(images.vectors(slice(None)), axis=1), 1, rtol=1e-4)
+
+
+def test_an_onnx_teacher_is_never_guessed_at(tmp_path: Path) -> None:
+    (tmp_path / "big.onnx").write_bytes(b"x")
+    with pytest.raises(UserError, match="say how its pixels are to be"):
+        open_eyes(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))
