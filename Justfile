@@ -86,6 +86,15 @@ bench-train-step: setup
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
+# Planted faults found by the noise checks and by other ways to clean: --data, --teacher, --embeddings
+bench-noise *options: setup
+    python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+    python tests/benchmarks/noise_quality.py {{ options }}
+
+# Time and memory of the noise checks on up to a million simulated embeddings
+bench-noise-scale *options: setup
+    python tests/benchmarks/noise_scale.py {{ options }}
+
 # Style, types, and the direction of imports
 lint: setup
     ruff check

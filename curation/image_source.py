@@ -16,7 +16,10 @@ SourceKind = Literal["records", "folder", "list"]
 
 
 class SourceImages(NamedTuple):
-    """Some images in a row; the arrays are int64 ``[n]``, n may be 0."""
+    """Some images in a row; the arrays are int64 ``[n]``, n may be 0.
+
+    A source may use the memory of the image files again for those that it gives next.
+    """
 
     keys: np.ndarray
     labels: np.ndarray
@@ -24,7 +27,7 @@ class SourceImages(NamedTuple):
     offsets: np.ndarray
     """Byte offsets of records, or numbers of files"""
     payloads: Sequence[bytes | memoryview]
-    """The image files; views of a bigger block where nothing needs to be copied"""
+    """The image files"""
 
     def take(self, places: Sequence[int]) -> "SourceImages":
         """The images at these places."""

@@ -91,6 +91,11 @@ def overflow_headers(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return headers
 
 
+def headers(node_pages: Sequence[bytes]) -> np.ndarray:
+    """What stands at the beginning of pages, as ``overflow_headers`` has it."""
+    return np.frombuffer(b"".join(page[:HEADER] for page in node_pages), _OVERFLOW_HEADERS)
+
+
 def far_nodes(first: int, sizes: np.ndarray, places: np.ndarray) -> list[bytes]:
     """``far_node`` for the keys ``first``, ``first + 1``, ... as eight bytes, big-endian."""
     nodes = np.zeros(len(sizes), _FAR_NODES)

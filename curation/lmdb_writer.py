@@ -23,7 +23,9 @@ FIRST_PAGE = 2
 """The first two are the meta pages."""
 LONGEST_KEY = 16
 """Bytes"""
-_FITTING = (PAGE - HEADER) // (pages.FAR_NODE + 2)
+_FAR_ROOM = pages.FAR_NODE + 2
+"""Bytes of a leaf page that such a node and its pointer take"""
+_FITTING = (PAGE - HEADER) // _FAR_ROOM
 """Nodes that fit on a leaf page where all values have pages of their own"""
 
 Child = tuple[bytes, int]
@@ -73,11 +75,24 @@ class LmdbWriter:
             for value in values:
                 self.put(self.entries.to_bytes(8, "big"), bytes(value))
             return
-        first = 0
-        while first < len(sizes):
-            first += self._put_far(
-                values[first : first + _FITTING], sizes[first : first + _FITTING]
-            )
+        counts = pages.overflow_pages(sizes)
+        # At these values the leaf page is full, and stands before them.
+        full = np.arange(self._free // _FAR_ROOM, len(sizes), _FITTING)
+        leaves_before = np.searchsorted(full, np.arange(len(sizes)), "right")
+        places = self.page + counts.cumsum() - counts + leaves_before
+        nodes = pages.far_nodes(self.entries, sizes, places)
+        ends = [*(places[full] - 1).tolist(), self.page + int(counts.sum()) + len(full)]
+        pieces: list[Value] = []
+        leaves = []
+        for first, last, end in zip([0, *full.tolist()], [*full.tolist(), len(sizes)], ends, strict=True):
+            pieces += values[first:last]
+            self._add_far(nodes[first:last], end)
+            if last < len(sizes):
+                leaves.append(self._finished_leaf())
+                pieces.append(leaves[-1][HEADER:])
+        self.overflow += int(counts.sum())
+        headers = np.insert(pages.overflow_headers(places, counts), full, pages.headers(leaves))
+        self._file.append_padded(headers, pieces, np.insert(counts, full, 1))
 
     def put_stream(self, key: bytes, size: int, blocks: Iterable[bytes]) -> None:
         """Append an entry whose value of ``size`` bytes comes in blocks."""
@@ -99,11 +114,8 @@ class LmdbWriter:
 
     def end_leaf(self) -> None:
         """Write the leaf page that is being filled."""
-        if not self._nodes:
-            return
-        self._leaves.append(Leaf(self.entries - len(self._nodes), self.page))
-        self._append_page(self._nodes, leaf=True)
-        self._nodes, self._free = [], PAGE - HEADER
+        if self._nodes:
+            self._file.append(self._finished_leaf())
 
     def take_leaves(self) -> list[Leaf]:
         """The leaf pages that were written since the last call."""
@@ -141,7 +153,8 @@ class LmdbWriter:
             nodes = [pages.branch_node(b"", group[0][1])]
             nodes += [pages.branch_node(key, page) for key, page in group[1:]]
             level.append((group[0][0], self.page))
-            self._append_page(nodes, leaf=False)
+            self._file.append(pages.node_page(self.page, nodes, leaf=False))
+            self.page += 1
         return level
 
     def _write_meta(self, main: bytes) -> None:
@@ -156,22 +169,20 @@ class LmdbWriter:
         self._file.overwrite(empty + full)
         self.sync()
 
-    def _put_far(self, values: Sequence[Value], sizes: np.ndarray) -> int:
-        """Append as many as the leaf page takes, each with pages of its own; how many."""
-        if self._free < pages.FAR_NODE + 2:
-            self.end_leaf()
-        fitting = min(self._free // (pages.FAR_NODE + 2), len(sizes))
-        values, sizes = values[:fitting], sizes[:fitting]
-        counts = pages.overflow_pages(sizes)
-        places = self.page + np.cumsum(counts) - counts
-        self._file.append_padded(pages.overflow_headers(places, counts), values, counts)
-        self._nodes += pages.far_nodes(self.entries, sizes, places)
-        self._free -= fitting * (pages.FAR_NODE + 2)
-        self.entries += fitting
-        taken = int(counts.sum())
-        self.page += taken
-        self.overflow += taken
-        return fitting
+    def _add_far(self, nodes: Sequence[bytes], end: int) -> None:
+        """Nodes of values that have pages of their own, which end before the page ``end``."""
+        self._nodes += nodes
+        self._free -= len(nodes) * _FAR_ROOM
+        self.entries += len(nodes)
+        self.page = end
+
+    def _finished_leaf(self) -> bytes:
+        """The leaf page that is being filled, which stands next in the file."""
+        self._leaves.append(Leaf(self.entries - len(self._nodes), self.page))
+        page = pages.node_page(self.page, self._nodes, leaf=True)
+        self._nodes, self._free = [], PAGE - HEADER
+        self.page += 1
+        return page
 
     def _add_node(self, node: bytes) -> None:
         if not self._has_room(node):
@@ -182,10 +193,6 @@ class LmdbWriter:
 
     def _has_room(self, node: bytes) -> bool:
         return len(node) + 2 <= self._free
-
-    def _append_page(self, nodes: Sequence[bytes], leaf: bool) -> None:
-        self._file.append(pages.node_page(self.page, nodes, leaf))
-        self.page += 1
 
 
 def _fitting_children() -> int:

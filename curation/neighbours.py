@@ -107,7 +107,7 @@ def load_faiss() -> ModuleType:
 def normalised(vectors: np.ndarray) -> np.ndarray:
     """Vectors ``[..., D]`` at length 1; those of length 0 stay."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 
 
 def blocks(length: int, size: int) -> Iterator[slice]:

@@ -5,6 +5,7 @@ costs as much processor time as hashing does.
 """
 
 import errno
+import fcntl
 import mmap
 import os
 from collections import deque
@@ -61,18 +62,22 @@ class PageFile:
         self, headers: np.ndarray, values: Sequence[Value], pages: np.ndarray
     ) -> None:
         """Append ``values[i]`` behind ``headers[i]``, with zeros up to ``pages[i]`` whole pages."""
+        ends = pages.cumsum()
+        begins = ends - pages
         first = 0
         while first < len(values):
             room = (_BUFFER - self._used) // PAGE
-            count = int(np.searchsorted(np.cumsum(pages[first:]), room, "right"))
-            some = slice(first, first + max(count, 1))
-            if count == 0:  # it goes on in the next buffer
+            stop = int(ends.searchsorted(begins[first] + room, "right"))
+            if stop == first:  # it goes on in the next buffer
+                stop += 1
                 padding = int(pages[first]) * PAGE - HEADER - len(values[first])
-                for piece in (headers[some].tobytes(), values[first], bytes(padding)):
+                for piece in (headers[first].tobytes(), values[first], bytes(padding)):
                     self.append(piece)
             else:
-                self._lay_out(headers[some], values[some], pages[some])
-            first = some.stop
+                these = slice(first, stop)
+                places = begins[these] - begins[first], ends[these] - begins[first]
+                self._lay_out(headers[these], values[these], *places)
+            first = stop
 
     def flush(self) -> list[Future[mmap.mmap]]:
         """Hand everything to the threads; all that was appended is written when these are done."""
@@ -90,11 +95,11 @@ class PageFile:
         buffer[: len(data)] = data
         _write(self._file, buffer, len(data), 0)
 
-    def _lay_out(self, headers: np.ndarray, values: Sequence[Value], pages: np.ndarray) -> None:
-        """``append_padded`` for values that have room in the buffer: each is copied only once."""
+    def _lay_out(
+        self, headers: np.ndarray, values: Sequence[Value], begins: np.ndarray, ends: np.ndarray
+    ) -> None:
+        """Values that have room in the buffer: each is copied once. Pages count from its end."""
         grid = np.frombuffer(self._buffer, np.uint8)[self._used :].reshape(-1, PAGE)
-        ends = np.cumsum(pages)
-        begins = ends - pages
         grid[ends - 1] = 0
         grid[begins, :HEADER] = headers.view(np.uint8).reshape(-1, HEADER)
         buffer = self._buffer
@@ -131,5 +136,16 @@ def _write(file: int, buffer: mmap.mmap, size: int, offset: int) -> mmap.mmap:
     """Write the beginning of the buffer; the buffer, to be used again."""
     done = 0
     while done < size:
-        done += os.pwrite(file, memoryview(buffer)[done:size], offset + done)
+        try:
+            done += os.pwrite(file, memoryview(buffer)[done:size], offset + done)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not _go_through_cache(file):
+                raise
     return buffer
+
+
+def _go_through_cache(file: int) -> bool:
+    """Where a size or place does not suit the disk; whether the file did not do so before."""
+    how = fcntl.fcntl(file, fcntl.F_GETFL)
+    fcntl.fcntl(file, fcntl.F_SETFL, how & ~os.O_DIRECT)
+    return bool(how & os.O_DIRECT)

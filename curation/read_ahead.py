@@ -1,14 +1,17 @@
 """A file's bytes in big blocks, read and hashed by a second thread ahead of who takes them."""
 
 import hashlib
+import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-BLOCK_BYTES = 4 << 20
-_BLOCKS_AHEAD = 3
+BLOCK_BYTES = 8 << 20
+OVERLAP_BYTES = 64 << 10
+"""A multiple of four, longer than nearly all records"""
+_BLOCKS_AHEAD = 2
 
 
 class Digest(NamedTuple):
@@ -19,15 +22,22 @@ class Digest(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Bytes of a file, where they begin, and the digest of everything up to their end."""
+    """Bytes of a file, where they begin, and the digest of everything up to their end.
+
+    They begin with the last ``OVERLAP_BYTES`` of the block before, so that what is cut by the end
+    of one is whole in the next.
+    """
 
     offset: int
-    data: bytes
+    data: memoryview
     digest: Digest
 
 
 def read_blocks(path: Path) -> Generator[Block, None, None]:
-    """All bytes of the file in order; closing the iterator ends the thread."""
+    """All bytes of the file in order, each block until the next is asked for.
+
+    Closing the iterator ends the thread.
+    """
     blocks: queue.Queue[Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
     left = threading.Event()
     thread = threading.Thread(target=_read, args=(path, blocks, left), daemon=True)
@@ -58,10 +68,20 @@ def _read(
 
 
 def _hashed_blocks(path: Path) -> Iterator[Block]:
+    # One that is being filled, those that wait, and one that is in use.
+    buffers = [bytearray(OVERLAP_BYTES + BLOCK_BYTES) for _ in range(_BLOCKS_AHEAD + 2)]
     digest = hashlib.sha256()
-    offset = 0
+    end = 0
+    last = memoryview(b"")
     with path.open("rb", buffering=0) as file:
-        while data := file.read(BLOCK_BYTES):
-            digest.update(data)
-            yield Block(offset, data, Digest(offset + len(data), digest.hexdigest()))
-            offset += len(data)
+        for buffer in itertools.cycle(buffers):
+            data = memoryview(buffer)
+            kept = min(len(last), OVERLAP_BYTES)
+            data[:kept] = last[len(last) - kept :]
+            size = file.readinto(data[kept : kept + BLOCK_BYTES])
+            if not size:
+                return
+            last = data[: kept + size]
+            digest.update(last[kept:])
+            end += size
+            yield Block(end - len(last), last, Digest(end, digest.hexdigest()))

@@ -1,7 +1,7 @@
 """Records of a ``.rec`` file in order, at the speed of the disk.
 
 A second thread reads and hashes blocks (``curation.read_ahead``). Records that lie whole in a block
-are found in it here; those in parts, across two blocks or damaged are left to ``RecordReader``.
+are found in it here; those in parts, very long or damaged are left to ``RecordReader``.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,19 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.quarantine import BadRecordError, OnBad, stop_at
-from curation.read_ahead import Block, Digest, read_blocks
+from curation.read_ahead import OVERLAP_BYTES, Block, Digest, read_blocks
 from curation.recordio import MAGIC, MAX_PART, RecordReader
 
 
 class Records(NamedTuple):
-    """Some records in a row: record i is ``data[begins[i] : ends[i]]``, all in one buffer."""
+    """Some records in a row: record i is ``data[begins[i] : ends[i]]``, all in one buffer.
+
+    The buffer is used again when the next records are asked for.
+    """
 
     offsets: np.ndarray
     """int64 ``[n]``: the byte of the file at which each begins"""
-    data: bytes
+    data: bytes | memoryview
     begins: np.ndarray
     """int64 ``[n]``, multiples of four"""
     ends: np.ndarray
@@ -52,6 +55,8 @@ class RecordStream:
                 end = block.offset + len(block.data)
                 while self.position < end:
                     yield from self._records_in(block)
+                    if end - OVERLAP_BYTES <= self.position and end < reader.size:
+                        break  # the next block has the rest whole
                     if self.position < end:
                         yield from self._read_slowly(self.position, reader)
                 self.digest = block.digest

@@ -55,7 +55,7 @@ class RecordWalk:
         if self._index is not None:
             good &= ~self._index.are_repeated(offsets)
         for i in np.flatnonzero(image & ~good).tolist():
-            record = data[begins[i] : ends[i]]
+            record = bytes(data[begins[i] : ends[i]])
             self._bad(int(keys[i]), int(offsets[i]), self._objection(record, keys[i], offsets[i]))
         bounds = zip(payloads[good].tolist(), ends[good].tolist(), strict=True)
         view = memoryview(data)
@@ -124,7 +124,7 @@ def _heads(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """Flag and label of each record; the flag is huge where the record is shorter than it says."""
     _, data, begins, ends = records
     sizes = ends - begins
-    data = data if len(data) >= _HEADER + 4 else data.ljust(_HEADER + 4)
+    data = data if len(data) >= _HEADER + 4 else bytes(data).ljust(_HEADER + 4)
     words = np.frombuffer(data, "<u4", len(data) // 4)
     first = np.minimum(begins // 4, max(len(words) - 1, 0))
     flags = np.where(sizes >= _HEADER, np.take(words, first, mode="clip"), 0).astype(np.int64)

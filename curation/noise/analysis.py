@@ -57,6 +57,7 @@ def look(
     watch: Watch | None = None,
 ) -> Findings:
     """Embed what is not embedded yet, then ``analyse`` into the folder beside the images."""
+    _known(checks)  # before the long work of embedding
     watch = watch or _unwatched
     with watch("embed", "blocks") as progress:
         embedded, digest = eyes.see(images, progress)

@@ -47,7 +47,8 @@ def find_repetitions(
 ) -> list[Repetition]:
     """Compare the pixels of all candidates; progress counts pairs.
 
-    Of each photograph the picture with the longest embedding, then the first, is the original.
+    Of each photograph the original is a picture that is in its place, if there is one; of those,
+    the one with the longest embedding, then the first.
     """
     pairs = list(candidates(embedded, membership))
     lengths = embedded.lengths()
@@ -64,7 +65,7 @@ def find_repetitions(
             same.append((first, second, cosine, correlation))
         if len(grey) > 50_000:
             grey.clear()
-    return list(_originals(same, lengths))
+    return list(_originals(same, lengths, membership.probability <= 0.5))
 
 
 def candidates(
@@ -141,7 +142,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _originals(
-    same: list[tuple[int, int, float, float]], lengths: np.ndarray
+    same: list[tuple[int, int, float, float]], lengths: np.ndarray, in_place: np.ndarray
 ) -> Iterator[Repetition]:
     """Each repeated picture once, beside the best of its photograph."""
     group: dict[int, set[int]] = {}
@@ -153,7 +154,7 @@ def _originals(
         for image in (first, second):
             best[image] = max(best.get(image, (-1.0, -1.0)), (correlation, cosine))
     for image in sorted(group):
-        original = max(group[image], key=lambda i: (lengths[i], -i))
+        original = max(group[image], key=lambda i: (in_place[i], lengths[i], -i))
         if image != original:
             correlation, cosine = best[image]
             yield Repetition(image, original, cosine, correlation)

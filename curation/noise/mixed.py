@@ -20,9 +20,9 @@ from curation.noise.support import centre_of, initial_trust, support_within
 SMALLEST = 4
 CHANCE_PAIRS = 100_000
 MADE = 5_000
+"""Pairs of identities put together to learn from"""
 RIDGE = 1.0
 """Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
-"""Pairs of identities put together to learn from"""
 _MOST_PEOPLE = 4
 _LARGEST_SAMPLE = 512
 _STEPS = 8
@@ -149,8 +149,11 @@ def _cosine_by_chance(images: EmbeddedImages, random: np.random.Generator) -> fl
     pairs = pairs[images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]]]
     if len(pairs) == 0:
         return 1.0
-    first, second = images.vectors(pairs[:, 0]), images.vectors(pairs[:, 1])
-    return float(np.quantile(np.einsum("nd,nd->n", first, second), 0.999))
+    cosines = [
+        np.einsum("nd,nd->n", images.vectors(pairs[block, 0]), images.vectors(pairs[block, 1]))
+        for block in blocks(len(pairs), 4096)
+    ]
+    return float(np.quantile(np.concatenate(cosines), 0.999))
 
 
 def _made_mixtures(

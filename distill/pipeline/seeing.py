@@ -141,8 +141,7 @@ def _embed_files(
     """Unit sums of both views, float32 ``[P, D]``."""
     parts = []
     for first in range(0, len(files), _BATCH):
-        pictures = (decode(file)[None] for file in files[first : first + _BATCH])
-        batch = np.concatenate([teacher.preprocessing.resize(picture) for picture in pictures])
+        batch = np.stack([decode(file) for file in files[first : first + _BATCH]])
         both = embed_both(teacher, batch)
         parts.append(normalised(normalised(both).sum(axis=1)))
         if progress is not None:

@@ -1,6 +1,6 @@
-"""How long the checks take on many simulated embeddings, in how much memory, on two threads.
+"""How long the checks take on many simulated embeddings, and in how much memory.
 
-Run: just bench-noise-scale [--images 100000 300000 1000000] [--folder FOLDER]. The vectors lie in a
+Run: just bench-noise-scale [--images N ...] [--threads 2] [--folder FOLDER]. The vectors lie in a
 file that is mapped, as the embedding cache is; pixels are not looked at. Peak memory is what the
 operating system counted for the whole process, mapped pages of that file among it.
 """
@@ -31,7 +31,7 @@ from curation.noise.unusable import unusable_probability
 
 DIMENSION = 512
 IMAGES_PER_IDENTITY = 50
-THREADS = "2"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Watch:
@@ -112,12 +112,12 @@ def _agreement(images: EmbeddedImages, flagged: np.ndarray, person: np.ndarray) 
     }
 
 
-def measure(images: int, folder: Path) -> dict[str, object]:
+def measure(images: int, threads: int, folder: Path | None) -> dict[str, object]:
     """Simulate, and analyse in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         write_simulated(Path(place), images, images // IMAGES_PER_IDENTITY, DIMENSION)
         command = [sys.executable, __file__, "--run", place]
-        environment = {**os.environ, "OMP_NUM_THREADS": THREADS, "OPENBLAS_NUM_THREADS": THREADS}
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
         load = os.getloadavg()[0]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
         return {**json.loads(answer.stdout), "load_before": load, "load_after": os.getloadavg()[0]}
@@ -126,6 +126,7 @@ def measure(images: int, folder: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="for 1 GB of vectors a million images")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -133,7 +134,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(analyse(options.run)))
         return
     for images in options.images:
-        sys.stdout.write(json.dumps(measure(images, options.folder), indent=1) + "\n")
+        measured = measure(images, options.threads, options.folder)
+        sys.stdout.write(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ DUPLICATE_RATIO = 0.13
 OUTLIER_RATIO = 0.37037
 """cleanlab's outlier check: further than Q3 + (1 / ratio - 1) interquartile ranges"""
 OUTLIER_NEIGHBOURS = 10
-_SCALES = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+SCALES = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 
 
 def identities_of(vectors: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -125,7 +125,7 @@ def out_of_sample_probabilities(
     row = np.arange(len(vectors))
     cosines[row, labels] = np.einsum("nd,nd->n", vectors, _unit(total[labels] - vectors))
     sample = np.random.default_rng(0).choice(len(row), min(2000, len(row)), replace=False)
-    scale = max(_SCALES, key=lambda s: _log_likelihood(s * cosines[sample], labels[sample]))
+    scale = max(SCALES, key=lambda s: _log_likelihood(s * cosines[sample], labels[sample]))
     cosines *= scale
     cosines -= cosines.max(axis=1, keepdims=True)
     np.exp(cosines, out=cosines)

@@ -108,7 +108,7 @@ def test_a_stopped_writer_goes_on_where_a_leaf_ended(tmp_path):
     with LmdbWriter(path) as writer:
         writer.put_numbered(values[:200])
         writer.end_leaf()
-        writer.flush().result()
+        [write.result() for write in writer.flush()]
         state = writer.page, writer.entries, writer.overflow
         leaves = writer.take_leaves()
     path.write_bytes(path.read_bytes() + b"torso")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from simulated_people import embedded, people
 
 from curation.errors import UserError
-from curation.noise.analysis import MEMBERSHIP_FILE, analyse, findings_folder
+from curation.noise.analysis import MEMBERSHIP_FILE, analyse, findings_folder, look
 from curation.noise.checks import CHECKS
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
 from curation.noise.embedded import EmbeddedImages
@@ -200,6 +200,23 @@ def test_an_unknown_check_is_named_with_those_there_are(drawn_store: Store, tmp_
     with pytest.raises(UserError, match="no check 'blurred'; there are: misplaced, mixed, divided"):
         run(drawn_store, tmp_path / "f", checks=["mixed", "blurred"])
     assert not (tmp_path / "f").exists()
+
+
+class NeverAsked:
+    """A teacher that nobody is to wait for."""
+
+    def see(self, images: Store, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+        raise AssertionError("it was asked")
+
+    def see_evaluation(
+        self, paths: Sequence[Path], progress: Progress | None
+    ) -> list[EvaluationImages]:
+        raise AssertionError("it was asked")
+
+
+def test_an_unknown_check_is_refused_before_anything_is_embedded(drawn_store: Store) -> None:
+    with pytest.raises(UserError, match="no check 'blurred'"):
+        look(drawn_store, NeverAsked(), [], ["blurred"])
 
 
 def test_findings_lie_beside_the_images(drawn_store: Store) -> None:

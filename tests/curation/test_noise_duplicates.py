@@ -1,5 +1,6 @@
 """Pictures that are there twice, by their pixels: real JPEG files, saved and turned again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -86,13 +87,19 @@ def test_a_correlation_is_at_most_one() -> None:
 
 
 def repetitions(
-    folder: Path, pictures: list[np.ndarray], labels: list[int], lengths: list[float]
+    folder: Path,
+    pictures: list[np.ndarray],
+    labels: list[int],
+    lengths: list[float],
+    strayed: Mapping[int, int] | None = None,
 ) -> list[Repetition]:
-    """Of pictures that all embed nearly alike within their identity."""
+    """Of pictures that all embed nearly alike within their identity; strayed ones like another."""
     files = [(encode_jpeg(one), label) for one, label in zip(pictures, labels, strict=True)]
     write_layout(folder / "source", files, (SIDE, SIDE))
     store = convert(folder / "source", folder / "train.lmdb")
     vectors, _ = people(np.bincount(labels).tolist(), spread=0.1)
+    for image, other in (strayed or {}).items():
+        vectors[image] = vectors[other]
     images = embedded(vectors, labels, np.array(lengths, np.float32))
     return find_repetitions(store, images, judge_membership(images))
 
@@ -104,6 +111,16 @@ def test_the_picture_with_the_longest_embedding_stays_then_the_first(tmp_path: P
     assert [(one.image, one.original) for one in found] == [(0, 2), (3, 2), (5, 4)]
     assert all(one.cosine > 0.85 for one in found)
     assert all(SAME_CORRELATION <= one.correlation <= 1.001 for one in found)
+
+
+def test_a_picture_that_strayed_is_never_the_one_that_stays(tmp_path: Path) -> None:
+    """It will be dropped or moved; the one in its place must not go with it."""
+    labels = np.repeat(np.arange(12), 5).tolist()
+    pictures = [photograph(label, shot) for shot, label in enumerate(labels)]
+    pictures[59] = AGAIN["mirrored"](pictures[0])
+    lengths = [1.0] * 59 + [9.0]
+    found = repetitions(tmp_path, pictures, labels, lengths, {59: 0})
+    assert [(one.image, one.original) for one in found] == [(59, 0)]
 
 
 def test_where_nothing_repeats_nothing_is_found(tmp_path: Path) -> None:

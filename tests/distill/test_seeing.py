@@ -103,16 +103,6 @@ def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vectors, 0)
 
 
-def test_pictures_of_different_sizes_are_embedded(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    files = [
-        encode_jpeg(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in (8, 12)
-    ]
-    write_pairs(tmp_path / "sizes.bin", files, [True])
-    (found,) = see_evaluation([tmp_path / "sizes.bin"], Squares(), tmp_path / "cache")
-    assert found.vectors.shape == (2, 12)
-
-
 @pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none", "folder"])
 def test_a_missing_teacher_names_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
     (tmp_path / "ws" / "runs" / "folder").mkdir(parents=True)
