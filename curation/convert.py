@@ -5,8 +5,6 @@ from the source alone, so a conversion that was stopped at any byte, and goes on
 the same file to the byte as an uninterrupted one.
 """
 
-import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +16,7 @@ from curation import journal
 from curation.conversion import Conversion
 from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.files import sync_folder
+from curation.files import DISK_ERRORS, locked, sync_folder
 from curation.image_source import ImageSource, SourceStamp
 from curation.progress import Progress
 from curation.quarantine import BadRecordError
@@ -113,7 +111,7 @@ def _disk_errors_explained(destination: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno not in DISK_ERRORS:
             where = error.filename or destination
             raise UserError(f"cannot convert to {destination}: {where}: {error.strerror}") from None
         reason = os.strerror(error.errno)
@@ -127,17 +125,10 @@ def _disk_errors_explained(destination: Path) -> Iterator[None]:
 
 @contextmanager
 def _sole_user(partial: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a process that dies gives back by itself."""
-    descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"another process is converting to {partial}; wait for it") from None
-    try:
-        yield
-    finally:
-        # A source that was refused at once leaves nothing worth keeping; else this fails.
-        with suppress(OSError):
-            partial.rmdir()
-        os.close(descriptor)
+    with locked(partial):
+        try:
+            yield
+        finally:
+            # A source that was refused at once leaves nothing worth keeping; else this fails.
+            with suppress(OSError):
+                partial.rmdir()

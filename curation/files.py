@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from curation.errors import UserError
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def regular_file_size(path: Path) -> int:
@@ -55,14 +55,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         beside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
-    with _locked(beside):
+    with locked(beside):
         _check_free(path)  # finished by another process while this one came
         try:
             _empty(beside)
             yield beside
             beside.rename(path)
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
+            if error.errno not in DISK_ERRORS:
                 raise
             raise UserError(
                 f"cannot write {path}: {error.strerror}: the disk is full or failing; free some "
@@ -79,8 +79,11 @@ def _check_free(path: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a process that dies gives back by itself."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which a process that dies gives back by itself.
+
+    Raises ``UserError`` where another process holds it.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:

@@ -75,24 +75,7 @@ class LmdbWriter:
             for value in values:
                 self.put(self.entries.to_bytes(8, "big"), bytes(value))
             return
-        counts = pages.overflow_pages(sizes)
-        # At these values the leaf page is full, and stands before them.
-        full = np.arange(self._free // _FAR_ROOM, len(sizes), _FITTING)
-        leaves_before = np.searchsorted(full, np.arange(len(sizes)), "right")
-        places = self.page + counts.cumsum() - counts + leaves_before
-        nodes = pages.far_nodes(self.entries, sizes, places)
-        ends = [*(places[full] - 1).tolist(), self.page + int(counts.sum()) + len(full)]
-        pieces: list[Value] = []
-        leaves = []
-        for first, last, end in zip([0, *full.tolist()], [*full.tolist(), len(sizes)], ends, strict=True):
-            pieces += values[first:last]
-            self._add_far(nodes[first:last], end)
-            if last < len(sizes):
-                leaves.append(self._finished_leaf())
-                pieces.append(leaves[-1][HEADER:])
-        self.overflow += int(counts.sum())
-        headers = np.insert(pages.overflow_headers(places, counts), full, pages.headers(leaves))
-        self._file.append_padded(headers, pieces, np.insert(counts, full, 1))
+        self._put_far(values, sizes)
 
     def put_stream(self, key: bytes, size: int, blocks: Iterable[bytes]) -> None:
         """Append an entry whose value of ``size`` bytes comes in blocks."""
@@ -169,12 +152,40 @@ class LmdbWriter:
         self._file.overwrite(empty + full)
         self.sync()
 
-    def _add_far(self, nodes: Sequence[bytes], end: int) -> None:
-        """Nodes of values that have pages of their own, which end before the page ``end``."""
+    def _put_far(self, values: Sequence[Value], sizes: np.ndarray) -> None:
+        """Append values that all have pages of their own, with the leaf pages among them."""
+        counts = pages.overflow_pages(sizes)
+        # Before these values the leaf page is full.
+        full = np.arange(self._free // _FAR_ROOM, len(sizes), _FITTING)
+        leaves_before = np.searchsorted(full, np.arange(len(sizes)), "right")
+        places = self.page + counts.cumsum() - counts + leaves_before
+        nodes = pages.far_nodes(self.entries, sizes, places)
+        leaves = self._end_leaves(nodes, full.tolist(), places)
+        pieces = list(values)
+        for place, leaf in zip(reversed(full.tolist()), reversed(leaves), strict=True):
+            pieces.insert(place, leaf[HEADER:])
+        headers = np.insert(pages.overflow_headers(places, counts), full, pages.headers(leaves))
+        self._file.append_padded(headers, pieces, np.insert(counts, full, 1))
+        self.page = int(places[-1] + counts[-1])
+        self.overflow += int(counts.sum())
+
+    def _end_leaves(
+        self, nodes: Sequence[bytes], full: Sequence[int], places: np.ndarray
+    ) -> list[bytes]:
+        """The leaf pages that are full before some of the nodes; the rest goes to the next one."""
+        leaves, first = [], 0
+        for stop in full:
+            self._add_far(nodes[first:stop])
+            self.page = int(places[stop]) - 1
+            leaves.append(self._finished_leaf())
+            first = stop
+        self._add_far(nodes[first:])
+        return leaves
+
+    def _add_far(self, nodes: Sequence[bytes]) -> None:
         self._nodes += nodes
         self._free -= len(nodes) * _FAR_ROOM
         self.entries += len(nodes)
-        self.page = end
 
     def _finished_leaf(self) -> bytes:
         """The leaf page that is being filled, which stands next in the file."""

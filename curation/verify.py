@@ -67,7 +67,8 @@ def _verify_records(path: Path, decoding: bool, progress: Progress) -> dict[str,
             raise UserError(f"{source.describe(key, offset)}: {reason}")
         if decoding:
             places = zip(images.keys.tolist(), images.offsets.tolist(), strict=True)
-            _decode_all([source.describe(*place) for place in places], images.payloads)
+            names = [source.describe(*place) for place in places]
+            _decode_all(names, [bytes(image) for image in images.payloads])
         labels.update(images.labels.tolist())
         count += len(images.payloads)
     return {

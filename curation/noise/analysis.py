@@ -36,6 +36,7 @@ from curation.progress import Progress
 from curation.store import ImageSet
 
 MEMBERSHIP_FILE = "membership.npz"
+PROPOSED_FILE = "proposed.tsv"
 Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
 
 
@@ -94,9 +95,19 @@ def analyse(
         with watch(name, "") as progress:
             meta = _run(name, context, meta, folder, progress)
     findings = Findings(folder)
-    if not (folder / DECISIONS_FILE).exists():
-        write_decisions(folder / DECISIONS_FILE, images.digest, propose(findings, embedded))
+    if missing or not (folder / DECISIONS_FILE).exists():
+        _propose(findings, images, embedded)
     return findings
+
+
+def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages) -> None:
+    """Write what the checks propose; decisions that nobody has edited follow it."""
+    proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
+    before = proposed.read_bytes() if proposed.exists() else None
+    write_decisions(proposed, images.digest, propose(findings, embedded))
+    if not decided.exists() or decided.read_bytes() == before:
+        with atomic_file(decided) as file:
+            file.write(proposed.read_bytes())
 
 
 def _unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:

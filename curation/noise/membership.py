@@ -28,6 +28,8 @@ from curation.progress import Progress
 SAMPLE = 50_000
 """Images that are compared with strangers' identities, to learn what wrong labels look like"""
 ROUNDS = ("within", "others", "others", "others")
+HOMELESS = 0.05
+"""Share of the made wrong labels whose own people are in no other identity, as on the web"""
 DOUBT = 1e-3
 """Images less probably misplaced than this, by their identity alone, are not searched for others"""
 BLOCK = 65_536
@@ -225,7 +227,10 @@ def _learn(
             state.support.images[sample] > _LEAST_SUPPORT, state.support.centre[sample], -1
         )
         elsewhere = best_except(near, which, own, strangers)[0]
-        faulty = support_features(as_strangers, everyone, np.maximum(elsewhere, home))
+        resembling = np.where(
+            random.random(len(sample)) < HOMELESS, elsewhere, np.maximum(elsewhere, home)
+        )
+        faulty = support_features(as_strangers, everyone, resembling)
         sound = support_features(state.support, sample, best_except(near, which, own)[0])
     return fit_ratio(sound[in_place], faulty[usable])
 

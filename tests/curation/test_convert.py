@@ -321,7 +321,7 @@ class TestStoppedAtAnyMoment:
         (tmp_path / "train.lmdb.partial").mkdir()
         descriptor = os.open(tmp_path / "train.lmdb.partial", os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is converting"):
+        with pytest.raises(UserError, match="another process is writing"):
             convert(source, tmp_path / "train.lmdb")
         os.close(descriptor)
         assert len(convert(source, tmp_path / "train.lmdb")) > 0

@@ -12,7 +12,7 @@ import pytest
 from simulated_people import embedded, people
 
 from curation.errors import UserError
-from curation.noise.analysis import MEMBERSHIP_FILE, analyse, findings_folder, look
+from curation.noise.analysis import MEMBERSHIP_FILE, PROPOSED_FILE, analyse, findings_folder, look
 from curation.noise.checks import CHECKS
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
 from curation.noise.embedded import EmbeddedImages
@@ -177,6 +177,20 @@ def test_edited_decisions_are_kept(drawn_store: Store, tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("yes\t", "no\t"))
     run(drawn_store, tmp_path)
     assert not any(one.apply for one in read_decisions(table, drawn_store.digest))
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_decisions_follow_further_checks_until_somebody_edits_them(
+    drawn_store: Store, tmp_path: Path, edited: bool
+) -> None:
+    run(drawn_store, tmp_path, checks=["overlap"])
+    table = tmp_path / DECISIONS_FILE
+    text = table.read_text() + ("yes\tdrop\t0\t0\t\t\t1\tmy own\n" if edited else "")
+    table.write_text(text)
+    run(drawn_store, tmp_path)
+    proposed = (tmp_path / PROPOSED_FILE).read_text()
+    assert len(proposed.splitlines()) > 2
+    assert table.read_text() == (text if edited else proposed)
 
 
 @pytest.mark.parametrize(
