@@ -75,9 +75,10 @@ def test_a_recipe_ends_with_a_table_and_names_in_the_workspace(curate, write_sou
     write_pairs(source / "lfw.bin", noise_images[:4], [True, False])
     table = curate("recipe", "ms1m", "--source", source, "--dataset", "faces")
     assert "train.lmdb" in table.stdout
-    assert "4/4" in table.stderr
+    assert "7/7 report" in table.stderr
     made = json.loads(curate("recipe", "ms1m", "--json", MS1M_SOURCE=str(source)).stdout)
-    assert [entry["kind"] for entry in made] == ["store", "view", "view", "pairs"]
+    kinds = ["store", "pairs", "skipped", "skipped", "view", "view", "report"]
+    assert [entry["kind"] for entry in made] == kinds
 
     assert json.loads(curate("inspect", "faces/retina-s", "--json").stdout)["images"] == 30
     assert json.loads(curate("inspect", "faces/lfw", "--json").stdout)["pairs"] == 2
@@ -108,12 +109,12 @@ def test_an_unfinished_conversion_is_reported_as_such(curate, tmp_path):
     ("arguments", "complaint"),
     [
         (["convert", "nowhere", "a.lmdb"], "nowhere: it does not exist"),
-        (["convert", ".", "a.lmdb"], "no train.rec in it"),
+        (["convert", ".", "a.lmdb"], "no train.rec and no images in it"),
         (["inspect", "nowhere"], "'nowhere' is not in the workspace"),
         (["inspect", "nowhere.lmdb"], "nowhere.lmdb is no store: it does not exist"),
         (["inspect", "../../etc/passwd"], "outside the workspace"),
         (["recipe", "ms1m"], "needs train.rec"),
-        (["recipe", "cake"], "no recipe 'cake'; there are: ms1m, sample"),
+        (["recipe", "cake"], "no recipe 'cake'; there are: drawn-faces, ms1m, sample"),
         (["view", "retina-s", "a/b", "c/d"], "'a/b' is not in the workspace"),
     ],
 )

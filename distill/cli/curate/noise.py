@@ -11,11 +11,8 @@ from distill.cli.curate.places import locate, note, view_path
 from distill.cli.reports import print_report, print_table, shown
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from curation.noise.eyes import TeacherChoice
     from curation.noise.findings import Findings
-    from curation.progress import Progress
 
 ImagesArgument = Annotated[
     str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
@@ -84,7 +81,7 @@ def check(
     found = open_images(locate(images, place))
     eyes = open_eyes(teacher_choice(teacher, colour, mean, std, size), place)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
-    findings = look(found, eyes, sets, only, watch_when_moving)
+    findings = look(found, eyes, sets, only, watch)
     _print_findings(findings, as_json)
 
 
@@ -136,11 +133,6 @@ def clean(
     print_report(
         {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
     )
-
-
-def watch_when_moving(title: str, unit: str) -> "AbstractContextManager[Progress]":
-    """A bar that shows when the work says how far it is."""
-    return watch(title, unit, at_once=False)
 
 
 def teacher_choice(

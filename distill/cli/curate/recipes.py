@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.noise import (
     ColourOption,
@@ -13,7 +14,6 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
     teacher_choice,
-    watch_when_moving,
 )
 from distill.cli.reports import print_table, shown
 
@@ -80,7 +80,7 @@ def recipe(
         place,
         source,
         dataset,
-        watch_when_moving,
+        watch,
         lambda chosen: _open_eyes(chosen, place),
         choice,
     )
