@@ -1,7 +1,7 @@
 """Nearest neighbours among unit vectors, by FAISS: on the GPU where there is one.
 
-Up to tens of thousands of vectors every one is compared; above that an index answers most
-queries as exactly and much faster. How many is measured on a sample, and said.
+Up to hundreds of thousands of vectors every one is compared; above that an index answers most
+queries as exactly and faster. How many is measured on a sample, and said.
 """
 
 import os
@@ -15,14 +15,14 @@ import numpy as np
 from curation.progress import Progress
 
 Kind = Literal["flat", "hnsw", "ivf"]
-LARGEST_FLAT, LARGEST_FLAT_ON_GPU = 50_000, 2_000_000
+LARGEST_FLAT, LARGEST_FLAT_ON_GPU = 300_000, 2_000_000
 LARGEST_GRAPH = 2_000_000
 RECALL_QUERIES = 500
 RECALL_COSINE = 0.7
 """A quarter of real images is further from the centre of its identity."""
 _BESIDE = 8
 _BLOCK = 8192
-_LINKS, _BREADTH_BUILDING, _BREADTH = 32, 64, 96
+_LINKS, _BREADTH_BUILDING, _BREADTH = 32, 64, 256
 """Of the graph: links a vector, and candidates kept while building and while searching"""
 
 
@@ -148,7 +148,7 @@ def _build(faiss: ModuleType, vectors: np.ndarray, kind: Kind) -> Any:
         lists = max(1, min(int(4 * size**0.5), size // 39))
         flat = faiss.IndexFlatIP(dimension)
         index = faiss.IndexIVFFlat(flat, dimension, lists, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = max(8, lists // 50)
+        index.nprobe = max(8, lists // 5)
         index.train(vectors[:: max(1, size // (lists * 64))])
     index.add(vectors)
     return index

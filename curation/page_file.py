@@ -1,7 +1,7 @@
 """A file that grows by whole pages, which threads write past the system's page cache.
 
-A store is written once and is larger than the cache, so a copy in the cache is of no use; making it
-costs as much processor time as hashing does.
+Copying into the cache costs as much processor time as hashing, for a store that is often larger
+than the cache.
 """
 
 import errno

@@ -8,10 +8,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 OVERLAP_BYTES = 64 << 10
 """A multiple of four, longer than nearly all records"""
-_BLOCKS_AHEAD = 2
+_BLOCKS_AHEAD = 4
 
 
 class Digest(NamedTuple):

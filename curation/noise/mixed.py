@@ -21,6 +21,7 @@ SMALLEST = 4
 CHANCE_PAIRS = 100_000
 MADE = 5_000
 """Pairs of identities put together to learn from"""
+MANY = 8
 RIDGE = 1.0
 """Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
 _MOST_PEOPLE = 4
@@ -47,8 +48,9 @@ class Parting:
 
     @property
     def features(self) -> list[float]:
-        """What to learn from."""
-        return [self.between, *self.within, *np.log(self.sizes)]
+        """What to learn from; beyond a few images more of them tell nothing more, and only the
+        largest identities would be judged by how large they are."""
+        return [self.between, *self.within, *np.log(np.minimum(self.sizes, MANY))]
 
 
 @dataclass(frozen=True)

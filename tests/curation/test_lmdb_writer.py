@@ -1,5 +1,7 @@
 """Files of our own writing are LMDB files: liblmdb reads, copies and extends them."""
 
+import errno
+import os
 import struct
 
 import lmdb
@@ -118,3 +120,31 @@ def test_a_stopped_writer_goes_on_where_a_leaf_ended(tmp_path):
         leaves += writer.take_leaves()
         writer.finish([(key(leaf.first_entry), leaf.page) for leaf in leaves], len(leaves))
     assert [value for _, value in read(tmp_path)[0]] == values
+
+
+def test_values_longer_than_a_buffer_and_cut_by_its_end(tmp_path, monkeypatch):
+    values = [bytes([i % 251 + 1]) * size for i, size in enumerate([5000, 70_000, 3000, 9000] * 60)]
+    for name, pages in (("small", 3), ("big", 1024)):
+        monkeypatch.setattr("curation.page_file._BUFFER", pages * 4096)
+        (tmp_path / name).mkdir()
+        with LmdbWriter(tmp_path / name / "data.mdb") as writer:
+            writer.put_numbered(values)
+            writer.end_leaf()
+            leaves = [(key(leaf.first_entry), leaf.page) for leaf in writer.take_leaves()]
+            writer.finish(leaves, len(leaves))
+    assert [value for _, value in read(tmp_path / "small")[0]] == values
+    written = [(tmp_path / name / "data.mdb").read_bytes() for name in ("small", "big")]
+    assert written[0] == written[1]
+
+
+def test_where_there_is_no_way_past_the_cache(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, flags, *mode):
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    write(tmp_path, [bytes(6000)] * 10)
+    assert [value for _, value in read(tmp_path)[0]] == [bytes(6000)] * 10

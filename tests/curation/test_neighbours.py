@@ -78,8 +78,8 @@ def test_the_recall_is_that_of_a_search_through_all(vectors: np.ndarray) -> None
     ("size", "on_gpu", "kind"),
     [
         (1, False, "flat"),
-        (50_000, False, "flat"),
-        (50_001, False, "hnsw"),
+        (300_000, False, "flat"),
+        (300_001, False, "hnsw"),
         (2_000_000, False, "hnsw"),
         (2_000_001, False, "ivf"),
         (2_000_000, True, "flat"),
