@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from curation.conversion.journal import load_state
+from curation.conversion.scan import scan_source
 from curation.environment import DATA_FILE
 from curation.images import probe_size
-from curation.journal import load_state
-from curation.ms1m import RecordImages, find_source
 from curation.pairs import read_pairs
 from curation.progress import Progress
-from curation.scan import scan_source
+from curation.records.ms1m import RecordImages, find_source
 from curation.store import PARTIAL, ImageSet, Store, ViewStep
 from curation.views import VIEW_FILE, View, open_images
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.environment import DATA_FILE, ReadEnvironment, read_environment
 from curation.errors import UserError
-from curation.image_source import SourceKind
+from curation.sources.image_source import SourceKind
 
 Parameter = int | float | str | bool
 

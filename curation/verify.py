@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from curation.conversion.image_check import ImageCheck
+from curation.conversion.quarantine import stop_at
+from curation.conversion.store_index import INDEX_KEYS
 from curation.environment import DATA_FILE, check_data_file
 from curation.errors import UserError
-from curation.image_check import ImageCheck
 from curation.images import decode
 from curation.isolation import run_isolated
-from curation.ms1m import RecordImages, find_source
 from curation.progress import Progress
-from curation.quarantine import stop_at
+from curation.records.ms1m import RecordImages, find_source
 from curation.store import NAMES_KEY, Store, content_digest, image_key
-from curation.store_index import INDEX_KEYS
 from curation.views import View, open_images
 
 _TOGETHER = 256

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.images import encode_jpeg
-from curation.layout_writer import write_layout
 from curation.pairs import write_pairs
+from curation.records.layout_writer import write_layout
 from curation.store import Store
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before torch is imported

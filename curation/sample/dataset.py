@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.layout_writer import write_layout
 from curation.pairs import write_pairs
 from curation.progress import Progress
+from curation.records.layout_writer import write_layout
 from curation.sample.answers import tell_truth
 from curation.sample.plan import Plan, Shot, people_count, plan_training
 from curation.sample.render import PICTURE

@@ -45,7 +45,7 @@ print(time.perf_counter() - begin)
 def draw_source(folder: Path, records: int) -> None:
     """A training set of JPEGs of about 6 KB, as MS1M's are."""
     from curation.images import encode_jpeg
-    from curation.layout_writer import write_layout
+    from curation.records.layout_writer import write_layout
 
     random = np.random.default_rng(0)
     images = []
@@ -70,7 +70,7 @@ def bare_appends(source: Path, place: Path) -> float:
     """Seconds of LMDB appends of the images, which are in memory; one sync at the end."""
     import lmdb
 
-    from curation.ms1m import find_source, read_images
+    from curation.records.ms1m import find_source, read_images
 
     images = [image.payload for image in read_images(find_source(source))]
     batches = [*range(0, len(images), BATCH), len(images)]
@@ -86,7 +86,7 @@ def bare_appends(source: Path, place: Path) -> float:
 
 def conversion(source: Path, place: Path) -> float:
     """Seconds of the whole conversion."""
-    from curation.convert import convert
+    from curation.conversion.convert import convert
 
     begin = time.perf_counter()
     convert(source, place)

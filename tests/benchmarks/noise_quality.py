@@ -20,7 +20,7 @@ from noise_identity_faults import of_divided, of_merged
 from noise_image_faults import of_non_faces, of_repeated, of_wrong_labels
 from plant import Marks
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.views import open_images
 from distill.pipeline.seeing import open_teacher, see
 from teachers.preprocessing import Preprocessing

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.images import encode_jpeg
-from curation.layout_writer import write_layout
+from curation.records.layout_writer import write_layout
 from curation.store import Store
 
 DATA = Path(__file__).parent / "data"

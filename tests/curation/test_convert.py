@@ -16,16 +16,16 @@ import lmdb
 import numpy as np
 import pytest
 
-import curation.conversion
-import curation.read_ahead
-from curation.convert import convert
+import curation.conversion.build
+import curation.conversion.read_ahead
+from curation.conversion.convert import convert
+from curation.conversion.journal import PAGES_FILE, ROWS_FILE, STATE_FILE, load_state
+from curation.conversion.plan import stored_bytes
 from curation.errors import UserError
 from curation.images import encode_jpeg
-from curation.journal import PAGES_FILE, ROWS_FILE, STATE_FILE, load_state
-from curation.layout_writer import write_layout
-from curation.ms1m import find_source, read_images
-from curation.plan import stored_bytes
-from curation.recordio import ImageRecord, RecordWriter
+from curation.records.layout_writer import write_layout
+from curation.records.ms1m import find_source, read_images
+from curation.records.recordio import ImageRecord, RecordWriter
 
 COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 
@@ -33,10 +33,10 @@ COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 @pytest.fixture
 def many_batches(monkeypatch):
     """Blocks and commits small enough that the little sets here have about ten."""
-    monkeypatch.setattr(curation.read_ahead, "BLOCK_BYTES", 16_384)
-    monkeypatch.setattr(curation.conversion, "COMMIT_BYTES", 20_000)
-    monkeypatch.setattr(curation.conversion, "COMMIT_IMAGES", 15)
-    monkeypatch.setattr(curation.conversion, "_BATCH", 10)
+    monkeypatch.setattr(curation.conversion.read_ahead, "BLOCK_BYTES", 16_384)
+    monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
+    monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
+    monkeypatch.setattr(curation.conversion.build, "_BATCH", 10)
 
 
 @pytest.fixture

@@ -145,6 +145,6 @@ def test_help_shows_examples(curate, command):
 
 
 def test_importing_the_package_imports_no_torch():
-    modules = "curation.recipe, curation.inspection, curation.views, distill.cli.curate"
+    modules = "curation.recipes.run, curation.inspection, curation.views, distill.cli.curate"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.export import export_folders, export_records
-from curation.layout_writer import write_layout
-from curation.ms1m import find_source, read_images
-from curation.record_index import write_index
-from curation.recordio import ImageRecord, RecordWriter
+from curation.records.index import write_index
+from curation.records.layout_writer import write_layout
+from curation.records.ms1m import find_source, read_images
+from curation.records.recordio import ImageRecord, RecordWriter
 from curation.store import Store
 from curation.subsets import write_long_tail_cut
 from curation.views import write_view

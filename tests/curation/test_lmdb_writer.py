@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.conversion.lmdb_writer import LmdbWriter
 from curation.environment import check_data_file
-from curation.lmdb_writer import LmdbWriter
 
 key = struct.Struct(">Q").pack
 
@@ -125,7 +125,7 @@ def test_a_stopped_writer_goes_on_where_a_leaf_ended(tmp_path):
 def test_values_longer_than_a_buffer_and_cut_by_its_end(tmp_path, monkeypatch):
     values = [bytes([i % 251 + 1]) * size for i, size in enumerate([5000, 70_000, 3000, 9000] * 60)]
     for name, pages in (("small", 3), ("big", 1024)):
-        monkeypatch.setattr("curation.page_file._BUFFER", pages * 4096)
+        monkeypatch.setattr("curation.conversion.page_file._BUFFER", pages * 4096)
         (tmp_path / name).mkdir()
         with LmdbWriter(tmp_path / name / "data.mdb") as writer:
             writer.put_numbered(values)

@@ -4,10 +4,10 @@ import struct
 import pytest
 
 from curation.errors import UserError
-from curation.layout_writer import write_layout
-from curation.ms1m import find_source, read_images, stated_image_size
-from curation.record_index import write_index
-from curation.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.records.index import write_index
+from curation.records.layout_writer import write_layout
+from curation.records.ms1m import find_source, read_images, stated_image_size
+from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
 
 
 def write_records(folder, records):

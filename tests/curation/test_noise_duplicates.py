@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from simulated_people import embedded, people
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.images import encode_jpeg
-from curation.layout_writer import write_layout
 from curation.neighbours import normalised
 from curation.noise.duplicates import (
     SAME_CORRELATION,
@@ -21,6 +20,7 @@ from curation.noise.duplicates import (
     reduced,
 )
 from curation.noise.membership import judge_membership
+from curation.records.layout_writer import write_layout
 
 SIDE = 112
 

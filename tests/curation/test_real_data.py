@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from curation.convert import convert
-from curation.layout_writer import write_layout
-from curation.ms1m import find_source, read_images
+from curation.conversion.convert import convert
 from curation.pairs import read_pairs
-from curation.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.records.layout_writer import write_layout
+from curation.records.ms1m import find_source, read_images
+from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
 
 
 @pytest.mark.parametrize("folder", ["mxnet-written", "mxnet-written/array_labels"])

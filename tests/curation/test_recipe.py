@@ -9,8 +9,8 @@ from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
 from curation.pairs import write_pairs
-from curation.recipe import run_recipe
-from curation.recipe_file import load_recipe, parse_recipe, recipe_names
+from curation.recipes.file import load_recipe, parse_recipe, recipe_names
+from curation.recipes.run import run_recipe
 from curation.subsets import write_long_tail_cut
 from curation.views import open_images
 from curation.workspace import Workspace

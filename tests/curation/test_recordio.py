@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from curation.record_index import read_index, write_index
-from curation.recordio import (
+from curation.records.index import read_index, write_index
+from curation.records.recordio import (
     MAGIC_BYTES,
     ImageRecord,
     RecordReader,

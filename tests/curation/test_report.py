@@ -13,13 +13,13 @@ import pytest
 from parsed_page import Node, parse_page
 from planted_findings import HOSTILE, all_findings, finding, write_findings
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import decode
-from curation.layout_writer import write_layout
 from curation.noise.decisions import read_decisions
 from curation.noise.findings import Finding
 from curation.pairs import read_pairs
+from curation.records.layout_writer import write_layout
 from curation.report.beside import findings_beside, pairs_beside, views_beside
 from curation.report.page import write_report
 from curation.store import Store

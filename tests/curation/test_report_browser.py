@@ -10,7 +10,7 @@ import pytest
 from browser import Browser, find_browser, open_browser
 from planted_findings import all_findings, write_findings
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.noise.decisions import Decision, read_decisions
 from curation.report.page import write_report
 from curation.store import Store

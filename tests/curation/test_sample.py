@@ -11,8 +11,8 @@ import pytest
 
 from curation.errors import UserError
 from curation.images import decode
-from curation.ms1m import SourceImage, find_source, read_images, stated_image_size
 from curation.pairs import read_pairs
+from curation.records.ms1m import SourceImage, find_source, read_images, stated_image_size
 from curation.sample import write_sample
 from curation.sample.plan import plan_training
 from curation.sample.size import DEFAULT_SIZE, FOLDS, SampleSize, images_per_identity

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.subsets import (
     match_identities,

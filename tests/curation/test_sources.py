@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import curation.conversion
-import curation.image_files
-from curation.convert import convert
+import curation.conversion.build
+import curation.sources.image_files
+from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.folders import natural_order, read_folder
 from curation.images import encode_jpeg
-from curation.lists import read_list
-from curation.sources import open_source
+from curation.sources.folders import natural_order, read_folder
+from curation.sources.lists import read_list
+from curation.sources.opening import open_source
 
 FILES = {"9/b.jpg": 1, "9/a2.jpg": 2, "9/a10.jpg": 3, "10/x.JPEG": 4, "10/deep/er/y.jpg": 5}
 
@@ -71,8 +71,8 @@ class TestFolders:
         assert (len(store), store.meta.skipped) == (5, 1)
 
     def test_it_goes_on_where_it_was_stopped(self, tmp_path, noise_images, monkeypatch):
-        monkeypatch.setattr(curation.conversion, "COMMIT_BYTES", 20_000)
-        monkeypatch.setattr(curation.image_files, "_TOGETHER", 4)
+        monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
+        monkeypatch.setattr(curation.sources.image_files, "_TOGETHER", 4)
         for i in range(60):
             (tmp_path / "faces" / str(i % 7)).mkdir(parents=True, exist_ok=True)
             (tmp_path / "faces" / str(i % 7) / f"{i}.jpg").write_bytes(noise_images[i % 40])

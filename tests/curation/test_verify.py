@@ -9,10 +9,10 @@ import lmdb
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.isolation import run_isolated
-from curation.layout_writer import write_layout
+from curation.records.layout_writer import write_layout
 from curation.store import CHECKSUMS_KEY, LABELS_KEY, Store, image_key
 from curation.verify import verify
 from curation.views import write_subset

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.store import Store
 from curation.subsets import write_long_tail_cut, write_retina_s

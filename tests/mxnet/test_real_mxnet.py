@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.export import export_records
 from curation.images import decode, encode_jpeg
-from curation.layout_writer import write_layout
-from curation.ms1m import find_source, read_images
-from curation.record_index import write_index
-from curation.recordio import MAGIC_BYTES, ImageRecord, RecordReader, RecordWriter
+from curation.records.index import write_index
+from curation.records.layout_writer import write_layout
+from curation.records.ms1m import find_source, read_images
+from curation.records.recordio import MAGIC_BYTES, ImageRecord, RecordReader, RecordWriter
 
 pytestmark = pytest.mark.mxnet
 

@@ -19,7 +19,7 @@ from distill.cli.reports import print_table, shown
 
 if TYPE_CHECKING:
     from curation.noise.eyes import Eyes, TeacherChoice
-    from curation.recipe_kitchen import Made
+    from curation.recipes.kitchen import Made
     from curation.workspace import Workspace
 
 
@@ -70,7 +70,7 @@ def recipe(
 
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
     """
-    from curation.recipe import run_recipe
+    from curation.recipes.run import run_recipe
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
@@ -104,7 +104,7 @@ def recipes(as_json: JsonOption = False) -> None:
 
     `curate recipes --json`
     """
-    from curation.recipe_file import load_recipe, recipe_names
+    from curation.recipes.file import load_recipe, recipe_names
 
     found = {name: load_recipe(name) for name in recipe_names()}
     if as_json:

@@ -48,7 +48,7 @@ def convert(
 
     `curate convert /data/faces faces.lmdb`
     """
-    from curation.convert import convert as convert_source
+    from curation.conversion.convert import convert as convert_source
 
     known = destination.exists()
     with watch("convert", _unit(source), at_once=False) as progress:

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from curation.errors import UserError
 from curation.files import atomic_file, sync_folder
-from curation.ms1m import FLOAT32_INTEGERS
-from curation.recordio import ImageRecord, RecordWriter
+from curation.records.ms1m import FLOAT32_INTEGERS
+from curation.records.recordio import ImageRecord, RecordWriter
 
 
 def write_layout(

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from curation.conversion.quarantine import OnBad
+from curation.conversion.read_ahead import Digest
 from curation.progress import Progress
-from curation.quarantine import OnBad
-from curation.read_ahead import Digest
 
 SourceKind = Literal["records", "folder", "list"]
 

@@ -1,7 +1,7 @@
 """Records of a ``.rec`` file in order, at the speed of the disk.
 
-A second thread reads and hashes blocks (``curation.read_ahead``). Records that lie whole in a block
-are found in it here; those in parts, very long or damaged are left to ``RecordReader``.
+A second thread reads and hashes blocks (``curation.conversion.read_ahead``). Records that lie whole
+in a block are found in it here; those in parts, very long or damaged are left to ``RecordReader``.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
+from curation.conversion.read_ahead import OVERLAP_BYTES, Block, Digest, read_blocks
 from curation.errors import UserError
-from curation.quarantine import BadRecordError, OnBad, stop_at
-from curation.read_ahead import OVERLAP_BYTES, Block, Digest, read_blocks
-from curation.recordio import MAGIC, MAX_PART, RecordReader
+from curation.records.recordio import MAGIC, MAX_PART, RecordReader
 
 
 class Records(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import regular_file_size
-from curation.image_files import ImageFile, ImageFiles
+from curation.sources.image_files import ImageFile, ImageFiles
 
 SUFFIXES = frozenset({".lst", ".txt", ".tsv"})
 _LIMIT = 1 << 31

@@ -18,8 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
+from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
-from curation.image_source import (
+from curation.progress import Progress
+from curation.records.index import is_ordered, record_sizes
+from curation.records.recordio import ImageRecord, RecordReader
+from curation.records.stream import RecordStream
+from curation.records.walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
+from curation.records.walk import RecordWalk, Source
+from curation.sources.image_source import (
     BEGINNING,
     Position,
     SourceImages,
@@ -27,14 +35,6 @@ from curation.image_source import (
     SourceStamp,
     file_digest,
 )
-from curation.progress import Progress
-from curation.quarantine import BadRecordError, OnBad, stop_at
-from curation.read_ahead import Digest
-from curation.record_index import is_ordered, record_sizes
-from curation.record_stream import RecordStream
-from curation.record_walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
-from curation.record_walk import RecordWalk, Source
-from curation.recordio import ImageRecord, RecordReader
 
 _HEADS = 8 + 24
 """Bytes of a frame's and an image's header"""

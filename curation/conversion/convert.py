@@ -12,15 +12,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from curation import journal
-from curation.conversion import Conversion
+from curation.conversion import journal
+from curation.conversion.build import Conversion
+from curation.conversion.quarantine import BadRecordError
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.files import DISK_ERRORS, locked, sync_folder
-from curation.image_source import ImageSource, SourceStamp
 from curation.progress import Progress
-from curation.quarantine import BadRecordError
-from curation.sources import open_source
+from curation.sources.image_source import ImageSource, SourceStamp
+from curation.sources.opening import open_source
 from curation.store import PARTIAL, STAMP_FILE, Store
 
 

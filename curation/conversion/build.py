@@ -12,10 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.errors import UserError
-from curation.image_check import ImageCheck, good_images
-from curation.image_source import ImageSource, Position, SourceImages
-from curation.journal import (
+from curation.conversion.image_check import ImageCheck, good_images
+from curation.conversion.journal import (
     CHECKSUM,
     LABEL,
     OFFSET,
@@ -25,14 +23,16 @@ from curation.journal import (
     load_state,
     new_state,
 )
-from curation.lmdb_pages import PAGE
-from curation.lmdb_writer import LmdbWriter
-from curation.plan import stored_bytes
+from curation.conversion.lmdb_pages import PAGE
+from curation.conversion.lmdb_writer import LmdbWriter
+from curation.conversion.plan import stored_bytes
+from curation.conversion.quarantine import QUARANTINE_FILE, BadRecordError
+from curation.conversion.read_ahead import Digest
+from curation.conversion.store_index import StoreIndex
+from curation.conversion.store_writer import write_store
+from curation.errors import UserError
 from curation.progress import Progress
-from curation.quarantine import QUARANTINE_FILE, BadRecordError
-from curation.read_ahead import Digest
-from curation.store_index import StoreIndex
-from curation.store_writer import write_store
+from curation.sources.image_source import ImageSource, Position, SourceImages
 
 COMMIT_BYTES = 64 << 20
 """About how much a conversion that was stopped does again."""

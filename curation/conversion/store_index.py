@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.journal import CHECKSUM, KEY, LABEL, OFFSET
+from curation.conversion.journal import CHECKSUM, KEY, LABEL, OFFSET
 from curation.store import (
     CHECKSUMS_KEY,
     CHECKSUMS_TYPE,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from curation.lmdb_pages import HEADER, INLINE_MAX, PAGE
+from curation.conversion.lmdb_pages import HEADER, INLINE_MAX, PAGE
 
 _NODE_HEADER = 8
 _KEY = 8

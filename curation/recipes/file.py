@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from curation.errors import UserError
 from curation.noise.eyes import TeacherChoice
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 

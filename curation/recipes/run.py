@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from curation.convert import convert
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.ms1m import find_source
 from curation.noise.eyes import TeacherChoice
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
-from curation.recipe_file import (
+from curation.recipes.file import (
     DATASET_NAME,
     Check,
     Clean,
@@ -33,8 +32,9 @@ from curation.recipe_file import (
     Step,
     load_recipe,
 )
-from curation.recipe_kitchen import Kitchen, Made, OpenEyes, Watch
-from curation.recipe_noise import check_images, clean_images, mark_findings, report_on_images
+from curation.recipes.kitchen import Kitchen, Made, OpenEyes, Watch
+from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
+from curation.records.ms1m import find_source
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import View
 from curation.workspace import Workspace

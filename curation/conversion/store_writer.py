@@ -2,12 +2,13 @@
 
 from importlib.metadata import version
 
+from curation.conversion.image_check import ImageCheck
+from curation.conversion.journal import PAGES_FILE, Journal
+from curation.conversion.lmdb_writer import LmdbWriter
+from curation.conversion.store_index import StoreIndex, Value
 from curation.environment import DATA_FILE
 from curation.files import atomic_file, sync_folder
-from curation.image_check import ImageCheck
-from curation.image_source import ImageSource
-from curation.journal import PAGES_FILE, Journal
-from curation.lmdb_writer import LmdbWriter
+from curation.sources.image_source import ImageSource
 from curation.store import (
     FORMAT_VERSION,
     META_KEY,
@@ -16,7 +17,6 @@ from curation.store import (
     StoreMeta,
     image_key,
 )
-from curation.store_index import StoreIndex, Value
 
 
 def write_store(

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from curation.lmdb_pages import HEADER, PAGE
+from curation.conversion.lmdb_pages import HEADER, PAGE
 
 _BUFFER = 4 << 20
 _BUFFERS = 8

@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
+from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
-from curation.image_source import (
+from curation.progress import Progress
+from curation.sources.image_source import (
     BEGINNING,
     Position,
     SourceImages,
     SourceKind,
     SourceStamp,
 )
-from curation.progress import Progress
-from curation.quarantine import BadRecordError, OnBad, stop_at
-from curation.read_ahead import Digest
 
 _TOGETHER = 64
 """Files that are read before their images are given on"""

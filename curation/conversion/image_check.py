@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from curation.conversion.quarantine import BadRecordError, OnBad
 from curation.errors import UserError
-from curation.image_source import ImageSource, SourceImages
 from curation.images import encoding_of, header_length, probe_size
-from curation.quarantine import BadRecordError, OnBad
+from curation.sources.image_source import ImageSource, SourceImages
 
 _KNOWN_HEADERS = 1024
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.image_files import ImageFile, ImageFiles
+from curation.sources.image_files import ImageFile, ImageFiles
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from curation import folders, lists
 from curation.errors import UserError
-from curation.image_source import ImageSource
-from curation.ms1m import RecordImages, find_source
+from curation.records.ms1m import RecordImages, find_source
+from curation.sources import folders, lists
+from curation.sources.image_source import ImageSource
 
 
 def open_source(path: Path) -> ImageSource:
     """The images at ``path``: RecordIO, a folder with a folder for each identity, or a list.
 
     A folder with ``train.rec`` and a ``.rec`` file are RecordIO; a file with another suffix that
-    ``curation.lists`` knows is a list. Raises ``UserError`` saying what was looked for.
+    ``curation.sources.lists`` knows is a list. Raises ``UserError`` saying what was looked for.
     """
     path = Path(path)
     if path.is_file() and path.suffix in lists.SUFFIXES:

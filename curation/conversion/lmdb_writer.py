@@ -15,9 +15,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from curation import lmdb_pages as pages
-from curation.lmdb_pages import HEADER, PAGE
-from curation.page_file import PageFile, Value
+from curation.conversion import lmdb_pages as pages
+from curation.conversion.lmdb_pages import HEADER, PAGE
+from curation.conversion.page_file import PageFile, Value
 
 FIRST_PAGE = 2
 """The first two are the meta pages."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from curation.noise.eyes import Eyes, TeacherChoice
 from curation.progress import Progress
-from curation.recipe_file import Parents
+from curation.recipes.file import Parents
 from curation.store import ImageSet
 from curation.views import open_images
 

@@ -16,10 +16,10 @@ from typing import BinaryIO, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from curation.conversion.lmdb_writer import FIRST_PAGE, LmdbWriter
+from curation.conversion.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
 from curation.files import atomic_file
-from curation.image_source import SourceStamp
-from curation.lmdb_writer import FIRST_PAGE, LmdbWriter
-from curation.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
+from curation.sources.image_source import SourceStamp
 
 STATE_FILE = "state.json"
 PAGES_FILE = "pages.bin"

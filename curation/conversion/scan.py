@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from curation.conversion.image_check import ImageCheck, good_images
+from curation.conversion.quarantine import OnBad, stop_at
 from curation.errors import UserError
-from curation.image_check import ImageCheck, good_images
-from curation.image_source import ImageSource
 from curation.progress import Progress
-from curation.quarantine import OnBad, stop_at
+from curation.sources.image_source import ImageSource
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A source into a store: what is read, checked, written and resumed."""

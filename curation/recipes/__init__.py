@@ -1,0 +1,1 @@
+"""Recipes: the TOML files here, and what runs them."""

@@ -1,0 +1,1 @@
+"""RecordIO and the insightface layout in it: frames, index, images, and writing them."""

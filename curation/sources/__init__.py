@@ -1,0 +1,1 @@
+"""What a conversion takes: record files, folders and lists, behind one protocol."""
