@@ -1,8 +1,7 @@
 """All checks, one after the other, into a folder of findings; stopped, it goes on."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,11 @@ from curation.noise.membership import (
 )
 from curation.noise.overlap import EvaluationImages
 from curation.noise.proposals import propose
-from curation.progress import Progress
+from curation.progress import Progress, Watch, unwatched
 from curation.store import ImageSet
 
 MEMBERSHIP_FILE = "membership.npz"
 PROPOSED_FILE = "proposed.tsv"
-Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
 
 
 def findings_folder(images: ImageSet) -> Path:
@@ -59,7 +57,7 @@ def look(
 ) -> Findings:
     """Embed what is not embedded yet, then ``analyse`` into the folder beside the images."""
     _known(checks)  # before the long work of embedding
-    watch = watch or _unwatched
+    watch = watch or unwatched
     with watch("embed", "blocks") as progress:
         embedded, digest = eyes.see(images, progress)
     with watch("embed evaluation sets", "images") as progress:
@@ -85,7 +83,7 @@ def analyse(
     wanted = _known(checks)
     folder.mkdir(parents=True, exist_ok=True)
     meta = _begin(images, embeddings_digest, evaluation, folder)
-    watch = watch or _unwatched
+    watch = watch or unwatched
     missing = [name for name in wanted if name not in {entry.check for entry in meta.checks}]
     if missing:
         with watch("membership", "rounds") as progress:
@@ -108,10 +106,6 @@ def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages) -> 
     if not decided.exists() or decided.read_bytes() == before:
         with atomic_file(decided) as file:
             file.write(proposed.read_bytes())
-
-
-def _unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
-    return nullcontext()
 
 
 def _known(checks: Sequence[str] | None) -> list[str]:

@@ -18,6 +18,7 @@ from curation.noise.membership import (
     best_except,
     support_by,
     support_features,
+    trusted_images,
 )
 
 
@@ -31,7 +32,7 @@ def probability_elsewhere(
     belongs = np.zeros(len(which), np.float32)
     there = np.flatnonzero(membership.other[which] >= 0)
     random = np.random.default_rng(seed)
-    trusted = np.flatnonzero((membership.trust > 0.5) & (images.sizes[images.labels] > 1))
+    trusted = trusted_images(images, membership)
     if len(there) == 0 or len(trusted) < 2:
         return belongs
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))

@@ -139,6 +139,11 @@ def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Me
     )
 
 
+def trusted_images(images: EmbeddedImages, membership: Membership) -> np.ndarray:
+    """Images that surely belong to an identity of at least two: int64, ascending."""
+    return np.flatnonzero((membership.trust > 0.5) & (images.sizes[images.labels] > 1))
+
+
 def centres_of(images: EmbeddedImages, trust: np.ndarray) -> np.ndarray:
     """Unit centres float32 ``[K, D]`` of each identity's trusted images."""
     centres = np.zeros((images.identities, images.dimension), np.float32)

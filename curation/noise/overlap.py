@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.noise.calibration import fit_cosine_ratio, probabilities, size_class
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import SAMPLE, Membership
+from curation.noise.membership import SAMPLE, Membership, trusted_images
 from curation.progress import Progress
 
 
@@ -80,6 +80,6 @@ def _own_centres(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cosines of a sample of trusted images to the centres of the others of their identity, and how
     many images those are: both ``[M]``."""
-    trusted = np.flatnonzero((membership.trust > 0.5) & (images.sizes[images.labels] > 1))
+    trusted = trusted_images(images, membership)
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))
     return membership.support.centre[sample], membership.support.images[sample]

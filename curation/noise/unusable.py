@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.neighbours import blocks
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import BLOCK, SAMPLE, Membership, best_except
+from curation.noise.membership import BLOCK, SAMPLE, Membership, best_except, trusted_images
 
 LEAST_DISTANCE = 2.5
 """Standard deviations of faces between the two groups; nearer ones are faces"""
@@ -27,7 +27,7 @@ def unusable_probability(
     """float32 ``[N]``: how probably each image shows no usable face; 0 for those in place."""
     probability = np.zeros(len(images), np.float32)
     alone = images.sizes[images.labels] == 1
-    trusted = np.flatnonzero((membership.trust > 0.5) & ~alone)
+    trusted = trusted_images(images, membership)
     loose = np.flatnonzero((membership.probability > LOOSE) | alone)
     if len(trusted) < 2 or len(loose) == 0:
         return probability

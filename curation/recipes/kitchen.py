@@ -1,19 +1,15 @@
 """What the steps of a recipe share: where they take from and put to, and what they made."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from curation.noise.eyes import Eyes, TeacherChoice
-from curation.progress import Progress
 from curation.recipes.file import Parents
 from curation.store import ImageSet
 from curation.views import open_images
 
-Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
-"""Called with a step's title and unit ("bytes" or "images"); gives its progress."""
 OpenEyes = Callable[[TeacherChoice], Eyes]
 
 

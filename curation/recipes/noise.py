@@ -7,9 +7,9 @@ from curation.noise.analysis import evaluation_sets, findings_folder, look
 from curation.noise.clean import decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
 from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.progress import Progress
+from curation.progress import Progress, Watch
 from curation.recipes.file import Check, Clean, Mark, Report
-from curation.recipes.kitchen import Kitchen, Made, Watch
+from curation.recipes.kitchen import Kitchen, Made
 from curation.views import View
 
 NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look for noise"

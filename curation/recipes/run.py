@@ -8,7 +8,6 @@ interrupted is simply run again. docs/formats.md lists the steps.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from curation.conversion.convert import convert
@@ -16,7 +15,7 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.noise.eyes import TeacherChoice
 from curation.pairs import VerificationPairs, read_pairs
-from curation.progress import Progress
+from curation.progress import Progress, Watch, unwatched
 from curation.recipes.file import (
     DATASET_NAME,
     Check,
@@ -32,7 +31,7 @@ from curation.recipes.file import (
     Step,
     load_recipe,
 )
-from curation.recipes.kitchen import Kitchen, Made, OpenEyes, Watch
+from curation.recipes.kitchen import Kitchen, Made, OpenEyes
 from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
 from curation.records.ms1m import find_source
 from curation.subsets import write_long_tail_cut, write_retina_s
@@ -69,12 +68,8 @@ def run_recipe(
     made: list[Made] = []
     for number, step in enumerate(recipe.step, 1):
         title = f"{number}/{len(recipe.step)} {step.do}"
-        made += _run_step(step, kitchen, title, watch or _unwatched)
+        made += _run_step(step, kitchen, title, watch or unwatched)
     return made
-
-
-def _unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
-    return nullcontext()
 
 
 def _dataset_name(recipe: Recipe, dataset: str | None) -> str:
