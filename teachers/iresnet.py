@@ -50,6 +50,8 @@ class IBasicBlock(nn.Module):
 class IResNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16."""
 
+    after_global = ("fc", "features")
+
     def __init__(
         self,
         depths: tuple[int, ...],

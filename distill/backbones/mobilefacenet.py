@@ -7,7 +7,7 @@ a bottleneck, the global depthwise convolution and the embedding).
 
 from torch import Tensor, nn
 
-from teachers.layers import PReLU
+from teachers.layers import ConvBlock
 from teachers.networks import Size, final_grid, register, scaled
 
 BOTTLENECKS = (
@@ -20,28 +20,6 @@ BOTTLENECKS = (
 )
 
 
-class ConvBlock(nn.Sequential):
-    """Convolution, batch normalisation and, unless linear, PReLU."""
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels: int,
-        kernel: int | Size = 1,
-        stride: int = 1,
-        padding: int = 0,
-        groups: int = 1,
-        linear: bool = False,
-    ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels_in, channels, kernel, stride, padding, groups=groups, bias=False),
-            nn.BatchNorm2d(channels),
-        ]
-        if not linear:
-            layers.append(PReLU(channels))
-        super().__init__(*layers)
-
-
 class Bottleneck(nn.Module):
     """Expand 1x1, depthwise 3x3, project 1x1 (linear); residual where the shape allows it."""
 
@@ -50,7 +28,7 @@ class Bottleneck(nn.Module):
         hidden = channels_in * expansion
         self.expand = ConvBlock(channels_in, hidden)
         self.depthwise = ConvBlock(hidden, hidden, 3, stride, 1, groups=hidden)
-        self.project = ConvBlock(hidden, channels, linear=True)
+        self.project = ConvBlock(hidden, channels, activation=None)
         self.residual = stride == 1 and channels_in == channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,6 +38,8 @@ class Bottleneck(nn.Module):
 
 class MobileFaceNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16."""
+
+    after_global = ("embedding",)
 
     def __init__(
         self, embedding: int = 128, input_size: Size = (112, 112), width: float = 1.0
@@ -77,8 +57,8 @@ class MobileFaceNet(nn.Module):
                 channels = scaled(base, width)
         self.bottlenecks = nn.Sequential(*blocks)
         self.last = ConvBlock(channels, last)
-        self.global_depthwise = ConvBlock(last, last, grid, groups=last, linear=True)
-        self.embedding = ConvBlock(last, embedding, linear=True)
+        self.global_depthwise = ConvBlock(last, last, grid, groups=last, activation=None)
+        self.embedding = ConvBlock(last, embedding, activation=None)
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:

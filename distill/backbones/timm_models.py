@@ -9,6 +9,8 @@ from teachers.networks import Size, register_named_family
 class TimmBackbone(nn.Module):
     """A timm network whose classifier gives the embedding, then batch normalisation."""
 
+    after_global = ("normalise",)
+
     def __init__(self, name: str, embedding: int, input_size: Size) -> None:
         super().__init__()
         import timm
