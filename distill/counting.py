@@ -7,15 +7,18 @@
   addition that is made after all where the layer has a bias. The division by g takes in the
   subtracted one too: with ``2 k^2 C / g - 1`` MobileFaceNet would have 438.7 M, not 439.8 M.
 
-Both leave out activations, normalisation, additions and the products inside attention.
+Both leave out activations, normalisation, additions and the products inside attention. Counted are
+the operators that one forward pass really calls, so a network may be written in any way.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 BYTES_PER_PARAMETER = 4
 MEBIBYTE = 2**20
@@ -41,34 +44,26 @@ class Counts:
 def count(module: nn.Module, input_size: tuple[int, int]) -> Counts:
     """Count ``module`` for one RGB image of ``input_size`` (height, width).
 
-    Runs one forward pass with hooks, on the device of the parameters: a module built under
+    Runs one forward pass, on the device of the parameters: a module built under
     ``torch.device("meta")`` is counted without arithmetic or memory.
     """
-    operations: list[tuple[int, int]] = []
-    hooks = [
-        layer.register_forward_hook(partial(_record, counter, operations))
-        for layer in module.modules()
-        if (counter := _counter(layer)) is not None
-    ]
-    try:
+    with _Operators() as operators:
         _forward_once(module, input_size)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return Counts(
         params=sum(parameter.numel() for parameter in module.parameters()),
-        madds=sum(madds for madds, _ in operations),
-        lfr_flops=sum(flops for _, flops in operations),
+        madds=operators.madds,
+        lfr_flops=operators.lfr_flops,
     )
 
 
+@cache
 def count_network(
     name: str,
     embedding: int | None = None,
     input_size: tuple[int, int] | None = None,
     width: float = 1.0,
 ) -> Counts:
-    """Count a registered network by name, built on the meta device; see `count`."""
+    """Count a registered network by name, on the meta device, and remember it; see `count`."""
     from distill.backbones import create, lookup
 
     size = input_size or lookup(name).input_size
@@ -76,39 +71,54 @@ def count_network(
         return count(create(name, embedding, size, width), size)
 
 
-Counter = Callable[[nn.Module, Tensor], tuple[int, int]]
+class _Operators(TorchDispatchMode):
+    """Adds up the operators that are called while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.madds = 0
+        self.lfr_flops = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        output = operator(*args, **(kwargs or {}))
+        if operator.overloadpacket in COUNTERS:
+            madds, flops = COUNTERS[operator.overloadpacket](output, *args)
+            self.madds += madds
+            self.lfr_flops += flops
+        return output
 
 
-def _counter(layer: nn.Module) -> Counter | None:
-    if isinstance(layer, nn.Conv2d):
-        return _convolution
-    if isinstance(layer, nn.Linear):
-        return _fully_connected
-    return None
+def _convolution(
+    output: Tensor, image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
+) -> tuple[int, int]:
+    """(MAdds, LFR FLOPs) of ``output`` [1, C', H, W] by ``weight`` [C', C / groups, k, k]."""
+    groups = image.shape[1] // weight.shape[1]
+    ungrouped = groups * weight[0].numel()
+    additions_saved = 1 if bias is None else 0
+    madds = ungrouped * output.numel() // groups
+    return madds, (2 * ungrouped - additions_saved) * output.numel() // groups
 
 
-def _convolution(layer: nn.Module, output: Tensor) -> tuple[int, int]:
-    """(MAdds, LFR FLOPs) of one call of a Conv2d that gave ``output`` [1, C', H, W]."""
-    ungrouped = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
-    additions_saved = 1 if layer.bias is None else 0
-    madds = ungrouped * output.numel() // layer.groups
-    return madds, (2 * ungrouped - additions_saved) * output.numel() // layer.groups
+def _product(output: Tensor, left: Tensor, right: Tensor) -> tuple[int, int]:
+    """A fully connected layer without bias, [rows, in] by [in, out]."""
+    madds = left.shape[1] * output.numel()
+    return madds, 2 * madds - output.numel()
 
 
-def _fully_connected(layer: nn.Module, output: Tensor) -> tuple[int, int]:
-    """(MAdds, LFR FLOPs) of one call of a Linear that gave ``output`` [1, ..., out]."""
-    madds = layer.in_features * output.numel()
-    return madds, 2 * madds - (output.numel() if layer.bias is None else 0)
+def _product_with_bias(
+    output: Tensor, bias: Tensor, left: Tensor, right: Tensor
+) -> tuple[int, int]:
+    madds = left.shape[1] * output.numel()
+    return madds, 2 * madds
 
 
-def _record(
-    counter: Counter,
-    operations: list[tuple[int, int]],
-    layer: nn.Module,
-    _inputs: tuple[Tensor, ...],
-    output: Tensor,
-) -> None:
-    operations.append(counter(layer, output))
+COUNTERS: dict[Any, Callable[..., tuple[int, int]]] = {
+    torch.ops.aten.convolution: _convolution,
+    torch.ops.aten.mm: _product,
+    torch.ops.aten.addmm: _product_with_bias,
+}
 
 
 def _forward_once(module: nn.Module, input_size: tuple[int, int]) -> None:

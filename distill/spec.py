@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.budget import Budget
 from distill.training.config import Strict, TrainSettings
 from teachers.preprocessing import Preprocessing, Size
 
@@ -41,6 +42,12 @@ class NetworkSpec(Strict):
     embedding: PositiveInt | None = None
     input_size: Size | None = None
     width: PositiveFloat = 1.0
+
+
+class StudentSpec(NetworkSpec):
+    """The network that learns, and what it may cost."""
+
+    budget: Budget | None = None
 
 
 class TeacherTraining(Strict):
@@ -98,7 +105,7 @@ class JobSpec(Strict):
     name: str = Field(pattern=NAME_PATTERN)
     data: DataSpec
     teacher: TeacherSpec | None = None
-    student: NetworkSpec | None = None
+    student: StudentSpec | None = None
     stage: list[StageSpec] = Field(default=[])
     generations: GenerationsSpec = GenerationsSpec()
     train: TrainSettings = TrainSettings()

@@ -61,7 +61,7 @@ class ConvBlock(nn.Sequential):
         channels: int,
         kernel: int | tuple[int, int] = 1,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[int, int] = 0,
         groups: int = 1,
         activation: Activation | None = PReLU,
         epsilon: float = 1e-5,
@@ -78,7 +78,7 @@ class ConvBlock(nn.Sequential):
 class SqueezeExcite(nn.Module):
     """Channels reweighted by a gate of their means: Hu et al., Squeeze-and-Excitation, 2018.
 
-    [B, C, H, W] to the same shape; the hidden layer has ``channels / reduction`` units.
+    [B, C, H, W] to the same shape; the hidden layer has ``channels / reduction`` units, rounded.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SqueezeExcite(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(1, round(channels / reduction))
         self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.activation = activation(hidden)
         self.excite = nn.Conv2d(hidden, channels, 1, bias=bias)
@@ -98,3 +98,10 @@ class SqueezeExcite(nn.Module):
         means = x.mean((2, 3), keepdim=True)
         gate = self.excite(self.activation(self.squeeze(means))).sigmoid()
         return x * gate
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """He initialisation of all convolutions by their fan-out, for PReLUs that start at 0.25."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.25, mode="fan_out")

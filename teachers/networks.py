@@ -20,7 +20,6 @@ from curation.errors import UserError
 Size = tuple[int, int]
 Builder = Callable[[int, Size, float], nn.Module]
 NamedBuilder = Callable[[str, int, Size, float], nn.Module]
-Quantity = Literal["params", "madds", "lfr_flops", "size_mib"]
 Status = Literal["exact", "inferred", "not reproducible"]
 
 
@@ -40,10 +39,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a network is published, the figures printed there, and what is to be said of them."""
+    """Where a network is published, the figures printed there, and what is to be said of them.
+
+    The keys of ``figures`` are "params", "madds", "lfr_flops" and "size_mib".
+    """
 
     source: str
-    figures: Mapping[Quantity, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     note: str = ""
 
 
@@ -149,5 +151,8 @@ def final_grid(name: str, input_size: Size, stride: int) -> Size:
 
 
 def scaled(channels: int, width: float) -> int:
-    """``channels`` times ``width``, rounded to a multiple of 8 and at least 8."""
-    return max(8, int(channels * width / 8 + 0.5) * 8)
+    """``channels`` times ``width``, rounded to a multiple of 8 and at least 8.
+
+    At width 1 the published number stays, multiple of 8 or not.
+    """
+    return channels if width == 1 else max(8, int(channels * width / 8 + 0.5) * 8)

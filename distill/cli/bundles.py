@@ -1,4 +1,4 @@
-"""The commands that look at networks and bundles: `backbones`, `embed`, `verify`."""
+"""The commands that look at bundles: `embed`, `verify`."""
 
 import os
 from itertools import combinations
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from distill.export.config import Thresholds
-    from teachers.networks import NetworkEntry
 
 ALIGNED_SIZE = (112, 112)
 PREFERRED_RATES = ("1e-3", "1e-2")
@@ -26,27 +25,8 @@ BundleArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``distill``."""
-    app.command()(backbones)
     app.command()(embed)
     app.command()(verify)
-
-
-def backbones(json: JsonOption = False) -> None:
-    """List every network that a job spec can name, with its size and operations.
-
-    MAdds are multiply-additions of convolutions and fully connected layers; LFR FLOPs are counted
-    as the limit of 1 GFLOP of the LFR 2019 challenge is. Every timm model is there too: timm/NAME.
-
-    Example: distill backbones --json
-    """
-    from distill.backbones import NETWORKS
-
-    rows = [_backbone(entry) for entry in NETWORKS.values()]
-    rows.sort(key=lambda row: (row["family"], row["madds"], row["name"]))
-    if json:
-        print_json(rows)
-    else:
-        _print_backbones(rows)
 
 
 def embed(
@@ -109,45 +89,6 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
         table.add_row(runtime, f"{cosine:.7f}")
     Console().print(table)
     typer.echo("checksums: all files are as they were written")
-
-
-def _backbone(entry: "NetworkEntry") -> dict[str, Any]:
-    """One row of the list; numbers are raw, `size_mib` in MiB of float32."""
-    from distill.counting import count_network
-
-    counts = count_network(entry.name)
-    return {
-        "name": entry.name,
-        "family": entry.family,
-        "params": counts.params,
-        "madds": counts.madds,
-        "lfr_flops": counts.lfr_flops,
-        "size_mib": counts.size_mib,
-        "embedding": entry.embedding,
-        "input_size": list(entry.input_size),
-    }
-
-
-def _print_backbones(rows: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    caption = "params, MAdds (conv + fc) and LFR FLOPs in millions; MiB as float32"
-    table = Table("name", box=SIMPLE_HEAD, caption=f"{caption}\nand every timm model: timm/NAME")
-    for header in ("params", "MAdds", "LFR FLOPs", "MiB", "dims", "input"):
-        table.add_column(header, justify="right")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['params'] / 1e6:.3f}",
-            f"{row['madds'] / 1e6:,.1f}",
-            f"{row['lfr_flops'] / 1e6:,.1f}",
-            f"{row['size_mib']:.2f}",
-            str(row["embedding"]),
-            "x".join(map(str, row["input_size"])),
-        )
-    Console().print(table)
 
 
 def _pairs(

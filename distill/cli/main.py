@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import bundles, jobs, run
+from distill.cli import bundles, jobs, networks, run
 from distill.cli.common import run_app
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def options(
     """Distil a big face network into a small one."""
 
 
-for _room in (run, jobs, bundles):
+for _room in (run, jobs, networks, bundles):
     _room.register(app)
 
 

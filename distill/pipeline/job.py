@@ -6,6 +6,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
+from distill.budget import check_budget
 from distill.losses import LOSSES, parse_losses
 from distill.pipeline.record import RunRecord, StepState
 from distill.pipeline.seeing import open_teacher
@@ -180,6 +181,14 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> None:
         return
     student = Architecture.resolve(spec.student, length)
     student.check()
+    if spec.student.budget is not None:
+        check_budget(
+            spec.student.budget,
+            student.backbone,
+            student.embedding,
+            student.input_size,
+            student.width,
+        )
     if _guided(spec) and student.embedding != length:
         raise UserError(
             f"student.embedding is {student.embedding} but the teacher's is {length}, and "

@@ -1,4 +1,4 @@
-"""The commands `backbones`, `embed` and `verify`."""
+"""The commands `embed` and `verify`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from curation.errors import UserError
 from curation.images import encode_jpeg
-from distill.backbones import NETWORKS
 from distill.cli import bundles
 
 app = typer.Typer()
@@ -35,30 +34,6 @@ def faces(tmp_path: Path) -> list[Path]:
     for path in paths:
         path.write_bytes(encode_jpeg(generator.integers(0, 256, (112, 112, 3), dtype=np.uint8)))
     return paths
-
-
-def test_backbones_lists_every_network_with_raw_numbers():
-    rows = json.loads(succeed("backbones", "--json").stdout)
-    assert {row["name"] for row in rows} == set(NETWORKS)
-    (mobilefacenet,) = (row for row in rows if row["name"] == "mobilefacenet")
-    assert mobilefacenet == {
-        "name": "mobilefacenet",
-        "family": "mobilefacenet",
-        "params": 1003136,
-        "madds": 220965376,
-        "lfr_flops": 439820928,
-        "size_mib": pytest.approx(3.83, abs=0.005),
-        "embedding": 128,
-        "input_size": [112, 112],
-    }
-
-
-def test_the_table_of_backbones_names_its_conventions():
-    output = succeed("backbones").stdout
-    assert "mobilefacenet" in output
-    assert "MAdds (conv + fc)" in " ".join(output.split())
-    assert "LFR FLOPs" in output
-    assert "timm/NAME" in output
 
 
 def test_embed_compares_every_pair_at_the_bundles_threshold(small_bundle, faces):

@@ -101,6 +101,17 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed(workspace, old, new, wo
         assert word in message
 
 
+def test_a_student_over_its_budget_is_refused_before_training(workspace):
+    within = 'backbone = "mobilefacenet"\nbudget = { mflops = 100, size_mib = 4, embedding = 16 }'
+    load(GOOD.replace('backbone = "mobilefacenet"', within), workspace)
+    with pytest.raises(UserError, match=r"student.budget: mobilefacenet .* mflops .* over 10;"):
+        load(GOOD.replace('backbone = "mobilefacenet"', within.replace("100", "10")), workspace)
+    with pytest.raises(
+        UserError, match=r"unknown key 'student.budget.flops' \(allowed here: mflops"
+    ):
+        load(GOOD.replace('backbone = "mobilefacenet"', within.replace("mf", "f")), workspace)
+
+
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [

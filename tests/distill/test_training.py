@@ -19,7 +19,7 @@ from distill.training.checkpoints import load_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader, BatchPlan
 from distill.training.engines import create_engine
-from distill.training.learner import Learner, to_device
+from distill.training.learner import Learner, optimiser, to_device
 from distill.training.loop import Stopped, Training, Watch, train
 from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings, embed_both
@@ -229,6 +229,29 @@ def test_the_learner_sees_what_the_embedder_sees(drawn_store):
         assert isinstance(seen, LossInputs)
         expected = TorchEmbedder(network, preprocessing, "x").embed(picture[None])
         assert np.allclose(seen.embeddings.detach().numpy(), expected, atol=1e-5)
+
+
+def test_weight_decay_follows_the_papers_groups(drawn_store):
+    training = make_training(drawn_store)
+    learner = Learner(training.network, training.losses, PREPROCESSING)
+    settings = TrainSettings(weight_decay=4e-5, head_weight_decay=4e-4)
+    groups = optimiser(learner, settings).param_groups
+    names = {id(parameter): name for name, parameter in learner.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decay.keys() == set(names.values())
+    assert decay["network.stem.0.weight"] == 4e-5
+    assert decay["network.global_depthwise.0.weight"] == 4e-5
+    assert decay["network.embedding.0.weight"] == 4e-4
+    assert {rate for name, rate in decay.items() if name.startswith("losses.")} == {4e-4}
+    assert decay["network.embedding.1.weight"] == 0  # a norm's scale
+    assert decay["network.stem.2.weight"] == 0  # PReLU's slope
+
+
+def test_without_a_rate_of_its_own_the_head_decays_like_the_rest(drawn_store):
+    training = make_training(drawn_store)
+    learner = Learner(training.network, training.losses, PREPROCESSING)
+    groups = optimiser(learner, TrainSettings(weight_decay=3e-4)).param_groups
+    assert {group["weight_decay"] for group in groups} == {3e-4, 0.0}
 
 
 def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):

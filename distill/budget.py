@@ -1,0 +1,92 @@
+"""What a student may cost, checked before anything is trained.
+
+The limits are those of the Lightweight Face Recognition challenge of 2019 where one writes
+``{ mflops = 1024, size_mib = 20, embedding = 512 }``: VarGFaceNet, which took part, has 1,022.9
+million operations by the challenge's counter and 19.83 MiB.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+from curation.errors import UserError
+
+SUGGESTIONS = 5
+DIGITS = {"mflops": 1, "madds": 1, "size_mib": 2, "embedding": 0}
+
+
+class Budget(BaseModel):
+    """The most that a student may have; None is no limit.
+
+    ``mflops`` are millions of operations by the LFR counter, ``madds`` millions of
+    multiply-additions, ``size_mib`` the float32 weights in MiB, ``embedding`` dimensions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mflops: PositiveFloat | None = None
+    madds: PositiveFloat | None = None
+    size_mib: PositiveFloat | None = None
+    embedding: PositiveInt | None = None
+
+    def excess(self, spent: dict[str, float]) -> dict[str, float]:
+        """By how much each limit is exceeded by ``spent`` (see `cost`); empty where it fits."""
+        limits: dict[str, Any] = self.model_dump(exclude_none=True)
+        return {name: spent[name] - limit for name, limit in limits.items() if spent[name] > limit}
+
+
+def cost(name: str, embedding: int, input_size: tuple[int, int], width: float) -> dict[str, float]:
+    """What a network of the registry costs, by the names of `Budget`."""
+    from distill.counting import count_network
+
+    counts = count_network(name, embedding, input_size, width)
+    return {
+        "mflops": counts.lfr_flops / 1e6,
+        "madds": counts.madds / 1e6,
+        "size_mib": counts.size_mib,
+        "embedding": embedding,
+    }
+
+
+def check_budget(
+    budget: Budget, name: str, embedding: int, input_size: tuple[int, int], width: float
+) -> None:
+    """Raise ``UserError`` where the network breaks the budget: by how much, and what would fit."""
+    spent = cost(name, embedding, input_size, width)
+    excess = budget.excess(spent)
+    if not excess:
+        return
+    faults = [
+        f"{limit} {_number(limit, spent[limit])} is {_number(limit, over)} "
+        f"({over / (spent[limit] - over):.1%}) over {spent[limit] - over:g}"
+        for limit, over in excess.items()
+    ]
+    fitting = fitting_networks(budget, embedding, input_size)
+    if fitting:
+        advice = f"these fit, the largest first: {', '.join(fitting[:SUGGESTIONS])}"
+    else:
+        advice = "no registered network fits; allow more, or set student.width below 1"
+    raise UserError(
+        f"student.budget: {name} with {embedding} dimensions at {input_size[0]}x{input_size[1]} "
+        f"does not fit: {', '.join(faults)}; {advice}"
+    )
+
+
+def fitting_networks(budget: Budget, embedding: int, input_size: tuple[int, int]) -> list[str]:
+    """Registered networks within ``budget`` at this embedding and input, most operations first."""
+    from distill.backbones import NETWORKS
+
+    length = min(embedding, budget.embedding or embedding)
+    costs = {}
+    for name in NETWORKS:
+        try:
+            spent = cost(name, length, input_size, 1.0)
+        except UserError:  # its strides do not divide this input
+            continue
+        if not budget.excess(spent):
+            costs[name] = spent["mflops"]
+    return sorted(costs, key=lambda name: (-costs[name], name))
+
+
+def _number(limit: str, value: float) -> str:
+    return f"{value:,.{DIGITS[limit]}f}"

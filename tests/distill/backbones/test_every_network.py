@@ -1,0 +1,131 @@
+"""Promises that every registered network keeps; a new one is tested by being registered."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from curation.errors import UserError
+from distill.backbones import NETWORKS, create
+from distill.catalogue import describe
+from distill.export.onnx_file import write_onnx
+from teachers.folding import fold
+from teachers.networks import head_parameters
+
+NAMES = sorted(NETWORKS)
+STUDENTS = [
+    name for name in NAMES if NETWORKS[name].family not in ("iresnet", "treb1en", "adaface")
+]
+BY_LENGTH = sorted(NAMES, key=len, reverse=True)
+ONE_OF_EACH_FAMILY = {NETWORKS[name].family: name for name in BY_LENGTH}.values()
+SMALL = {"input_size": (32, 32), "width": 0.125}
+NOT_REPRODUCED = 0.02
+
+
+def small(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return create(name, embedding=16, **SMALL)
+
+
+def settled(network: nn.Module, size: tuple[int, int] = (32, 32)) -> nn.Module:
+    """The network in evaluation, with the statistics of a few random images."""
+    with torch.no_grad():
+        network(torch.randn(4, 3, *size))
+    return network.eval()
+
+
+@cache
+def settled_small(name: str) -> nn.Module:
+    """For tests that only look; building deep networks is most of their time."""
+    return settled(small(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_maps_a_batch_to_embeddings_and_every_parameter_learns(name):
+    network = small(name)
+    embeddings = network(torch.randn(2, 3, 32, 32))
+    embeddings.square().sum().backward()
+    assert embeddings.shape == (2, 16)
+    idle = [key for key, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_evaluation_it_is_a_function_of_the_image_alone(name):
+    network = settled_small(name)
+    images = torch.randn(2, 3, 32, 32)
+    together = network(images)
+    assert torch.equal(together, network(images))
+    alone = torch.cat([network(image[None]) for image in images])
+    assert torch.cosine_similarity(alone, together).min() > 1 - 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_dict_goes_round(name):
+    first, second = settled_small(name), small(name).eval()
+    second.load_state_dict(first.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(first(images), second(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folded_it_gives_the_same_embeddings(name):
+    network = settled_small(name)
+    folded = fold(network)
+    images = torch.randn(2, 3, 32, 32)
+    ours, theirs = (nn.functional.normalize(f(images)) for f in (folded, network))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert len(list(folded.modules())) < len(list(network.modules()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_refuses_a_size_that_its_strides_do_not_divide(name):
+    with torch.device("meta"), pytest.raises(UserError, match=r"50x50 is not a multiple"):
+        create(name, input_size=(50, 50))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_comes_after_the_global_operator_is_a_part_of_it_and_not_all(name):
+    with torch.device("meta"):
+        network = create(name)
+    head, everything = set(head_parameters(network)), set(network.parameters())
+    assert head < everything
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
+    paper, published = describe(name)["paper"], NETWORKS[name].paper
+    if published is None:
+        return
+    assert published.source
+    assert set(published.figures) <= {"params", "madds", "lfr_flops", "size_mib"}
+    for quantity, figure in published.figures.items():
+        difference = abs(paper["figures"][quantity]["difference"])
+        if figure.within is None:
+            assert difference > NOT_REPRODUCED, f"{quantity} does agree: say within how much"
+        else:
+            assert difference <= figure.within, f"{quantity} {figure.printed}: {difference:.1%} off"
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+def test_one_of_each_family_exports_to_onnx(name, tmp_path):
+    write_onnx(tmp_path / "model.onnx", settled_small(name), (32, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_exports_to_onnx_at_its_own_size(name, tmp_path):
+    torch.manual_seed(0)
+    size = NETWORKS[name].input_size
+    write_onnx(tmp_path / "model.onnx", settled(create(name), size), size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDENTS)
+def test_it_trains_at_its_own_size(name):
+    torch.manual_seed(0)
+    network = create(name)
+    embeddings = network(torch.randn(2, 3, *NETWORKS[name].input_size))
+    embeddings.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)

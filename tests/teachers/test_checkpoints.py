@@ -1,0 +1,283 @@
+"""Checkpoints that others wrote: loaded by name with every key accounted for, or refused."""
+
+import io
+import os
+import pickle
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from curation.errors import UserError
+from distill.backbones import create
+from teachers import checkpoints
+from teachers.checkpoints import load_checkpoint, recognise
+
+
+def small(name="adaface_ir18", seed=0):
+    torch.manual_seed(seed)
+    return create(name, embedding=8, input_size=(32, 32), width=0.125).eval()
+
+
+def weights(name="adaface_ir18"):
+    """The state dict of a small trained network: no statistic has its first value."""
+    network = small(name, seed=1).train()
+    network(torch.randn(4, 3, 32, 32))
+    return network.state_dict()
+
+
+def full_size(name):
+    """Tensors of the network's true shapes in a file of no size: every element is the same."""
+    with torch.device("meta"):
+        state = create(name).state_dict()
+    return {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
+
+
+def equal(network, state):
+    return all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights.pth"
+
+
+@pytest.fixture(autouse=True)
+def small_registry(monkeypatch):
+    """Few names to look through where a file does not fit."""
+    names = ("adaface_ir18", "iresnet18", "treb1en_ir50")
+    kept = {name: checkpoints.NETWORKS[name] for name in names}
+    monkeypatch.setattr(checkpoints, "NETWORKS", kept)
+
+
+def refused(path, network=None):
+    """The one line with which a file is refused; the network stays as it was."""
+    network = network or small()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(network, path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert equal(network, before)
+    return message
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "net.", "module.backbone.", "model.net."])
+@pytest.mark.parametrize("name", ["adaface_ir18", "iresnet18"])
+def test_wrapped_and_prefixed_weights_are_found(path, name, prefix, wrapper):
+    state = weights(name)
+    named = {prefix + key: value for key, value in state.items()}
+    torch.save({wrapper: named, "epoch": 3} if wrapper else named, path)
+    network = small(name)
+    report = load_checkpoint(network, path)
+    assert equal(network, state)
+    assert (report.loaded, report.prefix) == (len(state), prefix)
+    assert (report.ignored, report.absent) == ((), ())
+
+
+def test_safetensors_are_read(tmp_path):
+    state, path = weights(), tmp_path / "model.safetensors"
+    save_file({f"model.net.{key}": value for key, value in state.items()}, path)
+    network = small()
+    assert load_checkpoint(network, path).prefix == "model.net."
+    assert equal(network, state)
+
+
+def test_the_format_before_pytorch_1_6_is_read(path):
+    state, network = weights(), small()
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    load_checkpoint(network, path)
+    assert equal(network, state)
+
+
+def test_half_precision_becomes_the_networks(path):
+    state, network = weights(), small()
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+    load_checkpoint(network, path)
+    loaded = network.state_dict()["output_layer.3.weight"]
+    assert loaded.dtype == torch.float32
+    assert torch.allclose(loaded, state["output_layer.3.weight"], atol=1e-3)
+
+
+def test_insightfaces_training_checkpoint_is_read(path):
+    state, network = weights("iresnet18"), small("iresnet18")
+    classifier = {"weight": torch.zeros(5, 8)}
+    torch.save(
+        {"epoch": 1, "state_dict_backbone": state, "state_dict_softmax_fc": classifier}, path
+    )
+    load_checkpoint(network, path)
+    assert equal(network, state)
+    assert not network.features.weight.requires_grad
+
+
+def test_a_trainers_checkpoint_is_read_without_its_classes(path, monkeypatch):
+    """AdaFace's: its trainer keys the state of a callback by the callback's class."""
+    state = weights()
+    named = {f"model.{key}": value for key, value in state.items()}
+    named |= {"head.kernel": torch.zeros(8, 5), "head.t": torch.zeros(1)}
+    trainer = types.ModuleType("pytorch_lightning")
+    trainer.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": trainer.__name__})
+    with monkeypatch.context() as during_saving:
+        during_saving.setitem(sys.modules, trainer.__name__, trainer)
+        callbacks = {trainer.ModelCheckpoint: {"monitor": "val_acc"}}
+        callback = trainer.ModelCheckpoint()
+        callback.every = 1
+        torch.save({"state_dict": named, "callbacks": callbacks, "callback": callback}, path)
+    network = small()
+    report = load_checkpoint(network, path)
+    assert equal(network, state)
+    assert report.ignored == ("head.kernel", "head.t")
+    assert (report.loaded, report.prefix) == (len(state), "model.")
+
+
+def test_a_classifier_beside_a_network_with_a_layer_of_the_same_name_is_ignored(path):
+    """MagFace's: the network is under features.module, the classifier is another fc."""
+    state = weights("iresnet18")
+    named = {f"features.module.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": named | {"fc.weight": torch.zeros(8, 5)}}, path)
+    network = small("iresnet18")
+    assert load_checkpoint(network, path).ignored == ("fc.weight",)
+    assert equal(network, state)
+
+
+def test_batch_counters_may_be_absent(path):
+    state = weights()
+    counters = {key for key in state if key.endswith("num_batches_tracked")}
+    torch.save({key: value for key, value in state.items() if key not in counters}, path)
+    report = load_checkpoint(small(), path)
+    assert set(report.absent) == counters
+    assert report.loaded == len(state) - len(counters)
+
+
+def test_missing_unexpected_and_misshapen_keys_are_named(path):
+    state = weights()
+    del state["body.0.res_layer.0.weight"], state["body.1.res_layer.0.bias"]
+    state["body.0.extra.weight"] = torch.zeros(1)
+    state["output_layer.3.weight"] = torch.zeros(8, 3)
+    torch.save(state, path)
+    message = refused(path)
+    assert "lacks 'body.0.res_layer.0.weight' and 1 more" in message
+    assert "has 'body.0.extra.weight'," in message
+    assert "has other shapes: 'output_layer.3.weight' (8x3, not 8x256)" in message
+    assert "no registered network fits" in message
+
+
+def test_a_prefix_that_only_some_keys_have_stays(path):
+    state = weights()
+    torch.save({("module." if i else "") + k: v for i, (k, v) in enumerate(state.items())}, path)
+    assert "lacks 'input_layer.0.weight', has 'input_layer.0.weight'" in refused(path)
+
+
+def test_the_networks_that_a_file_does_fit_are_named(path):
+    torch.save({f"net.{k}": v for k, v in full_size("treb1en_ir50").items()}, path)
+    assert recognise(path) == ("treb1en_ir50",)
+    message = refused(path)
+    assert message.endswith("these are the keys of treb1en_ir50")
+    assert "not weights of this IRBackbone" in message
+
+
+def test_a_file_of_no_registered_network_is_not_recognised(path):
+    torch.save({"body.0.weight": torch.zeros(3)}, path)
+    assert recognise(path) == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_values_that_are_not_finite_in_the_network_are_refused(path, value):
+    state = weights()
+    bad = state["body.1.res_layer.1.weight"].double()
+    bad[0, 0, 0, 0] = value
+    torch.save(state | {"body.1.res_layer.1.weight": bad}, path)
+    assert "'body.1.res_layer.1.weight' has values that are not finite" in refused(path)
+
+
+def test_quantised_weights_are_refused(path):
+    state = weights()
+    torch.save(state | {"output_layer.3.bias": torch.zeros(8, dtype=torch.int8)}, path)
+    assert "'output_layer.3.bias' holds torch.int8" in refused(path)
+
+
+class Harm:
+    """Unpickled by the book, this makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_code_in_a_file_is_not_run(path, save):
+    folder = path.parent / "harm"
+    save({"state_dict": weights(), "harm": Harm(folder)}, path)
+    assert "not a file of weights that can be read safely" in refused(path)
+    assert not folder.exists()
+
+
+def test_a_function_under_a_trainers_name_is_not_called(path, monkeypatch):
+    called = []
+    trainer = types.ModuleType("pytorch_lightning.harm")
+    trainer.run = lambda: called.append(True)
+    monkeypatch.setitem(sys.modules, trainer.__name__, trainer)
+    program = b"\x80\x02cpytorch_lightning.harm\nrun\n)R."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3")
+    assert "holds no state dict" in refused(path)
+    assert not called
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [torch.zeros(1)],
+        {},
+        7,
+        OrderedDict(a=1),
+        {1: torch.zeros(1)},
+        {"a": torch.zeros(2).to_sparse()},
+        {"a": torch.zeros(2, dtype=torch.complex64)},
+        {"a": torch.zeros(2, device="meta")},
+        {"state_dict": {"state_dict": {"state_dict": {"state_dict": {"state_dict": {}}}}}},
+        {"line\nbreak" * 50: 1},
+    ],
+)
+def test_content_that_is_no_state_dict_is_refused(path, content):
+    torch.save(content, path)
+    assert "state dict" in refused(path)
+
+
+def whole_file():
+    buffer = io.BytesIO()
+    torch.save(weights(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".bin", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all", whole_file()[:5000]])
+def test_a_file_that_is_not_one_is_refused(tmp_path, suffix, content):
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    assert "not a file of weights" in refused(path)
+
+
+def test_no_file_and_a_folder_are_refused(tmp_path):
+    assert "no such file" in refused(tmp_path / "none.pth")
+    assert "no such file" in refused(tmp_path)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60))
+@pytest.mark.parametrize("start", [b"", b"\x80\x02", b"\x80\x02}X"])
+def test_random_pickles_are_refused(path, start, content):
+    path.write_bytes(start + content)
+    with pytest.raises(UserError):
+        recognise(path)
