@@ -4,10 +4,12 @@ The second row of Table 1 is a depthwise convolution alone, without a pointwise 
 normalisation follows every convolution; PReLU follows all but the linear ones (the projection of
 a bottleneck, the global depthwise convolution and the embedding).
 
-Table 2 counts the parameters after batch normalisation is folded (0.993 M here, 0.985 M with
-ReLU). Its multiply-additions (130 M for Table 1) follow from no reading of Table 1, which has
-221 M.
+Table 2 counts the parameters after batch normalisation is folded and cuts the digits off (0.993 M
+here, 0.928 M without the last layer). Its multiply-additions (130 M for Table 1) follow from no
+reading of Table 1, which has 221 M.
 """
+
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -31,9 +33,8 @@ NOTE = "The printed MAdds follow from no reading of the published layers."
 class MobileFaceNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    ``projected=False`` leaves out the linear 1x1 convolution after the global depthwise one,
-    ``widened=False`` also the 1x1 convolution before it. Then the layer that feeds the global
-    convolution has ``embedding`` channels.
+    ``ending`` "m" leaves out the linear 1x1 convolution after the global depthwise one, "s" also
+    the 1x1 convolution before it; then the layer before has ``embedding`` channels.
     """
 
     after_global = ("embedding",)
@@ -46,23 +47,22 @@ class MobileFaceNet(nn.Module):
         *,
         rows: tuple[Row, ...] = BOTTLENECKS,
         activation: Activation = PReLU,
-        projected: bool = True,
-        widened: bool = True,
+        ending: Literal["full", "m", "s"] = "full",
     ) -> None:
         super().__init__()
         grid = final_grid("mobilefacenet", input_size, stride=16)
         stem = scaled(64, width)
-        channels = embedding if not widened else scaled(rows[-1][1], width)
-        last = scaled(512, width) if projected else embedding
+        channels = embedding if ending == "s" else scaled(rows[-1][1], width)
+        last = scaled(512, width) if ending == "full" else embedding
         self.stem = ConvBlock(3, stem, 3, 2, 1, activation=activation)
         self.depthwise = ConvBlock(stem, stem, 3, 1, 1, groups=stem, activation=activation)
         self.bottlenecks = _bottlenecks(rows, stem, channels, width, activation)
         self.last: nn.Module = nn.Identity()
-        if widened:
+        if ending != "s":
             self.last = ConvBlock(channels, last, activation=activation)
         self.global_depthwise = ConvBlock(last, last, grid, groups=last, activation=None)
         self.embedding: nn.Module = nn.Identity()
-        if projected:
+        if ending == "full":
             self.embedding = ConvBlock(last, embedding, activation=None)
         initialise_convolutions(self)
 
@@ -126,13 +126,13 @@ def mobilefacenet_96x96(embedding: int, input_size: Size, width: float) -> nn.Mo
 @register("mobilefacenet_m", family="mobilefacenet", embedding=512, paper=_paper("0.92", "129"))
 def mobilefacenet_m(embedding: int, input_size: Size, width: float) -> nn.Module:
     """MobileFaceNet-M: ends in the global depthwise convolution, whose width is the embedding."""
-    return MobileFaceNet(embedding, input_size, width, projected=False)
+    return MobileFaceNet(embedding, input_size, width, ending="m")
 
 
 @register("mobilefacenet_s", family="mobilefacenet", embedding=128, paper=_paper("0.84", "126"))
 def mobilefacenet_s(embedding: int, input_size: Size, width: float) -> nn.Module:
     """MobileFaceNet-S: -M without the 1x1 convolution before the global depthwise one."""
-    return MobileFaceNet(embedding, input_size, width, projected=False, widened=False)
+    return MobileFaceNet(embedding, input_size, width, ending="s")
 
 
 @register("mobilefacenet_relu", family="mobilefacenet", embedding=128, paper=_paper("0.98", "130"))

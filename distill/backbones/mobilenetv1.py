@@ -1,8 +1,8 @@
 """MobileNetV1 (Howard et al., 2017, Table 1) as a baseline of MobileFaceNets.
 
 MobileFaceNets, section IV.A, sets the first stride to 1; the classifier goes, and the globally
-pooled features are the embedding. That reading gives the printed 3.2 M parameters and 574 M MAdds;
-a layer of 128 after the pooling would give 3.3 M.
+pooled features are the embedding: the layers then have the printed 3.2 M parameters, and the
+printed 574 M MAdds are the 575 M of MobileNetV2's paper without the classifier (568 M here).
 """
 
 from torch import Tensor, nn

@@ -254,7 +254,7 @@ def oct_resnet_a(embedding: int, input_size: Size, width: float) -> nn.Module:
 @register("oct_resnet_b", family="octave", embedding=192, paper=_paper(976, 20), status="inferred")
 def oct_resnet_b(embedding: int, input_size: Size, width: float) -> nn.Module:
     """Oct-ResNet-A made deeper."""
-    return OctResNet(ResNetLayout((32, 64, 128, 256), (2, 3, 6, 3)), embedding, input_size, width)
+    return OctResNet(ResNetLayout((32, 64, 128, 256), (3, 2, 6, 3)), embedding, input_size, width)
 
 
 @register(

@@ -14,7 +14,7 @@ from teachers.folding import fold
 from teachers.networks import head_parameters
 
 NAMES = sorted(NETWORKS)
-STUDENTS = [
+STUDENTS = [name for name in NAMES if not NETWORKS[name].family.startswith("iresnet")]
     name for name in NAMES if NETWORKS[name].family not in ("iresnet", "treb1en", "adaface")
 ]
 BY_LENGTH = sorted(NAMES, key=len, reverse=True)
