@@ -53,17 +53,18 @@ class OctaveConv(nn.Module):
         self.low_to_low = path(low_in, low) if low_in and low else None
 
     def forward(self, x: Frequencies) -> Frequencies:
-        shrunk_high, shrunk_low = (_shrunk(each, self.stride) for each in x)
-        new_high = self.high_to_high(shrunk_high)
+        high, low = x
+        high = _shrunk(high, self.stride)
+        new_high = self.high_to_high(high)
         if self.low_to_high is not None:
             # With stride 2 the low frequencies already have the grid of the new high ones.
-            rising = self.low_to_high(x[1])
+            rising = self.low_to_high(low)
             new_high = new_high + (rising if self.stride == 2 else _doubled(rising))
         if self.high_to_low is None:
             return new_high, None
-        new_low = self.high_to_low(_shrunk(shrunk_high, 2))
+        new_low = self.high_to_low(_shrunk(high, 2))
         if self.low_to_low is not None:
-            new_low = new_low + self.low_to_low(shrunk_low)
+            new_low = new_low + self.low_to_low(_shrunk(low, self.stride))
         return new_high, new_low
 
 
@@ -72,8 +73,8 @@ def _path(source: int, target: int, kernel: int, groups: int) -> nn.Conv2d:
     return nn.Conv2d(source, target, kernel, padding=kernel // 2, groups=groups, bias=False)
 
 
-def _shrunk(x: Tensor | None, stride: int) -> Tensor | None:
-    return x if x is None or stride == 1 else F.avg_pool2d(x, stride)
+def _shrunk(x: Tensor, stride: int) -> Tensor:
+    return x if stride == 1 else F.avg_pool2d(x, stride)
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -91,8 +92,9 @@ class DepthwiseOctaveConv(nn.Module):
         self.low = nn.Conv2d(low, low, 3, 1, 1, groups=low, bias=False) if low else None
 
     def forward(self, x: Frequencies) -> Frequencies:
-        high, low = (_shrunk(each, self.stride) for each in x)
-        return self.high(high), None if self.low is None else self.low(low)
+        high, low = x
+        new_low = None if self.low is None else self.low(_shrunk(low, self.stride))
+        return self.high(_shrunk(high, self.stride)), new_low
 
 
 class OctaveNorm(nn.Module):

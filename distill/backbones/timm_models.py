@@ -1,42 +1,173 @@
-"""Any timm model as a student: ``timm/NAME``, its classifier replaced by an embedding."""
+"""Any timm model as a student: ``timm/NAME`` with random weights, ``timm-pretrained/NAME`` with
+timm's own.
 
+Two things are changed for face recognition:
+
+- The stem. A network that timm built for images at least twice as large as ours (224 against 112)
+  has the stride of its first strided convolution halved, so that its maps have the size they were
+  made for. Patch embeddings (kernel and stride the same) stay, and so do networks of one fixed
+  size, which are built for our size instead.
+- The head. A convolutional feature map goes through a global depthwise convolution to the
+  embedding; a network that ends in tokens keeps its pooling, then comes a fully connected layer.
+  Both end in batch normalisation.
+
+Pretrained weights are read from the local Hugging Face cache, never downloaded.
+"""
+
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 
 from curation.errors import UserError
+from distill.backbones.heads import GlobalDepthwiseHead
 from teachers.networks import Size, register_named_family
+
+FAMILY, PRETRAINED_FAMILY = "timm", "timm-pretrained"
+WEIGHTS_NAME = "model.safetensors"
 
 
 class TimmBackbone(nn.Module):
-    """A timm network whose classifier gives the embedding, then batch normalisation."""
+    """[B, 3, H, W] to raw embeddings [B, embedding]; ``weights`` is a file of timm's own."""
 
-    after_global = ("normalise",)
+    after_global = ("head",)
 
-    def __init__(self, name: str, embedding: int, input_size: Size) -> None:
+    def __init__(
+        self, name: str, embedding: int, input_size: Size, weights: Path | None = None
+    ) -> None:
         super().__init__()
-        import timm
-
-        if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "none alike"
-            raise UserError(f"backbone 'timm/{name}' is not a model of timm; alike: {near}")
-        sized = {} if _any_size(name) else {"img_size": input_size}
-        self.network = timm.create_model(name, pretrained=False, num_classes=embedding, **sized)
-        self.normalise = nn.BatchNorm1d(embedding)
+        self.network = _headless(name, input_size, weights)
+        channels, *grid = _shape(self.network, input_size)
+        self.head: nn.Module
+        if grid:
+            self.head = GlobalDepthwiseHead(channels, embedding, (grid[0], grid[1]))
+        else:
+            self.head = nn.Sequential(
+                nn.Linear(channels, embedding, bias=False), nn.BatchNorm1d(embedding)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.normalise(self.network(x))
+        return self.head(self.network(x))
 
 
-def _any_size(name: str) -> bool:
-    """Whether the network takes every input size as it is (transformers are built for one)."""
-    from timm.models import get_pretrained_cfg
-
-    settings = get_pretrained_cfg(name)
-    return settings is None or not settings.fixed_input_size
+def without_pretrained_weights(name: str) -> str:
+    """The backbone to build where other weights follow: `timm/X` for `timm-pretrained/X`."""
+    family, slash, inner = name.partition("/")
+    return f"{FAMILY}/{inner}" if slash and family == PRETRAINED_FAMILY else name
 
 
-@register_named_family("timm")
+def _headless(name: str, input_size: Size, weights: Path | None) -> nn.Module:
+    """timm's network without its classifier: feature maps [B, C, h, w] or features [B, C]."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(name)
+    any_size = settings is None or not settings.fixed_input_size
+    network = timm.create_model(
+        name,
+        pretrained=weights is not None,
+        pretrained_cfg_overlay={"file": str(weights)} if weights else None,
+        num_classes=0,
+        **({} if any_size else {"img_size": input_size}),
+    )
+    if any_size and settings is not None and settings.input_size[1] >= 2 * min(input_size):
+        _halve_first_stride(network)
+    if _ends_in_a_map(network, input_size):
+        network.reset_classifier(0, "")
+    return network
+
+
+def _halve_first_stride(network: nn.Module) -> None:
+    """Halve the stride of the first strided convolution, unless it embeds patches.
+
+    Stems with parallel branches have several of the same shape.
+    """
+    strided = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
+    ]
+    if not strided or strided[0].kernel_size == strided[0].stride:
+        return
+    shape, stride = _channels(strided[0]), strided[0].stride
+    for layer in strided:
+        if (_channels(layer), layer.stride) == (shape, stride):
+            layer.stride = (stride[0] // 2, stride[1] // 2)
+
+
+def _channels(layer: nn.Conv2d) -> tuple[int, int]:
+    return layer.in_channels, layer.out_channels
+
+
+def _ends_in_a_map(network: nn.Module, input_size: Size) -> bool:
+    """Whether the features are a map [B, C, h, w], not tokens or channels-last maps."""
+    shape = _shape(network, input_size, "forward_features")
+    return len(shape) == 3 and shape[0] == network.num_features
+
+
+@torch.no_grad()
+def _shape(network: nn.Module, input_size: Size, method: str = "forward") -> list[int]:
+    """The shape of what ``method`` makes of one image, found by one blank image."""
+    device = next(network.parameters()).device
+    was_training = network.training
+    try:
+        features = getattr(network.eval(), method)(torch.zeros(1, 3, *input_size, device=device))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"timm's {network.pretrained_cfg['architecture']} does not take images of "
+            f"{input_size[0]}x{input_size[1]} ({str(error).splitlines()[0]}); "
+            "take another input size or another backbone"
+        ) from error
+    network.train(was_training)
+    return list(features.shape[1:]) if isinstance(features, Tensor) else []
+
+
+@register_named_family(FAMILY)
 def timm_backbone(name: str, embedding: int, input_size: Size, width: float) -> nn.Module:
     """``timm/NAME``; timm's networks have widths of their own, so only 1.0 is taken here."""
-    if width != 1.0:
-        raise UserError(f"backbone 'timm/{name}' takes no width (got {width}); leave it out")
+    _check(FAMILY, name, width)
     return TimmBackbone(name, embedding, input_size)
+
+
+@register_named_family(PRETRAINED_FAMILY)
+def pretrained_timm_backbone(
+    name: str, embedding: int, input_size: Size, width: float
+) -> nn.Module:
+    """``timm-pretrained/NAME``: as ``timm/NAME``, starting from timm's weights.
+
+    The weights must lie in the local Hugging Face cache. On the meta device, where nothing has
+    values, that is checked and nothing is read.
+    """
+    _check(PRETRAINED_FAMILY, name, width)
+    weights = _local_weights(name)
+    on_meta = torch.get_default_device().type == "meta"
+    return TimmBackbone(name, embedding, input_size, None if on_meta else weights)
+
+
+def _check(family: str, name: str, width: float) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "none alike"
+        raise UserError(f"backbone '{family}/{name}' is not a model of timm; alike: {near}")
+    if width != 1.0:
+        raise UserError(f"backbone '{family}/{name}' takes no width (got {width}); leave it out")
+
+
+def _local_weights(name: str) -> Path:
+    """timm's weights of ``name`` in the Hugging Face cache; ``UserError`` if not there."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None or not settings.hf_hub_id:
+        raise UserError(
+            f"backbone '{PRETRAINED_FAMILY}/{name}': timm has no weights for it on the "
+            f"Hugging Face hub; train it from random ones as '{FAMILY}/{name}'"
+        )
+    found = try_to_load_from_cache(settings.hf_hub_id, WEIGHTS_NAME)
+    if not isinstance(found, str):
+        raise UserError(
+            f"backbone '{PRETRAINED_FAMILY}/{name}': its weights are not in the local Hugging Face "
+            f"cache; fetch them with `hf download {settings.hf_hub_id} {WEIGHTS_NAME}`"
+        )
+    return Path(found)

@@ -1,7 +1,7 @@
 """What the steps do: build a network, train it, evaluate it, put it into a bundle."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
 from distill.backbones import create, lookup
+from distill.backbones.timm_models import without_pretrained_weights
 from distill.evaluation.evaluate_sets import evaluate
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
@@ -53,6 +54,11 @@ class Architecture:
         """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
         return Preprocessing(size=self.input_size)
 
+    @property
+    def unweighted(self) -> "Architecture":
+        """The same network, to be given weights of ours: timm's need not lie here for that."""
+        return replace(self, backbone=without_pretrained_weights(self.backbone))
+
     def build(self) -> nn.Module:
         return create(self.backbone, self.embedding, self.input_size, self.width)
 
@@ -80,7 +86,7 @@ class TrainedNetwork:
 
     def load(self) -> nn.Module:
         """The network with its weights, on the CPU."""
-        network = self.architecture.build()
+        network = self.architecture.unweighted.build()
         load_weights(self.folder / NETWORK, network)
         return network
 
@@ -181,7 +187,7 @@ def export_network(
     steps: StepStore,
 ) -> Outcome:
     """The bundle of a trained network, in ``bundle/`` of the step's folder."""
-    architecture = trained.architecture
+    architecture = trained.architecture.unweighted
     config = BundleConfig(
         architecture=architecture.backbone,
         num_features=architecture.embedding,

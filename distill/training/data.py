@@ -5,6 +5,7 @@ was stopped asks for step k again and gets the same batch. Images are decoded by
 releases the interpreter lock) straight into the batch, one batch ahead of the network.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,21 @@ class Batch:
     pixels: np.ndarray
     labels: np.ndarray
     teacher: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which equal, contiguous part of every global batch this process takes: ``rank`` of ``ranks``.
+
+    The plan is global, so a training resumed on another number of ranks goes on with the same
+    batches.
+    """
+
+    rank: int
+    ranks: int
+
+
+ALONE = Shard(0, 1)
 
 
 @dataclass(frozen=True)
@@ -58,13 +74,21 @@ class BatchLoader:
         plan: BatchPlan,
         cache: EmbeddingCache | None = None,
         threads: int = 2,
+        shard: Shard = ALONE,
     ) -> None:
+        if plan.batch_size % shard.ranks:
+            raise UserError(
+                f"train.batch_size is {plan.batch_size}, which cannot be shared equally by "
+                f"{shard.ranks} processes; take a multiple of {shard.ranks}"
+            )
         if plan.steps_per_epoch == 0:
             raise UserError(
                 f"batch_size is {plan.batch_size} but the data set has {plan.images} images; "
                 f"allowed: up to {plan.images}"
             )
         self.images, self.preprocessing, self.plan, self.cache = images, preprocessing, plan, cache
+        self.shard = shard
+        self.waited_seconds = 0.0
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._collector = ThreadPoolExecutor(1, "collect")
 
@@ -81,9 +105,16 @@ class BatchLoader:
         for chosen, mirrored in self._choices(first, last):
             waiting.append(self._collector.submit(self.collect, chosen, mirrored))
             if len(waiting) > AHEAD:
-                yield waiting.pop(0).result()
+                yield self._wait_for(waiting.pop(0))
         for batch in waiting:
-            yield batch.result()
+            yield self._wait_for(batch)
+
+    def _wait_for(self, batch: Future[Batch]) -> Batch:
+        began = time.monotonic()
+        try:
+            return batch.result()
+        finally:
+            self.waited_seconds += time.monotonic() - began
 
     def _choices(self, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         size, per_epoch = self.plan.batch_size, self.plan.steps_per_epoch
@@ -92,7 +123,9 @@ class BatchLoader:
             epoch, position = divmod(step, per_epoch)
             if epoch != known:
                 (order, mirrors), known = self.plan.epoch(epoch), epoch
-            span = slice(position * size, (position + 1) * size)
+            share = size // self.shard.ranks
+            begin = position * size + self.shard.rank * share
+            span = slice(begin, begin + share)
             yield order[span], mirrors[span]
 
     def collect(self, chosen: np.ndarray, mirrored: np.ndarray) -> Batch:

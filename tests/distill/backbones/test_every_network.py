@@ -15,8 +15,6 @@ from teachers.networks import head_parameters
 
 NAMES = sorted(NETWORKS)
 STUDENTS = [name for name in NAMES if not NETWORKS[name].family.startswith("iresnet")]
-    name for name in NAMES if NETWORKS[name].family not in ("iresnet", "treb1en", "adaface")
-]
 BY_LENGTH = sorted(NAMES, key=len, reverse=True)
 ONE_OF_EACH_FAMILY = {NETWORKS[name].family: name for name in BY_LENGTH}.values()
 SMALL = {"input_size": (32, 32), "width": 0.125}
