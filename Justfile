@@ -82,6 +82,15 @@ test-all *options: setup
 bench-train-step: setup
     python tests/benchmarks/train_step.py
 
+# Train steps in both memory layouts, and inference plain and folded, of every student
+bench-backbones *names: setup
+    python tests/benchmarks/backbones.py {{ names }}
+
+# Draw the plot and fill the table of docs/backbones.md
+backbones-page: setup
+    python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+    python tests/benchmarks/backbones_page.py
+
 # `curate convert` beside a copy, a bare loop of LMDB appends and, where it is there, MXNet's reader
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}

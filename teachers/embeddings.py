@@ -11,23 +11,25 @@ import fcntl
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from curation.errors import UserError
-from curation.images import decode
+from curation.files import atomic_file
 from curation.progress import Progress
 from curation.views import ImageSet
+from teachers.block_table import BLOCKS, BlockTable
 from teachers.embedder import Embedder
+from teachers.ensemble import CombinedCaches, Ensemble
+from teachers.filling import NORM, UNIT, BlockSource, Pictures, checksum, fill
+from teachers.helpers import helped, other_gpus
 
 BLOCK = 256
-UNIT, NORM, BLOCKS, ABOUT = "unit.npy", "norm.npy", "blocks.jsonl", "cache.json"
+"""Rows of a block in new caches; the block is what is computed, checked and resumed."""
+ABOUT = "cache.json"
 
 
 class EmbeddingCache:
@@ -41,7 +43,7 @@ class EmbeddingCache:
         self.folder = folder
         self.unit = np.load(folder / UNIT, mmap_mode="r", allow_pickle=False)
         self.norm = np.load(folder / NORM, mmap_mode="r", allow_pickle=False)
-        self.done = _read_blocks(folder)
+        self.table = _table(folder)
 
     @property
     def embedding(self) -> int:
@@ -52,19 +54,14 @@ class EmbeddingCache:
     def digest(self) -> str:
         return self.folder.name
 
-    def missing(self, rows: np.ndarray) -> list[int]:
-        """The blocks that hold ``rows`` and are not computed, in order."""
-        return [block for block in np.unique(rows // BLOCK).tolist() if block not in self.done]
-
     def verify(self, rows: np.ndarray) -> None:
         """Compare each block that holds ``rows`` with its checksum; ``UserError`` if one is off."""
-        for block in np.unique(rows // BLOCK).tolist():
-            if self.done.get(block) != _checksum(
-                self.unit, self.norm, _rows_of(block, len(self.unit))
-            ):
+        for block in self.table.holding(rows).tolist():
+            span = self.table.rows(block)
+            if not self.table.fits(block, checksum(self.unit[span], self.norm[span])):
                 raise UserError(
                     f"the embedding cache {self.folder} is damaged in rows "
-                    f"{block * BLOCK}..{block * BLOCK + BLOCK - 1}; delete the folder and run again"
+                    f"{span.start}..{span.stop - 1}; delete the folder and run again"
                 )
 
 
@@ -75,147 +72,88 @@ def cache_digest(embedder: Embedder, images: ImageSet) -> str:
 
 
 def cache_embeddings(
-    embedder: Embedder, images: ImageSet, cache_root: Path, progress: Progress | None = None
+    embedder: Embedder,
+    images: ImageSet,
+    cache_root: Path,
+    progress: Progress | None = None,
+    helpers: int | None = None,
 ) -> EmbeddingCache:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
 
     Computes what is missing, block by block; stopped at any moment, it goes on from the last
-    whole block. Raises ``UserError`` where the teacher gives vectors that are zero or not finite.
+    whole block. Several processes that call it at once share the work. ``helpers`` further ones
+    are started for it: as many as there are other GPUs unless said. What an ensemble says is put
+    together from the caches of its members. Raises ``UserError`` where the teacher gives vectors
+    that are zero or not finite, and where the cache is damaged.
     """
     folder = cache_root / cache_digest(embedder, images)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        if not (folder / ABOUT).exists():
-            _allocate(folder, embedder, images)
-        cache = EmbeddingCache(folder)
-        missing = cache.missing(images.rows)
-        if missing:
-            _compute(cache, missing, embedder, images, progress)
-            cache = EmbeddingCache(folder)
+    if not _is_allocated(folder):
+        _allocate(folder, embedder, images)
+    table = _table(folder, writable=True)
+    missing = table.missing(table.holding(images.rows))
+    if len(missing):
+        count = other_gpus(embedder) if helpers is None else helpers
+        source: BlockSource
+        if isinstance(embedder, Ensemble):
+            caches = [
+                cache_embeddings(member, images, cache_root, progress, count)
+                for member in embedder.members
+            ]
+            source, count = CombinedCaches(embedder, caches), 0
+        else:
+            source = Pictures(embedder, images.store)
+        with helped(min(count, len(missing) - 1), embedder, images, cache_root):
+            fill(folder, table, missing, source, progress)
+    cache = EmbeddingCache(folder)
     cache.verify(images.rows)
     return cache
 
 
-def embed_both(embedder: Embedder, batch: np.ndarray) -> np.ndarray:
-    """Raw embeddings of uint8 RGB [B, H, W, 3], upright and mirrored: float32 [B, 2, D]."""
-    mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-    return np.stack([embedder.embed(batch), embedder.embed(mirrored)], axis=1)
+def _table(folder: Path, writable: bool = False) -> BlockTable:
+    about = json.loads((folder / ABOUT).read_text())
+    return BlockTable(folder, about["images"], about["block"], writable)
 
 
-def unit_and_norm(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Raw [..., D] to unit vectors float16 [..., D] and lengths float32 [...]."""
-    norm = np.linalg.norm(raw, axis=-1)
-    return (raw / norm[..., None]).astype(np.float16), norm.astype(np.float32)
-
-
-def _compute(
-    cache: EmbeddingCache,
-    missing: list[int],
-    embedder: Embedder,
-    images: ImageSet,
-    progress: Progress | None,
-) -> None:
-    unit = np.load(cache.folder / UNIT, mmap_mode="r+", allow_pickle=False)
-    norm = np.load(cache.folder / NORM, mmap_mode="r+", allow_pickle=False)
-    with (cache.folder / BLOCKS).open("ab") as record:
-        _drop_torn_line(record)
-        for count, (rows, batch) in enumerate(_decoded_blocks(images, missing), start=1):
-            raw = embed_both(embedder, batch)
-            _check(raw, rows)
-            unit[rows], norm[rows] = unit_and_norm(raw)
-            unit.flush()
-            norm.flush()
-            line = {"block": missing[count - 1], "crc32": _checksum(unit, norm, rows)}
-            record.write(json.dumps(line).encode() + b"\n")
-            record.flush()
-            os.fsync(record.fileno())
-            if progress:
-                progress(count, len(missing))
-
-
-def _decoded_blocks(images: ImageSet, blocks: list[int]) -> Iterator[tuple[slice, np.ndarray]]:
-    """Each block's rows and pixels, decoded one block ahead of the network."""
-    store = images.store
-
-    def load(block: int) -> tuple[slice, np.ndarray]:
-        rows = _rows_of(block, len(store))
-        pictures = [decode(store.read(i), f"image {i}") for i in range(rows.start, rows.stop)]
-        return rows, _stacked(pictures, rows)
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(load, blocks[0])
-        for following in [*blocks[1:], None]:
-            current = ahead.result()
-            if following is not None:
-                ahead = pool.submit(load, following)
-            yield current
-
-
-def _stacked(pictures: list[np.ndarray], rows: slice) -> np.ndarray:
-    if len({picture.shape for picture in pictures}) > 1:
-        raise UserError(f"images {rows.start}..{rows.stop - 1} differ in size; a store needs one")
-    return np.stack(pictures)
-
-
-def _check(raw: np.ndarray, rows: slice) -> None:
-    bad = ~np.isfinite(raw).all(axis=(1, 2)) | (np.linalg.norm(raw, axis=2) == 0).any(axis=1)
-    if bad.any():
-        raise UserError(
-            f"the teacher's embedding of image {rows.start + int(np.argmax(bad))} is zero or not "
-            "finite; check the teacher's preprocessing (colour, mean, std) and its weights"
-        )
-
-
-def _rows_of(block: int, total: int) -> slice:
-    return slice(block * BLOCK, min((block + 1) * BLOCK, total))
-
-
-def _checksum(unit: np.ndarray, norm: np.ndarray, rows: slice) -> int:
-    return zlib.crc32(norm[rows].tobytes(), zlib.crc32(unit[rows].tobytes()))
+def _is_allocated(folder: Path) -> bool:
+    return (folder / ABOUT).exists() and (folder / BLOCKS).exists()
 
 
 def _allocate(folder: Path, embedder: Embedder, images: ImageSet) -> None:
     """Make the files at their full size: a full disk shows here, not as a crash in mid-write."""
-    total = len(images.store)
-    _preallocated(folder / UNIT, (total, 2, embedder.embedding), np.float16)
-    _preallocated(folder / NORM, (total, 2), np.float32)
-    about = {
-        "teacher": embedder.digest,
-        "preprocessing": json.loads(embedder.preprocessing.canonical_json()),
-        "store": images.store.digest,
-        "images": total,
-        "embedding": embedder.embedding,
-        "block": BLOCK,
-    }
-    partial = folder / (ABOUT + ".partial")
-    partial.write_text(json.dumps(about, indent=2))
-    partial.replace(folder / ABOUT)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if _is_allocated(folder):  # by another process, while this one waited
+            return
+        total = len(images.store)
+        _preallocated(folder / UNIT, (total, 2, embedder.embedding), np.float16)
+        _preallocated(folder / NORM, (total, 2), np.float32)
+        _preallocated(folder / BLOCKS, (-(-total // BLOCK),), np.uint64)
+        about = {
+            "teacher": embedder.digest,
+            "preprocessing": json.loads(embedder.preprocessing.canonical_json()),
+            "store": images.store.digest,
+            "images": total,
+            "embedding": embedder.embedding,
+            "block": BLOCK,
+        }
+        with atomic_file(folder / ABOUT) as file:
+            file.write(json.dumps(about, indent=2).encode())
 
 
 def _preallocated(path: Path, shape: tuple[int, ...], kind: type) -> None:
-    np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _read_blocks(folder: Path) -> dict[int, int]:
-    """Block number to checksum, of every block whose record is whole."""
-    path = folder / BLOCKS
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    records = [json.loads(line) for line in lines]
-    return {record["block"]: record["crc32"] for record in records}
-
-
-def _drop_torn_line(record: BinaryIO) -> None:
-    """Cut off what a killed process left of its last line."""
-    path = Path(record.name)
-    whole = path.read_bytes().rfind(b"\n") + 1
-    record.truncate(whole)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the embedding cache {path.parent}: {error.strerror} "
+            f"({array.nbytes / 2**20:,.0f} MiB wanted for {path.name}); free some space, run again"
+        ) from None
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time; another job that wants the same cache waits for it."""
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -70,3 +70,15 @@ def test_the_two_commands_of_the_readme_are_recipes():
     recipes = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:", justfile, re.MULTILINE))
     assert {"demo", "test"} <= recipes
     assert set(re.findall(r"\bjust ([a-z-]+)(?![a-z_=])", readme)) <= recipes
+
+
+def test_the_page_of_backbones_has_the_counts_of_every_network():
+    from distill.backbones import NETWORKS
+    from distill.counting import count_network
+
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    for name in NETWORKS:
+        counts = count_network(name)
+        row = f"| `{name}` | {counts.params / 1e6:,.3f}"
+        assert row in page, f"{name}: run `just backbones-page`"
+        assert f"{counts.madds / 1e6:,.1f}" in page[page.index(row) :].split("\n")[0]

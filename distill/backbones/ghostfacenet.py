@@ -11,12 +11,11 @@ code gives some networks a bias before the last normalisation, where it changes 
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from curation.errors import UserError
-from teachers.layers import Activation, ConvBlock, PReLU, initialise_convolutions
+from teachers.layers import Activation, Concatenate, ConvBlock, PReLU, initialise_convolutions
 from teachers.networks import Figure, Paper, Size, final_grid, register
 
 SOURCE = "Alansari et al., GhostFaceNets, 2023"
@@ -116,11 +115,12 @@ class GhostModule(nn.Module):
         half = channels // 2
         self.primary = ConvBlock(channels_in, half, activation=activation)
         self.cheap = ConvBlock(half, half, 3, 1, 1, groups=half, activation=activation)
+        self.concatenate = Concatenate()
         self.attention = DecoupledAttention(channels_in, channels) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
         primary = self.primary(x)
-        y = torch.cat([primary, self.cheap(primary)], 1)
+        y = self.concatenate(primary, self.cheap(primary))
         return y if self.attention is None else y * self.attention(x)
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from teachers.layers import ConvBlock, PReLU, SqueezeExcite, swish
+from teachers.layers import Concatenate, ConvBlock, PReLU, SqueezeExcite, swish
 from teachers.networks import Figure, Paper, Size, Status, final_grid, register, scaled
 
 SOURCE = "Zhang, SeesawFaceNets, 2019"
@@ -111,10 +111,11 @@ class UnevenPointwise(nn.Module):
         made = channels * given // channels_in
         self.first = ConvBlock(given, made, activation=None)
         self.second = ConvBlock(channels_in - given, channels - made, activation=None)
+        self.concatenate = Concatenate()
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = (_take(x, ranges) for ranges in self.ranges)
-        return torch.cat([self.first(first), self.second(second)], 1)
+        return self.concatenate(self.first(first), self.second(second))
 
 
 def _take(x: Tensor, ranges: Ranges) -> Tensor:

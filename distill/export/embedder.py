@@ -122,10 +122,11 @@ def _open(path: Path, runtime: Runtime, config: BundleConfig) -> Embedder:
         return OnnxEmbedder(path / MODEL_NAMES[runtime], config.face.preprocessing)
     from distill.export.safe_tensors import load_weights
     from teachers.embedder import TorchEmbedder, module_digest
+    from teachers.folding import fold
 
     module = _unweighted(config)
     load_weights(path / MODEL_NAMES[runtime], module)
-    return TorchEmbedder(module, config.face.preprocessing, module_digest(module))
+    return TorchEmbedder(fold(module), config.face.preprocessing, module_digest(module))
 
 
 def _unweighted(config: BundleConfig) -> "torch.nn.Module":

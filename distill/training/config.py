@@ -1,8 +1,17 @@
 """What a training can be told; the tables of a job spec are these classes."""
 
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 
 class Strict(BaseModel):
@@ -11,13 +20,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
+class Retry(Strict):
+    """After a divergence: back to the last checkpoint with the learning rate times ``factor``.
+
+    At most ``retries`` times in a training; the factors multiply.
+    """
+
+    retries: PositiveInt = 2
+    rate_factor: float = Field(default=0.1, gt=0, lt=1)
+
+
 class TrainSettings(Strict):
     """How a network is optimised; the defaults are those of the papers for MS1M.
 
     The learning rate rises linearly over ``warmup`` (a share of all steps), then falls along
     ``schedule`` to ``final_learning_rate``. ``head_weight_decay`` is that of the layers after the
     network's global operator and of the class centres, ``weight_decay`` where it is not said.
-    ``checkpoint_every`` is in steps. ``engine`` deepspeed uses ZeRO of ``zero_stage``.
+
+    ``batch_size`` counts the images of one optimiser step over all ``ranks`` (None: as many as
+    there are GPUs, one without any), each of which takes its part in ``accumulate`` pieces.
+    ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps.
     """
 
     batch_size: PositiveInt = 512
@@ -32,6 +54,38 @@ class TrainSettings(Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     engine: Literal["torch", "deepspeed"] = "torch"
     zero_stage: Literal[0, 1, 2] = 0
+    ranks: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False
+    sync_batch_norm: bool = True
+    on_divergence: Retry | None = None
     checkpoint_every: PositiveInt = 200
+    keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
+    tensorboard: bool = False
     decode_threads: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainSettings":
+        if self.zero_stage and self.engine != "deepspeed":
+            raise ValueError(
+                f'zero_stage = {self.zero_stage} needs engine = "deepspeed"; '
+                f'allowed with engine = "{self.engine}": 0'
+            )
+        self.check_shares(self.ranks or 1)
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise ValueError(
+                "tensorboard = true, but the package is not installed; "
+                'pip install "face-distill[tensorboard]", or leave it false'
+            )
+        return self
+
+    def check_shares(self, ranks: int) -> None:
+        """Raise ``ValueError`` where a batch cannot be cut into equal pieces for ``ranks``."""
+        pieces = ranks * self.accumulate
+        if self.batch_size % pieces:
+            raise ValueError(
+                f"batch_size = {self.batch_size} cannot be cut into {pieces} equal pieces "
+                f"(ranks {ranks} x accumulate {self.accumulate}); allowed: multiples of {pieces}"
+            )

@@ -1,6 +1,6 @@
-"""Draws docs/backbones.svg: multiply-additions and parameters of every network, with the limits.
+"""Draws docs/backbones.svg and fills the table of docs/backbones.md, both from the registry.
 
-Run: just plot-backbones.
+Run: just backbones-page.
 """
 
 from itertools import cycle
@@ -14,10 +14,14 @@ from matplotlib.axes import Axes
 from distill.backbones import NETWORKS
 from distill.catalogue import describe
 
-OUTPUT = Path(__file__).parents[2] / "docs" / "backbones.svg"
+DOCS = Path(__file__).parents[2] / "docs"
+PLOT, PAGE = DOCS / "backbones.svg", DOCS / "backbones.md"
+BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->"
 MARKERS = "osD^vP*X<>hp"
 LIMIT_PARAMS = 20 * 2**20 / 4 / 1e6  # 20 MiB of float32, in millions
 LIMIT_MADDS = 500  # 1 GFLOP by the LFR counter is about half of it in multiply-additions
+DIGITS = {"params": (1e6, 3), "madds": (1e6, 1), "lfr_flops": (1e6, 1), "size_mib": (1, 2)}
+"""Units and digits of the numbers in the table."""
 LABELLED = {
     "mobilefacenet", "mobilefacenet_s", "y2", "bitmain_yoa", "bitmain_yoe", "vargfacenet",
     "meituan", "seesaw_share", "dw_seesaw_v2", "shufflenet", "mobilenetv1", "mobilenetv2",
@@ -51,16 +55,52 @@ def draw(rows: list[dict[str, Any]]) -> None:
             axes.annotate(row["name"], place, (5, 3), textcoords="offset points", fontsize=7)
     axes.legend(loc="upper left", fontsize=8, ncols=2)
     axes.grid(visible=True, which="major", alpha=0.25)
-    figure.savefig(OUTPUT, metadata={"Date": None})
+    figure.savefig(PLOT, metadata={"Date": None})
 
 
 def _draw_limits(axes: Axes) -> None:
     """The LFR 2019 limits, which three of the papers build for."""
     axes.axhline(LIMIT_PARAMS, color="crimson", linestyle="--", linewidth=1)
     axes.axvline(LIMIT_MADDS, color="crimson", linestyle="--", linewidth=1)
-    axes.text(90, LIMIT_PARAMS * 1.04, "LFR 2019: 20 MB", color="crimson", fontsize=8)
-    axes.text(LIMIT_MADDS * 1.03, 0.55, "LFR 2019: 1 GFLOP", color="crimson", fontsize=8)
+    red = {"color": "crimson", "fontsize": 8}
+    axes.annotate("LFR 2019: 20 MB", (0.99, LIMIT_PARAMS * 1.04),
+                  xycoords=("axes fraction", "data"), ha="right", **red)  # fmt: skip
+    axes.annotate("LFR 2019: 1 GFLOP", (LIMIT_MADDS * 1.03, 0.01),
+                  xycoords=("data", "axes fraction"), **red)  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown; a printed figure stands in brackets, struck out where it cannot be."""
+    lines = [
+        "| network | params | MAdds | LFR FLOPs | MiB | dims | input | layers | published in |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["family"], row["madds"], row["name"])):
+        paper = row["paper"] or {"source": "", "figures": {}}
+        cells = [f"`{row['name']}`", *(_cell(row, paper, quantity) for quantity in DIGITS)]
+        size = "x".join(map(str, row["input_size"]))
+        cells += [str(row["embedding"]), size, row["status"], paper["source"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any], paper: dict[str, Any], quantity: str) -> str:
+    unit, digits = DIGITS[quantity]
+    text = f"{row[quantity] / unit:,.{digits}f}"
+    figure = paper["figures"].get(quantity)
+    if figure is None:
+        return text
+    printed = figure["printed"] if figure["reproducible"] else f"~~{figure['printed']}~~"
+    return f"{text} ({printed})"
+
+
+def fill(page: str, rows: list[dict[str, Any]]) -> str:
+    """The page with the table between its marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + "\n" + table(rows) + "\n" + END + rest.split(END)[1]
 
 
 if __name__ == "__main__":
-    draw([describe(name) for name in NETWORKS])
+    described = [describe(name) for name in NETWORKS]
+    draw(described)
+    PAGE.write_text(fill(PAGE.read_text(), described))

@@ -1,0 +1,94 @@
+"""The ranks of a training: who this one is, and what all of them agree on.
+
+Without a process group everything here is that of one process alone. What the loop agrees on
+travels between CPUs (gloo) also where gradients travel between GPUs (NCCL), so that no GPU is
+waited for.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from curation.errors import UserError
+from distill.training.config import TrainSettings
+
+
+def this_rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def rank_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def device() -> torch.device:
+    """The GPU of this rank on its machine, or the CPU where there are none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def wanted_ranks(settings: TrainSettings) -> int:
+    """``settings.ranks``, else the number of GPUs, else 1; ``UserError`` where that cannot be."""
+    gpus = torch.cuda.device_count()
+    ranks = settings.ranks or max(1, gpus)
+    if gpus and ranks > gpus:
+        raise UserError(f"train.ranks is {ranks} but there are {gpus} GPUs; allowed: 1 to {gpus}")
+    try:
+        settings.check_shares(ranks)
+    except ValueError as error:
+        raise UserError(f"train: {error}") from None
+    return ranks
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the group that torchrun's (or another launcher's) environment describes."""
+    place = device()
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    yield
+    # The last checkpoint is on the disk before anybody leaves. After an error nobody waits.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether it is true of at least one rank."""
+    if rank_count() == 1:
+        return flag
+    count = torch.tensor(int(flag))
+    dist.all_reduce(count, dist.ReduceOp.MAX)
+    return bool(count)
+
+
+def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars of the ranks' equal shares as those of the whole batch."""
+    stacked = torch.stack([value.detach().float() for value in values.values()]).cpu()
+    if rank_count() > 1:
+        dist.all_reduce(stacked)
+        stacked /= rank_count()
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def from_first_rank(value: Any) -> Any:
+    """What rank 0 has; small and picklable."""
+    if rank_count() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Torch's random state from (seed, step, rank), so that no checkpoint has to hold it."""
+    mixed = (seed * 1_000_003 + step) * 65_537 + this_rank()
+    torch.manual_seed(mixed % 2**63)

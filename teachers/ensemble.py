@@ -1,0 +1,81 @@
+"""Several teachers as one: each looks in its own way, and what they say is put together."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from curation.errors import UserError
+from teachers.embedder import Embedder, normalise
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from teachers.embeddings import EmbeddingCache
+
+Combination = Literal["concatenate", "average"]
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
+
+
+class Ensemble:
+    """An embedder made of embedders, each with a preprocessing of its own.
+
+    The members' unit vectors are concatenated or averaged (which needs equal lengths, and members
+    that mean the same by a direction: snapshots of one training), and that is made a unit vector
+    again. An embedding is as long as those of the members on average, so that it still tells a
+    face from a blur. ``digest`` covers the members' weights and preprocessings, their order and the
+    combination. ``preprocessing`` is only the size that pictures may be brought to beforehand.
+    """
+
+    def __init__(self, members: Sequence[Embedder], combine: Combination) -> None:
+        lengths = [member.embedding for member in members]
+        if combine == "average" and len(set(lengths)) > 1:
+            raise UserError(
+                f'combine = "average" needs embeddings of one length, but the members have '
+                f'{", ".join(map(str, lengths))}; take combine = "concatenate"'
+            )
+        self.members, self.combine = tuple(members), combine
+        self.embedding = sum(lengths) if combine == "concatenate" else lengths[0]
+        self.digest = _digest(members, combine)
+        self.preprocessing = Preprocessing(
+            size=max((member.preprocessing.size for member in members), key=lambda size: size)
+        )
+        self.on_gpu = any(member.on_gpu for member in members)
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """See `Embedder.embed`."""
+        raw = [member.embed(images) for member in self.members]
+        norms = [np.linalg.norm(each, axis=-1) for each in raw]
+        return self.combined([normalise(each) for each in raw], norms)
+
+    def combined(self, units: Sequence[np.ndarray], norms: Sequence[np.ndarray]) -> np.ndarray:
+        """The members' unit vectors [..., D_i] and lengths [...] as embeddings float32 [..., D]."""
+        parts = [unit.astype(np.float32) for unit in units]
+        together = (
+            np.concatenate(parts, axis=-1)
+            if self.combine == "concatenate"
+            else np.mean(parts, axis=0)
+        )
+        length = np.mean(np.stack(norms), axis=0, dtype=np.float32)
+        return normalise(together) * length[..., None]
+
+
+class CombinedCaches:
+    """What an ensemble says, from its members' caches: no network runs (a ``BlockSource``)."""
+
+    def __init__(self, ensemble: Ensemble, caches: "Sequence[EmbeddingCache]") -> None:
+        self.ensemble, self.caches = ensemble, caches
+
+    def load(self, rows: slice) -> np.ndarray:
+        """Raw embeddings float32 [rows, 2, D]."""
+        units = [cache.unit[rows] for cache in self.caches]
+        norms = [cache.norm[rows] for cache in self.caches]
+        return self.ensemble.combined(units, norms)
+
+    def embed(self, loaded: np.ndarray) -> np.ndarray:
+        return loaded
+
+
+def _digest(members: Sequence[Embedder], combine: Combination) -> str:
+    parts = [part for each in members for part in (each.digest, each.preprocessing.digest)]
+    return hashlib.sha256("|".join(["ensemble-1", combine, *parts]).encode()).hexdigest()
