@@ -93,8 +93,8 @@ def _register(
     name: str, variant: str, gamma: float | None, parameters: str, operations: str
 ) -> None:
     figures = {
-        "params": Figure(f"{parameters} M", 1e6 * float(parameters), within=0.005),
-        "lfr_flops": Figure(f"{operations} MFLOPs", 1e6 * float(operations)),
+        "params": Figure(f"{parameters}M", 1e6 * float(parameters), within=0.005),
+        "lfr_flops": Figure(f"{operations}M", 1e6 * float(operations)),
     }
 
     @register(name, family="edgeface", embedding=512, paper=Paper(SOURCE, figures))

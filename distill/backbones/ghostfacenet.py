@@ -248,7 +248,7 @@ _register(
     V1_STRIDE_2,
     Paper(
         f"{SOURCE}, GhostFaceNetV1-1.3-2",
-        {"madds": Figure("60 MFLOPs", 60e6)},
+        {"madds": Figure("60M", 60e6)},
         _COUNTING,
     ),
 )

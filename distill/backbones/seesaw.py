@@ -54,33 +54,30 @@ DEEPER_WIDER: Blocks = (
     (384, 192, 4, 1),
 )
 
-Ranges = tuple[tuple[int, int], ...]
-Groups = Callable[[int], tuple[Ranges, Ranges]]
-"""From a number of channels to those of the first group and of the second, as ranges."""
+Groups = Callable[[int], tuple[int, ...]]
+"""From a number of channels to the sizes of the pieces that the two groups take in turn."""
 
 
-def quarter_first(channels: int) -> tuple[Ranges, Ranges]:
+def quarter_first(channels: int) -> tuple[int, ...]:
     """The plain split, 1/4 and 3/4."""
-    return ((0, channels // 4),), ((channels // 4, channels),)
+    return channels // 4, channels - channels // 4
 
 
-def quarter_last(channels: int) -> tuple[Ranges, Ranges]:
+def quarter_last(channels: int) -> tuple[int, ...]:
     """3/4 and 1/4: the first group takes channels that both groups of the expansion made."""
-    split = channels - channels // 4
-    return ((0, split),), ((split, channels),)
+    return channels - channels // 4, channels // 4
 
 
-def shuffled(channels: int) -> tuple[Ranges, Ranges]:
+def shuffled(channels: int) -> tuple[int, ...]:
     """1/4 and 3/4 of the channels after a shuffle, in which both halves take turns.
 
     The first quarter then holds the first eighth of all channels and the first eighth from the
     middle on. What comes between the shuffle and the split works on single channels or on all of
-    them, so taking these ranges is the shuffle, but for the order of channels within the block;
+    them, so taking these pieces is the shuffle, but for the order of channels within the block;
     the published shuffle moves all data once more.
     """
-    half, eighth = channels // 2, channels // 8
-    first = ((0, eighth), (half, half + eighth))
-    return first, ((eighth, half), (half + eighth, channels))
+    eighth, half = channels // 8, channels // 2
+    return eighth, half - eighth, eighth, half - eighth
 
 
 @dataclass(frozen=True)
@@ -106,21 +103,20 @@ class UnevenPointwise(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, groups: Groups = quarter_first) -> None:
         super().__init__()
-        self.ranges = groups(channels_in)
-        given = sum(end - start for start, end in self.ranges[0])
+        self.pieces = groups(channels_in)
+        given = sum(self.pieces[::2])
         made = channels * given // channels_in
         self.first = ConvBlock(given, made, activation=None)
         self.second = ConvBlock(channels_in - given, channels - made, activation=None)
         self.concatenate = Concatenate()
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = (_take(x, ranges) for ranges in self.ranges)
+        pieces = x.split(self.pieces, 1)
+        first, second = pieces[0], pieces[1]
+        if len(self.pieces) == 4:
+            first = torch.cat([first, pieces[2]], 1)
+            second = torch.cat([second, pieces[3]], 1)
         return self.concatenate(self.first(first), self.second(second))
-
-
-def _take(x: Tensor, ranges: Ranges) -> Tensor:
-    parts = [x[:, start:end] for start, end in ranges]
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 class SeesawBlock(nn.Module):

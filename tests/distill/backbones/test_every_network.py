@@ -15,8 +15,8 @@ from teachers.networks import head_parameters
 
 NAMES = sorted(NETWORKS)
 STUDENTS = [name for name in NAMES if not NETWORKS[name].family.startswith("iresnet")]
-BY_LENGTH = sorted(NAMES, key=len, reverse=True)
-ONE_OF_EACH_FAMILY = {NETWORKS[name].family: name for name in BY_LENGTH}.values()
+EXPORTED = ("vargfacenet", "seesaw_share")
+"""Exporting takes ten seconds a network; `just test-all` does it for every one."""
 SMALL = {"input_size": (32, 32), "width": 0.125}
 NOT_REPRODUCED = 0.02
 
@@ -31,6 +31,10 @@ def settled(network: nn.Module, size: tuple[int, int] = (32, 32)) -> nn.Module:
     with torch.no_grad():
         network(torch.randn(4, 3, *size))
     return network.eval()
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in network.modules())
 
 
 @cache
@@ -74,7 +78,7 @@ def test_folded_it_gives_the_same_embeddings(name):
     images = torch.randn(2, 3, 32, 32)
     ours, theirs = (nn.functional.normalize(f(images)) for f in (folded, network))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    assert len(list(folded.modules())) < len(list(network.modules()))
+    assert norms(folded) < norms(network) or norms(network) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,8 +110,8 @@ def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
             assert difference <= figure.within, f"{quantity} {figure.printed}: {difference:.1%} off"
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
-def test_one_of_each_family_exports_to_onnx(name, tmp_path):
+@pytest.mark.parametrize("name", EXPORTED)
+def test_it_exports_to_onnx(name, tmp_path):
     write_onnx(tmp_path / "model.onnx", settled_small(name), (32, 32))
 
 

@@ -88,9 +88,9 @@ def published_shuffle(x: torch.Tensor) -> torch.Tensor:
 def test_the_shuffled_groups_are_those_of_the_published_shuffle():
     x = torch.arange(32.0).view(1, 32, 1, 1)
     shuffle = published_shuffle(x).flatten().tolist()
-    first, second = ([v for a, b in group for v in range(a, b)] for group in shuffled(32))
-    assert sorted(first) == sorted(shuffle[:8])
-    assert sorted(second) == sorted(shuffle[8:])
+    pieces = torch.arange(32.0).split(shuffled(32))
+    assert torch.cat(pieces[::2]).tolist() == sorted(shuffle[:8])
+    assert torch.cat(pieces[1::2]).tolist() == sorted(shuffle[8:])
 
 
 def test_shuffled_groups_are_taken_in_that_order():
@@ -109,5 +109,18 @@ def test_shuffled_groups_are_taken_in_that_order():
 def test_the_projection_mixes_the_groups_of_the_expansion(name: str, crossing):
     for block in on_meta(name).blocks:
         hidden = block.depthwise[0].out_channels
-        assert block.expand.ranges == quarter_first(block.expand.ranges[1][0][1])
-        assert block.project.ranges == crossing(hidden)
+        assert block.expand.pieces == quarter_first(sum(block.expand.pieces))
+        assert block.project.pieces == crossing(hidden)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_is_given_gradients_without_gaps(layout: torch.memory_format):
+    layer = UnevenPointwise(8, 16)
+    gradients = []
+    for group in (layer.first, layer.second):
+        group[1].register_full_backward_hook(
+            lambda _module, _given, made: gradients.append(made[0])
+        )
+    layer(torch.randn(2, 8, 4, 4).contiguous(memory_format=layout)).square().sum().backward()
+    assert len(gradients) == 2
+    assert all(g.is_contiguous(memory_format=layout) for g in gradients)
