@@ -80,7 +80,13 @@ def test_a_timm_network_is_counted_too():
     assert count_network("timm/mobilenetv3_small_100", 128).madds > 10e6
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "iresnet18"])
+FVCORE = (
+    "mobilefacenet", "iresnet18", "vargfacenet", "meituan", "seesaw_share", "shufflenet",
+    "oct_resnet_a", "ghostfacenetv2", "edgeface_xs", "insightface_mobilefacenet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FVCORE)
 def test_madds_agree_with_fvcore(name: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
