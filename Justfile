@@ -86,10 +86,26 @@ bench-train-step: setup
 bench-backbones *names: setup
     python tests/benchmarks/backbones.py {{ names }}
 
-# Draw the plot and fill the table of docs/backbones.md
+# Write distill/catalogue.json, the plot and the table of docs/backbones.md, after a network changed
 backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
+
+# Caching a teacher's embeddings beside its bare forwards: --data, --onnx
+bench-cache *options: setup
+    python tests/benchmarks/cache.py {{ options }}
+
+# A training step without a teacher, on the cache, and with ResNet-100 online
+bench-distillation-step *options: setup
+    python tests/benchmarks/distillation_step.py {{ options }}
+
+# The data loader beside bare decoding, the usual way with MXNet, and a training step: --store, --mxnet
+bench-loader *options: setup
+    python tests/benchmarks/loader.py {{ options }}
+
+# How the windowed shuffle mixes, and what it spares the disk: --store
+bench-shuffle *options: setup
+    python tests/benchmarks/shuffle.py {{ options }}
 
 # `curate convert` beside a copy, a bare loop of LMDB appends and, where it is there, MXNet's reader
 bench-convert *options: setup

@@ -97,12 +97,12 @@ def decode(data: bytes, what: str = "image") -> "np.ndarray":
     if height * width > MAX_PIXELS:
         raise UserError(f"{what} is {height}x{width} pixels; an aligned face is far smaller")
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         pixels = None
     if pixels is None:
         raise UserError(f"{what} is damaged: it begins like an image but cannot be decoded")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def encode_jpeg(image: "np.ndarray", quality: int = 95) -> bytes:

@@ -107,6 +107,7 @@ class ImageSet(Protocol):
     def store(self) -> "Store": ...
     def __len__(self) -> int: ...
     def read(self, i: int) -> bytes: ...
+    def read_many(self, indices: np.ndarray) -> Iterator[bytes]: ...
 
 
 class Store:
@@ -203,14 +204,28 @@ class Store:
         """The bytes of image ``i``'s file, 0 <= i < N."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
-        value = self._environment.get(image_key(i))
-        if value is None:
-            raise UserError(f"{self.path} is damaged: image {i} is missing; make it again")
-        return value
+        return self._whole(i, self._environment.get(image_key(i)))
+
+    def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
+        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{self.path} has the images 0..{len(self) - 1} only")
+        keys = (image_key(i) for i in indices.tolist())
+        for i, value in zip(indices, self._environment.get_many(keys), strict=True):
+            yield self._whole(i, value)
+
+    def read_ahead(self, first: int, last: int) -> None:
+        """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
+        self._environment.read_ahead(image_key(first), image_key(last))
 
     def entries(self) -> Iterator[tuple[memoryview, memoryview]]:
         """All keys and values of the environment in order, each valid until the next."""
         return self._environment.entries()
+
+    def _whole(self, i: int, value: bytes | None) -> bytes:
+        if value is None:
+            raise UserError(f"{self.path} is damaged: image {i} is missing; make it again")
+        return value
 
     def _read_meta(self) -> StoreMeta:
         text = self._environment.get(META_KEY)

@@ -7,7 +7,7 @@ parameters and what it removed. A view of a view points to the root store as wel
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -128,6 +128,10 @@ class View:
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
         return self.store.read(int(self.rows[i]))
+
+    def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
+        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
+        return self.store.read_many(self.rows[indices])
 
     def _read_array(self, name: str, kind: np.dtype) -> np.ndarray:
         path = self.path / name

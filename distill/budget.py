@@ -5,11 +5,13 @@ The limits are those of the Lightweight Face Recognition challenge of 2019 where
 million operations by the challenge's counter and 19.83 MiB.
 """
 
+from math import prod
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from curation.errors import UserError
+from distill.catalogue import catalogue
 
 SUGGESTIONS = 5
 DIGITS = {"mflops": 1, "madds": 1, "size_mib": 2, "embedding": 0}
@@ -63,7 +65,7 @@ def check_budget(
     ]
     fitting = fitting_networks(budget, embedding, input_size)
     if fitting:
-        advice = f"these fit, the largest first: {', '.join(fitting[:SUGGESTIONS])}"
+        advice = f"these fit, the largest first: {', '.join(fitting)}"
     else:
         advice = "no registered network fits; allow more, or set student.width below 1"
     raise UserError(
@@ -73,19 +75,39 @@ def check_budget(
 
 
 def fitting_networks(budget: Budget, embedding: int, input_size: tuple[int, int]) -> list[str]:
-    """Registered networks within ``budget`` at this embedding and input, most operations first."""
-    from distill.backbones import NETWORKS
+    """A few registered networks within ``budget`` at this embedding and input, the largest first.
 
+    They are tried in the order of their operations at their own settings; those that are far too
+    large by a rough estimate are not tried.
+    """
     length = min(embedding, budget.embedding or embedding)
-    costs = {}
-    for name in NETWORKS:
-        try:
-            spent = cost(name, length, input_size, 1.0)
-        except UserError:  # its strides do not divide this input
-            continue
-        if not budget.excess(spent):
-            costs[name] = spent["mflops"]
-    return sorted(costs, key=lambda name: (-costs[name], name))
+    fitting: list[str] = []
+    for row in sorted(catalogue(), key=lambda row: -row["lfr_flops"]):
+        if len(fitting) == SUGGESTIONS:
+            break
+        if not budget.excess(_half_of(row, input_size)) and _fits(
+            budget, row["name"], length, input_size
+        ):
+            fitting.append(row["name"])
+    return fitting
+
+
+def _half_of(row: dict[str, Any], input_size: tuple[int, int]) -> dict[str, float]:
+    """Half of what a network costs at its own settings, its operations scaled to ``input_size``."""
+    area = prod(input_size) / prod(row["input_size"])
+    return {
+        "mflops": row["lfr_flops"] / 1e6 * area / 2,
+        "madds": row["madds"] / 1e6 * area / 2,
+        "size_mib": row["size_mib"] / 2,
+        "embedding": 1,
+    }
+
+
+def _fits(budget: Budget, name: str, embedding: int, input_size: tuple[int, int]) -> bool:
+    try:
+        return not budget.excess(cost(name, embedding, input_size, 1.0))
+    except UserError:  # its strides do not divide this input
+        return False
 
 
 def _number(limit: str, value: float) -> str:

@@ -1,20 +1,32 @@
-"""What is known of every network: our counts, the figures printed in the papers, the speed here."""
+"""What is known of every network: our counts, the figures printed in the papers, the speed here.
 
+Counting them all takes half a minute, so what `describe` says of each is kept in catalogue.json;
+`just backbones-page` writes it anew, and a test compares it with the networks.
+"""
+
+import json
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    from distill.counting import Counts
+    from teachers.networks import Paper
 
-from distill.backbones import create, lookup
-from distill.counting import Counts, count_network
-from teachers.folding import fold
-from teachers.networks import Paper
-
+CATALOGUE = Path(__file__).with_name("catalogue.json")
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 10, 0.5
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """What `describe` says of every registered network, without building any."""
+    return json.loads(CATALOGUE.read_text())
 
 
 def describe(name: str) -> dict[str, Any]:
     """One network with its defaults: raw numbers, ``size_mib`` in MiB of float32."""
+    from distill.backbones import lookup
+    from distill.counting import count_network
+
     entry = lookup(name)
     counts = count_network(name)
     return {
@@ -31,7 +43,7 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def _beside(paper: Paper, counts: Counts) -> dict[str, Any]:
+def _beside(paper: "Paper", counts: "Counts") -> dict[str, Any]:
     """The printed figures; ``difference`` is ours over theirs, less one."""
     figures = {
         quantity: {
@@ -50,6 +62,11 @@ def measure_latency(name: str) -> float:
 
     Normalisation is folded, the weights are random, the memory layout is channels_last.
     """
+    import torch
+
+    from distill.backbones import create, lookup
+    from teachers.folding import fold
+
     entry = lookup(name)
     network = fold(create(name)).to(memory_format=torch.channels_last)
     image = torch.randn(1, 3, *entry.input_size).contiguous(memory_format=torch.channels_last)

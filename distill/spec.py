@@ -15,7 +15,9 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.budget import Budget
 from distill.training.config import Strict, TrainSettings
+from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
+from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 SPEC_WORDS = "the job spec"
@@ -57,32 +59,74 @@ class TeacherTraining(Strict):
     losses: Losses
 
 
-class TeacherSpec(Strict):
-    """Either ``from`` (an ``.onnx`` in the workspace's teachers/, or a finished job's name), or a
-    ``network`` to be trained here by ``stage`` and ``train``."""
+class TeacherSource(Strict):
+    """A teacher that is there: ``from`` is a file in the workspace's teachers/, or a finished job.
+
+    An ``.onnx`` file, or a file of weights (``.pth``, ``.pt``, ``.ckpt``, ``.safetensors``) with
+    the ``backbone`` that they belong to, its ``embedding`` and ``width`` where they are not the
+    default ones. Both need their ``preprocessing``, whose size is the network's; a job knows its
+    own.
+    """
 
     source: Annotated[str | None, Field(alias="from")] = None
+    backbone: str | None = None
+    embedding: PositiveInt | None = None
+    width: PositiveFloat = 1.0
     preprocessing: Preprocessing | None = None
+
+    @model_validator(mode="after")
+    def _as_its_file_needs(self) -> "TeacherSource":
+        source = self.source or ""
+        described = {"backbone", "embedding", "width"} & self.model_fields_set
+        if described and not is_weights(source):
+            raise ValueError(
+                f"{', '.join(sorted(described))}: only beside from = a file of weights "
+                f"({', '.join(WEIGHT_SUFFIXES)})"
+            )
+        if (self.preprocessing is not None) != (is_onnx(source) or is_weights(source)):
+            raise ValueError(
+                "preprocessing belongs to an .onnx file or a file of weights, and they need one: "
+                "preprocessing = { colour, mean, std, size }; "
+                + usual_preprocessing(source, self.backbone)
+            )
+        return self
+
+    @property
+    def weights_network(self) -> NetworkSpec | None:
+        """The network that a file of weights belongs to; None where it is not said."""
+        if self.backbone is None:
+            return None
+        return NetworkSpec(backbone=self.backbone, embedding=self.embedding, width=self.width)
+
+
+class TeacherSpec(TeacherSource):
+    """A teacher that is there (``from``), several put together (``ensemble``), or a ``network`` to
+    be trained here by ``stage`` and ``train``."""
+
+    ensemble: list[TeacherSource] = Field(default=[])
+    combine: Combination = "concatenate"
     network: NetworkSpec | None = None
     stage: TeacherTraining | None = None
     train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")
     def _one_kind(self) -> "TeacherSpec":
-        if (self.source is None) == (self.network is None):
-            raise ValueError('say either from = "..." or a [teacher.network] to train')
+        if [self.source is None, not self.ensemble, self.network is None].count(False) != 1:
+            raise ValueError(
+                'say one of from = "...", [[teacher.ensemble]], or a [teacher.network] to train'
+            )
         if (self.network is None) != (self.stage is None):
             raise ValueError("[teacher.network] and [teacher.stage] go together")
-        if self.is_onnx != (self.preprocessing is not None):
-            raise ValueError(
-                "preprocessing belongs to an .onnx teacher, and it needs one: "
-                "preprocessing = { colour, mean, std, size }"
-            )
+        if "combine" in self.model_fields_set and not self.ensemble:
+            raise ValueError("combine is how the members of a [[teacher.ensemble]] go together")
+        if any(member.source is None for member in self.ensemble):
+            raise ValueError('each [[teacher.ensemble]] needs from = "..."')
         return self
 
     @property
-    def is_onnx(self) -> bool:
-        return self.source is not None and self.source.endswith(".onnx")
+    def sources(self) -> list[TeacherSource]:
+        """The teachers that are there: one, the members of an ensemble, or none."""
+        return [self] if self.source is not None else self.ensemble
 
 
 class StageSpec(Strict):
@@ -215,29 +259,28 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
     return pairs if pairs.is_file() else workspace.image_set(full, "data.evaluate")
 
 
-def teacher_file(spec: TeacherSpec, workspace: Workspace) -> Path:
-    """The ``.onnx`` file, or the bundle of the finished job, that ``from`` names."""
-    assert spec.source is not None
-    below = workspace.teachers if spec.is_onnx else workspace.runs
-    path = workspace.inside(spec.source, below, "teacher.from")
-    if spec.is_onnx:
+def teacher_path(source: str, workspace: Workspace) -> Path:
+    """The file in teachers/, or the bundle of the finished job, that ``from`` names."""
+    if is_onnx(source) or is_weights(source):
+        path = workspace.inside(source, workspace.teachers, "teacher.from")
         if path.is_file():
             return path
-        raise UserError(f"teacher.from: no file {path}; put the .onnx file there")
-    bundle = path / "bundle"
+        raise UserError(f"teacher.from: no file {path}; put it there")
+    bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
     if bundle.is_dir():
         return bundle
     raise UserError(
-        f"teacher.from: {spec.source!r} is no .onnx file and no finished job "
-        f"({bundle} is missing); run that job first"
+        f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
+        f"no finished job ({bundle} is missing); run that job first"
     )
 
 
 def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     workspace.image_set(spec.data.train, "data.train")
     evaluation_sets(spec, workspace)
-    if spec.teacher is not None and spec.teacher.source is not None:
-        teacher_file(spec.teacher, workspace)
+    for teacher in spec.teacher.sources if spec.teacher is not None else []:
+        assert teacher.source is not None
+        teacher_path(teacher.source, workspace)
 
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:

@@ -18,9 +18,10 @@ class BlockTable:
     """
 
     def __init__(self, folder: Path, images: int, block: int, writable: bool = False) -> None:
-        mode = "r+" if writable else "r"
         self.images, self.block = images, block
-        self.entries = np.load(folder / BLOCKS, mmap_mode=mode, allow_pickle=False)
+        self.entries = np.load(
+            folder / BLOCKS, mmap_mode="r+" if writable else "r", allow_pickle=False
+        )
 
     def rows(self, block: int) -> slice:
         """The rows of one block."""

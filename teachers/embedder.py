@@ -1,7 +1,8 @@
 """Networks as functions from faces to embeddings, whatever runs them."""
 
+import copy
 import hashlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -10,17 +11,22 @@ from teachers.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import torch
 
+CPU_BATCH = 32
+"""Images at once on the CPU: more only leave its caches, and take gigabytes."""
+
 
 class Embedder(Protocol):
     """A network with its preprocessing.
 
     ``digest`` (hex) stands for the weights: equal digests give equal embeddings under equal
-    preprocessing. ``embedding`` is the number of dimensions D.
+    preprocessing. ``embedding`` is the number of dimensions D, ``on_gpu`` where it runs. Embedders
+    can be pickled; taken out in another process, they run on that process's own first GPU.
     """
 
     digest: str
     embedding: int
     preprocessing: Preprocessing
+    on_gpu: bool
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, D]``, raw, not normalised."""
@@ -37,9 +43,21 @@ def embed_mirrored(embedder: Embedder, images: np.ndarray) -> np.ndarray:
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float32; a row of zeros stays one."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    """[..., D] with vectors of unit length, float32; a vector of zeros stays one."""
+    norms = np.linalg.norm(features, axis=-1, keepdims=True)
     return (features / np.where(norms == 0, 1, norms)).astype(np.float32)
+
+
+def embed_both(embedder: Embedder, batch: np.ndarray) -> np.ndarray:
+    """Raw embeddings of uint8 RGB [B, H, W, 3], upright and mirrored: float32 [B, 2, D]."""
+    mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+    return np.stack([embedder.embed(batch), embedder.embed(mirrored)], axis=1)
+
+
+def unit_and_norm(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Raw [..., D] to unit vectors float16 [..., D] and lengths float32 [...]."""
+    norm = np.linalg.norm(raw, axis=-1)
+    return (raw / norm[..., None]).astype(np.float16), norm.astype(np.float32)
 
 
 class TorchEmbedder:
@@ -59,23 +77,43 @@ class TorchEmbedder:
         import torch
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.on_gpu = self.device.type == "cuda"
         self.module = module.eval().to(self.device, memory_format=torch.channels_last)
         self.preprocessing = preprocessing
         self.digest = digest
-        self.embedding = self._forward(np.zeros((1, 3, *preprocessing.size), np.float32)).shape[1]
+        self._mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=self.device)
+        self._std = torch.tensor(preprocessing.std, dtype=torch.float32, device=self.device)
+        self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]
+
+    def __reduce__(self) -> tuple[type["TorchEmbedder"], tuple[Any, ...]]:
+        module = copy.deepcopy(self.module).cpu()
+        return TorchEmbedder, (module, self.preprocessing, self.digest)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """See `Embedder.embed`; the whole batch goes through the network at once."""
-        return self._forward(self.preprocessing(images))
-
-    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Embedder.embed`; on a GPU the whole batch goes through the network at once."""
         import torch
 
+        size = len(images) if self.on_gpu else CPU_BATCH
         # Training and evaluation take turns on one module.
         self.module.eval()
         with torch.inference_mode():
-            batch = torch.from_numpy(pixels).to(self.device, memory_format=torch.channels_last)
-            return self.module(batch).float().cpu().numpy()
+            parts = [
+                self.module(self.pixels(images[begin : begin + size])).float().cpu().numpy()
+                for begin in range(0, max(len(images), 1), max(size, 1))
+            ]
+        return np.concatenate(parts)
+
+    def pixels(self, images: np.ndarray) -> "torch.Tensor":
+        """What the network takes, on its device: [B, 3, *size] in channels_last layout.
+
+        Bytes travel and the device does the arithmetic: a quarter of the transfer of floats.
+        """
+        import torch
+
+        resized = np.ascontiguousarray(self.preprocessing.resize(images))
+        given = torch.tensor(resized).to(self.device)
+        ordered = given.flip(-1) if self.preprocessing.colour == "BGR" else given
+        return ((ordered.float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
 
 def module_digest(module: "torch.nn.Module") -> str:

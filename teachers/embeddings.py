@@ -10,6 +10,7 @@ of rows that a view needs are computed.
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,13 +143,14 @@ def _allocate(folder: Path, embedder: Embedder, images: ImageSet) -> None:
 
 def _preallocated(path: Path, shape: tuple[int, ...], kind: type) -> None:
     try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+        np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
+        wanted = math.prod(shape) * np.dtype(kind).itemsize / 2**20
         raise UserError(
-            f"cannot write the embedding cache {path.parent}: {error.strerror} "
-            f"({array.nbytes / 2**20:,.0f} MiB wanted for {path.name}); free some space, run again"
+            f"cannot write the embedding cache {path.parent}: {error.strerror} ({path.name} takes "
+            f"{wanted:,.0f} MiB); free some space and run again"
         ) from None
 
 

@@ -56,8 +56,8 @@ class Ensemble:
             if self.combine == "concatenate"
             else np.mean(parts, axis=0)
         )
-        length = np.mean(np.stack(norms), axis=0, dtype=np.float32)
-        return normalise(together) * length[..., None]
+        length = np.stack(norms).mean(axis=0, keepdims=True, dtype=np.float32)
+        return normalise(together) * np.moveaxis(length, 0, -1)
 
 
 class CombinedCaches:

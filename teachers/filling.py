@@ -20,7 +20,7 @@ from curation.images import decode
 from curation.progress import Progress
 from curation.store import Store
 from teachers.block_table import BlockTable, Claims
-from teachers.embedder import Embedder
+from teachers.embedder import Embedder, embed_both, unit_and_norm
 
 UNIT, NORM = "unit.npy", "norm.npy"
 AHEAD = 2
@@ -49,9 +49,7 @@ class Pictures:
 
     def load(self, rows: slice) -> np.ndarray:
         """uint8 RGB [rows, H, W, 3]."""
-        pictures = [
-            decode(self.store.read(i), f"image {i}") for i in range(rows.start, rows.stop)
-        ]
+        pictures = [decode(self.store.read(i), f"image {i}") for i in range(rows.start, rows.stop)]
         if len({picture.shape for picture in pictures}) > 1:
             raise UserError(
                 f"images {rows.start}..{rows.stop - 1} differ in size; a store needs one"
@@ -60,18 +58,6 @@ class Pictures:
 
     def embed(self, loaded: np.ndarray) -> np.ndarray:
         return embed_both(self.embedder, loaded)
-
-
-def embed_both(embedder: Embedder, batch: np.ndarray) -> np.ndarray:
-    """Raw embeddings of uint8 RGB [B, H, W, 3], upright and mirrored: float32 [B, 2, D]."""
-    mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-    return np.stack([embedder.embed(batch), embedder.embed(mirrored)], axis=1)
-
-
-def unit_and_norm(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Raw [..., D] to unit vectors float16 [..., D] and lengths float32 [...]."""
-    norm = np.linalg.norm(raw, axis=-1)
-    return (raw / norm[..., None]).astype(np.float16), norm.astype(np.float32)
 
 
 def checksum(unit: np.ndarray, norm: np.ndarray) -> int:
@@ -119,14 +105,13 @@ def fill(
 def _next(left: list[int], table: BlockTable, claims: Claims) -> int | None:
     """Take the first block out of ``left`` that can be claimed; drop the computed before it."""
     for block in tuple(left):
-        taken = not table.is_computed(block) and claims.take(block)
-        if taken and table.is_computed(block):  # finished between the look and the claim
-            claims.give_back(block)
-            taken = False
-        if taken or table.is_computed(block):
+        if table.is_computed(block):
             left.remove(block)
-        if taken:
-            return block
+        elif claims.take(block):
+            left.remove(block)
+            if not table.is_computed(block):
+                return block
+            claims.give_back(block)  # finished between the look and the claim
     return None
 
 

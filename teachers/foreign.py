@@ -16,6 +16,7 @@ import numpy as np
 from curation.errors import UserError
 from teachers.preprocessing import Preprocessing
 
+GPU_PROVIDER = "CUDAExecutionProvider"
 MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
 
 
@@ -34,9 +35,13 @@ class OnnxEmbedder:
         self.digest = hashlib.sha256(content).hexdigest()
         _refuse_external_data(content, self.path)
         self._session = _session(content, self.path)
+        self.on_gpu = self._session.get_providers()[0] == GPU_PROVIDER
         self._input, self._batch = _check_input(self._session, self.path, preprocessing.size)
         self._output = _check_output(self._session, self.path)
         self.embedding = self._probe()
+
+    def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Path, Preprocessing]]:
+        return OnnxEmbedder, (self.path, self.preprocessing)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, D]``, raw."""
@@ -127,7 +132,7 @@ def _session(content: bytes, path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # Errors arrive as exceptions.
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    wanted = (GPU_PROVIDER, "CPUExecutionProvider")
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)

@@ -10,10 +10,11 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from teachers.embedder import Embedder
 
@@ -43,9 +44,7 @@ def helped(count: int, embedder: Embedder, images: ImageSet, cache_root: Path) -
             process.join()
 
 
-def _start(
-    number: int, embedder: Embedder, images: ImageSet, cache_root: Path
-) -> SpawnProcess:
+def _start(number: int, embedder: Embedder, images: ImageSet, cache_root: Path) -> SpawnProcess:
     # Pickled here, so that the helper has chosen its GPU before the network is made again there.
     arguments = (number, os.getpid(), pickle.dumps(embedder), images.path, cache_root)
     process = multiprocessing.get_context("spawn").Process(
@@ -66,11 +65,12 @@ def _help(number: int, parent: int, packed: bytes, images: Path, cache_root: Pat
         if os.getppid() != parent:
             raise SystemExit
 
-    embedder = pickle.loads(packed)
-    cache_embeddings(embedder, open_images(images), cache_root, stay, helpers=0)
+    with suppress(UserError):  # the one who is helped meets the same mistake, and says it
+        embedder = pickle.loads(packed)
+        cache_embeddings(embedder, open_images(images), cache_root, stay, helpers=0)
 
 
 def _gpu(number: int) -> str:
     """The name of the GPU with this number, of those that this process may see."""
     visible = os.environ.get(VISIBLE)
-    return visible.split(",")[number : number + 1][0] if visible else str(number)
+    return visible.split(",")[number] if visible else str(number)

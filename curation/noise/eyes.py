@@ -13,12 +13,14 @@ from curation.store import ImageSet
 
 
 class TeacherChoice(BaseModel):
-    """A teacher by name, and what it expects of pixels, which an ``.onnx`` file does not say."""
+    """A teacher by name, and what a file does not say: what it expects of pixels, and of weights
+    alone, which network they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
-    """An .onnx file, a bundle, a finished job, or "drawn-faces" """
+    """An .onnx file, a file of weights, a bundle, a finished job, or "drawn-faces" """
+    backbone: str | None = None
     colour: Literal["RGB", "BGR"] = "RGB"
     mean: float | None = Field(default=None, allow_inf_nan=False)
     std: float | None = Field(default=None, gt=0, allow_inf_nan=False)

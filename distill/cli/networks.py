@@ -39,17 +39,12 @@ def backbones(
 
     Example: distill backbones mobilefacenet vargfacenet --latency
     """
-    from distill.backbones import NETWORKS, lookup
-    from distill.cli.bars import watch
+    from distill.catalogue import catalogue, describe
 
-    wanted = names or list(NETWORKS)
-    for name in wanted:
-        lookup(name)
-    with watch("counting networks", "networks", at_once=False) as progress:
-        rows = []
-        for done, name in enumerate(wanted, start=1):
-            rows.append(_row(name, latency))
-            progress(done, len(wanted))
+    known = {row["name"]: row for row in catalogue()}
+    rows = [known.get(name) or describe(name) for name in names or known]
+    if latency:
+        _add_latency(rows)
     rows.sort(key=lambda row: (row["family"], row["madds"], row["name"]))
     if json:
         print_json(rows)
@@ -57,13 +52,14 @@ def backbones(
         _print_table(rows, latency)
 
 
-def _row(name: str, latency: bool) -> dict[str, Any]:
-    from distill.catalogue import describe, measure_latency
+def _add_latency(rows: list[dict[str, Any]]) -> None:
+    from distill.catalogue import measure_latency
+    from distill.cli.bars import watch
 
-    row = describe(name)
-    if latency:
-        row["latency_ms"] = measure_latency(name)
-    return row
+    with watch("timing networks", "networks") as progress:
+        for done, row in enumerate(rows, start=1):
+            row["latency_ms"] = measure_latency(row["name"])
+            progress(done, len(rows))
 
 
 def _print_table(rows: list[dict[str, Any]], latency: bool) -> None:

@@ -9,8 +9,8 @@ from curation.workspace import Workspace
 from distill.budget import check_budget
 from distill.losses import LOSSES, parse_losses
 from distill.pipeline.record import RunRecord, StepState
-from distill.pipeline.seeing import open_teacher
 from distill.pipeline.steps import StepStore
+from distill.pipeline.teacher_files import open_spec_teacher
 from distill.pipeline.work import (
     Architecture,
     Stage,
@@ -19,7 +19,7 @@ from distill.pipeline.work import (
     export_network,
     train_network,
 )
-from distill.spec import JobSpec, StageSpec, evaluation_sets, teacher_file
+from distill.spec import JobSpec, StageSpec, evaluation_sets
 from distill.training.loop import Watch
 from teachers.embedder import Embedder
 from teachers.embeddings import EmbeddingCache, cache_digest, cache_embeddings
@@ -69,8 +69,7 @@ class Job:
         if spec is None:
             return None, None
         if spec.network is None:
-            path = teacher_file(spec, self.workspace)
-            return open_teacher(path, spec.preprocessing), None
+            return open_spec_teacher(spec, self.workspace), None
         assert spec.stage is not None
         losses = parse_losses(spec.stage.losses, "teacher.stage.losses")
         architecture = Architecture.resolve(spec.network)
@@ -176,7 +175,7 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> None:
         architecture.check()
         length = architecture.embedding
     elif teacher is not None:
-        length = open_teacher(teacher_file(teacher, workspace), teacher.preprocessing).embedding
+        length = open_spec_teacher(teacher, workspace).embedding
     if spec.student is None:
         return
     student = Architecture.resolve(spec.student, length)

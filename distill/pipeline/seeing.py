@@ -18,10 +18,12 @@ from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.store import ImageSet
 from curation.workspace import Workspace
-from teachers.embedder import Embedder
-from teachers.embeddings import EmbeddingCache, cache_embeddings, embed_both
-from teachers.foreign import OnnxEmbedder
+from distill.pipeline.teacher_files import find_teacher, open_teacher
+from distill.spec import NetworkSpec
+from teachers.embedder import Embedder, embed_both
+from teachers.embeddings import EmbeddingCache, cache_embeddings
 from teachers.preprocessing import Preprocessing
+from teachers.sources import is_weights, usual_preprocessing
 
 _BATCH = 256
 DRAWN_FACES = "drawn-faces"
@@ -49,53 +51,26 @@ def open_eyes(choice: TeacherChoice, workspace: Workspace) -> TeacherEyes:
     """The chosen teacher; ``UserError`` where there is none, or it is no network of faces."""
     if choice.name == DRAWN_FACES:
         path = Path(teachers.__file__).with_name("drawn_faces.onnx")
-        preprocessing: Preprocessing | None = Preprocessing(size=(_DRAWN_FACES_SIZE,) * 2)
-    else:
-        path = find_teacher(choice.name, workspace)
-        preprocessing = _told(choice) if path.suffix == ".onnx" else None
-    return TeacherEyes(open_teacher(path, preprocessing), workspace.cache)
-
-
-def open_teacher(path: Path, preprocessing: Preprocessing | None) -> Embedder:
-    """An ``.onnx`` file with its ``preprocessing``, or a finished job's bundle, as a teacher."""
-    if preprocessing is None:
-        from distill.export.embedder import BundleEmbedder  # brings torch
-
-        return BundleEmbedder(path).network
-    return OnnxEmbedder(path, preprocessing)
+        preprocessing = Preprocessing(size=(_DRAWN_FACES_SIZE,) * 2)
+        return TeacherEyes(open_teacher(path, preprocessing), workspace.cache)
+    path = find_teacher(choice.name, workspace)
+    if choice.backbone is not None and not is_weights(path.name):
+        raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
+    told = None if path.is_dir() else _told(choice)
+    network = None if choice.backbone is None else NetworkSpec(backbone=choice.backbone)
+    return TeacherEyes(open_teacher(path, told, network), workspace.cache)
 
 
 def _told(choice: TeacherChoice) -> Preprocessing:
-    """What was said of an ``.onnx`` file; never guessed, as a wrong one gives wrong embeddings."""
+    """What was said of a file; never guessed, as a wrong one gives wrong embeddings."""
     if choice.mean is None or choice.std is None:
         raise UserError(
-            f"{choice.name}: say how its pixels are to be, (pixel - mean) / std: --mean 127.5 "
-            "--std 127.5 is insightface's usual way, --mean 0 --std 1 where the network does it"
+            f"{choice.name}: say how its pixels are to be, (pixel - mean) / std in RGB or BGR, "
+            "such as --mean 127.5 --std 127.5 --colour RGB; "
+            + usual_preprocessing(choice.name, choice.backbone)
         )
     size = (choice.size, choice.size)
     return Preprocessing(colour=choice.colour, mean=choice.mean, std=choice.std, size=size)
-
-
-def find_teacher(name: str, workspace: Workspace) -> Path:
-    """The ``.onnx`` file, by path or in the workspace's teachers/, or a finished job's bundle."""
-    path = Path(name)
-    if _is_teacher(path):
-        return path
-    inside = (
-        workspace.teachers / name
-        if path.suffix == ".onnx"
-        else workspace.inside(name, workspace.runs, "teacher") / "bundle"
-    )
-    if _is_teacher(inside):
-        return inside
-    raise UserError(
-        f"there is no teacher {name!r} (looked for {path} and {inside}); "
-        "give an .onnx file, a bundle, or a finished job's name"
-    )
-
-
-def _is_teacher(path: Path) -> bool:
-    return path.is_file() if path.suffix == ".onnx" else (path / "config.json").is_file()
 
 
 def see(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from curation.pairs import read_pairs
@@ -17,18 +16,30 @@ from distill.backbones.timm_models import without_pretrained_weights
 from distill.evaluation.evaluate_sets import evaluate
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
-from distill.export.safe_tensors import load_weights, write_weights
-from distill.losses import LossSettings, WeightedLosses
+from distill.export.safe_tensors import load_weights
+from distill.losses import LossSettings
 from distill.pipeline.steps import Outcome, StepStore
+from distill.pipeline.training import NETWORK, TrainingDescription, carry_out
 from distill.spec import NetworkSpec
 from distill.training.config import TrainSettings
-from distill.training.loop import Training, Watch, train
+from distill.training.distributed import wanted_ranks
+from distill.training.launch import fresh_folder, run_on_ranks
+from distill.training.meter import Watch
+from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embeddings import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
-NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
-UNSEEN_SETTINGS = {"checkpoint_every", "log_every", "decode_threads"}
+WORKER = "distill.pipeline.worker"
+UNSEEN_SETTINGS = {
+    "activation_checkpointing",
+    "checkpoint_every",
+    "decode_threads",
+    "keep_checkpoints",
+    "log_every",
+    "ranks",
+    "tensorboard",
+}
 """Settings that do not change the weights, so a step done under others is the same step."""
 
 
@@ -116,6 +127,24 @@ class Stage:
             "teacher": cache and cache.digest,
         }
 
+    def description(
+        self, images: ImageSet, cache: EmbeddingCache | None, folder: Path
+    ) -> TrainingDescription:
+        """This training in words, for the process that carries it out in ``folder``."""
+        return TrainingDescription(
+            backbone=self.architecture.backbone,
+            embedding=self.architecture.embedding,
+            width=self.architecture.width,
+            preprocessing=self.architecture.preprocessing,
+            losses={name: loss.model_dump() for name, loss in self.losses.items()},
+            epochs=self.epochs,
+            settings=self.settings,
+            images=images.path,
+            cache=None if cache is None else cache.folder.absolute(),
+            start=None if self.start is None else self.start.folder.absolute(),
+            folder=folder,
+        )
+
 
 def train_network(
     kind: str,
@@ -130,23 +159,7 @@ def train_network(
     inputs = stage.inputs(images, cache)
 
     def work(folder: Path) -> dict[str, Any]:
-        torch.manual_seed(stage.settings.seed)
-        network = stage.architecture.build()
-        losses = WeightedLosses(stage.losses, stage.architecture.embedding, images.identities)
-        if stage.start is not None:
-            _start_from(stage.start, network, losses)
-        training = Training(
-            network=network,
-            losses=losses,
-            preprocessing=stage.architecture.preprocessing,
-            images=images,
-            cache=cache,
-            epochs=stage.epochs,
-            settings=stage.settings,
-        )
-        latest = train(training, folder / "checkpoints", watch)
-        write_weights(folder / NETWORK, network)
-        write_weights(folder / LOSSES, losses)
+        latest = _train(stage.description(images, cache, folder.absolute()), images, cache, watch)
         return {"architecture": stage.architecture.describe(), "losses": latest}
 
     entered(steps.folder(kind, inputs))
@@ -154,16 +167,19 @@ def train_network(
     return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
 
 
-def _start_from(start: TrainedNetwork, network: nn.Module, losses: WeightedLosses) -> None:
-    """Take the weights before, and the class centres of those losses that are the same."""
-    load_weights(start.folder / NETWORK, network)
-    before, now = load_file(start.folder / LOSSES), losses.state_dict()
-    kept = {
-        name: value
-        for name, value in before.items()
-        if name in now and now[name].shape == value.shape
-    }
-    losses.load_state_dict(kept, strict=False)
+def _train(
+    description: TrainingDescription, images: ImageSet, cache: EmbeddingCache | None, watch: Watch
+) -> dict[str, float]:
+    """In this process, or on as many ranks as the settings ask for; the last losses."""
+    settings = description.settings
+    ranks = wanted_ranks(settings)
+    with event_files(description.folder / "tensorboard", settings.tensorboard, watch) as watching:
+        if ranks == 1:
+            return carry_out(description, images, cache, watching)
+        folder = fresh_folder(description.folder / "ranks")
+        text = folder / "description.json"
+        text.write_text(description.model_dump_json(indent=2))
+        return run_on_ranks(ranks, WORKER, [str(text)], folder, watching)
 
 
 def evaluate_network(

@@ -30,9 +30,7 @@ def checkpoint_activations(network: nn.Module) -> None:
     for block in found:
         normalisations = [part for part in block.modules() if isinstance(part, _BatchNorm)]
         contexts = functools.partial(_passes, normalisations)
-        block.forward = functools.partial(  # type: ignore[method-assign]
-            _forward, block.forward, contexts, block
-        )
+        block.forward = functools.partial(_forward, block.forward, contexts, block)
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:

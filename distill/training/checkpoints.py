@@ -11,20 +11,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from curation.errors import UserError
 from curation.files import sync_folder
 
 MANIFEST = "manifest.json"
-RANDOM = "random.pt"
-KEPT = 2
 
 
-def save_checkpoint(root: Path, step: int, write: Callable[[Path], None]) -> Path:
-    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there and torch's random state.
+def save_checkpoint(root: Path, step: int, write: Callable[[Path], object], keep: int = 2) -> Path:
+    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there; keep the last ``keep``.
 
-    Keeps the last two. A disk that fills up raises ``UserError`` and leaves the others good.
+    A disk that fills up raises ``UserError`` and leaves the others good.
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
@@ -33,7 +29,6 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None]) -> Pat
     partial.mkdir()
     try:
         write(partial)
-        torch.save(torch.get_rng_state(), partial / RANDOM)
         _seal(partial)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,20 +39,23 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None]) -> Pat
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     sync_folder(root)
-    for old in _all(root)[:-KEPT]:
+    for old in _all(root)[:-keep]:
         shutil.rmtree(old)
     return final
 
 
-def load_checkpoint(root: Path, read: Callable[[Path], None]) -> int:
-    """Read the newest whole checkpoint with ``read(folder)``; returns its step, 0 if none."""
+def newest_checkpoint(root: Path) -> Path | None:
+    """The newest whole checkpoint, after setting damaged ones aside; None where there is none."""
     for folder in reversed(_all(root)):
         if _is_whole(folder):
-            read(folder)
-            torch.set_rng_state(torch.load(folder / RANDOM, weights_only=True))
-            return int(folder.name.removeprefix("step-"))
+            return folder
         folder.rename(folder.with_name(f"damaged-{folder.name}"))
-    return 0
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done when it was written."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _seal(folder: Path) -> None:

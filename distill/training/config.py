@@ -21,7 +21,7 @@ class Strict(BaseModel):
 
 
 class Retry(Strict):
-    """After a divergence: back to the last checkpoint with the learning rate times ``factor``.
+    """After a divergence: back to the last checkpoint with the learning rate times ``rate_factor``.
 
     At most ``retries`` times in a training; the factors multiply.
     """
@@ -39,7 +39,8 @@ class TrainSettings(Strict):
 
     ``batch_size`` counts the images of one optimiser step over all ``ranks`` (None: as many as
     there are GPUs, one without any), each of which takes its part in ``accumulate`` pieces.
-    ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps.
+    ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps. ``shuffle``
+    windowed reads disks that cannot seek, mixing ``shuffle_window`` images at a time.
     """
 
     batch_size: PositiveInt = 512
@@ -52,6 +53,8 @@ class TrainSettings(Strict):
     head_weight_decay: NonNegativeFloat | None = None
     clip_gradient_norm: PositiveFloat | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
+    shuffle: Literal["full", "windowed"] = "full"
+    shuffle_window: PositiveInt = 65536
     engine: Literal["torch", "deepspeed"] = "torch"
     zero_stage: Literal[0, 1, 2] = 0
     ranks: PositiveInt | None = None

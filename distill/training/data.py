@@ -1,11 +1,13 @@
 """Batches of decoded faces with their labels and the teacher's embeddings.
 
-The order of an epoch and who is mirrored in it follow from (seed, epoch) alone, so a training that
-was stopped asks for step k again and gets the same batch. Images are decoded by threads (libjpeg
-releases the interpreter lock) straight into the batch, one batch ahead of the network.
+Images are decoded by threads (libjpeg releases the interpreter lock) into the batch, some batches
+ahead of the network. Which images, the plan says.
 """
 
+import math
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,21 +15,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.errors import UserError
-from curation.images import decode
 from curation.views import ImageSet
+from distill.training.decoding import decode_into
+from distill.training.plan import BatchPlan
+from distill.training.read_ahead import ReadAhead
 from teachers.embeddings import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
 AHEAD = 2
+"""Batches being decoded while the network is at one"""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``pixels`` uint8 RGB [B, H, W, 3], ``labels`` int64 [B], ``teacher`` [B, D] or None."""
+    """``pixels`` uint8 RGB [B, H, W, 3], ``labels`` int64 [B], ``teacher`` [B, D] or None.
+
+    ``indices`` int64 [B] are the images' places in the image set.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
     teacher: np.ndarray | None
+    indices: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,27 +54,12 @@ class Shard:
 ALONE = Shard(0, 1)
 
 
-@dataclass(frozen=True)
-class BatchPlan:
-    """Which images and which of them mirrored, for every step of a training."""
-
-    images: int
-    batch_size: int
-    seed: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches only: batch normalisation wants them equal."""
-        return self.images // self.batch_size
-
-    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order [images] and the mirror flags [images], aligned with the order."""
-        random = np.random.default_rng([self.seed, epoch])
-        return random.permutation(self.images), random.random(self.images) < 0.5
-
-
 class BatchLoader:
-    """Iterates over batches from any step on; use as a context manager to end its threads."""
+    """Iterates over batches from any step on; use as a context manager to end its threads.
+
+    May be made before a fork and used after it: threads start in the process that asks for batches.
+    ``waited_seconds`` grows by the time that the consumer has waited for batches.
+    """
 
     def __init__(
         self,
@@ -81,66 +75,96 @@ class BatchLoader:
                 f"train.batch_size is {plan.batch_size}, which cannot be shared equally by "
                 f"{shard.ranks} processes; take a multiple of {shard.ranks}"
             )
-        if plan.steps_per_epoch == 0:
-            raise UserError(
-                f"batch_size is {plan.batch_size} but the data set has {plan.images} images; "
-                f"allowed: up to {plan.images}"
-            )
         self.images, self.preprocessing, self.plan, self.cache = images, preprocessing, plan, cache
-        self.shard = shard
+        self.threads, self.shard = threads, shard
         self.waited_seconds = 0.0
-        self._decoders = ThreadPoolExecutor(threads, "decode")
-        self._collector = ThreadPoolExecutor(1, "collect")
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def __enter__(self) -> "BatchLoader":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._collector.shutdown(cancel_futures=True)
-        self._decoders.shutdown(cancel_futures=True)
+        if self._pool is not None and self._process == os.getpid():
+            self._pool.shutdown(cancel_futures=True)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the steps ``first`` to ``last`` - 1 of the whole training."""
-        waiting: list[Future[Batch]] = []
-        for chosen, mirrored in self._choices(first, last):
-            waiting.append(self._collector.submit(self.collect, chosen, mirrored))
-            if len(waiting) > AHEAD:
-                yield self._wait_for(waiting.pop(0))
-        for batch in waiting:
-            yield self._wait_for(batch)
-
-    def _wait_for(self, batch: Future[Batch]) -> Batch:
-        began = time.monotonic()
-        try:
-            return batch.result()
-        finally:
+        """This shard's part of the steps ``first`` to ``last`` - 1 of the whole training."""
+        ready = self._ready(first, last)
+        while True:
+            began = time.monotonic()
+            batch = next(ready, None)
             self.waited_seconds += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
+
+    def _ready(self, first: int, last: int) -> Iterator[Batch]:
+        waiting: deque[tuple[Batch, list[Future[None]]]] = deque()
+        try:
+            for chosen, mirrored in self._choices(first, last):
+                waiting.append(self._start(chosen, mirrored))
+                if len(waiting) > AHEAD:
+                    yield _finished(*waiting.popleft())
+            while waiting:
+                yield _finished(*waiting.popleft())
+        finally:
+            for _, tasks in waiting:
+                for task in tasks:
+                    task.cancel()
 
     def _choices(self, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """This shard's images and mirror flags of each step."""
         size, per_epoch = self.plan.batch_size, self.plan.steps_per_epoch
-        order, mirrors, known = np.empty(0), np.empty(0), -1
+        share = size // self.shard.ranks
+        order, mirrors, known = np.empty(0, np.int64), np.empty(0, bool), -1
+        reading = ReadAhead(self.images, self.plan, first, last) if self.plan.read_ahead else None
         for step in range(first, last):
             epoch, position = divmod(step, per_epoch)
             if epoch != known:
                 (order, mirrors), known = self.plan.epoch(epoch), epoch
-            share = size // self.shard.ranks
+            if reading is not None:
+                reading.reach(step)
             begin = position * size + self.shard.rank * share
-            span = slice(begin, begin + share)
-            yield order[span], mirrors[span]
+            yield order[begin : begin + share], mirrors[begin : begin + share]
 
-    def collect(self, chosen: np.ndarray, mirrored: np.ndarray) -> Batch:
-        """Decode the ``chosen`` images, mirror those flagged, and look up the teacher."""
-        pixels = np.empty((len(chosen), *self.preprocessing.size, 3), np.uint8)
+    def _start(self, chosen: np.ndarray, mirrored: np.ndarray) -> tuple[Batch, list[Future[None]]]:
+        """A batch, and the tasks that fill it."""
+        count, cache = len(chosen), self.cache
+        batch = Batch(
+            pixels=np.empty((count, *self.preprocessing.size, 3), np.uint8),
+            labels=self.images.labels[chosen].astype(np.int64),
+            teacher=None if cache is None else np.empty((count, cache.embedding), cache.unit.dtype),
+            indices=chosen,
+        )
+        share, pool = math.ceil(count / self.threads), self._decoders()
+        spans = [slice(begin, begin + share) for begin in range(0, count, share)]
+        return batch, [pool.submit(self._fill, batch, mirrored, span) for span in spans]
 
-        def load(position: int) -> None:
-            index = int(chosen[position])
-            picture = decode(self.images.read(index), f"image {index} of {self.images.name}")
-            if mirrored[position]:
-                picture = picture[:, ::-1]
-            pixels[position] = self.preprocessing.resize(picture[None])[0]
+    def _fill(self, batch: Batch, mirrored: np.ndarray, span: slice) -> None:
+        """Decode the images of ``span`` and look up what the teacher said of them."""
+        chosen, flips = batch.indices[span], mirrored[span]
+        if batch.teacher is not None and self.cache is not None:
+            stored = self.images.rows[chosen]
+            batch.teacher[span] = self.cache.unit[stored, flips.astype(np.int64)]
+        size, name = self.images.image_size, self.images.name
+        resizes = size != self.preprocessing.size
+        scratch = np.empty((*size, 3), np.uint8)
+        files = self.images.read_many(chosen)
+        rows = zip(batch.pixels[span], files, flips.tolist(), chosen.tolist(), strict=True)
+        for row, data, flip, index in rows:
+            target = scratch if resizes else row
+            decode_into(target, data, flip, f"image {index} of {name}")
+            if resizes:
+                np.copyto(row, self.preprocessing.resize(scratch[None])[0])
 
-        for _ in self._decoders.map(load, range(len(chosen))):
-            pass
-        rows = self.images.rows[chosen]
-        teacher = None if self.cache is None else self.cache.unit[rows, mirrored.astype(np.int64)]
-        return Batch(pixels, self.images.labels[chosen].astype(np.int64), teacher)
+    def _decoders(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(self.threads, "decode"), os.getpid()
+        return self._pool
+
+
+def _finished(batch: Batch, tasks: list[Future[None]]) -> Batch:
+    for task in tasks:
+        task.result()
+    return batch

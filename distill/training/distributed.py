@@ -41,11 +41,16 @@ def wanted_ranks(settings: TrainSettings) -> int:
     ranks = settings.ranks or max(1, gpus)
     if gpus and ranks > gpus:
         raise UserError(f"train.ranks is {ranks} but there are {gpus} GPUs; allowed: 1 to {gpus}")
+    check_shares(settings, ranks)
+    return ranks
+
+
+def check_shares(settings: TrainSettings, ranks: int) -> None:
+    """Raise ``UserError`` where a batch cannot be cut into equal pieces for ``ranks``."""
     try:
         settings.check_shares(ranks)
     except ValueError as error:
         raise UserError(f"train: {error}") from None
-    return ranks
 
 
 @contextmanager

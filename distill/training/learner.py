@@ -11,14 +11,23 @@ from teachers.preprocessing import Preprocessing
 
 
 class Learner(nn.Module):
-    """uint8 batches in, losses out; normalises the pixels on the device it runs on."""
+    """uint8 batches in, losses out; normalises the pixels on the device it runs on.
+
+    With ``bf16`` the network computes in bfloat16 where that is safe (autocast); weights, losses
+    and class centres stay float32.
+    """
 
     def __init__(
-        self, network: nn.Module, losses: WeightedLosses, preprocessing: Preprocessing
+        self,
+        network: nn.Module,
+        losses: WeightedLosses,
+        preprocessing: Preprocessing,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.losses = losses
+        self.bf16 = bf16
         self.reverse_colours = preprocessing.colour == "BGR"
         self.register_buffer("mean", torch.tensor(preprocessing.mean), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std), persistent=False)
@@ -28,14 +37,26 @@ class Learner(nn.Module):
         ordered = pixels.flip(-1) if self.reverse_colours else pixels
         # Height, width, channel in memory is the layout that channels_last kernels want.
         images = ((ordered.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        return self.losses(LossInputs(self.network(images), labels, teacher))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            embeddings = self.network(images)
+        return self.losses(LossInputs(embeddings.float(), labels, teacher))
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+Arguments = tuple[Tensor, Tensor, Tensor | None]
+
+
+def to_device(batch: Batch, device: torch.device) -> Arguments:
     """The arguments of ``Learner.forward``."""
     teacher = None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device)
     pixels, labels = torch.from_numpy(batch.pixels), torch.from_numpy(batch.labels)
     return pixels.to(device), labels.to(device), teacher
+
+
+def pieces(arguments: Arguments, count: int) -> list[Arguments]:
+    """The batch cut into ``count`` equal parts, for the accumulation of gradients."""
+    pixels, labels, teacher = arguments
+    teachers = [None] * count if teacher is None else teacher.chunk(count)
+    return list(zip(pixels.chunk(count), labels.chunk(count), teachers, strict=True))
 
 
 def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.SGD:

@@ -1,27 +1,30 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from curation.errors import UserError
-from curation.progress import Progress
 from curation.views import ImageSet
 from distill.losses import WeightedLosses
-from distill.training.checkpoints import load_checkpoint, save_checkpoint
+from distill.training import distributed
+from distill.training.activation_checkpointing import checkpoint_activations
+from distill.training.batch_norm import synchronise_batch_norm
+from distill.training.checkpoints import newest_checkpoint, save_checkpoint, step_of
 from distill.training.config import TrainSettings
-from distill.training.data import BatchLoader, BatchPlan
-from distill.training.engines import create_engine
+from distill.training.data import BatchLoader, Shard
+from distill.training.divergence import Diverged, DivergenceCheck
+from distill.training.engines import StepReport, create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
+from distill.training.meter import Meter, Watch
+from distill.training.plan import create_plan
 from distill.training.schedule import learning_rate
 from teachers.embeddings import EmbeddingCache
 from teachers.preprocessing import Preprocessing
+
+STATE = "training.pt"
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the training was asked to stop, and saved
@@ -45,83 +48,155 @@ class Training:
     settings: TrainSettings
 
 
-@dataclass(frozen=True)
-class Watch:
-    """How a training is followed and stopped."""
-
-    metrics: Callable[[dict[str, Any]], None]
-    progress: Progress
-    stop: Callable[[], bool]
-
-
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
     """Train to the end from the newest checkpoint; the last losses.
 
-    Raises ``Stopped`` after saving where ``watch.stop()`` says so, and ``UserError`` with a
-    diagnosis where a loss is no longer a number.
+    Every rank of the process group calls it; only rank 0 writes checkpoints and metrics. Raises
+    ``Stopped`` on all ranks after saving where ``watch.stop()`` says so on any, and ``Diverged``
+    with a diagnosis where a loss or a gradient is no longer a number.
     """
     settings = training.settings
+    distributed.check_shares(settings, distributed.rank_count())
     keep_freed_memory()
     torch.manual_seed(settings.seed)
-    plan = BatchPlan(len(training.images), settings.batch_size, settings.seed)
-    steps = training.epochs * plan.steps_per_epoch
-    learner = Learner(training.network, training.losses, training.preprocessing)
+    plan = create_plan(training.images, settings)
     cache = training.cache if training.losses.needs_teacher else None
     with BatchLoader(
-        training.images, training.preprocessing, plan, cache, settings.decode_threads
+        training.images,
+        training.preprocessing,
+        plan,
+        cache,
+        settings.decode_threads,
+        Shard(distributed.this_rank(), distributed.rank_count()),
     ) as loader:
-        engine = create_engine(learner, settings)
-        first = load_checkpoint(checkpoints, engine.load)
-        meter = Meter(settings, plan, watch, first)
+        run = _Run(training, loader, checkpoints, watch)
+        run.resume()
+        while True:
+            try:
+                return run.to_the_end()
+            except Diverged as diverged:
+                run.go_back(diverged)
+
+
+@dataclass
+class _Position:
+    """What the loop itself remembers; ``rate_scale`` and ``retries`` are of divergences."""
+
+    step: int = 0
+    rate_scale: float = 1.0
+    retries: int = 0
+    latest: dict[str, float] = field(default_factory=dict)
+
+
+class _Run:
+    """A training under way on this rank."""
+
+    def __init__(
+        self, training: Training, loader: BatchLoader, checkpoints: Path, watch: Watch
+    ) -> None:
+        self.settings, self.loader, self.watch = training.settings, loader, watch
+        self.checkpoints, self.check = checkpoints, DivergenceCheck(loader.plan, checkpoints)
+        self.steps = training.epochs * loader.plan.steps_per_epoch
+        learner = _learner(training)
+        self.engine = create_engine(learner, self.settings)
         learner.train()
-        for step, batch in enumerate(loader.batches(first, steps), start=first):
-            rate = learning_rate(settings, step, steps)
-            losses = engine.step(batch, rate)
-            done = step + 1
-            last = done == steps
-            if done % settings.log_every == 0 or last:
-                meter.log(done, steps, rate, losses)
-            stop = watch.stop() and not last
-            if done % settings.checkpoint_every == 0 or last or stop:
-                _check_finite(losses, step)
-                save_checkpoint(checkpoints, done, engine.save)
+        self.position = _Position()
+
+    def resume(self) -> None:
+        """Go to the newest checkpoint, or to the beginning where there is none."""
+        if not self._load() and self.settings.on_divergence is not None:
+            self._save()  # so that there is one to go back to
+
+    def _load(self) -> bool:
+        """Take the newest checkpoint; False where there is none."""
+        found = newest_checkpoint(self.checkpoints) if distributed.this_rank() == 0 else None
+        found = distributed.from_first_rank(found)
+        if found is None:
+            return False
+        # Pickle can run code; with weights_only it cannot.
+        state = torch.load(found / STATE, map_location="cpu", weights_only=True)
+        self.engine.load(state["engine"])
+        self.position = _Position(step=step_of(found), **state["loop"])
+        return True
+
+    def to_the_end(self) -> dict[str, float]:
+        """All steps that are left; the last losses."""
+        settings, first = self.settings, self.position.step
+        meter = Meter(self.loader, self.watch, first, self.steps)
+        for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
+            distributed.seed_step(settings.seed, step)
+            rate = learning_rate(settings, step, self.steps) * self.position.rate_scale
+            report = self.engine.step(batch, rate)
+            self.check.add(step, rate, report)
+            self.position.step = done = step + 1
+            last = done == self.steps
+            stop = distributed.any_rank(self.watch.stop()) and not last
+            log = done % settings.log_every == 0 or last
+            save = done % settings.checkpoint_every == 0 or last or stop
+            if log or save or self.engine.device.type == "cpu":
+                self.check.check()
+            if log:
+                self._log(meter, rate, report)
+            if save:
+                self._save()
             if stop:
                 raise Stopped
-    return meter.latest
+        return self.position.latest
+
+    def go_back(self, diverged: Diverged) -> None:
+        """To the checkpoint before, with a lower rate; raises it on where that is not wanted."""
+        retry = self.settings.on_divergence
+        before = self.position
+        if retry is None or before.retries >= retry.retries or not self._load():
+            raise diverged
+        self.position.retries = before.retries + 1
+        self.position.rate_scale = before.rate_scale * retry.rate_factor
+        if distributed.this_rank() == 0:
+            self.watch.metrics(
+                {
+                    "diverged_at": before.step,
+                    "iteration": self.position.step,
+                    "rate_scale": self.position.rate_scale,
+                }
+            )
+
+    def _log(self, meter: Meter, rate: float, report: StepReport) -> None:
+        means = distributed.mean_over_ranks(report.losses)
+        self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
+        if distributed.this_rank() == 0:
+            norm = float(report.gradient_norm)
+            meter.log(self.position.step, rate, norm, self.position.latest)
+
+    def _save(self) -> None:
+        """Ranks other than the first only help to gather the state."""
+        position = self.position
+        state = {
+            "engine": self.engine.state(),
+            "loop": {
+                "rate_scale": position.rate_scale,
+                "retries": position.retries,
+                "latest": position.latest,
+            },
+        }
+        if distributed.this_rank() == 0:
+            save_checkpoint(
+                self.checkpoints,
+                position.step,
+                lambda folder: torch.save(state, folder / STATE),
+                self.settings.keep_checkpoints,
+            )
 
 
-def _check_finite(losses: dict[str, Tensor], step: int) -> None:
-    """A checkpoint of a network that diverged would spoil the resume."""
-    bad = [name for name, loss in losses.items() if not torch.isfinite(loss)]
-    if bad:
-        raise UserError(
-            f"the loss {bad[-1]!r} is not finite at step {step}; training has diverged: lower "
-            "train.learning_rate, or set train.clip_gradient_norm, and run again"
-        )
-
-
-class Meter:
-    """Turns losses into metrics and progress; the speed is since the line before."""
-
-    def __init__(self, settings: TrainSettings, plan: BatchPlan, watch: Watch, first: int) -> None:
-        self.settings, self.plan, self.watch = settings, plan, watch
-        self.since, self.at = first, time.monotonic()
-        self.latest: dict[str, float] = {}
-
-    def log(self, done: int, steps: int, rate: float, losses: dict[str, Tensor]) -> None:
-        """Report after ``done`` of ``steps``; raises where a loss is not finite."""
-        _check_finite(losses, done - 1)
-        now = time.monotonic()
-        speed = (done - self.since) * self.settings.batch_size / max(now - self.at, 1e-9)
-        self.since, self.at = done, now
-        self.latest = {f"loss_{name}": round(loss.item(), 6) for name, loss in losses.items()}
-        self.watch.metrics(
-            {
-                "iteration": done,
-                "epoch": round(done / self.plan.steps_per_epoch, 4),
-                "learning_rate": rate,
-                "images_per_second": round(speed, 2),
-                **self.latest,
-            }
-        )
-        self.watch.progress(done, steps)
+def _learner(training: Training) -> Learner:
+    settings = training.settings
+    learner = Learner(
+        training.network,
+        training.losses,
+        training.preprocessing,
+        bf16=settings.precision == "bf16",
+    )
+    if settings.sync_batch_norm and distributed.rank_count() > 1:
+        synchronise_batch_norm(learner, distributed.device())
+    if settings.activation_checkpointing:
+        checkpoint_activations(learner.network)
+    return learner

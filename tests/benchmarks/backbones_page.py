@@ -1,8 +1,10 @@
-"""Draws docs/backbones.svg and fills the table of docs/backbones.md, both from the registry.
+"""What is derived from the registry: distill/catalogue.json, docs/backbones.svg, and the table of
+docs/backbones.md.
 
 Run: just backbones-page.
 """
 
+import json
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from distill.backbones import NETWORKS
-from distill.catalogue import describe
+from distill.catalogue import CATALOGUE, describe
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLOT, PAGE = DOCS / "backbones.svg", DOCS / "backbones.md"
@@ -110,5 +112,6 @@ def fill(page: str, rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     described = [describe(name) for name in NETWORKS]
+    CATALOGUE.write_text(json.dumps(described, indent=1) + "\n")
     draw(described)
     PAGE.write_text(fill(PAGE.read_text(), described))

@@ -10,8 +10,7 @@ import numpy as np
 from curation.images import decode, encode_jpeg
 from curation.sample.clutter import KINDS, draw_clutter
 from curation.store import ImageSet
-from teachers.embedder import Embedder
-from teachers.embeddings import embed_both, unit_and_norm
+from teachers.embedder import Embedder, embed_both, unit_and_norm
 
 CLUTTER, CROPS, BLURRED, TINY, REPEATED = 60, 40, 40, 20, 200
 _SIDE = 112

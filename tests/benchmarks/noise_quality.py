@@ -22,7 +22,8 @@ from plant import Marks
 
 from curation.conversion.convert import convert
 from curation.views import open_images
-from distill.pipeline.seeing import open_teacher, see
+from distill.pipeline.seeing import see
+from distill.pipeline.teacher_files import open_teacher
 from teachers.preprocessing import Preprocessing
 
 FAULTS: dict[str, Callable[[Faces, int], Iterator[Row]]] = {

@@ -1,6 +1,8 @@
 """The command `distill backbones`: our counts beside the papers' figures, and the speed here."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -66,6 +68,12 @@ def test_latency_is_measured_on_demand():
     (row,) = rows("mobilefacenet", "--latency")
     assert 0.5 < row["latency_ms"] < 2000
     assert "latency_ms" not in rows("mobilefacenet")[0]
+
+
+def test_listing_all_networks_builds_none():
+    script = "import sys; from distill.catalogue import catalogue; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert answer.stdout == b"False\n"
 
 
 def test_a_timm_model_is_described_too():

@@ -12,7 +12,8 @@ from curation.pairs import read_pairs, write_pairs
 from curation.store import Store
 from curation.subsets import write_cap
 from curation.workspace import Workspace
-from distill.pipeline.seeing import find_teacher, open_eyes, see, see_evaluation
+from distill.pipeline.seeing import open_eyes, see, see_evaluation
+from distill.pipeline.teacher_files import find_teacher
 from teachers.embedder import embed_mirrored
 from teachers.preprocessing import Preprocessing
 
@@ -23,6 +24,7 @@ class Squares:
     digest = "5a" * 32
     embedding = 12
     preprocessing = Preprocessing(size=(4, 4))
+    on_gpu = False
 
     def __init__(self) -> None:
         self.shown = 0

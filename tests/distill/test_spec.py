@@ -117,9 +117,9 @@ def test_a_student_over_its_budget_is_refused_before_training(workspace):
     [
         ('from = "../../etc/passwd.onnx"\npreprocessing = {}', "outside the workspace"),
         ('from = "none.onnx"\npreprocessing = {}', "no file"),
-        ('from = "none.onnx"', "preprocessing belongs to an .onnx teacher"),
+        ('from = "none.onnx"', "preprocessing belongs to an .onnx file"),
         ('from = "none"', "no finished job"),
-        ("", "either from"),
+        ("", "say one of from"),
     ],
 )
 def test_a_teacher_comes_from_inside_the_workspace(workspace, teacher, words):

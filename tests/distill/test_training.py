@@ -15,14 +15,13 @@ from curation.errors import UserError
 from curation.images import decode
 from distill.backbones import create
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.training.checkpoints import load_checkpoint, save_checkpoint
+from distill.training.checkpoints import newest_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
-from distill.training.data import BatchLoader, BatchPlan
 from distill.training.engines import create_engine
-from distill.training.learner import Learner, optimiser, to_device
+from distill.training.learner import Learner, optimiser
 from distill.training.loop import Stopped, Training, Watch, train
 from teachers.embedder import TorchEmbedder, module_digest
-from teachers.embeddings import cache_embeddings, embed_both
+from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(size=(32, 32))
@@ -164,59 +163,6 @@ def test_killed_at_any_step_it_goes_on_from_the_last_checkpoint(drawn_store, tmp
     assert_equal_bits(weights(resumed), weights(whole))
 
 
-def test_one_step_on_the_cache_has_the_loss_of_one_with_the_teacher_at_hand(
-    drawn_store, teacher, cache
-):
-    """Upright and mirrored alike; what differs is the rounding to float16."""
-    plan = BatchPlan(len(drawn_store), 16, seed=3)
-    with BatchLoader(drawn_store, PREPROCESSING, plan, cache) as loader:
-        order, mirrored = plan.epoch(0)
-        batch = next(iter(loader.batches(0, 1)))
-    assert 0 < mirrored[:16].sum() < 16
-    online = []
-    for index, flip in zip(order[:16], mirrored[:16], strict=True):
-        picture = decode(drawn_store.read(int(index)))
-        both = embed_both(teacher, picture[None])[0]
-        online.append(both[int(flip)] / np.linalg.norm(both[int(flip)]))
-    learner = Learner(
-        make_network().eval(),
-        WeightedLosses(parse_losses({"arcface": {}, "angular": {}}, "losses"), EMBEDDING, 6),
-        PREPROCESSING,
-    )
-    pixels, labels, cached = to_device(batch, torch.device("cpu"))
-    with torch.no_grad():
-        from_cache = learner(pixels, labels, cached)
-        from_teacher = learner(pixels, labels, torch.from_numpy(np.stack(online)))
-    assert from_cache["angular"].item() == pytest.approx(from_teacher["angular"].item(), rel=1e-4)
-    assert from_cache["total"].item() == pytest.approx(from_teacher["total"].item(), rel=1e-5)
-
-
-def test_an_epoch_shows_every_image_once_and_mirrors_half(drawn_store):
-    order, mirrored = BatchPlan(1000, 10, seed=0).epoch(3)
-    assert sorted(order) == list(range(1000))
-    assert 400 < mirrored.sum() < 600
-    assert not np.array_equal(order, BatchPlan(1000, 10, seed=0).epoch(4)[0])
-
-
-def test_batches_from_the_middle_are_those_of_the_whole_run(drawn_store):
-    plan = BatchPlan(len(drawn_store), 10, seed=0)
-    with BatchLoader(drawn_store, PREPROCESSING, plan) as loader:
-        whole = list(loader.batches(0, 10))
-        later = list(loader.batches(6, 10))
-    for left, right in zip(whole[6:], later, strict=True):
-        assert np.array_equal(left.pixels, right.pixels)
-        assert np.array_equal(left.labels, right.labels)
-
-
-def test_a_mirrored_image_is_the_picture_flipped(drawn_store):
-    plan = BatchPlan(len(drawn_store), 4, seed=0)
-    size = Preprocessing(size=(48, 48))
-    with BatchLoader(drawn_store, size, plan) as loader:
-        batch = loader.collect(np.array([5, 5]), np.array([False, True]))
-    assert np.array_equal(batch.pixels[0][:, ::-1], batch.pixels[1])
-    assert np.array_equal(batch.pixels[0], decode(drawn_store.read(5)))
-
-
 def test_the_learner_sees_what_the_embedder_sees(drawn_store):
     """One preprocessing in training and in use: colours, mean and size."""
     network = make_network().eval()
@@ -260,18 +206,17 @@ def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):
 
 
 def test_divergence_is_said_and_not_saved(drawn_store, tmp_path):
+    training = make_training(drawn_store, learning_rate=1e30, warmup=0.0)
     with pytest.raises(UserError, match=r"not finite at step .*learning_rate"):
-        train(make_training(drawn_store, learning_rate=1e30, warmup=0.0), tmp_path, watch())
-    assert load_checkpoint(tmp_path, lambda folder: None) == 0
+        train(training, tmp_path / "checkpoints", watch())
+    assert newest_checkpoint(tmp_path / "checkpoints") is None
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
     for step in (5, 10):
         save_checkpoint(tmp_path, step, lambda folder: (folder / "w").write_text("weights"))
     (tmp_path / "step-00000010" / "w").write_text("wrights")
-    read = []
-    assert load_checkpoint(tmp_path, read.append) == 5
-    assert read == [tmp_path / "step-00000005"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-00000005"
     assert (tmp_path / "damaged-step-00000010").is_dir()
 
 
@@ -304,7 +249,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_good_and_says_so(tmp_path):
     assert "step 2 could not be written" in said
     assert "goes on from step-00000001" in said
     assert "\n" not in said
-    assert load_checkpoint(tmp_path, lambda folder: None) == 1
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-00000001"
 
 
 def test_metrics_say_what_a_curve_needs(drawn_store, tmp_path):

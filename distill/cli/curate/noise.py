@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 ImagesArgument = Annotated[
     str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
 ]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(help="Of a file of weights: the network they belong to.", show_default=False),
+]
 MeanOption = Annotated[
     float | None,
-    typer.Option(help="Of an .onnx teacher: (pixel - mean) / std.", show_default=False),
+    typer.Option(help="Of a teacher's file: (pixel - mean) / std.", show_default=False),
 ]
 StdOption = Annotated[float | None, typer.Option(help="See --mean.", show_default=False)]
-ColourOption = Annotated[str, typer.Option(help="What an .onnx teacher takes: RGB or BGR.")]
-SizeOption = Annotated[int, typer.Option(help="The side of an .onnx teacher's input.")]
+ColourOption = Annotated[str, typer.Option(help="What a teacher's file takes: RGB or BGR.")]
+SizeOption = Annotated[int, typer.Option(help="The side of the input of a teacher's file.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +41,8 @@ def check(
     teacher: Annotated[
         str,
         typer.Option(
-            help="An .onnx file (by path, or in teachers/), a bundle, a finished job's name, "
-            "or drawn-faces, which knows the sample.",
+            help="An .onnx file or a file of weights (by path, or in teachers/), a bundle, a "
+            "finished job's name, or drawn-faces, which knows the sample.",
             show_default=False,
         ),
     ],
@@ -52,6 +56,7 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
     ] = None,
+    backbone: BackboneOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     colour: ColourOption = "RGB",
@@ -70,6 +75,8 @@ def check(
 
     `curate check ms1m/train --teacher r100.onnx --mean 127.5 --std 127.5 --evaluate lfw.bin`
 
+    `curate check ms1m/train --teacher r100.pth --backbone iresnet100 --mean 127.5 --std 127.5`
+
     `curate check sample/train --teacher drawn-faces --only misplaced --only mixed`
     """
     from curation.noise.analysis import evaluation_sets, look
@@ -79,7 +86,7 @@ def check(
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    eyes = open_eyes(teacher_choice(teacher, colour, mean, std, size), place)
+    eyes = open_eyes(teacher_choice(teacher, backbone, colour, mean, std, size), place)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
     findings = look(found, eyes, sets, only, watch)
     _print_findings(findings, as_json)
@@ -136,7 +143,12 @@ def clean(
 
 
 def teacher_choice(
-    name: str, colour: str, mean: float | None, std: float | None, size: int
+    name: str,
+    backbone: str | None,
+    colour: str,
+    mean: float | None,
+    std: float | None,
+    size: int,
 ) -> "TeacherChoice":
     """What the options say; ``UserError`` with the option where it is not allowed."""
     from pydantic import ValidationError
@@ -146,7 +158,14 @@ def teacher_choice(
 
     try:
         return TeacherChoice.model_validate(
-            {"name": name, "colour": colour, "mean": mean, "std": std, "size": size}
+            {
+                "name": name,
+                "backbone": backbone,
+                "colour": colour,
+                "mean": mean,
+                "std": std,
+                "size": size,
+            }
         )
     except ValidationError as error:
         first = error.errors()[0]

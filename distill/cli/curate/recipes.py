@@ -9,6 +9,7 @@ import typer
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.noise import (
+    BackboneOption,
     ColourOption,
     MeanOption,
     SizeOption,
@@ -45,10 +46,12 @@ def recipe(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Who looks for noise: an .onnx file, a bundle, or a finished job's name.",
+            help="Who looks for noise: an .onnx file, a file of weights, a bundle, or a finished "
+            "job's name.",
             show_default="the recipe's own, if any",
         ),
     ] = None,
+    backbone: BackboneOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     colour: ColourOption = "RGB",
@@ -74,7 +77,7 @@ def recipe(
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
-    choice = None if teacher is None else teacher_choice(teacher, colour, mean, std, size)
+    choice = None if teacher is None else teacher_choice(teacher, backbone, colour, mean, std, size)
     made = run_recipe(
         name,
         place,

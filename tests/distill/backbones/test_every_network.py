@@ -8,7 +8,7 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.backbones import NETWORKS, create
-from distill.catalogue import describe
+from distill.catalogue import catalogue, describe
 from distill.export.onnx_file import write_onnx
 from teachers.folding import fold
 from teachers.networks import head_parameters
@@ -108,6 +108,12 @@ def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
             assert difference > NOT_REPRODUCED, f"{quantity} does agree: say within how much"
         else:
             assert difference <= figure.within, f"{quantity} {figure.printed}: {difference:.1%} off"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_catalogue_says_what_is_counted(name):
+    (row,) = (row for row in catalogue() if row["name"] == name)
+    assert row == describe(name), "run `just backbones-page`"
 
 
 @pytest.mark.parametrize("name", EXPORTED)

@@ -1,0 +1,127 @@
+"""Teachers by name: files, finished jobs and ensembles of them, opened as embedders."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.spec import NetworkSpec, TeacherSource, TeacherSpec, teacher_path
+from teachers.embedder import Embedder, TorchEmbedder, module_digest
+from teachers.ensemble import Ensemble
+from teachers.foreign import OnnxEmbedder
+from teachers.preprocessing import Preprocessing, Size
+from teachers.sources import is_onnx, is_weights
+
+if TYPE_CHECKING:
+    import torch
+
+TIMM = "timm/"
+
+
+def open_spec_teacher(spec: TeacherSpec, workspace: Workspace) -> Embedder:
+    """The teacher that a job names by ``from``, or its ensemble."""
+    members = [_open_source(source, workspace) for source in spec.sources]
+    return Ensemble(members, spec.combine) if spec.ensemble else members[0]
+
+
+def _open_source(source: TeacherSource, workspace: Workspace) -> Embedder:
+    assert source.source is not None
+    path = teacher_path(source.source, workspace)
+    return open_teacher(path, source.preprocessing, source.weights_network)
+
+
+def open_teacher(
+    path: Path, preprocessing: Preprocessing | None = None, network: NetworkSpec | None = None
+) -> Embedder:
+    """A finished job's bundle; or an ``.onnx`` file, or weights of ``network``, with their
+    ``preprocessing``."""
+    if preprocessing is None:
+        from distill.export.embedder import BundleEmbedder  # brings the bundle's checks
+
+        return BundleEmbedder(path).network
+    if is_onnx(path.name):
+        return OnnxEmbedder(path, preprocessing)
+    return _open_weights(path, preprocessing, network)
+
+
+def find_teacher(name: str, workspace: Workspace) -> Path:
+    """The file, by path or in the workspace's teachers/, or a finished job's bundle."""
+    path = Path(name)
+    if _is_teacher(path):
+        return path
+    inside = (
+        workspace.teachers / name
+        if _is_file_name(name)
+        else workspace.inside(name, workspace.runs, "teacher") / "bundle"
+    )
+    if _is_teacher(inside):
+        return inside
+    raise UserError(
+        f"there is no teacher {name!r} (looked for {path} and {inside}); "
+        "give an .onnx file, a file of weights, a bundle, or a finished job's name"
+    )
+
+
+def _is_teacher(path: Path) -> bool:
+    return path.is_file() if _is_file_name(path.name) else (path / "config.json").is_file()
+
+
+def _is_file_name(name: str) -> bool:
+    return is_onnx(name) or is_weights(name)
+
+
+def _open_weights(
+    path: Path, preprocessing: Preprocessing, network: NetworkSpec | None
+) -> TorchEmbedder:
+    """A file of weights in the network they belong to, every key of it accounted for."""
+    import distill.backbones  # noqa: F401 - every family, so that all keys can be recognised
+    from teachers.checkpoints import load_checkpoint
+
+    if network is None:
+        raise UserError(_whose_keys(path))
+    module = _build(network, preprocessing.size)
+    load_checkpoint(module, path)
+    # The same weights in another network, or at another width, would be another teacher.
+    description = f"{network.backbone}|{network.width}|{module_digest(module)}"
+    digest = hashlib.sha256(description.encode()).hexdigest()
+    return TorchEmbedder(module, preprocessing, digest)
+
+
+def _whose_keys(path: Path) -> str:
+    """What to say where the backbone is not said."""
+    from teachers.checkpoints import recognise
+
+    names = recognise(path)
+    if not names:
+        return (
+            f"{path}: say which network these weights belong to, backbone = ...; at its default "
+            "settings no registered one has these keys (`distill backbones` lists them)"
+        )
+    keys = " or ".join(names)
+    return f'{path}: these are the keys of {keys}: say backbone = "{names[0]}"'
+
+
+def _build(network: NetworkSpec, size: Size) -> "torch.nn.Module":
+    from distill.backbones import create
+
+    if not network.backbone.startswith(TIMM):
+        return create(network.backbone, network.embedding, size, network.width)
+    if network.width != 1:
+        raise UserError(f"backbone {network.backbone!r} takes no width; leave it out")
+    return _timm_network(network.backbone.removeprefix(TIMM), network.embedding or 512, size)
+
+
+def _timm_network(name: str, embedding: int, size: Size) -> "torch.nn.Module":
+    """timm's own network, whose last layer gives the embedding.
+
+    That is how networks of faces are published with timm's names; a student ``timm/NAME`` has a
+    head of ours instead.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise UserError(f"backbone 'timm/{name}' is not a model of timm; see timm.list_models()")
+    settings = timm.get_pretrained_cfg(name)
+    fixed = {"img_size": size} if settings is not None and settings.fixed_input_size else {}
+    return timm.create_model(name, num_classes=embedding, **fixed)

@@ -1,0 +1,94 @@
+"""A training in words, so that the job itself or each of several ranks can carry it out."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from safetensors.torch import load_file
+from torch import nn
+
+from curation.views import ImageSet, open_images
+from distill.backbones import create
+from distill.export.safe_tensors import load_weights, write_weights
+from distill.losses import WeightedLosses, parse_losses
+from distill.training import distributed
+from distill.training.config import Strict, TrainSettings
+from distill.training.loop import Training, train
+from distill.training.meter import Watch
+from teachers.embeddings import EmbeddingCache
+from teachers.preprocessing import Preprocessing
+
+NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
+CHECKPOINTS = "checkpoints"
+
+
+class TrainingDescription(Strict):
+    """All that the trained weights follow from, and the folder that they go to.
+
+    ``start`` is the folder of the training before, whose weights are taken. Its JSON is what ranks
+    are given.
+    """
+
+    backbone: str
+    embedding: PositiveInt
+    width: PositiveFloat
+    preprocessing: Preprocessing
+    losses: dict[str, dict[str, Any]]
+    epochs: PositiveInt
+    settings: TrainSettings
+    images: Path
+    cache: Path | None
+    start: Path | None
+    folder: Path
+
+    def open(self) -> tuple[ImageSet, EmbeddingCache | None]:
+        """The images and what the teacher said of them, in a process that has not got them."""
+        cache = None if self.cache is None else EmbeddingCache(self.cache)
+        return open_images(self.images), cache
+
+    def build(self, images: ImageSet, cache: EmbeddingCache | None) -> Training:
+        """The same training in every process: the starting weights follow from the seed."""
+        torch.manual_seed(self.settings.seed)
+        network = create(self.backbone, self.embedding, self.preprocessing.size, self.width)
+        losses = WeightedLosses(
+            parse_losses(self.losses, "losses"), self.embedding, images.identities
+        )
+        if self.start is not None:
+            _start_from(self.start, network, losses)
+        return Training(
+            network=network,
+            losses=losses,
+            preprocessing=self.preprocessing,
+            images=images,
+            cache=cache,
+            epochs=self.epochs,
+            settings=self.settings,
+        )
+
+
+def carry_out(
+    description: TrainingDescription, images: ImageSet, cache: EmbeddingCache | None, watch: Watch
+) -> dict[str, float]:
+    """Train from the newest checkpoint to the end, write the weights; the last losses.
+
+    Every rank calls it, and the first writes. Errors as of ``train``.
+    """
+    training = description.build(images, cache)
+    latest = train(training, description.folder / CHECKPOINTS, watch)
+    if distributed.this_rank() == 0:
+        write_weights(description.folder / NETWORK, training.network)
+        write_weights(description.folder / LOSSES, training.losses)
+    return latest
+
+
+def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None:
+    """Take the weights before, and the class centres of those losses that are the same."""
+    load_weights(start / NETWORK, network)
+    before, now = load_file(start / LOSSES), losses.state_dict()
+    kept = {
+        name: value
+        for name, value in before.items()
+        if name in now and now[name].shape == value.shape
+    }
+    losses.load_state_dict(kept, strict=False)

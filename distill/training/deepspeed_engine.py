@@ -1,0 +1,156 @@
+"""DeepSpeed as a library, with ZeRO stages 0 to 2; on the CPU over gloo, on GPUs over NCCL."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from curation.errors import UserError
+from distill.training import distributed
+from distill.training.config import TrainSettings
+from distill.training.data import Batch
+from distill.training.engines import (
+    State,
+    StepReport,
+    gradient_norms,
+    load_optimiser_state,
+    mean_losses,
+    optimiser_state,
+    total_norm,
+)
+from distill.training.learner import Learner, optimiser, pieces, to_device
+
+MOMENTUM = "momentum_buffer"
+
+
+class DeepSpeedEngine:
+    """One DeepSpeed engine a rank; its shards of the optimiser are put together for a checkpoint.
+
+    DeepSpeed's own checkpoints fit only the number of ranks and the ZeRO stage that wrote them,
+    and are read by unpickling.
+    """
+
+    def __init__(self, learner: Learner, settings: TrainSettings) -> None:
+        deepspeed = _deepspeed()
+        self._engine, _, _, _ = deepspeed.initialize(
+            model=learner,
+            optimizer=optimiser(learner, settings),
+            config=_config(settings),
+        )
+        self._sharded = settings.zero_stage > 0
+        self._has_momentum = settings.momentum > 0
+        if not self._sharded:
+            # Only now, since it broadcasts contiguous weights; ZeRO's shards must stay as they are.
+            learner.to(memory_format=torch.channels_last)
+        elif self._has_momentum:
+            self._link_momentum()
+        self.learner, self.accumulate = learner, settings.accumulate
+        self.device = torch.device(self._engine.device)
+
+    def step(self, batch: Batch, rate: float) -> StepReport:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        parts: list[dict[str, Tensor]] = []
+        for arguments in pieces(to_device(batch, self.device), self.accumulate):
+            losses = self._engine(*arguments)
+            self._engine.backward(losses["total"])
+            layers = self._layer_norms(last=len(parts) == self.accumulate - 1)
+            self._engine.step()
+            parts.append(losses)
+        total = self._global_norm() if self._sharded else total_norm(layers)
+        return StepReport(mean_losses(parts), total, layers)
+
+    def state(self) -> State:
+        if not self._sharded:
+            moved = optimiser_state(self._engine.optimizer, self.learner)
+        else:
+            moved = {MOMENTUM: self._gathered_momentum()} if self._has_momentum else {}
+        return {"learner": self.learner.state_dict(), "optimiser": moved}
+
+    def load(self, state: State) -> None:
+        self.learner.load_state_dict(state["learner"])
+        if not self._sharded:
+            self._engine.optimizer.state.clear()
+            load_optimiser_state(state["optimiser"], self._engine.optimizer, self.learner)
+            return
+        self._engine.optimizer.refresh_fp32_params()
+        if self._has_momentum:
+            self._share_out(state["optimiser"].get(MOMENTUM, {}))
+
+    def _layer_norms(self, last: bool) -> dict[str, Tensor]:
+        """Before the update, after which DeepSpeed drops the gradients."""
+        return gradient_norms(self.learner) if last and not self._sharded else {}
+
+    def _global_norm(self) -> Tensor:
+        """As DeepSpeed keeps it from the update: a number or a tensor."""
+        return torch.as_tensor(self._engine.get_global_grad_norm(), device=self.device)
+
+    def _link_momentum(self) -> None:
+        """Make each shard's momentum now, so that it can be read and written by parameter.
+
+        DeepSpeed links a parameter to what the optimiser has of it at the first update of the
+        first group, when the other groups have nothing yet. Zeros are where SGD starts.
+        """
+        zero = self._engine.optimizer
+        for shard in zero.single_partition_of_fp32_groups:
+            zero.optimizer.state[shard][MOMENTUM] = torch.zeros_like(shard)
+        zero._lazy_init_hp_params_optimizer_state()
+
+    def _gathered_momentum(self) -> dict[str, Tensor]:
+        """Whole on rank 0, parameter by parameter; empty elsewhere."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        whole = {}
+        for name, parameter in self.learner.named_parameters():
+            if parameter.requires_grad:
+                momentum = safe_get_full_optimizer_state(parameter, MOMENTUM)
+                if distributed.this_rank() == 0:
+                    whole[name] = momentum.cpu()
+        return whole
+
+    def _share_out(self, momentum: dict[str, Tensor]) -> None:
+        """Each rank takes its shard; a parameter that is not named has not moved yet."""
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        for name, parameter in self.learner.named_parameters():
+            if parameter.requires_grad:
+                value = momentum.get(name, torch.zeros_like(parameter)).to(self.device)
+                safe_set_full_optimizer_state(parameter, value.contiguous(), MOMENTUM)
+
+
+def _deepspeed() -> Any:
+    """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if not dist.is_initialized():
+        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        import deepspeed
+    except ImportError:
+        raise UserError(
+            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
+            'use engine = "torch"'
+        ) from None
+    # Its shared-memory kernel compiles for two minutes at first use; gloo does the same work.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=None, auto_mpi_discovery=False)
+    return deepspeed
+
+
+def _config(settings: TrainSettings) -> dict[str, Any]:
+    """bfloat16 is not here: the learner sees to it itself, alike for both engines."""
+    shares = distributed.rank_count() * settings.accumulate
+    return {
+        "train_batch_size": settings.batch_size,
+        "train_micro_batch_size_per_gpu": settings.batch_size // shares,
+        "gradient_accumulation_steps": settings.accumulate,
+        "zero_optimization": {"stage": settings.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "gradient_clipping": settings.clip_gradient_norm or 0.0,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }

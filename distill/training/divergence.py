@@ -1,0 +1,99 @@
+"""Notices that a training has diverged, and leaves behind what one wants to know about it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from distill.training import distributed
+from distill.training.engines import StepReport
+from distill.training.plan import BatchPlan
+
+REPORT = "divergence.json"
+LARGEST = 10
+"""How many parameters the report names, those with the largest gradients first."""
+
+
+class Diverged(UserError):  # noqa: N818 - what happened, as the one line that says so
+    """A loss or a gradient is no longer a number."""
+
+
+class DivergenceCheck:
+    """Remembers the steps since the last check, so that the first bad one is found.
+
+    A check waits for the device, so on a GPU it is made only where the losses are read anyway.
+    """
+
+    def __init__(self, plan: BatchPlan, checkpoints: Path) -> None:
+        self.plan, self.report = plan, checkpoints.parent / REPORT
+        self._recent: list[tuple[int, float, StepReport]] = []
+
+    def add(self, step: int, rate: float, report: StepReport) -> None:
+        """Take note of step ``step`` (from 0), done at learning rate ``rate``."""
+        self._recent.append((step, rate, report))
+
+    def check(self) -> None:
+        """Raise ``Diverged`` on all ranks where a step since the last check was bad on any."""
+        recent, self._recent = self._recent, []
+        bad = [not _is_finite(report) for _, _, report in recent]
+        if not distributed.any_rank(any(bad)):
+            return
+        # The gradients are the same on all ranks and a bad loss makes bad gradients; but where
+        # only one rank has noticed, the step that all of them take for the first is the last.
+        step, rate, report = recent[bad.index(True) if any(bad) else -1]
+        losses = distributed.mean_over_ranks(report.losses)
+        if distributed.this_rank() == 0:
+            self._write(step, rate, losses, report)
+        raise Diverged(
+            f"{_fault(losses)} is not finite at step {step} (learning rate {rate:.4g}, gradient "
+            f"norm {report.gradient_norm:.4g}); training has diverged: lower train.learning_rate, "
+            "or set train.clip_gradient_norm or train.on_divergence, and run again; "
+            f"{self.report} has the images and the largest gradients"
+        )
+
+    def _write(self, step: int, rate: float, losses: dict[str, float], report: StepReport) -> None:
+        epoch, position = divmod(step, self.plan.steps_per_epoch)
+        order, _ = self.plan.epoch(epoch)
+        first = position * self.plan.batch_size
+        found = {
+            "step": step,
+            "epoch": epoch,
+            "learning_rate": rate,
+            "losses": {name: _number(loss) for name, loss in losses.items()},
+            "gradient_norm": _number(float(report.gradient_norm)),
+            "largest_gradients": _largest(report),
+            "images": order[first : first + self.plan.batch_size].tolist(),
+        }
+        with atomic_file(self.report) as file:
+            file.write(json.dumps(found, indent=2).encode())
+
+
+def _is_finite(report: StepReport) -> bool:
+    values = torch.stack([*report.losses.values(), report.gradient_norm])
+    return bool(values.isfinite().all())
+
+
+def _fault(losses: dict[str, float]) -> str:
+    """The part that is to blame, not the total that it spoils."""
+    bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
+    return f"the loss {bad[-1]!r}" if bad else "the gradient"
+
+
+def _largest(report: StepReport) -> list[dict[str, Any]]:
+    norms = {name: float(norm) for name, norm in report.layer_norms.items()}
+    order = sorted(norms, key=lambda name: _rank(norms[name]), reverse=True)
+    return [{"parameter": name, "norm": _number(norms[name])} for name in order[:LARGEST]]
+
+
+def _rank(norm: float) -> float:
+    """Not a number is worse than infinite."""
+    return norm if math.isfinite(norm) else math.inf
+
+
+def _number(value: float) -> float | str:
+    """JSON knows neither infinity nor NaN."""
+    return value if math.isfinite(value) else str(value)

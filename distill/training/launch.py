@@ -1,0 +1,152 @@
+"""Training on several ranks of this machine, followed and stopped by the job that wants it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from curation.errors import UserError
+from distill.training.loop import Stopped
+from distill.training.messages import Inbox, Message, log_file
+from distill.training.meter import Watch
+
+INTERVAL = 0.1
+"""Seconds between two looks at the ranks."""
+LAUNCHER_LOG, FAILURE = "torchrun.txt", "failure.json"
+LONGEST_LINE = 300
+
+
+def run_on_ranks(
+    ranks: int, module: str, arguments: list[str], folder: Path, watch: Watch
+) -> dict[str, float]:
+    """``python -m MODULE ARGUMENTS`` as that many ranks; the losses that rank 0 ends with.
+
+    The ranks speak to ``watch`` through ``messages`` files in ``folder``, which holds only this
+    run. Raises ``Stopped`` where ``watch.stop()`` said so and they have saved, and ``UserError``
+    where one failed. None is left when this returns, or when this process dies.
+    """
+    launcher = _start(ranks, module, arguments, folder)
+    try:
+        return _Followed(launcher, ranks, folder, watch).to_the_end()
+    finally:
+        _end(launcher)
+
+
+def _start(ranks: int, module: str, arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    command = [str(ranks), str(folder / FAILURE), module, *arguments]
+    with (folder / LAUNCHER_LOG).open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distill.training.torchrun", *command],
+            env={"OMP_NUM_THREADS": str(threads), **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the job, which passes it on in its own way
+        )
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """Kill what is left: each rank has a session of its own."""
+    with suppress(psutil.NoSuchProcess):
+        tree = [psutil.Process(launcher.pid)]
+        tree += tree[0].children(recursive=True)
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    launcher.wait()
+
+
+class _Followed:
+    """The ranks as the job sees them."""
+
+    def __init__(
+        self, launcher: subprocess.Popen[bytes], ranks: int, folder: Path, watch: Watch
+    ) -> None:
+        self.launcher, self.ranks, self.folder, self.watch = launcher, ranks, folder, watch
+        self.inboxes = [Inbox(folder, rank) for rank in range(ranks)]
+        self.first_rank: int | None = None
+        self.stop_sent = False
+        self.ending: Message = {}
+
+    def to_the_end(self) -> dict[str, float]:
+        """Relay until all ranks have ended, and say how."""
+        while self.launcher.poll() is None:
+            self._relay()
+            if self.watch.stop() and not self.stop_sent:
+                self._stop()
+            time.sleep(INTERVAL)
+        self._relay()
+        if "error" in self.ending:
+            raise UserError(self.ending["error"])
+        if self.launcher.returncode != 0:
+            raise UserError(self._failure())
+        if "stopped" in self.ending:
+            raise Stopped
+        return self.ending["done"]
+
+    def _relay(self) -> None:
+        for inbox in self.inboxes:
+            for message in inbox.read():
+                self._take(message, first=inbox is self.inboxes[0])
+
+    def _take(self, message: Message, first: bool) -> None:
+        [(kind, value)] = message.items()
+        if kind == "error" or (first and kind in ("done", "stopped")):
+            self.ending = {**message, **self.ending} if "error" in self.ending else message
+        elif first and kind == "ready":
+            self.first_rank = value
+        elif first and kind == "metrics":
+            self.watch.metrics(value)
+        elif first and kind == "progress":
+            self.watch.progress(*value)
+
+    def _stop(self) -> None:
+        """One rank is told; they agree on the step. Not through torchrun, whose patience ends.
+
+        Ranks that do not listen yet have done nothing that is worth saving.
+        """
+        if self.first_rank is None:
+            raise Stopped
+        self.stop_sent = True
+        with suppress(ProcessLookupError):
+            os.kill(self.first_rank, signal.SIGTERM)
+
+    def _failure(self) -> str:
+        """Which rank failed and how, with the last line that it wrote."""
+        failure = self.folder / FAILURE
+        if not failure.exists():
+            log = self.folder / LAUNCHER_LOG
+            return f"torchrun could not start the {self.ranks} ranks: {_tail(log)} ({log})"
+        first: dict[str, Any] = json.loads(failure.read_text())
+        rank, status = first["rank"], first["status"]
+        log = log_file(self.folder, rank)
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else "failed"
+        memory = "; was there enough memory?" if status == -signal.SIGKILL else ""
+        return f"rank {rank} of {self.ranks} {how}{memory} Its log {log} ends: {_tail(log)}"
+
+
+def fresh_folder(folder: Path) -> Path:
+    """The folder, without what an earlier run left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _tail(log: Path) -> str:
+    """The last line that says something."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return "(nothing)"
+    return next(
+        (line.strip()[:LONGEST_LINE] for line in reversed(lines) if line.strip()), "(nothing)"
+    )

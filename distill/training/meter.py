@@ -1,0 +1,48 @@
+"""What a training says of itself while it runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from curation.progress import Progress
+from distill.training.data import BatchLoader
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a training is followed and stopped."""
+
+    metrics: Callable[[dict[str, Any]], None]
+    progress: Progress
+    stop: Callable[[], bool]
+
+
+class Meter:
+    """Turns losses into metrics and progress; speed and waiting are since the line before."""
+
+    def __init__(self, loader: BatchLoader, watch: Watch, first: int, steps: int) -> None:
+        self.loader, self.watch, self.steps = loader, watch, steps
+        self.since, self.at, self.waited = first, time.monotonic(), loader.waited_seconds
+
+    def log(self, done: int, rate: float, gradient_norm: float, losses: dict[str, float]) -> None:
+        """Report after step ``done``; everything is of the whole batch of all ranks.
+
+        ``data_wait`` is the share of the time in which rank 0 had to wait for images.
+        """
+        now, waited = time.monotonic(), self.loader.waited_seconds
+        seconds = max(now - self.at, 1e-9)
+        images = (done - self.since) * self.loader.plan.batch_size
+        self.watch.metrics(
+            {
+                "iteration": done,
+                "epoch": round(done / self.loader.plan.steps_per_epoch, 4),
+                "learning_rate": rate,
+                "images_per_second": round(images / seconds, 2),
+                "data_wait": round((waited - self.waited) / seconds, 4),
+                "gradient_norm": round(gradient_norm, 6),
+                **losses,
+            }
+        )
+        self.since, self.at, self.waited = done, now, waited
+        self.watch.progress(done, self.steps)

@@ -1,0 +1,54 @@
+"""Trainings on the ranks that torchrun started, one after the other in one process group.
+
+Run by test_ranks.py: ``torchrun --nproc-per-node 2 rank_trainings.py STORE FOLDER``.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from test_training import make_training, watch, weights
+
+from curation.views import open_images
+from distill.training import distributed
+from distill.training.loop import Stopped, train
+
+ENGINES = {
+    "torch": {},
+    "zero 0": {"engine": "deepspeed"},
+    "zero 2": {"engine": "deepspeed", "zero_stage": 2},
+}
+# At higher rates a network this small is chaotic: the last bit of a sum grows into everything.
+COMMON = {"epochs": 1, "learning_rate": 2e-5, "warmup": 0.0, "clip_gradient_norm": 50.0}
+CUT = 1
+
+
+def run(store, folder: Path, stop_at: int | None = None, **settings) -> tuple[list, dict]:
+    """The metrics and the weights of one training; cut off at about ``stop_at`` where given."""
+    training, metrics = make_training(store, **{**COMMON, **settings}), []
+    try:
+        train(training, folder, watch(metrics, lambda: len(metrics) == stop_at))
+    except Stopped:
+        assert stop_at is not None
+    return metrics, weights(training)
+
+
+def main() -> None:
+    store, folder = open_images(Path(sys.argv[1])), Path(sys.argv[2])
+    found = {}
+    with distributed.process_group():
+        for name, engine in ENGINES.items():
+            found[name] = run(store, folder / name, **engine)
+        for name in ("torch", "zero 2"):
+            run(store, folder / f"{name} cut", CUT, **ENGINES[name])
+            found[f"{name} resumed"] = run(store, folder / f"{name} cut", **ENGINES[name])
+        run(store, folder / "to one", CUT, engine="deepspeed", zero_stage=1)
+        found["from one"] = run(store, folder / "from one", **ENGINES["zero 2"])
+        rank = distributed.this_rank()
+    torch.save(found, folder / f"found-{rank}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Teachers by name: weights of known networks, timm's, jobs, and several together."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from curation.errors import UserError
+from curation.noise.eyes import TeacherChoice
+from curation.workspace import Workspace
+from distill.backbones import create
+from distill.pipeline.seeing import open_eyes
+from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
+from distill.spec import NetworkSpec, TeacherSpec, parse_spec
+from teachers import checkpoints
+from teachers.embedder import TorchEmbedder
+from teachers.preprocessing import Preprocessing
+
+SIZE = (32, 32)
+HEAD = 'name = "try"\ndata = { train = "drawn/train" }\n'
+STUDENT = """
+[student]
+backbone = "mobilefacenet"
+[[stage]]
+epochs = 1
+losses = { angular = {} }
+"""
+SMALL = 'backbone = "adaface_ir18"\nembedding = 8\nwidth = 0.125\n'
+PIXELS = 'preprocessing = { colour = "BGR", mean = 127.5, std = 127.5, size = [32, 32] }\n'
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    (tmp_path / "teachers").mkdir()
+    return Workspace(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def small_registry(monkeypatch):
+    """Few names to look through where weights are recognised."""
+    kept = {name: checkpoints.NETWORKS[name] for name in ("mobilefacenet", "iresnet18")}
+    monkeypatch.setattr(checkpoints, "NETWORKS", kept)
+
+
+def network(name="adaface_ir18", seed=0):
+    torch.manual_seed(seed)
+    return create(name, embedding=8, input_size=SIZE, width=0.125).eval()
+
+
+def pictures():
+    return np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), dtype=np.uint8)
+
+
+def teacher_spec(text):
+    spec = parse_spec(HEAD + text + STUDENT, "job.toml").teacher
+    assert spec is not None
+    return spec
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
+def test_a_file_of_weights_is_a_teacher(workspace, suffix):
+    path = workspace.teachers / f"big{suffix}"
+    if suffix == ".safetensors":
+        save_file(network().state_dict(), path)
+    else:
+        torch.save({"state_dict": network().state_dict(), "epoch": 20}, path)
+    spec = teacher_spec(f'[teacher]\nfrom = "{path.name}"\n{SMALL}{PIXELS}')
+    teacher = open_spec_teacher(spec, workspace)
+    expected = TorchEmbedder(network(), Preprocessing(colour="BGR", size=SIZE), "x")
+    assert teacher.embedding == 8
+    assert np.array_equal(teacher.embed(pictures()), expected.embed(pictures()))
+
+
+def test_timms_own_network_is_a_teacher(tmp_path):
+    """Its last layer gives the embedding."""
+    torch.manual_seed(0)
+    theirs = timm.create_model("mobilenetv3_small_050", num_classes=8).eval()
+    torch.save(theirs.state_dict(), tmp_path / "mobile.pth")
+    spec = NetworkSpec(backbone="timm/mobilenetv3_small_050", embedding=8)
+    preprocessing = Preprocessing(size=SIZE)
+    teacher = open_teacher(tmp_path / "mobile.pth", preprocessing, spec)
+    expected = TorchEmbedder(theirs, preprocessing, "x")
+    assert np.array_equal(teacher.embed(pictures()), expected.embed(pictures()))
+
+
+def test_a_missing_backbone_is_recognised_but_not_assumed(workspace):
+    torch.save(create("mobilefacenet").state_dict(), workspace.teachers / "small.pth")
+    spec = teacher_spec(f'[teacher]\nfrom = "small.pth"\n{PIXELS}')
+    with pytest.raises(
+        UserError, match='these are the keys of mobilefacenet: say backbone = "mobilefacenet"'
+    ):
+        open_spec_teacher(spec, workspace)
+
+
+def test_keys_that_nobody_knows_are_said_so(workspace):
+    torch.save({"weight": torch.zeros(3)}, workspace.teachers / "odd.pth")
+    spec = teacher_spec(f'[teacher]\nfrom = "odd.pth"\n{PIXELS}')
+    with pytest.raises(UserError, match=r"backbone = \.\.\.; .*no registered one has these keys"):
+        open_spec_teacher(spec, workspace)
+
+
+def test_the_wrong_backbone_is_refused(workspace):
+    torch.save(network().state_dict(), workspace.teachers / "big.pth")
+    wrong = SMALL.replace("adaface_ir18", "iresnet18")
+    spec = teacher_spec(f'[teacher]\nfrom = "big.pth"\n{wrong}{PIXELS}')
+    with pytest.raises(UserError, match="not weights of this IResNet"):
+        open_spec_teacher(spec, workspace)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "offered"),
+    [
+        ("iresnet100", "insightface's torch networks take RGB, mean 127.5, std 127.5"),
+        ("adaface_ir101", "AdaFace and CVLface take BGR, mean 127.5, std 127.5"),
+        ("treb1en_ir_se50", "TreB1eN's networks take BGR"),
+        ("mobilefacenet", "insightface's .*; AdaFace .*; TreB1eN's"),
+    ],
+)
+def test_preprocessing_is_never_guessed_but_the_usual_is_offered(backbone, offered):
+    with pytest.raises(UserError, match=f"teacher: preprocessing belongs to .*{offered}"):
+        teacher_spec(f'[teacher]\nfrom = "big.pth"\nbackbone = "{backbone}"\n')
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (f'from = "job"\n{SMALL}', "backbone, embedding, width: only beside from = a file of"),
+        (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only beside from"),
+        (f'from = "job"\n{PIXELS}', "preprocessing belongs to"),
+        ('from = "job"\ncombine = "average"', "combine is how the members of a"),
+        ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "say one of from"),
+        ("[[teacher.ensemble]]", 'each .* needs from = "..."'),
+        ('[[teacher.ensemble]]\nfrm = "a"', r"unknown key '.*ensemble.0.frm' .*from, backbone"),
+        ('[[teacher.ensemble]]\nfrom = "a.onnx"', "ensemble.0: preprocessing belongs to"),
+        ('combine = "sum"\n[[teacher.ensemble]]\nfrom = "a"', "combine: .*'concatenate' or"),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_go_together_are_refused(teacher, words):
+    with pytest.raises(UserError, match=words):
+        teacher_spec(f"[teacher]\n{teacher}")
+
+
+def test_other_weights_networks_and_preprocessings_are_other_teachers(tmp_path):
+    path = tmp_path / "big.pth"
+    seen = set()
+    for seed, size, width in [(0, SIZE, 0.125), (1, SIZE, 0.125), (0, SIZE, 0.25)]:
+        torch.manual_seed(seed)
+        torch.save(create("mobilefacenet", 8, size, width).state_dict(), path)
+        spec = NetworkSpec(backbone="mobilefacenet", embedding=8, width=width)
+        seen.add(open_teacher(path, Preprocessing(size=size), spec).digest)
+    again = {"state_dict": {f"module.{key}": v for key, v in torch.load(path).items()}}
+    torch.save(again, path)
+    assert len(seen) == 3
+    assert open_teacher(path, Preprocessing(size=size), spec).digest in seen  # wrapped, the same
+
+
+def test_an_ensemble_is_a_teacher(workspace):
+    for seed in (1, 2):
+        torch.save(network(seed=seed).state_dict(), workspace.teachers / f"{seed}.pth")
+    rgb = PIXELS.replace("BGR", "RGB").replace("std = 127.5", "std = 128.0")
+    members = (
+        f'[[teacher.ensemble]]\nfrom = "1.pth"\n{SMALL}{PIXELS}'
+        f'[[teacher.ensemble]]\nfrom = "2.pth"\n{SMALL}{rgb}'
+    )
+    together = open_spec_teacher(teacher_spec(members), workspace)
+    averaged = teacher_spec(f'[teacher]\ncombine = "average"\n{members}')
+    between = open_spec_teacher(averaged, workspace)
+    assert (together.embedding, between.embedding) == (16, 8)
+    assert isinstance(together.embed(pictures()), np.ndarray)
+    alone = TorchEmbedder(
+        network(seed=2), Preprocessing(colour="RGB", std=128.0, size=SIZE), "x"
+    ).embed(pictures())
+    part = together.embed(pictures())[:, 8:]
+    cosines = (part * alone).sum(1) / np.linalg.norm(part, axis=1) / np.linalg.norm(alone, axis=1)
+    assert cosines.min() > 1 - 1e-5
+
+
+def test_curate_looks_through_weights_too(workspace, drawn_store):
+    torch.save(create("mobilefacenet").state_dict(), workspace.teachers / "small.pth")
+    choice = TeacherChoice(
+        name="small.pth", backbone="mobilefacenet", mean=127.5, std=127.5, size=112
+    )
+    eyes = open_eyes(choice, workspace)
+    assert eyes.teacher.embedding == 128
+    with pytest.raises(UserError, match=r"--std 127.5 --colour RGB; AdaFace .* BGR"):
+        open_eyes(TeacherChoice(name="small.pth", backbone="adaface_ir18"), workspace)
+    (workspace.teachers / "big.onnx").write_bytes(b"x")
+    wrong = TeacherChoice(name="big.onnx", backbone="iresnet18", mean=0.0, std=1.0)
+    with pytest.raises(UserError, match="--backbone is for files of weights"):
+        open_eyes(wrong, workspace)
+
+
+def test_a_teachers_spec_without_anything_is_refused():
+    with pytest.raises(ValueError, match="say one of from"):
+        TeacherSpec()
