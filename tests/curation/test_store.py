@@ -60,6 +60,14 @@ def test_the_format_is_what_the_documents_say(store, tmp_path):
 def test_an_image_that_is_not_there_is_an_index_error(store, i):
     with pytest.raises(IndexError, match="which has 16"):
         store.read(i)
+    with pytest.raises(IndexError, match=r"0\.\.15 only"):
+        list(store.read_many(np.array([3, i])))
+
+
+def test_many_images_are_those_that_are_read_one_by_one(store):
+    chosen = np.array([7, 0, 15, 7])
+    assert list(store.read_many(chosen)) == [store.read(i) for i in chosen.tolist()]
+    assert list(store.read_many(chosen[:0])) == []
 
 
 def test_numpy_integers_are_indices(store, noise_images):
