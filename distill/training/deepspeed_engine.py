@@ -124,8 +124,9 @@ def _deepspeed() -> Any:
     """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if not dist.is_initialized():
+    if "LOCAL_RANK" not in os.environ:  # no launcher: DeepSpeed asks for it all the same
         os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+    if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:

@@ -16,8 +16,12 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True, scope="module")
 def group():
     """The group of this process alone, which a test of DeepSpeed may have left."""
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    if dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 def batch_norm_with_activation(channels):
