@@ -28,6 +28,7 @@ def fold(network: nn.Module) -> nn.Module:
     except (fx.proxy.TraceError, TypeError, RuntimeError):
         return unfolded
     called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    folded = False
     for node in list(traced.graph.nodes):
         norm, before = _module(traced, node), node.args[0] if node.args else None
         if not isinstance(norm, Norm) or not isinstance(before, fx.Node):
@@ -40,6 +41,9 @@ def fold(network: nn.Module) -> nn.Module:
         ):
             _absorb(layer, norm)
             _replace(traced, node, norm, before)
+            folded = True
+    if not folded:
+        return unfolded
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced

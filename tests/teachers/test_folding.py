@@ -88,6 +88,13 @@ def test_a_convolution_that_others_need_as_it_is_stays(kind):
     torch.testing.assert_close(fold(network)(images), network(images))
 
 
+def test_a_network_with_nothing_to_fold_comes_back_as_a_plain_copy():
+    network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    folded = fold(network)
+    assert type(folded) is nn.Sequential
+    assert folded is not network
+
+
 class DataDependent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
