@@ -253,6 +253,11 @@ def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
     return {name: _evaluation_set(name, spec, workspace) for name in spec.data.evaluate}
 
 
+def pair_sets(spec: JobSpec, workspace: Workspace) -> list[Path]:
+    """The evaluation sets that are quick to score: those of pairs."""
+    return [path for path in evaluation_sets(spec, workspace).values() if path.suffix == ".bin"]
+
+
 def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
     full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
     pairs = workspace.inside(f"{full}.bin", workspace.datasets, "data.evaluate")
@@ -277,10 +282,23 @@ def teacher_path(source: str, workspace: Workspace) -> Path:
 
 def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     workspace.image_set(spec.data.train, "data.train")
-    evaluation_sets(spec, workspace)
+    _check_evaluation(spec, pair_sets(spec, workspace))
     for teacher in spec.teacher.sources if spec.teacher is not None else []:
         assert teacher.source is not None
         teacher_path(teacher.source, workspace)
+
+
+def _check_evaluation(spec: JobSpec, pairs: list[Path]) -> None:
+    trainings = {"train": spec.train}
+    if spec.teacher is not None and spec.teacher.network is not None:
+        trainings["teacher.train"] = spec.teacher.train
+    for key, settings in trainings.items():
+        if settings.evaluate_every is not None and not pairs:
+            raise UserError(
+                f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
+                'set of pairs (a .bin file); name one, such as evaluate = ["lfw"], or leave '
+                "evaluate_every out"
+            )
 
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:

@@ -144,16 +144,19 @@ def _terminal_observer() -> "Observer":
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
 
     def observe(event: "Event") -> None:
         if event.kind == "begin":
             bars.start()
             tasks[event.step] = bars.add_task(event.step, total=None, note="")
+            metrics.clear()
         elif event.kind == "progress":
             values = event.values
             bars.update(tasks[event.step], completed=values["done"], total=values["total"])
         elif event.kind == "metrics":
-            bars.update(tasks[event.step], note=_brief(event.values))
+            metrics.update(event.values)
+            bars.update(tasks[event.step], note=_brief(metrics))
         elif event.kind == "end":
             values = event.values
             note = f"{values['state']} in {values['seconds']} s"
@@ -168,4 +171,5 @@ def _brief(metrics: dict[str, Any]) -> str:
     speed = (
         [f"{metrics['images_per_second']:.0f} images/s"] if "images_per_second" in metrics else []
     )
-    return "  ".join([*losses, *speed])
+    score = [f"score {metrics['score']:.4f}"] if "score" in metrics else []
+    return "  ".join([*losses, *score, *speed])

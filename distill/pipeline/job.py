@@ -19,7 +19,7 @@ from distill.pipeline.work import (
     export_network,
     train_network,
 )
-from distill.spec import JobSpec, StageSpec, evaluation_sets
+from distill.spec import JobSpec, StageSpec, evaluation_sets, pair_sets
 from distill.training.loop import Watch
 from teachers.embedder import Embedder
 from teachers.embeddings import EmbeddingCache, cache_digest, cache_embeddings
@@ -46,6 +46,7 @@ class Job:
         self.spec, self.workspace, self.record = spec, workspace, record
         self.steps = StepStore(workspace.steps)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
+        self.pair_sets = tuple(pair_sets(spec, workspace))
         self.watch = Watch(record.metrics, record.progress, record.stop)
 
     def run(self) -> None:
@@ -73,7 +74,9 @@ class Job:
         assert spec.stage is not None
         losses = parse_losses(spec.stage.losses, "teacher.stage.losses")
         architecture = Architecture.resolve(spec.network)
-        stage = Stage(architecture, losses, spec.stage.epochs, spec.train)
+        stage = Stage(
+            architecture, losses, spec.stage.epochs, spec.train, evaluation=self.pair_sets
+        )
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
@@ -104,7 +107,9 @@ class Job:
         for index, stage_spec in enumerate(self.spec.stage):
             losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
             settings = self.spec.train
-            stage = Stage(architecture, losses, stage_spec.epochs, settings, trained)
+            stage = Stage(
+                architecture, losses, stage_spec.epochs, settings, trained, self.pair_sets
+            )
             name = _stage_name(self.spec, generation, index)
             trained = self._train(
                 name, "distil", stage, cache if _needs_teacher(stage_spec) else None

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file
 from torch import nn
 
+from curation.pairs import read_pairs
 from curation.views import ImageSet, open_images
 from distill.backbones import create
+from distill.backbones.timm_models import without_pretrained_weights
 from distill.export.safe_tensors import load_weights, write_weights
 from distill.losses import WeightedLosses, parse_losses
+from distill.pipeline.scores import PairAccuracies
 from distill.training import distributed
 from distill.training.config import Strict, TrainSettings
 from distill.training.loop import Training, train
@@ -26,8 +29,8 @@ CHECKPOINTS = "checkpoints"
 class TrainingDescription(Strict):
     """All that the trained weights follow from, and the folder that they go to.
 
-    ``start`` is the folder of the training before, whose weights are taken. Its JSON is what ranks
-    are given.
+    ``start`` is the folder of the training before, whose weights are taken; ``evaluation`` are the
+    sets of pairs for ``settings.evaluate_every``. Its JSON is what ranks are given.
     """
 
     backbone: str
@@ -41,6 +44,7 @@ class TrainingDescription(Strict):
     cache: Path | None
     start: Path | None
     folder: Path
+    evaluation: list[Path] = Field(default=[])
 
     def open(self) -> tuple[ImageSet, EmbeddingCache | None]:
         """The images and what the teacher said of them, in a process that has not got them."""
@@ -64,7 +68,18 @@ class TrainingDescription(Strict):
             cache=cache,
             epochs=self.epochs,
             settings=self.settings,
+            # Last: it draws random numbers, which the starting weights must not depend on.
+            evaluate=self._evaluate(),
         )
+
+    def _evaluate(self) -> PairAccuracies | None:
+        """What rank 0 needs where the settings ask for evaluation at intervals."""
+        if self.settings.evaluate_every is None or distributed.this_rank() != 0:
+            return None
+        backbone = without_pretrained_weights(self.backbone)
+        twin = create(backbone, self.embedding, self.preprocessing.size, self.width)
+        sets = [read_pairs(path) for path in self.evaluation]
+        return PairAccuracies(twin, self.preprocessing, sets)
 
 
 def carry_out(

@@ -19,8 +19,9 @@ from distill.export.config import BundleConfig, FaceConfig
 from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
 from distill.pipeline.steps import Outcome, StepStore
-from distill.pipeline.training import NETWORK, TrainingDescription, carry_out
+from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.spec import NetworkSpec
+from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings
 from distill.training.distributed import wanted_ranks
 from distill.training.launch import fresh_folder, run_on_ranks
@@ -41,6 +42,8 @@ UNSEEN_SETTINGS = {
     "tensorboard",
 }
 """Settings that do not change the weights, so a step done under others is the same step."""
+UNSEEN_UNLESS_BEST = {"evaluate_every", "keep"}
+"""They change the weights where the best are kept, and only there."""
 
 
 @dataclass(frozen=True)
@@ -107,25 +110,36 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of one network: a teacher's, or a stage of a student's generation."""
+    """One training of one network: a teacher's, or a stage of a student's generation.
+
+    ``evaluation`` are the sets of pairs for ``settings.evaluate_every``.
+    """
 
     architecture: Architecture
     losses: dict[str, LossSettings]
     epochs: int
     settings: TrainSettings
     start: TrainedNetwork | None = None
+    evaluation: tuple[Path, ...] = ()
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
-        return {
+        inputs = {
             "architecture": self.architecture.describe(),
             "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
             "epochs": self.epochs,
-            "settings": self.settings.model_dump(exclude=UNSEEN_SETTINGS),
+            "settings": self.settings.model_dump(exclude=UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST),
             "start": self.start and self.start.id,
             "images": images.digest,
             "teacher": cache and cache.digest,
         }
+        if self.settings.keep == "best":
+            # Only then, so that steps done with the last weights kept are found as before.
+            inputs["best"] = {
+                "evaluate_every": self.settings.evaluate_every,
+                "sets": sorted(read_pairs(path).digest for path in self.evaluation),
+            }
+        return inputs
 
     def description(
         self, images: ImageSet, cache: EmbeddingCache | None, folder: Path
@@ -143,6 +157,7 @@ class Stage:
             cache=None if cache is None else cache.folder.absolute(),
             start=None if self.start is None else self.start.folder.absolute(),
             folder=folder,
+            evaluation=[path.absolute() for path in self.evaluation],
         )
 
 
@@ -160,11 +175,18 @@ def train_network(
 
     def work(folder: Path) -> dict[str, Any]:
         latest = _train(stage.description(images, cache, folder.absolute()), images, cache, watch)
-        return {"architecture": stage.architecture.describe(), "losses": latest}
+        result = {"architecture": stage.architecture.describe(), "losses": latest}
+        return {**result, **_kept(stage.settings, folder)}
 
     entered(steps.folder(kind, inputs))
     outcome = steps.perform(kind, inputs, work)
     return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
+
+
+def _kept(settings: TrainSettings, folder: Path) -> dict[str, Any]:
+    """Which weights a training in ``folder`` left, where they need not be the last."""
+    best = best_checkpoint(folder / CHECKPOINTS) if settings.keep == "best" else None
+    return {} if best is None else {"kept": {"iteration": step_of(best), **scores_of(best)}}
 
 
 def _train(

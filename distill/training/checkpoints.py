@@ -2,25 +2,37 @@
 
 A checkpoint is written beside its place, every file fsynced, a manifest with sizes and SHA-256
 added, and renamed. One that does not fit its manifest is set aside and the one before it is used.
+Where the network was evaluated at that step, ``scores.json`` has its scores. The checkpoint with
+the highest one stays for as long as it is the best, and the link ``best`` leads to it.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import sync_folder
 
-MANIFEST = "manifest.json"
+MANIFEST, SCORES, BEST = "manifest.json", "scores.json", "best"
+SCORE = "score"
+"""The one among the scores that is compared."""
+Scores = Mapping[str, float]
 
 
-def save_checkpoint(root: Path, step: int, write: Callable[[Path], object], keep: int = 2) -> Path:
-    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there; keep the last ``keep``.
+def save_checkpoint(
+    root: Path,
+    step: int,
+    write: Callable[[Path], object],
+    keep: int = 2,
+    scores: Scores | None = None,
+) -> Path:
+    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there, and the ``scores``.
 
-    A disk that fills up raises ``UserError`` and leaves the others good.
+    The last ``keep`` stay, and the best. A disk that fills up raises ``UserError`` and leaves the
+    others good.
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
@@ -29,6 +41,8 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], object], keep
     partial.mkdir()
     try:
         write(partial)
+        if scores:
+            (partial / SCORES).write_text(json.dumps(dict(scores)))
         _seal(partial)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -38,9 +52,13 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], object], keep
         ) from error
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
+    best = best_checkpoint(root)
+    if best is not None:
+        _link(root / BEST, best)
     sync_folder(root)
     for old in _all(root)[:-keep]:
-        shutil.rmtree(old)
+        if old != best:
+            shutil.rmtree(old)
     return final
 
 
@@ -53,9 +71,40 @@ def newest_checkpoint(root: Path) -> Path | None:
     return None
 
 
+def best_checkpoint(root: Path) -> Path | None:
+    """The one with the highest score, the earliest of equals; None where none has a score."""
+    scored = [folder for folder in _all(root) if scores_of(folder)]
+    return max(scored, key=lambda folder: scores_of(folder)[SCORE], default=None)
+
+
+def scores_of(checkpoint: Path) -> dict[str, float]:
+    """The scores that were saved with it; empty where it was not evaluated."""
+    try:
+        return json.loads((checkpoint / SCORES).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Raise ``UserError`` where it does not fit its manifest."""
+    if not _is_whole(checkpoint):
+        raise UserError(
+            f"the checkpoint {checkpoint} is damaged; remove {checkpoint.parent} and run again, "
+            "which trains from the beginning"
+        )
+
+
 def step_of(checkpoint: Path) -> int:
     """How many steps were done when it was written."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def _link(name: Path, folder: Path) -> None:
+    """Make ``name`` lead to the folder beside it, in place of what it led to."""
+    fresh = name.with_name(f".{name.name}.link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.name)
+    fresh.replace(name)
 
 
 def _seal(folder: Path) -> None:

@@ -41,6 +41,9 @@ class TrainSettings(Strict):
     there are GPUs, one without any), each of which takes its part in ``accumulate`` pieces.
     ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps. ``shuffle``
     windowed reads disks that cannot seek, mixing ``shuffle_window`` images at a time.
+
+    Every ``evaluate_every`` steps, and at the end, the network is scored on the job's sets of
+    pairs. ``keep`` says which weights the training ends with: the last, or those of the best score.
     """
 
     batch_size: PositiveInt = 512
@@ -65,6 +68,8 @@ class TrainSettings(Strict):
     on_divergence: Retry | None = None
     checkpoint_every: PositiveInt = 200
     keep_checkpoints: PositiveInt = 2
+    evaluate_every: PositiveInt | None = None
+    keep: Literal["last", "best"] = "last"
     log_every: PositiveInt = 10
     tensorboard: bool = False
     decode_threads: PositiveInt = 2
@@ -75,6 +80,10 @@ class TrainSettings(Strict):
             raise ValueError(
                 f'zero_stage = {self.zero_stage} needs engine = "deepspeed"; '
                 f'allowed with engine = "{self.engine}": 0'
+            )
+        if self.keep == "best" and self.evaluate_every is None:
+            raise ValueError(
+                'keep = "best" needs evaluate_every, in steps; allowed without it: "last"'
             )
         self.check_shares(self.ranks or 1)
         if self.tensorboard and find_spec("tensorboard") is None:

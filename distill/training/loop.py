@@ -1,5 +1,6 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from distill.losses import WeightedLosses
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.batch_norm import synchronise_batch_norm
-from distill.training.checkpoints import newest_checkpoint, save_checkpoint, step_of
+from distill.training.checkpoints import (
+    SCORE,
+    Scores,
+    best_checkpoint,
+    check_whole,
+    newest_checkpoint,
+    save_checkpoint,
+    scores_of,
+    step_of,
+)
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
@@ -21,6 +31,7 @@ from distill.training.memory import keep_freed_memory
 from distill.training.meter import Meter, Watch
 from distill.training.plan import create_plan
 from distill.training.schedule import learning_rate
+from distill.training.scoring import Evaluate, Scoring
 from teachers.embeddings import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
@@ -36,7 +47,8 @@ class Training:
     """All that determines the weights that come out.
 
     ``cache`` is needed where a loss asks for the teacher. ``network`` and ``losses`` hold the
-    starting weights and are trained in place.
+    starting weights and are trained in place. ``evaluate`` is needed on rank 0 where
+    ``settings.evaluate_every`` is set.
     """
 
     network: nn.Module
@@ -46,10 +58,14 @@ class Training:
     cache: EmbeddingCache | None
     epochs: int
     settings: TrainSettings
+    evaluate: Evaluate | None = None
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
     """Train to the end from the newest checkpoint; the last losses.
+
+    With ``settings.keep`` best the network ends with the weights of the highest score, and the
+    losses are those that were logged last before.
 
     Every rank of the process group calls it; only rank 0 writes checkpoints and metrics. Raises
     ``Stopped`` on all ranks after saving where ``watch.stop()`` says so on any, and ``Diverged``
@@ -73,7 +89,8 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
         run.resume()
         while True:
             try:
-                return run.to_the_end()
+                run.to_the_end()
+                return run.result()
             except Diverged as diverged:
                 run.go_back(diverged)
 
@@ -97,6 +114,8 @@ class _Run:
         self.settings, self.loader, self.watch = training.settings, loader, watch
         self.checkpoints, self.check = checkpoints, DivergenceCheck(loader.plan, checkpoints)
         self.steps = training.epochs * loader.plan.steps_per_epoch
+        self.network = training.network
+        self.scoring = Scoring(training.evaluate, self.settings.evaluate_every, checkpoints, watch)
         learner = _learner(training)
         self.engine = create_engine(learner, self.settings)
         learner.train()
@@ -104,23 +123,38 @@ class _Run:
 
     def resume(self) -> None:
         """Go to the newest checkpoint, or to the beginning where there is none."""
-        if not self._load() and self.settings.on_divergence is not None:
+        found = self._load()
+        if found is not None:
+            self._make_up_for_evaluation(found)
+        elif self.settings.on_divergence is not None:
             self._save()  # so that there is one to go back to
 
-    def _load(self) -> bool:
-        """Take the newest checkpoint; False where there is none."""
+    def _load(self) -> Path | None:
+        """Take the newest checkpoint, and say which; None where there is none."""
         found = newest_checkpoint(self.checkpoints) if distributed.this_rank() == 0 else None
         found = distributed.from_first_rank(found)
-        if found is None:
-            return False
-        # Pickle can run code; with weights_only it cannot.
-        state = torch.load(found / STATE, map_location="cpu", weights_only=True)
-        self.engine.load(state["engine"])
-        self.position = _Position(step=step_of(found), **state["loop"])
-        return True
+        if found is not None:
+            self._take(found)
+        return found
 
-    def to_the_end(self) -> dict[str, float]:
-        """All steps that are left; the last losses."""
+    def _take(self, checkpoint: Path) -> None:
+        # Pickle can run code; with weights_only it cannot.
+        state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        self.engine.load(state["engine"])
+        self.position = _Position(step=step_of(checkpoint), **state["loop"])
+
+    def _make_up_for_evaluation(self, checkpoint: Path) -> None:
+        """Where the training was stopped before it was evaluated at this step."""
+        step = self.position.step
+        scored = distributed.from_first_rank(bool(scores_of(checkpoint)))
+        if not scored and self.scoring.is_due(step, self.steps):
+            scores = self.scoring.scores(self.network, step)
+            if not scores:
+                raise Stopped
+            self._save(scores)
+
+    def to_the_end(self) -> None:
+        """All steps that are left."""
         settings, first = self.settings, self.position.step
         meter = Meter(self.loader, self.watch, first, self.steps)
         for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
@@ -133,21 +167,39 @@ class _Run:
             stop = distributed.any_rank(self.watch.stop()) and not last
             log = done % settings.log_every == 0 or last
             save = done % settings.checkpoint_every == 0 or last or stop
-            if log or save or self.engine.device.type == "cpu":
+            evaluate = self.scoring.is_due(done, self.steps) and not stop
+            if log or save or evaluate or self.engine.device.type == "cpu":
                 self.check.check()
             if log:
                 self._log(meter, rate, report)
-            if save:
-                self._save()
+            scores = self._evaluate(meter) if evaluate else {}
+            stop = stop or (evaluate and not scores)
+            if save or stop or (evaluate and self.scoring.are_best(scores)):
+                self._save(scores)
             if stop:
                 raise Stopped
+
+    def result(self) -> dict[str, float]:
+        """Take the weights that are to be kept; the last losses before them."""
+        if self.settings.keep == "best":
+            self._take_best()
         return self.position.latest
+
+    def _take_best(self) -> None:
+        best = None
+        if distributed.this_rank() == 0:
+            best = best_checkpoint(self.checkpoints)
+            assert best is not None, "after the last step the network was evaluated and saved"
+            check_whole(best)
+            kept = {"kept_iteration": step_of(best), "kept_score": scores_of(best)[SCORE]}
+            self.watch.metrics({"iteration": self.steps, **kept})
+        self._take(distributed.from_first_rank(best))
 
     def go_back(self, diverged: Diverged) -> None:
         """To the checkpoint before, with a lower rate; raises it on where that is not wanted."""
         retry = self.settings.on_divergence
         before = self.position
-        if retry is None or before.retries >= retry.retries or not self._load():
+        if retry is None or before.retries >= retry.retries or self._load() is None:
             raise diverged
         self.position.retries = before.retries + 1
         self.position.rate_scale = before.rate_scale * retry.rate_factor
@@ -160,6 +212,13 @@ class _Run:
                 }
             )
 
+    def _evaluate(self, meter: Meter) -> dict[str, float]:
+        """The scores now; empty where the training was asked to stop meanwhile."""
+        began = time.monotonic()
+        scores = self.scoring.scores(self.network, self.position.step)
+        meter.leave_out(began)
+        return scores
+
     def _log(self, meter: Meter, rate: float, report: StepReport) -> None:
         means = distributed.mean_over_ranks(report.losses)
         self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
@@ -167,7 +226,7 @@ class _Run:
             norm = float(report.gradient_norm)
             meter.log(self.position.step, rate, norm, self.position.latest)
 
-    def _save(self) -> None:
+    def _save(self, scores: Scores | None = None) -> None:
         """Ranks other than the first only help to gather the state."""
         position = self.position
         state = {
@@ -184,6 +243,7 @@ class _Run:
                 position.step,
                 lambda folder: torch.save(state, folder / STATE),
                 self.settings.keep_checkpoints,
+                scores,
             )
 
 

@@ -25,6 +25,10 @@ class Meter:
         self.loader, self.watch, self.steps = loader, watch, steps
         self.since, self.at, self.waited = first, time.monotonic(), loader.waited_seconds
 
+    def leave_out(self, since: float) -> None:
+        """The time since ``since`` (``time.monotonic``) was no training."""
+        self.at += time.monotonic() - since
+
     def log(self, done: int, rate: float, gradient_norm: float, losses: dict[str, float]) -> None:
         """Report after step ``done``; everything is of the whole batch of all ranks.
 

@@ -1,0 +1,74 @@
+"""How good the network is while it is trained: evaluation at intervals.
+
+What is evaluated are copies of the weights, so that training goes on as if nobody had looked.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from torch import nn
+
+from curation.progress import Progress
+from distill.training import distributed
+from distill.training.checkpoints import SCORE, best_checkpoint, scores_of
+from distill.training.meter import Watch
+
+Evaluate = Callable[[nn.Module, Progress], dict[str, float]]
+"""The accuracies of a network by the names of the sets. It leaves the network as it is, and calls
+its progress often."""
+
+
+class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
+    """The training was asked to stop during an evaluation."""
+
+
+class Scoring:
+    """Evaluates every ``every`` steps and after the last one; never where ``every`` is None.
+
+    Rank 0 evaluates with ``evaluate``, which the others need not have, and they wait.
+    """
+
+    def __init__(
+        self, evaluate: Evaluate | None, every: int | None, checkpoints: Path, watch: Watch
+    ) -> None:
+        self.evaluate, self.every = evaluate, every
+        self.checkpoints, self.watch = checkpoints, watch
+
+    def is_due(self, done: int, steps: int) -> bool:
+        """Whether the network is to be evaluated after ``done`` of ``steps`` steps."""
+        return self.every is not None and done > 0 and (done % self.every == 0 or done == steps)
+
+    def scores(self, network: nn.Module, done: int) -> dict[str, float]:
+        """``accuracy_NAME`` of each set and their mean, ``score``, also told to the watch.
+
+        The same on every rank. Empty where the training was asked to stop meanwhile.
+        """
+        scores = self._evaluate(network, done) if distributed.this_rank() == 0 else None
+        return distributed.from_first_rank(scores)
+
+    def are_best(self, scores: dict[str, float]) -> bool:
+        """Whether they beat those of every checkpoint; the same on every rank."""
+        better = None
+        if distributed.this_rank() == 0:
+            best = best_checkpoint(self.checkpoints)
+            better = best is None or scores[SCORE] > scores_of(best)[SCORE]
+        return distributed.from_first_rank(better)
+
+    def _evaluate(self, network: nn.Module, done: int) -> dict[str, float]:
+        assert self.evaluate is not None, "whoever sets evaluate_every gives it to rank 0"
+        began = time.monotonic()
+        try:
+            accuracies = self.evaluate(network, self._until_stopped)
+        except _Interrupted:
+            return {}
+        scores = {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items()}
+        scores[SCORE] = round(fmean(accuracies.values()), 6)
+        seconds = round(time.monotonic() - began, 2)
+        self.watch.metrics({"iteration": done, **scores, "evaluation_seconds": seconds})
+        return scores
+
+    def _until_stopped(self, done: int, total: int) -> None:
+        if self.watch.stop():
+            raise _Interrupted

@@ -1,0 +1,311 @@
+"""Evaluation while a network is trained: seen in the metrics and the best checkpoint alone."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from test_training import (
+    EMBEDDING,
+    PREPROCESSING,
+    assert_equal_bits,
+    make_network,
+    make_training,
+    watch,
+    weights,
+)
+
+from curation.errors import UserError
+from curation.pairs import read_pairs
+from curation.workspace import Workspace
+from distill.evaluation.evaluate_sets import evaluate
+from distill.losses import parse_losses
+from distill.pipeline.job import Job
+from distill.pipeline.record import RunRecord
+from distill.pipeline.scores import PairAccuracies
+from distill.pipeline.training import NETWORK, TrainingDescription
+from distill.pipeline.work import Architecture, Stage
+from distill.spec import load_spec
+from distill.training.checkpoints import best_checkpoint, scores_of, step_of
+from distill.training.config import TrainSettings
+from distill.training.launch import fresh_folder, run_on_ranks
+from distill.training.loop import STATE, Stopped, train
+from distill.training.meter import Watch
+from teachers.embedder import TorchEmbedder
+
+
+@pytest.fixture(scope="module")
+def pairs(drawn_folder):
+    return read_pairs(drawn_folder / "pairs.bin")
+
+
+def with_pairs(training, pairs):
+    return replace(training, evaluate=PairAccuracies(make_network(), PREPROCESSING, [pairs]))
+
+
+def with_scores(training, scores, act=lambda: None):
+    """The training, evaluated as ``scores`` says in turn; each time ``act`` is called midway."""
+    remaining = iter(scores)
+
+    def scripted(network, progress):
+        progress(1, 2)
+        act()
+        progress(2, 2)
+        return {"pairs": next(remaining)}
+
+    return replace(training, evaluate=scripted)
+
+
+def evaluated(metrics):
+    """The scores by step."""
+    return {line["iteration"]: line["score"] for line in metrics if "score" in line}
+
+
+def checkpoint_names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def saved_weights(checkpoint):
+    return torch.load(checkpoint / STATE, weights_only=True)["engine"]["learner"]
+
+
+@pytest.mark.parametrize(
+    "engine", [{}, {"engine": "deepspeed"}, {"engine": "deepspeed", "zero_stage": 2}]
+)
+def test_evaluation_changes_no_bit_of_what_is_trained(drawn_store, pairs, tmp_path, engine):
+    unseen = make_training(drawn_store, epochs=2, **engine)
+    train(unseen, tmp_path / "unseen", watch())
+    seen = with_pairs(make_training(drawn_store, epochs=2, evaluate_every=1, **engine), pairs)
+    train(seen, tmp_path / "seen", watch())
+    assert_equal_bits(weights(seen), weights(unseen))
+    assert seen.network.training
+
+
+def test_the_scores_are_those_of_the_network_at_that_step(drawn_store, pairs, tmp_path):
+    metrics = []
+    training = with_pairs(make_training(drawn_store, epochs=2, evaluate_every=3), pairs)
+    train(training, tmp_path, watch(metrics))
+    lines = [line for line in metrics if "score" in line]
+    assert [line["iteration"] for line in lines] == [3, 6, 8]
+    embedder = TorchEmbedder(training.network, PREPROCESSING, "trained")
+    expected = evaluate(embedder, [pairs])["sets"]["pairs"]["accuracy"]
+    assert lines[-1]["accuracy_pairs"] == lines[-1]["score"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_score_is_the_mean_over_the_sets(drawn_store, tmp_path):
+    metrics = []
+    training = make_training(drawn_store, epochs=1, evaluate_every=4)
+    training = replace(training, evaluate=lambda network, progress: {"a": 0.5, "b": 0.75})
+    train(training, tmp_path, watch(metrics))
+    assert {"accuracy_a": 0.5, "accuracy_b": 0.75, "score": 0.625}.items() <= metrics[-1].items()
+
+
+def test_the_best_checkpoint_stays_besides_the_last(drawn_store, tmp_path):
+    training = make_training(drawn_store, evaluate_every=2)
+    train(with_scores(training, [0.5, 0.9, 0.8, 0.9, 0.7, 0.6, 0.5, 0.9]), tmp_path, watch())
+    kept = ["best", "step-00000004", "step-00000015", "step-00000016"]
+    assert checkpoint_names(tmp_path) == kept
+    assert (tmp_path / "best").resolve() == best_checkpoint(tmp_path) == tmp_path / kept[1]
+    assert json.loads((tmp_path / "best" / "manifest.json").read_text()).keys() == {
+        "scores.json",
+        "training.pt",
+    }
+
+
+def test_without_evaluation_there_is_no_best(drawn_store, tmp_path):
+    train(make_training(drawn_store, epochs=2), tmp_path, watch())
+    assert checkpoint_names(tmp_path) == ["step-00000006", "step-00000008"]
+    assert best_checkpoint(tmp_path) is None
+
+
+def test_a_resumed_training_keeps_the_same_best(drawn_store, tmp_path):
+    metrics = []
+    cut = with_scores(make_training(drawn_store, evaluate_every=2), [0.5, 0.9])
+    with pytest.raises(Stopped):
+        train(cut, tmp_path, watch(metrics, lambda: len(evaluated(metrics)) == 2))
+    rest = with_scores(make_training(drawn_store, evaluate_every=2), [0.8] * 6)
+    train(rest, tmp_path, watch(metrics))
+    assert evaluated(metrics) == {2: 0.5, 4: 0.9, **dict.fromkeys(range(6, 17, 2), 0.8)}
+    assert step_of(best_checkpoint(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("stopped_at", [4, 8], ids=["midway", "at the end"])
+def test_stopped_during_an_evaluation_it_is_made_up_for(drawn_store, tmp_path, stopped_at):
+    metrics, stopping = [], []
+
+    def stop_at_that_step():
+        if metrics[-1]["iteration"] == stopped_at:
+            stopping.append(True)
+
+    settings = {"epochs": 2, "evaluate_every": 2}
+    scores = [0.5, 0.9, 0.8, 0.7]
+    cut = with_scores(make_training(drawn_store, **settings), scores, stop_at_that_step)
+    with pytest.raises(Stopped):
+        train(cut, tmp_path / "cut", watch(metrics, lambda: bool(stopping)))
+    assert stopped_at not in evaluated(metrics)
+    assert scores_of(tmp_path / "cut" / f"step-{stopped_at:08d}") == {}
+
+    again = with_scores(make_training(drawn_store, **settings), scores[stopped_at // 2 - 1 :])
+    train(again, tmp_path / "cut", watch(metrics))
+    assert evaluated(metrics) == dict(zip([2, 4, 6, 8], scores, strict=True))
+    assert step_of(best_checkpoint(tmp_path / "cut")) == 4
+    whole = make_training(drawn_store, epochs=2)
+    train(whole, tmp_path / "whole", watch())
+    assert_equal_bits(weights(again), weights(whole))
+
+
+def test_the_best_weights_are_kept_where_that_is_wanted(drawn_store, tmp_path):
+    metrics = []
+    training = make_training(drawn_store, epochs=2, evaluate_every=2, keep="best")
+    train(with_scores(training, [0.5, 0.9, 0.8, 0.7]), tmp_path / "best", watch(metrics))
+    assert metrics[-1] == {"iteration": 8, "kept_iteration": 4, "kept_score": 0.9}
+
+    metrics = []
+    cut = make_training(drawn_store, epochs=2)
+    with pytest.raises(Stopped):
+        train(cut, tmp_path / "cut", watch(metrics, lambda: len(metrics) == 3))
+    assert_equal_bits(weights(training), weights(cut))
+
+
+def test_a_damaged_best_checkpoint_is_not_kept_but_said(drawn_store, tmp_path):
+    def damage():
+        if (best := tmp_path / "best" / STATE).exists():
+            best.write_bytes(b"no more")
+
+    training = make_training(drawn_store, epochs=2, evaluate_every=4, keep="best")
+    with pytest.raises(UserError, match=r"step-00000004 is damaged; remove .* and run again"):
+        train(with_scores(training, [0.9, 0.8], damage), tmp_path, watch())
+
+
+def test_the_time_of_evaluations_is_not_that_of_training(drawn_store, tmp_path):
+    metrics = []
+    training = make_training(drawn_store, epochs=2, evaluate_every=4)
+    slow = with_scores(training, [0.5] * 2, lambda: time.sleep(1.5))
+    train(slow, tmp_path, watch(metrics))
+    rates = [line["images_per_second"] for line in metrics if "images_per_second" in line]
+    assert min(rates) > 12 / 1.5
+
+
+def stage(pairs_file, **settings):
+    architecture = Architecture("mobilefacenet", EMBEDDING, PREPROCESSING.size, 0.125)
+    losses = parse_losses({"arcface": {}}, "losses")
+    return Stage(architecture, losses, 1, TrainSettings(**settings), evaluation=(pairs_file,))
+
+
+def test_only_where_the_best_is_kept_evaluation_makes_another_step(drawn_store, drawn_folder):
+    def inputs(**settings):
+        return stage(drawn_folder / "pairs.bin", **settings).inputs(drawn_store, None)
+
+    assert inputs(evaluate_every=5) == inputs()
+    assert inputs(evaluate_every=5, keep="best") != inputs()
+    assert inputs(evaluate_every=5, keep="best") != inputs(evaluate_every=6, keep="best")
+    digest = read_pairs(drawn_folder / "pairs.bin").digest
+    assert inputs(evaluate_every=5, keep="best")["best"]["sets"] == [digest]
+
+
+def test_the_best_cannot_be_kept_without_evaluation():
+    with pytest.raises(ValidationError, match='keep = "best" needs evaluate_every'):
+        TrainSettings(keep="best")
+
+
+JOB = """
+name = "tiny"
+[data]
+train = "drawn/train"
+evaluate = ["pairs", "drawn/train"]
+[student]
+backbone = "mobilefacenet"
+embedding = 16
+input_size = [32, 32]
+width = 0.125
+[[stage]]
+epochs = 2
+losses = { arcface = { scale = 16.0, margin = 0.1 } }
+[train]
+batch_size = 12
+log_every = 1
+evaluate_every = 3
+keep = "best"
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, drawn_store, drawn_folder):
+    folder = tmp_path / "workspace" / "datasets" / "drawn"
+    shutil.copytree(drawn_store.path, folder / "train.lmdb")
+    shutil.copy(drawn_folder / "pairs.bin", folder)
+    return Workspace(tmp_path / "workspace")
+
+
+def load(text, workspace):
+    path = workspace.root / "spec.toml"
+    path.write_text(text)
+    return load_spec(path, workspace)
+
+
+@pytest.mark.parametrize("sets", ["[]", '["drawn/train"]'], ids=["none", "only all pairs"])
+def test_evaluation_without_sets_of_pairs_is_refused_at_the_door(workspace, sets):
+    with pytest.raises(UserError, match=r"train\.evaluate_every is 3 but data\.evaluate") as said:
+        load(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
+    assert "\n" not in str(said.value)
+
+
+def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
+    record = RunRecord(workspace.runs / "tiny")
+    Job(load(JOB, workspace), workspace, record).run()
+    lines = (record.folder / "metrics.jsonl").read_text().splitlines()
+    metrics = [json.loads(line) for line in lines]
+    scores = evaluated(metrics)
+    assert list(scores) == [3, 6, 8]
+
+    step = record.folder / "checkpoints" / "generation-1"
+    kept = json.loads((step / "result.json").read_text())["kept"]
+    assert kept["score"] == max(scores.values()) == metrics[-1]["kept_score"]
+    assert kept["iteration"] == metrics[-1]["kept_iteration"]
+    best = saved_weights(step / "checkpoints" / "best")
+    ours = {name: value for name, value in best.items() if name.startswith("network.")}
+    kept_network = load_file(step / NETWORK)
+    assert {f"network.{name}" for name in kept_network} == ours.keys()
+    for name, value in kept_network.items():
+        assert torch.equal(value, ours[f"network.{name}"].to(value.dtype)), name
+    evaluation = json.loads((record.folder / "evaluation.json").read_text())
+    assert evaluation["sets"]["pairs"]["accuracy"] == pytest.approx(kept["score"], abs=1e-6)
+
+
+def test_on_two_ranks_the_first_evaluates_and_all_keep_the_same(
+    drawn_store, drawn_folder, tmp_path
+):
+    settings = {"batch_size": 12, "log_every": 1, "evaluate_every": 2, "keep": "best", "ranks": 2}
+    folder = fresh_folder(tmp_path / "ranks")
+    description = TrainingDescription(
+        backbone="mobilefacenet",
+        embedding=EMBEDDING,
+        width=0.125,
+        preprocessing=PREPROCESSING,
+        losses={"arcface": {"scale": 16.0, "margin": 0.2}},
+        epochs=1,
+        settings=TrainSettings(**settings),
+        images=drawn_store.path,
+        cache=None,
+        start=None,
+        folder=tmp_path,
+        evaluation=[drawn_folder / "pairs.bin"],
+    )
+    (folder / "description.json").write_text(description.model_dump_json())
+    metrics = []
+    run_on_ranks(
+        2,
+        "distill.pipeline.worker",
+        [str(folder / "description.json")],
+        folder,
+        Watch(metrics.append, lambda done, total: None, lambda: False),
+    )
+    assert list(evaluated(metrics)) == [2, 4]
+    best = best_checkpoint(tmp_path / "checkpoints")
+    assert metrics[-1]["kept_iteration"] == step_of(best)
+    kept, saved = load_file(tmp_path / NETWORK), saved_weights(best)
+    assert all(torch.equal(kept[name], saved[f"network.{name}"]) for name in kept)
