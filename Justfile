@@ -95,6 +95,10 @@ backbones-page: setup
 bench-cache *options: setup
     python tests/benchmarks/cache.py {{ options }}
 
+# What every head, and every loss on class centres, costs beside ArcFace: --identities, --batch
+bench-losses *options: setup
+    python tests/benchmarks/losses.py {{ options }}
+
 # A training step without a teacher, on the cache, and with ResNet-100 online
 bench-distillation-step *options: setup
     python tests/benchmarks/distillation_step.py {{ options }}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.budget import Budget
-from distill.training.config import Strict, TrainSettings
+from distill.training.config import SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
@@ -134,6 +134,7 @@ class StageSpec(Strict):
 
     epochs: PositiveInt
     losses: Losses
+    sampler: SamplerSettings = SamplerSettings()
 
 
 class GenerationsSpec(Strict):
@@ -160,6 +161,16 @@ class JobSpec(Strict):
             raise ValueError("nothing to train: give a [student], or a [teacher.network]")
         if (self.student is None) != (not self.stage):
             raise ValueError("[student] and [[stage]] go together")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_identities(self) -> "JobSpec":
+        pieces = (self.train.ranks or 1) * self.train.accumulate
+        for index, stage in enumerate(self.stage):
+            try:
+                stage.sampler.check_shares(self.train.batch_size, pieces)
+            except ValueError as error:
+                raise ValueError(f"stage.{index}.sampler: {error}") from None
         return self
 
 

@@ -1,14 +1,72 @@
-"""Every loss by name; one file a loss."""
+"""Every loss by name; one file a loss.
 
-from distill.losses import angular, arcface
-from distill.losses.registry import LOSSES, LossInputs, LossSettings, WeightedLosses, parse_losses
+Importing this package enters all of them in ``LOSSES``.
+"""
+
+from distill.losses import (
+    adadistill,
+    adaface,
+    angular,
+    angular_squared,
+    arcface,
+    center,
+    centre_triplet,
+    combined,
+    cosface,
+    curricularface,
+    inter,
+    intra,
+    li_arcface,
+    margin_distillation,
+    relational_angle,
+    relational_distance,
+    softmax,
+    sphereface,
+    subcentre,
+    sv,
+    teacher_logits,
+    triplet,
+    triplet_distillation,
+    uniformface,
+)
+from distill.losses.inputs import LossInputs
+from distill.losses.registry import (
+    LOSSES,
+    ComparisonSettings,
+    LossSettings,
+    WeightedLosses,
+    parse_losses,
+)
 
 __all__ = [
     "LOSSES",
+    "ComparisonSettings",
     "LossInputs",
     "LossSettings",
     "WeightedLosses",
+    "adadistill",
+    "adaface",
     "angular",
+    "angular_squared",
     "arcface",
+    "center",
+    "centre_triplet",
+    "combined",
+    "cosface",
+    "curricularface",
+    "inter",
+    "intra",
+    "li_arcface",
+    "margin_distillation",
     "parse_losses",
+    "relational_angle",
+    "relational_distance",
+    "softmax",
+    "sphereface",
+    "subcentre",
+    "sv",
+    "teacher_logits",
+    "triplet",
+    "triplet_distillation",
+    "uniformface",
 ]

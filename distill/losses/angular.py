@@ -1,14 +1,13 @@
 """Angular distillation: Yan et al., VarGFaceNet, 2019, Eq. 5."""
 
-import torch
-import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from distill.losses.registry import LossInputs, LossSettings, register
+from distill.losses.inputs import LossInputs
+from distill.losses.registry import ComparisonSettings, register
 
 
-class AngularSettings(LossSettings):
+class AngularSettings(ComparisonSettings):
     """The paper's weight is 7, meant for the sum over dimensions."""
 
     weight: PositiveFloat = 7.0
@@ -26,9 +25,5 @@ class Angular(nn.Module):
         super().__init__()
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        assert inputs.teacher is not None, "angular distillation needs the teacher's embeddings"
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            # The cache's float16 vectors are of unit length to four digits only.
-            student, teacher = inputs.embeddings.float(), inputs.teacher.float()
-            difference = F.normalize(student) - F.normalize(teacher)
-            return difference.square().sum(dim=1).mean()
+        difference = inputs.unit_embeddings - inputs.unit_teacher
+        return difference.square().sum(dim=1).mean()

@@ -3,54 +3,47 @@
 import math
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
-from distill.losses.registry import LossInputs, LossSettings, register
+from distill.losses.head import HeadSettings, MarginHead, sines
+from distill.losses.inputs import LossInputs
+from distill.losses.registry import register
 
 
-class ArcFaceSettings(LossSettings):
-    """``scale`` multiplies the cosines; ``margin`` is in radians."""
+class ArcFaceSettings(HeadSettings):
+    """``margin`` is in radians."""
 
-    scale: PositiveFloat = 64.0
     margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
 
 
-@register("arcface", ArcFaceSettings)
-class ArcFace(nn.Module):
-    """Softmax over ``scale * cos(angle)``, with ``margin`` added to the true identity's angle.
+@register("arcface", ArcFaceSettings, needs_centres=True)
+class ArcFace(MarginHead):
+    """Softmax over ``scale * cos(angle)``, with ``margin`` added to the true identity's angle."""
 
-    The centres are a parameter [identities, embedding]. Computed in float32 whatever the network's
-    precision.
-    """
+    settings: ArcFaceSettings
 
-    def __init__(self, settings: ArcFaceSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.scale, self.margin = settings.scale, settings.margin
-        self.centres = nn.Parameter(torch.empty(identities, embedding))
-        nn.init.normal_(self.centres, std=0.01)
-
-    def forward(self, inputs: LossInputs) -> Tensor:
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            cosines = F.linear(
-                F.normalize(inputs.embeddings.float()), F.normalize(self.centres.float())
-            )
-            logits = self.scale * add_angular_margin(cosines, inputs.labels, self.margin)
-            return F.cross_entropy(logits, inputs.labels)
+    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+        return angular_margin(true, torch.full_like(true, self.settings.margin))
 
 
-def add_angular_margin(cosines: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """``cos(angle + margin)`` at each row's label, the other cosines as they are.
+def angular_margin(cosines: Tensor, margins: Tensor) -> Tensor:
+    """``cos(angle + margin)`` for cosines in [-1, 1] and margins in radians, of one shape.
 
     Beyond ``angle = pi - margin`` the cosine would rise again; there it goes on as the straight
-    line ``cos(angle) - margin * sin(margin)``, so the logit falls with the angle everywhere.
+    line ``cos(angle) - margin * sin(margin)``, so it falls with the angle everywhere.
+    """
+    with_margin = cosines * margins.cos() - sines(cosines) * margins.sin()
+    beyond = cosines <= -margins.cos()
+    return torch.where(beyond, cosines - margins * margins.sin(), with_margin)
+
+
+def add_angular_margin(cosines: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
+    """``angular_margin`` at each row's label; the other cosines [B, K] as they are.
+
+    ``margin`` is one for all rows, or one for each [B].
     """
     rows = torch.arange(len(labels), device=labels.device)
     true = cosines[rows, labels].clamp(-1.0, 1.0)
-    # The square root has no derivative at 0, where the angle is 0 or pi.
-    sines = (1.0 - true.square()).clamp_min(1e-12).sqrt()
-    with_margin = true * math.cos(margin) - sines * math.sin(margin)
-    beyond = true <= math.cos(math.pi - margin)
-    with_margin = torch.where(beyond, true - margin * math.sin(margin), with_margin)
-    return cosines.index_put((rows, labels), with_margin)
+    margins = margin if isinstance(margin, Tensor) else torch.full_like(true, margin)
+    return cosines.index_put((rows, labels), angular_margin(true, margins))

@@ -8,7 +8,7 @@ definition, with its settings::
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from torch import Tensor, nn
 
 from curation.errors import UserError
+from distill.losses.inputs import LossInputs, at_least_float32
 
 
 class LossSettings(BaseModel):
@@ -25,37 +26,54 @@ class LossSettings(BaseModel):
 
     weight: PositiveFloat = 1.0
 
+    @property
+    def centres_per_identity(self) -> int:
+        """How many centres of each identity the loss asks for, where it needs centres."""
+        return 1
 
-@dataclass(frozen=True)
-class LossInputs:
-    """One batch: raw ``embeddings`` [B, D], ``labels`` int64 [B], ``teacher`` [B, D] or None."""
 
-    embeddings: Tensor
-    labels: Tensor
-    teacher: Tensor | None = None
+class ComparisonSettings(LossSettings):
+    """Of losses that compare embeddings with vectors of the teacher, so that widths must be equal.
+
+    With ``project`` they need not be: the loss is given the embeddings through a linear map without
+    bias to the teacher's width, which is learnt with the losses and is not part of the network.
+    """
+
+    project: bool = False
 
 
 @dataclass(frozen=True)
 class LossEntry:
-    """A registered loss. ``build(settings, embedding, identities)`` makes the module."""
+    """A registered loss. ``build(settings, embedding, identities)`` makes the module.
+
+    ``embedding`` is the width of the embeddings that the loss is given.
+    """
 
     name: str
     settings: type[LossSettings]
     build: Callable[[Any, int, int], nn.Module]
     needs_teacher: bool
+    needs_centres: bool
+    needs_teacher_centres: bool
 
 
 LOSSES: dict[str, LossEntry] = {}
 
 
 def register(
-    name: str, settings: type[LossSettings], needs_teacher: bool = False
+    name: str,
+    settings: type[LossSettings],
+    needs_teacher: bool = False,
+    needs_centres: bool = False,
+    needs_teacher_centres: bool = False,
 ) -> Callable[[type[nn.Module]], type[nn.Module]]:
     """Enter a loss class under ``name``."""
 
     def enter(loss: type[nn.Module]) -> type[nn.Module]:
         assert name not in LOSSES, f"{name} is registered twice"
-        LOSSES[name] = LossEntry(name, settings, loss, needs_teacher)
+        LOSSES[name] = LossEntry(
+            name, settings, loss, needs_teacher, needs_centres, needs_teacher_centres
+        )
         return loss
 
     return enter
@@ -80,16 +98,47 @@ def parse_losses(given: Mapping[str, Mapping[str, Any]], where: str) -> dict[str
 
 
 class WeightedLosses(nn.Module):
-    """The weighted sum of named losses; reports each part unweighted."""
+    """The weighted sum of named losses; reports each part unweighted.
+
+    Holds the class centres, which all losses that need centres share, as a parameter
+    [identities, D], or [identities, S, D] where a loss asks for S sub-centres of each identity.
+    ``identity_counts`` int64 [identities] are the images of each, which class balance needs.
+    ``teacher_embedding`` is the teacher's width Dt, where it may be another than the student's.
+    Where ``needs_teacher_centres``, set ``teacher_centres``, unit vectors [identities, Dt].
+    """
+
+    teacher_centres: Tensor | None
 
     def __init__(
-        self, settings: Mapping[str, LossSettings], embedding: int, identities: int
+        self,
+        settings: Mapping[str, LossSettings],
+        embedding: int,
+        identities: int,
+        identity_counts: Tensor | None = None,
+        teacher_embedding: int | None = None,
     ) -> None:
         super().__init__()
         self.weights = {name: loss.weight for name, loss in settings.items()}
+        self.centres: nn.Parameter | None = None
+        on_centres = [loss for name, loss in settings.items() if LOSSES[name].needs_centres]
+        if on_centres:
+            each = max(loss.centres_per_identity for loss in on_centres)
+            shape = (identities, embedding) if each == 1 else (identities, each, embedding)
+            self.centres = nn.Parameter(torch.empty(shape))
+            nn.init.normal_(self.centres, std=0.01)
+        self.register_buffer("identity_counts", identity_counts, persistent=False)
+        self.register_buffer("teacher_centres", None, persistent=False)
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Linear(embedding, teacher_embedding or embedding, bias=False)
+                for name, loss in settings.items()
+                if isinstance(loss, ComparisonSettings) and loss.project
+            }
+        )
+        widths = {name: linear.out_features for name, linear in self.projections.items()}
         self.parts = nn.ModuleDict(
             {
-                name: LOSSES[name].build(loss, embedding, identities)
+                name: LOSSES[name].build(loss, widths.get(name, embedding), identities)
                 for name, loss in settings.items()
             }
         )
@@ -98,8 +147,29 @@ class WeightedLosses(nn.Module):
     def needs_teacher(self) -> bool:
         return any(LOSSES[name].needs_teacher for name in self.parts)
 
+    @property
+    def needs_teacher_centres(self) -> bool:
+        return any(LOSSES[name].needs_teacher_centres for name in self.parts)
+
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """``{"total": sum, NAME: part, ...}``, each a scalar."""
-        parts = {name: loss(inputs) for name, loss in self.parts.items()}
+        """``{"total": sum, NAME: part, ...}``, each a scalar.
+
+        ``inputs`` come without centres and counts, which are put in here.
+        """
+        inputs = replace(
+            inputs,
+            centres=self.centres,
+            identity_counts=self.identity_counts,
+            teacher_centres=self.teacher_centres,
+        )
+        with torch.autocast(inputs.embeddings.device.type, enabled=False):
+            parts = {name: loss(self._given_to(name, inputs)) for name, loss in self.parts.items()}
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return {"total": total, **parts}
+
+    def _given_to(self, name: str, inputs: LossInputs) -> LossInputs:
+        """``inputs`` with the embeddings projected, where the loss asks for it."""
+        if name not in self.projections:
+            return inputs
+        projected = self.projections[name](at_least_float32(inputs.embeddings))
+        return replace(inputs, embeddings=projected)

@@ -7,7 +7,7 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.budget import check_budget
-from distill.losses import LOSSES, parse_losses
+from distill.losses import LOSSES, ComparisonSettings, parse_losses
 from distill.pipeline.record import RunRecord, StepState
 from distill.pipeline.steps import StepStore
 from distill.pipeline.teacher_files import open_spec_teacher
@@ -108,7 +108,13 @@ class Job:
             losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
             settings = self.spec.train
             stage = Stage(
-                architecture, losses, stage_spec.epochs, settings, trained, self.pair_sets
+                architecture,
+                losses,
+                stage_spec.epochs,
+                settings,
+                trained,
+                self.pair_sets,
+                stage_spec.sampler,
             )
             name = _stage_name(self.spec, generation, index)
             trained = self._train(
@@ -193,11 +199,21 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> None:
             student.input_size,
             student.width,
         )
-    if _guided(spec) and student.embedding != length:
-        raise UserError(
-            f"student.embedding is {student.embedding} but the teacher's is {length}, and "
-            f"distillation compares them; allowed: {length} (or leave it out)"
-        )
+    if length is not None and length != student.embedding:
+        _check_comparisons(spec, student.embedding, length)
+
+
+def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
+    """Raise ``UserError`` where a loss compares vectors of these two different lengths."""
+    for index, stage in enumerate(spec.stage):
+        where = f"stage.{index}.losses"
+        for name, loss in parse_losses(stage.losses, where).items():
+            if isinstance(loss, ComparisonSettings) and not loss.project:
+                raise UserError(
+                    f"student.embedding is {student} but the teacher's is {teacher}, and {name} "
+                    f"compares them; allowed: {teacher} (or leave it out), or "
+                    f"{where}.{name}.project = true"
+                )
 
 
 def _needs_teacher(stage: StageSpec) -> bool:

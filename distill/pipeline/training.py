@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file
@@ -15,10 +16,12 @@ from distill.backbones.timm_models import without_pretrained_weights
 from distill.export.safe_tensors import load_weights, write_weights
 from distill.losses import WeightedLosses, parse_losses
 from distill.pipeline.scores import PairAccuracies
+from distill.pipeline.teacher_centres import teacher_centres
 from distill.training import distributed
-from distill.training.config import Strict, TrainSettings
+from distill.training.config import SamplerSettings, Strict, TrainSettings
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
+from distill.training.plan import SHUFFLE
 from teachers.embeddings import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
@@ -40,6 +43,7 @@ class TrainingDescription(Strict):
     losses: dict[str, dict[str, Any]]
     epochs: PositiveInt
     settings: TrainSettings
+    sampler: SamplerSettings = SHUFFLE
     images: Path
     cache: Path | None
     start: Path | None
@@ -55,9 +59,17 @@ class TrainingDescription(Strict):
         """The same training in every process: the starting weights follow from the seed."""
         torch.manual_seed(self.settings.seed)
         network = create(self.backbone, self.embedding, self.preprocessing.size, self.width)
+        counts = np.bincount(images.labels, minlength=images.identities)
         losses = WeightedLosses(
-            parse_losses(self.losses, "losses"), self.embedding, images.identities
+            parse_losses(self.losses, "losses"),
+            self.embedding,
+            images.identities,
+            torch.from_numpy(counts),
+            None if cache is None else cache.embedding,
         )
+        if losses.needs_teacher_centres:
+            assert cache is not None, "a job sees to it that there is one"
+            losses.teacher_centres = teacher_centres(cache, images)
         if self.start is not None:
             _start_from(self.start, network, losses)
         return Training(
@@ -68,6 +80,7 @@ class TrainingDescription(Strict):
             cache=cache,
             epochs=self.epochs,
             settings=self.settings,
+            sampler=self.sampler,
             # Last: it draws random numbers, which the starting weights must not depend on.
             evaluate=self._evaluate(),
         )
@@ -98,7 +111,10 @@ def carry_out(
 
 
 def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None:
-    """Take the weights before, and the class centres of those losses that are the same."""
+    """Take the weights before, the class centres, and the state of those losses that are the same.
+
+    A state of another shape, as of centres of another embedding length, starts afresh.
+    """
     load_weights(start / NETWORK, network)
     before, now = load_file(start / LOSSES), losses.state_dict()
     kept = {

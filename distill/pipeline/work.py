@@ -22,10 +22,11 @@ from distill.pipeline.steps import Outcome, StepStore
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.spec import NetworkSpec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
-from distill.training.config import TrainSettings
+from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.distributed import wanted_ranks
 from distill.training.launch import fresh_folder, run_on_ranks
 from distill.training.meter import Watch
+from distill.training.plan import SHUFFLE
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embeddings import EmbeddingCache
@@ -121,6 +122,7 @@ class Stage:
     settings: TrainSettings
     start: TrainedNetwork | None = None
     evaluation: tuple[Path, ...] = ()
+    sampler: SamplerSettings = SHUFFLE
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -129,6 +131,7 @@ class Stage:
             "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
             "epochs": self.epochs,
             "settings": self.settings.model_dump(exclude=UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST),
+            "sampler": self.sampler.model_dump(),
             "start": self.start and self.start.id,
             "images": images.digest,
             "teacher": cache and cache.digest,
@@ -153,6 +156,7 @@ class Stage:
             losses={name: loss.model_dump() for name, loss in self.losses.items()},
             epochs=self.epochs,
             settings=self.settings,
+            sampler=self.sampler,
             images=images.path,
             cache=None if cache is None else cache.folder.absolute(),
             start=None if self.start is None else self.start.folder.absolute(),

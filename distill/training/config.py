@@ -30,6 +30,36 @@ class Retry(Strict):
     rate_factor: float = Field(default=0.1, gt=0, lt=1)
 
 
+class SamplerSettings(Strict):
+    """How a stage fills its batches.
+
+    ``shuffle`` shows every image once an epoch, as ``train.shuffle`` says. ``pk`` takes ``images``
+    of each identity (see ``distill.training.pk_shuffle``), and reads every image when its turn
+    comes, whatever ``train.shuffle`` says.
+    """
+
+    kind: Literal["shuffle", "pk"] = "shuffle"
+    images: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SamplerSettings":
+        if (self.images is None) == (self.kind == "pk"):
+            raise ValueError(
+                'images (of each identity in a batch; the papers take 4) goes with kind = "pk", '
+                "and only with it"
+            )
+        return self
+
+    def check_shares(self, batch_size: int, pieces: int) -> None:
+        """Raise ``ValueError`` where cutting a batch into ``pieces`` would cut an identity."""
+        if self.images is not None and batch_size % (pieces * self.images):
+            raise ValueError(
+                f"batch_size = {batch_size} cannot be cut into {pieces} equal pieces (ranks x "
+                f"accumulate) of whole identities with {self.images} images; "
+                f"allowed: multiples of {pieces * self.images}"
+            )
+
+
 class TrainSettings(Strict):
     """How a network is optimised; the defaults are those of the papers for MS1M.
 

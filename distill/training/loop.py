@@ -22,14 +22,14 @@ from distill.training.checkpoints import (
     scores_of,
     step_of,
 )
-from distill.training.config import TrainSettings
+from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
 from distill.training.engines import StepReport, create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
-from distill.training.meter import Meter, Watch
-from distill.training.plan import create_plan
+from distill.training.meter import Meter, Watch, loss_statistics
+from distill.training.plan import SHUFFLE, create_plan
 from distill.training.schedule import learning_rate
 from distill.training.scoring import Evaluate, Scoring
 from teachers.embeddings import EmbeddingCache
@@ -59,6 +59,7 @@ class Training:
     epochs: int
     settings: TrainSettings
     evaluate: Evaluate | None = None
+    sampler: SamplerSettings = SHUFFLE
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
@@ -75,7 +76,7 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
     distributed.check_shares(settings, distributed.rank_count())
     keep_freed_memory()
     torch.manual_seed(settings.seed)
-    plan = create_plan(training.images, settings)
+    plan = create_plan(training.images, settings, training.sampler, distributed.rank_count())
     cache = training.cache if training.losses.needs_teacher else None
     with BatchLoader(
         training.images,
@@ -224,7 +225,8 @@ class _Run:
         self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
         if distributed.this_rank() == 0:
             norm = float(report.gradient_norm)
-            meter.log(self.position.step, rate, norm, self.position.latest)
+            statistics = loss_statistics(self.engine.learner.losses)
+            meter.log(self.position.step, rate, norm, {**self.position.latest, **statistics})
 
     def _save(self, scores: Scores | None = None) -> None:
         """Ranks other than the first only help to gather the state."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from curation.progress import Progress
 from distill.training.data import BatchLoader
 
@@ -32,6 +34,7 @@ class Meter:
     def log(self, done: int, rate: float, gradient_norm: float, losses: dict[str, float]) -> None:
         """Report after step ``done``; everything is of the whole batch of all ranks.
 
+        ``losses`` may hold other figures beside them, such as ``loss_statistics``.
         ``data_wait`` is the share of the time in which rank 0 had to wait for images.
         """
         now, waited = time.monotonic(), self.loader.waited_seconds
@@ -50,3 +53,12 @@ class Meter:
         )
         self.since, self.at, self.waited = done, now, waited
         self.watch.progress(done, self.steps)
+
+
+def loss_statistics(losses: nn.Module) -> dict[str, float]:
+    """What those of the losses that keep ``statistics`` (by name, of the last batch) say."""
+    return {
+        name: round(float(value), 6)
+        for loss in losses.modules()
+        for name, value in getattr(loss, "statistics", {}).items()
+    }

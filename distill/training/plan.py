@@ -12,11 +12,13 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.views import ImageSet
-from distill.training.config import TrainSettings
+from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.pk_shuffle import PKShuffle
 
 CHUNK = 64
 """Images in a row that a windowed shuffle reads at once, about half a megabyte of 112x112 JPEGs:
 long enough for a disk's head, and no longer than an identity of MS1M."""
+SHUFFLE = SamplerSettings()
 
 
 class BatchPlan(Protocol):
@@ -100,13 +102,38 @@ class WindowedShuffle:
         return order, random.random(len(order)) < 0.5
 
 
-def create_plan(images: ImageSet, settings: TrainSettings) -> BatchPlan:
-    """The plan that ``settings`` ask for; ``UserError`` where not even one batch can be filled."""
+def create_plan(
+    images: ImageSet, settings: TrainSettings, sampler: SamplerSettings = SHUFFLE, ranks: int = 1
+) -> BatchPlan:
+    """The plan that ``settings`` and ``sampler`` ask for.
+
+    Raises ``UserError`` where not even one batch can be filled, or ``ranks`` cannot share it.
+    """
     if settings.batch_size > len(images):
         raise UserError(
             f"train.batch_size is {settings.batch_size} but the data set has {len(images)} images; "
             f"allowed: up to {len(images)}"
         )
+    if sampler.images is not None:
+        return _pk_shuffle(images, settings, sampler, ranks)
     if settings.shuffle == "full":
         return FullShuffle(len(images), settings.batch_size, settings.seed)
     return WindowedShuffle(images.rows, settings.batch_size, settings.seed, settings.shuffle_window)
+
+
+def _pk_shuffle(
+    images: ImageSet, settings: TrainSettings, sampler: SamplerSettings, ranks: int
+) -> PKShuffle:
+    size, each = settings.batch_size, sampler.images
+    assert each is not None
+    try:
+        sampler.check_shares(size, ranks * settings.accumulate)
+    except ValueError as error:
+        raise UserError(f"train: {error}") from None
+    if size > images.identities * each:
+        raise UserError(
+            f"train.batch_size is {size}, for {size // each} identities with {each} images each, "
+            f"but the data set has {images.identities} identities; "
+            f"allowed: up to {images.identities * each}"
+        )
+    return PKShuffle(images.labels, size, settings.seed, each)

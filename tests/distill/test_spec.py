@@ -83,7 +83,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
         ('evaluate = ["pairs"]', 'evaluate = ["../../x"]', ["outside the workspace"]),
         ('evaluate = ["pairs"]', 'evaluate = ["lfw"]', ["data.evaluate", "drawn/lfw"]),
         ('"mobilefacenet"', '"mobilenet"', ["'mobilenet' is not known", "mobilefacenet"]),
-        ("angular = {}", "angularr = {}", ["stage.0.losses.angularr", "angular, arcface"]),
+        ("angular = {}", "angularr = {}", ["stage.0.losses.angularr", "angular, angular_squared"]),
         ("losses = { arcface = {} }", "losses = { angular = {} }", ["a teacher has no teacher"]),
         ("input_size = [32, 32]", "input_size = [30, 32]", ["not a multiple of", "stride"]),
         ('backbone = "mobilefacenet"', 'backbone = "mobilefacenet"\nembedding = 8',

@@ -1,0 +1,42 @@
+"""CurricularFace: Huang et al., 2020. Hard identities count more as training goes on."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distill.losses.arcface import ArcFace, ArcFaceSettings
+from distill.losses.inputs import LossInputs
+from distill.losses.over_ranks import gather_rows
+from distill.losses.registry import register
+
+
+class CurricularFaceSettings(ArcFaceSettings):
+    """``margin`` is in radians; ``momentum`` is how much a batch moves the curriculum."""
+
+    momentum: float = Field(default=0.01, gt=0, le=1)
+
+
+@register("curricularface", CurricularFaceSettings, needs_centres=True)
+class CurricularFace(ArcFace):
+    """ArcFace, and ``cos * (t + cos)`` for the identities that are mistaken for the true one.
+
+    Those are the identities whose cosine is above the true identity's with its margin. ``t`` is
+    the moving average of the true cosines, on all ranks, and is kept with the weights: near 0 in
+    the beginning, which makes hard identities count less, and more as the network learns.
+    """
+
+    settings: CurricularFaceSettings
+    t: Tensor
+
+    def __init__(self, settings: CurricularFaceSettings, embedding: int, identities: int) -> None:
+        super().__init__(settings, embedding, identities)
+        self.register_buffer("t", torch.tensor(0.0))
+
+    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+        if self.training:
+            everywhere = gather_rows(true.detach().float())
+            self.t.lerp_(everywhere.mean(), self.settings.momentum)
+        return super().true_cosines(true, inputs)
+
+    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+        return torch.where(cosines > with_margin[:, None], cosines * (self.t + cosines), cosines)

@@ -1,0 +1,31 @@
+"""Which classes a loss looks at in this step, where all would be too many."""
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.over_ranks import own_rows, rank_count
+
+
+class DrawnClasses(nn.Module):
+    """Draws ``wanted`` different classes at every call in training; others on every rank.
+
+    The number of the call is kept with the weights and is the seed, so a resumed training draws
+    what an uninterrupted one would.
+    """
+
+    calls: Tensor
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, count: int, device: torch.device) -> Tensor:
+        """int64 [min(wanted, count)] on ``device``, of ``count`` classes; all in their order."""
+        if self.wanted >= count:
+            return torch.arange(count, device=device)
+        seed = int(self.calls) * rank_count() + own_rows(1).start
+        if self.training:
+            self.calls += 1
+        random = torch.Generator().manual_seed(seed)
+        return torch.randperm(count, generator=random)[: self.wanted].to(device)

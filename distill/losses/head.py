@@ -1,0 +1,80 @@
+"""What all margin heads share: a softmax over the scaled cosines to the class centres.
+
+A head says how the cosine to the true identity's centre is made harder, and some also how the
+cosines to the other centres are. It sees cosines only, so it does not matter whether the centres
+are those of all identities.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+
+from distill.losses.inputs import LossInputs
+from distill.losses.registry import LossSettings
+
+
+class HeadSettings(LossSettings):
+    """``scale`` multiplies the cosines; ``class_balance`` is the beta of ``balanced_weights``."""
+
+    scale: PositiveFloat = 64.0
+    class_balance: float | None = Field(default=None, gt=0, lt=1)
+
+
+class MarginHead(nn.Module):
+    """Cross entropy of ``scale`` times the cosines with their margins."""
+
+    def __init__(self, settings: HeadSettings, embedding: int, identities: int) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+        """What stands for the cosines ``true`` [B] to the true identities' centres."""
+        raise NotImplementedError
+
+    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+        """What stands for the cosines [B, K] to the other centres; ``with_margin`` [B] is what
+        ``true_cosines`` gave. The values at the labels are not used."""
+        return cosines
+
+    def margin_logits(self, inputs: LossInputs) -> Tensor:
+        """The logits [B, K] of the cross entropy."""
+        rows = torch.arange(len(inputs.labels), device=inputs.labels.device)
+        true = inputs.cosines[rows, inputs.labels].clamp(-1.0, 1.0)
+        with_margin = self.true_cosines(true, inputs)
+        others = self.other_cosines(inputs.cosines, with_margin)
+        return self.settings.scale * others.index_put((rows, inputs.labels), with_margin)
+
+    def forward(self, inputs: LossInputs) -> Tensor:
+        with torch.autocast(inputs.embeddings.device.type, enabled=False):
+            logits = self.margin_logits(inputs)
+            losses = F.cross_entropy(logits, inputs.labels, reduction="none")
+            beta = self.settings.class_balance
+            if beta is not None:
+                assert inputs.identity_counts is not None, "class balance needs identity_counts"
+                weights = balanced_weights(inputs.identity_counts, beta)
+                losses = losses * weights[inputs.labels]
+            return losses.mean()
+
+
+def balanced_weights(counts: Tensor, beta: float) -> Tensor:
+    """``(1 - beta) / (1 - beta^n)`` for each of the ``counts`` n of images: 1 for a single image.
+
+    Source: the Meituan paper, Eq. 9, after Cui et al., 2019. As printed there, and not normalised:
+    the loss shrinks as the images of an identity grow in number, up to their number times.
+    """
+    # In float64: 1 - 0.9999 has four digits in float32.
+    effective = -torch.expm1(counts.clamp_min(1).double() * math.log(beta))
+    return ((1.0 - beta) / effective).float()
+
+
+def sines(cosines: Tensor) -> Tensor:
+    """The sines of angles in [0, pi], with a finite derivative at both ends."""
+    return (1.0 - cosines.square()).clamp_min(1e-12).sqrt()
+
+
+def angles(cosines: Tensor) -> Tensor:
+    """The angles in radians. The arc cosine has no derivative at 1 and -1, so it stops short."""
+    return cosines.clamp(-1.0 + 1e-7, 1.0 - 1e-7).acos()

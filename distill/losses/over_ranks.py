@@ -1,0 +1,53 @@
+"""The batch of all ranks, for losses that compare its images with one another.
+
+Without a process group the batch is that of this process alone.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_rows(count: int) -> slice:
+    """Where this rank's ``count`` rows lie among those of all ranks, of which all have as many."""
+    first = dist.get_rank() * count if dist.is_initialized() else 0
+    return slice(first, first + count)
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """[ranks * B, ...]: ``rows`` [B, ...] of all ranks in their order; with gradient.
+
+    A row's gradient is the sum of what the losses of all ranks say of it. As gradients of weights
+    are averaged over ranks, the loss that is minimised is the mean of the ranks' losses.
+    """
+    return _GatherRows.apply(rows) if rank_count() > 1 else rows
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of all ranks' ``values``, without gradient."""
+    total = values.detach().clone()
+    if rank_count() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+class _GatherRows(torch.autograd.Function):
+    """torch.distributed.nn has had this, but it is deprecated there."""
+
+    @staticmethod
+    def forward(context, rows: Tensor):  # type: ignore[no-untyped-def]
+        context.own = own_rows(len(rows))
+        parts = [torch.empty_like(rows) for _ in range(rank_count())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total[context.own]

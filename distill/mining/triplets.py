@@ -1,0 +1,77 @@
+"""Triplets as indices, what there is to say of them, and the pairs that they begin with.
+
+Distances are squared Euclidean ones of unit vectors, ``2 - 2 cos``, in [0, 4].
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """T triplets: int64 [T] each, and the distances [T] to the positive and the negative.
+
+    ``anchors`` and ``positives`` are rows of the batch; ``negatives`` too, or identities where they
+    are class centres. ``candidates`` is how many triplets there could have been at most.
+    """
+
+    anchors: Tensor
+    positives: Tensor
+    negatives: Tensor
+    to_positive: Tensor
+    to_negative: Tensor
+    candidates: int
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def totals(self, margin: float) -> Tensor:
+        """float64 [4], which may be added up over ranks; ``statistics`` reads it.
+
+        Triplets, candidates, triplets that violate the margin, the sum of these violations.
+        """
+        violations = (self.to_positive - self.to_negative + margin).clamp_min(0).double()
+        violating, amount = (violations > 0).sum().double(), violations.sum()
+        counts = amount.new_tensor([len(self), self.candidates])
+        return torch.cat([counts, torch.stack([violating, amount])])
+
+
+def statistics(totals: Tensor) -> dict[str, Tensor]:
+    """Scalars: ``mined_share`` and ``margin_violation``, 0 where there is nothing to divide by.
+
+    The share of the candidates that became triplets which violate the margin, so that there is
+    something to learn from them; and by how much such a triplet violates it, on average.
+    """
+    _, candidates, violating, amount = totals.float()
+    return {
+        "mined_share": violating / candidates.clamp_min(1),
+        "margin_violation": amount / violating.clamp_min(1),
+    }
+
+
+def squared_distances(left: Tensor, right: Tensor) -> Tensor:
+    """[A, N] between unit vectors [A, D] and [N, D]."""
+    return from_cosines(left @ right.T)
+
+
+def from_cosines(cosines: Tensor) -> Tensor:
+    """The squared distances of unit vectors; rounding makes none negative."""
+    return (2.0 - 2.0 * cosines).clamp_min(0.0)
+
+
+def same_identity(labels: Tensor, anchors: slice = ALL) -> Tensor:
+    """bool [A, N]: which of the batch have the identity of the anchor, itself among them."""
+    return labels[anchors, None] == labels
+
+
+def positive_pairs(labels: Tensor, anchors: slice = ALL) -> tuple[Tensor, Tensor]:
+    """int64 [T] each: rows among the anchors, and the rows of their positives in the batch."""
+    pairs = same_identity(labels, anchors)
+    own = torch.arange(len(labels), device=labels.device)[anchors]
+    pairs[torch.arange(len(own), device=labels.device), own] = False
+    rows, positives = pairs.nonzero(as_tuple=True)
+    return rows, positives

@@ -1,0 +1,151 @@
+"""Batches of P identities with K images each: Hermans et al., 2017, section 2 (batch hard).
+
+As there, and in insightface's sampler for triplets, every identity appears equally often, however
+many images it has. Those draw the images anew each time; here all have their turn.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class PKShuffle:
+    """``batch_size`` images: ``images_each`` (K) of each of P different identities, in a row.
+
+    ``labels`` int64 [N] are the identities of the images. The batches of a training are one
+    sequence, cut into rounds and, regardless of these, into epochs. A round is as many whole
+    batches as there are identities for, each identity once; the few that it leaves out are others
+    in the next round, until all have been left out equally often.
+
+    An identity shows K different images each time, and all of its images before one comes again.
+    With fewer than K images it shows all of them as often as they fit, and in turns one more often.
+
+    An epoch has as many steps as one over all images, so that ``epochs`` cost what they cost with
+    another sampler; identities with many images may need several epochs to show them all.
+    """
+
+    labels: np.ndarray
+    batch_size: int
+    seed: int
+    images_each: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.labels) // self.batch_size
+
+    @property
+    def read_ahead(self) -> int:
+        return 0
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        steps = self._identities // self._identities_each
+        first = epoch * self.steps_per_epoch
+        last = first + self.steps_per_epoch
+        turns = _Turns(self._groups, self.images_each, self.seed)
+        rounds = [self._round(number, turns) for number in range(first // steps, -(-last // steps))]
+        begin = first % steps * self.batch_size
+        order = np.concatenate(rounds)[begin : begin + self.steps_per_epoch * self.batch_size]
+        random = np.random.default_rng([self.seed, epoch])
+        return order, random.random(len(order)) < 0.5
+
+    @property
+    def _identities_each(self) -> int:
+        return self.batch_size // self.images_each
+
+    @cached_property
+    def _groups(self) -> list["_Group"]:
+        """The identities, numbered from 0 by rising label, by how many images they have."""
+        _, counts = np.unique(self.labels, return_counts=True)
+        begins, by_label = np.cumsum(counts) - counts, np.argsort(self.labels, kind="stable")
+        groups = []
+        for count in np.unique(counts):
+            identities = np.flatnonzero(counts == count)
+            places = begins[identities, None] + np.arange(count)
+            groups.append(_Group(identities, by_label[places]))
+        return groups
+
+    @cached_property
+    def _identities(self) -> int:
+        return sum(len(group.identities) for group in self._groups)
+
+    @cached_property
+    def _queue(self) -> np.ndarray:
+        """int64 [identities]: each one's place in the queue for being left out."""
+        return np.random.default_rng([self.seed, 0, 3]).permutation(self._identities)
+
+    def _round(self, number: int, turns: "_Turns") -> np.ndarray:
+        """The images of all batches of a round."""
+        left_out = self._identities % self._identities_each
+        # The queue goes round and round; each round of batches takes the next ones from it.
+        times_round, place = divmod(number * left_out, self._identities)
+        absences = times_round + (self._queue < place)
+        absent = (self._queue - place) % self._identities < left_out
+        images = turns.images(number - absences)
+        random = np.random.default_rng([self.seed, number, 1])
+        return images[random.permutation(np.flatnonzero(~absent))].ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """``identities`` int64 [M] that have C images each: ``images`` int64 [M, C]."""
+
+    identities: np.ndarray
+    images: np.ndarray
+
+
+class _Turns:
+    """Which images an identity shows at its n-th appearance; can be entered at any n.
+
+    After ``C / gcd(C, K)`` appearances of K images, each of C images has been shown equally often:
+    a cycle, which follows from (seed, C, its number). A group's identities go through it together.
+    """
+
+    def __init__(self, groups: list[_Group], images_each: int, seed: int) -> None:
+        self._groups, self._images_each, self._seed = groups, images_each, seed
+        self._cycles: dict[int, dict[int, np.ndarray]] = {}
+
+    def images(self, appearances: np.ndarray) -> np.ndarray:
+        """int64 [identities, K], given how often each identity [identities] has appeared so far."""
+        identities = sum(len(group.identities) for group in self._groups)
+        shown = np.empty((identities, self._images_each), np.int64)
+        for group in self._groups:
+            whole, drawn = divmod(self._images_each, group.images.shape[1])
+            parts = [group.images] * whole
+            if drawn:
+                parts.append(self._drawn(group, drawn, appearances[group.identities]))
+            shown[group.identities] = np.concatenate(parts, axis=1)
+        return shown
+
+    def _drawn(self, group: _Group, drawn: int, appearances: np.ndarray) -> np.ndarray:
+        count = group.images.shape[1]
+        numbers, places = np.divmod(appearances, count // math.gcd(count, drawn))
+        known, needed = self._cycles.get(count, {}), {}
+        images = np.empty((len(numbers), drawn), np.int64)
+        for number in np.unique(numbers).tolist():
+            cycle = known[number] if number in known else self._cycle(group, drawn, number)
+            here = np.flatnonzero(numbers == number)
+            columns = places[here, None] * drawn + np.arange(drawn)
+            images[here] = cycle[here[:, None], columns]
+            needed[number] = cycle
+        self._cycles[count] = needed  # the older ones are over
+        return images
+
+    def _cycle(self, group: _Group, drawn: int, number: int) -> np.ndarray:
+        """int64 [M, lcm(C, drawn)]: all images shuffled, again and again, end to end.
+
+        An appearance that begins in one shuffle and ends in the next shows no image twice: what it
+        has of the first is not at the beginning of the second.
+        """
+        count = group.images.shape[1]
+        random = np.random.default_rng([self._seed, number, count, 2])
+        shuffles = [random.permuted(group.images, axis=1)]
+        while (shown := len(shuffles) * count) % drawn:
+            begun = shown % drawn
+            earlier, just_shown = np.split(shuffles[-1], [count - begun], axis=1)
+            next_ones, later = np.split(random.permuted(earlier, axis=1), [drawn - begun], axis=1)
+            rest = random.permuted(np.concatenate([later, just_shown], axis=1), axis=1)
+            shuffles.append(np.concatenate([next_ones, rest], axis=1))
+        return np.concatenate(shuffles, axis=1)

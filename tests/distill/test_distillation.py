@@ -1,0 +1,147 @@
+"""Every kind of distillation in whole trainings: teacher's centres, narrow students, resumes."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_pipeline import make_workspace
+from test_training import (
+    PREPROCESSING,
+    assert_equal_bits,
+    make_network,
+    make_training,
+    watch,
+    weights,
+)
+
+from curation.errors import UserError
+from distill.pipeline import teacher_centres as module
+from distill.pipeline.job import check_fit
+from distill.pipeline.teacher_centres import teacher_centres
+from distill.pipeline.training import LOSSES, TrainingDescription, carry_out
+from distill.spec import parse_spec
+from distill.training.config import TrainSettings
+from distill.training.loop import Stopped, train
+from teachers.embedder import TorchEmbedder, module_digest
+from teachers.embeddings import cache_embeddings
+
+SPEC = """
+name = "narrow"
+[data]
+train = "drawn/train"
+evaluate = ["pairs"]
+[teacher.network]
+backbone = "mobilefacenet"
+embedding = 16
+input_size = [32, 32]
+width = 0.125
+[teacher.stage]
+epochs = 1
+losses = { arcface = { scale = 16.0, margin = 0.1 } }
+[teacher.train]
+batch_size = 12
+[student]
+backbone = "mobilefacenet"
+embedding = 8
+input_size = [32, 32]
+width = 0.125
+[[stage]]
+epochs = 1
+[stage.losses]
+relational_distance = {}
+relational_angle = {}
+triplet_distillation = {}
+angular = { project = true }
+angular_squared = { project = true }
+teacher_logits = { project = true }
+margin_distillation = { project = true }
+adadistill = { project = true }
+[train]
+batch_size = 12
+log_every = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(drawn_store, tmp_path_factory):
+    network = make_network(seed=7)
+    teacher = TorchEmbedder(network, PREPROCESSING, module_digest(network))
+    return cache_embeddings(teacher, drawn_store, tmp_path_factory.mktemp("cache"))
+
+
+def test_a_centre_is_the_direction_of_the_mean_of_both_views(cache, drawn_store, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS", 7)  # so that identities lie across the portions
+    expected = []
+    for identity in range(drawn_store.identities):
+        rows = drawn_store.rows[drawn_store.labels == identity]
+        mean = cache.unit[rows].astype(np.float64).reshape(-1, cache.embedding).mean(axis=0)
+        expected.append(mean / np.linalg.norm(mean))
+    centres = teacher_centres(cache, drawn_store)
+    assert centres.dtype == torch.float32
+    np.testing.assert_allclose(centres.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+def test_moving_centres_and_maps_go_on_from_a_checkpoint_with_the_same_bits(
+    drawn_store, cache, tmp_path, engine
+):
+    def training():
+        losses = {"adadistill": {}, "angular": {"project": True}}
+        return make_training(drawn_store, cache, losses, epochs=2, engine=engine)
+
+    whole, cut, resumed = training(), training(), training()
+    train(whole, tmp_path / "whole", watch())
+    steps = []
+    with pytest.raises(Stopped):
+        train(cut, tmp_path / "cut", watch(steps, lambda: len(steps) == 2))
+    train(resumed, tmp_path / "cut", watch())
+    assert_equal_bits(weights(resumed), weights(whole))
+    assert {"parts.adadistill.centres", "projections.angular.weight"} <= weights(whole).keys()
+
+
+def narrow(drawn_store, cache, folder, start=None, seed=0):
+    return TrainingDescription(
+        backbone="mobilefacenet",
+        embedding=8,
+        width=0.125,
+        preprocessing=PREPROCESSING,
+        losses=parse_spec(SPEC, "spec").stage[0].losses,
+        epochs=1,
+        settings=TrainSettings(batch_size=12, learning_rate=0.001, log_every=1, seed=seed),
+        images=drawn_store.path,
+        cache=cache.folder,
+        start=start,
+        folder=folder,
+    )
+
+
+def test_a_narrow_student_learns_from_every_kind_of_distillation(cache, drawn_store, tmp_path):
+    metrics, stage = [], narrow(drawn_store, cache, tmp_path)
+    carry_out(stage, drawn_store, cache, watch(metrics))
+    for name in stage.losses:
+        values = [line[f"loss_{name}"] for line in metrics]
+        assert all(np.isfinite(values))
+        assert min(values) > 0
+
+
+def test_the_next_stage_takes_the_maps_and_the_moving_centres(cache, drawn_store, tmp_path):
+    carry_out(narrow(drawn_store, cache, tmp_path), drawn_store, cache, watch())
+    then = narrow(drawn_store, cache, tmp_path / "2", start=tmp_path, seed=1)
+    assert_equal_bits(
+        then.build(drawn_store, cache).losses.state_dict(), load_file(tmp_path / LOSSES)
+    )
+
+
+@pytest.mark.parametrize("name", ["angular", "teacher_logits", "adadistill"])
+def test_a_narrow_student_is_refused_where_a_loss_compares(
+    drawn_store, drawn_folder, tmp_path, name
+):
+    workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
+    text = SPEC.replace(f"\n{name} = {{ project = true }}", f"\n{name} = {{}}")
+    with pytest.raises(UserError) as error:
+        check_fit(parse_spec(text, "spec"), workspace)
+    message = str(error.value)
+    assert "student.embedding is 8" in message
+    assert f"the teacher's is 16, and {name} compares them" in message
+    assert f"stage.0.losses.{name}.project = true" in message
+    assert "\n" not in message
