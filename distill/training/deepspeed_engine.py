@@ -11,7 +11,7 @@ from curation.errors import UserError
 from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
-from distill.training.engines import (
+from distill.training.engine import (
     State,
     StepReport,
     gradient_norms,

@@ -10,7 +10,7 @@ import torch
 from curation.errors import UserError
 from curation.files import atomic_file
 from distill.training import distributed
-from distill.training.engines import StepReport
+from distill.training.engine import StepReport
 from distill.training.plan import BatchPlan
 
 REPORT = "divergence.json"

@@ -25,7 +25,8 @@ from distill.training.checkpoints import (
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
-from distill.training.engines import StepReport, create_engine
+from distill.training.engine import StepReport
+from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.meter import Meter, Watch, loss_statistics

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
-from distill.training.engines import (
+from distill.training.engine import (
     State,
     StepReport,
     gradient_norms,
