@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from distill.losses.over_ranks import own_rows, rank_count
+from distill.losses.over_ranks import own_rows
+from distill.ranks import rank_count
 
 
 class DrawnClasses(nn.Module):

@@ -31,8 +31,9 @@ class MarginHead(nn.Module):
         self.settings = settings
 
     def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        """What stands for the cosines ``true`` [B] to the true identities' centres."""
-        raise NotImplementedError
+        """What stands for the cosines ``true`` [B] to the true identities' centres: themselves,
+        where there is no margin."""
+        return true
 
     def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
         """What stands for the cosines [B, K] to the other centres; ``with_margin`` [B] is what

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows, rank_count, sum_over_ranks
+from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.mining import Choice, Triplets, statistics
+from distill.ranks import rank_count
 
 CHOICES: dict[str, Choice] = {"semi-hard": "random", "hardest-semi-hard": "hardest"}
 

@@ -7,15 +7,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-def rank_count() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+from distill.ranks import rank_count, this_rank
 
 
 def own_rows(count: int) -> slice:
     """Where this rank's ``count`` rows lie among those of all ranks, of which all have as many."""
-    first = dist.get_rank() * count if dist.is_initialized() else 0
+    first = this_rank() * count
     return slice(first, first + count)
 
 

@@ -1,15 +1,9 @@
 """Normalised softmax: Wang et al., NormFace, 2017. Scaled cosines without a margin."""
 
-from torch import Tensor
-
 from distill.losses.head import HeadSettings, MarginHead
-from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
 
 
 @register("softmax", HeadSettings, needs_centres=True)
 class Softmax(MarginHead):
     """Softmax over ``scale * cos(angle)``: the head that the margins make harder."""
-
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return true

@@ -5,10 +5,11 @@ from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows, rank_count, sum_over_ranks
+from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.losses.registry import LossSettings, register
 from distill.losses.teacher_margins import check_margins, teacher_margins
 from distill.mining.triplets import positive_pairs, same_identity, squared_distances
+from distill.ranks import rank_count
 
 
 class TripletDistillationSettings(LossSettings):

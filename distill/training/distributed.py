@@ -15,17 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curation.errors import UserError
+from distill.ranks import rank_count, this_rank
 from distill.training.config import TrainSettings
-
-
-def this_rank() -> int:
-    """The number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def rank_count() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def device() -> torch.device:

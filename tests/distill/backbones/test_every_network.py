@@ -118,7 +118,9 @@ def test_the_catalogue_says_what_is_counted(name):
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_it_exports_to_onnx(name, tmp_path):
+    """Writing compares the embeddings of both and raises where they differ."""
     write_onnx(tmp_path / "model.onnx", settled_small(name), (32, 32))
+    assert (tmp_path / "model.onnx").stat().st_size > 0
 
 
 @pytest.mark.slow
@@ -127,6 +129,7 @@ def test_every_network_exports_to_onnx_at_its_own_size(name, tmp_path):
     torch.manual_seed(0)
     size = NETWORKS[name].input_size
     write_onnx(tmp_path / "model.onnx", settled(create(name), size), size)
+    assert (tmp_path / "model.onnx").stat().st_size > 0
 
 
 @pytest.mark.slow
