@@ -34,12 +34,13 @@ class SamplerSettings(Strict):
     """How a stage fills its batches.
 
     ``shuffle`` shows every image once an epoch, as ``train.shuffle`` says. ``pk`` takes ``images``
-    of each identity (see ``distill.training.pk_shuffle``), and reads every image when its turn
-    comes, whatever ``train.shuffle`` says.
+    of each identity that has ``least_images`` (see ``distill.training.pk_shuffle``), and reads
+    every image when its turn comes, whatever ``train.shuffle`` says.
     """
 
     kind: Literal["shuffle", "pk"] = "shuffle"
     images: int | None = Field(default=None, ge=2)
+    least_images: PositiveInt = 1
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SamplerSettings":
@@ -47,6 +48,11 @@ class SamplerSettings(Strict):
             raise ValueError(
                 'images (of each identity in a batch; the papers take 4) goes with kind = "pk", '
                 "and only with it"
+            )
+        if "least_images" in self.model_fields_set and self.kind != "pk":
+            raise ValueError(
+                'least_images leaves identities out of kind = "pk"; a view of the data set leaves '
+                "them out everywhere (`curate view`)"
             )
         return self
 

@@ -23,25 +23,35 @@ class PKShuffle:
     An identity shows K different images each time, and all of its images before one comes again.
     With fewer than K images it shows all of them as often as they fit, and in turns one more often.
 
-    An epoch has as many steps as one over all images, so that ``epochs`` cost what they cost with
-    another sampler; identities with many images may need several epochs to show them all.
+    Identities with fewer than ``least_images`` are left out altogether: those of one image have
+    no positive pair, and repeated they fill the batches of a data set with a long tail.
+
+    An epoch has as many steps as one over all images of the identities that take part, so that
+    ``epochs`` cost what they cost with another sampler; identities with many images may need
+    several epochs to show them all.
     """
 
     labels: np.ndarray
     batch_size: int
     seed: int
     images_each: int
+    least_images: int = 1
+
+    @property
+    def identities(self) -> int:
+        """How many take part."""
+        return sum(len(group.identities) for group in self._groups)
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.labels) // self.batch_size
+        return sum(group.images.size for group in self._groups) // self.batch_size
 
     @property
     def read_ahead(self) -> int:
         return 0
 
     def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        steps = self._identities // self._identities_each
+        steps = self.identities // self._identities_each
         first = epoch * self.steps_per_epoch
         last = first + self.steps_per_epoch
         turns = _Turns(self._groups, self.images_each, self.seed)
@@ -60,6 +70,8 @@ class PKShuffle:
         """The identities, numbered from 0 by rising label, by how many images they have."""
         _, counts = np.unique(self.labels, return_counts=True)
         begins, by_label = np.cumsum(counts) - counts, np.argsort(self.labels, kind="stable")
+        large = counts >= self.least_images
+        counts, begins = counts[large], begins[large]
         groups = []
         for count in np.unique(counts):
             identities = np.flatnonzero(counts == count)
@@ -68,21 +80,17 @@ class PKShuffle:
         return groups
 
     @cached_property
-    def _identities(self) -> int:
-        return sum(len(group.identities) for group in self._groups)
-
-    @cached_property
     def _queue(self) -> np.ndarray:
         """int64 [identities]: each one's place in the queue for being left out."""
-        return np.random.default_rng([self.seed, 0, 3]).permutation(self._identities)
+        return np.random.default_rng([self.seed, 0, 3]).permutation(self.identities)
 
     def _round(self, number: int, turns: "_Turns") -> np.ndarray:
         """The images of all batches of a round."""
-        left_out = self._identities % self._identities_each
+        left_out = self.identities % self._identities_each
         # The queue goes round and round; each round of batches takes the next ones from it.
-        times_round, place = divmod(number * left_out, self._identities)
+        times_round, place = divmod(number * left_out, self.identities)
         absences = times_round + (self._queue < place)
-        absent = (self._queue - place) % self._identities < left_out
+        absent = (self._queue - place) % self.identities < left_out
         images = turns.images(number - absences)
         random = np.random.default_rng([self.seed, number, 1])
         return images[random.permutation(np.flatnonzero(~absent))].ravel()

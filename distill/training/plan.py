@@ -130,10 +130,12 @@ def _pk_shuffle(
         sampler.check_shares(size, ranks * settings.accumulate)
     except ValueError as error:
         raise UserError(f"train: {error}") from None
-    if size > images.identities * each:
+    plan = PKShuffle(images.labels, size, settings.seed, each, sampler.least_images)
+    few = f" of at least {sampler.least_images} images" if sampler.least_images > 1 else ""
+    if size > plan.identities * each:
         raise UserError(
             f"train.batch_size is {size}, for {size // each} identities with {each} images each, "
-            f"but the data set has {images.identities} identities; "
-            f"allowed: up to {images.identities * each}"
+            f"but the data set has {plan.identities} identities{few}; "
+            f"allowed: up to {plan.identities * each}"
         )
-    return PKShuffle(images.labels, size, settings.seed, each)
+    return plan

@@ -97,6 +97,17 @@ def test_an_identity_of_one_image_repeats_it():
     assert all(stretch == [0] * 4 for stretch in single)
 
 
+def test_identities_with_too_few_images_can_be_left_out():
+    labels = labels_of([1, 5, 2, 1, 4, 9])
+    plan = PKShuffle(labels, 8, 0, 4, least_images=2)
+    among_themselves = PKShuffle(labels_of([5, 2, 4, 9]), 8, 0, 4)
+    kept = np.flatnonzero(np.isin(labels, [1, 2, 4, 5]))
+    assert plan.identities == 4
+    assert plan.steps_per_epoch == 20 // 8
+    for epoch in range(4):
+        assert np.array_equal(plan.epoch(epoch)[0], kept[among_themselves.epoch(epoch)[0]])
+
+
 def test_an_epoch_is_as_long_as_one_of_all_images_and_mirrors_half():
     plan = PKShuffle(labels_of([10] * 100 + [3]), 40, 0, 4)
     order, mirrored = plan.epoch(1)
