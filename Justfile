@@ -99,6 +99,11 @@ bench-cache *options: setup
 bench-losses *options: setup
     python tests/benchmarks/losses.py {{ options }}
 
+# What each part of the recipes brings on real faces, about four hours: --data, --only, --page
+bench-learning *options: setup
+    python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+    python tests/benchmarks/learning.py {{ options }}
+
 # A training step without a teacher, on the cache, and with ResNet-100 online
 bench-distillation-step *options: setup
     python tests/benchmarks/distillation_step.py {{ options }}

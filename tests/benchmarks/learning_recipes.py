@@ -1,0 +1,140 @@
+"""What `just bench-learning` compares: students, recipes as job specs, rows of its table."""
+
+from dataclasses import dataclass
+
+ARCFACE = "arcface = { weight = 0.15, scale = 32.0, margin = 0.2 }"
+"""Beside the teacher. At weight 1 it drowns the teacher where an identity has few images."""
+ANGULAR = "angular = { weight = 7.0 }"
+MARGINS = "weight = 0.15, scale = 32.0, m1 = 1.0, m2 = 0.1, m3 = 0.1"
+SEPARATED = "intra = { weight = 0.15 }, inter = { weight = 0.15 }"
+SEMI_HARD = 'triplet = { weight = 1.0, mining = "semi-hard", margin = 0.2 }'
+PK = 'sampler = { kind = "pk", images = 4, least_images = 2 }'
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network at an input size, how long and how often it is trained, and on which rows.
+
+    ``recipes`` are those to train, all unless said; ``curves``: the first seed is scored on the
+    sets of pairs every second epoch.
+    """
+
+    name: str
+    backbone: str
+    width: float
+    side: int
+    epochs: int
+    seeds: tuple[int, ...]
+    recipes: tuple[str, ...]
+    curves: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a recipe's network after so many generations."""
+
+    title: str
+    recipe: str
+    generation: int
+
+
+def one_stage(*losses: str, extra: str = "") -> str:
+    """All epochs with the same losses."""
+    return f"[[stage]]\nepochs = EPOCHS\nlosses = {{ {', '.join(losses)} }}\n{extra}\n"
+
+
+def progressive() -> str:
+    """The stages of the Meituan paper beside the teacher, an epoch each, the first one longer."""
+    combined, sv = f"combined = {{ {MARGINS} }}", f"sv = {{ {MARGINS} }}"
+    balanced = f"sv = {{ {MARGINS}, class_balance = 0.9 }}"
+    stages = [
+        ("FIRST", (ARCFACE,), 0.1, ""),
+        ("1", (combined,), 0.05, ""),
+        ("1", (sv, SEPARATED), 0.05, ""),
+        ("1", (balanced, SEPARATED, SEMI_HARD), 0.02, PK),
+    ]
+    return "".join(
+        f"[[stage]]\nepochs = {epochs}\nlearning_rate = {rate}\n"
+        f"losses = {{ {', '.join((*losses, ANGULAR))} }}\n{extra}\n"
+        for epochs, losses, rate, extra in stages
+    )
+
+
+RECIPES = {
+    "arcface": (one_stage("arcface = { scale = 32.0, margin = 0.2 }"), 1),
+    "both": (one_stage(ARCFACE, ANGULAR), 3),
+    "angular": (one_stage(ANGULAR), 1),
+    "squared": (one_stage(ARCFACE, "angular_squared = { weight = 7.0 }"), 1),
+    "semi-hard": (one_stage(ARCFACE, ANGULAR, SEMI_HARD, extra=PK), 1),
+    "progressive": (progressive(), 3),
+}
+"""Stages, and how many generations."""
+
+ROWS = [
+    Row("ArcFace alone", "arcface", 1),
+    Row("ArcFace + angular (Eq. 5, α = 7)", "both", 1),
+    Row("angular alone, no labels", "angular", 1),
+    Row("ArcFace + Eq. 4 instead of Eq. 5", "squared", 1),
+    Row("ArcFace + angular, generation 2", "both", 2),
+    Row("ArcFace + angular, generation 3", "both", 3),
+    Row("ArcFace + angular + PK + semi-hard", "semi-hard", 1),
+    Row("progressive stages", "progressive", 1),
+    Row("all together: progressive, generation 3", "progressive", 3),
+]
+
+STUDENTS = [
+    Student("mobilefacenet", "mobilefacenet", 0.5, 64, 5, (0, 1, 2), tuple(RECIPES), curves=True),
+    Student("seesaw", "seesaw_share", 0.5, 64, 5, (0,), tuple(RECIPES)),
+    Student("full-size", "mobilefacenet", 1.0, 112, 5, (0,), ("both", "arcface")),
+]
+
+SPEC = """\
+name = "{name}"
+
+[data]
+train = "faces/train"
+evaluate = {evaluate}
+
+[teacher]
+from = "{teacher}"
+preprocessing = {{ mean = 0.0, std = 1.0 }}
+
+[student]
+backbone = "{backbone}"
+embedding = 128
+width = {width}
+input_size = [{side}, {side}]
+
+{stages}
+[generations]
+count = {generations}
+
+[train]
+batch_size = 32
+learning_rate = 0.1
+clip_gradient_norm = 5.0
+seed = {seed}
+{intervals}"""
+
+
+def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch: int) -> str:
+    """The job of one student, recipe and seed."""
+    stages, generations = RECIPES[recipe]
+    stages = stages.replace("EPOCHS", str(student.epochs)).replace("FIRST", str(student.epochs - 3))
+    curves = student.curves and seed == student.seeds[0]
+    return SPEC.format(
+        name=job_name(student, recipe, seed),
+        evaluate='["lfw", "cfp_ff", "cfp_fp"]' if curves else "[]",
+        teacher=teacher,
+        backbone=student.backbone,
+        width=student.width,
+        side=student.side,
+        stages=stages,
+        generations=generations,
+        seed=seed,
+        intervals=f"evaluate_every = {2 * steps_an_epoch}\n" if curves else "",
+    )
+
+
+def job_name(student: Student, recipe: str, seed: int) -> str:
+    return f"{student.name}-{recipe}-{seed}"
