@@ -1,8 +1,7 @@
 """Job specs: one TOML file says everything, and is checked at the door.
 
-``parse_spec`` checks keys, types and ranges and needs no torch; ``load_spec`` also checks what
-only the registries and the workspace know: backbones, losses, data sets, teachers, and whether
-the pieces fit together.
+``parse_spec`` checks keys, types and ranges and needs no torch. What only the registries and the
+workspace know (backbones, losses, data sets, teachers) ``distill.spec_checks`` checks.
 """
 
 import tomllib
@@ -12,12 +11,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from curation.errors import UserError
-from curation.workspace import Workspace
 from distill.budget import Budget
 from distill.training.config import SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
-from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
+from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 SPEC_WORDS = "the job spec"
@@ -25,6 +23,7 @@ SPEC_WORDS = "the job spec"
 LARGEST_SPEC = 1 << 20
 """Bytes. A job spec is a page of text."""
 Losses = dict[str, dict[str, Any]]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class DataSpec(Strict):
@@ -138,9 +137,38 @@ class StageSpec(Strict):
 
 
 class GenerationsSpec(Strict):
-    """Recursive distillation: ``count`` times the same teacher, from the student before."""
+    """Recursive distillation: ``count`` times the same teacher, from the student before.
+
+    A generation is trained once with each of ``seeds`` (none: with ``train.seed``), always from the
+    same start, and the candidate of the highest score goes on. The score is the mean accuracy on
+    ``select_on`` (none: on all sets of pairs of ``data.evaluate``).
+
+    With ``stop_without_gain`` the first generation whose score is not above the best before by more
+    than ``least_gain`` is the last, and the best of all is delivered instead of the last.
+    """
 
     count: PositiveInt = 1
+    seeds: list[Seed] = Field(default=[])
+    select_on: list[str] = Field(default=[])
+    stop_without_gain: bool = False
+    least_gain: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def scored(self) -> bool:
+        """Whether something follows from the candidates' scores."""
+        return len(self.seeds) > 1 or self.stop_without_gain
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "GenerationsSpec":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds} has one twice; name each once")
+        if self.stop_without_gain and self.count == 1:
+            raise ValueError("stop_without_gain needs a count above 1: there is nothing to stop")
+        if "least_gain" in self.model_fields_set and not self.stop_without_gain:
+            raise ValueError("least_gain goes with stop_without_gain = true, and only with it")
+        if self.select_on and not self.scored:
+            raise ValueError("select_on goes with several seeds or stop_without_gain = true")
+        return self
 
 
 class JobSpec(Strict):
@@ -161,7 +189,24 @@ class JobSpec(Strict):
             raise ValueError("nothing to train: give a [student], or a [teacher.network]")
         if (self.student is None) != (not self.stage):
             raise ValueError("[student] and [[stage]] go together")
+        if self.student is None and "generations" in self.model_fields_set:
+            raise ValueError("[generations] are a student's; leave them out, or give a [student]")
         return self
+
+    @model_validator(mode="after")
+    def _selected_by_its_own_sets(self) -> "JobSpec":
+        for name in self.generations.select_on:
+            if name not in self.data.evaluate:
+                raise ValueError(
+                    f"generations.select_on: {name!r} is not in data.evaluate; "
+                    f"allowed: {', '.join(self.data.evaluate) or 'nothing, as that is empty'}"
+                )
+        return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that each generation is trained with, one after another."""
+        return self.generations.seeds or [self.train.seed]
 
     @model_validator(mode="after")
     def _whole_identities(self) -> "JobSpec":
@@ -184,17 +229,6 @@ def parse_spec(text: str, origin: str) -> JobSpec:
         raise UserError(f"{origin} is nested too deeply") from None
     except ValidationError as error:
         raise UserError(f"{origin}: {describe(error, JobSpec)}") from None
-
-
-def load_spec(path: Path, workspace: Workspace) -> JobSpec:
-    """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
-    spec = parse_spec(read_spec(path), str(path))
-    try:
-        _check_data(spec, workspace)
-        _check_networks(spec, workspace)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return spec
 
 
 def read_spec(path: Path) -> str:
@@ -257,77 +291,3 @@ def _table_of(annotation: Any) -> type[BaseModel]:
         for inner in annotation.__args__
         if isinstance(inner, type) and issubclass(inner, BaseModel)
     )
-
-
-def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
-    """Where each evaluation set lies: a ``.bin`` of pairs, or a store or view for all pairs."""
-    return {name: _evaluation_set(name, spec, workspace) for name in spec.data.evaluate}
-
-
-def pair_sets(spec: JobSpec, workspace: Workspace) -> list[Path]:
-    """The evaluation sets that are quick to score: those of pairs."""
-    return [path for path in evaluation_sets(spec, workspace).values() if path.suffix == ".bin"]
-
-
-def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
-    full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
-    pairs = workspace.inside(f"{full}.bin", workspace.datasets, "data.evaluate")
-    return pairs if pairs.is_file() else workspace.image_set(full, "data.evaluate")
-
-
-def teacher_path(source: str, workspace: Workspace) -> Path:
-    """The file in teachers/, or the bundle of the finished job, that ``from`` names."""
-    if is_onnx(source) or is_weights(source):
-        path = workspace.inside(source, workspace.teachers, "teacher.from")
-        if path.is_file():
-            return path
-        raise UserError(f"teacher.from: no file {path}; put it there")
-    bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
-    if bundle.is_dir():
-        return bundle
-    raise UserError(
-        f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
-        f"no finished job ({bundle} is missing); run that job first"
-    )
-
-
-def _check_data(spec: JobSpec, workspace: Workspace) -> None:
-    workspace.image_set(spec.data.train, "data.train")
-    _check_evaluation(spec, pair_sets(spec, workspace))
-    for teacher in spec.teacher.sources if spec.teacher is not None else []:
-        assert teacher.source is not None
-        teacher_path(teacher.source, workspace)
-
-
-def _check_evaluation(spec: JobSpec, pairs: list[Path]) -> None:
-    trainings = {"train": spec.train}
-    if spec.teacher is not None and spec.teacher.network is not None:
-        trainings["teacher.train"] = spec.teacher.train
-    for key, settings in trainings.items():
-        if settings.evaluate_every is not None and not pairs:
-            raise UserError(
-                f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
-                'set of pairs (a .bin file); name one, such as evaluate = ["lfw"], or leave '
-                "evaluate_every out"
-            )
-
-
-def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
-    from distill.backbones import lookup
-    from distill.losses import LOSSES, parse_losses
-
-    if spec.teacher is not None and spec.teacher.network is not None:
-        assert spec.teacher.stage is not None
-        lookup(spec.teacher.network.backbone)
-        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
-        guided = [name for name in losses if LOSSES[name].needs_teacher]
-        if guided:
-            raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
-    if spec.student is None:
-        return
-    lookup(spec.student.backbone)
-    for index, stage in enumerate(spec.stage):
-        losses = parse_losses(stage.losses, f"stage.{index}.losses")
-        guided = [name for name in losses if LOSSES[name].needs_teacher]
-        if guided and spec.teacher is None:
-            raise UserError(f"stage.{index}.losses.{guided[0]}: needs a [teacher]")

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress_bar import ProgressBar
 
-_COLOURS = {"done": "green", "reused": "green", "running": "yellow", "failed": "red"}
+_COLOURS = {
+    "done": "green",
+    "reused": "green",
+    "running": "yellow",
+    "failed": "red",
+    "skipped": "dim",
+}
 _LINE_SECONDS = 10.0
 """Between two plain lines of the same step's progress."""
 _HIDDEN_METRICS = frozenset({"step", "time", "iteration"})
@@ -97,7 +103,7 @@ class _PlainLines:
         for step in job.steps:
             name, state = str(step.get("name")), str(step.get("state"))
             if state != "waiting":
-                self._say(f"step {name}", f"  {name}: {state}{_seconds(step)}")
+                self._say(f"step {name}", f"  {name}: {state}{_seconds(step)}{_remark(step)}")
         self._say_progress(job, metrics)
 
     def _say_progress(self, job: JobReport, metrics: dict[str, Any]) -> None:
@@ -128,7 +134,7 @@ def _picture(job: JobReport, metrics: dict[str, Any]) -> "RenderableType":
         if name == current and state == "running":
             row += [_bar(job), share]
         else:
-            row += ["", _seconds(step).strip(" ()")]
+            row += ["", _seconds(step).strip(" ()"), _remark(step).strip(" ;")]
         table.add_row(*row)
     head = Text.from_markup(f"[bold]{job.name}[/bold] {_coloured(job.state)}  ")
     head.append(_note(job))
@@ -181,6 +187,12 @@ def _brief(metrics: dict[str, Any], step: str) -> str:
 def _seconds(step: dict[str, Any]) -> str:
     seconds = step.get("seconds")
     return f" ({seconds:.1f} s)" if isinstance(seconds, int | float) else ""
+
+
+def _remark(step: dict[str, Any]) -> str:
+    """How a choice went, or why a step was skipped."""
+    note = step.get("note")
+    return f"; {note}" if isinstance(note, str) else ""
 
 
 def _coloured(state: str) -> str:

@@ -116,10 +116,14 @@ def _steps_table(steps: list[dict[str, Any]]) -> "Table":
 
     table = Table("step", "state", "seconds", title="steps", title_justify="left")
     table.columns[2].justify = "right"
+    noted = any(step.get("note") for step in steps)
+    if noted:
+        table.add_column("note", overflow="fold")
     for step in steps:
         seconds = step.get("seconds")
         shown = f"{seconds:.1f}" if isinstance(seconds, int | float) else ""
-        table.add_row(str(step.get("name")), str(step.get("state")), shown)
+        note = [str(step.get("note") or "")] if noted else []
+        table.add_row(str(step.get("name")), str(step.get("state")), shown, *note)
     return table
 
 

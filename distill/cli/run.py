@@ -32,7 +32,7 @@ def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     Example: distill check jobs/sample.toml
     """
     from distill.pipeline.job import check_fit
-    from distill.spec import load_spec
+    from distill.spec_checks import load_spec
 
     place = Workspace.locate(workspace)
     checked = load_spec(spec, place)
@@ -46,7 +46,8 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     Example: distill run jobs/sample.toml
     """
     from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-    from distill.spec import load_spec, read_spec
+    from distill.spec import read_spec
+    from distill.spec_checks import load_spec
 
     place = Workspace.locate(workspace)
     job = load_spec(spec, place)
@@ -69,7 +70,7 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
     """Run the job; exit status 128 + N where signal N stopped it after a checkpoint."""
     from distill.pipeline.job import Job, check_fit
     from distill.pipeline.record import RunRecord
-    from distill.spec import load_spec
+    from distill.spec_checks import load_spec
     from distill.training.loop import Stopped
 
     stop = _StopOnSignal()
@@ -116,9 +117,9 @@ def _line_observer() -> "Observer":
             last = time.monotonic()
             metrics.clear()
         elif event.kind == "end":
-            typer.echo(
-                f"{event.step}: {event.values['state']} in {event.values['seconds']} s", err=True
-            )
+            typer.echo(f"{event.step}: {_ended(event.values)}", err=True)
+        elif event.kind == "skip":
+            typer.echo(f"{event.step}: skipped: {event.values['note']}", err=True)
         elif event.kind == "metrics":
             metrics.update(event.values)
         elif time.monotonic() - last >= LINE_INTERVAL:
@@ -158,12 +159,19 @@ def _terminal_observer() -> "Observer":
             metrics.update(event.values)
             bars.update(tasks[event.step], note=_brief(metrics))
         elif event.kind == "end":
-            values = event.values
-            note = f"{values['state']} in {values['seconds']} s"
+            note = _ended(event.values)
             bars.update(tasks[event.step], total=1, completed=1, note=note)
             bars.stop()
+        elif event.kind == "skip":
+            skipped = f"{event.step}: skipped: {event.values['note']}"
+            bars.console.print(skipped, markup=False, highlight=False)
 
     return observe
+
+
+def _ended(step: dict[str, Any]) -> str:
+    note = f"; {step['note']}" if step["note"] else ""
+    return f"{step['state']} in {step['seconds']} s{note}"
 
 
 def _brief(metrics: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,19 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.budget import check_budget
-from distill.losses import LOSSES, ComparisonSettings, parse_losses
-from distill.pipeline.record import RunRecord, StepState
-from distill.pipeline.steps import StepStore
+from distill.losses import ComparisonSettings, parse_losses
+from distill.pipeline.generations import Candidate, Generations
+from distill.pipeline.planning import (
+    candidate_name,
+    choice_name,
+    generation_steps,
+    guided,
+    needs_teacher,
+    plan,
+    stage_name,
+)
+from distill.pipeline.record import RunRecord
+from distill.pipeline.steps import Outcome, StepStore
 from distill.pipeline.teacher_files import open_spec_teacher
 from distill.pipeline.work import (
     Architecture,
@@ -19,24 +30,11 @@ from distill.pipeline.work import (
     export_network,
     train_network,
 )
-from distill.spec import JobSpec, StageSpec, evaluation_sets, pair_sets
+from distill.spec import JobSpec
+from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
 from distill.training.loop import Watch
 from teachers.embedder import Embedder
 from teachers.embeddings import EmbeddingCache, cache_digest, cache_embeddings
-
-
-def plan(spec: JobSpec) -> list[StepState]:
-    """The steps of a spec, all waiting."""
-    steps = []
-    if spec.teacher is not None and spec.teacher.network is not None:
-        steps.append(StepState("teach", "teach"))
-    if spec.student is not None:
-        if _guided(spec):
-            steps.append(StepState("embed", "embed"))
-        for generation in range(1, spec.generations.count + 1):
-            for stage in range(len(spec.stage)):
-                steps.append(StepState(_stage_name(spec, generation, stage), "distil"))
-    return [*steps, StepState("evaluate", "evaluate"), StepState("export", "export")]
 
 
 class Job:
@@ -46,7 +44,7 @@ class Job:
         self.spec, self.workspace, self.record = spec, workspace, record
         self.steps = StepStore(workspace.steps)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
-        self.pair_sets = tuple(pair_sets(spec, workspace))
+        self.pair_sets = tuple(pair_sets(spec, workspace).values())
         self.watch = Watch(record.metrics, record.progress, record.stop)
 
     def run(self) -> None:
@@ -54,16 +52,19 @@ class Job:
         self.record.begin(self.spec, plan(self.spec), self._facts())
         teacher, trained = self._teacher()
         networks = {} if teacher is None else {"teacher": teacher}
+        selection: dict[str, Any] = {}
         if self.spec.student is not None:
-            cache = self._embed(teacher) if teacher is not None and _guided(self.spec) else None
+            cache = self._embed(teacher) if teacher is not None and guided(self.spec) else None
             embedding = None if teacher is None else teacher.embedding
             architecture = Architecture.resolve(self.spec.student, embedding)
-            trained = None
-            for generation in range(1, self.spec.generations.count + 1):
-                trained = self._generation(generation, architecture, trained, cache)
-                networks[f"generation {generation}"] = trained.embedder()
+            generations = self._generations(architecture, cache)
+            trained = generations.delivered.trained
+            for each in generations.in_order_of_delivery:
+                networks[each.name] = each.trained.embedder()
+            if self.spec.generations.scored:
+                selection = {"selection": generations.record()}
         assert trained is not None, "the spec's own checks see to it"
-        self._export(trained, self._evaluate(networks))
+        self._export(trained, self._evaluate(networks, selection))
 
     def _teacher(self) -> tuple[Embedder | None, TrainedNetwork | None]:
         spec = self.spec.teacher
@@ -95,9 +96,55 @@ class Job:
                 state.state = "reused"
         return cache
 
+    def _generations(self, architecture: Architecture, cache: EmbeddingCache | None) -> Generations:
+        """Every generation with its candidates, until the last one or one without gain."""
+        generations = Generations(self.spec.generations)
+        for number in range(1, self.spec.generations.count + 1):
+            start = generations.start
+            candidates = [
+                Candidate(
+                    candidate_name(self.spec, number, seed),
+                    number,
+                    seed,
+                    self._generation(number, seed, architecture, start, cache),
+                )
+                for seed in self.spec.seeds
+            ]
+            if self.spec.generations.scored:
+                self._choose(candidates, generations)
+            else:
+                generations.add(candidates)
+            if reason := generations.reason_to_stop:
+                rest = range(number + 1, self.spec.generations.count + 1)
+                steps = [step for left in rest for step in generation_steps(self.spec, left)]
+                self.record.skip([step.name for step in steps], reason)
+                break
+        return generations
+
+    def _choose(self, candidates: list[Candidate], generations: Generations) -> None:
+        """Score the candidates of one generation and add them, on the record."""
+        sets = selection_sets(self.spec, self.workspace)
+        with self.record.step(choice_name(candidates[0].generation)) as state:
+            outcomes = {
+                each.name: evaluate_network(
+                    each.trained.embedder(), sets, self.steps, self.record.interruptible_progress
+                )
+                for each in candidates
+            }
+            generations.add(
+                [replace(each, accuracies=_accuracies(outcomes[each.name])) for each in candidates]
+            )
+            chosen = outcomes[generations.best[-1].name]
+            state.id, state.path = chosen.folder.name, str(chosen.folder)
+            state.scores = {each.name: each.score for each in generations.newest}
+            state.note = generations.note
+            if all(outcome.reused for outcome in outcomes.values()):
+                state.state = "reused"
+
     def _generation(
         self,
         generation: int,
+        seed: int,
         architecture: Architecture,
         start: TrainedNetwork | None,
         cache: EmbeddingCache | None,
@@ -106,7 +153,7 @@ class Job:
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
             losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
-            settings = self.spec.train
+            settings = self.spec.train.model_copy(update={"seed": seed})
             stage = Stage(
                 architecture,
                 losses,
@@ -116,9 +163,9 @@ class Job:
                 self.pair_sets,
                 stage_spec.sampler,
             )
-            name = _stage_name(self.spec, generation, index)
+            name = stage_name(self.spec, generation, seed, index)
             trained = self._train(
-                name, "distil", stage, cache if _needs_teacher(stage_spec) else None
+                name, "distil", stage, cache if needs_teacher(stage_spec) else None
             )
         assert trained is not None
         return trained
@@ -140,8 +187,8 @@ class Job:
                 state.state = "reused"
         return trained
 
-    def _evaluate(self, networks: dict[str, Embedder]) -> dict[str, Any]:
-        """Score all networks; the last one's scores are the job's."""
+    def _evaluate(self, networks: dict[str, Embedder], selection: dict[str, Any]) -> dict[str, Any]:
+        """Score all networks; the last one's scores are the job's. ``selection`` goes with them."""
         sets = evaluation_sets(self.spec, self.workspace)
         reports, reused = {}, True
         with self.record.step("evaluate") as state:
@@ -154,7 +201,7 @@ class Job:
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             if reused:
                 state.state = "reused"
-            evaluation = {**outcome.result, "networks": reports}
+            evaluation = {**outcome.result, "networks": reports, **selection}
             self.record.write_json("evaluation.json", evaluation)
         return evaluation
 
@@ -168,10 +215,10 @@ class Job:
                 state.state = "reused"
 
     def _facts(self) -> dict[str, Any]:
-        return {
-            "images": {"name": self.spec.data.train, "digest": self.images.digest},
-            "seed": self.spec.train.seed,
-        }
+        images = {"name": self.spec.data.train, "digest": self.images.digest}
+        if seeds := self.spec.generations.seeds:
+            return {"images": images, "seeds": seeds}
+        return {"images": images, "seed": self.spec.train.seed}
 
     def _lineage(self) -> list[dict[str, Any]]:
         return [{"name": step.name, "id": step.id} for step in self.record.steps if step.id]
@@ -216,15 +263,6 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
                 )
 
 
-def _needs_teacher(stage: StageSpec) -> bool:
-    return any(LOSSES[name].needs_teacher for name in stage.losses)
-
-
-def _guided(spec: JobSpec) -> bool:
-    return any(_needs_teacher(stage) for stage in spec.stage)
-
-
-def _stage_name(spec: JobSpec, generation: int, stage: int) -> str:
-    """``generation 1``, or ``generation 1 stage 2`` where there are several stages."""
-    suffix = f" stage {stage + 1}" if len(spec.stage) > 1 else ""
-    return f"generation {generation}{suffix}"
+def _accuracies(outcome: Outcome) -> dict[str, float]:
+    """The accuracy on each set, of an evaluation on sets of pairs."""
+    return {name: report["accuracy"] for name, report in outcome.result["sets"].items()}

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -23,7 +23,11 @@ PROGRESS_INTERVAL = 0.25
 
 @dataclass
 class StepState:
-    """One step of the job, as steps.json lists it. ``state``: waiting, running, done or reused."""
+    """One step of the job, as steps.json lists it.
+
+    ``state``: waiting, running, done, reused or skipped. ``scores`` are those of the candidates
+    that a choice compared; ``note`` says in a line how it went, or why the step was skipped.
+    """
 
     name: str
     kind: str
@@ -31,11 +35,17 @@ class StepState:
     id: str | None = None
     path: str | None = None
     seconds: float | None = None
+    scores: dict[str, float] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Event:
-    """What an observer (a terminal) is told: a step's change, its progress, or new metrics."""
+    """What an observer (a terminal) is told of a step.
+
+    ``kind``: begin, progress, metrics, end, or skip; the values of an end and a skip are those of
+    ``StepState``.
+    """
 
     kind: str
     step: str
@@ -94,6 +104,14 @@ class RunRecord:
         state.seconds = round(time.monotonic() - started, 2)
         self._write_steps()
         self.observer(Event("end", name, asdict(state)))
+
+    def skip(self, names: Collection[str], reason: str) -> None:
+        """Mark these steps as ones that will not be done."""
+        for state in self.steps:
+            if state.name in names:
+                state.state, state.note = "skipped", reason
+                self.observer(Event("skip", state.name, asdict(state)))
+        self._write_steps()
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.spec import NetworkSpec, TeacherSource, TeacherSpec, teacher_path
+from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
+from distill.spec_checks import teacher_path
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.ensemble import Ensemble
 from teachers.foreign import OnnxEmbedder

@@ -29,7 +29,7 @@ from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.training import NETWORK, TrainingDescription
 from distill.pipeline.work import Architecture, Stage
-from distill.spec import load_spec
+from distill.spec_checks import load_spec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings
 from distill.training.launch import fresh_folder, run_on_ranks

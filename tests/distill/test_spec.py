@@ -1,16 +1,14 @@
 """Job specs are checked at the door: every mistake is one line that names the key."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.pipeline.job import check_fit, plan
-from distill.spec import evaluation_sets, load_spec, parse_spec
-
-JOBS = Path(__file__).parents[2] / "jobs"
+from distill.pipeline.job import check_fit
+from distill.pipeline.planning import plan
+from distill.spec_checks import evaluation_sets, load_spec
 
 GOOD = """
 name = "try"
@@ -158,10 +156,3 @@ def test_garbage_is_refused_in_one_line(workspace, content):
     with pytest.raises(UserError) as error:
         load_spec(path, workspace)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.name)
-def test_the_ready_jobs_have_the_right_form(path):
-    spec = parse_spec(path.read_text(), path.name)
-    assert spec.name == path.stem
-    assert plan(spec)[-1].name == "export"

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning import losses as their_losses
+from pytorch_metric_learning import regularizers as their_regularizers
 
 from distill.losses import LOSSES, LossInputs, parse_losses
 
-their_losses = pytest.importorskip("pytorch_metric_learning.losses")
-their_regularizers = pytest.importorskip("pytorch_metric_learning.regularizers")
 WIDTH, IDENTITIES = 16, 6
 
 

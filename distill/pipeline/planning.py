@@ -1,0 +1,57 @@
+"""The steps of a job before anything is done, and their names."""
+
+from distill.losses import LOSSES
+from distill.pipeline.record import StepState
+from distill.spec import JobSpec, StageSpec
+
+
+def plan(spec: JobSpec) -> list[StepState]:
+    """The steps of a spec, all waiting."""
+    steps = []
+    if spec.teacher is not None and spec.teacher.network is not None:
+        steps.append(StepState("teach", "teach"))
+    if spec.student is not None:
+        if guided(spec):
+            steps.append(StepState("embed", "embed"))
+        for generation in range(1, spec.generations.count + 1):
+            steps += generation_steps(spec, generation)
+    return [*steps, StepState("evaluate", "evaluate"), StepState("export", "export")]
+
+
+def needs_teacher(stage: StageSpec) -> bool:
+    """Whether one of its losses compares with the teacher."""
+    return any(LOSSES[name].needs_teacher for name in stage.losses)
+
+
+def guided(spec: JobSpec) -> bool:
+    """Whether a stage of the student needs the teacher."""
+    return any(needs_teacher(stage) for stage in spec.stage)
+
+
+def generation_steps(spec: JobSpec, generation: int) -> list[StepState]:
+    """Every stage from every seed, and the choice among the seeds where there is one."""
+    steps = [
+        StepState(stage_name(spec, generation, seed, stage), "distil")
+        for seed in spec.seeds
+        for stage in range(len(spec.stage))
+    ]
+    if spec.generations.scored:
+        steps.append(StepState(choice_name(generation), "choose"))
+    return steps
+
+
+def stage_name(spec: JobSpec, generation: int, seed: int, stage: int) -> str:
+    """``generation 1 seed 0 stage 2``; without the stage where there is one, and so the seed."""
+    suffix = f" stage {stage + 1}" if len(spec.stage) > 1 else ""
+    return f"{candidate_name(spec, generation, seed)}{suffix}"
+
+
+def candidate_name(spec: JobSpec, generation: int, seed: int) -> str:
+    """``generation 1 seed 0``; without the seed where there is one."""
+    suffix = f" seed {seed}" if len(spec.seeds) > 1 else ""
+    return f"generation {generation}{suffix}"
+
+
+def choice_name(generation: int) -> str:
+    """The step that compares the candidates of a generation."""
+    return f"generation {generation} choice"

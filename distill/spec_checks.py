@@ -1,0 +1,122 @@
+"""Whether a job spec fits the registries and the workspace: names, files, and what goes together.
+
+``distill.spec`` has the spec's form, which needs no torch.
+"""
+
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.spec import JobSpec, parse_spec, read_spec
+from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights
+
+
+def load_spec(path: Path, workspace: Workspace) -> JobSpec:
+    """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
+    spec = parse_spec(read_spec(path), str(path))
+    try:
+        _check_data(spec, workspace)
+        _check_networks(spec, workspace)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return spec
+
+
+def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+    """Where each evaluation set lies: a ``.bin`` of pairs, or a store or view for all pairs."""
+    return {name: _evaluation_set(name, spec, workspace) for name in spec.data.evaluate}
+
+
+def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+    """The evaluation sets that are quick to score: those of pairs."""
+    sets = evaluation_sets(spec, workspace)
+    return {name: path for name, path in sets.items() if path.suffix == ".bin"}
+
+
+def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+    """The sets of pairs by which the candidates of a generation are compared."""
+    chosen, pairs = spec.generations.select_on, pair_sets(spec, workspace)
+    return {name: pairs[name] for name in chosen} if chosen else pairs
+
+
+def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
+    full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
+    pairs = workspace.inside(f"{full}.bin", workspace.datasets, "data.evaluate")
+    return pairs if pairs.is_file() else workspace.image_set(full, "data.evaluate")
+
+
+def teacher_path(source: str, workspace: Workspace) -> Path:
+    """The file in teachers/, or the bundle of the finished job, that ``from`` names."""
+    if is_onnx(source) or is_weights(source):
+        path = workspace.inside(source, workspace.teachers, "teacher.from")
+        if path.is_file():
+            return path
+        raise UserError(f"teacher.from: no file {path}; put it there")
+    bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
+    if bundle.is_dir():
+        return bundle
+    raise UserError(
+        f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
+        f"no finished job ({bundle} is missing); run that job first"
+    )
+
+
+def _check_data(spec: JobSpec, workspace: Workspace) -> None:
+    workspace.image_set(spec.data.train, "data.train")
+    pairs = pair_sets(spec, workspace)
+    _check_evaluation(spec, pairs)
+    _check_selection(spec, pairs)
+    for teacher in spec.teacher.sources if spec.teacher is not None else []:
+        assert teacher.source is not None
+        teacher_path(teacher.source, workspace)
+
+
+def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
+    trainings = {"train": spec.train}
+    if spec.teacher is not None and spec.teacher.network is not None:
+        trainings["teacher.train"] = spec.teacher.train
+    for key, settings in trainings.items():
+        if settings.evaluate_every is not None and not pairs:
+            raise UserError(
+                f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
+                'set of pairs (a .bin file); name one, such as evaluate = ["lfw"], or leave '
+                "evaluate_every out"
+            )
+
+
+def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
+    if not spec.generations.scored:
+        return
+    for name in spec.generations.select_on:
+        if name not in pairs:
+            raise UserError(
+                f"generations.select_on: {name!r} is no set of pairs (a .bin file); "
+                f"allowed: {', '.join(pairs) or 'none of data.evaluate'}"
+            )
+    if not pairs:
+        raise UserError(
+            "generations: candidates are compared on sets of pairs, but data.evaluate names none "
+            '(a .bin file); name one, such as evaluate = ["lfw"], or leave seeds and '
+            "stop_without_gain out"
+        )
+
+
+def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
+    from distill.backbones import lookup
+    from distill.losses import LOSSES, parse_losses
+
+    if spec.teacher is not None and spec.teacher.network is not None:
+        assert spec.teacher.stage is not None
+        lookup(spec.teacher.network.backbone)
+        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        if guided:
+            raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
+    if spec.student is None:
+        return
+    lookup(spec.student.backbone)
+    for index, stage in enumerate(spec.stage):
+        losses = parse_losses(stage.losses, f"stage.{index}.losses")
+        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        if guided and spec.teacher is None:
+            raise UserError(f"stage.{index}.losses.{guided[0]}: needs a [teacher]")

@@ -1,0 +1,319 @@
+"""Generations with several seeds: the best candidate goes on, and no gain ends them early."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_pipeline import make_workspace, open_first, quiet, run, steps_of
+from typer.testing import CliRunner
+
+import distill
+from curation.errors import UserError
+from curation.images import decode
+from distill.cli.main import app
+from distill.daemon.outcome import Outcome
+from distill.daemon.queue import Queue
+from distill.daemon.service import QUEUE_FILE
+from distill.daemon.states import Event
+from distill.pipeline.generations import Candidate, Generations
+from distill.pipeline.job import Job
+from distill.pipeline.planning import plan
+from distill.pipeline.record import RunRecord
+from distill.pipeline.training import NETWORK
+from distill.pipeline.work import Architecture, TrainedNetwork
+from distill.spec import GenerationsSpec, parse_spec
+from distill.spec_checks import load_spec
+from distill.training.loop import Stopped
+from teachers.embedder import embed_mirrored
+
+JOB = """
+name = "family"
+data = { train = "drawn/train", evaluate = ["pairs", "drawn/train"] }
+student = { backbone = "mobilefacenet", embedding = 16, input_size = [32, 32], width = 0.125 }
+train = { batch_size = 12, log_every = 1 }
+[[stage]]
+epochs = 1
+losses = { arcface = { scale = 16.0, margin = 0.1 } }
+[generations]
+count = 4
+seeds = [3, 0]
+stop_without_gain = true
+least_gain = 0.9
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, drawn_store, drawn_folder):
+    """The workspace after the job, whose second generation cannot gain what is asked for."""
+    workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
+    run(workspace, JOB)
+    return workspace
+
+
+def read(workspace, name):
+    return json.loads((workspace.runs / "family" / name).read_text())
+
+
+def weights_of(workspace, step):
+    return (workspace.steps / step / NETWORK).read_bytes()
+
+
+def test_every_seed_of_a_generation_is_a_step_and_the_rest_is_skipped(finished):
+    assert list(steps_of(finished, "family").items()) == [
+        ("generation 1 seed 3", "done"), ("generation 1 seed 0", "done"),
+        ("generation 1 choice", "done"),
+        ("generation 2 seed 3", "done"), ("generation 2 seed 0", "done"),
+        ("generation 2 choice", "done"),
+        ("generation 3 seed 3", "skipped"), ("generation 3 seed 0", "skipped"),
+        ("generation 3 choice", "skipped"),
+        ("generation 4 seed 3", "skipped"), ("generation 4 seed 0", "skipped"),
+        ("generation 4 choice", "skipped"),
+        ("evaluate", "done"), ("export", "done"),
+    ]  # fmt: skip
+
+
+def test_candidates_start_from_the_best_of_the_generation_before(finished):
+    steps = {step["name"]: step for step in read(finished, "steps.json")}
+    scores = steps["generation 1 choice"]["scores"]
+    assert scores.keys() == {"generation 1 seed 3", "generation 1 seed 0"}
+    best = max(scores, key=scores.__getitem__)
+    for seed in (3, 0):
+        step = finished.steps / steps[f"generation 2 seed {seed}"]["id"]
+        inputs = json.loads((step / "inputs.json").read_text())
+        assert inputs["start"] == steps[best]["id"]
+        assert inputs["settings"]["seed"] == seed
+    assert (
+        len({weights_of(finished, steps[f"generation 2 seed {seed}"]["id"]) for seed in (3, 0)})
+        == 2
+    )
+
+
+def test_the_record_has_every_candidate_and_why_it_stopped(finished):
+    evaluation = read(finished, "evaluation.json")
+    selection = evaluation["selection"]
+    scores = {each["name"]: each["score"] for each in selection["candidates"]}
+    assert len(scores) == 4
+    for each in selection["candidates"]:
+        assert each["accuracies"] == {"pairs": each["score"]}
+    first = max(scores[f"generation 1 seed {seed}"] for seed in (3, 0))
+    second = max(scores[f"generation 2 seed {seed}"] for seed in (3, 0))
+    assert selection["stopped"].startswith(f"generation 2: {second:.4f} after {first:.4f}; ")
+    assert scores[selection["delivered"]] == max(first, second)
+    skipped = [step for step in read(finished, "steps.json") if step["state"] == "skipped"]
+    assert {step["note"] for step in skipped} == {selection["stopped"]}
+
+
+def test_the_best_candidate_is_evaluated_last_and_exported(finished):
+    evaluation = read(finished, "evaluation.json")
+    delivered = evaluation["selection"]["delivered"]
+    assert evaluation["sets"] == evaluation["networks"][delivered]["sets"]
+    assert evaluation["sets"].keys() == {"pairs", "train"}
+    step = next(step for step in read(finished, "steps.json") if step["name"] == delivered)
+    architecture = Architecture("mobilefacenet", 16, (32, 32), 0.125)
+    candidate = TrainedNetwork(architecture, Path(step["path"]), step["id"]).embedder()
+    picture = open_first(finished)
+    expected = embed_mirrored(candidate, decode(picture)[None])
+    bundle = distill.load(finished.runs / "family" / "bundle")
+    assert bundle.embed([picture]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_and_reasons_are_shown(finished):
+    shown = CliRunner().invoke(app, ["show", "family", "--workspace", str(finished.root)])
+    words = " ".join(shown.stdout.split())
+    selection = read(finished, "evaluation.json")["selection"]
+    for candidate in selection["candidates"]:
+        assert f"seed {candidate['seed']} {candidate['score']:.4f}" in words
+    assert "skipped" in words
+    command = ["show", "family", "--json", "--workspace", str(finished.root)]
+    told = json.loads(CliRunner().invoke(app, command).stdout)
+    assert told["evaluation"]["selection"] == selection
+    assert told["steps"][2]["scores"].keys() == {"generation 1 seed 3", "generation 1 seed 0"}
+
+
+def test_following_and_asking_the_daemon_tell_the_same(finished):
+    finished.daemon.mkdir()
+    with Queue(finished.daemon / QUEUE_FILE) as queue:
+        queue.submit("family", JOB, 0.0)
+        queue.claim(1.0)
+        done = Outcome(event=Event.SUCCEED, exit_status=0)
+        queue.settle("family", 1, lambda cancelled: done, 2.0)
+    steps = read(finished, "steps.json")
+    watched = CliRunner().invoke(app, ["watch", "family", "--workspace", str(finished.root)])
+    assert f"generation 1 choice: done ({steps[2]['seconds']:.1f} s); seed 3 " in watched.stderr
+    assert f"generation 4 seed 0: skipped; {steps[-3]['note']}" in watched.stderr
+    command = ["status", "family", "--json", "--workspace", str(finished.root)]
+    assert json.loads(CliRunner().invoke(app, command).stdout)["steps"] == steps
+
+
+def test_run_again_nothing_is_done_again_and_the_same_is_skipped(finished, tmp_path):
+    before = steps_of(finished, "family")
+    (tmp_path / "family.toml").write_text(JOB)
+    command = [sys.executable, "-m", "distill.cli.main", "run", str(tmp_path / "family.toml")]
+    command += ["--workspace", str(finished.root)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet()).stderr
+    assert steps_of(finished, "family") == {
+        name: "skipped" if state == "skipped" else "reused" for name, state in before.items()
+    }
+    selection = read(finished, "evaluation.json")["selection"]
+    assert f"generation 3 seed 0: skipped: {selection['stopped']}" in told
+    assert re.search(r"generation 1 choice: reused in .* s; seed 3 .*, seed 0 .*; best: ", told)
+
+
+def test_one_more_seed_trains_its_own_candidate_only(finished):
+    larger = JOB.replace('"family"', '"larger"').replace("[3, 0]", "[3, 0, 1]")
+    states = stop_in(finished, larger, "generation 1 seed 1")
+    assert list(states.values())[:3] == ["reused", "reused", "waiting"]
+
+
+def test_stopped_in_any_candidate_the_job_goes_on_to_the_same_weights(
+    finished, tmp_path, drawn_store, drawn_folder
+):
+    workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
+    for name in ("generation 1 seed 0", "generation 2 seed 3"):
+        assert stop_in(workspace, JOB, name)[name] == "waiting"
+    states = stop_in(workspace, JOB, "evaluate")
+    assert states["generation 1 seed 0"] == "reused"
+    assert states["generation 2 seed 3"] == "done"
+    there = {step["name"]: step for step in read(finished, "steps.json")}
+    for step in read(workspace, "steps.json"):
+        if step["state"] in ("done", "reused"):
+            assert step["id"] == there[step["name"]]["id"]
+            assert step["scores"] == there[step["name"]]["scores"]
+        if step["kind"] == "distil" and step["id"]:
+            assert weights_of(workspace, step["id"]) == weights_of(finished, step["id"])
+
+
+def stop_in(workspace, text, name):
+    """The states after a stop that was asked for in the middle of that step."""
+    spec = parse_spec(text, "spec")
+    seen = []
+
+    def observe(event):
+        if event.step == name and event.kind in ("metrics", "progress"):
+            seen.append(event)
+
+    record = RunRecord(workspace.runs / spec.name, observe, stop=lambda: len(seen) >= 2)
+    with pytest.raises(Stopped):
+        Job(spec, workspace, record).run()
+    return steps_of(workspace, spec.name)
+
+
+def test_one_seed_needs_no_choice_and_has_the_names_of_before():
+    spec = parse_spec(JOB[: JOB.index("[generations]")] + "[generations]\nseeds = [7]", "spec")
+    assert [step.name for step in plan(spec)] == ["generation 1", "evaluate", "export"]
+
+
+def test_a_step_is_named_by_generation_seed_and_stage():
+    stage = JOB[JOB.index("[[stage]]") : JOB.index("[generations]")]
+    spec = parse_spec(JOB.replace("count = 4", "count = 2") + stage, "spec")
+    names = [step.name for step in plan(spec)]
+    assert names[:5] == [
+        "generation 1 seed 3 stage 1", "generation 1 seed 3 stage 2",
+        "generation 1 seed 0 stage 1", "generation 1 seed 0 stage 2", "generation 1 choice",
+    ]  # fmt: skip
+
+
+def candidate(generation, score, seed=0):
+    name = f"generation {generation} seed {seed}"
+    trained = TrainedNetwork(Architecture("mobilefacenet", 16, (32, 32), 0.125), Path(name), name)
+    return Candidate(name, generation, seed, trained, {"a": score + 0.1, "b": score - 0.1})
+
+
+def generations_with(scores, **settings):
+    generations = Generations(GenerationsSpec(count=9, **settings))
+    for number, score in enumerate(scores, start=1):
+        generations.add([candidate(number, score)])
+    return generations
+
+
+@pytest.mark.parametrize(
+    ("scores", "least_gain", "stops", "delivered"),
+    [
+        ([0.80], 0.0, False, 1),
+        ([0.80, 0.81], 0.0, False, 2),
+        ([0.80, 0.80], 0.0, True, 1),
+        ([0.80, 0.79], 0.0, True, 1),
+        ([0.80, 0.82], 0.05, True, 2),
+        ([0.80, 0.90, 0.85], 0.0, True, 2),
+    ],
+)
+def test_without_gain_it_stops_and_the_best_of_all_is_delivered(
+    scores, least_gain, stops, delivered
+):
+    generations = generations_with(scores, stop_without_gain=True, least_gain=least_gain)
+    assert (generations.reason_to_stop is not None) is stops
+    assert generations.delivered.generation == delivered
+    assert generations.in_order_of_delivery[-1] is generations.delivered
+    assert len(generations.in_order_of_delivery) == len(scores)
+
+
+def test_the_reason_has_the_numbers():
+    generations = generations_with([0.873, 0.8712], stop_without_gain=True)
+    assert generations.reason_to_stop.startswith("generation 2: 0.8712 after 0.8730; ")
+
+
+def test_where_no_gain_is_asked_for_the_last_generation_is_delivered():
+    generations = generations_with([0.9, 0.8])
+    assert generations.reason_to_stop is None
+    assert generations.delivered.generation == 2
+
+
+def test_the_best_seed_goes_on_the_first_of_equals():
+    generations = Generations(GenerationsSpec(seeds=[5, 6, 7]))
+    generations.add([candidate(1, score, seed) for seed, score in [(5, 0.7), (6, 0.9), (7, 0.9)]])
+    assert generations.start is generations.best[0].trained
+    assert generations.best[0].seed == 6
+    assert generations.note == "seed 5 0.7000, seed 6 0.9000, seed 7 0.9000; best: seed 6"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[3, 0]", "[3, 3]", "seeds = .* has one twice"),
+        ("[3, 0]", "[-1]", "generations.seeds.0: .* greater than or equal to 0"),
+        ("count = 4", "count = 1", "stop_without_gain needs a count above 1"),
+        ("stop_without_gain = true", "", "least_gain goes with stop_without_gain = true"),
+        ("count = 4", 'count = 4\nselect_on = ["lfw"]',
+         "'lfw' is not in data.evaluate; allowed: pairs, drawn/train"),
+        ("count = 4", 'count = 4\nselect_on = ["drawn/train"]',
+         "'drawn/train' is no set of pairs .*allowed: pairs"),
+        ('["pairs", "drawn/train"]', '["drawn/train"]', "data.evaluate names none"),
+        ('["pairs", "drawn/train"]', "[]", "data.evaluate names none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_chosen_is_refused_in_one_line(finished, tmp_path, old, new, words):
+    assert old in JOB
+    path = tmp_path / "spec.toml"
+    path.write_text(JOB.replace(old, new))
+    with pytest.raises(UserError, match=words) as error:
+        load_spec(path, finished)
+    assert "\n" not in str(error.value)
+
+
+def test_a_teacher_alone_has_no_generations():
+    teacher = """
+    name = "alone"
+    data = { train = "drawn/train", evaluate = ["pairs"] }
+    generations = { count = 2 }
+    [teacher]
+    network = { backbone = "iresnet18" }
+    stage = { epochs = 1, losses = { arcface = {} } }
+    """
+    with pytest.raises(UserError, match=r"\[generations\] are a student's"):
+        parse_spec(teacher, "spec")
+
+
+def test_sets_for_the_choice_can_be_named_and_need_a_choice(finished, tmp_path, drawn_folder):
+    shutil.copy(drawn_folder / "pairs.bin", finished.datasets / "drawn" / "more.bin")
+    text = JOB.replace('["pairs", ', '["pairs", "more", ')
+    chosen = text.replace("count = 4", 'count = 4\nselect_on = ["more"]')
+    path = tmp_path / "spec.toml"
+    path.write_text(chosen)
+    assert load_spec(path, finished).generations.select_on == ["more"]
+    path.write_text(f'{text[: text.index("count")]}select_on = ["more"]\n')
+    with pytest.raises(UserError, match="select_on goes with several seeds"):
+        load_spec(path, finished)
