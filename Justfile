@@ -82,6 +82,10 @@ test-all *options: setup
 bench-train-step: setup
     python tests/benchmarks/train_step.py
 
+# What the average of the weights adds to a training step on the CPU
+bench-averaging: setup
+    python tests/benchmarks/averaging.py
+
 # Train steps in both memory layouts, and inference plain and folded, of every student
 bench-backbones *names: setup
     python tests/benchmarks/backbones.py {{ names }}

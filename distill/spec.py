@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 
 from curation.errors import UserError
 from distill.budget import Budget
-from distill.training.config import SamplerSettings, Strict, TrainSettings
+from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
@@ -129,11 +129,23 @@ class TeacherSpec(TeacherSource):
 
 
 class StageSpec(Strict):
-    """One stage of a student's training; stages run in order, each from the weights before."""
+    """One stage of a student's training; stages run in order, each from the weights before.
+
+    ``optimiser`` kept goes on with the state of the stage before. ``learning_rate`` stands for that
+    of ``train``.
+    """
 
     epochs: PositiveInt
     losses: Losses
     sampler: SamplerSettings = SamplerSettings()
+    optimiser: OptimiserStart = "fresh"
+    learning_rate: PositiveFloat | None = None
+
+    def settings(self, train: TrainSettings) -> TrainSettings:
+        """How this stage is trained, where ``train`` is said for all."""
+        if self.learning_rate is None:
+            return train
+        return train.model_copy(update={"learning_rate": self.learning_rate})
 
 
 class GenerationsSpec(Strict):
@@ -203,10 +215,22 @@ class JobSpec(Strict):
                 )
         return self
 
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds that each generation is trained with, one after another."""
-        return self.generations.seeds or [self.train.seed]
+    @model_validator(mode="after")
+    def _stages_follow(self) -> "JobSpec":
+        if self.stage and self.stage[0].optimiser == "kept":
+            raise ValueError(
+                'stage.0.optimiser: "kept" is that of the stage before, and the first stage of a '
+                'generation has none; allowed: "fresh"'
+            )
+        falls = self.train.schedule != "constant"
+        lowest = (self.train.final_learning_rate or 0.0) if falls else 0.0
+        for index, stage in enumerate(self.stage):
+            if stage.learning_rate is not None and stage.learning_rate < lowest:
+                raise ValueError(
+                    f"stage.{index}.learning_rate = {stage.learning_rate} is below "
+                    f"train.final_learning_rate = {lowest}; lower that too"
+                )
+        return self
 
     @model_validator(mode="after")
     def _whole_identities(self) -> "JobSpec":
@@ -217,6 +241,11 @@ class JobSpec(Strict):
             except ValueError as error:
                 raise ValueError(f"stage.{index}.sampler: {error}") from None
         return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that each generation is trained with, one after another."""
+        return self.generations.seeds or [self.train.seed]
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:

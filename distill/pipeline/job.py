@@ -149,11 +149,11 @@ class Job:
         start: TrainedNetwork | None,
         cache: EmbeddingCache | None,
     ) -> TrainedNetwork:
-        """All stages of one generation, each from the weights before, with a fresh optimiser."""
+        """All stages of one generation, each from the weights before."""
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
             losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
-            settings = self.spec.train.model_copy(update={"seed": seed})
+            settings = stage_spec.settings(self.spec.train).model_copy(update={"seed": seed})
             stage = Stage(
                 architecture,
                 losses,
@@ -162,6 +162,7 @@ class Job:
                 trained,
                 self.pair_sets,
                 stage_spec.sampler,
+                stage_spec.optimiser,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(

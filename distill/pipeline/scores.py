@@ -1,8 +1,8 @@
 """The scores of a network while it is trained: its accuracies on sets of pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
@@ -24,7 +24,7 @@ class PairAccuracies:
         self._embedder = TorchEmbedder(twin, preprocessing, "in training")
         self._sets = sets
 
-    def __call__(self, network: nn.Module, progress: Progress) -> dict[str, float]:
-        self._embedder.module.load_state_dict(network.state_dict())
+    def __call__(self, weights: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
+        self._embedder.module.load_state_dict(weights)
         report = evaluate(self._embedder, self._sets, progress)
         return {name: scores["accuracy"] for name, scores in report["sets"].items()}

@@ -18,7 +18,7 @@ from distill.losses import WeightedLosses, parse_losses
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.training import distributed
-from distill.training.config import SamplerSettings, Strict, TrainSettings
+from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
@@ -32,8 +32,9 @@ CHECKPOINTS = "checkpoints"
 class TrainingDescription(Strict):
     """All that the trained weights follow from, and the folder that they go to.
 
-    ``start`` is the folder of the training before, whose weights are taken; ``evaluation`` are the
-    sets of pairs for ``settings.evaluate_every``. Its JSON is what ranks are given.
+    ``start`` is the folder of the training before, whose weights are taken, and with ``optimiser``
+    kept also the optimiser's state; ``evaluation`` are the sets of pairs for
+    ``settings.evaluate_every``. Its JSON is what ranks are given.
     """
 
     backbone: str
@@ -47,6 +48,7 @@ class TrainingDescription(Strict):
     images: Path
     cache: Path | None
     start: Path | None
+    optimiser: OptimiserStart = "fresh"
     folder: Path
     evaluation: list[Path] = Field(default=[])
 
@@ -70,8 +72,10 @@ class TrainingDescription(Strict):
         if losses.needs_teacher_centres:
             assert cache is not None, "a job sees to it that there is one"
             losses.teacher_centres = teacher_centres(cache, images)
+        optimiser_from = None
         if self.start is not None:
             _start_from(self.start, network, losses)
+            optimiser_from = self.start / CHECKPOINTS if self.optimiser == "kept" else None
         return Training(
             network=network,
             losses=losses,
@@ -81,6 +85,7 @@ class TrainingDescription(Strict):
             epochs=self.epochs,
             settings=self.settings,
             sampler=self.sampler,
+            optimiser_from=optimiser_from,
             # Last: it draws random numbers, which the starting weights must not depend on.
             evaluate=self._evaluate(),
         )

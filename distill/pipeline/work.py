@@ -22,7 +22,7 @@ from distill.pipeline.steps import Outcome, StepStore
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.spec import NetworkSpec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
-from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
 from distill.training.distributed import wanted_ranks
 from distill.training.launch import fresh_folder, run_on_ranks
 from distill.training.meter import Watch
@@ -45,6 +45,28 @@ UNSEEN_SETTINGS = {
 """Settings that do not change the weights, so a step done under others is the same step."""
 UNSEEN_UNLESS_BEST = {"evaluate_every", "keep"}
 """They change the weights where the best are kept, and only there."""
+SEEN_SETTINGS = {
+    "accumulate",
+    "batch_size",
+    "clip_gradient_norm",
+    "engine",
+    "final_learning_rate",
+    "head_weight_decay",
+    "learning_rate",
+    "momentum",
+    "on_divergence",
+    "precision",
+    "schedule",
+    "seed",
+    "shuffle",
+    "shuffle_window",
+    "sync_batch_norm",
+    "warmup",
+    "weight_decay",
+    "zero_stage",
+}
+"""Settings that are always part of a step's identity. Those that came later are left out while they
+have their defaults, so that steps done before there were such settings are found."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,7 @@ class Stage:
     start: TrainedNetwork | None = None
     evaluation: tuple[Path, ...] = ()
     sampler: SamplerSettings = SHUFFLE
+    optimiser: OptimiserStart = "fresh"
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -130,12 +153,14 @@ class Stage:
             "architecture": self.architecture.describe(),
             "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
             "epochs": self.epochs,
-            "settings": self.settings.model_dump(exclude=UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST),
+            "settings": _seen(self.settings),
             "sampler": self.sampler.model_dump(),
             "start": self.start and self.start.id,
             "images": images.digest,
             "teacher": cache and cache.digest,
         }
+        if self.optimiser == "kept":
+            inputs["optimiser"] = "kept"
         if self.settings.keep == "best":
             # Only then, so that steps done with the last weights kept are found as before.
             inputs["best"] = {
@@ -160,6 +185,7 @@ class Stage:
             images=images.path,
             cache=None if cache is None else cache.folder.absolute(),
             start=None if self.start is None else self.start.folder.absolute(),
+            optimiser=self.optimiser,
             folder=folder,
             evaluation=[path.absolute() for path in self.evaluation],
         )
@@ -185,6 +211,13 @@ def train_network(
     entered(steps.folder(kind, inputs))
     outcome = steps.perform(kind, inputs, work)
     return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
+
+
+def _seen(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that a step's identity has."""
+    hidden = UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST
+    later = settings.model_dump(exclude=hidden | SEEN_SETTINGS, exclude_defaults=True)
+    return {**settings.model_dump(include=SEEN_SETTINGS), **later}
 
 
 def _kept(settings: TrainSettings, folder: Path) -> dict[str, Any]:

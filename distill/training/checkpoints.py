@@ -77,6 +77,21 @@ def best_checkpoint(root: Path) -> Path | None:
     return max(scored, key=lambda folder: scores_of(folder)[SCORE], default=None)
 
 
+def final_checkpoint(root: Path, keep: str) -> Path:
+    """The one whose weights a finished training left: the newest, or with ``keep`` best the best.
+
+    Raises ``UserError`` where it is not there any more, or is damaged.
+    """
+    found = best_checkpoint(root) if keep == "best" else _newest(root)
+    if found is None or not _is_whole(found):
+        raise UserError(
+            'a stage with optimiser = "kept" goes on from the last checkpoint of the stage before, '
+            f"but {found or root} is missing or damaged; remove {root.parent} and run again, "
+            "which trains that stage again"
+        )
+    return found
+
+
 def scores_of(checkpoint: Path) -> dict[str, float]:
     """The scores that were saved with it; empty where it was not evaluated."""
     try:

@@ -1,7 +1,8 @@
 """What a training can be told; the tables of a job spec are these classes."""
 
 from importlib.util import find_spec
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,6 +19,10 @@ class Strict(BaseModel):
     """Frozen, nothing unknown, no conversion between types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+OptimiserStart = Literal["fresh", "kept"]
+"""Whether a stage's optimiser forgets the stage before."""
 
 
 class Retry(Strict):
@@ -66,12 +71,32 @@ class SamplerSettings(Strict):
             )
 
 
+USUAL: dict[str, dict[str, Any]] = {
+    "adamw": {
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-6,
+        "momentum": None,
+        "weight_decay": 0.1,
+    },
+    "step": {"final_learning_rate": None, "decay": 0.1},
+    "polynomial": {"power": 2.0},
+}
+"""Defaults of their own: of AdamW (insightface's recipes for ViT on WebFace42M), of schedules."""
+SCHEDULE_OF = {"milestones": "step", "decay": "step", "power": "polynomial"}
+"""Settings of a single schedule."""
+
+
 class TrainSettings(Strict):
     """How a network is optimised; the defaults are those of the papers for MS1M.
 
+    ``optimiser`` adamw has defaults of its own (``USUAL``), torch's betas, and no ``momentum``.
+    ``head_weight_decay`` is that of the layers after the network's global operator and of the class
+    centres, ``weight_decay`` where it is not said. ``ema`` is the decay of the average of the
+    weights over the steps, which is then what a training leaves (``distill.training.averaging``).
+
     The learning rate rises linearly over ``warmup`` (a share of all steps), then falls along
-    ``schedule`` to ``final_learning_rate``. ``head_weight_decay`` is that of the layers after the
-    network's global operator and of the class centres, ``weight_decay`` where it is not said.
+    ``schedule`` to ``final_learning_rate``: as a cosine, linear, as a polynomial of ``power``, or
+    in steps, times ``decay`` at each of the ``milestones`` (shares of all steps).
 
     ``batch_size`` counts the images of one optimiser step over all ``ranks`` (None: as many as
     there are GPUs, one without any), each of which takes its part in ``accumulate`` pieces.
@@ -83,13 +108,18 @@ class TrainSettings(Strict):
     """
 
     batch_size: PositiveInt = 512
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: PositiveFloat = 0.1
-    final_learning_rate: NonNegativeFloat = 1e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    final_learning_rate: NonNegativeFloat | None = 1e-4
+    schedule: Literal["cosine", "linear", "polynomial", "step", "constant"] = "cosine"
+    milestones: list[float] | None = Field(default=None, min_length=1)
+    decay: float | None = Field(default=None, gt=0, lt=1)
+    power: PositiveFloat | None = None
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float | None = Field(default=0.9, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 5e-4
     head_weight_decay: NonNegativeFloat | None = None
+    ema: float | None = Field(default=None, gt=0, lt=1)
     clip_gradient_norm: PositiveFloat | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     shuffle: Literal["full", "windowed"] = "full"
@@ -109,6 +139,53 @@ class TrainSettings(Strict):
     log_every: PositiveInt = 10
     tensorboard: bool = False
     decode_threads: PositiveInt = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        """Fill in the defaults that depend on the optimiser or the schedule."""
+        if not isinstance(given, dict):
+            return given
+        usual: dict[str, Any] = {}
+        for choice in ("optimiser", "schedule"):
+            usual |= USUAL.get(str(given.get(choice)), {})
+        return {**usual, **given}
+
+    @model_validator(mode="after")
+    def _optimiser_fits(self) -> "TrainSettings":
+        if self.optimiser == "adamw" and self.momentum is not None:
+            raise ValueError(
+                f'momentum = {self.momentum} goes with optimiser = "sgd", and only with it; leave '
+                'it out beside "adamw", whose betas are 0.9 and 0.999'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> "TrainSettings":
+        for setting, schedule in SCHEDULE_OF.items():
+            if getattr(self, setting) is not None and self.schedule != schedule:
+                raise ValueError(
+                    f'{setting} goes with schedule = "{schedule}", and only with it; '
+                    f'leave it out beside "{self.schedule}"'
+                )
+        if self.schedule == "step":
+            self._check_steps()
+        return self
+
+    def _check_steps(self) -> None:
+        if self.final_learning_rate is not None:
+            raise ValueError(
+                'final_learning_rate has no meaning beside schedule = "step", which ends where '
+                "the milestones lead; leave it out"
+            )
+        milestones = self.milestones or []
+        bounds = [self.warmup, *milestones, 1.0]
+        if not milestones or any(a >= b for a, b in pairwise(bounds)):
+            raise ValueError(
+                f'schedule = "step" with milestones = {milestones}; allowed: shares of all steps '
+                f"in ascending order, after the warm-up ({self.warmup}) and before 1, such as "
+                "milestones = [0.5, 0.75, 0.9]"
+            )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSettings":

@@ -12,6 +12,7 @@ from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
 from distill.training.engine import (
+    STEP,
     State,
     StepReport,
     gradient_norms,
@@ -21,8 +22,6 @@ from distill.training.engine import (
     total_norm,
 )
 from distill.training.learner import Learner, optimiser, pieces, to_device
-
-MOMENTUM = "momentum_buffer"
 
 
 class DeepSpeedEngine:
@@ -40,12 +39,13 @@ class DeepSpeedEngine:
             config=_config(settings),
         )
         self._sharded = settings.zero_stage > 0
-        self._has_momentum = settings.momentum > 0
+        self._moments = _moments(settings)
+        self._counts_steps = settings.optimiser == "adamw"
         if not self._sharded:
             # Only now, since it broadcasts contiguous weights; ZeRO's shards must stay as they are.
             learner.to(memory_format=torch.channels_last)
-        elif self._has_momentum:
-            self._link_momentum()
+        elif self._moments:
+            self._link_moments()
         self.learner, self.accumulate = learner, settings.accumulate
         self.device = torch.device(self._engine.device)
 
@@ -66,18 +66,26 @@ class DeepSpeedEngine:
         if not self._sharded:
             moved = optimiser_state(self._engine.optimizer, self.learner)
         else:
-            moved = {MOMENTUM: self._gathered_momentum()} if self._has_momentum else {}
+            moved = {key: self._gathered(key) for key in self._moments}
+            if self._counts_steps:
+                moved[STEP] = self._steps()
         return {"learner": self.learner.state_dict(), "optimiser": moved}
 
     def load(self, state: State) -> None:
         self.learner.load_state_dict(state["learner"])
+        if self._sharded:
+            self._engine.optimizer.refresh_fp32_params()
+        self.load_optimiser(state["optimiser"])
+
+    def load_optimiser(self, state: State) -> None:
         if not self._sharded:
             self._engine.optimizer.state.clear()
-            load_optimiser_state(state["optimiser"], self._engine.optimizer, self.learner)
+            load_optimiser_state(state, self._engine.optimizer, self.learner)
             return
-        self._engine.optimizer.refresh_fp32_params()
-        if self._has_momentum:
-            self._share_out(state["optimiser"].get(MOMENTUM, {}))
+        for key in self._moments:
+            self._share_out(state.get(key, {}), key)
+        if self._counts_steps:
+            self._set_steps(state.get(STEP, {}))
 
     def _layer_norms(self, last: bool) -> dict[str, Tensor]:
         """Before the update, after which DeepSpeed drops the gradients."""
@@ -87,37 +95,61 @@ class DeepSpeedEngine:
         """As DeepSpeed keeps it from the update: a number or a tensor."""
         return torch.as_tensor(self._engine.get_global_grad_norm(), device=self.device)
 
-    def _link_momentum(self) -> None:
-        """Make each shard's momentum now, so that it can be read and written by parameter.
+    def _link_moments(self) -> None:
+        """Make each shard's moments now, so that they can be read and written by parameter.
 
         DeepSpeed links a parameter to what the optimiser has of it at the first update of the
-        first group, when the other groups have nothing yet. Zeros are where SGD starts.
+        first group, when the other groups have nothing yet. Zeros are where both optimisers start.
         """
         zero = self._engine.optimizer
         for shard in zero.single_partition_of_fp32_groups:
-            zero.optimizer.state[shard][MOMENTUM] = torch.zeros_like(shard)
+            state = zero.optimizer.state[shard]
+            if self._counts_steps:
+                state[STEP] = torch.tensor(0.0)
+            for key in self._moments:
+                state[key] = torch.zeros_like(shard)
         zero._lazy_init_hp_params_optimizer_state()
 
-    def _gathered_momentum(self) -> dict[str, Tensor]:
+    def _groups(self) -> list[tuple[State, list[str]]]:
+        """What the optimiser has of this rank's shard of each group, and the group's parameters."""
+        zero = self._engine.optimizer
+        names = {parameter: name for name, parameter in self.learner.named_parameters()}
+        shards = zip(zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True)
+        return [
+            (zero.optimizer.state[shard], [names[parameter] for parameter in group])
+            for shard, group in shards
+        ]
+
+    def _steps(self) -> dict[str, Tensor]:
+        """A shard counts its steps once; here by parameter, as without ZeRO."""
+        return {name: shard[STEP].clone() for shard, names in self._groups() for name in names}
+
+    def _set_steps(self, steps: dict[str, Tensor]) -> None:
+        """The lowest count of a group's parameters: too low only makes the first steps smaller."""
+        for shard, names in self._groups():
+            counts = [float(steps.get(name, 0.0)) for name in names]
+            shard[STEP].fill_(min(counts, default=0.0))
+
+    def _gathered(self, key: str) -> dict[str, Tensor]:
         """Whole on rank 0, parameter by parameter; empty elsewhere."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         whole = {}
         for name, parameter in self.learner.named_parameters():
             if parameter.requires_grad:
-                momentum = safe_get_full_optimizer_state(parameter, MOMENTUM)
+                value = safe_get_full_optimizer_state(parameter, key)
                 if distributed.this_rank() == 0:
-                    whole[name] = momentum.cpu()
+                    whole[name] = value.cpu()
         return whole
 
-    def _share_out(self, momentum: dict[str, Tensor]) -> None:
+    def _share_out(self, whole: dict[str, Tensor], key: str) -> None:
         """Each rank takes its shard; a parameter that is not named has not moved yet."""
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for name, parameter in self.learner.named_parameters():
             if parameter.requires_grad:
-                value = momentum.get(name, torch.zeros_like(parameter)).to(self.device)
-                safe_set_full_optimizer_state(parameter, value.contiguous(), MOMENTUM)
+                value = whole.get(name, torch.zeros_like(parameter)).to(self.device)
+                safe_set_full_optimizer_state(parameter, value.contiguous(), key)
 
 
 def _deepspeed() -> Any:
@@ -140,6 +172,13 @@ def _deepspeed() -> Any:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=None, auto_mpi_discovery=False)
     return deepspeed
+
+
+def _moments(settings: TrainSettings) -> tuple[str, ...]:
+    """The optimiser's tensors that have a parameter's shape, as torch calls them."""
+    if settings.optimiser == "adamw":
+        return ("exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if settings.momentum else ()
 
 
 def _config(settings: TrainSettings) -> dict[str, Any]:

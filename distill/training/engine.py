@@ -14,6 +14,8 @@ from torch import Tensor
 from distill.training.data import Batch
 from distill.training.learner import Learner
 
+STEP = "step"
+"""AdamW's count of a parameter's updates: a scalar, always on the CPU."""
 State = dict[str, Any]
 """``learner``: the state dict; ``optimiser``: {key: {name of the parameter: tensor}}."""
 
@@ -49,6 +51,10 @@ class Engine(Protocol):
         """Take back what ``state`` gave, on every rank."""
         ...
 
+    def load_optimiser(self, state: State) -> None:
+        """Take back its optimiser alone; a parameter that is not named starts afresh."""
+        ...
+
 
 def mean_losses(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The losses of equal pieces of a batch as those of the batch, detached."""
@@ -81,4 +87,16 @@ def load_optimiser_state(state: State, optimiser: torch.optim.Optimizer, learner
     parameters = dict(learner.named_parameters())
     for key, by_name in state.items():
         for name, value in by_name.items():
-            optimiser.state[parameters[name]][key] = torch.empty_like(parameters[name]).copy_(value)
+            held = value if key == STEP else parameters[name]
+            optimiser.state[parameters[name]][key] = torch.empty_like(held).copy_(value)
+
+
+def optimiser_state_that_fits(before: State, learner: Learner) -> State:
+    """The optimiser's part of the state of an engine with another learner: that of the parameters
+    that are called and shaped as here."""
+    shapes = {name: value.shape for name, value in before["learner"].items()}
+    same = {name for name, value in learner.named_parameters() if shapes.get(name) == value.shape}
+    return {
+        key: {name: value for name, value in by_name.items() if name in same}
+        for key, by_name in before["optimiser"].items()
+    }

@@ -59,8 +59,8 @@ def pieces(arguments: Arguments, count: int) -> list[Arguments]:
     return list(zip(pixels.chunk(count), labels.chunk(count), teachers, strict=True))
 
 
-def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.SGD:
-    """SGD with momentum, and the papers' groups of weight decay.
+def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, and the papers' groups of weight decay.
 
     Weights decay, but not biases, norms and slopes (one dimension). What comes after the network's
     global operator, and the losses' class centres, decay with ``head_weight_decay``. Source:
@@ -75,8 +75,8 @@ def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.SGD:
         if parameter.requires_grad:
             kind = "free" if parameter.ndim <= 1 else "head" if parameter in head else "body"
             groups[kind].append(parameter)
-    return torch.optim.SGD(
-        [{"params": groups[name], "weight_decay": rate} for name, rate in rates.items()],
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-    )
+    decaying = [{"params": groups[name], "weight_decay": rate} for name, rate in rates.items()]
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(decaying, lr=settings.learning_rate)
+    assert settings.momentum is not None
+    return torch.optim.SGD(decaying, lr=settings.learning_rate, momentum=settings.momentum)

@@ -1,22 +1,26 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curation.views import ImageSet
 from distill.losses import WeightedLosses
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
+from distill.training.averaging import WeightAverage
 from distill.training.batch_norm import synchronise_batch_norm
 from distill.training.checkpoints import (
     SCORE,
     Scores,
     best_checkpoint,
     check_whole,
+    final_checkpoint,
     newest_checkpoint,
     save_checkpoint,
     scores_of,
@@ -25,7 +29,7 @@ from distill.training.checkpoints import (
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
-from distill.training.engine import StepReport
+from distill.training.engine import StepReport, optimiser_state_that_fits
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
@@ -49,7 +53,8 @@ class Training:
 
     ``cache`` is needed where a loss asks for the teacher. ``network`` and ``losses`` hold the
     starting weights and are trained in place. ``evaluate`` is needed on rank 0 where
-    ``settings.evaluate_every`` is set.
+    ``settings.evaluate_every`` is set. ``optimiser_from`` are the checkpoints of a training whose
+    optimiser goes on, where the parameters have the same name and shape; None: a fresh one.
     """
 
     network: nn.Module
@@ -61,13 +66,14 @@ class Training:
     settings: TrainSettings
     evaluate: Evaluate | None = None
     sampler: SamplerSettings = SHUFFLE
+    optimiser_from: Path | None = None
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
     """Train to the end from the newest checkpoint; the last losses.
 
     With ``settings.keep`` best the network ends with the weights of the highest score, and the
-    losses are those that were logged last before.
+    losses are those that were logged last before. With ``settings.ema`` it ends with the averages.
 
     Every rank of the process group calls it; only rank 0 writes checkpoints and metrics. Raises
     ``Stopped`` on all ranks after saving where ``watch.stop()`` says so on any, and ``Diverged``
@@ -121,6 +127,9 @@ class _Run:
         learner = _learner(training)
         self.engine = create_engine(learner, self.settings)
         learner.train()
+        ema = self.settings.ema
+        self.average = None if ema is None else WeightAverage(self.network, ema)
+        self.optimiser_from = training.optimiser_from
         self.position = _Position()
 
     def resume(self) -> None:
@@ -128,8 +137,19 @@ class _Run:
         found = self._load()
         if found is not None:
             self._make_up_for_evaluation(found)
-        elif self.settings.on_divergence is not None:
+            return
+        if self.optimiser_from is not None:
+            self._take_optimiser(self.optimiser_from)
+        if self.settings.on_divergence is not None:
             self._save()  # so that there is one to go back to
+
+    def _take_optimiser(self, checkpoints: Path) -> None:
+        """As the training before left it, with the weights that it was kept for."""
+        final = None
+        if distributed.this_rank() == 0:
+            final = final_checkpoint(checkpoints, self.settings.keep)
+        before = _read(distributed.from_first_rank(final))["engine"]
+        self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.learner))
 
     def _load(self) -> Path | None:
         """Take the newest checkpoint, and say which; None where there is none."""
@@ -140,9 +160,10 @@ class _Run:
         return found
 
     def _take(self, checkpoint: Path) -> None:
-        # Pickle can run code; with weights_only it cannot.
-        state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        state = _read(checkpoint)
         self.engine.load(state["engine"])
+        if self.average is not None:
+            self.average.load(state["average"])
         self.position = _Position(step=step_of(checkpoint), **state["loop"])
 
     def _make_up_for_evaluation(self, checkpoint: Path) -> None:
@@ -150,7 +171,7 @@ class _Run:
         step = self.position.step
         scored = distributed.from_first_rank(bool(scores_of(checkpoint)))
         if not scored and self.scoring.is_due(step, self.steps):
-            scores = self.scoring.scores(self.network, step)
+            scores = self.scoring.scores(self._weights(), step)
             if not scores:
                 raise Stopped
             self._save(scores)
@@ -163,6 +184,8 @@ class _Run:
             distributed.seed_step(settings.seed, step)
             rate = learning_rate(settings, step, self.steps) * self.position.rate_scale
             report = self.engine.step(batch, rate)
+            if self.average is not None:
+                self.average.update(step)
             self.check.add(step, rate, report)
             self.position.step = done = step + 1
             last = done == self.steps
@@ -185,7 +208,13 @@ class _Run:
         """Take the weights that are to be kept; the last losses before them."""
         if self.settings.keep == "best":
             self._take_best()
+        if self.average is not None:
+            self.network.load_state_dict(self.average.weights)
         return self.position.latest
+
+    def _weights(self) -> Mapping[str, Tensor]:
+        """Those of the network that this training would leave now."""
+        return self.network.state_dict() if self.average is None else self.average.weights
 
     def _take_best(self) -> None:
         best = None
@@ -217,7 +246,7 @@ class _Run:
     def _evaluate(self, meter: Meter) -> dict[str, float]:
         """The scores now; empty where the training was asked to stop meanwhile."""
         began = time.monotonic()
-        scores = self.scoring.scores(self.network, self.position.step)
+        scores = self.scoring.scores(self._weights(), self.position.step)
         meter.leave_out(began)
         return scores
 
@@ -240,6 +269,8 @@ class _Run:
                 "latest": position.latest,
             },
         }
+        if self.average is not None:
+            state["average"] = self.average.weights
         if distributed.this_rank() == 0:
             save_checkpoint(
                 self.checkpoints,
@@ -248,6 +279,12 @@ class _Run:
                 self.settings.keep_checkpoints,
                 scores,
             )
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """Its tensors on the CPU."""
+    # Pickle can run code; with weights_only it cannot.
+    return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
 
 
 def _learner(training: Training) -> Learner:

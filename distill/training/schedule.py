@@ -8,15 +8,31 @@ from distill.training.config import TrainSettings
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     """The rate of step ``step`` (from 0) of ``steps``.
 
-    Linear warm-up to ``learning_rate``, then the schedule down to ``final_learning_rate``.
+    Linear warm-up to ``learning_rate``, then the schedule down to ``final_learning_rate``; the one
+    in steps down by ``decay`` from each milestone on.
     """
     warm = math.ceil(settings.warmup * steps)
     if step < warm:
         return settings.learning_rate * (step + 1) / warm
+    if settings.schedule == "step":
+        return settings.learning_rate * _decay(settings, step, steps)
     high, low = settings.learning_rate, settings.final_learning_rate
+    assert low is not None, "only the schedule in steps has none"
     progress = (step - warm) / max(1, steps - warm)
     if settings.schedule == "cosine":
         return low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
     if settings.schedule == "linear":
         return high + (low - high) * progress
+    if settings.schedule == "polynomial":
+        assert settings.power is not None
+        return low + (high - low) * (1 - progress) ** settings.power
     return high
+
+
+def _decay(settings: TrainSettings, step: int, steps: int) -> float:
+    """The factor of the milestones that step ``step`` has reached."""
+    assert settings.milestones is not None
+    assert settings.decay is not None
+    # Rounded: the share 32/60 of 60,000 steps is step 32,000, whatever the last bit of 32/60.
+    reached = sum(step >= round(share * steps) for share in settings.milestones)
+    return settings.decay**reached

@@ -4,20 +4,20 @@ What is evaluated are copies of the weights, so that training goes on as if nobo
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 
-from torch import nn
+from torch import Tensor
 
 from curation.progress import Progress
 from distill.training import distributed
 from distill.training.checkpoints import SCORE, best_checkpoint, scores_of
 from distill.training.meter import Watch
 
-Evaluate = Callable[[nn.Module, Progress], dict[str, float]]
-"""The accuracies of a network by the names of the sets. It leaves the network as it is, and calls
-its progress often."""
+Evaluate = Callable[[Mapping[str, Tensor], Progress], dict[str, float]]
+"""The accuracies of a network with these weights by the names of the sets. It leaves the weights as
+they are, and calls its progress often."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
@@ -40,12 +40,12 @@ class Scoring:
         """Whether the network is to be evaluated after ``done`` of ``steps`` steps."""
         return self.every is not None and done > 0 and (done % self.every == 0 or done == steps)
 
-    def scores(self, network: nn.Module, done: int) -> dict[str, float]:
+    def scores(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float]:
         """``accuracy_NAME`` of each set and their mean, ``score``, also told to the watch.
 
         The same on every rank. Empty where the training was asked to stop meanwhile.
         """
-        scores = self._evaluate(network, done) if distributed.this_rank() == 0 else None
+        scores = self._evaluate(weights, done) if distributed.this_rank() == 0 else None
         return distributed.from_first_rank(scores)
 
     def are_best(self, scores: dict[str, float]) -> bool:
@@ -56,11 +56,11 @@ class Scoring:
             better = best is None or scores[SCORE] > scores_of(best)[SCORE]
         return distributed.from_first_rank(better)
 
-    def _evaluate(self, network: nn.Module, done: int) -> dict[str, float]:
+    def _evaluate(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float]:
         assert self.evaluate is not None, "whoever sets evaluate_every gives it to rank 0"
         began = time.monotonic()
         try:
-            accuracies = self.evaluate(network, self._until_stopped)
+            accuracies = self.evaluate(weights, self._until_stopped)
         except _Interrupted:
             return {}
         scores = {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items()}

@@ -57,8 +57,11 @@ class TorchEngine:
 
     def load(self, state: State) -> None:
         self.learner.load_state_dict(state["learner"])
+        self.load_optimiser(state["optimiser"])
+
+    def load_optimiser(self, state: State) -> None:
         self.optimiser.state.clear()
-        load_optimiser_state(state["optimiser"], self.optimiser, self.learner)
+        load_optimiser_state(state, self.optimiser, self.learner)
 
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Only the last piece's backward pass brings the ranks' gradients together."""

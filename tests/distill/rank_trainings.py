@@ -22,6 +22,7 @@ ENGINES = {
 }
 # At higher rates a network this small is chaotic: the last bit of a sum grows into everything.
 COMMON = {"epochs": 1, "learning_rate": 2e-5, "warmup": 0.0, "clip_gradient_norm": 50.0}
+ADAMW = {"optimiser": "adamw", "ema": 0.9}
 CUT = 1
 
 
@@ -46,6 +47,11 @@ def main() -> None:
             found[f"{name} resumed"] = run(store, folder / f"{name} cut", **ENGINES[name])
         run(store, folder / "to one", CUT, engine="deepspeed", zero_stage=1)
         found["from one"] = run(store, folder / "from one", **ENGINES["zero 2"])
+        sharded = {**ADAMW, **ENGINES["zero 2"]}
+        found["adamw"] = run(store, folder / "adamw", **sharded)
+        run(store, folder / "adamw cut", CUT, **sharded)
+        found["adamw resumed"] = run(store, folder / "adamw cut", **sharded)
+        run(store, folder / "adamw to one", CUT, **sharded)
         rank = distributed.this_rank()
     torch.save(found, folder / f"found-{rank}.pt")
 

@@ -51,7 +51,7 @@ def with_scores(training, scores, act=lambda: None):
     """The training, evaluated as ``scores`` says in turn; each time ``act`` is called midway."""
     remaining = iter(scores)
 
-    def scripted(network, progress):
+    def scripted(state, progress):
         progress(1, 2)
         act()
         progress(2, 2)
@@ -99,7 +99,7 @@ def test_the_scores_are_those_of_the_network_at_that_step(drawn_store, pairs, tm
 def test_the_score_is_the_mean_over_the_sets(drawn_store, tmp_path):
     metrics = []
     training = make_training(drawn_store, epochs=1, evaluate_every=4)
-    training = replace(training, evaluate=lambda network, progress: {"a": 0.5, "b": 0.75})
+    training = replace(training, evaluate=lambda state, progress: {"a": 0.5, "b": 0.75})
     train(training, tmp_path, watch(metrics))
     assert {"accuracy_a": 0.5, "accuracy_b": 0.75, "score": 0.625}.items() <= metrics[-1].items()
 

@@ -22,7 +22,7 @@ from distill.pipeline.work import Architecture, Stage, train_network
 from distill.training.checkpoints import newest_checkpoint, step_of
 from distill.training.config import TrainSettings
 from distill.training.launch import fresh_folder, run_on_ranks
-from distill.training.loop import Stopped
+from distill.training.loop import STATE, Stopped
 from distill.training.meter import Watch
 
 HERE = Path(__file__).parent
@@ -106,6 +106,43 @@ def test_from_two_ranks_with_shards_a_training_goes_on_on_one(drawn_store, folde
     metrics, _ = by_one(drawn_store, folder / "to one")
     assert 1 < metrics[0]["iteration"] < 4
     assert_same_curve(metrics, alone[0][-len(metrics) :])
+
+
+@pytest.fixture(scope="module")
+def adamw_alone(drawn_store, tmp_path_factory):
+    """The metrics and the last state of one rank with AdamW and averages."""
+    folder = tmp_path_factory.mktemp("adamw")
+    metrics, _ = by_one(drawn_store, folder, **rank_trainings.ADAMW)
+    return metrics, last_state(folder)
+
+
+def last_state(folder):
+    return torch.load(newest_checkpoint(folder) / STATE, weights_only=True)
+
+
+def assert_near(left, right):
+    """Two states by parameter, each within a twentieth; a bias before a norm only has noise."""
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert (right[name] - value).norm() <= 0.05 * value.norm() + 1e-12, name
+
+
+def test_two_ranks_with_shards_have_the_moments_and_averages_of_one(folder, found, adamw_alone):
+    assert_same_curve(found["adamw"][0], adamw_alone[0])
+    assert_equal_bits(found["adamw resumed"][1], found["adamw"][1])
+    state = last_state(folder / "adamw")
+    for key in ("step", "exp_avg_sq"):
+        assert_near(adamw_alone[1]["engine"]["optimiser"][key], state["engine"]["optimiser"][key])
+    name = "stem.0.weight"
+    assert torch.allclose(state["average"][name], adamw_alone[1]["average"][name], atol=1e-4)
+
+
+def test_sharded_moments_of_two_ranks_go_on_on_one(drawn_store, folder, adamw_alone):
+    metrics, _ = by_one(drawn_store, folder / "adamw to one", **rank_trainings.ADAMW)
+    assert_same_curve(metrics, adamw_alone[0][-len(metrics) :])
+    state = last_state(folder / "adamw to one")["engine"]["optimiser"]
+    for key in ("step", "exp_avg_sq"):
+        assert_near(adamw_alone[1]["engine"]["optimiser"][key], state[key])
 
 
 @pytest.fixture

@@ -86,6 +86,13 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
         ("input_size = [32, 32]", "input_size = [30, 32]", ["not a multiple of", "stride"]),
         ('backbone = "mobilefacenet"', 'backbone = "mobilefacenet"\nembedding = 8',
          ["student.embedding is 8", "teacher's is 16"]),
+        ("[[stage]]", '[[stage]]\noptimiser = "kept"', ["stage.0.optimiser", 'allowed: "fresh"']),
+        ("[[stage]]", "[[stage]]\nlearning_rate = 1e-5",
+         ["stage.0.learning_rate = 1e-05 is below", "train.final_learning_rate = 0.0001"]),
+        ("[student]", '[train]\noptimiser = "adamw"\nmomentum = 0.9\n[student]',
+         ["train: momentum = 0.9", "betas"]),
+        ("[student]", "[train]\nmilestones = [0.5]\n[student]",
+         ["train: milestones", 'schedule = "step"']),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_says_what_is_allowed(workspace, old, new, words):
