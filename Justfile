@@ -108,6 +108,10 @@ bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/learning.py {{ options }}
 
+# Sampled class centres beside the dense head, up to a million identities: --steps, --json
+bench-partial-fc *options: setup
+    python tests/benchmarks/partial_fc.py {{ options }}
+
 # A training step without a teacher, on the cache, and with ResNet-100 online
 bench-distillation-step *options: setup
     python tests/benchmarks/distillation_step.py {{ options }}

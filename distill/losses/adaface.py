@@ -8,7 +8,6 @@ from torch import Tensor
 
 from distill.losses.head import HeadSettings, MarginHead, angles
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows
 from distill.losses.registry import register
 
 SMALLEST, LONGEST = 1e-3, 100.0
@@ -45,7 +44,7 @@ class AdaFace(MarginHead):
     def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
         norms = inputs.embeddings.detach().float().norm(dim=1).clamp(SMALLEST, LONGEST)
         if self.training:
-            self._follow(gather_rows(norms))
+            self._follow(inputs.of_all_ranks(norms))
         quality = (norms - self.mean) / (self.deviation + SMALLEST)
         quality = (quality * self.settings.concentration).clamp(-1.0, 1.0).to(true.dtype)
         return adaptive_margin(true, quality, self.settings.margin)

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from distill.losses.arcface import ArcFace, ArcFaceSettings
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows
 from distill.losses.registry import register
 
 
@@ -34,7 +33,7 @@ class CurricularFace(ArcFace):
 
     def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
-            everywhere = gather_rows(true.detach().float())
+            everywhere = inputs.of_all_ranks(true.detach().float())
             self.t.lerp_(everywhere.mean(), self.settings.momentum)
         return super().true_cosines(true, inputs)
 

@@ -2,18 +2,19 @@
 
 A head says how the cosine to the true identity's centre is made harder, and some also how the
 cosines to the other centres are. It sees cosines only, so it does not matter whether the centres
-are those of all identities.
+are those of all identities, nor whether they lie on several ranks (``distill.losses.sharded``).
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from curation.errors import UserError
 from distill.losses.inputs import LossInputs
-from distill.losses.registry import LossSettings
+from distill.losses.registry import LOSSES, LossSettings
 
 
 class HeadSettings(LossSettings):
@@ -40,24 +41,33 @@ class MarginHead(nn.Module):
         ``true_cosines`` gave. The values at the labels are not used."""
         return cosines
 
-    def margin_logits(self, inputs: LossInputs) -> Tensor:
-        """The logits [B, K] of the cross entropy."""
-        rows = torch.arange(len(inputs.labels), device=inputs.labels.device)
-        true = inputs.cosines[rows, inputs.labels].clamp(-1.0, 1.0)
-        with_margin = self.true_cosines(true, inputs)
-        others = self.other_cosines(inputs.cosines, with_margin)
-        return self.settings.scale * others.index_put((rows, inputs.labels), with_margin)
-
     def forward(self, inputs: LossInputs) -> Tensor:
         with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            logits = self.margin_logits(inputs)
-            losses = F.cross_entropy(logits, inputs.labels, reduction="none")
+            with_margin = self.true_cosines(inputs.true_cosines.clamp(-1.0, 1.0), inputs)
+            others = self.other_cosines(inputs.cosines, with_margin)
+            scale = self.settings.scale
+            losses = inputs.cross_entropy(scale * with_margin, scale * others)
             beta = self.settings.class_balance
             if beta is not None:
                 assert inputs.identity_counts is not None, "class balance needs identity_counts"
-                weights = balanced_weights(inputs.identity_counts, beta)
-                losses = losses * weights[inputs.labels]
+                losses = losses * balanced_weights(inputs.identity_counts[inputs.labels], beta)
             return losses.mean()
+
+
+def check_shardable(losses: Iterable[str], where: str) -> None:
+    """Raise ``UserError`` where one of ``losses`` needs class centres that are not on its rank."""
+    heads = [name for name, entry in LOSSES.items() if _is_head(entry.build)]
+    for name in losses:
+        if LOSSES[name].needs_centres and name not in heads:
+            raise UserError(
+                f"{where}.{name}: needs the class centres of all identities on every rank, but "
+                f"centres.sharded is true; allowed with it: {', '.join(heads)} and losses without "
+                "class centres; or set sharded = false"
+            )
+
+
+def _is_head(build: object) -> bool:
+    return isinstance(build, type) and issubclass(build, MarginHead)
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:

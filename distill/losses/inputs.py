@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.losses.over_ranks import gather_rows
+
 
 @dataclass(frozen=True)
 class LossInputs:
@@ -53,6 +55,24 @@ class LossInputs:
         if self.unit_centres.ndim == 2:
             return cosines
         return cosines.unflatten(1, self.unit_centres.shape[:2]).amax(dim=2)
+
+    @cached_property
+    def true_cosines(self) -> Tensor:
+        """Those to the centres of the images' own identities, [B]."""
+        return self.cosines[self._true_places]
+
+    def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
+        """[B], of logits ``true`` [B] and ``others`` [B, K], which do not count at the labels."""
+        logits = others.index_put(self._true_places, true)
+        return F.cross_entropy(logits, self.labels, reduction="none")
+
+    def of_all_ranks(self, values: Tensor) -> Tensor:
+        """``values`` [B, ...] of this rank's images as those of all ranks', with gradient."""
+        return gather_rows(values)
+
+    @property
+    def _true_places(self) -> tuple[Tensor, Tensor]:
+        return torch.arange(len(self.labels), device=self.labels.device), self.labels
 
 
 def at_least_float32(values: Tensor) -> Tensor:

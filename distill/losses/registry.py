@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from torch import Tensor, nn
 
 from curation.errors import UserError
+from distill.losses.held_centres import HeldCentres
 from distill.losses.inputs import LossInputs, at_least_float32
 
 
@@ -105,9 +106,11 @@ class WeightedLosses(nn.Module):
     ``identity_counts`` int64 [identities] are the images of each, which class balance needs.
     ``teacher_embedding`` is the teacher's width Dt, where it may be another than the student's.
     Where ``needs_teacher_centres``, set ``teacher_centres``, unit vectors [identities, Dt].
+    ``held`` says whose centres the rows of ``centres`` are while these are not those of all.
     """
 
     teacher_centres: Tensor | None
+    held: HeldCentres | None = None
 
     def __init__(
         self,
@@ -163,9 +166,24 @@ class WeightedLosses(nn.Module):
             teacher_centres=self.teacher_centres,
         )
         with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            parts = {name: loss(self._given_to(name, inputs)) for name, loss in self.parts.items()}
+            on_centres = inputs if self.held is None else self.held.select(inputs)
+            parts = {
+                name: loss(
+                    self._given_to(name, on_centres if self._is_on_centres(name) else inputs)
+                )
+                for name, loss in self.parts.items()
+            }
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return {"total": total, **parts}
+
+    def _is_on_centres(self, name: str) -> bool:
+        """Whether the loss looks only at ``held`` identities, by their rows. Others see all.
+
+        The teacher's centres are on every rank, so they need not be sharded with the student's.
+        """
+        sharded = self.held is not None and self.held.sharded
+        entry = LOSSES[name]
+        return entry.needs_centres or (entry.needs_teacher_centres and not sharded)
 
     def _given_to(self, name: str, inputs: LossInputs) -> LossInputs:
         """``inputs`` with the embeddings projected, where the loss asks for it."""

@@ -54,7 +54,7 @@ class SamplerSettings(Strict):
                 'images (of each identity in a batch; the papers take 4) goes with kind = "pk", '
                 "and only with it"
             )
-        if "least_images" in self.model_fields_set and self.kind != "pk":
+        if self.least_images > 1 and self.kind != "pk":
             raise ValueError(
                 'least_images leaves identities out of kind = "pk"; a view of the data set leaves '
                 "them out everywhere (`curate view`)"
@@ -84,6 +84,17 @@ USUAL: dict[str, dict[str, Any]] = {
 """Defaults of their own: of AdamW (insightface's recipes for ViT on WebFace42M), of schedules."""
 SCHEDULE_OF = {"milestones": "step", "decay": "step", "power": "polynomial"}
 """Settings of a single schedule."""
+
+
+class CentresSettings(Strict):
+    """Partial FC, for more identities than memory or time are there for (docs/training.md).
+
+    Each step trains the class centres of the identities in its batch and of random others,
+    ``sample_rate`` of all. ``sharded``: every rank holds only its share of them.
+    """
+
+    sample_rate: float = Field(default=1.0, gt=0, le=1)
+    sharded: bool = False
 
 
 class TrainSettings(Strict):
@@ -128,6 +139,7 @@ class TrainSettings(Strict):
     zero_stage: Literal[0, 1, 2] = 0
     ranks: PositiveInt | None = None
     accumulate: PositiveInt = 1
+    centres: CentresSettings = CentresSettings()
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False
     sync_batch_norm: bool = True
@@ -199,6 +211,11 @@ class TrainSettings(Strict):
                 'keep = "best" needs evaluate_every, in steps; allowed without it: "last"'
             )
         self.check_shares(self.ranks or 1)
+        if self.engine == "deepspeed" and self.centres != CentresSettings():
+            raise ValueError(
+                'centres with a sample_rate below 1 or sharded need engine = "torch"; '
+                'allowed with engine = "deepspeed": sample_rate = 1.0, sharded = false'
+            )
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError(
                 "tensorboard = true, but the package is not installed; "

@@ -13,12 +13,14 @@ from distill.training.config import TrainSettings
 from distill.training.data import Batch
 from distill.training.engine import (
     STEP,
+    Shapes,
     State,
     StepReport,
     gradient_norms,
     load_optimiser_state,
     mean_losses,
     optimiser_state,
+    parameter_shapes,
     total_norm,
 )
 from distill.training.learner import Learner, optimiser, pieces, to_device
@@ -62,6 +64,10 @@ class DeepSpeedEngine:
         total = self._global_norm() if self._sharded else total_norm(layers)
         return StepReport(mean_losses(parts), total, layers)
 
+    @property
+    def shapes(self) -> Shapes:
+        return parameter_shapes(self.learner)
+
     def state(self) -> State:
         if not self._sharded:
             moved = optimiser_state(self._engine.optimizer, self.learner)
@@ -86,6 +92,9 @@ class DeepSpeedEngine:
             self._share_out(state.get(key, {}), key)
         if self._counts_steps:
             self._set_steps(state.get(STEP, {}))
+
+    def finish(self) -> None:
+        """The weights are on every rank: only gradients and the optimiser are sharded."""
 
     def _layer_norms(self, last: bool) -> dict[str, Tensor]:
         """Before the update, after which DeepSpeed drops the gradients."""

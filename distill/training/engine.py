@@ -16,6 +16,7 @@ from distill.training.learner import Learner
 
 STEP = "step"
 """AdamW's count of a parameter's updates: a scalar, always on the CPU."""
+Shapes = Mapping[str, torch.Size]
 State = dict[str, Any]
 """``learner``: the state dict; ``optimiser``: {key: {name of the parameter: tensor}}."""
 
@@ -43,6 +44,11 @@ class Engine(Protocol):
         """Forward, backward and update at learning rate ``rate``, with this rank's share."""
         ...
 
+    @property
+    def shapes(self) -> Shapes:
+        """Of the learner's parameters, each as a whole."""
+        ...
+
     def state(self) -> State:
         """Weights and optimiser. Every rank has to ask; what rank 0 gets is whole."""
         ...
@@ -53,6 +59,10 @@ class Engine(Protocol):
 
     def load_optimiser(self, state: State) -> None:
         """Take back its optimiser alone; a parameter that is not named starts afresh."""
+        ...
+
+    def finish(self) -> None:
+        """After the last step, on every rank: on rank 0 the learner is whole from now on."""
         ...
 
 
@@ -91,11 +101,15 @@ def load_optimiser_state(state: State, optimiser: torch.optim.Optimizer, learner
             optimiser.state[parameters[name]][key] = torch.empty_like(held).copy_(value)
 
 
-def optimiser_state_that_fits(before: State, learner: Learner) -> State:
+def parameter_shapes(learner: Learner) -> Shapes:
+    """Of each parameter, by name."""
+    return {name: parameter.shape for name, parameter in learner.named_parameters()}
+
+
+def optimiser_state_that_fits(before: State, shapes: Shapes) -> State:
     """The optimiser's part of the state of an engine with another learner: that of the parameters
     that are called and shaped as here."""
-    shapes = {name: value.shape for name, value in before["learner"].items()}
-    same = {name for name, value in learner.named_parameters() if shapes.get(name) == value.shape}
+    same = {name for name, value in before["learner"].items() if shapes.get(name) == value.shape}
     return {
         key: {name: value for name, value in by_name.items() if name in same}
         for key, by_name in before["optimiser"].items()

@@ -149,7 +149,7 @@ class _Run:
         if distributed.this_rank() == 0:
             final = final_checkpoint(checkpoints, self.settings.keep)
         before = _read(distributed.from_first_rank(final))["engine"]
-        self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.learner))
+        self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.shapes))
 
     def _load(self) -> Path | None:
         """Take the newest checkpoint, and say which; None where there is none."""
@@ -208,6 +208,7 @@ class _Run:
         """Take the weights that are to be kept; the last losses before them."""
         if self.settings.keep == "best":
             self._take_best()
+        self.engine.finish()
         if self.average is not None:
             self.network.load_state_dict(self.average.weights)
         return self.position.latest

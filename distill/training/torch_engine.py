@@ -10,15 +10,18 @@ from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
 from distill.training.engine import (
+    Shapes,
     State,
     StepReport,
     gradient_norms,
     load_optimiser_state,
     mean_losses,
     optimiser_state,
+    parameter_shapes,
     total_norm,
 )
 from distill.training.learner import Learner, optimiser, pieces, to_device
+from distill.training.partial_fc import NAME, hold_centres
 
 
 class TorchEngine:
@@ -26,15 +29,21 @@ class TorchEngine:
 
     def __init__(self, learner: Learner, settings: TrainSettings) -> None:
         self.device = distributed.device()
+        self.centres = hold_centres(learner.losses, settings, self.device)
         self.learner = learner.to(self.device, memory_format=torch.channels_last)
         self.optimiser = optimiser(learner, settings)
         self.clip, self.accumulate = settings.clip_gradient_norm, settings.accumulate
+        if self.centres is not None and self.centres.sharded:
+            # The ranks' rows are different ones, and their gradients are whole.
+            _leave_to_its_rank(learner, NAME)
         self._module = _distributed(learner) if distributed.rank_count() > 1 else learner
 
     def step(self, batch: Batch, rate: float) -> StepReport:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
+        if self.centres is not None:
+            self.centres.take(batch.labels, self.optimiser.state)
         parts: list[dict[str, Tensor]] = []
         for arguments in pieces(to_device(batch, self.device), self.accumulate):
             last = len(parts) == self.accumulate - 1
@@ -43,30 +52,57 @@ class TorchEngine:
                 (losses["total"] / self.accumulate).backward()
             parts.append(losses)
         layers = gradient_norms(self.learner)
+        if self.centres is not None:
+            layers[NAME] = self.centres.whole_norm(layers[NAME])
         total = total_norm(layers)
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.learner.parameters(), self.clip, total)
         self.optimiser.step()
+        if self.centres is not None:
+            self.centres.put_back(self.optimiser.state)
         return StepReport(mean_losses(parts), total, layers)
 
+    @property
+    def shapes(self) -> Shapes:
+        shapes = parameter_shapes(self.learner)
+        return shapes if self.centres is None else {**shapes, NAME: self.centres.shape}
+
     def state(self) -> State:
-        return {
+        state = {
             "learner": self.learner.state_dict(),
             "optimiser": optimiser_state(self.optimiser, self.learner),
         }
+        if self.centres is None:
+            return state
+        return self.centres.complete(state, self.optimiser.state)
 
     def load(self, state: State) -> None:
-        self.learner.load_state_dict(state["learner"])
+        learner = state["learner"]
+        self.learner.load_state_dict(
+            learner if self.centres is None else self.centres.load(learner)
+        )
         self.load_optimiser(state["optimiser"])
 
     def load_optimiser(self, state: State) -> None:
+        if self.centres is not None:
+            state = self.centres.load_optimiser(state)
         self.optimiser.state.clear()
         load_optimiser_state(state, self.optimiser, self.learner)
+
+    def finish(self) -> None:
+        if self.centres is not None:
+            self.centres.finish()
 
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Only the last piece's backward pass brings the ranks' gradients together."""
         several = isinstance(self._module, DistributedDataParallel)
         return self._module.no_sync() if several else nullcontext()
+
+
+def _leave_to_its_rank(learner: Learner, parameter: str) -> None:
+    """Keep DistributedDataParallel from averaging it."""
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(learner, [parameter])
 
 
 def _distributed(learner: Learner) -> nn.Module:

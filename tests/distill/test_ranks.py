@@ -17,7 +17,7 @@ from test_training import EMBEDDING, PREPROCESSING, assert_equal_bits, make_netw
 from curation.errors import UserError
 from distill.losses import parse_losses
 from distill.pipeline.steps import StepStore
-from distill.pipeline.training import NETWORK, TrainingDescription
+from distill.pipeline.training import LOSSES, NETWORK, TrainingDescription
 from distill.pipeline.work import Architecture, Stage, train_network
 from distill.training.checkpoints import newest_checkpoint, step_of
 from distill.training.config import TrainSettings
@@ -278,17 +278,25 @@ run_on_ranks(2, "distill.pipeline.worker", [str(folder / "description.json")], f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [None, 2])
-def test_killed_as_a_whole_two_ranks_resume_to_the_same_bits(describe, tmp_path, zero_stage):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"engine": "deepspeed", "zero_stage": 2},
+        {"centres": {"sharded": True, "sample_rate": 0.5}, "batch_size": 2, "epochs": 1},
+    ],
+    ids=["torch", "deepspeed", "partial fc"],
+)
+def test_killed_as_a_whole_two_ranks_resume_to_the_same_bits(describe, tmp_path, settings):
     """kill -9 of the job alone: the launcher and the ranks die with it."""
-    engine = {} if zero_stage is None else {"engine": "deepspeed", "zero_stage": zero_stage}
-    launch = describe(**engine)
+    launch = describe(**settings)
     run_on_ranks(*launch, Follower().watch)
-    whole = (tmp_path / NETWORK).read_bytes()
-    for left in (*(tmp_path / "checkpoints").iterdir(), tmp_path / NETWORK):
+    files = [tmp_path / NETWORK, tmp_path / LOSSES]
+    whole = [file.read_bytes() for file in files]
+    for left in (*(tmp_path / "checkpoints").iterdir(), *files):
         left.rename(tmp_path / f"whole-{left.name}")
 
-    launch = describe(**engine)
+    launch = describe(**settings)
     command = [sys.executable, "-c", PARENT, str(launch[3])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
         while json.loads(job.stdout.readline())["iteration"] < 5:
@@ -300,6 +308,6 @@ def test_killed_as_a_whole_two_ranks_resume_to_the_same_bits(describe, tmp_path,
         time.sleep(0.1)
 
     follower = Follower()
-    run_on_ranks(*describe(**engine), follower.watch)
+    run_on_ranks(*describe(**settings), follower.watch)
     assert follower.lines[0]["iteration"] > 1
-    assert (tmp_path / NETWORK).read_bytes() == whole
+    assert [file.read_bytes() for file in files] == whole

@@ -1,0 +1,121 @@
+"""A softmax over class centres of which every rank holds its share: An et al., Partial FC, 2021.
+
+Each rank sees the images of all ranks, but only the columns of its own identities; what a softmax
+needs of the others are a true cosine, a maximum and a sum of exponentials for each image.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distill.losses.inputs import LossInputs
+from distill.losses.over_ranks import gather_rows, own_rows
+from distill.ranks import rank_count
+
+
+@dataclass(frozen=True)
+class ShardedInputs(LossInputs):
+    """The global batch: ``embeddings`` [N, D] and ``labels`` [N] of all ranks' images.
+
+    ``centres`` are only this rank's, [k, D] or [k, S, D], and so are the columns of ``cosines``.
+    ``columns`` int64 [N] say which of them is the true one, -1 where another rank has it. Labels
+    are rows of ``identity_counts``, which are those of all identities.
+
+    A loss of these inputs is that of the global batch, on every rank. The gradient of the centres
+    is exact. That of the embeddings comes times the number of ranks, because what a rank makes of
+    it, the gradients of the network, is averaged over ranks afterwards.
+    """
+
+    columns: Tensor | None = None
+
+    @classmethod
+    def gather(cls, inputs: LossInputs, columns: Tensor, labels: Tensor) -> "ShardedInputs":
+        """Of this rank's batch ``inputs``, and of the labels of all ranks and their columns."""
+        return cls(
+            embeddings=gather_shared_rows(inputs.embeddings),
+            labels=labels,
+            centres=inputs.centres,
+            identity_counts=inputs.identity_counts,
+            columns=columns,
+        )
+
+    @cached_property
+    def true_cosines(self) -> Tensor:
+        """[N], on every rank, from the rank that has the true centre."""
+        assert self.columns is not None
+        found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
+        return _SumOverRanks.apply(found.where(self.columns >= 0, 0.0))
+
+    def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
+        return _ShardedCrossEntropy.apply(true, others, self.columns)
+
+    def of_all_ranks(self, values: Tensor) -> Tensor:
+        return values
+
+
+def gather_shared_rows(rows: Tensor) -> Tensor:
+    """[ranks * B, ...]: as ``gather_rows``, for a loss of which every rank computes a part.
+
+    The backward pass sums up the parts; see ``ShardedInputs`` for the factor.
+    """
+    return _GatherSharedRows.apply(rows) if rank_count() > 1 else rows
+
+
+def _reduce(values: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+    """In place, over all ranks."""
+    if rank_count() > 1:
+        dist.all_reduce(values, operation)
+    return values
+
+
+class _GatherSharedRows(torch.autograd.Function):
+    @staticmethod
+    def forward(context, rows: Tensor):  # type: ignore[no-untyped-def]
+        context.own = own_rows(len(rows))
+        return gather_rows(rows)
+
+    @staticmethod
+    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return rank_count() * _reduce(gradient.contiguous().clone())[context.own]
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Every rank uses the sum, so the gradient is the sum of what all ranks say of it."""
+
+    @staticmethod
+    def forward(context, values: Tensor):  # type: ignore[no-untyped-def]
+        return _reduce(values.contiguous().clone())
+
+    @staticmethod
+    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return _reduce(gradient.contiguous().clone())
+
+
+class _ShardedCrossEntropy(torch.autograd.Function):
+    """``log(sum of exponentials) - true`` [N] of logits whose columns lie on several ranks.
+
+    ``true`` [N] is the same on every rank and counts once, on the rank that has its column.
+    """
+
+    @staticmethod
+    def forward(context, true: Tensor, others: Tensor, columns: Tensor):  # type: ignore[no-untyped-def]
+        rows = (columns >= 0).nonzero()[:, 0]
+        place = rows, columns[rows]
+        shares = others.index_put(place, true[rows])
+        highest = _reduce(shares.amax(dim=1), dist.ReduceOp.MAX)
+        shares.sub_(highest[:, None]).exp_()
+        total = _reduce(shares.sum(dim=1))
+        context.save_for_backward(shares.div_(total[:, None]), *place)
+        return total.log() + highest - true
+
+    @staticmethod
+    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
+        shares, rows, columns = context.saved_tensors
+        of_others = shares * gradient[:, None]
+        of_true = torch.zeros_like(gradient)
+        of_true[rows] = of_others[rows, columns] - gradient[rows]
+        of_others[rows, columns] = 0.0
+        return of_true, of_others, None

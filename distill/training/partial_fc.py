@@ -1,0 +1,210 @@
+"""Class centres of which a step trains some, or a rank holds some: An et al., Partial FC, 2021.
+
+What the optimiser and the losses see is a parameter of a fixed size, the ``active`` rows. Where a
+step takes only a sample of the identities, it is filled from a store of all before the step, with
+what the optimiser remembers of those rows, and written back afterwards; nothing happens to the
+other rows. The state that checkpoints have is that of all centres, as without all this.
+"""
+
+import math
+from collections.abc import MutableMapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from curation.errors import UserError
+from distill.losses import WeightedLosses
+from distill.losses.held_centres import HeldCentres
+from distill.losses.over_ranks import gather_rows
+from distill.ranks import rank_count, this_rank
+from distill.training.config import TrainSettings
+from distill.training.engine import State
+
+NAME = "losses.centres"
+"""Of the centres in the learner's state."""
+OptimiserState = MutableMapping[Any, Any]
+
+
+def hold_centres(
+    losses: WeightedLosses, settings: TrainSettings, device: torch.device
+) -> "PartialCentres | None":
+    """Take the centres out of ``losses`` where ``settings`` ask for less than all; else None.
+
+    Before the optimiser is made; in the losses is then a parameter on ``device``.
+    """
+    sharded = settings.centres.sharded and rank_count() > 1
+    if losses.centres is None or not (sharded or settings.centres.sample_rate < 1.0):
+        return None
+    return PartialCentres(
+        losses, settings.centres.sample_rate, sharded, settings.batch_size, device
+    )
+
+
+class PartialCentres:
+    """The centres [identities, ...] of ``losses``: this rank's share, and the rows of a step.
+
+    With ``sample_rate`` below 1, a step takes the identities of the global batch, of at most
+    ``batch_size`` images, and random others: ``sample_rate`` of the share, at least ``batch_size``,
+    so that their number is constant. Where ``sharded``, each rank draws from its share; otherwise
+    all ranks draw the same. The draw follows from torch's random state on rank 0.
+    """
+
+    def __init__(
+        self,
+        losses: WeightedLosses,
+        sample_rate: float,
+        sharded: bool,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        assert losses.centres is not None
+        whole = losses.centres.detach()
+        self.shares = _shares(len(whole), rank_count() if sharded else 1)
+        self.share = self.shares[this_rank() if sharded else 0]
+        own = whole[self.share].clone() if sharded else whole
+        self.losses, self.sharded, self.device = losses, sharded, device
+        self.store: Tensor | None = own.to(device) if sample_rate < 1.0 else None
+        self.count = min(len(own), max(math.ceil(sample_rate * len(own)), batch_size))
+        self.active = nn.Parameter(own[: self.count].clone().to(device))
+        self.moments: dict[str, Tensor] = {}
+        """What the optimiser remembers, by its own keys, of all rows of the store."""
+        losses.centres = self.active
+        self._hold(torch.arange(self.count))
+
+    def take(self, labels: np.ndarray, optimiser: OptimiserState) -> None:
+        """Before a step: draw its rows and fill them in; ``labels`` are all of this rank's."""
+        if self.store is None:
+            return
+        seed = torch.randint(2**62, (1,))
+        gathered = gather_rows(torch.cat([seed, torch.from_numpy(labels)]))
+        everywhere = gathered.view(-1, 1 + len(labels))
+        stream = this_rank() if self.sharded else 0
+        random = np.random.default_rng([int(everywhere[0, 0]), stream])
+        rows = everywhere[:, 1:].unique() - self.share.start
+        own = rows[(rows >= 0) & (rows < len(self.store))]
+        self._hold(draw_rows(own, len(self.store), self.count, random))
+        with torch.no_grad():
+            torch.index_select(self.store, 0, self.rows, out=self.active.data)
+            for key, moments in self.moments.items():
+                torch.index_select(moments, 0, self.rows, out=optimiser[self.active][key])
+
+    def put_back(self, optimiser: OptimiserState) -> None:
+        """After a step: what became of its rows."""
+        if self.store is None:
+            return
+        self.store.index_copy_(0, self.rows, self.active.detach())
+        for key, value in self._active_moments(optimiser).items():
+            if key not in self.moments:
+                self.moments[key] = torch.zeros_like(self.store)
+            self.moments[key].index_copy_(0, self.rows, value)
+
+    def whole_norm(self, norm: Tensor) -> Tensor:
+        """The norm of a gradient of which this rank's rows have ``norm``."""
+        if not self.sharded:
+            return norm
+        squared = norm.square()
+        dist.all_reduce(squared)
+        return squared.sqrt()
+
+    def complete(self, state: State, optimiser: OptimiserState) -> State:
+        """``state`` as it is without partial centres, on rank 0; every rank has to ask."""
+        moments = self.moments or self._active_moments(optimiser)
+        learner = {**state["learner"], NAME: self._from_all_ranks(self._own())}
+        whole = {
+            key: {**state["optimiser"].get(key, {}), NAME: self._from_all_ranks(value)}
+            for key, value in moments.items()
+        }
+        return {**state, "learner": learner, "optimiser": {**state["optimiser"], **whole}}
+
+    def load(self, learner: State) -> State:
+        """Take the centres of a learner's whole state; it comes back with the active rows."""
+        whole = learner[NAME]
+        if self.store is not None:
+            self.store.copy_(whole[self.share])
+        return {**learner, NAME: whole[self._first_rows]}
+
+    def load_optimiser(self, state: State) -> State:
+        """As ``load``, with what an optimiser's whole state has of the centres by its keys."""
+        moments = {
+            key: by_name[NAME]
+            for key, by_name in state.items()
+            if NAME in by_name and by_name[NAME].shape == self.shape
+        }
+        if self.store is not None:
+            self.moments = {
+                key: whole[self.share].clone().to(self.device) for key, whole in moments.items()
+            }
+        active = {
+            key: {**state[key], NAME: whole[self._first_rows]} for key, whole in moments.items()
+        }
+        return {**state, **active}
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of all centres."""
+        return torch.Size((self.shares[-1].stop, *self.active.shape[1:]))
+
+    @property
+    def _first_rows(self) -> slice:
+        """Of all centres, those that are active until the first step draws others."""
+        return slice(self.share.start, self.share.start + self.count)
+
+    def finish(self) -> None:
+        """Give the losses all centres again, on rank 0; every rank has to ask."""
+        self.losses.centres = nn.Parameter(self._from_all_ranks(self._own()))
+        self.losses.held = None
+
+    def _hold(self, rows: Tensor) -> None:
+        self.rows = rows.to(self.device)
+        self.losses.held = HeldCentres(self.rows + self.share.start, self.sharded)
+
+    def _own(self) -> Tensor:
+        return self.active.detach() if self.store is None else self.store
+
+    def _active_moments(self, optimiser: OptimiserState) -> dict[str, Tensor]:
+        """Of the optimiser's state, what is there for every row."""
+        return {
+            key: value
+            for key, value in optimiser.get(self.active, {}).items()
+            if isinstance(value, Tensor) and value.shape == self.active.shape
+        }
+
+    def _from_all_ranks(self, own: Tensor) -> Tensor:
+        """Whole on rank 0, on the CPU where ranks have shares; elsewhere ``own``."""
+        if not self.sharded:
+            return own
+        if this_rank() != 0:
+            dist.send(own.cpu(), 0)
+            return own
+        whole = torch.empty(self.shares[-1].stop, *own.shape[1:])
+        whole[self.share] = own.cpu()
+        for rank, share in enumerate(self.shares[1:], start=1):
+            dist.recv(whole[share], rank)
+        return whole
+
+
+def draw_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator) -> Tensor:
+    """int64 [wanted], rising, of ``count`` rows: ``own``, and others, each with the same chance.
+
+    ``own`` are different rows, ``wanted`` at most.
+    """
+    is_own = np.zeros(count, dtype=bool)
+    is_own[own.numpy()] = True
+    drawn = random.choice(count, wanted, replace=False)
+    others = drawn[~is_own[drawn]][: wanted - len(own)]
+    return torch.cat([own, torch.from_numpy(others)]).sort().values
+
+
+def _shares(identities: int, ranks: int) -> list[slice]:
+    """Which identities each rank has; numbers differ by one at most."""
+    if identities < ranks:
+        raise UserError(
+            f"train.centres.sharded is true, but the data set has {identities} identities for "
+            f"{ranks} ranks; allowed: up to {identities} ranks, or sharded = false"
+        )
+    ends = [identities * rank // ranks for rank in range(ranks + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
