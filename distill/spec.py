@@ -1,16 +1,14 @@
 """Job specs: one TOML file says everything, and is checked at the door.
 
-``parse_spec`` checks keys, types and ranges and needs no torch. What only the registries and the
-workspace know (backbones, losses, data sets, teachers) ``distill.spec_checks`` checks.
+Here are its keys, types and ranges, which need no torch; ``distill.spec_text`` reads them. What
+only the registries and the workspace know (backbones, losses, data sets, teachers)
+``distill.spec_checks`` checks.
 """
 
-import tomllib
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from curation.errors import UserError
 from distill.budget import Budget
 from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
@@ -18,10 +16,6 @@ from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-SPEC_WORDS = "the job spec"
-"""How messages call a spec that came without a file name."""
-LARGEST_SPEC = 1 << 20
-"""Bytes. A job spec is a page of text."""
 Losses = dict[str, dict[str, Any]]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -246,77 +240,3 @@ class JobSpec(Strict):
     def seeds(self) -> list[int]:
         """The seeds that each generation is trained with, one after another."""
         return self.generations.seeds or [self.train.seed]
-
-
-def parse_spec(text: str, origin: str) -> JobSpec:
-    """Check the form of a spec; ``UserError`` names ``origin``, every bad key, what is allowed."""
-    try:
-        return JobSpec.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{origin} is not TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{origin} is nested too deeply") from None
-    except ValidationError as error:
-        raise UserError(f"{origin}: {describe(error, JobSpec)}") from None
-
-
-def read_spec(path: Path) -> str:
-    """The text of a job spec; ``UserError`` where the file cannot be one."""
-    if not path.is_file():
-        kind = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"the job spec {path} {kind}; give a TOML file such as jobs/sample.toml")
-    with path.open("rb") as file:
-        return decode_spec(file.read(LARGEST_SPEC + 1), str(path))
-
-
-def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
-    """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
-    if len(data) > LARGEST_SPEC:
-        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 20} MiB: not a job spec")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{what} is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """All faults in one line, each with its key and, for an unknown key, the allowed ones."""
-    faults = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            allowed = ", ".join(_fields_at(model, fault["loc"][:-1]))
-            faults.append(f"unknown key {key!r} (allowed here: {allowed})")
-        elif fault["type"] == "missing":
-            faults.append(f"{key!r} is missing")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            given = (
-                f", got {fault['input']!r:.80}"
-                if isinstance(fault["input"], str | int | float)
-                else ""
-            )
-            faults.append(f"{key}: {message}{given}" if key else message)
-    return "; ".join(faults)
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the table at ``location`` of ``model`` takes."""
-    for part in location:
-        if isinstance(part, str):
-            by_key = {field.alias or name: field for name, field in model.model_fields.items()}
-            model = _table_of(by_key[part].annotation)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _table_of(annotation: Any) -> type[BaseModel]:
-    """The model inside ``Model``, ``Model | None`` or ``list[Model]``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(
-        inner
-        for inner in annotation.__args__
-        if isinstance(inner, type) and issubclass(inner, BaseModel)
-    )

@@ -1,13 +1,14 @@
 """Whether a job spec fits the registries and the workspace: names, files, and what goes together.
 
-``distill.spec`` has the spec's form, which needs no torch.
+``distill.spec`` has the spec's form, which needs no torch, and ``distill.spec_text`` reads it.
 """
 
 from pathlib import Path
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.spec import JobSpec, parse_spec, read_spec
+from distill.spec import JobSpec
+from distill.spec_text import parse_spec, read_spec
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights
 
 

@@ -46,8 +46,8 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     Example: distill run jobs/sample.toml
     """
     from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-    from distill.spec import read_spec
     from distill.spec_checks import load_spec
+    from distill.spec_text import read_spec
 
     place = Workspace.locate(workspace)
     job = load_spec(spec, place)

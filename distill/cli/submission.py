@@ -7,7 +7,7 @@ from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.names import name_in
 from distill.daemon.service import Answer
-from distill.spec import SPEC_WORDS, read_spec
+from distill.spec_text import SPEC_WORDS, read_spec
 
 
 def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str]:

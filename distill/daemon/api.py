@@ -20,7 +20,7 @@ from distill.daemon.reports import JobReport, report, reports, waiting_for
 from distill.daemon.runfolder import LOG, read_log
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
-from distill.spec import LARGEST_SPEC, decode_spec
+from distill.spec_text import LARGEST_SPEC, decode_spec
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon.names import SpecCheck
-from distill.spec import SPEC_WORDS
+from distill.spec_text import SPEC_WORDS
 
 _CHECK_SECONDS = 120.0
 _ERROR_PREFIX = "error: "

@@ -5,7 +5,8 @@ import tomllib
 from collections.abc import Callable
 
 from curation.errors import UserError
-from distill.spec import NAME_PATTERN, SPEC_WORDS
+from distill.spec import NAME_PATTERN
+from distill.spec_text import SPEC_WORDS
 
 SpecCheck = Callable[[str], None]
 """Given the text of a spec, ``UserError`` where it cannot be run."""

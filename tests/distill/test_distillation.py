@@ -19,7 +19,7 @@ from distill.pipeline import teacher_centres as module
 from distill.pipeline.job import check_fit
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.pipeline.training import LOSSES, TrainingDescription, carry_out
-from distill.spec import parse_spec
+from distill.spec_text import parse_spec
 from distill.training.config import TrainSettings
 from distill.training.loop import Stopped, train
 from teachers.embedder import TorchEmbedder, module_digest

@@ -25,8 +25,9 @@ from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK
 from distill.pipeline.work import Architecture, TrainedNetwork
-from distill.spec import GenerationsSpec, parse_spec
+from distill.spec import GenerationsSpec
 from distill.spec_checks import load_spec
+from distill.spec_text import parse_spec
 from distill.training.loop import Stopped
 from teachers.embedder import embed_mirrored
 

@@ -9,7 +9,7 @@ from distill.budget import check_budget
 from distill.losses import parse_losses
 from distill.pipeline.planning import plan
 from distill.pipeline.work import Architecture
-from distill.spec import parse_spec
+from distill.spec_text import parse_spec
 
 JOBS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))}
 OF_THE_PAPERS = {

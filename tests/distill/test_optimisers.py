@@ -71,7 +71,9 @@ def test_the_first_update_of_adamw_is_the_learning_rate_and_the_decay(drawn_stor
     assert torch.allclose(moved.abs(), torch.tensor(1e-3), rtol=1e-2, atol=0)
 
 
-@pytest.mark.parametrize("engine", ["torch", "zero 1", "zero 2"])
+@pytest.mark.parametrize(
+    "engine", ["torch", pytest.param("zero 1", marks=pytest.mark.slow), "zero 2"]
+)
 def test_adamw_with_averages_resumes_to_the_same_bits(drawn_store, tmp_path, engine):
     settings = {**ADAMW, "ema": 0.9, **ENGINES[engine]}
     whole = make_training(drawn_store, **settings)

@@ -14,7 +14,7 @@ import distill
 from curation.workspace import Workspace
 from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
-from distill.spec import parse_spec
+from distill.spec_text import parse_spec
 
 SPEC = """
 name = "tiny"

@@ -19,7 +19,7 @@ from test_pipeline import make_workspace, run
 from test_training import assert_equal_bits, make_training, watch, weights
 
 from curation.errors import UserError
-from distill.spec import parse_spec
+from distill.spec_text import parse_spec
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.loop import Stopped, train

@@ -25,7 +25,8 @@ from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.pipeline.work import Architecture, Stage
-from distill.spec import StageSpec, parse_spec
+from distill.spec import StageSpec
+from distill.spec_text import parse_spec
 from distill.training import distributed
 from distill.training.checkpoints import final_checkpoint, newest_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings

@@ -12,7 +12,8 @@ from curation.workspace import Workspace
 from distill.backbones import create
 from distill.pipeline.seeing import open_eyes
 from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
-from distill.spec import NetworkSpec, TeacherSpec, parse_spec
+from distill.spec import NetworkSpec, TeacherSpec
+from distill.spec_text import parse_spec
 from teachers import checkpoints
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
