@@ -22,48 +22,15 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Progress
 from curation.views import ImageSet
-from teachers.block_table import BLOCKS, BlockTable
+from teachers.block_table import BLOCKS
 from teachers.embedder import Embedder
+from teachers.embedding_cache import ABOUT, EmbeddingCache, open_table
 from teachers.ensemble import CombinedCaches, Ensemble
-from teachers.filling import NORM, UNIT, BlockSource, Pictures, checksum, fill
+from teachers.filling import NORM, UNIT, BlockSource, Pictures, fill
 from teachers.helpers import helped, other_gpus
 
 BLOCK = 256
 """Rows of a block in new caches; the block is what is computed, checked and resumed."""
-ABOUT = "cache.json"
-
-
-class EmbeddingCache:
-    """Unit vectors ``unit`` float16 [N, 2, D] and lengths ``norm`` float32 [N, 2], memory-mapped.
-
-    N are the rows of the store; axis 1 is upright, mirrored. Rows of blocks that no view has asked
-    for yet are zero; ``cache_embeddings`` fills in what a view needs.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.unit = np.load(folder / UNIT, mmap_mode="r", allow_pickle=False)
-        self.norm = np.load(folder / NORM, mmap_mode="r", allow_pickle=False)
-        self.table = _table(folder)
-
-    @property
-    def embedding(self) -> int:
-        """D, the length of the vectors."""
-        return self.unit.shape[2]
-
-    @property
-    def digest(self) -> str:
-        return self.folder.name
-
-    def verify(self, rows: np.ndarray) -> None:
-        """Compare each block that holds ``rows`` with its checksum; ``UserError`` if one is off."""
-        for block in self.table.holding(rows).tolist():
-            span = self.table.rows(block)
-            if not self.table.fits(block, checksum(self.unit[span], self.norm[span])):
-                raise UserError(
-                    f"the embedding cache {self.folder} is damaged in rows "
-                    f"{span.start}..{span.stop - 1}; delete the folder and run again"
-                )
 
 
 def cache_digest(embedder: Embedder, images: ImageSet) -> str:
@@ -90,7 +57,7 @@ def cache_embeddings(
     folder = cache_root / cache_digest(embedder, images)
     if not _is_allocated(folder):
         _allocate(folder, embedder, images)
-    table = _table(folder, writable=True)
+    table = open_table(folder, writable=True)
     missing = table.missing(table.holding(images.rows))
     if len(missing):
         count = other_gpus(embedder) if helpers is None else helpers
@@ -103,16 +70,11 @@ def cache_embeddings(
             source, count = CombinedCaches(embedder, caches), 0
         else:
             source = Pictures(embedder, images.store)
-        with helped(min(count, len(missing) - 1), embedder, images, cache_root):
+        with helped(min(count, len(missing) - 1), cache_embeddings, embedder, images, cache_root):
             fill(folder, table, missing, source, progress)
     cache = EmbeddingCache(folder)
     cache.verify(images.rows)
     return cache
-
-
-def _table(folder: Path, writable: bool = False) -> BlockTable:
-    about = json.loads((folder / ABOUT).read_text())
-    return BlockTable(folder, about["images"], about["block"], writable)
 
 
 def _is_allocated(folder: Path) -> bool:

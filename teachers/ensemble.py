@@ -2,16 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from curation.errors import UserError
 from teachers.embedder import Embedder, normalise
+from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from teachers.embeddings import EmbeddingCache
 
 Combination = Literal["concatenate", "average"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
@@ -63,7 +61,7 @@ class Ensemble:
 class CombinedCaches:
     """What an ensemble says, from its members' caches: no network runs (a ``BlockSource``)."""
 
-    def __init__(self, ensemble: Ensemble, caches: "Sequence[EmbeddingCache]") -> None:
+    def __init__(self, ensemble: Ensemble, caches: Sequence[EmbeddingCache]) -> None:
         self.ensemble, self.caches = ensemble, caches
 
     def load(self, rows: slice) -> np.ndarray:

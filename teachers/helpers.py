@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -31,12 +31,17 @@ def other_gpus(embedder: Embedder) -> int:
 
 
 @contextmanager
-def helped(count: int, embedder: Embedder, images: ImageSet, cache_root: Path) -> Iterator[None]:
-    """``count`` helpers fill the cache while the block runs; they end with it."""
+def helped(
+    count: int, work: Callable[..., object], embedder: Embedder, images: ImageSet, cache_root: Path
+) -> Iterator[None]:
+    """``count`` helpers fill the cache while the block runs; they end with it.
+
+    ``work`` is the function that they call, as ``teachers.embeddings.cache_embeddings``.
+    """
     processes = []
     try:
         for number in range(1, count + 1):
-            processes.append(_start(number, embedder, images, cache_root))
+            processes.append(_start(number, work, embedder, images, cache_root))
         yield
     finally:
         for process in processes:
@@ -44,9 +49,15 @@ def helped(count: int, embedder: Embedder, images: ImageSet, cache_root: Path) -
             process.join()
 
 
-def _start(number: int, embedder: Embedder, images: ImageSet, cache_root: Path) -> SpawnProcess:
+def _start(
+    number: int,
+    work: Callable[..., object],
+    embedder: Embedder,
+    images: ImageSet,
+    cache_root: Path,
+) -> SpawnProcess:
     # Pickled here, so that the helper has chosen its GPU before the network is made again there.
-    arguments = (number, os.getpid(), pickle.dumps(embedder), images.path, cache_root)
+    arguments = (number, os.getpid(), work, pickle.dumps(embedder), images.path, cache_root)
     process = multiprocessing.get_context("spawn").Process(
         target=_help, args=arguments, daemon=True
     )
@@ -54,10 +65,15 @@ def _start(number: int, embedder: Embedder, images: ImageSet, cache_root: Path) 
     return process
 
 
-def _help(number: int, parent: int, packed: bytes, images: Path, cache_root: Path) -> None:
+def _help(
+    number: int,
+    parent: int,
+    work: Callable[..., object],
+    packed: bytes,
+    images: Path,
+    cache_root: Path,
+) -> None:
     """What a helper does: the same call, until all is computed or who it helps is gone."""
-    from teachers.embeddings import cache_embeddings
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who is helped
     os.environ[VISIBLE] = _gpu(number)
 
@@ -67,7 +83,7 @@ def _help(number: int, parent: int, packed: bytes, images: Path, cache_root: Pat
 
     with suppress(UserError):  # the one who is helped meets the same mistake, and says it
         embedder = pickle.loads(packed)
-        cache_embeddings(embedder, open_images(images), cache_root, stay, helpers=0)
+        work(embedder, open_images(images), cache_root, stay, helpers=0)
 
 
 def _gpu(number: int) -> str:

@@ -34,7 +34,8 @@ from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
 from distill.training.loop import Watch
 from teachers.embedder import Embedder
-from teachers.embeddings import EmbeddingCache, cache_digest, cache_embeddings
+from teachers.embedding_cache import EmbeddingCache
+from teachers.embeddings import cache_digest, cache_embeddings
 
 
 class Job:

@@ -21,7 +21,8 @@ from curation.workspace import Workspace
 from distill.pipeline.teacher_files import find_teacher, open_teacher
 from distill.spec import NetworkSpec
 from teachers.embedder import Embedder, embed_both
-from teachers.embeddings import EmbeddingCache, cache_embeddings
+from teachers.embedding_cache import EmbeddingCache
+from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 from teachers.sources import is_weights, usual_preprocessing
 

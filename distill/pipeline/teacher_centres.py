@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from curation.views import ImageSet
-from teachers.embeddings import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache
 
 _ROWS = 8192
 """Images at a time: 16 MiB in float16 at 512 dimensions, both views."""

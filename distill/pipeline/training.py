@@ -22,7 +22,7 @@ from distill.training.config import OptimiserStart, SamplerSettings, Strict, Tra
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
-from teachers.embeddings import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"

@@ -29,7 +29,7 @@ from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
-from teachers.embeddings import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
 WORKER = "distill.pipeline.worker"

@@ -19,7 +19,7 @@ from curation.views import ImageSet
 from distill.training.decoding import decode_into
 from distill.training.plan import BatchPlan
 from distill.training.read_ahead import ReadAhead
-from teachers.embeddings import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
 AHEAD = 2

@@ -37,7 +37,7 @@ from distill.training.meter import Meter, Watch, loss_statistics
 from distill.training.plan import SHUFFLE, create_plan
 from distill.training.schedule import learning_rate
 from distill.training.scoring import Evaluate, Scoring
-from teachers.embeddings import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
 STATE = "training.pt"

@@ -28,7 +28,8 @@ from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.plan import create_plan
 from teachers.embedder import TorchEmbedder, module_digest, normalise
-from teachers.embeddings import EmbeddingCache, cache_embeddings
+from teachers.embedding_cache import EmbeddingCache
+from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 
 IDENTITIES, EMBEDDING = 10_000, 512
