@@ -67,7 +67,7 @@ class Scorer:
         for student in students:
             for recipe in student.recipes if student.curves else ():
                 run = self.workspace.runs / job_name(student, recipe, student.seeds[0])
-                curves[recipe] = _curve(run / "metrics.jsonl", run)
+                curves[recipe] = _curve(run / "metrics.jsonl")
         return curves
 
     def _trained(self, student: Student, row: Row, seed: int) -> Scores | None:
@@ -122,7 +122,7 @@ def _last_stages(run: Path) -> dict[int, Path]:
     }
 
 
-def _curve(metrics: Path, run: Path) -> list[tuple[float, float]]:
+def _curve(metrics: Path) -> list[tuple[float, float]]:
     """Epochs count on from one training of the job to the next."""
     if not metrics.exists():
         return []
