@@ -4,7 +4,7 @@ import json
 import tomllib
 
 import pytest
-from learning_page import ALONE, BOTH, COLUMNS, SECOND, bars, table
+from learning_page import ALONE, BOTH, COLUMNS, CONTROL, SECOND, bars, table
 from learning_recipes import RECIPES, ROWS, STUDENTS, spec
 from learning_scores import Scorer, _curve, _last_stages
 
@@ -68,6 +68,17 @@ def test_the_bars_say_what_was_not_reached(both, second):
     teacher, alone = result(None, "teacher", 1.0), result("small", ALONE, 0.5)
     lines = bars([teacher, alone, result("small", BOTH, both), result("small", SECOND, second)])
     assert all(line.endswith(": not reached") for line in lines)
+
+
+def test_the_bars_have_a_control_which_is_no_recipe():
+    teacher, alone = result(None, "teacher", 1.0), result("small", ALONE, 0.5)
+    lines = bars([teacher, alone, result("small", BOTH, 0.8), result("small", CONTROL, 0.9)])
+    assert f"closed by the best recipe, {BOTH}: lfw 60%" in lines[1]
+    assert f"gap from {CONTROL} to the teacher" in lines[2]
+
+
+def test_every_title_that_the_bars_ask_for_is_a_row():
+    assert {ALONE, BOTH, SECOND, CONTROL} <= {row.title for row in ROWS}
 
 
 def test_a_curve_counts_epochs_over_all_stages(tmp_path):
