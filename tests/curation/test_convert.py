@@ -224,7 +224,7 @@ def dies_at_step(number):
 
 @pytest.mark.usefixtures("many_batches")
 class TestStoppedAtAnyMoment:
-    @pytest.fixture(params=["ascending", "disorder"])
+    @pytest.fixture(params=[pytest.param("ascending", marks=pytest.mark.slow), "disorder"])
     def source(self, request, source, disorder):
         return source if request.param == "ascending" else disorder
 

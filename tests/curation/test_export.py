@@ -161,7 +161,9 @@ export(Store(sys.argv[1]), Path("out"), progress=stop)
 
 class TestBeingStopped:
     @pytest.mark.parametrize("form", ["recordio", "folders"])
-    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize(
+        "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL]
+    )
     def test_nothing_looks_whole_and_the_export_begins_again(
         self, write_source, tmp_path, form, how
     ):

@@ -276,6 +276,7 @@ def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     assert evaluation["sets"]["pairs"]["accuracy"] == pytest.approx(kept["score"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_on_two_ranks_the_first_evaluates_and_all_keep_the_same(
     drawn_store, drawn_folder, tmp_path
 ):

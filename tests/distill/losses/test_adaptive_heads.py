@@ -141,6 +141,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_remember_what_one_would(tmp_path):
     script, here = tmp_path / "rank.py", Path(__file__).parent
     script.write_text(RANK)
