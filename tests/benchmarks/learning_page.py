@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learning_recipes import ROWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "benchmarks.md", DOCS / "learning.svg"
@@ -124,9 +125,10 @@ def draw(results: list[dict[str, Any]], curves: dict[str, list[tuple[float, floa
 
     matplotlib.rcParams.update({"svg.hashsalt": "learning", "font.size": 9})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    titles = {row.recipe: row.title for row in reversed(ROWS)}
     for recipe, points in curves.items():
         if points:
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=recipe)
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=titles[recipe])
     teacher = np.mean([_mean(results[0], each) for each in GAP_BARS])
     axes.axhline(float(teacher), color="black", linestyle="--", linewidth=1, label="teacher")
     axes.set(xlabel="epochs, over all stages and generations", ylabel="mean accuracy, 3 pair sets")
