@@ -3,6 +3,8 @@
 Without a process group the batch is that of this process alone.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -27,7 +29,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of all ranks' ``values``, without gradient."""
-    total = values.detach().clone()
+    total = values.detach().clone(memory_format=torch.contiguous_format)
     if rank_count() > 1:
         dist.all_reduce(total)
     return total
@@ -37,14 +39,12 @@ class _GatherRows(torch.autograd.Function):
     """torch.distributed.nn has had this, but it is deprecated there."""
 
     @staticmethod
-    def forward(context, rows: Tensor):  # type: ignore[no-untyped-def]
+    def forward(context: Any, rows: Tensor) -> Tensor:
         context.own = own_rows(len(rows))
         parts = [torch.empty_like(rows) for _ in range(rank_count())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total[context.own]
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return sum_over_ranks(gradients[0])[context.own]

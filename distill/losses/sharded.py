@@ -6,13 +6,14 @@ needs of the others are a true cosine, a maximum and a sum of exponentials for e
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows
+from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.ranks import rank_count
 
 
@@ -64,34 +65,34 @@ def gather_shared_rows(rows: Tensor) -> Tensor:
     return _GatherSharedRows.apply(rows) if rank_count() > 1 else rows
 
 
-def _reduce(values: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    """In place, over all ranks."""
+def _highest_over_ranks(values: Tensor) -> Tensor:
+    """In place."""
     if rank_count() > 1:
-        dist.all_reduce(values, operation)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
 
 class _GatherSharedRows(torch.autograd.Function):
     @staticmethod
-    def forward(context, rows: Tensor):  # type: ignore[no-untyped-def]
+    def forward(context: Any, rows: Tensor) -> Tensor:
         context.own = own_rows(len(rows))
         return gather_rows(rows)
 
     @staticmethod
-    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
-        return rank_count() * _reduce(gradient.contiguous().clone())[context.own]
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return rank_count() * sum_over_ranks(gradients[0])[context.own]
 
 
 class _SumOverRanks(torch.autograd.Function):
     """Every rank uses the sum, so the gradient is the sum of what all ranks say of it."""
 
     @staticmethod
-    def forward(context, values: Tensor):  # type: ignore[no-untyped-def]
-        return _reduce(values.contiguous().clone())
+    def forward(context: Any, values: Tensor) -> Tensor:
+        return sum_over_ranks(values)
 
     @staticmethod
-    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
-        return _reduce(gradient.contiguous().clone())
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return sum_over_ranks(gradients[0])
 
 
 class _ShardedCrossEntropy(torch.autograd.Function):
@@ -101,18 +102,19 @@ class _ShardedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context, true: Tensor, others: Tensor, columns: Tensor):  # type: ignore[no-untyped-def]
+    def forward(context: Any, true: Tensor, others: Tensor, columns: Tensor) -> Tensor:
         rows = (columns >= 0).nonzero()[:, 0]
         place = rows, columns[rows]
         shares = others.index_put(place, true[rows])
-        highest = _reduce(shares.amax(dim=1), dist.ReduceOp.MAX)
+        highest = _highest_over_ranks(shares.amax(dim=1))
         shares.sub_(highest[:, None]).exp_()
-        total = _reduce(shares.sum(dim=1))
+        total = sum_over_ranks(shares.sum(dim=1))
         context.save_for_backward(shares.div_(total[:, None]), *place)
         return total.log() + highest - true
 
     @staticmethod
-    def backward(context, gradient: Tensor):  # type: ignore[no-untyped-def]
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
         shares, rows, columns = context.saved_tensors
         of_others = shares * gradient[:, None]
         of_true = torch.zeros_like(gradient)

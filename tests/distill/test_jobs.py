@@ -46,9 +46,10 @@ def test_every_step_of_a_job_has_a_name_of_its_own(spec):
 
 def test_every_loss_takes_its_settings(spec):
     if spec.teacher is not None and spec.teacher.stage is not None:
-        parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        losses = spec.teacher.stage.losses
+        assert parse_losses(losses, "teacher.stage.losses").keys() == losses.keys()
     for index, stage in enumerate(spec.stage):
-        parse_losses(stage.losses, f"stage.{index}.losses")
+        assert parse_losses(stage.losses, f"stage.{index}.losses").keys() == stage.losses.keys()
 
 
 def test_every_network_can_be_built_and_keeps_its_budget(spec):
