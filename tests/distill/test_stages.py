@@ -1,7 +1,6 @@
 """Stages: what one takes from the stage before, and what makes it another step."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_pipeline import make_workspace
 from test_training import (
     EMBEDDING,
     PREPROCESSING,
@@ -19,7 +19,6 @@ from test_training import (
 )
 
 from curation.errors import UserError
-from curation.workspace import Workspace
 from distill.losses import parse_losses
 from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
@@ -281,9 +280,7 @@ ema = 0.9
 def test_in_a_job_a_later_stage_keeps_the_optimiser_and_every_generation_begins_afresh(
     drawn_store, drawn_folder, tmp_path
 ):
-    shutil.copytree(drawn_store.path, tmp_path / "datasets" / "drawn" / "train.lmdb")
-    shutil.copy(drawn_folder / "pairs.bin", tmp_path / "datasets" / "drawn")
-    workspace = Workspace(tmp_path)
+    workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
 
     def all_trained():
         return len(list(workspace.steps.glob("distil-*/result.json"))) == 4
