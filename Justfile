@@ -74,6 +74,10 @@ test-mxnet *options: setup
     fi
     MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
 
+# On a machine with a GPU: it computes what the CPU computes
+test-gpu *options: setup
+    python -m pytest -m gpu tests/distill/test_on_gpu.py {{ options }}
+
 # All tests
 test-all *options: setup
     python -m pytest -m "" {{ options }}

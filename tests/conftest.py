@@ -14,6 +14,13 @@ from curation.store import Store
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before torch is imported
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests are the same everywhere: they hide the GPUs, but for `just test-gpu`."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 IDENTITIES = 6
 IMAGES_EACH = 8
 SIZE = 48

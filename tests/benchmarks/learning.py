@@ -1,11 +1,11 @@
 """What every part of the recipes brings, on real faces: the ablation of docs/benchmarks.md.
 
 Run: just bench-learning --data FOLDER [--workspace DIR] [--at-once N] [--only STUDENT] [--page]
-FOLDER has train.rec, test.rec, lfw.bin, cfp_ff.bin and cfp_fp.bin, and teacher/FILE.onnx, which
-takes 112x112 RGB and normalises itself, as SFace does. Every row is a job of the product, one core
-each, ``--at-once`` at a time. Stopped at any moment, the same command goes on; what is trained is
-not trained again. About four hours on two cores; the table is of what is there so far. ``--page``
-writes table and plot into docs/.
+FOLDER has faces/ with train.rec, test.rec, lfw.bin, cfp_ff.bin and cfp_fp.bin, and a teacher,
+teacher/FILE.onnx, which takes 112x112 RGB and normalises itself, as SFace does. Every row is a job
+of the product, one core each, ``--at-once`` at a time. Stopped at any moment, the same command goes
+on; what is trained is not trained again. The table is of what is there so far. ``--epochs`` trains
+longer, in a workspace of its own, on a GPU. ``--page`` writes table and plot into docs/.
 """
 
 import argparse
@@ -14,10 +14,11 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from learning_page import show, write_page
-from learning_recipes import STUDENTS, Student, job_name, spec
+from learning_recipes import RECIPES, STUDENTS, Student, job_name, spec
 from learning_scores import Scorer
 
 from curation.conversion.convert import convert
@@ -40,18 +41,34 @@ def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
             target.write_bytes(source.read_bytes())
 
 
-def train_all(student: Student, seed: int, teacher: str, workspace: Workspace) -> None:
-    """The jobs of one student and seed, one after the other: they share steps."""
-    images = len(open_images(workspace.image_set("faces/train")))
-    specs = workspace.root / "specs"
+def chains(students: list[Student]) -> list[tuple[Student, int, list[str]]]:
+    """Student, seed and recipes that share steps, to be trained one after the other; longest first.
+
+    Recipes share what they train where one only goes on for more generations than the other.
+    """
+    found = []
+    for student in students:
+        for seed in student.seeds:
+            alike: dict[str, list[str]] = {}
+            left_out = () if seed == student.seeds[0] else student.once
+            for recipe in [each for each in student.recipes if each not in left_out]:
+                alike.setdefault(RECIPES[recipe][0], []).append(recipe)
+            found += [(student, seed, recipes) for recipes in alike.values()]
+    return sorted(found, key=lambda chain: -max(RECIPES[recipe][1] for recipe in chain[2]))
+
+
+def train(student: Student, seed: int, recipes: list[str], teacher: str, space: Workspace) -> None:
+    """The jobs of one student and seed, one after the other."""
+    images = len(open_images(space.image_set("faces/train")))
+    specs = space.root / "specs"
     specs.mkdir(exist_ok=True)
-    for recipe in student.recipes:
+    for recipe in recipes:
         name = job_name(student, recipe, seed)
         path = specs / f"{name}.toml"
         path.write_text(spec(student, recipe, seed, teacher, images // 32))
         with (specs / f"{name}.log").open("a") as log:
             command = [sys.executable, "-m", "distill.cli.main", "run", str(path)]
-            command += ["--workspace", str(workspace.root)]
+            command += ["--workspace", str(space.root)]
             one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
             done = subprocess.run(command, stderr=log, stdout=log, env=one_core, check=False)
         sys.stderr.write(
@@ -66,19 +83,21 @@ def main() -> None:
     parser.add_argument("--teacher", default="sface.onnx", help="a file in FOLDER/teacher")
     parser.add_argument("--workspace", type=Path, default=Path("workspace-learning"))
     parser.add_argument("--at-once", type=int, default=2, help="trainings at the same time")
+    parser.add_argument("--epochs", type=int, help="of a generation, instead of the student's own")
     parser.add_argument("--only", choices=[student.name for student in STUDENTS], nargs="*")
     parser.add_argument("--no-training", action="store_true", help="only the table, so far")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     workspace = Workspace.locate(options.workspace)
-    prepare(options.data, options.data / "teacher" / options.teacher, workspace)
+    prepare(options.data / "faces", options.data / "teacher" / options.teacher, workspace)
     students = [one for one in STUDENTS if options.only is None or one.name in options.only]
+    if options.epochs is not None:
+        students = [replace(student, epochs=options.epochs) for student in students]
     if not options.no_training:
         with ThreadPoolExecutor(options.at_once) as pool:
-            for student in students:
-                for seed in student.seeds:
-                    pool.submit(train_all, student, seed, options.teacher, workspace)
+            for chain in chains(students):
+                pool.submit(train, *chain, options.teacher, workspace)
     scorer = Scorer(workspace, [*PAIRS, "test"])
     results = scorer.results(students, options.teacher)
     if options.json:

@@ -15,8 +15,8 @@ PK = 'sampler = { kind = "pk", images = 4, least_images = 2 }'
 class Student:
     """A network at an input size, how long and how often it is trained, and on which rows.
 
-    ``recipes`` are those to train, all unless said; ``curves``: the first seed is scored on the
-    sets of pairs every second epoch.
+    ``recipes`` are those to train, ``once`` those of them that only the first seed trains;
+    ``curves``: the first seed is scored on the sets of pairs every second epoch.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Student:
     epochs: int
     seeds: tuple[int, ...]
     recipes: tuple[str, ...]
+    once: tuple[str, ...] = ()
     curves: bool = False
 
 
@@ -44,14 +45,16 @@ def one_stage(*losses: str, extra: str = "") -> str:
 
 
 def progressive() -> str:
-    """The stages of the Meituan paper beside the teacher, an epoch each, the first one longer."""
-    combined, sv = f"combined = {{ {MARGINS} }}", f"sv = {{ {MARGINS} }}"
-    balanced = f"sv = {{ {MARGINS}, class_balance = 0.9 }}"
+    """The stages of the Meituan paper beside the teacher, in the paper's order.
+
+    Half of the epochs belong to the first stage: every stage has a schedule of its own, which ends
+    at a rate that learns nothing more.
+    """
+    combined, balanced = f"combined = {{ {MARGINS} }}", f"sv = {{ {MARGINS}, class_balance = 0.9 }}"
     stages = [
-        ("FIRST", (ARCFACE,), 0.1, ""),
-        ("1", (combined,), 0.05, ""),
-        ("1", (sv, SEPARATED), 0.05, ""),
-        ("1", (balanced, SEPARATED, SEMI_HARD), 0.02, PK),
+        ("HALF", (ARCFACE,), 0.1, ""),
+        ("QUARTER", (combined, SEPARATED), 0.05, ""),
+        ("QUARTER", (balanced, SEPARATED, SEMI_HARD), 0.02, PK),
     ]
     return "".join(
         f"[[stage]]\nepochs = {epochs}\nlearning_rate = {rate}\n"
@@ -67,9 +70,11 @@ RECIPES = {
     "squared": (one_stage(ARCFACE, "angular_squared = { weight = 7.0 }"), 1),
     "semi-hard": (one_stage(ARCFACE, ANGULAR, SEMI_HARD, extra=PK), 1),
     "progressive": (progressive(), 3),
+    "five-generations": (one_stage(ARCFACE, ANGULAR), 5),
     "arcface-generations": (one_stage("arcface = { scale = 32.0, margin = 0.2 }"), 3),
 }
 """Stages, and how many generations."""
+ONCE = ("five-generations", "arcface-generations")
 PARTS = ("arcface", "both", "angular", "squared", "semi-hard", "progressive")
 
 ROWS = [
@@ -79,6 +84,7 @@ ROWS = [
     Row("ArcFace + Eq. 4 instead of Eq. 5", "squared", 1),
     Row("ArcFace + angular, generation 2", "both", 2),
     Row("ArcFace + angular, generation 3", "both", 3),
+    Row("ArcFace + angular, generation 5", "five-generations", 5),
     Row("ArcFace + angular + PK + semi-hard", "semi-hard", 1),
     Row("progressive stages", "progressive", 1),
     Row("all together: progressive, generation 3", "progressive", 3),
@@ -86,7 +92,9 @@ ROWS = [
 ]
 
 STUDENTS = [
-    Student("mobilefacenet", "mobilefacenet", 0.5, 64, 4, (0, 1, 2), tuple(RECIPES), curves=True),
+    Student(
+        "mobilefacenet", "mobilefacenet", 0.5, 64, 4, (0, 1, 2), tuple(RECIPES), ONCE, curves=True
+    ),
     Student("seesaw", "seesaw_share", 0.5, 64, 4, (0,), PARTS),
     Student("full-size", "mobilefacenet", 1.0, 112, 3, (0,), ("both", "arcface")),
 ]
@@ -123,7 +131,10 @@ seed = {seed}
 def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch: int) -> str:
     """The job of one student, recipe and seed."""
     stages, generations = RECIPES[recipe]
-    stages = stages.replace("EPOCHS", str(student.epochs)).replace("FIRST", str(student.epochs - 3))
+    quarter = student.epochs // 4
+    shares = {"EPOCHS": student.epochs, "QUARTER": quarter, "HALF": student.epochs - 2 * quarter}
+    for share, epochs in shares.items():
+        stages = stages.replace(f"epochs = {share}", f"epochs = {epochs}")
     curves = student.curves and seed == student.seeds[0]
     return SPEC.format(
         name=job_name(student, recipe, seed),

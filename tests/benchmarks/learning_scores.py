@@ -53,13 +53,18 @@ class Scorer:
 
     def scores(self, embedder: Embedder) -> Scores:
         """On all sets; remembered by the digest of the network."""
-        path = self.remembered / f"{embedder.digest}.json"
-        if not path.exists():
-            scores = {name: _score(embedder, each) for name, each in self.sets.items()}
-            self.remembered.mkdir(exist_ok=True)
-            with atomic_file(path) as file:
-                file.write(json.dumps(scores).encode())
-        return json.loads(path.read_text())
+        known = self._remembered(embedder.digest)
+        if known is not None:
+            return known
+        scores = {name: _score(embedder, each) for name, each in self.sets.items()}
+        self.remembered.mkdir(exist_ok=True)
+        with atomic_file(self.remembered / f"{embedder.digest}.json") as file:
+            file.write(json.dumps(scores).encode())
+        return scores
+
+    def _remembered(self, digest: str) -> Scores | None:
+        path = self.remembered / f"{digest}.json"
+        return json.loads(path.read_text()) if path.exists() else None
 
     def curves(self, students: list[Student]) -> dict[str, list[tuple[float, float]]]:
         """Row by row (epochs, mean accuracy on the sets of pairs) in the course of training."""
@@ -74,8 +79,11 @@ class Scorer:
         """The scores of a row's network; None where it is not trained yet."""
         run = self.workspace.runs / job_name(student, row.recipe, seed)
         folder = _last_stages(run).get(row.generation)
-        if folder is None or not (folder / NETWORK).exists():
+        if folder is None:
             return None
+        known = self._remembered(folder.name)
+        if known is not None or not (folder / NETWORK).exists():
+            return known
         side = (student.side, student.side)
         network = create(student.backbone, 128, side, student.width)
         load_weights(folder / NETWORK, network)

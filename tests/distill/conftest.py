@@ -1,5 +1,8 @@
-"""One small bundle for all tests that read one: an export takes seconds."""
+"""What many tests share: a small bundle (an export takes seconds), two ranks."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,22 @@ from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
 from teachers.preprocessing import Preprocessing
+
+
+@pytest.fixture(scope="session")
+def start_two_ranks() -> Callable[..., None]:
+    """Runs a script with its arguments on two ranks of torchrun, one thread each."""
+
+    def start(script: Path, *arguments: Path, **environment: str) -> None:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        subprocess.run(
+            [*command, "--nproc-per-node", "2", str(script), *map(str, arguments)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            check=True,
+            capture_output=True,
+        )
+
+    return start
 
 
 @pytest.fixture(scope="session")

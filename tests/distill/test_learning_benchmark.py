@@ -2,8 +2,10 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
+from learning import chains
 from learning_page import ALONE, BOTH, COLUMNS, CONTROL, SECOND, bars, table
 from learning_recipes import RECIPES, ROWS, STUDENTS, spec
 from learning_scores import Scorer, _curve, _last_stages
@@ -23,6 +25,27 @@ def test_every_job_is_a_spec_that_the_product_takes(student, recipe):
     for stage in job.stage:
         parse_losses(stage.losses, "stage.losses")
     assert sum(stage.epochs for stage in job.stage) == student.epochs
+
+
+@pytest.mark.parametrize("epochs", [4, 9])
+def test_the_progressive_stages_share_the_epochs(epochs):
+    text = spec(replace(STUDENTS[0], epochs=epochs), "progressive", 0, "sface.onnx", 593)
+    stages = [stage.epochs for stage in parse_spec(text, "job").stage]
+    assert sum(stages) == epochs
+    assert stages[0] > stages[1] == stages[2]
+
+
+def test_recipes_that_share_steps_are_trained_one_after_the_other():
+    trained = chains(STUDENTS)
+    jobs = [(student.name, seed, recipe) for student, seed, names in trained for recipe in names]
+    assert sorted(jobs) == sorted(
+        (student.name, seed, recipe)
+        for student in STUDENTS
+        for seed in student.seeds
+        for recipe in student.recipes
+        if seed == 0 or recipe not in student.once
+    )
+    assert (STUDENTS[0], 0, ["arcface", "arcface-generations"]) in trained
 
 
 def test_a_student_is_trained_alike_but_for_the_recipe():

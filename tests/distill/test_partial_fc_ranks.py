@@ -1,8 +1,5 @@
 """Class centres sharded over two real ranks: the numbers of one rank that has them all."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,17 +15,11 @@ CENTRES = "losses.centres"
 
 
 @pytest.fixture(scope="module")
-def folder(drawn_store, tmp_path_factory):
+def folder(drawn_store, tmp_path_factory, start_two_ranks):
     """What rank_partial_fc.py left."""
     folder = tmp_path_factory.mktemp("partial-fc")
-    script = str(Path(rank_partial_fc.__file__))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", script, str(drawn_store.path), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    script = Path(rank_partial_fc.__file__)
+    start_two_ranks(script, drawn_store.path, folder)
     return folder
 
 

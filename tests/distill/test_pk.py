@@ -1,9 +1,6 @@
 """The PK sampler: whole identities in every batch, all of them and all their images in turns."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -243,16 +240,12 @@ def test_a_wrong_sampler_is_refused_in_one_line(sampler, words):
 
 
 @pytest.mark.slow
-def test_pk_batches_and_mined_triplets_are_the_same_on_two_ranks(drawn_store, tmp_path):
+def test_pk_batches_and_mined_triplets_are_the_same_on_two_ranks(
+    drawn_store, tmp_path, start_two_ranks
+):
     alone = rank_pk_trainings.run(drawn_store, tmp_path / "alone")
-    script = str(Path(__file__).parent / "rank_pk_trainings.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", script, str(drawn_store.path), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    script = Path(__file__).parent / "rank_pk_trainings.py"
+    start_two_ranks(script, drawn_store.path, tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found.keys() == ENGINES.keys()
     for metrics in found.values():

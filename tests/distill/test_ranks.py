@@ -40,18 +40,12 @@ def by_one(store, folder, stop_at=None, **settings):
 
 
 @pytest.fixture(scope="module")
-def folder(drawn_store, tmp_path_factory):
+def folder(drawn_store, tmp_path_factory, start_two_ranks):
     """What two ranks left (see rank_trainings), going on from a training cut off on one."""
     folder = tmp_path_factory.mktemp("ranks")
     by_one(drawn_store, folder / "from one", rank_trainings.CUT)
-    script = str(HERE / "rank_trainings.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", script, str(drawn_store.path), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    script = HERE / "rank_trainings.py"
+    start_two_ranks(script, drawn_store.path, folder)
     return folder
 
 

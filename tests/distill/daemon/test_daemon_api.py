@@ -99,6 +99,7 @@ def test_the_log_is_read_in_pieces(api: Api) -> None:
         (b'name = "a\\u0000"', 422, "cannot name a job"),
         (b"name = 3", 422, "cannot name a job"),
     ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
 )
 def test_a_hostile_spec_is_refused_in_one_line(
     api: Api, body: bytes, status: int, words: str

@@ -1,8 +1,5 @@
 """Two ranks are started once for all tests of this folder: they take seconds."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +7,9 @@ import torch
 
 
 @pytest.fixture(scope="session")
-def on_two_ranks(tmp_path_factory):
+def on_two_ranks(tmp_path_factory, start_two_ranks):
     """What distillation_ranks.py found on each of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    script = str(Path(__file__).with_name("distillation_ranks.py"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", script, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    script = Path(__file__).with_name("distillation_ranks.py")
+    start_two_ranks(script, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]

@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,17 +140,11 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_ranks_remember_what_one_would(tmp_path):
+def test_two_ranks_remember_what_one_would(tmp_path, start_two_ranks):
     script, here = tmp_path / "rank.py", Path(__file__).parent
     script.write_text(RANK)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    root = str(here.parents[2])
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", str(script), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}{os.pathsep}{root}"},
-        check=True,
-        capture_output=True,
-    )
+    path = f"{here}{os.pathsep}{here.parents[2]}"
+    start_two_ranks(script, tmp_path, PYTHONPATH=path)
     alone = state_after_a_batch(inputs())
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone)

@@ -1,8 +1,5 @@
 """The triplet losses: FaceNet's formula on what was mined, whatever the number of ranks."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -154,16 +151,10 @@ def test_under_autocast_the_loss_is_computed_in_float32(mining):
 
 
 @pytest.fixture(scope="module")
-def on_two_ranks(tmp_path_factory):
+def on_two_ranks(tmp_path_factory, start_two_ranks):
     folder = tmp_path_factory.mktemp("triplets")
-    script = str(Path(__file__).parent / "rank_triplets.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc-per-node", "2", script, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    script = Path(__file__).parent / "rank_triplets.py"
+    start_two_ranks(script, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
