@@ -107,7 +107,7 @@ bench-cache *options: setup
 bench-losses *options: setup
     python tests/benchmarks/losses.py {{ options }}
 
-# What each part of the recipes brings on real faces, about four hours: --data, --only, --page
+# What each part of the recipes brings on real faces, five hours on two cores: --data, --only, --epochs, --page
 bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/learning.py {{ options }}

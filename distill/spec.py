@@ -216,8 +216,7 @@ class JobSpec(Strict):
                 'stage.0.optimiser: "kept" is that of the stage before, and the first stage of a '
                 'generation has none; allowed: "fresh"'
             )
-        falls = self.train.schedule != "constant"
-        lowest = (self.train.final_learning_rate or 0.0) if falls else 0.0
+        lowest = self.train.final_learning_rate or 0.0
         for index, stage in enumerate(self.stage):
             if stage.learning_rate is not None and stage.learning_rate < lowest:
                 raise ValueError(

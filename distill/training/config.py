@@ -80,10 +80,13 @@ USUAL: dict[str, dict[str, Any]] = {
     },
     "step": {"final_learning_rate": None, "decay": 0.1},
     "polynomial": {"power": 2.0},
+    "constant": {"final_learning_rate": None},
 }
 """Defaults of their own: of AdamW (insightface's recipes for ViT on WebFace42M), of schedules."""
 SCHEDULE_OF = {"milestones": "step", "decay": "step", "power": "polynomial"}
 """Settings of a single schedule."""
+NO_FINAL_RATE = {"step": "ends where the milestones lead", "constant": "stays at learning_rate"}
+"""Schedules that are not told where to end."""
 
 
 class CentresSettings(Strict):
@@ -180,16 +183,16 @@ class TrainSettings(Strict):
                     f'{setting} goes with schedule = "{schedule}", and only with it; '
                     f'leave it out beside "{self.schedule}"'
                 )
+        if self.schedule in NO_FINAL_RATE and self.final_learning_rate is not None:
+            raise ValueError(
+                f'final_learning_rate has no meaning beside schedule = "{self.schedule}", which '
+                f"{NO_FINAL_RATE[self.schedule]}; leave it out"
+            )
         if self.schedule == "step":
             self._check_steps()
         return self
 
     def _check_steps(self) -> None:
-        if self.final_learning_rate is not None:
-            raise ValueError(
-                'final_learning_rate has no meaning beside schedule = "step", which ends where '
-                "the milestones lead; leave it out"
-            )
         milestones = self.milestones or []
         bounds = [self.warmup, *milestones, 1.0]
         if not milestones or any(a >= b for a, b in pairwise(bounds)):

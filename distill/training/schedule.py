@@ -16,17 +16,17 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
         return settings.learning_rate * (step + 1) / warm
     if settings.schedule == "step":
         return settings.learning_rate * _decay(settings, step, steps)
+    if settings.schedule == "constant":
+        return settings.learning_rate
     high, low = settings.learning_rate, settings.final_learning_rate
-    assert low is not None, "only the schedule in steps has none"
+    assert low is not None, "the other schedules end there"
     progress = (step - warm) / max(1, steps - warm)
     if settings.schedule == "cosine":
         return low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
     if settings.schedule == "linear":
         return high + (low - high) * progress
-    if settings.schedule == "polynomial":
-        assert settings.power is not None
-        return low + (high - low) * (1 - progress) ** settings.power
-    return high
+    assert settings.power is not None
+    return low + (high - low) * (1 - progress) ** settings.power
 
 
 def _decay(settings: TrainSettings, step: int, steps: int) -> float:

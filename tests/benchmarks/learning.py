@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from learning_page import show, write_page
-from learning_recipes import RECIPES, STUDENTS, Student, job_name, spec
+from learning_recipes import RECIPES, STUDENTS, Student, chains, job_name, spec
 from learning_scores import Scorer
 
 from curation.conversion.convert import convert
@@ -41,20 +41,15 @@ def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
             target.write_bytes(source.read_bytes())
 
 
-def chains(students: list[Student]) -> list[tuple[Student, int, list[str]]]:
-    """Student, seed and recipes that share steps, to be trained one after the other; longest first.
-
-    Recipes share what they train where one only goes on for more generations than the other.
-    """
+def tasks(students: list[Student]) -> list[tuple[Student, int, list[str]]]:
+    """Student, seed and recipes to be trained one after the other; the longest first."""
     found = []
     for student in students:
         for seed in student.seeds:
-            alike: dict[str, list[str]] = {}
             left_out = () if seed == student.seeds[0] else student.once
-            for recipe in [each for each in student.recipes if each not in left_out]:
-                alike.setdefault(RECIPES[recipe][0], []).append(recipe)
-            found += [(student, seed, recipes) for recipes in alike.values()]
-    return sorted(found, key=lambda chain: -max(RECIPES[recipe][1] for recipe in chain[2]))
+            recipes = [recipe for recipe in student.recipes if recipe not in left_out]
+            found += [(student, seed, chain) for chain in chains(recipes)]
+    return sorted(found, key=lambda task: -RECIPES[task[2][-1]][1])
 
 
 def train(student: Student, seed: int, recipes: list[str], teacher: str, space: Workspace) -> None:
@@ -96,8 +91,8 @@ def main() -> None:
         students = [replace(student, epochs=options.epochs) for student in students]
     if not options.no_training:
         with ThreadPoolExecutor(options.at_once) as pool:
-            for chain in chains(students):
-                pool.submit(train, *chain, options.teacher, workspace)
+            for task in tasks(students):
+                pool.submit(train, *task, options.teacher, workspace)
     scorer = Scorer(workspace, [*PAIRS, "test"])
     results = scorer.results(students, options.teacher)
     if options.json:

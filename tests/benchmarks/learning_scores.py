@@ -1,11 +1,12 @@
 """Scores of what `just bench-learning` trained, each network scored once and remembered."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_recipes import ROWS, Row, Student, job_name
+from learning_recipes import ROWS, Row, Student, chains, job_name
 
 from curation.files import atomic_file
 from curation.pairs import VerificationPairs, read_pairs
@@ -67,12 +68,17 @@ class Scorer:
         return json.loads(path.read_text()) if path.exists() else None
 
     def curves(self, students: list[Student]) -> dict[str, list[tuple[float, float]]]:
-        """Row by row (epochs, mean accuracy on the sets of pairs) in the course of training."""
+        """(Epochs, mean accuracy on the sets of pairs) in the course of training.
+
+        A line a chain of recipes, under the name of the first: the others go on where it ended.
+        """
         curves: dict[str, list[tuple[float, float]]] = {}
         for student in students:
-            for recipe in student.recipes if student.curves else ():
-                run = self.workspace.runs / job_name(student, recipe, student.seeds[0])
-                curves[recipe] = _curve(run / "metrics.jsonl")
+            for recipes in chains(student.recipes) if student.curves else ():
+                jobs = [job_name(student, recipe, student.seeds[0]) for recipe in recipes]
+                curves[recipes[0]] = _curve(
+                    [self.workspace.runs / job / "metrics.jsonl" for job in jobs]
+                )
         return curves
 
     def _trained(self, student: Student, row: Row, seed: int) -> Scores | None:
@@ -130,13 +136,11 @@ def _last_stages(run: Path) -> dict[int, Path]:
     }
 
 
-def _curve(metrics: Path) -> list[tuple[float, float]]:
-    """Epochs count on from one training of the job to the next."""
-    if not metrics.exists():
-        return []
+def _curve(metrics: list[Path]) -> list[tuple[float, float]]:
+    """Epochs count on from one training to the next, and from one job to the next."""
     points, before, epoch, step = [], 0.0, 0.0, None
-    for line in metrics.read_text().splitlines():
-        values = json.loads(line)
+    written = [path.read_text().splitlines() for path in metrics if path.exists()]
+    for values in map(json.loads, chain.from_iterable(written)):
         if values["step"] != step:
             step, before, epoch = values["step"], before + epoch, 0.0
         epoch = values.get("epoch", epoch)

@@ -11,7 +11,7 @@ from distill.training.schedule import learning_rate
 
 
 def rates(steps=100, **settings):
-    chosen = TrainSettings(learning_rate=0.1, final_learning_rate=0.001, **settings)
+    chosen = TrainSettings(**{"learning_rate": 0.1, "final_learning_rate": 0.001, **settings})
     return [learning_rate(chosen, step, steps) for step in range(steps)]
 
 
@@ -33,7 +33,7 @@ def test_the_linear_schedule_falls_in_equal_steps():
 
 
 def test_a_constant_schedule_stays():
-    assert set(rates(warmup=0.0, schedule="constant")) == {0.1}
+    assert set(rates(warmup=0.0, schedule="constant", final_learning_rate=None)) == {0.1}
 
 
 def at(steps, total, **settings):
@@ -98,6 +98,7 @@ def test_the_cosine_from_a_tenth_to_a_ten_thousandth():
             {"schedule": "step", "milestones": [0.5], "final_learning_rate": 0.0},
             "final_learning_rate has no meaning beside",
         ),
+        ({"schedule": "constant", "final_learning_rate": 0.01}, "which stays at learning_rate"),
         ({"schedule": ["step"]}, "'cosine', 'linear', 'polynomial', 'step' or 'constant'"),
     ],
 )
