@@ -91,8 +91,11 @@ def main() -> None:
         students = [replace(student, epochs=options.epochs) for student in students]
     if not options.no_training:
         with ThreadPoolExecutor(options.at_once) as pool:
-            for task in tasks(students):
-                pool.submit(train, *task, options.teacher, workspace)
+            jobs = [
+                pool.submit(train, *task, options.teacher, workspace) for task in tasks(students)
+            ]
+        for job in jobs:
+            job.result()
     scorer = Scorer(workspace, [*PAIRS, "test"])
     results = scorer.results(students, options.teacher)
     if options.json:
@@ -100,7 +103,7 @@ def main() -> None:
     else:
         show(results)
     if options.page:
-        write_page(results, scorer.curves(students))
+        write_page(results, scorer.curves(students[0]), students[0])
 
 
 if __name__ == "__main__":

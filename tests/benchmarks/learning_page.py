@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_recipes import ROWS
+from learning_recipes import ROWS, Student, chains
 
+Points = list[tuple[float, float]]
+End = tuple[int, float, float]
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "benchmarks.md", DOCS / "learning.svg"
 BEGIN, END = "<!-- the learning table begins -->\n", "<!-- the learning table ends -->"
@@ -109,26 +111,52 @@ def _cell(row: dict[str, Any], each: str, score: str) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
-def write_page(results: list[dict[str, Any]], curves: dict[str, list[tuple[float, float]]]) -> None:
+def write_page(results: list[dict[str, Any]], curves: dict[str, Points], student: Student) -> None:
     """Put table and bars between their marks in docs/benchmarks.md, and write the plot."""
     before, rest = PAGE.read_text().split(BEGIN)
     listed = "".join(f"- {line}\n" for line in bars(results))
     text = f"{before}{BEGIN}\n{table(results)}\n{listed}\n{END}{rest.split(END)[1]}"
     PAGE.write_text(text)
-    draw(results, curves)
+    draw(results, curves, student)
 
 
-def draw(results: list[dict[str, Any]], curves: dict[str, list[tuple[float, float]]]) -> None:
-    """Mean accuracy on the sets of pairs over the epochs, a line a recipe."""
+def ends(results: list[dict[str, Any]], recipes: list[str], student: Student) -> list[End]:
+    """(Epochs, mean, standard deviation over the seeds) at the end of each generation.
+
+    Of the mean accuracy on the sets of pairs, for the ``student``'s rows of ``recipes``.
+    """
+    places = {row.title: row.generation for row in ROWS if row.recipe in recipes}
+    found = []
+    for row in results:
+        if row["student"] == student.name and row["row"] in places:
+            means = [
+                np.mean([scores[each]["accuracy"] for each in GAP_BARS])
+                for scores in row["seeds"].values()
+            ]
+            epochs = places[row["row"]] * student.epochs
+            found.append((epochs, float(np.mean(means)), float(np.std(means))))
+    return sorted(found)
+
+
+def draw(results: list[dict[str, Any]], curves: dict[str, Points], student: Student) -> None:
+    """Mean accuracy on the sets of pairs over the epochs, a colour a chain of recipes.
+
+    Lines are the first seed in the course of training, bars the seeds after each generation.
+    """
     import matplotlib
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams.update({"svg.hashsalt": "learning", "font.size": 9})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     titles = {row.recipe: row.title for row in reversed(ROWS)}
-    for recipe, points in curves.items():
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=titles[recipe])
+    for number, recipes in enumerate(chains(student.recipes)):
+        colour, label = f"C{number}", titles[recipes[0]]
+        if points := curves[recipes[0]]:
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=label)
+        if marks := ends(results, recipes, student):
+            epochs, means, deviations = zip(*marks, strict=True)
+            style = {"fmt": "o", "markersize": 4, "capsize": 3, "color": colour}
+            axes.errorbar(epochs, means, deviations, label=None if points else label, **style)
     teacher = np.mean([_mean(results[0], each) for each in GAP_BARS])
     axes.axhline(float(teacher), color="black", linestyle="--", linewidth=1, label="teacher")
     axes.set(xlabel="epochs, over all stages and generations", ylabel="mean accuracy, 3 pair sets")

@@ -67,18 +67,17 @@ class Scorer:
         path = self.remembered / f"{digest}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def curves(self, students: list[Student]) -> dict[str, list[tuple[float, float]]]:
-        """(Epochs, mean accuracy on the sets of pairs) in the course of training.
+    def curves(self, student: Student) -> dict[str, list[tuple[float, float]]]:
+        """(Epochs, mean accuracy on the sets of pairs) in the course of training, first seed.
 
         A line a chain of recipes, under the name of the first: the others go on where it ended.
         """
         curves: dict[str, list[tuple[float, float]]] = {}
-        for student in students:
-            for recipes in chains(student.recipes) if student.curves else ():
-                jobs = [job_name(student, recipe, student.seeds[0]) for recipe in recipes]
-                curves[recipes[0]] = _curve(
-                    [self.workspace.runs / job / "metrics.jsonl" for job in jobs]
-                )
+        for recipes in chains(student.recipes):
+            jobs = [job_name(student, recipe, student.seeds[0]) for recipe in recipes]
+            curves[recipes[0]] = _curve(
+                [self.workspace.runs / job / "metrics.jsonl" for job in jobs]
+            )
         return curves
 
     def _trained(self, student: Student, row: Row, seed: int) -> Scores | None:

@@ -4,10 +4,11 @@ import json
 import tomllib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from learning import tasks
-from learning_page import ALONE, BOTH, COLUMNS, CONTROL, SECOND, bars, table
-from learning_recipes import RECIPES, ROWS, STUDENTS, chains, spec
+from learning_page import ALONE, BOTH, COLUMNS, CONTROL, SECOND, bars, ends, table
+from learning_recipes import RECIPES, ROWS, STUDENTS, spec
 from learning_scores import Scorer, _curve, _last_stages
 
 from curation.workspace import Workspace
@@ -104,6 +105,14 @@ def test_every_title_that_the_bars_ask_for_is_a_row():
     assert {ALONE, BOTH, SECOND, CONTROL} <= {row.title for row in ROWS}
 
 
+def test_the_plot_marks_the_seeds_after_each_generation():
+    results = [result(None, "teacher", 1.0), result(STUDENTS[0].name, BOTH, 0.5, 0.7)]
+    results += [result(STUDENTS[0].name, SECOND, 0.8), result("another", SECOND, 0.1)]
+    epochs = STUDENTS[0].epochs
+    found = ends(results, ["both", "four-generations"], STUDENTS[0])
+    assert np.allclose(found, [(epochs, 0.6, 0.1), (2 * epochs, 0.8, 0.0)])
+
+
 def test_a_curve_counts_epochs_over_all_stages_and_jobs(tmp_path):
     lines = [
         {"step": "generation 1", "epoch": 1.9, "loss_total": 3.0},
@@ -131,4 +140,4 @@ def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
 
 def test_what_is_not_trained_yet_has_no_row(tmp_path):
     scorer = Scorer(Workspace(tmp_path), [])
-    assert scorer.curves(STUDENTS) == {chain[0]: [] for chain in chains(STUDENTS[0].recipes)}
+    assert not any(scorer.curves(STUDENTS[0]).values())
