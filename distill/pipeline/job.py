@@ -32,6 +32,7 @@ from distill.pipeline.work import (
 )
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
+from distill.training.divergence import Diverged
 from distill.training.loop import Watch
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
@@ -101,16 +102,7 @@ class Job:
         """Every generation with its candidates, until the last one or one without gain."""
         generations = Generations(self.spec.generations)
         for number in range(1, self.spec.generations.count + 1):
-            start = generations.start
-            candidates = [
-                Candidate(
-                    candidate_name(self.spec, number, seed),
-                    number,
-                    seed,
-                    self._generation(number, seed, architecture, start, cache),
-                )
-                for seed in self.spec.seeds
-            ]
+            candidates = self._candidates(number, architecture, generations.start, cache)
             if self.spec.generations.scored:
                 self._choose(candidates, generations)
             else:
@@ -121,6 +113,34 @@ class Job:
                 self.record.skip([step.name for step in steps], reason)
                 break
         return generations
+
+    def _candidates(
+        self,
+        number: int,
+        architecture: Architecture,
+        start: TrainedNetwork | None,
+        cache: EmbeddingCache | None,
+    ) -> list[Candidate]:
+        """Those of one generation that did not diverge; where all did, raises what the last did."""
+        candidates: list[Candidate] = []
+        for seed in self.spec.seeds:
+            try:
+                trained = self._generation(number, seed, architecture, start, cache)
+            except Diverged as diverged:
+                if not candidates and seed == self.spec.seeds[-1]:
+                    raise
+                self._leave_out(number, seed, str(diverged))
+            else:
+                name = candidate_name(self.spec, number, seed)
+                candidates.append(Candidate(name, number, seed, trained))
+        return candidates
+
+    def _leave_out(self, number: int, seed: int, reason: str) -> None:
+        """Skip what is left of a candidate."""
+        stages = range(len(self.spec.stage))
+        names = {stage_name(self.spec, number, seed, index) for index in stages}
+        waiting = {step.name for step in self.record.steps if step.state == "waiting"}
+        self.record.skip(names & waiting, reason)
 
     def _choose(self, candidates: list[Candidate], generations: Generations) -> None:
         """Score the candidates of one generation and add them, on the record."""
@@ -223,7 +243,8 @@ class Job:
         return {"images": images, "seed": self.spec.train.seed}
 
     def _lineage(self) -> list[dict[str, Any]]:
-        return [{"name": step.name, "id": step.id} for step in self.record.steps if step.id]
+        steps = [step for step in self.record.steps if step.id and step.state != "skipped"]
+        return [{"name": step.name, "id": step.id} for step in steps]
 
 
 def check_fit(spec: JobSpec, workspace: Workspace) -> None:

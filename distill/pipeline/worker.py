@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
 
     from distill.pipeline.training import TrainingDescription, carry_out
     from distill.training.distributed import process_group
+    from distill.training.divergence import Diverged
     from distill.training.loop import Stopped
     from distill.training.meter import Watch
 
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         messenger.send("stopped", True)
     except UserError as error:
-        messenger.send("error", str(error))
+        messenger.send("diverged" if isinstance(error, Diverged) else "error", str(error))
         return 1
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from curation.errors import UserError
+from distill.training.divergence import Diverged
 from distill.training.loop import Stopped
 from distill.training.messages import Inbox, Message, log_file
 from distill.training.meter import Watch
@@ -22,6 +23,8 @@ INTERVAL = 0.1
 """Seconds between two looks at the ranks."""
 LAUNCHER_LOG, FAILURE = "torchrun.txt", "failure.json"
 LONGEST_LINE = 300
+FAILURES = {"diverged": Diverged, "error": UserError}
+"""What a rank's last message is in this process."""
 
 
 def run_on_ranks(
@@ -85,8 +88,9 @@ class _Followed:
                 self._stop()
             time.sleep(INTERVAL)
         self._relay()
-        if "error" in self.ending:
-            raise UserError(self.ending["error"])
+        for kind, error in FAILURES.items():
+            if kind in self.ending:
+                raise error(self.ending[kind])
         if self.launcher.returncode != 0:
             raise UserError(self._failure())
         if "stopped" in self.ending:
@@ -100,8 +104,9 @@ class _Followed:
 
     def _take(self, message: Message, first: bool) -> None:
         [(kind, value)] = message.items()
-        if kind == "error" or (first and kind in ("done", "stopped")):
-            self.ending = {**message, **self.ending} if "error" in self.ending else message
+        if kind in FAILURES or (first and kind in ("done", "stopped")):
+            failed = FAILURES.keys() & self.ending
+            self.ending = {**message, **self.ending} if failed else message
         elif first and kind == "ready":
             self.first_rank = value
         elif first and kind == "metrics":

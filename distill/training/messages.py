@@ -11,7 +11,7 @@ from typing import Any
 
 Message = dict[str, Any]
 """One of {"ready": pid}, {"metrics": values}, {"progress": [done, total]}, and as the last one
-{"done": losses}, {"stopped": true} or {"error": one line}."""
+{"done": losses}, {"stopped": true}, {"error": one line} or {"diverged": one line}."""
 
 
 def messages_file(folder: Path, rank: int) -> Path:

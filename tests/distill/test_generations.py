@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from distill.pipeline.job import Job
 from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK
-from distill.pipeline.work import Architecture, TrainedNetwork
+from distill.pipeline.work import Architecture, TrainedNetwork, train_network
 from distill.spec import GenerationsSpec
 from distill.spec_checks import load_spec
 from distill.spec_text import parse_spec
@@ -186,6 +187,40 @@ def test_stopped_in_any_candidate_the_job_goes_on_to_the_same_weights(
             assert step["scores"] == there[step["name"]]["scores"]
         if step["kind"] == "distil" and step["id"]:
             assert weights_of(workspace, step["id"]) == weights_of(finished, step["id"])
+
+
+@pytest.fixture
+def diverges(monkeypatch):
+    """Says which seeds are trained at a rate that no training survives."""
+    seeds = set()
+
+    def train_at_another_rate(kind, stage, *rest):
+        if stage.settings.seed in seeds:
+            update = {"learning_rate": 1e30, "warmup": 0.0}
+            stage = replace(stage, settings=stage.settings.model_copy(update=update))
+        return train_network(kind, stage, *rest)
+
+    monkeypatch.setattr("distill.pipeline.job.train_network", train_at_another_rate)
+    return seeds.update
+
+
+def test_a_candidate_that_diverges_is_left_out(finished, diverges):
+    diverges({3})
+    text = JOB.replace('"family"', '"one-diverges"').replace("count = 4", "count = 2")
+    run(finished, text)
+    steps = json.loads((finished.runs / "one-diverges" / "steps.json").read_text())
+    states = {step["name"]: step["state"] for step in steps}
+    for number in (1, 2):
+        assert states[f"generation {number} seed 3"] == "skipped"
+        assert states[f"generation {number} choice"] in ("done", "reused")
+    assert "training has diverged" in steps[0]["note"]
+    assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
+
+
+def test_where_all_candidates_diverge_the_job_says_so(finished, diverges):
+    diverges({3, 0})
+    with pytest.raises(UserError, match="training has diverged"):
+        run(finished, JOB.replace('"family"', '"all-diverge"'))
 
 
 def stop_in(workspace, text, name):

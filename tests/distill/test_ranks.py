@@ -21,6 +21,7 @@ from distill.pipeline.training import LOSSES, NETWORK, TrainingDescription
 from distill.pipeline.work import Architecture, Stage, train_network
 from distill.training.checkpoints import newest_checkpoint, step_of
 from distill.training.config import TrainSettings
+from distill.training.divergence import Diverged
 from distill.training.launch import fresh_folder, run_on_ranks
 from distill.training.loop import STATE, Stopped
 from distill.training.meter import Watch
@@ -226,7 +227,7 @@ def test_a_rank_that_dies_takes_the_others_down_and_is_named(describe):
 @pytest.mark.slow
 def test_a_mistake_is_said_in_its_own_words(describe):
     launch = describe(learning_rate=1e30, warmup=0.0)
-    with pytest.raises(UserError, match="is not finite at step"):
+    with pytest.raises(Diverged, match="is not finite at step"):
         run_on_ranks(*launch, Follower().watch)
     assert json.loads((launch[3].parent / "divergence.json").read_text())["images"]
 
