@@ -23,7 +23,7 @@ INTERVAL = 0.1
 """Seconds between two looks at the ranks."""
 LAUNCHER_LOG, FAILURE = "torchrun.txt", "failure.json"
 LONGEST_LINE = 300
-FAILURES = {"diverged": Diverged, "error": UserError}
+ERRORS = {"diverged": Diverged, "error": UserError}
 """What a rank's last message is in this process."""
 
 
@@ -88,7 +88,7 @@ class _Followed:
                 self._stop()
             time.sleep(INTERVAL)
         self._relay()
-        for kind, error in FAILURES.items():
+        for kind, error in ERRORS.items():
             if kind in self.ending:
                 raise error(self.ending[kind])
         if self.launcher.returncode != 0:
@@ -104,8 +104,8 @@ class _Followed:
 
     def _take(self, message: Message, first: bool) -> None:
         [(kind, value)] = message.items()
-        if kind in FAILURES or (first and kind in ("done", "stopped")):
-            failed = FAILURES.keys() & self.ending
+        if kind in ERRORS or (first and kind in ("done", "stopped")):
+            failed = ERRORS.keys() & self.ending
             self.ending = {**message, **self.ending} if failed else message
         elif first and kind == "ready":
             self.first_rank = value
