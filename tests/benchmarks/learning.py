@@ -79,21 +79,23 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("workspace-learning"))
     parser.add_argument("--at-once", type=int, default=2, help="trainings at the same time")
     parser.add_argument("--epochs", type=int, help="of a generation, instead of the student's own")
-    parser.add_argument("--only", choices=[student.name for student in STUDENTS], nargs="*")
+    names = [student.name for student in STUDENTS]
+    parser.add_argument("--only", choices=names, nargs="*", help="train these; all are shown")
     parser.add_argument("--no-training", action="store_true", help="only the table, so far")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     workspace = Workspace.locate(options.workspace)
     prepare(options.data / "faces", options.data / "teacher" / options.teacher, workspace)
-    students = [one for one in STUDENTS if options.only is None or one.name in options.only]
-    if options.epochs is not None:
-        students = [replace(student, epochs=options.epochs) for student in students]
+    wanted = options.only or names
+    students = [
+        replace(one, epochs=options.epochs or one.epochs) if one.name in wanted else one
+        for one in STUDENTS
+    ]
     if not options.no_training:
+        chosen = [student for student in students if student.name in wanted]
         with ThreadPoolExecutor(options.at_once) as pool:
-            jobs = [
-                pool.submit(train, *task, options.teacher, workspace) for task in tasks(students)
-            ]
+            jobs = [pool.submit(train, *task, options.teacher, workspace) for task in tasks(chosen)]
         for job in jobs:
             job.result()
     scorer = Scorer(workspace, [*PAIRS, "test"])

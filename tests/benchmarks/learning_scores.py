@@ -1,7 +1,6 @@
 """Scores of what `just bench-learning` trained, each network scored once and remembered."""
 
 import json
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +137,8 @@ def _last_stages(run: Path) -> dict[int, Path]:
 def _curve(metrics: list[Path]) -> list[tuple[float, float]]:
     """Epochs count on from one training to the next, and from one job to the next."""
     points, before, epoch, step = [], 0.0, 0.0, None
-    written = [path.read_text().splitlines() for path in metrics if path.exists()]
-    for values in map(json.loads, chain.from_iterable(written)):
+    there = [path for path in metrics if path.exists()]
+    for values in [json.loads(line) for path in there for line in path.read_text().splitlines()]:
         if values["step"] != step:
             step, before, epoch = values["step"], before + epoch, 0.0
         epoch = values.get("epoch", epoch)
