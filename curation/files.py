@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,38 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def regular_file_size(path: Path) -> int:
-    """The size in bytes; ``UserError`` where the path is a directory, missing, or a device."""
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; a file is wanted here")
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is no regular file")
-    return path.stat().st_size
+    """The size in bytes; ``UserError`` where the path is missing or no regular file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} does not exist or cannot be read: {error.strerror}") from None
+    _check_regular(path, status.st_mode)
+    return status.st_size
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that somebody else made, for reading.
+
+    Opening a named pipe would wait for a writer, and a device may have no end: ``UserError`` for
+    all that is no regular file. ``OSError`` where it cannot be opened.
+    """
+    _check_regular(path, path.stat().st_mode)
+    # Without waiting, should a pipe have taken the name since.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except UserError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    names = {stat.S_IFDIR: "directory", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+    what = names.get(stat.S_IFMT(mode), "device")
+    raise UserError(f"{path} is a {what}; a file is wanted here")
 
 
 @contextmanager

@@ -1,0 +1,310 @@
+"""What a file is that was given where another kind was wanted, by its first bytes.
+
+People give what a download left behind: a web page, a pointer to the file instead of the file, an
+archive around it, a data set of another library. Every place that refuses a file asks here, so
+that the message names what it is and what helps.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from curation.errors import UserError
+from curation.files import open_regular
+
+
+class FileKind(NamedTuple):
+    """``what`` goes into a sentence ("FILE is WHAT"), ``advice`` says what helps."""
+
+    name: str
+    what: str
+    advice: str
+
+
+BEGINNING_BYTES = 4096
+"""What ``kind_of`` wants of a file that has as much"""
+
+_AGAIN = "download it again"
+_AS_FILES = "write its images as files IDENTITY/*.jpg and give that folder"
+_NO_DATA = "give the file that holds the data"
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def _compressed(name: str, command: str) -> FileKind:
+    return FileKind(name, f"compressed with {name}", f"unpack it first: {command}")
+
+
+def _archive(name: str, command: str) -> FileKind:
+    what = f"a {name} archive"
+    return FileKind(name, what, f"unpack it ({command}) and give what was in it")
+
+
+def _image(name: str, advice: str = _NO_DATA) -> FileKind:
+    return FileKind(f"image {name}", f"an image ({name})", advice)
+
+
+def _data_set(name: str, what: str, advice: str = _AS_FILES) -> FileKind:
+    return FileKind(name, what, advice)
+
+
+_TAR = FileKind(
+    "tar",
+    "a tar archive (webdataset shards are such)",
+    "unpack it (tar -xf FILE), and give a folder IDENTITY/*.jpg or a list PATH tab LABEL",
+)
+_HTML = FileKind(
+    "html",
+    "a web page (a download that failed, or a page that asks for a login)",
+    f"{_AGAIN}, and look at its size",
+)
+_LMDB = _data_set("lmdb", "an LMDB data file")
+_TORCH = FileKind("torch", "a PyTorch file", "give it where weights are wanted")
+_SIGNATURES = {
+    b"version https://git-lfs.github.com/": FileKind(
+        "git-lfs",
+        "a Git LFS pointer (the file itself was not fetched)",
+        "run `git lfs pull` where it was cloned",
+    ),
+    b"/annex/objects/": FileKind(
+        "git-annex",
+        "a git-annex pointer (the file itself was not fetched)",
+        "run `git annex get` on it",
+    ),
+    b"\x1f\x8b": _compressed("gzip", "gunzip FILE, or tar -xzf FILE where it is an archive"),
+    b"BZh": _compressed("bzip2", "bunzip2 FILE, or tar -xjf FILE where it is an archive"),
+    b"\xfd7zXZ\0": _compressed("xz", "unxz FILE, or tar -xJf FILE where it is an archive"),
+    b"\x28\xb5\x2f\xfd": _compressed("zstd", "unzstd FILE"),
+    b"\x04\x22\x4d\x18": _compressed("lz4", "unlz4 FILE"),
+    b"7z\xbc\xaf\x27\x1c": _archive("7z", "7z x FILE"),
+    b"Rar!\x1a\x07": _archive("RAR", "unrar x FILE"),
+    b"PAR1": _data_set("parquet", "a Parquet table"),
+    b"ARROW1": _data_set("arrow", "an Arrow table"),
+    b"ORC": _data_set("orc", "an ORC table"),
+    b"\x89HDF\r\n\x1a\n": _data_set("hdf5", "an HDF5 file"),
+    b"MATLAB 5.0 MAT-file": _data_set("matlab", "a MATLAB file"),
+    b"SQLite format 3\0": _data_set("sqlite", "an SQLite database"),
+    b"\x93NUMPY": _data_set("numpy", "a saved numpy array (.npy)"),
+    b"\x0a\x23\xd7\xce": FileKind("recordio", "a RecordIO file", "rename it to NAME.rec"),
+    b"\xff\xd8\xff": _image("JPEG"),
+    b"\x89PNG\r\n\x1a\n": _image("PNG"),
+    b"GIF8": _image("GIF"),
+    b"II*\0": _image("TIFF"),
+    b"MM\0*": _image("TIFF"),
+    b"\0\0\0\x0cjP  ": _image("JPEG 2000"),
+    b"\0\x05\x16\x07": FileKind(
+        "appledouble", "what macOS keeps beside a file (._NAME), not the file itself", _NO_DATA
+    ),
+    b"\0\0\0\x01Bud1": FileKind("ds-store", "a .DS_Store of macOS", _NO_DATA),
+    b"%PDF": FileKind("pdf", "a PDF document", _NO_DATA),
+    b"\x7fELF": FileKind("elf", "a program or library (ELF)", _NO_DATA),
+    b"MZ": FileKind("exe", "a program of Windows", _NO_DATA),
+    b"GGUF": FileKind("gguf", "a GGUF file of weights", _NO_DATA),
+    b"Salted__": FileKind("openssl", "encrypted by OpenSSL", "decrypt it first"),
+    # MXNet's ndarray list; the second word is reserved.
+    struct.pack("<QQ", 0x112, 0): FileKind(
+        "mxnet-params", "a file of MXNet parameters (.params)", "convert the network to ONNX"
+    ),
+    # What torch.save wrote before 1.6: a pickle that begins with its magic number.
+    bytes.fromhex("80028a0a6cfc9c46f9206aa85019"): _TORCH,
+}
+
+
+def what_is_this(path: Path) -> FileKind | None:
+    """The kind of the file or folder ``path``; None where it is none of those that are known.
+
+    At most 4 KiB are read, and never of anything but a regular file.
+    """
+    path = Path(path)
+    if not path.exists():
+        return _missing(path)
+    if path.is_dir():
+        return _folder(path)
+    try:
+        with open_regular(path) as file:
+            return kind_of(file.read(BEGINNING_BYTES))
+    except (OSError, UserError):
+        return None
+
+
+def wrong_kind(path: Path, wanted: str) -> UserError | None:
+    """The error that ``path`` is a known kind of file and not ``wanted``; None where unknown."""
+    kind = what_is_this(path)
+    return (
+        None if kind is None else UserError(f"{path} is {kind.what}, not {wanted}; {kind.advice}")
+    )
+
+
+def kind_of(data: bytes) -> FileKind | None:
+    """The kind of a file by its first 4 KiB, or all of a shorter one."""
+    for begins, kind in _SIGNATURES.items():
+        if data.startswith(begins):
+            return kind
+    return next(filter(None, (find(data) for find in _FINDERS)), None)
+
+
+def _missing(path: Path) -> FileKind | None:
+    """A link to a file that is not there; git-annex has such where the content was not fetched."""
+    if not path.is_symlink():
+        return None
+    target = str(path.readlink())
+    if "annex/objects/" in target:
+        return _SIGNATURES[b"/annex/objects/"]
+    return FileKind("link", f"a link to {target}, which does not exist", "copy the file itself")
+
+
+def _folder(path: Path) -> FileKind | None:
+    if (path / "data.mdb").exists():
+        return _LMDB._replace(what="a folder with an LMDB of another make")
+    if (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
+        return _data_set("leveldb", "a LevelDB folder")
+    if (path / "dataset_info.json").exists() and any(path.glob("*.arrow")):
+        return _data_set("datasets", "a data set of Hugging Face's datasets (Arrow)")
+    return None
+
+
+def _nothing(data: bytes) -> FileKind | None:
+    if data.strip(b"\0"):
+        return None
+    what = "a file of zero bytes (a download or copy that failed)" if data else "empty"
+    return FileKind("zeros" if data else "empty", what, f"{_AGAIN}, or copy it again")
+
+
+def _page(data: bytes) -> FileKind | None:
+    """HTML and XML, which servers send instead of the file."""
+    start = _without_mark(data).lstrip()[:200].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<body", b"<!--")):
+        return _HTML
+    if start.startswith(b"<?xml"):
+        return FileKind("xml", "an XML document (often a server's error)", _AGAIN)
+    return None
+
+
+def _zip(data: bytes) -> FileKind | None:
+    """A zip archive; those of numpy and PyTorch show by the name of their first member."""
+    if not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return None
+    name = data[30 : 30 + int.from_bytes(data[26:28], "little")]
+    if name.endswith((b"/data.pkl", b"/version", b"/.format_version")) or b"/code/" in name:
+        return _TORCH
+    if name.endswith(b".npy"):
+        return _data_set("npz", "saved numpy arrays (.npz)")
+    return _archive("zip", "unzip FILE")
+
+
+def _tar(data: bytes) -> FileKind | None:
+    """By the checksum of the first header, which the oldest archives have too."""
+    words = data[148:156].strip(b" \0")
+    if len(data) < 512 or not words or words.strip(b"01234567"):
+        return None
+    total = sum(data[:148]) + sum(data[156:512]) + 8 * ord(" ")
+    return _TAR if int(words, 8) == total else None
+
+
+def _lmdb(data: bytes) -> FileKind | None:
+    return _LMDB if data[16:20] == struct.pack("<I", 0xBEEFC0DE) else None
+
+
+def _tensorflow_records(data: bytes) -> FileKind | None:
+    """TFRecord: each length of eight bytes is followed by its masked CRC-32C."""
+    if len(data) < 12:
+        return None
+    checksum = _crc32c(data[:8])
+    masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    is_one = masked == int.from_bytes(data[8:12], "little")
+    return _data_set("tfrecord", "a TFRecord file") if is_one else None
+
+
+def _crc32c(data: bytes) -> int:
+    """Castagnoli's CRC, bit by bit: it is asked for eight bytes only."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def _media(data: bytes) -> FileKind | None:
+    """Pictures and films whose kind stands behind a length."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _image("WebP")
+    if data[4:8] == b"ftyp":
+        brand = data[8:12].decode("ascii", "replace")
+        is_image = brand in ("heic", "heix", "mif1", "avif", "avis")
+        return _image(brand) if is_image else FileKind("film", "a film", _NO_DATA)
+    # A file header of 14 bytes whose reserved words are 0, then that of the bitmap.
+    if (
+        data[:2] == b"BM"
+        and data[6:10] == bytes(4)
+        and data[14:18] in (b"\x28\0\0\0", b"\x7c\0\0\0")
+    ):
+        return _image("BMP")
+    return None
+
+
+def _weights(data: bytes) -> FileKind | None:
+    advice = "give it where weights are wanted"
+    if data[8:10] == b'{"' and 2 <= int.from_bytes(data[:8], "little") <= 100 << 20:
+        return FileKind("safetensors", "a safetensors file of weights", advice)
+    if data[4:8] == b"TFL3":
+        return FileKind("tflite", "a TensorFlow Lite model", "convert the network to ONNX")
+    # ModelProto: the version (field 1, a varint), then the producer (field 2) or the graph (7).
+    if data[:1] == b"\x08" and data[1:2] < b"\x40" and data[2:3] in (b"\x12", b"\x3a"):
+        return FileKind("onnx", "an ONNX model", advice)
+    return None
+
+
+def _pickle(data: bytes) -> FileKind | None:
+    binary = data[:1] == b"\x80" and data[1:2] in (b"\2", b"\3", b"\4", b"\5")
+    text = data.startswith((b"(lp", b"(dp", b"((lp", b"(((lp", b"ccopy_reg\n", b"cnumpy"))
+    if not binary and not text:
+        return None
+    return FileKind(
+        "pickle", "a pickle", "verification sets (.bin) are pickles: see `curate inspect`"
+    )
+
+
+def _text(data: bytes) -> FileKind | None:
+    """Text without control characters; JSON and CSV by how they begin."""
+    text = _decoded(data)
+    if text is None or any(character < " " and character not in "\t\r\n\f" for character in text):
+        return None
+    first = text.lstrip().partition("\n")[0]
+    if re.match(r"""[{[]\s*(["{[\d]|$)""", first):
+        return FileKind("json", "a JSON file", _NO_DATA)
+    advice = "a list of images is named NAME.lst, .txt, .tsv or .csv"
+    if "," in first:
+        return FileKind("csv", "a CSV file", advice)
+    return FileKind("text", "a text file", advice)
+
+
+def _decoded(data: bytes) -> str | None:
+    encoding = "utf-16" if data.startswith(_MARKS[1:]) else "utf-8-sig"
+    for cut in range(4):  # the last character may be cut off
+        try:
+            return data[: len(data) - cut].decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _without_mark(data: bytes) -> bytes:
+    """The characters that are ASCII, without a byte-order mark; of UTF-16 too."""
+    text = _decoded(data) if data.startswith(_MARKS) else None
+    return data if text is None else text.encode()
+
+
+_FINDERS: tuple[Callable[[bytes], FileKind | None], ...] = (
+    _nothing,
+    _page,
+    _zip,
+    _tar,
+    _lmdb,
+    _tensorflow_records,
+    _media,
+    _weights,
+    _pickle,
+    _text,
+)
