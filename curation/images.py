@@ -1,107 +1,98 @@
 """Image files as bytes: what they hold, without decoding where that is not needed.
 
-Pixels are always uint8 RGB, ``[H, W, 3]``. Stores keep the file's bytes as they came, and
+Pixels are always uint8 RGB, ``[H, W, 3]``, as they are stored in the file; all that looks at
+pictures has them from here. Stores keep the file's bytes as they came, and
 ``probe_size`` reads only the header, so a conversion checks every image at the disk's speed.
 """
 
-import struct
 from typing import TYPE_CHECKING, Literal
 
+from curation import jpeg, png
 from curation.errors import UserError
+from curation.jpeg import DamagedError, decode_jpeg, decode_jpeg_into, find_frame
+from curation.png import plain_png, png_size
 
 if TYPE_CHECKING:
     import numpy as np
 
-JPEG_START = b"\xff\xd8\xff"
-PNG_START = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 64 << 20
 """Larger than any camera's face crop; decoding more is a decompression bomb, not a face."""
-
-# Start-of-frame markers hold the size; 0xC4, 0xC8 and 0xCC lie in their range but are others.
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = 0xD9
-_PNG_HEADER = 24
 
 
 def encoding_of(data: bytes) -> Literal["jpeg", "png"] | None:
     """``"jpeg"``, ``"png"``, or None where the bytes begin like neither."""
-    if data.startswith(JPEG_START):
+    if data.startswith(jpeg.START):
         return "jpeg"
-    return "png" if data.startswith(PNG_START) else None
+    return "png" if data.startswith(png.START) else None
 
 
 def header_length(data: bytes) -> int:
     """How many bytes ``probe_size`` needs of a JPEG or PNG file that it accepts."""
-    return _PNG_HEADER if data.startswith(PNG_START) else _start_of_frame(data) + 9
+    frame = find_frame(data) if encoding_of(data) == "jpeg" else None
+    return png.HEADER_LENGTH if frame is None else frame.position + 8
 
 
 def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
-    """(height, width) from the header of a JPEG or PNG file.
+    """(height, width) from the header of a JPEG or PNG file: the size that decoding gives.
 
     Raises ``UserError`` naming ``what`` where the bytes are neither, or end before the size.
     """
-    if data.startswith(JPEG_START):
-        size = _jpeg_size(data)
-    elif data.startswith(PNG_START):
-        size = _png_size(data)
-    else:
+    encoding = encoding_of(data)
+    if encoding is None:
         beginning = data[:4].hex(" ") or "nothing"
         raise UserError(f"{what} is neither JPEG nor PNG: it begins with {beginning}")
+    if encoding == "png":
+        size = png_size(data)
+    else:
+        frame = find_frame(data)
+        size = None if frame is None else (frame.height, frame.width)
     if size is None or 0 in size:
         raise UserError(f"{what} is damaged: its header states no size")
     return size
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position = _start_of_frame(data)
-    if position < 0:
-        return None
-    height, width = struct.unpack_from(">HH", data, position + 5)
-    return height, width
-
-
-def _start_of_frame(data: bytes) -> int:
-    """Walk the marker segments to the start of frame (ITU-T T.81, B.1.1 and B.2.2); -1: none."""
-    position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker in _START_OF_FRAME:
-            return position
-        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return -1
-        # A repeated 0xFF is padding before a marker; every other segment here has a length.
-        if marker == 0xFF:
-            position += 1
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return -1
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    if len(data) < _PNG_HEADER or data[12:16] != b"IHDR":
-        return None
-    width, height = struct.unpack_from(">II", data, 16)
-    return height, width
-
-
 def decode(data: bytes, what: str = "image") -> "np.ndarray":
-    """Pixels of a JPEG or PNG file: uint8 RGB ``[H, W, 3]``.
+    """Pixels of a JPEG or PNG file: uint8 RGB ``[H, W, 3]``, as stored (docs/formats.md, "Pixels").
 
     Raises ``UserError`` naming ``what`` where the bytes cannot be decoded.
     """
+    size = probe_size(data, what)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UserError(f"{what} is {size[0]}x{size[1]} pixels; an aligned face is far smaller")
+    frame = find_frame(data) if encoding_of(data) == "jpeg" else None
+    try:
+        return _decode_png(data) if frame is None else decode_jpeg(data, frame)
+    except DamagedError as error:
+        raise UserError(f"{what} is damaged: {error}") from None
+
+
+def decode_into(target: "np.ndarray", data: bytes, what: str = "image") -> None:
+    """``decode`` into ``target``, contiguous uint8 ``[H, W, 3]``: a usual JPEG without a copy.
+
+    Raises ``UserError`` naming ``what`` where the bytes cannot be decoded or have another size.
+    """
+    import numpy as np
+
+    if decode_jpeg_into(target, data):
+        return
+    pixels = decode(data, what)
+    if pixels.shape != target.shape:
+        found, wanted = (f"{shape[0]}x{shape[1]}" for shape in (pixels.shape, target.shape))
+        raise UserError(f"{what} is {found} pixels in a store of {wanted}; make the store again")
+    np.copyto(target, pixels)
+
+
+def _decode_png(data: bytes) -> "np.ndarray":
     import cv2
     import numpy as np
 
-    height, width = probe_size(data, what)
-    if height * width > MAX_PIXELS:
-        raise UserError(f"{what} is {height}x{width} pixels; an aligned face is far smaller")
+    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(plain_png(data), np.uint8), how)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise UserError(f"{what} is damaged: it begins like an image but cannot be decoded")
+        raise DamagedError("it begins like a PNG file but cannot be decoded")
     return pixels
 
 

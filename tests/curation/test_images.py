@@ -1,11 +1,17 @@
+import io
 import struct
+import subprocess
+import sys
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
 from curation.errors import UserError
-from curation.images import decode, encode_jpeg, encoding_of, probe_size
+from curation.images import decode, decode_into, encode_jpeg, encoding_of, header_length, probe_size
+
+RANDOM = np.random.default_rng(0)
 
 
 def drawing(height: int, width: int) -> np.ndarray:
@@ -14,12 +20,20 @@ def drawing(height: int, width: int) -> np.ndarray:
     return np.stack(planes, axis=-1).astype(np.uint8)
 
 
+def noise(height: int, width: int) -> np.ndarray:
+    return RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
 def png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
 
 
+def jpeg(image: np.ndarray, *options: int) -> bytes:
+    return cv2.imencode(".jpg", image, options)[1].tobytes()
+
+
 def progressive_jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    return jpeg(image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg])
@@ -38,17 +52,6 @@ def test_a_jpeg_decodes_to_rgb_near_the_original():
     assert difference.max() <= 12
 
 
-def test_a_grey_image_decodes_to_three_channels():
-    grey = cv2.imencode(".png", np.full((8, 9), 7, np.uint8))[1].tobytes()
-    assert decode(grey).shape == (8, 9, 3)
-
-
-def test_padding_and_comments_before_the_frame_are_passed_over():
-    data = encode_jpeg(drawing(10, 12))
-    comment = b"\xff\xfe" + struct.pack(">H", 9) + b"a \xff\xc0 b "[:7]
-    assert probe_size(data[:2] + b"\xff\xff" + comment[1:] + data[2:]) == (10, 12)
-
-
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"not an image", b"\xff\xd8", b"\x89PNG"])
 def test_other_bytes_are_refused_by_name(data):
     assert encoding_of(data) is None
@@ -62,9 +65,47 @@ def test_a_header_that_is_cut_off_is_refused(encode):
         probe_size(encode(drawing(16, 16))[:20])
 
 
-def test_an_image_cut_off_after_its_header_cannot_be_decoded():
-    with pytest.raises(UserError, match="photo 7 is damaged"):
-        decode(png(drawing(64, 64))[:60], "photo 7")
+# What stands before the frame header of a JPEG, and is passed over.
+BEFORE = {
+    "padding": b"\xff\xff",
+    "a comment with a frame in it": b"\xff\xfe" + struct.pack(">H", 8) + b"a \xff\xc0 b",
+    "TEM": b"\xff\x01",
+    "RST0": b"\xff\xd0",
+    "RST7": b"\xff\xd7",
+    "bytes between segments": b"\0\x12\xff\0",
+    "an application's segment": b"\xff\xe5" + struct.pack(">H", 4) + b"\xff\xc0",
+}
+
+
+@pytest.mark.parametrize("what", BEFORE)
+@pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg])
+def test_the_size_from_the_header_is_the_one_that_the_decoder_finds(what, encode):
+    """No marker hides a second, larger frame behind a small one, or the other way round."""
+    data = encode(drawing(10, 12))
+    behind_jfif = 20
+    changed = data[:behind_jfif] + BEFORE[what] + data[behind_jfif:]
+    assert probe_size(changed) == (10, 12)
+    assert header_length(changed) == header_length(data) + len(BEFORE[what])
+    as_cv2_sees_it = cv2.imdecode(np.frombuffer(changed, np.uint8), cv2.IMREAD_COLOR)
+    assert as_cv2_sees_it.shape == (10, 12, 3)
+
+
+@pytest.mark.parametrize(
+    "marker", [b"\xff\xd8", b"\xff\xd9", b"\xff\x02", b"\xff\xf0", b"\xff\xde"]
+)
+def test_a_marker_that_no_decoder_accepts_ends_the_search_for_a_size(marker):
+    data = encode_jpeg(drawing(10, 12))
+    with pytest.raises(UserError, match="its header states no size"):
+        probe_size(data[:2] + marker + b"\0\x02" + data[2:])
+
+
+def test_a_frame_of_another_size_behind_a_restart_marker_is_no_way_past_the_limit():
+    data = encode_jpeg(drawing(8, 8))
+    frame = data.index(b"\xff\xc0")
+    large = data[:frame] + b"\xff\xd3" + data[frame:]
+    large = large.replace(struct.pack(">HH", 8, 8), struct.pack(">HH", 30000, 30000), 1)
+    with pytest.raises(UserError, match="30000x30000"):
+        decode(large)
 
 
 def test_a_decompression_bomb_is_refused_before_decoding():
@@ -72,3 +113,236 @@ def test_a_decompression_bomb_is_refused_before_decoding():
     bomb[16:24] = struct.pack(">II", 60000, 60000)
     with pytest.raises(UserError, match="60000x60000"):
         decode(bytes(bomb))
+
+
+# Pixels as stored
+
+
+def turned(data: bytes, orientation: int, order: str = "MM") -> bytes:
+    """With an EXIF segment, or a PNG's eXIf chunk, that asks for another orientation."""
+    pack = struct.Struct(">" if order == "MM" else "<")
+    form = pack.format
+    tiff = order.encode() + struct.pack(f"{form}HIH", 42, 8, 1)
+    tiff += struct.pack(f"{form}HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
+    if encoding_of(data) == "png":
+        return data[:33] + chunk(b"eXIf", tiff) + data[33:]
+    exif = b"Exif\0\0" + tiff
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+@pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg])
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("order", ["MM", "II"])
+def test_an_orientation_in_exif_is_not_applied(encode, orientation, order):
+    data = encode(drawing(20, 30))
+    other = turned(data, orientation, order)
+    assert probe_size(other) == (20, 30)
+    np.testing.assert_array_equal(decode(other), decode(data))
+
+
+def pil_png(image: np.ndarray, mode: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    pil_image().fromarray(image).convert(mode).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def pil_image():
+    return pytest.importorskip("PIL.Image")
+
+
+def test_grey_images_have_three_equal_channels():
+    grey = drawing(20, 30)[..., 0]
+    for data in (cv2.imencode(".png", grey)[1].tobytes(), jpeg(grey)):
+        pixels = decode(data)
+        assert pixels.shape == (20, 30, 3)
+        assert (pixels == pixels[..., :1]).all()
+    np.testing.assert_array_equal(decode(cv2.imencode(".png", grey)[1].tobytes())[..., 0], grey)
+
+
+def test_what_is_transparent_shows_the_colour_that_is_stored():
+    image = drawing(20, 30)
+    for alpha in (0, 128):
+        with_alpha = np.dstack([image[..., ::-1], np.full((20, 30), alpha, np.uint8)])
+        np.testing.assert_array_equal(decode(cv2.imencode(".png", with_alpha)[1].tobytes()), image)
+
+
+def test_a_palette_is_looked_up():
+    data = pil_png(drawing(20, 30), "P")
+    stored = np.asarray(pil_image().open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data), stored)
+
+
+def test_of_sixteen_bits_the_upper_eight_are_taken():
+    image = drawing(20, 30).astype(np.uint16) * 256 + 77
+    data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode(data), drawing(20, 30))
+
+
+def cmyk_jpeg(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    pil_image().fromarray(image).convert("CMYK").save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def test_cmyk_is_converted_as_cv2_does_it():
+    data = cmyk_jpeg(drawing(24, 32))
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(decode(data), expected)
+    assert np.abs(decode(data).astype(int) - drawing(24, 32)).mean() < 4
+
+
+def test_a_colour_profile_is_not_applied():
+    image = drawing(20, 30)
+    data = png(image)
+    gamma = chunk(b"gAMA", struct.pack(">I", 20000))
+    np.testing.assert_array_equal(decode(data[:33] + gamma + data[33:]), image)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411),
+        (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+        (cv2.IMWRITE_JPEG_QUALITY, 20),
+    ],
+)
+def test_the_pixels_of_a_jpeg_are_those_of_cv2(options):
+    data = jpeg(noise(61, 45), *options)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(decode(data), expected)
+
+
+# Damaged files
+
+
+def cut_png(image: np.ndarray) -> bytes:
+    return png(image)[:-40]
+
+
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole():
+    for data in (encode_jpeg(noise(64, 64)), jpeg(noise(64, 64)[..., 0]), cmyk_jpeg(noise(32, 32))):
+        for missing in (1, 2):
+            np.testing.assert_array_equal(decode(data[:-missing]), decode(data))
+
+
+def test_a_png_that_lacks_only_its_end_chunk_is_whole():
+    data = png(noise(16, 16))
+    for missing in (1, 4, 12):
+        np.testing.assert_array_equal(decode(data[:-missing]), decode(data))
+
+
+@pytest.mark.parametrize("missing", [4, 20, 200, 1000])
+@pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg, cmyk_jpeg])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_jpeg_that_ends_early_is_damaged_with_and_without_an_end_marker(missing, encode, closed):
+    """libjpeg fills the rest with grey, and says so in a warning only."""
+    data = encode(noise(64, 64))[:-missing]
+    if closed:
+        data += b"\xff\xd9"
+    with pytest.raises(UserError, match=r"^photo 7 is damaged: it (ends early|cannot be decoded)"):
+        decode(data, "photo 7")
+
+
+def test_a_progressive_jpeg_without_its_end_is_damaged_as_scans_may_be_missing():
+    with pytest.raises(UserError, match="ends early"):
+        decode(progressive_jpeg(noise(64, 64))[:-2])
+
+
+def test_a_jpeg_with_damaged_data_is_damaged():
+    data = bytearray(encode_jpeg(noise(64, 64)))
+    scan = data.index(b"\xff\xda")
+    data[scan + 100 : scan + 400] = b"\xff\0" * 150
+    with pytest.raises(UserError, match="damaged"):
+        decode(bytes(data))
+
+
+def test_bytes_behind_the_end_of_an_image_do_not_matter():
+    for data in (encode_jpeg(noise(32, 32)), png(noise(32, 32))):
+        np.testing.assert_array_equal(decode(data + bytes(500)), decode(data))
+    data = encode_jpeg(noise(32, 32))
+    np.testing.assert_array_equal(decode(data[:-2] + b"\0" * 7 + data[-2:]), decode(data))
+
+
+@pytest.mark.parametrize("missing", [13, 40, 500])
+def test_a_png_that_ends_early_is_damaged(missing):
+    with pytest.raises(UserError, match="photo 7 is damaged: it ends early"):
+        decode(png(noise(32, 32))[:-missing], "photo 7")
+
+
+def test_a_png_with_a_damaged_byte_is_damaged():
+    data = bytearray(png(noise(32, 32)))
+    data[500] ^= 1
+    with pytest.raises(UserError, match="the checksum of its IDAT is wrong"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt", b"iCCP", b"fdAT", b"PLTE", b"zzZz"])
+def test_a_chunk_cannot_claim_more_than_the_file_has(kind):
+    data = png(drawing(16, 16))
+    for length in (2**31 - 1, 2**32 - 1, len(data)):
+        claiming = data[:33] + struct.pack(">I", length) + kind + data[33:]
+        with pytest.raises(UserError, match="damaged"):
+            decode(claiming)
+
+
+BOMB = """
+import resource, struct, sys, zlib
+from curation.images import decode
+from curation.errors import UserError
+from test_images import chunk, drawing, png
+
+data = png(drawing(16, 16))
+def grown(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(data)
+before = grown()
+packed = zlib.compress(bytes(300_000_000))
+for extra in (
+    chunk(b"iCCP", b"p\\0\\0" + packed),
+    chunk(b"zTXt", b"p\\0\\0" + packed),
+    chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + chunk(b"fcTL", bytes(26)),
+    struct.pack(">I", 2**31 - 1) + b"tEXt",
+):
+    try:
+        decode(data[:33] + extra + data[33:])
+    except UserError:
+        pass
+print(grown() - before)
+"""
+
+
+def test_chunks_that_ask_for_memory_get_none():
+    here = {"cwd": __file__.rpartition("/")[0], "capture_output": True, "check": True}
+    grown = subprocess.run([sys.executable, "-c", BOMB], **here).stdout
+    assert int(grown) < 20_000  # KiB
+
+
+# Into memory that is there
+
+
+@pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
+def test_decoding_into_memory_gives_the_same_pixels(encode):
+    for data in (encode(drawing(20, 30)), turned(encode(drawing(20, 30)), 6)):
+        target = np.zeros((20, 30, 3), np.uint8)
+        decode_into(target, data)
+        np.testing.assert_array_equal(target, decode(data))
+
+
+def test_decoding_into_memory_refuses_what_decoding_refuses():
+    target = np.zeros((64, 64, 3), np.uint8)
+    for data in (encode_jpeg(noise(64, 64))[:-200], png(noise(64, 64))[:-200]):
+        with pytest.raises(UserError, match="photo 7 is damaged: it ends early"):
+            decode_into(target, data, "photo 7")
+    whole = encode_jpeg(noise(64, 64))
+    decode_into(target, whole[:-2])
+    np.testing.assert_array_equal(target, decode(whole))

@@ -1,0 +1,137 @@
+"""JPEG files: the size as libjpeg finds it, and the pixels as they are stored.
+
+libjpeg-turbo decodes, through simplejpeg, which reports what other bindings pass over: a file whose
+image data are damaged or end early gives pixels there too, partly grey ones. Such a file is refused
+here. An orientation in EXIF and a colour profile are not applied: MXNet, PIL and torchvision do not
+apply them either.
+"""
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+START = b"\xff\xd8\xff"
+END_OF_IMAGE = b"\xff\xd9"
+
+# ITU-T T.81, table B.1. A marker is 0xFF, repeated at will, and a byte that is neither 0 nor 0xFF;
+# what lies between a segment and the next marker is passed over.
+_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xCA)
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_PASSED_OVER = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
+_START_OF_SCAN = b"\xff\xda"
+_CMYK = 4
+
+# Remarks of libjpeg (jerror.h) after which the pixels are whole all the same.
+_HARMLESS = re.compile(
+    "extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision|"
+    "Invalid SOS parameters"
+)
+
+
+class DamagedError(ValueError):
+    """An image file that cannot be decoded; the message says why, after "damaged: "."""
+
+
+class Frame(NamedTuple):
+    """A JPEG's frame header: its place in the file, its kind, and what it says."""
+
+    position: int
+    """Of the marker's last byte"""
+    marker: int
+    height: int
+    width: int
+    components: int
+
+
+def find_frame(data: bytes) -> Frame | None:
+    """The frame header that libjpeg takes the size from; None where it would find none.
+
+    Walks the marker segments as ``jdmarker.c`` does, so that no other size can be smuggled past.
+    """
+    position = 2
+    while (found := _MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker in _START_OF_FRAME:
+            return _frame(data, position, marker)
+        if marker in _WITHOUT_LENGTH:
+            continue
+        if marker not in _PASSED_OVER:  # an end, a scan, or what libjpeg does not know
+            return None
+        position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    return None
+
+
+def _frame(data: bytes, position: int, marker: int) -> Frame | None:
+    # Length, precision, height, width, components
+    if len(data) < position + 8:
+        return None
+    height = int.from_bytes(data[position + 3 : position + 5], "big")
+    width = int.from_bytes(data[position + 5 : position + 7], "big")
+    return Frame(position, marker, height, width, data[position + 7])
+
+
+def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:
+    """Decode a usual JPEG file into uint8 RGB ``[H, W, 3]``, contiguous; whether that was possible.
+
+    It is not for damaged and unusual files and for those of another size; the target is undefined
+    then, and ``decode_jpeg`` says more.
+    """
+    import simplejpeg
+
+    try:
+        shape: tuple[int, ...] = simplejpeg.decode_jpeg(data, "RGB", buffer=target).shape
+    except ValueError:
+        return False
+    return shape == target.shape
+
+
+def decode_jpeg(data: bytes, frame: Frame) -> "np.ndarray":
+    """Pixels of a JPEG file, uint8 RGB ``[H, W, 3]``; ``frame`` is its frame header.
+
+    A file that lacks only its end marker is read as if it had one. Raises ``DamagedError``.
+    """
+    if frame.components == _CMYK:
+        return _rgb_of_cmyk(_decode(data, frame, "CMYK"))
+    return _decode(data, frame, "RGB")
+
+
+def _decode(data: bytes, frame: Frame, colours: Literal["RGB", "CMYK"]) -> "np.ndarray":
+    import numpy as np
+    import simplejpeg
+
+    # Memory of the size that was checked: libjpeg is not asked to allot what it finds.
+    pixels = np.empty((frame.height, frame.width, len(colours)), np.uint8)
+    scan = data.find(_START_OF_SCAN, frame.position)
+    ended = data.find(END_OF_IMAGE, scan) >= 0
+    if not ended:
+        if not _is_only_scan(data, scan, frame):  # one may be missing, and nothing would say so
+            raise DamagedError("it ends early")
+        data += END_OF_IMAGE
+    try:
+        simplejpeg.decode_jpeg(data, colours, buffer=pixels)
+    except ValueError as error:
+        if not ended:
+            raise DamagedError("it ends early") from None
+        if not _HARMLESS.search(str(error)):
+            raise DamagedError(f"it cannot be decoded ({error})") from None
+        simplejpeg.decode_jpeg(data, colours, buffer=pixels, strict=False)
+    return pixels
+
+
+def _is_only_scan(data: bytes, scan: int, frame: Frame) -> bool:
+    """Whether the scan at this place holds all of the image."""
+    components = data[scan + 4 : scan + 5]  # after marker and length
+    return frame.marker not in _PROGRESSIVE and components == bytes([frame.components])
+
+
+def _rgb_of_cmyk(cmyk: "np.ndarray") -> "np.ndarray":
+    """As OpenCV does it (``icvCvt_CMYK2RGB_8u_C4C3R``): Adobe's files hold the inks inverted."""
+    import numpy as np
+
+    black = cmyk[..., 3:].astype(np.int32)
+    light = black - ((255 - cmyk[..., :3].astype(np.int32)) * black >> 8)
+    return light.astype(np.uint8)
