@@ -21,6 +21,11 @@ class FileKind(NamedTuple):
     name: str
     what: str
     advice: str
+    is_text: bool = False
+
+    def refusal(self, path: Path, wanted: str) -> UserError:
+        """The error that ``path`` is of this kind where ``wanted`` was asked for."""
+        return UserError(f"{path} is {self.what}, not {wanted}; {self.advice}")
 
 
 BEGINNING_BYTES = 4096
@@ -131,9 +136,7 @@ def what_is_this(path: Path) -> FileKind | None:
 def wrong_kind(path: Path, wanted: str) -> UserError | None:
     """The error that ``path`` is a known kind of file and not ``wanted``; None where unknown."""
     kind = what_is_this(path)
-    return (
-        None if kind is None else UserError(f"{path} is {kind.what}, not {wanted}; {kind.advice}")
-    )
+    return None if kind is None else kind.refusal(path, wanted)
 
 
 def kind_of(data: bytes) -> FileKind | None:
@@ -273,11 +276,11 @@ def _text(data: bytes) -> FileKind | None:
         return None
     first = text.lstrip().partition("\n")[0]
     if re.match(r"""[{[]\s*(["{[\d]|$)""", first):
-        return FileKind("json", "a JSON file", _NO_DATA)
+        return FileKind("json", "a JSON file", _NO_DATA, is_text=True)
     advice = "a list of images is named NAME.lst, .txt, .tsv or .csv"
     if "," in first:
-        return FileKind("csv", "a CSV file", advice)
-    return FileKind("text", "a text file", advice)
+        return FileKind("csv", "a CSV file", advice, is_text=True)
+    return FileKind("text", "a text file", advice, is_text=True)
 
 
 def _decoded(data: bytes) -> str | None:

@@ -42,6 +42,21 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def read_whole(path: Path, most: int) -> bytes:
+    """All bytes of a file that somebody else made; ``UserError`` where they are more than ``most``.
+
+    Raises ``UserError`` too where the path is missing, no regular file, or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= most:
+                return file.read(size)
+    except OSError as error:
+        raise UserError(f"{path} does not exist or cannot be read: {error.strerror}") from None
+    raise UserError(f"{path} has {size} bytes; at most {most} are allowed here")
+
+
 def _check_regular(path: Path, mode: int) -> None:
     if stat.S_ISREG(mode):
         return

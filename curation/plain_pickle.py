@@ -1,0 +1,194 @@
+"""Pickles of plain data, read without running anything: for files that come from the web.
+
+A pickle is a program. Its instructions are checked against a short list before anything runs: what
+lists, tuples, bytes, numbers and numpy arrays need. Their number is limited by the length of the
+file, and so are time and memory. A name in the file is looked up in a table of functions of this
+module: no module is imported, numpy's own functions are not called, and no object of the file's
+choice is made.
+
+What numpy writes differs by version (``numpy.core`` became ``numpy._core``) and by protocol (from
+5 on an array is a buffer). All of it becomes a ``PlainArray``. Sources: Python's ``pickletools``,
+numpy's ``array_reduce``, ``array_reduce_ex`` and ``arraydescr_reduce``.
+"""
+
+import io
+import pickle
+import pickletools
+from collections.abc import Callable
+from math import prod
+from typing import Any, NoReturn
+
+import numpy as np
+
+_OPCODES = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+        *("LIST", "EMPTY_LIST", "APPEND", "APPENDS"),
+        *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BYTEARRAY8"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"),
+        *("LONG", "LONG1", "FLOAT", "BINFLOAT"),
+        *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+    )
+)
+_MEMO_WRITES = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
+_LIST_MAKERS = frozenset(["LIST", "EMPTY_LIST"])
+_MOST_LISTS = 16
+"""A verification set has three; an empty list takes a byte in the file and 64 in memory."""
+_FREE_OPCODES = 20_000
+_BYTES_PER_OPCODE = 16
+"""An image has some hundred bytes at least, and takes up to thirty opcodes as an array."""
+_MOST_OPCODES = 1 << 22
+
+
+class RefusedError(Exception):
+    """The pickle asks for something that plain data do not need."""
+
+
+def load_plain(data: bytes) -> Any:
+    """What a pickle holds: lists, tuples, bytes, text, numbers, booleans, None, ``PlainArray``.
+
+    Text of Python 2 is bytes. Raises ``RefusedError`` where the pickle asks for more than that, and
+    any other exception where it is damaged.
+    """
+    _check_opcodes(data)
+    return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse opcodes beyond the list, and more of them, or of memory, than the data account for."""
+    allowed = min(_FREE_OPCODES + len(data) // _BYTES_PER_OPCODE, _MOST_OPCODES)
+    lists = 0
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        name = opcode.name
+        if name not in _OPCODES:
+            raise RefusedError(f"it uses the pickle opcode {name}, which a set does not need")
+        if name == "GLOBAL" and argument not in _GLOBALS:
+            raise RefusedError(f"it names {argument!r}, which could run code")
+        # The unpickler allots the memo up to the largest index at once.
+        if name in _MEMO_WRITES and isinstance(argument, int) and argument > number:
+            raise RefusedError(f"it asks for a memo of {argument} entries")
+        lists += name in _LIST_MAKERS
+        if lists > _MOST_LISTS:
+            raise RefusedError(f"it makes more than {_MOST_LISTS} lists")
+        if number > allowed:
+            raise RefusedError(f"it has more than {allowed} opcodes in {len(data)} bytes")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = _GLOBALS.get(f"{module} {name}")
+        if found is None:
+            raise RefusedError(f"it names {module}.{name}, which could run code")
+        return found
+
+    def persistent_load(self, identifier: Any) -> NoReturn:
+        raise RefusedError("it points to something outside the file")
+
+
+class PlainType:
+    """numpy's dtype of numbers or objects: its code, such as ``u1``, and its byte order."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = _text(code)
+        self.order = "|"
+        if self.code not in _TYPE_CODES:
+            raise RefusedError(f"it has an array of the type {self.code[:20]!r}")
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = _text(state[1])
+        if self.order not in ("|", "<", ">", "="):
+            raise RefusedError(f"it has an array of the byte order {self.order[:20]!r}")
+
+
+class PlainArray:
+    """numpy's array or, with the shape (), its scalar: ``data`` are bytes, of objects a list."""
+
+    def __init__(self, kind: PlainType, shape: tuple[int, ...], data: bytes | list) -> None:
+        self.type, self.shape, self.data = kind, shape, data
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, _, data = state
+        made = _array(kind, shape, data)
+        self.type, self.shape, self.data = made.type, made.shape, made.data
+
+    def to_numpy(self) -> np.ndarray:
+        """The numbers in a row: a copy. Raises ``ValueError`` for objects."""
+        if not isinstance(self.data, bytes):
+            raise ValueError("objects are no numbers")
+        order = "<" if self.type.order == "|" else self.type.order
+        return np.frombuffer(self.data, order + self.type.code).copy()
+
+
+def _array(kind: Any, shape: Any, data: Any) -> PlainArray:
+    """An array with exactly the bytes, or objects, that its type and shape need."""
+    if not isinstance(kind, PlainType) or not isinstance(shape, tuple) or len(shape) > 4:
+        raise RefusedError("it makes an array without a type or with a wrong shape")
+    if not all(type(size) is int and 0 <= size < 1 << 40 for size in shape):
+        raise RefusedError("it makes an array with a wrong shape")
+    if kind.code.startswith("O"):
+        fits = type(data) is list and len(data) == prod(shape)
+    else:
+        wanted = prod(shape) * int(kind.code[1:])
+        fits = isinstance(data, (bytes, bytearray)) and len(data) == wanted
+    if not fits:
+        raise RefusedError(f"it makes an array whose data do not fit its shape {shape}")
+    return PlainArray(kind, shape, bytes(data) if isinstance(data, bytearray) else data)
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
+    """An array whose content is set afterwards."""
+    if kind is not _NDARRAY:
+        raise RefusedError("it makes an array that is none of numpy's")
+    return PlainArray(PlainType("u1"), (0,), b"")
+
+
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> PlainArray:
+    return _array(kind, shape, data)
+
+
+def _scalar(kind: Any, data: Any) -> PlainArray:
+    return _array(kind, (), data)
+
+
+def _bytearray(*arguments: Any) -> bytes:
+    match arguments:
+        case (bytes() as data,):
+            return data
+        case (str() as text, "latin-1"):
+            return text.encode("latin-1")
+    raise RefusedError("it makes a bytearray of something other than bytes")
+
+
+def _encode_latin1(text: Any, encoding: Any) -> bytes:
+    """By which Python 3 writes bytes in the old protocols."""
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise RefusedError("it calls _codecs.encode for something other than latin1 text")
+    return text.encode("latin1")
+
+
+def _text(value: Any) -> str:
+    """Python 2's text is bytes."""
+    text = value.decode("ascii") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        raise RefusedError("it describes an array by something other than text")
+    return text
+
+
+_NDARRAY = object()
+_TYPE_CODES = frozenset(
+    ["b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "O4", "O8"]
+)
+_CORES = ("numpy.core", "numpy._core")
+_GLOBALS: dict[str, Callable[..., Any] | object] = {
+    "_codecs encode": _encode_latin1,
+    "builtins bytearray": _bytearray,
+    "__builtin__ bytearray": _bytearray,
+    "numpy ndarray": _NDARRAY,
+    "numpy dtype": PlainType,
+    **{f"{core}.multiarray _reconstruct": _reconstruct for core in _CORES},
+    **{f"{core}.multiarray scalar": _scalar for core in _CORES},
+    **{f"{core}.numeric _frombuffer": _from_buffer for core in _CORES},
+}
