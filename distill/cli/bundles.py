@@ -9,6 +9,8 @@ import typer
 
 from curation.errors import UserError
 from distill.cli.common import JsonOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +83,9 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
     if json:
         print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("runtime", "lowest cosine with the golden embeddings", title=str(bundle))
-    for runtime, cosine in cosines.items():
-        table.add_row(runtime, f"{cosine:.7f}")
-    Console().print(table)
-    typer.echo("checksums: all files are as they were written")
+    say(f"{bundle}: all files are as they were written (checksums)")
+    rows = [(runtime, f"{cosine:.7f}") for runtime, cosine in cosines.items()]
+    print_table(["runtime", "lowest cosine with the golden embeddings"], rows)
 
 
 def _pairs(
@@ -109,22 +106,23 @@ def _pairs(
 def _print_pairs(
     pairs: list[dict[str, Any]], threshold: dict[str, Any] | None, shape: tuple[int, ...]
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    typer.echo(f"{shape[0]} images embedded, {shape[1]} dimensions", err=True)
+    note(f"{shape[0]} images embedded, {shape[1]} dimensions")
     if pairs:
-        table = Table("image", "image", "cosine", "same person")
         below = len(_common_folder([pair[side] for pair in pairs for side in ("left", "right")]))
-        for pair in pairs:
-            answer = {None: "-", True: "yes", False: "no"}[pair["same"]]
-            left, right = pair["left"][below:], pair["right"][below:]
-            table.add_row(left, right, f"{pair['cosine']:.4f}", answer)
-        Console().print(table)
+        rows = [
+            (
+                pair["left"][below:],
+                pair["right"][below:],
+                f"{pair['cosine']:.4f}",
+                {None: "-", True: "yes", False: "no"}[pair["same"]],
+            )
+            for pair in pairs
+        ]
+        print_table(["image", "image", "cosine", "same person"], rows, numbers=["cosine"])
     if threshold is None:
-        typer.echo("the bundle has no threshold: its evaluation sets were too small", err=True)
+        note("the bundle has no threshold: its evaluation sets were too small")
     else:
-        typer.echo(f"same person where cosine > {threshold['cosine']:.4f} ({threshold['kind']})")
+        say(f"same person where cosine > {threshold['cosine']:.4f} ({threshold['kind']})")
 
 
 def _common_folder(names: list[str]) -> str:
@@ -161,10 +159,9 @@ def _note_size(path: Path, input_size: tuple[int, int]) -> None:
         raise UserError(f"{path}: no such image file")
     height, width = probe_size(path.read_bytes(), str(path))
     if (height, width) not in (ALIGNED_SIZE, input_size):
-        typer.echo(
+        note(
             f"note: {path} has {height}x{width} pixels, not 112x112: it is resized, and taken for "
-            "a face that is aligned already",
-            err=True,
+            "a face that is aligned already"
         )
 
 

@@ -1,15 +1,18 @@
-"""What both commands share: the workspace option, JSON output, and errors in one line."""
+"""What both commands share: their options, JSON output, and errors in one line."""
 
 import errno
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from curation.errors import UserError
+from distill.cli.screen import UNPRINTABLE, can_show, note, write
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -21,7 +24,8 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+"""Context settings of both commands; the commands below them have them too."""
 
 INTERRUPTED = (130, 143)
 """Exit statuses after SIGINT and SIGTERM."""
@@ -29,7 +33,23 @@ INTERRUPTED = (130, 143)
 
 def print_json(value: Any) -> None:
     """Machine text goes to stdout, whole, and nothing else does."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    lines = [UNPRINTABLE.sub(_json_escape, line) for line in text.split("\n")]
+    text = "\n".join(lines)
+    write(sys.stdout, text if can_show(text) else json.dumps(value, indent=2))
+
+
+def version_printer(command: str) -> Callable[[bool], None]:
+    """The callback of ``--version``."""
+
+    def callback(asked: bool) -> None:
+        if asked:
+            from distill import __version__
+
+            typer.echo(f"{command} {__version__}")
+            raise typer.Exit
+
+    return callback
 
 
 def run_app(app: typer.Typer) -> None:
@@ -37,6 +57,8 @@ def run_app(app: typer.Typer) -> None:
     # Threads that spin long while they wait make training ten times slower where another
     # program wants a core. OpenMP reads this when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # What the terminal's encoding does not have is shown by its number.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
     except UserError as error:
@@ -48,15 +70,26 @@ def run_app(app: typer.Typer) -> None:
             fail(message, ended.code)
         raise
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            where = error.filename or "while writing"
-            fail(f"no space left on the disk ({where}); free some and run again")
-        if isinstance(error, PermissionError):
-            fail(f"not permitted: {error.filename or error}")
-        raise
+        fail(_told(error))
 
 
 def fail(message: str, status: int = 1) -> None:
     """Print ``error: message`` and exit."""
-    sys.stderr.write(f"error: {message}\n")
+    note(f"error: {message}")
     raise SystemExit(status)
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, and what helps; raises it again where it names no file."""
+    if error.errno == errno.ENOSPC:
+        where = error.filename or "while writing"
+        return f"no space left on the disk ({where}); free some and run again"
+    if isinstance(error, PermissionError):
+        return f"not permitted: {error.filename or error}"
+    if error.filename is None:
+        raise error
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

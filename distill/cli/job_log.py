@@ -4,11 +4,15 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.cli.screen import printable_log, write
 from distill.daemon.names import check_name
 from distill.daemon.runfolder import LOG, read_log
+from distill.daemon.service import unknown_job
 from distill.daemon.watching import watch
+
+LONGEST_LINE = 1 << 20
+"""Bytes. What is longer is printed in pieces."""
 
 
 def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
@@ -17,7 +21,9 @@ def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
     if not path.is_file():
         return 0
     with path.open("rb") as file:
-        _write(b"".join(file if lines is None else deque(file, maxlen=lines)))
+        pieces = iter(lambda: file.readline(LONGEST_LINE), b"")
+        for line in pieces if lines is None else deque(pieces, maxlen=lines):
+            _write(line)
         return file.tell()
 
 
@@ -25,11 +31,16 @@ def follow_log(workspace: Workspace, name: str, lines: int | None) -> None:
     """Print the log, and what comes, until the job has ended."""
     offset = print_log(workspace, name, lines)
     path = _log_of(workspace, name)
+    begun = b""  # a line that is not whole yet
     for _ in watch(workspace, name):
         text, offset = read_log(path, offset)
         while text:
-            _write(text)
+            *whole, begun = (begun + text).split(b"\n")
+            for line in whole:
+                _write(line)
             text, offset = read_log(path, offset)
+    if begun:
+        _write(begun)
 
 
 def _log_of(workspace: Workspace, name: str) -> Path:
@@ -37,10 +48,9 @@ def _log_of(workspace: Workspace, name: str) -> Path:
 
     run = workspace.runs / check_name(name)
     if not run.is_dir() and all(job.name != name for job in client.jobs(workspace)):
-        raise UserError(f"no job {name!r} is queued or has run; `distill status` lists the jobs")
+        raise unknown_job(name, [], workspace)
     return run / LOG
 
 
-def _write(text: bytes) -> None:
-    sys.stdout.buffer.write(text)
-    sys.stdout.flush()
+def _write(line: bytes) -> None:
+    write(sys.stdout, printable_log(line))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curation.workspace import Workspace
+from distill.cli.reports import print_table
+from distill.cli.screen import note, printable, say
 from distill.daemon.reports import JobReport
 from distill.daemon.runfolder import read_last_metrics
 from distill.daemon.states import State
@@ -15,8 +17,9 @@ from distill.daemon.watching import watch
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress_bar import ProgressBar
+    from rich.text import Text
 
-_COLOURS = {
+_STYLES = {
     "done": "green",
     "reused": "green",
     "running": "yellow",
@@ -32,21 +35,19 @@ class _View(Protocol):
     def show(self, job: JobReport, metrics: dict[str, Any]) -> None: ...
 
 
-def print_status(jobs: list[JobReport]) -> None:
+def print_status(jobs: list[JobReport], workspace: Workspace) -> None:
     """A table of jobs on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
     if not jobs:
-        sys.stderr.write("no jobs yet; queue one: `distill submit jobs/sample.toml`\n")
-        return
-    table = Table("job", "state", "attempt", "step", "progress", "note")
-    for job in jobs:
-        step, share = _current(job)
-        table.add_row(
-            job.name, _coloured(job.state), str(job.attempt or ""), step, share, _note(job)
+        note(
+            f"no jobs in the workspace {workspace.root}; submit one with "
+            "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
         )
-    Console().print(table)
+        return
+    rows = [[job.name, job.state, str(job.attempt or ""), *_current(job)] for job in jobs]
+    print_table(["job", "state", "attempt", "step", "progress"], rows, ["attempt"])
+    for job in jobs:
+        if remark := _note(job):
+            say(f"{job.name}: {remark}")
 
 
 def follow(workspace: Workspace, name: str) -> bool:
@@ -56,7 +57,7 @@ def follow(workspace: Workspace, name: str) -> bool:
         for job in watch(workspace, name):
             view.show(job, read_last_metrics(workspace.runs / name))
     assert job is not None, "watching gives at least one report"
-    sys.stderr.write(f"{_last_words(job, workspace)}\n")
+    note(_last_words(job, workspace))
     return job.state is State.DONE
 
 
@@ -116,8 +117,7 @@ class _PlainLines:
     def _say(self, what: str, line: str) -> None:
         if self._said.get(what) != line:
             self._said[what] = line
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            note(line)
 
 
 def _picture(job: JobReport, metrics: dict[str, Any]) -> "RenderableType":
@@ -130,15 +130,14 @@ def _picture(job: JobReport, metrics: dict[str, Any]) -> "RenderableType":
     current, share = _current(job)
     for step in job.steps:
         name, state = str(step.get("name")), str(step.get("state"))
-        row: list[Any] = [f"  {name}", _coloured(state)]
+        row: list[Any] = [Text(printable(f"  {name}")), _styled(state)]
         if name == current and state == "running":
             row += [_bar(job), share]
         else:
-            row += ["", _seconds(step).strip(" ()"), _remark(step).strip(" ;")]
+            row += ["", _seconds(step).strip(" ()"), Text(printable(_remark(step).strip(" ;")))]
         table.add_row(*row)
-    head = Text.from_markup(f"[bold]{job.name}[/bold] {_coloured(job.state)}  ")
-    head.append(_note(job))
-    return Group(head, table, Text(f"  {_brief(metrics, current)}"))
+    head = Text.assemble((job.name, "bold"), " ", _styled(job.state), f"  {printable(_note(job))}")
+    return Group(head, table, Text(printable(f"  {_brief(metrics, current)}")))
 
 
 def _bar(job: JobReport) -> "ProgressBar":
@@ -195,6 +194,7 @@ def _remark(step: dict[str, Any]) -> str:
     return f"; {note}" if isinstance(note, str) else ""
 
 
-def _coloured(state: str) -> str:
-    colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/{colour}]" if colour else state
+def _styled(state: str) -> "Text":
+    from rich.text import Text
+
+    return Text(printable(state), _STYLES.get(state, ""))

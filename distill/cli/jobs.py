@@ -8,6 +8,7 @@ import typer
 from curation.workspace import Workspace
 from distill.cli import results
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.screen import note, say
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
@@ -55,9 +56,9 @@ def stop(workspace: WorkspaceOption = None) -> None:
 
     stopped = presence.stop(Workspace.locate(workspace))
     if stopped is None:
-        typer.echo("no daemon is running")
+        say("no daemon is running")
     else:
-        typer.echo(f"the daemon (pid {stopped.process.pid}) has stopped; running jobs go on")
+        say(f"the daemon (pid {stopped.process.pid}) has stopped; running jobs go on")
 
 
 def submit(
@@ -85,9 +86,9 @@ def submit(
     if json:
         print_json({"answer": answer, "job": job.model_dump(mode="json")})
     else:
-        typer.echo(f"{name}: {answer}")
+        say(f"{name}: {answer}")
     if not job.state.ended and presence.find(place) is None:
-        typer.echo(_START_HINT, err=True)
+        note(_START_HINT)
     if follow:
         _follow(place, name)
 
@@ -110,9 +111,9 @@ def status(
         listed = [each.model_dump(mode="json") for each in jobs]
         print_json(listed if job is None else listed[0])
     else:
-        print_status(jobs)
+        print_status(jobs, place)
     if presence.find(place) is None and any(not each.state.ended for each in jobs):
-        typer.echo(_START_HINT, err=True)
+        note(_START_HINT)
 
 
 def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
@@ -163,7 +164,7 @@ def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOptio
     if json:
         print_json(ended.model_dump(mode="json"))
     else:
-        typer.echo(f"{job}: {ended.state}")
+        say(f"{job}: {ended.state}")
 
 
 def _serve_in_background(place: Workspace, slots: int) -> None:
@@ -172,11 +173,11 @@ def _serve_in_background(place: Workspace, slots: int) -> None:
     running = presence.find(place)
     if running is not None:
         pid = running.process.pid
-        typer.echo(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
+        say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
         return
     health: dict[str, Any] = background.start(place, slots)
     log = place.daemon / presence.LOG
-    typer.echo(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
+    say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
 
 
 def _follow(place: Workspace, name: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from distill.cli import bundles, jobs, networks, run
-from distill.cli.common import run_app
+from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 
 app = typer.Typer(
     name="distill",
@@ -13,21 +13,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings=HELP_OPTIONS,
 )
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from distill import __version__
-
-        typer.echo(f"distill {__version__}")
-        raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=version_printer("distill"),
+            is_eager=True,
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     """Distil a big face network into a small one."""

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from distill.cli.common import JsonOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.screen import say
 
 CAPTION = """\
 params, MAdds (conv + fc) and LFR FLOPs in millions; MiB as float32
@@ -63,38 +65,35 @@ def _add_latency(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], latency: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, caption=CAPTION, caption_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("name", overflow="fold")
-    for header in HEADERS.values():
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("dims", justify="right")
-    table.add_column("input")
-    if latency:
-        table.add_column("ms", justify="right")
-    for row in rows:
-        cells = [_cell(row, quantity) for quantity in HEADERS]
-        size = "x".join(map(str, row["input_size"]))
-        times = [f"{row['latency_ms']:.1f}"] if latency else []
-        table.add_row(_name(row), *cells, str(row["embedding"]), size, *times)
-    Console().print(table)
+    times = ["ms"] if latency else []
+    names = ["name", *HEADERS.values(), "dims", "input", *times]
+    lines = [line for row in rows for line in (_ours(row, latency), _theirs(row)) if any(line)]
+    padded = [line + [""] * (len(names) - len(line)) for line in lines]
+    print_table(names, padded, numbers=[*HEADERS.values(), "dims", "ms"])
+    say("")
+    for line in CAPTION.splitlines():
+        say(line)
 
 
-def _name(row: dict[str, Any]) -> str:
-    """The name, and below it what is to be known where the layers are not all published."""
-    return row["name"] if row["status"] == "exact" else f"{row['name']}\n[dim]{row['status']}[/dim]"
+def _ours(row: dict[str, Any], latency: bool) -> list[str]:
+    """A network in numbers that were counted here."""
+    counts = []
+    for quantity in HEADERS:
+        digits = {"params": 3, "size_mib": 2}.get(quantity, 1)
+        value = row[quantity] if quantity == "size_mib" else row[quantity] / 1e6
+        counts.append(f"{value:,.{digits}f}")
+    size = "x".join(map(str, row["input_size"]))
+    times = [f"{row['latency_ms']:.1f}"] if latency else []
+    status = "" if row["status"] == "exact" else f" ({row['status']})"
+    return [row["name"] + status, *counts, str(row["embedding"]), size, *times]
 
 
-def _cell(row: dict[str, Any], quantity: str) -> str:
-    """Our number, and below it, fainter, the paper's."""
-    ours = row[quantity]
-    digits = {"params": 3, "size_mib": 2}.get(quantity, 1)
-    text = f"{ours if quantity == 'size_mib' else ours / 1e6:,.{digits}f}"
-    figure = (row["paper"] or {"figures": {}})["figures"].get(quantity)
-    if figure is None:
-        return text
-    mark = "" if figure["reproducible"] else "!= "
-    return f"{text}\n[dim]{mark}{figure['printed']}[/dim]"
+def _theirs(row: dict[str, Any]) -> list[str]:
+    """The line below: what the paper prints."""
+    figures = (row["paper"] or {"figures": {}})["figures"]
+    printed = []
+    for quantity in HEADERS:
+        figure = figures.get(quantity)
+        mark = "" if figure is None or figure["reproducible"] else "!= "
+        printed.append("" if figure is None else f"{mark}{figure['printed']}")
+    return ["", *printed]

@@ -1,12 +1,22 @@
 """What a command found or made, as lines, a table, or JSON."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import typer
-
 from distill.cli.common import print_json
+from distill.cli.screen import can_show, in_colour, printable, say, screen_width, size_of, write
+from distill.cli.tables import pair_lines, table_lines
+
+DIM = "\x1b[2m"
+COLOURS = {
+    "done": "\x1b[32m",
+    "reused": "\x1b[32m",
+    "running": "\x1b[33m",
+    "failed": "\x1b[31m",
+    "skipped": DIM,
+}
+"""Of the states of jobs and steps, in a terminal."""
 
 
 def print_report(description: dict[str, Any], as_json: bool) -> None:
@@ -14,25 +24,25 @@ def print_report(description: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(description)
         return
-    lines = _lines(description)
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        typer.echo(f"{name:{width}}  {value}")
+    pairs = [(printable(name), printable(value)) for name, value in _pairs(description)]
+    size, width = max(size_of(name) for name, _ in pairs), screen_width()
+    lines = [line for name, value in pairs for line in pair_lines(name, value, size, width)]
+    write(sys.stdout, "\n".join(lines))
 
 
-def _lines(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _pairs(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Names and values, those inside others with the outer name before their own."""
-    lines: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for key, value in description.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, dict):
-            lines += _lines(value, f"{name}, ")
+            pairs += _pairs(value, f"{name}, ")
         elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
             for number, entry in enumerate(value, 1):
-                lines += _lines(entry, f"{name} {number}, ")
+                pairs += _pairs(entry, f"{name} {number}, ")
         else:
-            lines.append((name, shown(value)))
-    return lines
+            pairs.append((name, shown(value)))
+    return pairs
 
 
 def shown(value: Any) -> str:
@@ -46,14 +56,20 @@ def shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def print_table(columns: list[str], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table as wide as the terminal; paths are not wrapped."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Column, Table
+def print_table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    numbers: Sequence[str] = (),
+    colours: Mapping[str, str] = COLOURS,
+    title: str = "",
+) -> None:
+    """A table as wide as the screen, the columns in ``numbers`` aligned at the right.
 
-    table = Table(*(Column(name, no_wrap=name == "path") for name in columns), box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    # A file has no edge to wrap at.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    ``colours`` are those of cells with just such a text, in a terminal.
+    """
+    rule = "─" if can_show("─") else "-"
+    shades = colours if in_colour(sys.stdout) else {}
+    if title:
+        say(title)
+    lines = table_lines(names, rows, screen_width(), numbers, shades, rule)
+    write(sys.stdout, "\n".join(lines))

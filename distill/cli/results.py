@@ -1,17 +1,18 @@
 """What came out of a job: `show` it, `pull` its bundle."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.screen import say
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
+Table = tuple[str, list[str], list[list[str]], list[str]]
+"""A title, the columns' names, rows, and which columns are numbers."""
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 
 
@@ -30,15 +31,15 @@ def show(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption 
     if json:
         print_json(outcome)
         return
-    from rich.console import Console
-
-    console = Console()
-    console.print(f"[bold]{job}[/bold]: {outcome['state']}", highlight=False)
-    for table in _tables(outcome):
-        console.print(table)
-    typer.echo(f"run folder: {outcome['run']}")
+    _print_head(job, outcome)
+    for title, names, rows, numbers in _tables(outcome):
+        say("")
+        print_table(names, rows, numbers, title=title)
+    say("")
+    say(f"run folder: {outcome['run']}")
     if outcome["bundle"] is not None:
-        typer.echo(f"bundle: {outcome['bundle']['path']} (copy it with `distill pull {job}`)")
+        say(f"bundle: {outcome['bundle']['path']}")
+        say(f"copy it with `distill pull {job}`")
 
 
 def pull(
@@ -60,26 +61,29 @@ def pull(
     bundle = bundle_of(place, job)
     target = place.bundles / job if destination is None else destination
     if deliver(bundle, target, force):
-        typer.echo(f"the bundle of {job!r} is in {target}, its checksums are right")
+        say(f"the bundle of {job!r} is in {target}, its checksums are right")
     else:
-        typer.echo(f"the bundle of {job!r} is in {target} already, its checksums are right")
+        say(f"the bundle of {job!r} is in {target} already, its checksums are right")
 
 
 def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
     from distill.daemon.names import check_name
-    from distill.daemon.runfolder import read_json, read_records
+    from distill.daemon.runfolder import read_failure, read_json, read_records
+    from distill.daemon.service import unknown_job
 
     run = place.runs / check_name(name)
     job = next((job for job in client.jobs(place) if job.name == name), None)
     if job is None and not run.is_dir():
-        raise UserError(f"no job {name!r} is queued or has run; `distill status` lists the jobs")
+        raise unknown_job(name, [], place)
+    # A run started by hand was never queued.
+    told = job or read_failure(run)
     return {
         "name": name,
-        # A run started by hand was never queued.
         "state": job.state if job else "run by hand",
-        "reason": job.reason if job else None,
+        "reason": told and told.reason,
+        "hint": told and told.hint,
         "run": str(run),
         "steps": read_records(run / "steps.json"),
         "evaluation": read_json(run / "evaluation.json"),
@@ -100,31 +104,40 @@ def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
     return {"path": str(path), "files": sizes}
 
 
-def _tables(outcome: dict[str, Any]) -> "list[Table]":
+def _print_head(job: str, outcome: dict[str, Any]) -> None:
+    """The state, and of a job that did not end well, why and what to do."""
+    say(f"{job}: {outcome['state']}")
+    if outcome["reason"]:
+        say(f"  reason: {outcome['reason']}")
+    if outcome["hint"]:
+        say(f"  what helps: {outcome['hint']}")
+    if outcome["state"] == "failed":
+        say(f"  its log: `distill logs {job} --lines 50`")
+        say(f"  to go on after its last finished step: `distill submit {outcome['run']}/spec.toml`")
+
+
+def _tables(outcome: dict[str, Any]) -> list[Table]:
     tables = []
     if outcome["steps"]:
         tables.append(_steps_table(outcome["steps"]))
     if rows := _evaluation_rows(outcome["evaluation"]):
         tables.append(_evaluation_table(rows))
     if outcome["bundle"] is not None:
-        tables.append(_files_table(outcome["bundle"]["files"]))
+        sizes = outcome["bundle"]["files"]
+        files = [[name, f"{size:,}"] for name, size in sizes.items()]
+        tables.append(("bundle", ["file", "bytes"], files, ["bytes"]))
     return tables
 
 
-def _steps_table(steps: list[dict[str, Any]]) -> "Table":
-    from rich.table import Table
-
-    table = Table("step", "state", "seconds", title="steps", title_justify="left")
-    table.columns[2].justify = "right"
+def _steps_table(steps: list[dict[str, Any]]) -> Table:
     noted = any(step.get("note") for step in steps)
-    if noted:
-        table.add_column("note", overflow="fold")
+    rows = []
     for step in steps:
         seconds = step.get("seconds")
         shown = f"{seconds:.1f}" if isinstance(seconds, int | float) else ""
         note = [str(step.get("note") or "")] if noted else []
-        table.add_row(str(step.get("name")), str(step.get("state")), shown, *note)
-    return table
+        rows.append([str(step.get("name")), str(step.get("state")), shown, *note])
+    return "steps", ["step", "state", "seconds", *(["note"] if noted else [])], rows, ["seconds"]
 
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
@@ -150,28 +163,15 @@ def _figures(report: Any) -> dict[str, float]:
     for rate, measured in (rates if isinstance(rates, dict) else {}).items():
         tar = measured.get("tar") if isinstance(measured, dict) else None
         if isinstance(tar, float):
-            figures[f"TAR at FAR {rate}"] = tar
+            figures[f"FAR {rate}"] = tar
     return figures
 
 
-def _evaluation_table(rows: list[tuple[str, str, dict[str, float]]]) -> "Table":
-    from rich.table import Table
-
-    table = Table("network", "set", title="evaluation", title_justify="left")
+def _evaluation_table(rows: list[tuple[str, str, dict[str, float]]]) -> Table:
     names = list(dict.fromkeys(figure for _, _, figures in rows for figure in figures))
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    for network, each, figures in rows:
-        values = (f"{figures[name]:.4f}" if name in figures else "" for name in names)
-        table.add_row(network, each, *values)
-    return table
-
-
-def _files_table(sizes: dict[str, int]) -> "Table":
-    from rich.table import Table
-
-    table = Table("file", "bytes", title="bundle", title_justify="left")
-    table.columns[1].justify = "right"
-    for name, size in sizes.items():
-        table.add_row(name, f"{size:,}")
-    return table
+    cells = [
+        [network, each, *(f"{figures[name]:.4f}" if name in figures else "" for name in names)]
+        for network, each, figures in rows
+    ]
+    rates = ", and TAR at each FAR" if any(name.startswith("FAR") for name in names) else ""
+    return f"evaluation: accuracy{rates}", ["network", "set", *names], cells, names

@@ -11,6 +11,7 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import WorkspaceOption
+from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from distill.pipeline.record import Event, Observer
@@ -37,7 +38,7 @@ def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     place = Workspace.locate(workspace)
     checked = load_spec(spec, place)
     check_fit(checked, place)
-    typer.echo(f"{spec}: job {checked.name!r} can be run")
+    say(f"{spec}: job {checked.name!r} can be run")
 
 
 def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
@@ -85,7 +86,7 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
     except Exception as error:
         record.failed(error)
         raise
-    typer.echo(f"done: {folder} (see it with `distill show {spec.name}`)", err=True)
+    note(f"done: {folder} (see it with `distill show {spec.name}`)")
 
 
 class _StopOnSignal:
@@ -113,19 +114,19 @@ def _line_observer() -> "Observer":
     def observe(event: "Event") -> None:
         nonlocal last
         if event.kind == "begin":
-            typer.echo(f"{event.step} ...", err=True)
+            note(f"{event.step} ...")
             last = time.monotonic()
             metrics.clear()
         elif event.kind == "end":
-            typer.echo(f"{event.step}: {_ended(event.values)}", err=True)
+            note(f"{event.step}: {_ended(event.values)}")
         elif event.kind == "skip":
-            typer.echo(f"{event.step}: skipped: {event.values['note']}", err=True)
+            note(f"{event.step}: skipped: {event.values['note']}")
         elif event.kind == "metrics":
             metrics.update(event.values)
         elif time.monotonic() - last >= LINE_INTERVAL:
             last = time.monotonic()
             done, total = event.values["done"], event.values["total"]
-            typer.echo(f"{event.step}: {done}/{total} {_brief(metrics)}", err=True)
+            note(f"{event.step}: {done}/{total} {_brief(metrics)}")
 
     return observe
 
@@ -137,11 +138,11 @@ def _terminal_observer() -> "Observer":
     from rich.progress import Progress as Bars
 
     bars = Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
@@ -159,12 +160,10 @@ def _terminal_observer() -> "Observer":
             metrics.update(event.values)
             bars.update(tasks[event.step], note=_brief(metrics))
         elif event.kind == "end":
-            note = _ended(event.values)
-            bars.update(tasks[event.step], total=1, completed=1, note=note)
+            bars.update(tasks[event.step], total=1, completed=1, note=_ended(event.values))
             bars.stop()
         elif event.kind == "skip":
-            skipped = f"{event.step}: skipped: {event.values['note']}"
-            bars.console.print(skipped, markup=False, highlight=False)
+            note(f"{event.step}: skipped: {event.values['note']}")
 
     return observe
 

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client, presence
+from distill.daemon.last_words import error_in, last_line
 
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
@@ -29,13 +29,10 @@ def start(workspace: Workspace, slots: int) -> dict[str, object]:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise UserError(f"the daemon did not start: {_last_line(path)} (see {path})")
+            said = path.read_text(errors="replace")
+            reason = error_in(said) or last_line(said)
+            raise UserError(f"the daemon did not start: {reason} (see {path})")
         if (health := client.health(workspace)) is not None:
             return health
         time.sleep(_LOOK_SECONDS)
     raise UserError(f"the daemon does not answer after {_START_SECONDS:.0f} s; see {path}")
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else "it said nothing"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.daemon.last_words import error_in, last_line
 from distill.daemon.names import SpecCheck
 from distill.spec_text import SPEC_WORDS
 
 _CHECK_SECONDS = 120.0
-_ERROR_PREFIX = "error: "
 
 
 def spec_check(workspace: Workspace) -> SpecCheck:
@@ -46,7 +46,5 @@ def _refusal(path: Path, workspace: Workspace) -> str | None:
         return f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
     if checked.returncode == 0:
         return None
-    last = (checked.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-    if last.startswith(_ERROR_PREFIX):
-        return last.removeprefix(_ERROR_PREFIX)
-    return f"{SPEC_WORDS} cannot be checked: {last}"
+    said = checked.stderr.decode(errors="replace")
+    return error_in(said) or f"{SPEC_WORDS} cannot be checked: {last_line(said)}"

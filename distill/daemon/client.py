@@ -88,7 +88,7 @@ def find_job(workspace: Workspace, name: str) -> Job:
     for job in known:
         if job.name == name:
             return job
-    raise unknown_job(name, known)
+    raise unknown_job(name, known, workspace)
 
 
 def reports(workspace: Workspace) -> list[JobReport]:
@@ -122,7 +122,7 @@ def _wait_for_end(queue: Queue, name: str, look: Callable[[], None]) -> Job:
         look()
         time.sleep(_LOOK_SECONDS)
     if job is None:
-        raise UnknownJobError(f"no job is called {name!r}")
+        raise UnknownJobError(f"there is no job {name!r} any more")
     return job
 
 

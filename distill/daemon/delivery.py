@@ -8,6 +8,7 @@ from curation.errors import UserError
 from curation.files import sync_folder
 from curation.workspace import Workspace
 from distill.daemon.names import check_name
+from distill.daemon.service import unknown_job
 from distill.export.checksums import SUMS_NAME, verify_sums
 
 
@@ -15,8 +16,7 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
     """The folder of the job's bundle, links resolved; ``UserError`` where it has none."""
     run = workspace.runs / check_name(name)
     if not run.is_dir():
-        known = ", ".join(sorted(path.name for path in workspace.runs.glob("*"))) or "none"
-        raise UserError(f"no job {name!r} has run in {workspace.root}; there are: {known}")
+        raise unknown_job(name, [], workspace)
     bundle = workspace.inside("bundle", run, "the bundle of job")
     if not bundle.is_dir():
         raise UserError(f"job {name!r} has no bundle yet; see how far it is: `distill status`")

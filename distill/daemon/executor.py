@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from distill.daemon.last_words import last_line
 from distill.daemon.processes import boot_id, kill_tagged
 from distill.daemon.runfolder import (
     FolderInUseError,
@@ -94,7 +95,7 @@ class LocalExecutor:
                 check=False,
             )
             if launched.returncode != 0:
-                raise LaunchError(_last_line(launched.stderr))
+                raise LaunchError(last_line(launched.stderr.decode(errors="replace")))
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
         return {attempt: _observe(attempt) for attempt in attempts}
@@ -133,8 +134,3 @@ def _observe(attempt: Attempt) -> Liveness:
     if record is None or record.attempt < attempt.number:
         return Liveness.UNSTARTED
     return Liveness.GONE
-
-
-def _last_line(output: bytes) -> str:
-    lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "the runner did not start"

@@ -25,6 +25,8 @@ EXIT = "exit.json"
 FAILURE = "failure.json"
 
 METRICS = "metrics.jsonl"
+OLD_RUN = ".old-"
+"""In the name of a folder that was set aside for another spec."""
 
 _LONGEST_REASON = 500
 _TAIL_BYTES = 1 << 16
@@ -98,7 +100,7 @@ def freeze_spec(run: Path, spec: str) -> None:
 
 def _set_aside(run: Path) -> None:
     number = 1
-    while (aside := run.with_name(f"{run.name}.old-{number}")).exists():
+    while (aside := run.with_name(f"{run.name}{OLD_RUN}{number}")).exists():
         number += 1
     with locked(run, wait=1.0):
         run.rename(aside)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from curation.errors import UserError
+from curation.suggestions import unknown
 from curation.workspace import Workspace
 from distill.daemon.names import SpecCheck, check_name, name_in
 from distill.daemon.queue import Job, Queue
-from distill.daemon.runfolder import freeze_spec, frozen_spec, in_use
+from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 
 QUEUE_FILE = "queue.sqlite"
@@ -84,7 +85,7 @@ class JobService:
         """One job; ``UnknownJobError`` where there is none."""
         job = self.queue.job(check_name(name))
         if job is None:
-            raise unknown_job(name, self.queue.jobs())
+            raise unknown_job(name, self.queue.jobs(), self.workspace)
         return job
 
     def cancel(self, name: str) -> Job:
@@ -147,10 +148,22 @@ class JobService:
                 freeze_spec(self.workspace.runs / name, job.spec)
 
 
-def unknown_job(name: str, known: list[Job]) -> UnknownJobError:
-    """The error for a name that no job has."""
-    names = ", ".join(job.name for job in known) or "none"
-    return UnknownJobError(f"no job is called {name!r}; there are: {names}")
+def unknown_job(name: str, known: list[Job], workspace: Workspace) -> UserError:
+    """The error for a name that no job has: of those that are queued or have left a run folder."""
+    runs = [run.name for run in workspace.runs.glob("*") if run.is_dir()]
+    if name in runs:
+        return UnknownJobError(
+            f"job {name!r} was run by hand and is not in the queue; `distill show {name}` and "
+            f"`distill logs {name}` tell what came of it"
+        )
+    names = {job.name for job in known} | {run for run in runs if OLD_RUN not in run}
+    if not names:
+        return UnknownJobError(
+            f"there is no job {name!r}: the workspace {workspace.root} has none; submit one with "
+            "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
+        )
+    where = f"in the workspace {workspace.root}"
+    return unknown("job", name, names, "`distill status` shows them", where, UnknownJobError)
 
 
 def open_queue(workspace: Workspace) -> Queue:

@@ -24,14 +24,14 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
     """
     path = workspace.daemon / QUEUE_FILE
     if not path.exists():
-        raise unknown_job(name, [])
+        raise unknown_job(name, [], workspace)
     with Queue(path) as queue:
         patience = _Patience(workspace)
         while True:
             jobs = queue.jobs()
             job = next((job for job in jobs if job.name == name), None)
             if job is None:
-                raise unknown_job(name, jobs)
+                raise unknown_job(name, jobs, workspace)
             slots = patience.slots(job)
             yield report(job, workspace.runs, waiting_for(job, jobs, slots, time.time()))
             if job.state.ended:

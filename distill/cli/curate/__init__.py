@@ -1,8 +1,10 @@
 """The command ``curate``: one file a subject; each registers its commands."""
 
+from typing import Annotated
+
 import typer
 
-from distill.cli.common import run_app
+from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 from distill.cli.curate import export, noise, recipes, report, sources, view, views
 
 app = typer.Typer(
@@ -10,7 +12,24 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings=HELP_OPTIONS,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=version_printer("curate"),
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Bring face data in order: RecordIO to a store, subsets without copies, recipes."""
+
 
 for _room in (recipes, sources, views, view, export, noise, report):
     _room.register(app)

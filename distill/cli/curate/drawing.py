@@ -1,13 +1,10 @@
 """What `inspect` found, drawn for people: values, a table of steps, a histogram."""
 
-import shutil
 import sys
-import textwrap
 from typing import Any
 
-import typer
-
 from distill.cli.reports import print_report
+from distill.cli.screen import INDENT, can_show, printable, screen_width, wrap, write
 
 WIDEST = 80
 """Columns; bars do not become clearer by being longer."""
@@ -18,16 +15,15 @@ def print_inspection(description: dict[str, Any]) -> None:
     """Print what ``curation.inspection.inspect_path`` gives."""
     apart = {"history", "histogram"}
     print_report({key: value for key, value in description.items() if key not in apart}, False)
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    width = min(WIDEST, screen_width())
     if description.get("history"):
-        typer.echo("\n" + "\n".join(step_lines(description["history"], width)))
+        _print_below(step_lines(description["history"], width))
     if description.get("histogram"):
-        lines = histogram_lines(description["histogram"], width, _has_blocks())
-        typer.echo("\n" + "\n".join(lines))
+        _print_below(histogram_lines(description["histogram"], width, can_show(EIGHTHS)))
 
 
-def _has_blocks() -> bool:
-    return (sys.stdout.encoding or "").lower().startswith("utf")
+def _print_below(lines: list[str]) -> None:
+    write(sys.stdout, "\n".join(["", *lines]))
 
 
 def step_lines(history: list[dict[str, Any]], width: int) -> list[str]:
@@ -40,7 +36,7 @@ def step_lines(history: list[dict[str, Any]], width: int) -> list[str]:
     lines = [f"{'step':12}{'before':>{size}}{'after':>{size}}{'kept':>9}"]
     for number, step in enumerate(history, 1):
         title = f"{number} {step['name']}" if "parameters" in step else step["name"]
-        lines += textwrap.wrap(f"{title} {_parameters(step)}", width, subsequent_indent="  ")
+        lines += wrap(printable(f"{title} {_parameters(step)}"), width, INDENT)
         for what in ("identities", "images"):
             before, after = step[f"{what}_before"], step[f"{what}_after"]
             counts = f"{before:>{size},}{after:>{size},}{after / before:>9.1%}"

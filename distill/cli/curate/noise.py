@@ -7,8 +7,9 @@ import typer
 
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.places import locate, note, view_path
+from distill.cli.curate.places import locate, view_path
 from distill.cli.reports import print_report, print_table, shown
+from distill.cli.screen import note
 
 if TYPE_CHECKING:
     from curation.noise.eyes import TeacherChoice
@@ -180,6 +181,6 @@ def _print_findings(findings: "Findings", as_json: bool) -> None:
         (one.check, shown(one.flagged), one.summary, f"{one.seconds:.1f} s")
         for one in findings.meta.checks
     ]
-    print_table(["check", "flagged", "what was found", "time"], rows)
+    print_table(["check", "flagged", "what was found", "time"], rows, ["flagged", "time"])
     note(f"findings and decisions.tsv are in {findings.path}")
     note(f"search over identities: {findings.meta.search}")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 if TYPE_CHECKING:
     from curation.workspace import Workspace
 
@@ -28,8 +26,3 @@ def view_path(name: str, workspace: "Workspace") -> Path:
         return Path(name)
     base = workspace.inside(name, workspace.datasets, "view")
     return base.with_name(f"{base.name}.view")
-
-
-def note(text: str) -> None:
-    """A remark for people, beside what the command prints for machines."""
-    typer.echo(text, err=True)

@@ -1,5 +1,6 @@
 """The commands `recipe` and `recipes`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from distill.cli.curate.noise import (
     teacher_choice,
 )
 from distill.cli.reports import print_table, shown
+from distill.cli.screen import say
 
 if TYPE_CHECKING:
     from curation.noise.eyes import Eyes, TeacherChoice
@@ -73,6 +75,7 @@ def recipe(
 
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
     """
+    from curation.recipes.file import load_recipe
     from curation.recipes.run import run_recipe
     from curation.workspace import Workspace
 
@@ -90,7 +93,7 @@ def recipe(
     if as_json:
         print_json([asdict(entry) | {"path": str(entry.path)} for entry in made])
     else:
-        _print_made(made)
+        _print_made(made, place.datasets / (dataset or load_recipe(name).dataset))
 
 
 def _open_eyes(choice: "TeacherChoice", workspace: "Workspace") -> "Eyes":
@@ -120,18 +123,29 @@ def recipes(as_json: JsonOption = False) -> None:
         print_table(["recipe", "data set", "steps", "what it makes"], rows)
 
 
-def _print_made(made: "list[Made]") -> None:
+def _print_made(made: "list[Made]", folder: Path) -> None:
+    say(f"in {_near(folder)}:")
     rows = [
         (
             entry.kind,
-            _near(entry.path),
-            shown(entry.images),
-            shown(entry.identities),
-            "; ".join(filter(None, [entry.note, "made earlier" if entry.reused else ""])),
+            str(entry.path.relative_to(folder))
+            if entry.path.is_relative_to(folder)
+            else _near(entry.path),
+            "; ".join(_told(entry)),
         )
         for entry in made
     ]
-    print_table(["what", "path", "images", "identities", "note"], rows)
+    print_table(["what", "name", "what it holds"], rows)
+
+
+def _told(entry: "Made") -> Iterator[str]:
+    if entry.images is not None:
+        people = "" if entry.identities is None else f" of {shown(entry.identities)} identities"
+        yield f"{shown(entry.images)} images{people}"
+    if entry.note:
+        yield entry.note
+    if entry.reused:
+        yield "made earlier"
 
 
 def _near(path: Path) -> str:

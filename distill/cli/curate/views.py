@@ -8,8 +8,9 @@ import typer
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.drawing import print_inspection
-from distill.cli.curate.places import locate, note
+from distill.cli.curate.places import locate
 from distill.cli.reports import print_report
+from distill.cli.screen import note
 
 
 def register(app: typer.Typer) -> None:

@@ -131,7 +131,7 @@ def test_a_body_without_an_announced_length_is_cut_off(api: Api) -> None:
 def test_a_job_that_is_not_there_is_404(api: Api, path: str) -> None:
     answer = api.http.get(path)
     assert answer.status_code == 404
-    assert "no job is called 'nobody'" in answer.json()["error"]
+    assert "no job 'nobody'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e%2fsecret", "..%2f..%2fetc%2fpasswd", "%00", "A"])

@@ -160,7 +160,7 @@ def test_watch_shows_steps_and_progress_and_ends_with_the_job(harness: Harness) 
 
 def test_watch_draws_a_live_picture_in_a_terminal(harness: Harness) -> None:
     harness.start()
-    harness.submit("good", STEPS)
+    harness.submit("good", STEPS.replace("0.2", "1.5"))  # a picture is drawn in the middle of it
     terminal, side = os.openpty()
     watching = subprocess.Popen(
         [sys.executable, "-m", "distill.cli.main", "watch", "good"],

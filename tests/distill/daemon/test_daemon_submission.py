@@ -139,7 +139,7 @@ def test_a_refused_spec_leaves_nothing(harness: Harness) -> None:
 
 def test_an_unknown_job_is_answered_with_the_known_ones(service: JobService) -> None:
     service.submit(spec("known"))
-    with pytest.raises(UnknownJobError, match="there are: known"):
+    with pytest.raises(UnknownJobError, match="did you mean 'known'"):
         service.job("unknown")
 
 

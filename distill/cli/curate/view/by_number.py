@@ -7,8 +7,8 @@ import typer
 
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.places import note
 from distill.cli.curate.view.options import Destination, Parent, Seed, make_view
+from distill.cli.screen import note
 
 if TYPE_CHECKING:
     from curation.store import ImageSet

@@ -1,0 +1,123 @@
+"""The one door through which the commands print for people.
+
+Text from files, names, logs and records may hold anything. It is made printable here, once, and is
+never read as markup.
+"""
+
+import os
+import re
+import sys
+from typing import TextIO
+
+USUAL_WIDTH, LEAST_WIDTH = 80, 20
+"""Columns where neither COLUMNS nor a terminal says how many there are, and the fewest."""
+INDENT = "  "
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # ends of lines, directions of text
+    "\ud800-\udfff]"  # what Python makes of file names that are not UTF-8
+)
+_WORD = re.compile(r"`[^`]*`\S*|\S+")
+"""A command in backticks is one word, so that it can be copied."""
+_LINE_BREAK = re.compile(r"\n(?=  )")
+"""Further lines of a message are indented, so no name in it can begin one that looks like ours."""
+_COLOUR = re.compile(rb"\x1b\[[\d;]*m")
+
+
+def printable(text: object) -> str:
+    """``text`` in one line, with escapes for what would move, colour or reorder it."""
+    return UNPRINTABLE.sub(_escape, str(text))
+
+
+def printable_log(line: bytes) -> str:
+    """A line that a program wrote, without the colours that it meant for a terminal."""
+    plain = _COLOUR.sub(b"", line).decode(errors="replace").rstrip("\r\n")
+    states = plain.split("\r")  # a bar that was drawn over itself
+    return "\n".join("\t".join(map(printable, state.split("\t"))) for state in states)
+
+
+def say(text: object) -> None:
+    """A message on stdout; further lines of it are indented by two spaces or more."""
+    write(sys.stdout, _laid_out(str(text), sys.stdout))
+
+
+def note(text: object) -> None:
+    """A remark on stderr, beside what the command prints for machines."""
+    write(sys.stderr, _laid_out(str(text), sys.stderr))
+
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most ``width`` columns, those after the first indented; no word is broken."""
+    lines: list[str] = []
+    for word in words_of(text):
+        if lines and size_of(lines[-1]) + 1 + size_of(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append((indent if lines else "") + word)
+    return lines or [""]
+
+
+def words_of(text: str) -> list[str]:
+    """What stays together when ``text`` is wrapped."""
+    return _WORD.findall(text)
+
+
+def size_of(text: str) -> int:
+    """How many columns a terminal takes for ``text``."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def screen_width(stream: TextIO | None = None) -> int:
+    """The columns of what is laid out, such as a table: COLUMNS, else the terminal's, else 80."""
+    stream = stream or sys.stdout
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit():
+        return max(LEAST_WIDTH, int(asked[:6]))
+    if not stream.isatty():
+        return USUAL_WIDTH
+    # A terminal that does not know its size says 0.
+    return max(LEAST_WIDTH, os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH)
+
+
+def can_show(text: str, stream: TextIO | None = None) -> bool:
+    """Whether the encoding of ``stream``, stdout unless said, has all of these characters."""
+    try:
+        text.encode((stream or sys.stdout).encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Whether colours are wanted: in a terminal, unless NO_COLOR is set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Text that is printable and laid out, as a line or lines."""
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _laid_out(message: str, stream: TextIO) -> str:
+    """Wrapped in a terminal, and nowhere else: logs are searched line by line."""
+    lines = [printable(line) for line in _LINE_BREAK.split(message)]
+    if not stream.isatty():
+        return "\n".join(lines)
+    width = screen_width(stream)
+    return "\n".join(row for line in lines for row in _wrap_line(line, width))
+
+
+def _wrap_line(line: str, width: int) -> list[str]:
+    words = line.lstrip(" ")
+    indent = line[: len(line) - len(words)]
+    return [indent + row for row in wrap(words, width - len(indent), INDENT)]

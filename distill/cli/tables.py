@@ -1,0 +1,114 @@
+"""Tables as lines of text. Nothing in them is ever cut, and no word is broken.
+
+Where the columns fit beside each other, it is a table, with texts wrapped at words. Where they do
+not, the first cell of each row stands on a line of its own above the others; and where that does
+not fit either, each row is a block with a line for each cell.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from distill.cli.screen import INDENT, printable, size_of, words_of, wrap
+
+GAP = "  "
+NARROWEST = 20
+"""Columns that a text may be wrapped to; narrower ones are hard to read."""
+RESET = "\x1b[0m"
+
+Row = list[str]
+
+
+def table_lines(
+    names: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    width: int,
+    numbers: Sequence[str] = (),
+    colours: Mapping[str, str] | None = None,
+    rule: str = "-",
+) -> list[str]:
+    """A table of at most ``width`` columns, if its longest words allow.
+
+    ``numbers`` names the columns that are aligned at the right. ``colours`` has an ANSI sequence
+    for a cell's whole text. ``rule`` is drawn below the names.
+    """
+    head, cells = list(names), [[printable(cell) for cell in row] for row in rows]
+    right = [name in numbers for name in names]
+    colours = colours or {}
+    if sizes := _sizes([head, *cells], width):
+        lines = _row_lines(head, sizes, right, {})
+        lines.append(GAP.join(rule * size for size in sizes))
+        return lines + [line for row in cells for line in _row_lines(row, sizes, right, colours)]
+    if sizes := _sizes([head[1:], *(row[1:] for row in cells)], width - len(INDENT)):
+        lines = [head[0], *_indented(_row_lines(head[1:], sizes, right[1:], {}))]
+        lines += _indented([GAP.join(rule * size for size in sizes)])
+        for first, *others in cells:
+            lines += wrap(first, width, INDENT) if first else []
+            lines += _indented(_row_lines(others, sizes, right[1:], colours))
+        return lines
+    return [line for row in cells for line in _block(head, row, width, colours)]
+
+
+def pair_lines(name: str, value: str, size: int, width: int) -> list[str]:
+    """A name, padded to ``size``, and its value beside it, wrapped."""
+    space = " " * (size + len(GAP))
+    first, *others = wrap(value, width - len(space))
+    return [f"{_padded(name, size, False)}{GAP}{first}", *(space + other for other in others)]
+
+
+def _sizes(rows: list[Row], width: int) -> list[int]:
+    """The columns' widths; none where they do not fit."""
+    columns = list(zip(*rows, strict=True))
+    whole = [max(map(size_of, column)) for column in columns]
+    sizes = [
+        min(size, max([NARROWEST, *(size_of(word) for cell in column for word in words_of(cell))]))
+        for size, column in zip(whole, columns, strict=True)
+    ]
+    room = width - len(GAP) * (len(columns) - 1) - sum(sizes)
+    if room < 0:
+        return []
+    # The columns that lack least are made whole first; the others share what is left.
+    places = sorted(range(len(columns)), key=lambda place: whole[place] - sizes[place])
+    for done, place in enumerate(places):
+        more = min(whole[place] - sizes[place], room // (len(places) - done))
+        sizes[place] += more
+        room -= more
+    return sizes
+
+
+def _row_lines(
+    row: Row, sizes: list[int], right: list[bool], colours: Mapping[str, str]
+) -> list[str]:
+    wrapped = [wrap(cell, size) for cell, size in zip(row, sizes, strict=True)]
+    height = max(map(len, wrapped))
+    columns = [
+        [
+            _coloured(_padded(piece, size, at_right), colours.get(cell))
+            for piece in [*pieces, *[""] * (height - len(pieces))]
+        ]
+        for cell, pieces, size, at_right in zip(row, wrapped, sizes, right, strict=True)
+    ]
+    return [GAP.join(pieces).rstrip() for pieces in zip(*columns, strict=True)]
+
+
+def _block(names: Row, row: Row, width: int, colours: Mapping[str, str]) -> list[str]:
+    size = max(map(size_of, names[1:]), default=0)
+    lines = wrap(row[0], width, INDENT) if row[0] else []
+    for name, cell in zip(names[1:], row[1:], strict=True):
+        if cell:
+            first, *others = pair_lines(name, cell, size, width - len(INDENT))
+            start = len(_padded(name, size, False)) + len(GAP)
+            first = first[:start] + _coloured(first[start:], colours.get(cell))
+            lines += _indented([first, *others])
+    return lines
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [INDENT + line for line in lines]
+
+
+def _padded(text: str, size: int, at_right: bool) -> str:
+    fill = " " * (size - size_of(text))
+    return fill + text if at_right else text + fill
+
+
+def _coloured(piece: str, colour: str | None) -> str:
+    return piece if colour is None else f"{colour}{piece}{RESET}"
