@@ -6,9 +6,11 @@
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.pairs import read_pairs
 from curation.workspace import Workspace
 from distill.spec import JobSpec
 from distill.spec_text import parse_spec, read_spec
+from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights
 
 
@@ -67,22 +69,28 @@ def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     pairs = pair_sets(spec, workspace)
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)
+    _check_pairs(spec, pairs, selection_sets(spec, workspace))
     for teacher in spec.teacher.sources if spec.teacher is not None else []:
         assert teacher.source is not None
         teacher_path(teacher.source, workspace)
 
 
 def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
-    trainings = {"train": spec.train}
-    if spec.teacher is not None and spec.teacher.network is not None:
-        trainings["teacher.train"] = spec.teacher.train
-    for key, settings in trainings.items():
+    for key, settings in _trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
             raise UserError(
                 f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
                 'set of pairs (a .bin file); name one, such as evaluate = ["lfw"], or leave '
                 "evaluate_every out"
             )
+
+
+def _trainings(spec: JobSpec) -> dict[str, TrainSettings]:
+    """The settings of the student's and the teacher's training, by their key."""
+    trainings = {"train": spec.train}
+    if spec.teacher is not None and spec.teacher.network is not None:
+        trainings["teacher.train"] = spec.teacher.train
+    return trainings
 
 
 def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
@@ -100,6 +108,24 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
             '(a .bin file); name one, such as evaluate = ["lfw"], or leave seeds and '
             "stop_without_gain out"
         )
+
+
+def _check_pairs(spec: JobSpec, pairs: dict[str, Path], selection: dict[str, Path]) -> None:
+    """Raise ``UserError`` for a set that gives no score, or none that is asked for."""
+    from distill.evaluation.measurable import check_measurable, why_no_accuracy
+
+    compared = set(selection) if spec.generations.scored else set()
+    if any(settings.evaluate_every is not None for settings in _trainings(spec).values()):
+        compared = set(pairs)
+    for name, path in pairs.items():
+        read = read_pairs(path)
+        check_measurable(read)
+        reason = why_no_accuracy(read)
+        if name in compared and reason is not None:
+            raise UserError(
+                f"data.evaluate: {name!r} gives no accuracy, which evaluate_every and the choice "
+                f"among candidates compare: {reason}"
+            )
 
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 """What came out of a job: `show` it, `pull` its bundle."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ def show(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption 
     for title, names, rows, numbers in _tables(outcome):
         say("")
         print_table(names, rows, numbers, title=title)
+    for line in _reasons(outcome["evaluation"]):
+        say(line)
     say("")
     say(f"run folder: {outcome['run']}")
     if outcome["bundle"] is not None:
@@ -142,15 +145,27 @@ def _steps_table(steps: list[dict[str, Any]]) -> Table:
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     """Network, set, figures: for every network that was scored, else for the job's own."""
+    return [(network, name, _figures(report)) for network, name, report in _reports(evaluation)]
+
+
+def _reports(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Network, set, and what was measured."""
     networks = evaluation.get("networks")
     if not isinstance(networks, dict) or not networks:
         networks = {"student": evaluation}
-    rows = []
     for network, scored in networks.items():
         sets = scored.get("sets") if isinstance(scored, dict) else None
         for name, report in (sets if isinstance(sets, dict) else {}).items():
-            rows.append((str(network), str(name), _figures(report)))
-    return rows
+            yield str(network), str(name), report
+
+
+def _reasons(evaluation: dict[str, Any]) -> list[str]:
+    """Why sets of pairs have no accuracy, a line for each set and network."""
+    return [
+        f"{network} has no accuracy on {name}: {report['reason']}"
+        for network, name, report in _reports(evaluation)
+        if isinstance(report, dict) and isinstance(report.get("reason"), str)
+    ]
 
 
 def _figures(report: Any) -> dict[str, float]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from curation.progress import Progress
-from distill.evaluation.rates import Rate, plan_rates, rate_report, thresholds_of
+from distill.evaluation.features import why_broken
+from distill.evaluation.rates import Rate, no_rates, plan_rates, rate_report, thresholds_of
 
 TILE = 2048
 MAXIMUM_KEPT = 50_000_000
@@ -26,27 +27,48 @@ def all_pairs(
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
     Returns JSON: numbers of ``images``, ``identities``, ``genuine`` and ``impostors`` pairs, and
-    ``tar_at_far`` as `rates.rate_report` describes. Runs on the GPU where there is one.
+    ``tar_at_far`` as `rates.rate_report` describes, null with the reason where a feature is not of
+    unit length. Runs on the GPU where there is one.
     """
     order = np.argsort(labels, kind="stable")
     sizes = np.unique(labels, return_counts=True)[1]
-    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    genuine = _genuine_pairs(sizes)
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
-    rates = plan_rates(genuine, impostors, MAXIMUM_KEPT)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    # Sorted, an identity is a range and most tiles have no genuine pair to mask.
-    ordered = torch.from_numpy(features[order]).to(device)
-    identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
-    highest = _highest_impostors(ordered, identities, _needed(rates), progress, tile)
-    thresholds = thresholds_of(rates, highest.cpu().numpy())
-    tars = _count_genuine(ordered, sizes, thresholds, tile) / max(genuine, 1)
+    if broken := why_broken(features):
+        rates = no_rates(broken)
+    else:
+        planned = plan_rates(genuine, impostors, MAXIMUM_KEPT)
+        rates = _rates(features[order], sizes, planned, progress, tile)
     return {
         "images": len(labels),
         "identities": len(sizes),
         "genuine": genuine,
         "impostors": impostors,
-        "tar_at_far": rate_report(rates, thresholds, tars.tolist()),
+        "tar_at_far": rates,
     }
+
+
+def _rates(
+    features: np.ndarray,
+    sizes: np.ndarray,
+    rates: list[Rate],
+    progress: Progress | None,
+    tile: int,
+) -> dict:
+    """`rates.rate_report` of features [N, D] of identities of these ``sizes``, in order."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Sorted, an identity is a range and most tiles have no genuine pair to mask.
+    ordered = torch.from_numpy(features).to(device)
+    identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
+    highest = _highest_impostors(ordered, identities, _needed(rates), progress, tile)
+    thresholds = thresholds_of(rates, highest.cpu().numpy())
+    tars = _count_genuine(ordered, sizes, thresholds, tile) / max(_genuine_pairs(sizes), 1)
+    return rate_report(rates, thresholds, tars.tolist())
+
+
+def _genuine_pairs(sizes: np.ndarray) -> int:
+    """How many pairs lie within identities of these sizes."""
+    return int(np.sum(sizes * (sizes - 1) // 2))
 
 
 def _needed(rates: list[Rate]) -> int:

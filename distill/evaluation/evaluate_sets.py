@@ -9,13 +9,15 @@ from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pairs
-from distill.evaluation.features import embed_distinct, embed_encoded
-from distill.evaluation.rates import pair_rates
+from distill.evaluation.features import embed_distinct, embed_encoded, why_broken
+from distill.evaluation.measurable import why_nothing_differs
+from distill.evaluation.rates import no_rates, pair_rates
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
     VAL_FALSE_ACCEPT_RATE,
     squared_distances,
     ten_fold,
+    why_no_folds,
 )
 from teachers.embedder import Embedder
 
@@ -28,7 +30,9 @@ def evaluate(
     """Score ``embedder`` under the mirror rule on every set; the result is JSON.
 
     Verification pairs get the ten-fold protocol and TAR at FAR over their own pairs; an image set
-    gets TAR at FAR over all its pairs. ``progress`` counts embedded images over all sets. ::
+    gets TAR at FAR over all its pairs. What a set cannot measure is null, with the ``reason``
+    (`distill.evaluation.measurable` knows most of them beforehand). ``progress`` counts embedded
+    images over all sets. ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -63,27 +67,54 @@ def _score(
 
 def _score_pairs(embedder: Embedder, pairs: VerificationPairs, progress: Progress | None) -> dict:
     features = embed_distinct(embedder, pairs.images, pairs.name, progress)
-    left, right = features[::2], features[1::2]
-    distances = squared_distances(left, right)
-    scores = ten_fold(distances, pairs.same)
+    distances = squared_distances(features[::2], features[1::2])
+    nothing = why_nothing_differs(pairs) or why_broken(features)
+    no_folds = nothing or why_no_folds(pairs.same)
+    rates = no_rates(nothing) if nothing else pair_rates(cosine_of(distances), pairs.same)
     return {
         "kind": "pairs",
         "digest": pairs.digest,
         "pairs": len(pairs.same),
         "genuine": int(pairs.same.sum()),
         "impostors": int((~pairs.same).sum()),
+        **(_no_folds(no_folds) if no_folds else _ten_folds(distances, pairs.same)),
+        "tar_at_far": rates,
+    }
+
+
+def _ten_folds(distances: np.ndarray, same: np.ndarray) -> dict:
+    """What ten folds say, and the rates of their mean threshold over all pairs."""
+    scores = ten_fold(distances, same)
+    accepted = cosine_of(distances) > cosine_of(scores.threshold)
+    return {
         "accuracy": scores.accuracy,
         "std": scores.std,
         "threshold": scores.threshold,
         "cosine_threshold": cosine_of(scores.threshold),
+        "tar": float(accepted[same].mean()),
+        "far": float(accepted[~same].mean()),
         "val": {
             "far_wanted": VAL_FALSE_ACCEPT_RATE,
             "far": scores.far,
             "val": scores.val,
             "std": scores.val_std,
+            **_note(int((~same).sum())),
         },
-        "tar_at_far": pair_rates(cosine_of(distances), pairs.same),
     }
+
+
+def _note(impostors: int) -> dict:
+    """What to know of a VAL whose FAR so few impostor pairs cannot show."""
+    if impostors * VAL_FALSE_ACCEPT_RATE >= 1:
+        return {}
+    return {"note": f"{impostors} impostor pairs cannot show a FAR of 1e-3: one is more than that"}
+
+
+def _no_folds(reason: str) -> dict:
+    """The form of `_ten_folds` where there is no accuracy, and why."""
+    scores = ("accuracy", "std", "threshold", "cosine_threshold", "tar", "far")
+    val = {"far_wanted": VAL_FALSE_ACCEPT_RATE, "far": None, "val": None, "std": None}
+    return {**dict.fromkeys(scores), "reason": reason, "val": val}
 
 
 def _length(each: VerificationPairs | ImageSet) -> int:

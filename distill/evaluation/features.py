@@ -29,7 +29,9 @@ def embed_encoded(
             embedder.preprocessing.resize(decode(read(i), f"{what}, image {i}")[None])
             for i in numbers[start : start + BATCH]
         ]
-        features[start : start + len(batch)] = embed_mirrored(embedder, np.concatenate(batch))
+        # Embeddings that are no numbers are the caller's to find: see `why_broken`.
+        with np.errstate(invalid="ignore", over="ignore"):
+            features[start : start + len(batch)] = embed_mirrored(embedder, np.concatenate(batch))
         if progress:
             progress(start + len(batch), len(numbers))
     return features
@@ -49,3 +51,15 @@ def embed_distinct(
     features = embed_encoded(embedder, images.__getitem__, numbers, what, progress)
     row = {number: row for row, number in enumerate(numbers)}
     return features[[row[first[image]] for image in images]]
+
+
+def why_broken(features: np.ndarray) -> str | None:
+    """Which unit feature [N, D] is none, so that nothing can be measured; None where all are."""
+    broken = ~(np.linalg.norm(features, axis=1) > 0.5)
+    if not broken.any():
+        return None
+    return (
+        f"the network's embedding of image {int(np.argmax(broken))} is zero or not finite "
+        f"({int(broken.sum())} of {len(features)} are); check the network's preprocessing and "
+        "weights"
+    )

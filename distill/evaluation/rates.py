@@ -71,6 +71,12 @@ def rate_report(rates: list[Rate], thresholds: list[float], tars: list[float]) -
     return report
 
 
+def no_rates(reason: str) -> dict:
+    """`rate_report` of a set on which nothing can be measured."""
+    rates = [Rate(exponent, 0, reason) for exponent in EXPONENTS]
+    return rate_report(rates, [], [])
+
+
 def pair_rates(cosines: np.ndarray, same: np.ndarray) -> dict:
     """`rate_report` of explicit pairs: ``cosines`` [P], genuine where ``same`` [P]."""
     genuine, impostors = np.sort(cosines[same]), np.sort(cosines[~same])[::-1]

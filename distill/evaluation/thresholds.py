@@ -25,9 +25,11 @@ def recommended_thresholds(reports: dict) -> dict:
         {"distance": "cosine", "rule": "same person where cosine > threshold", "note": ...,
          "false_accept_rates": {"1e-3": {"threshold", "tar", "set", "digest", "genuine",
                                          "impostors"} or null, ...},
-         "best_accuracy": {"threshold", "accuracy", "set", "digest"} or null}
+         "best_accuracy": {"threshold", "accuracy", "tar", "far", "set", "digest", "genuine",
+                           "impostors"} or null}
 
-    ``reports`` are the sets of `evaluate`. A FAR that no set is large enough for is null.
+    ``reports`` are the sets of `evaluate`. A FAR that no set is large enough for is null, and so is
+    the best accuracy where no set has one, or none that is better than chance.
     """
     return {
         "distance": "cosine",
@@ -61,14 +63,26 @@ def _at_rate(reports: dict, rate: str) -> dict | None:
 
 
 def _best_accuracy(reports: dict) -> dict | None:
-    """The ten-fold threshold of the largest set of pairs; the first where several are."""
-    pairs = {name: report for name, report in reports.items() if report["kind"] == "pairs"}
-    if not pairs:
+    """The ten-fold threshold of the largest set of pairs that has one; the first of equals."""
+    told_apart = {name: report for name, report in reports.items() if _tells_apart(report)}
+    if not told_apart:
         return None
-    name = max(pairs, key=lambda name: pairs[name]["pairs"])
+    name = max(told_apart, key=lambda name: told_apart[name]["pairs"])
+    report = told_apart[name]
     return {
-        "threshold": pairs[name]["cosine_threshold"],
-        "accuracy": pairs[name]["accuracy"],
+        "threshold": report["cosine_threshold"],
+        "accuracy": report["accuracy"],
+        "tar": report.get("tar"),
+        "far": report.get("far"),
         "set": name,
-        "digest": pairs[name]["digest"],
+        "digest": report["digest"],
+        "genuine": report["genuine"],
+        "impostors": report["impostors"],
     }
+
+
+def _tells_apart(report: dict) -> bool:
+    """Whether the accuracy is better than that of one answer to all pairs, whichever it is."""
+    if report["kind"] != "pairs" or report["accuracy"] is None:
+        return False
+    return report["accuracy"] > max(report["genuine"], report["impostors"]) / report["pairs"]

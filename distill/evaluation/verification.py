@@ -8,7 +8,6 @@ the other nine. Source: Huang et al., LFW, 2007, and ``eval/verification.py`` of
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from curation.errors import UserError
 
@@ -23,16 +22,15 @@ class TenFold:
     """Accuracy with its deviation over folds, and VAL: the accept rate of genuine pairs.
 
     ``threshold`` is the mean of the folds' squared L2 thresholds. ``val`` and ``far`` are means
-    over the folds at thresholds set for a FAR of 1e-3 on the others; None where the set has only
-    genuine or only impostor pairs.
+    over the folds at thresholds set for a FAR of 1e-3 on the others.
     """
 
     accuracy: float
     std: float
     threshold: float
-    val: float | None
-    val_std: float | None
-    far: float | None
+    val: float
+    val_std: float
+    far: float
 
 
 def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -45,21 +43,50 @@ def ten_fold(distances: np.ndarray, same: np.ndarray) -> TenFold:
     """Score ``distances`` [P] of pairs that are of one person where ``same`` [P] is true.
 
     Folds are contiguous and in order; where ten does not divide P, the first ones have one pair
-    more (scikit-learn's ``KFold(10, shuffle=False)``). Raises `UserError` below ten pairs.
+    more (scikit-learn's ``KFold(10, shuffle=False)``). Raises `UserError` where `why_no_folds`
+    says why.
     """
-    if len(distances) < FOLDS:
-        raise UserError(f"{len(distances)} pairs are too few for ten folds; give at least 10")
-    folds = np.array_split(np.arange(len(distances)), FOLDS)
+    if reason := why_no_folds(same):
+        raise UserError(reason)
+    folds = _folds(len(same))
     accuracies, thresholds = _accuracies(distances, same, folds)
     val, far = _val_at_far(distances, same, folds)
     return TenFold(
         accuracy=float(np.mean(accuracies)),
         std=float(np.std(accuracies)),
         threshold=float(np.mean(thresholds)),
-        val=_mean(val),
-        val_std=_deviation(val),
-        far=_mean(far),
+        val=float(np.mean(val)),
+        val_std=float(np.std(val)),
+        far=float(np.mean(far)),
     )
+
+
+def why_no_folds(same: np.ndarray) -> str | None:
+    """Why these pairs cannot be scored by ten folds, with what to do; None where they can.
+
+    A fold of one kind has no accuracy but the share of that kind that a threshold of the others
+    accepts: 0 or 1 for a network that tells nobody apart.
+    """
+    counts = {"genuine": np.count_nonzero(same), "impostor": np.count_nonzero(~same)}
+    for kind, count in counts.items():
+        if count < FOLDS:
+            return (
+                f"{count} {kind} pairs are too few for ten folds, each of which needs pairs of "
+                "both kinds; give at least 10"
+            )
+    for fold in _folds(len(same)):
+        if same[fold].all() or not same[fold].any():
+            kind = "genuine" if same[fold[0]] else "impostor"
+            return (
+                f"pairs {fold[0]} to {fold[-1]}, one of the ten folds, are all {kind}; order the "
+                "pairs so that every fold holds both kinds"
+            )
+    return None
+
+
+def _folds(pairs: int) -> list[np.ndarray]:
+    """The numbers of the pairs of each fold."""
+    return np.array_split(np.arange(pairs), FOLDS)
 
 
 def _accuracies(
@@ -81,11 +108,11 @@ def _val_at_far(
     """Each fold's (VAL, FAR) at the threshold that gives FAR 1e-3 on the others.
 
     The threshold is interpolated between its neighbours on the grid; it is 0, so that nothing is
-    accepted, where no threshold reaches that FAR. A rate over no pairs is NaN.
+    accepted, where no threshold reaches that FAR.
     """
     _, impostor = _accepted(distances, same, folds, VAL_THRESHOLDS)
     impostors = np.array([[np.count_nonzero(~same[fold])] for fold in folds])
-    rates = _rate(impostor.sum(axis=0) - impostor, impostors.sum() - impostors)
+    rates = (impostor.sum(axis=0) - impostor) / (impostors.sum() - impostors)
     scores = [
         _fold_val(distances[fold], same[fold], rate)
         for fold, rate in zip(folds, rates, strict=True)
@@ -100,9 +127,7 @@ def _fold_val(distances: np.ndarray, same: np.ndarray, rates: np.ndarray) -> tup
     if np.max(rates) >= VAL_FALSE_ACCEPT_RATE:
         threshold = float(np.interp(VAL_FALSE_ACCEPT_RATE, rates, VAL_THRESHOLDS))
     accepted = distances < threshold
-    val = _rate(np.count_nonzero(accepted & same), np.count_nonzero(same))
-    far = _rate(np.count_nonzero(accepted & ~same), np.count_nonzero(~same))
-    return float(val), float(far)
+    return float(np.mean(accepted[same])), float(np.mean(accepted[~same]))
 
 
 def _accepted(
@@ -116,20 +141,3 @@ def _accepted(
     genuine = [below(distances[fold][same[fold]]) for fold in folds]
     impostor = [below(distances[fold][~same[fold]]) for fold in folds]
     return np.array(genuine), np.array(impostor)
-
-
-def _rate(part: npt.ArrayLike, whole: npt.ArrayLike) -> np.ndarray:
-    """``part / whole``, NaN over nothing."""
-    known = np.asarray(whole) > 0
-    return np.where(known, np.asarray(part) / np.where(known, whole, 1), np.nan)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """The mean over the folds that have a value; None where none has."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
-
-
-def _deviation(values: np.ndarray) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.std()) if len(known) else None

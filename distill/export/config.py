@@ -87,12 +87,19 @@ class RateThreshold(Strict):
 
 
 class AccuracyThreshold(Strict):
-    """The threshold of the best ten-fold accuracy."""
+    """The threshold of the best ten-fold accuracy, with its rates over all pairs of the set.
+
+    The rates and the numbers of pairs are None in bundles of before.
+    """
 
     threshold: FiniteFloat
     accuracy: Share
+    tar: Share | None = None
+    far: Share | None = None
     set: PrintableName
     digest: Digest
+    genuine: PositiveInt | None = None
+    impostors: PositiveInt | None = None
 
 
 class Thresholds(Strict):

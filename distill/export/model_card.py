@@ -87,7 +87,7 @@ def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict
         std=preprocessing.std,
         mirror=_MIRROR_RULES[config.face.mirror],
         evaluation=_evaluation_table(evaluation["sets"]),
-        thresholds=_threshold_table(evaluation["thresholds"]["false_accept_rates"]),
+        thresholds=_thresholds(evaluation["thresholds"]),
         note=evaluation["thresholds"]["note"],
     )
 
@@ -97,15 +97,43 @@ def _evaluation_table(sets: dict) -> str:
         return "Not evaluated."
     header = ["set", "pairs (genuine / impostor)", "ten-fold accuracy"]
     header += [f"TAR at FAR {rate}" for rate in _RATES] + ["SHA-256 of the set"]
-    return _table(header, [_evaluation_row(name, report) for name, report in sets.items()])
+    table = _table(header, [_evaluation_row(name, report) for name, report in sets.items()])
+    reasons = [
+        f"{name} has no accuracy: {report['reason']}."
+        for name, report in sets.items()
+        if "reason" in report
+    ]
+    return "\n\n".join([table, *reasons])
 
 
 def _evaluation_row(name: str, report: dict) -> list[str]:
-    accuracy = f"{report['accuracy']:.4f} ± {report['std']:.4f}" if "accuracy" in report else "-"
-    tars = [report["tar_at_far"][rate]["tar"] for rate in _RATES]
-    shown = ["too few pairs" if tar is None else f"{tar:.4f}" for tar in tars]
+    accuracy = report.get("accuracy")
+    shown = "-" if accuracy is None else f"{accuracy:.4f} ± {report['std']:.4f}"
+    tars = [_tar(report["tar_at_far"][rate]) for rate in _RATES]
     pairs = f"{report['genuine']:,} / {report['impostors']:,}"
-    return [name, pairs, accuracy, *shown, f"`{report['digest'][:16]}`"]
+    return [name, pairs, shown, *tars, f"`{report['digest'][:16]}`"]
+
+
+def _tar(rate: dict) -> str:
+    if rate["tar"] is not None:
+        return f"{rate['tar']:.4f}"
+    return "too few pairs" if rate["reason"].startswith("insufficient pairs") else "not measured"
+
+
+def _thresholds(thresholds: dict) -> str:
+    parts = [_threshold_table(thresholds["false_accept_rates"])]
+    if best := thresholds["best_accuracy"]:
+        parts.append(
+            f"At the best ten-fold accuracy, {best['accuracy']:.4f} on {best['set']}: same person "
+            f"where cosine > {best['threshold']:.4f}{_rates_of(best)}."
+        )
+    return "\n\n".join(parts)
+
+
+def _rates_of(best: dict) -> str:
+    if best["far"] is None:
+        return ""
+    return f", with a FAR of {best['far']:.4f} and a TAR of {best['tar']:.4f} there"
 
 
 def _threshold_table(rates: dict) -> str:

@@ -20,7 +20,8 @@ from distill.pipeline.planning import (
     stage_name,
 )
 from distill.pipeline.record import RunRecord
-from distill.pipeline.steps import Outcome, StepStore
+from distill.pipeline.scores import accuracies
+from distill.pipeline.steps import StepStore
 from distill.pipeline.teacher_files import open_spec_teacher
 from distill.pipeline.work import (
     Architecture,
@@ -152,9 +153,8 @@ class Job:
                 )
                 for each in candidates
             }
-            generations.add(
-                [replace(each, accuracies=_accuracies(outcomes[each.name])) for each in candidates]
-            )
+            results = {name: outcome.result for name, outcome in outcomes.items()}
+            generations.add(_scored(candidates, results))
             chosen = outcomes[generations.best[-1].name]
             state.id, state.path = chosen.folder.name, str(chosen.folder)
             state.scores = {each.name: each.score for each in generations.newest}
@@ -247,6 +247,16 @@ class Job:
         return [{"name": step.name, "id": step.id} for step in steps]
 
 
+def _scored(candidates: list[Candidate], results: dict[str, dict[str, Any]]) -> list[Candidate]:
+    """Those that have an accuracy on every set; ``UserError`` with a reason where none has."""
+    scored = [replace(each, accuracies=accuracies(results[each.name])) for each in candidates]
+    if not any(each.accuracies for each in scored):
+        reports = results[candidates[-1].name]["sets"].values()
+        reason = next(report["reason"] for report in reports if report["accuracy"] is None)
+        raise UserError(f"no candidate of generation {candidates[-1].generation} works: {reason}")
+    return [each for each in scored if each.accuracies]
+
+
 def check_fit(spec: JobSpec, workspace: Workspace) -> None:
     """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
     teacher = spec.teacher
@@ -284,8 +294,3 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
                     f"compares them; allowed: {teacher} (or leave it out), or "
                     f"{where}.{name}.project = true"
                 )
-
-
-def _accuracies(outcome: Outcome) -> dict[str, float]:
-    """The accuracy on each set, of an evaluation on sets of pairs."""
-    return {name: report["accuracy"] for name, report in outcome.result["sets"].items()}

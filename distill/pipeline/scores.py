@@ -1,6 +1,7 @@
-"""The scores of a network while it is trained: its accuracies on sets of pairs."""
+"""Accuracies on sets of pairs: of a network while it is trained, and to compare candidates."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,5 +27,13 @@ class PairAccuracies:
 
     def __call__(self, weights: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
         self._embedder.module.load_state_dict(weights)
-        report = evaluate(self._embedder, self._sets, progress)
-        return {name: scores["accuracy"] for name, scores in report["sets"].items()}
+        return accuracies(evaluate(self._embedder, self._sets, progress))
+
+
+def accuracies(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The accuracy on each set of pairs; none where one has no accuracy.
+
+    A mean over some of the sets would be compared with means over all.
+    """
+    found = {name: report["accuracy"] for name, report in evaluation["sets"].items()}
+    return {} if None in found.values() else found

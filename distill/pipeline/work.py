@@ -1,6 +1,6 @@
 """What the steps do: build a network, train it, evaluate it, put it into a bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from curation.pairs import read_pairs
+from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
 from distill.backbones import create, lookup
 from distill.backbones.timm_models import without_pretrained_weights
 from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.measurable import why_no_accuracy
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
 from distill.export.safe_tensors import load_weights
@@ -250,8 +251,20 @@ def evaluate_network(
         "network": embedder.digest,
         "preprocessing": embedder.preprocessing.digest,
         "sets": {each.name: each.digest for each in opened},
+        **_unmeasured(opened),
     }
     return steps.perform("evaluate", inputs, lambda folder: evaluate(embedder, opened, progress))
+
+
+def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
+    """What these sets cannot measure, for the step's identity: there were scores of them before.
+
+    Nothing where all of them can, so that steps done before are found.
+    """
+    pairs = [each for each in sets if isinstance(each, VerificationPairs)]
+    reasons = {each.name: why_no_accuracy(each) for each in pairs}
+    unmeasured = {name: reason for name, reason in reasons.items() if reason is not None}
+    return {"no_accuracy": unmeasured} if unmeasured else {}
 
 
 def export_network(

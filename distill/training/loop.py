@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curation.errors import UserError
 from curation.views import ImageSet
 from distill.losses import WeightedLosses
 from distill.training import distributed
@@ -172,7 +173,7 @@ class _Run:
         scored = distributed.from_first_rank(bool(scores_of(checkpoint)))
         if not scored and self.scoring.is_due(step, self.steps):
             scores = self.scoring.scores(self._weights(), step)
-            if not scores:
+            if scores is None:
                 raise Stopped
             self._save(scores)
 
@@ -197,9 +198,9 @@ class _Run:
                 self.check.check()
             if log:
                 self._log(meter, rate, report)
-            scores = self._evaluate(meter) if evaluate else {}
-            stop = stop or (evaluate and not scores)
-            if save or stop or (evaluate and self.scoring.are_best(scores)):
+            scores = self._evaluate(meter) if evaluate else None
+            stop = stop or (evaluate and scores is None)
+            if save or stop or (scores is not None and self.scoring.are_best(scores)):
                 self._save(scores)
             if stop:
                 raise Stopped
@@ -221,7 +222,11 @@ class _Run:
         best = None
         if distributed.this_rank() == 0:
             best = best_checkpoint(self.checkpoints)
-            assert best is not None, "after the last step the network was evaluated and saved"
+            if best is None:
+                raise UserError(
+                    'keep = "best", but the network had no accuracy at any evaluation: its '
+                    "embeddings are zero or not finite; lower train.learning_rate"
+                )
             check_whole(best)
             kept = {"kept_iteration": step_of(best), "kept_score": scores_of(best)[SCORE]}
             self.watch.metrics({"iteration": self.steps, **kept})
@@ -244,8 +249,8 @@ class _Run:
                 }
             )
 
-    def _evaluate(self, meter: Meter) -> dict[str, float]:
-        """The scores now; empty where the training was asked to stop meanwhile."""
+    def _evaluate(self, meter: Meter) -> dict[str, float] | None:
+        """The scores now; None where the training was asked to stop meanwhile."""
         began = time.monotonic()
         scores = self.scoring.scores(self._weights(), self.position.step)
         meter.leave_out(began)

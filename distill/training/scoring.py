@@ -3,6 +3,7 @@
 What is evaluated are copies of the weights, so that training goes on as if nobody had looked.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,8 @@ from distill.training.checkpoints import SCORE, best_checkpoint, scores_of
 from distill.training.meter import Watch
 
 Evaluate = Callable[[Mapping[str, Tensor], Progress], dict[str, float]]
-"""The accuracies of a network with these weights by the names of the sets. It leaves the weights as
-they are, and calls its progress often."""
+"""The accuracies of a network with these weights by the names of the sets; empty where its
+embeddings are no numbers. It leaves the weights as they are, and calls its progress often."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
@@ -40,10 +41,11 @@ class Scoring:
         """Whether the network is to be evaluated after ``done`` of ``steps`` steps."""
         return self.every is not None and done > 0 and (done % self.every == 0 or done == steps)
 
-    def scores(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float]:
+    def scores(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float] | None:
         """``accuracy_NAME`` of each set and their mean, ``score``, also told to the watch.
 
-        The same on every rank. Empty where the training was asked to stop meanwhile.
+        The same on every rank. Empty where the network has no accuracy, None where the training was
+        asked to stop meanwhile.
         """
         scores = self._evaluate(weights, done) if distributed.this_rank() == 0 else None
         return distributed.from_first_rank(scores)
@@ -53,18 +55,20 @@ class Scoring:
         better = None
         if distributed.this_rank() == 0:
             best = best_checkpoint(self.checkpoints)
-            better = best is None or scores[SCORE] > scores_of(best)[SCORE]
+            before = -math.inf if best is None else scores_of(best)[SCORE]
+            better = scores.get(SCORE, -math.inf) > before
         return distributed.from_first_rank(better)
 
-    def _evaluate(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float]:
+    def _evaluate(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float] | None:
         assert self.evaluate is not None, "whoever sets evaluate_every gives it to rank 0"
         began = time.monotonic()
         try:
             accuracies = self.evaluate(weights, self._until_stopped)
         except _Interrupted:
-            return {}
+            return None
         scores = {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items()}
-        scores[SCORE] = round(fmean(accuracies.values()), 6)
+        if accuracies:
+            scores[SCORE] = round(fmean(accuracies.values()), 6)
         seconds = round(time.monotonic() - began, 2)
         self.watch.metrics({"iteration": done, **scores, "evaluation_seconds": seconds})
         return scores

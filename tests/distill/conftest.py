@@ -83,6 +83,8 @@ def small_evaluation() -> dict:
         "std": 0.01,
         "threshold": 1.2,
         "cosine_threshold": 0.4,
+        "tar": 0.87,
+        "far": 0.12,
         "val": {"far_wanted": 1e-3, "far": 0.0, "val": 0.5, "std": 0.1},
         "tar_at_far": {"1e-2": {"tar": 0.75, "cosine_threshold": 0.5}, **rates},
     }

@@ -13,9 +13,12 @@ from torch import nn
 import distill
 from curation.errors import UserError
 from curation.images import encode_jpeg
+from distill.counting import count
+from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
 from distill.export.embedder import BundleEmbedder
 from distill.export.golden import golden_images
+from distill.export.model_card import model_card
 from teachers.embedder import TorchEmbedder, embed_mirrored
 
 
@@ -80,7 +83,25 @@ def test_the_card_has_the_counts_with_their_conventions_and_the_scores_with_dige
     assert "| easy | 1,000 / 1,000 | 0.8750 ± 0.0100 | too few pairs" in card
     assert "abababababababab" in card
     assert "| 1e-2 | 0.5000 | 0.7500 | easy |" in card
+    assert (
+        "accuracy, 0.8750 on easy: same person where cosine > 0.4000, with a FAR of 0.1200" in card
+    )
     assert "research" in card
+
+
+def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_network, small_evaluation):
+    nothing = dict.fromkeys(["accuracy", "std", "cosine_threshold", "tar", "far"])
+    reason = "the network's embedding of image 3 is zero or not finite"
+    rates = {
+        f"1e-{n}": {"tar": None, "cosine_threshold": None, "reason": reason} for n in range(2, 9)
+    }
+    report = small_evaluation["sets"]["easy"] | nothing | {"reason": reason, "tar_at_far": rates}
+    sets = {"easy": report}
+    evaluation = {"sets": sets, "thresholds": recommended_thresholds(sets)}
+    card = model_card("x", small_config, count(small_network, (32, 32)), evaluation)
+    assert "| easy | 1,000 / 1,000 | - | not measured | not measured |" in card
+    assert f"easy has no accuracy: {reason}." in card
+    assert "At the best ten-fold accuracy" not in card
 
 
 def test_it_embeds_as_the_network_it_was_made_from(

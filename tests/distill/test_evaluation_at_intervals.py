@@ -20,7 +20,7 @@ from test_training import (
 )
 
 from curation.errors import UserError
-from curation.pairs import read_pairs
+from curation.pairs import read_pairs, write_pairs
 from curation.workspace import Workspace
 from distill.evaluation.evaluate_sets import evaluate
 from distill.losses import parse_losses
@@ -190,6 +190,32 @@ def test_the_time_of_evaluations_is_not_that_of_training(drawn_store, tmp_path):
     assert min(rates) > 12 / 1.5
 
 
+def test_a_network_without_an_accuracy_has_no_score_and_is_never_the_best(drawn_store, tmp_path):
+    metrics = []
+    training = make_training(drawn_store, epochs=2, evaluate_every=2, keep="best")
+    scores = iter([{}, {"pairs": 0.5}, {}, {}])
+    training = replace(training, evaluate=lambda state, progress: next(scores))
+    train(training, tmp_path, watch(metrics))
+    assert evaluated(metrics) == {4: 0.5}
+    assert step_of(best_checkpoint(tmp_path)) == 4
+
+
+def test_where_no_evaluation_gave_an_accuracy_there_is_no_best_to_keep(drawn_store, tmp_path):
+    training = make_training(drawn_store, epochs=1, evaluate_every=2, keep="best")
+    training = replace(training, evaluate=lambda state, progress: {})
+    with pytest.raises(UserError, match="no accuracy at any evaluation"):
+        train(training, tmp_path, watch())
+
+
+def test_weights_that_are_no_numbers_have_no_accuracy(pairs):
+    network = make_network()
+    weights = {
+        name: value * torch.nan if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    assert PairAccuracies(network, PREPROCESSING, [pairs])(weights, lambda done, total: None) == {}
+
+
 def stage(pairs_file, **settings):
     architecture = Architecture("mobilefacenet", EMBEDDING, PREPROCESSING.size, 0.125)
     losses = parse_losses({"arcface": {}}, "losses")
@@ -252,6 +278,41 @@ def test_evaluation_without_sets_of_pairs_is_refused_at_the_door(workspace, sets
     with pytest.raises(UserError, match=r"train\.evaluate_every is 3 but data\.evaluate") as said:
         load(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
     assert "\n" not in str(said.value)
+
+
+@pytest.fixture
+def odd_set(workspace):
+    """Writes drawn/odd.bin: pairs of these kinds."""
+    images = read_pairs(workspace.datasets / "drawn" / "pairs.bin").images
+
+    def write(same):
+        chosen = [images[number % len(images)] for number in range(2 * len(same))]
+        write_pairs(workspace.datasets / "drawn" / "odd.bin", chosen, same)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("same", "words"),
+    [
+        ([True] * 40, "odd: nothing can be measured .*: 0 impostor pairs are too few"),
+        ([False] * 2000, "odd: nothing can be measured .*: 0 genuine pairs are too few"),
+        ([True, False] * 2, "odd: nothing can be measured .*: 2 genuine pairs are too few"),
+        ([False] * 1000 + [True] * 1000, "'odd' gives no accuracy, .* are all impostor; order"),
+    ],
+    ids=["genuine", "impostors", "four", "in order"],
+)
+def test_a_set_that_gives_no_accuracy_is_refused_at_the_door(workspace, odd_set, same, words):
+    odd_set(same)
+    with pytest.raises(UserError, match=words) as said:
+        load(JOB.replace('["pairs"', '["pairs", "odd"'), workspace)
+    assert "\n" not in str(said.value)
+
+
+def test_a_set_without_an_accuracy_is_welcome_where_none_is_compared(workspace, odd_set):
+    odd_set([False] * 1000 + [True] * 1000)
+    text = JOB.replace('["pairs"', '["pairs", "odd"')
+    load(text.replace("evaluate_every = 3", "").replace('keep = "best"', ""), workspace)
 
 
 def test_a_job_ends_with_its_best_weights_and_says_so(workspace):

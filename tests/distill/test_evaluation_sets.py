@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
 from distill.evaluation import evaluate
+from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
 
@@ -127,13 +129,118 @@ def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
         evaluate(GridEmbedder(), [drawn, drawn])
 
 
+def pairs_of(drawn: DrawnImages, same: list[bool]) -> VerificationPairs:
+    """Pairs of one identity where ``same``, else of two, in that order."""
+    images = []
+    for number, each in enumerate(same):
+        first = 4 * (number % 29)
+        images += [drawn.read(first), drawn.read(first + (1 if each else 4))]
+    return VerificationPairs(images, np.array(same), "e" * 64, "odd")
+
+
+def assert_no_accuracy(report: dict, reason: str) -> None:
+    assert re.search(reason, report["reason"])
+    scores = ("accuracy", "std", "threshold", "cosine_threshold", "tar", "far")
+    assert {report[name] for name in scores} == {None}
+    assert {report["val"][name] for name in ("val", "far", "std")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("same", "reason"),
+    [
+        ([True] * 60, "0 impostor pairs are too few for ten folds"),
+        ([False] * 60, "0 genuine pairs are too few for ten folds"),
+        ([True, False, True, False, True], "3 genuine pairs are too few"),
+        ([True] * 30 + [False] * 30, "pairs 0 to 5, one of the ten folds, are all genuine"),
+    ],
+)
+def test_pairs_that_give_no_accuracy_are_said_to_and_recommend_nothing(drawn, same, reason):
+    odd = pairs_of(drawn, same)
+    result = evaluate(GridEmbedder(), [odd])
+    assert_no_accuracy(result["sets"]["odd"], reason)
+    thresholds = result["thresholds"]
+    assert thresholds["best_accuracy"] is None
+    assert set(thresholds["false_accept_rates"].values()) == {None}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert re.search(reason, why_no_accuracy(odd))
+    with pytest.raises(UserError, match=f"odd: nothing can be measured with this set.*{reason}"):
+        check_measurable(odd)
+
+
+def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
+    odd = pairs_of(drawn, [True] * 1000 + [False] * 1000)
+    check_measurable(odd)
+    report = evaluate(GridEmbedder(), [odd])["sets"]["odd"]
+    assert_no_accuracy(report, "are all genuine; order the pairs")
+    assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
+
+
+def test_pairs_of_one_image_give_nothing(drawn: DrawnImages):
+    same = np.arange(2000) % 2 == 0
+    odd = VerificationPairs([drawn.read(0)] * 4000, same, "e" * 64, "odd")
+    report = evaluate(GridEmbedder(), [odd])["sets"]["odd"]
+    assert_no_accuracy(report, "4000 images are all the same file")
+    assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
+    with pytest.raises(UserError, match="all the same file"):
+        check_measurable(odd)
+
+
+class BrokenEmbedder(GridEmbedder):
+    """Gives ``value`` instead of the embedding of every image that is like the first."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        features = super().embed(images)
+        features[0] = self.value
+        return features
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_network_whose_embeddings_are_none_has_no_scores_but_the_reason(drawn, pairs, value):
+    many = DrawnImages(identities=30, images_each=4)
+    result = evaluate(BrokenEmbedder(value), [pairs, many])
+    reason = r"embedding of image 0 is zero or not finite"
+    assert_no_accuracy(result["sets"]["easy"], reason)
+    for report in result["sets"].values():
+        assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
+        assert all(re.search(reason, rate["reason"]) for rate in report["tar_at_far"].values())
+    assert result["thresholds"]["best_accuracy"] is None
+    json.dumps(result, allow_nan=False)
+
+
+class ConstantEmbedder(GridEmbedder):
+    """A network that has collapsed."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        return np.ones((len(images), 48), np.float32)
+
+
+def test_a_network_that_gives_one_embedding_scores_chance_and_recommends_nothing(pairs):
+    result = evaluate(ConstantEmbedder(), [pairs])
+    assert result["sets"]["easy"]["accuracy"] == 0.5
+    assert result["thresholds"]["best_accuracy"] is None
+
+
+def test_the_threshold_of_the_accuracy_comes_with_its_rates(pairs: VerificationPairs):
+    result = evaluate(GridEmbedder(), [pairs])
+    report, best = result["sets"]["easy"], result["thresholds"]["best_accuracy"]
+    assert (best["far"], best["tar"]) == (report["far"], report["tar"])
+    assert (best["genuine"], best["impostors"]) == (10, 10)
+    assert report["far"] <= 0.1
+    assert report["tar"] >= 0.9
+    assert "10 impostor pairs cannot show a FAR of 1e-3" in report["val"]["note"]
+
+
 def report_of(impostors: int, threshold: float | None) -> dict:
     rates = {f"1e-{n}": {"tar": None, "cosine_threshold": None} for n in range(2, 9)}
     if threshold is not None:
         rates["1e-2"] = {"tar": 0.9, "cosine_threshold": threshold}
     digest = hashlib.sha256(str(impostors).encode()).hexdigest()
     common = {"digest": digest, "genuine": 5, "impostors": impostors, "tar_at_far": rates}
-    scores = {"accuracy": 0.8, "cosine_threshold": 0.25}
+    scores = {"accuracy": 0.99, "cosine_threshold": 0.25, "tar": 0.9, "far": 0.05}
     return common | {"kind": "pairs", "pairs": 5 + impostors} | scores
 
 
@@ -144,6 +251,13 @@ def test_the_set_with_the_most_impostors_gives_the_threshold():
     assert found["false_accept_rates"]["1e-2"]["set"] == "b"
     assert found["false_accept_rates"]["1e-3"] is None
     assert found["best_accuracy"]["set"] == "c"
+
+
+@pytest.mark.parametrize("accuracy", [None, 0.0, 0.5, 0.95])
+def test_a_set_on_which_one_answer_is_as_good_recommends_no_threshold(accuracy: float | None):
+    """99 of 104 pairs are impostors: to say "no" always is right in 0.952 of them."""
+    report = report_of(99, None) | {"accuracy": accuracy}
+    assert recommended_thresholds({"a": report})["best_accuracy"] is None
 
 
 def test_without_sets_there_are_no_thresholds():

@@ -1,12 +1,14 @@
 """The ten-fold protocol, against a plain transcription of its rules in loops."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from distill.evaluation.verification import squared_distances, ten_fold
+from distill.evaluation.verification import squared_distances, ten_fold, why_no_folds
 
 
 def fold_sizes(pairs: int) -> list[int]:
@@ -100,22 +102,31 @@ def test_a_set_that_a_threshold_separates_scores_one_with_the_first_threshold_th
     assert found.val == 1.0
 
 
-def test_a_fold_of_impostors_only_is_left_out_of_val():
-    distances = np.array([0.5] * 10 + [2.5] * 10)
-    found = ten_fold(distances, distances < 1)
-    assert found.accuracy == 1.0
-    assert found.val == 1.0
+GENUINE_LAST = np.arange(40) >= 20
+MIXED = np.arange(40) % 2 == 0
 
 
-def test_a_set_without_genuine_pairs_has_no_val():
-    found = ten_fold(np.full(10, 2.0), np.zeros(10, bool))
-    assert found.accuracy == 1.0
-    assert found.val is None
+@pytest.mark.parametrize(
+    ("same", "reason"),
+    [
+        (MIXED[:5], "3 genuine pairs are too few for ten folds"),
+        (MIXED[:19], "9 impostor pairs are too few for ten folds"),
+        (np.ones(600, bool), "0 impostor pairs are too few"),
+        (np.zeros(600, bool), "0 genuine pairs are too few"),
+        (np.arange(600) >= 9, "9 impostor pairs are too few"),
+        (GENUINE_LAST, "pairs 0 to 3, one of the ten folds, are all impostor; order the pairs"),
+        (np.concatenate([MIXED, np.ones(4, bool)]), "pairs 40 to 43, .* are all genuine"),
+    ],
+)
+def test_pairs_whose_folds_do_not_hold_both_kinds_are_refused(same: np.ndarray, reason: str):
+    assert re.search(reason, why_no_folds(same))
+    with pytest.raises(UserError, match=reason):
+        ten_fold(np.where(same, 0.5, 2.5), same)
 
 
-def test_fewer_than_ten_pairs_are_refused():
-    with pytest.raises(UserError, match="9 pairs are too few"):
-        ten_fold(np.zeros(9), np.zeros(9, bool))
+def test_one_pair_of_each_kind_in_every_fold_is_enough():
+    assert why_no_folds(MIXED[:20]) is None
+    assert why_no_folds(MIXED) is None
 
 
 def test_squared_distances_of_unit_vectors_by_hand():

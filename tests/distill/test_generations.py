@@ -25,7 +25,7 @@ from distill.pipeline.job import Job
 from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK
-from distill.pipeline.work import Architecture, TrainedNetwork, train_network
+from distill.pipeline.work import Architecture, TrainedNetwork, evaluate_network, train_network
 from distill.spec import GenerationsSpec
 from distill.spec_checks import load_spec
 from distill.spec_text import parse_spec
@@ -221,6 +221,35 @@ def test_where_all_candidates_diverge_the_job_says_so(finished, diverges):
     diverges({3, 0})
     with pytest.raises(UserError, match="training has diverged"):
         run(finished, JOB.replace('"family"', '"all-diverge"'))
+
+
+def without_accuracy(monkeypatch, seeds):
+    """Candidates of these seeds have embeddings that are not finite."""
+
+    def evaluate(embedder, sets, steps, progress):
+        outcome = evaluate_network(embedder, sets, steps, progress)
+        inputs = json.loads((steps.root / embedder.digest / "inputs.json").read_text())
+        if inputs["settings"]["seed"] not in seeds:
+            return outcome
+        broken = {"accuracy": None, "reason": "the network's embedding of image 3 is not finite"}
+        sets = {name: report | broken for name, report in outcome.result["sets"].items()}
+        return replace(outcome, result=outcome.result | {"sets": sets})
+
+    monkeypatch.setattr("distill.pipeline.job.evaluate_network", evaluate)
+
+
+def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
+    without_accuracy(monkeypatch, {3})
+    text = JOB.replace('"family"', '"one-broken"').replace("count = 4", "count = 2")
+    run(finished, text)
+    steps = json.loads((finished.runs / "one-broken" / "steps.json").read_text())
+    assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
+
+
+def test_where_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
+    without_accuracy(monkeypatch, {3, 0})
+    with pytest.raises(UserError, match=r"no candidate of generation 1 works: .* image 3 is not"):
+        run(finished, JOB.replace('"family"', '"all-broken"'))
 
 
 def stop_in(workspace, text, name):

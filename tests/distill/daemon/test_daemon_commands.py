@@ -238,13 +238,16 @@ def test_show_and_pull_give_what_came_out(tmp_path: Path) -> None:
     )
     scores = {"accuracy": 0.98765, "std": 0.01, "digest": "abc", "pairs": 600,
               "tar_at_far": {"1e-2": {"tar": 0.75}, "1e-3": {"tar": None}}}  # fmt: skip
-    (run / "evaluation.json").write_text(json.dumps({"sets": {"lfw": scores}}))
+    reason = "0 impostor pairs are too few for ten folds"
+    none = {"accuracy": None, "reason": reason, "tar_at_far": {"1e-2": {"tar": None}}}
+    (run / "evaluation.json").write_text(json.dumps({"sets": {"lfw": scores, "mine": none}}))
     bundle = make_bundle(workspace.steps / "export-1" / "bundle")
     (run / "bundle").symlink_to(bundle)
 
     shown = Ran(workspace, "show", "sample").stdout
     for words in ("export", "reused", "lfw", "0.9877", "0.7500", "model.onnx", str(run)):
         assert words in shown
+    assert f"student has no accuracy on mine: {reason}" in shown
     told = json.loads(Ran(workspace, "show", "sample", "--json").stdout)
     assert told["evaluation"]["sets"]["lfw"]["pairs"] == 600
     assert told["bundle"]["files"]["model.onnx"] == len(b"weights")
