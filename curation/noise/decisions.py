@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.text_files import text_lines
 
 DECISIONS_FILE = "decisions.tsv"
 Action = Literal["drop", "drop-identity", "move", "split", "merge"]
@@ -58,16 +59,11 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
     Raises ``UserError`` with the line where one is not understood, and where the table was written
     for other images.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `curate check` writes it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    lines = text.splitlines()
-    _check_head(path, lines, images_digest)
-    rows = (line.split("\t") for line in lines[2:])
-    return [_decision(path, number, row) for number, row in enumerate(rows, 3) if any(row)]
+    if not Path(path).exists():
+        raise UserError(f"{path} does not exist; `curate check` writes it")
+    lines = list(text_lines(path, "a table of decisions"))
+    _check_head(path, [text for _, text in lines[:2]], images_digest)
+    return [_decision(path, number, text.split("\t")) for number, text in lines[2:]]
 
 
 def override_decisions(

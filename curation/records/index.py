@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.errors import UserError
-from curation.files import regular_file_size
+from curation.text_files import open_text
 
 _PART_BYTES = 1 << 20
 _LIMIT = 1 << 62
@@ -114,14 +114,18 @@ def record_sizes(path: Path, file_size: int) -> Iterator[np.ndarray]:
 
 def _parts(path: Path) -> Iterator[RecordIndex]:
     """The lines of the file as they come, some ten thousand at a time."""
-    regular_file_size(path)
     number = 1
-    with path.open("rb") as file:
+    with open_text(path, "an index (.idx)") as file:
         while lines := file.readlines(_PART_BYTES):
             numbers = _parse(lines)
             if numbers is None:
                 numbers = np.array(
-                    [_parse_line(line, path, i) for i, line in enumerate(lines, number)]
+                    [
+                        _parse_line(line, path, i)
+                        for i, line in enumerate(lines, number)
+                        if not line.isspace()
+                    ],
+                    np.int64,
                 )
             yield RecordIndex(*numbers.reshape(-1, 2).T)
             number += len(lines)

@@ -10,6 +10,7 @@ An image says its own identity. The ranges in header and identity records are ne
 float32 cannot hold odd integers above 2^24, so Glint360K's are off by one.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -35,6 +36,7 @@ from curation.sources.image_source import (
     SourceStamp,
     file_digest,
 )
+from curation.text_files import text_lines
 
 _HEADS = 8 + 24
 """Bytes of a frame's and an image's header"""
@@ -66,18 +68,34 @@ def find_source(path: Path) -> Source:
 
 def stated_image_size(source: Source) -> tuple[int, int] | None:
     """(height, width) from the property file, or None where there is none."""
+    found = read_property(source)
+    return None if found is None else (found.height, found.width)
+
+
+class Property(NamedTuple):
+    """What the ``property`` file says of a pack."""
+
+    identities: int
+    height: int
+    width: int
+
+
+def read_property(source: Source) -> Property | None:
+    """The file beside the records, or None where there is none.
+
+    Raises ``UserError`` where it is something else.
+    """
     if source.property is None:
         return None
-    words = source.property.read_bytes()[:200].decode("ascii", "backslashreplace").split(",")
-    try:
-        _, height, width = (int(word) for word in words)
-    except ValueError:
-        shown = ",".join(words).strip()
+    wanted = "'identities,height,width'"
+    lines = text_lines(source.property, wanted)
+    _, text = next(lines, (1, ""))
+    words = re.split(r"[,\s]+", text.strip())
+    if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
         raise UserError(
-            f"{source.property}: {shown!r} is not 'identities,height,width'; "
-            "correct it or take it away"
-        ) from None
-    return height, width
+            f"{source.property}: {text[:60]!r} is not {wanted}; correct it or take it away"
+        )
+    return Property(*(int(word[:18]) for word in words))
 
 
 class SourceImage(NamedTuple):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from curation.conversion.quarantine import OnBad
 from curation.conversion.read_ahead import Digest
+from curation.files import open_regular
 from curation.progress import Progress
 
 SourceKind = Literal["records", "folder", "list"]
@@ -108,7 +109,7 @@ def file_digest(path: Path, progress: Progress | None = None) -> str:
     """SHA-256 of a file; progress counts bytes."""
     digest = hashlib.sha256()
     size, done = path.stat().st_size, 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
             done += len(block)

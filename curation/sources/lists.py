@@ -1,65 +1,187 @@
-"""A list of image files as a source.
+"""A list of image files as a source: one line an image.
 
-A line is an image; empty lines are passed over. Between its words stand tabs:
+The forms that are in use, with tabs, commas, semicolons or blanks between the words:
 
-- ``KEY TAB LABEL TAB PATH``, what MXNet's and insightface's tools call ``.lst``. With more words
-  the last is the path and the others, further labels, are not used.
-- ``LABEL TAB PATH``: the key is the number of the image, from 0.
+- ``KEY LABEL PATH``, MXNet's ``.lst``; more labels before PATH are not used.
+- ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks behind LABEL are not used.
+- ``PATH LABEL``, as Caffe, FaceX-Zoo and most others have it.
+- ``LABEL PATH``.
 
-The first line decides which it is. KEY and LABEL are whole numbers from 0, LABEL may be written as
-``5.000000``. A relative PATH begins at the list's own folder.
+Numbers tell them apart: of each line it must be clear which word is the path. The first line
+decides which form all have. KEY and LABEL are whole numbers from 0, LABEL may be written as
+``5.000000``. Without KEY the key is the number of the image, from 0. A relative PATH begins at the
+list's own folder.
 """
 
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from curation.errors import UserError
-from curation.files import regular_file_size
 from curation.sources.image_files import ImageFile, ImageFiles
+from curation.text_files import text_lines
 
-SUFFIXES = frozenset({".lst", ".txt", ".tsv"})
+SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
+_FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, or LABEL PATH"
+_SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
+_NUMBER = re.compile(r"[+-]?\d+\.?\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
+_HEADING = re.compile(r"[^\W\d][\w ]*")
+_BEHIND_ALIGNED = (1, 5, 15)
+"""Numbers behind insightface's path: a label, a box of four, five landmarks"""
 _LIMIT = 1 << 31
+
+
+class _Words(NamedTuple):
+    """A line's numbers before the path, the path, and the numbers behind it."""
+
+    before: list[str]
+    path: str
+    behind: list[str]
+
+
+class ListForm(NamedTuple):
+    """Where a line has its path: behind ``before`` numbers, with the label before or behind it."""
+
+    separator: str
+    before: int
+    label_behind: bool
+
+    def __str__(self) -> str:
+        if self.before == 0:
+            names = ["PATH", "LABEL"]
+        elif self.label_behind:
+            names = ["ALIGNED", "PATH", "LABEL"]
+        else:
+            names = ["LABEL", "PATH"] if self.before == 1 else ["KEY", "LABEL", "PATH"]
+        return f" {_SEPARATORS[self.separator]} ".join(names)
+
+    @property
+    def has_keys(self) -> bool:
+        return self.before > 1
+
+    def cut(self, line: str) -> _Words | None:
+        """The parts of a line; None where it has too few or too many words."""
+        words = _split(line, self.separator)
+        behind = int(self.label_behind)
+        if self.label_behind and self.before:
+            behind = _count_numbers(reversed(words))
+        if len(words) <= self.before + behind:
+            return None
+        if self.separator == " ":  # only the path may hold blanks
+            *before, rest = line.split(None, self.before)
+            path, *after = rest.rstrip().rsplit(None, behind)
+            return _Words(before, path, after)
+        if len(words) > self.before + 1 + behind:
+            return None
+        return _Words(words[: self.before], words[self.before], words[self.before + 1 :])
+
+    def label(self, words: _Words) -> str:
+        if self.label_behind:
+            return words.behind[0]
+        return words.before[1 if self.has_keys else 0]
 
 
 def read_list(path: Path) -> ImageFiles:
     """The images that the list ``path`` names; ``UserError`` names file and line of a mistake."""
-    regular_file_size(path)
-    files: list[ImageFile] = []
-    keyed: bool | None = None
-    lines: dict[int, int] = {}
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            words = line.rstrip("\r\n").split("\t")
-            if words == [""]:
-                continue
-            keyed = len(words) > 2 if keyed is None else keyed
-            image = _image(words, keyed, len(files), f"{path}: line {number}")
-            if lines.setdefault(image.key, number) != number:
-                first = lines[image.key]
-                raise UserError(
-                    f"{path}: line {number}: the key {image.key} stands in line {first}"
-                )
-            files.append(image)
-    if not files:
+    lines = text_lines(path, "a list of images")
+    first = next(lines, None)
+    if first is None:
         raise UserError(f"{path} names no images")
+    form = _form_of(first[1])
+    if form is None and _is_heading(first[1]):
+        first = next(lines, first)
+        form = _form_of(first[1])
+    if form is None:
+        raise UserError(
+            f"{path}: line {first[0]}: {first[1][:60]!r} has none of the forms {_FORMS}, with "
+            "tabs, commas, semicolons or blanks between; KEY and LABEL are whole numbers"
+        )
+    files = list(_image_files(chain([first], lines), form, path))
     return ImageFiles("list", path, path.absolute().parent, files)
 
 
-def _image(words: list[str], keyed: bool, number: int, where: str) -> ImageFile:
-    form = "KEY tab LABEL tab PATH" if keyed else "LABEL tab PATH"
-    if len(words) < 2 + keyed or (len(words) > 2 and not keyed):
-        raise UserError(f"{where}: it has {len(words)} words; wanted is {form}")
-    key = _whole(words[0], "key", where) if keyed else number
-    label = _whole(words[keyed], "label", where)
-    if not words[-1] or "\0" in words[-1]:
-        raise UserError(f"{where}: the path is empty or holds a zero byte; wanted is {form}")
-    return ImageFile(key, label, words[-1])
+def _image_files(
+    lines: Iterator[tuple[int, str]], form: ListForm, path: Path
+) -> Iterator[ImageFile]:
+    seen: dict[int, int] = {}
+    for count, (number, line) in enumerate(lines):
+        where = f"{path}: line {number}"
+        words = form.cut(line)
+        if words is None:
+            raise UserError(f"{where}: {line[:60]!r} is not {form}, as the first line is")
+        if not words.path:
+            raise UserError(f"{where}: the path is empty; wanted is {form}")
+        key = count
+        if form.has_keys:
+            key = _whole(words.before[0], "key", where)
+            if seen.setdefault(key, number) != number:
+                raise UserError(f"{where}: the key {key} stands in line {seen[key]}")
+        label = _whole(form.label(words), "label", where)
+        yield ImageFile(key, label, _with_slashes(words.path))
+
+
+def _form_of(line: str) -> ListForm | None:
+    """The form of a line; of several separators, the one that leaves the path an image's name."""
+    forms = [_form_with(line, separator) for separator in _SEPARATORS if separator in line]
+    found = [(form, form.cut(line)) for form in forms if form is not None]
+    named = [form for form, words in found if words is not None and _IMAGE.fullmatch(words.path)]
+    return next((form for form in (*named, *(form for form, _ in found))), None)
+
+
+def _form_with(line: str, separator: str) -> ListForm | None:
+    words = _split(line, separator)
+    before, behind = _count_numbers(words), _count_numbers(reversed(words))
+    if before == len(words):  # a path may be a number
+        before, behind = len(words) - 1, 0
+    if (before == 1 and behind in _BEHIND_ALIGNED) or (before, behind) == (0, 1):
+        form = ListForm(separator, before, label_behind=True)
+    elif before and not behind:
+        form = ListForm(separator, before, label_behind=False)
+    else:
+        return None
+    return form if form.cut(line) else None
+
+
+def _is_heading(line: str) -> bool:
+    """Whether a line names columns instead of an image."""
+    separator = next((mark for mark in "\t,;" if mark in line), " ")
+    return all(_HEADING.fullmatch(word) for word in _split(line, separator) if word)
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """The words of a line; with commas and semicolons they may stand in quotes."""
+    if separator == " ":
+        return line.split()
+    if separator == "\t":
+        words = line.split("\t")
+    else:
+        try:
+            words = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        except csv.Error:
+            return []
+    words = [word.strip() for word in words]
+    # A separator at the end of the line, but not an empty path.
+    if words[-1] == "" and not all(map(_NUMBER.fullmatch, words[:-1])):
+        words.pop()
+    return words
+
+
+def _count_numbers(words: Iterable[str]) -> int:
+    """How many of the first words are numbers."""
+    return sum(1 for _ in takewhile(_NUMBER.fullmatch, words))
+
+
+def _with_slashes(path: str) -> str:
+    """The path with the slashes of this system where Windows wrote it."""
+    return path.replace("\\", "/") if "/" not in path else path
 
 
 def _whole(word: str, what: str, where: str) -> int:
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
+    value = float(word) if _NUMBER.fullmatch(word) else -1.0
     if not (value.is_integer() and 0 <= value < _LIMIT):
         raise UserError(
             f"{where}: the {what} is {word[:40]!r}; allowed are whole numbers from 0 to "

@@ -1,13 +1,14 @@
 """Text files that name images or identities: whole numbers, one or several a line."""
 
-import hashlib
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.sources.image_source import file_digest
 from curation.store import ImageSet, Parameter
+from curation.text_files import text_lines
 
 
 class By(StrEnum):
@@ -21,6 +22,8 @@ class By(StrEnum):
     """The image of the parent, counted from 0"""
     IDENTITY = "identity"
     """The identity of the parent, counted from 0"""
+    NAME = "name"
+    """The path of the image's file in the source, or a folder of it; see ``by_name``"""
 
 
 def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
@@ -35,6 +38,8 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
             return np.arange(len(images))
         case By.IDENTITY:
             return images.labels.astype(np.int64)
+        case By.NAME:
+            raise UserError("names are for `curate view keep` and `curate view drop`")
 
 
 def read_list(path: Path) -> list[tuple[int, list[int]]]:
@@ -43,12 +48,8 @@ def read_list(path: Path) -> list[tuple[int, list[int]]]:
     Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line where
     something else stands there, or where the file holds no number.
     """
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a text file: {error}") from None
     lines = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in text_lines(path, "a list of whole numbers"):
         words = line.split("#")[0].replace(",", " ").split()
         if words:
             lines.append((number, [_number(word, path, number) for word in words]))
@@ -80,5 +81,4 @@ def check_known(
 
 def list_parameters(path: Path, by: By) -> dict[str, Parameter]:
     """What the history says about a list: its name, SHA-256, and what its numbers mean."""
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return {"by": str(by), "list": Path(path).name, "list_digest": digest}
+    return {"by": str(by), "list": path.name, "list_digest": file_digest(path)}

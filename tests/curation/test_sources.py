@@ -109,6 +109,21 @@ class TestLists:
             ("7\t4\tfaces/9/b.jpg\n3\t2.000000\tfaces/10/x.JPEG\n\n", [3, 7]),
             ("4\tfaces/9/b.jpg\r\n2\tfaces/10/x.JPEG", [1, 0]),
             ("7\t4\t0.5\t0.1\tfaces/9/b.jpg\n3\t2\t1\t1\tfaces/10/x.JPEG\n", [3, 7]),
+            ("7 4 faces/9/b.jpg\n3 2 faces/10/x.JPEG\n", [3, 7]),
+            ("1\tfaces/9/b.jpg\t4\n1\tfaces/10/x.JPEG\t2\n", [1, 0]),
+            ("1 faces/9/b.jpg 4\n0 faces/10/x.JPEG 2\n", [1, 0]),
+            ("0\tfaces/9/b.jpg\t4\t1\t2\t3\t4\n1\tfaces/10/x.JPEG\t2\n", [1, 0]),
+            ("1\tfaces/9/b.jpg 4\n1\tfaces/10/x.JPEG 2\n", [1, 0]),
+            ("faces/9/b.jpg 4\nfaces/10/x.JPEG 2\n", [1, 0]),
+            ("faces/9/b.jpg  0000004\r\nfaces/10/x.JPEG 0000002\r\n\r\n", [1, 0]),
+            ("faces/9/b.jpg\t4\nfaces/10/x.JPEG\t2e0\n", [1, 0]),
+            ("faces/9/b.jpg;4;\nfaces/10/x.JPEG;2;\n", [1, 0]),
+            ("4 faces/9/b.jpg\n2 faces/10/x.JPEG\n", [1, 0]),
+            ("path,label\nfaces/9/b.jpg,4\nfaces/10/x.JPEG, 2\n", [1, 0]),
+            (',path,label\n0,"faces/9/b.jpg",4\n7,faces/10/x.JPEG,2\n', [1, 0]),
+            ("\ufefffaces/9/b.jpg 4\n\ufefffaces/10/x.JPEG 2\n", [1, 0]),
+            ("faces\\9\\b.jpg 4\nfaces\\10\\x.JPEG 2\n", [1, 0]),
+            ("faces/9/b.jpg 4\rfaces/10/x.JPEG 2\r", [1, 0]),
         ],
     )
     def test_lines_are_images(self, folder, tmp_path, noise_images, text, keys):
@@ -118,18 +133,59 @@ class TestLists:
         assert store.source_names == ("faces/10/x.JPEG", "faces/9/b.jpg")
         assert [store.read(i) for i in range(2)] == [noise_images[4], noise_images[1]]
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv"])
+    def test_what_windows_saves_is_read(self, folder, encoding, suffix):
+        path = folder.parent / f"faces{suffix}"
+        path.write_bytes("faces/9/b.jpg\t3\r\nfaces/9/a2.jpg\t3\r\n\r\n".encode(encoding))
+        found = open_source(path)
+        assert (found.total, found.name(1)) == (2, "faces/9/a2.jpg")
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("my faces/one 1.jpg 4\nmy faces/two  2.jpg 5\n", True),
+            ("4 my faces/one 1.jpg\n5 my faces/two  2.jpg\n", True),
+            ("1 my faces/one 1.jpg 4\n1 my faces/two  2.jpg 5\n", True),
+            ("3 4 my faces/one 1.jpg\n4 5 my faces/two  2.jpg\n", True),
+            ("my faces/one 1.jpg\t4\nmy faces/two  2.jpg\t5\n", True),
+            ("my faces/one 1.jpg,4\nmy faces/two  2.jpg,5\n", True),
+            ("a,b/one 1.jpg 4\na;b/two  2.jpg 5\n", False),
+            ('"a,b/one 1.jpg",4\n"a;b/two  2.jpg",5\n', False),
+        ],
+    )
+    def test_paths_may_hold_blanks_and_other_separators(self, folder, text, names):
+        files = read_list(self.write(folder, text))
+        wanted = ["my faces/one 1.jpg", "my faces/two  2.jpg"]
+        if not names:
+            wanted = ["a,b/one 1.jpg", "a;b/two  2.jpg"]
+        assert [files.name(i) for i in range(2)] == wanted
+
+    def test_names_that_are_no_utf_8_stay_what_they_are(self, folder):
+        path = folder.parent / "faces.txt"
+        path.write_bytes(b"faces/\xc3.jpg 1\n\xe5.jpg 2\n")
+        assert os.fsencode(read_list(path).name(0)) == b"faces/\xc3.jpg"
+
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
             ("1\t2\ta.jpg\nx\t2\tb.jpg\n", "line 2: the key is 'x'"),
             ("2\ta.jpg\n-1\tb.jpg\n", "line 2: the label is '-1'"),
             ("2.5\ta.jpg\n", "line 1: the label is '2.5'"),
-            ("nan\ta.jpg\n", "line 1: the label is 'nan'"),
-            ("2\ta.jpg\n1\t2\tb.jpg\n", "line 2: it has 3 words; wanted is LABEL tab PATH"),
-            ("a.jpg\n", "line 1: it has 1 words"),
+            ("2\ta.jpg\nnan\tb.jpg\n", "line 2: the label is 'nan'"),
+            ("a.jpg 1\nb.jpg \u00b2\n", "line 2: the label is '\u00b2'"),
+            ("2\ta.jpg\n1\t2\tb.jpg\n", "line 2: .* is not LABEL tab PATH, as the first line is"),
+            ("a.jpg 1\nb.jpg\n", "line 2: 'b.jpg' is not PATH blank LABEL"),
+            ("a.jpg\n", "line 1: 'a.jpg' has none of the forms KEY LABEL PATH"),
+            ("a.jpg anna\n", "line 1: .* KEY and LABEL are whole numbers"),
+            ("a.jpg 1 20 30 40\n", "line 1: .* has none of the forms"),
+            ("path label\n", "line 1: .* has none of the forms"),
             ("1\t2\t\n", "line 1: the path is empty"),
             ("1\t2\ta.jpg\n1\t3\tb.jpg\n", "line 2: the key 1 stands in line 1"),
+            ("1 a.jpg\n2 b\0.jpg\n", "line 2 holds a zero byte"),
             ("\n\n", "names no images"),
+            ("", "names no images"),
+            ("\ufeff", "names no images"),
         ],
     )
     def test_mistakes_are_named_with_their_line(self, folder, text, complaint):

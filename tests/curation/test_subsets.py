@@ -1,5 +1,7 @@
 """Which images each subset keeps, beside counting one by one."""
 
+import gzip
+import os
 from collections import Counter
 from itertools import pairwise
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.subsets import (
     By,
@@ -210,9 +213,70 @@ class TestLists:
 
     def test_a_file_that_is_no_text_is_refused(self, store, tmp_path):
         (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-        for path in (tmp_path / "list.txt", tmp_path / "none.txt", tmp_path):
-            with pytest.raises(UserError, match="cannot be read as a text file"):
-                write_keep(tmp_path / "a.view", store, path, By.KEY)
+        (tmp_path / "list.gz").write_bytes(gzip.compress(b"1 2 3"))
+        os.mkfifo(tmp_path / "pipe")
+        for name in ("list.txt", "none.txt", "list.gz", "pipe", "."):
+            with pytest.raises(UserError, match=rf"{tmp_path / name} (is|cannot be read)"):
+                write_keep(tmp_path / "a.view", store, tmp_path / name, By.KEY)
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_what_an_editor_adds_is_passed_over(self, store, tmp_path, encoding, end):
+        text = end.join(["3", "", "5\t7", "", ""])
+        (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+        kept = write_keep(tmp_path / "a.view", store, tmp_path / "list.txt", By.LABEL)
+        assert kept.source_labels.tolist() == [3, 5, 7]
+
+
+class TestNames:
+    @pytest.fixture
+    def named(self, tmp_path, noise_images):
+        """Three people's folders; the store has the rows anna 0, 1, bo 2, 3, 4 and bo/old 5."""
+        names = ["anna/1.jpg", "anna/2 #b.jpg", "bo/1.jpg", "bo/2.jpg", "bo/10.jpg", "bo/old/1.jpg"]
+        for name, image in zip(names, noise_images, strict=False):
+            (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "faces" / name).write_bytes(image)
+        return convert(tmp_path / "faces", tmp_path / "faces.lmdb")
+
+    @pytest.mark.parametrize(
+        ("text", "rows"),
+        [
+            ("bo/2.jpg\nanna/1.jpg\n", [0, 3]),
+            ("\ufeffanna/2 #b.jpg\r\n\r\n", [1]),
+            ("./bo/old/1.jpg\nbo\\1.jpg\n", [2, 5]),
+            ("anna\n", [0, 1]),
+            ("bo/\n", [2, 3, 4, 5]),
+            ("bo/old\nbo/10.jpg\nbo/10.jpg\n", [4, 5]),
+        ],
+    )
+    def test_an_image_is_named_by_its_path_or_a_folder(self, named, tmp_path, text, rows):
+        (tmp_path / "names.txt").write_bytes(text.encode())
+        kept = write_keep(tmp_path / "kept.view", named, tmp_path / "names.txt", By.NAME)
+        assert kept.rows.tolist() == rows
+        dropped = write_drop(tmp_path / "dropped.view", named, tmp_path / "names.txt", By.NAME)
+        assert sorted([*kept.rows, *dropped.rows]) == list(range(6))
+        assert kept.history[-1].parameters["by"] == "name"
+
+    def test_a_view_knows_the_names_of_its_own_images(self, named, tmp_path):
+        (tmp_path / "names.txt").write_text("anna")
+        view = write_drop(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)
+        (tmp_path / "names.txt").write_text("bo/old")
+        kept = write_keep(tmp_path / "b.view", view, tmp_path / "names.txt", By.NAME)
+        assert kept.rows.tolist() == [5]
+        (tmp_path / "names.txt").write_text("bo/old\n\nanna\n")
+        with pytest.raises(UserError, match=r"line 3: .*a\.view has no image and no folder 'anna'"):
+            write_keep(tmp_path / "c.view", view, tmp_path / "names.txt", By.NAME)
+
+    @pytest.mark.parametrize("name", ["faces/anna/1.jpg", "1.jpg", "ann", "anna/1", "anna/1.JPG"])
+    def test_a_name_is_a_whole_path_of_the_source(self, named, tmp_path, name):
+        (tmp_path / "names.txt").write_text(name)
+        with pytest.raises(UserError, match=r"line 1.*; its images are named like 'anna/1\.jpg'"):
+            write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)
+
+    def test_images_of_records_have_no_names(self, store, tmp_path):
+        (tmp_path / "names.txt").write_text("anna")
+        with pytest.raises(UserError, match="made of records, whose images have no file names"):
+            write_keep(tmp_path / "a.view", store, tmp_path / "names.txt", By.NAME)
 
 
 class TestViews:

@@ -20,11 +20,15 @@ def keep(
     """Keep the images that a text file names, and no others.
 
     Whole numbers, one or several a line; `#` begins a remark. With --by label they are labels in
-    the source, key: record keys in the source, index and identity: numbers in PARENT.
+    the source, key: record keys in the source, index and identity: numbers in PARENT. With --by
+    name a line is the path of an image in the folder or list that the store was made of, or a
+    folder there, which stands for all its images.
 
-    **Example**
+    **Examples**
 
     `curate view keep ms1m/train ms1m/asked keep.txt --by label`
+
+    `curate view keep mine/train mine/asked names.txt --by name`
     """
     from curation.subsets import write_keep
 

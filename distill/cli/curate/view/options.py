@@ -17,7 +17,7 @@ Destination = Annotated[
 ]
 Listed = Annotated[Path, typer.Argument(help="A text file.", show_default=False)]
 ListedBy = Annotated[
-    str, typer.Option("--by", help="What numbers mean: label, key, index or identity.")
+    str, typer.Option("--by", help="What a list holds: label, key, index, identity or name.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed makes another choice.")]
 
