@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curation.images import decode
+from curation.bad_images import read_pixels
 from curation.progress import Progress
 from curation.store import ImageSet
 
@@ -46,11 +46,14 @@ MEASURES: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def measure_images(images: ImageSet, measure: str, progress: Progress | None = None) -> np.ndarray:
-    """The measure called ``measure`` (a key of ``MEASURES``) of every image: float32 ``[N]``."""
+    """The measure called ``measure`` (a key of ``MEASURES``) of every image: float32 ``[N]``.
+
+    Raises ``UserError`` naming the key of an image that cannot be decoded.
+    """
     of = MEASURES[measure]
     values = np.empty(len(images), np.float32)
     for i in range(len(images)):
-        values[i] = of(decode(images.read(i), f"image {i} of {images.path}"))
+        values[i] = of(read_pixels(images, i))
         if progress is not None and i % 64 == 0:
             progress(i, len(images))
     if progress is not None:

@@ -59,12 +59,12 @@ class Ensemble:
 
 
 class CombinedCaches:
-    """What an ensemble says, from its members' caches: no network runs (a ``BlockSource``)."""
+    """What an ensemble says, from its members' caches: no network runs (a ``RowSource``)."""
 
     def __init__(self, ensemble: Ensemble, caches: Sequence[EmbeddingCache]) -> None:
         self.ensemble, self.caches = ensemble, caches
 
-    def load(self, rows: slice) -> np.ndarray:
+    def load(self, rows: np.ndarray) -> np.ndarray:
         """Raw embeddings float32 [rows, 2, D]."""
         units = [cache.unit[rows] for cache in self.caches]
         norms = [cache.norm[rows] for cache in self.caches]

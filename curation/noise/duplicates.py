@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.bad_images import bad_image
+from curation.errors import UserError
 from curation.images import decode
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.membership import Membership, identities_of
@@ -59,7 +61,7 @@ def find_repetitions(
             progress(done, len(pairs))
         for image in (first, second):
             if image not in grey:
-                grey[image] = reduced(images.read(image))
+                grey[image] = _reduced_image(images, image)
         correlation = likeness(grey[first], grey[second])
         if correlation >= SAME_CORRELATION:
             same.append((first, second, cosine, correlation))
@@ -84,6 +86,13 @@ def candidates(
         cosines = embedded.vectors(which) @ embedded.vectors(np.array([image]))[0]
         for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
             yield (*sorted((image, which.start + j)), float(cosines[j]))
+
+
+def _reduced_image(images: ImageSet, image: int) -> np.ndarray:
+    try:
+        return reduced(images.read(image))
+    except UserError as error:
+        raise bad_image(images, image, error) from None
 
 
 def reduced(data: bytes) -> np.ndarray:

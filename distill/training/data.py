@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.views import ImageSet
 from distill.training.decoding import decode_into
@@ -147,14 +148,17 @@ class BatchLoader:
         if batch.teacher is not None and self.cache is not None:
             stored = self.images.rows[chosen]
             batch.teacher[span] = self.cache.unit[stored, flips.astype(np.int64)]
-        size, name = self.images.image_size, self.images.name
+        size = self.images.image_size
         resizes = size != self.preprocessing.size
         scratch = np.empty((*size, 3), np.uint8)
         files = self.images.read_many(chosen)
         rows = zip(batch.pixels[span], files, flips.tolist(), chosen.tolist(), strict=True)
         for row, data, flip, index in rows:
             target = scratch if resizes else row
-            decode_into(target, data, flip, f"image {index} of {name}")
+            try:
+                decode_into(target, data, flip, "the image")
+            except UserError as error:
+                raise bad_image(self.images, index, error) from None
             if resizes:
                 np.copyto(row, self.preprocessing.resize(scratch[None])[0])
 

@@ -31,7 +31,7 @@ from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 BLOCK = 64
-"""Smaller than in use, so that what a block costs beside its forwards counts fourfold."""
+"""Smaller than in use, so that what a batch costs beside its forwards counts fourfold."""
 BAR = 0.95
 
 
@@ -56,7 +56,7 @@ def onnx_teacher(path: Path | None) -> OnnxEmbedder:
 
 
 def blocks(images: ImageSet) -> list[np.ndarray]:
-    """The decoded pictures of each block, upright and mirrored in turn."""
+    """The decoded pictures of each batch, upright and mirrored in turn."""
     pictures = np.stack([decode(images.read(i)) for i in range(len(images))])
     cut = np.split(pictures, range(BLOCK, len(pictures), BLOCK))
     return [view for block in cut for view in (block, np.ascontiguousarray(block[:, :, ::-1]))]
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path)
     parser.add_argument("--images", type=int, default=2 * BLOCK)
     options = parser.parse_args()
-    embeddings.BLOCK = BLOCK
+    embeddings.CLAIM = BLOCK
     work = Path(tempfile.mkdtemp())
     store = Store(options.data) if options.data else drawn_store(work, options.images)
     rows = np.arange(options.images)

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from curation.conversion.convert import convert
+from curation.errors import UserError
 from curation.images import decode
 from curation.quality import MEASURES, brightness, contrast, measure_images, sharpness
+from curation.records.layout_writer import write_layout
+from curation.views import write_subset
 
 
 def stripes(step):
@@ -52,3 +56,16 @@ def test_every_image_of_a_store_is_measured(store, measure):
     wanted = [MEASURES[measure](decode(store.read(i))) for i in range(len(store))]
     assert values == pytest.approx(wanted, rel=1e-6)
     assert calls[-1] == (16, 16)
+
+
+def test_of_a_view_only_its_own_images_are_decoded(tmp_path, noise_images):
+    files = [file[:-90] if i in (3, 8) else file for i, file in enumerate(noise_images[:12])]
+    write_layout(tmp_path / "source", [(file, i // 4) for i, file in enumerate(files)], (24, 20))
+    store = convert(tmp_path / "source", tmp_path / "train.lmdb")
+    keep = ~np.isin(np.arange(12), [3, 8])
+    view = write_subset(tmp_path / "whole.view", store, keep, "test", {})
+    assert len(measure_images(view, "sharpness")) == 10
+    with pytest.raises(
+        UserError, match=r"image 3 \(key 4\): the image is damaged: it ends early; "
+    ):
+        measure_images(store, "sharpness")

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.images import decode
+from curation.images import decode, encode_jpeg
+from curation.records.layout_writer import write_layout
 from curation.views import View, write_view
 from distill.backbones import create
 from teachers import embeddings
 from teachers.embedder import TorchEmbedder, embed_both, module_digest, unit_and_norm
+from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
 from teachers.filling import AHEAD, Pictures
 from teachers.preprocessing import Preprocessing
@@ -30,13 +33,13 @@ def make_teacher(seed=0, size=(32, 32)):
 
 
 def computed(cache):
-    """The blocks that are in the cache."""
+    """The rows that are in the cache."""
     return np.flatnonzero(cache.table.entries).tolist()
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(embeddings, "BLOCK", 10)
+def small_claims(monkeypatch):
+    monkeypatch.setattr(embeddings, "CLAIM", 10)
 
 
 def test_the_cache_holds_what_the_teacher_says_upright_and_mirrored(drawn_store, tmp_path):
@@ -68,19 +71,63 @@ def test_a_second_call_computes_nothing(drawn_store, tmp_path):
     assert calls == []
 
 
-def test_a_view_fills_only_the_blocks_it_needs_and_the_store_completes_them(drawn_store, tmp_path):
-    rows = np.arange(12, 18)
-    path = tmp_path / "some.view"
-    write_view(path, drawn_store, rows, np.zeros(6, np.int32), "test", {})
-    totals = set()
+def view_of(store, path, rows):
+    write_view(path, store, np.array(rows), np.zeros(len(rows), np.int32), "test", {})
+    return View(path)
+
+
+@pytest.mark.parametrize("rows", [[12, 13, 14, 15], [0, 9, 10, 31, 47], [47, 3, 20], [5, 5, 6]])
+def test_a_view_fills_only_its_own_rows_and_the_store_completes_them(drawn_store, tmp_path, rows):
+    view = view_of(drawn_store, tmp_path / "some.view", rows)
+    calls = []
     first = cache_embeddings(
-        make_teacher(), View(path), tmp_path / "cache", lambda done, total: totals.add(total)
+        make_teacher(), view, tmp_path / "cache", lambda *call: calls.append(call)
     )
-    assert totals == {1}
-    assert computed(first) == [1]
+    assert calls[-1] == (len(set(rows)), len(set(rows)))
+    assert computed(first) == sorted(set(rows))
+    before = first.unit[rows].copy()
     whole = cache_embeddings(make_teacher(), drawn_store, tmp_path / "cache")
     assert whole.folder == first.folder
-    assert computed(whole) == [0, 1, 2, 3, 4]
+    assert computed(whole) == list(range(len(drawn_store)))
+    np.testing.assert_array_equal(whole.unit[rows], before)
+
+
+def test_sparse_rows_go_through_the_network_in_whole_batches(drawn_store, tmp_path):
+    rows = np.arange(0, 48, 3)
+    teacher, sizes = make_teacher(), []
+    embed = teacher.embed
+    teacher.embed = lambda images: (sizes.append(len(images)), embed(images))[1]
+    cache_embeddings(teacher, view_of(drawn_store, tmp_path / "some.view", rows), tmp_path / "c")
+    assert sizes == [10, 10, 6, 6]  # upright and mirrored
+
+
+def damaged_store(folder, bad):
+    """48 pictures; those numbered in ``bad`` are cut off. Keys begin at 1."""
+    pictures = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
+    files = [encode_jpeg(picture) for picture in pictures]
+    images = [(file[:-300] if i in bad else file, i // 6) for i, file in enumerate(files)]
+    write_layout(folder / "source", images, (32, 32))
+    return convert(folder / "source", folder / "train.lmdb")
+
+
+def test_damaged_images_outside_a_view_do_not_matter_to_it(tmp_path):
+    store = damaged_store(tmp_path, {3, 20, 41})
+    kept = [row for row in range(48) if row not in {3, 20, 41}]
+    cache = cache_embeddings(
+        make_teacher(), view_of(store, tmp_path / "whole.view", kept), tmp_path / "cache"
+    )
+    assert computed(cache) == kept
+
+
+def test_a_damaged_image_is_named_by_its_key_with_what_to_do(tmp_path):
+    store = damaged_store(tmp_path, {20})
+    with pytest.raises(UserError) as found:
+        cache_embeddings(make_teacher(), store, tmp_path / "cache")
+    message = str(found.value)
+    assert f"image 20 (key {store.source_keys[20]}): the image is damaged: it ends early" in message
+    assert "`curate verify" in message
+    assert "`curate view drop`" in message
+    assert "\n" not in message
 
 
 def test_another_teacher_preprocessing_or_store_is_another_cache(drawn_store, tmp_path):
@@ -99,28 +146,30 @@ def flip_bit(path, position):
         file.write(bytes([byte ^ 4]))
 
 
-@pytest.mark.parametrize("name", ["unit.npy", "norm.npy", "blocks.npy"])
+@pytest.mark.parametrize("name", ["unit.npy", "norm.npy", "rows.npy"])
 def test_a_flipped_bit_anywhere_is_found(drawn_store, tmp_path, name):
     cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
     size = (cache.folder / name).stat().st_size
     for position in np.random.default_rng(0).integers(128, size, 5).tolist():
         flip_bit(cache.folder / name, position)
-        with pytest.raises(UserError, match="damaged in rows"):
+        with pytest.raises(
+            UserError, match=r"is damaged: row \d+ is not what it was; delete the folder"
+        ):
             cache_embeddings(make_teacher(), drawn_store, tmp_path)
         flip_bit(cache.folder / name, position)
 
 
-def test_a_block_that_was_written_but_not_entered_is_computed_again(drawn_store, tmp_path):
+def test_rows_that_were_written_but_not_entered_are_computed_again(drawn_store, tmp_path):
     """What a process killed between the two leaves."""
     cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
-    table = np.load(cache.folder / "blocks.npy", mmap_mode="r+")
-    table[3] = 0
+    table = np.load(cache.folder / "rows.npy", mmap_mode="r+")
+    table[3] = table[30] = 0
     calls = []
     again = cache_embeddings(
         make_teacher(), drawn_store, tmp_path, lambda *done: calls.append(done)
     )
-    assert calls[-1] == (1, 1)
-    assert computed(again) == [0, 1, 2, 3, 4]
+    assert calls[-1] == (2, 2)
+    assert computed(again) == list(range(48))
 
 
 def test_a_cache_whose_files_were_not_all_made_is_made_anew(drawn_store, tmp_path):
@@ -130,6 +179,67 @@ def test_a_cache_whose_files_were_not_all_made_is_made_anew(drawn_store, tmp_pat
     (folder / "unit.npy").write_bytes((whole.folder / "unit.npy").read_bytes()[:1000])
     cut = cache_embeddings(make_teacher(), drawn_store, tmp_path / "cut")
     assert np.array_equal(cut.unit, whole.unit)
+
+
+def header(kind, shape):
+    return f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}"
+
+
+def npy(text):
+    packed = text.encode("latin-1") + b"\n"
+    return b"\x93NUMPY\x01\0" + len(packed).to_bytes(2, "little") + packed
+
+
+DAMAGES = {
+    "no JSON": ("cache.json", b"{"),
+    "no UTF-8": ("cache.json", b"\xff\xfe"),
+    "another number": ("cache.json", b'{"size": [64, \xc2\xb2]}'),
+    "an earlier version's": ("cache.json", b'{"teacher": "1", "images": 48, "block": 256}'),
+    "a large file": ("cache.json", bytes(2 << 20)),
+    "an empty array": ("unit.npy", b""),
+    "a cut header": ("norm.npy", npy("{'descr': '<f4', 'shape': (")),
+    "a huge shape": ("rows.npy", npy(header("<u4", (2**70,)))),
+    "a shape of 10^15": ("rows.npy", npy(header("<u4", (10**15,)))),
+    "a negative shape": ("unit.npy", npy(header("<f2", (-48, 2, 16)))),
+    "another type": ("rows.npy", npy(header("<u8", (48,))) + bytes(48 * 8)),
+    "objects": ("unit.npy", npy(header("|O", (48, 2, 16))) + bytes(48 * 2 * 16 * 8)),
+    "another shape": ("norm.npy", npy(header("<f4", (47, 2))) + bytes(47 * 8)),
+    "a zip file": ("norm.npy", b"PK\x03\x04" + bytes(100)),
+    "a short file": ("unit.npy", npy(header("<f2", (48, 2, 16))) + bytes(10)),
+    "a deep expression": ("norm.npy", npy("(" * 9000)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_files_that_are_not_those_of_a_cache_are_one_line(drawn_store, tmp_path, damage):
+    cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
+    name, content = DAMAGES[damage]
+    (cache.folder / name).write_bytes(content)
+    for use in (
+        lambda: cache_embeddings(make_teacher(), drawn_store, tmp_path),
+        lambda: EmbeddingCache(cache.folder),
+    ):
+        with pytest.raises(UserError, match=r"is damaged: .*; delete the folder") as found:
+            use()
+        assert "\n" not in str(found.value)
+    assert (cache.folder / name).read_bytes() == content
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(drawn_store, tmp_path):
+    cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
+    for name in ("rows.npy", "cache.json"):
+        (cache.folder / name).unlink()
+        os.mkfifo(cache.folder / name)
+        with pytest.raises(UserError, match="named pipe"):
+            cache_embeddings(make_teacher(), drawn_store, tmp_path)
+
+
+def test_the_cache_of_another_teacher_under_this_name_is_refused(drawn_store, tmp_path):
+    mine = cache_embeddings(make_teacher(0), drawn_store, tmp_path / "mine")
+    other = cache_embeddings(make_teacher(1), drawn_store, tmp_path / "other")
+    (mine.folder / "cache.json").write_bytes((other.folder / "cache.json").read_bytes())
+    with pytest.raises(UserError, match=r"cache.json is that of another cache"):
+        cache_embeddings(make_teacher(0), drawn_store, tmp_path / "mine")
 
 
 def test_a_teacher_that_is_not_finite_is_refused(drawn_store, tmp_path):
@@ -148,7 +258,7 @@ sys.path.insert(0, sys.argv[3])
 from curation.views import open_images
 from teachers import embeddings
 from test_embeddings import make_teacher
-embeddings.BLOCK = 2
+embeddings.CLAIM = 2
 teacher = make_teacher()
 embed = teacher.embed
 def slow(images):
@@ -160,7 +270,7 @@ def report(done, total):
 images = open_images(Path(sys.argv[1]))
 embeddings.cache_embeddings(teacher, images, Path(sys.argv[2]), report)
 """
-"""Blocks of two images, 24 of them."""
+"""24 batches of two images."""
 
 
 def start(store, root, pause):
@@ -170,7 +280,7 @@ def start(store, root, pause):
 
 
 def wait_for(process, done):
-    """Until so many blocks are there, and the process has entered one of its own."""
+    """Until so many images are there, and the process has entered one of its own."""
     process.stdout.readline()
     process.stdout.readline()
     while int(process.stdout.readline()) < done:
@@ -194,41 +304,41 @@ def test_two_processes_share_a_cache_and_one_takes_over_what_a_killed_one_had_be
 ):
     totals, teacher = [], make_teacher()
     with start(drawn_store, tmp_path, 0.2) as slow:
-        wait_for(slow, 2)
+        wait_for(slow, 4)
         (folder,) = tmp_path.iterdir()
 
         def kill_it_near_the_end(done, total):
             totals.append(total)
-            if done >= total - AHEAD - 1 and slow.poll() is None:
+            if done >= total - 2 * (AHEAD + 1) and slow.poll() is None:
                 # What is left is what it has claimed: nobody else can finish.
                 slow.send_signal(signal.SIGKILL)
 
         cache = cache_embeddings(teacher, drawn_store, tmp_path, kill_it_near_the_end)
     assert slow.returncode == -signal.SIGKILL
     assert cache.folder == folder
-    assert totals[0] <= 22  # the rest was there
+    assert totals[0] <= 44  # the rest was there
     assert_equal(cache, undisturbed)
 
 
-def test_a_killed_process_leaves_whole_blocks_to_go_on_from(drawn_store, tmp_path, undisturbed):
+def test_a_killed_process_leaves_rows_to_go_on_from(drawn_store, tmp_path, undisturbed):
     with start(drawn_store, tmp_path, 0.05) as process:
-        wait_for(process, 5)
+        wait_for(process, 10)
         process.send_signal(signal.SIGKILL)
     left = []
     resumed = cache_embeddings(make_teacher(), drawn_store, tmp_path, lambda _, n: left.append(n))
-    assert left[0] <= 24 - 5
+    assert left[0] <= 48 - 10
     assert_equal(resumed, undisturbed)
 
 
 def test_helpers_do_a_part_of_the_work(drawn_store, tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(embeddings, "BLOCK", 2)
+    monkeypatch.setattr(embeddings, "CLAIM", 2)
     monkeypatch.setattr(TorchEmbedder, "__reduce__", lambda self: (make_teacher, ()))
     teacher = make_teacher()
     embed, seen, deadline = teacher.embed, [], time.monotonic() + 120
 
     def after_the_helper(images):
-        """Nothing is said before the helper has computed a block."""
-        (table,) = tmp_path.glob("*/blocks.npy")
+        """Nothing is said before the helper has computed something."""
+        (table,) = tmp_path.glob("*/rows.npy")
         while not np.load(table).any():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -262,13 +372,13 @@ def test_the_device_makes_the_same_pixels_as_the_preprocessing(colour):
     assert np.array_equal(pixels.numpy(), preprocessing(pictures))
 
 
-def test_few_blocks_are_in_memory_at_once(drawn_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "BLOCK", 1)
+def test_few_batches_are_in_memory_at_once(drawn_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "CLAIM", 1)
     waiting, most = set(), 0
     load, embed = Pictures.load, Pictures.embed
 
     def counted_load(self, rows):
-        waiting.add(rows.start)
+        waiting.add(rows[0])
         return load(self, rows)
 
     def counted_embed(self, loaded):
