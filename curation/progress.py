@@ -13,3 +13,11 @@ Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
 def unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
     """For work that nobody watches."""
     return nullcontext()
+
+
+Say = Callable[[str], None]
+"""Told a sentence that a person wants to know"""
+
+
+def unsaid(sentence: str) -> None:
+    """For work that nobody listens to."""

@@ -1,16 +1,18 @@
 """All checks, one after the other, into a folder of findings; stopped, it goes on."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
-from curation.files import atomic_file
-from curation.noise.checks import CHECKS
+from curation.files import atomic_file, locked
+from curation.noise.checks import CHECKS, OVERLAP
 from curation.noise.context import Context
-from curation.noise.decisions import DECISIONS_FILE, write_decisions
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import Eyes
 from curation.noise.findings import (
@@ -23,6 +25,7 @@ from curation.noise.findings import (
     save_finding,
     save_meta,
 )
+from curation.noise.kept import findings_folder, make_way
 from curation.noise.membership import (
     Membership,
     judge_membership,
@@ -30,17 +33,14 @@ from curation.noise.membership import (
     membership_arrays,
 )
 from curation.noise.overlap import EvaluationImages
+from curation.noise.overrides import follow_proposals
 from curation.noise.proposals import propose
-from curation.progress import Progress, Watch, unwatched
+from curation.pairs import read_pairs
+from curation.progress import Progress, Say, Watch, unsaid, unwatched
 from curation.store import ImageSet
 
 MEMBERSHIP_FILE = "membership.npz"
 PROPOSED_FILE = "proposed.tsv"
-
-
-def findings_folder(images: ImageSet) -> Path:
-    """``NAME.findings`` beside a store or view."""
-    return images.path.with_name(f"{images.name}.findings")
 
 
 def evaluation_sets(images: ImageSet) -> list[Path]:
@@ -54,16 +54,22 @@ def look(
     sets: Sequence[Path],
     checks: Sequence[str] | None = None,
     watch: Watch | None = None,
+    say: Say = unsaid,
 ) -> Findings:
-    """Embed what is not embedded yet, then ``analyse`` into the folder beside the images."""
-    _known(checks)  # before the long work of embedding
+    """Embed what is not embedded yet, then ``analyse`` into the folder beside the images.
+
+    Raises ``UserError``, before anything is embedded, where a check is unknown or an evaluation set
+    cannot be read.
+    """
+    sets = sets if OVERLAP in _known(checks) else ()
+    _check_sets(sets)
+    folder = findings_folder(images)
     watch = watch or unwatched
     with watch("embed", "blocks") as progress:
         embedded, digest = eyes.see(images, progress)
     with watch("embed evaluation sets", "images") as progress:
         evaluation = eyes.see_evaluation(sets, progress)
-    folder = findings_folder(images)
-    return analyse(images, embedded, digest, folder, evaluation, checks, watch)
+    return analyse(images, embedded, digest, folder, evaluation, checks, watch, say)
 
 
 def analyse(
@@ -74,38 +80,76 @@ def analyse(
     evaluation: Sequence[EvaluationImages] = (),
     checks: Sequence[str] | None = None,
     watch: Watch | None = None,
+    say: Say = unsaid,
 ) -> Findings:
     """Run ``checks`` (all where not said) and write what they find, with proposed decisions.
 
-    Checks that ``folder`` has of the same images and embeddings are not run again. Raises
-    ``UserError`` where a check is unknown, or the folder is about something else.
+    Checks that ``folder`` has of the same images and embeddings are not run again; with other
+    evaluation sets ``overlap`` alone is. Findings of something else are kept beside it. ``say`` is
+    told what a person wants to know. Raises ``UserError`` where a check is unknown, the table of
+    decisions cannot be read, or another process is writing findings.
     """
     wanted = _known(checks)
+    for sentence in make_way(folder, images, embeddings_digest):
+        say(sentence)
     folder.mkdir(parents=True, exist_ok=True)
-    meta = _begin(images, embeddings_digest, evaluation, folder)
-    watch = watch or unwatched
-    missing = [name for name in wanted if name not in {entry.check for entry in meta.checks}]
-    if missing:
-        with watch("membership", "rounds") as progress:
-            membership = _membership(embedded, meta, folder, progress)
-        context = Context(images, embedded, membership, evaluation)
-    for name in missing:
-        with watch(name, "") as progress:
-            meta = _run(name, context, meta, folder, progress)
-    findings = Findings(folder)
-    if missing or not (folder / DECISIONS_FILE).exists():
-        _propose(findings, images, embedded)
-    return findings
+    with locked(folder):
+        meta = _begin(images, embeddings_digest, folder)
+        if OVERLAP in wanted:
+            meta = _look_for(evaluation, meta, folder, say)
+        missing = _missing(wanted, meta, folder)
+        if missing and (folder / DECISIONS_FILE).exists():
+            read_decisions(folder / DECISIONS_FILE, images.digest)  # before the long work
+        watch = watch or unwatched
+        if missing:
+            with watch("membership", "rounds") as progress:
+                membership = _membership(embedded, meta, folder, progress)
+            context = Context(images, embedded, membership, evaluation)
+        for name in missing:
+            with watch(name, "") as progress:
+                meta = _run(name, context, meta, folder, progress)
+        findings = Findings(folder, images)
+        if missing or not (folder / DECISIONS_FILE).exists():
+            _propose(findings, images, embedded, say)
+        return findings
 
 
-def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages) -> None:
-    """Write what the checks propose; decisions that nobody has edited follow it."""
+def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say) -> None:
+    """Write what the checks propose; the table of decisions follows it, and keeps every edit."""
     proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
+    lines = list(propose(findings, embedded))
     before = proposed.read_bytes() if proposed.exists() else None
-    write_decisions(proposed, images.digest, propose(findings, embedded))
-    if not decided.exists() or decided.read_bytes() == before:
+    is_edited = decided.exists() and decided.read_bytes() != before
+    if is_edited:
+        mine = read_decisions(decided, images.digest)
+        earlier = _earlier(proposed, images)
+        merged = follow_proposals(mine, earlier, lines)
+        say(
+            f"{decided} keeps what was edited: {len(mine):,} lines are now {len(merged):,}, "
+            "with what the checks propose anew"
+        )
+        write_decisions(decided, images.digest, merged)
+    write_decisions(proposed, images.digest, lines)
+    if not is_edited:
         with atomic_file(decided) as file:
             file.write(proposed.read_bytes())
+
+
+def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:
+    """What was proposed before; nothing where that cannot be read."""
+    try:
+        return read_decisions(proposed, images.digest)
+    except UserError:
+        return []
+
+
+def _check_sets(sets: Sequence[Path]) -> None:
+    """``UserError`` where one cannot be read, or two have one name."""
+    for path in sets:
+        read_pairs(path)
+    for name, count in Counter(path.stem for path in sets).items():
+        if count > 1:
+            raise UserError(f"{count} evaluation sets are called {name}; give them different names")
 
 
 def _known(checks: Sequence[str] | None) -> list[str]:
@@ -122,7 +166,7 @@ def _membership(
     path = folder / MEMBERSHIP_FILE
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, 16 * len(embedded))
         if (arrays["of"] == of).all():
             return load_membership(embedded, arrays)
     except DAMAGE:
@@ -133,29 +177,51 @@ def _membership(
     return membership
 
 
-def _begin(
-    images: ImageSet, embeddings_digest: str, evaluation: Sequence[EvaluationImages], folder: Path
-) -> FindingsMeta:
-    fresh = FindingsMeta(
+def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMeta:
+    """What the folder says, after ``make_way``; new where it holds nothing yet."""
+    if (folder / FINDINGS_FILE).exists():
+        return Findings(folder, images).meta
+    meta = FindingsMeta(
         format_version=1,
         images_name=images.name,
         images_digest=images.digest,
         embeddings_digest=embeddings_digest,
-        evaluation={one.name: one.digest for one in evaluation},
+        evaluation={},
         images=len(images),
         identities=images.identities,
     )
-    if not (folder / FINDINGS_FILE).exists():
-        save_meta(folder, fresh)
-        return fresh
-    meta = Findings(folder).meta
-    about = {"images_digest", "embeddings_digest", "evaluation"}
-    if meta.model_dump(include=about) != fresh.model_dump(include=about):
-        raise UserError(
-            f"{folder} holds findings on other images, by another teacher, or for other evaluation "
-            "sets; take it away to check anew"
-        )
+    save_meta(folder, meta)
     return meta
+
+
+def _look_for(
+    evaluation: Sequence[EvaluationImages], meta: FindingsMeta, folder: Path, say: Say
+) -> FindingsMeta:
+    """Without the overlap with other evaluation sets than these."""
+    sets = {one.name: one.digest for one in evaluation}
+    if sets == meta.evaluation:
+        return meta
+    others = tuple(entry for entry in meta.checks if entry.check != OVERLAP)
+    if len(others) < len(meta.checks):
+        say(
+            f"the evaluation sets were {', '.join(meta.evaluation) or 'none'} and are "
+            f"{', '.join(sets) or 'none'}: {OVERLAP} is run again, all else stays"
+        )
+    meta = meta.model_copy(update={"evaluation": sets, "checks": others})
+    save_meta(folder, meta)
+    return meta
+
+
+def _missing(wanted: Sequence[str], meta: FindingsMeta, folder: Path) -> list[str]:
+    """The checks that are not done, or whose file cannot be read."""
+    findings = Findings(folder)
+    missing = []
+    for name in wanted:
+        try:
+            findings.load(name)
+        except UserError:
+            missing.append(name)
+    return missing
 
 
 def _run(
@@ -172,8 +238,9 @@ def _run(
         summary=finding.summary,
         seconds=round(time.monotonic() - started, 3),
     )
+    others = (entry for entry in meta.checks if entry.check != name)
     meta = meta.model_copy(
-        update={"checks": (*meta.checks, summary), "search": str(context.membership.search)}
+        update={"checks": (*others, summary), "search": str(context.membership.search)}
     )
     save_meta(folder, meta)
     return meta

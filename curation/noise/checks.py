@@ -21,6 +21,8 @@ from curation.progress import Progress
 
 Run = Callable[[Context, Progress | None], Finding]
 FLAG = 0.5
+OVERLAP = "overlap"
+"""The one check that also follows from evaluation sets"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def unusable(context: Context, progress: Progress | None = None) -> Finding:
     )
 
 
-@check("overlap", "identity", "people of an evaluation set, who must not be trained on")
+@check(OVERLAP, "identity", "people of an evaluation set, who must not be trained on")
 def overlap(context: Context, progress: Progress | None = None) -> Finding:
     """Evidence: set (of the evaluation sets, by place), image (in it), similarity (cosine)."""
     found = find_overlap(
@@ -173,7 +175,7 @@ def overlap(context: Context, progress: Progress | None = None) -> Finding:
     flagged = found.probability > FLAG
     names = ", ".join(one.name for one in context.evaluation) or "no evaluation set given"
     return Finding(
-        "overlap",
+        OVERLAP,
         "identity",
         np.arange(len(flagged)),
         found.probability,

@@ -3,7 +3,8 @@
 ``decisions.tsv`` opens in any editor or spreadsheet. Its first line says for which images it was
 written; then one decision a line: ``apply`` (yes or no), ``action``, the ``image`` and ``identity``
 it is about (indices of the image set), ``into`` what, and, for the reader, the check, the score and
-a note. Nothing is deleted: replaying the table makes a view.
+a note. ``findings`` says which findings it was proposed on. Nothing is deleted: replaying the table
+makes a view.
 
 ==============  ==================================================================
 drop            leave out ``image``
@@ -14,21 +15,25 @@ merge           give all images of ``identity`` to the identity ``into``
 ==============  ==================================================================
 """
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from curation.errors import UserError
 from curation.files import atomic_file
-from curation.text_files import text_lines
 
 DECISIONS_FILE = "decisions.tsv"
 Action = Literal["drop", "drop-identity", "move", "split", "merge"]
-COLUMNS = ("apply", "action", "image", "identity", "into", "check", "score", "note")
-_TITLE = "# decisions on the images"
-_OF_IMAGES = ("drop", "move", "split")
-_WITH_TARGET = ("move", "split", "merge")
+COLUMNS = (
+    *("apply", "action", "image", "identity", "into"),
+    *("check", "score", "note", "findings"),
+)
+TITLE = "# decisions on the images"
+
+Subject = tuple[int | None, int | None]
+"""(identity, None) or (None, image): what a decision is about"""
 
 
 @dataclass(frozen=True)
@@ -43,105 +48,49 @@ class Decision:
     score: float = 1.0
     note: str = ""
     apply: bool = True
+    findings: str = ""
+    """``Finding.identity`` of what it was proposed on; empty where a person added the line"""
+    path: Path | None = field(default=None, compare=False)
+    line: int = field(default=0, compare=False)
+    """Where it was read"""
+
+    @property
+    def subject(self) -> Subject:
+        """The image, or the identity as a whole, that it is about."""
+        return (self.identity, None) if self.image is None else (None, self.image)
+
+    @property
+    def where(self) -> str:
+        """The file and line it was read from."""
+        return f"{self.path} line {self.line}"
+
+    @property
+    def proposal(self) -> str:
+        """What is proposed, whether it is applied or not: "move 1187 302 4410"."""
+        parts = (self.image, self.identity, self.into)
+        return " ".join([self.action, *(str(part) for part in parts if part is not None)])
 
 
 def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision]) -> None:
     """Write the table for the image set with this digest."""
     with atomic_file(path) as file:
-        file.write(f"{_TITLE} {images_digest}\n{chr(9).join(COLUMNS)}\n".encode())
-        for decision in decisions:
-            file.write(("\t".join(_cells(decision)) + "\n").encode())
+        lines = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        lines.write(f"{TITLE} {images_digest}\n")
+        table = csv.writer(lines, delimiter="\t", lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(_cells(decision) for decision in decisions)
+        lines.detach()
 
 
-def read_decisions(path: Path, images_digest: str) -> list[Decision]:
-    """The table's lines.
-
-    Raises ``UserError`` with the line where one is not understood, and where the table was written
-    for other images.
-    """
-    if not Path(path).exists():
-        raise UserError(f"{path} does not exist; `curate check` writes it")
-    lines = list(text_lines(path, "a table of decisions"))
-    _check_head(path, [text for _, text in lines[:2]], images_digest)
-    return [_decision(path, number, text.split("\t")) for number, text in lines[2:]]
-
-
-def override_decisions(
-    decisions: Sequence[Decision], changes: Sequence[Decision]
-) -> list[Decision]:
-    """``decisions`` with those about the same image, or identity as a whole, as in ``changes``."""
-    changed = {(change.identity, change.image) for change in changes}
-    kept = [d for d in decisions if (d.identity, d.image) not in changed]
-    return kept + list(changes)
-
-
-def _check_head(path: Path, lines: Sequence[str], images_digest: str) -> None:
-    if len(lines) < 2 or not lines[0].startswith(_TITLE):
-        raise UserError(f"{path} line 1: is not {_TITLE + ' DIGEST'!r}; no table of decisions")
-    digest = lines[0].removeprefix(_TITLE).strip()
-    if digest != images_digest:
-        raise UserError(
-            f"{path} decides on other images (digest {digest[:12]}, these have "
-            f"{images_digest[:12]}); give the store or view it was written for, or check again"
-        )
-    if tuple(lines[1].split("\t")) != COLUMNS:
-        raise UserError(f"{path} line 2: the columns are to be {', '.join(COLUMNS)}, with tabs")
-
-
-def _cells(decision: Decision) -> list[str]:
-    note = " ".join(decision.note.split())
-    return [
+def _cells(decision: Decision) -> Sequence[str]:
+    return (
         "yes" if decision.apply else "no",
         decision.action,
         "" if decision.image is None else str(decision.image),
         str(decision.identity),
         "" if decision.into is None else str(decision.into),
-        decision.check,
+        " ".join(decision.check.split()),
         f"{decision.score:.4f}",
-        note,
-    ]
-
-
-def _decision(path: Path, number: int, row: list[str]) -> Decision:
-    def refuse(column: str, value: str, allowed: str) -> UserError:
-        return UserError(f"{path} line {number}: {column} is {value!r}; allowed: {allowed}")
-
-    cells = dict(zip(COLUMNS, [cell.strip() for cell in row], strict=False))
-    if len(cells) < 5:
-        raise UserError(f"{path} line {number}: {len(row)} columns; {len(COLUMNS)} are wanted")
-    action = cells["action"]
-    if action not in get_args(Action):
-        raise refuse("action", action, ", ".join(get_args(Action)))
-    if cells["apply"] not in ("yes", "no"):
-        raise refuse("apply", cells["apply"], "yes, no")
-    wanted = {
-        "identity": True,
-        "image": action in _OF_IMAGES,
-        "into": action in _WITH_TARGET,
-    }
-    numbers: dict[str, int | None] = {}
-    for column, is_wanted in wanted.items():
-        value = cells[column]
-        if is_wanted and not (value.isascii() and value.isdigit() and len(value) < 16):
-            raise refuse(column, value, "an index from 0")
-        if action == "split" and column == "into" and int(value) == 0:
-            raise refuse(column, value, "a part from 1")
-        numbers[column] = int(value) if is_wanted else None
-    try:
-        score = float(cells.get("score") or 1.0)
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise refuse("score", cells["score"], "a number from 0 to 1")
-    identity = numbers["identity"]
-    assert identity is not None
-    return Decision(
-        action,  # type: ignore[arg-type]
-        identity,
-        numbers["image"],
-        numbers["into"],
-        cells.get("check", ""),
-        score,
-        cells.get("note", ""),
-        cells["apply"] == "yes",
+        " ".join(decision.note.split()),
+        decision.findings,
     )

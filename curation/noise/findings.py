@@ -5,24 +5,36 @@ summed up; each check's arrays lie beside it in ``CHECK.npz``. A check's file is
 check is done, so an analysis that was stopped goes on with the next check.
 """
 
+import hashlib
+import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Annotated, Any, BinaryIO, Literal, Self
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import atomic_file, open_regular
+from curation.store import ImageSet
 
 FINDINGS_FILE = "findings.json"
 Subject = Literal["image", "identity"]
 _EVIDENCE, _IMAGES = "evidence.", "images."
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zlib.error, BadZipFile)
+DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, NotImplementedError),
+    *(zlib.error, BadZipFile),
+)
 """What reading arrays can raise where bytes of the file are wrong"""
+_MOST_ARRAYS = 32
+_SMALL = 4096
+"""Bytes that an array may take in any case"""
+_LONGEST_META = 1 << 24
+_Count = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,9 @@ class Finding:
     """One sentence for people"""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What is said of every image of the set ``[N]``, where the subjects are identities"""
+    identity: str = ""
+    """Check and digest of images, teacher and arrays, by which decisions name what they are about;
+    known when it was read"""
 
     def worst(self, count: int) -> np.ndarray:
         """Positions of the flagged with the highest scores, highest first."""
@@ -64,10 +79,10 @@ class CheckSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    check: str
+    check: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     subject: Subject
-    scored: int
-    flagged: int
+    scored: _Count
+    flagged: _Count
     summary: str
     seconds: float
 
@@ -85,22 +100,39 @@ class FindingsMeta(BaseModel):
     """What made the embeddings: the digest of teacher, preprocessing and store"""
     evaluation: dict[str, str]
     """Evaluation sets that were looked for: name and digest"""
-    images: int
-    identities: int
+    images: _Count
+    identities: _Count
     search: str | None = None
     """The index over the identities' centres and its measured recall"""
     checks: tuple[CheckSummary, ...] = ()
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name, count in Counter(entry.check for entry in self.checks).items():
+            if count > 1:
+                raise ValueError(f"the check {name} is there {count} times")
+        for entry in self.checks:
+            most = self.images if entry.subject == "image" else self.identities
+            if not entry.flagged <= entry.scored <= most:
+                raise ValueError(
+                    f"{entry.check} has {entry.flagged} flagged of {entry.scored} scored "
+                    f"of {most} there are"
+                )
+        return self
+
 
 class Findings:
-    """The folder of findings, read check by check.
+    """The folder of findings, read check by check; nothing in it is believed.
 
-    Raises ``UserError`` where it is missing or damaged.
+    ``images`` are those it is to be about. Raises ``UserError`` where it is missing, damaged, or
+    about other images.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: ImageSet | None = None) -> None:
         self.path = Path(path)
-        self.meta = _read_meta(self.path)
+        self.meta = read_meta(self.path)
+        if images is not None:
+            _check_about(self.path, self.meta, images)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -113,30 +145,89 @@ class Findings:
             raise UserError(f"{self.path} has no check {check!r}; done: {', '.join(self.checks)}")
         summary = self.meta.checks[self.checks.index(check)]
         path = self.path / f"{check}.npz"
+        largest = 8 * max(self.meta.images, self.meta.identities, 1)
         try:
-            return _finding(summary, read_arrays(path))
+            finding = _finding(path, summary, read_arrays(path, largest))
+            _check_arrays(finding, self.meta)
         except DAMAGE as error:
             raise UserError(f"{path} is missing or damaged: {error}; check again") from None
+        return replace(finding, identity=_identity(finding, self.meta))
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz`` file; raises one of ``DAMAGE`` where it is not whole."""
-    # NumPy leaves a file open that it opened and found damaged.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+class _Columns(dict[str, np.ndarray]):
+    """Arrays by name; asked for one that is not there, the file is damaged."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__(arrays)
+        self._path = path
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise UserError(f"{self._path} is damaged: it has no {name}; check again")
+
+
+def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file, of at most ``largest`` bytes each.
+
+    What an array will take is known from its head, before it is unpacked: a few bytes can stand for
+    gigabytes. Raises one of ``DAMAGE`` where the file is not whole or asks for more, and where it
+    holds Python objects.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > _MOST_ARRAYS * (largest + _SMALL):
+            raise ValueError("it is larger than all its arrays could be")
+        return _unpack(file, largest)
+
+
+def _unpack(file: BinaryIO, largest: int) -> dict[str, np.ndarray]:
+    with ZipFile(file) as archive:
+        members = archive.infolist()
+        if len(members) > _MOST_ARRAYS:
+            raise ValueError(f"it holds {len(members)} arrays, at most {_MOST_ARRAYS} are wanted")
+        for member in members:
+            with archive.open(member) as stream:
+                _check_head(member.filename, stream, largest)
+        arrays = {}
+        for member in members:
+            with archive.open(member) as stream:
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+        return arrays
+
+
+def _check_head(name: str, stream: Any, largest: int) -> None:
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"{name} is of NumPy's format {version}")
+    shape, _, kind = read[version](stream)
+    if kind.kind not in "biufU":
+        raise ValueError(f"{name} holds {kind}, numbers are wanted")
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    if not 0 <= size <= max(largest, _SMALL):
+        raise ValueError(f"{name} would take {size} bytes, at most {largest} are wanted")
 
 
 def save_finding(path: Path, finding: Finding) -> None:
     """Write ``CHECK.npz``; it counts once ``save_meta`` has written a summary of it."""
-    arrays: dict[str, Any] = {
+    arrays: dict[str, Any] = _arrays(finding)
+    with atomic_file(path / f"{finding.check}.npz") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _arrays(finding: Finding) -> dict[str, np.ndarray]:
+    """Everything of a finding that is an array, as a file names it."""
+    return {
         "subjects": finding.subjects,
         "scores": finding.scores,
         "flagged": finding.flagged,
         **{f"{_EVIDENCE}{name}": array for name, array in finding.evidence.items()},
         **{f"{_IMAGES}{name}": array for name, array in finding.images.items()},
     }
-    with atomic_file(path / f"{finding.check}.npz") as file:
-        np.savez_compressed(file, **arrays)
 
 
 def save_meta(path: Path, meta: FindingsMeta) -> None:
@@ -145,9 +236,14 @@ def save_meta(path: Path, meta: FindingsMeta) -> None:
         file.write(meta.model_dump_json(indent=2).encode())
 
 
-def _read_meta(path: Path) -> FindingsMeta:
+def read_meta(path: Path) -> FindingsMeta:
+    """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
     try:
-        return FindingsMeta.model_validate_json((path / FINDINGS_FILE).read_bytes())
+        with open_regular(path / FINDINGS_FILE) as file:
+            content = file.read(_LONGEST_META + 1)
+        if len(content) > _LONGEST_META:
+            raise UserError(f"{path / FINDINGS_FILE} is damaged: above {_LONGEST_META} bytes")
+        return FindingsMeta.model_validate_json(content)
     except FileNotFoundError:
         raise UserError(
             f"{path} has no {FINDINGS_FILE}; make findings with `curate check`"
@@ -160,11 +256,26 @@ def _read_meta(path: Path) -> FindingsMeta:
         raise UserError(f"{path / FINDINGS_FILE} is damaged: {where}: {first['msg']}") from None
 
 
-def _finding(summary: CheckSummary, arrays: dict[str, np.ndarray]) -> Finding:
-    def begins(prefix: str) -> dict[str, np.ndarray]:
-        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:
+    if meta.images_digest != images.digest:
+        raise UserError(
+            f"{path} is about other images than {images.path} holds now (digest "
+            f"{meta.images_digest[:12]}, these have {images.digest[:12]}); "
+            "run `curate check` again"
+        )
+    if (meta.images, meta.identities) != (len(images), images.identities):
+        raise UserError(
+            f"{path / FINDINGS_FILE} is damaged: {meta.images} images of {meta.identities} "
+            f"identities, {images.path} has {len(images)} of {images.identities}; check again"
+        )
 
-    finding = Finding(
+
+def _finding(path: Path, summary: CheckSummary, arrays: Mapping[str, np.ndarray]) -> Finding:
+    def begins(prefix: str) -> _Columns:
+        named = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        return _Columns(path, named)
+
+    return Finding(
         summary.check,
         summary.subject,
         arrays["subjects"],
@@ -174,8 +285,60 @@ def _finding(summary: CheckSummary, arrays: dict[str, np.ndarray]) -> Finding:
         summary.summary,
         begins(_IMAGES),
     )
-    about = (finding.subjects, finding.scores, finding.flagged)
-    for array in (*about, *finding.evidence.values()):
+
+
+def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
+    """Raises ``ValueError`` where an array is not what the summary and the other arrays say."""
+    summary = next(entry for entry in meta.checks if entry.check == finding.check)
+    for name, array in _arrays(finding).items():
+        if name.startswith(_IMAGES):
+            continue
         if array.shape != (summary.scored,):
-            raise ValueError("its arrays do not fit its summary")
-    return finding
+            raise ValueError(
+                f"its arrays do not fit its summary: {name} is {list(array.shape)}, "
+                f"{summary.scored} were scored"
+            )
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds {array.dtype}, numbers are wanted")
+    for name, array in finding.images.items():
+        _check_indices(f"{_IMAGES}{name}", array, 1 << 31, least=0)
+        if array.shape != (meta.images,):
+            raise ValueError(f"{_IMAGES}{name} is {list(array.shape)}, there are {meta.images}")
+    most = meta.images if finding.subject == "image" else meta.identities
+    _check_indices("subjects", finding.subjects, most, least=0)
+    if len(np.unique(finding.subjects)) != len(finding.subjects):
+        raise ValueError("subjects has one twice")
+    scores = finding.scores
+    if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("scores are to be numbers from 0 to 1")
+    if finding.flagged.dtype.kind != "b" or finding.flagged.sum() != summary.flagged:
+        raise ValueError(f"flagged is not bool with {summary.flagged} true")
+    limits = {
+        "other_identity": (-1, meta.identities),
+        "into": (0, meta.identities),
+        "of": (0, meta.images),
+        "set": (-1, 1 << 31),
+        "image": (-1, 1 << 31),
+    }
+    for name, (least, limit) in limits.items():
+        if name in finding.evidence:
+            _check_indices(f"{_EVIDENCE}{name}", finding.evidence[name], limit, least)
+
+
+def _check_indices(name: str, array: np.ndarray, limit: int, least: int) -> None:
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {array.dtype}, whole numbers are wanted")
+    if len(array) and not (least <= int(array.min()) and int(array.max()) < limit):
+        raise ValueError(
+            f"{name} has {array.min()} to {array.max()}, allowed are {least} to {limit - 1}"
+        )
+
+
+def _identity(finding: Finding, meta: FindingsMeta) -> str:
+    digest = hashlib.sha256()
+    for text in (meta.images_digest, meta.embeddings_digest, finding.check):
+        digest.update(f"{text}\n".encode())
+    for name, array in sorted(_arrays(finding).items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return f"{finding.check}-{digest.hexdigest()[:12]}"

@@ -5,10 +5,13 @@ mixed identity is split before single images are judged misplaced: its second pe
 misplaced image moves where its right identity is beyond reasonable doubt, else it is dropped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from curation.errors import UserError
+from curation.noise.checks import CHECKS
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, Findings
@@ -18,8 +21,29 @@ MOVE = 0.9
 
 
 def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
-    """Decisions on all flagged, in the order of identities within each kind."""
-    found = {name: findings.load(name) for name in findings.checks}
+    """Decisions on all flagged, in the order of identities within each kind.
+
+    Each names the findings it follows from. Raises ``UserError`` where findings cannot be read, or
+    do not say of every image or identity what they should.
+    """
+    found = {name: _whole(findings, name, images) for name in findings.checks if name in CHECKS}
+    for decision in _propose(found, images):
+        yield replace(decision, findings=found[decision.check].identity)
+
+
+def _whole(findings: Findings, name: str, images: EmbeddedImages) -> Finding:
+    """The finding, which scores all there are, in order; "duplicate" only what repeats another."""
+    finding, subject = findings.load(name), CHECKS[name].subject
+    there = np.arange(len(images) if subject == "image" else images.identities)
+    wanted = finding.subjects if name == "duplicate" else there
+    if finding.subject != subject or not np.array_equal(finding.subjects, wanted):
+        raise UserError(
+            f"{findings.path / name}.npz is damaged: it does not score every {subject}; check again"
+        )
+    return finding
+
+
+def _propose(found: Mapping[str, Finding], images: EmbeddedImages) -> Iterator[Decision]:
     settled = np.zeros(len(images), bool)
     gone = np.zeros(images.identities, bool)
     if "overlap" in found:
@@ -113,7 +137,7 @@ def _place(
 ) -> Iterator[Decision]:
     for image in np.flatnonzero(finding.flagged & ~settled).tolist():
         other = int(finding.evidence["other_identity"][image])
-        moves = _moves(finding, image) and not gone[other]
+        moves = other >= 0 and _moves(finding, image) and not gone[other]
         cosine = finding.evidence["similarity"][image]
         towards = finding.evidence["other_similarity"][image]
         yield Decision(

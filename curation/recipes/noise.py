@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from curation.errors import UserError
-from curation.noise.analysis import evaluation_sets, findings_folder, look
+from curation.noise.analysis import evaluation_sets, look
 from curation.noise.clean import decisions_digest, write_clean
-from curation.noise.decisions import DECISIONS_FILE, read_decisions
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.kept import findings_folder
 from curation.progress import Progress, Watch
 from curation.recipes.file import Check, Clean, Mark, Report
 from curation.recipes.kitchen import Kitchen, Made

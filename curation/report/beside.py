@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.analysis import findings_folder
-from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.kept import findings_folder
+from curation.noise.overrides import refuse_contradictions, refuse_other_findings
 from curation.pairs import VerificationPairs, read_pairs
 from curation.store import ImageSet
 from curation.views import View
@@ -22,20 +24,21 @@ def findings_beside(images: ImageSet) -> Findings | None:
     path = findings_folder(images)
     if not (path / FINDINGS_FILE).exists():
         return None
-    findings = Findings(path)
-    if findings.meta.images_digest != images.digest:
-        raise UserError(
-            f"{path} is about other images than {images.path} holds now (digest "
-            f"{findings.meta.images_digest[:12]}, these have {images.digest[:12]}); "
-            "run `curate check` again"
-        )
-    return findings
+    return Findings(path, images)
 
 
 def decisions_of(findings: Findings) -> list[Decision]:
-    """The table of decisions beside the findings; empty where there is none."""
+    """The table of decisions beside the findings; empty where there is none.
+
+    Raises ``UserError`` where it cannot be carried out, or is about other findings.
+    """
     path = findings.path / DECISIONS_FILE
-    return read_decisions(path, findings.meta.images_digest) if path.exists() else []
+    if not path.exists():
+        return []
+    decisions = read_decisions(path, findings.meta.images_digest)
+    refuse_other_findings(decisions, findings)
+    refuse_contradictions(decisions)
+    return decisions
 
 
 def views_beside(images: ImageSet) -> list[View]:

@@ -1,5 +1,6 @@
 """What would be done about each case: lines of the table of decisions."""
 
+import hashlib
 import json
 import tempfile
 from collections import defaultdict
@@ -25,6 +26,8 @@ _Proposed = tuple[Action, int, int | None, int | None]
 class Proposal:
     """The lines about one subject."""
 
+    findings: str = ""
+    """``Finding.identity`` of what it is about"""
     lines: tuple[Decision, ...] = ()
     settled_by: str = ""
     """The check whose lines these are, where it is another one: an image has one fate"""
@@ -37,6 +40,15 @@ class Proposal:
     def in_words(self) -> str:
         """What accepting it does: "leave out image 7"; empty where nothing is proposed."""
         return _in_words(self.lines) if self.lines else ""
+
+    @property
+    def key(self) -> str:
+        """By which a browser knows a verdict on it again: of the findings and what is proposed.
+
+        Findings of another teacher, or another proposal about the same image, have another key.
+        """
+        content = "\n".join([self.findings, *(line.proposal for line in self.lines)])
+        return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 class Proposals:
@@ -61,7 +73,7 @@ class Proposals:
             line for line in lines if line.check == finding.check and image in (None, line.image)
         ]
         if own:
-            return Proposal(tuple(own))
+            return Proposal(finding.identity, tuple(own))
         settled = [line for line in lines if _settles(line, image)]
         if finding.check == "divided":
             other = int(finding.evidence["other_identity"][position])
@@ -69,14 +81,14 @@ class Proposals:
                 line for line in self._merged_into.get(identity, []) if line.identity == other
             ]
         if settled:
-            return Proposal((settled[0],), settled_by=settled[0].check)
-        return Proposal(self._new(finding, position, subject))
+            return Proposal(finding.identity, (settled[0],), settled_by=settled[0].check)
+        return Proposal(finding.identity, self._new(finding, position, subject))
 
     def _new(self, finding: Finding, position: int, subject: int) -> tuple[Decision, ...]:
         """What a flag would mean, not applied: the table has nothing because there was none."""
         score = float(finding.scores[position])
         return tuple(
-            Decision(*line, finding.check, score, NOTE, apply=False)
+            Decision(*line, finding.check, score, NOTE, False, finding.identity)
             for line in self._proposed(finding, position, subject)
         )
 
@@ -126,7 +138,8 @@ def _in_words(lines: Sequence[Decision]) -> str:
 def as_json(images_digest: str, lines: Mapping[str, Sequence[Decision]]) -> str:
     """The head of the table, and each case's lines as the table would hold them.
 
-    ``{"head": [...], "lines": {case: [line, ...]}}``; safe inside a ``script`` element.
+    ``{"head": [...], "lines": {case: [line, ...]}}``; safe inside a ``script`` element. Every line
+    names the findings it is about.
     """
     flat = [decision for decisions in lines.values() for decision in decisions]
     head, rows = _table_text(images_digest, flat)

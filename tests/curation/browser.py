@@ -30,7 +30,27 @@ class Browser:
     """One window."""
 
     def __init__(self, address: str, session: str) -> None:
+        self._place = address, session
         self._base = f"{address}/session/{session}"
+        self._window: str | None = None
+        """This window's handle, where there are two"""
+        self._current: list[str] = []
+        """Of all windows of a browser: which one the driver talks to"""
+
+    @contextmanager
+    def another_window(self) -> Iterator["Browser"]:
+        """A second window of the same browser, closed at the end of the block."""
+        first = self._request("GET", "window")
+        second = self._request("POST", "window/new", {"type": "window"})["handle"]
+        self._window, self._current = first, [first]
+        other = Browser(*self._place)
+        other._window, other._current = second, self._current
+        try:
+            yield other
+        finally:
+            other._send("DELETE", "window")
+            self._send("GET", "url")
+            self._window = None
 
     def open(self, page: Path) -> None:
         """Load a file, and wait until it is there."""
@@ -83,6 +103,12 @@ class Browser:
         return self._send("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def _send(self, method: str, path: str, content: Any = None) -> Any:
+        if self._window is not None and self._current != [self._window]:
+            self._request("POST", "window", {"handle": self._window})
+            self._current[:] = [self._window]
+        return self._request(method, path, content)
+
+    def _request(self, method: str, path: str, content: Any = None) -> Any:
         return _request(method, f"{self._base}/{path}", content)
 
 

@@ -1,6 +1,7 @@
 """Findings as `curate check` writes them, on the drawn images, with scores chosen by hand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +112,11 @@ def write_findings(
         checks=tuple(_summary(one) for one in findings),
     )
     save_meta(folder, meta)
-    write_decisions(folder / DECISIONS_FILE, images.digest, decisions_for(images, findings))
-    return Findings(folder)
+    written = Findings(folder)
+    named = {one.check: written.load(one.check).identity for one in findings}
+    decisions = [replace(d, findings=named[d.check]) for d in decisions_for(images, findings)]
+    write_decisions(folder / DECISIONS_FILE, images.digest, decisions)
+    return written
 
 
 def _summary(one: Finding) -> CheckSummary:

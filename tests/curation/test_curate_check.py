@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from curation.noise.checks import CHECKS
-from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.store import Store
 from curation.views import View
 
@@ -160,10 +161,6 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
         (["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--std", "0"], "--std"),
         (["check", "train.lmdb", "--teacher", "teacher.onnx", "--colour", "CMYK"], "--colour"),
         (
-            ["check", "train.lmdb", "--teacher", "teacher.onnx", *NONE],
-            "holds findings on other images, by another teacher",
-        ),
-        (
             ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--evaluate", "no.bin"],
             "no.bin",
         ),
@@ -173,6 +170,40 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
 )
 def test_mistakes_are_one_line(curate: Curate, arguments: list[str], message: str) -> None:
     assert message in refusal(curate(*arguments))
+
+
+def test_all_overrides_count_and_contradictions_are_refused(curate: Curate, place: Path) -> None:
+    store = Store(place / "train.lmdb")
+    write_decisions(place / "a.tsv", store.digest, [Decision("drop-identity", 5)])
+    write_decisions(place / "b.tsv", store.digest, [Decision("drop-identity", 4)])
+    write_decisions(place / "c.tsv", store.digest, [Decision("drop-identity", 5, apply=False)])
+    write_decisions(place / "empty.tsv", store.digest, [])
+    clean = ("clean", "train.lmdb", "both.view", "--decisions", "empty.tsv", "--override", "a.tsv")
+    told = curate(*clean, "--override", "b.tsv", "--override", "c.tsv")
+    assert "these lines contradict each other" in refusal(told)
+    assert "  identity 5: a.tsv line 3 (yes drop-identity), c.tsv line 3 (no drop" in told.stderr
+    assert not (place / "both.view").exists()
+    made = json.loads(curate(*clean, "--override", "b.tsv", "--json").stdout)
+    assert (made["images"], made["identities"]) == (32, 4)
+
+
+def test_another_teacher_keeps_the_findings_and_decisions_there_are(
+    curate: Curate, place: Path
+) -> None:
+    curate("view", "cap", "train.lmdb", "six.view", "--each", "6")
+    check = ("check", "six.view", "--teacher", "teacher.onnx", "--only", "misplaced")
+    assert curate(*check, *EYES).returncode == 0
+    table = place / "six.findings" / DECISIONS_FILE
+    with table.open("a") as file:
+        file.write("yes\tdrop\t0\t0\n")
+    edited = table.read_text()
+    other = curate(*check, *NONE)
+    assert other.returncode == 0, other.stderr
+    (aside,) = place.glob("six.findings.*")
+    assert f"kept, with its decisions, as {aside}" in other.stderr
+    assert (aside / DECISIONS_FILE).read_text() == edited
+    carried_out = curate("clean", "six.view", "old.view", "--decisions", aside / DECISIONS_FILE)
+    assert carried_out.returncode == 0, carried_out.stderr
 
 
 def test_a_table_for_other_images_is_refused_and_no_view_is_left(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 from simulated_people import embedded, people
 
 from curation.errors import UserError
-from curation.noise.analysis import MEMBERSHIP_FILE, PROPOSED_FILE, analyse, findings_folder, look
+from curation.files import locked
+from curation.noise.analysis import MEMBERSHIP_FILE, PROPOSED_FILE, analyse, look
 from curation.noise.checks import CHECKS
-from curation.noise.decisions import DECISIONS_FILE, read_decisions
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.kept import findings_folder
 from curation.noise.overlap import EvaluationImages
 from curation.progress import Progress
 from curation.store import Store
@@ -180,34 +184,139 @@ def test_edited_decisions_are_kept(drawn_store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("edited", [False, True])
-def test_decisions_follow_further_checks_until_somebody_edits_them(
+def test_decisions_follow_further_checks_and_keep_what_somebody_edited(
     drawn_store: Store, tmp_path: Path, edited: bool
 ) -> None:
     run(drawn_store, tmp_path, checks=["overlap"])
     table = tmp_path / DECISIONS_FILE
-    text = table.read_text() + ("yes\tdrop\t0\t0\t\t\t1\tmy own\n" if edited else "")
-    table.write_text(text)
-    run(drawn_store, tmp_path)
-    proposed = (tmp_path / PROPOSED_FILE).read_text()
-    assert len(proposed.splitlines()) > 2
-    assert table.read_text() == (text if edited else proposed)
+    own = Decision("drop", 0, 0, note="my own")
+    if edited:
+        write_decisions(table, drawn_store.digest, [own])
+    said: list[str] = []
+    run(drawn_store, tmp_path, say=said.append)
+    proposed = read_decisions(tmp_path / PROPOSED_FILE, drawn_store.digest)
+    assert proposed
+    decided = read_decisions(table, drawn_store.digest)
+    assert decided == ([own, *proposed] if edited else proposed)
+    assert ["keeps what was edited" in line for line in said] == [True] * edited
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"digest": "00" * 32},
-        {"evaluation": [EvaluationImages("lfw", np.zeros((0, 64), np.float32), "1" * 64)]},
-    ],
-    ids=["another teacher", "other evaluation sets"],
-)
-def test_findings_on_something_else_are_refused(
-    drawn_store: Store, tmp_path: Path, other: dict
+LFW = EvaluationImages("lfw", people([3] * 40, seed=9)[0], "d1" * 32)
+CFP = EvaluationImages("cfp", people([3] * 40, seed=8)[0], "d2" * 32)
+
+
+def edit(folder: Path, images_digest: str) -> list[Decision]:
+    """What a person does: one verdict turned round, one line added."""
+    table = folder / DECISIONS_FILE
+    first, *others = read_decisions(table, images_digest)
+    lines = [replace(first, apply=False), *others, Decision("merge", 4, into=3, note="my own")]
+    write_decisions(table, images_digest, lines)
+    return lines
+
+
+def test_other_evaluation_sets_run_overlap_alone_and_keep_decisions(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "f"
+    run(drawn_store, folder, evaluation=[LFW])
+    others = {path: path.read_bytes() for path in folder.glob("*.npz") if path.stem != "overlap"}
+    edited = edit(folder, drawn_store.digest)
+    watched, said = Watched(), []
+    findings = run(drawn_store, folder, evaluation=[LFW, CFP], watch=watched, say=said.append)
+    assert watched.begun == ["membership", "overlap"]
+    assert "sets were lfw and are lfw, cfp: overlap is run again, all else stays" in said[0]
+    assert list(findings.meta.evaluation) == ["lfw", "cfp"]
+    assert set(findings.checks) == set(CHECKS)
+    assert {path: path.read_bytes() for path in others} == others
+    assert set(edited) <= set(read_decisions(folder / DECISIONS_FILE, drawn_store.digest))
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_check_that_needs_no_evaluation_set_leaves_overlap_as_it_is(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    run(drawn_store, tmp_path, evaluation=[LFW])
+    watched = Watched()
+    run(drawn_store, tmp_path, evaluation=[], checks=["mixed"], watch=watched)
+    assert watched.begun == []
+    assert list(Findings(tmp_path).meta.evaluation) == ["lfw"]
+
+
+def test_another_teachers_findings_are_kept_with_their_decisions_and_come_back(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    folder, said = tmp_path / "f", []
+    run(drawn_store, folder, checks=["misplaced"])
+    edited = edit(folder, drawn_store.digest)
+    run(drawn_store, folder, checks=["misplaced"], digest="00" * 32, say=said.append)
+    (aside,) = [path for path in tmp_path.iterdir() if path != folder]
+    assert f"by another teacher; it is kept, with its decisions, as {aside}" in said[0]
+    assert read_decisions(aside / DECISIONS_FILE, drawn_store.digest) == edited
+    assert Findings(folder).meta.embeddings_digest == "00" * 32
+    watched = Watched()
+    run(drawn_store, folder, checks=["misplaced"], watch=watched, say=said.append)
+    assert watched.begun == []
+    assert read_decisions(folder / DECISIONS_FILE, drawn_store.digest) == edited
+    assert "the findings that this teacher made earlier are" in said[-1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_findings_on_what_the_store_held_before_are_kept(
+    drawn_store: Store, store: Store, tmp_path: Path
+) -> None:
+    folder, said = tmp_path / "f", []
+    run(drawn_store, folder, checks=["misplaced"])
+    labels = store.labels
+    vectors = embedded(people([16])[0], labels, np.ones(16, np.float32))
+    analyse(store, vectors, EYES, folder, checks=["misplaced"], say=said.append)
+    assert "was about what train.lmdb held before; it is kept" in said[0]
+    assert Findings(folder, store).checks == ("misplaced",)
+    (aside,) = tmp_path.glob("f.*")
+    assert Findings(aside, drawn_store).checks == ("misplaced",)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format_version": 7}'])
+def test_a_damaged_folder_is_kept_and_checked_anew(
+    drawn_store: Store, tmp_path: Path, content: bytes
+) -> None:
+    folder, said = tmp_path / "f", []
+    run(drawn_store, folder, checks=["misplaced"])
+    edited = edit(folder, drawn_store.digest)
+    (folder / FINDINGS_FILE).write_bytes(content)
+    run(drawn_store, folder, checks=["misplaced"], say=said.append)
+    assert "was damaged; all that was beside it is kept in" in said[0]
+    kept = tmp_path / "f.damaged" / DECISIONS_FILE
+    assert read_decisions(kept, drawn_store.digest) == edited
+    assert Findings(folder).checks == ("misplaced",)
+
+
+def test_a_damaged_check_is_run_again(drawn_store: Store, tmp_path: Path) -> None:
+    whole = contents(run(drawn_store, tmp_path).path)
+    (tmp_path / "mixed.npz").write_bytes(b"half of it")
+    watched = Watched()
+    run(drawn_store, tmp_path, watch=watched)
+    assert watched.begun == ["membership", "mixed"]
+    assert contents(tmp_path) == whole
+
+
+def test_two_at_a_time_do_not_write_one_folder(drawn_store: Store, tmp_path: Path) -> None:
+    run(drawn_store, tmp_path / "f", checks=["mixed"])
+    with locked(tmp_path / "f"):
+        for digest in (EYES, "00" * 32):
+            with pytest.raises(UserError, match="another process is writing"):
+                run(drawn_store, tmp_path / "f", digest=digest)
+    assert Findings(tmp_path / "f").checks == ("mixed",)
+
+
+def test_a_table_that_cannot_be_read_is_named_before_the_long_work(
+    drawn_store: Store, tmp_path: Path
 ) -> None:
     run(drawn_store, tmp_path, checks=["mixed"])
-    with pytest.raises(UserError, match="by another teacher, or for other evaluation sets; take"):
-        run(drawn_store, tmp_path, **other)
-    assert Findings(tmp_path).checks == ("mixed",)
+    (tmp_path / DECISIONS_FILE).write_text("half of it")
+    watched = Watched()
+    with pytest.raises(UserError, match=r"decisions\.tsv line 1"):
+        run(drawn_store, tmp_path, watch=watched)
+    assert watched.begun == []
 
 
 def test_an_unknown_check_is_named_with_those_there_are(drawn_store: Store, tmp_path: Path) -> None:
@@ -231,6 +340,21 @@ class NeverAsked:
 def test_an_unknown_check_is_refused_before_anything_is_embedded(drawn_store: Store) -> None:
     with pytest.raises(UserError, match="no check 'blurred'"):
         look(drawn_store, NeverAsked(), [], ["blurred"])
+
+
+def test_so_are_evaluation_sets_that_cannot_be_used(
+    drawn_store: Store, drawn_folder: Path, tmp_path: Path
+) -> None:
+    pairs = drawn_folder / "pairs.bin"
+    (tmp_path / "broken.bin").write_bytes(b"no pickle")
+    (tmp_path / "pairs.bin").write_bytes(pairs.read_bytes())
+    for sets, message in (
+        ([pairs, tmp_path / "broken.bin"], r"broken\.bin"),
+        ([pairs, tmp_path / "gone.bin"], r"gone\.bin"),
+        ([pairs, tmp_path / "pairs.bin"], "2 evaluation sets are called pairs"),
+    ):
+        with pytest.raises(UserError, match=message):
+            look(drawn_store, NeverAsked(), sets)
 
 
 def test_findings_lie_beside_the_images(drawn_store: Store) -> None:

@@ -1,7 +1,10 @@
 """The table of decisions: written, edited in whatever program, and read with care."""
 
 import contextlib
+import os
 import re
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from curation.noise.decisions import (
-    COLUMNS,
-    Decision,
-    override_decisions,
-    read_decisions,
-    write_decisions,
-)
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import COLUMNS, Decision, write_decisions
 
 DIGEST = "a1" * 32
 HEAD = f"# decisions on the images {DIGEST}\n" + "\t".join(COLUMNS) + "\n"
@@ -70,17 +68,20 @@ def test_a_table_is_read_as_it_was_written(
     path = tmp_path_factory.mktemp("table") / "decisions.tsv"
     write_decisions(path, DIGEST, written)
     read = read_decisions(path, DIGEST)
-    assert [{**vars(one), "note": ""} for one in read] == [
-        {**vars(one), "note": ""} for one in written
+    assert [replace(one, note="") for one in read] == [
+        replace(one, note="") for one in dict.fromkeys(written)
     ]
     # White space in a note is no more than a blank.
-    assert [one.note for one in read] == [" ".join(one.note.split()) for one in written]
+    notes = [" ".join(one.note.split()) for one in dict.fromkeys(written)]
+    assert [one.note for one in read] == notes
 
 
 def test_the_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     path = tmp_path / "decisions.tsv"
-    write_decisions(path, DIGEST, [Decision("move", 2, 7, 5, "misplaced", 0.99, "a\tnote")])
-    assert path.read_text() == HEAD + "yes\tmove\t7\t2\t5\tmisplaced\t0.9900\ta note\n"
+    move = Decision("move", 2, 7, 5, "misplaced", 0.99, "a\tnote", findings="misplaced-0f")
+    write_decisions(path, DIGEST, [move])
+    line = "yes\tmove\t7\t2\t5\tmisplaced\t0.9900\ta note\tmisplaced-0f\n"
+    assert path.read_text() == HEAD + line
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -148,20 +149,23 @@ def test_parts_of_a_split_count_from_1(tmp_path: Path) -> None:
 
 def test_a_line_with_few_columns_is_named(tmp_path: Path) -> None:
     path = table(tmp_path, LINE, ["yes", "drop", "7"])
-    with pytest.raises(UserError, match=r"line 4: 3 columns; 8 are wanted"):
+    with pytest.raises(UserError, match=r"line 4: identity is ''; allowed"):
         read_decisions(path, DIGEST)
 
 
 @pytest.mark.parametrize("content", ["", "a\tb\n", "apply\taction\n", "\x00\x01"])
 def test_what_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
     path = table(tmp_path, head=content)
-    with pytest.raises(UserError, match=r"line 1: .*no table of decisions"):
+    with pytest.raises(UserError, match=r"no table of decisions"):
         read_decisions(path, DIGEST)
 
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path, head=HEAD.replace("image\t", "picture\t"))
-    with pytest.raises(UserError, match=r"line 2: the columns are to be apply, action, image"):
+    with pytest.raises(
+        UserError,
+        match=r"line 2: of the columns is missing: image; wanted are",
+    ):
         read_decisions(path, DIGEST)
 
 
@@ -189,24 +193,93 @@ def test_whatever_follows_the_head_is_read_or_refused(
         assert len(read_decisions(path, DIGEST)) <= len(rest)
 
 
-def test_a_huge_cell_is_no_accident(tmp_path: Path) -> None:
-    path = table(tmp_path, changed("note", "x" * 200_000))
-    assert len(read_decisions(path, DIGEST)[0].note) == 200_000
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+def test_a_huge_cell_is_named_with_its_line(tmp_path: Path, size: int) -> None:
+    path = table(tmp_path, LINE, changed("note", "x" * size))
+    with pytest.raises(UserError, match=r"line 4.*(field larger|more than)"):
+        read_decisions(path, DIGEST)
 
 
-def test_an_override_replaces_what_is_about_the_same_image_or_identity() -> None:
-    table = [
-        Decision("drop", 0, 3),
-        Decision("move", 0, 4, 2),
-        Decision("merge", 0, into=1),
-        Decision("merge", 5, into=6),
-    ]
-    changes = [Decision("drop", 0, 4), Decision("merge", 5, into=6, apply=False)]
-    assert override_decisions(table, changes) == [table[0], table[2], *changes]
+def as_spreadsheets_save(delimiter: str) -> str:
+    """Commas or semicolons between cells, quotes around what holds one, empty cells filled up."""
+    title, columns = HEAD.splitlines()
+    line = delimiter.join([*LINE[:7], f'"one{delimiter} two ""three"""', ""])
+    return "\r\n".join([title + delimiter * 8, columns.replace("\t", delimiter), line, ""])
 
 
-def test_an_override_adds_what_is_new_and_an_empty_one_changes_nothing() -> None:
-    table = [Decision("drop", 0, 3)]
-    assert override_decisions(table, []) == table
-    added = Decision("drop-identity", 9)
-    assert override_decisions(table, [added]) == [*table, added]
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_that_a_spreadsheet_saved_are_read(
+    tmp_path: Path, delimiter: str, encoding: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(as_spreadsheets_save(delimiter).encode(encoding))
+    (read,) = read_decisions(path, DIGEST)
+    assert (read.action, read.image, read.into) == ("move", 7, 5)
+    assert read.note == f'one{delimiter} two "three"'
+
+
+def test_columns_may_stand_in_another_order_with_others_between(tmp_path: Path) -> None:
+    columns = "into\tremark\tIdentity\timage\taction\tapply"
+    path = table(
+        tmp_path,
+        ["5", "sure", "2", "7", "move", "Yes"],
+        ["", "", "2", "8", "drop", "no"],
+        head=f"# decisions on the images {DIGEST}\n{columns}\n",
+    )
+    move, drop = read_decisions(path, DIGEST)
+    assert (move.image, move.identity, move.into, move.apply) == (7, 2, 5, True)
+    assert (drop.image, drop.into, drop.apply) == (8, None, False)
+
+
+def test_a_note_with_quotes_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.tsv"
+    written = [Decision("drop", 0, 1, note='"quoted'), Decision("drop", 0, 2, note='5" wide')]
+    write_decisions(path, DIGEST, written)
+    assert read_decisions(path, DIGEST) == written
+
+
+def test_tables_that_were_joined_are_one_and_the_same_line_twice_counts_once(
+    tmp_path: Path,
+) -> None:
+    one = table(tmp_path, LINE, changed("image", "8")).read_text()
+    path = tmp_path / "both.tsv"
+    path.write_text(one + "\n" + one)
+    assert [line.image for line in read_decisions(path, DIGEST)] == [7, 8]
+
+
+def test_a_table_of_other_images_among_joined_ones_is_named_with_its_line(tmp_path: Path) -> None:
+    path = table(tmp_path, LINE)
+    path.write_text(path.read_text() + HEAD.replace(DIGEST, "b2" * 32))
+    with pytest.raises(UserError, match=r"line 4 decides on other images"):
+        read_decisions(path, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ('yes\tdrop\t7\t2\t\t\t\t"no end\n', r"line 3: unexpected end of data"),
+        ('yes\tdrop\t7\t2\t\t\t\t"a"b\n', r"line 3: .*expected after"),
+        ("yes\tdrop\t7\t2\t\t\t1\ta\t\tb\n", r"line 3: 10 cells under 9 columns"),
+        ("yes\tdrop\t7\t2\t\t\t1\ta\tsome words\n", r"line 3: findings is 'some words'"),
+    ],
+)
+def test_what_a_program_has_broken_is_named(tmp_path: Path, rest: str, message: str) -> None:
+    path = tmp_path / "broken.tsv"
+    path.write_text(HEAD + rest)
+    with pytest.raises(UserError, match=message):
+        read_decisions(path, DIGEST)
+
+
+def test_a_spreadsheet_itself_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(UserError, match="zip archive, not a table of decisions"):
+        read_decisions(path, DIGEST)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tsv")
+    with pytest.raises(UserError, match="named pipe"):
+        read_decisions(tmp_path / "pipe.tsv", DIGEST)

@@ -1,7 +1,11 @@
 """Findings are read as they were written, and damage is said in one line."""
 
 import contextlib
+import io
 import json
+import os
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from curation.noise.findings import (
     save_finding,
     save_meta,
 )
+from curation.store import Store
 
 SCORES = np.array([0.9, 0.2, 0.6, 0.51, 0.5], np.float32)
 
@@ -152,6 +157,157 @@ def test_arrays_of_another_length_are_refused(tmp_path: Path, short: str) -> Non
     np.savez(path, **changed)
     with pytest.raises(UserError, match="do not fit its summary"):
         Findings(tmp_path).load("mixed")
+
+
+def changed(folder: Path, **arrays: object) -> Path:
+    """The folder with some arrays of the finding as somebody else would have them."""
+    path = folder / "mixed.npz"
+    with np.load(path) as whole:
+        kept = {name: whole[name] for name in whole.files}
+    np.savez(path, **{**kept, **arrays})
+    return folder
+
+
+HOSTILE_ARRAYS = {
+    "objects": {"scores": np.array([print] * 5, object)},
+    "words": {"scores": np.array(list("abcde"))},
+    "times": {"evidence.parts": np.zeros(5, "M8[s]")},
+    "complex": {"evidence.parts": np.zeros(5, complex)},
+    "records": {"flagged": np.zeros(5, [("a", "i4")])},
+    "one number": {"subjects": np.array(3)},
+    "two sides": {"scores": np.zeros((5, 5), np.float32)},
+    "no number": {"scores": np.full(5, np.nan, np.float32)},
+    "above one": {"scores": np.full(5, 1.5, np.float32)},
+    "whole scores": {"scores": np.ones(5, int)},
+    "flags as numbers": {"flagged": np.ones(5, int)},
+    "other flags": {"flagged": np.zeros(5, bool)},
+    "below nought": {"subjects": np.array([0, 1, 2, 3, -1])},
+    "beyond the last": {"subjects": np.array([0, 1, 2, 3, 5])},
+    "twice": {"subjects": np.array([0, 1, 2, 3, 3])},
+    "fractions": {"subjects": np.arange(5) / 2},
+    "huge": {"subjects": np.full(5, 2**64 - 1, np.uint64)},
+    "an identity beyond": {"evidence.other_identity": np.full(5, 5)},
+    "an image beyond": {"evidence.of": np.full(5, 12)},
+    "parts of more": {"images.part": np.zeros(13, np.int16)},
+    "parts below": {"images.part": np.full(12, -1)},
+    "parts that are none": {"images.part": np.full(12, np.nan)},
+}
+
+
+@pytest.mark.parametrize("arrays", HOSTILE_ARRAYS.values(), ids=HOSTILE_ARRAYS)
+def test_arrays_that_are_no_findings_are_one_line(tmp_path: Path, arrays: dict) -> None:
+    folder = changed(write(tmp_path), **arrays)
+    with pytest.raises(UserError, match=r"^[^\n]*mixed\.npz is missing or damaged: [^\n]+$"):
+        Findings(folder).load("mixed")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("shape", [(5, 1 << 28), (1 << 31,), (1 << 40, 1 << 40)])
+def test_a_few_bytes_that_stand_for_gigabytes_are_refused_unread(
+    tmp_path: Path, shape: tuple[int, ...], compression: int
+) -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w", compression) as archive:
+        archive.writestr("scores.npy", head.getvalue() + bytes(10_000_000))
+    with pytest.raises(UserError, match=r"scores\.npy would take \d+ bytes, at most 96"):
+        Findings(tmp_path).load("mixed")
+
+
+def test_thousands_of_arrays_are_refused_unread(tmp_path: Path) -> None:
+    with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w") as archive:
+        for number in range(40):
+            archive.writestr(f"a{number}.npy", b"")
+    with pytest.raises(UserError, match="it holds 40 arrays"):
+        Findings(tmp_path).load("mixed")
+
+
+@pytest.mark.parametrize("content", [b"\x93NUMPY\x03\x00" + bytes(200), b"\x93NUMPY", b"none"])
+def test_a_member_that_is_no_array_is_one_line(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w") as archive:
+        archive.writestr("scores.npy", content)
+    with pytest.raises(UserError, match="missing or damaged"):
+        Findings(tmp_path).load("mixed")
+
+
+@pytest.mark.parametrize("kind", ["plain array", "pipe", "folder"])
+def test_what_is_no_archive_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path) / "mixed.npz"
+    path.unlink()
+    if kind == "plain array":
+        with path.open("wb") as file:
+            np.save(file, np.arange(5))
+    else:
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(UserError, match=r"mixed\.npz is missing or damaged"):
+        Findings(tmp_path).load("mixed")
+
+
+@pytest.mark.parametrize(
+    ("summary", "named"),
+    [
+        ({"check": "../mixed"}, r"checks\.0\.check"),
+        ({"check": "Mixed"}, r"checks\.0\.check"),
+        ({"scored": -1}, r"checks\.0\.scored"),
+        ({"scored": 6}, "mixed has 3 flagged of 6 scored of 5"),
+        ({"flagged": 9}, "mixed has 9 flagged of 5 scored"),
+        ({"subject": "nobody"}, r"checks\.0\.subject"),
+        ({"scored": 10**40}, r"checks\.0\.scored"),
+    ],
+)
+def test_a_summary_that_cannot_be_is_named(tmp_path: Path, summary: dict, named: str) -> None:
+    path = write(tmp_path) / FINDINGS_FILE
+    meta = json.loads(path.read_text())
+    meta["checks"][0] |= summary
+    path.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=rf"findings\.json is damaged: .*{named}"):
+        Findings(tmp_path)
+
+
+def test_a_check_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path) / FINDINGS_FILE
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(meta | {"checks": meta["checks"] * 2}))
+    with pytest.raises(UserError, match="the check mixed is there 2 times"):
+        Findings(tmp_path)
+
+
+def test_a_meta_file_without_end_is_not_read(tmp_path: Path) -> None:
+    with (write(tmp_path) / FINDINGS_FILE).open("ab") as file:
+        file.truncate(1 << 26)
+    with pytest.raises(UserError, match=r"findings\.json is damaged: above"):
+        Findings(tmp_path)
+
+
+def test_counts_that_are_not_those_of_the_images_are_refused(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    path = write(tmp_path) / FINDINGS_FILE
+    meta = json.loads(path.read_text())
+    with pytest.raises(UserError, match="is about other images than"):
+        Findings(tmp_path, drawn_store)
+    path.write_text(json.dumps(meta | {"images_digest": drawn_store.digest}))
+    with pytest.raises(UserError, match=r"12 images of 5 identities, .* has 48 of 6"):
+        Findings(tmp_path, drawn_store)
+
+
+def test_findings_are_known_by_images_teacher_and_what_was_found(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    first = Findings(folder).load("mixed").identity
+    assert re.fullmatch("mixed-[0-9a-f]{12}", first)
+    assert Findings(folder).load("mixed").identity == first
+    path = folder / FINDINGS_FILE
+    meta = json.loads(path.read_text())
+    others = {first}
+    for other in ({"images_digest": "0" * 64}, {"embeddings_digest": "0" * 64}):
+        path.write_text(json.dumps(meta | other))
+        others.add(Findings(folder).load("mixed").identity)
+    path.write_text(json.dumps(meta))
+    changed(folder, **{"evidence.parts": np.arange(5)[::-1]})
+    others.add(Findings(folder).load("mixed").identity)
+    assert len(others) == 4
 
 
 def test_a_pickle_is_not_executed(tmp_path: Path) -> None:

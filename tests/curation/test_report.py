@@ -16,8 +16,8 @@ from planted_findings import HOSTILE, all_findings, finding, write_findings
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import decode
-from curation.noise.decisions import read_decisions
-from curation.noise.findings import Finding
+from curation.noise.decision_table import read_decisions
+from curation.noise.findings import Finding, save_finding
 from curation.pairs import read_pairs
 from curation.records.layout_writer import write_layout
 from curation.report.beside import findings_beside, pairs_beside, views_beside
@@ -333,8 +333,9 @@ def test_a_check_that_the_report_does_not_know_is_shown_all_the_same(
 def test_findings_that_name_what_the_set_does_not_have_are_a_line(
     store: Store, tmp_path: Path
 ) -> None:
-    findings = write_findings(store, [finding("duplicate", "image", [1.0], 1, of=[16])])
-    with pytest.raises(UserError, match=r"duplicate\.npz is damaged: it names what .* not have"):
+    findings = write_findings(store, [finding("duplicate", "image", [1.0], 1, of=[1])])
+    save_finding(findings.path, finding("duplicate", "image", [1.0], 1, of=[16]))
+    with pytest.raises(UserError, match=r"duplicate\.npz .*damaged: evidence\.of has 16 to 16"):
         write_report(tmp_path / "page.html", store, findings)
     assert not (tmp_path / "page.html").exists()
 

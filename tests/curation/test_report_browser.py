@@ -1,17 +1,24 @@
 """The report in a real browser: what a person sees, presses and downloads."""
 
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Browser, find_browser, open_browser
 from planted_findings import all_findings, write_findings
 
 from curation.conversion.convert import convert
-from curation.noise.decisions import Decision, read_decisions
+from curation.errors import UserError
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.findings import save_finding
+from curation.noise.overrides import chosen_decisions
+from curation.report.beside import findings_beside
 from curation.report.page import write_report
 from curation.store import Store
 from curation.views import View
@@ -79,6 +86,14 @@ def choose(page: Browser, selector: str, value: str) -> None:
         "list.dispatchEvent(new Event('change'))",
         *(selector, value),
     )
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """What one window decides reaches the other in its own time."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.02)
 
 
 def downloaded(page: Browser, folder: Path, train: Store) -> list[Decision]:
@@ -195,6 +210,96 @@ def test_verdicts_are_there_when_the_page_is_opened_again(page: Browser, train: 
     page.click("#forget")
     page.accept_dialog()
     assert counted(page) == (0, 0)
+
+
+class TestTwoWindows:
+    @pytest.fixture
+    def other(self, page: Browser, train: Store) -> Iterator[Browser]:
+        """A second window of the same browser, on the same page."""
+        with page.another_window() as other:
+            other.resize(1440)
+            other.open(train.path.with_name("page.html"))
+            yield other
+
+    def test_each_sees_at_once_what_the_other_decides(self, page: Browser, other: Browser) -> None:
+        page.click("#case-misplaced-47 [data-verdict=no]")
+        other.click("#case-misplaced-46 [data-verdict=yes]")
+        for window in (page, other):
+            wait_until(lambda window=window: counted(window) == (2, 1))
+            assert "Will not leave out image 47" in text(window, "#case-misplaced-47")
+        other.click("#case-misplaced-47 [data-verdict=no]")  # takes it back
+        wait_until(lambda: counted(page) == (1, 0))
+
+    def test_the_download_and_the_next_visit_have_both(
+        self, page: Browser, other: Browser, downloads: Path, train: Store
+    ) -> None:
+        page.click("#case-misplaced-47 [data-verdict=no]")
+        other.click("#case-overlap-4 [data-verdict=yes]")
+        wait_until(lambda: counted(page) == (2, 2))
+        made = [(line.action, line.apply) for line in downloaded(page, downloads, train)]
+        assert made == [("drop", False), ("drop-identity", True)]
+        page.open(train.path.with_name("page.html"))
+        assert counted(page) == (2, 2)
+
+    def test_what_one_forgets_the_other_forgets(self, page: Browser, other: Browser) -> None:
+        page.click("#case-misplaced-47 [data-verdict=no]")
+        wait_until(lambda: counted(other) == (1, 1))
+        page.click("#forget")
+        page.accept_dialog()
+        wait_until(lambda: counted(other) == (0, 0))
+        page.click("#case-misplaced-47 [data-verdict=no]")
+        wait_until(lambda: counted(other) == (1, 1))
+        page.run("localStorage.clear()")
+        wait_until(lambda: counted(other) == (0, 0))
+
+
+def test_a_verdict_belongs_to_its_findings_and_its_proposal(
+    page: Browser, train: Store, tmp_path: Path
+) -> None:
+    page.click("#case-divided-0 [data-verdict=yes]")
+    page.click("#case-misplaced-47 [data-verdict=no]")
+    own = train.path.with_name("train.findings")
+    kept = own.rename(tmp_path / "kept")
+    try:
+        # Another teacher: the same images are misplaced, other identities are one person.
+        findings = all_findings(train)
+        divided = next(one for one in findings if one.check == "divided")
+        divided.evidence["other_identity"][:] = (np.arange(6) + 2) % 6
+        again = write_findings(train, findings, {"one": "", "two": ""})
+        write_report(tmp_path / "again.html", train, again)
+        page.open(tmp_path / "again.html")
+        assert counted(page) == (1, 1)
+        assert "Will not leave out image 47" in text(page, "#case-misplaced-47")
+        changed = page.run("return document.querySelector('#case-divided-0').dataset.verdict")
+        assert changed == ""
+    finally:
+        shutil.rmtree(own)
+        kept.rename(own)
+
+
+def test_what_was_kept_under_the_images_alone_is_not_taken_over(
+    page: Browser, train: Store
+) -> None:
+    old = f"curation-report:# decisions on the images {train.digest}"
+    page.run('localStorage.setItem(arguments[0], \'{"divided-0": "yes"}\')', old)
+    page.open(train.path.with_name("page.html"))
+    assert counted(page) == (0, 0)
+
+
+def test_a_download_is_refused_once_another_teacher_has_looked(
+    page: Browser, downloads: Path, train: Store, tmp_path: Path
+) -> None:
+    page.click("#case-divided-0 [data-verdict=yes]")
+    (line,) = downloaded(page, downloads, train)
+    assert line.findings == findings_beside(train).load("divided").identity
+    folder = tmp_path / "train.findings"
+    shutil.copytree(train.path.with_name("train.findings"), folder)
+    findings = all_findings(train)
+    findings[2].scores[:] = findings[2].scores * 0.9
+    save_finding(folder, findings[2])
+    write_decisions(folder / DECISIONS_FILE, train.digest, [])
+    with pytest.raises(UserError, match=r"override\.tsv line 3: merge 0 1 \(divided-"):
+        chosen_decisions(folder / DECISIONS_FILE, [downloads / "override.tsv"], train, folder)
 
 
 def test_on_paper_there_is_nothing_to_press(page: Browser) -> None:

@@ -1,31 +1,45 @@
 "use strict";
-// Verdicts on the cases: kept in this browser under the digest of the images, and downloaded as
-// lines of the table of decisions, exactly as the page was given them but for the first column.
+// Verdicts on the cases: each is kept in this browser under a key of its own, made of the findings and
+// of what is proposed, so that other findings have other verdicts, and pages that are open side by
+// side keep each other's. They are downloaded as lines of the table of decisions, exactly as the page
+// was given them but for the first column.
 (() => {
   const source = document.getElementById("decisions");
   if (!source) return;
   const { head, lines } = JSON.parse(source.textContent);
-  const storageKey = `curation-report:${head[0]}`;
+  const prefix = "face-curation-decision:";
   const cases = [...document.querySelectorAll(".case")];
-  const byKey = new Map(cases.map((element) => [element.dataset.key, element]));
-  const verdicts = load();
+  const decidable = cases.filter((element) => element.querySelector("button"));
+  const byStorageKey = new Map(decidable.map((element) => [storageKey(element), element]));
+  const verdicts = new Map();
   const filter = { check: "", show: "all" };
   let current = null;
+  let isKept = true; // Storage is off in some browsers for files; then verdicts last as long as the page.
+
+  function storageKey(element) {
+    return prefix + element.dataset.decision;
+  }
+
+  function remember(element, verdict) {
+    if (/^(yes|no)$/.test(verdict)) verdicts.set(element.dataset.key, verdict);
+    else verdicts.delete(element.dataset.key);
+  }
 
   function load() {
     try {
-      const kept = Object.entries(JSON.parse(localStorage.getItem(storageKey) || "{}"));
-      return new Map(kept.filter(([key, verdict]) => byKey.has(key) && /^(yes|no)$/.test(verdict)));
+      for (const [key, element] of byStorageKey) remember(element, localStorage.getItem(key));
     } catch {
-      return new Map(); // Storage is off in some browsers for files; the page works without.
+      isKept = false;
     }
   }
 
-  function save() {
+  function save(element) {
+    const verdict = verdicts.get(element.dataset.key);
     try {
-      localStorage.setItem(storageKey, JSON.stringify(Object.fromEntries(verdicts)));
+      if (verdict) localStorage.setItem(storageKey(element), verdict);
+      else localStorage.removeItem(storageKey(element));
     } catch {
-      // As above: the verdicts last as long as the page.
+      isKept = false;
     }
   }
 
@@ -41,10 +55,9 @@
   }
 
   function decide(element, verdict) {
-    if (!element.querySelector("button")) return;
-    if (verdict === null) verdicts.delete(element.dataset.key);
-    else verdicts.set(element.dataset.key, verdict);
-    save();
+    if (!decidable.includes(element)) return;
+    remember(element, verdict);
+    save(element);
     draw(element);
     count();
   }
@@ -63,11 +76,16 @@
 
   function count() {
     const changed = cases.filter(isChanged).length;
-    const total = Object.values(lines).filter((entry) => entry.length).length;
     document.getElementById("counter").textContent =
-      `${verdicts.size} of ${total} decided, ${changed} changed`;
+      `${verdicts.size} of ${decidable.length} decided, ${changed} changed` +
+      (isKept ? "" : "; this browser will not remember them");
     document.getElementById("download").disabled = verdicts.size === 0;
     document.getElementById("forget").disabled = verdicts.size === 0;
+  }
+
+  function drawAll() {
+    cases.forEach(draw);
+    count();
   }
 
   function filterCases() {
@@ -158,14 +176,31 @@
   document.getElementById("download").addEventListener("click", download);
   document.getElementById("forget").addEventListener("click", () => {
     if (!window.confirm("Forget all your decisions on this page?")) return;
-    verdicts.clear();
-    save();
-    cases.forEach(draw);
-    count();
+    for (const element of decidable) {
+      remember(element, null);
+      save(element);
+    }
+    drawAll();
     filterCases();
   });
 
+  // Another page of this browser has decided; it has forgotten all where the event has no key.
+  window.addEventListener("storage", (event) => {
+    const element = byStorageKey.get(event.key);
+    if (event.key === null) load();
+    else if (element) remember(element, event.newValue);
+    else return;
+    drawAll();
+  });
+
+  // Nobody tells a page that was put away and is shown again.
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted || !isKept) return;
+    load();
+    drawAll();
+  });
+
   document.documentElement.classList.add("scripted");
-  cases.forEach(draw);
-  count();
+  load();
+  drawAll();
 })();

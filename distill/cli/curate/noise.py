@@ -89,7 +89,7 @@ def check(
     found = open_images(locate(images, place))
     eyes = open_eyes(teacher_choice(teacher, backbone, colour, mean, std, size), place)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
-    findings = look(found, eyes, sets, only, watch)
+    findings = look(found, eyes, sets, only, watch, note)
     _print_findings(findings, as_json)
 
 
@@ -104,9 +104,10 @@ def clean(
         typer.Option(help="The table to carry out.", show_default="NAME.findings/decisions.tsv"),
     ] = None,
     override: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Lines that replace those about the same image or identity, as the report saves.",
+            help="Lines that replace those about the same image or identity, as the report saves; "
+            "repeat for more.",
             show_default="none",
         ),
     ] = None,
@@ -115,26 +116,27 @@ def clean(
 ) -> None:
     """Carry out decisions on findings: a view without what was dropped, the rest in its place.
 
-    Nothing is deleted, and lines whose first column says `no` are left out.
+    Nothing is deleted, and lines whose first column says `no` are left out. Lines that contradict
+    each other, or were decided on other findings, are refused.
 
     **Examples**
 
     `curate clean ms1m/train ms1m/clean`
 
-    `curate clean ms1m/train ms1m/clean --override changes.tsv`
+    `curate clean ms1m/train ms1m/clean --override mine.tsv --override yours.tsv`
     """
-    from curation.noise.analysis import findings_folder
     from curation.noise.clean import write_clean
-    from curation.noise.decisions import DECISIONS_FILE, override_decisions, read_decisions
+    from curation.noise.decisions import DECISIONS_FILE
+    from curation.noise.kept import findings_folder
+    from curation.noise.overrides import chosen_decisions
     from curation.views import open_images
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    table = decisions or findings_folder(found) / DECISIONS_FILE
-    chosen = read_decisions(table, found.digest)
-    if override is not None:
-        chosen = override_decisions(chosen, read_decisions(override, found.digest))
+    folder = findings_folder(found)
+    table = decisions or folder / DECISIONS_FILE
+    chosen = chosen_decisions(table, override or [], found, folder)
     path = view_path(destination, place)
     made = write_clean(path, found, chosen)
     step = made.history[-1].model_dump()

@@ -1,0 +1,158 @@
+"""Several tables of decisions brought together: contradictions, other findings, what wins."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import Decision, Subject
+from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.store import ImageSet
+
+
+def chosen_decisions(
+    table: Path, overrides: Sequence[Path], images: ImageSet, findings: Path
+) -> list[Decision]:
+    """The decisions of ``table`` with those of ``overrides`` in place of the same ones.
+
+    Lines that name findings must name those of the folder ``table`` lies in, or else of
+    ``findings``; without any, the overrides must name those that the table names. Raises
+    ``UserError`` where a table cannot be read, lines name other findings, or contradict each other.
+    """
+    decisions = read_decisions(table, images.digest)
+    changes = [line for path in overrides for line in read_decisions(path, images.digest)]
+    folder = table.parent if (table.parent / FINDINGS_FILE).exists() else findings
+    if (folder / FINDINGS_FILE).exists():
+        refuse_other_findings([*decisions, *changes], Findings(folder, images))
+    else:
+        _refuse_unlike(changes, decisions, table)
+    refuse_contradictions(decisions)
+    refuse_contradictions(changes)
+    return override_decisions(decisions, changes)
+
+
+def override_decisions(
+    decisions: Sequence[Decision], changes: Sequence[Decision]
+) -> list[Decision]:
+    """``decisions`` with those about the same image, or identity as a whole, as in ``changes``."""
+    changed = {change.subject for change in changes}
+    kept = [decision for decision in decisions if decision.subject not in changed]
+    return kept + list(dict.fromkeys(changes))
+
+
+def refuse_contradictions(decisions: Iterable[Decision]) -> None:
+    """``UserError`` that lists all lines that cannot be carried out together.
+
+    These are: one finding with both verdicts, one image or identity in two places, and an image
+    that is moved and dropped. ``drop`` beside ``split``, and ``drop-identity`` beside ``merge``, go
+    together: what is dropped is left out.
+    """
+    about: dict[Subject, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        about[decision.subject].append(decision)
+    listed = [
+        f"{_named(subject)}: {', '.join(_told(line) for line in lines)}"
+        for subject, lines in about.items()
+        if len(lines) > 1 and _contradict(lines)
+    ]
+    if listed:
+        raise UserError(
+            "these lines contradict each other; leave one of each\n  " + "\n  ".join(listed)
+        )
+
+
+def refuse_other_findings(decisions: Iterable[Decision], findings: Findings) -> None:
+    """``UserError`` where lines were proposed on other findings than these."""
+    named = [line for line in decisions if line.findings]
+    checks = {line.findings.rpartition("-")[0] for line in named} & set(findings.checks)
+    known = {findings.load(check).identity for check in checks}
+    _refuse_others(named, known, str(findings.path))
+
+
+def follow_proposals(
+    mine: Sequence[Decision], before: Sequence[Decision], proposed: Sequence[Decision]
+) -> list[Decision]:
+    """A person's table ``mine`` after the proposals it was made of (``before``) became others.
+
+    What the person changed, added or took away stays so. Proposals that were left as they were go
+    where they are not made any more; new ones are added unless the person has decided on the same
+    image or identity.
+    """
+    earlier = {_key(line): line for line in before}
+    now = {_key(line): line for line in proposed}
+    kept, settled = [], set()
+    for line in mine:
+        again, known = now.get(_key(line)), earlier.get(_key(line))
+        if known is not None and _same(line, known):
+            kept += [] if again is None else [again]
+            continue
+        settled.add(line.subject)
+        kept.append(replace(line, findings="" if again is None else again.findings))
+    there = {_key(line) for line in mine}
+    new = [
+        line
+        for key, line in now.items()
+        if key not in there and key not in earlier and line.subject not in settled
+    ]
+    return [*kept, *new]
+
+
+def _key(line: Decision) -> tuple[str, str]:
+    return line.check, line.proposal
+
+
+def _same(line: Decision, other: Decision) -> bool:
+    return (line.apply, line.note) == (other.apply, other.note)
+
+
+def _contradict(lines: Sequence[Decision]) -> bool:
+    """Whether lines about one subject do."""
+    verdicts: dict[tuple, set[bool]] = defaultdict(set)
+    for line in lines:
+        verdicts[line.check, line.action, line.into].add(line.apply)
+    for line in lines:  # one that a person added, without a check, is about every check's finding
+        verdicts[line.check, line.action, line.into] |= verdicts.get(
+            ("", line.action, line.into), set()
+        )
+    applied = {(line.action, line.into) for line in lines if line.apply}
+    places = [into for _, into in applied if into is not None]
+    return (
+        any(len(both) > 1 for both in verdicts.values())
+        or len(places) > 1
+        or {"drop", "move"} <= {action for action, _ in applied}
+    )
+
+
+def _named(subject: Subject) -> str:
+    identity, image = subject
+    return f"identity {identity}" if image is None else f"image {image}"
+
+
+def _told(line: Decision) -> str:
+    into = "" if line.into is None else f" {line.into}"
+    return f"{line.where} ({'yes' if line.apply else 'no'} {line.action}{into})"
+
+
+def _refuse_unlike(changes: Sequence[Decision], decisions: Sequence[Decision], table: Path) -> None:
+    """Without findings to compare with: what names other ones than the table does."""
+    known = {line.findings for line in decisions if line.findings}
+    checks = {name.rpartition("-")[0] for name in known}
+    named = [line for line in changes if line.findings.rpartition("-")[0] in checks]
+    _refuse_others(named, known, str(table))
+
+
+def _refuse_others(named: Iterable[Decision], known: Collection[str], holder: str) -> None:
+    others = [line for line in named if line.findings not in known]
+    if others:
+        raise UserError(
+            f"these lines were decided on other findings than {holder} holds (by another teacher, "
+            "or at another time); decide again in a new report, or empty their column `findings` "
+            "to keep them as they are\n  " + "\n  ".join(_stale(others))
+        )
+
+
+def _stale(lines: Iterable[Decision]) -> Iterator[str]:
+    for line in lines:
+        yield f"{line.where}: {line.proposal} ({line.findings})"
