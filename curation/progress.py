@@ -1,5 +1,7 @@
-"""How long work tells how far it is."""
+"""How long work tells how far it is, and how fast it goes."""
 
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,6 +10,9 @@ Progress = Callable[[int, int], None]
 
 Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
 """Called with a step's title and unit ("bytes" or "images"); gives its progress."""
+
+WINDOW, BETWEEN = 60.0, 1.0
+"""Seconds: over which a speed is measured, and between two marks."""
 
 
 def unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
@@ -21,3 +26,38 @@ Say = Callable[[str], None]
 
 def unsaid(sentence: str) -> None:
     """For work that nobody listens to."""
+
+
+class Pace:
+    """How fast work goes: over the last minute, and since its first mark while it is younger.
+
+    What was done before the first mark (by a run that was stopped) took no time of this one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, float]] = deque()
+
+    def mark(self, done: float) -> None:
+        """Note how much is done now; cheap."""
+        now = self._clock()
+        if self._marks and done < self._marks[-1][1]:
+            self._marks.clear()  # another count has begun
+        if self._marks and now - self._marks[-1][0] < BETWEEN:
+            return
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[1][0] >= WINDOW:
+            self._marks.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """``None`` until something moved."""
+        if len(self._marks) < 2:
+            return None
+        (begin, before), (end, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (end - begin) if after > before else None
+
+
+def seconds_left(done: float, total: float, per_second: float | None) -> float | None:
+    """How long the rest takes at this speed; ``None`` where it is not known."""
+    return None if not per_second else max(total - done, 0) / per_second

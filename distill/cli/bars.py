@@ -1,55 +1,72 @@
-"""Progress on a terminal: how much, how fast, how long."""
+"""The progress of a command's work: how much, how fast, how long still, how long it took."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from curation.progress import Progress
+from curation.progress import Pace, Progress
+from distill.cli.display import LINE_SECONDS, Display, counted, display, quantity, spoken, took
 
 
 @contextmanager
 def watch(title: str, unit: str, at_once: bool = True) -> Iterator[Progress]:
-    """A bar on stderr for work that counts ``unit`` ("bytes", "images", ...).
+    """Show work that counts ``unit`` ("bytes", "images", ...).
 
     It shows at once, or else when the work first says how far it is.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    with display() as shown:
+        work = _Work(shown, title, unit)
+        if at_once:
+            work.show()
+        with _heartbeat(work):
+            yield work.tell
+        if at_once or work.total:
+            work.finish()
 
-    bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[amount]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bars.add_task(title, total=None, amount="")
 
-    def move(done: int, total: int) -> None:
-        bars.start()  # does nothing where it has started
-        speed = bars.tasks[0].finished_speed or bars.tasks[0].speed or 0.0
-        amount = f"{_amount(done, unit)} of {_amount(total, unit)}, {_amount(speed, unit)}/s"
-        bars.update(task, completed=done, total=total, amount=amount)
+class _Work:
+    """One piece of work, as far as it is known."""
 
-    if at_once:
-        bars.start()
+    def __init__(self, shown: Display, title: str, unit: str) -> None:
+        self._display, self._title, self._unit = shown, title, unit
+        self._pace, self._started = Pace(), time.monotonic()
+        self.done = self.total = 0
+        shown.begin()
+
+    def tell(self, done: int, total: int) -> None:
+        """Take the work's own progress."""
+        self.done, self.total = done, total
+        self._pace.mark(done)
+        self.show()
+
+    def show(self) -> None:
+        """Show the last that was told, or how long it is silent."""
+        if self.total:
+            told = counted(self.done, self.total, self._unit, self._pace.per_second)
+        else:
+            told = [f"at work for {spoken(time.monotonic() - self._started)}"]
+        self._display.show(self._title, self.done, self.total, told)
+
+    def finish(self) -> None:
+        """Say what was done and how long it took."""
+        what = f"{quantity(self.total, self._unit)} in" if self._unit and self.total else "done in"
+        self._display.say(f"{self._title}: {what} {took(time.monotonic() - self._started)}")
+
+
+@contextmanager
+def _heartbeat(work: _Work) -> Iterator[None]:
+    """Show work also while it says nothing."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(LINE_SECONDS):
+            work.show()
+
+    thread = threading.Thread(target=beat, name="progress", daemon=True)
+    thread.start()
     try:
-        yield move
-        if at_once and not bars.finished:
-            bars.update(task, completed=1, total=1)
+        yield
     finally:
-        if bars.live.is_started:
-            bars.stop()
-
-
-def _amount(count: float, unit: str) -> str:
-    if unit != "bytes":
-        return f"{count:,.0f}"
-    for prefix in ("", "k", "M"):
-        if count < 1000:
-            return f"{count:.0f} {prefix}B"
-        count /= 1000
-    return f"{count:,.1f} GB"
+        ended.set()
+        thread.join()

@@ -31,6 +31,10 @@ INTERRUPTED = (130, 143)
 """Exit statuses after SIGINT and SIGTERM."""
 
 
+class SaidExit(SystemExit):
+    """An exit of which the user has been told."""
+
+
 def print_json(value: Any) -> None:
     """Machine text goes to stdout, whole, and nothing else does."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
@@ -63,6 +67,8 @@ def run_app(app: typer.Typer) -> None:
         app()
     except UserError as error:
         fail(str(error))
+    except SaidExit:
+        raise
     except SystemExit as ended:
         # Typer turns a KeyboardInterrupt into the exit status 130, and says nothing.
         if ended.code in INTERRUPTED:

@@ -1,8 +1,6 @@
 """`distill run` and `distill check`: one job in this process."""
 
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +9,14 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import WorkspaceOption
+from distill.cli.display import Display, display
 from distill.cli.screen import note, say
+from distill.cli.step_lines import ended_line, show_progress
 
 if TYPE_CHECKING:
     from distill.pipeline.record import Event, Observer
 
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
-LINE_INTERVAL = 10.0
-"""Seconds between two lines of progress where the output is not a terminal."""
 
 
 def register(app: typer.Typer) -> None:
@@ -75,17 +73,17 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
     from distill.training.loop import Stopped
 
     stop = _StopOnSignal()
-    observer = _terminal_observer() if sys.stderr.isatty() else _line_observer()
-    record = RunRecord(folder, observer, stop)
-    try:
-        spec = load_spec(spec_path, workspace)
-        check_fit(spec, workspace)
-        Job(spec, workspace, record).run()
-    except Stopped:
-        raise SystemExit(128 + stop.received) from None
-    except Exception as error:
-        record.failed(error)
-        raise
+    with display() as shown:
+        record = RunRecord(folder, _observer(shown), stop)
+        try:
+            spec = load_spec(spec_path, workspace)
+            check_fit(spec, workspace)
+            Job(spec, workspace, record).run()
+        except Stopped:
+            raise SystemExit(128 + stop.received) from None
+        except Exception as error:
+            record.failed(error)
+            raise
     note(f"done: {folder} (see it with `distill show {spec.name}`)")
 
 
@@ -106,77 +104,22 @@ class _StopOnSignal:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _line_observer() -> "Observer":
-    """Plain lines, for logs: each step's begin and end, and its progress now and then."""
-    last = 0.0
-    metrics: dict[str, Any] = {}
-
-    def observe(event: "Event") -> None:
-        nonlocal last
-        if event.kind == "begin":
-            note(f"{event.step} ...")
-            last = time.monotonic()
-            metrics.clear()
-        elif event.kind == "end":
-            note(f"{event.step}: {_ended(event.values)}")
-        elif event.kind == "skip":
-            note(f"{event.step}: skipped: {event.values['note']}")
-        elif event.kind == "metrics":
-            metrics.update(event.values)
-        elif time.monotonic() - last >= LINE_INTERVAL:
-            last = time.monotonic()
-            done, total = event.values["done"], event.values["total"]
-            note(f"{event.step}: {done}/{total} {_brief(metrics)}")
-
-    return observe
-
-
-def _terminal_observer() -> "Observer":
-    """One rich bar a step, with the newest losses beside it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
-    )
-    tasks: dict[str, Any] = {}
+def _observer(shown: Display) -> "Observer":
+    """Each step's begin and end, its progress and newest losses."""
     metrics: dict[str, Any] = {}
 
     def observe(event: "Event") -> None:
         if event.kind == "begin":
-            bars.start()
-            tasks[event.step] = bars.add_task(event.step, total=None, note="")
             metrics.clear()
-        elif event.kind == "progress":
-            values = event.values
-            bars.update(tasks[event.step], completed=values["done"], total=values["total"])
+            shown.say(f"{event.step} ...")
+            shown.begin()
+        elif event.kind == "end":
+            shown.say(ended_line(event.values))
+        elif event.kind == "skip":
+            shown.say(f"{event.step}: skipped: {event.values['note']}")
         elif event.kind == "metrics":
             metrics.update(event.values)
-            bars.update(tasks[event.step], note=_brief(metrics))
-        elif event.kind == "end":
-            bars.update(tasks[event.step], total=1, completed=1, note=_ended(event.values))
-            bars.stop()
-        elif event.kind == "skip":
-            note(f"{event.step}: skipped: {event.values['note']}")
+        else:
+            show_progress(shown, event.step, event.values, metrics)
 
     return observe
-
-
-def _ended(step: dict[str, Any]) -> str:
-    note = f"; {step['note']}" if step["note"] else ""
-    return f"{step['state']} in {step['seconds']} s{note}"
-
-
-def _brief(metrics: dict[str, Any]) -> str:
-    losses = [f"{key[5:]} {value:.3f}" for key, value in metrics.items() if key.startswith("loss_")]
-    speed = (
-        [f"{metrics['images_per_second']:.0f} images/s"] if "images_per_second" in metrics else []
-    )
-    score = [f"score {metrics['score']:.4f}"] if "score" in metrics else []
-    return "  ".join([*losses, *score, *speed])

@@ -52,7 +52,7 @@ class Job:
 
     def run(self) -> None:
         """Do every step. Raises ``UserError``, or ``Stopped`` where it was asked to stop."""
-        self.record.begin(self.spec, plan(self.spec), self._facts())
+        self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
         teacher, trained = self._teacher()
         networks = {} if teacher is None else {"teacher": teacher}
         selection: dict[str, Any] = {}

@@ -5,16 +5,17 @@ from distill.pipeline.record import StepState
 from distill.spec import JobSpec, StageSpec
 
 
-def plan(spec: JobSpec) -> list[StepState]:
-    """The steps of a spec, all waiting."""
+def plan(spec: JobSpec, images: int = 0) -> list[StepState]:
+    """The steps of a spec, all waiting; ``images`` are those of the set it trains on."""
     steps = []
     if spec.teacher is not None and spec.teacher.network is not None:
-        steps.append(StepState("teach", "teach"))
+        assert spec.teacher.stage is not None
+        steps.append(StepState("teach", "teach", images=spec.teacher.stage.epochs * images))
     if spec.student is not None:
         if guided(spec):
             steps.append(StepState("embed", "embed"))
         for generation in range(1, spec.generations.count + 1):
-            steps += generation_steps(spec, generation)
+            steps += generation_steps(spec, generation, images)
     return [*steps, StepState("evaluate", "evaluate"), StepState("export", "export")]
 
 
@@ -28,12 +29,12 @@ def guided(spec: JobSpec) -> bool:
     return any(needs_teacher(stage) for stage in spec.stage)
 
 
-def generation_steps(spec: JobSpec, generation: int) -> list[StepState]:
+def generation_steps(spec: JobSpec, generation: int, images: int = 0) -> list[StepState]:
     """Every stage from every seed, and the choice among the seeds where there is one."""
     steps = [
-        StepState(stage_name(spec, generation, seed, stage), "distil")
+        StepState(stage_name(spec, generation, seed, stage), "distil", images=each.epochs * images)
         for seed in spec.seeds
-        for stage in range(len(spec.stage))
+        for stage, each in enumerate(spec.stage)
     ]
     if spec.generations.scored:
         steps.append(StepState(choice_name(generation), "choose"))

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from typing import Any
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.progress import Pace, seconds_left
 from distill.spec import JobSpec
 from distill.training.loop import Stopped
 
@@ -27,6 +28,7 @@ class StepState:
 
     ``state``: waiting, running, done, reused or skipped. ``scores`` are those of the candidates
     that a choice compared; ``note`` says in a line how it went, or why the step was skipped.
+    ``images`` says how many a training goes through in all its epochs.
     """
 
     name: str
@@ -37,6 +39,7 @@ class StepState:
     seconds: float | None = None
     scores: dict[str, float] | None = None
     note: str | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class RunRecord:
         self.stop = stop
         self.steps: list[StepState] = []
         self._current = ""
+        self._pace = Pace()
         self._written = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure.json").unlink(missing_ok=True)
@@ -89,7 +93,7 @@ class RunRecord:
     def step(self, name: str) -> Iterator[StepState]:
         """Mark a step running, then done (or reused, if the block says so), with its time."""
         state = next(step for step in self.steps if step.name == name)
-        state.state, self._current = "running", name
+        state.state, self._current, self._pace = "running", name, Pace()
         self._write_steps()
         self.observer(Event("begin", name))
         started = time.monotonic()
@@ -121,13 +125,21 @@ class RunRecord:
         self.observer(Event("metrics", self._current, values))
 
     def progress(self, done: int, total: int) -> None:
-        """Say how far the current step is; a few times a second reach the disk."""
-        self.observer(Event("progress", self._current, {"done": done, "total": total}))
+        """Say how many images of the current step are done; a few a second reach the disk."""
+        self._pace.mark(done)
         now = time.monotonic()
-        if now - self._written >= PROGRESS_INTERVAL or done == total:
-            self._written = now
-            values = {"step": self._current, "done": done, "total": total, "time": time.time()}
-            self.write_json("progress.json", values)
+        if now - self._written < PROGRESS_INTERVAL and done != total:
+            return
+        self._written = now
+        values = {
+            "done": done,
+            "total": total,
+            **remaining(self.steps, self._current, done, total, self._pace.per_second),
+        }
+        self.observer(Event("progress", self._current, values))
+        self.write_json(
+            "progress.json", {"step": self._current, "time": round(time.time(), 3), **values}
+        )
 
     def interruptible_progress(self, done: int, total: int) -> None:
         """``progress`` for work that keeps what it has done: stops there when asked to."""
@@ -161,6 +173,29 @@ class RunRecord:
 
     def _write_steps(self) -> None:
         self.write_json("steps.json", [asdict(step) for step in self.steps])
+
+
+def remaining(
+    steps: Sequence[StepState], current: str, done: int, total: int, per_second: float | None
+) -> dict[str, float | None]:
+    """The speed in images a second, and about how many seconds the step and the job still take.
+
+    The trainings that wait are as fast as the last of their kind; evaluation and export, which
+    take little beside them, are not counted. ``None`` stands for what cannot be estimated.
+    """
+    left = seconds_left(done, total, per_second)
+    speeds = {
+        step.kind: step.images / step.seconds
+        for step in steps
+        if step.state == "done" and step.images and step.seconds
+    }
+    speeds |= {step.kind: per_second for step in steps if step.name == current and per_second}
+    whole = left
+    for step in steps:
+        if whole is not None and step.state == "waiting" and step.images:
+            rest = seconds_left(0, step.images, speeds.get(step.kind))
+            whole = None if rest is None else whole + rest
+    return {"per_second": per_second, "seconds_left": left, "job_seconds_left": whole}
 
 
 def _versions() -> dict[str, str]:

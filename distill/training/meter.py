@@ -52,7 +52,9 @@ class Meter:
             }
         )
         self.since, self.at, self.waited = done, now, waited
-        self.watch.progress(done, self.steps)
+        self.watch.progress(
+            done * self.loader.plan.batch_size, self.steps * self.loader.plan.batch_size
+        )
 
 
 def loss_statistics(losses: nn.Module) -> dict[str, float]:

@@ -1,0 +1,148 @@
+"""How far work is, on stderr: drawn anew in a terminal, a line a minute where there is none."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from curation.progress import seconds_left
+from distill.cli.screen import INDENT, can_show, note, printable, screen_width, size_of, wrap
+
+LINE_SECONDS = 60.0
+"""Between two lines where the output is no terminal."""
+DRAW_SECONDS = 0.25
+BAR, NARROWEST_BAR = 40, 10
+"""Columns."""
+
+
+class Display:
+    """Lasting lines, and below them, in a terminal, those that say how far it is now."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._at: float | None = None
+        self._drawn = 0
+        self._lock = threading.RLock()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        with self._lock:
+            self.clear()
+            note(text)
+
+    def begin(self) -> None:
+        """Something new goes on: a terminal shows it at once, a file has a line after a minute."""
+        self._at = None if self._terminal else self._clock()
+
+    def show(self, title: str, done: float, total: float, details: list[str]) -> None:
+        """Say how far it is; most calls do nothing."""
+        with self._lock:
+            self._show(title, done, total, details)
+
+    def clear(self) -> None:
+        """Take away what is drawn anew."""
+        if self._drawn:
+            up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+            sys.stderr.write(f"\r{up}\x1b[J")
+            sys.stderr.flush()
+            self._drawn = 0
+
+    def _show(self, title: str, done: float, total: float, details: list[str]) -> None:
+        now = self._clock()
+        between = DRAW_SECONDS if self._terminal else LINE_SECONDS
+        if self._at is not None and now - self._at < between:
+            return
+        self._at = now
+        if self._terminal:
+            self._draw(title, done, total, details)
+        else:
+            share = [percent(done, total)] if total > 0 else []
+            note(f"{title}: {', '.join([*share, *details])}")
+
+    def _draw(self, title: str, done: float, total: float, details: list[str]) -> None:
+        width = screen_width(sys.stderr) - 1  # a full line would move the cursor on
+        title, share = printable(title), percent(done, total)
+        room = min(BAR, width - size_of(title) - size_of(share) - 4)
+        bar = f"{drawn_bar(done, total, room)}  " if room >= NARROWEST_BAR else ""
+        told = wrap(printable(", ".join(details)), width - len(INDENT)) if details else []
+        lines = [f"{title}  {bar}{share}", *(INDENT + line for line in told)]
+        self.clear()
+        sys.stderr.write("\n".join(lines))
+        sys.stderr.flush()
+        self._drawn = len(lines)
+
+
+@contextmanager
+def display() -> Iterator[Display]:
+    """A display that leaves nothing behind but its lasting lines."""
+    made = Display()
+    try:
+        yield made
+    finally:
+        made.clear()
+
+
+def percent(done: float, total: float) -> str:
+    """The share that is done; what is not done whole is not 100%."""
+    return f"{min(100, int(100 * done / total))}%" if total > 0 else ""
+
+
+def drawn_bar(done: float, total: float, width: int) -> str:
+    """A bar of ``width`` columns."""
+    full = min(width, int(width * done / total)) if total > 0 else 0
+    strong, weak = ("━", "─") if can_show("━─", sys.stderr) else ("#", "-")
+    return strong * full + weak * (width - full)
+
+
+def counted(done: float, total: float, unit: str, per_second: float | None) -> list[str]:
+    """``1,200 of 5,000 images``, ``350/s``, ``about 11 s left``: as far as it is known."""
+    told = []
+    if unit:
+        told.append(f"{amount(done, unit)} of {quantity(total, unit)}")
+    if unit and per_second:
+        told.append(speed(per_second, unit))
+    left = seconds_left(done, total, per_second)
+    return told if left is None else [*told, f"about {spoken(left)} left"]
+
+
+def speed(per_second: float, unit: str) -> str:
+    """A speed that is above nothing never reads 0."""
+    if unit == "bytes" or per_second >= 10:
+        return f"{amount(per_second, unit)}/s"
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{60 * per_second:.1f} a minute"
+
+
+def amount(count: float, unit: str) -> str:
+    """Bytes as B, kB, MB or GB; everything else as it is."""
+    if unit != "bytes":
+        return f"{count:,.0f}"
+    for prefix in ("", "k", "M"):
+        if count < 1000:
+            return f"{count:.0f} {prefix}B"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def quantity(count: float, unit: str) -> str:
+    """``5,000 images``, ``1.2 GB``."""
+    return amount(count, unit) if unit == "bytes" else f"{amount(count, unit)} {unit}"
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it: ``7 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{round(minutes / 1440)} days"
+
+
+def took(seconds: float) -> str:
+    """A time that was measured: to a tenth where it is short."""
+    return f"{seconds:.1f} s" if seconds < 10 else spoken(seconds)
