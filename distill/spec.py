@@ -13,7 +13,8 @@ from distill.budget import Budget
 from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
-from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, usual_preprocessing
+from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
+from teachers.trial import LEAST_ACCURACY
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Losses = dict[str, dict[str, Any]]
@@ -67,6 +68,17 @@ class TeacherSource(Strict):
     width: PositiveFloat = 1.0
     preprocessing: Preprocessing | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_left_unsaid(cls, given: Any) -> Any:
+        """Before the preprocessing itself is looked at, to say what its makers use too."""
+        said = given.get("preprocessing") if isinstance(given, dict) else None
+        if isinstance(said, dict):
+            source, backbone = given.get("from"), given.get("backbone")
+            if unsaid := unsaid_preprocessing(said, str(source), str(backbone)):
+                raise ValueError(f"preprocessing: {unsaid}")
+        return given
+
     @model_validator(mode="after")
     def _as_its_file_needs(self) -> "TeacherSource":
         source = self.source or ""
@@ -78,9 +90,9 @@ class TeacherSource(Strict):
             )
         if (self.preprocessing is not None) != (is_onnx(source) or is_weights(source)):
             raise ValueError(
-                "preprocessing belongs to an .onnx file or a file of weights, and they need one: "
-                "preprocessing = { colour, mean, std, size }; "
-                + usual_preprocessing(source, self.backbone)
+                "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
+                "preprocessing = { colour, mean, std, size }: "
+                f"{unsaid_preprocessing({}, source, self.backbone)}"
             )
         return self
 
@@ -94,10 +106,14 @@ class TeacherSource(Strict):
 
 class TeacherSpec(TeacherSource):
     """A teacher that is there (``from``), several put together (``ensemble``), or a ``network`` to
-    be trained here by ``stage`` and ``train``."""
+    be trained here by ``stage`` and ``train``.
+
+    A job stops where the teacher tells fewer than ``least_accuracy`` of a few hundred pairs right.
+    """
 
     ensemble: list[TeacherSource] = Field(default=[])
     combine: Combination = "concatenate"
+    least_accuracy: Annotated[float, Field(ge=0, lt=1)] = LEAST_ACCURACY
     network: NetworkSpec | None = None
     stage: TeacherTraining | None = None
     train: TrainSettings = TrainSettings()

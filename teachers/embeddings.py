@@ -82,6 +82,17 @@ def cache_embeddings(
     return cache
 
 
+def cached_rows(
+    embedder: Embedder, images: ImageSet, cache_root: Path, rows: np.ndarray
+) -> np.ndarray | None:
+    """The upright unit vectors float16 [R, D] of these rows of the store; None if not computed."""
+    folder = cache_root / cache_digest(embedder, images)
+    if not (folder / ABOUT).exists():
+        return None
+    cache = EmbeddingCache(folder)
+    return None if len(cache.table.missing(rows)) else cache.unit[rows, 0]
+
+
 def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:
     return CacheAbout(
         teacher=embedder.digest,

@@ -35,9 +35,7 @@ class Ensemble:
         self.members, self.combine = tuple(members), combine
         self.embedding = sum(lengths) if combine == "concatenate" else lengths[0]
         self.digest = _digest(members, combine)
-        self.preprocessing = Preprocessing(
-            size=max((member.preprocessing.size for member in members), key=lambda size: size)
-        )
+        self.preprocessing = Preprocessing.ours(max(each.preprocessing.size for each in members))
         self.on_gpu = any(member.on_gpu for member in members)
 
     def embed(self, images: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+Colour = Literal["RGB", "BGR"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LARGEST_SIDE = 4096
 """Larger than any network here takes; a bundle that asks for more is asking for the memory."""
@@ -22,16 +23,22 @@ class Preprocessing(BaseModel):
     """``(pixel - mean) / std`` in the given colour order, as float32 NCHW of one size.
 
     ``mean`` and ``std`` are on the scale of the pixels, 0 ... 255, for all channels or one for
-    each, in the order of ``colour``. ``size`` is (height, width). A network that normalises
-    inside its graph, as insightface's MXNet exports do, has mean 0 and std 1.
+    each, in the order of ``colour``; none of the three has a default, as a wrong one gives wrong
+    embeddings without a word. ``size`` is (height, width). A network that normalises inside its
+    graph, as insightface's MXNet exports do, has mean 0 and std 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    colour: Literal["RGB", "BGR"] = "RGB"
-    mean: FiniteFloat | Means = 127.5
-    std: PositiveFloat | Deviations = 127.5
+    colour: Colour
+    mean: FiniteFloat | Means
+    std: PositiveFloat | Deviations
     size: Size = (112, 112)
+
+    @classmethod
+    def ours(cls, size: tuple[int, int] = (112, 112)) -> "Preprocessing":
+        """What networks that are trained here take."""
+        return cls(colour="RGB", mean=127.5, std=127.5, size=size)
 
     @property
     def digest(self) -> str:

@@ -21,10 +21,12 @@ class TeacherChoice(BaseModel):
     name: str
     """An .onnx file, a file of weights, a bundle, a finished job, or "drawn-faces" """
     backbone: str | None = None
-    colour: Literal["RGB", "BGR"] = "RGB"
+    colour: Literal["RGB", "BGR"] | None = None
     mean: float | None = Field(default=None, allow_inf_nan=False)
     std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     size: int = Field(default=112, ge=1, le=4096)
+    least_accuracy: float | None = Field(default=None, ge=0, lt=1)
+    """It must tell that share of a few hundred pairs right; None for the usual one, 0 for any."""
 
 
 class Eyes(Protocol):

@@ -38,6 +38,7 @@ from distill.training.loop import Watch
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
+from teachers.trial import try_teacher
 
 
 class Job:
@@ -88,6 +89,7 @@ class Job:
         with self.record.step("embed") as state:
             state.id = cache_digest(teacher, self.images)
             state.path = str(self.workspace.cache / state.id)
+            state.note = self._try(teacher)
             computed = []
 
             def progress(done: int, total: int) -> None:
@@ -98,6 +100,17 @@ class Job:
             if not computed:
                 state.state = "reused"
         return cache
+
+    def _try(self, teacher: Embedder) -> str:
+        """What a few hundred pairs say of the teacher; ``UserError`` where it is of no use."""
+        assert self.spec.teacher is not None
+        return try_teacher(
+            teacher,
+            self.images,
+            self.workspace.cache,
+            self.spec.teacher.least_accuracy,
+            self.record.interruptible_progress,
+        )
 
     def _generations(self, architecture: Architecture, cache: EmbeddingCache | None) -> Generations:
         """Every generation with its candidates, until the last one or one without gain."""

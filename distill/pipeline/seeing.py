@@ -1,6 +1,6 @@
 """Images as a teacher sees them, for those who only need its embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from teachers.embedder import Embedder, embed_both
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
-from teachers.sources import is_weights, usual_preprocessing
+from teachers.sources import is_weights, unsaid_preprocessing
+from teachers.trial import LEAST_ACCURACY, try_teacher
 
 _BATCH = 256
 DRAWN_FACES = "drawn-faces"
@@ -38,8 +39,12 @@ class TeacherEyes:
 
     teacher: Embedder
     cache_root: Path
+    least_accuracy: float = LEAST_ACCURACY
+    note: Callable[[str], None] = lambda text: None
 
     def see(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+        """Tries the teacher on a few hundred pairs first, and notes what came of it."""
+        self.note(try_teacher(self.teacher, images, self.cache_root, self.least_accuracy, progress))
         return see(images, self.teacher, self.cache_root, progress)
 
     def see_evaluation(
@@ -48,30 +53,35 @@ class TeacherEyes:
         return see_evaluation(paths, self.teacher, self.cache_root / "evaluation", progress)
 
 
-def open_eyes(choice: TeacherChoice, workspace: Workspace) -> TeacherEyes:
-    """The chosen teacher; ``UserError`` where there is none, or it is no network of faces."""
+def open_eyes(
+    choice: TeacherChoice, workspace: Workspace, note: Callable[[str], None] = lambda text: None
+) -> TeacherEyes:
+    """The chosen teacher; ``UserError`` where there is none, or it is no network of faces.
+
+    ``note`` is told how it did on the pairs that it is tried on.
+    """
+    least = LEAST_ACCURACY if choice.least_accuracy is None else choice.least_accuracy
+    return TeacherEyes(_open(choice, workspace), workspace.cache, least, note)
+
+
+def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
     if choice.name == DRAWN_FACES:
         path = Path(teachers.__file__).with_name("drawn_faces.onnx")
-        preprocessing = Preprocessing(size=(_DRAWN_FACES_SIZE,) * 2)
-        return TeacherEyes(open_teacher(path, preprocessing), workspace.cache)
+        return open_teacher(path, Preprocessing.ours((_DRAWN_FACES_SIZE,) * 2))
     path = find_teacher(choice.name, workspace)
     if choice.backbone is not None and not is_weights(path.name):
         raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
     told = None if path.is_dir() else _told(choice)
     network = None if choice.backbone is None else NetworkSpec(backbone=choice.backbone)
-    return TeacherEyes(open_teacher(path, told, network), workspace.cache)
+    return open_teacher(path, told, network)
 
 
 def _told(choice: TeacherChoice) -> Preprocessing:
     """What was said of a file; never guessed, as a wrong one gives wrong embeddings."""
-    if choice.mean is None or choice.std is None:
-        raise UserError(
-            f"{choice.name}: say how its pixels are to be, (pixel - mean) / std in RGB or BGR, "
-            "such as --mean 127.5 --std 127.5 --colour RGB; "
-            + usual_preprocessing(choice.name, choice.backbone)
-        )
-    size = (choice.size, choice.size)
-    return Preprocessing(colour=choice.colour, mean=choice.mean, std=choice.std, size=size)
+    said = choice.model_dump(include={"colour", "mean", "std"})
+    if unsaid := unsaid_preprocessing(said, choice.name, choice.backbone, "--"):
+        raise UserError(f"{choice.name}: {unsaid}")
+    return Preprocessing(**said, size=(choice.size, choice.size))
 
 
 def see(

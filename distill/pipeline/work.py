@@ -90,7 +90,7 @@ class Architecture:
     @property
     def preprocessing(self) -> Preprocessing:
         """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
-        return Preprocessing(size=self.input_size)
+        return Preprocessing.ours(self.input_size)
 
     @property
     def unweighted(self) -> "Architecture":

@@ -38,7 +38,7 @@ BAR = 0.95
 def torch_teacher() -> tuple[TorchEmbedder, Callable[[torch.Tensor], object]]:
     """insightface's ResNet-18 with random weights, and its bare forward."""
     network = create("iresnet18")
-    teacher = TorchEmbedder(network, Preprocessing(), module_digest(network), "cpu")
+    teacher = TorchEmbedder(network, Preprocessing.ours(), module_digest(network), "cpu")
 
     def forward(pixels: torch.Tensor) -> object:
         with torch.inference_mode():
@@ -50,9 +50,9 @@ def torch_teacher() -> tuple[TorchEmbedder, Callable[[torch.Tensor], object]]:
 def onnx_teacher(path: Path | None) -> OnnxEmbedder:
     """The file, or the teacher that comes with the project, which takes 64x64."""
     if path is not None:
-        return OnnxEmbedder(path, Preprocessing(mean=0.0, std=1.0))
+        return OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0.0, std=1.0))
     own = Path(teachers.__file__).with_name("drawn_faces.onnx")
-    return OnnxEmbedder(own, Preprocessing(size=(64, 64)))
+    return OnnxEmbedder(own, Preprocessing.ours((64, 64)))
 
 
 def blocks(images: ImageSet) -> list[np.ndarray]:

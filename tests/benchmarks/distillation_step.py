@@ -41,7 +41,7 @@ ARCFACE, BOTH = {"arcface": {}}, {"arcface": {}, "angular": {}}
 def teacher(backbone: str, width: float = 1.0) -> TorchEmbedder:
     """Random weights: what the vectors are makes no difference to the time."""
     network = create(backbone, EMBEDDING, width=width)
-    return TorchEmbedder(network, Preprocessing(), module_digest(network))
+    return TorchEmbedder(network, Preprocessing.ours(), module_digest(network))
 
 
 def steps(
@@ -55,9 +55,9 @@ def steps(
     torch.manual_seed(0)
     settings = TrainSettings(batch_size=batch_size, learning_rate=1e-3, decode_threads=1)
     weighted = WeightedLosses(parse_losses(losses, "losses"), EMBEDDING, IDENTITIES)
-    learner = Learner(create("mobilefacenet", EMBEDDING), weighted, Preprocessing())
+    learner = Learner(create("mobilefacenet", EMBEDDING), weighted, Preprocessing.ours())
     engine = create_engine(learner.train(), settings)
-    with BatchLoader(store, Preprocessing(), create_plan(store, settings), cache, 1) as loader:
+    with BatchLoader(store, Preprocessing.ours(), create_plan(store, settings), cache, 1) as loader:
         began = time.process_time()
         for batch in loader.batches(0, 2**20):
             engine.step(batch if online is None else asked(online, batch), 1e-3)

@@ -109,7 +109,7 @@ evaluate = {evaluate}
 
 [teacher]
 from = "{teacher}"
-preprocessing = {{ mean = 0.0, std = 1.0 }}
+preprocessing = {{ colour = "RGB", mean = 0.0, std = 1.0 }}
 
 [student]
 backbone = "{backbone}"

@@ -39,7 +39,9 @@ class Scorer:
 
     def results(self, students: list[Student], teacher: str) -> list[dict[str, Any]]:
         """The teacher, then every row of every student with the scores of each seed."""
-        embedder = OnnxEmbedder(self.workspace.teachers / teacher, Preprocessing(mean=0.0, std=1.0))
+        embedder = OnnxEmbedder(
+            self.workspace.teachers / teacher, Preprocessing(colour="RGB", mean=0.0, std=1.0)
+        )
         rows: list[dict[str, Any]] = [
             {"student": None, "row": f"teacher {teacher}", "seeds": {"-": self.scores(embedder)}}
         ]
@@ -91,7 +93,7 @@ class Scorer:
         side = (student.side, student.side)
         network = create(student.backbone, 128, side, student.width)
         load_weights(folder / NETWORK, network)
-        return self.scores(TorchEmbedder(network, Preprocessing(size=side), folder.name))
+        return self.scores(TorchEmbedder(network, Preprocessing.ours(side), folder.name))
 
 
 def _open(folder: Path, name: str) -> VerificationPairs | ImageSet:

@@ -163,7 +163,7 @@ def mirrors(size: tuple[int, int]) -> None:
 
 def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
     """Bare decoding and the loader on as many threads, a whole epoch."""
-    plain = Preprocessing(size=images.image_size)
+    plain = Preprocessing.ours(images.image_size)
     parts = [files[k::threads] for k in range(threads)]
     nowhere = np.empty((BATCH, 0), np.uint8)
 
@@ -209,7 +209,7 @@ def usual_way(python: str, images: ImageSet, chosen: list[int], folder: Path) ->
 
 def data_wait(images: ImageSet, threads: int) -> None:
     """The share of a MobileFaceNet step at 112x112 that is spent waiting for data."""
-    plain = Preprocessing()
+    plain = Preprocessing.ours()
     losses = WeightedLosses(parse_losses({"arcface": {}}, "losses"), 128, images.identities)
     learner = Learner(create("mobilefacenet", 128, plain.size), losses, plain)
     settings = TrainSettings(batch_size=BATCH)

@@ -66,7 +66,7 @@ def read_cold(path: Path, how: str) -> None:
     if how == "windowed":
         plan = WindowedShuffle(images.rows, COLD_BATCH, 0, COLD_WINDOW)
     began = time.perf_counter()
-    with BatchLoader(images, Preprocessing(size=images.image_size), plan) as loader:
+    with BatchLoader(images, Preprocessing.ours(images.image_size), plan) as loader:
         for _ in loader.batches(0, plan.steps_per_epoch):
             pass
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt

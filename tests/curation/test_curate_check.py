@@ -20,8 +20,8 @@ from curation.store import Store
 from curation.views import View
 
 Curate = Callable[..., subprocess.CompletedProcess]
-NONE = ("--mean", "0", "--std", "1", "--size", "48")
-EYES = ("--mean", "127.5", "--std", "127.5", "--size", "48")
+NONE = ("--colour", "RGB", "--mean", "0", "--std", "1", "--size", "48")
+EYES = ("--colour", "RGB", "--mean", "127.5", "--std", "127.5", "--size", "48")
 
 
 def write_teacher(path: Path) -> Path:

@@ -56,7 +56,7 @@ def small_network(lived_in: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def small_config() -> BundleConfig:
-    preprocessing = Preprocessing(colour="BGR", std=128.0, size=(32, 32))
+    preprocessing = Preprocessing(colour="BGR", mean=127.5, std=128.0, size=(32, 32))
     return BundleConfig(
         architecture="mobilefacenet",
         num_features=16,

@@ -14,7 +14,7 @@ from teachers.embeddings import cache_embeddings
 from teachers.ensemble import COMBINATIONS, Ensemble
 from teachers.preprocessing import Preprocessing
 
-PICTURES = Preprocessing(size=(48, 48))
+PICTURES = Preprocessing.ours((48, 48))
 """Of the drawn store: the loader changes no pixel, so a teacher can be shown what it gives."""
 
 
@@ -27,7 +27,7 @@ def teacher_of(seed, preprocessing):
 @pytest.fixture(params=["one", *COMBINATIONS])
 def teacher(request) -> Embedder:
     """One that looks at 32x32 pixels, alone or with another that looks otherwise."""
-    first = teacher_of(0, Preprocessing(size=(32, 32)))
+    first = teacher_of(0, Preprocessing.ours((32, 32)))
     if request.param == "one":
         return first
     second = teacher_of(1, Preprocessing(colour="BGR", mean=100.0, std=128.0, size=(48, 48)))

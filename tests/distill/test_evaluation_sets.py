@@ -23,7 +23,7 @@ class GridEmbedder:
 
     digest = "grid"
     embedding = 48
-    preprocessing = Preprocessing(size=(16, 16))
+    preprocessing = Preprocessing.ours((16, 16))
 
     def __init__(self) -> None:
         self.images_seen = 0
@@ -281,5 +281,7 @@ def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
     lfw = read_pairs(Path(folder) / "faces" / "lfw.bin")
     part = VerificationPairs(lfw.images[:400], lfw.same[:200], lfw.digest, lfw.name)
     path = Path(folder) / "teacher" / "mobilefacenet_y1_ms1m.onnx"
-    report = evaluate(OnnxEmbedder(path, Preprocessing(mean=0, std=1)), [part])["sets"]["lfw"]
+    report = evaluate(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1)), [part])[
+        "sets"
+    ]["lfw"]
     assert report["accuracy"] > 0.97

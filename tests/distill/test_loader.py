@@ -23,7 +23,7 @@ from distill.training.read_ahead import sequential_runs
 from teachers.preprocessing import Preprocessing
 from tests.conftest import IDENTITIES, IMAGES_EACH, draw
 
-SIZE = Preprocessing(size=(48, 48))
+SIZE = Preprocessing.ours((48, 48))
 IMAGES = IDENTITIES * IMAGES_EACH
 
 
@@ -137,7 +137,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused(drawn_store):
 
 @pytest.mark.parametrize("size", [(48, 48), (32, 32), (64, 56)])
 def test_images_are_mirrored_and_then_resized(drawn_store, size):
-    preprocessing, plan = Preprocessing(size=size), make_plan("full")
+    preprocessing, plan = Preprocessing.ours(size), make_plan("full")
     order, mirrored = plan.epoch(0)
     batch = next(BatchLoader(drawn_store, preprocessing, plan).batches(0, 1))
     assert 0 < mirrored[:12].sum() < 12
@@ -270,7 +270,7 @@ def test_another_process_reads_the_same_batches(drawn_store, start, shuffle):
 def test_memory_stays_flat(drawn_store, shuffle):
     """200 batches of 1.4 MB."""
     plan, process = make_plan(shuffle, batch_size=48), psutil.Process()
-    with BatchLoader(drawn_store, Preprocessing(size=(96, 96)), plan) as loader:
+    with BatchLoader(drawn_store, Preprocessing.ours((96, 96)), plan) as loader:
         batches = loader.batches(0, 230)
         for _ in range(30):
             next(batches)

@@ -24,7 +24,7 @@ from distill.training.pk_shuffle import PKShuffle
 from distill.training.plan import create_plan
 from teachers.preprocessing import Preprocessing
 
-SIZE = Preprocessing(size=(48, 48))
+SIZE = Preprocessing.ours((48, 48))
 
 
 def labels_of(counts):

@@ -23,7 +23,7 @@ class Squares:
 
     digest = "5a" * 32
     embedding = 12
-    preprocessing = Preprocessing(size=(4, 4))
+    preprocessing = Preprocessing.ours((4, 4))
     on_gpu = False
 
     def __init__(self) -> None:

@@ -129,8 +129,11 @@ def test_a_student_over_its_budget_is_refused_before_training(workspace):
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        ('from = "../../etc/passwd.onnx"\npreprocessing = {}', "outside the workspace"),
-        ('from = "none.onnx"\npreprocessing = {}', "no file"),
+        (
+            'from = "../../etc/passwd.onnx"\npreprocessing = { colour = "RGB", mean = 0, std = 1 }',
+            "outside the workspace",
+        ),
+        ('from = "none.onnx"\npreprocessing = { colour = "RGB", mean = 0, std = 1 }', "no file"),
         ('from = "none.onnx"', "preprocessing belongs to an .onnx file"),
         ('from = "none"', "no finished job"),
         ("", "say one of from"),

@@ -68,7 +68,9 @@ def test_a_file_of_weights_is_a_teacher(workspace, suffix):
         torch.save({"state_dict": network().state_dict(), "epoch": 20}, path)
     spec = teacher_spec(f'[teacher]\nfrom = "{path.name}"\n{SMALL}{PIXELS}')
     teacher = open_spec_teacher(spec, workspace)
-    expected = TorchEmbedder(network(), Preprocessing(colour="BGR", size=SIZE), "x")
+    expected = TorchEmbedder(
+        network(), Preprocessing(colour="BGR", mean=127.5, std=127.5, size=SIZE), "x"
+    )
     assert teacher.embedding == 8
     assert np.array_equal(teacher.embed(pictures()), expected.embed(pictures()))
 
@@ -79,7 +81,7 @@ def test_timms_own_network_is_a_teacher(tmp_path):
     theirs = timm.create_model("mobilenetv3_small_050", num_classes=8).eval()
     torch.save(theirs.state_dict(), tmp_path / "mobile.pth")
     spec = NetworkSpec(backbone="timm/mobilenetv3_small_050", embedding=8)
-    preprocessing = Preprocessing(size=SIZE)
+    preprocessing = Preprocessing.ours(SIZE)
     teacher = open_teacher(tmp_path / "mobile.pth", preprocessing, spec)
     expected = TorchEmbedder(theirs, preprocessing, "x")
     assert np.array_equal(teacher.embed(pictures()), expected.embed(pictures()))
@@ -113,14 +115,45 @@ def test_the_wrong_backbone_is_refused(workspace):
     ("backbone", "offered"),
     [
         ("iresnet100", "insightface's torch networks take RGB, mean 127.5, std 127.5"),
-        ("adaface_ir101", "AdaFace and CVLface take BGR, mean 127.5, std 127.5"),
+        ("adaface_ir101", "AdaFace's networks take BGR, .*; CVLface's .* take RGB, mean 127.5"),
         ("treb1en_ir_se50", "TreB1eN's networks take BGR"),
-        ("mobilefacenet", "insightface's .*; AdaFace .*; TreB1eN's"),
+        ("mobilefacenet", "insightface's .*; AdaFace's .*; TreB1eN's"),
     ],
 )
 def test_preprocessing_is_never_guessed_but_the_usual_is_offered(backbone, offered):
     with pytest.raises(UserError, match=f"teacher: preprocessing belongs to .*{offered}"):
         teacher_spec(f'[teacher]\nfrom = "big.pth"\nbackbone = "{backbone}"\n')
+
+
+@pytest.mark.parametrize("source", ["big.pth", "big.onnx"])
+@pytest.mark.parametrize("table", ["teacher", "[teacher.ensemble]"])
+@pytest.mark.parametrize(
+    ("said", "unsaid"),
+    [
+        ('colour = "RGB", size = [112, 112]', "mean and std are"),
+        ('colour = "RGB", mean = 0.0', "std is"),
+        ("std = 1.0", "colour and mean are"),
+        ("size = [112, 112]", "colour, mean and std are"),
+        ("", "colour, mean and std are"),
+    ],
+)
+def test_colour_mean_and_std_have_to_be_said_wherever_a_file_is_named(table, source, said, unsaid):
+    with pytest.raises(UserError, match=f"preprocessing: {unsaid} missing; say how its .* 127.5"):
+        teacher_spec(f'[{table}]\nfrom = "{source}"\npreprocessing = {{ {said} }}')
+
+
+@pytest.mark.parametrize(
+    ("said", "unsaid"),
+    [
+        ({}, "--colour, --mean and --std are"),
+        ({"mean": 127.5}, "--colour and --std are"),
+        ({"mean": 127.5, "std": 128.0}, "--colour is"),
+    ],
+)
+def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
+    (workspace.teachers / "big.onnx").write_bytes(b"x")
+    with pytest.raises(UserError, match=f"big.onnx: {unsaid} missing; say how"):
+        open_eyes(TeacherChoice(name="big.onnx", **said), workspace)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +182,11 @@ def test_other_weights_networks_and_preprocessings_are_other_teachers(tmp_path):
         torch.manual_seed(seed)
         torch.save(create("mobilefacenet", 8, size, width).state_dict(), path)
         spec = NetworkSpec(backbone="mobilefacenet", embedding=8, width=width)
-        seen.add(open_teacher(path, Preprocessing(size=size), spec).digest)
+        seen.add(open_teacher(path, Preprocessing.ours(size), spec).digest)
     again = {"state_dict": {f"module.{key}": v for key, v in torch.load(path).items()}}
     torch.save(again, path)
     assert len(seen) == 3
-    assert open_teacher(path, Preprocessing(size=size), spec).digest in seen  # wrapped, the same
+    assert open_teacher(path, Preprocessing.ours(size), spec).digest in seen  # wrapped, the same
 
 
 def test_an_ensemble_is_a_teacher(workspace):
@@ -170,7 +203,7 @@ def test_an_ensemble_is_a_teacher(workspace):
     assert (together.embedding, between.embedding) == (16, 8)
     assert isinstance(together.embed(pictures()), np.ndarray)
     alone = TorchEmbedder(
-        network(seed=2), Preprocessing(colour="RGB", std=128.0, size=SIZE), "x"
+        network(seed=2), Preprocessing(colour="RGB", mean=127.5, std=128.0, size=SIZE), "x"
     ).embed(pictures())
     part = together.embed(pictures())[:, 8:]
     cosines = (part * alone).sum(1) / np.linalg.norm(part, axis=1) / np.linalg.norm(alone, axis=1)
@@ -180,14 +213,16 @@ def test_an_ensemble_is_a_teacher(workspace):
 def test_curate_looks_through_weights_too(workspace, drawn_store):
     torch.save(create("mobilefacenet").state_dict(), workspace.teachers / "small.pth")
     choice = TeacherChoice(
-        name="small.pth", backbone="mobilefacenet", mean=127.5, std=127.5, size=112
+        name="small.pth", backbone="mobilefacenet", colour="RGB", mean=127.5, std=127.5
     )
     eyes = open_eyes(choice, workspace)
     assert eyes.teacher.embedding == 128
-    with pytest.raises(UserError, match=r"--std 127.5 --colour RGB; AdaFace .* BGR"):
+    with pytest.raises(
+        UserError, match=r"--colour, --mean and --std are missing; .* AdaFace.* BGR"
+    ):
         open_eyes(TeacherChoice(name="small.pth", backbone="adaface_ir18"), workspace)
     (workspace.teachers / "big.onnx").write_bytes(b"x")
-    wrong = TeacherChoice(name="big.onnx", backbone="iresnet18", mean=0.0, std=1.0)
+    wrong = TeacherChoice(name="big.onnx", backbone="iresnet18")
     with pytest.raises(UserError, match="--backbone is for files of weights"):
         open_eyes(wrong, workspace)
 

@@ -24,7 +24,7 @@ from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 
-PREPROCESSING = Preprocessing(size=(32, 32))
+PREPROCESSING = Preprocessing.ours((32, 32))
 EMBEDDING = 16
 
 
@@ -168,7 +168,7 @@ def test_the_learner_sees_what_the_embedder_sees(drawn_store):
     network = make_network().eval()
     picture = decode(drawn_store.read(0))
     for colour in ("RGB", "BGR"):
-        preprocessing = Preprocessing(size=(32, 32), colour=colour, mean=100.0, std=50.0)
+        preprocessing = Preprocessing.ours((32, 32), colour=colour, mean=100.0, std=50.0)
         learner = Learner(network, torch.nn.Identity(), preprocessing)
         pixels = torch.from_numpy(preprocessing.resize(picture[None]))
         seen = learner(pixels, torch.zeros(1), None)

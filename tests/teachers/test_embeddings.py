@@ -29,7 +29,7 @@ from teachers.preprocessing import Preprocessing
 def make_teacher(seed=0, size=(32, 32)):
     torch.manual_seed(seed)
     network = create("mobilefacenet", embedding=16, input_size=size, width=0.125)
-    return TorchEmbedder(network, Preprocessing(size=size), module_digest(network))
+    return TorchEmbedder(network, Preprocessing.ours(size), module_digest(network))
 
 
 def computed(cache):

@@ -16,7 +16,7 @@ from teachers.embedder import embed_mirrored, normalise
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
-PREPROCESSING = Preprocessing(mean=0, std=1, size=(4, 4))
+PREPROCESSING = Preprocessing(colour="RGB", mean=0, std=1, size=(4, 4))
 DIMENSIONS = 5
 WEIGHTS = np.random.default_rng(0).normal(size=(48, DIMENSIONS)).astype(np.float32)
 
@@ -158,6 +158,6 @@ def test_a_real_teacher_runs(name: str):
     if not folder:
         pytest.skip("FACE_DISTILL_REAL_DATA does not name a folder with real teachers")
     path = Path(folder) / "teacher" / f"{name}.onnx"
-    embedder = OnnxEmbedder(path, Preprocessing(mean=0, std=1))
+    embedder = OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))
     batch = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
     assert embed_mirrored(embedder, batch).shape == (2, 128)

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from teachers.preprocessing import Preprocessing
 
+OURS = {"colour": "RGB", "mean": 127.5, "std": 127.5}
+
 
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -31,18 +33,18 @@ def test_pixels_are_normalised_channel_by_channel_in_the_stated_order():
 
 def test_mean_0_and_std_1_give_the_pixels_themselves():
     batch = images(1, 8, 8, 3)
-    pixels = Preprocessing(mean=0, std=1, size=(8, 8))(batch)
+    pixels = Preprocessing(colour="RGB", mean=0, std=1, size=(8, 8))(batch)
     np.testing.assert_array_equal(pixels, batch.transpose(0, 3, 1, 2))
 
 
 def test_an_image_of_the_right_size_is_not_touched():
     batch = images(2, 112, 112, 3)
-    assert Preprocessing().resize(batch) is batch
+    assert Preprocessing.ours().resize(batch) is batch
 
 
 def test_shrinking_to_half_averages_four_pixels():
     batch = images(1, 8, 8, 3)
-    small = Preprocessing(size=(4, 4)).resize(batch).astype(float)
+    small = Preprocessing.ours((4, 4)).resize(batch).astype(float)
     blocks = batch.reshape(1, 4, 2, 4, 2, 3).mean(axis=(2, 4))
     assert np.abs(small - blocks).max() <= 0.5
 
@@ -50,7 +52,7 @@ def test_shrinking_to_half_averages_four_pixels():
 @pytest.mark.parametrize("shape", [(50, 50), (200, 200), (200, 50)])
 def test_any_size_becomes_the_stated_one(shape: tuple[int, int]):
     batch = np.full((2, *shape, 3), 77, np.uint8)
-    resized = Preprocessing(size=(96, 112)).resize(batch)
+    resized = Preprocessing.ours((96, 112)).resize(batch)
     assert resized.shape == (2, 96, 112, 3)
     assert (resized == 77).all()
 
@@ -61,7 +63,7 @@ def test_any_size_becomes_the_stated_one(shape: tuple[int, int]):
 )
 def test_arrays_that_are_no_image_batch_are_refused(wrong: np.ndarray):
     with pytest.raises(ValueError, match=r"images must be uint8 \[B, H, W, 3\]"):
-        Preprocessing().resize(wrong)
+        Preprocessing.ours().resize(wrong)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,21 @@ def test_arrays_that_are_no_image_batch_are_refused(wrong: np.ndarray):
 )
 def test_settings_that_mean_nothing_are_errors(settings: dict):
     with pytest.raises(ValidationError):
-        Preprocessing(**settings)
+        Preprocessing(**OURS | settings)
+
+
+@pytest.mark.parametrize("missing", ["colour", "mean", "std"])
+def test_nothing_that_changes_the_embeddings_has_a_default(missing: str):
+    said = {key: value for key, value in OURS.items() if key != missing}
+    with pytest.raises(ValidationError, match=missing):
+        Preprocessing(**said)
 
 
 def test_one_number_and_three_equal_ones_have_one_digest():
-    one = Preprocessing(mean=127.5, std=128)
-    three = Preprocessing.model_validate_json('{"mean": [127.5, 127.5, 127.5], "std": 128.0}')
+    one = Preprocessing(colour="RGB", mean=127.5, std=128)
+    three = Preprocessing.model_validate_json(
+        '{"colour": "RGB", "mean": [127.5, 127.5, 127.5], "std": 128.0}'
+    )
     assert one.digest == three.digest
     assert json.loads(one.canonical_json())["std"] == [128, 128, 128]
 
@@ -95,4 +106,4 @@ def test_one_number_and_three_equal_ones_have_one_digest():
     "other", [{"colour": "BGR"}, {"mean": 127.0}, {"std": 128.0}, {"size": (112, 96)}]
 )
 def test_every_setting_changes_the_digest(other: dict):
-    assert Preprocessing(**other).digest != Preprocessing().digest
+    assert Preprocessing(**OURS | other).digest != Preprocessing.ours().digest

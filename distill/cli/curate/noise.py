@@ -27,7 +27,19 @@ MeanOption = Annotated[
     typer.Option(help="Of a teacher's file: (pixel - mean) / std.", show_default=False),
 ]
 StdOption = Annotated[float | None, typer.Option(help="See --mean.", show_default=False)]
-ColourOption = Annotated[str, typer.Option(help="What a teacher's file takes: RGB or BGR.")]
+ColourOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a teacher's file: the order that it takes, RGB or BGR.", show_default=False
+    ),
+]
+LeastAccuracyOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop where the teacher tells a smaller share of a few hundred pairs right; 0: never.",
+        show_default="0.65",
+    ),
+]
 SizeOption = Annotated[int, typer.Option(help="The side of the input of a teacher's file.")]
 
 
@@ -60,8 +72,9 @@ def check(
     backbone: BackboneOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    colour: ColourOption = "RGB",
+    colour: ColourOption = None,
     size: SizeOption = 112,
+    least_accuracy: LeastAccuracyOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,11 +85,11 @@ def check(
 
     **Examples**
 
-    `curate check ms1m/train --teacher sface.onnx --mean 0 --std 1`
+    `curate check ms1m/train --teacher sface.onnx --colour RGB --mean 0 --std 1`
 
-    `curate check ms1m/train --teacher r100.onnx --mean 127.5 --std 127.5 --evaluate lfw.bin`
+    `curate check ms1m/train --teacher r100.onnx --colour RGB --mean 127.5 --std 127.5`
 
-    `curate check ms1m/train --teacher r100.pth --backbone iresnet100 --mean 127.5 --std 127.5`
+    `curate check ms1m/train --teacher job --evaluate lfw.bin`
 
     `curate check sample/train --teacher drawn-faces --only misplaced --only mixed`
     """
@@ -87,7 +100,8 @@ def check(
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    eyes = open_eyes(teacher_choice(teacher, backbone, colour, mean, std, size), place)
+    choice = teacher_choice(teacher, backbone, colour, mean, std, size, least_accuracy)
+    eyes = open_eyes(choice, place, note)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
     findings = look(found, eyes, sets, only, watch, note)
     _print_findings(findings, as_json)
@@ -148,10 +162,11 @@ def clean(
 def teacher_choice(
     name: str,
     backbone: str | None,
-    colour: str,
+    colour: str | None,
     mean: float | None,
     std: float | None,
     size: int,
+    least_accuracy: float | None,
 ) -> "TeacherChoice":
     """What the options say; ``UserError`` with the option where it is not allowed."""
     from pydantic import ValidationError
@@ -168,11 +183,13 @@ def teacher_choice(
                 "mean": mean,
                 "std": std,
                 "size": size,
+                "least_accuracy": least_accuracy,
             }
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+        option = f"--{first['loc'][0]}".replace("_", "-")
+        raise UserError(f"{option}: {first['msg']}, got {first['input']!r}") from None
 
 
 def _print_findings(findings: "Findings", as_json: bool) -> None:

@@ -12,11 +12,13 @@ from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.noise import (
     BackboneOption,
     ColourOption,
+    LeastAccuracyOption,
     MeanOption,
     SizeOption,
     StdOption,
     teacher_choice,
 )
+from distill.cli.curate.places import note
 from distill.cli.reports import print_table, shown
 from distill.cli.screen import say
 
@@ -56,8 +58,9 @@ def recipe(
     backbone: BackboneOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    colour: ColourOption = "RGB",
+    colour: ColourOption = None,
     size: SizeOption = 112,
+    least_accuracy: LeastAccuracyOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +74,7 @@ def recipe(
 
     `curate recipe ms1m --source /data/faces_emore`
 
-    `curate recipe ms1m --source /data/faces_emore --teacher r100.onnx --mean 127.5 --std 127.5`
+    `curate recipe ms1m --source DIR --teacher r100.onnx --colour RGB --mean 127.5 --std 127.5`
 
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
     """
@@ -80,7 +83,11 @@ def recipe(
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
-    choice = None if teacher is None else teacher_choice(teacher, backbone, colour, mean, std, size)
+    choice = (
+        None
+        if teacher is None
+        else teacher_choice(teacher, backbone, colour, mean, std, size, least_accuracy)
+    )
     made = run_recipe(
         name,
         place,
@@ -100,7 +107,7 @@ def _open_eyes(choice: "TeacherChoice", workspace: "Workspace") -> "Eyes":
     """Only where a step asks: it brings onnxruntime or torch."""
     from distill.pipeline.seeing import open_eyes
 
-    return open_eyes(choice, workspace)
+    return open_eyes(choice, workspace, note)
 
 
 def recipes(as_json: JsonOption = False) -> None:

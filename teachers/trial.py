@@ -1,0 +1,148 @@
+"""A few hundred pairs that a teacher is asked about before it is asked about everything.
+
+Wrong preprocessing or wrong weights still give embeddings, only useless ones. Whether they tell
+people apart shows on pairs drawn from the very images that are to be embedded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.progress import Progress
+from curation.views import ImageSet
+from teachers.embedder import Embedder, normalise
+from teachers.embeddings import cached_rows
+from teachers.ensemble import Ensemble
+from teachers.filling import Pictures
+
+PAIRS = 200
+"""Pairs of one identity, and as many of two, all from the same 400 images."""
+FEWEST_PAIRS, FEWEST_IDENTITIES = 100, 20
+"""Below these the share of right answers says too little."""
+LEAST_ACCURACY = 0.65
+"""Chance is 0.5. With wrongly scaled pixels SFace is right about 0.59 of the pairs, as it should be
+about 0.99, and about 0.68 where 40 % of the labels are wrong (docs/guide.md)."""
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class TrialPairs:
+    """Pairs of positions in an image set: ``left`` and ``right`` int64 [P], ``same`` bool [P]."""
+
+    left: np.ndarray
+    right: np.ndarray
+    same: np.ndarray
+
+
+def try_teacher(
+    embedder: Embedder,
+    images: ImageSet,
+    cache_root: Path,
+    least_accuracy: float = LEAST_ACCURACY,
+    progress: Progress | None = None,
+) -> str:
+    """What came of it in a few words, for the record; each member of an ensemble is asked.
+
+    Raises ``UserError`` where fewer than ``least_accuracy`` of the pairs are told right. Embeddings
+    that are in the cache are taken from there.
+    """
+    pairs = draw_pairs(images.offsets)
+    if pairs is None:
+        return (
+            f"the teacher was not tried: {images.name} has fewer than {FEWEST_PAIRS} pairs of one "
+            f"identity from {FEWEST_IDENTITIES} identities"
+        )
+    members = embedder.members if isinstance(embedder, Ensemble) else (embedder,)
+    shares = [_share_right(member, images, pairs, cache_root, progress) for member in members]
+    for number, share in enumerate(shares):
+        if share < least_accuracy:
+            raise UserError(_complaint(members, number, share, len(pairs.same), least_accuracy))
+    told = ", ".join(f"{share:.3f}" for share in shares)
+    return f"the teacher tells {told} of {len(pairs.same)} drawn pairs right"
+
+
+def draw_pairs(offsets: np.ndarray) -> TrialPairs | None:
+    """Pairs among images of which identity k has the positions offsets[k] ... offsets[k+1] - 1.
+
+    Always the same ones for the same ``offsets`` [identities + 1], from as many identities as there
+    are with two images or more. None where there are too few.
+    """
+    generator = np.random.default_rng(0)
+    sizes = np.diff(offsets)
+    able = generator.permutation(np.flatnonzero(sizes >= 2))[:PAIRS]
+    images = [offsets[k] + generator.permutation(sizes[k])[: 2 * PAIRS] for k in able.tolist()]
+    rounds = range(max(map(len, images), default=0) // 2)
+    pairs = [own[2 * i : 2 * i + 2] for i in rounds for own in images if len(own) > 2 * i + 1]
+    if len(able) < FEWEST_IDENTITIES or len(pairs) < FEWEST_PAIRS:
+        return None
+    left, right = np.array(pairs[:PAIRS]).T
+    others = np.roll(right, 1)
+    identity = np.searchsorted(offsets, [left, others], side="right")
+    differ = identity[0] != identity[1]
+    same = np.zeros(len(left) + int(differ.sum()), bool)
+    same[: len(left)] = True
+    return TrialPairs(
+        np.concatenate([left, left[differ]]), np.concatenate([right, others[differ]]), same
+    )
+
+
+def accuracy(cosines: np.ndarray, same: np.ndarray) -> float:
+    """The share of pairs told right, each half with the threshold that is best on the other."""
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    right = [
+        (cosines[half] > _best_threshold(cosines[other], same[other])) == same[half]
+        for half, other in (halves, halves[::-1])
+    ]
+    return float(np.concatenate(right).mean())
+
+
+def _best_threshold(cosines: np.ndarray, same: np.ndarray) -> float:
+    """Between the two scores where most pairs are told right."""
+    order = np.argsort(cosines, kind="stable")
+    scores = np.concatenate([[-np.inf], cosines[order], [np.inf]])
+    # With the first k rejected, right are the impostors among them and the genuine ones after.
+    best = int(np.argmax(np.cumsum(np.concatenate([[0], np.where(same[order], -1, 1)]))))
+    return float(scores[best] / 2 + scores[best + 1] / 2)
+
+
+def _share_right(
+    embedder: Embedder,
+    images: ImageSet,
+    pairs: TrialPairs,
+    cache_root: Path,
+    progress: Progress | None,
+) -> float:
+    positions, index = np.unique(np.stack([pairs.left, pairs.right]), return_inverse=True)
+    known = cached_rows(embedder, images, cache_root, images.rows[positions])
+    vectors = _embed(embedder, images, positions, progress) if known is None else known
+    left, right = normalise(vectors.astype(np.float32))[index.reshape(2, -1)]
+    cosines = np.einsum("pd,pd->p", left, right)
+    return accuracy(cosines, pairs.same) if np.isfinite(cosines).all() else 0.0
+
+
+def _embed(
+    embedder: Embedder, images: ImageSet, positions: np.ndarray, progress: Progress | None
+) -> np.ndarray:
+    """Embeddings of the upright images at ``positions``, float32 [P, D]."""
+    pictures, parts = Pictures(embedder, images.store), []
+    for first in range(0, len(positions), _BATCH):
+        batch = pictures.load(images.rows[positions[first : first + _BATCH]])
+        parts.append(embedder.embed(batch))
+        if progress is not None:
+            progress(min(first + _BATCH, len(positions)), len(positions))
+    return np.concatenate(parts)
+
+
+def _complaint(
+    members: tuple[Embedder, ...], number: int, share: float, pairs: int, least: float
+) -> str:
+    pixels = members[number].preprocessing
+    which = f" (number {number + 1} of the ensemble)" if len(members) > 1 else ""
+    return (
+        f"the teacher{which} hardly tells people apart: it is right about {share:.2f} of {pairs} "
+        f"pairs drawn from the images, and least_accuracy is {least:g}; check its preprocessing "
+        f"(colour {pixels.colour}, mean {pixels.mean}, std {pixels.std}) and weights, or go on "
+        "all the same with least_accuracy = 0"
+    )
