@@ -154,7 +154,7 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
             "there is no check 'blurred'; there are: misplaced",
         ),
         (
-            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES[:4]],
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES[:6]],
             "the preprocessing gives",
         ),
         (["check", "train.lmdb", "--teacher", "teacher.onnx"], "say how its pixels are to be"),

@@ -18,9 +18,8 @@ from distill.cli.curate.noise import (
     StdOption,
     teacher_choice,
 )
-from distill.cli.curate.places import note
 from distill.cli.reports import print_table, shown
-from distill.cli.screen import say
+from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from curation.noise.eyes import Eyes, TeacherChoice
