@@ -7,7 +7,7 @@ import numpy as np
 from teachers.cache_files import NORM, UNIT, damaged, open_array, read_about
 from teachers.row_table import RowTable, checksums
 
-_TOGETHER = 4096
+_TOGETHER = 1024
 
 
 class EmbeddingCache:

@@ -47,15 +47,25 @@ class Conversion:
     """Converts ``source`` into the folder ``partial``, from whatever state that is in."""
 
     def __init__(
-        self, source: ImageSource, partial: Path, skip_bad: bool, progress: Progress | None
+        self,
+        source: ImageSource,
+        partial: Path,
+        skip_bad: bool,
+        decode: bool,
+        progress: Progress | None,
     ) -> None:
         self._source, self._partial, self._skip_bad = source, partial, skip_bad
+        self._decode = decode
         self._progress = progress or (lambda done, total: None)
-        state = load_state(partial) or new_state(source.stamp())
+        state = load_state(partial)
+        if state is None or (decode and not state.decode):  # what was read was not decoded: anew
+            state = new_state(source.stamp(), decode)
         self._journal = Journal(partial, state)
         read = self._journal.rows()
         self._last_label = int(read[-1, LABEL]) if len(read) else -1
-        self._check = ImageCheck(source.stated_image_size(), state.image_size, state.encodings)
+        self._check = ImageCheck(
+            source.stated_image_size(), state.image_size, state.encodings, decode
+        )
 
     def run(self) -> None:
         """Bring the folder to a complete store; only its journal is left over."""
@@ -81,6 +91,11 @@ class Conversion:
             raise UserError(
                 f"{self._source.path} has changed since its conversion was stopped; take "
                 f"{self._partial} away to begin anew"
+            )
+        if state.skipped and state.decode and not self._decode:
+            raise UserError(
+                f"the stopped conversion decoded its images and skipped {state.skipped}; give "
+                f"--decode again to go on, or take {self._partial} away to begin anew"
             )
         if state.skipped and not self._skip_bad:
             raise UserError(
@@ -187,6 +202,7 @@ class Conversion:
             "position": tuple(self._source.position),
             "digest": tuple(self._source.digest),
             "scanned": scanned,
+            "decode": self._decode,
             "image_size": self._check.image_size,
             "encodings": self._check.encodings,
         }

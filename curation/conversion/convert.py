@@ -1,4 +1,4 @@
-"""A record file, folder or list in, a store out: bytes are copied, never decoded.
+"""A record file, folder or list in, a store out: bytes are copied as they are.
 
 The store is built in ``DEST.partial/`` and renamed when it is complete. Its ``data.mdb`` follows
 from the source alone, so a conversion that was stopped at any byte, and goes on from there, gives
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from curation.conversion import journal
 from curation.conversion.build import Conversion
+from curation.conversion.decoded import check_decoded, note_decoded
 from curation.conversion.quarantine import BadRecordError
 from curation.environment import DATA_FILE
 from curation.errors import UserError
@@ -30,12 +31,15 @@ def convert(
     progress: Progress | None = None,
     *,
     skip_bad: bool = False,
+    decode: bool = False,
 ) -> Store:
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
 
     Goes on where an earlier conversion was stopped; does nothing where ``destination`` is complete
     and from the same source. With ``skip_bad`` records that cannot be in a store are left out and
-    listed in ``quarantine.tsv`` in the store's folder; without it the first one is an error.
+    listed in ``quarantine.tsv`` in the store's folder; without it the first one is an error. With
+    ``decode`` an image that cannot be decoded is such a record; a store that was made without is
+    checked.
     Progress counts bytes of a record file, twice where its labels do not ascend, or files. Raises
     ``UserError`` where the source is unusable or has changed since, where ``destination`` is
     something else or in use by another conversion, and where the disk is full.
@@ -43,23 +47,25 @@ def convert(
     found = open_source(source)
     destination = Path(destination).absolute()
     if destination.exists():
-        return _existing(found, destination, progress)
+        return _existing(found, destination, decode, progress)
     partial = Path(f"{destination}{PARTIAL}")
     with _disk_errors_explained(destination):
         partial.mkdir(parents=True, exist_ok=True)
         with _sole_user(partial):
             if destination.exists():  # finished by another process while this one came
-                return _existing(found, destination, progress)
-            _build(found, partial, skip_bad, progress)
+                return _existing(found, destination, decode, progress)
+            _build(found, partial, skip_bad, decode, progress)
             partial.rename(destination)
             sync_folder(destination.parent)
-    return Store(destination)
+    return _decoded(Store(destination), found, decode, progress)
 
 
-def _build(source: ImageSource, partial: Path, skip_bad: bool, progress: Progress | None) -> None:
+def _build(
+    source: ImageSource, partial: Path, skip_bad: bool, decode: bool, progress: Progress | None
+) -> None:
     if not (partial / DATA_FILE).exists():
         try:
-            Conversion(source, partial, skip_bad, progress).run()
+            Conversion(source, partial, skip_bad, decode, progress).run()
         except BadRecordError as bad:
             raise UserError(
                 f"{bad}; correct the source, or leave such records out with --skip-bad"
@@ -68,6 +74,8 @@ def _build(source: ImageSource, partial: Path, skip_bad: bool, progress: Progres
             # Nothing worth keeping came about: leave no trace.
             if not (partial / journal.STATE_FILE).exists():
                 journal.discard(partial)
+        if decode:
+            note_decoded(Store(partial))
     elif not _is_source(partial, source, progress):
         raise UserError(
             f"{source.path} has changed since its conversion to {partial} was stopped; "
@@ -77,13 +85,27 @@ def _build(source: ImageSource, partial: Path, skip_bad: bool, progress: Progres
     sync_folder(partial)
 
 
-def _existing(source: ImageSource, destination: Path, progress: Progress | None) -> Store:
+def _existing(
+    source: ImageSource, destination: Path, decode: bool, progress: Progress | None
+) -> Store:
     store = Store(destination)
     if not _is_source(destination, source, progress):
         raise UserError(
             f"{destination} exists and was made from another source than {source.path}; "
             "take it away or choose another destination"
         )
+    return _decoded(store, source, decode, progress)
+
+
+def _decoded(store: Store, source: ImageSource, decode: bool, progress: Progress | None) -> Store:
+    """The store, whose images can be decoded where ``decode`` asks for that."""
+
+    def in_units_of_source(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done * source.total // total, source.total)
+
+    if decode:
+        check_decoded(store, in_units_of_source)
     return store
 
 

@@ -1,11 +1,15 @@
-"""Whether an image may go into a store: a JPEG or PNG file of the one size, by its header."""
+"""Whether an image may go into a store: a JPEG or PNG file of the one size.
+
+By its header; where asked for, it is decoded too.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
 
+from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.quarantine import BadRecordError, OnBad
 from curation.errors import UserError
-from curation.images import encoding_of, header_length, probe_size
+from curation.images import MAX_PIXELS, encoding_of, header_length, probe_size
 from curation.sources.image_source import ImageSource, SourceImages
 
 _KNOWN_HEADERS = 1024
@@ -15,7 +19,8 @@ class ImageCheck:
     """Checks images one after the other; ``image_size`` (height, width) is the first one's, unless
     it is stated, and ``encodings`` are those that were met.
 
-    Images of one program begin alike, up to their size, so each beginning is looked at only once.
+    With ``decoding`` every image is decoded too. Images of one program begin alike, up to their
+    size, so each beginning is looked at only once.
     """
 
     def __init__(
@@ -23,7 +28,9 @@ class ImageCheck:
         stated: tuple[int, int] | None,
         image_size: tuple[int, int] | None = None,
         encodings: tuple[Literal["jpeg", "png"], ...] = (),
+        decoding: bool = False,
     ) -> None:
+        self._decoding = DecodeCheck() if decoding else None
         self.image_size, self.encodings = stated or image_size, encodings
         self._stated_by = "the property file" if stated else "the first image"
         self._known: set[bytes] = set()
@@ -36,6 +43,15 @@ class ImageCheck:
 
     def objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         """What is wrong with some of the images, by their place in the list."""
+        found = self._header_objections(images)
+        if self._decoding is None or self.image_size is None:
+            return found
+        left = [i for i in range(len(images)) if i not in found]
+        return dict(
+            sorted({**found, **self._decoding.objections(images, left, self.image_size)}.items())
+        )
+
+    def _header_objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         known, length = self._known, self._length
         if length and known.issuperset([bytes(image[:length]) for image in images]):
             return {}
@@ -49,6 +65,8 @@ class ImageCheck:
             size = probe_size(data, "the image")
         except UserError as error:
             return str(error)
+        if size[0] * size[1] > MAX_PIXELS:
+            return f"the image is {size[0]}x{size[1]} pixels; an aligned face is far smaller"
         if self.image_size is not None and size != self.image_size:
             wanted = "{}x{}".format(*self.image_size)
             return (

@@ -37,6 +37,8 @@ class State(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     stamp: SourceStamp
+    decode: bool = False
+    """All images that were read have been decoded"""
     read: int = 0
     """Images that were read"""
     position: tuple[int, int] = (0, 0)
@@ -59,9 +61,9 @@ class State(BaseModel):
     encodings: tuple[Literal["jpeg", "png"], ...] = ()
 
 
-def new_state(stamp: SourceStamp) -> State:
+def new_state(stamp: SourceStamp, decode: bool) -> State:
     """The state of a conversion that has done nothing."""
-    return State(stamp=stamp)
+    return State(stamp=stamp, decode=decode)
 
 
 def load_state(folder: Path) -> State | None:
@@ -161,7 +163,7 @@ class Journal:
         (self.folder / PAGES_FILE).unlink()
         self._leaves.truncate(0)
         self._leaves.seek(0)
-        fresh = new_state(self.state.stamp)
+        fresh = new_state(self.state.stamp, self.state.decode)
         names = ("copied", "leaves", "page", "overflow")
         self.state = self.state.model_copy(update={name: getattr(fresh, name) for name in names})
 

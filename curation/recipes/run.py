@@ -144,7 +144,7 @@ def _draw(step: Draw, kitchen: Kitchen, progress: Progress | None) -> Made:
 def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made:
     path = kitchen.target / f"{step.to}.lmdb"
     converted = path.exists()
-    store = convert(kitchen.source, path, progress, skip_bad=step.skip_bad)
+    store = convert(kitchen.source, path, progress, skip_bad=step.skip_bad, decode=True)
     return Made(path, "store", len(store), store.identities, converted)
 
 

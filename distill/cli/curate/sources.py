@@ -35,6 +35,10 @@ def convert(
             "--skip-bad", help="Leave bad records out and list them in quarantine.tsv in the store."
         ),
     ] = False,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="Decode every image: one that cannot be is a bad record."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Convert RecordIO or image files to an LMDB store; the images' bytes are copied as they are.
@@ -45,7 +49,7 @@ def convert(
 
     `curate convert /data/faces_emore workspace/datasets/ms1m/train.lmdb`
 
-    `curate convert test.rec test.lmdb --skip-bad`
+    `curate convert test.rec test.lmdb --decode --skip-bad`
 
     `curate convert /data/faces faces.lmdb`
     """
@@ -53,7 +57,7 @@ def convert(
 
     known = destination.exists()
     with watch("convert", _unit(source), at_once=False) as progress:
-        store = convert_source(source, destination, progress, skip_bad=skip_bad)
+        store = convert_source(source, destination, progress, skip_bad=skip_bad, decode=decode)
     if known:
         note(f"{destination} was complete already, and from this source; nothing to do")
     if store.meta.skipped:

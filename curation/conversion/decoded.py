@@ -1,0 +1,60 @@
+"""What a store's folder remembers of a conversion with ``decode``: that all images can be decoded.
+
+It lies beside the data file, which is the same with and without.
+"""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+
+from curation.bad_images import bad_image
+from curation.conversion.decode_check import DecodeCheck
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.progress import Progress
+from curation.store import Store
+
+DECODED_FILE = "decoded.json"
+_TOGETHER = 1024
+
+
+def note_decoded(store: Store) -> None:
+    """Remember that all images of the store were decoded."""
+    with atomic_file(store.path / DECODED_FILE) as file:
+        file.write(json.dumps({"digest": store.digest}).encode())
+
+
+def check_decoded(store: Store, progress: Progress | None) -> None:
+    """Decode all images, unless that was done before; ``UserError`` naming the first bad one.
+
+    Progress counts images.
+    """
+    if _is_decoded(store):
+        return
+    check, first_bad, count = DecodeCheck(), None, 0
+    for first in range(0, len(store), _TOGETHER):
+        rows = np.arange(first, min(first + _TOGETHER, len(store)))
+        found = check.objections([*store.read_many(rows)], range(len(rows)), store.image_size)
+        count += len(found)
+        if found and first_bad is None:
+            first_bad = next((first + i, reason) for i, reason in found.items())
+        if progress is not None:
+            progress(first + len(rows), len(store))
+    if first_bad is not None:
+        row, reason = first_bad
+        raise UserError(
+            f"{count:,} of {len(store):,} images cannot be decoded, the first: "
+            f"{bad_image(store, row, UserError(reason))}; or take the store away and convert again "
+            "with --decode --skip-bad"
+        )
+    with suppress(OSError):  # a disk to read only: it is checked again next time
+        note_decoded(store)
+
+
+def _is_decoded(store: Store) -> bool:
+    try:
+        noted = json.loads((store.path / DECODED_FILE).read_bytes()[:1000])
+    except (OSError, ValueError):
+        return False
+    return noted == {"digest": store.digest}
