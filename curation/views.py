@@ -21,6 +21,12 @@ from curation.files import atomic_file, atomic_folder
 from curation.store import ImageSet, Parameter, Store, ViewStep
 
 VIEW_FILE = "view.json"
+
+
+class EmptyViewError(UserError):
+    """No image would be left."""
+
+
 ROWS_FILE, LABELS_FILE = "rows.npy", "labels.npy"
 
 
@@ -253,7 +259,7 @@ def _digest(store: Store, rows: np.ndarray, labels: np.ndarray) -> str:
 
 def _check_labels(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
     if len(rows) == 0:
-        raise UserError(f"{path} would hold no image; choose weaker limits")
+        raise EmptyViewError(f"{path} would hold no image; choose weaker limits")
     steps = np.diff(labels)
     if len(rows) != len(labels) or labels[0] != 0 or not np.isin(steps, (0, 1)).all():
         raise ValueError("a view's labels must ascend from 0 without gaps, one for each row")

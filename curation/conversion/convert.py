@@ -92,7 +92,7 @@ def _existing(
     if not _is_source(destination, source, progress):
         raise UserError(
             f"{destination} exists and was made from another source than {source.path}; "
-            "take it away or choose another destination"
+            "choose another destination (of a recipe: --dataset NAME), or take it away"
         )
     return _decoded(store, source, decode, progress)
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from curation.errors import UserError
 from curation.noise.eyes import Eyes, TeacherChoice
-from curation.recipes.file import Parents
+from curation.progress import Say, unsaid
+from curation.recipes.file import Check, Parents
+from curation.recipes.ledger import Ledger
 from curation.store import ImageSet
 from curation.views import open_images
 
@@ -19,8 +22,9 @@ class Made:
 
     path: Path
     kind: Literal[
-        "source", "store", "view", "pairs", "findings", "mark", "report", "refused", "skipped"
-    ]
+        "source", "store", "view", "pairs", "findings", "mark", "report",
+        "refused", "skipped", "kept",
+    ]  # fmt: skip
     images: int | None = None
     identities: int | None = None
     reused: bool = False
@@ -35,12 +39,32 @@ class Kitchen:
     target: Path
     open_eyes: OpenEyes | None = None
     teacher: TeacherChoice | None = None
+    skip_bad: bool = False
+    """Whether bad records are left out and listed, in every recipe"""
+    say: Say = unsaid
+
+    @property
+    def ledger(self) -> Ledger:
+        """What recipes have made in ``target``."""
+        return Ledger(self.target)
+
+    def eyes(self, step: Check) -> Eyes | None:
+        """Of the teacher that was asked for, else the recipe's; None where there is none."""
+        choice = self.teacher or step.teacher
+        return None if choice is None or self.open_eyes is None else self.open_eyes(choice)
 
     def parent(self, names: Parents) -> ImageSet:
-        """The first of the named stores and views that is there; the last where none is."""
+        """The first of the named stores and views that is there and can be read.
+
+        The last where none is; its error says what is wrong with it.
+        """
         choices = [names] if isinstance(names, str) else names
         for name in choices:
             for path in (self.target / f"{name}.view", self.target / f"{name}.lmdb"):
                 if path.exists():
-                    return open_images(path)
+                    try:
+                        return open_images(path)
+                    except UserError:
+                        if name == choices[-1]:
+                            raise
         return open_images(self.target / f"{choices[-1]}.lmdb")

@@ -1,62 +1,71 @@
 """The steps of a recipe that look for what is wrong, act on it, and show it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.analysis import evaluation_sets, look
-from curation.noise.clean import decisions_digest, write_clean
-from curation.noise.decision_table import read_decisions
+from curation.noise.analysis import look
+from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.kept import findings_folder
+from curation.noise.overrides import chosen_decisions
 from curation.progress import Progress, Watch
 from curation.recipes.file import Check, Clean, Mark, Report
 from curation.recipes.kitchen import Kitchen, Made
-from curation.views import View
+from curation.recipes.made_views import Wanted, make_view
+from curation.recipes.pairs import readable_pairs
+from curation.store import ImageSet
 
 NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look for noise"
+EARLIER = "what was found earlier stays; --teacher looks again"
 
 
 def check_images(step: Check, kitchen: Kitchen, title: str, watch: Watch) -> Made:
     """Findings on the images, by the teacher that was asked for, else the recipe's."""
     images = kitchen.parent(step.of)
     folder = findings_folder(images)
-    choice = kitchen.teacher or step.teacher
-    if choice is None or kitchen.open_eyes is None:
-        return Made(folder, "skipped", note=NO_TEACHER)
-    looked = (folder / DECISIONS_FILE).exists()
-    eyes = kitchen.open_eyes(choice)
+    eyes = kitchen.eyes(step)
+    if eyes is None:
+        note = EARLIER if _findings(images) is not None else NO_TEACHER
+        return Made(folder, "skipped", note=note)
+    before = _stamp(folder)
     findings = look(
         images,
         eyes,
-        evaluation_sets(images),
+        readable_pairs(images.store.path.parent),
         watch=lambda what, unit: watch(f"{title}: {what}", unit),
+        say=kitchen.say,
     )
     flagged = ", ".join(f"{one.flagged:,} {one.check}" for one in findings.meta.checks)
-    return Made(folder, "findings", len(images), images.identities, looked, flagged)
+    return Made(
+        folder, "findings", len(images), images.identities, _stamp(folder) == before, flagged
+    )
 
 
 def clean_images(step: Clean, kitchen: Kitchen) -> Made:
-    """The view after the decisions as they stand; refused where it was made after other ones."""
+    """The view after the decisions as they stand; made again where it was made after others."""
     images = kitchen.parent(step.of)
+    folder = findings_folder(images)
     path = kitchen.target / f"{step.to}.view"
-    table = findings_folder(images) / DECISIONS_FILE
+    table = folder / DECISIONS_FILE
     if not table.exists():
         return Made(path, "skipped", note="nothing was checked")
-    decisions = read_decisions(table, images.digest)
-    written = path.exists()
-    view = View(path) if written else write_clean(path, images, decisions)
-    if view.history[-1].parameters.get("decisions") != decisions_digest(decisions):
-        raise UserError(
-            f"{path} was made after other decisions than {table} has now; "
-            "take it away to make it again"
-        )
-    return Made(path, "view", len(view), view.identities, written)
+    if (folder / FINDINGS_FILE).exists() and _findings(images) is None:
+        return Made(path, "skipped", note=f"{folder.name} is not about {images.path.name} as it is")
+    decisions = chosen_decisions(table, [], images, folder)
+    return make_view(
+        kitchen,
+        step.to,
+        images,
+        Wanted(CLEAN, {"decisions": decisions_digest(decisions)}),
+        lambda place, parent: write_clean(place, parent, decisions),
+    )
 
 
 def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) -> Made:
     """The page about the images, their views, and what was found."""
-    from curation.report.beside import findings_beside, pairs_beside, views_beside
+    from curation.report.beside import pairs_beside, views_beside
     from curation.report.page import write_report
 
     images = kitchen.parent(step.of)
@@ -64,12 +73,31 @@ def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) 
     written = write_report(
         path,
         images,
-        findings_beside(images),
+        _findings(images),
         views_beside(images),
         pairs_beside(images),
         progress=progress,
     )
     return Made(path, "report", note=f"{written.cases:,} cases to look at")
+
+
+def _findings(images: ImageSet) -> Findings | None:
+    """None where there are none, or none of these images."""
+    from curation.report.beside import findings_beside
+
+    try:
+        return findings_beside(images)
+    except UserError:
+        return None
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Changes when something is found anew."""
+    try:
+        status = (folder / FINDINGS_FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def mark_findings(step: Mark, kitchen: Kitchen) -> Iterator[Made]:
@@ -82,5 +110,5 @@ def mark_findings(step: Mark, kitchen: Kitchen) -> Iterator[Made]:
     if not (folder / FINDINGS_FILE).exists():
         yield Made(folder, "skipped", note="nothing was checked")
         return
-    for one in mark(Findings(folder), images, read_truth(kitchen.source)):
+    for one in mark(Findings(folder, images), images, read_truth(kitchen.source)):
         yield Made(folder / f"{one.check}.npz", "mark", note=str(one))

@@ -6,16 +6,16 @@ interrupted is simply run again. docs/formats.md lists the steps.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.noise.clean import CLEAN
+from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.eyes import TeacherChoice
-from curation.pairs import VerificationPairs, read_pairs
-from curation.progress import Progress, Watch, unwatched
+from curation.progress import Progress, Say, Watch, unsaid, unwatched
 from curation.recipes.file import (
     DATASET_NAME,
     Check,
@@ -32,8 +32,9 @@ from curation.recipes.file import (
     load_recipe,
 )
 from curation.recipes.kitchen import Kitchen, Made, OpenEyes
+from curation.recipes.made_views import Wanted, make_view, refuse_strangers, unreadable_views
 from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
-from curation.records.ms1m import find_source
+from curation.recipes.pairs import copy_pairs, refuse_other_pairs
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import View
 from curation.workspace import Workspace
@@ -50,26 +51,73 @@ def run_recipe(
     watch: Watch | None = None,
     open_eyes: OpenEyes | None = None,
     teacher: TeacherChoice | None = None,
+    *,
+    skip_bad: bool = False,
+    say: Say = unsaid,
 ) -> list[Made]:
     """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
 
     ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
     (only where ``dataset`` is not given: it means the recipe's own data set), else it is
     ``workspace/sources/DATASET``. ``open_eyes`` gives a chosen teacher's eyes; ``teacher`` is taken
-    instead of the recipe's. Raises ``UserError`` where a step cannot be done.
+    instead of the recipe's. With ``skip_bad`` bad records are left out. ``say`` is told what a
+    person wants to know. Raises ``UserError`` where a step cannot be done; what can be known before
+    the first step, before it.
     """
     recipe = load_recipe(name)
     kitchen = Kitchen(
         _source_folder(name, recipe, workspace, source, dataset),
         workspace.inside(_dataset_name(recipe, dataset), workspace.datasets, "data set"),
-        open_eyes,
+        None if open_eyes is None else cache(open_eyes),
         teacher,
+        skip_bad,
+        say,
     )
+    _check_first(name, recipe, kitchen)
     made: list[Made] = []
     for number, step in enumerate(recipe.step, 1):
         title = f"{number}/{len(recipe.step)} {step.do}"
         made += _run_step(step, kitchen, title, watch or unwatched)
-    return made
+    told = {entry.path for entry in made}
+    return made + [one for one in unreadable_views(kitchen) if one.path not in told]
+
+
+def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:
+    """What would else end the recipe after hours: ``UserError`` where it cannot be done."""
+    checks = [step for step in recipe.step if isinstance(step, Check)]
+    if kitchen.teacher is not None and not checks:
+        raise UserError(f"the recipe {name} looks for no noise; leave --teacher out")
+    converts = any(isinstance(step, Convert) for step in recipe.step)
+    if kitchen.skip_bad and not converts:
+        raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
+    _check_writable(kitchen.target)
+    has_eyes = [kitchen.eyes(step) is not None for step in checks]
+    if any(isinstance(step, CopyPairs) for step in recipe.step) and kitchen.source.exists():
+        refuse_other_pairs(kitchen)
+    cleaned = {step.to: _will_be_clean(step, any(has_eyes), kitchen)
+               for step in recipe.step if isinstance(step, Clean)}  # fmt: skip
+    for step in recipe.step:
+        if isinstance(step, Clean):
+            refuse_strangers(kitchen, step.to, Wanted(CLEAN, {}), None)
+        elif isinstance(step, LongTailCut | RetinaS):
+            first = step.of if isinstance(step.of, str) else step.of[0]
+            refuse_strangers(kitchen, step.to, _wanted(step), cleaned.get(first))
+
+
+def _will_be_clean(step: Clean, is_checked: bool, kitchen: Kitchen) -> bool:
+    return is_checked or (kitchen.target / f"{step.of}.findings" / DECISIONS_FILE).exists()
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another place with --workspace"
+        ) from None
 
 
 def _dataset_name(recipe: Recipe, dataset: str | None) -> str:
@@ -115,12 +163,12 @@ def _run_step(step: Step, kitchen: Kitchen, title: str, watch: Watch) -> Iterato
                 yield _draw(step, kitchen, progress)
             case Convert():
                 yield _convert(step, kitchen, progress)
-            case LongTailCut(minimum=minimum):
-                yield _view(step, kitchen, write_long_tail_cut, {"minimum": minimum})
-            case RetinaS(maximum=maximum):
-                yield _view(step, kitchen, write_retina_s, {"maximum": maximum})
+            case LongTailCut():
+                yield _subset(step, kitchen, write_long_tail_cut)
+            case RetinaS():
+                yield _subset(step, kitchen, write_retina_s)
             case CopyPairs():
-                yield from _copy_pairs(kitchen)
+                yield from copy_pairs(kitchen)
             case Clean():
                 yield clean_images(step, kitchen)
             case Report():
@@ -144,49 +192,19 @@ def _draw(step: Draw, kitchen: Kitchen, progress: Progress | None) -> Made:
 def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made:
     path = kitchen.target / f"{step.to}.lmdb"
     converted = path.exists()
-    store = convert(kitchen.source, path, progress, skip_bad=step.skip_bad, decode=True)
-    return Made(path, "store", len(store), store.identities, converted)
+    skip_bad = step.skip_bad or kitchen.skip_bad
+    store = convert(kitchen.source, path, progress, skip_bad=skip_bad, decode=True)
+    skipped = store.meta.skipped
+    note = f"{skipped:,} bad records left out: {path / 'quarantine.tsv'}" if skipped else ""
+    return Made(path, "store", len(store), store.identities, converted, note)
 
 
-def _view(
-    step: LongTailCut | RetinaS,
-    kitchen: Kitchen,
-    write: Callable[..., View],
-    limit: dict[str, int],
-) -> Made:
-    path = kitchen.target / f"{step.to}.view"
+def _wanted(step: LongTailCut | RetinaS) -> Wanted:
+    limit = "minimum" if isinstance(step, LongTailCut) else "maximum"
+    return Wanted(step.do, {limit: getattr(step, limit)})
+
+
+def _subset(step: LongTailCut | RetinaS, kitchen: Kitchen, write: Callable[..., View]) -> Made:
+    wanted = _wanted(step)
     parent = kitchen.parent(step.of)
-    written = path.exists()
-    view = View(path) if written else write(path, parent, **limit)
-    last = view.history[-1]
-    if (last.name, dict(last.parameters)) != (step.do, limit):
-        raise UserError(
-            f"{path} was made by {last.name} with {dict(last.parameters)}, the recipe says "
-            f"{step.do} with {limit}; take it away to make it again"
-        )
-    if view.history[:-1] != parent.history:
-        raise UserError(
-            f"{path} was made of something else than {parent.path.name} is now; "
-            "take it away to make it again"
-        )
-    return Made(path, "view", len(view), view.identities, written)
-
-
-def _copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
-    for path in find_source(kitchen.source).pairs:
-        try:
-            pairs = read_pairs(path)
-        except UserError as error:
-            yield Made(path, "refused", note=str(error))
-        else:
-            yield _copy_file(path, pairs, kitchen.target / path.name)
-
-
-def _copy_file(path: Path, pairs: VerificationPairs, target: Path) -> Made:
-    copied = target.exists()
-    if not copied:
-        with path.open("rb") as source, atomic_file(target) as file:
-            shutil.copyfileobj(source, file)
-    elif read_pairs(target).digest != pairs.digest:
-        raise UserError(f"{target} is not the {path.name} of {path.parent}; take one of them away")
-    return Made(target, "pairs", len(pairs.images), reused=copied, note=f"{len(pairs)} pairs")
+    return make_view(kitchen, step.to, parent, wanted, partial(write, **wanted.parameters))

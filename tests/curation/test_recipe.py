@@ -1,17 +1,18 @@
-import hashlib
 import shutil
 
 import numpy as np
 import pytest
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
 from curation.pairs import write_pairs
 from curation.recipes.file import load_recipe, parse_recipe, recipe_names
+from curation.recipes.noise import EARLIER
 from curation.recipes.run import run_recipe
-from curation.subsets import write_long_tail_cut
+from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import open_images
 from curation.workspace import Workspace
 
@@ -65,7 +66,7 @@ def test_the_ms1m_recipe_makes_a_store_two_views_and_the_evaluation_sets(workspa
 def test_what_is_refused_says_why(workspace, source):
     made = run_recipe("ms1m", workspace, source)
     (refused,) = (entry for entry in made if entry.kind == "refused")
-    assert "broken.bin is no verification set" in refused.note
+    assert "broken.bin is a text file, not a verification set" in refused.note
 
 
 def test_finished_steps_are_not_done_again(workspace, source):
@@ -129,23 +130,212 @@ def test_another_source_under_the_same_name_is_refused(workspace, source, write_
         run_recipe("ms1m", workspace, write_source({0: 9}, "other"))
 
 
-def test_a_view_made_with_another_limit_is_left_alone(workspace, source):
+def by_hand(path, minimum, parent="train.lmdb"):
+    """A person's own view in the place of a recipe's."""
+    shutil.rmtree(path, ignore_errors=True)
+    return write_long_tail_cut(path, open_images(path.parent / parent), minimum)
+
+
+class TestWhatAPersonMade:
+    """It stays, and what stands in the way is said before the first step."""
+
+    def test_a_view_with_another_limit(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        path = workspace.datasets / "ms1m" / "long-tail-cut.view"
+        digest = by_hand(path, 2).digest
+        shutil.rmtree(workspace.datasets / "ms1m" / "retina-s.view")
+        with pytest.raises(UserError) as refusal:
+            run_recipe("ms1m", workspace, source)
+        message = str(refusal.value)
+        assert "long-tail-cut.view was not made by a recipe" in message
+        assert "with {'minimum': 2}, the recipe says long-tail-cut with {'minimum': 5}" in message
+        assert "rename it" in message
+        assert open_images(path).digest == digest
+        assert not (workspace.datasets / "ms1m" / "retina-s.view").exists()
+
+    def test_the_same_view_serves_and_is_never_made_again(self, workspace, source):
+        folder = workspace.datasets / "ms1m"
+        run_recipe("ms1m", workspace, source)
+        digest = by_hand(folder / "long-tail-cut.view", 5).digest
+        made = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, source)}
+        assert made["long-tail-cut.view"].reused
+        changed = write_retina_s(folder / "clean.view", open_images(folder / "train.lmdb"), 50)
+        assert len(changed)
+        with pytest.raises(UserError, match=r"clean\.view was not made by a recipe"):
+            run_recipe("ms1m", workspace, source)
+        assert open_images(folder / "long-tail-cut.view").digest == digest
+
+    def test_a_recipes_view_that_was_changed_by_hand(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        path = workspace.datasets / "ms1m" / "retina-s.view" / "view.json"
+        path.write_text(path.read_text().replace('"maximum": 50', '"maximum": 40'))
+        edited = path.read_bytes()
+        with pytest.raises(UserError, match=r"retina-s\.view was not made by a recipe"):
+            run_recipe("ms1m", workspace, source)
+        assert path.read_bytes() == edited
+
+    def test_a_recipes_view_under_another_views_name(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        folder = workspace.datasets / "ms1m"
+        shutil.rmtree(folder / "retina-s.view")
+        (folder / "long-tail-cut.view").rename(folder / "retina-s.view")
+        with pytest.raises(UserError, match=r"retina-s\.view was not made by a recipe"):
+            run_recipe("ms1m", workspace, source)
+
+    def test_a_view_that_was_renamed_is_made_anew_in_its_place_and_stays(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        folder = workspace.datasets / "ms1m"
+        (folder / "retina-s.view").rename(folder / "mine.view")
+        made = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, source)}
+        assert not made["retina-s.view"].reused
+        assert (
+            open_images(folder / "mine.view").digest == open_images(folder / "retina-s.view").digest
+        )
+
+    def test_an_evaluation_set_of_that_name(self, workspace, source, noise_images):
+        run_recipe("ms1m", workspace, source)
+        mine = workspace.datasets / "ms1m" / "lfw.bin"
+        write_pairs(mine, noise_images[4:8], [True, False])
+        content = mine.read_bytes()
+        with pytest.raises(UserError, match=r"lfw\.bin is another set than .* no copy"):
+            run_recipe("ms1m", workspace, source)
+        assert mine.read_bytes() == content
+
+    def test_a_record_that_cannot_be_read_makes_everything_a_persons(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        (workspace.datasets / "ms1m" / "recipe.json").write_text("{")
+        assert all(
+            entry.reused
+            for entry in run_recipe("ms1m", workspace, source)
+            if entry.kind in ("view", "pairs", "store")
+        )
+
+
+class TestVerificationSets:
+    def sets(self, made):
+        return {e.path.name: (e.kind, e.reused, e.note) for e in made if e.path.suffix == ".bin"}
+
+    def test_a_copy_follows_its_source(self, workspace, source, noise_images):
+        run_recipe("ms1m", workspace, source)
+        write_pairs(source / "lfw.bin", noise_images[4:8], [True, False])
+        sets = self.sets(run_recipe("ms1m", workspace, source))
+        assert sets["lfw.bin"] == ("pairs", False, "2 pairs; copied again: the source's is new")
+        copy = workspace.datasets / "ms1m" / "lfw.bin"
+        assert copy.read_bytes() == (source / "lfw.bin").read_bytes()
+        assert self.sets(run_recipe("ms1m", workspace, source))["lfw.bin"][1]
+
+    def test_one_that_the_source_has_no_more_stays_and_is_named(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        (source / "lfw.bin").unlink()
+        kind, reused, note = self.sets(run_recipe("ms1m", workspace, source))["lfw.bin"]
+        assert (kind, reused) == ("pairs", True)
+        assert note.startswith(f"not in {source}; kept")
+
+    def test_one_that_is_damaged_now_leaves_the_copy(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        (source / "lfw.bin").write_bytes(b"half")
+        said = []
+        sets = self.sets(run_recipe("ms1m", workspace, source, say=said.append))
+        assert sets["lfw.bin"][0] == "refused"
+        assert sets["lfw.bin"][2].endswith("(the copy made earlier is kept, and looked for)")
+        assert any("left out: " in line and "lfw.bin" in line for line in said)
+
+    def test_a_damaged_copy_is_made_again(self, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        copy = workspace.datasets / "ms1m" / "lfw.bin"
+        copy.write_bytes(b"half")
+        sets = self.sets(run_recipe("ms1m", workspace, source))
+        assert sets["lfw.bin"] == ("pairs", False, "2 pairs; copied again: it was damaged")
+        assert copy.read_bytes() == (source / "lfw.bin").read_bytes()
+
+
+def test_a_pack_without_a_head_or_tail_still_gets_its_report(workspace, write_source):
+    made = {e.path.name: e for e in run_recipe("ms1m", workspace, write_source({0: 2, 1: 3}))}
+    assert (made["long-tail-cut.view"].kind, made["long-tail-cut.view"].note) == (
+        "skipped",
+        "nothing would be left",
+    )
+    assert made["retina-s.view"].images == 5
+    assert made["train.report.html"].path.exists()
+    assert not (workspace.datasets / "ms1m" / "long-tail-cut.view").exists()
+
+
+class TestBadRecords:
+    @pytest.fixture
+    def damaged(self, write_source, noise_images):
+        folder = write_source({0: 8, 1: 8})
+        records = (folder / "train.rec").read_bytes()
+        jpeg = records.index(noise_images[3])
+        changed = records[:jpeg] + b"RIFF" + records[jpeg + 4 :]
+        (folder / "train.rec").write_bytes(changed)
+        return folder
+
+    def test_they_stop_the_recipe_and_the_message_helps(self, workspace, damaged):
+        with pytest.raises(UserError, match="--skip-bad"):
+            run_recipe("ms1m", workspace, damaged)
+
+    def test_they_are_left_out_and_listed_where_asked_for(self, workspace, damaged):
+        store = run_recipe("ms1m", workspace, damaged, skip_bad=True)[0]
+        assert store.images == 15
+        assert "1 bad records left out" in store.note
+        assert "quarantine.tsv" in store.note
+        again = run_recipe("ms1m", workspace, damaged, skip_bad=True)[0]
+        assert (again.images, again.reused) == (15, True)
+
+
+def test_a_store_that_was_converted_again_has_everything_made_again(
+    workspace, source, write_source
+):
     run_recipe("ms1m", workspace, source)
     folder = workspace.datasets / "ms1m"
-    shutil.rmtree(folder / "long-tail-cut.view")
-    write_long_tail_cut(folder / "long-tail-cut.view", open_images(folder / "train.lmdb"), 2)
-    with pytest.raises(UserError, match=r"with \{'minimum': 2\}, the recipe says .*'minimum': 5"):
-        run_recipe("ms1m", workspace, source)
+    write_long_tail_cut(folder / "mine.view", open_images(folder / "train.lmdb"), 2)
+    shutil.rmtree(folder / "train.lmdb")
+    made = {
+        entry.path.name: entry
+        for entry in run_recipe("ms1m", workspace, write_source({0: 7, 1: 9}, "other"))
+    }
+    assert made["long-tail-cut.view"].images == 16
+    assert "made again: it cannot be read" in made["long-tail-cut.view"].note
+    assert made["mine.view"].kind == "kept"
+    assert "mine.view was made from another store" in made["mine.view"].note
 
 
-def test_another_evaluation_set_of_that_name_is_left_alone(workspace, source, noise_images):
-    run_recipe("ms1m", workspace, source)
-    write_pairs(workspace.datasets / "ms1m" / "lfw.bin", noise_images[4:8], [True, False])
-    digest = hashlib.sha256((workspace.datasets / "ms1m" / "lfw.bin").read_bytes()).digest()
-    with pytest.raises(UserError, match=r"lfw\.bin is not the lfw\.bin of"):
-        run_recipe("ms1m", workspace, source)
-    kept = hashlib.sha256((workspace.datasets / "ms1m" / "lfw.bin").read_bytes()).digest()
-    assert kept == digest
+class TestFirst:
+    """What would end it after hours is said before the first step."""
+
+    def refused(self, workspace, source, message, **options):
+        with pytest.raises(UserError, match=message):
+            run_recipe("ms1m", workspace, source, **options)
+        assert not list(workspace.root.rglob("*.lmdb*"))
+
+    def test_a_teacher_that_cannot_be_opened(self, workspace, source):
+        def missing(choice):
+            raise UserError(f"there is no teacher {choice.name}")
+
+        teacher = TeacherChoice(name="none.onnx")
+        self.refused(workspace, source, "no teacher none", open_eyes=missing, teacher=teacher)
+
+    def test_a_teacher_for_a_recipe_that_looks_for_nothing(self, workspace):
+        with pytest.raises(UserError, match="drawn-faces looks for no noise; leave --teacher out"):
+            run_recipe("drawn-faces", workspace, teacher=TeacherChoice(name="x"))
+
+    @pytest.mark.parametrize("part", ["workspace", "workspace/datasets", "workspace/datasets/ms1m"])
+    def test_a_workspace_that_cannot_be_written(self, workspace, source, tmp_path, part):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).write_text("a file")
+        self.refused(workspace, source, r"cannot write to .*--workspace")
+
+    def test_a_teacher_is_opened_once(self, workspace, source):
+        opened = []
+
+        def open_eyes(choice):
+            opened.append(choice)
+            return LabelEyes()
+
+        run_recipe(
+            "ms1m", workspace, source, open_eyes=open_eyes, teacher=TeacherChoice(name="eyes")
+        )
+        assert len(opened) == 1
 
 
 def test_the_sample_recipe_takes_no_source(workspace, source):
@@ -198,19 +388,96 @@ class TestNoise:
         assert all(entry.reused for entry in made if entry.kind not in ("refused", "report"))
         assert stats(workspace) == before
 
-    def test_edited_decisions_do_not_leave_an_older_view_in_place(self, run, workspace):
+    def test_edited_decisions_have_the_views_made_again(self, run, workspace):
         run()
-        table = workspace.datasets / "ms1m" / "train.findings" / "decisions.tsv"
+        folder = workspace.datasets / "ms1m"
+        own = write_retina_s(folder / "mine.view", open_images(folder / "clean.view"), 50)
+        other = write_retina_s(folder / "other.view", open_images(folder / "train.lmdb"), 50)
+        table = folder / "train.findings" / "decisions.tsv"
         table.write_text(table.read_text().replace("yes\t", "no\t"))
-        with pytest.raises(UserError, match=r"clean\.view was made after other decisions"):
-            run()
+        made = {entry.path.name: entry for entry in run()}
+        assert made["clean.view"].images == 90
+        assert "made again: the decisions are others" in made["clean.view"].note
+        assert "mine.view is of the earlier one, and stays as it is" in made["clean.view"].note
+        assert "other.view" not in made["clean.view"].note
+        assert "made again: it is not of what clean.view is now" in made["retina-s.view"].note
+        for kept in (own, other):
+            assert open_images(kept.path).digest == kept.digest
+        assert all(entry.reused for entry in run() if entry.kind not in ("refused", "report"))
 
-    def test_views_of_the_raw_store_are_not_taken_for_views_of_the_clean_one(
+    def test_first_without_and_then_with_a_teacher(self, run, workspace, source):
+        run_recipe("ms1m", workspace, source)
+        made = {entry.path.name: entry for entry in run()}
+        for name in ("long-tail-cut.view", "retina-s.view"):
+            assert made[name].note == "made again: it is not of what clean.view is now"
+            view = open_images(workspace.datasets / "ms1m" / name)
+            assert [step.name for step in view.history] == ["clean", name.removesuffix(".view")]
+        again = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, source)}
+        assert again["train.findings"].note == EARLIER
+        assert again["clean.view"].reused
+        assert again["retina-s.view"].reused
+
+    def test_a_persons_view_of_the_raw_store_is_named_before_the_first_step(
         self, run, workspace, source
     ):
-        run_recipe("ms1m", workspace, source)
-        with pytest.raises(UserError, match=r"made of something else than clean\.view"):
+        folder = workspace.datasets / "ms1m"
+        convert(source, folder / "train.lmdb")
+        by_hand(folder / "long-tail-cut.view", 5)
+        with pytest.raises(UserError, match=r"long-tail-cut\.view was not made by .* cleaned"):
             run()
+        assert not (folder / "train.findings").exists()
+
+    def test_a_persons_view_of_other_decisions_is_left_alone(self, run, workspace):
+        run()
+        folder = workspace.datasets / "ms1m"
+        (folder / "recipe.json").unlink()
+        kept = open_images(folder / "long-tail-cut.view").digest
+        (folder / "clean.view").rename(folder / "my-clean.view")
+        table = folder / "train.findings" / "decisions.tsv"
+        table.write_text(table.read_text().replace("yes\t", "no\t"))
+        made = {entry.path.name: entry for entry in run()}
+        assert made["long-tail-cut.view"].kind == "kept"
+        assert "is left alone: it is not of what clean.view is now" in (
+            made["long-tail-cut.view"].note
+        )
+        assert open_images(folder / "long-tail-cut.view").digest == kept
+        assert made["train.report.html"].path.exists()
+
+    def test_decisions_that_drop_everything_leave_no_view_and_the_rest_is_made(
+        self, run, workspace
+    ):
+        run()
+        folder = workspace.datasets / "ms1m"
+        table = folder / "train.findings" / "decisions.tsv"
+        head = "".join(table.read_text().splitlines(keepends=True)[:2])
+        table.write_text(head + "".join(f"yes\tdrop-identity\t\t{k}\n" for k in range(5)))
+        made = {entry.path.name: entry for entry in run()}
+        assert (made["clean.view"].kind, made["clean.view"].note) == (
+            "skipped",
+            "nothing would be left",
+        )
+        assert not (folder / "clean.view").exists()
+        assert made["long-tail-cut.view"].images == 85
+
+    def test_findings_on_an_earlier_store_do_not_stop_it(self, run, workspace, write_source):
+        run()
+        folder = workspace.datasets / "ms1m"
+        shutil.rmtree(folder / "train.lmdb")
+        other = write_source({0: 7, 1: 9}, "other")
+        made = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, other)}
+        assert made["clean.view"].note == "train.findings is not about train.lmdb as it is"
+        assert made["retina-s.view"].images == 16
+        assert made["train.report.html"].path.exists()
+        assert (folder / "train.findings" / "decisions.tsv").exists()
+
+    @pytest.mark.parametrize("left", ["clean.view.new", "clean.view.old"])
+    def test_what_a_killed_recipe_left_is_in_nobodys_way(self, run, workspace, left):
+        run()
+        folder = workspace.datasets / "ms1m"
+        (folder / "clean.view").rename(folder / left)
+        made = {entry.path.name: entry for entry in run()}
+        assert made["clean.view"].images
+        assert not (folder / left).exists()
 
 
 class TestFiles:

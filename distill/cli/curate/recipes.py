@@ -60,12 +60,20 @@ def recipe(
     colour: ColourOption = None,
     size: SizeOption = 112,
     least_accuracy: LeastAccuracyOption = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave bad records out and list them in quarantine.tsv in the store."
+        ),
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set as a recipe says; steps that are done are not done again.
 
-    Stopped at any moment, the same command goes on where it was.
+    Stopped at any moment, the same command goes on where it was. What a recipe made of something
+    that has changed since (decisions, a teacher, verification sets) it makes again; what a person
+    made it leaves alone.
 
     **Examples**
 
@@ -77,11 +85,15 @@ def recipe(
 
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
     """
+    from curation.errors import UserError
     from curation.recipes.file import load_recipe
     from curation.recipes.run import run_recipe
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
+    given = (backbone, colour, mean, std, least_accuracy)
+    if teacher is None and any(value is not None for value in given):
+        raise UserError("--backbone, --colour, --mean, --std and --least-accuracy want --teacher")
     choice = (
         None
         if teacher is None
@@ -95,6 +107,8 @@ def recipe(
         watch,
         lambda chosen: _open_eyes(chosen, place),
         choice,
+        skip_bad=skip_bad,
+        say=note,
     )
     if as_json:
         print_json([asdict(entry) | {"path": str(entry.path)} for entry in made])

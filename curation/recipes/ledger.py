@@ -1,0 +1,60 @@
+"""What recipes made, so that they make it again where it is out of date, and touch nothing else.
+
+``recipe.json`` in the data set's folder has, for each view and verification set that a recipe put
+there, a digest of what it wrote. What has another digest now, or another name, is a person's.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curation.errors import UserError
+from curation.files import atomic_file, open_regular
+from curation.sources.image_source import file_digest
+from curation.views import VIEW_FILE
+
+LEDGER_FILE = "recipe.json"
+_LARGEST = 1 << 20
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    made: dict[str, str] = {}
+
+
+class Ledger:
+    """The record of the data set in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER_FILE
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a recipe made ``path``, and nobody has changed it since."""
+        known = self._made().get(path.name)
+        return known is not None and known == fingerprint(path)
+
+    def enter(self, path: Path, digest: str) -> None:
+        """Record that what has this ``fingerprint`` is ours at ``path``; before it is put there.
+
+        An entry without its thing does no harm, a thing without its entry would be a person's.
+        """
+        content = _Content(made={**self._made(), path.name: digest})
+        with atomic_file(self._path) as file:
+            file.write(content.model_dump_json(indent=2).encode())
+
+    def _made(self) -> dict[str, str]:
+        """Nothing where there is no record, or it cannot be read: then nothing is ours."""
+        try:
+            with open_regular(self._path) as file:
+                return _Content.model_validate_json(file.read(_LARGEST)).made
+        except (OSError, UserError, ValidationError):
+            return {}
+
+
+def fingerprint(path: Path) -> str | None:
+    """SHA-256 of a view's description (its steps and the digest of its arrays), or of a file."""
+    try:
+        return file_digest(path / VIEW_FILE if path.is_dir() else path)
+    except (OSError, UserError):
+        return None

@@ -1,0 +1,79 @@
+"""The step of a recipe that brings the source's verification sets along."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.pairs import VerificationPairs, read_pairs
+from curation.recipes.kitchen import Kitchen, Made
+from curation.records.ms1m import find_source
+
+
+def copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
+    """Copy the sets that can be read; a copy that a recipe made follows its source.
+
+    Sets in the data set's folder that the source does not have stay, and are named.
+    """
+    sources = find_source(kitchen.source).pairs
+    for path in sources:
+        yield _copy(path, kitchen)
+    for path in sorted(kitchen.target.glob("*.bin")):
+        if path.name not in {source.name for source in sources}:
+            pairs, refusal = _read(path)
+            note = f"not in {kitchen.source}; kept, and looked for like the others"
+            if pairs is None:
+                yield Made(path, "refused", note=refusal)
+            else:
+                yield Made(path, "pairs", len(pairs.images), None, True, note)
+
+
+def refuse_other_pairs(kitchen: Kitchen) -> None:
+    """Before anything is done, say which sets cannot be read.
+
+    ``UserError`` where a person's set has the name of one of the source's.
+    """
+    for path in find_source(kitchen.source).pairs:
+        pairs, refusal = _read(path)
+        target = kitchen.target / path.name
+        if pairs is None:
+            kitchen.say(f"left out: {refusal}")
+        elif target.exists() and not kitchen.ledger.is_ours(target):
+            there = _read(target)[0]
+            if there is not None and there.digest != pairs.digest:
+                raise UserError(
+                    f"{target} is another set than {path}, and no copy that a recipe made; "
+                    "rename one of them"
+                )
+
+
+def readable_pairs(folder: Path) -> list[Path]:
+    """The verification sets in ``folder`` that can be looked for."""
+    return [path for path in sorted(folder.glob("*.bin")) if _read(path)[0] is not None]
+
+
+def _copy(path: Path, kitchen: Kitchen) -> Made:
+    target = kitchen.target / path.name
+    pairs, refusal = _read(path)
+    if pairs is None:
+        kept = " (the copy made earlier is kept, and looked for)" if target.exists() else ""
+        return Made(path, "refused", note=f"{refusal}{kept}")
+    there = _read(target)[0] if target.exists() else None
+    note = f"{len(pairs)} pairs"
+    if there is not None and there.digest == pairs.digest:
+        return Made(target, "pairs", len(pairs.images), reused=True, note=note)
+    if target.exists():
+        note += "; copied again: " + ("it was damaged" if there is None else "the source's is new")
+    kitchen.ledger.enter(target, pairs.digest)
+    with path.open("rb") as source, atomic_file(target) as file:
+        shutil.copyfileobj(source, file)
+    return Made(target, "pairs", len(pairs.images), note=note)
+
+
+def _read(path: Path) -> tuple[VerificationPairs | None, str]:
+    """The set, or None and why not."""
+    try:
+        return read_pairs(path), ""
+    except UserError as error:
+        return None, str(error)
