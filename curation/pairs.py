@@ -43,6 +43,11 @@ class VerificationPairs:
     def __len__(self) -> int:
         return len(self.same)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of every image."""
+        return probe_size(self.images[0], f"{self.name}: image 0")
+
 
 def read_pairs(path: Path) -> VerificationPairs:
     """Read a verification set; nothing that the file says is executed.

@@ -22,7 +22,8 @@ class Ensemble:
     that mean the same by a direction: snapshots of one training), and that is made a unit vector
     again. An embedding is as long as those of the members on average, so that it still tells a
     face from a blur. ``digest`` covers the members' weights and preprocessings, their order and the
-    combination. ``preprocessing`` is only the size that pictures may be brought to beforehand.
+    combination. ``preprocessing`` is only the size that pictures may be brought to beforehand: a
+    square, of which each member sees its part.
     """
 
     def __init__(self, members: Sequence[Embedder], combine: Combination) -> None:
@@ -35,7 +36,8 @@ class Ensemble:
         self.members, self.combine = tuple(members), combine
         self.embedding = sum(lengths) if combine == "concatenate" else lengths[0]
         self.digest = _digest(members, combine)
-        self.preprocessing = Preprocessing.ours(max(each.preprocessing.size for each in members))
+        side = max(max(member.preprocessing.size) for member in members)
+        self.preprocessing = Preprocessing.ours((side, side))
         self.on_gpu = any(member.on_gpu for member in members)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
@@ -73,5 +75,12 @@ class CombinedCaches:
 
 
 def _digest(members: Sequence[Embedder], combine: Combination) -> str:
-    parts = [part for each in members for part in (each.digest, each.preprocessing.digest)]
+    parts = [part for each in members for part in _parts(each)]
     return hashlib.sha256("|".join(["ensemble-1", combine, *parts]).encode()).hexdigest()
+
+
+def _parts(member: Embedder) -> list[str]:
+    height, width = member.preprocessing.size
+    # Those of another aspect than the pictures were shown squeezed ones before.
+    cropped = [] if height == width else ["cropped"]
+    return [member.digest, member.preprocessing.digest, *cropped]

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from teachers.framing import scaling_of, visible_part
+
 Colour = Literal["RGB", "BGR"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LARGEST_SIDE = 4096
@@ -57,9 +59,10 @@ class Preprocessing(BaseModel):
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     def resize(self, images: np.ndarray) -> np.ndarray:
-        """uint8 ``[B, H, W, 3]`` of any size to uint8 ``[B, *size, 3]``.
+        """uint8 ``[B, H, W, 3]`` of any size to uint8 ``[B, *size, 3]``, never squeezed.
 
-        Area averaging where nothing is enlarged, else bilinear; untouched where the size fits.
+        The part that `visible_part` names (errors as there), scaled by area averaging where nothing
+        is enlarged, else bilinearly. Untouched where the size fits; a view where nothing is scaled.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(
@@ -67,13 +70,16 @@ class Preprocessing(BaseModel):
             )
         if images.shape[1:3] == self.size:
             return images
+        seen = visible_part((images.shape[1], images.shape[2]), self.size).of(images)
+        scaling = scaling_of((seen.shape[1], seen.shape[2]), self.size)
+        if scaling == "none":
+            return seen
         import cv2
 
         height, width = self.size
-        shrinks = height <= images.shape[1] and width <= images.shape[2]
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        how = cv2.INTER_AREA if scaling == "area" else cv2.INTER_LINEAR
         resized = np.empty((len(images), height, width, 3), np.uint8)
-        for source, target in zip(images, resized, strict=True):
+        for source, target in zip(seen, resized, strict=True):
             cv2.resize(source, (width, height), dst=target, interpolation=how)
         return resized
 

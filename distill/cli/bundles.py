@@ -1,6 +1,7 @@
 """The commands that look at bundles: `embed`, `verify`."""
 
 import os
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,11 @@ from distill.cli.screen import note, say
 if TYPE_CHECKING:
     import numpy as np
 
-    from distill.export.config import Thresholds
+    from distill.export.decision import Decision
+    from distill.export.embedder import BundleEmbedder
 
-ALIGNED_SIZE = (112, 112)
-PREFERRED_RATES = ("1e-3", "1e-2")
+MOST_COMPARED = 200
+"""Images whose pairs are listed: 19,900 of them. The pairs of 10,000 images take gigabytes."""
 
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.", show_default=False)
@@ -45,31 +47,36 @@ def embed(
     output: Annotated[
         Path | None, typer.Option(help="Write the embeddings [B, D] here, as .npy.")
     ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Take images of any size for aligned faces.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Embed faces with a bundle and say which are of the same person.
 
-    Images are faces aligned to the ArcFace template of 112x112 pixels; others are resized, which
-    is noted, and refused where their aspect differs.
+    Images are faces aligned to the ArcFace template, of the size that the network was trained on
+    (112x112 as a rule). A photograph gets an embedding too, but none that says who is on it, so
+    other sizes are refused; with --aligned they are taken for aligned faces.
 
     Example: distill embed workspace/bundles/sample one.jpg other.jpg
     """
+    from distill.export.decision import choose_decision
     from distill.export.embedder import BundleEmbedder
 
     embedder = BundleEmbedder(bundle)
-    threshold = _choose_threshold(embedder.thresholds, far)
-    for path in images:
-        _note_size(path, embedder.config.face.preprocessing.size)
-    features = embedder.embed(images)
+    decision = choose_decision(embedder.thresholds, far)
+    _check_images(embedder, images, aligned)
+    features = embedder.embed(images, aligned)
     if output is not None:
         _write_features(output, features)
     names = [str(path) for path in images]
-    pairs = _pairs(names, embedder.similarity(features, features), threshold)
+    pairs = _pairs(names, features, decision)
     if json:
+        threshold = None if decision is None else asdict(decision)
         vectors = features.tolist()
         print_json({"images": names, "embeddings": vectors, "threshold": threshold, "pairs": pairs})
     else:
-        _print_pairs(pairs, threshold, features.shape)
+        _print_pairs(pairs, decision, features.shape)
 
 
 def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
@@ -89,22 +96,26 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
 
 
 def _pairs(
-    names: list[str], cosines: "np.ndarray", threshold: dict[str, Any] | None
+    names: list[str], features: "np.ndarray", decision: "Decision | None"
 ) -> list[dict[str, Any]]:
-    """Every pair of images once, with its cosine and the decision (None without a threshold)."""
+    """Every pair of images once, with its cosine and the answer (None without a threshold)."""
+    if len(names) > MOST_COMPARED:
+        note(f"{len(names)} images: pairs are compared among {MOST_COMPARED} at most")
+        return []
+    cosines = features @ features.T
     return [
         {
             "left": names[i],
             "right": names[j],
             "cosine": float(cosines[i, j]),
-            "same": None if threshold is None else bool(cosines[i, j] > threshold["cosine"]),
+            "same": None if decision is None else bool(cosines[i, j] > decision.cosine),
         }
         for i, j in combinations(range(len(names)), 2)
     ]
 
 
 def _print_pairs(
-    pairs: list[dict[str, Any]], threshold: dict[str, Any] | None, shape: tuple[int, ...]
+    pairs: list[dict[str, Any]], decision: "Decision | None", shape: tuple[int, ...]
 ) -> None:
     note(f"{shape[0]} images embedded, {shape[1]} dimensions")
     if pairs:
@@ -119,10 +130,13 @@ def _print_pairs(
             for pair in pairs
         ]
         print_table(["image", "image", "cosine", "same person"], rows, numbers=["cosine"])
-    if threshold is None:
-        note("the bundle has no threshold: its evaluation sets were too small")
+    if decision is None:
+        note(
+            "no yes or no: the bundle has no threshold by which at most one stranger in ten passes "
+            "(its evaluation.json says what was measured)"
+        )
     else:
-        say(f"same person where cosine > {threshold['cosine']:.4f} ({threshold['kind']})")
+        say(str(decision))
 
 
 def _common_folder(names: list[str]) -> str:
@@ -131,38 +145,14 @@ def _common_folder(names: list[str]) -> str:
     return prefix[: prefix.rfind("/") + 1]
 
 
-def _choose_threshold(thresholds: "Thresholds", far: str | None) -> dict[str, Any] | None:
-    """The cosine of the FAR asked for, else of 1e-3, 1e-2 or the best accuracy; None if none is."""
-    rates = thresholds.false_accept_rates
-    measured = {name: rate for name, rate in rates.items() if rate is not None}
-    if far is not None and far not in measured:
-        raise UserError(
-            f"--far {far}: this bundle has no threshold for it; there are "
-            f"{', '.join(measured) or 'none, as its evaluation sets were too small'}"
-        )
-    for name in (far,) if far else PREFERRED_RATES:
-        if name in measured:
-            found = measured[name]
-            kind = f"FAR {name}, TAR {found.tar:.4f}, measured on {found.set}"
-            return {"cosine": found.threshold, "kind": kind}
-    best = thresholds.best_accuracy
-    if best is None:
-        return None
-    return {"cosine": best.threshold, "kind": f"best ten-fold accuracy on {best.set}"}
-
-
-def _note_size(path: Path, input_size: tuple[int, int]) -> None:
-    """Say on stderr where an image has a size that aligned faces do not have."""
+def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) -> None:
+    """Look at the size of every image before the first is embedded."""
     from curation.images import probe_size
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such image file")
-    height, width = probe_size(path.read_bytes(), str(path))
-    if (height, width) not in (ALIGNED_SIZE, input_size):
-        note(
-            f"note: {path} has {height}x{width} pixels, not 112x112: it is resized, and taken for "
-            "a face that is aligned already"
-        )
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: no such image file")
+        embedder.check_size(probe_size(path.read_bytes(), str(path)), str(path), aligned)
 
 
 def _write_features(output: Path, features: "np.ndarray") -> None:

@@ -81,7 +81,7 @@ def _write_files(
     (folder / "README.md").write_text(card, encoding="utf-8")
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
     assert embedder.embedding == config.num_features, "the config is of another network"
-    write_golden(folder, embedder)
+    write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
     write_onnx(folder / "model.onnx", network, preprocessing.size)
     write_sums(folder)

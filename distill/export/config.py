@@ -3,10 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from curation.errors import UserError
-from teachers.preprocessing import PositiveFloat, Preprocessing
+from teachers.framing import Crop, Scaling, scaling_of, visible_part
+from teachers.preprocessing import PositiveFloat, Preprocessing, Size
 
 MAXIMUM_JSON_BYTES = 4 * 2**20
 
@@ -16,6 +25,8 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Point = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
+ALIGNED_SIZE = (112, 112)
+"""(height, width) of the ArcFace template, to which the points belong."""
 ARCFACE_POINTS = (
     (38.2946, 51.6963),
     (73.5318, 51.5014),
@@ -35,7 +46,7 @@ class Alignment(Strict):
     """How a face is cut out before it comes here: to the ArcFace template of 112x112 pixels.
 
     ``points`` are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen
-    in the image. A network of another input size gets this crop, resized.
+    in the image. What a network sees of the aligned face, `Framing` says.
     """
 
     template: Literal["arcface-112"] = "arcface-112"
@@ -46,10 +57,34 @@ class Alignment(Strict):
     border: Literal[0] = 0
 
 
+class Framing(Strict):
+    """How an aligned face becomes the network's input: ``crop`` of it, scaled to the input size.
+
+    ``image_size`` (height, width) is that of the images that the network was trained on.
+    ``scaling`` "area" averages what each new pixel covers.
+    """
+
+    image_size: Size
+    crop: Crop
+    scaling: Scaling
+
+    @classmethod
+    def of(cls, image_size: tuple[int, int], input_size: tuple[int, int]) -> "Framing":
+        """What `Preprocessing.resize` does; errors as of `visible_part`."""
+        crop = visible_part(image_size, input_size)
+        scaling = scaling_of((crop.height, crop.width), input_size)
+        return cls(image_size=image_size, crop=crop, scaling=scaling)
+
+
 class FaceConfig(Strict):
-    """Everything between a face crop and a comparison."""
+    """Everything between a face crop and a comparison.
+
+    ``framing`` is None in bundles of before, whose networks were trained on squeezed images where
+    aspects differed.
+    """
 
     preprocessing: Preprocessing
+    framing: Framing | None = None
     layout: Literal["NCHW"] = "NCHW"
     dtype: Literal["float32"] = "float32"
     input_name: Literal["image"] = "image"
@@ -58,6 +93,30 @@ class FaceConfig(Strict):
     mirror: Literal["sum", "none"] = "sum"
     distance: Literal["cosine"] = "cosine"
     alignment: Alignment = Alignment()
+
+    @model_validator(mode="after")
+    def _framed_as_here(self) -> "FaceConfig":
+        """Refuse a crop or scaling that is not the one that this package does."""
+        if self.framing is None:
+            return self
+        try:
+            expected = Framing.of(self.framing.image_size, self.preprocessing.size)
+        except UserError as error:
+            raise ValueError(f"framing.image_size: {error}") from None
+        if self.framing != expected:
+            raise ValueError(
+                f"framing is {self.framing.model_dump_json()}, but that of such images is "
+                f"{expected.model_dump_json()}"
+            )
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the aligned faces that the network is for."""
+        if self.framing is not None:
+            return self.framing.image_size
+        height, width = self.preprocessing.size
+        return ALIGNED_SIZE if height == width else (height, width)
 
 
 class BundleConfig(Strict):
@@ -89,7 +148,7 @@ class RateThreshold(Strict):
 class AccuracyThreshold(Strict):
     """The threshold of the best ten-fold accuracy, with its rates over all pairs of the set.
 
-    The rates and the numbers of pairs are None in bundles of before.
+    The rates and the numbers of pairs are None in bundles of before, and only there.
     """
 
     threshold: FiniteFloat
@@ -100,6 +159,12 @@ class AccuracyThreshold(Strict):
     digest: Digest
     genuine: PositiveInt | None = None
     impostors: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> "AccuracyThreshold":
+        if len({each is None for each in (self.tar, self.far, self.genuine, self.impostors)}) > 1:
+            raise ValueError("tar, far, genuine and impostors go together")
+        return self
 
 
 class Thresholds(Strict):

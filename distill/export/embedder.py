@@ -16,6 +16,7 @@ from distill.export.checksums import verify_sums
 from distill.export.config import MAXIMUM_JSON_BYTES, BundleConfig, Model, Thresholds, parse
 from distill.export.golden import GOLDEN_NAME, check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
+from teachers.framing import shows_all
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,6 @@ RUNTIMES: tuple[Runtime, ...] = ("onnx", "torch")
 MODEL_NAMES = {"onnx": "model.onnx", "torch": "model.safetensors"}
 Image = np.ndarray | bytes | str | Path
 BATCH = 64
-ASPECT_TOLERANCE = 0.02
 
 
 class BundleEmbedder:
@@ -52,17 +52,23 @@ class BundleEmbedder:
                 f"config.json says {self.config.num_features}; fetch the bundle again"
             )
 
-    def embed(self, images: np.ndarray | Sequence[Image]) -> np.ndarray:
+    def embed(self, images: np.ndarray | Sequence[Image], aligned: bool = False) -> np.ndarray:
         """Unit features, float32 ``[B, D]``, by the bundle's own mirror rule.
 
         ``images`` are aligned faces: uint8 RGB ``[B, H, W, 3]`` or ``[H, W, 3]``, or a list of such
-        arrays, of paths, or of the bytes of image files. Other sizes are resized. Raises
-        `UserError` for an image that cannot be decoded or has another aspect than the network's.
+        arrays, of paths, or of the bytes of image files. They have the size of the faces that the
+        network was trained on, or that of its input; with ``aligned`` any size, on the word of the
+        caller that they are aligned to the template. They are cropped and scaled as config.json
+        says. Raises `UserError` for an image that cannot be decoded, and for one of another size:
+        a photograph gets an embedding too, but none that says who is on it.
         """
         if isinstance(images, np.ndarray):
             images = images[None] if images.ndim == 3 else images
-        features = [self._feature(batch) for batch in self._batches(images)]
-        return np.concatenate(features) if features else np.empty((0, self.network.embedding))
+        parts = [self._feature(batch) for batch in self._batches(images, aligned)]
+        features = np.concatenate(parts) if parts else np.empty((0, self.network.embedding))
+        if not np.isfinite(features).all():
+            raise UserError(f"{self.path}: its network gives embeddings that are not finite")
+        return features
 
     def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Cosines of unit features ``[A, D]`` and ``[B, D]``: float32 ``[A, B]``."""
@@ -72,28 +78,52 @@ class BundleEmbedder:
         """The lowest cosine with the golden embeddings; `UserError` below 0.9999."""
         return check_golden(self.path, self.network)
 
+    def check_framed(self) -> None:
+        """Raise `UserError` where the network may have been trained on squeezed images."""
+        height, width = self.config.face.preprocessing.size
+        if self.config.face.framing is None and height != width:
+            raise UserError(
+                f"{self.path}: it was exported when images of another aspect were squeezed, and "
+                f"takes only images of {height}x{width}; train and export the network again"
+            )
+
     def _feature(self, batch: np.ndarray) -> np.ndarray:
         if self.config.face.mirror == "sum":
             return embed_mirrored(self.network, batch)
         return normalise(self.network.embed(batch))
 
-    def _batches(self, images: np.ndarray | Sequence[Image]) -> Iterator[np.ndarray]:
+    def _batches(self, images: np.ndarray | Sequence[Image], aligned: bool) -> Iterator[np.ndarray]:
         """Batches of resized images; only one is decoded at a time."""
         for start in range(0, len(images), BATCH):
-            part = [self._pixels(image) for image in images[start : start + BATCH]]
+            part = [self._pixels(image, aligned) for image in images[start : start + BATCH]]
             yield np.concatenate(part)
 
-    def _pixels(self, image: Image) -> np.ndarray:
+    def _pixels(self, image: Image, aligned: bool) -> np.ndarray:
         """One image of any kind as uint8 ``[1, *size, 3]``."""
         pixels, what = _decoded(image)
-        size = self.config.face.preprocessing.size
-        aspect = pixels.shape[1] * size[0] / (pixels.shape[0] * size[1])
-        if abs(aspect - 1) > ASPECT_TOLERANCE:
-            raise UserError(
-                f"{what} has {pixels.shape[0]}x{pixels.shape[1]} pixels; aligned faces have the "
-                f"aspect of {size[0]}x{size[1]}: cut the face out by the five points in config.json"
-            )
+        self.check_size((pixels.shape[0], pixels.shape[1]), what, aligned)
         return self.config.face.preprocessing.resize(pixels[None])
+
+    def check_size(self, size: tuple[int, int], what: str, aligned: bool = False) -> None:
+        """Raise `UserError` where an image ``what`` of this (height, width) is not taken."""
+        face = self.config.face
+        fitting = {face.image_size, face.preprocessing.size}
+        if size in fitting:
+            return
+        wanted = " or ".join(f"{height}x{width}" for height, width in sorted(fitting, reverse=True))
+        self.check_framed()
+        if not aligned:
+            raise UserError(
+                f"{what} has {size[0]}x{size[1]} pixels, not the {wanted} of the aligned faces "
+                "that the network was trained on; cut the face out by the five points in "
+                "config.json, or say that it is aligned (--aligned, aligned=True)"
+            )
+        if not shows_all(size, face.preprocessing.size):
+            height, width = face.preprocessing.size
+            raise UserError(
+                f"{what} has {size[0]}x{size[1]} pixels; even an aligned face must be square, or "
+                f"of the aspect of the network's {height}x{width}: it is cropped, never squeezed"
+            )
 
 
 def _decoded(image: Image) -> tuple[np.ndarray, str]:

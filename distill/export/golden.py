@@ -1,6 +1,7 @@
 """Golden outputs: a few drawn images with their embeddings, to check a bundle anywhere.
 
-The images go through the whole of the preprocessing, so a swapped colour order shows too.
+The images have the size of aligned faces and go through the whole of the preprocessing, so a
+swapped colour order or another crop shows too.
 """
 
 from pathlib import Path
@@ -28,11 +29,11 @@ def golden_images(size: tuple[int, int]) -> np.ndarray:
     return np.round(127.5 + 127.5 * waves).astype(np.uint8)
 
 
-def write_golden(folder: Path, embedder: Embedder) -> None:
-    """Write images and their raw embeddings below the bundle's ``folder``."""
+def write_golden(folder: Path, embedder: Embedder, size: tuple[int, int]) -> None:
+    """Write images of this size and their raw embeddings below the bundle's ``folder``."""
     path = folder / GOLDEN_NAME
     path.parent.mkdir()
-    images = golden_images(embedder.preprocessing.size)
+    images = golden_images(size)
     write_arrays(path, {"images": images, "embeddings": embedder.embed(images)})
 
 

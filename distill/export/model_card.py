@@ -1,7 +1,7 @@
 """The model card of a bundle: Markdown with the front matter that model hubs read."""
 
 from distill.counting import Counts
-from distill.export.config import BundleConfig
+from distill.export.config import BundleConfig, FaceConfig, Framing
 
 _CARD = """\
 ---
@@ -37,7 +37,8 @@ left, right = embedder.embed(["one.jpg", "other.jpg"])
 ```
 
 Input: a face aligned to the ArcFace template of 112x112 pixels (five points in `config.json`),
-{colour}, resized to {height}x{width_pixels}, then `(pixel - {mean}) / {std}`, NCHW float32.
+{framing}.
+Then {colour}, `(pixel - {mean}) / {std}`, NCHW float32.
 Feature: {mirror}. Compare by cosine; thresholds are in `thresholds.json`.
 `model.onnx` is the same network for any ONNX runtime; its output is not normalised.
 
@@ -65,6 +66,7 @@ _MIRROR_RULES = {
     "sum": "`normalise(f(image) + f(mirrored image))`",
     "none": "`normalise(f(image))`",
 }
+_SCALING = {"area": "area averaging", "bilinear": "bilinear"}
 _RATES = ("1e-3", "1e-4")
 
 
@@ -81,14 +83,31 @@ def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict
         madds=counts.madds,
         lfr_flops=counts.lfr_flops,
         colour=preprocessing.colour,
-        height=preprocessing.size[0],
-        width_pixels=preprocessing.size[1],
+        framing=_framing(config.face),
         mean=preprocessing.mean,
         std=preprocessing.std,
         mirror=_MIRROR_RULES[config.face.mirror],
         evaluation=_evaluation_table(evaluation["sets"]),
         thresholds=_thresholds(evaluation["thresholds"]),
         note=evaluation["thresholds"]["note"],
+    )
+
+
+def _framing(face: FaceConfig) -> str:
+    """How an image of the size that was trained on becomes the input."""
+    height, width = face.preprocessing.size
+    framing = face.framing or Framing.of(face.image_size, face.preprocessing.size)
+    crop, (image_height, image_width) = framing.crop, framing.image_size
+    said = f"as an image of {image_height}x{image_width} pixels"
+    if (crop.height, crop.width) != framing.image_size:
+        said += (
+            f", of which the middle {crop.height}x{crop.width} is\ntaken, from row {crop.top} and "
+            f"column {crop.left} on (cropped, never squeezed)"
+        )
+    return (
+        said
+        if framing.scaling == "none"
+        else f"{said}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
     )
 
 

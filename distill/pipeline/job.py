@@ -10,6 +10,7 @@ from curation.workspace import Workspace
 from distill.budget import check_budget
 from distill.losses import ComparisonSettings, parse_losses
 from distill.pipeline.generations import Candidate, Generations
+from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import (
     candidate_name,
     choice_name,
@@ -243,7 +244,9 @@ class Job:
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self.record.step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
-            outcome = export_network(self.spec.name, trained, evaluation, lineage, self.steps)
+            outcome = export_network(
+                self.spec.name, trained, self.images.image_size, evaluation, lineage, self.steps
+            )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             self.record.link("bundle", outcome.folder / "bundle")
             if outcome.reused:
@@ -274,16 +277,22 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> None:
     """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
     teacher = spec.teacher
     length = None
+    sizes: dict[str, list[tuple[int, int]]] = {}
     if teacher is not None and teacher.network is not None:
         architecture = Architecture.resolve(teacher.network)
         architecture.check()
         length = architecture.embedding
+        sizes["teacher.network.input_size"] = [architecture.input_size]
     elif teacher is not None:
-        length = open_spec_teacher(teacher, workspace).embedding
+        embedder = open_spec_teacher(teacher, workspace)
+        length = embedder.embedding
+        sizes["the teacher"] = input_sizes(embedder)
     if spec.student is None:
+        check_image_sizes(spec, workspace, sizes)
         return
     student = Architecture.resolve(spec.student, length)
     student.check()
+    check_image_sizes(spec, workspace, {**sizes, "student.input_size": [student.input_size]})
     if spec.student.budget is not None:
         check_budget(
             spec.student.budget,

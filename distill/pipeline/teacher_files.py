@@ -40,7 +40,9 @@ def open_teacher(
     if preprocessing is None:
         from distill.export.embedder import BundleEmbedder  # brings the bundle's checks
 
-        return BundleEmbedder(path).network
+        bundle = BundleEmbedder(path)
+        bundle.check_framed()
+        return bundle.network
     if is_onnx(path.name):
         return OnnxEmbedder(path, preprocessing)
     return _open_weights(path, preprocessing, network)

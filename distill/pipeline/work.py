@@ -16,7 +16,7 @@ from distill.backbones.timm_models import without_pretrained_weights
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
 from distill.export.bundle import export_bundle
-from distill.export.config import BundleConfig, FaceConfig
+from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
 from distill.pipeline.steps import Outcome, StepStore
@@ -31,6 +31,7 @@ from distill.training.plan import SHUFFLE
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embedding_cache import EmbeddingCache
+from teachers.framing import crops
 from teachers.preprocessing import Preprocessing
 
 WORKER = "distill.pipeline.worker"
@@ -160,6 +161,9 @@ class Stage:
             "images": images.digest,
             "teacher": cache and cache.digest,
         }
+        if crops(images.image_size, self.architecture.input_size):
+            # Only then, as only these were trained on other pixels before: squeezed ones.
+            inputs["cropped"] = True
         if self.optimiser == "kept":
             inputs["optimiser"] = "kept"
         if self.settings.keep == "best":
@@ -252,8 +256,18 @@ def evaluate_network(
         "preprocessing": embedder.preprocessing.digest,
         "sets": {each.name: each.digest for each in opened},
         **_unmeasured(opened),
+        **_cropped(embedder, opened),
     }
     return steps.perform("evaluate", inputs, lambda folder: evaluate(embedder, opened, progress))
+
+
+def _cropped(
+    embedder: Embedder, sets: Sequence[VerificationPairs | ImageSet]
+) -> dict[str, list[str]]:
+    """The sets of which the network sees less than the whole images, which were squeezed before."""
+    size = embedder.preprocessing.size
+    cropped = [each.name for each in sets if crops(each.image_size, size)]
+    return {"cropped": cropped} if cropped else {}
 
 
 def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
@@ -270,17 +284,21 @@ def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
 def export_network(
     name: str,
     trained: TrainedNetwork,
+    image_size: tuple[int, int],
     evaluation: dict[str, Any],
     lineage: dict[str, Any],
     steps: StepStore,
 ) -> Outcome:
-    """The bundle of a trained network, in ``bundle/`` of the step's folder."""
+    """The bundle of a network trained on images of that size, in ``bundle/`` of the step."""
     architecture = trained.architecture.unweighted
+    preprocessing = architecture.preprocessing
     config = BundleConfig(
         architecture=architecture.backbone,
         num_features=architecture.embedding,
         width=architecture.width,
-        face=FaceConfig(preprocessing=architecture.preprocessing),
+        face=FaceConfig(
+            preprocessing=preprocessing, framing=Framing.of(image_size, preprocessing.size)
+        ),
     )
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
 

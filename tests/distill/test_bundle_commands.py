@@ -1,6 +1,8 @@
 """The commands `embed` and `verify`."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from distill.cli import bundles
+from distill.export.checksums import write_sums
 
 app = typer.Typer()
 bundles.register(app)
@@ -39,7 +42,9 @@ def faces(tmp_path: Path) -> list[Path]:
 def test_embed_compares_every_pair_at_the_bundles_threshold(small_bundle, faces):
     result = json.loads(succeed("embed", small_bundle, *faces, "--json").stdout)
     assert result["images"] == [str(path) for path in faces]
-    assert result["threshold"]["cosine"] == 0.5
+    threshold = result["threshold"]
+    assert (threshold["cosine"], threshold["far"], threshold["set"]) == (0.5, 0.01, "easy")
+    assert threshold["impostors"] == 1000
     assert len(result["pairs"]) == 3
     for pair in result["pairs"]:
         assert pair["same"] == (pair["cosine"] > 0.5)
@@ -49,7 +54,7 @@ def test_embed_shows_a_table(small_bundle: Path, faces: list[Path]):
     result = succeed("embed", small_bundle, faces[0], faces[0])
     assert "1.0000" in result.stdout
     assert "yes" in result.stdout
-    assert "FAR 1e-2" in result.stdout
+    assert "chosen for FAR 1e-2; FAR 0.01, TAR 0.7500, measured on easy" in result.stdout
 
 
 def test_embed_writes_the_embeddings(small_bundle: Path, faces: list[Path], tmp_path: Path):
@@ -59,12 +64,99 @@ def test_embed_writes_the_embeddings(small_bundle: Path, faces: list[Path], tmp_
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
 
 
-def test_embed_notes_an_image_that_is_not_of_the_aligned_size(small_bundle, tmp_path: Path):
-    path = tmp_path / "big.jpg"
-    path.write_bytes(encode_jpeg(np.zeros((200, 200, 3), np.uint8)))
-    result = succeed("embed", small_bundle, path, "--json")
-    assert "big.jpg has 200x200 pixels, not 112x112" in result.stderr
+def picture(path: Path, *size: int) -> Path:
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    path.write_bytes(encode_jpeg(pixels))
+    return path
+
+
+@pytest.mark.parametrize("size", [(200, 200), (480, 640), (113, 112), (64, 64)])
+def test_embed_refuses_what_is_not_of_the_aligned_size(small_bundle, faces, tmp_path, size):
+    photograph = picture(tmp_path / "photo.jpg", *size)
+    result = run("embed", small_bundle, faces[0], photograph)
+    assert isinstance(result.exception, UserError)
+    told = f"photo.jpg has {size[0]}x{size[1]} pixels, not the 112x112 or 32x32 of the aligned"
+    assert told in str(result.exception)
+    assert "--aligned" in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_embed_takes_the_word_of_the_user_that_images_are_aligned(small_bundle, faces, tmp_path):
+    other = picture(tmp_path / "large.jpg", 224, 224)
+    result = json.loads(
+        succeed("embed", small_bundle, faces[0], other, "--aligned", "--json").stdout
+    )
+    assert len(result["pairs"]) == 1
+    result = run("embed", small_bundle, picture(tmp_path / "wide.jpg", 480, 640), "--aligned")
+    assert "wide.jpg has 480x640 pixels; even an aligned face must be square" in str(
+        result.exception
+    )
+
+
+def test_embed_takes_images_of_the_networks_own_input_size(small_bundle, tmp_path: Path):
+    succeed("embed", small_bundle, picture(tmp_path / "small.jpg", 32, 32))
+
+
+def test_the_pairs_of_very_many_images_are_not_listed(small_bundle, faces, monkeypatch):
+    monkeypatch.setattr(bundles, "MOST_COMPARED", 2)
+    result = succeed("embed", small_bundle, *faces, "--json")
+    assert "3 images: pairs are compared among 2 at most" in result.stderr
     assert json.loads(result.stdout)["pairs"] == []
+
+
+def rates_of(bundle: Path, change: Callable[[dict], object]) -> Path:
+    """The bundle with other thresholds, its checksums made to fit."""
+    thresholds = json.loads((bundle / "thresholds.json").read_text())
+    change(thresholds)
+    (bundle / "thresholds.json").write_text(json.dumps(thresholds))
+    (bundle / "SHA256SUMS").unlink()
+    write_sums(bundle)
+    return bundle
+
+
+@pytest.fixture
+def bundle(small_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+
+
+def without_rates(thresholds: dict) -> None:
+    thresholds["false_accept_rates"] = dict.fromkeys(thresholds["false_accept_rates"])
+
+
+def test_embed_says_of_the_best_accuracy_how_many_strangers_pass(bundle, faces):
+    def change(thresholds: dict) -> None:
+        without_rates(thresholds)
+        thresholds["best_accuracy"]["far"] = 0.05
+
+    result = succeed("embed", rates_of(bundle, change), faces[0], faces[0])
+    assert "yes" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "cosine > 0.4000 (best ten-fold accuracy, 0.8750; FAR 0.05, TAR 0.8700" in said
+    assert "measured on easy with 1,000 impostor pairs" in said
+
+
+def none_at_all(thresholds: dict) -> None:
+    without_rates(thresholds)
+    thresholds["best_accuracy"] = None
+
+
+def of_before(thresholds: dict) -> None:
+    without_rates(thresholds)
+    for key in ("far", "tar", "genuine", "impostors"):
+        del thresholds["best_accuracy"][key]
+
+
+@pytest.mark.parametrize(
+    "change", [none_at_all, of_before, without_rates], ids=["none", "of before", "12 % pass"]
+)
+def test_embed_says_neither_yes_nor_no_without_a_threshold_to_deploy(bundle, faces, change):
+    bundle = rates_of(bundle, change)
+    result = succeed("embed", bundle, faces[0], faces[0])
+    assert "yes" not in result.stdout
+    assert "no yes or no: the bundle has no threshold by which" in result.stderr
+    found = json.loads(succeed("embed", bundle, faces[0], faces[0], "--json").stdout)
+    assert (found["threshold"], found["pairs"][0]["same"]) == (None, None)
 
 
 def test_embed_decides_at_the_rate_asked_for_or_says_which_there_are(small_bundle, faces):

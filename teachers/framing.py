@@ -1,0 +1,81 @@
+"""Which part of an aligned face a network sees: the middle of it, of the network's aspect.
+
+A face is cropped, never squeezed. The 112x96 of SphereFace and MobileFaceNet are the middle columns
+of ArcFace's 112x112, at the same scale. An image that is not square is taken for the middle of a
+square of its longer side, so that 112x96 images are those same columns.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.errors import UserError
+
+Scaling = Literal["none", "area", "bilinear"]
+ROUNDING = 0.02
+"""The share by which aspects may differ: sizes are whole pixels, and often multiples of 8."""
+Count = Annotated[int, Field(ge=0)]
+
+
+class Crop(BaseModel):
+    """Rows ``top`` to ``top + height`` and columns ``left`` to ``left + width`` of an image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    top: Count
+    left: Count
+    height: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0)]
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """That part of ``[B, H, W, 3]``, a view."""
+        rows = slice(self.top, self.top + self.height)
+        return images[:, rows, self.left : self.left + self.width]
+
+
+def visible_part(image: tuple[int, int], network: tuple[int, int]) -> Crop:
+    """What a network of input size ``network`` (height, width) sees of images of size ``image``.
+
+    As much is cut on either side, so that the mirror image shows the same. Raises ``UserError``
+    where the images are narrower, or lower, than what the network sees by more than `ROUNDING`.
+    """
+    if not shows_all(image, network):
+        (height, width), (input_height, input_width) = image, network
+        raise UserError(
+            f"images of {height}x{width} pixels show less of a face than a network of "
+            f"{input_height}x{input_width} sees; faces are cropped to its aspect, never squeezed: "
+            f"take square images, or a network of the images' aspect, such as {height}x{width}"
+        )
+    rows, columns = map(_cut, image, _wanted(image, network))
+    return Crop(top=rows // 2, left=columns // 2, height=image[0] - rows, width=image[1] - columns)
+
+
+def shows_all(image: tuple[int, int], network: tuple[int, int]) -> bool:
+    """Whether images of size ``image`` hold what a network of input size ``network`` sees."""
+    wanted = _wanted(image, network)
+    return all(have >= part * (1 - ROUNDING) for have, part in zip(image, wanted, strict=True))
+
+
+def scaling_of(crop: tuple[int, int], network: tuple[int, int]) -> Scaling:
+    """How a crop of this size becomes the input: area averaging where nothing is enlarged."""
+    if crop == network:
+        return "none"
+    return "area" if network[0] <= crop[0] and network[1] <= crop[1] else "bilinear"
+
+
+def crops(image: tuple[int, int], network: tuple[int, int]) -> bool:
+    """Whether the network sees less than the whole of such images."""
+    part = visible_part(image, network)
+    return (part.height, part.width) != image
+
+
+def _wanted(image: tuple[int, int], network: tuple[int, int]) -> tuple[float, float]:
+    """What the network sees of the square of the image's longer side: height and width."""
+    scale = max(image) / max(network)
+    return network[0] * scale, network[1] * scale
+
+
+def _cut(have: int, wanted: float) -> int:
+    """How many of ``have`` pixels to cut: even, what is next to leaving ``wanted``, but not all."""
+    return min(2 * max(round((have - wanted) / 2), 0), 2 * ((have - 1) // 2))
