@@ -14,30 +14,35 @@ LINE, LONGEST_NAME = 74, 80
 """Characters: a list that fits into one goes into the sentence."""
 
 
-def unknown(
-    what: str,
-    name: object,
-    known: Iterable[str],
-    then: str = "",
-    where: str = "",
-    error: type[UserError] = UserError,
-) -> UserError:
+def unknown(what: str, name: object, known: Iterable[str], then: str = "") -> UserError:
     """The error for a ``name`` that is none of ``known``; ``then`` is what to do about it.
-
-    ``where`` ("in FOLDER") says in which place it was looked for.
 
     ::
 
-        there is no loss 'arcfase'; did you mean 'arcface'?
-    there is no recipe 'cake'; there are: drawn-faces, ms1m, sample
+        there is no check 'overlapp'; did you mean 'overlap'?
+        there is no recipe 'cake'; there are: drawn-faces, ms1m, sample
     """
-    names, given = list(known), str(name)
-    message = f"there is no {what} {given[:LONGEST_NAME]!r} {where}".rstrip()
-    likely = suggestions(given, names)
-    if not likely:
-        return error(message + listed(names, then))
+    given = str(name)[:LONGEST_NAME]
+    return UserError(f"there is no {what} {given!r}{hint(given, known, then)}")
+
+
+def hint(name: str, known: Iterable[str], then: str = "") -> str:
+    """The end of a message: the names that may be meant, or else all there are; and ``then``."""
+    known = list(known)
     # All the other names say no more where the one that was meant is known.
-    return error(f"{message}; did you mean {' or '.join(map(repr, likely))}? {then}".rstrip())
+    likely = meant(name, known)
+    return f"{likely} {then}".rstrip() if likely else listed(known, then)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the end of a message that says what is allowed, or nothing."""
+    likely = suggestions(name, known)
+    return f"; did you mean {_either(likely)}?" if likely else ""
+
+
+def _either(names: list[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def suggestions(name: str, known: Iterable[str]) -> list[str]:
@@ -53,18 +58,22 @@ def suggestions(name: str, known: Iterable[str]) -> list[str]:
 
 def listed(names: Iterable[str], then: str = "") -> str:
     """The end of a message: all names, in lines of their own where they are many, and ``then``."""
-    names = sorted(names)
+    names = list(names)
     then = f"; {then}" if then else ""
     if not names:
         return f"; there are none{then}"
     shown = names[:MOST_LISTED]
     if len(names) > MOST_LISTED:
         shown.append(f"and {len(names) - MOST_LISTED:,} more")
-    text = ", ".join(shown)
-    if len(text) <= LINE:
+    if len(text := ", ".join(shown)) <= LINE:
         return f"; there are: {text}{then}"
-    lines = textwrap.wrap(text, LINE, break_long_words=False, break_on_hyphens=False)
-    return "\n  ".join([f"{then}; there are:", *lines])
+    return f"{then}; there are:\n  {in_lines(shown)}"
+
+
+def in_lines(names: Iterable[str]) -> str:
+    """Names in lines that fit a screen, those after the first indented as a message wants it."""
+    lines = textwrap.wrap(", ".join(names), LINE, break_long_words=False, break_on_hyphens=False)
+    return "\n  ".join(lines)
 
 
 def _plain(name: str) -> str:

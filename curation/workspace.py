@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.suggestions import hint
 
 WORKSPACE_VARIABLE = "DISTILL_WORKSPACE"
+EVALUATION = "data.evaluate"
+"""How messages call a set that a network is scored on; it may be one of pairs."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,17 @@ class Workspace:
         for candidate in (base.with_name(base.name + ".view"), base.with_name(base.name + ".lmdb")):
             if candidate.is_dir():
                 return self.inside(candidate.name, base.parent, what)
-        raise UserError(
-            f"{what} {name!r} is not in the workspace (looked for {base}.view and {base}.lmdb); "
-            f"there are: {', '.join(self.image_sets()) or 'none'}; "
-            "make one with `curate recipe` or `curate convert`"
-        )
+        known = self.image_sets() + (self.pair_sets() if what == EVALUATION else [])
+        told = hint(name, known, "`curate recipe` and `curate convert` make them")
+        looked = f"looked for {base}.view and {base}.lmdb"
+        raise UserError(f"{what} {name!r} is not in the workspace ({looked}){told}")
 
     def image_sets(self) -> list[str]:
         """Names of all stores and views, as job specs write them."""
         found = [*self.datasets.glob("*/*.lmdb"), *self.datasets.glob("*/*.view")]
+        return sorted(f"{path.parent.name}/{path.stem}" for path in found)
+
+    def pair_sets(self) -> list[str]:
+        """Names of all sets of pairs."""
+        found = self.datasets.glob("*/*.bin")
         return sorted(f"{path.parent.name}/{path.stem}" for path in found)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.pairs import read_pairs
-from curation.workspace import Workspace
+from curation.suggestions import meant
+from curation.workspace import EVALUATION, Workspace
 from distill.spec import JobSpec
 from distill.spec_text import parse_spec, read_spec
 from distill.training.config import TrainSettings
@@ -44,8 +45,8 @@ def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
 
 def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
     full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
-    pairs = workspace.inside(f"{full}.bin", workspace.datasets, "data.evaluate")
-    return pairs if pairs.is_file() else workspace.image_set(full, "data.evaluate")
+    pairs = workspace.inside(f"{full}.bin", workspace.datasets, EVALUATION)
+    return pairs if pairs.is_file() else workspace.image_set(full, EVALUATION)
 
 
 def teacher_path(source: str, workspace: Workspace) -> Path:
@@ -54,13 +55,15 @@ def teacher_path(source: str, workspace: Workspace) -> Path:
         path = workspace.inside(source, workspace.teachers, "teacher.from")
         if path.is_file():
             return path
-        raise UserError(f"teacher.from: no file {path}; put it there")
+        files = [each.name for each in workspace.teachers.glob("*") if each.is_file()]
+        raise UserError(f"teacher.from: no file {path}; put it there{meant(source, files)}")
     bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
     if bundle.is_dir():
         return bundle
+    finished = [each.parent.name for each in workspace.runs.glob("*/bundle")]
     raise UserError(
         f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
-        f"no finished job ({bundle} is missing); run that job first"
+        f"no finished job ({bundle} is missing); run that job first{meant(source, finished)}"
     )
 
 

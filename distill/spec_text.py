@@ -7,10 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import UserError
+from curation.suggestions import meant
 from distill.spec import JobSpec
 
 SPEC_WORDS = "the job spec"
 """How messages call a spec that came without a file name."""
+MOST_FAULTS, LONGEST_LINE = 10, 240
+"""Told of one spec; and characters that several of them may take in one line."""
 LARGEST_SPEC = 1 << 20
 """Bytes. A job spec is a page of text."""
 
@@ -49,13 +52,12 @@ def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """All faults in one line, each with its key and, for an unknown key, the allowed ones."""
+    """The faults, each with its key and what is allowed; in a line each where they are long."""
     faults = []
-    for fault in error.errors():
+    for fault in error.errors(include_url=False, include_context=False)[:MOST_FAULTS]:
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            allowed = ", ".join(_fields_at(model, fault["loc"][:-1]))
-            faults.append(f"unknown key {key!r} (allowed here: {allowed})")
+            faults.append(f"unknown key {key!r}{_allowed(model, fault['loc'])}")
         elif fault["type"] == "missing":
             faults.append(f"{key!r} is missing")
         else:
@@ -66,7 +68,17 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
                 else ""
             )
             faults.append(f"{key}: {message}{given}" if key else message)
-    return "; ".join(faults)
+    if error.error_count() > MOST_FAULTS:
+        faults.append(f"and {error.error_count() - MOST_FAULTS:,} more")
+    if len(line := "; ".join(faults)) <= LONGEST_LINE or len(faults) == 1:
+        return line
+    return "\n  ".join(["more than one thing is wrong:", *faults])
+
+
+def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """For an unknown key: the one that may be meant, and those that are allowed."""
+    allowed = _fields_at(model, location[:-1])
+    return f" (allowed here: {', '.join(allowed)}){meant(str(location[-1]), allowed)}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Literal
 from torch import nn
 
 from curation.errors import UserError
+from curation.suggestions import hint
 
 Size = tuple[int, int]
 Builder = Callable[[int, Size, float], nn.Module]
@@ -112,11 +113,9 @@ def lookup(name: str) -> NetworkEntry:
         return NetworkEntry(
             name, prefix, 512, (112, 112), lambda *settings: build(inner, *settings)
         )
-    prefixes = [f"{prefix}/NAME" for prefix in NAMED_FAMILIES]
-    raise UserError(
-        f"backbone {name!r} is not known; there are {', '.join([*sorted(NETWORKS), *prefixes])}; "
-        "`distill backbones` shows them"
-    )
+    known = [*sorted(NETWORKS), *(f"{prefix}/NAME" for prefix in NAMED_FAMILIES)]
+    told = hint(name, known, "`distill backbones` shows them")
+    raise UserError(f"backbone {name!r} is not known{told}")
 
 
 def create(

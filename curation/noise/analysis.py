@@ -38,6 +38,7 @@ from curation.noise.proposals import propose
 from curation.pairs import read_pairs
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
 from curation.store import ImageSet
+from curation.suggestions import unknown
 
 MEMBERSHIP_FILE = "membership.npz"
 PROPOSED_FILE = "proposed.tsv"
@@ -153,9 +154,9 @@ def _check_sets(sets: Sequence[Path]) -> None:
 
 
 def _known(checks: Sequence[str] | None) -> list[str]:
-    unknown = set(checks or ()) - set(CHECKS)
-    if unknown:
-        raise UserError(f"there is no check {unknown.pop()!r}; there are: {', '.join(CHECKS)}")
+    others = [name for name in checks or () if name not in CHECKS]
+    if others:
+        raise unknown("check", others[0], CHECKS)
     return [name for name in CHECKS if checks is None or name in checks]
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.errors import UserError
 from curation.noise.eyes import TeacherChoice
+from curation.suggestions import unknown
 
 RECIPES = Path(__file__).parent
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -127,7 +128,7 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str) -> Recipe:
     """The recipe called ``name``; ``UserError`` where there is none."""
     if name not in recipe_names():
-        raise UserError(f"there is no recipe {name!r}; there are: {', '.join(recipe_names())}")
+        raise unknown("recipe", name, recipe_names())
     return parse_recipe((RECIPES / f"{name}.toml").read_text("utf-8"), f"recipe {name}")
 
 

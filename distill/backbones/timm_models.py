@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from curation.errors import UserError
+from curation.suggestions import meant
 from distill.backbones.heads import GlobalDepthwiseHead
 from teachers.networks import Size, register_named_family
 
@@ -147,8 +148,8 @@ def _check(family: str, name: str, width: float) -> None:
     import timm
 
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "none alike"
-        raise UserError(f"backbone '{family}/{name}' is not a model of timm; alike: {near}")
+        likely = meant(name, timm.list_models())
+        raise UserError(f"backbone '{family}/{name}' is not a model of timm{likely}")
     if width != 1.0:
         raise UserError(f"backbone '{family}/{name}' takes no width (got {width}); leave it out")
 

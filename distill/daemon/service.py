@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from curation.errors import UserError
-from curation.suggestions import unknown
+from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon.names import SpecCheck, check_name, name_in
 from distill.daemon.queue import Job, Queue
@@ -162,8 +162,8 @@ def unknown_job(name: str, known: list[Job], workspace: Workspace) -> UserError:
             f"there is no job {name!r}: the workspace {workspace.root} has none; submit one with "
             "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
         )
-    where = f"in the workspace {workspace.root}"
-    return unknown("job", name, names, "`distill status` shows them", where, UnknownJobError)
+    told = hint(name, sorted(names), "`distill status` shows them")
+    return UnknownJobError(f"there is no job {name!r} in the workspace {workspace.root}{told}")
 
 
 def open_queue(workspace: Workspace) -> Queue:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from torch import Tensor, nn
 
 from curation.errors import UserError
+from curation.suggestions import hint, listed
 from distill.losses.held_centres import HeldCentres
 from distill.losses.inputs import LossInputs, at_least_float32
 
@@ -83,19 +84,26 @@ def register(
 def parse_losses(given: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, LossSettings]:
     """Check ``{name: {setting: value}}`` as a job spec gives it; ``UserError`` names the key."""
     if not given:
-        raise UserError(f"{where}: at least one loss is needed; there are {', '.join(LOSSES)}")
+        raise UserError(f"{where}: at least one loss is needed{listed(sorted(LOSSES))}")
     parsed = {}
     for name, settings in given.items():
         if name not in LOSSES:
-            raise UserError(f"{where}.{name}: no such loss; there are {', '.join(sorted(LOSSES))}")
+            raise UserError(f"{where}.{name}: no such loss{hint(name, sorted(LOSSES))}")
         try:
             parsed[name] = LOSSES[name].settings.model_validate(settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join([where, name, *map(str, first["loc"])])
-            allowed = ", ".join(LOSSES[name].settings.model_fields)
-            raise UserError(f"{key}: {first['msg']} (settings are {allowed})") from None
+            raise UserError(_refusal(f"{where}.{name}", name, error)) from None
     return parsed
+
+
+def _refusal(where: str, name: str, error: ValidationError) -> str:
+    """What is wrong with the settings of a loss."""
+    first = error.errors()[0]
+    key = ".".join([where, *map(str, first["loc"])])
+    settings = LOSSES[name].settings.model_fields
+    if first["type"] == "extra_forbidden":
+        return f"{key}: {name} has no such setting{hint(str(first['loc'][-1]), settings)}"
+    return f"{key}: {first['msg']} (settings are {', '.join(settings)})"
 
 
 class WeightedLosses(nn.Module):

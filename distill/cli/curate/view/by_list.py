@@ -101,7 +101,8 @@ def split(
 def _by(name: str) -> "By":
     from curation.errors import UserError
     from curation.subsets import By
+    from curation.suggestions import meant
 
     if name not in list(By):
-        raise UserError(f"--by is {name!r}; allowed: {', '.join(By)}")
+        raise UserError(f"--by is {name!r}; allowed: {', '.join(By)}{meant(name, By)}")
     return By(name)

@@ -148,6 +148,7 @@ def _values(images: "ImageSet", measure: str | None, values: Path | None) -> tup
     from curation.errors import UserError
     from curation.quality import MEASURES, measure_images
     from curation.subsets import load_values, spread
+    from curation.suggestions import meant
 
     if (measure is None) == (values is None):
         raise UserError("say either --measure NAME or --values FILE.npy")
@@ -157,6 +158,7 @@ def _values(images: "ImageSet", measure: str | None, values: Path | None) -> tup
         with watch("measure", "images", at_once=False) as progress:
             numbers, name = measure_images(images, measure, progress), measure
     else:
-        raise UserError(f"--measure is {measure!r}; allowed: {', '.join(MEASURES)}")
+        told = f"allowed: {', '.join(MEASURES)}{meant(str(measure), MEASURES)}"
+        raise UserError(f"--measure is {measure!r}; {told}")
     note(f"{name} of these images: {spread(numbers)}")
     return numbers, name

@@ -1,0 +1,47 @@
+"""Names that nothing has: which may be meant, and which there are."""
+
+import pytest
+
+from curation.suggestions import LINE, hint, listed, suggestions, unknown
+
+NAMES = ["drawn-faces", "ms1m", "sample", "misplaced", "Retina_S"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sampel", "sample"),
+        ("SAMPLE", "sample"),
+        ("drawn_faces", "drawn-faces"),
+        ("retina-s", "Retina_S"),
+        ("mis", "misplaced"),
+        ("displaced", "misplaced"),
+    ],
+)
+def test_a_slip_of_the_pen_is_understood(given, meant):
+    assert suggestions(given, NAMES)[0] == meant
+    assert f"did you mean {meant!r}" in str(unknown("thing", given, NAMES))
+
+
+def test_the_other_names_are_listed_only_where_none_is_alike():
+    assert "ms1m" not in hint("sampel", NAMES)
+    assert hint("cake", NAMES[:3]) == "; there are: drawn-faces, ms1m, sample"
+    assert hint("cake", [], "make one") == "; there are none; make one"
+
+
+def test_many_names_have_lines_of_their_own_that_fit_a_screen():
+    first, *lines = listed([f"network-number-{i}" for i in range(1000)], "`show` tells").split("\n")
+    assert first == "; `show` tells; there are:"
+    assert all(line.startswith("  ") and len(line) <= LINE + 2 for line in lines)
+    assert lines[-1].endswith("and 900 more")
+    assert len(lines) < 40
+
+
+@pytest.mark.parametrize("given", ["", "x" * 10**6, "\x1b[31m", "[/x]", "\udcff", "a\nb"])
+def test_any_text_may_be_given_for_a_name(given):
+    assert len(str(unknown("thing", given, NAMES))) < 400
+
+
+def test_the_nearest_of_very_many_names_is_found_soon():
+    names = [f"job-{i:05}" for i in range(20_000)]
+    assert "job-01999" in suggestions("jbo-01999", names)
