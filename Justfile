@@ -26,12 +26,35 @@ setup:
         echo "error: {{ python }} is older than Python 3.11; say which to take: PYTHON=python3.11 just setup" >&2
         exit 1
     }
-    echo "setting up {{ venv }} (a few minutes, once)"
-    [ -x "{{ bin }}/python" ] || "{{ python }}" -m venv "{{ venv }}"
-    if [ -n "{{ torch_index }}" ]; then
-        "{{ bin }}/python" -m pip install --disable-pip-version-check --index-url "{{ torch_index }}" "torch>=2.13,<2.15" "torchvision>=0.28,<0.30"
-    fi
-    "{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar on -e ".[{{ faiss }},dev]" | { grep -v "already satisfied" || true; }
+    mkdir -p "{{ venv }}"
+    log=.venv/setup.log
+    install() {
+        set -e
+        [ -x "{{ bin }}/pip" ] || "{{ python }}" -m venv "{{ venv }}"
+        pip=("{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar off)
+        [ -z "{{ torch_index }}" ] || "${pip[@]}" --index-url "{{ torch_index }}" "torch>=2.13,<2.15" "torchvision>=0.28,<0.30"
+        "${pip[@]}" -e ".[{{ faiss }},dev]"
+    }
+    echo "setting up .venv (2 to 4 minutes, once); its log is $log"
+    set -m # pip has a process group of its own, which ends with this script
+    install > "$log" 2>&1 &
+    set +m
+    trap 'kill -- -$! 2> /dev/null; echo "interrupted; the same command goes on" >&2; exit 130' INT TERM
+    # What it does: one line that is drawn anew in a terminal, a line a minute elsewhere.
+    for ((second = 1; ; second++)); do
+        sleep 1
+        kill -0 $! 2> /dev/null || break
+        doing="$(grep -aoE '(Collecting|Downloading|Building|Preparing|Installing) [^,;]{1,60}' "$log" | tail -n 1 || true)"
+        if [ -t 1 ]; then printf '\r\033[K%s' "  $second s: ${doing:-making the environment}"
+        elif ((second % 60 == 0)); then echo "  $((second / 60)) min: ${doing:-making the environment}"; fi
+    done
+    [ ! -t 1 ] || printf '\r\033[K'
+    wait $! || {
+        echo "error: .venv could not be set up; the last lines of $log are:" >&2
+        tail -n 12 "$log" | sed 's/^/  /' >&2
+        echo "remove the cause and run the same command again; it goes on from there" >&2
+        exit 1
+    }
     printf '%s' "$want" > "$stamp"
 
 # The whole road on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull

@@ -112,7 +112,10 @@ def speed(per_second: float, unit: str) -> str:
     """A speed that is above nothing never reads 0."""
     if unit == "bytes" or per_second >= 10:
         return f"{amount(per_second, unit)}/s"
-    return f"{per_second:.1f}/s" if per_second >= 1 else f"{60 * per_second:.1f} a minute"
+    if per_second >= 1:
+        return f"{per_second:.1f}/s"
+    a_minute = 60 * per_second
+    return f"{a_minute:.1f} a minute" if a_minute >= 1 else f"{60 * a_minute:.2g} an hour"
 
 
 def amount(count: float, unit: str) -> str:

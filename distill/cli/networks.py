@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from distill.cli.common import JsonOption, print_json
-from distill.cli.reports import print_table
-from distill.cli.screen import say
+from distill.cli.reports import print_below, print_table
 
 CAPTION = """\
 params, MAdds (conv + fc) and LFR FLOPs in millions; MiB as float32
@@ -70,9 +69,7 @@ def _print_table(rows: list[dict[str, Any]], latency: bool) -> None:
     lines = [line for row in rows for line in (_ours(row, latency), _theirs(row)) if any(line)]
     padded = [line + [""] * (len(names) - len(line)) for line in lines]
     print_table(names, padded, numbers=[*HEADERS.values(), "dims", "ms"])
-    say("")
-    for line in CAPTION.splitlines():
-        say(line)
+    print_below(CAPTION)
 
 
 def _ours(row: dict[str, Any], latency: bool) -> list[str]:

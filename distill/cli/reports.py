@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.cli.common import print_json
-from distill.cli.screen import can_show, in_colour, printable, say, screen_width, size_of, write
+from distill.cli.screen import (
+    INDENT,
+    can_show,
+    in_colour,
+    printable,
+    say,
+    screen_width,
+    size_of,
+    wrap,
+    write,
+)
 from distill.cli.tables import pair_lines, table_lines
 
 DIM = "\x1b[2m"
@@ -73,3 +83,9 @@ def print_table(
         say(title)
     lines = table_lines(names, rows, screen_width(), numbers, shades, rule)
     write(sys.stdout, "\n".join(lines))
+
+
+def print_below(caption: str) -> None:
+    """What is to be known of a table, below it, as wide as the screen."""
+    lines = [row for line in caption.splitlines() for row in wrap(line, screen_width(), INDENT)]
+    write(sys.stdout, "\n".join(["", *lines]))

@@ -8,6 +8,7 @@ from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 from distill.cli.curate import export, noise, recipes, report, sources, view, views
 
 app = typer.Typer(
+    name="curate",
     help="Bring face data in order: RecordIO to a store, subsets without copies, recipes.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -1,0 +1,258 @@
+"""Every command at 80 columns, with hostile names in every record: nothing is cut or coloured."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from curation.errors import UserError
+from curation.images import encode_jpeg
+from curation.workspace import Workspace
+from distill.cli.curate import app as curate
+from distill.cli.main import app as distill
+from distill.cli.screen import printable, size_of
+from distill.daemon.outcome import Outcome
+from distill.daemon.service import open_queue
+from distill.daemon.states import Event
+
+APPS = {"curate": curate, "distill": distill}
+REASON = "[/__w/pytorch/gloo/tcp/pair.cc:561] Connection \x1b[31mclosed\x1b]0;x\x07 by peer"
+ENDS = {
+    "good": Outcome(event=Event.SUCCEED),
+    "bad": Outcome(event=Event.FAIL, reason=REASON, hint="do [/that]"),
+    "at-work-with-a-name-of-forty-characters": None,
+}
+NAMES = ["[/x]", "[bold]" + "n" * 50, "\x1b[31mred", "with several words in it"]
+
+
+def commands():
+    """Every command of both programs, by the words that call it."""
+    found = []
+
+    def walk(words, command):
+        found.append(words)
+        for name, below in getattr(command, "commands", {}).items():
+            walk([*words, name], below)
+
+    for name, app in APPS.items():
+        walk([name], get_command(app))
+    return found
+
+
+def run(*words, columns=80, **variables):
+    """What a command prints, as if COLUMNS were set."""
+    program, *arguments = map(str, words)
+    environment = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)} | variables
+    result = CliRunner().invoke(APPS[program], arguments, env=environment)
+    if not isinstance(result.exception, SystemExit | UserError | None):
+        raise result.exception
+    return result
+
+
+def check(text, columns, *whole):
+    """No line is wider than the screen but for a word that is; nothing is cut, hidden or moved."""
+    for line in text.splitlines():
+        assert line.isprintable(), line
+        assert size_of(line) <= columns or len(line.split()) <= 3, line
+    assert "…" not in text
+    for word in whole:
+        assert printable(word) in text
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_is_there_under_both_names_and_fits(words):
+    shown = [run(*words, option).stdout for option in ("-h", "--help")]
+    assert shown[0] == shown[1]
+    assert words[-1] in shown[0]
+    check(shown[0], 80)
+
+
+@pytest.mark.parametrize("program", APPS)
+def test_both_programs_say_their_version(program):
+    assert re.fullmatch(rf"{program} \d+\.\d+\.\d+\n", run(program, "--version").stdout)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Jobs in every state, with records that were written by nobody's friend."""
+    place = Workspace(tmp_path_factory.mktemp("screens") / "ws")
+    with open_queue(place) as queue:
+        for name in ENDS:
+            queue.submit(name, f"name = '{name}'", 0.0)
+            queue.claim(1.0)
+        for name, end in ENDS.items():
+            if end is not None:
+                queue.settle(name, 1, lambda cancelled, end=end: end, 2.0)
+            write_records(place.runs / name)
+    return place
+
+
+def write_records(run: Path):
+    run.mkdir(parents=True)
+    states = ["done", "reused", "skipped", "running"]
+    steps = [
+        {"name": name, "kind": "distil", "state": state, "seconds": 1234.5, "note": REASON}
+        for name, state in zip(NAMES, states, strict=True)
+    ]
+    (run / "steps.json").write_text(json.dumps(steps))
+    progress = {"step": NAMES[3], "done": 1_234_567, "total": 5_822_653, "per_second": 4.5,
+                "seconds_left": 1e6, "job_seconds_left": 2e6}  # fmt: skip
+    (run / "progress.json").write_text(json.dumps(progress))
+    rates = {rate: {"tar": 0.1234} for rate in ("1e-1", "1e-2", "1e-3", "1e-4")}
+    scores = {"accuracy": 0.98765, "std": 0.01234, "tar_at_far": rates}
+    networks = {name: {"sets": dict.fromkeys(NAMES, scores)} for name in NAMES}
+    (run / "evaluation.json").write_text(json.dumps({"networks": networks}))
+    (run / "log.txt").write_bytes(f"\x1b[32mfine\x1b[0m\n{REASON}\r\n".encode() + b"\xff\x9b\n")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+class TestJobs:
+    def test_status(self, workspace, columns):
+        shown = run("distill", "status", "--workspace", workspace.root, columns=columns).stdout
+        rows = [line for line in shown.splitlines() if ": " not in line]
+        check("\n".join(rows), columns, "at-work-with-a-name-of-forty-characters")
+        (reason,) = [line for line in shown.splitlines() if line.startswith("bad: ")]
+        assert printable(REASON) in reason
+        assert "1,234,567 of 5,822,653 images, 4.5/s, about 12 days left" in shown
+        assert "the job about 23 days" in shown
+
+    def test_show(self, workspace, columns):
+        shown = run("distill", "show", "bad", "--workspace", workspace.root, columns=columns).stdout
+        assert f"reason: {printable(REASON)}" in shown
+        for words in ("what helps: do [/that]", "distill logs bad", "distill submit"):
+            assert words in shown
+        tables = shown[shown.index("steps\n") : shown.index("run folder")]
+        check(tables, columns, *NAMES[:3], "0.9877", "0.0123", "0.1234", "1234.5")
+
+    def test_logs(self, workspace, columns):
+        shown = run("distill", "logs", "bad", "--workspace", workspace.root, columns=columns).stdout
+        assert shown.splitlines()[0] == "fine"
+        assert all(line.isprintable() for line in shown.splitlines())
+
+    def test_backbones(self, columns):
+        shown = run("distill", "backbones", columns=columns).stdout
+        check(shown, columns, "mobilefacenet_expansion_x2", "272,105,108")
+
+    def test_recipes(self, columns):
+        check(run("curate", "recipes", columns=columns).stdout, columns, "long-tail-cut")
+
+
+def test_a_table_tells_jobs_apart_also_where_json_is_asked_for(workspace):
+    shown = run("distill", "status", "--json", "--workspace", workspace.root).stdout
+    assert all(line.isprintable() for line in shown.splitlines())
+    reasons = [job["reason"] for job in json.loads(shown)]
+    assert REASON in reasons
+
+
+@pytest.mark.parametrize("name", ["[/x].jpg", "[bold].jpg", "\x1b[31mred.jpg", "a\nb.jpg"])
+def test_pictures_may_have_any_name(small_bundle, tmp_path, name):
+    faces = [tmp_path / name, tmp_path / "face.jpg"]
+    for face in faces:
+        face.parent.mkdir(exist_ok=True)
+        face.write_bytes(encode_jpeg(np.full((112, 112, 3), 99, np.uint8)))
+    shown = run("distill", "embed", small_bundle, *faces).stdout
+    check(shown[: shown.index("same person where")], 80, name, "face.jpg", "1.0000")
+
+
+def test_without_jobs_the_workspace_is_named(tmp_path):
+    for words in (["status"], ["show", "x"], ["logs", "x"], ["watch", "x"], ["pull", "x"]):
+        ran = run("distill", *words, "--workspace", tmp_path / "here")
+        told = ran.stderr + str(ran.exception)
+        assert str(tmp_path / "here") in told
+        assert "distill submit" in told
+
+
+def test_only_the_door_prints():
+    """Every other module of the commands goes through `screen`, or `display` on stderr."""
+    folder = Path(sys.modules["distill.cli.screen"].__file__).parent
+    doors = {"screen.py", "display.py"}
+    printing = re.compile(r"typer\.echo|\bprint\(|Console\(|std(out|err)\.(write|buffer)")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in folder.rglob("*.py")
+        if path.name not in doors
+        for line in path.read_text().splitlines()
+        if printing.search(line)
+    ]
+    assert found == ['common.py: typer.echo(f"{command} {__version__}")']
+
+
+class Terminal:
+    """A command in a terminal of 80 columns, and what it draws there."""
+
+    def __init__(self, *words, **variables):
+        program, *arguments = map(str, words)
+        module = {"distill": "distill.cli.main", "curate": "distill.cli.curate"}[program]
+        environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        self.pid, self.file = pty.fork()
+        if self.pid == 0:
+            os.execvpe(
+                sys.executable,
+                [sys.executable, "-m", module, *arguments],
+                environment | {"TERM": "xterm"} | variables,
+            )
+        self.seen = b""
+
+    def read_until(self, words, patience=60.0):
+        deadline = time.monotonic() + patience
+        while words is None or words not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            if not select.select([self.file], [], [], 0.1)[0]:
+                continue
+            try:
+                self.seen += os.read(self.file, 4096)
+            except OSError:  # how Linux says that the other side has closed
+                break
+        return self.seen.decode()
+
+    def end(self):
+        """Its exit status, and all that was drawn."""
+        self.read_until(None)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.file)
+        return os.waitstatus_to_exitcode(status), self.seen.decode()
+
+
+def test_in_a_terminal_states_have_colours_and_sentences_are_wrapped(workspace):
+    status, seen = Terminal("distill", "status", "--workspace", workspace.root).end()
+    assert status == 0
+    assert "\x1b[32mdone" in seen
+    plain = re.sub(r"\x1b\[\d*m", "", seen).replace("\r", "")
+    check(plain, 80)
+
+
+def test_a_conversion_in_a_terminal_says_what_it_did_and_never_0_a_second(tmp_path):
+    source = tmp_path / "faces"
+    for number in range(4):
+        (source / str(number)).mkdir(parents=True)
+        face = encode_jpeg(np.full((112, 112, 3), 60 * number, np.uint8))
+        (source / str(number) / "a.jpg").write_bytes(face)
+    status, seen = Terminal("curate", "convert", source, tmp_path / "x.lmdb").end()
+    assert status == 0
+    assert "convert: 4 images in " in seen
+    assert "0/s" not in seen
+    assert "Traceback" not in seen
+
+
+def test_help_takes_less_than_half_a_second_of_work():
+    for module in ("distill.cli.main", "distill.cli.curate"):
+        before = os.times()
+        subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True)
+        after = os.times()
+        assert after.children_user - before.children_user < 0.6
+
+
+def test_an_unfinished_line_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "log.txt").write_bytes(b"one\ntwo")
+    assert run("distill", "logs", "a", "--workspace", tmp_path).stdout == "one\ntwo\n"
