@@ -158,6 +158,10 @@ def _missing(path: Path) -> FileKind | None:
 
 
 def _folder(path: Path) -> FileKind | None:
+    if (path / "data.mdb").exists() and (path / "source.json").exists():
+        return _data_set("store", "a store already", "look at it with `curate inspect`")
+    if (path / "view.json").exists():
+        return _data_set("view", "a view already", "look at it with `curate inspect`")
     if (path / "data.mdb").exists():
         return _LMDB._replace(what="a folder with an LMDB of another make")
     if (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):

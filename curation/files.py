@@ -15,54 +15,64 @@ from curation.errors import UserError
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
+class UnreadableError(UserError):
+    """A file that cannot be read; ``reason`` is said of it ("it is a named pipe")."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
 def regular_file_size(path: Path) -> int:
-    """The size in bytes; ``UserError`` where the path is missing or no regular file."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} does not exist or cannot be read: {error.strerror}") from None
-    _check_regular(path, status.st_mode)
-    return status.st_size
+    """The size in bytes; ``UnreadableError`` where the path is missing or no regular file."""
+    with _os_errors_named(path):
+        return _size_if_regular(path, path.stat())
 
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file that somebody else made, for reading.
 
-    Opening a named pipe would wait for a writer, and a device may have no end: ``UserError`` for
-    all that is no regular file. ``OSError`` where it cannot be opened.
+    Opening a named pipe would wait for a writer, and a device may have no end:
+    ``UnreadableError`` for all that is no regular file, as for what is missing.
     """
-    _check_regular(path, path.stat().st_mode)
-    # Without waiting, should a pipe have taken the name since.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _check_regular(path, os.fstat(descriptor).st_mode)
-    except UserError:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
+    with _os_errors_named(path):
+        _size_if_regular(path, path.stat())
+        # Without waiting, should a pipe have taken the name since.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _size_if_regular(path, os.fstat(descriptor))
+        except UnreadableError:
+            os.close(descriptor)
+            raise
+        return os.fdopen(descriptor, "rb")
 
 
 def read_whole(path: Path, most: int) -> bytes:
-    """All bytes of a file that somebody else made; ``UserError`` where they are more than ``most``.
+    """All bytes of a file that somebody else made.
 
-    Raises ``UserError`` too where the path is missing, no regular file, or cannot be read.
+    Raises ``UnreadableError`` as ``open_regular`` does, and where they are more than ``most``.
     """
+    with open_regular(path) as file, _os_errors_named(path):
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UnreadableError(path, f"it has {size:,} bytes; at most {most:,} are allowed here")
+        return file.read(size)
+
+
+def _size_if_regular(path: Path, status: os.stat_result) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        names = {stat.S_IFDIR: "directory", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        what = names.get(stat.S_IFMT(status.st_mode), "device")
+        raise UnreadableError(path, f"it is a {what}; a file is wanted here")
+    return status.st_size
+
+
+@contextmanager
+def _os_errors_named(path: Path) -> Iterator[None]:
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= most:
-                return file.read(size)
+        yield
     except OSError as error:
-        raise UserError(f"{path} does not exist or cannot be read: {error.strerror}") from None
-    raise UserError(f"{path} has {size} bytes; at most {most} are allowed here")
-
-
-def _check_regular(path: Path, mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
-    names = {stat.S_IFDIR: "directory", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
-    what = names.get(stat.S_IFMT(mode), "device")
-    raise UserError(f"{path} is a {what}; a file is wanted here")
+        raise UnreadableError(path, f"cannot read it: {error.strerror}") from None
 
 
 @contextmanager

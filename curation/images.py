@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curation import jpeg, png
 from curation.errors import UserError
+from curation.file_kinds import BEGINNING_BYTES, kind_of
 from curation.jpeg import DamagedError, decode_jpeg, decode_jpeg_into, find_frame
 from curation.png import plain_png, png_size
 
@@ -39,8 +40,7 @@ def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
     """
     encoding = encoding_of(data)
     if encoding is None:
-        beginning = data[:4].hex(" ") or "nothing"
-        raise UserError(f"{what} is neither JPEG nor PNG: it begins with {beginning}")
+        raise UserError(f"{what} is neither JPEG nor PNG: it {_other_kind(data)}")
     if encoding == "png":
         size = png_size(data)
     else:
@@ -49,6 +49,13 @@ def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
     if size is None or 0 in size:
         raise UserError(f"{what} is damaged: its header states no size")
     return size
+
+
+def _other_kind(data: bytes) -> str:
+    kind = kind_of(data[:BEGINNING_BYTES])
+    if kind is None or kind.is_text or not data:
+        return f"begins with {data[:4].hex(' ') or 'nothing'}"
+    return f"is {kind.what}"
 
 
 def decode(data: bytes, what: str = "image") -> "np.ndarray":

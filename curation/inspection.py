@@ -111,7 +111,8 @@ def _store_details(store: Store) -> dict[str, Any]:
 
 def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
     source = find_source(path)
-    scan = scan_source(RecordImages(source), progress)
+    images = RecordImages(source)
+    scan = scan_source(images, progress)
     _, counts = np.unique(scan.labels, return_counts=True)
     return {
         "kind": "records",
@@ -126,6 +127,7 @@ def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
         "bytes": source.records.stat().st_size,
         "index": None if source.index is None else str(source.index),
         "pairs": [str(pairs) for pairs in source.pairs],
+        "warnings": list(images.differences(len(scan.labels), len(counts), scan.image_size)),
     }
 
 

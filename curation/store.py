@@ -230,7 +230,10 @@ class Store:
     def _read_meta(self) -> StoreMeta:
         text = self._environment.get(META_KEY)
         if text is None:
-            raise UserError(f"{self.path} is not complete; {_how_to_resume(self.path)}")
+            raise UserError(
+                f"{self.path} is not complete, or an LMDB of another make: it has no meta data; "
+                "`curate convert` makes a store of RecordIO, a folder of images or a list"
+            )
         try:
             return StoreMeta.model_validate_json(text)
         except ValidationError as error:

@@ -47,10 +47,7 @@ def open_text(path: Path, wanted: str) -> BinaryIO:
 
     One in UTF-16 is in memory as a whole.
     """
-    try:
-        file = open_regular(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    file = open_regular(path)
     beginning = file.read(BEGINNING_BYTES)
     kind = kind_of(beginning)
     if kind is not None and not kind.is_text and kind.name != "empty":

@@ -185,7 +185,7 @@ class Conversion:
     def _on_bad(self, bad: BadRecordError) -> None:
         if not self._skip_bad:
             raise bad
-        self._journal.add_bad(bad)
+        self._journal.add_bad(bad, self._source.name(bad.offset))
 
     def _is_due(self, writer: LmdbWriter) -> bool:
         return (writer.page - self._journal.state.page) * PAGE >= COMMIT_BYTES

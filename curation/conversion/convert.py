@@ -6,7 +6,7 @@ the same file to the byte as an uninterrupted one.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def convert(
     *,
     skip_bad: bool = False,
     decode: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> Store:
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
 
@@ -40,12 +41,26 @@ def convert(
     listed in ``quarantine.tsv`` in the store's folder; without it the first one is an error. With
     ``decode`` an image that cannot be decoded is such a record; a store that was made without is
     checked.
+    ``warn`` is given a line for each thing that the source says of itself and that is not so.
     Progress counts bytes of a record file, twice where its labels do not ascend, or files. Raises
     ``UserError`` where the source is unusable or has changed since, where ``destination`` is
     something else or in use by another conversion, and where the disk is full.
     """
     found = open_source(source)
-    destination = Path(destination).absolute()
+    store = _convert(found, Path(destination).absolute(), progress, skip_bad, decode)
+    if warn is not None:
+        for line in found.differences(len(store), store.identities, store.image_size):
+            warn(line)
+    return store
+
+
+def _convert(
+    found: ImageSource,
+    destination: Path,
+    progress: Progress | None,
+    skip_bad: bool,
+    decode: bool,
+) -> Store:
     if destination.exists():
         return _existing(found, destination, decode, progress)
     partial = Path(f"{destination}{PARTIAL}")

@@ -119,10 +119,10 @@ class Journal:
         self._rows.write(rows.astype("<i8").tobytes())
         self._read += len(rows)
 
-    def add_bad(self, bad: BadRecordError) -> None:
-        """Append a record that is skipped."""
-        text = ("" if self._quarantine else QUARANTINE_HEADER) + bad.line()
-        self._quarantine += self._bad.write(text.encode())
+    def add_bad(self, bad: BadRecordError, name: str | None) -> None:
+        """Append a record that is skipped, with the name of one that is a file."""
+        text = ("" if self._quarantine else QUARANTINE_HEADER) + bad.line(name)
+        self._quarantine += self._bad.write(text.encode("utf-8", "surrogateescape"))
         self.skipped += 1
 
     def commit_copies(

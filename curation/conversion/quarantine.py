@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from curation.errors import UserError
+from curation.text_files import text_lines
 
 QUARANTINE_FILE = "quarantine.tsv"
 QUARANTINE_HEADER = "key\toffset\treason\n"
@@ -21,10 +22,11 @@ class BadRecordError(UserError):
         super().__init__(f"{what}: {reason}")
         self.what, self.key, self.offset, self.reason = what, key, offset, reason
 
-    def line(self) -> str:
-        """The record as a line of the quarantine file."""
+    def line(self, name: str | None) -> str:
+        """The record as a line of the quarantine file, with the ``name`` of one that is a file."""
         key = "-" if self.key is None else str(self.key)
-        return f"{key}\t{self.offset}\t{' '.join(self.reason.split())}\n"
+        reason = self.reason if name is None else f"{name}: {self.reason}"
+        return f"{key}\t{self.offset}\t{' '.join(reason.split())}\n"
 
 
 OnBad = Callable[[BadRecordError], None]
@@ -52,8 +54,8 @@ def read_quarantine(folder: Path) -> list[Quarantined]:
     path = folder / QUARANTINE_FILE
     if not path.exists():
         return []
-    lines = path.read_text("utf-8", "replace").splitlines()
-    return [_parse(line, f"{path}: line {number}") for number, line in enumerate(lines[1:], 2)]
+    lines = list(text_lines(path, "a quarantine"))
+    return [_parse(line, f"{path}: line {number}") for number, line in lines[1:]]
 
 
 def _parse(line: str, where: str) -> Quarantined:

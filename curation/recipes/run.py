@@ -192,11 +192,14 @@ def _draw(step: Draw, kitchen: Kitchen, progress: Progress | None) -> Made:
 def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made:
     path = kitchen.target / f"{step.to}.lmdb"
     converted = path.exists()
+    notes: list[str] = []
     skip_bad = step.skip_bad or kitchen.skip_bad
-    store = convert(kitchen.source, path, progress, skip_bad=skip_bad, decode=True)
-    skipped = store.meta.skipped
-    note = f"{skipped:,} bad records left out: {path / 'quarantine.tsv'}" if skipped else ""
-    return Made(path, "store", len(store), store.identities, converted, note)
+    store = convert(
+        kitchen.source, path, progress, skip_bad=skip_bad, decode=True, warn=notes.append
+    )
+    if store.meta.skipped:
+        notes.append(f"{store.meta.skipped:,} bad records left out: {path / 'quarantine.tsv'}")
+    return Made(path, "store", len(store), store.identities, converted, "; ".join(notes))
 
 
 def _wanted(step: LongTailCut | RetinaS) -> Wanted:

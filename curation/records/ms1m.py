@@ -22,12 +22,14 @@ import numpy as np
 from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
 from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.images import probe_size
 from curation.progress import Progress
 from curation.records.index import is_ordered, record_sizes
 from curation.records.recordio import ImageRecord, RecordReader
 from curation.records.stream import RecordStream
 from curation.records.walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
-from curation.records.walk import RecordWalk, Source
+from curation.records.walk import RecordWalk, Source, stated_images
 from curation.sources.image_source import (
     BEGINNING,
     Position,
@@ -40,6 +42,8 @@ from curation.text_files import text_lines
 
 _HEADS = 8 + 24
 """Bytes of a frame's and an image's header"""
+_LOOKED_AT = 64
+"""Records that tell whether the property file fits"""
 
 
 def find_source(path: Path) -> Source:
@@ -57,6 +61,7 @@ def find_source(path: Path) -> Source:
             f"{path}: {what}; give a folder with train.rec (and train.idx, property, *.bin) "
             "or a .rec file"
         )
+    _check_begins_as_records(records)
     index, properties = records.with_suffix(".idx"), records.with_name("property")
     return Source(
         records,
@@ -64,6 +69,13 @@ def find_source(path: Path) -> Source:
         properties if properties.exists() else None,
         tuple(sorted(records.parent.glob("*.bin"))),
     )
+
+
+def _check_begins_as_records(records: Path) -> None:
+    """Name a file that is something else; damage is left to those who read it."""
+    kind = what_is_this(records)
+    if kind is not None and kind.name not in ("recordio", "empty"):
+        raise kind.refusal(records, "RecordIO")
 
 
 def stated_image_size(source: Source) -> tuple[int, int] | None:
@@ -155,8 +167,40 @@ class RecordImages:
         )
 
     def stated_image_size(self) -> tuple[int, int] | None:
-        """(height, width) from the property file, or None where there is none."""
-        return stated_image_size(self.source)
+        """(height, width) from the property file; None where there is none, or it does not fit."""
+        stated = stated_image_size(self.source)
+        sizes = self._first_sizes()
+        return None if len(sizes) == 1 and stated not in sizes else stated
+
+    def _first_sizes(self) -> set[tuple[int, int]]:
+        """The sizes of the first images."""
+        sizes = set()
+        with RecordReader(self.path) as reader, suppress(UserError):
+            for _, record in islice(reader, _LOOKED_AT):
+                with suppress(ValueError):
+                    sizes.add(probe_size(ImageRecord.unpack(record).payload))
+        return sizes
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        """What header and property file say otherwise of what was found."""
+        announced = stated_images(self.path)
+        if announced is not None and announced != images:
+            yield f"{self.path}: its header announces {announced:,} images, {images:,} came"
+        stated = read_property(self.source)
+        if stated is None:
+            return
+        if stated.identities != identities:
+            yield (
+                f"{self.source.property}: it says {stated.identities:,} identities, "
+                f"{identities:,} came"
+            )
+        if (stated.height, stated.width) != image_size:
+            yield (
+                f"{self.source.property}: it says {stated.height}x{stated.width} pixels, the "
+                f"images have {image_size[0]}x{image_size[1]}"
+            )
 
     def images(
         self,

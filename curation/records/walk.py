@@ -37,7 +37,7 @@ class RecordWalk:
         self._index = (
             None if source.index is None else IndexWalk(source.index, start.offset, self._no_record)
         )
-        self._end_of_images = _stated_end_of_images(source.records)
+        self._end_of_images = (stated_images(source.records) or -1) + 1
         self._found = start.number > 0
         self._damaged = False
 
@@ -47,9 +47,10 @@ class RecordWalk:
         numbers = np.arange(self.number, self.number + len(offsets))
         self.number += len(offsets)
         keys = numbers if self._index is None else self._index.keys_at(offsets)
-        flags, labels = _heads(records)
+        flags, labels, seconds = _heads(records)
         payloads = begins + _HEADER + 4 * flags
-        image = self._are_images(numbers, flags, payloads != ends)
+        ranges = (flags == 2) & (labels >= 1) & (seconds > labels)
+        image = self._are_images(numbers, flags, payloads != ends, ranges)
         self._found |= bool(image.any())
         good = image & (payloads <= ends) & _are_identities(labels) & (keys >= 0)
         if self._index is not None:
@@ -85,11 +86,17 @@ class RecordWalk:
             what = f"{self._source.records} is truncated"
             self._on_bad(BadRecordError(what, None, size, reason))
 
-    def _are_images(self, numbers: np.ndarray, flags: np.ndarray, full: np.ndarray) -> np.ndarray:
-        """Header and identity records have labels, no image, and a place beside the images."""
+    def _are_images(
+        self, numbers: np.ndarray, flags: np.ndarray, full: np.ndarray, ranges: np.ndarray
+    ) -> np.ndarray:
+        """Header and identity records have labels, no image, and a place beside the images.
+
+        Some packs have identity records before the images: their two labels are keys, the second
+        one larger, which [label, aligned] of an image never are.
+        """
         # After damage the records are not counted right any more.
         beside = (numbers == 0) | (numbers >= self._end_of_images) | self._damaged
-        return full | (flags <= 0) | ~beside
+        return full | (flags <= 0) | ~(beside | ranges)
 
     def _objection(self, record: bytes, key: int, offset: int) -> str:
         """What is wrong with an image record."""
@@ -120,8 +127,12 @@ class RecordWalk:
         self._on_bad(BadRecordError(what, None if key < 0 else key, offset, reason))
 
 
-def _heads(records: Records) -> tuple[np.ndarray, np.ndarray]:
-    """Flag and label of each record; the flag is huge where the record is shorter than it says."""
+def _heads(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flag, label and second label of each record, int64 and float64 ``[n]``.
+
+    The flag is huge where the record is shorter than it says; the second label has a meaning only
+    where the flag says that there is one.
+    """
     _, data, begins, ends = records
     sizes = ends - begins
     data = data if len(data) >= _HEADER + 4 else bytes(data).ljust(_HEADER + 4)
@@ -130,8 +141,10 @@ def _heads(records: Records) -> tuple[np.ndarray, np.ndarray]:
     flags = np.where(sizes >= _HEADER, np.take(words, first, mode="clip"), 0).astype(np.int64)
     # With flag 0 the label is the second word, else the first one behind the header.
     place = first + np.where(flags == 0, 1, _HEADER // 4)
-    labels = np.take(words, place, mode="clip").view("<f4").astype(np.float64)
-    return np.where(sizes >= _HEADER, flags, 1 << 40), labels
+    labels, seconds = (
+        np.take(words, place + i, mode="clip").view("<f4").astype(np.float64) for i in range(2)
+    )
+    return np.where(sizes >= _HEADER, flags, 1 << 40), labels, seconds
 
 
 def _are_identities(labels: np.ndarray) -> np.ndarray:
@@ -139,14 +152,14 @@ def _are_identities(labels: np.ndarray) -> np.ndarray:
         return (labels >= 0) & (labels <= FLOAT32_INTEGERS) & (labels == np.floor(labels))
 
 
-def _stated_end_of_images(records: Path) -> int:
-    """The number of the first identity record, by the header; 0 where that cannot be known."""
+def stated_images(records: Path) -> int | None:
+    """How many images the header announces; None where there is none, or it cannot be exact."""
     try:
         with RecordReader(records) as reader:
             header = ImageRecord.unpack(reader.read(0))
     except ValueError:
-        return 0
+        return None
     label = header.label
     # Above 2^24 float32 cannot have kept it.
     exact = label.is_integer() and 0 < label < FLOAT32_INTEGERS
-    return int(label) if exact and header.flag and not header.payload else 0
+    return int(label) - 1 if exact and header.flag and not header.payload else None

@@ -8,31 +8,39 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.sources.image_files import ImageFile, ImageFiles
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
+_LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
+"""The others cannot go into a store, but must not be passed over in silence."""
 
 
 def read_folder(root: Path) -> ImageFiles:
-    """The JPEG and PNG files below ``root``, by their suffix, whatever the nesting.
+    """The image files below ``root``, by their suffix, whatever the nesting.
 
     Every folder with image files is an identity. Identities have the labels 0, 1, ... in the order
     of their paths, keys number the files; numbers within names count as numbers, so that ``9``
-    comes before ``10``. Hidden files and folders are passed over. Raises ``UserError`` where there
-    are no images, or some lie in ``root`` itself, which has no identity.
+    comes before ``10``. Hidden files and folders are passed over. A linked folder is read as if it
+    lay here, one that leads back into ``root`` or to a folder that was read is not. Images in
+    ``root`` itself have no identity: they are bad records. Raises ``UserError`` where there are no
+    others.
     """
     files: list[ImageFile] = []
-    for label, (folder, names) in enumerate(_identities(root)):
+    strays: list[str] = []
+    label = 0
+    for folder, names in _identities(root):
         if folder == root:
-            raise UserError(
-                f"{root / names[0]} lies in no identity's folder; wanted is "
-                f"{root}/IDENTITY/{names[0]}"
-            )
+            strays = names
+            continue
         inside = folder.relative_to(root)
         files += [
             ImageFile(len(files) + i, label, str(inside / name)) for i, name in enumerate(names)
         ]
+        label += 1
     if not files:
-        raise UserError(f"{root} holds no images; wanted are {root}/IDENTITY/*.jpg or .png")
-    return ImageFiles("folder", root, root, files)
+        raise UserError(
+            f"{root} holds no images in folders of their own; wanted are {root}/IDENTITY/*.jpg or "
+            ".png"
+        )
+    return ImageFiles("folder", root, root, files, strays)
 
 
 def holds_images(root: Path) -> bool:
@@ -41,17 +49,52 @@ def holds_images(root: Path) -> bool:
 
 
 def _identities(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with images, in order, and the names of these."""
-    for folder, inside, names in os.walk(root):
-        inside[:] = sorted((name for name in inside if name[0] != "."), key=natural_order)
-        images = [
-            name for name in names if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
-        ]
+    """Folders with images, each before those in it, and the names of these, in order."""
+    home = root.resolve()
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            if not _is_new(folder, root, home, seen):
+                continue
+            inside, images = _entries(folder)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+        waiting += [folder / name for name in sorted(inside, key=natural_order, reverse=True)]
         if images:
-            yield Path(folder), sorted(images, key=natural_order)
+            yield folder, sorted(images, key=natural_order)
+
+
+def _is_new(folder: Path, root: Path, home: Path, seen: set[tuple[int, int]]) -> bool:
+    """False for a link to what is read at its own place, or was read: links may go in circles."""
+    if folder != root and folder.is_symlink() and folder.resolve().is_relative_to(home):
+        return False
+    status = folder.stat()
+    place = status.st_dev, status.st_ino
+    if place in seen:
+        return False
+    seen.add(place)
+    return True
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the images in a folder."""
+    inside: list[str] = []
+    images: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] == ".":
+                continue
+            if entry.is_dir():
+                inside.append(entry.name)
+            elif Path(entry.name).suffix.lower() in _LOOKS_LIKE_IMAGES:
+                images.append(entry.name)
+    return inside, images
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sorts names with numbers in them as people do: ``9`` before ``10``."""
     words = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(word), "") if word[0].isdigit() else (1, 0, word) for word in words], name
+    # Other scripts' digits, such as \u00b2, are letters here.
+    return [(0, int(word), "") if "0" <= word[0] <= "9" else (1, 0, word) for word in words], name

@@ -1,7 +1,7 @@
 """Image files as the source of a conversion, each with the label of its identity."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ import numpy as np
 from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
 from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.files import UnreadableError, read_whole
 from curation.progress import Progress
 from curation.sources.image_source import (
     BEGINNING,
@@ -21,6 +23,8 @@ from curation.sources.image_source import (
 
 _TOGETHER = 64
 """Files that are read before their images are given on"""
+MAX_FILE_BYTES = 32 << 20
+"""Far more than an aligned face needs; so many are in memory together."""
 
 
 class ImageFile(NamedTuple):
@@ -34,13 +38,21 @@ class ImageFile(NamedTuple):
 class ImageFiles:
     """Image files in the order of ``files``, below ``root``: an ``ImageSource``.
 
-    Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is held in
-    memory, about 200 bytes each.
+    ``strays`` are the names of files that lie in no identity's folder: bad records, numbered after
+    the files. Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
+    held in memory, about 200 bytes each.
     """
 
-    def __init__(self, kind: SourceKind, path: Path, root: Path, files: list[ImageFile]) -> None:
+    def __init__(
+        self,
+        kind: SourceKind,
+        path: Path,
+        root: Path,
+        files: list[ImageFile],
+        strays: Sequence[str] = (),
+    ) -> None:
         self.kind, self.path = kind, path
-        self._root, self._files = root, files
+        self._root, self._files, self._strays = root, files, strays
         self._hash = hashlib.sha256()
         self._done = 0
 
@@ -82,11 +94,14 @@ class ImageFiles:
     ) -> Iterator[SourceImages]:
         """The images in order, see ``ImageSource``; files before ``start`` are read again."""
         self._hash, self._done = hashlib.sha256(), 0
+        if start == BEGINNING:
+            self._name_strays(on_bad)
         while self._done < len(self._files):
             first = self._done
             # A reading that goes on takes the same files together as one that was not stopped.
             part = self._files[first : first + _TOGETHER]
-            read = [self._read(number, file, on_bad) for number, file in enumerate(part, first)]
+            tell = on_bad if first >= start.number else _told
+            read = [self._read(number, file, tell) for number, file in enumerate(part, first)]
             self._done += len(part)
             self._check_unchanged(earlier)
             good = [i for i, data in enumerate(read) if data is not None]
@@ -103,7 +118,7 @@ class ImageFiles:
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         """The files with these numbers."""
         for number in offsets:
-            yield (self._root / self._files[number].name).read_bytes()
+            yield read_whole(self._root / self._files[number].name, MAX_FILE_BYTES)
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """The sizes of all files."""
@@ -114,8 +129,15 @@ class ImageFiles:
         return str(self._root / self._files[offset].name)
 
     def name(self, offset: int) -> str:
-        """The path of the file with this number."""
-        return self._files[offset].name
+        """The path of the file with this number, or of the stray after them."""
+        strays = offset - len(self._files)
+        return self._strays[strays] if strays >= 0 else self._files[offset].name
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        """Files say nothing of their number."""
+        return iter(())
 
     def whole_digest(self, progress: Progress | None = None) -> str:
         """SHA-256 of all files, read now."""
@@ -127,13 +149,21 @@ class ImageFiles:
         self._hash.update(_entry(file))
         path = self._root / file.name
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            on_bad(BadRecordError(str(path), file.key, number, f"cannot read it: {error.strerror}"))
+            data = read_whole(path, MAX_FILE_BYTES)
+        except UnreadableError as error:
+            kind = None if path.exists() else what_is_this(path)
+            reason = error.reason if kind is None else f"it is {kind.what}; {kind.advice}"
+            on_bad(BadRecordError(str(path), file.key, number, reason))
             return None
         self._hash.update(f"{len(data)}\n".encode())
         self._hash.update(data)
         return data
+
+    def _name_strays(self, on_bad: OnBad) -> None:
+        for number, name in enumerate(self._strays, len(self._files)):
+            wanted = self._root / "IDENTITY" / name
+            reason = f"it lies in no identity's folder; wanted is {wanted}"
+            on_bad(BadRecordError(str(self._root / name), None, number, reason))
 
     def _check_unchanged(self, earlier: Digest | None) -> None:
         if earlier is not None and earlier.length == self._done and earlier != self.digest:
@@ -149,6 +179,10 @@ class ImageFiles:
         except OSError:
             return 0, 0
         return status.st_size, status.st_mtime_ns
+
+
+def _told(bad: BadRecordError) -> None:
+    """What was bad before a conversion was stopped stands in its quarantine."""
 
 
 def _entry(file: ImageFile) -> bytes:

@@ -98,6 +98,11 @@ class ImageSource(Protocol):
     def name(self, offset: int) -> str | None:
         """The file's path in the source, where images are files."""
 
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        """What the source says of itself that is not so: a line each, for people."""
+
     def whole_digest(self, progress: Progress | None = None) -> str:
         """The digest of all of the source, as ``images`` has it at the end."""
 

@@ -389,10 +389,26 @@ class TestBadSources:
         with pytest.raises(UserError, match=r"record 1 at byte .* 30x30 .* first image says 24x20"):
             convert(tmp_path, tmp_path / "train.lmdb")
 
-    def test_images_must_have_the_size_that_the_property_file_states(self, source, tmp_path):
-        (source / "property").write_text("5,112,112\n")
-        with pytest.raises(UserError, match=r"record 1 .* 24x20 .*property file says 112x112"):
-            convert(source, tmp_path / "train.lmdb")
+    def test_a_property_file_that_does_not_fit_is_a_warning(self, source, tmp_path):
+        (source / "property").write_text("7,112,112\n")
+        lines: list[str] = []
+        store = convert(source, tmp_path / "train.lmdb", warn=lines.append)
+        assert store.image_size == (24, 20)
+        assert [line.split("property: ")[1] for line in lines] == [
+            f"it says 7 identities, {store.identities} came",
+            "it says 112x112 pixels, the images have 24x20",
+        ]
+        again: list[str] = []
+        convert(source, tmp_path / "train.lmdb", warn=again.append)
+        assert again == lines
+
+    def test_one_image_of_another_size_is_no_reason_to_doubt_the_property_file(
+        self, tmp_path, noise_images
+    ):
+        odd = encode_jpeg(np.zeros((9, 9, 3), np.uint8))
+        write_layout(tmp_path, [(odd, 0), *((image, 1) for image in noise_images)], (24, 20))
+        with pytest.raises(UserError, match=r"record 1 .* 9x9 .*property file says 24x20"):
+            convert(tmp_path, tmp_path / "train.lmdb")
 
     def test_a_repaired_source_can_be_converted_after_a_refusal(self, tmp_path, noise_images):
         self.write(tmp_path, [b"no image"])

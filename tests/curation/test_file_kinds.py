@@ -150,6 +150,6 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, kind):
                 path.symlink_to("/dev/zero")
             case "directory":
                 path.mkdir()
-        with pytest.raises(UserError, match=f"is a {kind}; a file is wanted"):
+        with pytest.raises(UserError, match=f": it is a {kind}; a file is wanted"):
             open_regular(path)
         assert what_is_this(path) is None

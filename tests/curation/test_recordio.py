@@ -131,7 +131,7 @@ class TestDamagedFiles:
             RecordReader(tmp_path)
 
     def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(UserError, match=r"none\.rec does not exist"):
+        with pytest.raises(UserError, match=r"none\.rec: cannot read it: No such file"):
             RecordReader(tmp_path / "none.rec")
 
     @given(st.binary(max_size=200))
@@ -160,13 +160,21 @@ class TestIndexFiles:
         (tmp_path / "a.idx").touch()
         assert read_index(tmp_path / "a.idx").keys.size == 0
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    def test_what_an_editor_adds_is_passed_over(self, tmp_path, encoding, end):
+        text = end.join(["0\t0", "1\t40", "", "2\t80", "", ""])
+        (tmp_path / "a.idx").write_bytes(text.encode(encoding))
+        index = read_index(tmp_path / "a.idx")
+        assert (index.keys.tolist(), index.offsets.tolist()) == ([0, 1, 2], [0, 40, 80])
+
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
             (b"0\t0\n1\tx\n", "line 2: '1\\\\tx' is not"),
-            (b"0\t0\n\n", "line 2"),
             (b"0\t0\t0\n", "line 1"),
-            (b"\xff\xfe\x00", "line 1"),
+            (b"\xff\xfe\x00", "no text in UTF-16"),
+            (b"\x1f\x8b\x08", r"is compressed with gzip, not an index \(\.idx\)"),
             (b"-1\t0\n", "cannot be"),
             (b"1\t99999999999999999999999\n", "cannot be"),
             (b"1\t40\n2\t40\n", "the byte offset 40 stands twice"),

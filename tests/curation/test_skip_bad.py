@@ -1,6 +1,7 @@
 """What real packs contain: with --skip-bad the rest is converted and every loss has its line."""
 
 import struct
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from curation.conversion.convert import convert
 from curation.conversion.quarantine import read_quarantine
 from curation.errors import UserError
 from curation.images import encode_jpeg
-from curation.records.index import write_index
+from curation.records.index import read_index, write_index
 from curation.records.layout_writer import write_layout
 from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
 from curation.verify import verify
@@ -141,7 +142,55 @@ class TestDamagedFrames:
         assert list(tmp_path.glob("train.lmdb*")) == []
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("where", ["between two records", "in the middle of one"])
+def test_a_half_pack_says_how_many_images_were_announced(tmp_path, write_source, indexed, where):
+    source = write_source({0: 4, 1: 4, 2: 4})
+    offset = read_index(source / "train.idx").offsets[7]
+    with (source / "train.rec").open("r+b") as file:
+        file.truncate(int(offset) + (0 if where == "between two records" else 60))
+    if not indexed:
+        (source / "train.idx").unlink()
+    lines: list[str] = []
+    store = convert(source, tmp_path / "train.lmdb", skip_bad=True, warn=lines.append)
+    assert len(store) == 6
+    assert lines == [
+        f"{source / 'train.rec'}: its header announces 12 images, 6 came",
+        f"{source / 'property'}: it says 3 identities, 2 came",
+    ]
+
+
 class TestRealPacks:
+    @pytest.mark.parametrize("indexed", [True, False])
+    def test_identity_records_before_the_images(self, tmp_path, images, indexed):
+        end, people = 11, 4
+        records = [ImageRecord(0.0, b"", labels=(float(end), float(end + people)))]
+        firsts = [1, 4, 7, 10, 11]
+        records += [
+            ImageRecord(0.0, b"", labels=(float(first), float(last)))
+            for first, last in pairwise(firsts)
+        ]
+        records += [ImageRecord(0.0, x, labels=(i // 3, i % 2)) for i, x in enumerate(images)]
+        offsets = write(tmp_path / "source", records, index=False)
+        keys = [0, *range(end, end + people), *range(1, end)]
+        if indexed:
+            write_index(tmp_path / "source" / "train.idx", [*zip(keys, offsets, strict=True)])
+        store = convert(tmp_path / "source", tmp_path / "train.lmdb")
+        assert [store.read(i) for i in range(len(store))] == images
+        assert store.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+    @pytest.mark.parametrize("aligned", [0.0, 1.0])
+    @pytest.mark.parametrize("label", [0.0, 1.0, 2.0])
+    def test_an_empty_image_is_not_taken_for_an_identity_record(
+        self, tmp_path, images, label, aligned
+    ):
+        records = [ImageRecord(0.0, b"", labels=(11.0, 11.0))]
+        records += [ImageRecord(0.0, x, labels=(2.0, aligned)) for x in images]
+        records[5] = ImageRecord(0.0, b"", labels=(label, aligned))
+        write(tmp_path / "source", records)
+        _, listed = skip(tmp_path / "source", tmp_path)
+        assert [bad.key for bad in listed] == [105]
+
     def test_keys_that_stand_twice(self, tmp_path, images):
         offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images])
         write_index(tmp_path / "a" / "train.idx", [(i % 8, o) for i, o in enumerate(offsets)])

@@ -1,19 +1,23 @@
 """Folders of images and lists, as sources of a conversion."""
 
 import os
+import socket
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 
 import curation.conversion.build
 import curation.sources.image_files
 from curation.conversion.convert import convert
+from curation.conversion.quarantine import read_quarantine
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.sources.folders import natural_order, read_folder
 from curation.sources.lists import read_list
 from curation.sources.opening import open_source
+from curation.store import Store
 
 FILES = {"9/b.jpg": 1, "9/a2.jpg": 2, "9/a10.jpg": 3, "10/x.JPEG": 4, "10/deep/er/y.jpg": 5}
 
@@ -58,10 +62,93 @@ class TestFolders:
         with pytest.raises(UserError, match="made from another source"):
             convert(folder, tmp_path / "train.lmdb")
 
-    def test_an_image_outside_every_identity_is_refused(self, folder, tmp_path):
+    def test_images_outside_every_identity_are_refused_or_left_out(self, folder, tmp_path):
         (folder / "stray.png").write_bytes(b"")
-        with pytest.raises(UserError, match=r"stray\.png lies in no identity's folder"):
+        (folder / "sheet 2.jpg").write_bytes(b"")
+        with pytest.raises(UserError, match=r"2\.jpg: it lies in no identity's folder.*--skip-bad"):
             convert(folder, tmp_path / "train.lmdb")
+        store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
+        assert (len(store), store.identities, store.meta.skipped) == (5, 3, 2)
+        listed = [(bad.key, bad.offset, bad.reason) for bad in read_quarantine(store.path)]
+        wanted = f"it lies in no identity's folder; wanted is {folder}/IDENTITY/"
+        assert listed == [
+            (None, 5, f"sheet 2.jpg: {wanted}sheet 2.jpg"),
+            (None, 6, f"stray.png: {wanted}stray.png"),
+        ]
+
+    def test_images_in_the_folder_itself_alone_are_no_data_set(self, tmp_path, noise_images):
+        (tmp_path / "faces").mkdir()
+        (tmp_path / "faces" / "a.jpg").write_bytes(noise_images[0])
+        with pytest.raises(UserError, match=r"no images in folders of their own; wanted are"):
+            convert(tmp_path / "faces", tmp_path / "train.lmdb", skip_bad=True)
+
+    @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "lost link", "annex", "huge"])
+    def test_what_is_no_file_is_a_bad_image_and_never_waited_for(self, folder, tmp_path, kind):
+        path = folder / "9" / "c.jpg"
+        with socket.socket(socket.AF_UNIX) as server:
+            match kind:
+                case "pipe":
+                    os.mkfifo(path)
+                case "device":
+                    path.symlink_to("/dev/zero")
+                case "socket":
+                    server.bind(str(path))
+                case "lost link":
+                    path.symlink_to("elsewhere.jpg")
+                case "annex":
+                    path.symlink_to("../.git/annex/objects/x.jpg")
+                case "huge":
+                    os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 10 << 30)
+            store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
+        ((key, _, reason),) = read_quarantine(store.path)
+        said = {"pipe": "named pipe", "lost link": "link to elsewhere.jpg", "huge": "at most"}
+        assert key == 3
+        assert reason.startswith("9/c.jpg: it ")
+        assert said.get(kind, kind) in reason
+
+    def test_pictures_of_other_kinds_are_not_passed_over_in_silence(self, folder, tmp_path):
+        (folder / "9" / "c.webp").write_bytes(b"RIFF\x24\0\0\0WEBPVP8 ")
+        (folder / "9" / "d.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+        store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
+        reasons = [bad.reason for bad in read_quarantine(store.path)]
+        assert "neither JPEG nor PNG: it is an image (WebP)" in reasons[0]
+        assert "neither JPEG nor PNG: it is a Git LFS pointer" in reasons[1]
+
+    def test_linked_folders_are_read_and_circles_are_not(self, folder, tmp_path, noise_images):
+        outside = tmp_path / "elsewhere"
+        outside.mkdir()
+        (outside / "z.jpg").write_bytes(noise_images[7])
+        (outside / "back").symlink_to(folder)
+        (outside / "here").symlink_to(outside)
+        (folder / "11").symlink_to(outside)
+        (folder / "12").symlink_to(outside)
+        (folder / "again").symlink_to(folder / "9")
+        (folder / "9" / "up").symlink_to("..")
+        names = convert(folder, tmp_path / "train.lmdb").source_names
+        assert names[3:] == ("10/x.JPEG", "10/deep/er/y.jpg", "11/z.jpg")
+
+    def test_digits_of_other_scripts_are_letters(self, tmp_path, noise_images):
+        for name in ("\u00b2x", "2x", "\u0663", "10\u00b2"):
+            (tmp_path / "faces" / name).mkdir(parents=True)
+            (tmp_path / "faces" / name / "\u00b9.jpg").write_bytes(noise_images[0])
+        names = convert(tmp_path / "faces", tmp_path / "train.lmdb").source_names
+        assert [name.split("/")[0] for name in names] == ["2x", "10\u00b2", "\u00b2x", "\u0663"]
+
+    def test_an_unfinished_conversion_lists_a_bad_file_once(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 1)
+        monkeypatch.setattr(curation.sources.image_files, "_TOGETHER", 2)
+        (folder / "9" / "a1.jpg").symlink_to("nowhere")
+        (folder / "stray.jpg").touch()
+
+        def stop(done, total):
+            if done > 4:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            convert(folder, tmp_path / "train.lmdb", stop, skip_bad=True)
+        store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
+        reasons = [bad.reason.split(":")[0] for bad in read_quarantine(store.path)]
+        assert (reasons, len(store)) == (["stray.jpg", "9/a1.jpg"], 5)
 
     def test_a_bad_file_is_named_and_can_be_skipped(self, folder, tmp_path):
         (folder / "9" / "c.jpg").write_bytes(b"nothing of the kind")
@@ -197,6 +284,51 @@ class TestLists:
         with pytest.raises(UserError, match=r"none\.jpg: cannot read it: No such file"):
             convert(path, tmp_path / "train.lmdb")
         assert len(convert(path, tmp_path / "train.lmdb", skip_bad=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("train.rec", b"<!doctype html><html>", "is a web page .*, not RecordIO; download"),
+        ("train.rec", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        ("train.rec", b"PAR1\x15", "is a Parquet table, not RecordIO"),
+        ("shard.tar.gz", b"\x1f\x8b\x08", "is compressed with gzip, not a training set; unpack"),
+        ("train.zip", b"PK\x03\x04" + bytes(30), "is a zip archive"),
+        ("lfw.bin", b"\x80\x04\x95", "is a pickle, not a training set; verification sets"),
+        ("train.lst", b"\x89HDF\r\n\x1a\n", "is an HDF5 file, not a list of images"),
+        ("model.onnx", b"\x08\x08\x12\x07pytorch", "is an ONNX model"),
+    ],
+)
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_file_of_another_kind_is_named(tmp_path, name, data, said, skip_bad):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=said):
+        convert(tmp_path / name, tmp_path / "train.lmdb", skip_bad=skip_bad)
+
+
+def test_records_and_lists_are_known_by_what_they_hold(folder, tmp_path, write_source):
+    (write_source({0: 2}) / "train.rec").rename(tmp_path / "train.dat")
+    assert open_source(tmp_path / "train.dat").kind == "records"
+    (tmp_path / "names").write_text("faces/9/b.jpg 3\n")
+    assert open_source(tmp_path / "names").kind == "list"
+
+
+def test_a_store_and_an_lmdb_of_another_make_are_named(folder, tmp_path):
+    store = convert(folder, tmp_path / "train.lmdb")
+    with pytest.raises(UserError, match="is a store already"):
+        open_source(store.path)
+    with lmdb.open(str(tmp_path / "kv")) as environment, environment.begin(write=True) as writing:
+        writing.put(b"0", b"x")
+    with pytest.raises(UserError, match=r"is a folder with an LMDB of another make.*IDENTITY"):
+        open_source(tmp_path / "kv")
+    with pytest.raises(UserError, match="LMDB of another make"):
+        Store(tmp_path / "kv")
+
+
+def test_a_folder_with_other_record_files_names_them(tmp_path):
+    (tmp_path / "val.rec").touch()
+    with pytest.raises(UserError, match=r"it holds val\.rec: give that file"):
+        open_source(tmp_path)
 
 
 def test_a_folder_of_neither_says_what_is_wanted(tmp_path):

@@ -57,18 +57,28 @@ def convert(
 
     known = destination.exists()
     with watch("convert", _unit(source), at_once=False) as progress:
-        store = convert_source(source, destination, progress, skip_bad=skip_bad, decode=decode)
+        warnings: list[str] = []
+        store = convert_source(
+            source,
+            destination,
+            progress,
+            skip_bad=skip_bad,
+            decode=decode,
+            warn=warnings.append,
+        )
     if known:
         note(f"{destination} was complete already, and from this source; nothing to do")
     if store.meta.skipped:
         note(f"skipped {store.meta.skipped:,} bad records: {store.path / 'quarantine.tsv'}")
+    for line in warnings:
+        note(f"warning: {line}")
     report = {
         "path": str(store.path),
         "images": len(store),
         "identities": store.identities,
         "skipped": store.meta.skipped,
     }
-    print_report(report, as_json)
+    print_report(report | ({"warnings": warnings} if as_json else {}), as_json)
 
 
 def verify(
