@@ -5,6 +5,7 @@ with any line ends, with empty lines at the end, or as something that is no text
 """
 
 import codecs
+import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from curation.files import open_regular
 
 MAX_LINE = 1 << 24
 """Characters: a list may have all its numbers in one line."""
+SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
+"""What stands between words, in the order in which it is tried"""
 _MARK = "\ufeff"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -40,6 +43,22 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
             text = line.removesuffix("\n").removeprefix(_MARK)  # marks too of files joined by hand
             if text and not text.isspace():
                 yield number, text
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """The words of a line, without blanks around them; a blank stands for any number of them.
+
+    With commas and semicolons they may stand in quotes. A line that cannot be split has no words.
+    """
+    if separator == " ":
+        return line.split()
+    if separator == "\t":
+        return [word.strip() for word in line.split("\t")]
+    try:
+        words = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error:
+        return []
+    return [word.strip() for word in words]
 
 
 def open_text(path: Path, wanted: str) -> BinaryIO:

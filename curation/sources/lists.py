@@ -13,7 +13,6 @@ decides which form all have. KEY and LABEL are whole numbers from 0, LABEL may b
 list's own folder.
 """
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, takewhile
@@ -22,11 +21,10 @@ from typing import NamedTuple
 
 from curation.errors import UserError
 from curation.sources.image_files import ImageFile, ImageFiles
-from curation.text_files import text_lines
+from curation.text_files import SEPARATORS, split_line, text_lines
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
 _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, or LABEL PATH"
-_SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
 _NUMBER = re.compile(r"[+-]?\d+\.?\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
 _HEADING = re.compile(r"[^\W\d][\w ]*")
@@ -57,7 +55,7 @@ class ListForm(NamedTuple):
             names = ["ALIGNED", "PATH", "LABEL"]
         else:
             names = ["LABEL", "PATH"] if self.before == 1 else ["KEY", "LABEL", "PATH"]
-        return f" {_SEPARATORS[self.separator]} ".join(names)
+        return f" {SEPARATORS[self.separator]} ".join(names)
 
     @property
     def has_keys(self) -> bool:
@@ -126,7 +124,7 @@ def _image_files(
 
 def _form_of(line: str) -> ListForm | None:
     """The form of a line; of several separators, the one that leaves the path an image's name."""
-    forms = [_form_with(line, separator) for separator in _SEPARATORS if separator in line]
+    forms = [_form_with(line, separator) for separator in SEPARATORS if separator in line]
     found = [(form, form.cut(line)) for form in forms if form is not None]
     named = [form for form, words in found if words is not None and _IMAGE.fullmatch(words.path)]
     return next((form for form in (*named, *(form for form, _ in found))), None)
@@ -153,19 +151,9 @@ def _is_heading(line: str) -> bool:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    """The words of a line; with commas and semicolons they may stand in quotes."""
-    if separator == " ":
-        return line.split()
-    if separator == "\t":
-        words = line.split("\t")
-    else:
-        try:
-            words = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-        except csv.Error:
-            return []
-    words = [word.strip() for word in words]
+    words = split_line(line, separator)
     # A separator at the end of the line, but not an empty path.
-    if words[-1] == "" and not all(map(_NUMBER.fullmatch, words[:-1])):
+    if words and words[-1] == "" and not all(map(_NUMBER.fullmatch, words[:-1])):
         words.pop()
     return words
 

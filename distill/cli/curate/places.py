@@ -26,3 +26,10 @@ def view_path(name: str, workspace: "Workspace") -> Path:
         return Path(name)
     base = workspace.inside(name, workspace.datasets, "view")
     return base.with_name(f"{base.name}.view")
+
+
+def pairs_path(name: str, workspace: "Workspace") -> Path:
+    if Path(name).suffix == ".bin":
+        return Path(name)
+    base = workspace.inside(name, workspace.datasets, "verification set")
+    return base.with_name(f"{base.name}.bin")

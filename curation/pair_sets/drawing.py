@@ -1,0 +1,108 @@
+"""Pairs drawn by chance from a store or view: ten folds that share nobody."""
+
+from itertools import combinations
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.pair_sets.folds import FOLDS
+from curation.store import ImageSet
+
+_TRIES = 50
+
+
+def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` pairs: indices int64 ``[count, 2]`` and whether they are one person, bool.
+
+    Half of them are genuine. Ten folds follow one another, in each the genuine pairs first; no
+    identity is in two folds, no pair stands twice, and identities take turns, so that one with many
+    images has no more pairs than others. ``UserError`` where the images do not give as many.
+    """
+    if count < 2 * FOLDS or count % (2 * FOLDS):
+        raise UserError(
+            f"{count} pairs cannot be shared out: ten folds with as many genuine pairs as impostor "
+            "pairs need a multiple of 20"
+        )
+    each = count // (2 * FOLDS)
+    folds = _share_out(images.offsets, seed)
+    possible = 2 * FOLDS * min(_possible(images.offsets, fold) for fold in folds)
+    if possible < count:
+        raise UserError(
+            f"{images.path} has {images.identities:,} identities and {len(images):,} images: they "
+            f"give {possible:,} pairs in ten folds that share nobody, {count:,} are asked for; ask "
+            "for fewer (--pairs), or give more images"
+        )
+    pairs = []
+    for number, fold in enumerate(folds):
+        rng = np.random.default_rng((seed, number))
+        pairs += _genuine(images.offsets, fold, each, rng)
+        pairs += _impostors(images.offsets, fold, each, rng)
+    same = np.tile(np.repeat([True, False], each), FOLDS)
+    return np.array(pairs, np.int64), same
+
+
+def _share_out(offsets: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The identities of each fold; those with two images and more are shared out evenly."""
+    counts = np.diff(offsets)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[np.argsort(counts[order] < 2, kind="stable")]
+    return [order[fold::FOLDS] for fold in range(FOLDS)]
+
+
+def _possible(offsets: np.ndarray, fold: np.ndarray) -> int:
+    """How many pairs of either kind a fold can give: of the impostor pairs half of all."""
+    counts = np.diff(offsets)[fold].astype(object)  # of any size
+    genuine = sum(n * (n - 1) // 2 for n in counts)
+    different = (sum(counts) ** 2 - sum(n * n for n in counts)) // 2
+    return min(genuine, (different + 1) // 2)
+
+
+def _genuine(
+    offsets: np.ndarray, fold: np.ndarray, wanted: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Each identity gives one pair in turn, as long as it has any left."""
+    pairs: list[tuple[int, int]] = []
+    given: dict[int, set[tuple[int, int]]] = {}
+    turn = [int(one) for one in fold if offsets[one + 1] - offsets[one] > 1]
+    while len(pairs) < wanted:
+        left = []
+        for identity in rng.permutation(turn)[: wanted - len(pairs)].tolist():
+            first, last = int(offsets[identity]), int(offsets[identity + 1])
+            taken = given.setdefault(identity, set())
+            pairs.append(_new_pair(first, last, taken, rng))
+            if len(taken) < (last - first) * (last - first - 1) // 2:
+                left.append(identity)
+        turn = left
+    return pairs
+
+
+def _new_pair(
+    first: int, last: int, taken: set[tuple[int, int]], rng: np.random.Generator
+) -> tuple[int, int]:
+    """A pair of the images ``first`` to ``last - 1`` that is not taken; it is then."""
+    for _ in range(_TRIES):
+        one, other = sorted(rng.integers(first, last, 2).tolist())
+        if one != other and (one, other) not in taken:
+            break
+    else:
+        left = [pair for pair in combinations(range(first, last), 2) if pair not in taken]
+        one, other = left[rng.integers(len(left))]
+    taken.add((one, other))
+    return one, other
+
+
+def _impostors(
+    offsets: np.ndarray, fold: np.ndarray, wanted: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Two identities by chance, and an image of each."""
+    pairs: dict[tuple[int, int], None] = {}
+    while len(pairs) < wanted:
+        chosen = rng.integers(0, len(fold), 2)
+        if chosen[0] == chosen[1]:
+            continue
+        one, other = (
+            int(rng.integers(offsets[identity], offsets[identity + 1]))
+            for identity in fold[chosen].tolist()
+        )
+        pairs[min(one, other), max(one, other)] = None
+    return list(pairs)

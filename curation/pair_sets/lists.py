@@ -1,0 +1,115 @@
+"""Lists of pairs that people have: LFW's ``pairs.txt``, and two paths with whether they are one.
+
+===================  ===========================================================================
+``NAME I J``         images I and J of one person: LFW's form. The images are ``NAME/NAME_0001.jpg``
+                     (or .jpeg, .png) below the folder of images. A first line of one or two
+                     numbers, folds and pairs of each kind, is passed over.
+``NAME I OTHER J``   image I of one person and J of another
+``A B SAME``         two paths, and 1 or 0 (also true and false, yes and no)
+``SAME A B``         the same, the other way round
+===================  ===========================================================================
+
+Tabs, commas, semicolons or blanks stand between the words; the first line decides which.
+"""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from curation.errors import UserError
+from curation.text_files import SEPARATORS, split_line, text_lines
+
+_FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
+_SAME = {"1": True, "true": True, "yes": True, "0": False, "-1": False, "false": False, "no": False}
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+class ListedPair(NamedTuple):
+    """A line of a list: two paths, whether they are one person, and where it stands."""
+
+    first: Path
+    second: Path
+    same: bool
+    line: int
+
+
+def read_pair_list(path: Path, images: Path | None = None) -> list[ListedPair]:
+    """The pairs that the list ``path`` names, in its order.
+
+    Paths begin at the folder ``images``, or at the list's own. Raises ``UserError`` with the line
+    where one is not understood; whether the files exist is not looked at.
+    """
+    root = path.absolute().parent if images is None else images
+    lines = text_lines(path, "a list of pairs")
+    first = next(lines, None)
+    if first is not None and _is_heading(first[1]):
+        first = next(lines, None)
+    if first is None:
+        raise UserError(f"{path} names no pairs; wanted are lines {_FORMS}")
+    separator, read = _form_of(first[1], f"{path}: line {first[0]}")
+    pairs = []
+    for number, line in chain([first], lines):
+        found = read(split_line(line, separator))
+        if found is None:
+            raise UserError(
+                f"{path}: line {number}: {line[:60]!r} is no pair; the lines are {_FORMS}, all of "
+                "one form"
+            )
+        one, other, same = found
+        pairs.append(ListedPair(root / one, root / other, same, number))
+    return pairs
+
+
+Found = tuple[str, str, bool]
+
+
+def _is_heading(line: str) -> bool:
+    """LFW's numbers of folds and pairs, or the names of columns."""
+    words = line.replace(",", " ").replace(";", " ").split()
+    numbers = len(words) <= 2 and all(_is_number(word) for word in words)
+    return numbers or (words[-1].lower() in ("same", "issame", "is_same", "label"))
+
+
+def _form_of(line: str, where: str) -> tuple[str, Callable[[list[str]], Found | None]]:
+    for separator in SEPARATORS:
+        words = split_line(line, separator)
+        for read in (_lfw, _paths_first, _same_first):
+            if separator in line and read(words) is not None:
+                return separator, read
+    raise UserError(f"{where}: {line[:60]!r} is no pair; wanted are lines {_FORMS}")
+
+
+def _lfw(words: list[str]) -> Found | None:
+    match words:
+        case [name, one, other] if _is_number(one) and _is_number(other):
+            return _numbered(name, one), _numbered(name, other), True
+        case [name, one, another, other] if _is_number(one) and _is_number(other):
+            return _numbered(name, one), _numbered(another, other), False
+    return None
+
+
+def _numbered(name: str, number: str) -> str:
+    return f"{name}/{name}_{int(number):04d}"
+
+
+def _paths_first(words: list[str]) -> Found | None:
+    if len(words) != 3 or words[2].lower() not in _SAME:
+        return None
+    return words[0], words[1], _SAME[words[2].lower()]
+
+
+def _same_first(words: list[str]) -> Found | None:
+    return _paths_first([*words[1:], words[0]]) if words else None
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 9
+
+
+def image_at(path: Path) -> Path:
+    """The file at ``path``; LFW's lists leave its ending out."""
+    if path.suffix.lower() in _ENDINGS:
+        return path
+    found = (path.with_name(path.name + ending) for ending in _ENDINGS)
+    return next((file for file in found if file.exists()), path)

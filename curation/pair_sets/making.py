@@ -1,0 +1,167 @@
+"""A verification set from listed or drawn pairs: every image is read and looked at before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.files import UnreadableError, read_whole
+from curation.images import decode, probe_size
+from curation.pair_sets.drawing import draw_pairs
+from curation.pair_sets.folds import in_folds
+from curation.pair_sets.lists import ListedPair, image_at, read_pair_list
+from curation.pairs import MAX_FILE_BYTES, read_pairs, write_pairs
+from curation.progress import Progress
+from curation.sources.image_files import MAX_FILE_BYTES as MAX_IMAGE_BYTES
+from curation.store import ImageSet
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """2P image files of one size, whether each pair is one person, and what was left out and why.
+
+    ``is_reordered`` where the pairs of a list had to be brought into folds.
+    """
+
+    images: Sequence[bytes] = field(repr=False)
+    same: np.ndarray = field(repr=False)
+    left_out: tuple[str, ...] = ()
+    is_reordered: bool = False
+
+
+def pairs_of_list(
+    path: Path,
+    images: Path | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> PairSet:
+    """The pairs that a list names (``pair_sets.lists``); ``images`` is the folder of its paths.
+
+    With ``skip_bad`` pairs whose images are missing, damaged or of another size are left out;
+    without it the first is an error. Progress counts pairs. Raises ``UserError``.
+    """
+    reader = _Reader()
+    kept: list[tuple[bytes, bytes]] = []
+    same: list[bool] = []
+    left_out: list[str] = []
+    size = 0
+    listed = read_pair_list(path, images)
+    for done, pair in enumerate(listed, 1):
+        try:
+            kept.append(_read(pair, reader, f"{path}: line {pair.line}"))
+            same.append(pair.same)
+        except UserError as error:
+            if not skip_bad:
+                raise UserError(
+                    f"{error}; correct the list, say --images FOLDER where its paths begin, or "
+                    "leave such pairs out with --skip-bad"
+                ) from None
+            left_out.append(str(error))
+        else:
+            size += sum(map(len, kept[-1]))
+            _check_size(size, path)
+        if progress is not None:
+            progress(done, len(listed))
+    if not kept:
+        raise UserError(f"{path}: no pair is left, of {len(listed)}: {left_out[0]}")
+    order = in_folds(same)
+    files = [image for place in order.tolist() for image in kept[place]]
+    is_reordered = bool((np.diff(order) < 0).any())
+    return PairSet(files, np.array(same, bool)[order], tuple(left_out), is_reordered)
+
+
+def drawn_pairs(
+    images: ImageSet, count: int, seed: int, progress: Progress | None = None
+) -> PairSet:
+    """``count`` pairs of a store or view (``pair_sets.drawing``); progress counts images."""
+    indices, same = draw_pairs(images, count, seed)
+    rows = np.unique(indices)
+    files: dict[int, bytes] = {}
+    for row, data in zip(rows.tolist(), images.read_many(rows), strict=True):
+        decode(data, f"{images.path}: image {row}")
+        files[row] = data
+        if progress is not None:
+            progress(len(files), len(rows))
+    return PairSet([files[row] for row in indices.ravel().tolist()], same)
+
+
+def write_pair_set(path: Path, made: PairSet, replace: bool = False) -> bool:
+    """Write the set as ``path``; False where the same set lies there already.
+
+    Raises ``UserError`` where something else does and ``replace`` is False, or the set is too
+    large.
+    """
+    _check_size(sum(map(len, made.images)), path)
+    if path.exists():
+        if _is_same(path, made):
+            return False
+        if not replace:
+            raise UserError(f"{path} exists and is something else; --replace writes over it")
+    # A copy of each: pickle writes an object that it has seen as a reference, which other readers
+    # understand, but which makes many pairs of few images look like a file of opcodes alone.
+    write_pairs(path, [bytes(bytearray(image)) for image in made.images], made.same.tolist())
+    return True
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > MAX_FILE_BYTES:
+        raise UserError(
+            f"{path}: the images of the pairs have more than {MAX_FILE_BYTES:,} bytes, more than "
+            "a verification set may have; take fewer pairs"
+        )
+
+
+def _is_same(path: Path, made: PairSet) -> bool:
+    try:
+        there = read_pairs(path)
+    except UserError:
+        return False
+    return np.array_equal(there.same, made.same) and there.images == list(made.images)
+
+
+def _read(pair: ListedPair, reader: "_Reader", where: str) -> tuple[bytes, bytes]:
+    try:
+        return reader.read(pair.first), reader.read(pair.second)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+class _Reader:
+    """Reads each image once, and checks that it can be decoded and has the size of the first."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, bytes | str] = {}
+        self._size: tuple[int, int] | None = None
+
+    def read(self, path: Path) -> bytes:
+        if path not in self._known:
+            try:
+                self._known[path] = self._read(image_at(path))
+            except UserError as error:
+                self._known[path] = str(error)
+        found = self._known[path]
+        if isinstance(found, str):
+            raise UserError(found)
+        return found
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            data = read_whole(path, MAX_IMAGE_BYTES)
+        except UnreadableError:
+            kind = None if path.exists() else what_is_this(path)
+            if kind is None:
+                raise
+            raise kind.refusal(path, "an image") from None
+        size = probe_size(data, str(path))
+        self._size = self._size or size
+        if size != self._size:
+            shown, wanted = ("x".join(map(str, one)) for one in (size, self._size))
+            raise UserError(
+                f"{path} has {shown} pixels, the first image {wanted}; a set has aligned faces of "
+                "one size"
+            )
+        decode(data, str(path))
+        return data
