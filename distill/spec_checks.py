@@ -6,7 +6,6 @@
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.pairs import read_pairs
 from curation.suggestions import meant
 from curation.workspace import EVALUATION, Workspace
 from distill.spec import JobSpec
@@ -72,14 +71,13 @@ def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     pairs = pair_sets(spec, workspace)
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)
-    _check_pairs(spec, pairs, selection_sets(spec, workspace))
     for teacher in spec.teacher.sources if spec.teacher is not None else []:
         assert teacher.source is not None
         teacher_path(teacher.source, workspace)
 
 
 def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
-    for key, settings in _trainings(spec).items():
+    for key, settings in trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
             raise UserError(
                 f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
@@ -88,7 +86,7 @@ def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
             )
 
 
-def _trainings(spec: JobSpec) -> dict[str, TrainSettings]:
+def trainings(spec: JobSpec) -> dict[str, TrainSettings]:
     """The settings of the student's and the teacher's training, by their key."""
     trainings = {"train": spec.train}
     if spec.teacher is not None and spec.teacher.network is not None:
@@ -111,24 +109,6 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
             '(a .bin file); name one, such as evaluate = ["lfw"], or leave seeds and '
             "stop_without_gain out"
         )
-
-
-def _check_pairs(spec: JobSpec, pairs: dict[str, Path], selection: dict[str, Path]) -> None:
-    """Raise ``UserError`` for a set that gives no score, or none that is asked for."""
-    from distill.evaluation.measurable import check_measurable, why_no_accuracy
-
-    compared = set(selection) if spec.generations.scored else set()
-    if any(settings.evaluate_every is not None for settings in _trainings(spec).values()):
-        compared = set(pairs)
-    for name, path in pairs.items():
-        read = read_pairs(path)
-        check_measurable(read)
-        reason = why_no_accuracy(read)
-        if name in compared and reason is not None:
-            raise UserError(
-                f"data.evaluate: {name!r} gives no accuracy, which evaluate_every and the choice "
-                f"among candidates compare: {reason}"
-            )
 
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,29 @@ def cached_rows(
         return None
     cache = EmbeddingCache(folder)
     return None if len(cache.table.missing(rows)) else cache.unit[rows, 0]
+
+
+def check_room(embedder: Embedder, images: ImageSet, cache_root: Path) -> None:
+    """Raise ``UserError`` where the disk has no room for the caches that are not there yet."""
+    members = embedder.members if isinstance(embedder, Ensemble) else []
+    missing = [
+        _about(each, images)
+        for each in (embedder, *members)
+        if not (cache_root / cache_digest(each, images) / ABOUT).exists()
+    ]
+    arrays = [array for about in missing for array in about.arrays().values()]
+    wanted = sum(math.prod(shape) * kind.itemsize for kind, shape in arrays)
+    free = shutil.disk_usage(_existing(cache_root)).free
+    if wanted > free:
+        raise UserError(
+            f"the teacher's embeddings of {len(images.store)} images take {wanted / 2**20:,.0f} "
+            f"MiB in {cache_root}, and {free / 2**20:,.0f} MiB are free; free some space"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:

@@ -38,6 +38,9 @@ def show(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption 
         print_table(names, rows, numbers, title=title)
     for line in _reasons(outcome["evaluation"]):
         say(line)
+    for warning in outcome["warnings"]:
+        where = f"{warning['step']}: " if warning.get("step") else ""
+        say(f"warning: {where}{warning.get('text')}")
     say("")
     say(f"run folder: {outcome['run']}")
     if outcome["bundle"] is not None:
@@ -89,6 +92,7 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
         "hint": told and told.hint,
         "run": str(run),
         "steps": read_records(run / "steps.json"),
+        "warnings": read_records(run / "warnings.json"),
         "evaluation": read_json(run / "evaluation.json"),
         "bundle": _bundle(place, name),
     }

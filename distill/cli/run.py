@@ -16,6 +16,8 @@ from distill.cli.step_lines import ended_line, show_progress
 if TYPE_CHECKING:
     from distill.pipeline.record import Event, Observer
 
+WARNING = "warning: "
+"""How a line begins that says what does nothing; the daemon looks for it."""
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
 
 
@@ -30,12 +32,13 @@ def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
 
     Example: distill check jobs/sample.toml
     """
-    from distill.pipeline.job import check_fit
+    from distill.pipeline.fit import check_fit
     from distill.spec_checks import load_spec
 
     place = Workspace.locate(workspace)
     checked = load_spec(spec, place)
-    check_fit(checked, place)
+    for notice in check_fit(checked, place):
+        note(f"{WARNING}{notice.text}")
     say(f"{spec}: job {checked.name!r} can be run")
 
 
@@ -67,7 +70,8 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
 
 def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
     """Run the job; exit status 128 + N where signal N stopped it after a checkpoint."""
-    from distill.pipeline.job import Job, check_fit
+    from distill.pipeline.fit import check_fit
+    from distill.pipeline.job import Job
     from distill.pipeline.record import RunRecord
     from distill.spec_checks import load_spec
     from distill.training.loop import Stopped
@@ -77,8 +81,8 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
         record = RunRecord(folder, _observer(shown), stop)
         try:
             spec = load_spec(spec_path, workspace)
-            check_fit(spec, workspace)
-            Job(spec, workspace, record).run()
+            notices = check_fit(spec, workspace)
+            Job(spec, workspace, record, notices).run()
         except Stopped:
             raise SystemExit(128 + stop.received) from None
         except Exception as error:
@@ -115,6 +119,9 @@ def _observer(shown: Display) -> "Observer":
             shown.begin()
         elif event.kind == "end":
             shown.say(ended_line(event.values))
+        elif event.kind == "warning":
+            where = f"{event.step}: " if event.step else ""
+            shown.say(f"{WARNING}{where}{event.values['text']}")
         elif event.kind == "skip":
             shown.say(f"{event.step}: skipped: {event.values['note']}")
         elif event.kind == "metrics":

@@ -48,7 +48,7 @@ Scores are comparable only where the digest of the set is the same.
 
 {evaluation}
 
-## Thresholds
+{warnings}## Thresholds
 
 {thresholds}
 
@@ -88,6 +88,7 @@ def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict
         std=preprocessing.std,
         mirror=_MIRROR_RULES[config.face.mirror],
         evaluation=_evaluation_table(evaluation["sets"]),
+        warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),
         note=evaluation["thresholds"]["note"],
     )
@@ -109,6 +110,15 @@ def _framing(face: FaceConfig) -> str:
         if framing.scaling == "none"
         else f"{said}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
     )
+
+
+def _warnings(warnings: list[dict[str, str]]) -> str:
+    """A section of its own, where there are any."""
+    if not warnings:
+        return ""
+    lines = [": ".join(filter(None, [each["step"], each["text"]])) for each in warnings]
+    listed = "\n".join(f"- {line.replace('<', '&lt;')}" for line in lines)
+    return f"## Warnings\n\nOf the training, and of the scores above:\n\n{listed}\n\n"
 
 
 def _evaluation_table(sets: dict) -> str:

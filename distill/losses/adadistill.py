@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.over_ranks import gather_rows
 from distill.losses.registry import ComparisonSettings, register
 
@@ -32,6 +33,8 @@ class AdaDistill(nn.Module):
     on to the next stage. It moves only in training, and by the images of all ranks. The centre is
     moved first, and the loss taken with the new one, as in the authors' code.
     """
+
+    needs = Needs(identities=2)
 
     centres: Tensor
 

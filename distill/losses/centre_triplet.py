@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
 from distill.losses.mined_triplets import CHOICES, WholeBatch, mean_violation
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 from distill.mining import semi_hard_centres
 
@@ -28,6 +29,8 @@ class CentreTriplet(nn.Module):
 
     ``statistics`` are as of ``triplet``, with ``centre_`` before their names.
     """
+
+    needs = Needs(identities=2, positives=True, absent=True)
 
     def __init__(self, settings: CentreTripletSettings, embedding: int, identities: int) -> None:
         super().__init__()

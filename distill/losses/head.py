@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from curation.errors import UserError
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import LOSSES, LossSettings
 
 
@@ -26,6 +27,8 @@ class HeadSettings(LossSettings):
 
 class MarginHead(nn.Module):
     """Cross entropy of ``scale`` times the cosines with their margins."""
+
+    needs = Needs(identities=2)
 
     def __init__(self, settings: HeadSettings, embedding: int, identities: int) -> None:
         super().__init__()

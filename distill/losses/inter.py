@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 
 TILE = 256, 65536
@@ -29,6 +30,8 @@ class Inter(nn.Module):
     All classes would take K * K * D multiplications at each step, so some are drawn, for which the
     mean is the expected one. With sub-centres, each is compared with those of other identities.
     """
+
+    needs = Needs(identities=2)
 
     def __init__(self, settings: InterSettings, embedding: int, identities: int) -> None:
         super().__init__()

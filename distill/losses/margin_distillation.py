@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import ComparisonSettings, register
 from distill.losses.teacher_margins import check_margins, teacher_margins
 
@@ -39,6 +40,8 @@ class MarginDistillation(nn.Module):
     what the teacher is sure of has to be learnt closely. Negative cosines count as 0; the authors'
     code would give them margins below the smallest.
     """
+
+    needs = Needs(identities=2)
 
     def __init__(
         self, settings: MarginDistillationSettings, embedding: int, identities: int

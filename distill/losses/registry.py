@@ -19,6 +19,7 @@ from curation.errors import UserError
 from curation.suggestions import hint, listed
 from distill.losses.held_centres import HeldCentres
 from distill.losses.inputs import LossInputs, at_least_float32
+from distill.losses.needs import Needs
 
 
 class LossSettings(BaseModel):
@@ -57,6 +58,11 @@ class LossEntry:
     needs_teacher: bool
     needs_centres: bool
     needs_teacher_centres: bool
+
+    @property
+    def needs(self) -> Needs:
+        """What its class says that it must find in a batch."""
+        return getattr(self.build, "needs", Needs())
 
 
 LOSSES: dict[str, LossEntry] = {}

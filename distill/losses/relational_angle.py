@@ -8,6 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 
 _CHUNK = 1 << 20
@@ -30,6 +31,8 @@ class RelationalAngle(nn.Module):
     The mean is over all B^3 ordered triples, degenerate ones included, as in the authors' code.
     Each rank relates the images of its own share of the batch.
     """
+
+    needs = Needs(images=3)
 
     def __init__(self, settings: RelationalAngleSettings, embedding: int, identities: int) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 
 _SMALLEST_MEAN = 1e-12
@@ -22,6 +23,8 @@ class RelationalDistance(nn.Module):
     The mean is over all ordered pairs, those of an image with itself included, as in the authors'
     code. Each rank relates the images of its own share of the batch.
     """
+
+    needs = Needs(images=3)
 
     def __init__(
         self, settings: RelationalDistanceSettings, embedding: int, identities: int

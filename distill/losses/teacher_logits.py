@@ -6,6 +6,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.registry import ComparisonSettings, register
 
 
@@ -24,6 +25,8 @@ class TeacherLogits(nn.Module):
     inherited: Shi et al., ProxylessKD, 2020), so the student has to come to the teacher's space.
     Knows the identities only as centres, so it needs no labels.
     """
+
+    needs = Needs(identities=2)
 
     def __init__(self, settings: TeacherLogitsSettings, embedding: int, identities: int) -> None:
         super().__init__()

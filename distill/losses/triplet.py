@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
 from distill.losses.mined_triplets import CHOICES, WholeBatch, mean_violation, squared_lengths
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 from distill.mining import Triplets, batch_hard, semi_hard
 
@@ -34,6 +35,8 @@ class Triplet(nn.Module):
 
     ``statistics`` are of the last batch: see ``distill.mining.statistics``.
     """
+
+    needs = Needs(identities=2, positives=True, negatives=True)
 
     def __init__(self, settings: TripletSettings, embedding: int, identities: int) -> None:
         super().__init__()

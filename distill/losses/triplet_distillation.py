@@ -5,6 +5,7 @@ from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
+from distill.losses.needs import Needs
 from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.losses.registry import LossSettings, register
 from distill.losses.teacher_margins import check_margins, teacher_margins
@@ -36,6 +37,8 @@ class TripletDistillation(nn.Module):
     margin (the paper averages over triplets mined beforehand). Wants batches with several images of
     an identity (``sampler`` pk); one without triplets gives 0, with a gradient of 0.
     """
+
+    needs = Needs(identities=2, positives=True, negatives=True)
 
     def __init__(
         self, settings: TripletDistillationSettings, embedding: int, identities: int

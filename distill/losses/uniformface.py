@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inputs import LossInputs, at_least_float32
+from distill.losses.needs import Needs
 from distill.losses.registry import LossSettings, register
 
 
@@ -22,6 +23,8 @@ class UniformFace(nn.Module):
     The paper takes running means of the embeddings for centres; here they are the heads', on the
     unit sphere. With sub-centres, those of one identity repel one another like any others.
     """
+
+    needs = Needs(identities=2)
 
     def __init__(self, settings: UniformFaceSettings, embedding: int, identities: int) -> None:
         super().__init__()

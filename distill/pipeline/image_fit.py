@@ -1,14 +1,11 @@
 """Whether the networks of a job can see its images without squeezing them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from curation.errors import UserError
-from curation.pairs import read_pairs
-from curation.views import open_images
-from curation.workspace import Workspace
+from curation.views import ImageSet
+from distill.pipeline.evaluation_fit import EvaluationSet
 from distill.spec import JobSpec
-from distill.spec_checks import evaluation_sets
 from teachers.embedder import Embedder
 from teachers.ensemble import Ensemble
 from teachers.framing import visible_part
@@ -21,24 +18,21 @@ def input_sizes(embedder: Embedder) -> list[tuple[int, int]]:
 
 
 def check_image_sizes(
-    spec: JobSpec, workspace: Workspace, networks: Mapping[str, list[tuple[int, int]]]
+    spec: JobSpec,
+    images: ImageSet,
+    sets: Mapping[str, EvaluationSet],
+    networks: Mapping[str, list[tuple[int, int]]],
 ) -> None:
-    """Raise ``UserError`` where images show less than a network sees; reads headers alone.
+    """Raise ``UserError`` where images show less than a network sees.
 
     ``networks`` are input sizes by the key of the spec that they come from.
     """
-    train = workspace.image_set(spec.data.train)
-    images = {f"data.train {spec.data.train!r}": open_images(train).image_size}
-    for name, path in evaluation_sets(spec, workspace).items():
-        images[f"data.evaluate {name!r}"] = _image_size(path)
-    for what, image in images.items():
+    shown = {f"data.train {spec.data.train!r}": images.image_size}
+    shown |= {f"data.evaluate {name!r}": each.image_size for name, each in sets.items()}
+    for what, image in shown.items():
         for key, sizes in networks.items():
             for size in sizes:
                 try:
                     visible_part(image, size)
                 except UserError as error:
                     raise UserError(f"{what} and {key}: {error}") from None
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    return read_pairs(path).image_size if path.is_file() else open_images(path).image_size

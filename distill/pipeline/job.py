@@ -1,5 +1,6 @@
 """A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
-from distill.budget import check_budget
-from distill.losses import ComparisonSettings, parse_losses
+from distill.evaluation.doubts import doubts
+from distill.losses import parse_losses
+from distill.notices import Notice
 from distill.pipeline.generations import Candidate, Generations
-from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import (
     candidate_name,
     choice_name,
@@ -45,16 +46,26 @@ from teachers.trial import try_teacher
 class Job:
     """Runs one spec in its run directory; finished steps are found, not done again."""
 
-    def __init__(self, spec: JobSpec, workspace: Workspace, record: RunRecord) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        workspace: Workspace,
+        record: RunRecord,
+        notices: Sequence[Notice] = (),
+    ) -> None:
+        """``notices`` are what ``check_fit`` found, for the record."""
         self.spec, self.workspace, self.record = spec, workspace, record
+        self.notices = notices
         self.steps = StepStore(workspace.steps)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
         self.pair_sets = tuple(pair_sets(spec, workspace).values())
-        self.watch = Watch(record.metrics, record.progress, record.stop)
+        self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
     def run(self) -> None:
         """Do every step. Raises ``UserError``, or ``Stopped`` where it was asked to stop."""
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
+        for notice in self.notices:
+            self.record.warn(notice)
         teacher, trained = self._teacher()
         networks = {} if teacher is None else {"teacher": teacher}
         selection: dict[str, Any] = {}
@@ -234,10 +245,14 @@ class Job:
                 )
                 reports[name] = outcome.result
                 reused = reused and outcome.reused
+                for notice in doubts(name, outcome.result):
+                    self.record.warn(notice)
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             if reused:
                 state.state = "reused"
             evaluation = {**outcome.result, "networks": reports, **selection}
+            if self.record.warnings:
+                evaluation["warnings"] = self.record.warnings
             self.record.write_json("evaluation.json", evaluation)
         return evaluation
 
@@ -271,48 +286,3 @@ def _scored(candidates: list[Candidate], results: dict[str, dict[str, Any]]) -> 
         reason = next(report["reason"] for report in reports if report["accuracy"] is None)
         raise UserError(f"no candidate of generation {candidates[-1].generation} works: {reason}")
     return [each for each in scored if each.accuracies]
-
-
-def check_fit(spec: JobSpec, workspace: Workspace) -> None:
-    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
-    teacher = spec.teacher
-    length = None
-    sizes: dict[str, list[tuple[int, int]]] = {}
-    if teacher is not None and teacher.network is not None:
-        architecture = Architecture.resolve(teacher.network)
-        architecture.check()
-        length = architecture.embedding
-        sizes["teacher.network.input_size"] = [architecture.input_size]
-    elif teacher is not None:
-        embedder = open_spec_teacher(teacher, workspace)
-        length = embedder.embedding
-        sizes["the teacher"] = input_sizes(embedder)
-    if spec.student is None:
-        check_image_sizes(spec, workspace, sizes)
-        return
-    student = Architecture.resolve(spec.student, length)
-    student.check()
-    check_image_sizes(spec, workspace, {**sizes, "student.input_size": [student.input_size]})
-    if spec.student.budget is not None:
-        check_budget(
-            spec.student.budget,
-            student.backbone,
-            student.embedding,
-            student.input_size,
-            student.width,
-        )
-    if length is not None and length != student.embedding:
-        _check_comparisons(spec, student.embedding, length)
-
-
-def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
-    """Raise ``UserError`` where a loss compares vectors of these two different lengths."""
-    for index, stage in enumerate(spec.stage):
-        where = f"stage.{index}.losses"
-        for name, loss in parse_losses(stage.losses, where).items():
-            if isinstance(loss, ComparisonSettings) and not loss.project:
-                raise UserError(
-                    f"student.embedding is {student} but the teacher's is {teacher}, and {name} "
-                    f"compares them; allowed: {teacher} (or leave it out), or "
-                    f"{where}.{name}.project = true"
-                )

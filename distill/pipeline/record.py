@@ -15,9 +15,11 @@ from typing import Any
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Pace, seconds_left
+from distill.notices import Notice
 from distill.spec import JobSpec
 from distill.training.loop import Stopped
 
+WARNINGS = "warnings.json"
 PROGRESS_INTERVAL = 0.25
 """Seconds between two writings of progress.json."""
 
@@ -46,8 +48,8 @@ class StepState:
 class Event:
     """What an observer (a terminal) is told of a step.
 
-    ``kind``: begin, progress, metrics, end, or skip; the values of an end and a skip are those of
-    ``StepState``.
+    ``kind``: begin, progress, metrics, warning, end, or skip; the values of an end and a skip are
+    those of ``StepState``, those of a warning of ``Notice``.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class RunRecord:
         self.observer = observer
         self.stop = stop
         self.steps: list[StepState] = []
+        self.warnings: list[dict[str, str]] = []
         self._current = ""
         self._pace = Pace()
         self._written = 0.0
@@ -80,6 +83,7 @@ class RunRecord:
     def begin(self, spec: JobSpec, steps: list[StepState], facts: dict[str, Any]) -> None:
         """Write resolved.json (every default filled in, versions, digests) and the plan."""
         self.steps = steps
+        self.write_json(WARNINGS, self.warnings)
         resolved = {
             "spec": spec.model_dump(mode="json", by_alias=True),
             "versions": _versions(),
@@ -123,6 +127,15 @@ class RunRecord:
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.observer(Event("metrics", self._current, values))
+
+    def warn(self, notice: Notice) -> None:
+        """Keep in warnings.json what does nothing, of the current step, and say it once."""
+        warning = {"step": self._current, **asdict(notice)}
+        told = [(each["step"], each["key"]) for each in self.warnings]
+        if (self._current, notice.key) not in told:
+            self.warnings.append(warning)
+            self.write_json(WARNINGS, self.warnings)
+            self.observer(Event("warning", self._current, asdict(notice)))
 
     def progress(self, done: int, total: int) -> None:
         """Say how many images of the current step are done; a few a second reach the disk."""

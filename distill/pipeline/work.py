@@ -19,6 +19,7 @@ from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
+from distill.notices import keeping, read_notices
 from distill.pipeline.steps import Outcome, StepStore
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.spec import NetworkSpec
@@ -35,6 +36,8 @@ from teachers.framing import crops
 from teachers.preprocessing import Preprocessing
 
 WORKER = "distill.pipeline.worker"
+NOTICES = "warnings.json"
+"""In a training's folder: what did nothing in it."""
 UNSEEN_SETTINGS = {
     "activation_checkpointing",
     "checkpoint_every",
@@ -213,8 +216,12 @@ def train_network(
         result = {"architecture": stage.architecture.describe(), "losses": latest}
         return {**result, **_kept(stage.settings, folder)}
 
-    entered(steps.folder(kind, inputs))
+    folder = steps.folder(kind, inputs)
+    entered(folder)
+    watch = replace(watch, warn=keeping(folder / NOTICES, watch.warn))
     outcome = steps.perform(kind, inputs, work)
+    for notice in read_notices(folder / NOTICES):  # also of an earlier attempt or another job
+        watch.warn(notice)
     return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from curation.errors import UserError
+from distill.notices import Notice
 from distill.training.messages import Messenger, log_file
 from distill.training.torchrun import die_with_parent
 
@@ -38,10 +39,13 @@ def main(arguments: list[str]) -> int:
     def metrics(values: dict[str, Any]) -> None:
         messenger.send("metrics", values)
 
+    def warn(notice: Notice) -> None:
+        messenger.send("warning", [notice.key, notice.text])
+
     training = TrainingDescription.model_validate_json(description.read_text())
     try:
         with process_group():
-            latest = carry_out(training, *training.open(), Watch(metrics, progress, stop))
+            latest = carry_out(training, *training.open(), Watch(metrics, progress, stop, warn))
         messenger.send("done", latest)
     except Stopped:
         messenger.send("stopped", True)

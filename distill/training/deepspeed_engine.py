@@ -1,6 +1,7 @@
 """DeepSpeed as a library, with ZeRO stages 0 to 2; on the CPU over gloo, on GPUs over NCCL."""
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -161,8 +162,18 @@ class DeepSpeedEngine:
                 safe_set_full_optimizer_state(parameter, value.contiguous(), key)
 
 
+def check_installed() -> None:
+    """Raise ``UserError`` where there is no DeepSpeed."""
+    if find_spec("deepspeed") is None:
+        raise UserError(
+            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
+            'use engine = "torch"'
+        )
+
+
 def _deepspeed() -> Any:
     """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
+    check_installed()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "LOCAL_RANK" not in os.environ:  # no launcher: DeepSpeed asks for it all the same
@@ -170,13 +181,8 @@ def _deepspeed() -> Any:
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        import deepspeed
-    except ImportError:
-        raise UserError(
-            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
-            'use engine = "torch"'
-        ) from None
+    import deepspeed
+
     # Its shared-memory kernel compiles for two minutes at first use; gloo does the same work.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=None, auto_mpi_discovery=False)

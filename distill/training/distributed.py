@@ -75,6 +75,15 @@ def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
+def range_over_ranks(low: Tensor, high: Tensor) -> tuple[list[float], list[float]]:
+    """The smallest of ``low`` [n] and the largest of ``high`` [n] of all ranks."""
+    # A minimum is a maximum of what is negated, so that one exchange does.
+    both = torch.stack([-low, high]).cpu()
+    if rank_count() > 1:
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+    return (-both[0]).tolist(), both[1].tolist()
+
+
 def from_first_rank(value: Any) -> Any:
     """What rank 0 has; small and picklable."""
     if rank_count() == 1:

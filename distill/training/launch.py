@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from curation.errors import UserError
+from distill.notices import Notice
 from distill.training.divergence import Diverged
 from distill.training.loop import Stopped
 from distill.training.messages import Inbox, Message, log_file
@@ -113,6 +114,8 @@ class _Followed:
             self.watch.metrics(value)
         elif first and kind == "progress":
             self.watch.progress(*value)
+        elif first and kind == "warning":
+            self.watch.warn(Notice(*value))
 
     def _stop(self) -> None:
         """One rank is told; they agree on the step. Not through torchrun, whose patience ends.

@@ -32,6 +32,7 @@ from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
 from distill.training.engine import StepReport, optimiser_state_that_fits
 from distill.training.engines import create_engine
+from distill.training.idle import IdleCheck
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.meter import Meter, Watch, loss_statistics
@@ -123,6 +124,7 @@ class _Run:
         self.settings, self.loader, self.watch = training.settings, loader, watch
         self.checkpoints, self.check = checkpoints, DivergenceCheck(loader.plan, checkpoints)
         self.steps = training.epochs * loader.plan.steps_per_epoch
+        self.idle = IdleCheck(self.steps)
         self.network = training.network
         self.scoring = Scoring(training.evaluate, self.settings.evaluate_every, checkpoints, watch)
         learner = _learner(training)
@@ -188,6 +190,7 @@ class _Run:
             if self.average is not None:
                 self.average.update(step)
             self.check.add(step, rate, report)
+            self.idle.add(report)
             self.position.step = done = step + 1
             last = done == self.steps
             stop = distributed.any_rank(self.watch.stop()) and not last
@@ -257,12 +260,15 @@ class _Run:
         return scores
 
     def _log(self, meter: Meter, rate: float, report: StepReport) -> None:
+        idle = self.idle.look()
         means = distributed.mean_over_ranks(report.losses)
         self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
         if distributed.this_rank() == 0:
             norm = float(report.gradient_norm)
             statistics = loss_statistics(self.engine.learner.losses)
             meter.log(self.position.step, rate, norm, {**self.position.latest, **statistics})
+            for notice in idle:
+                self.watch.warn(notice)
 
     def _save(self, scores: Scores | None = None) -> None:
         """Ranks other than the first only help to gather the state."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
-"""One of {"ready": pid}, {"metrics": values}, {"progress": [done, total]}, and as the last one
+"""One of {"ready": pid}, {"metrics": values}, {"progress": [done, total]}, {"warning": [key,
+text]} of a notice, and as the last one
 {"done": losses}, {"stopped": true}, {"error": one line} or {"diverged": one line}."""
 
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from curation.progress import Progress
+from distill.notices import Warn
 from distill.training.data import BatchLoader
 
 
@@ -18,6 +19,7 @@ class Watch:
     metrics: Callable[[dict[str, Any]], None]
     progress: Progress
     stop: Callable[[], bool]
+    warn: Warn = field(default=lambda notice: None)
 
 
 class Meter:

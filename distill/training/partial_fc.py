@@ -63,7 +63,7 @@ class PartialCentres:
     ) -> None:
         assert losses.centres is not None
         whole = losses.centres.detach()
-        self.shares = _shares(len(whole), rank_count() if sharded else 1)
+        self.shares = shares_of(len(whole), rank_count() if sharded else 1)
         self.share = self.shares[this_rank() if sharded else 0]
         own = whole[self.share].clone() if sharded else whole
         self.losses, self.sharded, self.device = losses, sharded, device
@@ -199,8 +199,11 @@ def draw_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator)
     return torch.cat([own, torch.from_numpy(others)]).sort().values
 
 
-def _shares(identities: int, ranks: int) -> list[slice]:
-    """Which identities each rank has; numbers differ by one at most."""
+def shares_of(identities: int, ranks: int) -> list[slice]:
+    """Which identities each rank has; numbers differ by one at most.
+
+    Raises ``UserError`` where a rank would have none.
+    """
     if identities < ranks:
         raise UserError(
             f"train.centres.sharded is true, but the data set has {identities} identities for "

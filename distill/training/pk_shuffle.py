@@ -43,8 +43,13 @@ class PKShuffle:
         return sum(len(group.identities) for group in self._groups)
 
     @property
+    def images(self) -> int:
+        """How many images the identities have that take part."""
+        return sum(group.images.size for group in self._groups)
+
+    @property
     def steps_per_epoch(self) -> int:
-        return sum(group.images.size for group in self._groups) // self.batch_size
+        return self.images // self.batch_size
 
     @property
     def read_ahead(self) -> int:

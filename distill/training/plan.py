@@ -132,10 +132,22 @@ def _pk_shuffle(
         raise UserError(f"train: {error}") from None
     plan = PKShuffle(images.labels, size, settings.seed, each, sampler.least_images)
     few = f" of at least {sampler.least_images} images" if sampler.least_images > 1 else ""
+    if not plan.identities:
+        most = int(np.bincount(images.labels).max())
+        raise UserError(
+            f"sampler.least_images is {sampler.least_images} but no identity of the data set has "
+            f"as many images; the largest has {most}; allowed: up to {most}"
+        )
     if size > plan.identities * each:
         raise UserError(
             f"train.batch_size is {size}, for {size // each} identities with {each} images each, "
             f"but the data set has {plan.identities} identities{few}; "
             f"allowed: up to {plan.identities * each}"
+        )
+    if not plan.steps_per_epoch:
+        raise UserError(
+            f"train.batch_size is {size} but the {plan.identities} identities{few} that the "
+            f"sampler takes have {plan.images} images, so that an epoch has no step; "
+            f"allowed: up to {plan.images}"
         )
     return plan

@@ -16,7 +16,7 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.pipeline import teacher_centres as module
-from distill.pipeline.job import check_fit
+from distill.pipeline.fit import check_fit
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.pipeline.training import LOSSES, TrainingDescription, carry_out
 from distill.spec_text import parse_spec

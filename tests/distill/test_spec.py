@@ -6,7 +6,7 @@ import pytest
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.pipeline.job import check_fit
+from distill.pipeline.fit import check_fit
 from distill.pipeline.planning import plan
 from distill.spec_checks import evaluation_sets, load_spec
 
@@ -41,6 +41,10 @@ def workspace(tmp_path, drawn_store, drawn_folder):
 
 
 def load(text, workspace):
+    """Read and checked, with batches that the few images fill where the text says none."""
+    for table in ("train", "teacher.train"):
+        if f"[{table}" not in text and (table == "train" or "[teacher.network]" in text):
+            text += f"\n[{table}]\nbatch_size = 8\n"
     path = workspace.root / "spec.toml"
     path.write_text(text)
     spec = load_spec(path, workspace)

@@ -1,0 +1,29 @@
+"""What scores say of a network that tells nobody apart; pure functions of a report."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill.notices import Notice
+
+
+def doubts(network: str, evaluation: Mapping[str, Any]) -> Iterator[Notice]:
+    """Of what ``distill.evaluation.evaluate`` gave for ``network``: scores of mere chance."""
+    for name, report in evaluation["sets"].items():
+        found = _no_better_than_chance(report)
+        if found is not None:
+            yield Notice(
+                f"chance: {network} on {name}", f"{network} tells nobody apart on {name}: {found}"
+            )
+
+
+def _no_better_than_chance(report: Mapping[str, Any]) -> str | None:
+    accuracy = report.get("accuracy")
+    if accuracy is not None:
+        blind = max(report["genuine"], report["impostors"]) / report["pairs"]
+        if accuracy > blind:
+            return None
+        return f"accuracy {accuracy:.4f}, and the same answer for every pair gives {blind:.4f}"
+    for rate, measured in report["tar_at_far"].items():
+        if measured["tar"] is not None and measured["tar"] <= float(rate):
+            return f"TAR {measured['tar']:.4g} at FAR {rate}, which chance gives"
+    return None

@@ -1,0 +1,115 @@
+"""Whether the evaluation sets of a job can be read, and give the scores that it asks for."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from curation.errors import UserError
+from curation.images import decode
+from curation.pairs import VerificationPairs, read_pairs
+from curation.views import ImageSet, open_images
+from curation.workspace import Workspace
+from distill.evaluation.measurable import check_measurable, why_no_accuracy
+from distill.export.config import PrintableName
+from distill.notices import Notice
+from distill.spec import JobSpec
+from distill.spec_checks import evaluation_sets, selection_sets, trainings
+
+EvaluationSet = VerificationPairs | ImageSet
+_COMPARED = 5000
+"""Images whose bytes are compared at most: equal checksums of different ones are rare."""
+
+
+def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
+    """Every set of ``data.evaluate`` by its name there; ``UserError`` where one cannot be read."""
+    sets: dict[str, EvaluationSet] = {}
+    for name, path in evaluation_sets(spec, workspace).items():
+        try:
+            sets[name] = read_pairs(path) if path.is_file() else open_images(path)
+        except UserError as error:
+            raise UserError(f"data.evaluate {name!r}: {error}") from None
+    return sets
+
+
+def check_sets(
+    spec: JobSpec, workspace: Workspace, sets: Mapping[str, EvaluationSet], images: ImageSet
+) -> Iterator[Notice]:
+    """Raise ``UserError`` where a set gives no score, or not one that the job needs.
+
+    Every image of a set of pairs is decoded, once; of a store or view, which may be large, none.
+    What comes back tells of sets that share images with ``images``, which are trained on.
+    """
+    _check_names(sets)
+    compared = _compared(spec, workspace)
+    for name, each in sets.items():
+        if isinstance(each, VerificationPairs):
+            try:
+                _check_pairs(each, name in compared)
+            except UserError as error:
+                raise UserError(f"data.evaluate {name!r}: {error}") from None
+        if shared := _shared(each, images):
+            yield Notice(
+                f"seen: {name}",
+                f"{shared} of the {_length(each)} images of data.evaluate {name!r} are images of "
+                f"data.train {spec.data.train!r}: scores on it say little of other people",
+            )
+
+
+def _check_names(sets: Mapping[str, EvaluationSet]) -> None:
+    """Reports and thresholds are kept by the names of the files."""
+    named: dict[str, str] = {}
+    for name, each in sets.items():
+        if each.name in named:
+            raise UserError(
+                f"data.evaluate: {named[each.name]!r} and {name!r} are both called {each.name!r}, "
+                "so that their scores could not be told apart; rename one, or leave it out"
+            )
+        named[each.name] = name
+        try:
+            TypeAdapter(PrintableName).validate_python(each.name)
+        except ValidationError:
+            raise UserError(
+                f"data.evaluate: a set cannot be called {each.name[:80]!r}; allowed: up to 200 "
+                "printable characters"
+            ) from None
+
+
+def _compared(spec: JobSpec, workspace: Workspace) -> set[str]:
+    """The sets by whose accuracy weights or candidates are chosen."""
+    chosen = set(selection_sets(spec, workspace)) if spec.generations.scored else set()
+    if any(settings.evaluate_every is not None for settings in trainings(spec).values()):
+        chosen |= set(evaluation_sets(spec, workspace))
+    return chosen
+
+
+def _check_pairs(pairs: VerificationPairs, compared: bool) -> None:
+    check_measurable(pairs)
+    reason = why_no_accuracy(pairs)
+    if compared and reason is not None:
+        raise UserError(
+            f"it gives no accuracy, which evaluate_every and the choice among candidates "
+            f"compare: {reason}"
+        )
+    first = {image: number for number, image in reversed(list(enumerate(pairs.images)))}
+    for image, number in first.items():
+        decode(image, f"image {number}")
+
+
+def _length(each: EvaluationSet) -> int:
+    return len(each.images) if isinstance(each, VerificationPairs) else len(each)
+
+
+def _shared(each: EvaluationSet, images: ImageSet) -> int:
+    """How many images of the set are among those that are trained on, to the byte."""
+    if not isinstance(each, VerificationPairs):
+        if each.store.digest != images.store.digest:
+            return 0
+        return int(np.isin(each.rows, images.rows).sum())
+    # The store has the checksum of every image, so that hardly any has to be read.
+    ours = np.array([zlib.crc32(image) for image in each.images], np.uint32)
+    theirs = images.store.checksums[images.rows]
+    places = np.flatnonzero(np.isin(theirs, ours))[:_COMPARED]
+    trained_on = set(images.read_many(places))
+    return sum(image in trained_on for image in each.images)

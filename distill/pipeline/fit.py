@@ -1,0 +1,214 @@
+"""Whether the pieces of a job fit together, asked before anything is queued or done.
+
+Whatever lies on the disk when a job is submitted is looked at then: a fault that shows after the
+expensive steps costs days. The rules are those of the parts themselves, which are called here.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from curation.errors import UserError
+from curation.views import ImageSet, open_images
+from curation.workspace import Workspace
+from distill.budget import check_budget
+from distill.losses import LOSSES, ComparisonSettings, LossSettings, parse_losses
+from distill.losses.needs import Supply, lacking, seldom
+from distill.notices import Notice
+from distill.pipeline.evaluation_fit import check_sets, open_sets
+from distill.pipeline.image_fit import check_image_sizes, input_sizes
+from distill.pipeline.planning import guided
+from distill.pipeline.teacher_files import open_spec_teacher
+from distill.pipeline.work import Architecture
+from distill.spec import JobSpec, StudentSpec
+from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.distributed import wanted_ranks
+from distill.training.partial_fc import shares_of
+from distill.training.plan import SHUFFLE
+from distill.training.trial import check_network, supply
+from teachers.embedder import Embedder
+from teachers.embeddings import check_room
+
+Losses = dict[str, LossSettings]
+
+
+def check_fit(spec: JobSpec, workspace: Workspace) -> list[Notice]:
+    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing.
+
+    What comes back is what the job asks for and does not do anything.
+    """
+    images = open_images(workspace.image_set(spec.data.train))
+    sets = open_sets(spec, workspace)
+    teacher = _given_teacher(spec, images, workspace)
+    length = _teacher_embedding(spec, teacher)
+    trainings = list(_trainings(spec, length))
+    # The stages of a student differ in nothing that its network notices.
+    networks = {training.key: training for training in trainings}
+    notices = [*check_sets(spec, workspace, sets, images), *_unused_teacher(spec)]
+    for training in networks.values():
+        notices += training.check_network()
+    check_image_sizes(spec, images, sets, _input_sizes(networks, teacher))
+    if spec.student is not None:
+        _check_student(spec, spec.student, length)
+    for training in trainings:
+        notices += training.check_losses(images)
+    return notices
+
+
+def _given_teacher(spec: JobSpec, images: ImageSet, workspace: Workspace) -> Embedder | None:
+    """The teacher that is there, where the job has one, with room for what it will say."""
+    if spec.teacher is None or spec.teacher.network is not None:
+        return None
+    teacher = open_spec_teacher(spec.teacher, workspace)
+    if guided(spec):
+        check_room(teacher, images, workspace.cache)
+    return teacher
+
+
+def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:
+    """The length of the teacher's embedding; None where there is no teacher."""
+    if given is not None:
+        return given.embedding
+    if spec.teacher is None or spec.teacher.network is None:
+        return None
+    return Architecture.resolve(spec.teacher.network).embedding
+
+
+def _unused_teacher(spec: JobSpec) -> list[Notice]:
+    if spec.teacher is None or spec.student is None or guided(spec):
+        return []
+    text = "no loss of any stage compares with the [teacher]: it teaches nothing"
+    return [Notice("unused teacher", text)]
+
+
+def _input_sizes(
+    networks: Mapping[str, "_Training"], teacher: Embedder | None
+) -> dict[str, list[tuple[int, int]]]:
+    """By the key of the spec that they come from."""
+    tables = {"train": "student", "teacher.train": "teacher.network"}
+    sizes = {
+        f"{tables[key]}.input_size": [each.architecture.input_size]
+        for key, each in networks.items()
+    }
+    return sizes if teacher is None else {**sizes, "the teacher": input_sizes(teacher)}
+
+
+def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> None:
+    """Its budget, and its embedding beside the teacher's, of length ``teacher``."""
+    resolved = Architecture.resolve(student, teacher)
+    if student.budget is not None:
+        check_budget(
+            student.budget,
+            resolved.backbone,
+            resolved.embedding,
+            resolved.input_size,
+            resolved.width,
+        )
+    if teacher is not None and teacher != resolved.embedding:
+        _check_comparisons(spec, resolved.embedding, teacher)
+
+
+def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
+    """The teacher's, and one for each stage of the student."""
+    if spec.teacher is not None and spec.teacher.network is not None:
+        assert spec.teacher.stage is not None
+        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        network = Architecture.resolve(spec.teacher.network)
+        yield _Training("teacher.train", "teacher.stage", network, spec.teacher.train, losses)
+    for index, stage in enumerate(spec.stage):
+        assert spec.student is not None
+        where = f"stage.{index}"
+        losses = parse_losses(stage.losses, f"{where}.losses")
+        network = Architecture.resolve(spec.student, teacher)
+        settings = stage.settings(spec.train)
+        yield _Training("train", where, network, settings, losses, stage.sampler)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training of the job; ``key`` and ``where`` are its tables in the spec."""
+
+    key: str
+    where: str
+    architecture: Architecture
+    settings: TrainSettings
+    losses: Losses
+    sampler: SamplerSettings = SHUFFLE
+
+    def check_network(self) -> list[Notice]:
+        """Raise ``UserError`` where the network cannot be built or trained so."""
+        with torch.device("meta"):
+            network = self.architecture.build()
+        with self._full_keys():
+            return check_network(network, self.architecture.input_size, self.settings)
+
+    def check_losses(self, images: ImageSet) -> list[Notice]:
+        """Raise ``UserError`` where a step cannot be filled, or teaches nothing at all."""
+        with self._full_keys():
+            ranks = wanted_ranks(self.settings)
+            given = supply(images, self.settings, self.sampler, ranks)
+            on_centres = any(LOSSES[name].needs_centres for name in self.losses)
+            if self.settings.centres.sharded and on_centres:
+                shares_of(images.identities, ranks)
+        return [*self._idle(given), *self._seldom(given)]
+
+    def _idle(self, given: Supply) -> list[Notice]:
+        """The losses that can never do anything; ``UserError`` where that is all of them."""
+        reasons = {name: lacking(LOSSES[name].needs, given) for name in self.losses}
+        idle = [
+            Notice(
+                f"idle loss: {self.where}.losses.{name}",
+                f"{self.where}.losses.{name} can never do anything: {reason}",
+            )
+            for name, reason in reasons.items()
+            if reason is not None
+        ]
+        if len(idle) == len(self.losses):
+            raise UserError(
+                "; ".join(notice.text for notice in idle)
+                + f"; so {self.where} would learn nothing: change that, or give it other losses"
+            )
+        return idle
+
+    def _seldom(self, given: Supply) -> list[Notice]:
+        reasons = {
+            name: seldom(LOSSES[name].needs, given)
+            for name in self.losses
+            if lacking(LOSSES[name].needs, given) is None
+        }
+        return [
+            Notice(
+                f"seldom: {self.where}.losses.{name}",
+                f"{self.where}.losses.{name} will often find nothing to do: {reason}",
+            )
+            for name, reason in reasons.items()
+            if reason is not None
+        ]
+
+    @contextmanager
+    def _full_keys(self) -> Iterator[None]:
+        """Messages begin with the keys as they stand in this training's own tables."""
+        try:
+            yield
+        except UserError as error:
+            message = str(error)
+            if message.startswith("train"):
+                message = self.key + message.removeprefix("train")
+            elif message.startswith("sampler"):
+                message = f"{self.where}.{message}"
+            raise UserError(message) from None
+
+
+def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
+    """Raise ``UserError`` where a loss compares vectors of these two different lengths."""
+    for index, stage in enumerate(spec.stage):
+        where = f"stage.{index}.losses"
+        for name, loss in parse_losses(stage.losses, where).items():
+            if isinstance(loss, ComparisonSettings) and not loss.project:
+                raise UserError(
+                    f"student.embedding is {student} but the teacher's is {teacher}, and {name} "
+                    f"compares them; allowed: {teacher} (or leave it out), or "
+                    f"{where}.{name}.project = true"
+                )

@@ -1,0 +1,77 @@
+"""Notices losses and gradients that do nothing: exactly 0, or always the same.
+
+Every step leaves the smallest and the largest values on the device; they are read where the losses
+are read anyway, so no step waits for them.
+"""
+
+import torch
+from torch import Tensor
+
+from distill.losses import LOSSES
+from distill.notices import Notice
+from distill.training import distributed
+from distill.training.engine import StepReport
+from distill.training.partial_fc import NAME as CENTRES
+
+LEAST_STEPS = 10
+"""Fewer are no reason to say anything, where there are more."""
+_TOTAL, _GRADIENT = "total", "gradient"
+
+
+class IdleCheck:
+    """Looks at the steps since the last look; ``steps`` are those of the whole training."""
+
+    def __init__(self, steps: int) -> None:
+        self._wanted = min(LEAST_STEPS, steps)
+        self._names: list[str] = []
+        self._seen = 0
+        self._low: Tensor | None = None
+        self._high: Tensor | None = None
+
+    def add(self, report: StepReport) -> None:
+        """Take note of a step."""
+        values = {**report.losses, _GRADIENT: report.gradient_norm}
+        if CENTRES in report.layer_norms:
+            values[CENTRES] = report.layer_norms[CENTRES]
+        self._names = list(values)
+        now = torch.stack([value.detach().float() for value in values.values()])
+        self._low = now if self._low is None else torch.minimum(self._low, now)
+        self._high = now if self._high is None else torch.maximum(self._high, now)
+        self._seen += 1
+
+    def look(self) -> list[Notice]:
+        """What did nothing in all steps since the last look, on every rank; every rank has to ask.
+
+        Nothing while the steps are too few.
+        """
+        if self._seen < self._wanted or self._low is None or self._high is None:
+            return []
+        low, high = distributed.range_over_ranks(self._low, self._high)
+        self._seen, self._low, self._high = 0, None, None
+        if self._wanted < 2:  # one step alone is always the same
+            return []
+        return [
+            _notice(name, least)
+            for name, least, most in zip(self._names, low, high, strict=True)
+            if least == most and name != _TOTAL
+        ]
+
+
+def _notice(name: str, value: float) -> Notice:
+    """What is to be said of a ``value`` that never changed."""
+    always = "in every step between two lines of the log"
+    if name == CENTRES:
+        text = f"the gradient of the class centres was {value:g} {always}: they do not learn"
+    elif name == _GRADIENT:
+        text = f"the gradient was {value:g} {always}: the network does not learn"
+    elif value != 0:
+        text = f"the loss {name!r} was {value:g} {always}: nothing is learned from it"
+    elif LOSSES[name].needs.positives:
+        text = (
+            f"the loss {name!r} was exactly 0 {always}: no triplet violated its margin, and "
+            'nothing is learned from it; give the stage sampler = { kind = "pk", images = 4 }, or '
+            "the loss a larger margin"
+        )
+    else:
+        text = f"the loss {name!r} was exactly 0 {always}: nothing is learned from it"
+    return Notice(f"idle: {name}", text)
