@@ -1,6 +1,5 @@
 """Job specs as text: read, parsed, and all their faults put into one line."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +7,21 @@ from pydantic import BaseModel, ValidationError
 
 from curation.errors import UserError
 from curation.suggestions import meant
+from curation.toml_text import read_toml
 from distill.spec import JobSpec
 
 SPEC_WORDS = "the job spec"
 """How messages call a spec that came without a file name."""
 MOST_FAULTS, LONGEST_LINE = 10, 240
 """Told of one spec; and characters that several of them may take in one line."""
-LARGEST_SPEC = 1 << 20
+LARGEST_SPEC = 1 << 16
 """Bytes. A job spec is a page of text."""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
     """Check the form of a spec; ``UserError`` names ``origin``, every bad key, what is allowed."""
     try:
-        return JobSpec.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{origin} is not TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{origin} is nested too deeply") from None
+        return JobSpec.model_validate(read_toml(text, origin))
     except ValidationError as error:
         raise UserError(f"{origin}: {describe(error, JobSpec)}") from None
 
@@ -42,7 +38,7 @@ def read_spec(path: Path) -> str:
 def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
     """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
     if len(data) > LARGEST_SPEC:
-        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 20} MiB: not a job spec")
+        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,7 +1,6 @@
 """The files of recipes: which steps there are and what each may say."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from curation.errors import UserError
 from curation.noise.eyes import TeacherChoice
 from curation.suggestions import unknown
+from curation.toml_text import read_toml
 
 RECIPES = Path(__file__).parent
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -135,9 +135,7 @@ def load_recipe(name: str) -> Recipe:
 def parse_recipe(text: str, what: str) -> Recipe:
     """Raises ``UserError`` with the key where the text is not a recipe."""
     try:
-        return Recipe.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{what}: {error}") from None
+        return Recipe.model_validate(read_toml(text, what))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

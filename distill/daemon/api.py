@@ -143,7 +143,7 @@ class _TooLargeError(UserError):
 
 async def _limited_body(request: Request) -> bytes:
     """The body, refused as soon as it is known to be too large."""
-    too_large = _TooLargeError(f"a job spec is at most {LARGEST_SPEC >> 20} MiB of text")
+    too_large = _TooLargeError(f"a job spec is at most {LARGEST_SPEC >> 10} KiB of text")
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > LARGEST_SPEC:
         raise too_large

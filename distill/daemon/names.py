@@ -1,10 +1,10 @@
 """Names of jobs, and the text of job specs, as they come from outside."""
 
 import re
-import tomllib
 from collections.abc import Callable
 
 from curation.errors import UserError
+from curation.toml_text import read_toml
 from distill.spec import NAME_PATTERN
 from distill.spec_text import SPEC_WORDS
 
@@ -26,10 +26,7 @@ def check_name(name: object) -> str:
 
 def name_in(text: str, what: str = SPEC_WORDS) -> str:
     """The job's name in the text of a spec."""
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{what} is not TOML: {error}") from None
+    document = read_toml(text, what)
     if "name" not in document:
         raise UserError(f'{what} has no name; begin it with a line such as name = "my-student"')
     return check_name(document["name"])

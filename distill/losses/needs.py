@@ -43,7 +43,7 @@ class Supply:
 def lacking(needs: Needs, supply: Supply) -> str | None:
     """Why a loss with these needs can never do anything; None where it can."""
     if supply.identities < needs.identities:
-        return f"it needs {needs.identities} identities and the data set has {supply.identities}"
+        return f"it needs {needs.identities} identities and data.train has {supply.identities}"
     if supply.images < needs.images:
         return (
             f"it relates {needs.images} images or more and is given {supply.images} at a time "

@@ -1,0 +1,164 @@
+"""What is on the disk is checked at submit: what cannot work, and what will do nothing."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from curation.errors import UserError
+from curation.store import Store
+from curation.views import write_subset
+from curation.workspace import Workspace
+from distill.pipeline.fit import check_fit
+from distill.spec_text import parse_spec
+from teachers import embeddings
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, drawn_store, drawn_folder):
+    """``d/train`` has 6 identities of 8 images, ``d/one`` one of them, ``d/singles`` 6 images."""
+    workspace = Workspace(tmp_path_factory.mktemp("fit") / "workspace")
+    folder = workspace.datasets / "d"
+    shutil.copytree(drawn_store.path, folder / "train.lmdb")
+    shutil.copy(drawn_folder / "pairs.bin", folder)
+    store = Store(folder / "train.lmdb")
+    first = np.zeros(len(store), bool)
+    first[store.offsets[:-1]] = True
+    write_subset(folder / "one.view", store, store.labels == 0, "keep", {})
+    write_subset(folder / "singles.view", store, first, "keep", {})
+    return workspace
+
+
+SPEC = """
+name = "x"
+[data]
+train = "d/{data}"
+{teacher}
+[student]
+backbone = "{backbone}"
+input_size = [32, 32]
+embedding = 16
+[[stage]]
+epochs = 1
+losses = {{ {losses} }}
+{stage}
+[train]
+batch_size = {batch}
+{train}
+"""
+TEACHER = """
+[teacher.network]
+backbone = "mobilefacenet"
+input_size = [32, 32]
+embedding = 16
+[teacher.stage]
+epochs = 1
+losses = { arcface = {} }
+[teacher.train]
+batch_size = 8
+"""
+USUAL = {
+    "data": "train", "teacher": "", "backbone": "mobilefacenet", "losses": "arcface = {}",
+    "stage": "", "batch": 8, "train": "",
+}  # fmt: skip
+
+
+def pk(images, least=1):
+    return f'sampler = {{ kind = "pk", images = {images}, least_images = {least} }}'
+
+
+def check(workspace, **changed):
+    text = SPEC.format(**{**USUAL, **changed})
+    return [notice.text for notice in check_fit(parse_spec(text, "spec"), workspace)]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {},
+        {"losses": "arcface = {}, triplet = {}", "stage": pk(2)},
+        {"losses": "angular = {}, relational_angle = {}", "teacher": TEACHER},
+        {"losses": "center = {}, intra = {}", "data": "one"},
+        {"backbone": "edgeface_xxs", "batch": 1},
+        {"batch": 48},
+    ],
+)
+def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
+    assert check(workspace, **sound) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"batch": 49}, ["train.batch_size is 49", "48 images", "allowed: up to 48"]),
+        ({"batch": 1}, ["train.batch_size is 1 ", "1 image at a time", "at least 2"]),
+        ({"train": "accumulate = 8"}, ["accumulate = 8", "1 image at a time"]),
+        ({"train": "ranks = 8\nsync_batch_norm = false"}, ["ranks = 8", "1 image at a time"]),
+        ({"backbone": "iresnet18", "batch": 1}, ["1 image at a time"]),
+        ({"backbone": "timm/resnet18", "batch": 1}, ["1 image at a time"]),
+        ({"train": "ranks = 8\ncentres = { sharded = true }"}, ["6 identities for 8 ranks"]),
+        ({"backbone": "timm/vit_tiny_patch16_224", "train": "activation_checkpointing = true"},
+         ["train.activation_checkpointing", "allowed: false"]),
+        ({"stage": pk(4, least=9)},
+         ["stage.0.sampler.least_images is 9", "the largest has 8", "allowed: up to 8"]),
+        ({"stage": pk(4), "batch": 32}, ["train.batch_size is 32", "up to 24"]),
+        ({"stage": pk(4), "batch": 8, "data": "singles"}, ["an epoch has no step", "up to 6"]),
+        ({"losses": "triplet = {}", "stage": pk(4), "batch": 4},
+         ["stage.0.losses.triplet", "images of two identities", "would learn nothing"]),
+        ({"losses": "triplet = {}", "data": "singles", "batch": 4},
+         ["stage.0.losses.triplet", "two images of one identity"]),
+        ({"losses": "centre_triplet = {}", "stage": pk(4), "batch": 24},
+         ["stage.0.losses.centre_triplet", "each batch holds all 6"]),
+        ({"losses": "relational_distance = {}", "teacher": TEACHER, "train": "ranks = 4"},
+         ["relates 3 images or more and is given 2"]),
+        ({"data": "one"}, ["stage.0.losses.arcface", "needs 2 identities and data.train has 1"]),
+        ({"teacher": TEACHER, "losses": "teacher_logits = {}, adadistill = {}", "data": "one"},
+         ["teacher.stage.losses.arcface", "2 identities"]),
+        ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 64")},
+         ["teacher.train.batch_size is 64"]),
+        ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 1")},
+         ["teacher.train.batch_size is 1 ", "1 image at a time"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, words):
+    with pytest.raises(UserError) as error:
+        check(workspace, **changed)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"data": "one", "losses": "arcface = {}, center = {}"},
+         ["stage.0.losses.arcface can never do anything", "2 identities"]),
+        ({"losses": "arcface = {}, triplet = {}", "batch": 4},
+         ["stage.0.losses.triplet will often find nothing to do", 'kind = "pk"']),
+        ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 4,
+          "train": "accumulate = 2\nranks = 1"},
+         ["2 images at a time and makes each value +1 or -1"]),
+        ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 8,
+          "train": "ranks = 4"},
+         ["stage.0.losses.relational_angle can never do anything", "given 2 at a time"]),
+        ({"teacher": TEACHER}, ["no loss of any stage compares with the [teacher]"]),
+    ],
+)  # fmt: skip
+def test_what_will_do_nothing_is_said_beforehand(workspace, changed, words):
+    said = check(workspace, **changed)
+    for word in words:
+        assert any(word in text for text in said), said
+
+
+def test_a_disk_without_room_for_the_teachers_embeddings_is_found_before_they_are_made(
+    workspace, drawn_store, small_network, monkeypatch
+):
+    from teachers.embedder import TorchEmbedder
+    from teachers.preprocessing import Preprocessing
+
+    teacher = TorchEmbedder(small_network, Preprocessing(size=(32, 32)), "a" * 64)
+    embeddings.check_room(teacher, drawn_store, workspace.cache)
+    usage = shutil.disk_usage(workspace.root)._replace(free=48 * 2 * (2 * 16 + 4) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"embeddings of 48 images take .* free some space"):
+        embeddings.check_room(teacher, drawn_store, workspace.cache)

@@ -1,0 +1,95 @@
+"""A loss or a gradient that does nothing is said once, whatever the number of steps."""
+
+import pytest
+import torch
+
+from distill.evaluation.doubts import doubts
+from distill.notices import Notice, keeping, read_notices
+from distill.training.engine import StepReport
+from distill.training.idle import LEAST_STEPS, IdleCheck
+
+
+def report(gradient=1.0, centres=1.0, **losses):
+    values = {name: torch.tensor(value) for name, value in losses.items()}
+    values = {"total": sum(values.values()), **values}
+    return StepReport(values, torch.tensor(gradient), {"losses.centres": torch.tensor(centres)})
+
+
+def said(check):
+    return [notice.key for notice in check.look()]
+
+
+def test_a_loss_of_zero_in_every_step_is_noticed_and_one_that_moves_is_not():
+    check = IdleCheck(steps=100)
+    for step in range(LEAST_STEPS):
+        check.add(report(triplet=0.0, arcface=float(step)))
+    [notice] = check.look()
+    assert notice.key == "idle: triplet"
+    assert "exactly 0" in notice.text
+    assert 'kind = "pk"' in notice.text
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"relational_angle": 0.25}, "idle: relational_angle"),
+        ({"gradient": 0.0}, "idle: gradient"),
+        ({"centres": 0.0}, "idle: losses.centres"),
+    ],
+)
+def test_what_never_changes_is_noticed(values, key):
+    check = IdleCheck(steps=100)
+    for step in range(LEAST_STEPS):
+        moving = {"gradient": step + 1.0, "centres": step + 1.0, "arcface": step + 1.0}
+        check.add(report(**{**moving, **values}))
+    assert said(check) == [key]
+
+
+def test_one_step_in_which_it_does_something_is_enough():
+    check = IdleCheck(steps=100)
+    for step in range(LEAST_STEPS):
+        check.add(report(gradient=float(step), centres=float(step), triplet=0.1 * (step == 7)))
+    assert said(check) == []
+
+
+def test_a_few_steps_are_no_reason_but_where_there_are_no_more():
+    check = IdleCheck(steps=100)
+    for _ in range(LEAST_STEPS - 1):
+        check.add(report(triplet=0.0))
+    assert said(check) == []
+    check.add(report(triplet=0.0))
+    assert "idle: triplet" in said(check)
+    short = IdleCheck(steps=3)
+    for step in range(3):
+        short.add(report(gradient=float(step), centres=float(step), triplet=0.0))
+    assert said(short) == ["idle: triplet"]
+
+
+def test_notices_are_kept_once_in_the_folder_of_their_step(tmp_path):
+    told, path = [], tmp_path / "warnings.json"
+    warn = keeping(path, told.append)
+    for text in ("first", "second"):
+        warn(Notice("same", text))
+    warn(Notice("other", "third"))
+    assert len(told) == 3
+    assert [notice.text for notice in read_notices(path)] == ["first", "third"]
+    for damage in ("", "{", "[1]", '[{"key": 1}]', "[" * 100_000):
+        path.write_text(damage)
+        assert read_notices(path) == []
+
+
+def evaluation(**report):
+    rates = {"1e-3": {"tar": report.pop("tar", None)}}
+    usual = {"genuine": 30, "impostors": 70, "pairs": 100, "tar_at_far": rates}
+    return {"sets": {"lfw": {**usual, **report}}}
+
+
+@pytest.mark.parametrize("scores", [{"accuracy": 0.0}, {"accuracy": 0.7}, {"tar": 0.001}])
+def test_scores_of_chance_are_said(scores):
+    [notice] = doubts("student", evaluation(**scores))
+    assert notice.text.startswith("student tells nobody apart on lfw:")
+
+
+@pytest.mark.parametrize("scores", [{"accuracy": 0.71}, {"tar": 0.5}, {"accuracy": None}, {}])
+def test_scores_above_chance_or_none_say_nothing(scores):
+    assert list(doubts("student", evaluation(**scores))) == []
