@@ -11,6 +11,7 @@ from curation.errors import UserError
 
 MOST_DOTS = 32
 """In a line. A key cannot go over several lines, so this bounds how many parts it has."""
+_TOO_LARGE = "an integer of more than 64 bits, which TOML does not have"
 LARGEST_INTEGER = 2**63 - 1
 """What TOML 1.0 asks of a reader; its integers are signed and have 64 bits."""
 
@@ -28,10 +29,12 @@ def read_toml(text: str, what: str) -> dict[str, Any]:
         _check_integers(document, what)
     except RecursionError:
         raise UserError(f"{what} is nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{what} is not TOML: {error}") from None
     except UserError:
         raise
-    except ValueError as error:  # also of an integer of too many digits
-        raise UserError(f"{what} is not TOML: {error}") from None
+    except ValueError:  # Python does not read integers of so many digits
+        raise UserError(f"{what} has {_TOO_LARGE}") from None
     return document
 
 
@@ -43,4 +46,4 @@ def _check_integers(value: Any, what: str, key: str = "") -> None:
         for inner in value:
             _check_integers(inner, what, key)
     elif isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
-        raise UserError(f"{what}: {key[:80]!r} is an integer of more than 64 bits")
+        raise UserError(f"{what}: {key[:80]!r} is {_TOO_LARGE}")

@@ -32,11 +32,12 @@ def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
 
     Example: distill check jobs/sample.toml
     """
-    from distill.pipeline.fit import check_fit
     from distill.spec_checks import load_spec
 
     place = Workspace.locate(workspace)
     checked = load_spec(spec, place)
+    from distill.pipeline.fit import check_fit  # brings torch, which a wrong spec need not wait for
+
     for notice in check_fit(checked, place):
         note(f"{WARNING}{notice.text}")
     say(f"{spec}: job {checked.name!r} can be run")

@@ -22,7 +22,7 @@ def said(check):
 def test_a_loss_of_zero_in_every_step_is_noticed_and_one_that_moves_is_not():
     check = IdleCheck(steps=100)
     for step in range(LEAST_STEPS):
-        check.add(report(triplet=0.0, arcface=float(step)))
+        check.add(report(float(step), float(step), triplet=0.0, arcface=float(step)))
     [notice] = check.look()
     assert notice.key == "idle: triplet"
     assert "exactly 0" in notice.text
