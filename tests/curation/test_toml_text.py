@@ -28,7 +28,7 @@ from curation.toml_text import LARGEST_INTEGER, MOST_DOTS, read_toml
 )
 def test_what_is_no_toml_of_ours_is_one_line(text, words):
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with pytest.raises(UserError, match=r"^the file") as error:
             read_toml(text, "the file")
@@ -39,7 +39,7 @@ def test_what_is_no_toml_of_ours_is_one_line(text, words):
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 200
     assert peak < 30e6
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_dots_in_comments_and_a_few_numbers_are_fine():
