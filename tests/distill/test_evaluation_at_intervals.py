@@ -24,6 +24,7 @@ from curation.pairs import read_pairs, write_pairs
 from curation.workspace import Workspace
 from distill.evaluation.evaluate_sets import evaluate
 from distill.losses import parse_losses
+from distill.pipeline.fit import check_fit
 from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
@@ -298,21 +299,22 @@ def odd_set(workspace):
         ([True] * 40, "odd: nothing can be measured .*: 0 impostor pairs are too few"),
         ([False] * 2000, "odd: nothing can be measured .*: 0 genuine pairs are too few"),
         ([True, False] * 2, "odd: nothing can be measured .*: 2 genuine pairs are too few"),
-        ([False] * 1000 + [True] * 1000, "'odd' gives no accuracy, .* are all impostor; order"),
+        ([False] * 1000 + [True] * 1000, "'odd': it gives no accuracy, .* are all impostor; order"),
     ],
     ids=["genuine", "impostors", "four", "in order"],
 )
 def test_a_set_that_gives_no_accuracy_is_refused_at_the_door(workspace, odd_set, same, words):
     odd_set(same)
     with pytest.raises(UserError, match=words) as said:
-        load(JOB.replace('["pairs"', '["pairs", "odd"'), workspace)
+        check_fit(load(JOB.replace('["pairs"', '["pairs", "odd"'), workspace), workspace)
     assert "\n" not in str(said.value)
 
 
 def test_a_set_without_an_accuracy_is_welcome_where_none_is_compared(workspace, odd_set):
     odd_set([False] * 1000 + [True] * 1000)
     text = JOB.replace('["pairs"', '["pairs", "odd"')
-    load(text.replace("evaluate_every = 3", "").replace('keep = "best"', ""), workspace)
+    text = text.replace("evaluate_every = 3", "").replace('keep = "best"', "")
+    check_fit(load(text, workspace), workspace)
 
 
 def test_a_job_ends_with_its_best_weights_and_says_so(workspace):

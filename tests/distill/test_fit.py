@@ -1,17 +1,21 @@
 """What is on the disk is checked at submit: what cannot work, and what will do nothing."""
 
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 
 from curation.errors import UserError
+from curation.pairs import read_pairs
 from curation.store import Store
 from curation.views import write_subset
 from curation.workspace import Workspace
 from distill.pipeline.fit import check_fit
 from distill.spec_text import parse_spec
 from teachers import embeddings
+from teachers.embedder import TorchEmbedder
+from teachers.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,7 @@ SPEC = """
 name = "x"
 [data]
 train = "d/{data}"
+evaluate = [{evaluate}]
 {teacher}
 [student]
 backbone = "{backbone}"
@@ -62,7 +67,7 @@ batch_size = 8
 """
 USUAL = {
     "data": "train", "teacher": "", "backbone": "mobilefacenet", "losses": "arcface = {}",
-    "stage": "", "batch": 8, "train": "",
+    "stage": "", "batch": 8, "train": "", "evaluate": "",
 }  # fmt: skip
 
 
@@ -154,12 +159,66 @@ def test_what_will_do_nothing_is_said_beforehand(workspace, changed, words):
 def test_a_disk_without_room_for_the_teachers_embeddings_is_found_before_they_are_made(
     workspace, drawn_store, small_network, monkeypatch
 ):
-    from teachers.embedder import TorchEmbedder
-    from teachers.preprocessing import Preprocessing
-
-    teacher = TorchEmbedder(small_network, Preprocessing(size=(32, 32)), "a" * 64)
+    teacher = TorchEmbedder(small_network, Preprocessing.ours((32, 32)), "a" * 64)
     embeddings.check_room(teacher, drawn_store, workspace.cache)
     usage = shutil.disk_usage(workspace.root)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"embeddings of 48 images take .* free some space"):
         embeddings.check_room(teacher, drawn_store, workspace.cache)
+
+
+def with_images(workspace, change):
+    """Writes d/odd.bin: the images and verdicts of d/pairs.bin, after ``change``."""
+    pairs = read_pairs(workspace.datasets / "d" / "pairs.bin")
+    content = change(list(pairs.images), pairs.same.tolist())
+    (workspace.datasets / "d" / "odd.bin").write_bytes(pickle.dumps(content, protocol=4))
+
+
+def replaced(number, image):
+    def change(images, same):
+        images[number] = image(images[number])
+        return images, same
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (replaced(7, lambda image: b""), "image 7 .* begins with nothing"),
+        (replaced(7, lambda image: image[: len(image) // 3]), "image 7"),
+        (replaced(9, lambda image: b"GIF89a" + image), "image 9"),
+        (lambda images, same: (images[:-1], same), "79 images are not two for each of 40 pairs"),
+        (lambda images, same: ([], []), "0 images"),
+        (lambda images, same: (images[:10], same[:5]), "nothing can be measured"),
+        (lambda images, same: (images, [True] * 40), "nothing can be measured"),
+        (lambda images, same: (images[:1] * 80, same), "are all the same file"),
+        (lambda images, same: {"images": images}, "refused as a verification set"),
+    ],
+    ids=["empty", "cut", "no picture", "odd", "none", "five", "genuine", "one file", "no set"],
+)
+def test_a_set_that_cannot_be_scored_is_refused_before_anything_is_trained(
+    workspace, change, words
+):
+    with_images(workspace, change)
+    with pytest.raises(UserError, match=rf"data\.evaluate 'odd': .*{words}") as error:
+        check(workspace, evaluate='"pairs", "odd"')
+    assert "\n" not in str(error.value)
+
+
+def test_two_sets_of_one_name_are_refused_before_anything_is_trained(workspace):
+    other = workspace.datasets / "e"
+    other.mkdir(exist_ok=True)
+    shutil.copy(workspace.datasets / "d" / "pairs.bin", other)
+    with pytest.raises(UserError, match=r"'pairs' and 'e/pairs' are both called 'pairs'"):
+        check(workspace, evaluate='"pairs", "e/pairs"')
+
+
+def test_sets_that_share_images_with_the_training_are_said(workspace):
+    store = Store(workspace.datasets / "d" / "train.lmdb")
+    with_images(workspace, replaced(3, lambda image: store.read(20)))
+    [said] = check(workspace, evaluate='"pairs", "odd"')
+    assert "1 of the 80 images of data.evaluate 'odd' are images of data.train 'd/train'" in said
+    [said] = check(workspace, evaluate='"singles"')
+    assert "6 of the 6 images of data.evaluate 'singles'" in said
+    assert check(workspace, data="one", losses="center = {}", evaluate='"pairs", "odd"') == []
