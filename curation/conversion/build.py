@@ -208,11 +208,14 @@ class Conversion:
         }
 
     def _first_pass(self, done: int, total: int) -> None:
-        self._progress(done, total if self._journal.state.ordered else 2 * total)
+        """Progress in images, from that of the source; how many there are follows from both."""
+        read = self._journal.read
+        if read and done:
+            images = max(read, round(read * total / done))
+            self._progress(read if self._journal.state.ordered else read // 2, images)
 
     def _second_pass(self, done: int, total: int) -> None:
-        size = self._source.total
-        self._progress(size + done * size // total, 2 * size)
+        self._progress((total + done) // 2, total)
 
 
 def _rows(images: SourceImages) -> np.ndarray:

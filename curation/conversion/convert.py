@@ -42,7 +42,7 @@ def convert(
     ``decode`` an image that cannot be decoded is such a record; a store that was made without is
     checked.
     ``warn`` is given a line for each thing that the source says of itself and that is not so.
-    Progress counts bytes of a record file, twice where its labels do not ascend, or files. Raises
+    Progress counts images; how many there are is estimated until all are read. Raises
     ``UserError`` where the source is unusable or has changed since, where ``destination`` is
     something else or in use by another conversion, and where the disk is full.
     """
@@ -72,7 +72,7 @@ def _convert(
             _build(found, partial, skip_bad, decode, progress)
             partial.rename(destination)
             sync_folder(destination.parent)
-    return _decoded(Store(destination), found, decode, progress)
+    return _decoded(Store(destination), decode, progress)
 
 
 def _build(
@@ -109,18 +109,13 @@ def _existing(
             f"{destination} exists and was made from another source than {source.path}; "
             "choose another destination (of a recipe: --dataset NAME), or take it away"
         )
-    return _decoded(store, source, decode, progress)
+    return _decoded(store, decode, progress)
 
 
-def _decoded(store: Store, source: ImageSource, decode: bool, progress: Progress | None) -> Store:
+def _decoded(store: Store, decode: bool, progress: Progress | None) -> Store:
     """The store, whose images can be decoded where ``decode`` asks for that."""
-
-    def in_units_of_source(done: int, total: int) -> None:
-        if progress is not None:
-            progress(done * source.total // total, source.total)
-
     if decode:
-        check_decoded(store, in_units_of_source)
+        check_decoded(store, progress)
     return store
 
 
@@ -140,7 +135,12 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
     same = (stamp.listing, meta.source_kind, meta.source_size)
     if same != (now.listing, source.kind, now.size):
         return False
-    return source.whole_digest(progress) == meta.source_digest
+
+    def in_images(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done * meta.images // max(total, 1), meta.images)
+
+    return source.whole_digest(in_images) == meta.source_digest
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def look(
     _check_sets(sets)
     folder = findings_folder(images)
     watch = watch or unwatched
-    with watch("embed", "blocks") as progress:
+    with watch("embed", "images") as progress:
         embedded, digest = eyes.see(images, progress)
     with watch("embed evaluation sets", "images") as progress:
         evaluation = eyes.see_evaluation(sets, progress)

@@ -40,8 +40,6 @@ class Draw(_Model):
 class Convert(_Model):
     """Convert the source to the store ``TO.lmdb``."""
 
-    unit: ClassVar[str] = "bytes"
-
     do: Literal["convert"]
     to: Name
     skip_bad: bool = False

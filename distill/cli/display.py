@@ -105,7 +105,7 @@ def counted(done: float, total: float, unit: str, per_second: float | None) -> l
     if unit and per_second:
         told.append(speed(per_second, unit))
     left = seconds_left(done, total, per_second)
-    return told if left is None else [*told, f"about {spoken(left)} left"]
+    return told if not left else [*told, f"about {spoken(left)} left"]
 
 
 def speed(per_second: float, unit: str) -> str:

@@ -48,8 +48,10 @@ def table_lines(
 
 
 def pair_lines(name: str, value: str, size: int, width: int) -> list[str]:
-    """A name, padded to ``size``, and its value beside it, wrapped."""
+    """A name, padded to ``size``, and its value beside it, wrapped; below it where it is wider."""
     space = " " * (size + len(GAP))
+    if max(map(size_of, words_of(value)), default=0) > width - len(space):
+        return [name, *_indented(wrap(value, width - len(INDENT)))]
     first, *others = wrap(value, width - len(space))
     return [f"{_padded(name, size, False)}{GAP}{first}", *(space + other for other in others)]
 
@@ -94,10 +96,12 @@ def _block(names: Row, row: Row, width: int, colours: Mapping[str, str]) -> list
     lines = wrap(row[0], width, INDENT) if row[0] else []
     for name, cell in zip(names[1:], row[1:], strict=True):
         if cell:
-            first, *others = pair_lines(name, cell, size, width - len(INDENT))
-            start = len(_padded(name, size, False)) + len(GAP)
-            first = first[:start] + _coloured(first[start:], colours.get(cell))
-            lines += _indented([first, *others])
+            pair = pair_lines(name, cell, size, width - len(INDENT))
+            shade = colours.get(cell)
+            lines += [
+                INDENT + (line.replace(cell, _coloured(cell, shade)) if shade else line)
+                for line in pair
+            ]
     return lines
 
 

@@ -56,7 +56,7 @@ def convert(
     from curation.conversion.convert import convert as convert_source
 
     known = destination.exists()
-    with watch("convert", _unit(source), at_once=False) as progress:
+    with watch("convert", "images", at_once=False) as progress:
         warnings: list[str] = []
         store = convert_source(
             source,

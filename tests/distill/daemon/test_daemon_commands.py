@@ -181,6 +181,26 @@ def test_watch_draws_a_live_picture_in_a_terminal(harness: Harness) -> None:
         assert words in picture
 
 
+@pytest.mark.parametrize("looking", [["watch", "a"], ["logs", "a", "--follow"]])
+def test_ctrl_c_ends_the_looking_and_not_the_job(harness: Harness, looking: list[str]) -> None:
+    harness.start()
+    harness.submit("a", "import time; print('hello', flush=True); time.sleep(100)")
+    harness.wait_for_file("a", "log.txt")
+    command = [sys.executable, "-u", "-m", "distill.cli.main", *looking]
+    root = str(harness.workspace.root)
+    with subprocess.Popen(
+        [*command, "--workspace", root], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it looks now
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    (line,) = said.decode().splitlines()[-1:]
+    assert line == "a goes on; look again with `distill watch a`, end it with `distill cancel a`"
+    assert harness.job("a").state is State.RUNNING
+
+
 def test_logs_follow_a_job_to_its_end(harness: Harness) -> None:
     harness.start()
     harness.submit("a", "import time; print('one', flush=True); time.sleep(0.5); print('two')")
