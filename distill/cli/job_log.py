@@ -5,7 +5,6 @@ from collections import deque
 from pathlib import Path
 
 from curation.workspace import Workspace
-from distill.cli.job_view import leave
 from distill.cli.screen import printable_log, write
 from distill.daemon.names import check_name
 from distill.daemon.runfolder import LOG, read_log
@@ -33,16 +32,13 @@ def follow_log(workspace: Workspace, name: str, lines: int | None) -> None:
     offset = print_log(workspace, name, lines)
     path = _log_of(workspace, name)
     begun = b""  # a line that is not whole yet
-    try:
-        for _ in watch(workspace, name):
+    for _ in watch(workspace, name):
+        text, offset = read_log(path, offset)
+        while text:
+            *whole, begun = (begun + text).split(b"\n")
+            for line in whole:
+                _write(line)
             text, offset = read_log(path, offset)
-            while text:
-                *whole, begun = (begun + text).split(b"\n")
-                for line in whole:
-                    _write(line)
-                text, offset = read_log(path, offset)
-    except KeyboardInterrupt:
-        leave(name)
     if begun:
         _write(begun)
 

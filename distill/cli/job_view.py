@@ -3,7 +3,6 @@
 from typing import Any
 
 from curation.workspace import Workspace
-from distill.cli.common import SaidExit
 from distill.cli.display import Display, display
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
@@ -30,27 +29,15 @@ def print_status(jobs: list[JobReport], workspace: Workspace) -> None:
 
 
 def follow(workspace: Workspace, name: str) -> bool:
-    """Show a job until it ends; whether it is done. Ctrl-C ends the looking, not the job."""
+    """Show a job until it ends; whether it is done."""
     job: JobReport | None = None
-    try:
-        with display() as shown:
-            lines = _JobLines(shown)
-            for job in watch(workspace, name):
-                lines.show(job, read_last_metrics(workspace.runs / name))
-    except KeyboardInterrupt:
-        leave(name)
+    with display() as shown:
+        lines = _JobLines(shown)
+        for job in watch(workspace, name):
+            lines.show(job, read_last_metrics(workspace.runs / name))
     assert job is not None, "watching gives at least one report"
     note(_last_words(job))
     return job.state is State.DONE
-
-
-def leave(name: str) -> None:
-    """Say that the job goes on though nobody looks any more, and exit as after SIGINT."""
-    note(
-        f"{name} goes on; look again with `distill watch {name}`, end it with "
-        f"`distill cancel {name}`"
-    )
-    raise SaidExit(130)
 
 
 def _last_words(job: JobReport) -> str:

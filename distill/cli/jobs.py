@@ -1,5 +1,7 @@
 """The commands around the job queue: serve, stop, submit, status, watch, logs, cancel."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +9,7 @@ import typer
 
 from curation.workspace import Workspace
 from distill.cli import results
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import INTERRUPTED, JsonOption, SaidExit, WorkspaceOption, print_json
 from distill.cli.screen import note, say
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
@@ -144,7 +146,8 @@ def logs(
 
     place = Workspace.locate(workspace)
     if follow:
-        follow_log(place, job, lines)
+        with _looking_at(job):
+            follow_log(place, job, lines)
     else:
         print_log(place, job, lines)
 
@@ -184,5 +187,20 @@ def _follow(place: Workspace, name: str) -> None:
     from distill.cli.job_view import follow
     from distill.daemon.names import check_name
 
-    if not follow(place, check_name(name)):
+    with _looking_at(name):
+        done = follow(place, check_name(name))
+    if not done:
         raise SystemExit(1)
+
+
+@contextmanager
+def _looking_at(name: str) -> Iterator[None]:
+    """Ctrl-C ends the looking and not the job, which is said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(
+            f"{name} goes on; look again with `distill watch {name}`, end it with "
+            f"`distill cancel {name}`"
+        )
+        raise SaidExit(INTERRUPTED[0]) from None
