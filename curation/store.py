@@ -10,16 +10,18 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.environment import DATA_FILE, ReadEnvironment, read_environment
 from curation.errors import UserError
 from curation.sources.image_source import SourceKind
 
 Parameter = int | float | str | bool
+Count = Annotated[int, Field(ge=1, lt=1 << 40)]
+"""Of images or identities: no set is empty"""
 
 FORMAT_VERSION: Final = 2
 PARTIAL = ".partial"
@@ -46,8 +48,8 @@ class StoreMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format_version: Literal[2]
-    images: int
-    identities: int
+    images: Count
+    identities: Count
     image_size: tuple[int, int]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
@@ -72,10 +74,10 @@ class ViewStep(BaseModel):
 
     name: str
     parameters: Mapping[str, Parameter]
-    images_before: int
-    identities_before: int
-    images_after: int
-    identities_after: int
+    images_before: Count
+    identities_before: Count
+    images_after: Count
+    identities_after: Count
 
 
 class ImageSet(Protocol):

@@ -17,10 +17,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.files import atomic_file, atomic_folder
-from curation.store import ImageSet, Parameter, Store, ViewStep
+from curation.file_kinds import wrong_kind
+from curation.files import (
+    UnreadableError,
+    atomic_file,
+    atomic_folder,
+    read_whole,
+    regular_file_size,
+)
+from curation.store import Count, ImageSet, Parameter, Store, ViewStep
 
 VIEW_FILE = "view.json"
+_META_BYTES = 16 << 20
+"""A history of a thousand steps has less than 1 MiB."""
 
 
 class EmptyViewError(UserError):
@@ -38,8 +47,8 @@ class OtherParent(BaseModel):
     path: str
     """Relative to the view's folder"""
     digest: str
-    images: int
-    identities: int
+    images: Count
+    identities: Count
     history: tuple["SetStep | ViewStep", ...]
 
 
@@ -60,8 +69,8 @@ class ViewMeta(BaseModel):
     store_digest: str
     digest: str
     """SHA-256 of the store's digest, rows and labels"""
-    images: int
-    identities: int
+    images: Count
+    identities: Count
     history: tuple[SetStep | ViewStep, ...]
 
 
@@ -78,8 +87,7 @@ class View:
         self.store = _open_store(self.path, self.meta)
         self.rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
         self.labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
-        if _digest(self.store, self.rows, self.labels) != self.meta.digest:
-            raise UserError(f"{self.path} is damaged: its arrays are not those it was written with")
+        self._check_arrays()
 
     def __repr__(self) -> str:
         return f"View({str(self.path)!r})"
@@ -142,12 +150,34 @@ class View:
     def _read_array(self, name: str, kind: np.dtype) -> np.ndarray:
         path = self.path / name
         try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is missing or damaged: {error}") from None
-        if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != (len(self),):
-            raise UserError(f"{path} is damaged: it is not {kind} of length {len(self)}")
-        return array
+            regular_file_size(path)
+            array = np.lib.format.open_memmap(path, mode="r")
+        except UnreadableError as error:
+            raise UserError(f"{self.path} is damaged: {name}: {error.reason}") from None
+        except Exception as error:  # numpy evaluates the header, so this can be nearly any
+            raise UserError(f"{path} is damaged: {error}; make the view again") from None
+        if array.dtype != kind or array.shape != (len(self),):
+            raise UserError(
+                f"{path} is damaged: it is {array.dtype} {list(array.shape)}, not {kind} "
+                f"[{len(self)}]; make the view again"
+            )
+        return np.array(array)
+
+    def _check_arrays(self) -> None:
+        """The digest tells accidents; a view that somebody made may hold anything."""
+        if _digest(self.store, self.rows, self.labels) != self.meta.digest:
+            raise UserError(f"{self.path} is damaged: its arrays are not those it was written with")
+        if self.rows.min() < 0 or self.rows.max() >= len(self.store):
+            raise UserError(
+                f"{self.path / ROWS_FILE} names the images {self.rows.min()} to {self.rows.max()}; "
+                f"its store has 0 to {len(self.store) - 1}"
+            )
+        gaps = self.labels[0] != 0 or not np.isin(np.diff(self.labels), (0, 1)).all()
+        if gaps or self.labels[-1] != self.identities - 1:
+            raise UserError(
+                f"{self.path / LABELS_FILE} does not hold the identities 0 to "
+                f"{self.identities - 1} in order"
+            )
 
 
 def open_images(path: Path | str) -> Store | View:
@@ -160,6 +190,9 @@ def open_images(path: Path | str) -> Store | View:
         return View(path)
     if not path.exists() or (path / DATA_FILE).is_file():
         return Store(path)
+    other = wrong_kind(path, "a store or view")
+    if other is not None:
+        raise other
     raise UserError(f"{path} is neither a store (with {DATA_FILE}) nor a view (with {VIEW_FILE})")
 
 
@@ -227,9 +260,9 @@ def write_rows(
 
 def _read_meta(path: Path) -> ViewMeta:
     try:
-        return ViewMeta.model_validate_json((path / VIEW_FILE).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path} is no view: there is no {VIEW_FILE} in it") from None
+        return ViewMeta.model_validate_json(read_whole(path / VIEW_FILE, _META_BYTES))
+    except UnreadableError as error:
+        raise UserError(f"{path} is no view: {VIEW_FILE} in it: {error.reason}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or VIEW_FILE

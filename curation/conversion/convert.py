@@ -18,7 +18,7 @@ from curation.conversion.decoded import check_decoded, note_decoded
 from curation.conversion.quarantine import BadRecordError
 from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.files import DISK_ERRORS, locked, sync_folder
+from curation.files import DISK_ERRORS, UnreadableError, locked, read_whole, sync_folder
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, SourceStamp
 from curation.sources.opening import open_source
@@ -127,8 +127,8 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
     """
     meta, now = Store(folder).meta, source.stamp()
     try:
-        stamp = SourceStamp.model_validate_json((folder / STAMP_FILE).read_bytes())
-    except (OSError, ValidationError):
+        stamp = SourceStamp.model_validate_json(read_whole(folder / STAMP_FILE, 1 << 20))
+    except (UnreadableError, ValidationError):
         stamp = now.model_copy(update={"modified_ns": -1})
     if stamp == now:
         return True

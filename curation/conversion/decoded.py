@@ -11,7 +11,7 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.conversion.decode_check import DecodeCheck
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import atomic_file, read_whole
 from curation.progress import Progress
 from curation.store import Store
 
@@ -54,7 +54,7 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
 
 def _is_decoded(store: Store) -> bool:
     try:
-        noted = json.loads((store.path / DECODED_FILE).read_bytes()[:1000])
-    except (OSError, ValueError):
+        noted = json.loads(read_whole(store.path / DECODED_FILE, 1000))
+    except ValueError:
         return False
     return noted == {"digest": store.digest}

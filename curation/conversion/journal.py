@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.conversion.lmdb_writer import FIRST_PAGE, LmdbWriter
 from curation.conversion.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
-from curation.files import atomic_file
+from curation.files import UnreadableError, atomic_file, read_whole
 from curation.sources.image_source import SourceStamp
 
 STATE_FILE = "state.json"
@@ -69,8 +69,8 @@ def new_state(stamp: SourceStamp, decode: bool) -> State:
 def load_state(folder: Path) -> State | None:
     """The state kept in ``folder``; None where there is none that can be read and trusted."""
     try:
-        state = State.model_validate_json((folder / STATE_FILE).read_bytes())
-    except (OSError, ValidationError):
+        state = State.model_validate_json(read_whole(folder / STATE_FILE, 1 << 20))
+    except (UnreadableError, ValidationError):
         return None
     wanted = {
         ROWS_FILE: state.read * _ROW,

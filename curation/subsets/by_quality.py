@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.files import regular_file_size
 from curation.store import ImageSet, Parameter
 from curation.views import View, write_subset
 
@@ -31,6 +32,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
     ``images`` are equally long, the store is meant. Raises ``UserError`` where the file is
     something else or an image has no finite number.
     """
+    regular_file_size(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 import pickle
 import shutil
 
@@ -184,5 +186,53 @@ class TestWhatIsNoView:
             View(view.path)
 
     def test_a_folder_without_its_file_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match=r"there is no view\.json"):
+        with pytest.raises(
+            UserError, match=r"is no view: view\.json in it: cannot read it: No such"
+        ):
             View(tmp_path)
+
+    @pytest.mark.parametrize("name", ["rows.npy", "labels.npy", "view.json"])
+    @pytest.mark.parametrize("kind", ["pipe", "device", "zip", "huge"])
+    def test_what_is_no_array_is_refused_at_once(self, view, name, kind):
+        path = view.path / name
+        path.unlink()
+        match kind:
+            case "pipe":
+                os.mkfifo(path)
+            case "device":
+                path.symlink_to("/dev/zero")
+            case "zip":
+                path.write_bytes(b"PK\x03\x04 and no more")
+            case "huge":
+                header = {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)}
+                with path.open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+        with pytest.raises(UserError, match=r"is damaged|is no view"):
+            View(view.path)
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"rows": -1}, r"rows\.npy names the images -1 to \d+; its store has 0 to"),
+            ({"rows": 1 << 40}, r"rows\.npy names the images"),
+            ({"labels": 7}, r"labels\.npy does not hold the identities 0 to"),
+            ({"identities": 10**9}, r"labels\.npy does not hold the identities 0 to 999999999"),
+            ({"identities": 10**15}, "identities: Input should be less"),
+            ({"images": -1}, "images: Input should be greater"),
+            ({"history": {"identities_before": 0}}, r"history.*identities_before: Input should be"),
+        ],
+    )
+    def test_a_view_that_somebody_made_is_not_believed(self, view, change, complaint):
+        meta = json.loads((view.path / "view.json").read_text())
+        rows, labels = view.rows.copy(), view.labels.copy()
+        rows[3] = change.pop("rows", rows[3])
+        labels[3] = change.pop("labels", labels[3])
+        np.save(view.path / "rows.npy", rows)
+        np.save(view.path / "labels.npy", labels)
+        meta["history"][0] |= change.pop("history", {})
+        signed = hashlib.sha256(f"view 1 {view.store.digest}\n".encode())
+        signed.update(rows.tobytes() + labels.tobytes())
+        meta |= {"digest": signed.hexdigest()} | change
+        (view.path / "view.json").write_text(json.dumps(meta))
+        with pytest.raises(UserError, match=complaint):
+            View(view.path)
