@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from curation import jpeg, png
 from curation.errors import UserError
 from curation.file_kinds import BEGINNING_BYTES, kind_of
-from curation.jpeg import DamagedError, decode_jpeg, decode_jpeg_into, find_frame
+from curation.jpeg import (
+    DamagedError,
+    decode_jpeg,
+    decode_jpeg_into,
+    find_frame,
+    is_usual_and_whole,
+)
 from curation.png import plain_png, png_size
 
 if TYPE_CHECKING:
@@ -63,14 +69,25 @@ def decode(data: bytes, what: str = "image") -> "np.ndarray":
 
     Raises ``UserError`` naming ``what`` where the bytes cannot be decoded.
     """
-    size = probe_size(data, what)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise UserError(f"{what} is {size[0]}x{size[1]} pixels; an aligned face is far smaller")
+    _check_size(data, what)
     frame = find_frame(data) if encoding_of(data) == "jpeg" else None
     try:
         return _decode_png(data) if frame is None else decode_jpeg(data, frame)
     except DamagedError as error:
         raise UserError(f"{what} is damaged: {error}") from None
+
+
+def check_pixels(data: bytes, what: str = "image") -> None:
+    """Raise the ``UserError`` that ``decode`` would raise; cheaper, as no pixels are wanted."""
+    _check_size(data, what)
+    if not is_usual_and_whole(data):
+        decode(data, what)
+
+
+def _check_size(data: bytes, what: str) -> None:
+    height, width = probe_size(data, what)
+    if height * width > MAX_PIXELS:
+        raise UserError(f"{what} is {height}x{width} pixels; an aligned face is far smaller")
 
 
 def decode_into(target: "np.ndarray", data: bytes, what: str = "image") -> None:

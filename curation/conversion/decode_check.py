@@ -4,10 +4,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from curation.errors import UserError
-from curation.images import decode_into
+from curation.images import check_pixels
 
 
 class DecodeCheck:
@@ -18,23 +16,20 @@ class DecodeCheck:
         self._pool = ThreadPoolExecutor(self._threads, "decode")
 
     def objections(
-        self, images: Sequence[bytes | memoryview], which: Sequence[int], size: tuple[int, int]
+        self, images: Sequence[bytes | memoryview], which: Sequence[int]
     ) -> dict[int, str]:
-        """Why some of the images ``which``, all of ``size`` (height, width), cannot be decoded."""
+        """Why some of the images ``which`` cannot be decoded, by their place in the list."""
         parts = [which[first :: self._threads] for first in range(self._threads)]
-        tasks = [self._pool.submit(_undecodable, images, part, size) for part in parts if part]
+        tasks = [self._pool.submit(_undecodable, images, part) for part in parts if part]
         found = {i: reason for task in tasks for i, reason in task.result().items()}
         return dict(sorted(found.items()))
 
 
-def _undecodable(
-    images: Sequence[bytes | memoryview], which: Sequence[int], size: tuple[int, int]
-) -> dict[int, str]:
-    pixels = np.empty((*size, 3), np.uint8)
+def _undecodable(images: Sequence[bytes | memoryview], which: Sequence[int]) -> dict[int, str]:
     found = {}
     for i in which:
         try:
-            decode_into(pixels, bytes(images[i]), "the image")
+            check_pixels(bytes(images[i]), "the image")
         except UserError as error:
             found[i] = str(error)
     return found

@@ -35,7 +35,7 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
     check, first_bad, count = DecodeCheck(), None, 0
     for first in range(0, len(store), _TOGETHER):
         rows = np.arange(first, min(first + _TOGETHER, len(store)))
-        found = check.objections([*store.read_many(rows)], range(len(rows)), store.image_size)
+        found = check.objections([*store.read_many(rows)], range(len(rows)))
         count += len(found)
         if found and first_bad is None:
             first_bad = next((first + i, reason) for i, reason in found.items())

@@ -44,12 +44,10 @@ class ImageCheck:
     def objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         """What is wrong with some of the images, by their place in the list."""
         found = self._header_objections(images)
-        if self._decoding is None or self.image_size is None:
+        if self._decoding is None:
             return found
         left = [i for i in range(len(images)) if i not in found]
-        return dict(
-            sorted({**found, **self._decoding.objections(images, left, self.image_size)}.items())
-        )
+        return dict(sorted({**found, **self._decoding.objections(images, left)}.items()))
 
     def _header_objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         known, length = self._known, self._length

@@ -90,9 +90,9 @@ def count_decoded(monkeypatch):
     counts = []
     objections = DecodeCheck.objections
 
-    def counted(self, images, which, size):
+    def counted(self, images, which):
         counts.append(len(which))
-        return objections(self, images, which, size)
+        return objections(self, images, which)
 
     monkeypatch.setattr(DecodeCheck, "objections", counted)
     return counts

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from curation.errors import UserError
-from curation.images import decode, decode_into, encode_jpeg, encoding_of, header_length, probe_size
+from curation.images import (
+    check_pixels,
+    decode,
+    decode_into,
+    encode_jpeg,
+    encoding_of,
+    header_length,
+    probe_size,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -346,3 +354,27 @@ def test_decoding_into_memory_refuses_what_decoding_refuses():
     whole = encode_jpeg(noise(64, 64))
     decode_into(target, whole[:-2])
     np.testing.assert_array_equal(target, decode(whole))
+
+
+# Only looked at
+
+
+def objection(use, data):
+    try:
+        use(data, "photo 7")
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
+def test_a_check_objects_to_what_decoding_objects_to_in_the_same_words(encode):
+    data = encode(noise(40, 40))
+    damaged = [data[:-missing] for missing in (1, 2, 3, 12, 50, 300)]
+    damaged += [part + b"\xff\xd9" for part in damaged]
+    for place in RANDOM.integers(100, len(data), 60).tolist():
+        damaged.append(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+    found = [objection(decode, one) for one in (data, *damaged)]
+    assert [objection(check_pixels, one) for one in (data, *damaged)] == found
+    assert found[0] is None
+    assert any(found)
