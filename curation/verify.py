@@ -2,73 +2,105 @@
 
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from curation.bad_images import BadImages
+from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.image_check import ImageCheck
-from curation.conversion.quarantine import stop_at
+from curation.conversion.quarantine import BadRecordError
 from curation.conversion.store_index import INDEX_KEYS
 from curation.environment import DATA_FILE, check_data_file
 from curation.errors import UserError
-from curation.images import decode
+from curation.files import atomic_file
 from curation.isolation import run_isolated
 from curation.progress import Progress
 from curation.records.ms1m import RecordImages, find_source
-from curation.store import NAMES_KEY, Store, content_digest, image_key
+from curation.store import NAMES_KEY, ImageSet, Store, content_digest, image_key
 from curation.views import View, open_images
 
 _TOGETHER = 256
 
 
-def verify(path: Path, decoding: bool = False, progress: Progress | None = None) -> dict[str, Any]:
-    """Check all of what lies at ``path``; what was checked, in words for JSON.
+def verify(
+    path: Path,
+    decoding: bool = False,
+    progress: Progress | None = None,
+    list_file: Path | None = None,
+) -> dict[str, Any]:
+    """Check all of what lies at ``path``; what was checked and found, in words for JSON.
 
     A store: the count and order of its keys, its arrays, its digest, each image's CRC-32, header
     and size; a view: its arrays, its digest and its store; a record file: all that a conversion
-    checks. ``decoding`` decodes every image too. Progress counts images (bytes of a record file).
-    Runs in a process of its own, because LMDB believes what it reads and may crash on a damaged
-    file. Raises ``UserError`` naming the first thing that is wrong.
+    checks. ``decoding`` decodes every image too; of a view its own images alone. ``bad`` counts
+    images that are not what they should be, ``bad_images`` has the first of them with their keys,
+    and ``list_file`` gets them all. Progress counts images (bytes of a record file). Runs in a
+    process of its own, because LMDB believes what it reads and may crash on a damaged file. Raises
+    ``UserError`` where something else than single images is wrong.
     """
     try:
-        return run_isolated(_verify, (Path(path), decoding), progress)
+        return run_isolated(_verify, (Path(path), decoding, list_file), progress)
     except ChildProcessError as error:
         raise UserError(f"{path} is damaged: reading it crashed ({error}); make it again") from None
 
 
-def _verify(path: Path, decoding: bool, progress: Progress) -> dict[str, Any]:
-    if path.suffix == ".rec" or (path / "train.rec").exists():
-        return _verify_records(path, decoding, progress)
+def _verify(
+    path: Path, decoding: bool, list_file: Path | None, progress: Progress
+) -> dict[str, Any]:
+    records = path.suffix == ".rec" or (path / "train.rec").exists()
+    check = _verify_records if records else _verify_images
+    with _opened(list_file) as file:
+        bad = BadImages(file)
+        found = check(path, decoding, bad, progress)
+    return {**found, "sound": not bad.count, "bad": bad.count, "bad_images": bad.first}
+
+
+@contextmanager
+def _opened(list_file: Path | None) -> Iterator[BinaryIO | None]:
+    if list_file is None:
+        yield None
+        return
+    try:
+        with atomic_file(list_file) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"cannot write {list_file}: {error.strerror}") from None
+
+
+def _verify_images(
+    path: Path, decoding: bool, bad: BadImages, progress: Progress
+) -> dict[str, Any]:
     images = open_images(path)
     if isinstance(images, View):
         _check_view(images)
-    _check_store(images.store, decoding, progress)
+    _check_store(images, decoding, bad, progress)
     return {
         "kind": "view" if isinstance(images, View) else "store",
         "path": str(path),
         "images": len(images),
         "identities": images.identities,
         "digest": images.digest,
-        "decoded": len(images.store) if decoding else 0,
-        "sound": True,
+        "decoded": len(images) if decoding else 0,
     }
 
 
-def _verify_records(path: Path, decoding: bool, progress: Progress) -> dict[str, Any]:
+def _verify_records(
+    path: Path, decoding: bool, bad: BadImages, progress: Progress
+) -> dict[str, Any]:
     source = RecordImages(find_source(path))
-    check = ImageCheck(source.stated_image_size())
+    check = ImageCheck(source.stated_image_size(), decoding=decoding)
     labels: set[int] = set()
     count = 0
-    for images in source.images(stop_at, progress=progress):
+
+    def on_bad(record: BadRecordError) -> None:
+        bad.add(record.key, record.reason, byte=record.offset)
+
+    for images in source.images(on_bad, progress=progress):
         for i, reason in check.objections(images.payloads).items():
-            key, offset = int(images.keys[i]), int(images.offsets[i])
-            raise UserError(f"{source.describe(key, offset)}: {reason}")
-        if decoding:
-            places = zip(images.keys.tolist(), images.offsets.tolist(), strict=True)
-            names = [source.describe(*place) for place in places]
-            _decode_all(names, [bytes(image) for image in images.payloads])
+            bad.add(int(images.keys[i]), reason, byte=int(images.offsets[i]))
         labels.update(images.labels.tolist())
         count += len(images.payloads)
     return {
@@ -78,7 +110,6 @@ def _verify_records(path: Path, decoding: bool, progress: Progress) -> dict[str,
         "identities": len(labels),
         "digest": source.digest.hex,
         "decoded": count if decoding else 0,
-        "sound": True,
     }
 
 
@@ -91,20 +122,50 @@ def _check_view(view: View) -> None:
         raise UserError(f"{view.path} is damaged: its labels do not ascend from 0 without gaps")
 
 
-def _check_store(store: Store, decoding: bool, progress: Progress) -> None:
+def _check_store(images: ImageSet, decoding: bool, bad: BadImages, progress: Progress) -> None:
+    store = images.store
     _check_arrays(store)
-    check = ImageCheck(store.image_size)
+    check = _StoreCheck(images, decoding, bad)
     entries = iter(store.entries())
     for first in range(0, len(store), _TOGETHER):
         last = min(first + _TOGETHER, len(store))
-        images = [_checked(store, i, next(entries, None)) for i in range(first, last)]
-        names = [f"{store.path}: image {i}" for i in range(first, last)]
-        for i, reason in check.objections(images).items():
-            raise UserError(f"{names[i]}: {reason}")
-        if decoding:
-            _decode_all(names, images)
+        files = [_present(store, i, next(entries, None)) for i in range(first, last)]
+        check.look_at(files, first)
         progress(last, len(store))
     _check_rest(store, entries)
+
+
+class _StoreCheck:
+    """Checks a store's images in turn; those of the set ``images`` may be bad, and are listed."""
+
+    def __init__(self, images: ImageSet, decoding: bool, bad: BadImages) -> None:
+        self._store, self._bad = images.store, bad
+        self._headers = ImageCheck(self._store.image_size)
+        self._decoding = DecodeCheck() if decoding else None
+        self._order = np.argsort(images.rows, kind="stable")
+        self._rows = images.rows[self._order]
+
+    def look_at(self, files: list[bytes], first: int) -> None:
+        """``files`` are the store's images from ``first`` on."""
+        checksums = self._store.checksums[first : first + len(files)].tolist()
+        found = {
+            i: "its bytes are not what they were"
+            for i, (file, checksum) in enumerate(zip(files, checksums, strict=True))
+            if zlib.crc32(file) != checksum
+        }
+        found = {**self._headers.objections(files), **found}
+        if self._decoding is not None:
+            inside = self._rows[slice(*np.searchsorted(self._rows, (first, first + len(files))))]
+            wanted = [i for i in np.unique(inside - first).tolist() if i not in found]
+            found |= self._decoding.objections(files, wanted)
+        for i, reason in sorted(found.items()):
+            self._add(first + i, reason)
+
+    def _add(self, row: int, reason: str) -> None:
+        place = int(np.searchsorted(self._rows, row))
+        if place == len(self._rows) or self._rows[place] != row:
+            raise UserError(f"{self._store.path} is damaged: image {row}: {reason}")
+        self._bad.add(int(self._store.source_keys[row]), reason, image=int(self._order[place]))
 
 
 def _check_arrays(store: Store) -> None:
@@ -124,12 +185,10 @@ def _check_arrays(store: Store) -> None:
     _ = store.source_names  # their number is checked in reading
 
 
-def _checked(store: Store, i: int, entry: tuple[memoryview, memoryview] | None) -> bytes:
+def _present(store: Store, i: int, entry: tuple[memoryview, memoryview] | None) -> bytes:
     """The image under key ``i``, which must be the next entry."""
     if entry is None or entry[0] != image_key(i):
         raise UserError(f"{store.path} is damaged: image {i} is missing or out of order")
-    if zlib.crc32(entry[1]) != store.checksums[i]:
-        raise UserError(f"{store.path} is damaged: the bytes of image {i} are not what they were")
     return bytes(entry[1])
 
 
@@ -139,9 +198,3 @@ def _check_rest(store: Store, entries: Iterator[tuple[memoryview, memoryview]]) 
     count = check_data_file(store.path / DATA_FILE)
     if names != wanted or count != len(store) + len(wanted):
         raise UserError(f"{store.path} is damaged: it has other entries than its images and index")
-
-
-def _decode_all(names: list[str], images: list[bytes]) -> None:
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(decode, images, names):
-            pass

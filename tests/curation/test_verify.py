@@ -9,13 +9,16 @@ import lmdb
 import numpy as np
 import pytest
 
+from curation.bad_images import SHOWN, BadImages
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.isolation import run_isolated
 from curation.records.layout_writer import write_layout
 from curation.store import CHECKSUMS_KEY, LABELS_KEY, Store, image_key
+from curation.subsets import write_drop
+from curation.subsets.text_lists import By, read_list
 from curation.verify import verify
-from curation.views import write_subset
+from curation.views import write_subset, write_view
 
 
 def content(path):
@@ -68,7 +71,10 @@ class TestDamage:
 
     def test_other_bytes_of_an_image(self, copy, noise_images):
         change(copy, image_key(3), noise_images[20])
-        self.refuses(copy, "the bytes of image 3 are not what they were")
+        found = verify(copy)
+        assert not found["sound"]
+        reason = "its bytes are not what they were"
+        assert found["bad_images"] == [{"image": 3, "key": 4, "reason": reason}]
 
     def test_a_missing_image(self, copy):
         change(copy, image_key(7), None)
@@ -86,18 +92,11 @@ class TestDamage:
         change(copy, CHECKSUMS_KEY, np.zeros(16, "<u4").tobytes())
         self.refuses(copy, "its arrays are not those it was written with")
 
-    def test_an_image_that_cannot_be_decoded(self, tmp_path):
-        image = cv2.imencode(".png", np.zeros((24, 20, 3), np.uint8))[1].tobytes()
-        write_layout(tmp_path, [(image[:60] + bytes(len(image) - 60), 0)], (24, 20))
-        store = convert(tmp_path, tmp_path / "a.lmdb")
-        assert verify(store.path)["sound"]
-        self.refuses(store.path, "image 0 is damaged", decoding=True)
-
-    def test_a_view_of_a_damaged_store(self, copy, tmp_path, noise_images):
+    def test_bytes_outside_a_view_that_are_not_what_they_were(self, copy, tmp_path, noise_images):
         change(copy, image_key(15), noise_images[20])
         store = Store(copy)
         write_subset(tmp_path / "a.view", store, store.labels < 2, "test", {})
-        self.refuses(tmp_path / "a.view", "the bytes of image 15")
+        self.refuses(tmp_path / "a.view", "image 15: its bytes are not what they were")
 
     def test_a_missing_store(self, tmp_path):
         self.refuses(tmp_path / "none.lmdb", "it does not exist")
@@ -107,8 +106,68 @@ class TestDamage:
         data = bytearray((source / "train.rec").read_bytes())
         data[52:56] = struct.pack("<f", 0.5)
         (source / "train.rec").write_bytes(data)
-        with pytest.raises(UserError):
-            verify(source)
+        assert verify(source)["bad_images"][0]["key"] == 1
+
+
+class TestBadImages:
+    """They are listed, all of them; the rest is checked as well."""
+
+    @pytest.fixture
+    def source(self, tmp_path, noise_images):
+        """12 images of 3 identities with the keys 1 to 12; three cannot be decoded."""
+        png = cv2.imencode(".png", np.zeros((24, 20, 3), np.uint8))[1].tobytes()
+        bad = {2: noise_images[2][:-90], 7: png[:60] + bytes(len(png) - 60), 11: png[:-30]}
+        images = [(bad.get(i, noise_images[i]), i // 4) for i in range(12)]
+        write_layout(tmp_path / "source", images, (24, 20))
+        return tmp_path / "source"
+
+    @pytest.fixture
+    def damaged(self, source, tmp_path):
+        return convert(source, tmp_path / "a.lmdb")
+
+    def bad(self, path, **options):
+        found = verify(path, decoding=True, **options)
+        assert found["bad"] == len(found["bad_images"])
+        assert found["sound"] == (found["bad"] == 0)
+        return [(bad["image"], bad["key"]) for bad in found["bad_images"]]
+
+    def test_of_a_store(self, damaged):
+        assert verify(damaged.path)["sound"]
+        assert self.bad(damaged.path) == [(2, 3), (7, 8), (11, 12)]
+
+    def test_of_a_view_only_its_own_with_their_places_in_it(self, damaged, tmp_path):
+        whole = np.ones(12, bool)
+        whole[[2, 7, 11]] = False
+        write_subset(tmp_path / "whole.view", damaged, whole, "test", {})
+        assert self.bad(tmp_path / "whole.view") == []
+        rows, labels = np.array([11, 9, 8, 2]), np.array([0, 0, 0, 1], np.int32)
+        write_view(tmp_path / "some.view", damaged, rows, labels, "test", {})
+        assert self.bad(tmp_path / "some.view") == [(3, 3), (0, 12)]
+
+    def test_of_a_record_file(self, source):
+        data = bytearray((source / "train.rec").read_bytes())
+        data[12:16] = struct.pack("<f", 0.5)  # the label of the first record
+        (source / "train.rec").write_bytes(data)
+        found = verify(source, decoding=True)
+        assert [bad["key"] for bad in found["bad_images"]][-3:] == [3, 8, 12]
+
+    def test_their_keys_are_a_list_that_makes_the_view_without_them(self, damaged, tmp_path):
+        verify(damaged.path, decoding=True, list_file=tmp_path / "bad.txt")
+        view = write_drop(tmp_path / "whole.view", damaged, tmp_path / "bad.txt", By.KEY)
+        assert len(view) == 9
+        assert self.bad(view.path) == []
+
+    def test_a_list_that_cannot_be_written_is_one_line(self, damaged, tmp_path):
+        with pytest.raises(UserError, match=r"cannot write .*No such file or directory"):
+            verify(damaged.path, list_file=tmp_path / "no" / "bad.txt")
+
+    def test_of_very_many_the_first_are_kept_and_the_list_has_all(self, tmp_path):
+        with (tmp_path / "bad.txt").open("wb") as file:
+            bad = BadImages(file)
+            for image in range(SHOWN + 500):
+                bad.add(image + 1, "the image is damaged:\nit ends early", image=image)
+        assert (bad.count, len(bad.first)) == (SHOWN + 500, SHOWN)
+        assert len(read_list(tmp_path / "bad.txt")) == SHOWN + 500
 
 
 def crash(number, progress):
@@ -126,10 +185,10 @@ def test_a_crash_is_an_error_here(number, name):
 def outcome(path):
     """None, or the one line that says what is wrong."""
     try:
-        verify(path)
+        found = verify(path)
     except UserError as error:
         return str(error)
-    return None
+    return None if found["sound"] else found["bad_images"][0]["reason"]
 
 
 @pytest.mark.parametrize("seed", range(24))

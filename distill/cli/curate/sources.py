@@ -1,15 +1,16 @@
 """The commands that read data sets whole: `convert`, `verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from curation.errors import UserError
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.places import locate
 from distill.cli.reports import print_report
-from distill.cli.screen import note
+from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
@@ -90,24 +91,65 @@ def verify(
         ),
     ],
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image too.")] = False,
+    list_file: Annotated[
+        Path | None,
+        typer.Option("--list", help="Write the keys of bad images here, for `curate view drop`."),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every image, key and label of a store or view; exit with 1 at the first damage.
+    """Check every image, key and label of a store or view; exit with 1 where something is bad.
+
+    Bad images are listed with their keys: the first 20, in JSON the first 1,000, with --list all.
 
     **Examples**
 
     `curate verify ms1m/train`
 
-    `curate verify train.lmdb --decode --json`
+    `curate verify ms1m/train --decode --list bad.txt`
+
+    `curate view drop ms1m/train ms1m/whole bad.txt --by key`
     """
     from curation.verify import verify as verify_path
     from curation.workspace import Workspace
 
     found = locate(path, Workspace.locate(workspace))
     with watch("verify", _unit(found), at_once=False) as progress:
-        report = verify_path(found, decode, progress)
-    print_report(report, as_json)
+        report = verify_path(found, decode, progress, list_file)
+    if as_json:
+        print_report(report, as_json)
+    else:
+        shown = report.pop("bad_images")
+        print_report(report, as_json)
+        _print_bad(shown[:SHOWN], report["bad"])
+    if report["bad"]:
+        raise UserError(_what_to_do(path, report, list_file))
+
+
+SHOWN = 20
+"""Bad images on a screen"""
+
+
+def _print_bad(shown: list[dict[str, Any]], count: int) -> None:
+    for bad in shown:
+        where = f"image {bad['image']}" if "image" in bad else f"record at byte {bad['byte']}"
+        say(f"{where}, key {'unknown' if bad['key'] is None else bad['key']}: {bad['reason']}")
+    if count > len(shown):
+        say(f"and {count - len(shown):,} more; --list FILE writes all")
+
+
+def _what_to_do(path: str, report: dict[str, Any], list_file: Path | None) -> str:
+    if report["kind"] == "records":
+        return (
+            f"{report['bad']:,} records of {path} are bad; `curate convert {path} NAME.lmdb "
+            "--decode --skip-bad` leaves them out"
+        )
+    counted = f"{report['bad']:,} of {report['images']:,} images of {path} are bad"
+    name = list_file or "LIST"
+    how = "" if list_file else "write them to a file with --list LIST, then "
+    return (
+        f"{counted}; {how}`curate view drop {path} NEW {name} --by key` makes a view without them"
+    )
 
 
 def _unit(path: Path) -> str:
