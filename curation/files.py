@@ -71,6 +71,11 @@ def _size_if_regular(path: Path, status: os.stat_result) -> int:
 def _os_errors_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            reason = f"it is a link to {path.readlink()}, which does not exist"
+            raise UnreadableError(path, reason) from None
+        raise UnreadableError(path, f"cannot read it: {error.strerror}") from None
     except OSError as error:
         raise UnreadableError(path, f"cannot read it: {error.strerror}") from None
 

@@ -7,6 +7,7 @@ with any line ends, with empty lines at the end, or as something that is no text
 import codecs
 import csv
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,7 @@ MAX_LINE = 1 << 24
 """Characters: a list may have all its numbers in one line."""
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
 """What stands between words, in the order in which it is tried"""
+_MAX_UTF16 = 1 << 30
 _MARK = "\ufeff"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -91,6 +93,10 @@ def _utf16(beginning: bytes) -> str | None:
 
 def _from_utf16(file: BinaryIO, encoding: str, path: Path) -> BinaryIO:
     with file:
+        if os.fstat(file.fileno()).st_size > _MAX_UTF16:
+            raise UserError(
+                f"{path} has more than {_MAX_UTF16:,} bytes in UTF-16; save it as UTF-8"
+            )
         file.seek(0)
         try:
             text = file.read().decode(encoding).removeprefix(_MARK)

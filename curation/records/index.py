@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def _parts(path: Path) -> Iterator[RecordIndex]:
     """The lines of the file as they come, some ten thousand at a time."""
     number = 1
     with open_text(path, "an index (.idx)") as file:
-        while lines := file.readlines(_PART_BYTES):
+        for lines in _blocks_of_lines(file, path):
             numbers = _parse(lines)
             if numbers is None:
                 numbers = np.array(
@@ -129,6 +129,19 @@ def _parts(path: Path) -> Iterator[RecordIndex]:
                 )
             yield RecordIndex(*numbers.reshape(-1, 2).T)
             number += len(lines)
+
+
+def _blocks_of_lines(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:
+    rest = b""
+    while block := file.read(_PART_BYTES):
+        lines = (rest + block).splitlines(keepends=True)
+        rest = lines.pop()  # it may go on in the next block
+        if len(rest) > _PART_BYTES:
+            raise UserError(f"{path} has a line of more than {_PART_BYTES} bytes; it is no index")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
 
 
 def _parse(lines: list[bytes]) -> np.ndarray | None:

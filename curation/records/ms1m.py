@@ -55,6 +55,8 @@ def find_source(path: Path) -> Source:
     records = path / "train.rec" if path.is_dir() and path.suffix != ".rec" else path
     if records.is_dir():
         raise UserError(f"{records} is a directory; a RecordIO file is wanted here")
+    if records.is_symlink():
+        _check_begins_as_records(records)
     if not records.exists():
         what = "no train.rec in it" if path.is_dir() else "it does not exist"
         raise UserError(

@@ -23,7 +23,8 @@ def open_source(path: Path) -> ImageSource:
     ``UserError`` saying what it is and what was looked for.
     """
     path = Path(path)
-    if path.suffix != ".rec" and not (path / "train.rec").exists():
+    records = path / "train.rec"
+    if path.suffix != ".rec" and not records.exists() and not records.is_symlink():
         if path.is_dir():
             return _open_folder(path)
         kind = what_is_this(path)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import curation.records.index
 from curation.errors import UserError
 from curation.records.index import read_index, write_index
 from curation.records.recordio import (
@@ -160,8 +161,19 @@ class TestIndexFiles:
         (tmp_path / "a.idx").touch()
         assert read_index(tmp_path / "a.idx").keys.size == 0
 
+    @pytest.mark.parametrize("part", [1, 2, 7, 1 << 20])
+    def test_lines_are_whole_wherever_a_block_ends(self, tmp_path, monkeypatch, part):
+        monkeypatch.setattr(curation.records.index, "_PART_BYTES", part)
+        text = "".join(f"{key}\t{40 * key}\r\n" for key in range(9))
+        (tmp_path / "a.idx").write_text(text)
+        if part < 3:
+            with pytest.raises(UserError, match="a line of more than"):
+                read_index(tmp_path / "a.idx")
+        else:
+            assert read_index(tmp_path / "a.idx").offsets.tolist() == [40 * i for i in range(9)]
+
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
-    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     def test_what_an_editor_adds_is_passed_over(self, tmp_path, encoding, end):
         text = end.join(["0\t0", "1\t40", "", "2\t80", "", ""])
         (tmp_path / "a.idx").write_bytes(text.encode(encoding))
@@ -177,6 +189,7 @@ class TestIndexFiles:
             (b"\x1f\x8b\x08", r"is compressed with gzip, not an index \(\.idx\)"),
             (b"-1\t0\n", "cannot be"),
             (b"1\t99999999999999999999999\n", "cannot be"),
+            (b"0\t0\n" + bytes(3 << 20), "a line of more than"),
             (b"1\t40\n2\t40\n", "the byte offset 40 stands twice"),
         ],
     )

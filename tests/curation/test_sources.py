@@ -306,6 +306,13 @@ def test_a_file_of_another_kind_is_named(tmp_path, name, data, said, skip_bad):
         convert(tmp_path / name, tmp_path / "train.lmdb", skip_bad=skip_bad)
 
 
+@pytest.mark.parametrize("given", [".", "train.rec"])
+def test_records_that_were_not_fetched_are_named(tmp_path, given):
+    (tmp_path / "train.rec").symlink_to(".git/annex/objects/a/SHA256E-s9--b.rec")
+    with pytest.raises(UserError, match=r"train\.rec is a git-annex pointer .*git annex get"):
+        open_source(tmp_path / given)
+
+
 def test_records_and_lists_are_known_by_what_they_hold(folder, tmp_path, write_source):
     (write_source({0: 2}) / "train.rec").rename(tmp_path / "train.dat")
     assert open_source(tmp_path / "train.dat").kind == "records"
