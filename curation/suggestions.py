@@ -70,10 +70,10 @@ def listed(names: Iterable[str], then: str = "") -> str:
     return f"{then}; there are:\n  {in_lines(shown)}"
 
 
-def in_lines(names: Iterable[str]) -> str:
+def in_lines(names: Iterable[str], indent: str = "  ") -> str:
     """Names in lines that fit a screen, those after the first indented as a message wants it."""
     lines = textwrap.wrap(", ".join(names), LINE, break_long_words=False, break_on_hyphens=False)
-    return "\n  ".join(lines)
+    return f"\n{indent}".join(lines)
 
 
 def _plain(name: str) -> str:

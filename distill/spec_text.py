@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import UserError
-from curation.suggestions import meant
+from curation.suggestions import LINE, in_lines, meant
 from curation.toml_text import read_toml
 from distill.spec import JobSpec
 
@@ -74,7 +74,10 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """For an unknown key: the one that may be meant, and those that are allowed."""
     allowed = _fields_at(model, location[:-1])
-    return f" (allowed here: {', '.join(allowed)}){meant(str(location[-1]), allowed)}"
+    likely, names = meant(str(location[-1]), allowed), ", ".join(allowed)
+    if len(names) <= LINE:
+        return f" (allowed here: {names}){likely}"
+    return likely or f"; allowed here:\n    {in_lines(allowed, '    ')}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
