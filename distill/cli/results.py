@@ -164,12 +164,24 @@ def _reports(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _reasons(evaluation: dict[str, Any]) -> list[str]:
-    """Why sets of pairs have no accuracy, a line for each set and network."""
-    return [
-        f"{network} has no accuracy on {name}: {report['reason']}"
-        for network, name, report in _reports(evaluation)
-        if isinstance(report, dict) and isinstance(report.get("reason"), str)
-    ]
+    """Why there is no accuracy, or no TAR at any FAR: a line for each set and network."""
+    lines = []
+    for network, name, report in _reports(evaluation):
+        for figure, reason in _missing(report).items():
+            lines.append(f"{network} has no {figure} on {name}: {reason}")
+    return lines
+
+
+def _missing(report: Any) -> dict[str, str]:
+    """What a set was too little for, by name, with the reason."""
+    if not isinstance(report, dict):
+        return {}
+    missing = {"accuracy": report.get("reason")}
+    if not _figures(report):
+        rates = report.get("tar_at_far")
+        first = next(iter(rates.values()), None) if isinstance(rates, dict) else None
+        missing["TAR"] = first.get("reason") if isinstance(first, dict) else None
+    return {figure: reason for figure, reason in missing.items() if isinstance(reason, str)}
 
 
 def _figures(report: Any) -> dict[str, float]:

@@ -23,7 +23,10 @@ def check_measurable(pairs: VerificationPairs) -> None:
     reason = why_no_accuracy(pairs)
     if reason is None or (why_nothing_differs(pairs) is None and _gives_a_rate(pairs)):
         return
-    raise UserError(f"{pairs.name}: nothing can be measured with this set of pairs: {reason}")
+    raise UserError(
+        f"{pairs.name}: nothing can be measured with this set of pairs: {reason} (`curate pairs` "
+        "makes such sets)"
+    )
 
 
 def _gives_a_rate(pairs: VerificationPairs) -> bool:

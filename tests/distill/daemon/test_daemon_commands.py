@@ -259,7 +259,8 @@ def test_show_and_pull_give_what_came_out(tmp_path: Path) -> None:
     scores = {"accuracy": 0.98765, "std": 0.01, "digest": "abc", "pairs": 600,
               "tar_at_far": {"1e-2": {"tar": 0.75}, "1e-3": {"tar": None}}}  # fmt: skip
     reason = "0 impostor pairs are too few for ten folds"
-    none = {"accuracy": None, "reason": reason, "tar_at_far": {"1e-2": {"tar": None}}}
+    few = {"1e-2": {"tar": None, "reason": "insufficient pairs"}}
+    none = {"accuracy": None, "reason": reason, "tar_at_far": few}
     (run / "evaluation.json").write_text(json.dumps({"sets": {"lfw": scores, "mine": none}}))
     bundle = make_bundle(workspace.steps / "export-1" / "bundle")
     (run / "bundle").symlink_to(bundle)
@@ -268,6 +269,7 @@ def test_show_and_pull_give_what_came_out(tmp_path: Path) -> None:
     for words in ("export", "reused", "lfw", "0.9877", "0.7500", "model.onnx", str(run)):
         assert words in shown
     assert f"student has no accuracy on mine: {reason}" in shown
+    assert "student has no TAR on mine: insufficient pairs" in shown
     told = json.loads(Ran(workspace, "show", "sample", "--json").stdout)
     assert told["evaluation"]["sets"]["lfw"]["pairs"] == 600
     assert told["bundle"]["files"]["model.onnx"] == len(b"weights")
