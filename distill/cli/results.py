@@ -198,8 +198,13 @@ def _figures(report: Any) -> dict[str, float]:
     return figures
 
 
+def _place(figure: str) -> tuple[bool, str]:
+    return figure.startswith("FAR"), figure
+
+
 def _evaluation_table(rows: list[tuple[str, str, dict[str, float]]]) -> Table:
-    names = list(dict.fromkeys(figure for _, _, figures in rows for figure in figures))
+    # The accuracy comes first, also where the first set has none.
+    names = sorted({figure for _, _, figures in rows for figure in figures}, key=_place)
     cells = [
         [network, each, *(f"{figures[name]:.4f}" if name in figures else "" for name in names)]
         for network, each, figures in rows

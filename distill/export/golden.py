@@ -47,7 +47,11 @@ def check_golden(folder: Path, embedder: Embedder) -> float:
     images, expected = arrays.get("images"), arrays.get("embeddings")
     if images is None or expected is None or not _are_images(images):
         raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their embeddings")
-    cosine = lowest_cosine(embedder.embed(images), expected)
+    try:
+        found = embedder.embed(images)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    cosine = lowest_cosine(found, expected)
     if not cosine >= MINIMUM_COSINE:
         raise UserError(
             f"{path}: the network gives other embeddings than when it was exported: cosine "
