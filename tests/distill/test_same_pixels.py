@@ -24,7 +24,7 @@ from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.embedder import BundleEmbedder
 from distill.losses import parse_losses
-from distill.pipeline.job import check_fit
+from distill.pipeline.fit import check_fit
 from distill.pipeline.teacher_files import open_teacher
 from distill.pipeline.work import Architecture, Stage, evaluate_network
 from distill.spec_text import parse_spec
