@@ -160,7 +160,8 @@ def _thresholds(thresholds: dict) -> str:
 
 
 def _rates_of(best: dict) -> str:
-    if best["far"] is None:
+    """Nothing where the evaluation was done before they were measured."""
+    if best.get("far") is None:
         return ""
     return f", with a FAR of {best['far']:.4f} and a TAR of {best['tar']:.4f} there"
 

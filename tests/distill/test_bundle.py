@@ -16,6 +16,7 @@ from curation.images import encode_jpeg
 from distill.counting import count
 from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
+from distill.export.config import Thresholds
 from distill.export.embedder import BundleEmbedder
 from distill.export.golden import golden_images
 from distill.export.model_card import model_card
@@ -102,6 +103,17 @@ def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_network, sm
     assert "| easy | 1,000 / 1,000 | - | not measured | not measured |" in card
     assert f"easy has no accuracy: {reason}." in card
     assert "At the best ten-fold accuracy" not in card
+
+
+def test_an_evaluation_of_before_still_makes_a_card(small_config, small_network, small_evaluation):
+    """A step that was done before is found again, with thresholds whose rates nobody measured."""
+    thresholds = json.loads(json.dumps(small_evaluation["thresholds"]))
+    for key in ("far", "tar", "genuine", "impostors"):
+        del thresholds["best_accuracy"][key]
+    assert Thresholds.model_validate(thresholds).best_accuracy.far is None
+    evaluation = {"sets": small_evaluation["sets"], "thresholds": thresholds}
+    card = model_card("x", small_config, count(small_network, (32, 32)), evaluation)
+    assert "0.8750 on easy: same person where cosine > 0.4000.\n" in card
 
 
 def test_it_embeds_as_the_network_it_was_made_from(
