@@ -25,7 +25,7 @@ class CacheAbout(BaseModel):
     store: str
     images: int = Field(gt=0)
     embedding: int = Field(gt=0)
-    claim: int = Field(gt=0)
+    claim: int = Field(gt=0, le=1 << 16)
     """Rows that a process claims together: those with one ``row // claim``"""
 
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:

@@ -34,10 +34,15 @@ class EmbeddingCache:
     def digest(self) -> str:
         return self.folder.name
 
-    def verify(self, rows: np.ndarray) -> None:
-        """Compare ``rows``, ascending, with their checksums; ``UserError`` if one is off."""
-        for first in range(0, len(rows), _TOGETHER):
-            part = rows[first : first + _TOGETHER]
-            off = self.table.entries[part] != checksums(self.unit[part], self.norm[part])
-            if off.any():
-                raise damaged(self.folder, f"row {part[np.argmax(off)]} is not what it was")
+    def verify(self, wanted: np.ndarray) -> None:
+        """``verify_rows`` of those where ``wanted`` (bool [N]) is true."""
+        for first in range(0, len(wanted), _TOGETHER):
+            rows = first + np.flatnonzero(wanted[first : first + _TOGETHER])
+            if len(rows):
+                self.verify_rows(rows)
+
+    def verify_rows(self, rows: np.ndarray) -> None:
+        """Compare a few rows with their checksums; ``UserError`` if one is off."""
+        off = self.table.entries[rows] != checksums(self.unit[rows], self.norm[rows])
+        if off.any():
+            raise damaged(self.folder, f"row {rows[np.argmax(off)]} is not what it was")

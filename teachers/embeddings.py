@@ -63,9 +63,9 @@ def cache_embeddings(
     cache = EmbeddingCache(folder)
     if cache.about != about.model_copy(update={"claim": cache.about.claim}):
         raise damaged(folder, f"{ABOUT} is that of another cache")
-    rows = np.unique(images.rows)
-    missing = cache.table.missing(rows)
-    if len(missing):
+    wanted = _wanted(images)
+    missing = cache.table.missing_of(wanted)
+    if missing.any():
         count = other_gpus(embedder) if helpers is None else helpers
         source: RowSource
         if isinstance(embedder, Ensemble):
@@ -76,11 +76,20 @@ def cache_embeddings(
             source, count = CombinedCaches(embedder, caches), 0
         else:
             source = Pictures(embedder, images.store)
-        count = min(count, (len(missing) - 1) // cache.about.claim)
+        count = min(count, (int(missing.sum()) - 1) // cache.about.claim)
         with helped(count, cache_embeddings, embedder, images, cache_root):
             fill(cache, missing, source, progress)
-    cache.verify(rows)
+    cache.verify(wanted)
     return cache
+
+
+def _wanted(images: ImageSet) -> np.ndarray:
+    """Which rows of the store are of the set: bool ``[N]``, a byte a row."""
+    if images is images.store:
+        return np.ones(len(images), bool)
+    wanted = np.zeros(len(images.store), bool)
+    wanted[images.rows] = True
+    return wanted
 
 
 def cached_rows(
@@ -91,7 +100,10 @@ def cached_rows(
     if not (folder / ABOUT).exists():
         return None
     cache = EmbeddingCache(folder)
-    return None if len(cache.table.missing(rows)) else cache.unit[rows, 0]
+    if len(cache.table.missing(rows)):
+        return None
+    cache.verify_rows(rows)
+    return cache.unit[rows, 0]
 
 
 def check_room(embedder: Embedder, images: ImageSet, cache_root: Path) -> None:

@@ -63,18 +63,19 @@ class Pictures:
 
 
 def fill(
-    cache: EmbeddingCache, rows: np.ndarray, source: RowSource, progress: Progress | None
+    cache: EmbeddingCache, missing: np.ndarray, source: RowSource, progress: Progress | None
 ) -> None:
-    """Compute ``rows``, ascending, together with whatever process does the same.
+    """Compute the rows where ``missing`` (bool [N]) is true, with whatever process does the same.
 
     Returns when all are computed, by whomever. ``progress`` counts the rows of all processes.
     """
+    total = int(missing.sum())
     with _Writer(cache) as writer, ThreadPoolExecutor(AHEAD, "load") as loaders:
-        work = SharedWork(rows, cache.table, writer.claims)
+        work = SharedWork(missing, cache.table, writer.claims)
 
         def tell() -> None:
             if progress:
-                progress(writer.written + work.by_others, len(rows))
+                progress(writer.written + work.by_others, total)
 
         ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
         while work or ahead:

@@ -25,6 +25,12 @@ class RowTable:
         """Those of ``rows`` that nobody has computed."""
         return rows[self.entries[rows] == 0]
 
+    def missing_of(self, wanted: np.ndarray) -> np.ndarray:
+        """``wanted`` (bool ``[N]``) without the rows that somebody has computed."""
+        missing: np.ndarray = self.entries == 0
+        missing &= wanted
+        return missing
+
 
 def checksums(unit: np.ndarray, norm: np.ndarray) -> np.ndarray:
     """The CRC-32 of each row's bytes in ``unit``, then ``norm``: uint32 ``[n]``; 1 stands for 0."""

@@ -13,11 +13,14 @@ class SharedWork:
     Sparse rows of many claims make one batch, so a view costs what its own rows cost.
     """
 
-    def __init__(self, rows: np.ndarray, table: RowTable, claims: Claims) -> None:
-        cuts = np.flatnonzero(np.diff(rows // claims.claim)) + 1
-        self._fresh = deque(np.split(rows, cuts))
-        self._held: deque[np.ndarray] = deque()  # by other processes, when last looked at
-        self._table, self._claims = table, claims
+    def __init__(self, missing: np.ndarray, table: RowTable, claims: Claims) -> None:
+        """``missing`` bool ``[N]``: which rows of the store are to be computed."""
+        self._missing, self._table, self._claims = missing, table, claims
+        firsts = np.arange(0, len(missing), claims.claim)
+        holding = np.logical_or.reduceat(missing, firsts)
+        # The first row of each claim; held are those that another process has.
+        self._fresh: deque[int] = deque(firsts[holding].tolist())
+        self._held: deque[int] = deque()
         self.by_others = 0
         """Rows that turned out to be computed meanwhile"""
 
@@ -26,26 +29,31 @@ class SharedWork:
 
     def take(self) -> np.ndarray:
         """The next rows, claimed; none where other processes are at all that is left."""
-        while self._held and not len(self._table.missing(self._held[0])):
-            self.by_others += len(self._held.popleft())
+        while self._held and not len(self._table.missing(self._rows(self._held[0]))):
+            self.by_others += len(self._rows(self._held.popleft()))
         batch: list[np.ndarray] = []
         room = self._claims.claim
         for queue in (self._fresh, self._held):
             for _ in range(len(queue)):
-                if batch and len(queue[0]) > room:
+                rows = self._rows(queue[0])
+                if batch and len(rows) > room:
                     return np.concatenate(batch)
-                rows = queue.popleft()
-                if not self._claims.take(int(rows[0])):
-                    self._held.append(rows)
-                elif len(missing := self._missing(rows)):
-                    batch.append(missing)
-                    room -= len(missing)
+                first = queue.popleft()
+                if not self._claims.take(first):
+                    self._held.append(first)
+                elif len(left := self._left(rows)):
+                    batch.append(left)
+                    room -= len(left)
         return np.concatenate(batch) if batch else np.empty(0, np.int64)
 
-    def _missing(self, rows: np.ndarray) -> np.ndarray:
-        """Those of claimed rows that are to be computed; the claim is given back if none is."""
-        missing = self._table.missing(rows)
-        self.by_others += len(rows) - len(missing)
-        if not len(missing):
+    def _rows(self, first: int) -> np.ndarray:
+        """The rows of a claim that were missing at the beginning."""
+        return first + np.flatnonzero(self._missing[first : first + self._claims.claim])
+
+    def _left(self, rows: np.ndarray) -> np.ndarray:
+        """Those of claimed rows that are missing still; the claim is given back if none is."""
+        left = self._table.missing(rows)
+        self.by_others += len(rows) - len(left)
+        if not len(left):
             self._claims.give_back(rows)
-        return missing
+        return left

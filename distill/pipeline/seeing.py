@@ -103,31 +103,38 @@ def see_evaluation(
     for path in paths:
         pairs = read_pairs(path)
         kept = cache_root / f"{teacher.digest[:16]}-{teacher.preprocessing.digest[:16]}"
-        vectors = _kept_vectors(kept / f"{pairs.digest}.npy")
+        shape = (len(pairs.images), teacher.embedding)
+        vectors = _kept_vectors(kept / f"{pairs.digest}.npy", shape)
         if vectors is None:
             kept.mkdir(parents=True, exist_ok=True)
-            vectors = _embed_files(pairs.images, teacher, progress)
+            vectors = _embed_files(path, pairs.images, teacher, progress)
             with atomic_file(kept / f"{pairs.digest}.npy") as file:
                 np.save(file, vectors)
         seen.append(EvaluationImages(path.stem, vectors, pairs.digest))
     return seen
 
 
-def _kept_vectors(path: Path) -> np.ndarray | None:
-    """None where there are none yet, or the file is not whole."""
+def _kept_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """None where there are none yet, or the file holds something else."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        vectors = np.lib.format.open_memmap(path, mode="r")
+    except Exception:  # NumPy evaluates the header, so this can be nearly any
         return None
+    fits = vectors.shape == shape and vectors.dtype == np.float32
+    return np.array(vectors) if fits and np.isfinite(vectors).all() else None
+
+
+def _decoded(files: Sequence[bytes], what: str, first: int) -> np.ndarray:
+    return np.stack([decode(file, f"{what} {number}") for number, file in enumerate(files, first)])
 
 
 def _embed_files(
-    files: Sequence[bytes], teacher: Embedder, progress: Progress | None
+    path: Path, files: Sequence[bytes], teacher: Embedder, progress: Progress | None
 ) -> np.ndarray:
-    """Unit sums of both views, float32 ``[P, D]``."""
+    """Unit sums of both views, float32 ``[P, D]``, of the images of the set ``path``."""
     parts = []
     for first in range(0, len(files), _BATCH):
-        batch = np.stack([decode(file) for file in files[first : first + _BATCH]])
+        batch = _decoded(files[first : first + _BATCH], f"{path}: image", first)
         both = embed_both(teacher, batch)
         parts.append(normalised(normalised(both).sum(axis=1)))
         if progress is not None:

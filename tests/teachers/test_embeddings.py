@@ -18,7 +18,7 @@ from curation.images import decode, encode_jpeg
 from curation.records.layout_writer import write_layout
 from curation.views import View, write_view
 from distill.backbones import create
-from teachers import embeddings
+from teachers import embedding_cache, embeddings
 from teachers.embedder import TorchEmbedder, embed_both, module_digest, unit_and_norm
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
@@ -40,6 +40,7 @@ def computed(cache):
 @pytest.fixture(autouse=True)
 def small_claims(monkeypatch):
     monkeypatch.setattr(embeddings, "CLAIM", 10)
+    monkeypatch.setattr(embedding_cache, "_TOGETHER", 4)
 
 
 def test_the_cache_holds_what_the_teacher_says_upright_and_mirrored(drawn_store, tmp_path):
