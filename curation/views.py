@@ -193,7 +193,10 @@ def open_images(path: Path | str) -> Store | View:
     other = wrong_kind(path, "a store or view")
     if other is not None:
         raise other
-    raise UserError(f"{path} is neither a store (with {DATA_FILE}) nor a view (with {VIEW_FILE})")
+    raise UserError(
+        f"{path} is neither a store (with {DATA_FILE}) nor a view (with {VIEW_FILE}); `curate "
+        "convert` makes a store of RecordIO, a folder of images or a list"
+    )
 
 
 def write_view(

@@ -26,7 +26,7 @@ from curation.conversion.journal import (
 from curation.conversion.lmdb_pages import PAGE
 from curation.conversion.lmdb_writer import LmdbWriter
 from curation.conversion.plan import stored_bytes
-from curation.conversion.quarantine import QUARANTINE_FILE, BadRecordError
+from curation.conversion.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
 from curation.conversion.read_ahead import Digest
 from curation.conversion.store_index import StoreIndex
 from curation.conversion.store_writer import write_store
@@ -77,8 +77,10 @@ class Conversion:
             if not journal.state.scanned:
                 self._read_only()
             if journal.state.read == 0:
+                bad = read_quarantine(self._partial)
                 discard(self._partial)
-                raise UserError(f"{self._source.path} holds no good images")
+                why = f": {len(bad):,} are bad, the first: {bad[0].reason}" if bad else ""
+                raise UserError(f"{self._source.path} holds no good images{why}")
             order = None if journal.state.ordered else self._copy_in_order()
             index = StoreIndex(journal.rows(), order)
             with self._writer() as writer:

@@ -111,5 +111,5 @@ def image_at(path: Path) -> Path:
     """The file at ``path``; LFW's lists leave its ending out."""
     if path.suffix.lower() in _ENDINGS:
         return path
-    found = (path.with_name(path.name + ending) for ending in _ENDINGS)
-    return next((file for file in found if file.exists()), path)
+    found = [path.with_name(path.name + ending) for ending in _ENDINGS]
+    return next((file for file in found if file.exists()), found[0])

@@ -99,7 +99,9 @@ class TestLists:
         assert all(said in line for said, line in zip(reasons, made.left_out, strict=True))
 
     def test_nothing_left_is_an_error(self, tmp_path):
-        with pytest.raises(UserError, match=r"no pair is left, of 1: .*line 1: .*cannot read"):
+        with pytest.raises(
+            UserError, match=r"no pair is left, of 1: .*line 1: .*Ann_0001\.jpg: cannot"
+        ):
             pairs_of_list(listed(tmp_path, "Ann 1 3\n"), skip_bad=True)
 
 

@@ -285,6 +285,13 @@ class TestLists:
             convert(path, tmp_path / "train.lmdb")
         assert len(convert(path, tmp_path / "train.lmdb", skip_bad=True)) == 1
 
+    def test_where_all_files_are_missing_the_first_is_named(self, folder, tmp_path):
+        path = self.write(folder, "/gone/1.jpg 0\n/gone/2.jpg 0\n")
+        with pytest.raises(
+            UserError, match=r"no good images: 2 are bad, the first: /gone/1\.jpg: "
+        ):
+            convert(path, tmp_path / "train.lmdb", skip_bad=True)
+
 
 @pytest.mark.parametrize(
     ("name", "data", "said"),
