@@ -83,11 +83,13 @@ def submit(
     from distill.daemon import client, presence
 
     place = Workspace.locate(workspace)
-    answer, name = submit_file(place, spec, replace)
+    answer, name, warnings = submit_file(place, spec, replace)
     job = client.find_report(place, name)
     if json:
-        print_json({"answer": answer, "job": job.model_dump(mode="json")})
+        print_json({"answer": answer, "job": job.model_dump(mode="json"), "warnings": warnings})
     else:
+        for warning in warnings:
+            note(f"warning: {warning}")
         say(f"{name}: {answer}")
     if not job.state.ended and presence.find(place) is None:
         note(_START_HINT)

@@ -8,7 +8,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import WorkspaceOption
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.display import Display, display
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
@@ -16,8 +16,6 @@ from distill.cli.step_lines import ended_line, show_progress
 if TYPE_CHECKING:
     from distill.pipeline.record import Event, Observer
 
-WARNING = "warning: "
-"""How a line begins that says what does nothing; the daemon looks for it."""
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
 
 
@@ -27,8 +25,8 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
 
 
-def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
-    """Check a job spec without running it.
+def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Check a job spec without running it: what cannot work, and what will do nothing.
 
     Example: distill check jobs/sample.toml
     """
@@ -38,8 +36,12 @@ def check(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     checked = load_spec(spec, place)
     from distill.pipeline.fit import check_fit  # brings torch, which a wrong spec need not wait for
 
-    for notice in check_fit(checked, place):
-        note(f"{WARNING}{notice.text}")
+    warnings = [notice.text for notice in check_fit(checked, place)]
+    if json:
+        print_json({"name": checked.name, "warnings": warnings})
+        return
+    for warning in warnings:
+        note(f"warning: {warning}")
     say(f"{spec}: job {checked.name!r} can be run")
 
 
@@ -122,7 +124,7 @@ def _observer(shown: Display) -> "Observer":
             shown.say(ended_line(event.values))
         elif event.kind == "warning":
             where = f"{event.step}: " if event.step else ""
-            shown.say(f"{WARNING}{where}{event.values['text']}")
+            shown.say(f"warning: {where}{event.values['text']}")
         elif event.kind == "skip":
             shown.say(f"{event.step}: skipped: {event.values['note']}")
         elif event.kind == "metrics":

@@ -10,8 +10,8 @@ from distill.daemon.service import Answer
 from distill.spec_text import SPEC_WORDS, read_spec
 
 
-def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str]:
-    """Queue the spec in ``path``: what came of it, and the job's name."""
+def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str, list[str]]:
+    """Queue the spec in ``path``: see ``client.submit``."""
     text = read_spec(path)
     name_in(text, str(path))
     try:

@@ -44,6 +44,8 @@ class Submitted(BaseModel):
 
     answer: Answer
     job: JobReport
+    warnings: tuple[str, ...] = ()
+    """What the job asks for and will not do anything"""
 
 
 class Problem(BaseModel):
@@ -98,7 +100,9 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         """Queue the job spec in the body (TOML). Answered when it is on the disk."""
         spec = decode_spec(await _limited_body(request))
         submission = await run_in_threadpool(service.submit, spec, replace)
-        return Submitted(answer=submission.answer, job=shown(submission.job))
+        return Submitted(
+            answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
+        )
 
     @app.get("/jobs/{name}")
     def show_job(name: str) -> JobReport:

@@ -3,6 +3,7 @@
 Networks and losses are known to registries that import torch, and the daemon never does that.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,20 +21,21 @@ _CHECK_SECONDS = 120.0
 def spec_check(workspace: Workspace) -> SpecCheck:
     """The check of real job specs: what `distill run` would refuse is refused before it queues."""
 
-    def check(text: str) -> None:
+    def check(text: str) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "spec.toml"
             path.write_text(text, encoding="utf-8", newline="")
-            message = _refusal(path, workspace)
-        if message is not None:
-            raise UserError(message.replace(str(path), SPEC_WORDS))
+            try:
+                return _warnings(path, workspace)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), SPEC_WORDS)) from None
 
     return check
 
 
-def _refusal(path: Path, workspace: Workspace) -> str | None:
-    """What is wrong with the spec, in one line."""
-    command = [sys.executable, "-m", "distill.cli.main", "check", str(path)]
+def _warnings(path: Path, workspace: Workspace) -> list[str]:
+    """What will do nothing; ``UserError`` with what is wrong with the spec."""
+    command = [sys.executable, "-m", "distill.cli.main", "check", "--json", str(path)]
     try:
         checked = subprocess.run(
             [*command, "--workspace", str(workspace.root)],
@@ -43,8 +45,10 @@ def _refusal(path: Path, workspace: Workspace) -> str | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
+        raise UserError(
+            f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
+        ) from None
     if checked.returncode == 0:
-        return None
+        return json.loads(checked.stdout)["warnings"]
     said = checked.stderr.decode(errors="replace")
-    return error_in(said) or f"{SPEC_WORDS} cannot be checked: {last_line(said)}"
+    raise UserError(error_in(said) or f"{SPEC_WORDS} cannot be checked: {last_line(said)}")

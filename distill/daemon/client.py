@@ -44,15 +44,18 @@ def health(workspace: Workspace) -> dict[str, Any] | None:
 
 def submit(
     workspace: Workspace, spec: str, replace: bool = False, check: SpecCheck | None = None
-) -> tuple[Answer, str]:
-    """Queue a spec; what came of it, and the job's name. It is on the disk when this returns."""
+) -> tuple[Answer, str, list[str]]:
+    """Queue a spec: what came of it, the job's name, and what in it will do nothing.
+
+    It is on the disk when this returns.
+    """
     answer = _ask(workspace, "POST", "/jobs", content=spec.encode(), params={"replace": replace})
     if answer is not None:
-        return Answer(answer["answer"]), answer["job"]["name"]
+        return Answer(answer["answer"]), answer["job"]["name"], answer.get("warnings", [])
     with _opened(workspace) as queue:
         service = JobService(workspace, queue, check or spec_check(workspace))
         submission = service.submit(spec, replace)
-    return submission.answer, submission.job.name
+    return submission.answer, submission.job.name, list(submission.warnings)
 
 
 def cancel(workspace: Workspace, name: str) -> Job:

@@ -8,8 +8,8 @@ from curation.toml_text import read_toml
 from distill.spec import NAME_PATTERN
 from distill.spec_text import SPEC_WORDS
 
-SpecCheck = Callable[[str], None]
-"""Given the text of a spec, ``UserError`` where it cannot be run."""
+SpecCheck = Callable[[str], list[str]]
+"""Given the text of a spec, what in it will do nothing; ``UserError`` where it cannot be run."""
 
 _NAME = re.compile(NAME_PATTERN)
 

@@ -40,10 +40,12 @@ _NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answe
 
 @dataclass(frozen=True)
 class Submission:
-    """The answer to a submit, given after it is on the disk."""
+    """The answer to a submit, given after it is on the disk; ``warnings`` say what the job asks
+    for and will not do anything."""
 
     answer: Answer
     job: Job
+    warnings: tuple[str, ...] = ()
 
 
 class JobService:
@@ -72,14 +74,14 @@ class JobService:
         name = name_in(spec)
         if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
             return Submission(answer, self.job(name))
-        self._check(spec)  # takes seconds: the queue stays free meanwhile
+        warnings = self._check(spec)  # takes seconds: the queue stays free meanwhile
         with self.queue.exclusive():  # two submits of one name must not both find it free
             answer = self._answer(name, spec, replace)
             if answer not in _NOTHING_TO_DO:
                 self.queue.submit(name, spec, time.time())
         self._freeze(name)
         self._wake()
-        return Submission(answer, self.job(name))
+        return Submission(answer, self.job(name), tuple(warnings))
 
     def job(self, name: str) -> Job:
         """One job; ``UnknownJobError`` where there is none."""

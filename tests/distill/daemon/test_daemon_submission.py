@@ -62,6 +62,15 @@ def test_the_same_spec_again(
     assert (service.workspace.runs / "a" / "finished-step").exists(), "the run folder is kept"
 
 
+def test_what_will_do_nothing_is_part_of_the_answer(harness: Harness) -> None:
+    def check(text: str) -> list[str]:
+        return ["a loss does nothing"]
+
+    service = JobService(harness.workspace, open_queue(harness.workspace), check)
+    assert service.submit(spec("a", "one")).warnings == ("a loss does nothing",)
+    assert service.submit(spec("a", "one")).warnings == ()  # queued already, and not checked
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_another_spec_is_refused_and_nothing_changes(service: JobService, state: State) -> None:
     bring_to(service, state)
