@@ -1,5 +1,6 @@
 """Job specs as text: read, parsed, and all their faults put into one line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
 from curation.toml_text import read_toml
 from distill.spec import JobSpec
+from distill.spec_lines import line_of
 
 SPEC_WORDS = "the job spec"
 """How messages call a spec that came without a file name."""
@@ -23,7 +25,7 @@ def parse_spec(text: str, origin: str) -> JobSpec:
     try:
         return JobSpec.model_validate(read_toml(text, origin))
     except ValidationError as error:
-        raise UserError(f"{origin}: {describe(error, JobSpec)}") from None
+        raise UserError(f"{origin}: {describe(error, JobSpec, text)}") from None
 
 
 def read_spec(path: Path) -> str:
@@ -47,28 +49,31 @@ def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
         ) from None
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """The faults, each with its key and what is allowed; in a line each where they are long."""
+def describe(error: ValidationError, model: type[BaseModel], text: str = "") -> str:
+    """The faults, each with its line in ``text``, its key, and what is allowed.
+
+    They have a line each where they are long.
+    """
     faults = []
     for fault in error.errors(include_url=False, include_context=False)[:MOST_FAULTS]:
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"unknown key {key!r}{_allowed(model, fault['loc'])}")
-        elif fault["type"] == "missing":
-            faults.append(f"{key!r} is missing")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            given = (
-                f", got {fault['input']!r:.80}"
-                if isinstance(fault["input"], str | int | float)
-                else ""
-            )
-            faults.append(f"{key}: {message}{given}" if key else message)
+        number = line_of(text, fault["loc"])
+        faults.append(("" if number is None else f"line {number}: ") + _fault(fault, model))
     if error.error_count() > MOST_FAULTS:
         faults.append(f"and {error.error_count() - MOST_FAULTS:,} more")
     if len(line := "; ".join(faults)) <= LONGEST_LINE or len(faults) == 1:
         return line
     return "\n  ".join(["more than one thing is wrong:", *faults])
+
+
+def _fault(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_allowed(model, fault['loc'])}"
+    if fault["type"] == "missing":
+        return f"{key!r} is missing"
+    message, value = fault["msg"].removeprefix("Value error, "), fault["input"]
+    given = f", got {value!r:.80}" if isinstance(value, str | int | float) else ""
+    return f"{key}: {message}{given}" if key else message
 
 
 def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -36,7 +36,8 @@ class SaidExit(SystemExit):
 
 
 def print_json(value: Any) -> None:
-    """Machine text goes to stdout, whole, and nothing else does."""
+    """Machine text goes to stdout, whole, and nothing else does. JSON has no NaN: it is null."""
+    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
     text = json.dumps(value, indent=2, ensure_ascii=False)
     lines = [UNPRINTABLE.sub(_json_escape, line) for line in text.split("\n")]
     text = "\n".join(lines)

@@ -88,7 +88,8 @@ def _remark(job: JobReport) -> str:
     progress, step = job.progress or {}, _current_step(job)
     words = progress_words(progress) if step and progress.get("step") == step else []
     told = [", ".join([step, *words])] if words else []
-    return "; ".join([*told, *filter(None, [_waiting(job), job.hint])])
+    more = f"see `distill show {job.name}`" if job.state is State.FAILED else ""
+    return "; ".join([*told, *filter(None, [_waiting(job), job.hint, more])])
 
 
 def _waiting(job: JobReport) -> str:

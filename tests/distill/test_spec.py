@@ -77,7 +77,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
         ('name = "try"', "", ["'name' is missing"]),
         ("epochs = 1", 'epochs = "1"', ["epochs: Input should be a valid integer, got '1'"]),
         ("epochs = 1", "epoch = 1",
-         ["unknown key 'teacher.stage.epoch'", "epochs, losses", "did you mean 'epochs'"]),
+         ["line 12: unknown key 'teacher.stage.epoch'", "epochs, losses", "mean 'epochs'"]),
         ('evaluate = ["pairs"]', "evaluate = 3", ["data.evaluate"]),
         ("[student]", "[student", ["not TOML", "line"]),
         ("[student]", "[pupil]", ["unknown key 'pupil'", "student"]),
