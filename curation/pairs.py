@@ -103,9 +103,9 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
 
 
 def _items(value: Any) -> Sequence[Any] | None:
-    """A list's or tuple's items, or those of numpy's array of objects."""
+    """A list's or tuple's items, or those of numpy's array of objects or of bytes."""
     if isinstance(value, PlainArray):
-        value = value.data if len(value.shape) == 1 else None
+        value = (value.items() or None) if len(value.shape) == 1 else None
     return value if isinstance(value, (tuple, list)) else None
 
 

@@ -14,6 +14,7 @@ numpy's ``array_reduce``, ``array_reduce_ex`` and ``arraydescr_reduce``.
 import io
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from math import prod
 from typing import Any, NoReturn
@@ -89,12 +90,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class PlainType:
-    """numpy's dtype of numbers or objects: its code, such as ``u1``, and its byte order."""
+    """numpy's dtype of numbers, objects or bytes: its code, such as ``u1``, and byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = _text(code)
         self.order = "|"
-        if self.code not in _TYPE_CODES:
+        if not _TYPE_CODES.fullmatch(self.code):
             raise RefusedError(f"it has an array of the type {self.code[:20]!r}")
 
     def __setstate__(self, state: Any) -> None:
@@ -113,6 +114,16 @@ class PlainArray:
         _, shape, kind, _, data = state
         made = _array(kind, shape, data)
         self.type, self.shape, self.data = made.type, made.shape, made.data
+
+    def items(self) -> list:
+        """The objects, or the bytes without zeros at their end. Of numbers an empty list."""
+        if isinstance(self.data, list):
+            return self.data
+        if not self.type.code.startswith("S"):
+            return []
+        width = int(self.type.code[1:])
+        starts = range(0, len(self.data), width)
+        return [self.data[start : start + width].rstrip(b"\0") for start in starts]
 
     def to_numpy(self) -> np.ndarray:
         """The numbers in a row: a copy. Raises ``ValueError`` for objects."""
@@ -178,9 +189,8 @@ def _text(value: Any) -> str:
 
 
 _NDARRAY = object()
-_TYPE_CODES = frozenset(
-    ["b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "O4", "O8"]
-)
+_TYPE_CODES = re.compile(r"b1|[ui][1248]|f[248]|O[48]|S[1-9]\d{0,8}", re.ASCII)
+"""Numbers, objects, and bytes of one length"""
 _CORES = ("numpy.core", "numpy._core")
 _GLOBALS: dict[str, Callable[..., Any] | object] = {
     "_codecs encode": _encode_latin1,

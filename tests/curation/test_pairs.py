@@ -134,6 +134,13 @@ class TestNumpy:
         (tmp_path / "lfw.bin").write_bytes(pickle.dumps((images, np.array(plain[1]))))
         assert read_pairs(tmp_path / "lfw.bin").images == plain[0]
 
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_an_array_of_bytes_is_a_list(self, tmp_path, plain, protocol):
+        content = np.array(plain[0]), np.array(plain[1])
+        assert content[0].dtype.kind == "S"
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content, protocol))
+        assert read_pairs(tmp_path / "lfw.bin").images == plain[0]
+
     def test_python_2_wrote_arrays_with_text_for_bytes(self, tmp_path, plain):
         written = python_2_arrays(*plain)
         (tmp_path / "lfw.bin").write_bytes(written)
