@@ -23,6 +23,10 @@ class Wanted:
     step: str
     parameters: dict[str, Parameter]
 
+    def __str__(self) -> str:
+        limits = [f"{k} {v}" for k, v in self.parameters.items() if not isinstance(v, str)]
+        return f"{self.step} with {', '.join(limits)}" if limits else self.step
+
     def is_last_of(self, view: View) -> bool:
         last = view.history[-1]
         return last.name == self.step and self.parameters.items() <= dict(last.parameters).items()
@@ -47,7 +51,7 @@ def make_view(kitchen: Kitchen, name: str, parent: ImageSet, wanted: Wanted, wri
         made = _write(kitchen, path, parent, write)
     except EmptyViewError:
         _remove(path)
-        return Made(path, "skipped", note="nothing would be left")
+        return Made(path, "skipped", note=f"{wanted} leaves nothing of {parent.path.name}")
     notes = [f"made again: {reason}", *_children(kitchen, path, before)] if was_there else []
     return Made(path, "view", len(made), made.identities, note="; ".join(notes))
 
@@ -67,8 +71,8 @@ def refuse_strangers(kitchen: Kitchen, name: str, wanted: Wanted, of_clean: bool
     is_of_clean = any(step.name == CLEAN for step in view.history[:-1])
     if not wanted.is_last_of(view):
         raise UserError(
-            f"{_in_the_way(path)}: it was made by {_told(view.history[-1])}, the recipe says "
-            f"{wanted.step} with {wanted.parameters}"
+            f"{_in_the_way(path)}: it was made by {_told(view.history[-1])}, "
+            f"the recipe says {wanted}"
         )
     if of_clean is not None and is_of_clean != of_clean:
         what = "the cleaned images" if of_clean else "all images"
@@ -92,7 +96,7 @@ def _in_the_way(path: Path) -> str:
 
 
 def _told(step: ViewStep) -> str:
-    return f"{step.name} with {dict(step.parameters)}"
+    return str(Wanted(step.name, dict(step.parameters)))
 
 
 def _open(path: Path) -> View | None:

@@ -198,7 +198,8 @@ def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made
         kitchen.source, path, progress, skip_bad=skip_bad, decode=True, warn=notes.append
     )
     if store.meta.skipped:
-        notes.append(f"{store.meta.skipped:,} bad records left out: {path / 'quarantine.tsv'}")
+        listed = f"{path.name}/quarantine.tsv"
+        notes.append(f"bad records left out: {store.meta.skipped:,}, see {listed}")
     return Made(path, "store", len(store), store.identities, converted, "; ".join(notes))
 
 
