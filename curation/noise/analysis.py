@@ -125,9 +125,10 @@ def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages, say
         mine = read_decisions(decided, images.digest)
         earlier = _earlier(proposed, images)
         merged = follow_proposals(mine, earlier, lines)
+        were, are = ({(line.check, line.proposal) for line in table} for table in (mine, merged))
         say(
-            f"{decided} keeps what was edited: {len(mine):,} lines are now {len(merged):,}, "
-            "with what the checks propose anew"
+            f"{decided} keeps what was edited; proposals added: {len(are - were):,}, "
+            f"withdrawn: {len(were - are):,}"
         )
         write_decisions(decided, images.digest, merged)
     write_decisions(proposed, images.digest, lines)

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curation.errors import UserError
-from curation.files import atomic_file, open_regular
+from curation.files import atomic_file, open_regular, read_whole
 from curation.store import ImageSet
 
 FINDINGS_FILE = "findings.json"
@@ -238,18 +238,11 @@ def save_meta(path: Path, meta: FindingsMeta) -> None:
 
 def read_meta(path: Path) -> FindingsMeta:
     """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
+    if path.is_dir() and not (path / FINDINGS_FILE).exists():
+        raise UserError(f"{path} has no {FINDINGS_FILE}; make findings with `curate check`")
+    content = read_whole(path / FINDINGS_FILE, _LONGEST_META)
     try:
-        with open_regular(path / FINDINGS_FILE) as file:
-            content = file.read(_LONGEST_META + 1)
-        if len(content) > _LONGEST_META:
-            raise UserError(f"{path / FINDINGS_FILE} is damaged: above {_LONGEST_META} bytes")
         return FindingsMeta.model_validate_json(content)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} has no {FINDINGS_FILE}; make findings with `curate check`"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path / FINDINGS_FILE} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or FINDINGS_FILE
@@ -306,7 +299,8 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
             raise ValueError(f"{_IMAGES}{name} is {list(array.shape)}, there are {meta.images}")
     most = meta.images if finding.subject == "image" else meta.identities
     _check_indices("subjects", finding.subjects, most, least=0)
-    if len(np.unique(finding.subjects)) != len(finding.subjects):
+    is_ascending = (np.diff(finding.subjects) > 0).all()
+    if not is_ascending and len(np.unique(finding.subjects)) < len(finding.subjects):
         raise ValueError("subjects has one twice")
     scores = finding.scores
     if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.errors import UserError
-from curation.files import atomic_file, open_regular
+from curation.files import atomic_file, read_whole
 from curation.sources.image_source import file_digest
 from curation.views import VIEW_FILE
 
@@ -46,9 +46,8 @@ class Ledger:
     def _made(self) -> dict[str, str]:
         """Nothing where there is no record, or it cannot be read: then nothing is ours."""
         try:
-            with open_regular(self._path) as file:
-                return _Content.model_validate_json(file.read(_LARGEST)).made
-        except (OSError, UserError, ValidationError):
+            return _Content.model_validate_json(read_whole(self._path, _LARGEST)).made
+        except (UserError, ValidationError):
             return {}
 
 

@@ -1,5 +1,6 @@
 """Images as a teacher sees them: cached, by digest, and for evaluation sets in full."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,20 @@ def test_evaluation_sets_are_embedded_once_whatever_their_name(
     np.testing.assert_array_equal(again.vectors, first.vectors)
 
 
+def as_file(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_a_damaged_cache_of_an_evaluation_set_is_made_again(
     drawn_folder: Path, tmp_path: Path
 ) -> None:
     sets = [drawn_folder / "pairs.bin"]
     (first,) = see_evaluation(sets, Squares(), tmp_path)
     (file,) = tmp_path.rglob("*.npy")
-    for content in (b"", b"nothing", file.read_bytes()[:-50]):
+    strange = [np.zeros((3, 12), np.float32), np.full((80, 12), np.nan, np.float32), np.arange(80)]
+    for content in (b"", b"nothing", file.read_bytes()[:-50], *map(as_file, strange)):
         file.write_bytes(content)
         (again,) = see_evaluation(sets, Squares(), tmp_path)
         np.testing.assert_array_equal(again.vectors, first.vectors)
