@@ -140,19 +140,15 @@ class RunRecord:
     def progress(self, done: int, total: int) -> None:
         """Say how many images of the current step are done; a few a second reach the disk."""
         self._pace.mark(done)
-        now = time.monotonic()
-        if now - self._written < PROGRESS_INTERVAL and done != total:
-            return
-        self._written = now
-        values = {
-            "done": done,
-            "total": total,
-            **remaining(self.steps, self._current, done, total, self._pace.per_second),
-        }
+        speed = self._pace.per_second
+        left = remaining(self.steps, self._current, done, total, speed)
+        values = {"done": done, "total": total, **left}
         self.observer(Event("progress", self._current, values))
-        self.write_json(
-            "progress.json", {"step": self._current, "time": round(time.time(), 3), **values}
-        )
+        now = time.monotonic()
+        if now - self._written >= PROGRESS_INTERVAL or done == total:
+            self._written = now
+            told = {"step": self._current, "time": round(time.time(), 3), **values}
+            self.write_json("progress.json", told)
 
     def interruptible_progress(self, done: int, total: int) -> None:
         """``progress`` for work that keeps what it has done: stops there when asked to."""

@@ -1,0 +1,81 @@
+"""How fast work goes, and how long a step and a job still take."""
+
+import json
+
+import pytest
+
+from curation.progress import Pace, seconds_left
+from distill.pipeline.record import RunRecord, StepState, remaining
+
+
+def pace_of(*marks):
+    """A pace that was told ``(second, done)``."""
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for now[0], done in marks:
+        pace.mark(done)
+    return pace.per_second
+
+
+@pytest.mark.parametrize(
+    ("marks", "per_second"),
+    [
+        ([], None),
+        ([(0, 0)], None),
+        ([(0, 0), (2, 200)], 100),
+        ([(0, 5000), (2, 5200)], 100),  # a run that goes on: what was done before took no time
+        ([(0, 0), (0.1, 10), (0.2, 20), (2, 200)], 100),
+        ([(0, 0), (5, 0)], None),  # nothing moved
+        ([(0, 0), (100, 10_000), (160, 10_060)], 1),  # the last minute counts
+        ([(0, 500), (1, 600), (2, 0), (4, 20)], 10),  # another count has begun
+    ],
+)
+def test_a_speed_is_that_of_the_last_minute(marks, per_second):
+    assert pace_of(*marks) == per_second
+
+
+def test_what_is_left_follows_from_the_speed():
+    assert seconds_left(100, 300, 10) == 20
+    assert seconds_left(400, 300, 10) == 0
+    assert seconds_left(100, 300, None) is None
+
+
+def steps(*states, images=1000):
+    kinds = ["teach", "embed", "distil", "distil", "evaluate"]
+    return [
+        StepState(f"step {number}", kind, state, seconds=10.0 if state == "done" else None,
+                  images=images if kind in ("teach", "distil") else None)
+        for number, (kind, state) in enumerate(zip(kinds, states, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("states", "current", "step_left", "job_left"),
+    [
+        # The speed of a student is not known while its teacher learns.
+        (["running", "waiting", "waiting", "waiting", "waiting"], 0, 50, None),
+        (["done", "done", "running", "waiting", "waiting"], 2, 50, 150),
+        (["reused", "reused", "done", "running", "waiting"], 3, 50, 50),
+        (["done", "done", "running", "skipped", "waiting"], 2, 50, 50),
+    ],
+)
+def test_the_rest_of_a_job_is_estimated_from_trainings_of_the_same_kind(
+    states, current, step_left, job_left
+):
+    left = remaining(steps(*states), f"step {current}", 500, 1000, 10.0)
+    assert (left["seconds_left"], left["job_seconds_left"]) == (step_left, job_left)
+
+
+def test_nothing_is_estimated_before_anything_moved():
+    left = remaining(steps("running", *["waiting"] * 4), "step 0", 0, 1000, None)
+    assert set(left.values()) == {None}
+
+
+def test_the_record_of_a_run_says_how_far_it_is(tmp_path):
+    record = RunRecord(tmp_path)
+    record.steps = steps("waiting", *["waiting"] * 4)
+    with record.step("step 0"):
+        record.progress(1000, 1000)
+    told = json.loads((tmp_path / "progress.json").read_text())
+    assert (told["step"], told["done"], told["total"]) == ("step 0", 1000, 1000)
+    assert {"time", "per_second", "seconds_left", "job_seconds_left"} <= set(told)
