@@ -24,8 +24,7 @@ def check_measurable(pairs: VerificationPairs) -> None:
     if reason is None or (why_nothing_differs(pairs) is None and _gives_a_rate(pairs)):
         return
     raise UserError(
-        f"{pairs.name}: nothing can be measured with this set of pairs: {reason} (`curate pairs` "
-        "makes such sets)"
+        f"nothing can be measured with this set of pairs: {reason} (`curate pairs` makes sets that can)"
     )
 
 

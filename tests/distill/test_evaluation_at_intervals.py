@@ -296,9 +296,9 @@ def odd_set(workspace):
 @pytest.mark.parametrize(
     ("same", "words"),
     [
-        ([True] * 40, "odd: nothing can be measured .*: 0 impostor pairs are too few"),
-        ([False] * 2000, "odd: nothing can be measured .*: 0 genuine pairs are too few"),
-        ([True, False] * 2, "odd: nothing can be measured .*: 2 genuine pairs are too few"),
+        ([True] * 40, "'odd': nothing can be measured .*: 0 impostor pairs are too few"),
+        ([False] * 2000, "'odd': nothing can be measured .*: 0 genuine pairs are too few"),
+        ([True, False] * 2, "'odd': nothing can be measured .*: 2 genuine pairs are too few"),
         ([False] * 1000 + [True] * 1000, "'odd': it gives no accuracy, .* are all impostor; order"),
     ],
     ids=["genuine", "impostors", "four", "in order"],
