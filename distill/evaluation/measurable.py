@@ -24,7 +24,8 @@ def check_measurable(pairs: VerificationPairs) -> None:
     if reason is None or (why_nothing_differs(pairs) is None and _gives_a_rate(pairs)):
         return
     raise UserError(
-        f"nothing can be measured with this set of pairs: {reason} (`curate pairs` makes sets that can)"
+        f"nothing can be measured with this set of pairs: {reason} (`curate pairs` makes a "
+        "better one)"
     )
 
 
