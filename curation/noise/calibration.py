@@ -2,8 +2,8 @@
 
 What a fault looks like is known, because faults can be made: give images labels that are surely
 wrong and measure them. What soundness looks like is nearly known: most of the data. A logistic
-regression between the two gives the ratio of likelihoods for this teacher and this data set; how
-common the fault is, the data tell themselves (expectation-maximisation of the prior, Saerens,
+regression between the two gives the ratio of likelihoods for this teacher and this data set. The
+fault's prevalence is estimated from the data (expectation-maximisation of the prior, Saerens,
 Latinne and Decaestecker, Neural Computation 14, 2002). So one setting serves every teacher and
 every rate of faults.
 """
@@ -148,21 +148,31 @@ def fit_most(
     return ratio, probability
 
 
-def probabilities(log_ratio: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-    """Probability of a fault float64 ``[n]``, with the prior that fits the data best.
+def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Probability of a fault float64 ``[n]``, with the priors that fit the data best.
 
-    ``groups`` int ``[n]``: each group (identities of about one size, say) has a prior of its own,
-    drawn a little towards 0.1 where it is small.
+    ``log_ratios`` ``[n]``, or ``[n, F]`` of faults of F kinds: each kind has its own prior, so that
+    one that is rare in these data needs more evidence. ``groups`` int ``[n]``: each group
+    (identities of about one size, say) has its own priors, drawn a little towards 0.1 in sum
+    where it is small.
     """
-    groups = np.zeros(len(log_ratio), np.int64) if groups is None else groups
+    ratios = log_ratios if log_ratios.ndim == 2 else log_ratios[:, None]
+    kinds = ratios.shape[1]
+    groups = np.zeros(len(ratios), np.int64) if groups is None else groups
     count = np.bincount(groups)
-    prior = np.full(len(count), _STARTING_PRIOR)
-    probability = np.zeros(len(log_ratio))
+    prior = np.full((len(count), kinds), _STARTING_PRIOR / kinds)
+    probability = np.zeros_like(ratios)
     for _ in range(_PRIOR_STEPS):
-        probability = _sigmoid(log_ratio + np.log(prior / (1 - prior))[groups])
-        expected = np.bincount(groups, probability, len(count)) + 10 * _STARTING_PRIOR
-        prior = np.clip(expected / (count + 10), _LEAST_PRIOR, _GREATEST_PRIOR)
-    return probability
+        sound = 1 - prior.sum(axis=1, keepdims=True)
+        odds = ratios + np.log(prior / sound)[groups]
+        most = np.maximum(odds.max(axis=1, keepdims=True), 0.0)
+        weight = np.exp(odds - most)
+        probability = weight / (weight.sum(axis=1, keepdims=True) + np.exp(-most))
+        expected = np.column_stack([np.bincount(groups, one, len(count)) for one in probability.T])
+        prior = (expected + 10 * _STARTING_PRIOR / kinds) / (count + 10)[:, None]
+        prior = np.maximum(prior, _LEAST_PRIOR)
+        prior *= np.minimum(1.0, _GREATEST_PRIOR / prior.sum(axis=1, keepdims=True))
+    return probability.sum(axis=1)
 
 
 def size_class(images: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@
 Rounds of two steps. *Look*: every image against the trusted others of its identity (``support``),
 and, where that leaves a doubt, against the centres of all other identities (``neighbours``).
 *Learn*: wrong labels are made by comparing a sample of images with identities they do not belong
-to; a likelihood ratio between those and the trusted images (``calibration``) gives each image's
-probability of being misplaced, and one minus that is how far the next round trusts it.
+to. They are of two kinds: people of another identity, whom that identity resembles, and strangers,
+whom none does; a data set from the web has many of those. For each kind a likelihood ratio against
+the trusted images, and its prevalence in the data (``calibration``), give each image's probability
+of being misplaced, and one minus that is how far the next round trusts it.
 """
 
 from collections.abc import Iterator
@@ -28,13 +30,15 @@ from curation.progress import Progress
 SAMPLE = 50_000
 """Images that are compared with strangers' identities, to learn what wrong labels look like"""
 ROUNDS = ("within", "others", "others", "others")
-HOMELESS = 0.05
-"""Share of the made wrong labels whose own people are in no other identity, as on the web"""
+STRANGERS = 1
+"""Of the two kinds of wrong labels: people of another identity (0), and of none (1)"""
 DOUBT = 1e-3
 """Images less probably misplaced than this, by their identity alone, are not searched for others"""
 BLOCK = 65_536
 """Images whose vectors are in memory at a time, where they are searched for"""
 OTHERS = 4
+_PAIR = 1.5
+"""An image supported by less than this is one of two, by trust"""
 _LEAST_SUPPORT = 0.2
 """Identities whose trusted images add up to less are no measure for others"""
 
@@ -57,8 +61,6 @@ class Membership:
     """float32 ``[K, D]``: unit centres of the trusted images"""
     search: Neighbours
     """The index over the centres"""
-    ratio: LikelihoodRatio
-    """Of (centre, nearest, log images, other): misplaced against in place"""
 
 
 @dataclass
@@ -68,7 +70,10 @@ class _State:
     support: Support
     other: np.ndarray
     other_similarity: np.ndarray
-    log_ratio: np.ndarray
+    log_ratios: np.ndarray
+    """float64 ``[N, 2]``: of each kind of wrong label against in place"""
+    log_length: np.ndarray
+    """float32 ``[N]``: of embeddings, less the median"""
     probability: np.ndarray
 
 
@@ -82,16 +87,14 @@ def judge_membership(
     """
     random = np.random.default_rng(seed)
     state = _begin(images)
-    search, ratio = None, None
+    search = None
     for number, kind in enumerate(ROUNDS):
         if progress is not None:
             progress(number, len(ROUNDS))
         state.support = _support_of_all(images, state.trust)
         if kind == "others":
             search = Neighbours(centres_of(images, state.trust))
-        ratio = _learn(state, search, random)
-        _judge(state, search, ratio)
-    assert ratio is not None
+        _judge(state, search, _learn(state, search, random))
     # Of the last trust, as ``load_membership`` makes them again.
     centres = centres_of(images, state.trust)
     if progress is not None:
@@ -104,20 +107,18 @@ def judge_membership(
         state.other_similarity,
         centres,
         Neighbours(centres),
-        ratio,
     )
 
 
 def membership_arrays(membership: Membership) -> dict[str, Any]:
     """What a file keeps of it: all but the centres and their index, which are quickly made."""
-    support, ratio = membership.support, membership.ratio
+    support = membership.support
     return {
         "probability": membership.probability,
         "trust": membership.trust,
         "support": np.stack([support.centre, support.nearest, support.images]),
         "other": membership.other,
         "other_similarity": membership.other_similarity,
-        "ratio": np.array([*ratio.mean, *ratio.scale, *ratio.weights, ratio.intercept]),
     }
 
 
@@ -126,7 +127,6 @@ def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Me
     if arrays["probability"].shape != (len(images),):
         raise ValueError("these were other images")
     centres = centres_of(images, arrays["trust"])
-    mean, scale, weights = arrays["ratio"][:-1].reshape(3, -1)
     return Membership(
         arrays["probability"],
         arrays["trust"],
@@ -135,7 +135,6 @@ def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Me
         arrays["other_similarity"],
         centres,
         Neighbours(centres),
-        LikelihoodRatio(mean, scale, weights, float(arrays["ratio"][-1])),
     )
 
 
@@ -171,13 +170,15 @@ def _begin(images: EmbeddedImages) -> _State:
     for _, which, vectors in identities_of(images):
         trust[which] = initial_trust(vectors)
     nothing = np.zeros(len(images), np.float32)
+    log_length = np.log(np.maximum(images.lengths(), 1e-6))
     return _State(
         images,
         trust,
         Support(nothing, nothing, nothing),
         np.full(len(images), -1, np.int64),
         np.full(len(images), -1.0, np.float32),
-        np.zeros(len(images)),
+        np.zeros((len(images), 2)),
+        log_length - np.median(log_length),
         nothing,
     )
 
@@ -193,26 +194,32 @@ def _support_of_all(images: EmbeddedImages, trust: np.ndarray) -> Support:
     return found
 
 
-def support_features(
-    support: Support, images: np.ndarray, other_similarity: np.ndarray | None
-) -> np.ndarray:
-    """float64 ``[n, 3]``, or ``[n, 4]`` where other identities were looked at."""
+def support_features(support: Support, images: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """float64 ``[n, 3 + more]``: the support of ``images [n]``, and further columns ``[n]``."""
     columns = [
         support.centre[images],
         support.nearest[images],
         np.log(support.images[images] + 0.3),
     ]
-    if other_similarity is not None:
-        columns.append(other_similarity)
-    return np.column_stack(columns).astype(np.float64)
+    return np.column_stack([*columns, *more]).astype(np.float64)
+
+
+def _clarity(log_length: np.ndarray, support: Support) -> np.ndarray:
+    """How good pictures ``[n]`` are: their embeddings' log length, the median of all being 0.
+
+    A bad picture of the right person has a short embedding and little support; a good one with as
+    little is a stranger. Of a pair, the better picture is not the more suspicious one: 0.
+    """
+    return np.where(support.images < _PAIR, 0.0, log_length)
 
 
 def _learn(
     state: _State,
     search: Neighbours | None,
     random: np.random.Generator,
-) -> LikelihoodRatio:
-    """The ratio between made wrong labels and trusted images."""
+) -> list[LikelihoodRatio]:
+    """The ratios between made wrong labels, of each kind where there is a ``search``, and trusted
+    images."""
     images = state.images
     sample = np.sort(random.choice(len(images), min(SAMPLE, len(images)), replace=False))
     strangers = images.labels[random.integers(0, len(images), len(sample))].astype(np.int64)
@@ -220,24 +227,27 @@ def _learn(
     as_strangers = support_by(images, state.trust, vectors, strangers)
     own = images.labels[sample]
     usable = (strangers != own) & (as_strangers.images > _LEAST_SUPPORT)
-    everyone = np.arange(len(sample))
+    clarity = _clarity(state.log_length[sample], as_strangers)
     in_place = _trusted(state, sample, as_strangers.centre[usable], search is None)
+
+    def made(*resembling: np.ndarray) -> np.ndarray:
+        everyone = np.arange(len(sample))
+        return support_features(as_strangers, everyone, clarity, *resembling)[usable]
+
     if search is None:
-        faulty = support_features(as_strangers, everyone, None)
-        sound = support_features(state.support, sample, None)
-    else:
-        near, which = search.search(vectors, OTHERS)
-        # A wrong label's own people are among the others: by the centre without the image.
-        home = np.where(
-            state.support.images[sample] > _LEAST_SUPPORT, state.support.centre[sample], -1
-        )
-        elsewhere = best_except(near, which, own, strangers)[0]
-        resembling = np.where(
-            random.random(len(sample)) < HOMELESS, elsewhere, np.maximum(elsewhere, home)
-        )
-        faulty = support_features(as_strangers, everyone, resembling)
-        sound = support_features(state.support, sample, best_except(near, which, own)[0])
-    return fit_ratio(sound[in_place], faulty[usable])
+        return [fit_ratio(_features(state, sample)[in_place], made())]
+    near, which = search.search(vectors, OTHERS)
+    sound = _features(state, sample, best_except(near, which, own)[0])[in_place]
+    elsewhere = best_except(near, which, own, strangers)[0]
+    # Their own people are among the others: by the centre without the image.
+    home = np.where(state.support.images[sample] > _LEAST_SUPPORT, state.support.centre[sample], -1)
+    return [fit_ratio(sound, made(np.maximum(elsewhere, home))), fit_ratio(sound, made(elsewhere))]
+
+
+def _features(state: _State, which: np.ndarray, *resembling: np.ndarray) -> np.ndarray:
+    """Of images ``[n]`` in their own identities; ``resembling [n]``: cosine to the best other."""
+    clarity = _clarity(state.log_length, state.support)[which]
+    return support_features(state.support, which, clarity, *resembling)
 
 
 def _trusted(
@@ -283,22 +293,27 @@ def best_except(
     )
 
 
-def _judge(state: _State, search: Neighbours | None, ratio: LikelihoodRatio) -> None:
+def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRatio]) -> None:
     """Set probabilities and trust; with ``search``, look again at the doubtful only."""
     which = np.flatnonzero(state.images.sizes[state.images.labels] > 1)
     if search is None:
-        state.log_ratio[which] = ratio(support_features(state.support, which, None))
+        # One ratio for both kinds: an identity knows a stranger from its own, not whose he is.
+        (ratio,) = ratios
+        state.log_ratios[which] = ratio(_features(state, which))[:, None]
     else:
         doubtful = which[state.probability[which] > DOUBT]
         _look_for_others(state, search, doubtful)
-        features = support_features(state.support, doubtful, state.other_similarity[doubtful])
-        state.log_ratio[doubtful] = ratio(features)
+        features = _features(state, doubtful, state.other_similarity[doubtful])
+        state.log_ratios[doubtful] = np.column_stack([ratio(features) for ratio in ratios])
+        # Of two images that do not resemble each other, nobody can say which is the stranger.
+        of_two = (state.images.sizes == 2)[state.images.labels]
+        state.log_ratios[of_two, STRANGERS] = -np.inf
     # The prior is everybody's, the doubtful alone would seem to be wrong more often; identities of
     # about one size share one: small ones are wrong more often.
     images = state.images
-    probability = np.zeros(len(state.images), np.float32)
+    probability = np.zeros(len(images), np.float32)
     probability[which] = probabilities(
-        state.log_ratio[which], size_class(images.sizes)[images.labels[which]]
+        state.log_ratios[which], size_class(images.sizes)[images.labels[which]]
     )
     state.probability = probability
     best = _least_suspicious(state)

@@ -1,9 +1,11 @@
 """Identities that mix two people or more, and how to part them.
 
 Images that resemble no other of their identity are left aside: they are single wrong ones. What
-remains is parted in two as well as it can be (spherical 2-means). Two halves of one person resemble
-each other; two people do not. What two people look like under one label is known by putting pairs
-of identities together; see ``calibration``.
+remains is parted in two as well as it can be (spherical 2-means), and each part once more. Two
+halves of one person resemble each other; two people do not. Of three people two are left together
+at first, who tell nothing apart from the third, but are two people among themselves. What two
+people look like under one label is known by putting pairs of identities together; see
+``calibration``.
 """
 
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.neighbours import blocks, normalised
-from curation.noise.calibration import LikelihoodRatio, fit_most, size_class
+from curation.noise.calibration import LikelihoodRatio, fit_most, probabilities, size_class
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.membership import Membership, identities_of
 from curation.noise.support import centre_of, initial_trust, support_within
@@ -24,7 +26,9 @@ MADE = 5_000
 MANY = 8
 RIDGE = 1.0
 """Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
-_MOST_PEOPLE = 4
+FURTHER = 0.1
+"""Share of the parts of a mixed identity that are two people again"""
+_MOST_PEOPLE = 8
 _LARGEST_SAMPLE = 512
 _STEPS = 8
 
@@ -58,7 +62,7 @@ class Mixture:
     """What was found of K identities and N images."""
 
     probability: np.ndarray
-    """float32 ``[K]``: of more than one person"""
+    """float32 ``[K]``: of two people or more"""
     between: np.ndarray
     """float32 ``[K]``: cosine between the two parts' centres; NaN where it was not parted"""
     part: np.ndarray
@@ -69,29 +73,50 @@ def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) ->
     """Judge every identity of at least four images; propose parts where more than one person is
     more probable than not."""
     random = np.random.default_rng(seed)
-    identities, partings = [], []
+    identities: list[int] = []
+    partings: list[list[list[float]]] = []
     chance = _cosine_by_chance(images, random)
     for identity, _, vectors in identities_of(images):
-        parting = part_in_two(vectors[has_company(vectors, chance)])
-        if parting is not None:
+        found = [one.features for one in _partings(vectors[has_company(vectors, chance)])]
+        if found:
             identities.append(identity)
-            partings.append(parting.features)
+            partings.append(found)
     probability = np.zeros(images.identities, np.float32)
     between = np.full(images.identities, np.nan, np.float32)
     part = np.zeros(len(images), np.int16)
     made = list(_made_mixtures(images, membership, random))
     if identities and made:
-        features, known = np.array(partings), np.array(made)
+        features, known = np.array([found[0] for found in partings]), np.array(made)
         between[identities] = features[:, 0]
-        ratio, probability[identities] = fit_most(
+        ratio, _ = fit_most(
             features, known, features[:, 0], _groups(features), _groups(known), RIDGE
         )
-        prior = float(np.clip(probability[identities].mean(), 1e-4, 0.5))
-        edge = float(np.log(1 / prior - 1))
+        log_ratios = [_of_any(ratio(np.array(found))) for found in partings]
+        probability[identities] = probabilities(np.array(log_ratios))
         for identity in np.flatnonzero(probability > 0.5).tolist():
             which = images.images_of(identity)
-            part[which] = _parts(images.vectors(which), ratio, edge, chance)
+            part[which] = _parts(images.vectors(which), ratio, chance)
     return Mixture(probability, between, part)
+
+
+def _partings(vectors: np.ndarray) -> Iterator[Parting]:
+    """The best two parts of ``[n, D]``, and of each of them."""
+    parting = part_in_two(vectors)
+    if parting is None:
+        return
+    yield parting
+    for part in (~parting.second, parting.second):
+        within = part_in_two(vectors[part])
+        if within is not None:
+            yield within
+
+
+def _of_any(log_ratios: np.ndarray) -> float:
+    """Of one identity's partings ``[n]``, of the whole first: that one or more part two people."""
+    share = np.where(np.arange(len(log_ratios)) == 0, 1 - FURTHER, FURTHER)
+    none = np.log1p(-share).sum()
+    some = np.logaddexp(np.log1p(-share), np.log(share) + log_ratios).sum()  # or none
+    return float(some + np.log1p(-np.exp(none - some)) - np.log1p(-np.exp(none)))
 
 
 def _groups(features: np.ndarray) -> np.ndarray:
@@ -102,15 +127,41 @@ def _groups(features: np.ndarray) -> np.ndarray:
 def part_in_two(vectors: np.ndarray) -> Parting | None:
     """The best two parts of unit vectors ``[n, D]`` with at least two images each, or None.
 
-    Starts from the densest group and those who resemble each other outside of it.
+    The better of two attempts: from the densest group and those who resemble each other outside of
+    it, which finds a few among many; and from the two who resemble each other least, which parts
+    groups of one size.
     """
     if len(vectors) < SMALLEST:
         return None
+    attempts = [_two_means(vectors, *start) for start in (_dense(vectors), _distant(vectors))]
+    found = [one for one in attempts if one is not None]
+    if not found:
+        return None
+    lengths = [sum(_length(vectors[part]) for part in (second, ~second)) for second in found]
+    second = found[int(np.argmax(lengths))]
+    if second.sum() * 2 > len(vectors):
+        second = ~second
+    centres = [normalised(vectors[part].sum(axis=0)) for part in (~second, second)]
+    within = (_cohesion(vectors[~second]), _cohesion(vectors[second]))
+    return Parting(second, float(centres[0] @ centres[1]), within)
+
+
+def _dense(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = centre_of(vectors, initial_trust(vectors))
     away = 1.0 - vectors @ first
     rest = vectors - (vectors @ first)[:, None] * first
     weight = initial_trust(normalised(rest)) * np.maximum(away - np.median(away), 0.0)
-    second = centre_of(vectors, weight)
+    return first, centre_of(vectors, weight)
+
+
+def _distant(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first = vectors[int((vectors @ vectors.sum(axis=0)).argmin())]
+    return first, vectors[int((vectors @ first).argmin())]
+
+
+def _two_means(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+    """bool ``[n]``: who is nearer to the second centre in the end; None where it is hardly anyone
+    or nearly all."""
     is_second = np.zeros(len(vectors), bool)
     for _ in range(_STEPS):
         nearer = vectors @ second > vectors @ first
@@ -120,13 +171,12 @@ def part_in_two(vectors: np.ndarray) -> Parting | None:
             break
         is_second = nearer
         first, second = (normalised(vectors[mask].sum(axis=0)) for mask in (~nearer, nearer))
-    if is_second.sum() * 2 > len(vectors):
-        is_second, first, second = ~is_second, second, first
-    return Parting(
-        is_second,
-        float(first @ second),
-        (_cohesion(vectors[~is_second]), _cohesion(vectors[is_second])),
-    )
+    return is_second
+
+
+def _length(vectors: np.ndarray) -> float:
+    """Of the sum: the cosines to their centre, added up, which 2-means makes as large as it can."""
+    return float(np.linalg.norm(vectors.sum(axis=0)))
 
 
 def _cohesion(vectors: np.ndarray) -> float:
@@ -186,13 +236,14 @@ def _sound_vectors(
     return images.vectors(trusted)
 
 
-def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, edge: float, chance: float) -> np.ndarray:
-    """Part numbers int16 ``[n]``; a part is parted again where its log ratio exceeds ``edge``.
+def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
+    """Part numbers int16 ``[n]``; a part is parted again where it is probably two people again.
 
     Images that resemble their part no more than by chance are left where they are: single wrong
     ones are not of the second person either.
     """
     part = np.zeros(len(vectors), np.int16)
+    edge = np.log(1 / FURTHER - 1)
     waiting = [np.flatnonzero(has_company(vectors, chance))]
     while waiting and part.max() + 1 < _MOST_PEOPLE:
         here = waiting.pop()

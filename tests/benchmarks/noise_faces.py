@@ -24,6 +24,8 @@ class Row:
     over: str
     method: str
     marks: Marks
+    reliability: np.ndarray | None = None
+    """int ``[bins, 2]``, where the method gives probabilities: images of each bin, faulty ones"""
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,85 @@
 """Faults of single images: wrong labels, non-faces, repeated pictures."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import rivals
 from noise_faces import EPSILONS, LEAST_IMAGES, OURS, Faces, Row
-from plant import Marks, in_hindsight, marks, marks_of, wrong_labels
+from plant import (
+    Marks,
+    Target,
+    in_hindsight,
+    marks,
+    marks_of,
+    strangers_labels,
+    wrong_labels,
+)
 
 from curation.noise.duplicates import find_repetitions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.membership import judge_membership
 from curation.noise.unusable import unusable_probability
 
-SHARES = (0.05, 0.1, 0.2, 0.4)
+SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+FEW_IDENTITIES = 300
+BINS = np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0])
+"""Edges of the probabilities that the reliability is counted by"""
 
 
 def of_wrong_labels(faces: Faces, seed: int) -> Iterator[Row]:
-    """Within the identities of five images or more, and in the whole set."""
+    """Closed-set (people of another identity) and open-set (people of none), in the whole set, in
+    300 identities of five images or more, and closed-set within all of those."""
     large = np.flatnonzero(faces.embedded.sizes[faces.labels] >= LEAST_IMAGES)
+    some = faces.large(np.random.default_rng(seed))[:FEW_IDENTITIES]
+    few = np.flatnonzero(np.isin(faces.labels, some))
+    whole = np.arange(len(faces.labels))
     for share in SHARES:
-        for where, rows in (("large", large), ("all", np.arange(len(faces.labels)))):
-            true = faces.labels[rows]
-            target = "identity" if where == "large" else "image"
-            given = wrong_labels(true, share, target, np.random.default_rng(seed))
-            images, order, _ = faces.relabelled(given, faces.embedded.rows[rows])
-            fault = f"wrong labels {share:.0%}, {where}"
-            membership = judge_membership(images)
-            ours = {OURS: membership.probability > 0.5}
-            yield from _judged(fault, images, (given != true)[order], ours)
+        if share >= 0.05:
+            yield from _closed(faces, large, "large", share, seed, "identity")
+        yield from _closed(faces, whole, "all", share, seed)
+        if share <= 0.1:
+            yield from _closed(faces, few, "300 identities", share, seed)
+            yield from _open(faces, whole, "all", share, seed)
+            yield from _open(faces, few, "300 identities", share, seed)
+
+
+def _closed(
+    faces: Faces, rows: np.ndarray, where: str, share: float, seed: int, target: Target = "image"
+) -> Iterator[Row]:
+    true = faces.labels[rows]
+    given = wrong_labels(true, share, target, np.random.default_rng(seed))
+    fault = f"closed-set wrong labels {share:.1%}, {where}"
+    yield from _wrongly_labelled(faces, fault, rows, given, given != true)
+
+
+def _open(faces: Faces, rows: np.ndarray, where: str, share: float, seed: int) -> Iterator[Row]:
+    left, given = strangers_labels(faces.labels[rows], share, np.random.default_rng(seed))
+    faulty = given != faces.labels[rows[left]]
+    fault = f"open-set wrong labels {share:.1%}, {where}"
+    yield from _wrongly_labelled(faces, fault, rows[left], given, faulty)
+
+
+def _wrongly_labelled(
+    faces: Faces, fault: str, rows: np.ndarray, given: np.ndarray, faulty: np.ndarray
+) -> Iterator[Row]:
+    images, order, _ = faces.relabelled(given, faces.embedded.rows[rows])
+    membership = judge_membership(images)
+    ours = {OURS: membership.probability > 0.5}
+    for row in _judged(fault, images, faulty[order], ours):
+        if row.method == OURS and row.over.endswith(" 2 images"):
+            judged = images.sizes[images.labels] > 1
+            bins = reliability_bins(membership.probability[judged], faulty[order][judged])
+            row = replace(row, reliability=bins)
+        yield row
+
+
+def reliability_bins(probability: np.ndarray, faulty: np.ndarray) -> np.ndarray:
+    """int ``[bins, 2]``: images with a probability in each of ``BINS``, and the faulty of them."""
+    last = len(BINS) - 2
+    bins = np.clip(np.searchsorted(BINS, probability, "right") - 1, 0, last)
+    return np.column_stack([np.bincount(each, minlength=last + 1) for each in (bins, bins[faulty])])
 
 
 def of_non_faces(faces: Faces, seed: int) -> Iterator[Row]:

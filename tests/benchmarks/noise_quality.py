@@ -11,13 +11,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from fault_pictures import fault_pictures
 from noise_faces import Faces, Row
 from noise_identity_faults import of_divided, of_merged
-from noise_image_faults import of_non_faces, of_repeated, of_wrong_labels
+from noise_image_faults import BINS, of_non_faces, of_repeated, of_wrong_labels
 from plant import Marks
 
 from curation.conversion.convert import convert
@@ -54,11 +55,32 @@ def summarised(rows: list[Row]) -> list[dict[str, str | float]]:
     ]
 
 
-def show(summary: list[dict[str, str | float]], as_json: bool) -> None:
+def reliability(rows: list[Row]) -> list[dict[str, str | float]]:
+    """Of our probabilities, by kind of wrong labels: how many images of each bin are faulty."""
+    kinds: dict[str, np.ndarray] = {}
+    for row in rows:
+        if row.reliability is not None:
+            kind = row.fault.partition(" ")[0]
+            kinds[kind] = kinds.get(kind, np.zeros_like(row.reliability)) + row.reliability
+    return [
+        {"kind": kind, "from": low, "to": high, "images": int(images), "faulty": int(faulty)}
+        for kind, bins in kinds.items()
+        for (low, high), (images, faulty) in zip(pairwise(BINS.tolist()), bins, strict=True)
+    ]
+
+
+def show_reliability(table: list[dict[str, str | float]]) -> None:
+    """Print it; a calibrated probability has as many faulty images as it says."""
+    sys.stdout.write("\n| kind | probability | images | faulty |\n|---|---|---|---|\n")
+    for row in table:
+        share = float(row["faulty"]) / max(float(row["images"]), 1.0)
+        sys.stdout.write(
+            f"| {row['kind']} | {row['from']} to {row['to']} | {row['images']:,} | {share:.3f} |\n"
+        )
+
+
+def show(summary: list[dict[str, str | float]]) -> None:
     """Print what was measured."""
-    if as_json:
-        sys.stdout.write(json.dumps(summary, indent=1) + "\n")
-        return
     sys.stdout.write(
         "| fault | over | method | F1 | precision | recall |\n|---|---|---|---|---|---|\n"
     )
@@ -98,7 +120,13 @@ def main() -> None:
         for fault in options.only:
             rows += FAULTS[fault](faces, seed)
             sys.stderr.write(f"seed {seed}: {fault} done\n")
-    show(summarised(rows), options.json)
+    summary, table = summarised(rows), reliability(rows)
+    if options.json:
+        found = {"faults": summary, "reliability": table}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    show(summary)
+    show_reliability(table)
 
 
 if __name__ == "__main__":

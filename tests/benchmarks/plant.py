@@ -24,6 +24,23 @@ def wrong_labels(
     return given
 
 
+def strangers_labels(
+    labels: np.ndarray, share: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Open-set wrong labels: people who are nowhere in the set, as most wrong labels on the web.
+
+    A fifth of the identities is taken out, and images of theirs are put under the labels of random
+    images that stay, ``share`` as many as those. Which images are left int ``[n]``, the strangers'
+    last, and their labels ``[n]``.
+    """
+    names = np.unique(labels)
+    out = np.isin(labels, random.choice(names, len(names) // 5, replace=False))
+    stay = np.flatnonzero(~out)
+    strangers = random.choice(np.flatnonzero(out), round(share * len(stay)), replace=False)
+    given = random.choice(labels[stay], len(strangers))
+    return np.concatenate([stay, strangers]), np.concatenate([labels[stay], given])
+
+
 def merge_identities(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Labels with both identities of each pair ``[P, 2]`` under the first one's."""
     given = labels.copy()

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import noise_image_faults
 import numpy as np
 import plant
 import pytest
@@ -39,6 +40,28 @@ def test_exactly_the_share_gets_the_label_of_another_identity(
 
     assert (given_labels != LABELS).sum() == round(share * len(LABELS))
     assert np.isin(given_labels, LABELS).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
+def test_strangers_are_of_identities_that_are_gone(
+    share: float, random: np.random.Generator
+) -> None:
+    rows, given_labels = plant.strangers_labels(LABELS, share, random)
+
+    strange = given_labels != LABELS[rows]
+    stay = np.unique(given_labels)
+    assert len(stay) == 16
+    assert not np.isin(LABELS[rows[strange]], stay).any()
+    assert strange.sum() == round(share * 160)
+    assert len(np.unique(rows)) == len(rows) == 160 + strange.sum()
+
+
+def test_reliability_counts_images_and_faults_in_bins_of_probability() -> None:
+    probability = np.array([0.0, 0.005, 0.2, 0.6, 0.95, 1.0])
+    faulty = np.array([False, False, True, False, True, True])
+    bins = noise_image_faults.reliability_bins(probability, faulty)
+
+    assert bins.tolist() == [[2, 0], [0, 0], [1, 1], [0, 0], [1, 0], [0, 0], [1, 1], [1, 1]]
 
 
 def test_a_random_images_label_is_more_often_a_large_identitys(

@@ -166,3 +166,28 @@ def test_classes_with_few_examples_are_drawn_to_the_one_before() -> None:
 )
 def test_size_classes_double(images: float, found: int) -> None:
     assert size_class(np.array([images]))[0] == found
+
+
+@pytest.mark.parametrize("shares", [(0.02, 0.1), (0.1, 0.02), (0.0, 0.05), (0.05, 0.0)])
+def test_two_kinds_of_faults_have_their_own_prevalence(shares: tuple[float, float]) -> None:
+    """Sound around 3, faults of the first kind around 0, of the second around 6."""
+    random = np.random.default_rng(RANDOM)
+    kind = np.searchsorted(np.cumsum(shares), random.random(20_000), "right")
+    value = random.normal(np.array([0.0, 6.0, 3.0])[kind])
+    log_ratios = np.column_stack(
+        [4.5 - 3 * value, 3 * value - 13.5]
+    )  # of N(0, 1), N(6, 1) to N(3, 1)
+
+    found = probabilities(log_ratios)
+
+    for low, high in ((0.05, 0.3), (0.3, 0.7), (0.7, 0.95)):
+        here = (found > low) & (found < high)
+        assert (kind[here] < 2).mean() == pytest.approx(found[here].mean(), abs=0.1)
+    assert found.sum() == pytest.approx((kind < 2).sum(), rel=0.1)
+
+
+def test_a_kind_that_cannot_be_does_not_count() -> None:
+    random = np.random.default_rng(RANDOM)
+    evidence = random.normal(-2, 3, 2_000)
+    never = np.column_stack([evidence, np.full(len(evidence), -np.inf)])
+    np.testing.assert_allclose(probabilities(never), probabilities(evidence), atol=0.02)

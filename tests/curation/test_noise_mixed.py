@@ -55,6 +55,15 @@ def test_three_people_become_three_parts() -> None:
     assert same_partition(found.part[labels == 0], person[labels == 0])
 
 
+@pytest.mark.parametrize("sizes", [[4, 2, 2], [3, 3, 3], [2, 2, 2, 2], [12, 4, 3], [5, 4, 4, 3, 3]])
+def test_a_single_identity_of_several_people_is_found_and_parted(sizes: list[int]) -> None:
+    """Two halves of it are no people of their own: only within them are two people told apart."""
+    vectors, labels, person = merged([*sizes, *OTHERS], [list(range(len(sizes)))])
+    found = judge(vectors, labels)
+    np.testing.assert_array_equal(np.flatnonzero(found.probability > 0.5), [0])
+    assert same_partition(found.part[labels == 0], person[labels == 0])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
 def test_wrong_images_are_no_second_person(share: float) -> None:
     vectors, person = people(OTHERS)
