@@ -152,27 +152,30 @@ def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> n
     """Probability of a fault float64 ``[n]``, with the priors that fit the data best.
 
     ``log_ratios`` ``[n]``, or ``[n, F]`` of faults of F kinds: each kind has its own prior, so that
-    one that is rare in these data needs more evidence. ``groups`` int ``[n]``: each group
-    (identities of about one size, say) has its own priors, drawn a little towards 0.1 in sum
-    where it is small.
+    one that is rare in these data needs more evidence; it is ``-inf`` where a kind cannot be.
+    ``groups`` int ``[n]``: each group (identities of about one size, say) has its own priors, drawn
+    a little towards 0.1 in sum where it is small.
     """
     ratios = log_ratios if log_ratios.ndim == 2 else log_ratios[:, None]
-    kinds = ratios.shape[1]
     groups = np.zeros(len(ratios), np.int64) if groups is None else groups
-    count = np.bincount(groups)
-    prior = np.full((len(count), kinds), _STARTING_PRIOR / kinds)
+    starting = _STARTING_PRIOR / ratios.shape[1]
+    count = _sums(np.isfinite(ratios), groups)
+    prior = np.full(count.shape, starting)
     probability = np.zeros_like(ratios)
     for _ in range(_PRIOR_STEPS):
-        sound = 1 - prior.sum(axis=1, keepdims=True)
-        odds = ratios + np.log(prior / sound)[groups]
+        odds = ratios + np.log(prior / (1 - prior.sum(axis=1, keepdims=True)))[groups]
         most = np.maximum(odds.max(axis=1, keepdims=True), 0.0)
         weight = np.exp(odds - most)
         probability = weight / (weight.sum(axis=1, keepdims=True) + np.exp(-most))
-        expected = np.column_stack([np.bincount(groups, one, len(count)) for one in probability.T])
-        prior = (expected + 10 * _STARTING_PRIOR / kinds) / (count + 10)[:, None]
-        prior = np.maximum(prior, _LEAST_PRIOR)
+        expected = (_sums(probability, groups) + 10 * starting) / (count + 10)
+        prior = np.where(count > 0, np.maximum(expected, _LEAST_PRIOR), _LEAST_PRIOR)
         prior *= np.minimum(1.0, _GREATEST_PRIOR / prior.sum(axis=1, keepdims=True))
     return probability.sum(axis=1)
+
+
+def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """float64 ``[G, F]``: of ``values [n, F]`` in each group."""
+    return np.column_stack([np.bincount(groups, one) for one in values.T])
 
 
 def size_class(images: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def _wrongly_labelled(
     ours = {OURS: membership.probability > 0.5}
     for row in _judged(fault, images, faulty[order], ours):
         if row.method == OURS and row.over.endswith(" 2 images"):
-            judged = images.sizes[images.labels] > 1
+            judged = images.sizes[images.labels] > 2  # of two, nobody can say which is wrong
             bins = reliability_bins(membership.probability[judged], faulty[order][judged])
             row = replace(row, reliability=bins)
         yield row
