@@ -12,6 +12,7 @@ from pathlib import Path
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
+from curation.files import locked
 from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.eyes import TeacherChoice
@@ -62,7 +63,7 @@ def run_recipe(
     ``workspace/sources/DATASET``. ``open_eyes`` gives a chosen teacher's eyes; ``teacher`` is taken
     instead of the recipe's. With ``skip_bad`` bad records are left out. ``say`` is told what a
     person wants to know. Raises ``UserError`` where a step cannot be done; what can be known before
-    the first step, before it.
+    the first step, before it. One process at a time makes a data set.
     """
     recipe = load_recipe(name)
     kitchen = Kitchen(
@@ -75,11 +76,12 @@ def run_recipe(
     )
     _check_first(name, recipe, kitchen)
     made: list[Made] = []
-    for number, step in enumerate(recipe.step, 1):
-        title = f"{number}/{len(recipe.step)} {step.do}"
-        made += _run_step(step, kitchen, title, watch or unwatched)
-    told = {entry.path for entry in made}
-    return made + [one for one in unreadable_views(kitchen) if one.path not in told]
+    with locked(kitchen.target):
+        for number, step in enumerate(recipe.step, 1):
+            title = f"{number}/{len(recipe.step)} {step.do}"
+            made += _run_step(step, kitchen, title, watch or unwatched)
+        told = {entry.path for entry in made}
+        return made + [one for one in unreadable_views(kitchen) if one.path not in told]
 
 
 def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:

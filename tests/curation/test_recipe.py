@@ -5,6 +5,7 @@ import pytest
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
+from curation.files import locked
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
@@ -300,6 +301,15 @@ def test_a_store_that_was_converted_again_has_everything_made_again(
     assert "made again: it cannot be read" in made["long-tail-cut.view"].note
     assert made["mine.view"].kind == "kept"
     assert "mine.view was made from another store" in made["mine.view"].note
+
+
+def test_two_at_a_time_do_not_make_one_data_set(workspace, source):
+    run_recipe("ms1m", workspace, source)
+    with (
+        locked(workspace.datasets / "ms1m"),
+        pytest.raises(UserError, match=r"another process is writing .*ms1m"),
+    ):
+        run_recipe("ms1m", workspace, source)
 
 
 class TestFirst:
