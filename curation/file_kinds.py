@@ -193,7 +193,8 @@ def _zip(data: bytes) -> FileKind | None:
     if not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return None
     name = data[30 : 30 + int.from_bytes(data[26:28], "little")]
-    if name.endswith((b"/data.pkl", b"/version", b"/.format_version")) or b"/code/" in name:
+    of_torch = (b"/data.pkl", b"/version", b"/.format_version", b"/data/0")
+    if name.endswith(of_torch) or b"/code/" in name:
         return _TORCH
     if name.endswith(b".npy"):
         return _data_set("npz", "saved numpy arrays (.npz)")

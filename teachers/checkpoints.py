@@ -1,12 +1,15 @@
 """Public checkpoints into our networks: every key of the file is accounted for, or it is refused.
 
 A key is loaded, or it belongs to the classifier that the network was trained with, or loading
-stops with what does not fit and which registered networks' keys these are.
+stops with what does not fit and which registered networks' keys these are. Where in the file the
+network lies, under which wrappers and behind which prefix, follows from the network's own keys.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,16 +18,16 @@ from torch.overrides import TorchFunctionMode
 
 from curation.errors import UserError
 from teachers.networks import NETWORKS, create
-from teachers.weight_files import read_tensors, shortened
+from teachers.weight_files import Part, read_parts, shortened
 
-PREFIXES = re.compile(r"(?:(?:module|model|backbone|net|features\.module)\.){0,4}")
-"""What wrappers put before every key: DataParallel, AdaFace, FaceX-Zoo, CVLface, MagFace."""
+LONGEST_PREFIX, MOST_PREFIXES = 8, 8
+"""Components that a wrapper puts before every key, and how many such prefixes are compared."""
 
 CLASSIFIERS = ("head", "fc", "fc7", "classifier", "kernel")
 """What training programs call the classifier, where the network has no such key itself."""
 
-BATCH_COUNTER = "num_batches_tracked"
-"""Part of a normalisation's state since PyTorch 0.4.1, of no use in evaluation."""
+COUNTERS = ("num_batches_tracked", "n_averaged")
+"""State of a normalisation since PyTorch 0.4.1, and of an average: of no use in evaluation."""
 
 Shapes = Mapping[str, torch.Size]
 
@@ -34,19 +37,22 @@ class LoadReport:
     """What became of every key: ``loaded`` of them are in the network now.
 
     ``ignored`` are the file's keys of a classifier, ``absent`` the network's batch counters that
-    an old file lacks, ``prefix`` what was taken off the front of the loaded keys.
+    an old file lacks, ``prefix`` what was taken off the front of the loaded keys, and ``part``
+    what leads to the network in the file: the keys of the mappings around it, and the prefix.
     """
 
     loaded: int
     ignored: tuple[str, ...]
     absent: tuple[str, ...]
     prefix: str
+    part: str
 
 
 @dataclass(frozen=True)
 class _Match:
-    """The keys of a file beside those of a network; ``loaded`` is without the prefix."""
+    """The keys of a part of a file beside those of a network; ``loaded`` is without the prefix."""
 
+    part: Part
     prefix: str
     loaded: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -56,43 +62,89 @@ class _Match:
     misshapen: tuple[str, ...]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the network is there, whatever else is."""
+        return not (self.missing or self.misshapen)
+
+    @property
     def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.misshapen)
+        return self.is_whole and not self.unexpected
+
+    @property
+    def found(self) -> int:
+        """How many of the network's keys are there."""
+        return len(self.loaded) + len(self.misshapen)
+
+    @property
+    def name(self) -> str:
+        """What leads to the network in the file."""
+        return f"{self.part.path}.{self.prefix}".strip(".")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The network's state, as far as it is there."""
+        return {key: self.part.tensors[self.prefix + key] for key in self.loaded}
 
 
-def load_checkpoint(network: nn.Module, path: Path) -> LoadReport:
+def load_checkpoint(network: nn.Module, path: Path, part: str | None = None) -> LoadReport:
     """Put the weights of a file into ``network``, which stays as it is where they do not fit.
 
-    Raises ``UserError`` for a file that is unreadable or unsafe, that has keys or shapes of
-    another network, or values that are not finite numbers.
+    ``part`` chooses where a file holds the network several times, or among other things: the keys
+    or the prefix that lead to it, such as "model_ema". Raises ``UserError`` for a file that is
+    unreadable or unsafe, that has keys or shapes of another network, that holds the network twice
+    with different weights, or values that are not finite numbers.
     """
-    tensors = read_tensors(path)
     own = network.state_dict()
-    match = _match(_shapes(own), _shapes(tensors))
-    if not match.fits:
-        raise UserError(_complaint(path, network, match, _shapes(own), _shapes(tensors)))
-    given = {key: tensors[match.prefix + key] for key in match.loaded}
+    match = _choose(path, network, _matches(_shapes(own), read_parts(path), part), part)
+    given = match.tensors()
     for key, tensor in given.items():
         _check_values(path, key, tensor, own[key])
     network.load_state_dict(given, strict=False)
-    return LoadReport(len(match.loaded), match.ignored, match.absent, match.prefix)
+    return LoadReport(len(match.loaded), match.ignored, match.absent, match.prefix, match.name)
 
 
-def recognise(path: Path) -> tuple[str, ...]:
+def recognise(path: Path, part: str | None = None) -> tuple[str, ...]:
     """The registered networks, at their default settings, whose keys and shapes a file has.
 
     The registry holds the families that are imported. Raises ``UserError`` as `load_checkpoint`
     does for a file that cannot be read.
     """
-    return _fitting(_shapes(read_tensors(path)))
+    return _fitting(read_parts(path), part)
+
+
+def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | None) -> _Match:
+    """The one match that fits, or the first where all that do have the same weights."""
+    if not matches:
+        raise UserError(f"{path}: has no part {part!r}; leave `part` out to see what it has")
+    fitting = [match for match in matches if match.fits]
+    if not fitting:
+        best = max(matches, key=lambda match: match.found)
+        raise UserError(_complaint(path, network, best, part))
+    first = fitting[0].tensors()
+    if any(not _equal(first, other.tensors()) for other in fitting[1:]):
+        names = [match.name for match in fitting[:5]]
+        raise UserError(
+            f"{path}: holds this network {len(fitting)} times with different weights, as "
+            f'{" and ".join(map(shortened, names))}; choose one: part = "{names[0]}"'
+        )
+    return fitting[0]
+
+
+def _equal(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(
+        torch.equal(tensor, right[key]) for key, tensor in left.items()
+    )
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
     return {key: tensor.shape for key, tensor in tensors.items()}
 
 
-def _fitting(found: Shapes) -> tuple[str, ...]:
-    return tuple(name for name in sorted(NETWORKS) if _match(_shapes_of(name), found).fits)
+def _fitting(parts: list[Part], part: str | None) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in sorted(NETWORKS)
+        if any(match.fits for match in _matches(_shapes_of(name), parts, part))
+    )
 
 
 def _shapes_of(name: str) -> Shapes:
@@ -111,30 +163,55 @@ class _NoRandomNumbers(TorchFunctionMode):
         return function(*arguments, **(settings or {}))
 
 
-def _match(own: Shapes, found: Shapes) -> _Match:
-    """Compare under the prefix that leaves most keys of the network found, none if it can be."""
-    prefixes = sorted({prefix for key in found for prefix in _prefixes(key)}, key=len)
-    return max(
-        (_match_under(prefix, own, found) for prefix in prefixes),
-        key=lambda match: len(match.loaded) + len(match.misshapen),
-    )
+def _matches(own: Shapes, parts: list[Part], chosen: str | None) -> list[_Match]:
+    """The network's keys beside each part that may hold it, under each prefix that may be it."""
+    needed = sum(not key.endswith(COUNTERS) for key in own)
+    large = [part for part in parts if len(part.tensors) >= needed]
+    largest = max(parts, key=lambda part: len(part.tensors))
+    found = [match for part in large or [largest] for match in _matches_in(own, part)]
+    if chosen is None:
+        return found
+    named = [match for match in found if f".{match.name}.".find(f".{chosen}.") >= 0]
+    # Who chooses a part says that the rest is not of the network.
+    return [
+        replace(m, unexpected=tuple(key for key in m.unexpected if key.startswith(m.prefix)))
+        for m in named
+    ]
 
 
-def _prefixes(key: str) -> list[str]:
-    """All that could be taken off a key: "", "module.", "module.model." and so on."""
-    whole = PREFIXES.match(key)
-    ends = [part.end() for part in re.finditer(r"\.", whole[0])] if whole else []
-    return [key[:end] for end in (0, *ends)]
+def _matches_in(own: Shapes, part: Part) -> list[_Match]:
+    found = _shapes(part.tensors)
+    matches = [_match_under(prefix, own, part, found) for prefix in _prefixes(own, found)]
+    copies = {m.prefix + key for m in matches if m.is_whole for key in own}
+    return [
+        replace(m, unexpected=tuple(key for key in m.unexpected if key not in copies))
+        for m in matches
+    ]
 
 
-def _match_under(prefix: str, own: Shapes, found: Shapes) -> _Match:
-    here = {key[len(prefix) :] for key in found if key.startswith(prefix)} & own.keys()
+def _prefixes(own: Shapes, found: Shapes) -> list[str]:
+    """What could stand before every key: that under which most keys of the network are found."""
+    counts = Counter(key[:end] for key in found for end in _ends(key) if key[end:] in own)
+    counters = sum(key.endswith(COUNTERS) for key in own)
+    most = max(counts.values(), default=0)
+    able = [prefix for prefix, count in counts.items() if count >= max(most - counters, 1)]
+    return sorted(able, key=lambda prefix: (-counts[prefix], len(prefix)))[:MOST_PREFIXES] or [""]
+
+
+def _ends(key: str) -> list[int]:
+    """Where a prefix of a key could end: at its start, and after its first dots."""
+    return [0, *(dot.end() for dot in islice(re.finditer(r"\.", key), LONGEST_PREFIX))]
+
+
+def _match_under(prefix: str, own: Shapes, part: Part, found: Shapes) -> _Match:
+    here = {key for key in own if prefix + key in found}
     lacking = own.keys() - here
-    absent = {key for key in lacking if key.endswith(BATCH_COUNTER)}
+    absent = {key for key in lacking if key.endswith(COUNTERS)}
     left = found.keys() - {prefix + key for key in here}
-    ignored = {key for key in left if _is_classifier(key)}
+    ignored = {key for key in left if _is_beside(key, prefix)}
     misshapen = {key for key in here if own[key] != found[prefix + key]}
     return _Match(
+        part,
         prefix,
         loaded=tuple(sorted(here - misshapen)),
         ignored=tuple(sorted(ignored)),
@@ -149,8 +226,13 @@ def _in_order(keys: Collection[str], reference: Shapes) -> tuple[str, ...]:
     return tuple(key for key in reference if key in keys)
 
 
-def _is_classifier(key: str) -> bool:
-    return PREFIXES.sub("", key, count=1).split(".")[0] in CLASSIFIERS
+def _is_beside(key: str, prefix: str) -> bool:
+    """Whether a key that the network lacks is a classifier's, or counts something."""
+    if key.startswith(prefix) and key[len(prefix) :].split(".")[0] in CLASSIFIERS:
+        return True
+    outside = not key.startswith(prefix)
+    words = key.split(".", LONGEST_PREFIX)
+    return outside and (words[-1] in COUNTERS or not set(words).isdisjoint(CLASSIFIERS))
 
 
 def _check_values(path: Path, key: str, tensor: Tensor, own: Tensor) -> None:
@@ -160,7 +242,7 @@ def _check_values(path: Path, key: str, tensor: Tensor, own: Tensor) -> None:
         raise UserError(f"{path}: {key!r} has values that are not finite numbers")
 
 
-def _complaint(path: Path, network: nn.Module, match: _Match, own: Shapes, found: Shapes) -> str:
+def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) -> str:
     complaints = []
     if match.missing:
         complaints.append(f"lacks {_first(match.missing)}")
@@ -168,10 +250,16 @@ def _complaint(path: Path, network: nn.Module, match: _Match, own: Shapes, found
         complaints.append(f"has {_first(match.unexpected)}")
     if match.misshapen:
         key = match.misshapen[0]
-        sizes = f"{_size(found[match.prefix + key])}, not {_size(own[key])}"
+        own, found = network.state_dict()[key].shape, match.part.tensors[match.prefix + key].shape
+        sizes = f"{_size(found)}, not {_size(own)}"
         complaints.append(f"has other shapes: {_first(match.misshapen)} ({sizes})")
-    names = _fitting(found)
-    hint = f"these are the keys of {' or '.join(names)}" if names else "no registered network fits"
+    if match.is_whole and match.name:
+        hint = f'where the network is {shortened(match.name)} alone, say part = "{match.name}"'
+    else:
+        names = _fitting([match.part], part)
+        hint = (
+            f"these are the keys of {' or '.join(names)}" if names else "no registered network fits"
+        )
     return f"{path}: not weights of this {type(network).__name__}: {', '.join(complaints)}; {hint}"
 
 
