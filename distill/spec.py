@@ -56,16 +56,18 @@ class TeacherTraining(Strict):
 class TeacherSource(Strict):
     """A teacher that is there: ``from`` is a file in the workspace's teachers/, or a finished job.
 
-    An ``.onnx`` file, or a file of weights (``.pth``, ``.pt``, ``.ckpt``, ``.safetensors``) with
-    the ``backbone`` that they belong to, its ``embedding`` and ``width`` where they are not the
-    default ones. Both need their ``preprocessing``, whose size is the network's; a job knows its
-    own.
+    An ``.onnx`` file, with the name of its ``output`` where it has several; or a file or folder of
+    weights with the ``backbone`` that they belong to, its ``embedding`` and ``width`` where they
+    are not the default ones, and the ``part`` of the file where it holds the network several times.
+    All need their ``preprocessing``, whose size is the network's; a job knows its own.
     """
 
     source: Annotated[str | None, Field(alias="from")] = None
     backbone: str | None = None
     embedding: PositiveInt | None = None
     width: PositiveFloat = 1.0
+    part: str | None = None
+    output: str | None = None
     preprocessing: Preprocessing | None = None
 
     @model_validator(mode="before")
@@ -82,13 +84,16 @@ class TeacherSource(Strict):
     @model_validator(mode="after")
     def _as_its_file_needs(self) -> "TeacherSource":
         source = self.source or ""
-        described = {"backbone", "embedding", "width"} & self.model_fields_set
-        if described and not is_weights(source):
+        described = {"backbone", "embedding", "width", "part"} & self.model_fields_set
+        is_file = is_onnx(source) or is_weights(source)
+        if described and (is_onnx(source) or (not is_file and self.preprocessing is None)):
             raise ValueError(
                 f"{', '.join(sorted(described))}: only beside from = a file of weights "
-                f"({', '.join(WEIGHT_SUFFIXES)})"
+                f"({', '.join(WEIGHT_SUFFIXES)}) or a folder with such, and its preprocessing"
             )
-        if (self.preprocessing is not None) != (is_onnx(source) or is_weights(source)):
+        if self.output is not None and not is_onnx(source):
+            raise ValueError("output: only beside from = an .onnx file with several outputs")
+        if self.preprocessing is None and is_file:
             raise ValueError(
                 "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
                 "preprocessing = { colour, mean, std, size }: "

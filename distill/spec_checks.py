@@ -8,10 +8,10 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.suggestions import meant
 from curation.workspace import EVALUATION, Workspace
-from distill.spec import JobSpec
+from distill.spec import JobSpec, TeacherSource
 from distill.spec_text import parse_spec, read_spec
 from distill.training.config import TrainSettings
-from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights
+from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, unsaid_preprocessing
 
 
 def load_spec(path: Path, workspace: Workspace) -> JobSpec:
@@ -48,17 +48,26 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
     return pairs if pairs.is_file() else workspace.image_set(full, EVALUATION)
 
 
-def teacher_path(source: str, workspace: Workspace) -> Path:
-    """The file in teachers/, or the bundle of the finished job, that ``from`` names."""
-    if is_onnx(source) or is_weights(source):
-        path = workspace.inside(source, workspace.teachers, "teacher.from")
-        if path.is_file():
+def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
+    """The file or folder in teachers/, or the bundle of the finished job, that ``from`` names."""
+    source = teacher.source
+    assert source is not None
+    path = workspace.inside(source, workspace.teachers, "teacher.from")
+    if teacher.preprocessing is not None:
+        if path.exists():
             return path
-        files = [each.name for each in workspace.teachers.glob("*") if each.is_file()]
-        raise UserError(f"teacher.from: no file {path}; put it there{meant(source, files)}")
+        files = [each.name for each in workspace.teachers.glob("*")]
+        raise UserError(
+            f"teacher.from: no file {path}; put it there (a finished job knows its own "
+            f"preprocessing: leave that out){meant(source, files)}"
+        )
     bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
     if bundle.is_dir():
         return bundle
+    if path.exists():
+        raise UserError(
+            f"teacher.from: {source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}"
+        )
     finished = [each.parent.name for each in workspace.runs.glob("*/bundle")]
     raise UserError(
         f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
@@ -72,8 +81,7 @@ def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)
     for teacher in spec.teacher.sources if spec.teacher is not None else []:
-        assert teacher.source is not None
-        teacher_path(teacher.source, workspace)
+        teacher_path(teacher, workspace)
 
 
 def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:

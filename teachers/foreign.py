@@ -1,47 +1,64 @@
 """Teachers from elsewhere: ONNX files, run by onnxruntime under an explicit preprocessing.
 
-An ONNX file is untrusted input: it is refused unless it is one self-contained graph from one
-image batch to one batch of embeddings.
+An ONNX file is untrusted input: what it does is tried in a confined process first, and it is
+refused unless it turns one batch of images into one batch of embeddings.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.suggestions import meant
+from teachers.confined import confined
+from teachers.onnx_files import check_it_may_be_onnx, read_onnx
 from teachers.preprocessing import Preprocessing
 
 GPU_PROVIDER = "CUDAExecutionProvider"
-MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
+TRIAL_SECONDS, TRIAL_MEMORY = 30, 6 << 30
+"""What a few images may cost, of one core and beside the weights."""
+TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+}
 
 
 class OnnxEmbedder:
-    """An ONNX network ``[N, 3, H, W] float32 -> [N, D]``, on the GPU where onnxruntime has one.
+    """An ONNX network from images to ``[N, D]``, on the GPU where onnxruntime has one.
 
-    ``digest`` is the SHA-256 of the file. A graph with a fixed batch size is run in batches of
-    that size. ``$OMP_NUM_THREADS`` bounds the threads, as it does for torch.
-    Raises `UserError` for a file that is not such a network or does not fit ``preprocessing``.
+    The images are ``[N, 3, H, W]`` or ``[N, H, W, 3]``, in float16, 32 or 64, or in whole numbers
+    where the preprocessing gives such. ``output`` names the embeddings where a graph has several
+    outputs. ``digest`` is the SHA-256 of the file, with files beside it that hold its weights, and
+    with the choice. A graph with a fixed batch size, or that takes only one image at a time, is run
+    so. ``$OMP_NUM_THREADS`` bounds the threads, as it does for torch. Raises `UserError` for a file
+    that is not such a network or does not fit ``preprocessing``.
     """
 
-    def __init__(self, path: Path | str, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, path: Path | str, preprocessing: Preprocessing, output: str | None = None
+    ) -> None:
         self.path = Path(path)
         self.preprocessing = preprocessing
-        content = _read(self.path)
-        self.digest = hashlib.sha256(content).hexdigest()
-        _refuse_external_data(content, self.path)
-        self._session = _session(content, self.path)
-        self.on_gpu = self._session.get_providers()[0] == GPU_PROVIDER
-        self._input, self._batch = _check_input(self._session, self.path, preprocessing.size)
-        self._output = _check_output(self._session, self.path)
-        self.embedding = self._probe()
+        self._choice = output
+        tried = _try_confined(self.path, preprocessing, output)
+        self.embedding, self._batch = tried["embedding"], tried["batch"]
+        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+        self._graph = _Graph.open(self.path, preprocessing, output, threads, gpu=True)
+        self.digest = self._graph.digest
+        self.on_gpu = self._graph.session.get_providers()[0] == GPU_PROVIDER
 
-    def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Path, Preprocessing]]:
-        return OnnxEmbedder, (self.path, self.preprocessing)
+    def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Path, Preprocessing, str | None]]:
+        return OnnxEmbedder, (self.path, self.preprocessing, self._choice)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, D]``, raw."""
@@ -49,129 +66,222 @@ class OnnxEmbedder:
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Preprocessed float32 ``[B, 3, H, W]`` to float32 ``[B, D]``."""
-        if self._batch is None:
-            return self._forward(pixels)
-        parts = [self._fixed(part) for part in _parts(pixels, self._batch)]
-        return np.concatenate(parts) if parts else np.empty((0, self.embedding), np.float32)
-
-    def _fixed(self, part: np.ndarray) -> np.ndarray:
-        """Fill ``part`` up to the graph's batch size with its last image."""
-        missing = (self._batch or len(part)) - len(part)
-        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-        return self._forward(filled)[: len(part)]
-
-    def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        return self._session.run([self._output], {self._input: pixels})[0].astype(np.float32)
-
-    def _probe(self) -> int:
-        """Run one blank image: the declared output shape of old exports is often wrong."""
-        blank = np.zeros((1, 3, *self.preprocessing.size), np.float32)
-        try:
-            result = self.run(blank)
-        except Exception as error:
-            raise UserError(
-                f"{self.path}: the network does not run: {_first_line(error)}"
-            ) from None
-        if result.ndim != 2 or len(result) != 1:
-            raise UserError(
-                f"{self.path}: one image gave an output of shape {list(result.shape)}; "
-                "an embedder gives [N, D]"
-            )
-        return result.shape[1]
+        if not len(pixels):
+            return np.empty((0, self.embedding), np.float32)
+        parts = _parts(pixels, self._batch or len(pixels))
+        return np.concatenate([self._graph.run(part, self._batch) for part in parts])
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of an .onnx file")
-    if path.stat().st_size > MAXIMUM_BYTES:
-        raise UserError(f"{path}: larger than 2 GiB, which no ONNX file can be")
-    return path.read_bytes()
+@dataclass(frozen=True)
+class _Graph:
+    """A session, and how it is fed: the image's name, type, layout, and batch size if fixed."""
+
+    session: Any
+    digest: str
+    input: str
+    kind: type[np.generic]
+    channels_last: bool
+    batch: int | None
+    output: str
+
+    @classmethod
+    def open(
+        cls, path: Path, preprocessing: Preprocessing, output: str | None, threads: int, gpu: bool
+    ) -> "_Graph":
+        """``UserError`` where the file is no network that takes such pixels."""
+        model, digest = read_onnx(path)
+        session = _session(model, path, threads, gpu)
+        outputs = {each.name: each for each in session.get_outputs()}
+        chosen = _choose_output(path, outputs, output)
+        if len(outputs) > 1:
+            digest = hashlib.sha256(f"{digest}|{chosen}".encode()).hexdigest()
+        return cls(session, digest, *_check_input(session, path, preprocessing), chosen)
+
+    def run(self, pixels: np.ndarray, batch: int | None) -> np.ndarray:
+        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image."""
+        count = len(pixels)
+        if batch is not None and count < batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
+        if self.channels_last:
+            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+        (result,) = self.session.run([self.output], {self.input: pixels.astype(self.kind)})
+        return _rows(result, len(pixels))[:count]
 
 
-def _refuse_external_data(content: bytes, path: Path) -> None:
-    """Weights in other files could lie anywhere on the disk, and the digest would miss them."""
-    import onnx
+class _NoEmbeddingsError(Exception):
+    """What came out is not one vector for each image."""
 
+
+def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dict[str, Any]:
+    """Run a file on a few images: the length of its embeddings, and in what batches it takes them.
+
+    For ``confined``: a graph can ask for any memory and time.
+    """
+    settings, where = Preprocessing.model_validate(preprocessing), Path(path)
+    graph = _Graph.open(where, settings, output, threads=1, gpu=False)
+    faces = np.random.default_rng(0).integers(0, 256, (2, *settings.size, 3), dtype=np.uint8)
+    pixels = settings(faces)
     try:
-        model = onnx.ModelProto.FromString(content)
-    except Exception:
-        # protobuf's DecodeError; protobuf is onnx's dependency, not ours.
+        alone = np.concatenate([graph.run(pixels[i : i + 1], graph.batch) for i in range(2)])
+        batch = graph.batch if graph.batch is not None else _free_batch(graph, pixels, alone)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "llocate" in str(error) or "bad_alloc" in str(error):
+            raise MemoryError from None
+        reason = str(error) if isinstance(error, _NoEmbeddingsError) else _first_line(error)
+        raise UserError(f"{where}: the network does not run: {reason}") from None
+    if not np.isfinite(alone).all():
+        raise UserError(f"{where}: its embeddings are not finite numbers; the file is of no use")
+    if np.array_equal(alone[0], alone[1]):
         raise UserError(
-            f"{path}: not an ONNX file, or cut short; export or copy it again"
-        ) from None
-    bodies = chain.from_iterable(function.node for function in model.functions)
-    tensors = chain(_tensors(model.graph), _constants(bodies))
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-        raise UserError(
-            f"{path}: its weights lie in other files (external data), which is refused; "
-            "save it as one file with onnx.save(model, path, save_as_external_data=False)"
+            f"{where}: two different images give the same embedding: output {graph.output!r} does "
+            "not depend on the images under this preprocessing"
         )
+    return {"embedding": alone.shape[1], "batch": batch}
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph, dense and sparse, in its nested graphs too."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _constants(graph.node)
+def _free_batch(graph: _Graph, pixels: np.ndarray, alone: np.ndarray) -> int | None:
+    """None where two images together give what each gives alone; else 1, though it says any."""
+    try:
+        together = graph.run(pixels, None)
+    except Exception:  # of onnxruntime, which has no common base; alone it ran
+        return 1
+    scale = np.abs(alone).max()
+    return None if np.allclose(together, alone, rtol=1e-2, atol=1e-2 * scale) else 1
 
 
-def _constants(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Every tensor that nodes hold as attributes."""
-    for attribute in chain.from_iterable(node.attribute for node in nodes):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph)
+def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) -> dict[str, Any]:
+    check_it_may_be_onnx(path)
+    arguments = {
+        "path": str(path),
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "output": output,
+    }
+    memory = TRIAL_MEMORY + 6 * path.stat().st_size
+    try:
+        return confined("teachers.foreign:examine", arguments, memory, TRIAL_SECONDS)
+    except MemoryError:
+        limit = f"more than {memory >> 30} GiB of memory"
+        raise UserError(f"{path}: the network does not run: two images take {limit}") from None
+    except TimeoutError:
+        limit = f"more than {TRIAL_SECONDS} seconds"
+        raise UserError(f"{path}: the network does not run: two images take {limit}") from None
+    except ChildProcessError as error:
+        raise UserError(
+            f"{path}: the network does not run: onnxruntime crashes on it ({error})"
+        ) from None
 
 
-def _session(content: bytes, path: Path) -> Any:
+def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # Errors arrive as exceptions.
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-    wanted = (GPU_PROVIDER, "CPUExecutionProvider")
+    options.intra_op_num_threads = threads
+    wanted = (GPU_PROVIDER, "CPUExecutionProvider") if gpu else ("CPUExecutionProvider",)
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    except MemoryError:
+        raise
     except Exception as error:
         # onnxruntime has no common base for its exceptions.
-        raise UserError(
-            f"{path}: onnxruntime cannot load it ({_first_line(error)}); "
-            "check that it is a complete ONNX file"
-        ) from None
+        raise UserError(f"{path}: {_why_not_loaded(model, _first_line(error))}") from None
 
 
-def _check_input(session: Any, path: Path, size: tuple[int, int]) -> tuple[str, int | None]:
-    """The input's name and its fixed batch size, or None where any batch will do."""
+def _why_not_loaded(model: Any, reason: str) -> str:
+    import onnxruntime
+
+    if "IR version" in reason or "opset" in reason.lower():
+        opset = max((each.version for each in model.opset_import if not each.domain), default=0)
+        return (
+            f"written in a newer ONNX (IR {model.ir_version}, opset {opset}) than onnxruntime "
+            f"{onnxruntime.__version__} reads ({reason}); pip install -U onnxruntime, or export it "
+            "with opset_version=17"
+        )
+    return f"onnxruntime cannot load it ({reason}); check that it is a complete ONNX file"
+
+
+def _check_input(
+    session: Any, path: Path, preprocessing: Preprocessing
+) -> tuple[str, type[np.generic], bool, int | None]:
+    """The input's name, type, whether its channels come last, and its batch size if fixed."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        names = ", ".join(each.name for each in inputs) or "none"
+        names = ", ".join(map(_described, inputs)) or "none"
         raise UserError(f"{path}: inputs are {names}; an embedder has exactly one, the images")
     (image,) = inputs
     # A named or missing dimension is free.
     fixed = [dim if isinstance(dim, int) else None for dim in image.shape]
-    expected = (None, 3, *size)
+    last = len(fixed) == 4 and fixed[3] == 3 and fixed[1] != 3
+    size = preprocessing.size
+    expected = (None, *size, 3) if last else (None, 3, *size)
     fits = len(fixed) == 4 and all(
         dim is None or want is None or dim == want
         for dim, want in zip(fixed, expected, strict=True)
     )
-    if image.type != "tensor(float)" or not fits:
+    kind = TYPES.get(image.type)
+    if kind is None or not fits:
+        sides = fixed[1:3] if last else fixed[2:4]
+        known = len(fixed) == 4 and 3 in fixed[1:] and all(sides)
+        hint = f"size = {sides}" if known else "images of 3 channels are wanted"
         raise UserError(
-            f"{path}: input {image.name!r} is {image.type} {image.shape}; "
-            f"the preprocessing gives tensor(float) [N, 3, {size[0]}, {size[1]}]; set its size"
+            f"{path}: input {image.name!r} is {image.type} {image.shape}; the preprocessing gives "
+            f"tensor(float) [N, {', '.join(map(str, expected[1:]))}]; set its size: {hint}"
         )
-    return image.name, fixed[0]
+    if np.issubdtype(kind, np.integer):
+        _check_whole_numbers(path, image, kind, preprocessing)
+    return image.name, kind, last, fixed[0]
 
 
-def _check_output(session: Any, path: Path) -> str:
-    outputs = session.get_outputs()
-    if len(outputs) != 1 or len(outputs[0].shape) not in (0, 2):
-        found = ", ".join(f"{each.name} {each.shape}" for each in outputs)
-        raise UserError(f"{path}: outputs are {found}; an embedder has exactly one, [N, D]")
-    return outputs[0].name
+def _check_whole_numbers(
+    path: Path, image: Any, kind: type[np.generic], preprocessing: Preprocessing
+) -> None:
+    """Raise ``UserError`` where the preprocessing of a byte is no value of the input's type."""
+    values = preprocessing(np.repeat(np.array([0, 255], np.uint8), 3).reshape(2, 1, 1, 3))
+    range_ = np.iinfo(np.dtype(kind))
+    whole = np.array_equal(values, np.rint(values))
+    if not whole or values.min() < range_.min or values.max() > range_.max:
+        lowest = max(int(-range_.min), 0) if kind == np.int8 else 0
+        raise UserError(
+            f"{path}: input {image.name!r} takes whole numbers, {image.type}; so mean = {lowest}, "
+            "std = 1, as the graph normalises them itself"
+        )
+
+
+def _choose_output(path: Path, outputs: dict[str, Any], chosen: str | None) -> str:
+    if chosen is not None and chosen in outputs:
+        return chosen
+    found = ", ".join(map(_described, outputs.values()))
+    if chosen is not None:
+        raise UserError(f"{path}: no output {chosen!r}; it has {found}{meant(chosen, outputs)}")
+    if len(outputs) != 1:
+        first = next(iter(outputs), "")
+        raise UserError(
+            f"{path}: outputs are {found}; an embedder has exactly one, [N, D]: choose it by name, "
+            f'such as output = "{first}"'
+        )
+    return next(iter(outputs))
+
+
+def _rows(result: Any, count: int) -> np.ndarray:
+    """``[count, D]`` float32, where further dimensions are of length 1, before or after."""
+    if not isinstance(result, np.ndarray) or not np.issubdtype(result.dtype, np.floating):
+        kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
+        raise _NoEmbeddingsError(f"it gives {kind}; an embedder has exactly one of numbers, [N, D]")
+    lengths = [length for length in result.shape if length != 1]
+    is_rows = lengths[:1] == [count] and len(lengths) == 2 if count > 1 else len(lengths) == 1
+    if not is_rows or 0 in result.shape:
+        raise _NoEmbeddingsError(
+            f"{count} image(s) gave an output of shape {list(result.shape)}; an embedder has "
+            "exactly one, [N, D]"
+        )
+    return result.reshape(count, -1).astype(np.float32)
+
+
+def _described(value: Any) -> str:
+    return f"{value.name!r} {value.shape}"
 
 
 def _parts(pixels: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -179,4 +289,6 @@ def _parts(pixels: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """What onnxruntime says, without the place in its own source where it was said."""
+    text = re.sub(r"(\[ONNXRuntimeError\]( : \w+){2} : )|(/onnxruntime_src/.*\) )", "", str(error))
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]

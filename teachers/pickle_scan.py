@@ -17,7 +17,6 @@ LARGEST = 1 << 28
 """Bytes that a pickle may have; torch.save compresses nothing, so the rest is in the file as is."""
 OLD_PICKLES = 4
 """Before PyTorch 1.6: magic number, version, system, and then the object."""
-OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def scan(path: str) -> dict[str, str]:
@@ -29,13 +28,7 @@ def scan(path: str) -> dict[str, str]:
     names: dict[str, str] = {}
     try:
         with _opened(Path(path)) as (file, count):
-            first = _Reader(file, names).load()
-            if count > 1 and first != OLD_MAGIC:
-                raise UserError(
-                    f"{path}: not a file of weights that can be read safely: a plain pickle, not "
-                    "torch.save's; load it where it was written, and torch.save its state_dict()"
-                )
-            for _ in range(count - 1):
+            for _ in range(count):
                 _Reader(file, names).load()
     except (MemoryError, UserError):
         raise

@@ -11,6 +11,8 @@ from teachers.framing import scaling_of, visible_part
 
 Colour = Literal["RGB", "BGR"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+UNSAID = ("colour", "mean", "std")
+"""With any of them wrong, a network still answers, only worse."""
 LARGEST_SIDE = 4096
 """Larger than any network here takes; a bundle that asks for more is asking for the memory."""
 
@@ -25,22 +27,28 @@ class Preprocessing(BaseModel):
     """``(pixel - mean) / std`` in the given colour order, as float32 NCHW of one size.
 
     ``mean`` and ``std`` are on the scale of the pixels, 0 ... 255, for all channels or one for
-    each, in the order of ``colour``; none of the three has a default, as a wrong one gives wrong
-    embeddings without a word. ``size`` is (height, width). A network that normalises inside its
-    graph, as insightface's MXNet exports do, has mean 0 and std 1.
+    each, in the order of ``colour``. ``size`` is (height, width). A network that normalises inside
+    its graph, as insightface's MXNet exports do, has mean 0 and std 1. The defaults are those of
+    networks that are trained here; who names a file of others has to say all three, as a wrong one
+    gives wrong embeddings without a word (``UNSAID``, ``teachers.sources.unsaid_preprocessing``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    colour: Colour
-    mean: FiniteFloat | Means
-    std: PositiveFloat | Deviations
+    colour: Colour = "RGB"
+    mean: FiniteFloat | Means = 127.5
+    std: PositiveFloat | Deviations = 127.5
     size: Size = (112, 112)
 
     @classmethod
     def ours(cls, size: tuple[int, int] = (112, 112)) -> "Preprocessing":
         """What networks that are trained here take."""
         return cls(colour="RGB", mean=127.5, std=127.5, size=size)
+
+    @property
+    def unsaid(self) -> list[str]:
+        """What was left to the defaults, of what a file of others has to come with."""
+        return [key for key in UNSAID if key not in self.model_fields_set]
 
     @property
     def digest(self) -> str:

@@ -1,9 +1,14 @@
 """What a teacher's file can be, told by its name, and how its makers prepare pixels."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
+
+from curation.errors import UserError
+from teachers.preprocessing import UNSAID
 
 ONNX_SUFFIX = ".onnx"
-WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pth.tar")
 
 # Beginning of the backbone's name, whose networks these are, colour, mean, std. The sources are
 # the programs that trained them: insightface's arcface_torch, AdaFace's inference, CVLface's
@@ -15,12 +20,15 @@ USUAL = (
     ("adaface", "CVLface's networks with the same layers", "RGB", 127.5, 127.5),
     ("treb1en", "TreB1eN's networks", "BGR", 127.5, 127.5),
 )
+_CONFIGURATION_BYTES = 1 << 20
+# A line of YAML or JSON; nothing is parsed of a file that anybody may have written.
+_COLOUR = re.compile(
+    r"""^[^#\n]*?\bcolor_space["']?\s*:\s*["']?(RGB|BGR)\b""", re.MULTILINE | re.IGNORECASE
+)
 USUAL_ONNX = (
     "RGB, mean 127.5, std 127.5 is insightface's usual way (std 128 where the network comes from "
     "MXNet), mean 0, std 1 where the graph does it itself"
 )
-UNSAID = ("colour", "mean", "std")
-"""What has no default: with any of them wrong, a network still answers, only worse."""
 
 
 def is_weights(name: str) -> bool:
@@ -30,6 +38,46 @@ def is_weights(name: str) -> bool:
 
 def is_onnx(name: str) -> bool:
     return name.endswith(ONNX_SUFFIX)
+
+
+def weights_in(folder: Path) -> list[Path]:
+    """The files of weights in a folder, and where CVLface puts them in it; none of no folder."""
+    places = (folder, folder / "pretrained_model")
+    files = [each for place in places if place.is_dir() for each in sorted(place.iterdir())]
+    return [each for each in files if is_weights(each.name) and each.is_file()]
+
+
+def check_colour(path: Path, colour: str) -> None:
+    """Raise ``UserError`` where a configuration beside the weights says the other colour order.
+
+    Those of CVLface say ``color_space``. Beside is a file of the weights' own name, or, where they
+    are the only ones in their folder, any configuration there.
+    """
+    for file in _configurations(path):
+        with file.open("rb") as opened:
+            text = opened.read(_CONFIGURATION_BYTES).decode(errors="replace")
+        stated = {found.upper() for found in _COLOUR.findall(text)}
+        if stated and colour not in stated:
+            (other,) = stated
+            raise UserError(
+                f"{path}: {file.name} beside it says color_space {other}, and colour is {colour}; "
+                f"say {other}, or take {file.name} away if it is of other weights"
+            )
+
+
+def _configurations(path: Path) -> list[Path]:
+    weights = weights_in(path) if path.is_dir() else [path]
+    folder = path if path.is_dir() else path.parent
+    places = {folder, *(each.parent for each in weights)}
+    alone = path.is_dir() or len(weights_in(folder)) <= 1
+    files = [each for place in sorted(places) for each in sorted(place.iterdir())]
+    return [
+        each
+        for each in files
+        if each.suffix in (".yaml", ".yml", ".json")
+        and each.is_file()
+        and (alone or each.stem in {file.stem for file in weights})
+    ]
 
 
 def unsaid_preprocessing(

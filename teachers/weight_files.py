@@ -20,7 +20,7 @@ from torch import Tensor
 from curation.errors import UserError
 from curation.file_kinds import FileKind, what_is_this
 from teachers.confined import confined
-from teachers.sources import is_weights
+from teachers.sources import weights_in
 
 SCAN_MEMORY, SCAN_SECONDS = 2 << 30, 5
 DEEPEST, MOST_MAPPINGS = 8, 10_000
@@ -36,10 +36,12 @@ ACTING = (sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands"}) - {
 }
 """Modules of Python's library whose functions would act; objects of the others are plain data."""
 
+_BY_TORCH = "load it where it was written, and torch.save its tensors by name"
 ADVICE = {
+    "pickle": _BY_TORCH,
+    "npz": _BY_TORCH,
+    "numpy": _BY_TORCH,
     "hdf5": "weights of Keras: export the network to ONNX (tf2onnx does) and give that",
-    "npz": "make tensors of its arrays by torch.from_numpy, and torch.save them by name",
-    "numpy": "make tensors of its arrays by torch.from_numpy, and torch.save them by name",
     "onnx": "name it NAME.onnx",
     "tar": "unpack it (tar -xf FILE) and give the weights that were in it",
 }
@@ -65,7 +67,12 @@ def read_parts(path: Path) -> list[Part]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a file of weights")
     kind = what_is_this(path)
-    if kind is not None and kind.name not in ("torch", "safetensors", "pickle", "zip"):
+    if kind is None and path.suffix != ".safetensors":
+        raise UserError(
+            f"{path}: not a file of weights: it begins neither as torch.save's nor as safetensors "
+            "do; copy or download it again"
+        )
+    if kind is not None and kind.name not in ("torch", "safetensors", "zip"):
         raise _foreign(path, kind)
     content = _read_safetensors(path) if _is_safetensors(path, kind) else _read_pickle(path)
     if isinstance(content, torch.nn.Module):
@@ -198,7 +205,7 @@ def _read_folder(folder: Path) -> list[Part]:
             return read_parts(folder / name)
         if (folder / f"{name}.index.json").is_file():
             return _read_shards(folder, folder / f"{name}.index.json")
-    files = sorted(each for each in folder.iterdir() if is_weights(each.name))
+    files = weights_in(folder)
     if len(files) == 1:
         return read_parts(files[0])
     found = ", ".join(each.name for each in files[:5]) or "none"

@@ -24,6 +24,8 @@ class TeacherChoice(BaseModel):
     colour: Literal["RGB", "BGR"] | None = None
     mean: float | None = Field(default=None, allow_inf_nan=False)
     std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    part: str | None = None
+    """Where the network is in a file of weights, or the output of an .onnx file with several"""
     size: int = Field(default=112, ge=1, le=4096)
     least_accuracy: float | None = Field(default=None, ge=0, lt=1)
     """It must tell that share of a few hundred pairs right; None for the usual one, 0 for any."""

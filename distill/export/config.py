@@ -95,6 +95,12 @@ class FaceConfig(Strict):
     alignment: Alignment = Alignment()
 
     @model_validator(mode="after")
+    def _nothing_left_unsaid(self) -> "FaceConfig":
+        if unsaid := self.preprocessing.unsaid:
+            raise ValueError(f"preprocessing lacks {', '.join(unsaid)}")
+        return self
+
+    @model_validator(mode="after")
     def _framed_as_here(self) -> "FaceConfig":
         """Refuse a crop or scaling that is not the one that this package does."""
         if self.framing is None:

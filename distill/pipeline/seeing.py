@@ -18,13 +18,13 @@ from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.store import ImageSet
 from curation.workspace import Workspace
-from distill.pipeline.teacher_files import find_teacher, open_teacher
+from distill.pipeline.teacher_files import find_teacher, is_bundle, open_teacher
 from distill.spec import NetworkSpec
 from teachers.embedder import Embedder, embed_both
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
-from teachers.sources import is_weights, unsaid_preprocessing
+from teachers.sources import is_onnx, unsaid_preprocessing
 from teachers.trial import LEAST_ACCURACY, try_teacher
 
 _BATCH = 256
@@ -69,11 +69,11 @@ def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
         path = Path(teachers.__file__).with_name("drawn_faces.onnx")
         return open_teacher(path, Preprocessing.ours((_DRAWN_FACES_SIZE,) * 2))
     path = find_teacher(choice.name, workspace)
-    if choice.backbone is not None and not is_weights(path.name):
+    if choice.backbone is not None and (is_onnx(path.name) or is_bundle(path)):
         raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
-    told = None if path.is_dir() else _told(choice)
+    told = None if is_bundle(path) else _told(choice)
     network = None if choice.backbone is None else NetworkSpec(backbone=choice.backbone)
-    return open_teacher(path, told, network)
+    return open_teacher(path, told, network, choice.part)
 
 
 def _told(choice: TeacherChoice) -> Preprocessing:

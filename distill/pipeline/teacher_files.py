@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.export.checksums import SUMS_NAME
 from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.spec_checks import teacher_path
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.ensemble import Ensemble
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing, Size
-from teachers.sources import is_onnx, is_weights
+from teachers.sources import check_colour, is_onnx, is_weights, weights_in
 
 if TYPE_CHECKING:
     import torch
@@ -27,75 +28,74 @@ def open_spec_teacher(spec: TeacherSpec, workspace: Workspace) -> Embedder:
 
 
 def _open_source(source: TeacherSource, workspace: Workspace) -> Embedder:
-    assert source.source is not None
-    path = teacher_path(source.source, workspace)
-    return open_teacher(path, source.preprocessing, source.weights_network)
+    path = teacher_path(source, workspace)
+    choice = source.output if is_onnx(path.name) else source.part
+    return open_teacher(path, source.preprocessing, source.weights_network, choice)
 
 
 def open_teacher(
-    path: Path, preprocessing: Preprocessing | None = None, network: NetworkSpec | None = None
+    path: Path,
+    preprocessing: Preprocessing | None = None,
+    network: NetworkSpec | None = None,
+    choice: str | None = None,
 ) -> Embedder:
     """A finished job's bundle; or an ``.onnx`` file, or weights of ``network``, with their
-    ``preprocessing``."""
+    ``preprocessing``; ``choice`` is the output of the one, the part of the other."""
     if preprocessing is None:
         from distill.export.embedder import BundleEmbedder  # brings the bundle's checks
 
         bundle = BundleEmbedder(path)
         bundle.check_framed()
         return bundle.network
+    check_colour(path, preprocessing.colour)
     if is_onnx(path.name):
-        return OnnxEmbedder(path, preprocessing)
-    return _open_weights(path, preprocessing, network)
+        return OnnxEmbedder(path, preprocessing, choice)
+    return _open_weights(path, preprocessing, network, choice)
 
 
 def find_teacher(name: str, workspace: Workspace) -> Path:
-    """The file, by path or in the workspace's teachers/, or a finished job's bundle."""
-    path = Path(name)
-    if _is_teacher(path):
-        return path
-    inside = (
-        workspace.teachers / name
-        if _is_file_name(name)
-        else workspace.inside(name, workspace.runs, "teacher") / "bundle"
-    )
-    if _is_teacher(inside):
-        return inside
+    """The file or folder, by path or in the workspace's teachers/, or a finished job's bundle."""
+    path, inside = Path(name), workspace.teachers / name
+    if not is_onnx(name) and not is_weights(name) and not inside.exists():
+        inside = workspace.inside(name, workspace.runs, "teacher") / "bundle"
+    for place in (path, inside):
+        if place.is_file() or is_bundle(place) or weights_in(place):
+            return place
     raise UserError(
         f"there is no teacher {name!r} (looked for {path} and {inside}); "
         "give an .onnx file, a file of weights, a bundle, or a finished job's name"
     )
 
 
-def _is_teacher(path: Path) -> bool:
-    return path.is_file() if _is_file_name(path.name) else (path / "config.json").is_file()
-
-
-def _is_file_name(name: str) -> bool:
-    return is_onnx(name) or is_weights(name)
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is what a job delivers; folders of weights have a config.json as well."""
+    return (path / "config.json").is_file() and (
+        (path / SUMS_NAME).is_file() or not weights_in(path)
+    )
 
 
 def _open_weights(
-    path: Path, preprocessing: Preprocessing, network: NetworkSpec | None
+    path: Path, preprocessing: Preprocessing, network: NetworkSpec | None, part: str | None
 ) -> TorchEmbedder:
     """A file of weights in the network they belong to, every key of it accounted for."""
     import distill.backbones  # noqa: F401 - every family, so that all keys can be recognised
     from teachers.checkpoints import load_checkpoint
 
     if network is None:
-        raise UserError(_whose_keys(path))
+        raise UserError(_whose_keys(path, part))
     module = _build(network, preprocessing.size)
-    load_checkpoint(module, path)
+    load_checkpoint(module, path, part)
     # The same weights in another network, or at another width, would be another teacher.
     description = f"{network.backbone}|{network.width}|{module_digest(module)}"
     digest = hashlib.sha256(description.encode()).hexdigest()
     return TorchEmbedder(module, preprocessing, digest)
 
 
-def _whose_keys(path: Path) -> str:
+def _whose_keys(path: Path, part: str | None) -> str:
     """What to say where the backbone is not said."""
     from teachers.checkpoints import recognise
 
-    names = recognise(path)
+    names = recognise(path, part)
     if not names:
         return (
             f"{path}: say which network these weights belong to, backbone = ...; at its default "

@@ -161,7 +161,8 @@ def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
     [
         (f'from = "job"\n{SMALL}', "backbone, embedding, width: only beside from = a file of"),
         (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only beside from"),
-        (f'from = "job"\n{PIXELS}', "preprocessing belongs to"),
+        (f'from = "big.onnx"\npart = "model_ema"\n{PIXELS}', "part: only beside from"),
+        (f'from = "big.pth"\noutput = "fc1"\n{PIXELS}', "output: only beside from = an .onnx"),
         ('from = "job"\ncombine = "average"', "combine is how the members of a"),
         ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "say one of from"),
         ("[[teacher.ensemble]]", 'each .* needs from = "..."'),
@@ -225,6 +226,79 @@ def test_curate_looks_through_weights_too(workspace, drawn_store):
     wrong = TeacherChoice(name="big.onnx", backbone="iresnet18")
     with pytest.raises(UserError, match="--backbone is for files of weights"):
         open_eyes(wrong, workspace)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text", "stated"),
+    [
+        ("model.yaml", "# color_space: RGB\nname: ir18\ncolor_space: 'BGR'\n", "BGR"),
+        ("config.json", '{"conf": {"color_space": "BGR", "input_size": [3, 112, 112]}}', "BGR"),
+        ("model.yaml", "color_space: RGB\n", "RGB"),
+        ("config.json", '{"model": "ir18"}', None),
+        ("notes.txt", "color_space: RGB", None),
+    ],
+)
+def test_a_colour_order_beside_the_weights_is_not_contradicted(
+    tmp_path, folder, name, text, stated
+):
+    torch.save({"model": network().state_dict()}, tmp_path / "model.pt")
+    (tmp_path / name).write_text(text)
+    spec = NetworkSpec(backbone="adaface_ir18", embedding=8, width=0.125)
+    for colour in ("RGB", "BGR"):
+        pixels = Preprocessing(colour=colour, mean=127.5, std=127.5, size=SIZE)
+        path = tmp_path if folder else tmp_path / "model.pt"
+        if stated in (None, colour):
+            assert open_teacher(path, pixels, spec).embedding == 8
+        else:
+            words = f"{name} beside it says color_space {stated}, and colour is {colour}; say"
+            with pytest.raises(UserError, match=words):
+                open_teacher(path, pixels, spec)
+
+
+def test_a_configuration_of_other_weights_in_the_same_folder_says_nothing(tmp_path):
+    for name in ("one.pt", "two.pt"):
+        torch.save(network().state_dict(), tmp_path / name)
+    (tmp_path / "one.yaml").write_text("color_space: RGB\n")
+    spec = NetworkSpec(backbone="adaface_ir18", embedding=8, width=0.125)
+    pixels = Preprocessing(colour="BGR", mean=127.5, std=127.5, size=SIZE)
+    open_teacher(tmp_path / "two.pt", pixels, spec)
+    with pytest.raises(UserError, match=r"one\.yaml beside it"):
+        open_teacher(tmp_path / "one.pt", pixels, spec)
+
+
+def test_a_folder_of_weights_is_a_teacher(workspace):
+    folder = workspace.teachers / "hub"
+    folder.mkdir()
+    save_file(network().state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text("{}")
+    spec = teacher_spec(f'[teacher]\nfrom = "hub"\n{SMALL}{PIXELS}')
+    assert open_spec_teacher(spec, workspace).embedding == 8
+    unsaid = teacher_spec('[teacher]\nfrom = "hub"')
+    with pytest.raises(UserError, match="'hub' lies in teachers/: colour, mean and std are miss"):
+        open_spec_teacher(unsaid, workspace)
+    choice = TeacherChoice(name="hub", backbone="adaface_ir18")
+    with pytest.raises(UserError, match="hub: --colour, --mean and --std are missing"):
+        open_eyes(choice, workspace)
+
+
+def test_preprocessing_of_what_is_not_there_is_said_to_be_a_files(workspace):
+    spec = teacher_spec(f'[teacher]\nfrom = "job"\n{PIXELS}')
+    with pytest.raises(UserError, match=r"no file .*job; put it there \(a finished job knows its"):
+        open_spec_teacher(spec, workspace)
+
+
+def test_a_part_of_a_file_is_chosen(workspace):
+    both = {"model": network().state_dict(), "model_ema": network(seed=1).state_dict()}
+    torch.save(both, workspace.teachers / "both.pth")
+    said = f'[teacher]\nfrom = "both.pth"\n{SMALL}{PIXELS}'
+    with pytest.raises(UserError, match="2 times with different weights, as 'model' and"):
+        open_spec_teacher(teacher_spec(said), workspace)
+    digests = {
+        open_spec_teacher(teacher_spec(f'{said}part = "{part}"\n'), workspace).digest
+        for part in both
+    }
+    assert len(digests) == 2
 
 
 def test_a_teachers_spec_without_anything_is_refused():

@@ -1,6 +1,7 @@
 """Checkpoints that others wrote: loaded by name with every key accounted for, or refused."""
 
 import io
+import json
 import os
 import pickle
 import sys
@@ -8,6 +9,7 @@ import types
 import zipfile
 from collections import OrderedDict
 
+import numpy
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 
 from curation.errors import UserError
 from distill.backbones import create
-from teachers import checkpoints
+from teachers import checkpoints, weight_files
 from teachers.checkpoints import load_checkpoint, recognise
 
 
@@ -69,18 +71,227 @@ def refused(path, network=None):
     return message
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module.", "net.", "module.backbone.", "model.net."])
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        ((), ""),
+        (("state_dict",), "module."),
+        (("net_state_dict",), ""),
+        (("backbone",), "net."),
+        (("model_ema",), "module.backbone."),
+        (("checkpoint", "anything", "net"), "encoder._orig_mod."),
+        ((), "a.b.c.d."),
+    ],
+)
 @pytest.mark.parametrize("name", ["adaface_ir18", "iresnet18"])
-def test_wrapped_and_prefixed_weights_are_found(path, name, prefix, wrapper):
+def test_weights_are_found_under_whatever_wraps_them(path, name, wrapper, prefix):
     state = weights(name)
-    named = {prefix + key: value for key, value in state.items()}
-    torch.save({wrapper: named, "epoch": 3} if wrapper else named, path)
+    content = {prefix + key: value for key, value in state.items()}
+    for key in reversed(wrapper):
+        content = {key: content, "epoch": 3, "optimiser": {"state": [torch.zeros(2)]}}
+    torch.save(content, path)
     network = small(name)
     report = load_checkpoint(network, path)
     assert equal(network, state)
     assert (report.loaded, report.prefix) == (len(state), prefix)
+    assert report.part == ".".join((*wrapper, prefix)).strip(".")
     assert (report.ignored, report.absent) == ((), ())
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_network_that_is_there_twice_is_chosen_by_the_user(path, flat):
+    first, average = weights(), {key: value + 1 for key, value in weights().items()}
+    both = {"model": first, "model_ema": average}
+    if flat:
+        both = {f"{name}.{key}": v for name, state in both.items() for key, v in state.items()}
+    torch.save({"state": both}, path)
+    message = refused(path)
+    assert "holds this network 2 times with different weights" in message
+    assert 'choose one: part = "state.model' in message
+    for part, state in (("model_ema", average), ("state.model", first)):
+        network = small()
+        assert load_checkpoint(network, path, part).part.endswith(part)
+        assert equal(network, state)
+    with pytest.raises(UserError, match="has no part 'ema'"):
+        load_checkpoint(small(), path, "ema")
+
+
+def test_equal_copies_are_one(path):
+    torch.save({"model": weights(), "model_ema": weights()}, path)
+    load_checkpoint(small(), path)
+
+
+def test_an_average_counts_its_steps(path):
+    averaged = torch.optim.swa_utils.AveragedModel(small(seed=1))
+    torch.save(averaged.state_dict(), path)
+    assert load_checkpoint(small(), path).ignored == ("n_averaged",)
+
+
+def test_what_follows_the_network_is_not_left_out_unless_the_user_says_so(path):
+    named = {f"backbone.{key}": value for key, value in weights().items()}
+    torch.save(named | {"neck.weight": torch.zeros(8, 8)}, path)
+    message = refused(path)
+    assert "has 'neck.weight'" in message
+    assert 'say part = "backbone"' in message
+    load_checkpoint(small(), path, "backbone")
+
+
+class Settings(dict):
+    """What training programs keep beside the weights, of a class that is not here any more."""
+
+
+class Best:
+    def __init__(self, value):
+        self.value = value
+
+    def __reduce__(self):
+        return Best, (self.value,), {"more": 1}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_objects_beside_the_weights_are_not_made(path, old, monkeypatch):
+    state = weights()
+    beside = {
+        "settings": Settings(lr=1),
+        "best": Best(0.9),
+        "where": path,
+        "loss": numpy.float64(3),
+    }
+    torch.save({"net": state, **beside}, path, _use_new_zipfile_serialization=not old)
+    monkeypatch.delattr(sys.modules[__name__], "Settings")
+    monkeypatch.setattr(Best, "__init__", None)
+    network = small()
+    load_checkpoint(network, path)
+    assert equal(network, state)
+
+
+def test_a_whole_network_is_named_as_such(path):
+    torch.save(small(), path)
+    message = refused(path)
+    assert "a whole network ('teachers." in message
+    assert "torch.save(network.state_dict(), FILE)" in message
+
+
+def test_torchscript_is_named_as_such(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02}.")
+        archive.writestr("net/code/__torch__.py", "raise SystemExit")
+    message = refused(path)
+    assert "TorchScript" in message
+    assert 'torch.save(torch.jit.load(FILE, "cpu").state_dict()' in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(8), "export the network to ONNX"),
+        (b"\x12\x01" + bytes(14), "MXNet parameters"),
+        (b"\x1c\0\0\0TFL3" + bytes(8), "TensorFlow Lite"),
+        (b"\x1f\x8b\x08" + bytes(8), "gunzip"),
+        (pickle.dumps({"a": 1}), "torch.save its tensors by name"),
+    ],
+)
+def test_other_files_are_named_as_what_they_are(path, content, words):
+    path.write_bytes(content)
+    message = refused(path)
+    assert words in message
+    assert "not a file of weights" in message
+
+
+def nested_tuples(levels):
+    """A pickle of one key that takes 2^levels steps to hash."""
+    return b"\x80\x02}K\x01" + b"q\x00h\x00\x86" * levels + b"K\x01s."
+
+
+def test_a_pickle_without_end_is_given_up(path, monkeypatch):
+    monkeypatch.setattr(weight_files, "SCAN_SECONDS", 1)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", nested_tuples(60))
+    assert "takes more time than any weights do" in refused(path)
+
+
+def test_references_to_references_are_followed_once(path):
+    content = {"weight": torch.zeros(1)}
+    for _ in range(60):
+        content = {"a": content, "b": content}
+    torch.save(content, path)
+    assert "no state dict" in refused(path)
+
+
+def folder_of(tmp_path, files):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            (tmp_path / name).write_text(content)
+        elif name.endswith(".safetensors"):
+            save_file(content, tmp_path / name)
+        else:
+            torch.save(content, tmp_path / name)
+    return tmp_path
+
+
+def halves():
+    items = list(weights().items())
+    return dict(items[::2]), dict(items[1::2])
+
+
+def index(first, second, name="two.bin"):
+    return json.dumps(
+        {"weight_map": {**dict.fromkeys(first, "one.bin"), **dict.fromkeys(second, name)}}
+    )
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin", "shards", "cvlface", "alone"])
+def test_a_folder_of_weights_is_read(tmp_path, kind):
+    state, (first, second) = weights(), halves()
+    files = {
+        "safetensors": {"config.json": "{}", "model.safetensors": state},
+        "bin": {"pytorch_model.bin": state},
+        "shards": {
+            "pytorch_model.bin.index.json": index(first, second),
+            "one.bin": first,
+            "two.bin": second,
+        },
+        "cvlface": {
+            "config.json": "{}",
+            "pretrained_model/model.pt": {f"net.{k}": v for k, v in state.items()},
+        },
+        "alone": {"any.pth": state},
+    }
+    network = small()
+    load_checkpoint(network, folder_of(tmp_path, files[kind]))
+    assert equal(network, state)
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        ('{"weight_map": {"a": "../one.bin"}}', "names files outside its folder"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "names files outside its folder"),
+        ('{"weight_map": {"a": 1}}', "outside"),
+        ('{"weight_map": {"a": "one.bin"}}', "lists 'a', which no file has"),
+        ('{"weight_map": {"a": "none.bin"}}', "lacks none.bin"),
+        ('{"weight_map": []}', "not an index"),
+        ("[" * 100_000, "not an index"),
+    ],
+)
+def test_an_index_that_lies_is_refused(tmp_path, listed, words):
+    folder = folder_of(tmp_path, {"model.safetensors.index.json": listed, "one.bin": halves()[0]})
+    with pytest.raises(UserError, match=words):
+        load_checkpoint(small(), folder)
+
+
+def test_a_folder_with_several_files_is_not_guessed_at(tmp_path):
+    folder = folder_of(tmp_path, {"a.pth": weights(), "b.pth": weights()})
+    assert "found: a.pth, b.pth" in refused_in(folder)
+
+
+def refused_in(folder):
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(small(), folder)
+    return str(caught.value)
 
 
 def test_safetensors_are_read(tmp_path):
@@ -204,6 +415,11 @@ def test_quantised_weights_are_refused(path):
     assert "'output_layer.3.bias' holds torch.int8" in refused(path)
 
 
+def save_old(content, path):
+    """As PyTorch before 1.6."""
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
 class Harm:
     """Unpickled by the book, this makes a folder."""
 
@@ -214,11 +430,18 @@ class Harm:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
-def test_code_in_a_file_is_not_run(path, save):
+@pytest.mark.parametrize(
+    ("save", "words"),
+    [
+        (torch.save, "can be read safely (it would call posix.mkdir)"),
+        (save_old, "can be read safely (it would call posix.mkdir)"),
+        (lambda x, path: path.write_bytes(pickle.dumps(x)), "a pickle, not a file of weights"),
+    ],
+)
+def test_code_in_a_file_is_not_run(path, save, words):
     folder = path.parent / "harm"
     save({"state_dict": weights(), "harm": Harm(folder)}, path)
-    assert "not a file of weights that can be read safely" in refused(path)
+    assert words in refused(path)
     assert not folder.exists()
 
 
@@ -269,9 +492,9 @@ def test_a_file_that_is_not_one_is_refused(tmp_path, suffix, content):
     assert "not a file of weights" in refused(path)
 
 
-def test_no_file_and_a_folder_are_refused(tmp_path):
+def test_no_file_and_an_empty_folder_are_refused(tmp_path):
     assert "no such file" in refused(tmp_path / "none.pth")
-    assert "no such file" in refused(tmp_path)
+    assert "one file of weights is wanted" in refused(tmp_path)
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from curation.errors import UserError
+from teachers import foreign
 from teachers.embedder import embed_mirrored, normalise
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
@@ -87,15 +88,46 @@ def test_a_zero_embedding_stays_zero():
     assert not normalise(np.zeros((1, 3), np.float32)).any()
 
 
-def test_weights_in_other_files_are_refused(tmp_path: Path):
+def with_weights_in(name: str, **where: object) -> onnx.ModelProto:
     model = linear_model()
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "../../secret"
+    for key, value in {"location": name, **where}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "", "..", "*/_ORT_MEM_ADDR_/*"])
+def test_weights_elsewhere_than_beside_the_file_are_refused(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=r"teacher\.onnx: its weights lie in other files"):
-        OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
+        OnnxEmbedder(save(tmp_path, with_weights_in(name)), PREPROCESSING)
+
+
+def test_a_link_beside_the_file_is_not_followed(tmp_path: Path):
+    (tmp_path / "secret").write_bytes(WEIGHTS.tobytes())
+    (tmp_path / "weights.data").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=r"'weights\.data' is not a file beside it"):
+        OnnxEmbedder(save(tmp_path, with_weights_in("weights.data")), PREPROCESSING)
+
+
+@pytest.mark.parametrize("where", [{"offset": 10**9}, {"length": 10**9}, {"offset": "x" * 9}])
+def test_weights_beside_the_file_that_are_too_short_are_refused(tmp_path: Path, where: dict):
+    (tmp_path / "weights.data").write_bytes(WEIGHTS.tobytes())
+    with pytest.raises(UserError, match=r"too short|no position"):
+        OnnxEmbedder(save(tmp_path, with_weights_in("weights.data", **where)), PREPROCESSING)
+
+
+def test_weights_beside_the_file_are_read_and_part_of_the_digest(tmp_path: Path):
+    path = save(tmp_path, with_weights_in("weights.data", offset=4))
+    digests = set()
+    for scale in (1, 2):
+        (tmp_path / "weights.data").write_bytes(b"skip" + (WEIGHTS * scale).tobytes())
+        embedder = OnnxEmbedder(path, PREPROCESSING)
+        digests.add(embedder.digest)
+        found = embedder.embed(images(3))
+        np.testing.assert_allclose(found, expected(images(3)) * scale, rtol=1e-5, atol=1e-2)
+    assert len(digests) == 2
 
 
 def test_weights_in_other_files_are_found_inside_nested_graphs(tmp_path: Path):
@@ -126,6 +158,178 @@ def test_a_graph_that_is_no_embedder_is_refused(
 ):
     with pytest.raises(UserError, match=message):
         OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
+
+
+def cast_model(kind: int, shape: tuple, nodes: list, output_shape: tuple) -> onnx.ModelProto:
+    """An input of another kind or layout, brought to float NCHW, and ``nodes`` after the MatMul."""
+    inputs = [helper.make_tensor_value_info("data", kind, shape)]
+    order = [0, 3, 1, 2] if shape[3] == 3 else [0, 1, 2, 3]
+    body = [
+        helper.make_node("Cast", ["data"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["nchw"], perm=order),
+        helper.make_node("Flatten", ["nchw"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["fc"]),
+        *nodes,
+    ]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, output_shape)
+    axes = {"zero": [0], "first": [0, 2, 3], "last": [2, 3]}
+    initialisers = [numpy_helper.from_array(WEIGHTS, "weights")]
+    initialisers += [
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in axes.items()
+    ]
+    graph = helper.make_graph(body, "teacher", inputs, [output], initialisers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+SAME = [helper.make_node("Identity", ["fc"], ["out"])]
+
+
+def float_model(nodes: list, output_shape: tuple = ("N", 5)) -> onnx.ModelProto:
+    return cast_model(TensorProto.FLOAT, ("N", 3, 4, 4), nodes, output_shape)
+
+
+@pytest.mark.parametrize("shape", [("N", 4, 4, 3), (1, 4, 4, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "DOUBLE", "UINT8", "INT32"])
+def test_images_are_given_in_the_graphs_type_and_layout(tmp_path: Path, kind: str, shape: tuple):
+    model = cast_model(getattr(TensorProto, kind), shape, SAME, ("N", DIMENSIONS))
+    found = OnnxEmbedder(save(tmp_path, model), PREPROCESSING).embed(images(3))
+    np.testing.assert_allclose(found, expected(images(3)), rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "std", "words"),
+    [
+        ("UINT8", 127.5, 127.5, "whole numbers, .*; so mean = 0, std = 1"),
+        ("UINT8", 1.0, 1.0, "mean = 0, std = 1"),
+        ("INT8", 0.0, 1.0, "mean = 128, std = 1"),
+        ("BOOL", 0.0, 1.0, r"is tensor\(bool\)"),
+    ],
+)
+def test_an_input_that_the_preprocessing_does_not_fit_is_refused(
+    tmp_path: Path, kind: str, mean: float, std: float, words: str
+):
+    model = cast_model(getattr(TensorProto, kind), ("N", 3, 4, 4), SAME, ("N", DIMENSIONS))
+    pixels = Preprocessing(colour="RGB", mean=mean, std=std, size=(4, 4))
+    with pytest.raises(UserError, match=words):
+        OnnxEmbedder(save(tmp_path, model), pixels)
+
+
+def test_signed_bytes_are_given_where_the_mean_makes_such(tmp_path: Path):
+    model = cast_model(TensorProto.INT8, ("N", 3, 4, 4), SAME, ("N", DIMENSIONS))
+    pixels = Preprocessing(colour="RGB", mean=128, std=1, size=(4, 4))
+    found = OnnxEmbedder(save(tmp_path, model), pixels).embed(images(2))
+    shifted = (images(2).astype(np.float32) - 128).transpose(0, 3, 1, 2).reshape(2, 48)
+    np.testing.assert_allclose(found, shifted @ WEIGHTS, rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("last", ("N", 5, 1, 1)), ("zero", (1, "N", 5)), ("first", (1, "N", 1, 1, 5))],
+)
+def test_further_dimensions_of_length_one_are_taken_off(tmp_path: Path, axes: str, shape: tuple):
+    """[N, D, 1, 1] of a convolution, [1, N, D] of a sequence."""
+    model = float_model([helper.make_node("Unsqueeze", ["fc", axes], ["out"])], shape)
+    found = OnnxEmbedder(save(tmp_path, model), PREPROCESSING).embed(images(3))
+    np.testing.assert_allclose(found, expected(images(3)), rtol=1e-5, atol=1e-2)
+
+
+def test_a_graph_that_takes_one_image_though_it_says_any_is_run_so(tmp_path: Path):
+    """An exporter has baked the batch of its example into a Reshape."""
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value_ints=[1, 5]),
+        helper.make_node("Reshape", ["fc", "shape"], ["out"]),
+    ]
+    embedder = OnnxEmbedder(save(tmp_path, float_model(nodes, ("M", 5))), PREPROCESSING)
+    found = embedder.embed(images(3))
+    np.testing.assert_allclose(found, expected(images(3)), rtol=1e-5, atol=1e-2)
+
+
+def test_of_several_outputs_one_is_chosen_by_name(tmp_path: Path):
+    model = float_model([*SAME, helper.make_node("Neg", ["fc"], ["other"])])
+    model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ("N", 5)))
+    path = save(tmp_path, model)
+    with pytest.raises(UserError, match=r"'out' \['N', 5\], 'other' \['N', 5\]; .* output = \"out"):
+        OnnxEmbedder(path, PREPROCESSING)
+    with pytest.raises(UserError, match=r"no output 'othr'; it has 'out'.*other"):
+        OnnxEmbedder(path, PREPROCESSING, "othr")
+    chosen = [OnnxEmbedder(path, PREPROCESSING, name) for name in ("out", "other")]
+    assert np.array_equal(chosen[0].embed(images(2)), -chosen[1].embed(images(2)))
+    assert chosen[0].digest != chosen[1].digest
+
+
+def times(value: float) -> list:
+    return [
+        helper.make_node("Constant", [], ["factor"], value_floats=[value]),
+        helper.make_node("Mul", ["fc", "factor"], ["out"]),
+    ]
+
+
+def endless() -> onnx.ModelProto:
+    """A loop that never ends."""
+    boolean = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
+    inputs = [
+        helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        boolean,
+        helper.make_tensor_value_info("before", TensorProto.FLOAT, ["N", 5]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("after", TensorProto.FLOAT, ["N", 5]),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["go"], ["on"]),
+        helper.make_node("Neg", ["before"], ["after"]),
+    ]
+    body = helper.make_graph(nodes, "body", inputs, outputs)
+    start = helper.make_node(
+        "Constant", [], ["start"], value=numpy_helper.from_array(np.array(True))
+    )
+    return float_model([start, helper.make_node("Loop", ["", "start", "fc"], ["out"], body=body)])
+
+
+def enormous() -> onnx.ModelProto:
+    """A few bytes that ask for terabytes."""
+    return float_model(
+        [
+            helper.make_node("Constant", [], ["shape"], value_ints=[10**6, 10**6]),
+            helper.make_node("ConstantOfShape", ["shape"], ["large"]),
+            helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["fc", "sum"], ["out"]),
+        ]
+    )
+
+
+def newer(ir_version: int, opset: int) -> onnx.ModelProto:
+    model = linear_model()
+    model.ir_version, model.opset_import[0].version = ir_version, opset
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (float_model(times(0.0)), "two different images give the same embedding"),
+        (float_model(times(float("nan"))), "not finite numbers"),
+        (endless(), "two images take more than 2 seconds"),
+        (enormous(), "GiB of memory"),
+        (newer(99, 17), r"written in a newer ONNX \(IR 99, opset 17\) .* pip install -U"),
+        (newer(8, 99), r"written in a newer ONNX \(IR 8, opset 99\) .* opset_version=17"),
+    ],
+    ids=["constant", "nan", "endless", "enormous", "newer IR", "newer opset"],
+)
+def test_what_no_network_of_faces_does_is_said(
+    tmp_path: Path, model: onnx.ModelProto, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(foreign, "TRIAL_SECONDS", 2 if words.endswith("seconds") else 30)
+    with pytest.raises(UserError, match=words) as caught:
+        OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_web_page_is_named_as_such(tmp_path: Path):
+    (tmp_path / "teacher.onnx").write_text("<!DOCTYPE html><html></html>")
+    with pytest.raises(UserError, match=r"a web page .*, not an ONNX file; download it again"):
+        OnnxEmbedder(tmp_path / "teacher.onnx", PREPROCESSING)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):

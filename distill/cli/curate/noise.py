@@ -33,6 +33,14 @@ ColourOption = Annotated[
         help="Of a teacher's file: the order that it takes, RGB or BGR.", show_default=False
     ),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of a file: the output of an .onnx file with several, or the part of a file of "
+        "weights that holds the network several times.",
+        show_default=False,
+    ),
+]
 LeastAccuracyOption = Annotated[
     float | None,
     typer.Option(
@@ -70,6 +78,7 @@ def check(
         list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
     ] = None,
     backbone: BackboneOption = None,
+    part: PartOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     colour: ColourOption = None,
@@ -100,7 +109,7 @@ def check(
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    choice = teacher_choice(teacher, backbone, colour, mean, std, size, least_accuracy)
+    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
     eyes = open_eyes(choice, place, note)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
     findings = look(found, eyes, sets, only, watch, note)
@@ -162,6 +171,7 @@ def clean(
 def teacher_choice(
     name: str,
     backbone: str | None,
+    part: str | None,
     colour: str | None,
     mean: float | None,
     std: float | None,
@@ -179,6 +189,7 @@ def teacher_choice(
             {
                 "name": name,
                 "backbone": backbone,
+                "part": part,
                 "colour": colour,
                 "mean": mean,
                 "std": std,

@@ -14,6 +14,7 @@ from distill.cli.curate.noise import (
     ColourOption,
     LeastAccuracyOption,
     MeanOption,
+    PartOption,
     SizeOption,
     StdOption,
     teacher_choice,
@@ -55,6 +56,7 @@ def recipe(
         ),
     ] = None,
     backbone: BackboneOption = None,
+    part: PartOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     colour: ColourOption = None,
@@ -97,7 +99,7 @@ def recipe(
     choice = (
         None
         if teacher is None
-        else teacher_choice(teacher, backbone, colour, mean, std, size, least_accuracy)
+        else teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
     )
     made = run_recipe(
         name,
