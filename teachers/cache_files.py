@@ -19,7 +19,7 @@ class CacheAbout(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format_version: Literal[2] = 2
+    format_version: Literal[2]
     teacher: str
     preprocessing: dict[str, Any]
     store: str

@@ -131,6 +131,7 @@ def _existing(folder: Path) -> Path:
 
 def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:
     return CacheAbout(
+        format_version=2,
         teacher=embedder.digest,
         preprocessing=json.loads(embedder.preprocessing.canonical_json()),
         store=images.store.digest,

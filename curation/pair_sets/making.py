@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
-from curation.images import decode, probe_size
+from curation.images import check_pixels, probe_size
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
 from curation.pair_sets.lists import ListedPair, image_at, read_pair_list
@@ -81,7 +82,10 @@ def drawn_pairs(
     rows = np.unique(indices)
     files: dict[int, bytes] = {}
     for row, data in zip(rows.tolist(), images.read_many(rows), strict=True):
-        decode(data, f"{images.path}: image {row}")
+        try:
+            check_pixels(data, "the image")
+        except UserError as error:
+            raise bad_image(images, row, error) from None
         files[row] = data
         if progress is not None:
             progress(len(files), len(rows))
@@ -163,5 +167,5 @@ class _Reader:
                 f"{path} has {shown} pixels, the first image {wanted}; a set has aligned faces of "
                 "one size"
             )
-        decode(data, str(path))
+        check_pixels(data, str(path))
         return data

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import UserError
-from curation.images import decode
+from curation.images import check_pixels
 from curation.pairs import VerificationPairs, read_pairs
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
@@ -94,7 +94,7 @@ def _check_pairs(pairs: VerificationPairs, compared: bool) -> None:
         )
     first = {image: number for number, image in reversed(list(enumerate(pairs.images)))}
     for image, number in first.items():
-        decode(image, f"image {number}")
+        check_pixels(image, f"image {number}")
 
 
 def _length(each: EvaluationSet) -> int:

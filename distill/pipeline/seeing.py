@@ -28,6 +28,8 @@ from teachers.sources import is_onnx, unsaid_preprocessing
 from teachers.trial import LEAST_ACCURACY, try_teacher
 
 _BATCH = 256
+KEPT = "evaluation-2"
+"""Where vectors of verification sets are kept; without the number, EXIF had turned pictures."""
 DRAWN_FACES = "drawn-faces"
 """The teacher that comes with the project; it knows the sample's kind of faces (sample-data.md)"""
 _DRAWN_FACES_SIZE = 64
@@ -50,7 +52,7 @@ class TeacherEyes:
     def see_evaluation(
         self, paths: Sequence[Path], progress: Progress | None
     ) -> list[EvaluationImages]:
-        return see_evaluation(paths, self.teacher, self.cache_root / "evaluation", progress)
+        return see_evaluation(paths, self.teacher, self.cache_root / KEPT, progress)
 
 
 def open_eyes(

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from curation.pairs import write_pairs
+from curation.records.layout_writer import write_layout
 
 COUNTS = {0: 60, 1: 4, 2: 5, 3: 20, 4: 1}
 
@@ -148,3 +149,23 @@ def test_importing_the_package_imports_no_torch():
     modules = "curation.recipes.run, curation.inspection, curation.views, distill.cli.curate"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_bad_images_are_listed_and_left_out_by_the_list(curate, tmp_path, noise_images):
+    files = [file[:-90] if i % 2 else file for i, file in enumerate(noise_images * 2)]
+    write_layout(tmp_path / "source", [(file, i // 8) for i, file in enumerate(files)], (24, 20))
+    curate("convert", "source", "train.lmdb")
+    found = curate("verify", "train.lmdb", "--decode", "--list", "bad.txt")
+    assert found.returncode == 1
+    assert "image 1, key 2: the image is damaged: it ends early" in found.stdout
+    assert "and 20 more; --list FILE writes all" in found.stdout
+    assert found.stdout.count("it ends early") == 20
+    error = found.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: 40 of 80 images of train.lmdb are bad; `curate view drop ")
+
+    told = curate("verify", "train.lmdb", "--decode", "--json")
+    assert told.returncode == 1
+    assert len(json.loads(told.stdout)["bad_images"]) == 40
+    curate("view", "drop", "train.lmdb", "whole.view", "bad.txt", "--by", "key")
+    whole = json.loads(curate("verify", "whole.view", "--decode", "--json").stdout)
+    assert (whole["sound"], whole["images"], whole["bad_images"]) == (True, 40, [])
