@@ -74,7 +74,7 @@ def test_sets_take_two_views(curate, kind, images):
         (["quality", "train.lmdb", "a.view", "--measure", "beauty"], "allowed: sharpness, bright"),
         (["quality", "train.lmdb", "a.view", "--values", "norm.npy"], "a limit is wanted"),
         (["quality", "train.lmdb", "a.view", "--values", "list.txt"], "no .npy file"),
-        (["keep", "train.lmdb", "a.view", "none.txt"], "none.txt cannot be read"),
+        (["keep", "train.lmdb", "a.view", "none.txt"], "none.txt: cannot read it: No such file"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "face"], "allowed: label, key"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "name"], "have no file names"),
         (["merge", "train.lmdb", "a.view", "list.txt", "--by", "name"], "keep` and `curate view"),
