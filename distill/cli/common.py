@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from curation.errors import UserError
-from distill.cli.screen import UNPRINTABLE, can_show, note, write
+from curation.printable import UNPRINTABLE
+from distill.cli.screen import can_show, note, write
 
 WorkspaceOption = Annotated[
     Path | None,

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from curation.printable import printable
 from curation.progress import seconds_left
-from distill.cli.screen import INDENT, can_show, note, printable, screen_width, size_of, wrap
+from distill.cli.screen import INDENT, can_show, note, screen_width, size_of, wrap
 
 LINE_SECONDS = 60.0
 """Between two lines where the output is no terminal."""

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curation.printable import printable
 from distill.cli.common import print_json
 from distill.cli.screen import (
     INDENT,
     can_show,
     in_colour,
-    printable,
     say,
     screen_width,
     size_of,

@@ -9,25 +9,17 @@ import re
 import sys
 from typing import TextIO
 
+from curation.printable import printable
+
 USUAL_WIDTH, LEAST_WIDTH = 80, 20
 """Columns where neither COLUMNS nor a terminal says how many there are, and the fewest."""
 INDENT = "  "
 
-UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # ends of lines, directions of text
-    "\ud800-\udfff]"  # what Python makes of file names that are not UTF-8
-)
 _WORD = re.compile(r"`[^`]*`\S*|\S+")
 """A command in backticks is one word, so that it can be copied."""
 _LINE_BREAK = re.compile(r"\n(?=  )")
 """Further lines of a message are indented, so no name in it can begin one that looks like ours."""
 _COLOUR = re.compile(rb"\x1b\[[\d;]*m")
-
-
-def printable(text: object) -> str:
-    """``text`` in one line, with escapes for what would move, colour or reorder it."""
-    return UNPRINTABLE.sub(_escape, str(text))
 
 
 def printable_log(line: bytes) -> str:
@@ -102,10 +94,6 @@ def write(stream: TextIO, text: str) -> None:
     """Text that is printable and laid out, as a line or lines."""
     stream.write(f"{text}\n")
     stream.flush()
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
 
 
 def _laid_out(message: str, stream: TextIO) -> str:

@@ -7,7 +7,8 @@ not fit either, each row is a block with a line for each cell.
 
 from collections.abc import Mapping, Sequence
 
-from distill.cli.screen import INDENT, printable, size_of, words_of, wrap
+from curation.printable import printable
+from distill.cli.screen import INDENT, size_of, words_of, wrap
 
 GAP = "  "
 NARROWEST = 20

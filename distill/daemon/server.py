@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from curation.printable import printable
 from curation.workspace import Workspace
 from distill.daemon.address import listen, socket_path
 from distill.daemon.check import spec_check
@@ -132,4 +133,13 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
 
 def log_to_stderr() -> None:
     """What the daemon does, a line each."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableLines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _PrintableLines(logging.Formatter):
+    """Reasons of jobs are in what the daemon says, and may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))

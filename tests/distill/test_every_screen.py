@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from curation.errors import UserError
 from curation.images import encode_jpeg
+from curation.printable import printable
 from curation.workspace import Workspace
 from distill.cli.curate import app as curate
 from distill.cli.main import app as distill
-from distill.cli.screen import printable, size_of
+from distill.cli.screen import size_of
 from distill.daemon.outcome import Outcome
 from distill.daemon.service import open_queue
 from distill.daemon.states import Event

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from curation.printable import printable
 from distill.cli import display as displays
 from distill.cli.display import Display, amount, counted, percent, speed, spoken
-from distill.cli.screen import printable, printable_log, size_of, wrap
+from distill.cli.screen import printable_log, size_of, wrap
 from distill.cli.tables import table_lines
 
 HOSTILE = [

@@ -3,8 +3,9 @@
 import sys
 from typing import Any
 
+from curation.printable import printable
 from distill.cli.reports import print_report
-from distill.cli.screen import INDENT, can_show, printable, screen_width, wrap, write
+from distill.cli.screen import INDENT, can_show, screen_width, wrap, write
 
 WIDEST = 80
 """Columns; bars do not become clearer by being longer."""

@@ -315,3 +315,18 @@ def test_waiting_is_explained(harness: Harness) -> None:
     harness.wait_for("busy", State.RUNNING)
     shown = json.loads(Ran(harness.workspace, "status", "next", "--json").stdout)
     assert shown["waiting_for"] == "a slot: 1 of 1 taken by busy"
+
+
+def test_what_the_daemon_says_of_a_job_moves_no_terminal(harness: Harness) -> None:
+    harness.start()
+    code = """import json, sys
+with open(sys.argv[1] + "/failure.json", "w") as file:
+    json.dump({"reason": "\\x1b]0;title\\x07 [/x] \\x1b[31mred"}, file)
+sys.exit(1)
+"""
+    harness.submit("a", code)
+    harness.wait_for("a", State.FAILED)
+    said = (harness.workspace.root.parent / "daemon-output.txt").read_text()
+    assert "a: failed" in said
+    assert "\x1b" not in said
+    assert r"\x1b]0;title\x07 [/x]" in said

@@ -1,0 +1,18 @@
+"""Text of others, made harmless for a terminal."""
+
+import re
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # ends of lines, directions of text
+    "\ud800-\udfff]"  # what Python makes of file names that are not UTF-8
+)
+
+
+def printable(text: object) -> str:
+    """``text`` in one line, with escapes for what would move, colour or reorder it."""
+    return UNPRINTABLE.sub(_escape, str(text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
