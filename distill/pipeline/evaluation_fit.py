@@ -110,6 +110,10 @@ def _shared(each: EvaluationSet, images: ImageSet) -> int:
     # The store has the checksum of every image, so that hardly any has to be read.
     ours = np.array([zlib.crc32(image) for image in each.images], np.uint32)
     theirs = images.store.checksums[images.rows]
-    places = np.flatnonzero(np.isin(theirs, ours))[:_COMPARED]
+    # By 24 bits first: a table of these is looked up ten times faster than numbers are sorted.
+    table = np.zeros(1 << 24, bool)
+    table[ours >> 8] = True
+    maybe = np.flatnonzero(table[theirs >> 8])
+    places = maybe[np.isin(theirs[maybe], ours)][:_COMPARED]
     trained_on = set(images.read_many(places))
     return sum(image in trained_on for image in each.images)

@@ -152,7 +152,17 @@ class _Training:
             on_centres = any(LOSSES[name].needs_centres for name in self.losses)
             if self.settings.centres.sharded and on_centres:
                 shares_of(images.identities, ranks)
-        return [*self._idle(given), *self._seldom(given)]
+        return [*self._rising(), *self._idle(given), *self._seldom(given)]
+
+    def _rising(self) -> list[Notice]:
+        rate, final = self.settings.learning_rate, self.settings.final_learning_rate
+        if final is None or final <= rate:
+            return []
+        text = (
+            f"{self.key}.learning_rate is {rate:g} and final_learning_rate {final:g}: the rate of "
+            f"{self.where} rises to the end; lower final_learning_rate too"
+        )
+        return [Notice(f"rising rate: {self.where}", text)]
 
     def _idle(self, given: Supply) -> list[Notice]:
         """The losses that can never do anything; ``UserError`` where that is all of them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import DISK_ERRORS, atomic_file
 from curation.progress import Pace, seconds_left
 from distill.notices import Notice
 from distill.spec import JobSpec
@@ -160,6 +160,10 @@ class RunRecord:
         """Say in one sentence why the job ended."""
         if isinstance(error, UserError):
             reason, hint = str(error), None
+        elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            where = error.filename or self.folder
+            reason = f"the disk cannot be written: {error.strerror} ({where})"
+            hint = "make room and submit again: it goes on from its last checkpoint"
         elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
             reason, hint = "no memory left", "lower train.batch_size and submit again"
         else:

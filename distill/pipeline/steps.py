@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.errors import UserError
 from curation.files import atomic_file
 
 RESULT, INPUTS = "result.json", "inputs.json"
@@ -72,6 +73,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{path} is damaged: it is no JSON; remove {path.parent} and run again, which does "
+            "that step anew"
+        ) from None
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

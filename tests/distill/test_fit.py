@@ -147,6 +147,7 @@ def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, wor
         ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 8,
           "train": "ranks = 4"},
          ["stage.0.losses.relational_angle can never do anything", "given 2 at a time"]),
+        ({"train": "learning_rate = 1e-5"}, ["train.learning_rate is 1e-05", "rises to the end"]),
         ({"teacher": TEACHER}, ["no loss of any stage compares with the [teacher]"]),
     ],
 )  # fmt: skip

@@ -1,10 +1,18 @@
 """A loss or a gradient that does nothing is said once, whatever the number of steps."""
 
+import errno
+import json
+
 import pytest
 import torch
 
+from curation.errors import UserError
+from distill.counting import Counts
 from distill.evaluation.doubts import doubts
+from distill.export.model_card import model_card
 from distill.notices import Notice, keeping, read_notices
+from distill.pipeline.record import RunRecord, StepState
+from distill.pipeline.steps import StepStore
 from distill.training.engine import StepReport
 from distill.training.idle import LEAST_STEPS, IdleCheck
 
@@ -93,3 +101,48 @@ def test_scores_of_chance_are_said(scores):
 @pytest.mark.parametrize("scores", [{"accuracy": 0.71}, {"tar": 0.5}, {"accuracy": None}, {}])
 def test_scores_above_chance_or_none_say_nothing(scores):
     assert list(doubts("student", evaluation(**scores))) == []
+
+
+def test_a_run_keeps_a_warning_once_and_beside_its_step(tmp_path):
+    told = []
+    record = RunRecord(tmp_path / "run", lambda event: told.append((event.kind, event.step)))
+    record.steps = [StepState("generation 1", "distil")]
+    record.warn(Notice("unused teacher", "it teaches nothing"))
+    with record.step("generation 1"):
+        for text in ("first", "second"):
+            record.warn(Notice("idle: triplet", text))
+    kept = json.loads((record.folder / "warnings.json").read_text())
+    assert [(each["step"], each["text"]) for each in kept] == [
+        ("", "it teaches nothing"),
+        ("generation 1", "first"),
+    ]
+    assert [step for kind, step in told if kind == "warning"] == ["", "generation 1"]
+
+
+def test_the_card_lists_warnings_and_has_no_such_section_without_any(
+    small_config, small_evaluation
+):
+    counts = Counts(1, 1, 1)
+    plain = model_card("x", small_config, counts, small_evaluation)
+    assert "Warnings" not in plain
+    warnings = [{"step": "generation 1", "key": "k", "text": "nothing <learned>"}]
+    card = model_card("x", small_config, counts, {**small_evaluation, "warnings": warnings})
+    assert "## Warnings" in card
+    assert "- generation 1: nothing &lt;learned>" in card
+
+
+def test_a_full_disk_is_told_as_such(tmp_path):
+    record = RunRecord(tmp_path / "run")
+    record.failed(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
+    failure = json.loads((record.folder / "failure.json").read_text())
+    assert failure["reason"] == "the disk cannot be written: No space left on device (/data/x)"
+    assert "goes on from its last checkpoint" in failure["hint"]
+
+
+def test_a_damaged_result_of_a_step_says_what_to_remove(tmp_path):
+    steps = StepStore(tmp_path)
+    folder = steps.perform("evaluate", {"a": 1}, lambda folder: {"done": True}).folder
+    for damage in ("", "{", "[" * 100_000):
+        (folder / "result.json").write_text(damage)
+        with pytest.raises(UserError, match=r"result\.json is damaged: .* remove"):
+            steps.perform("evaluate", {"a": 1}, lambda folder: {"done": True})

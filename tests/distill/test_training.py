@@ -168,7 +168,7 @@ def test_the_learner_sees_what_the_embedder_sees(drawn_store):
     network = make_network().eval()
     picture = decode(drawn_store.read(0))
     for colour in ("RGB", "BGR"):
-        preprocessing = Preprocessing.ours((32, 32), colour=colour, mean=100.0, std=50.0)
+        preprocessing = Preprocessing(colour=colour, mean=100.0, std=50.0, size=(32, 32))
         learner = Learner(network, torch.nn.Identity(), preprocessing)
         pixels = torch.from_numpy(preprocessing.resize(picture[None]))
         seen = learner(pixels, torch.zeros(1), None)
