@@ -38,10 +38,12 @@ class SaidExit(SystemExit):
 
 def print_json(value: Any) -> None:
     """Machine text goes to stdout, whole, and nothing else does. JSON has no NaN: it is null."""
-    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    lines = [UNPRINTABLE.sub(_json_escape, line) for line in text.split("\n")]
-    text = "\n".join(lines)
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        print_json(json.loads(json.dumps(value), parse_constant=lambda name: None))
+        return
+    text = "\n".join(UNPRINTABLE.sub(_json_escape, line) for line in text.split("\n"))
     write(sys.stdout, text if can_show(text) else json.dumps(value, indent=2))
 
 

@@ -192,6 +192,8 @@ def test_any_encoding_of_the_output_can_be_written(tmp_path, encoding):
 def test_json_has_text_of_others_escaped_and_whole(capsys):
     from distill.cli.common import print_json
 
+    print_json({"not": [float("nan"), float("inf")]})
+    assert json.loads(capsys.readouterr().out) == {"not": [None, None]}
     print_json({text: text for text in HOSTILE} | {"Zoë": "李雷"})
     shown = capsys.readouterr().out
     assert "李雷" in shown
