@@ -142,8 +142,7 @@ class _StoreCheck:
         self._store, self._bad = images.store, bad
         self._headers = ImageCheck(self._store.image_size)
         self._decoding = DecodeCheck() if decoding else None
-        self._order = np.argsort(images.rows, kind="stable")
-        self._rows = images.rows[self._order]
+        self._members = None if images is images.store else _Members(images.rows)
 
     def look_at(self, files: list[bytes], first: int) -> None:
         """``files`` are the store's images from ``first`` on."""
@@ -155,17 +154,33 @@ class _StoreCheck:
         }
         found = {**self._headers.objections(files), **found}
         if self._decoding is not None:
-            inside = self._rows[slice(*np.searchsorted(self._rows, (first, first + len(files))))]
-            wanted = [i for i in np.unique(inside - first).tolist() if i not in found]
+            wanted = [i for i in range(len(files)) if i not in found and self._holds(first + i)]
             found |= self._decoding.objections(files, wanted)
         for i, reason in sorted(found.items()):
             self._add(first + i, reason)
 
+    def _holds(self, row: int) -> bool:
+        return self._members is None or self._members.find(row) is not None
+
     def _add(self, row: int, reason: str) -> None:
-        place = int(np.searchsorted(self._rows, row))
-        if place == len(self._rows) or self._rows[place] != row:
+        image = row if self._members is None else self._members.find(row)
+        if image is None:
             raise UserError(f"{self._store.path} is damaged: image {row}: {reason}")
-        self._bad.add(int(self._store.source_keys[row]), reason, image=int(self._order[place]))
+        self._bad.add(int(self._store.source_keys[row]), reason, image=image)
+
+
+class _Members:
+    """The rows of a view, to be looked up."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._order = np.argsort(rows, kind="stable")
+        self._rows = rows[self._order]
+
+    def find(self, row: int) -> int | None:
+        """The first image of the view with this row; None where there is none."""
+        place = int(np.searchsorted(self._rows, row))
+        is_there = place < len(self._rows) and self._rows[place] == row
+        return int(self._order[place]) if is_there else None
 
 
 def _check_arrays(store: Store) -> None:
