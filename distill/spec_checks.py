@@ -11,7 +11,7 @@ from curation.workspace import EVALUATION, Workspace
 from distill.spec import JobSpec, TeacherSource
 from distill.spec_text import parse_spec, read_spec
 from distill.training.config import TrainSettings
-from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, unsaid_preprocessing
+from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
 
 def load_spec(path: Path, workspace: Workspace) -> JobSpec:
@@ -57,10 +57,9 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
         if path.exists():
             return path
         files = [each.name for each in workspace.teachers.glob("*")]
-        raise UserError(
-            f"teacher.from: no file {path}; put it there (a finished job knows its own "
-            f"preprocessing: leave that out){meant(source, files)}"
-        )
+        is_file = is_onnx(source) or is_weights(source)
+        job = "" if is_file else " (a finished job knows its own preprocessing: leave that out)"
+        raise UserError(f"teacher.from: no file {path}; put it there{job}{meant(source, files)}")
     bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
     if bundle.is_dir():
         return bundle

@@ -59,8 +59,9 @@ def check_colour(path: Path, colour: str) -> None:
         stated = {found.upper() for found in _COLOUR.findall(text)}
         if stated and colour not in stated:
             (other,) = stated
+            where = "in" if path.is_dir() else "beside"
             raise UserError(
-                f"{path}: {file.name} beside it says color_space {other}, and colour is {colour}; "
+                f"{path}: {file.name} {where} it says color_space {other}, and colour is {colour}; "
                 f"say {other}, or take {file.name} away if it is of other weights"
             )
 
