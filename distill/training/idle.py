@@ -69,8 +69,8 @@ def _notice(name: str, value: float) -> Notice:
     elif LOSSES[name].needs.positives:
         text = (
             f"the loss {name!r} was exactly 0 {always}: no triplet violated its margin, and "
-            'nothing is learned from it; give the stage sampler = { kind = "pk", images = 4 }, or '
-            "the loss a larger margin"
+            "nothing is learned from it; batches need several images of an identity "
+            '(sampler = { kind = "pk", images = 4 }), or the loss a larger margin'
         )
     else:
         text = f"the loss {name!r} was exactly 0 {always}: nothing is learned from it"
