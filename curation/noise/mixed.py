@@ -24,8 +24,6 @@ CHANCE_PAIRS = 100_000
 MADE = 5_000
 """Pairs of identities put together to learn from"""
 MANY = 8
-RIDGE = 1.0
-"""Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
 FURTHER = 0.1
 """Share of the parts of a mixed identity that are two people again"""
 _MOST_PEOPLE = 8
@@ -88,9 +86,7 @@ def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) ->
     if identities and made:
         features, known = np.array([found[0] for found in partings]), np.array(made)
         between[identities] = features[:, 0]
-        ratio, _ = fit_most(
-            features, known, features[:, 0], _groups(features), _groups(known), RIDGE
-        )
+        ratio, _ = fit_most(features, known, features[:, 0], _groups(features), _groups(known))
         log_ratios = [_of_any(ratio(np.array(found))) for found in partings]
         probability[identities] = probabilities(np.array(log_ratios))
         for identity in np.flatnonzero(probability > 0.5).tolist():
