@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_RIDGE = 1.0
-"""Of the weights of standardised features: in a few hundred identities, where the two can be told
-apart without error, a weaker one leaves probabilities that are too sure."""
+_RIDGE, _LEAST_RIDGE = 7e-5, 0.1
+"""Of the weights of standardised features, for each example: the ratio is linear only nearly, so
+what tells thousands of examples apart without error must not be surer for their number alone."""
 _NEWTON_STEPS, _PRIOR_STEPS = 25, 50
 _REFITS = 5
 _LEAST_EXAMPLES = 30
@@ -42,14 +42,14 @@ def fit_ratio(
     faulty: np.ndarray,
     sound_groups: np.ndarray | None = None,
     faulty_groups: np.ndarray | None = None,
+    ridge: float | None = None,
 ) -> LikelihoodRatio:
     """Logistic regression between features ``[A, F]`` and ``[B, F]``.
 
     Both sides weigh the same, so the odds are the ratio of likelihoods; where groups ``[A]`` and
     ``[B]`` are said, they weigh the same within each group: that made faults come in other sizes
-    than real data, say, is then no evidence. A ridge keeps the weights finite where the
-    two can be told apart without error. Where a side is empty, there is no evidence: 0 for
-    everybody.
+    than real data, say, is then no evidence. A ridge keeps the weights finite where the two can be
+    told apart without error. Where a side is empty, there is no evidence: 0 for everybody.
     """
     if len(sound) == 0 or len(faulty) == 0:
         nothing = np.zeros(sound.shape[1])
@@ -59,7 +59,8 @@ def fit_ratio(
     weight = np.concatenate(_balanced(len(sound), len(faulty), sound_groups, faulty_groups))
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
     design = np.column_stack([(features - mean) / scale, np.ones(len(features))])
-    penalty = np.diag([_RIDGE] * features.shape[1] + [1e-9])
+    ridge = max(_RIDGE * len(features), _LEAST_RIDGE) if ridge is None else ridge
+    penalty = np.diag([ridge] * features.shape[1] + [1e-9])
     solution = np.zeros(design.shape[1])
     for _ in range(_NEWTON_STEPS):
         odds = _sigmoid(design @ solution)
@@ -130,17 +131,18 @@ def fit_most(
     soundness: np.ndarray,
     groups: np.ndarray | None = None,
     faulty_groups: np.ndarray | None = None,
+    ridge: float | None = None,
 ) -> tuple[LikelihoodRatio, np.ndarray]:
     """The ratio, and the probabilities ``[n]``, of ``features [n, F]`` that are mostly sound.
 
     The half with the greater ``soundness`` ``[n]`` begins as the measure of what is sound; then it
-    is all those that do not turn out to be faulty, until that no longer changes. Groups as of
-    ``fit_ratio``.
+    is all those that do not turn out to be faulty, until that no longer changes. Groups and
+    ``ridge`` as of ``fit_ratio``.
     """
     sound = soundness >= np.median(soundness)
     for _ in range(_REFITS):
         here = None if groups is None else groups[sound]
-        ratio = fit_ratio(features[sound], faulty, here, faulty_groups)
+        ratio = fit_ratio(features[sound], faulty, here, faulty_groups, ridge)
         probability = probabilities(ratio(features))
         before, sound = sound, probability <= 0.5
         if (sound == before).all() or not sound.any():

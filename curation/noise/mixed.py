@@ -24,6 +24,8 @@ CHANCE_PAIRS = 100_000
 MADE = 5_000
 """Pairs of identities put together to learn from"""
 MANY = 8
+RIDGE = 1.0
+"""Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
 FURTHER = 0.1
 """Share of the parts of a mixed identity that are two people again"""
 _MOST_PEOPLE = 8
