@@ -125,7 +125,7 @@ def test_every_loss_gives_a_finite_gradient_to_embeddings_or_centres(name):
     ("given", "words"),
     [
         ({"arcfase": {}}, ["losses.arcfase", "arcface"]),
-        ({"arcface": {"scal": 3.0}}, ["losses.arcface.scal", "scale", "margin"]),
+        ({"arcface": {"scal": 3.0}}, ["losses.arcface.scal", "did you mean", "scale"]),
         ({"arcface": {"scale": "64"}}, ["losses.arcface.scale", "number"]),
         ({"arcface": {"margin": 2.0}}, ["losses.arcface.margin", "less than"]),
         ({"angular": {"weight": -1.0}}, ["losses.angular.weight", "greater than 0"]),
