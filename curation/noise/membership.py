@@ -10,7 +10,7 @@ of being misplaced, and one minus that is how far the next round trusts it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,12 @@ STRANGERS = 1
 """Of the two kinds of wrong labels: people of another identity (0), and of none (1)"""
 DOUBT = 1e-3
 """Images less probably misplaced than this, by their identity alone, are not searched for others"""
+STRANGE = 0.1
+"""Share of strangers among wrong labels in ``Membership.doubt``, which estimates no prevalence"""
 BLOCK = 65_536
 """Images whose vectors are in memory at a time, where they are searched for"""
 OTHERS = 4
+_SURELY_IN_PLACE = -20.0
 _PAIR = 1.5
 """An image supported by less than this is one of two, by trust"""
 _LEAST_SUPPORT = 0.2
@@ -49,6 +52,8 @@ class Membership:
 
     probability: np.ndarray
     """float32 ``[N]``: of not belonging to its identity; 0 where an identity has one image only"""
+    doubt: np.ndarray
+    """float32 ``[N]``: the same by resemblance alone, however bad the picture is"""
     trust: np.ndarray
     """float32 ``[N]``: weight in its identity's centre"""
     support: Support
@@ -95,12 +100,14 @@ def judge_membership(
         if kind == "others":
             search = Neighbours(centres_of(images, state.trust))
         _judge(state, search, _learn(state, search, random))
+    doubt = _doubt(state, search, random)
     # Of the last trust, as ``load_membership`` makes them again.
     centres = centres_of(images, state.trust)
     if progress is not None:
         progress(len(ROUNDS), len(ROUNDS))
     return Membership(
         state.probability,
+        doubt,
         state.trust,
         state.support,
         state.other,
@@ -115,6 +122,7 @@ def membership_arrays(membership: Membership) -> dict[str, Any]:
     support = membership.support
     return {
         "probability": membership.probability,
+        "doubt": membership.doubt,
         "trust": membership.trust,
         "support": np.stack([support.centre, support.nearest, support.images]),
         "other": membership.other,
@@ -129,6 +137,7 @@ def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Me
     centres = centres_of(images, arrays["trust"])
     return Membership(
         arrays["probability"],
+        arrays["doubt"],
         arrays["trust"],
         Support(*arrays["support"]),
         arrays["other"],
@@ -326,6 +335,26 @@ def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRati
     anchors = best[probability[best] > 0.5]
     state.trust[anchors] = 1.0
     state.probability[anchors] = 0.5
+
+
+def _doubt(state: _State, search: Neighbours | None, random: np.random.Generator) -> np.ndarray:
+    """Probabilities float32 ``[N]`` of being misplaced where pictures are not asked how good they
+    are: a picture that shows no face is not taken for a bad one of the right person."""
+    images = state.images
+    which = np.flatnonzero(images.sizes[images.labels] > 1)
+    doubt = np.zeros(len(images), np.float32)
+    if search is None or len(which) == 0:
+        return doubt
+    blind = replace(state, log_length=np.zeros_like(state.log_length))
+    little = state.support.centre < np.median(state.support.centre[which]) / 2
+    doubtful = which[little[which] | (state.probability[which] > DOUBT)]
+    _look_for_others(blind, search, doubtful)
+    features = _features(blind, doubtful, blind.other_similarity[doubtful])
+    people, strangers = (ratio(features) for ratio in _learn(blind, search, random))
+    log_ratio = np.full(len(images), _SURELY_IN_PLACE)
+    log_ratio[doubtful] = np.logaddexp(np.log(1 - STRANGE) + people, np.log(STRANGE) + strangers)
+    doubt[which] = probabilities(log_ratio[which], size_class(images.sizes)[images.labels[which]])
+    return doubt
 
 
 def _look_for_others(state: _State, search: Neighbours, which: np.ndarray) -> None:

@@ -28,7 +28,7 @@ def unusable_probability(
     probability = np.zeros(len(images), np.float32)
     alone = images.sizes[images.labels] == 1
     trusted = trusted_images(images, membership)
-    loose = np.flatnonzero((membership.probability > LOOSE) | alone)
+    loose = np.flatnonzero((membership.doubt > LOOSE) | alone)
     if len(trusted) < 2 or len(loose) == 0:
         return probability
     random = np.random.default_rng(seed)

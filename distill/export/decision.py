@@ -28,7 +28,7 @@ class Decision:
 
     def __str__(self) -> str:
         return (
-            f"same person where cosine > {self.cosine:.4f} ({self.kind}; FAR {self.far:g}, TAR "
+            f"same person where cosine > {self.cosine:.4f} ({self.kind}; FAR {self.far:.3g}, TAR "
             f"{self.tar:.4f}, measured on {self.set} with {self.impostors:,} impostor pairs)"
         )
 
