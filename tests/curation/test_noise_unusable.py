@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from simulated_people import embedded, f1, in_order, people
 
+from curation.neighbours import normalised
 from curation.noise.membership import judge_membership
 from curation.noise.unusable import unusable_probability
 
@@ -25,6 +26,20 @@ def with_junk(ratio: float) -> tuple[np.ndarray, np.ndarray]:
 def test_short_embeddings_that_belong_to_nobody_are_found() -> None:
     found, junk = with_junk(0.4)
     assert f1(found > 0.5, junk) > 0.9
+
+
+def test_bad_pictures_of_the_right_people_do_not_hide_those_without_a_face() -> None:
+    vectors, person = people([12] * 80)
+    others = people([1] * len(vectors), seed=5)[0]
+    junk, bad = np.arange(0, 960, 48), np.arange(5, 960, 12)
+    vectors[junk] = others[junk]
+    vectors[bad] = normalised(0.5 * vectors[bad] + others[bad])
+    norm = np.full(len(vectors), 20.0) * np.random.default_rng(0).uniform(0.9, 1.1, len(vectors))
+    norm[bad], norm[junk] = 0.6 * norm[bad], 0.25 * norm[junk]
+    images = embedded(vectors, person, norm.astype(np.float32))
+    found = unusable_probability(images, judge_membership(images)) > 0.5
+    assert found[junk].mean() > 0.3  # none, were bad pictures asked how bad they are
+    assert found[bad].mean() < 0.1
 
 
 def test_the_shorter_the_embedding_the_surer() -> None:
