@@ -76,9 +76,21 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """A real click, in the middle of the element; an error where something covers it."""
-        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
+        self._bring_to_middle(selector)
         found = self._send("POST", "element", {"using": "css selector", "value": selector})
         self._send("POST", f"element/{found[ELEMENT]}/click", {})
+
+    def _bring_to_middle(self, selector: str) -> None:
+        """Scroll until it stays where it is: what is drawn on the way moves it again."""
+        scroll = (
+            "const e = document.querySelector(arguments[0]);"
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "return e.getBoundingClientRect().top"
+        )
+        before, now = None, self.run(scroll, selector)
+        while before != now:
+            time.sleep(0.05)
+            before, now = now, self.run(scroll, selector)
 
     def press(self, keys: str) -> None:
         """Real key strokes, one after the other."""
