@@ -3,10 +3,10 @@
 Rounds of two steps. *Look*: every image against the trusted others of its identity (``support``),
 and, where that leaves a doubt, against the centres of all other identities (``neighbours``).
 *Learn*: wrong labels are made by comparing a sample of images with identities they do not belong
-to. They are of two kinds: people of another identity, whom that identity resembles, and strangers,
-whom none does; a data set from the web has many of those. For each kind a likelihood ratio against
-the trusted images, and its prevalence in the data (``calibration``), give each image's probability
-of being misplaced, and one minus that is how far the next round trusts it.
+to. There are two kinds: people of another identity, who resemble it, and strangers, who resemble
+none; sets from the web have many strangers. A likelihood ratio of each kind against the trusted
+images, and the prevalence of each kind in the data (``calibration``), give the probability that an
+image is misplaced. The next round trusts the image by one minus that probability.
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Membership:
     probability: np.ndarray
     """float32 ``[N]``: of not belonging to its identity; 0 where an identity has one image only"""
     doubt: np.ndarray
-    """float32 ``[N]``: the same by resemblance alone, however bad the picture is"""
+    """float32 ``[N]``: the same probability without regard to the quality of the picture"""
     trust: np.ndarray
     """float32 ``[N]``: weight in its identity's centre"""
     support: Support
@@ -306,7 +306,7 @@ def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRati
     """Set probabilities and trust; with ``search``, look again at the doubtful only."""
     which = np.flatnonzero(state.images.sizes[state.images.labels] > 1)
     if search is None:
-        # One ratio for both kinds: an identity knows a stranger from its own, not whose he is.
+        # One ratio for both kinds: without the other identities they cannot be told apart.
         (ratio,) = ratios
         state.log_ratios[which] = ratio(_features(state, which))[:, None]
     else:
@@ -338,8 +338,10 @@ def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRati
 
 
 def _doubt(state: _State, search: Neighbours | None, random: np.random.Generator) -> np.ndarray:
-    """Probabilities float32 ``[N]`` of being misplaced where pictures are not asked how good they
-    are: a picture that shows no face is not taken for a bad one of the right person."""
+    """Probabilities float32 ``[N]`` of being misplaced that ignore the quality of a picture.
+
+    With it, a picture without a face would pass for a bad picture of the right person.
+    """
     images = state.images
     which = np.flatnonzero(images.sizes[images.labels] > 1)
     doubt = np.zeros(len(images), np.float32)

@@ -2,9 +2,9 @@
 
 Images that resemble no other of their identity are left aside: they are single wrong ones. What
 remains is parted in two as well as it can be (spherical 2-means), and each part once more. Two
-halves of one person resemble each other; two people do not. Of three people two are left together
-at first, who tell nothing apart from the third, but are two people among themselves. What two
-people look like under one label is known by putting pairs of identities together; see
+halves of one person resemble each other; two people do not. With three people, the first parting
+leaves two of them in one part, which blurs the evidence; parting that part again shows it. What
+two people look like under one label is learned by putting pairs of identities together; see
 ``calibration``.
 """
 

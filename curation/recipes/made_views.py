@@ -112,7 +112,7 @@ def _reason(path: Path, view: View | None, parent: ImageSet, wanted: Wanted) -> 
         return f"it cannot be read, or is not of what {parent.store.path.name} is now"
     if not wanted.is_last_of(view):
         is_clean = wanted.step == CLEAN == view.history[-1].name
-        return "the decisions are others" if is_clean else f"it was {_told(view.history[-1])}"
+        return "the decisions have changed" if is_clean else f"it was {_told(view.history[-1])}"
     if view.history[:-1] != parent.history or view.store.digest != parent.store.digest:
         return f"it is not of what {parent.path.name} is now"
     return None

@@ -409,7 +409,7 @@ class TestNoise:
         table.write_text(table.read_text().replace("yes\t", "no\t"))
         made = {entry.path.name: entry for entry in run()}
         assert made["clean.view"].images == 90
-        assert "made again: the decisions are others" in made["clean.view"].note
+        assert "made again: the decisions have changed" in made["clean.view"].note
         assert "mine.view is of the earlier one, and stays as it is" in made["clean.view"].note
         assert "other.view" not in made["clean.view"].note
         assert "made again: it is not of what clean.view is now" in made["retina-s.view"].note
