@@ -158,26 +158,27 @@ def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> n
     ``groups`` int ``[n]``: each group (identities of about one size, say) has its own priors, drawn
     a little towards 0.1 in sum where it is small.
     """
-    ratios = log_ratios if log_ratios.ndim == 2 else log_ratios[:, None]
-    groups = np.zeros(len(ratios), np.int64) if groups is None else groups
-    starting = _STARTING_PRIOR / ratios.shape[1]
+    # A row for each kind: sums over two long rows are fast, over many short ones slow.
+    ratios = np.ascontiguousarray(np.atleast_2d(log_ratios.T))
+    groups = np.zeros(ratios.shape[1], np.int64) if groups is None else groups
+    starting = _STARTING_PRIOR / len(ratios)
     count = _sums(np.isfinite(ratios), groups)
     prior = np.full(count.shape, starting)
     probability = np.zeros_like(ratios)
     for _ in range(_PRIOR_STEPS):
-        odds = ratios + np.log(prior / (1 - prior.sum(axis=1, keepdims=True)))[groups]
-        most = np.maximum(odds.max(axis=1, keepdims=True), 0.0)
+        odds = ratios + np.log(prior / (1 - prior.sum(axis=0)))[:, groups]
+        most = np.maximum(odds.max(axis=0), 0.0)
         weight = np.exp(odds - most)
-        probability = weight / (weight.sum(axis=1, keepdims=True) + np.exp(-most))
+        probability = weight / (weight.sum(axis=0) + np.exp(-most))
         expected = (_sums(probability, groups) + 10 * starting) / (count + 10)
         prior = np.where(count > 0, np.maximum(expected, _LEAST_PRIOR), _LEAST_PRIOR)
-        prior *= np.minimum(1.0, _GREATEST_PRIOR / prior.sum(axis=1, keepdims=True))
-    return probability.sum(axis=1)
+        prior *= np.minimum(1.0, _GREATEST_PRIOR / prior.sum(axis=0))
+    return probability.sum(axis=0)
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """float64 ``[G, F]``: of ``values [n, F]`` in each group."""
-    return np.column_stack([np.bincount(groups, one) for one in values.T])
+    """float64 ``[F, G]``: of ``values [F, n]`` in each group."""
+    return np.stack([np.bincount(groups, row) for row in values])
 
 
 def size_class(images: np.ndarray) -> np.ndarray:
