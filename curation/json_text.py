@@ -1,0 +1,133 @@
+"""JSON that another process wrote: read within bounds, and one line where it is not what is wanted.
+
+Python's reader takes NaN, integers of any size, half of a surrogate pair and one key twice; each of
+these breaks something later (SQLite, a browser, UTF-8), where nobody knows which file it came from.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from curation.errors import UserError
+from curation.files import read_whole
+
+Record = TypeVar("Record", bound=BaseModel)
+
+DEEPEST = 64
+"""Lists and objects inside each other"""
+LARGEST_RECORD = 1 << 20
+"""Bytes, where a reader does not say otherwise"""
+_LARGEST_INTEGER = 2**63 - 1
+_DIGITS = 20
+"""More than any integer of 64 bits has, with its sign"""
+
+
+def parse_json(content: bytes) -> Any:
+    """The value in ``content``; ``ValueError`` that says in a few words why there is none.
+
+    UTF-8; numbers are finite and integers have 64 bits, strings can be encoded, no key comes twice,
+    and at most ``DEEPEST`` lists and objects are inside each other.
+    """
+    try:
+        value = json.loads(
+            content.decode(),
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+        _check(value, DEEPEST)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} at character {error.pos}") from None
+    return value
+
+
+def read_json(path: Path, most: int = LARGEST_RECORD) -> Any:
+    """The JSON value in a file of at most ``most`` bytes.
+
+    ``UserError`` where the file cannot be read (``UnreadableError``) or ``parse_json`` refuses it.
+    """
+    content = read_whole(path, most)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def parse_record(content: bytes, model: type[Record]) -> Record:
+    """JSON as a model; ``ValueError`` with the first place that does not fit it, and why.
+
+    The model says by its configuration whether types are strict and other keys are allowed.
+    """
+    parse_json(content)
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
+
+
+def read_record(path: Path, model: type[Record], most: int = LARGEST_RECORD) -> Record:
+    """The record in a file; ``UserError`` as from ``read_json``, or where it is another record."""
+    content = read_whole(path, most)
+    try:
+        return parse_record(content, model)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong: its place, as keys with dots, and why."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])[:80]
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _integer(digits: str) -> int:
+    if len(digits) <= _DIGITS and abs(int(digits)) <= _LARGEST_INTEGER:
+        return int(digits)
+    raise ValueError(f"it has an integer of more than 64 bits: {digits[:_DIGITS]}")
+
+
+def _number(digits: str) -> float:
+    if math.isfinite(number := float(digits)):
+        return number
+    raise ValueError(f"it has a number that is too large: {digits[:_DIGITS]}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has {name}, which is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        raise ValueError("an object has one key twice")
+    return built
+
+
+def _check(value: Any, deepest: int) -> None:
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, dict | list):
+        if not deepest:
+            raise RecursionError
+        if isinstance(value, dict):
+            for key in value:
+                _check_text(key)
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check(inner, deepest - 1)
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a text has half of a surrogate pair: {text[error.start]!a}") from None

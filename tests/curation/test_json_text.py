@@ -1,0 +1,85 @@
+import json
+import os
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from curation.errors import UserError
+from curation.files import UnreadableError
+from curation.json_text import DEEPEST, parse_json, parse_record, read_json, read_record
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    attempt: int
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 0, -(2**63) + 1, 2**63 - 1, 0.5, 1e300, "é\n\x00😀", [], {"a": [{}]}]
+)
+def test_what_json_can_say_comes_back(value):
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not JSON: Expecting value at character 0"),
+        (b"{", "not JSON"),
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"NaN", "NaN, which is not JSON"),
+        (b'{"a": -Infinity}', "-Infinity, which is not JSON"),
+        (b"1e999", "too large: 1e999"),
+        (b"9223372036854775808", "more than 64 bits"),
+        (b"1" * 100_000, "more than 64 bits: 11111111111111111111$"),
+        (rb'"\ud800"', r"half of a surrogate pair: '\\ud800'"),
+        (rb'[{"\udcff": 1}]', "half of a surrogate pair"),
+        (b'{"a": 1, "a": 2}', "one key twice"),
+        (b"[" * 500_000, "nested more than 64 deep"),
+        (b'{"a":' * 500_000, "nested more than 64 deep"),
+        (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "nested more than 64 deep"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_breaks_things_later_is_refused_in_a_few_words(content, reason):
+    with pytest.raises(ValueError, match=reason) as refused:
+        parse_json(content)
+    assert len(str(refused.value)) < 100
+
+
+def test_what_is_as_deep_as_allowed_is_read():
+    assert parse_json(b"[" * DEEPEST + b"]" * DEEPEST)
+
+
+def test_a_record_names_the_place_that_does_not_fit():
+    assert parse_record(b'{"attempt": 3, "names": ["a"]}', Record) == Record(
+        attempt=3, names=("a",)
+    )
+    with pytest.raises(ValueError, match=r"^attempt: Input should be a valid integer$"):
+        parse_record(b'{"attempt": "3"}', Record)
+    with pytest.raises(ValueError, match=r"^names\.1: Input should be a valid string$"):
+        parse_record(b'{"attempt": 3, "names": ["a", 1]}', Record)
+    with pytest.raises(ValueError, match=r"^Input should be an object$"):
+        parse_record(b"[]", Record)
+
+
+def test_errors_of_a_file_name_it(tmp_path):
+    path = tmp_path / "runner.json"
+    path.write_text('{"attempt": Infinity}')
+    for read in (read_json, lambda file: read_record(file, Record)):
+        with pytest.raises(UserError, match=r"runner\.json is damaged: it has Infinity"):
+            read(path)
+    path.write_text('{"attempt": true}')
+    with pytest.raises(UserError, match=r"runner\.json is damaged: attempt: "):
+        read_record(path, Record)
+
+
+def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b" " * 101)
+    for name in ("pipe", "large", "absent", "."):
+        with pytest.raises(UnreadableError):
+            read_json(tmp_path / name, most=100)
