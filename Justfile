@@ -101,6 +101,10 @@ test-mxnet *options: setup
 test-gpu *options: setup
     python -m pytest -m gpu tests/distill/test_on_gpu.py {{ options }}
 
+# Broken inputs for every reader of files, 100,000 together: READER..., --inputs, --seed, --json
+fuzz *options: setup
+    python -m tests.fuzz {{ options }}
+
 # All tests
 test-all *options: setup
     python -m pytest -m "" {{ options }}
