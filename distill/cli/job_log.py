@@ -47,7 +47,7 @@ def _log_of(workspace: Workspace, name: str) -> Path:
     from distill.daemon import client
 
     run = workspace.runs / check_name(name)
-    if not run.is_dir() and all(job.name != name for job in client.jobs(workspace)):
+    if not run.is_dir() and client.job_named(workspace, name) is None:
         raise unknown_job(name, [], workspace)
     return run / LOG
 

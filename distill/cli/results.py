@@ -80,7 +80,7 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     from distill.daemon.service import unknown_job
 
     run = place.runs / check_name(name)
-    job = next((job for job in client.jobs(place) if job.name == name), None)
+    job = client.job_named(place, name)
     if job is None and not run.is_dir():
         raise unknown_job(name, [], place)
     # A run started by hand was never queued.

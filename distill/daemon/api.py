@@ -76,18 +76,18 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     _answer_errors(app)
 
     def shown(job: Job) -> JobReport:
-        return report(job, runs, waiting_for(job, service.queue.jobs(), slots, time.time()))
+        running = service.queue.names(State.RUNNING)
+        return report(job, runs, waiting_for(job, running, slots, time.time()))
 
     @app.get("/health")
     def health() -> Health:
         """Whether the daemon lives."""
-        jobs = service.queue.jobs()
         return Health(
             pid=os.getpid(),
             version=__version__,
             workspace=str(service.workspace.root),
             slots=slots,
-            jobs={state: sum(job.state is state for job in jobs) for state in State},
+            jobs=service.queue.counts(),
         )
 
     @app.get("/jobs")

@@ -18,7 +18,7 @@ from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
 from distill.daemon.names import SpecCheck, check_name
 from distill.daemon.queue import Job, Queue, trouble
-from distill.daemon.reports import JobReport
+from distill.daemon.reports import JobReport, report, waiting_for
 from distill.daemon.reports import reports as reports_of
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
@@ -84,27 +84,49 @@ def jobs(workspace: Workspace) -> list[Job]:
         return queue.jobs()
 
 
+def names(workspace: Workspace, state: State | None = None) -> list[str]:
+    """The names of all jobs, or of those in one state, daemon or not."""
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        return []
+    with Queue(path) as queue:
+        return queue.names(state)
+
+
+def job_named(workspace: Workspace, name: str) -> Job | None:
+    """One job, daemon or not; ``None`` where there is none."""
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        return None
+    with Queue(path) as queue:
+        return queue.job(name)
+
+
 def find_job(workspace: Workspace, name: str) -> Job:
     """One job, daemon or not; ``UnknownJobError`` where there is none."""
-    check_name(name)
-    known = jobs(workspace)
-    for job in known:
-        if job.name == name:
-            return job
-    raise unknown_job(name, known, workspace)
+    job = job_named(workspace, check_name(name))
+    if job is None:
+        raise unknown_job(name, names(workspace), workspace)
+    return job
 
 
 def reports(workspace: Workspace) -> list[JobReport]:
     """What is to be told of every job, daemon or not."""
-    daemon = presence.find(workspace)
-    slots = None if daemon is None else daemon.slots
-    return reports_of(jobs(workspace), workspace.runs, slots, time.time())
+    return reports_of(jobs(workspace), workspace.runs, _slots(workspace), time.time())
 
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
-    find_job(workspace, name)
-    return next(report for report in reports(workspace) if report.name == name)
+    job = find_job(workspace, name)
+    running = names(workspace, State.RUNNING) if job.state is State.QUEUED else []
+    awaited = waiting_for(job, running, _slots(workspace), time.time())
+    return report(job, workspace.runs, awaited)
+
+
+def _slots(workspace: Workspace) -> int | None:
+    """The daemon's slots; ``None`` where no daemon runs."""
+    daemon = presence.find(workspace)
+    return None if daemon is None else daemon.slots
 
 
 @contextmanager

@@ -130,6 +130,24 @@ class Queue:
         found = self._select("WHERE name = ?", name)
         return found[0] if found else None
 
+    def names(self, state: State | None = None) -> list[str]:
+        """The names of all jobs, or of those in one state, in the order of submission."""
+        chosen = "" if state is None else "WHERE state = ?"
+        with self._mutex:
+            rows = self._connection.execute(
+                f"SELECT name FROM jobs {chosen} ORDER BY position",
+                () if state is None else (state,),
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state."""
+        with self._mutex:
+            rows = self._connection.execute(
+                "SELECT state, count(*) FROM jobs GROUP BY state"
+            ).fetchall()
+        return {state: dict(map(tuple, rows)).get(state, 0) for state in State}
+
     def history(self, name: str) -> list[Transition]:
         """Every transition of a job, oldest first."""
         with self._mutex:

@@ -3,6 +3,7 @@
 A run started by hand has a folder and no row; it is shown as far as its folder tells.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from distill.daemon.queue import Job
 from distill.daemon.runfolder import read_json, read_records
 from distill.daemon.states import State
+
+MOST_NAMED = 5
+"""Running jobs that each waiting one names."""
 
 
 class JobReport(BaseModel):
@@ -38,7 +42,7 @@ class JobReport(BaseModel):
 
 def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
     """The report of one job."""
-    run = runs / job.name
+    run, begun = runs / job.name, job.attempt > 0
     return JobReport(
         name=job.name,
         state=job.state,
@@ -51,28 +55,39 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
         submitted_at=_iso(job.submitted_at),
         started_at=None if job.started_at is None else _iso(job.started_at),
         finished_at=None if job.finished_at is None else _iso(job.finished_at),
-        steps=read_records(run / "steps.json"),
-        progress=read_json(run / "progress.json") or None,
+        # Ten thousand jobs that never began have twenty thousand files that are not there.
+        steps=read_records(run / "steps.json") if begun else [],
+        progress=(read_json(run / "progress.json") or None) if begun else None,
     )
 
 
 def reports(jobs: list[Job], runs: Path, slots: int | None, now: float) -> list[JobReport]:
     """The reports of all jobs; ``slots`` is ``None`` where no daemon runs."""
-    return [report(job, runs, waiting_for(job, jobs, slots, now)) for job in jobs]
+    running = [job.name for job in jobs if job.state is State.RUNNING]
+    return [report(job, runs, waiting_for(job, running, slots, now)) for job in jobs]
 
 
-def waiting_for(job: Job, jobs: list[Job], slots: int | None, now: float) -> str | None:
-    """What a queued job waits for, in words to act on; ``None`` for any other job."""
+def waiting_for(job: Job, running: Sequence[str], slots: int | None, now: float) -> str | None:
+    """What a queued job waits for, in words to act on; ``None`` for any other job.
+
+    ``running`` are the names of the jobs that hold slots.
+    """
     if job.state is not State.QUEUED:
         return None
     if slots is None:
         return "a daemon: start it with `distill serve --background`"
     if job.not_before > now:
         return f"its next attempt in {job.not_before - now:.0f} s ({job.reason})"
-    running = [other.name for other in jobs if other.state is State.RUNNING]
     if len(running) >= slots:
-        return f"a slot: {len(running)} of {slots} taken by {', '.join(running)}"
+        return f"a slot: {len(running)} of {slots} taken{_by(running)}"
     return "its start"
+
+
+def _by(running: Sequence[str]) -> str:
+    if not running:
+        return ""
+    more = f" and {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
+    return f" by {', '.join(running[:MOST_NAMED])}{more}"
 
 
 def _iso(seconds: float) -> str:

@@ -60,7 +60,10 @@ _VERSION_1 = (
     "CREATE INDEX transitions_of_job ON transitions (job, id)",
 )
 
-MIGRATIONS = (_VERSION_1,)
+# What is asked four times a second: who runs, and who is next.
+_VERSION_2 = ("CREATE INDEX jobs_by_state ON jobs (state, position)",)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 
 
 def is_current(connection: sqlite3.Connection) -> bool:

@@ -1,7 +1,7 @@
 """What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -87,7 +87,7 @@ class JobService:
         """One job; ``UnknownJobError`` where there is none."""
         job = self.queue.job(check_name(name))
         if job is None:
-            raise unknown_job(name, self.queue.jobs(), self.workspace)
+            raise unknown_job(name, self.queue.names(), self.workspace)
         return job
 
     def cancel(self, name: str) -> Job:
@@ -150,15 +150,15 @@ class JobService:
                 freeze_spec(self.workspace.runs / name, job.spec)
 
 
-def unknown_job(name: str, known: list[Job], workspace: Workspace) -> UserError:
-    """The error for a name that no job has: of those that are queued or have left a run folder."""
+def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:
+    """The error for a name that neither one of the ``known`` jobs nor a run folder has."""
     runs = [run.name for run in workspace.runs.glob("*") if run.is_dir()]
     if name in runs:
         return UnknownJobError(
             f"job {name!r} was run by hand and is not in the queue; `distill show {name}` and "
             f"`distill logs {name}` tell what came of it"
         )
-    names = {job.name for job in known} | {run for run in runs if OLD_RUN not in run}
+    names = set(known) | {run for run in runs if OLD_RUN not in run}
     if not names:
         return UnknownJobError(
             f"there is no job {name!r}: the workspace {workspace.root} has none; submit one with "

@@ -28,12 +28,11 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
     with Queue(path) as queue:
         patience = _Patience(workspace)
         while True:
-            jobs = queue.jobs()
-            job = next((job for job in jobs if job.name == name), None)
+            job = queue.job(name)
             if job is None:
-                raise unknown_job(name, jobs, workspace)
-            slots = patience.slots(job)
-            yield report(job, workspace.runs, waiting_for(job, jobs, slots, time.time()))
+                raise unknown_job(name, queue.names(), workspace)
+            slots, running = patience.slots(job), queue.names(State.RUNNING)
+            yield report(job, workspace.runs, waiting_for(job, running, slots, time.time()))
             if job.state.ended:
                 return
             time.sleep(_LOOK_SECONDS)
