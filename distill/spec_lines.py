@@ -1,5 +1,7 @@
 """Where in the text of a spec a key stands, so that a message can say it."""
 
+from curation.toml_text import MOST_PARTS
+
 Location = tuple[int | str, ...]
 """``("stage", 0, "epochs")``: keys, and numbers of tables in arrays."""
 
@@ -36,7 +38,7 @@ def _places(text: str) -> list[tuple[int, Location]]:
 
 
 def _keys(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip(" \t\"'") for part in dotted.split("."))
+    return tuple(part.strip(" \t\"'") for part in dotted.split(".", MOST_PARTS))
 
 
 def _numbered(keys: tuple[str, ...], counts: dict[tuple[str, ...], int]) -> Location:

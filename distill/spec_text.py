@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
-from curation.toml_text import read_toml
+from curation.toml_text import LARGEST, read_toml
 from distill.spec import JobSpec
 from distill.spec_lines import line_of
 
@@ -16,8 +16,10 @@ SPEC_WORDS = "the job spec"
 """How messages call a spec that came without a file name."""
 MOST_FAULTS, LONGEST_LINE = 10, 240
 """Told of one spec; and characters that several of them may take in one line."""
-LARGEST_SPEC = 1 << 16
-"""Bytes. A job spec is a page of text."""
+LARGEST_SPEC = LARGEST
+"""Bytes."""
+LONGEST_KEY, LONGEST_FAULT = 80, 320
+"""Characters of a key, and of what is wrong with it, that are shown."""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
@@ -66,14 +68,19 @@ def describe(error: ValidationError, model: type[BaseModel], text: str = "") -> 
 
 
 def _fault(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = _shortened(".".join(str(part) for part in fault["loc"]), LONGEST_KEY)
     if fault["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_allowed(model, fault['loc'])}"
     if fault["type"] == "missing":
         return f"{key!r} is missing"
-    message, value = fault["msg"].removeprefix("Value error, "), fault["input"]
+    message = _shortened(fault["msg"].removeprefix("Value error, "), LONGEST_FAULT)
+    value = fault["input"]
     given = f", got {value!r:.80}" if isinstance(value, str | int | float) else ""
     return f"{key}: {message}{given}" if key else message
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

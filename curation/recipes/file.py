@@ -136,5 +136,5 @@ def parse_recipe(text: str, what: str) -> Recipe:
         return Recipe.model_validate(read_toml(text, what))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{what}: {where}: {first['msg']}") from None
+        where = ".".join(str(part)[:80] for part in first["loc"])
+        raise UserError(f"{what}: {where}: {first['msg']:.300}") from None

@@ -14,11 +14,16 @@ from pydantic import (
     model_validator,
 )
 
+LONGEST_TEXT = 1_000
+"""Characters of a name or path."""
+
 
 class Strict(BaseModel):
     """Frozen, nothing unknown, no conversion between types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, str_max_length=LONGEST_TEXT
+    )
 
 
 OptimiserStart = Literal["fresh", "kept"]

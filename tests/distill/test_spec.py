@@ -182,3 +182,28 @@ def test_garbage_is_refused_in_one_line(workspace, content):
     with pytest.raises(UserError) as error:
         load_spec(path, workspace)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "".join(f"k{i} = 1\n" for i in range(6_000)) + GOOD,
+        "a" * 60_000 + " = 1\n" + GOOD,
+        '"' + "a b" * 20_000 + '" = 1\n' + GOOD,
+        GOOD.replace("drawn/train", "a\\u0000b/c"),
+        GOOD.replace("drawn/train", "../" + "a" * 20_000 + "/b"),
+        GOOD.replace("mobilefacenet", "m" * 20_000),
+        GOOD.replace("epochs = 1", "epochs = " + "9" * 5_000),
+        GOOD + "[generations]\nseeds = [" + "1," * 20_000 + "]",
+        GOOD + "[train]\nlearning_rate = nan",
+        GOOD + "[train]\nlearning_rate = 1e999",
+        GOOD + "".join(f"[train.{'a.' * 30}k{i}]\n" for i in range(800)),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_specs_of_any_size_are_refused_in_a_few_words(workspace, spoilt):
+    with pytest.raises(UserError) as error:
+        load(spoilt, workspace)
+    message = str(error.value)
+    assert len(message) < 2_000
+    assert all(line.startswith("  ") for line in message.split("\n")[1:])
