@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 from curation.environment import DATA_FILE, ReadEnvironment, read_environment
 from curation.errors import UserError
+from curation.images import MAX_PIXELS
+from curation.json_text import parse_record
 from curation.sources.image_source import SourceKind
 
-Parameter = int | float | str | bool
+Name = Annotated[str, Field(max_length=255)]
+"""Of a step, a parameter or a file"""
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""Hex SHA-256"""
+Parameter = int | float | Name | bool
 Count = Annotated[int, Field(ge=1, lt=1 << 40)]
 """Of images or identities: no set is empty"""
 
@@ -40,6 +46,14 @@ NAMES_KEY = b"source_names"
 
 image_key = struct.Struct(">Q").pack
 """The key of an image: big-endian, so that the order of keys is the order of images."""
+_LEAST_BYTES = 16
+"""That an image takes in the file: its key, and the head of its node"""
+
+
+def _is_allowed_size(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} pixels are more than {MAX_PIXELS:,}")
+    return size
 
 
 class StoreMeta(BaseModel):
@@ -50,18 +64,18 @@ class StoreMeta(BaseModel):
     format_version: Literal[2]
     images: Count
     identities: Count
-    image_size: tuple[int, int]
+    image_size: Annotated[tuple[Count, Count], AfterValidator(_is_allowed_size)]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
-    skipped: int
+    skipped: int = Field(ge=0)
     """Bad records that the conversion left out; ``quarantine.tsv`` lists them"""
     source_kind: SourceKind
     source_name: str
-    source_size: int
+    source_size: int = Field(ge=0)
     """Bytes"""
-    source_digest: str
+    source_digest: Digest
     """SHA-256 of the source's record file, or of paths and bytes of all its files"""
-    digest: str
+    digest: Digest
     """SHA-256 of what the store holds: the source's digest and the arrays"""
     software: str
     complete: Literal[True]
@@ -72,8 +86,8 @@ class ViewStep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str
-    parameters: Mapping[str, Parameter]
+    name: Name
+    parameters: Annotated[Mapping[Name, Parameter], FailFast()]
     images_before: Count
     identities_before: Count
     images_after: Count
@@ -123,6 +137,7 @@ class Store:
         self.path = Path(path).absolute()
         self._environment = _open_environment(self.path)
         self.meta = self._read_meta()
+        self._check_counts()
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -169,22 +184,30 @@ class Store:
     @cached_property
     def labels(self) -> np.ndarray:
         """int32 ``[N]``, ascending from 0 without gaps."""
-        return self._read_array(LABELS_KEY, LABELS_TYPE, len(self))
+        labels = self._read_array(LABELS_KEY, LABELS_TYPE, len(self))
+        self._check(LABELS_KEY, are_labels(labels, self.identities))
+        return labels
 
     @cached_property
     def offsets(self) -> np.ndarray:
         """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
-        return self._read_array(OFFSETS_KEY, OFFSETS_TYPE, self.identities + 1)
+        offsets = self._read_array(OFFSETS_KEY, OFFSETS_TYPE, self.identities + 1)
+        self._check(OFFSETS_KEY, np.array_equal(offsets, offsets_of(self.labels, self.identities)))
+        return offsets
 
     @cached_property
     def source_keys(self) -> np.ndarray:
         """int64 ``[N]``: each image's record key in the source."""
-        return self._read_array(SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE, len(self))
+        keys = self._read_array(SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE, len(self))
+        self._check(SOURCE_KEYS_KEY, keys.min() >= 0)
+        return keys
 
     @cached_property
     def source_labels(self) -> np.ndarray:
         """int64 ``[identities]``: the label that each identity had in the source, ascending."""
-        return self._read_array(SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE, self.identities)
+        labels = self._read_array(SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE, self.identities)
+        self._check(SOURCE_LABELS_KEY, labels[0] >= 0 and (labels[1:] > labels[:-1]).all())
+        return labels
 
     @cached_property
     def checksums(self) -> np.ndarray:
@@ -198,8 +221,7 @@ class Store:
         if data is None:
             return None
         names = tuple(data.decode("utf-8", "surrogateescape").split("\0"))
-        if len(names) != len(self):
-            raise UserError(f"{self.path} is damaged: its source_names do not fit its meta data")
+        self._check(NAMES_KEY, len(names) == len(self))
         return names
 
     def read(self, i: int) -> bytes:
@@ -237,19 +259,42 @@ class Store:
                 "`curate convert` makes a store of RecordIO, a folder of images or a list"
             )
         try:
-            return StoreMeta.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "meta"
+            return parse_record(text, StoreMeta)
+        except ValueError as error:
+            what = f"{self.path} is no store of format {FORMAT_VERSION}"
+            raise UserError(f"{what}: {error}") from None
+
+    def _check_counts(self) -> None:
+        """Memory is allotted by them."""
+        size = (self.path / DATA_FILE).stat().st_size
+        if not self.identities <= len(self) <= size // _LEAST_BYTES:
             raise UserError(
-                f"{self.path} is no store of format {FORMAT_VERSION}: {where}: {first['msg']}"
-            ) from None
+                f"{self.path} is damaged: {len(self):,} images of {self.identities:,} identities "
+                f"in {size:,} bytes cannot be"
+            )
 
     def _read_array(self, key: bytes, kind: np.dtype, length: int) -> np.ndarray:
         data = self._environment.get(key)
-        if data is None or len(data) != length * kind.itemsize:
-            raise UserError(f"{self.path} is damaged: its {key.decode()} do not fit its meta data")
-        return np.frombuffer(data, kind)
+        self._check(key, data is not None and len(data) == length * kind.itemsize)
+        return np.frombuffer(data or b"", kind)
+
+    def _check(self, key: bytes, is_right: bool | np.bool) -> None:
+        if not is_right:
+            raise UserError(
+                f"{self.path} is damaged: its {key.decode()} do not fit its meta data; "
+                "make it again"
+            )
+
+
+def are_labels(labels: np.ndarray, identities: int) -> bool:
+    """Whether ``labels`` int32 ``[N]`` ascend from 0 to ``identities`` - 1 without gaps."""
+    steps = np.diff(labels)
+    return bool(labels[0] == 0 and labels[-1] == identities - 1 and (steps.view("u4") <= 1).all())
+
+
+def offsets_of(labels: np.ndarray, identities: int) -> np.ndarray:
+    """int64 ``[identities + 1]``: where the images of each of ascending labels begin, and N."""
+    return np.searchsorted(labels, np.arange(identities + 1)).astype(np.int64)
 
 
 def content_digest(source_digest: str, arrays: Iterable[bytes]) -> str:

@@ -74,8 +74,6 @@ def _verify_images(
     path: Path, decoding: bool, bad: BadImages, progress: Progress
 ) -> dict[str, Any]:
     images = open_images(path)
-    if isinstance(images, View):
-        _check_view(images)
     _check_store(images, decoding, bad, progress)
     return {
         "kind": "view" if isinstance(images, View) else "store",
@@ -111,15 +109,6 @@ def _verify_records(
         "digest": source.digest.hex,
         "decoded": count if decoding else 0,
     }
-
-
-def _check_view(view: View) -> None:
-    """What opening the view has not checked: that rows and labels can be."""
-    if not ((view.rows >= 0) & (view.rows < len(view.store))).all():
-        raise UserError(f"{view.path} is damaged: it lists images that its store does not have")
-    begins = np.diff(view.labels, prepend=-1)
-    if not np.isin(begins, (0, 1)).all() or begins[0] != 1 or begins.sum() != view.identities:
-        raise UserError(f"{view.path} is damaged: its labels do not ascend from 0 without gaps")
 
 
 def _check_store(images: ImageSet, decoding: bool, bad: BadImages, progress: Progress) -> None:
@@ -184,20 +173,11 @@ class _Members:
 
 
 def _check_arrays(store: Store) -> None:
-    counts = np.diff(store.offsets)
-    source_labels = np.diff(store.source_labels)
-    if (
-        store.offsets[0] != 0
-        or store.offsets[-1] != len(store)
-        or (counts <= 0).any()
-        or (store.labels != np.repeat(np.arange(store.identities), counts)).any()
-        or (source_labels <= 0).any()
-    ):
-        raise UserError(f"{store.path} is damaged: its labels and offsets do not fit each other")
+    """That they are as they were written; whether they fit each other is checked in reading."""
     arrays = (getattr(store, key.decode()).tobytes() for key in INDEX_KEYS)
     if content_digest(store.meta.source_digest, arrays) != store.digest:
         raise UserError(f"{store.path} is damaged: its arrays are not those it was written with")
-    _ = store.source_names  # their number is checked in reading
+    _ = store.source_names
 
 
 def _present(store: Store, i: int, entry: tuple[memoryview, memoryview] | None) -> bytes:

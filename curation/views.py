@@ -10,26 +10,33 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from curation.arrays import read_array
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.file_kinds import wrong_kind
-from curation.files import (
-    UnreadableError,
-    atomic_file,
-    atomic_folder,
-    read_whole,
-    regular_file_size,
+from curation.files import UnreadableError, atomic_file, atomic_folder
+from curation.json_text import read_record
+from curation.store import (
+    Count,
+    Digest,
+    ImageSet,
+    Parameter,
+    Store,
+    ViewStep,
+    are_labels,
+    offsets_of,
 )
-from curation.store import Count, ImageSet, Parameter, Store, ViewStep
 
 VIEW_FILE = "view.json"
-_META_BYTES = 16 << 20
+_META_BYTES = 4 << 20
 """A history of a thousand steps has less than 1 MiB."""
+RelativePath = Annotated[str, Field(min_length=1, max_length=4096, pattern="^[^\\x00]*$")]
+"""From the view's folder"""
 
 
 class EmptyViewError(UserError):
@@ -44,12 +51,11 @@ class OtherParent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    path: str
-    """Relative to the view's folder"""
-    digest: str
+    path: RelativePath
+    digest: Digest
     images: Count
     identities: Count
-    history: tuple["SetStep | ViewStep", ...]
+    history: Annotated[tuple["SetStep | ViewStep", ...], FailFast()]
 
 
 class SetStep(ViewStep):
@@ -59,19 +65,19 @@ class SetStep(ViewStep):
 
 
 class ViewMeta(BaseModel):
-    """``view.json``; the paths are relative to the view's folder."""
+    """``view.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format_version: Literal[1]
-    parent: str
-    store: str
-    store_digest: str
-    digest: str
+    parent: RelativePath
+    store: RelativePath
+    store_digest: Digest
+    digest: Digest
     """SHA-256 of the store's digest, rows and labels"""
     images: Count
     identities: Count
-    history: tuple[SetStep | ViewStep, ...]
+    history: Annotated[tuple[SetStep | ViewStep, ...], Field(min_length=1), FailFast()]
 
 
 class View:
@@ -85,6 +91,7 @@ class View:
         self.path = Path(path).absolute()
         self.meta = _read_meta(self.path)
         self.store = _open_store(self.path, self.meta)
+        self._check_counts()
         self.rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
         self.labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
         self._check_arrays()
@@ -125,7 +132,7 @@ class View:
     @cached_property
     def offsets(self) -> np.ndarray:
         """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
-        return np.searchsorted(self.labels, np.arange(self.identities + 1)).astype(np.int64)
+        return offsets_of(self.labels, self.identities)
 
     @cached_property
     def source_keys(self) -> np.ndarray:
@@ -148,36 +155,53 @@ class View:
         return self.store.read_many(self.rows[indices])
 
     def _read_array(self, name: str, kind: np.dtype) -> np.ndarray:
-        path = self.path / name
         try:
-            regular_file_size(path)
-            array = np.lib.format.open_memmap(path, mode="r")
+            return read_array(self.path / name, kind, (len(self),))
         except UnreadableError as error:
-            raise UserError(f"{self.path} is damaged: {name}: {error.reason}") from None
-        except Exception as error:  # numpy evaluates the header, so this can be nearly any
-            raise UserError(f"{path} is damaged: {error}; make the view again") from None
-        if array.dtype != kind or array.shape != (len(self),):
             raise UserError(
-                f"{path} is damaged: it is {array.dtype} {list(array.shape)}, not {kind} "
-                f"[{len(self)}]; make the view again"
+                f"{self.path} is damaged: {name}: {error.reason}; make the view again"
+            ) from None
+
+    def _check_counts(self) -> None:
+        """Before the arrays are read, which are as long."""
+        last = self.history[-1]
+        if (last.images_after, last.identities_after) != (len(self), self.identities):
+            raise self._damaged(
+                VIEW_FILE,
+                f"{len(self):,} images of {self.identities:,} identities, but its last step left "
+                f"{last.images_after:,} of {last.identities_after:,}",
             )
-        return np.array(array)
+        if not self.identities <= len(self) <= len(self.store):
+            raise self._damaged(
+                VIEW_FILE,
+                f"{len(self):,} images of {self.identities:,} identities, of a store of "
+                f"{len(self.store):,} images",
+            )
 
     def _check_arrays(self) -> None:
         """The digest tells accidents; a view that somebody made may hold anything."""
         if _digest(self.store, self.rows, self.labels) != self.meta.digest:
-            raise UserError(f"{self.path} is damaged: its arrays are not those it was written with")
+            raise UserError(
+                f"{self.path} is damaged: its arrays are not those it was written with; make the "
+                "view again"
+            )
         if self.rows.min() < 0 or self.rows.max() >= len(self.store):
-            raise UserError(
-                f"{self.path / ROWS_FILE} names the images {self.rows.min()} to {self.rows.max()}; "
-                f"its store has 0 to {len(self.store) - 1}"
+            raise self._damaged(
+                ROWS_FILE,
+                f"it names the images {self.rows.min()} to {self.rows.max()}; its store has 0 to "
+                f"{len(self.store) - 1}",
             )
-        gaps = self.labels[0] != 0 or not np.isin(np.diff(self.labels), (0, 1)).all()
-        if gaps or self.labels[-1] != self.identities - 1:
-            raise UserError(
-                f"{self.path / LABELS_FILE} does not hold the identities 0 to "
-                f"{self.identities - 1} in order"
+        is_listed = np.zeros(len(self.store), bool)
+        is_listed[self.rows] = True
+        if np.count_nonzero(is_listed) < len(self):
+            raise self._damaged(ROWS_FILE, "it names an image twice")
+        if not are_labels(self.labels, self.identities):
+            raise self._damaged(
+                LABELS_FILE, f"it does not hold the identities 0 to {self.identities - 1} in order"
             )
+
+    def _damaged(self, name: str, how: str) -> UserError:
+        return UserError(f"{self.path} is damaged: {name}: {how}; make the view again")
 
 
 def open_images(path: Path | str) -> Store | View:
@@ -263,20 +287,16 @@ def write_rows(
 
 def _read_meta(path: Path) -> ViewMeta:
     try:
-        return ViewMeta.model_validate_json(read_whole(path / VIEW_FILE, _META_BYTES))
+        return read_record(path / VIEW_FILE, ViewMeta, _META_BYTES)
     except UnreadableError as error:
         raise UserError(f"{path} is no view: {VIEW_FILE} in it: {error.reason}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or VIEW_FILE
-        raise UserError(f"{path / VIEW_FILE} is damaged: {where}: {first['msg']}") from None
 
 
 def _open_store(path: Path, meta: ViewMeta) -> Store:
     where = Path(os.path.normpath(path.resolve() / meta.store))
     try:
         store = Store(where)
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise UserError(f"{path} is a view of a store that cannot be read: {error}") from None
     if store.digest != meta.store_digest:
         raise UserError(

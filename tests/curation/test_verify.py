@@ -86,7 +86,7 @@ class TestDamage:
 
     def test_labels_that_do_not_fit(self, copy):
         change(copy, LABELS_KEY, np.zeros(16, "<i4").tobytes())
-        self.refuses(copy, "labels and offsets do not fit")
+        self.refuses(copy, "labels do not fit its meta data")
 
     def test_other_arrays(self, copy):
         change(copy, CHECKSUMS_KEY, np.zeros(16, "<u4").tobytes())

@@ -213,10 +213,10 @@ class TestWhatIsNoView:
     @pytest.mark.parametrize(
         ("change", "complaint"),
         [
-            ({"rows": -1}, r"rows\.npy names the images -1 to \d+; its store has 0 to"),
-            ({"rows": 1 << 40}, r"rows\.npy names the images"),
-            ({"labels": 7}, r"labels\.npy does not hold the identities 0 to"),
-            ({"identities": 10**9}, r"labels\.npy does not hold the identities 0 to 999999999"),
+            ({"rows": -1}, r"rows\.npy: it names the images -1 to \d+; its store has 0 to"),
+            ({"rows": 1 << 40}, r"rows\.npy: it names the images"),
+            ({"labels": 7}, r"labels\.npy: it does not hold the identities 0 to"),
+            ({"identities": 10**9}, r"of 1,000,000,000 identities, but its last step left 13 of 3"),
             ({"identities": 10**15}, "identities: Input should be less"),
             ({"images": -1}, "images: Input should be greater"),
             ({"history": {"identities_before": 0}}, r"history.*identities_before: Input should be"),
