@@ -191,10 +191,6 @@ class View:
                 f"it names the images {self.rows.min()} to {self.rows.max()}; its store has 0 to "
                 f"{len(self.store) - 1}",
             )
-        is_listed = np.zeros(len(self.store), bool)
-        is_listed[self.rows] = True
-        if np.count_nonzero(is_listed) < len(self):
-            raise self._damaged(ROWS_FILE, "it names an image twice")
         if not are_labels(self.labels, self.identities):
             raise self._damaged(
                 LABELS_FILE, f"it does not hold the identities 0 to {self.identities - 1} in order"

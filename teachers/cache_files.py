@@ -1,17 +1,21 @@
 """The files of an embedding cache: their names, and opening them without believing them."""
 
+import os
+import stat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from curation.arrays import map_array
 from curation.errors import UserError
-from curation.files import regular_file_size
+from curation.files import UnreadableError, read_whole
+from curation.json_text import LARGEST_RECORD, parse_record
 
 ABOUT = "cache.json"
 UNIT, NORM, ROWS = "unit.npy", "norm.npy", "rows.npy"
-_ABOUT_BYTES = 1 << 20
+CLAIMS, LOCK = "claims", "lock"
 
 
 class CacheAbout(BaseModel):
@@ -47,25 +51,34 @@ def damaged(folder: Path, how: str) -> UserError:
 
 def read_about(folder: Path) -> CacheAbout:
     """``UserError`` where ``cache.json`` is missing or is not what this version writes."""
-    path = folder / ABOUT
-    if regular_file_size(path) > _ABOUT_BYTES:
-        raise damaged(folder, f"{ABOUT} is larger than {_ABOUT_BYTES} bytes")
     try:
-        return CacheAbout.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "text"
-        raise damaged(folder, f"{ABOUT}: {where}: {first['msg']}") from None
+        return parse_record(read_whole(folder / ABOUT, LARGEST_RECORD), CacheAbout)
+    except UnreadableError as error:
+        raise damaged(folder, f"{ABOUT}: {error.reason}") from None
+    except ValueError as error:
+        raise damaged(folder, f"{ABOUT}: {error}") from None
 
 
-def open_array(folder: Path, name: str, about: CacheAbout) -> np.memmap:
+def map_cached(folder: Path, name: str, about: CacheAbout) -> np.memmap:
     """One of the arrays, mapped for reading; ``UserError`` where it has another type or shape."""
-    kind, shape = about.arrays()[name]
-    regular_file_size(folder / name)
     try:
-        array = np.lib.format.open_memmap(folder / name, mode="r")
-    except Exception as error:  # NumPy evaluates the header, so this can be nearly any
-        raise damaged(folder, f"{name} cannot be read ({type(error).__name__})") from None
-    if array.dtype != kind or array.shape != shape or not array.flags.c_contiguous:
-        raise damaged(folder, f"{name} is {array.dtype} {array.shape}, not {kind} {shape}")
-    return array
+        return map_array(folder / name, *about.arrays()[name])
+    except UnreadableError as error:
+        raise damaged(folder, f"{name}: {error.reason}") from None
+
+
+def open_to_lock(folder: Path, name: str) -> BinaryIO:
+    """One of the files that are only locked, made where it is missing.
+
+    ``UserError`` where something else has its name: opening a named pipe would wait for a reader.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(folder / name, flags, 0o666)
+    except OSError as error:
+        raise damaged(folder, f"{name} cannot be opened: {error.strerror}") from None
+    file = os.fdopen(descriptor, "rb+", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise damaged(folder, f"{name} is no regular file")
+    return file

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from teachers.cache_files import NORM, UNIT, damaged, open_array, read_about
+from teachers.cache_files import NORM, UNIT, damaged, map_cached, read_about
 from teachers.row_table import RowTable, checksums
 
 _TOGETHER = 1024
+_MAGNITUDE, _ONE = np.uint16(0x7FFF), np.float16(1).view(np.uint16)
+"""Bits of a float16 without its sign; what is not finite has more of them than one."""
 
 
 class EmbeddingCache:
@@ -21,8 +23,8 @@ class EmbeddingCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.about = about = read_about(folder)
-        self.unit = open_array(folder, UNIT, about)
-        self.norm = open_array(folder, NORM, about)
+        self.unit = map_cached(folder, UNIT, about)
+        self.norm = map_cached(folder, NORM, about)
         self.table = RowTable(folder, about)
 
     @property
@@ -42,7 +44,14 @@ class EmbeddingCache:
                 self.verify_rows(rows)
 
     def verify_rows(self, rows: np.ndarray) -> None:
-        """Compare a few rows with their checksums; ``UserError`` if one is off."""
-        off = self.table.entries[rows] != checksums(self.unit[rows], self.norm[rows])
+        """Compare a few rows with their checksums; ``UserError`` if one is off.
+
+        Or if one cannot be of unit vectors: whoever made the cache wrote the checksums too.
+        """
+        unit, norm = self.unit[rows], self.norm[rows]
+        off = self.table.entries[rows] != checksums(unit, norm)
         if off.any():
             raise damaged(self.folder, f"row {rows[np.argmax(off)]} is not what it was")
+        magnitudes = unit.view(np.uint16) & _MAGNITUDE
+        if magnitudes.max() > _ONE or not (np.isfinite(norm) & (norm > 0)).all():
+            raise damaged(self.folder, "it has rows that are no unit vectors")

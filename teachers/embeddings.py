@@ -23,7 +23,7 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Progress
 from curation.views import ImageSet
-from teachers.cache_files import ABOUT, CacheAbout, damaged
+from teachers.cache_files import ABOUT, LOCK, CacheAbout, damaged, open_to_lock
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.ensemble import CombinedCaches, Ensemble
@@ -169,6 +169,6 @@ def _preallocated(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
+    with open_to_lock(folder, LOCK) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

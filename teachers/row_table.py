@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from teachers.cache_files import ROWS, CacheAbout, open_array
-
-CLAIMS = "claims"
+from teachers.cache_files import CLAIMS, ROWS, CacheAbout, map_cached, open_to_lock
 
 
 class RowTable:
@@ -19,7 +17,7 @@ class RowTable:
     """
 
     def __init__(self, folder: Path, about: CacheAbout) -> None:
-        self.entries = open_array(folder, ROWS, about)
+        self.entries = map_cached(folder, ROWS, about)
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
         """Those of ``rows`` that nobody has computed."""
@@ -73,7 +71,7 @@ class Claims:
 
     def __init__(self, folder: Path, claim: int) -> None:
         self.claim = claim
-        self._file = (folder / CLAIMS).open("ab")
+        self._file = open_to_lock(folder, CLAIMS)
 
     def take(self, row: int) -> bool:
         """Claim the rows around this one; False where another process has them."""
