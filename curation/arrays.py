@@ -178,7 +178,7 @@ def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
         try:
             _check_list(file)
             with ZipFile(file) as archive:
-                members = list(_members(archive, max(largest, _SMALL)))
+                members = list(_members(archive, largest))
                 return {name: _unpack(archive, member, head) for name, member, head in members}
         except _FAULTS as error:
             reason = " ".join(str(error).split()) or "it ends early"
@@ -206,23 +206,32 @@ def _check_list(file: BinaryIO) -> None:
 def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Head]]:
     """Name, place and head of each array."""
     members = archive.infolist()
-    names = {member.filename for member in members}
-    if len(members) > MOST_MEMBERS or len(names) < len(members):
-        raise ValueError(f"it holds {len(members)} arrays; allowed: {MOST_MEMBERS}, each once")
+    if len(members) > MOST_MEMBERS:
+        raise ValueError(f"it holds {len(members)} arrays, more than {MOST_MEMBERS}")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("it holds two arrays of one name")
     for member in members:
-        name = member.filename.removesuffix(".npy")
-        if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
-            raise ValueError(f"{name[:40]} is packed in a way that NumPy does not use")
-        with archive.open(member) as stream:
-            try:
-                head = _parse_head(stream)
-            except ValueError as error:
-                raise ValueError(f"{name[:40]}: {error}") from None
-        if head.size > largest:
-            raise ValueError(f"{name[:40]} would take {head.size:,} bytes; allowed: {largest:,}")
-        if head.begin + head.size != member.file_size:
-            raise ValueError(f"{name[:40]} is {head} in {member.file_size:,} bytes")
-        yield name, member, head
+        try:
+            head = _member_head(archive, member, largest)
+        except ValueError as error:
+            raise ValueError(f"{member.filename[:40]} {error}") from None
+        yield member.filename.removesuffix(".npy"), member, head
+
+
+def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> Head:
+    """``ValueError`` that goes on after the member's name."""
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
+        raise ValueError("is packed in a way that NumPy does not use")
+    with archive.open(member) as stream:
+        try:
+            head = _parse_head(stream)
+        except ValueError as error:
+            raise ValueError(f"cannot be read: {error}") from None
+    if head.size > max(largest, _SMALL):
+        raise ValueError(f"would take {head.size} bytes, at most {largest} are wanted")
+    if head.begin + head.size != member.file_size:
+        raise ValueError(f"is {head} in {member.file_size} bytes")
+    return head
 
 
 def _unpack(archive: ZipFile, member: ZipInfo, head: Head) -> np.ndarray:

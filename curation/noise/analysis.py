@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.arrays import read_arrays
 from curation.errors import UserError
 from curation.files import atomic_file, locked
 from curation.noise.checks import CHECKS, OVERLAP
@@ -16,12 +17,10 @@ from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import Eyes
 from curation.noise.findings import (
-    DAMAGE,
     FINDINGS_FILE,
     CheckSummary,
     Findings,
     FindingsMeta,
-    read_arrays,
     save_finding,
     save_meta,
 )
@@ -169,9 +168,9 @@ def _membership(
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
         arrays = read_arrays(path, 16 * len(embedded))
-        if (arrays["of"] == of).all():
+        if arrays["of"].tolist() == of.tolist():
             return load_membership(embedded, arrays)
-    except DAMAGE:
+    except (KeyError, ValueError):  # made again
         pass
     membership = judge_membership(embedded, progress=progress)
     with atomic_file(path) as file:

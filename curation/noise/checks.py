@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.errors import UserError
 from curation.noise.context import Context
 from curation.noise.divided import find_divided
 from curation.noise.duplicates import find_repetitions
 from curation.noise.elsewhere import probability_elsewhere
-from curation.noise.findings import Finding, Subject
+from curation.noise.findings import Finding, Findings, Subject
 from curation.noise.mixed import find_mixed
 from curation.noise.overlap import find_overlap
 from curation.noise.unusable import unusable_probability
@@ -46,6 +47,17 @@ def check(name: str, subject: Subject, about: str) -> Callable[[Run], Run]:
         return run
 
     return register
+
+
+def load_finding(findings: Findings, name: str) -> Finding:
+    """The finding of a check, about what that check is about; ``UserError`` else."""
+    finding = findings.load(name)
+    if name in CHECKS and CHECKS[name].subject != finding.subject:
+        raise UserError(
+            f"{findings.path} is damaged: {name} is about each {CHECKS[name].subject}, not each "
+            f"{finding.subject}; check again"
+        )
+    return finding
 
 
 @check("misplaced", "image", "images that do not belong to their identity")

@@ -6,30 +6,25 @@ check is done, so an analysis that was stopped goes on with the next check.
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, Self
-from zipfile import ZipFile
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
+from curation.arrays import read_arrays
 from curation.errors import UserError
-from curation.files import atomic_file, open_regular, read_whole
+from curation.files import UnreadableError, atomic_file
+from curation.json_text import read_record
 from curation.store import ImageSet
 
 FINDINGS_FILE = "findings.json"
 Subject = Literal["image", "identity"]
 _EVIDENCE, _IMAGES = "evidence.", "images."
-DAMAGE = (OSError, ValueError, KeyError, TypeError)
-"""What reading arrays, and using them, can raise where bytes of the file are wrong"""
-_MOST_ARRAYS = 32
-_SMALL = 4096
-"""Bytes that an array may take in any case"""
-_LONGEST_META = 1 << 24
+_LONGEST_META = 4 << 20
 _Count = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
@@ -80,7 +75,7 @@ class CheckSummary(BaseModel):
     scored: _Count
     flagged: _Count
     summary: str
-    seconds: float
+    seconds: float = Field(ge=0)
 
 
 class FindingsMeta(BaseModel):
@@ -94,13 +89,13 @@ class FindingsMeta(BaseModel):
     """Digest of the store or view that was looked at"""
     embeddings_digest: str
     """What made the embeddings: the digest of teacher, preprocessing and store"""
-    evaluation: dict[str, str]
+    evaluation: Annotated[dict[str, str], FailFast()]
     """Evaluation sets that were looked for: name and digest"""
     images: _Count
     identities: _Count
     search: str | None = None
     """The index over the identities' centres and its measured recall"""
-    checks: tuple[CheckSummary, ...] = ()
+    checks: Annotated[tuple[CheckSummary, ...], FailFast()] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -145,8 +140,10 @@ class Findings:
         try:
             finding = _finding(path, summary, read_arrays(path, largest))
             _check_arrays(finding, self.meta)
-        except DAMAGE as error:
-            raise UserError(f"{path} is missing or damaged: {error}; check again") from None
+        except UnreadableError as error:
+            raise _damaged(path, error.reason) from None
+        except ValueError as error:
+            raise _damaged(path, error) from None
         return replace(finding, identity=_identity(finding, self.meta))
 
 
@@ -158,58 +155,11 @@ class _Columns(dict[str, np.ndarray]):
         self._path = path
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise UserError(f"{self._path} is damaged: it has no {name}; check again")
+        raise _damaged(self._path, f"it has no {name}")
 
 
-def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz`` file, of at most ``largest`` bytes each.
-
-    What an array will take is known from its head, before it is unpacked: a few bytes can stand for
-    gigabytes. Raises one of ``DAMAGE`` where the file is not whole or asks for more, and where it
-    holds Python objects.
-    """
-    with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > _MOST_ARRAYS * (largest + _SMALL):
-            raise ValueError("it is larger than all its arrays could be")
-        try:
-            return _unpack(file, largest)
-        except Exception as error:  # NumPy evaluates its head, so this can be nearly any
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(reason[:200]) from None
-
-
-def _unpack(file: BinaryIO, largest: int) -> dict[str, np.ndarray]:
-    with ZipFile(file) as archive:
-        members = archive.infolist()
-        if len(members) > _MOST_ARRAYS:
-            raise ValueError(f"it holds {len(members)} arrays, at most {_MOST_ARRAYS} are wanted")
-        for member in members:
-            with archive.open(member) as stream:
-                _check_head(member.filename, stream, largest)
-        arrays = {}
-        for member in members:
-            with archive.open(member) as stream:
-                name = member.filename.removesuffix(".npy")
-                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-        return arrays
-
-
-def _check_head(name: str, stream: Any, largest: int) -> None:
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
-        raise ValueError(f"{name} is of NumPy's format {version}")
-    shape, _, kind = read[version](stream)
-    if kind.kind not in "biufU":
-        raise ValueError(f"{name} holds {kind}, numbers are wanted")
-    size = kind.itemsize
-    for length in shape:
-        size *= length
-    if not 0 <= size <= max(largest, _SMALL):
-        raise ValueError(f"{name} would take {size} bytes, at most {largest} are wanted")
+def _damaged(path: Path, how: object) -> UserError:
+    return UserError(f"{path} is missing or damaged: {how}; check again")
 
 
 def save_finding(path: Path, finding: Finding) -> None:
@@ -240,13 +190,7 @@ def read_meta(path: Path) -> FindingsMeta:
     """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
     if path.is_dir() and not (path / FINDINGS_FILE).exists():
         raise UserError(f"{path} has no {FINDINGS_FILE}; make findings with `curate check`")
-    content = read_whole(path / FINDINGS_FILE, _LONGEST_META)
-    try:
-        return FindingsMeta.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or FINDINGS_FILE
-        raise UserError(f"{path / FINDINGS_FILE} is damaged: {where}: {first['msg']}") from None
+    return read_record(path / FINDINGS_FILE, FindingsMeta, _LONGEST_META)
 
 
 def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:
@@ -268,12 +212,13 @@ def _finding(path: Path, summary: CheckSummary, arrays: Mapping[str, np.ndarray]
         named = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         return _Columns(path, named)
 
+    columns = _Columns(path, arrays)
     return Finding(
         summary.check,
         summary.subject,
-        arrays["subjects"],
-        arrays["scores"],
-        arrays["flagged"],
+        columns["subjects"],
+        columns["scores"],
+        columns["flagged"],
         begins(_EVIDENCE),
         summary.summary,
         begins(_IMAGES),
@@ -291,7 +236,7 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
                 f"its arrays do not fit its summary: {name} is {list(array.shape)}, "
                 f"{summary.scored} were scored"
             )
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in ("b" if name == "flagged" else "iuf"):
             raise ValueError(f"{name} holds {array.dtype}, numbers are wanted")
     for name, array in finding.images.items():
         _check_indices(f"{_IMAGES}{name}", array, 1 << 31, least=0)
@@ -313,10 +258,15 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
         "of": (0, meta.images),
         "set": (-1, 1 << 31),
         "image": (-1, 1 << 31),
+        "parts": (0, 1 << 31),
+        "smaller": (0, 1 << 31),
     }
     for name, (least, limit) in limits.items():
         if name in finding.evidence:
             _check_indices(f"{_EVIDENCE}{name}", finding.evidence[name], limit, least)
+    if {"set", "image"} <= finding.evidence.keys():
+        named = finding.evidence["image"][finding.evidence["set"] >= 0]
+        _check_indices("the images of evaluation sets", named, 1 << 31, least=0)
 
 
 def _check_indices(name: str, array: np.ndarray, limit: int, least: int) -> None:

@@ -131,9 +131,22 @@ def membership_arrays(membership: Membership) -> dict[str, Any]:
 
 
 def load_membership(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> Membership:
-    """From what ``membership_arrays`` kept of the same images; ``ValueError`` if of others."""
-    if arrays["probability"].shape != (len(images),):
-        raise ValueError("these were other images")
+    """From what ``membership_arrays`` kept of the same images.
+
+    ``ValueError`` or ``KeyError`` where they are none of these images.
+    """
+    count, most = len(images), images.identities - 1
+    for name, shape, kind, (low, high) in (
+        *((name, (count,), "<f4", (0, 1)) for name in ("probability", "doubt", "trust")),
+        ("support", (3, count), "<f4", (-2, count)),
+        ("other", (count,), "<i8", (-1, most)),
+        ("other_similarity", (count,), "<f4", (-2, 2)),
+    ):
+        array = arrays[name]
+        if array.shape != shape or array.dtype != kind:
+            raise ValueError(f"{name} is of other images")
+        if not ((low <= array) & (array <= high)).all():
+            raise ValueError(f"{name} cannot be")
     centres = centres_of(images, arrays["trust"])
     return Membership(
         arrays["probability"],

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from curation.errors import UserError
-from curation.noise.checks import CHECKS
+from curation.noise.checks import CHECKS, load_finding
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, Findings
@@ -33,10 +33,10 @@ def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
 
 def _whole(findings: Findings, name: str, images: EmbeddedImages) -> Finding:
     """The finding, which scores all there are, in order; "duplicate" only what repeats another."""
-    finding, subject = findings.load(name), CHECKS[name].subject
+    finding, subject = load_finding(findings, name), CHECKS[name].subject
     there = np.arange(len(images) if subject == "image" else images.identities)
     wanted = finding.subjects if name == "duplicate" else there
-    if finding.subject != subject or not np.array_equal(finding.subjects, wanted):
+    if not np.array_equal(finding.subjects, wanted):
         raise UserError(
             f"{findings.path / name}.npz is damaged: it does not score every {subject}; check again"
         )

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from curation.noise.checks import load_finding
 from curation.noise.findings import Findings
 from curation.pairs import VerificationPairs
 from curation.report.thumbnails import LARGE, SMALL, Picture, thumbnail
@@ -122,7 +123,7 @@ def open_album(
     for summary in findings.meta.checks:
         if summary.subject != "image":
             continue
-        finding = findings.load(summary.check)
+        finding = load_finding(findings, summary.check)
         flagged[finding.subjects[finding.flagged]] = True
         if summary.check == "misplaced":
             similarity[finding.subjects] = finding.evidence["similarity"]

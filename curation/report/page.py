@@ -9,6 +9,7 @@ from typing import Any
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.noise.checks import load_finding
 from curation.noise.findings import Findings
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
@@ -77,7 +78,7 @@ def _sections(
     for done, summary in enumerate(findings.meta.checks):
         if progress is not None:
             progress(done, len(findings.checks))
-        finding = findings.load(summary.check)
+        finding = load_finding(findings, summary.check)
         try:
             sections.append(check_section(album, proposals, summary, finding, examples))
         except IndexError:

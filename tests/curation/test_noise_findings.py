@@ -201,16 +201,15 @@ def test_arrays_that_are_no_findings_are_one_line(tmp_path: Path, arrays: dict) 
         Findings(folder).load("mixed")
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 @pytest.mark.parametrize("shape", [(5, 1 << 28), (1 << 31,), (1 << 40, 1 << 40)])
 def test_a_few_bytes_that_stand_for_gigabytes_are_refused_unread(
-    tmp_path: Path, shape: tuple[int, ...], compression: int
+    tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": "<f8", "fortran_order": False, "shape": shape}
     )
-    with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w", compression) as archive:
+    with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("scores.npy", head.getvalue() + bytes(10_000_000))
     with pytest.raises(UserError, match=r"scores\.npy would take \d+ bytes, at most 96"):
         Findings(tmp_path).load("mixed")
@@ -254,7 +253,9 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path, kind: str) -> None:
         ({"scored": 6}, "mixed has 3 flagged of 6 scored of 5"),
         ({"flagged": 9}, "mixed has 9 flagged of 5 scored"),
         ({"subject": "nobody"}, r"checks\.0\.subject"),
-        ({"scored": 10**40}, r"checks\.0\.scored"),
+        ({"scored": 10**40}, "an integer of more than 64 bits: 10000"),
+        ({"scored": 1 << 40}, r"checks\.0\.scored"),
+        ({"seconds": -1}, r"checks\.0\.seconds"),
     ],
 )
 def test_a_summary_that_cannot_be_is_named(tmp_path: Path, summary: dict, named: str) -> None:
