@@ -84,7 +84,8 @@ def _os_errors_named(path: Path) -> Iterator[None]:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside ``path``, which takes its name when the block ends without error.
 
-    It is either there whole or not at all, also after a power cut.
+    It is either there whole or not at all, also after a power cut. Raises ``UserError`` where a
+    folder has the name.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -93,6 +94,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except IsADirectoryError:
+        raise UserError(f"cannot write {path}: it is a folder; take it away") from None
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
