@@ -23,6 +23,9 @@ from teachers.weight_files import Part, read_parts, shortened
 LONGEST_PREFIX, MOST_PREFIXES = 8, 8
 """Components that a wrapper puts before every key, and how many such prefixes are compared."""
 
+MOST_COPIES = 6
+"""Networks that are named as those of a file have at least this part of its keys."""
+
 CLASSIFIERS = ("head", "fc", "fc7", "classifier", "kernel")
 """What training programs call the classifier, where the network has no such key itself."""
 
@@ -140,11 +143,27 @@ def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
 
 
 def _fitting(parts: list[Part], part: str | None) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name in sorted(NETWORKS)
-        if any(match.fits for match in _matches(_shapes_of(name), parts, part))
-    )
+    endings = [_endings(each) for each in parts]
+
+    def fits(name: str) -> bool:
+        own = _shapes_of(name)
+        able = [
+            each
+            for each, known in zip(parts, endings, strict=True)
+            if len(each.tensors) <= MOST_COPIES * len(own)
+            and all(key in known or key.endswith(COUNTERS) for key in own)
+        ]
+        return bool(able) and any(match.fits for match in _matches(own, able, part))
+
+    return tuple(name for name in sorted(NETWORKS) if fits(name))
+
+
+def _endings(part: Part) -> set[str]:
+    """What is left of the keys of a part, whatever prefix is taken off.
+
+    A look at it tells most networks apart, without comparing a thousand keys with each.
+    """
+    return {key[end:] for key in part.tensors for end in _ends(key)}
 
 
 def _shapes_of(name: str) -> Shapes:

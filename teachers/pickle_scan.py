@@ -1,102 +1,250 @@
-"""What a pickle of weights names, read with placeholders only: no torch, and nothing is run.
+"""Which bytes of a file of torch.save are the elements of which tensor.
 
-It runs confined (``teachers.confined``): in a few bytes, references to references can stand for
-more than any memory holds, and a key can take longer to hash than anybody waits.
+So nobody else has to read its pickle. It runs confined (``teachers.confined``), as
+``torch_pickles`` asks for.
+
+Source: torch/serialization.py.
 """
 
-import pickle
+import io
+import os
+import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from curation.errors import UserError
+from curation.files import open_regular
+from teachers.torch_pickles import LONGEST_KEY, OddTensor, Reader, Storage, StridedTensor, mappings
 
-LARGEST = 1 << 28
-"""Bytes that a pickle may have; torch.save compresses nothing, so the rest is in the file as is."""
-OLD_PICKLES = 4
-"""Before PyTorch 1.6: magic number, version, system, and then the object."""
+LARGEST = 1 << 24
+"""Bytes of a pickle. Those of weights take about a hundred a tensor."""
+MOST_TENSORS = 20_000
+MOST_DIMENSIONS = 64
+"""torch has no tensor of more."""
+ZIP_MAGIC = b"PK\3\4"
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+"""How files of PyTorch before 1.6 begin; then follow the system, the object and the storages."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Of a member of a zip archive: signature, and the lengths of its name and of what follows that."""
+
+DTYPES = {
+    "Float": ("float32", 4),
+    "Double": ("float64", 8),
+    "Half": ("float16", 2),
+    "BFloat16": ("bfloat16", 2),
+    "Long": ("int64", 8),
+    "Int": ("int32", 4),
+    "Short": ("int16", 2),
+    "Char": ("int8", 1),
+    "Byte": ("uint8", 1),
+    "Bool": ("bool", 1),
+}
+"""By the name of a storage's class, without its end "Storage"."""
+ITEM_BYTES = dict(DTYPES.values())
+OTHERS = {
+    "Untyped": 1,
+    "ComplexFloat": 8,
+    "ComplexDouble": 16,
+    "QInt8": 1,
+    "QUInt8": 1,
+    "QInt32": 4,
+}
+"""Bytes of elements that are no weights, or that the class does not tell."""
 
 
-def scan(path: str) -> dict[str, str]:
-    """The classes and functions, as MODULE.NAME, that a file asks for, and what becomes of each.
+def scan(path: str) -> dict[str, Any]:
+    """What a file holds, as JSON.
 
-    That is "mapping" where objects of it are given items, "list" where they are given members, and
-    "object" otherwise. Raises ``UserError`` where it is no whole file of torch.save.
+    ``names`` are the classes and functions that it asks for, as MODULE.NAME. ``parts`` are pairs
+    (keys that lead to a mapping, with dots; tensors by key), and a tensor is (number of a storage,
+    dtype, offset in elements, size, strides). ``storages`` are pairs (first byte, bytes) in the
+    file. Raises ``UserError`` where it is no whole file of torch.save.
     """
-    names: dict[str, str] = {}
+    where = Path(path)
     try:
-        with _opened(Path(path)) as (file, count):
-            for _ in range(count):
-                _Reader(file, names).load()
+        with open_regular(where) as file:
+            beginning = file.read(4)
+            file.seek(0)
+            if beginning == ZIP_MAGIC:
+                return _scan_zip(where, file)
+            return _scan_old(where, file)
     except (MemoryError, UserError):
         raise
     except RecursionError:
         raise UserError(f"{path}: nested too deeply for weights") from None
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-        raise UserError(
-            f"{path}: not a file of weights: damaged, cut short, or not written by torch.save "
-            f"({reason}); copy or download it again"
-        ) from None
-    return names
+        raise _damaged(where, f"{type(error).__name__}: {error}".splitlines()[0][:100]) from None
 
 
-class _Placeholder:
-    """Stands for every class, function, object and tensor; a class of its own for each name."""
-
-    name = ""
-    names: dict[str, str]
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> "_Placeholder":
-        return object.__new__(cls)
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None: ...
-    def __setstate__(self, state: Any) -> None: ...
-    def add(self, value: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.names[self.name] = "mapping"
-
-    def append(self, value: Any) -> None:
-        self.names[self.name] = "list"
-
-    def extend(self, values: Any) -> None:
-        self.names[self.name] = "list"
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path}: not a file of weights: damaged, cut short, or not written by torch.save "
+        f"({reason}); copy or download it again"
+    )
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, names: dict[str, str]) -> None:
-        super().__init__(file, encoding="bytes")
-        self._names = names
-
-    def find_class(self, module: str, name: str) -> type[_Placeholder]:
-        full = f"{module}.{name}"
-        self._names.setdefault(full, "object")
-        return type("Placeholder", (_Placeholder,), {"name": full, "names": self._names})
-
-    def persistent_load(self, identifier: Any) -> _Placeholder:
-        return _Placeholder()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """The file at its first pickle, and how many there are up to the object."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            yield file, OLD_PICKLES
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = [each for each in archive.infolist() if each.filename.endswith("/data.pkl")]
-        unpacked = sum(each.file_size for each in archive.infolist())
-        if len(members) != 1 or unpacked > path.stat().st_size + LARGEST:
+def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:
+        members = {each.filename: each for each in archive.infolist()}
+        pickles = [name for name in members if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or len(members) != len(archive.infolist()):
             raise UserError(f"{path}: a zip archive, but not one that torch.save wrote")
-        if any("/code/" in each.filename for each in archive.infolist()):
+        if any("/code/" in name for name in members):
             raise UserError(
                 f"{path}: TorchScript, a network with its code, which is not run; where torch is, "
                 'torch.save(torch.jit.load(FILE, "cpu").state_dict(), "weights.pth") takes the '
                 "weights out"
             )
-        with archive.open(members[0]) as file:
-            yield file, 1  # type: ignore[misc]
+        if any(each.compress_type != zipfile.ZIP_STORED for each in members.values()):
+            raise UserError(
+                f"{path}: a compressed archive, which torch.save does not write; unpack it "
+                "(unzip FILE) and pack it without compression (zip -0 -r)"
+            )
+        root = pickles[0].removesuffix("data.pkl")
+        for name in members.keys() & {f"{root}byteorder"}:
+            _check_order(path, archive.read(name) == b"little")
+        if members[pickles[0]].file_size > LARGEST:
+            raise UserError(
+                f"{path}: its pickle has more than {LARGEST >> 20} MiB, which no weights need; "
+                "save the network's state_dict() alone"
+            )
+        inside = io.BufferedReader(io.BytesIO(archive.read(pickles[0])))
+    reader = Reader(inside)
+    content = reader.load()
+
+    def place(storage: Storage, length: int) -> int:
+        return _place_in_zip(path, file, members.get(f"{root}data/{storage.key}"), length)
+
+    return _Description(path, place).of(content, reader.names)
+
+
+def _place_in_zip(path: Path, file: BinaryIO, member: Any, length: int) -> int:
+    """Where the bytes of a member begin in the file."""
+    if member is None or member.file_size < length:
+        raise _damaged(path, "elements of a tensor are not in it")
+    file.seek(member.header_offset)
+    signature, name, more = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+    if signature != ZIP_MAGIC or file.read(name) != _raw_name(member):
+        raise _damaged(path, "its directory does not fit its members")
+    return member.header_offset + LOCAL_HEADER.size + name + more
+
+
+def _raw_name(member: zipfile.ZipInfo) -> bytes:
+    return member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
+
+
+def _scan_old(path: Path, file: BinaryIO) -> dict[str, Any]:
+    if Reader(file).load() != MAGIC or Reader(file).load() != PROTOCOL:
+        raise _damaged(path, "it does not begin as torch.save's files do")
+    system = Reader(file).load()
+    _check_order(path, isinstance(system, dict) and system.get("little_endian") is True)
+    reader = Reader(file)
+    content = reader.load()
+    places = dict(_old_storages(path, file, reader))
+
+    def place(storage: Storage, length: int) -> int:
+        if storage.key not in places:
+            raise _damaged(path, "elements of a tensor are not in it")
+        return places[storage.key]
+
+    return _Description(path, place).of(content, reader.names)
+
+
+def _old_storages(path: Path, file: BinaryIO, reader: "Reader") -> Iterator[tuple[Any, int]]:
+    """Keys of storages, in the order in which they lie, and their first bytes."""
+    size = os.fstat(file.fileno()).st_size
+    for key in Reader(file).load():
+        known = reader.storages.get(key)
+        count = int.from_bytes(file.read(8), "little")
+        if known is None or count != known.count:
+            raise _damaged(path, "its list of storages does not fit them")
+        start = file.tell()
+        end = start + count * _item_bytes(known.kind)
+        if end > size:
+            raise _damaged(path, "elements of a tensor are not in it")
+        yield key, start
+        file.seek(end)
+
+
+def _check_order(path: Path, little: bool) -> None:
+    if not little:
+        raise UserError(f"{path}: written by a big-endian machine; save it again on another one")
+
+
+def _element(kind: str) -> str:
+    return kind.rpartition(".")[2].removesuffix("Storage")
+
+
+def _dtype_of(kind: str) -> str:
+    """Of a storage's class; "" where its elements are no plain numbers."""
+    return DTYPES.get(_element(kind), ("", 0))[0]
+
+
+def _item_bytes(kind: str) -> int:
+    """Of a storage's class; ``KeyError`` where there is none of that name."""
+    return ITEM_BYTES.get(_dtype_of(kind)) or OTHERS[_element(kind)]
+
+
+class _Description:
+    """Turns what was read into JSON; ``place`` says where in the file the bytes of storages lie."""
+
+    def __init__(self, path: Path, place: Any) -> None:
+        self.path, self._place = path, place
+        self._numbers: dict[tuple[Any, int], int] = {}
+        self._storages: list[tuple[int, int]] = []
+        self._tensors = 0
+
+    def of(self, content: Any, names: Mapping[str, Any]) -> dict[str, Any]:
+        parts = [(keys, dict(self._described(inside))) for keys, inside in mappings(content)]
+        if sum(length for _, length in self._storages) > self.path.stat().st_size:
+            raise _damaged(self.path, "its tensors are larger than it is")
+        found = [part for part in parts if part[1]]
+        return {"names": list(names), "parts": found, "storages": self._storages}
+
+    def _described(self, mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in mapping.items():
+            if not isinstance(key, str) or not isinstance(value, StridedTensor | OddTensor):
+                continue
+            self._tensors += 1
+            if self._tensors > MOST_TENSORS:
+                raise UserError(
+                    f"{self.path}: more than {MOST_TENSORS:,} tensors; not weights of a network"
+                )
+            if len(key) > LONGEST_KEY:
+                raise UserError(f"{self.path}: not a state dict: a key of {len(key):,} characters")
+            yield key, self._tensor(key, value)
+
+    def _tensor(self, key: str, tensor: Any) -> Any:
+        storage = tensor.storage if isinstance(tensor, StridedTensor) else None
+        dtype = (tensor.dtype or _dtype_of(storage.kind)) if isinstance(storage, Storage) else ""
+        if not isinstance(storage, Storage) or dtype not in ITEM_BYTES:
+            raise UserError(f"{self.path}: not a state dict: {key!r:.100} is no dense tensor")
+        own = _item_bytes(storage.kind)
+        offset = storage.start * own // ITEM_BYTES[dtype] + tensor.offset
+        size, stride = tuple(tensor.size), tuple(tensor.stride)
+        if not _lies_within(offset, size, stride, storage.count * own // ITEM_BYTES[dtype]):
+            raise _damaged(self.path, f"{key!r:.60} asks for elements that are not there")
+        return self._number(storage, storage.count * own), dtype, offset, size, stride
+
+    def _number(self, storage: Storage, length: int) -> int:
+        name = (storage.key, length)
+        if name not in self._numbers:
+            self._numbers[name] = len(self._storages)
+            self._storages.append((self._place(storage, length), length))
+        return self._numbers[name]
+
+
+def _lies_within(offset: int, size: tuple, stride: tuple, count: int) -> bool:
+    """Whether all elements are among ``count``; ``TypeError`` where they are no whole numbers."""
+    numbers = (offset, count, *size, *stride)
+    if len(size) != len(stride) or len(size) > MOST_DIMENSIONS:
+        return False
+    if any(type(number) is not int or not 0 <= number < 1 << 62 for number in numbers):
+        return False
+    if prod(each for each in size if each) >= 1 << 62:
+        return False
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    return 0 in size or last < count

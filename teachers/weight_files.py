@@ -4,14 +4,10 @@ A file that safetensors or torch.save wrote, whatever its name ends with, or a f
 files in the way of Hugging Face.
 """
 
-import json
-import re
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,13 +15,15 @@ from torch import Tensor
 
 from curation.errors import UserError
 from curation.file_kinds import FileKind, what_is_this
+from curation.files import open_regular
+from curation.json_text import read_json
 from teachers.confined import confined
+from teachers.pickle_scan import MOST_TENSORS
+from teachers.safetensors_header import check_header
 from teachers.sources import weights_in
 
-SCAN_MEMORY, SCAN_SECONDS = 2 << 30, 5
-DEEPEST, MOST_MAPPINGS = 8, 10_000
-"""Of mappings in mappings, in which the tensors are looked for."""
-LARGEST_INDEX = 1 << 26
+SCAN_MEMORY, SCAN_SECONDS = 1 << 30, 3
+LARGEST_INDEX = 1 << 22
 """Bytes of the JSON that says which shard has which tensor"""
 
 WHOLE_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -35,6 +33,16 @@ ACTING = (sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands"}) - {
     *("argparse", "collections", "datetime", "decimal", "enum", "pathlib", "types", "uuid")
 }
 """Modules of Python's library whose functions would act; objects of the others are plain data."""
+HARMLESS = (
+    {"_codecs.encode"}
+    | {
+        f"{module}.{name}"
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset", "bytearray", "complex", "dict", "list", "tuple", "object")
+    }
+    | {"copyreg._reconstructor", "copy_reg._reconstructor"}
+)
+"""Of these modules, what builds plain data."""
 
 _BY_TORCH = "load it where it was written, and torch.save its tensors by name"
 ADVICE = {
@@ -74,10 +82,7 @@ def read_parts(path: Path) -> list[Part]:
         )
     if kind is not None and kind.name not in ("torch", "safetensors", "zip"):
         raise _foreign(path, kind)
-    content = _read_safetensors(path) if _is_safetensors(path, kind) else _read_pickle(path)
-    if isinstance(content, torch.nn.Module):
-        raise UserError(_whole_module(path, type(content).__name__))
-    parts = list(_parts(path, content))
+    parts = _read_safetensors(path) if _is_safetensors(path, kind) else _read_pickle(path)
     if not parts:
         raise UserError(f"{path}: holds no state dict; save the network's state_dict() alone")
     return parts
@@ -99,57 +104,68 @@ def _is_safetensors(path: Path, kind: FileKind | None) -> bool:
     return path.suffix == ".safetensors" if kind is None else kind.name == "safetensors"
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> list[Part]:
+    check_header(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except Exception as error:  # of the library's own kind, or of the system's
         raise UserError(
             f"{path}: not a file of weights that can be read: {_first_line(error)}; copy or "
             "download it again"
         ) from None
+    if len(tensors) > MOST_TENSORS:
+        raise UserError(f"{path}: more than {MOST_TENSORS:,} tensors; not weights of a network")
+    return [Part("", tensors)] if tensors else []
 
 
-def _read_pickle(path: Path) -> Any:
-    stand_ins = [(_STAND_INS[kind], name) for name, kind in _unknown_names(path).items()]
+def _read_pickle(path: Path) -> list[Part]:
+    """The tensors that the pickle describes, from the bytes where they lie; it is not run."""
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        called = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
-        reason = f"it would call {called[1]}" if called else _first_line(error)
-        raise _unsafe(path, reason) from None
-
-
-def _unknown_names(path: Path) -> dict[str, str]:
-    """What a pickle names and torch does not know, as ``pickle_scan.scan`` tells it.
-
-    Raises ``UserError`` where one of them would have to run.
-    """
-    try:
-        names = confined(
+        found = confined(
             "teachers.pickle_scan:scan", {"path": str(path)}, SCAN_MEMORY, SCAN_SECONDS
         )
     except (MemoryError, TimeoutError, ChildProcessError) as error:
         limit = "memory" if isinstance(error, MemoryError) else "time"
         raise _unsafe(path, f"reading its pickle takes more {limit} than any weights do") from None
+    _check_names(path, found["names"])
+    storages = list(_read_storages(path, found["storages"]))
+    return [
+        Part(keys, {key: _tensor(storages, *each) for key, each in tensors.items()})
+        for keys, tensors in found["parts"]
+    ]
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Raise ``UserError`` where the pickle is of a network, or made to act."""
     modules = [name for name in names if name.startswith("torch.nn.modules.")]
     if modules:
         own = [name for name in names if not name.startswith(("torch.", "collections."))]
-        raise UserError(_whole_module(path, (own or modules)[0]))
-    known = _known_to_torch()
+        raise UserError(
+            f"{path}: a whole network ({shortened((own or modules)[0])}) pickled by "
+            "torch.save(network), which only its own code can open; there, "
+            "torch.save(network.state_dict(), FILE) saves the weights"
+        )
     for name in names:
-        top = name.partition(".")[0]
-        if top in ACTING and name not in known:
-            raise _unsafe(path, f"it would call {name}")
-    left = {name: kind for name, kind in names.items() if name not in known}
-    return {name: kind for name, kind in left.items() if not name.startswith("torch.")}
+        if name.partition(".")[0] in ACTING and name not in HARMLESS:
+            raise _unsafe(path, f"it would call {name:.100}")
 
 
-def _known_to_torch() -> set[str]:
-    """Names that the reader of torch knows and takes itself."""
-    from torch._weights_only_unpickler import _get_allowed_globals
+def _read_storages(path: Path, places: list[tuple[int, int]]) -> Iterator[Tensor]:
+    with open_regular(path) as file:
+        for start, length in places:
+            file.seek(start)
+            content = bytearray(file.read(length))
+            if len(content) < length:
+                raise UserError(f"{path}: it became shorter while it was read; copy it again")
+            yield torch.frombuffer(content, dtype=torch.uint8) if length else torch.empty(0).byte()
 
-    return set(_get_allowed_globals())
+
+def _tensor(
+    storages: list[Tensor], number: int, dtype: str, offset: int, size: list, stride: list
+) -> Tensor:
+    kind = getattr(torch, dtype)
+    whole = storages[number][: len(storages[number]) // kind.itemsize * kind.itemsize]
+    return whole.view(kind).as_strided(size, stride, offset)
 
 
 def _unsafe(path: Path, reason: str) -> UserError:
@@ -157,46 +173,6 @@ def _unsafe(path: Path, reason: str) -> UserError:
         f"{path}: not a file of weights that can be read safely ({reason}); "
         "a whole file of a state dict alone, as .safetensors or by torch.save, can"
     )
-
-
-def _whole_module(path: Path, name: str) -> str:
-    return (
-        f"{path}: a whole network ({shortened(name)}) pickled by torch.save(network), which only "
-        "its own code can open; there, torch.save(network.state_dict(), FILE) saves the weights"
-    )
-
-
-class _Thing:
-    """A harmless object in place of one that lies beside the weights: settings, a trainer's state.
-
-    Nothing of the class that the file names is imported or called, and what would have been its
-    object is not used.
-    """
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> "_Thing":
-        return object.__new__(cls)
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None: ...
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _List(list):
-    """The same for what is given members."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _Mapping:
-    """The same for what is given items, which torch's reader gives to its own mappings only."""
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> OrderedDict:  # type: ignore[misc]
-        return OrderedDict()
-
-
-_STAND_INS: dict[str, type] = {"object": _Thing, "list": _List, "mapping": _Mapping}
 
 
 def _read_folder(folder: Path) -> list[Part]:
@@ -217,19 +193,19 @@ def _read_folder(folder: Path) -> list[Part]:
 
 def _read_shards(folder: Path, index: Path) -> list[Part]:
     """The tensors of the files that an index lists; those lie beside it and nowhere else."""
-    if index.stat().st_size > LARGEST_INDEX:
-        raise UserError(f"{index}: larger than {LARGEST_INDEX >> 20} MiB; not an index of weights")
     try:
-        listed = json.loads(index.read_bytes())["weight_map"]
+        listed = read_json(index, LARGEST_INDEX)["weight_map"]
         names = sorted(set(listed.values()))
         plain = all(isinstance(name, str) and name == Path(name).name for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{index}: not an index of weights (weight_map); fetch it again") from None
     if not plain:
         raise UserError(f"{index}: names files outside its folder, which are not read")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder}: lacks {missing[0]}, which {index.name} lists; fetch it too")
+    there = {each.name for each in folder.iterdir()}
+    if missing := [name for name in names if name not in there]:
+        raise UserError(f"{folder}: lacks {missing[0]:.80}, which {index.name} lists; fetch it too")
     tensors = {
         key: each for name in names for key, each in read_parts(folder / name)[0].tensors.items()
     }
@@ -239,33 +215,5 @@ def _read_shards(folder: Path, index: Path) -> list[Part]:
     return [Part("", tensors)]
 
 
-def _parts(path: Path, content: Any) -> Iterator[Part]:
-    """Mappings in mappings, each once: references may lead to one from many places."""
-    left, seen = [("", content, 0)], set[int]()
-    while left and len(seen) < MOST_MAPPINGS:
-        keys, mapping, depth = left.pop(0)
-        if not isinstance(mapping, Mapping) or id(mapping) in seen or depth > DEEPEST:
-            continue
-        seen.add(id(mapping))
-        named = [(key, value) for key, value in mapping.items() if isinstance(key, str)]
-        tensors = {key: value.detach() for key, value in named if isinstance(value, Tensor)}
-        for key, tensor in tensors.items():
-            if not _is_plain(tensor):
-                raise UserError(f"{path}: not a state dict: {shortened(key)} is no dense tensor")
-        if tensors:
-            yield Part(keys, tensors)
-        left += [(f"{keys}.{key}" if keys else key, value, depth + 1) for key, value in named]
-
-
-def _is_plain(value: Tensor) -> bool:
-    return (
-        value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not (value.is_quantized or value.is_complex() or value.is_nested)
-    )
-
-
 def _first_line(error: Exception) -> str:
-    """Without what torch says of its own past before the reason."""
-    text = str(error).split("WeightsUnpickler error:")[-1].strip()
-    return (text.splitlines() or [type(error).__name__])[0][:150]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:150]

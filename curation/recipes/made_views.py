@@ -139,9 +139,7 @@ def _write(kitchen: Kitchen, path: Path, parent: ImageSet, write: Write) -> View
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink():  # a link of a person; what it leads to is not ours
-        path.unlink()
-    elif path.exists():
+    if path.exists():
         shutil.rmtree(path)
 
 

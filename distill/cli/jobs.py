@@ -42,11 +42,10 @@ def serve(
     if background:
         _serve_in_background(place, slots)
         return
-    from distill.daemon.presence import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
-    log_to_stderr(place.daemon / LOG)
+    log_to_stderr()
     serve_here(place, slots=slots)
 
 

@@ -32,9 +32,7 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
             if job is None:
                 raise unknown_job(name, queue.names(), workspace)
             slots, running = patience.slots(job), queue.names(State.RUNNING)
-            yield report(
-                job, workspace.runs, waiting_for(job, running, slots, time.time(), workspace.runs)
-            )
+            yield report(job, workspace.runs, waiting_for(job, running, slots, time.time()))
             if job.state.ended:
                 return
             time.sleep(_LOOK_SECONDS)

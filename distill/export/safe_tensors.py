@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.errors import UserError
+from teachers.safetensors_header import check_header
 
 if TYPE_CHECKING:
     import torch
-
-MAXIMUM_HEADER_BYTES = 2**22
-"""A tensor takes about 100 bytes of header; no network here has 40,000 of them."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -42,7 +40,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    _check_header(path)
+    check_header(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -57,7 +55,7 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    _check_header(path)
+    check_header(path)
     try:
         module.load_state_dict(load_file(path), strict=True, assign=True)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -65,16 +63,6 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{path}: weights of another network ({first[:200]})") from None
-
-
-def _check_header(path: Path) -> None:
-    """The first eight bytes are the header's length; safetensors itself would allow 100 MB."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > MAXIMUM_HEADER_BYTES:
-        raise UserError(
-            f"{path}: not a safetensors file of a network (its header claims {length} bytes)"
-        )
 
 
 def _make_durable(path: Path) -> None:

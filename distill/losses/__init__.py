@@ -1,39 +1,72 @@
 """Every loss by name; one file a loss.
 
-Settings are there at once. Whoever asks for ``LOSSES`` or ``WeightedLosses`` imports every file of
-this package, and with them torch.
+Importing this package enters all of them in ``LOSSES``.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from distill.losses.settings import (
+from distill.losses import (
+    adadistill,
+    adaface,
+    angular,
+    angular_squared,
+    arcface,
+    center,
+    centre_triplet,
+    combined,
+    cosface,
+    curricularface,
+    inter,
+    intra,
+    li_arcface,
+    margin_distillation,
+    relational_angle,
+    relational_distance,
+    softmax,
+    sphereface,
+    subcentre,
+    sv,
+    teacher_logits,
+    triplet,
+    triplet_distillation,
+    uniformface,
+)
+from distill.losses.inputs import LossInputs
+from distill.losses.registry import (
+    LOSSES,
     ComparisonSettings,
-    HeadSettings,
     LossSettings,
-    check_shardable,
+    WeightedLosses,
     parse_losses,
 )
-
-if TYPE_CHECKING:
-    from distill.losses.inputs import LossInputs
-    from distill.losses.registry import LOSSES, WeightedLosses
 
 __all__ = [
     "LOSSES",
     "ComparisonSettings",
-    "HeadSettings",
     "LossInputs",
     "LossSettings",
     "WeightedLosses",
-    "check_shardable",
+    "adadistill",
+    "adaface",
+    "angular",
+    "angular_squared",
+    "arcface",
+    "center",
+    "centre_triplet",
+    "combined",
+    "cosface",
+    "curricularface",
+    "inter",
+    "intra",
+    "li_arcface",
+    "margin_distillation",
     "parse_losses",
+    "relational_angle",
+    "relational_distance",
+    "softmax",
+    "sphereface",
+    "subcentre",
+    "sv",
+    "teacher_logits",
+    "triplet",
+    "triplet_distillation",
+    "uniformface",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in {"LOSSES", "LossInputs", "WeightedLosses"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from distill.losses import inputs, registry
-
-    registry.import_all()
-    return getattr(inputs if name == "LossInputs" else registry, name)

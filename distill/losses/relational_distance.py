@@ -5,13 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
-from distill.losses.settings import RelationalDistanceSettings
+from distill.losses.needs import Needs
+from distill.losses.registry import LossSettings, register
 
 _SMALLEST_MEAN = 1e-12
 
 
-@register("relational_distance")
+class RelationalDistanceSettings(LossSettings):
+    """The paper's weight is 1 beside a metric loss, and 25 beside a softmax loss."""
+
+
+@register("relational_distance", RelationalDistanceSettings, needs_teacher=True)
 class RelationalDistance(nn.Module):
     """Huber loss between the distances within the batch, each in units of the mean distance.
 
@@ -19,6 +23,8 @@ class RelationalDistance(nn.Module):
     The mean is over all ordered pairs, those of an image with itself included, as in the authors'
     code. Each rank relates the images of its own share of the batch.
     """
+
+    needs = Needs(images=3)
 
     def __init__(
         self, settings: RelationalDistanceSettings, embedding: int, identities: int

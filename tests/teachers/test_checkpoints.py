@@ -4,7 +4,10 @@ import io
 import json
 import os
 import pickle
+import re
+import struct
 import sys
+import time
 import types
 import zipfile
 from collections import OrderedDict
@@ -212,6 +215,216 @@ def test_a_pickle_without_end_is_given_up(path, monkeypatch):
     assert "takes more time than any weights do" in refused(path)
 
 
+def archive_of(path, program, storage=b"", compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/data/0", storage)
+
+
+def tensor_of(offset=0, size=(2,), stride=(1,), kind=torch.FloatStorage, count=2, key="0"):
+    """A pickle of one tensor, described in whatever way."""
+
+    class Storage:
+        identifier = ("storage", kind, key, "cpu", count)
+
+    class Described:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, (
+                Storage(), offset, size, stride, False, OrderedDict(),
+            )  # fmt: skip
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value.identifier if isinstance(value, Storage) else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"a": Described()})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"offset": 1},
+        {"offset": -1, "size": (1,)},
+        {"size": (3,)},
+        {"size": (-1,)},
+        {"size": (2, 2), "stride": (1, 1)},
+        {"size": (2,), "stride": (-1,)},
+        {"size": (2,), "stride": (1 << 61,)},
+        {"size": (1 << 40, 1 << 40), "stride": (0, 0)},
+        {"size": (1,) * 65, "stride": (0,) * 65},
+        {"size": (2.0,)},
+        {"size": (True,)},
+        {"size": ("2",)},
+        {"size": (2,), "stride": ()},
+        {"count": 1 << 40},
+        {"count": -1},
+        {"count": float("nan")},
+        {"count": "2"},
+        {"key": "1"},
+        {"key": 0.5},
+        {"key": "../data.pkl"},
+    ],
+    ids=str,
+)
+def test_a_tensor_of_elements_that_the_file_lacks_is_refused(path, description):
+    archive_of(path, tensor_of(**description), bytes(8))
+    assert "not a file of weights: damaged" in refused(path)
+
+
+def test_elements_are_read_where_the_file_has_them(path):
+    values = torch.arange(12.0).reshape(3, 4)
+    archive_of(
+        path,
+        tensor_of(offset=1, size=(3, 2), stride=(4, 2), count=12),
+        values.numpy().tobytes(),
+    )
+    (part,) = weight_files.read_parts(path)
+    assert torch.equal(part.tensors["a"], values[:, 1::2])
+
+
+def test_shared_and_empty_elements_are_read(path):
+    values = torch.arange(6.0)
+    content = {"a": values, "b": values[2:], "c": torch.zeros(0, 3), "d": torch.zeros(0).long()}
+    for old in (False, True):
+        torch.save(content, path, _use_new_zipfile_serialization=not old)
+        (part,) = weight_files.read_parts(path)
+        assert {key: each.tolist() for key, each in part.tensors.items()} == {
+            key: each.tolist() for key, each in content.items()
+        }
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_tensors_of_every_plain_type_are_read(path, dtype, old):
+    value = torch.tensor([[1, 0, 1], [0, 1, 1]], dtype=dtype)
+    content = {"t": value.T, "parameter": torch.nn.Parameter(torch.ones(2))}
+    torch.save(content, path, _use_new_zipfile_serialization=not old)
+    (part,) = weight_files.read_parts(path)
+    assert part.tensors["t"].dtype == dtype
+    assert torch.equal(part.tensors["t"], value.T)
+    assert torch.equal(part.tensors["parameter"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x7f\x85R.", "no state dict"),
+        (b"\x80\x02ctorch\nTensor\n\x8a\x05\0\0\0\0\x7f\x85R.", "no state dict"),
+        (b"\x80\x02c_codecs\nencode\nX\1\0\0\0aX\3\0\0\0zip\x86R.", "no state dict"),
+        (b"\x80\x02}X\1\0\0\0ar\xff\xff\xff\xff.", "more memory"),
+        (b"\x80\x02" + b"]" * 6_000_000 + b".", "more memory|no state dict"),
+        (b"\x80\x02" + b"(" * 1_000_000 + b".", "damaged|more memory"),
+        (b"\x80\x02" + bytes(17_000_000), "more than 16 MiB"),
+        (b"".join(b"cx\nk%d\n" % i for i in range(2_000)) + b".", "more than 1000 classes"),
+        (b"\x80\x02" + b"\x8d" + b"\xff" * 7 + b"\x0f" + b"a.", "damaged|more memory"),
+        (b"\x80\x02}X\xff\xff\xff\x7fa.", "damaged|more memory"),
+        (b"\x80\x02}]q\0h\0a.", "damaged|no state dict"),
+        (b"\x80\x02}" + b"q\0h\0\x85" * 100 + b"K\1s.", "damaged|no state dict"),
+        (b"\x80\x02h\x05.", "damaged"),
+        (b"\x80\x04\x95" + b"\xff" * 8 + b"}.", "damaged|more memory"),
+        (b"\x80\x02\x82\x01.", "damaged"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_pickles_made_to_harm_end_in_one_line(path, program, words, old, monkeypatch):
+    monkeypatch.setattr(weight_files, "SCAN_SECONDS", 2)
+    if old:
+        buffer = io.BytesIO()
+        torch.save(0, buffer, _use_new_zipfile_serialization=False)
+        before = buffer.getvalue()[: buffer.getvalue().rindex(b"\x80\x02K\0.")]
+        path.write_bytes(before + program)
+    else:
+        archive_of(path, program)
+    message = refused(path)
+    assert re.search(f"{words}|more time" + "|damaged" * old, message)
+    assert len(message) < 500
+
+
+def test_an_archive_that_torch_does_not_write_is_refused(path):
+    archive_of(path, tensor_of(), bytes(8), zipfile.ZIP_DEFLATED)
+    assert "a compressed archive, which torch.save does not write" in refused(path)
+    archive_of(path, tensor_of(), bytes(8))
+    weight_files.read_parts(path)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("archive/data/0", bytes(8))
+    assert "not one that torch.save wrote" in refused(path)
+
+
+def test_members_that_share_their_bytes_are_refused(path):
+    """Else a small file could give the same bytes to any number of tensors."""
+    torch.save({f"k{i}": torch.zeros(1_000) for i in range(3)}, path)
+    data = bytearray(path.read_bytes())
+    places = [found.start() for found in re.finditer(b"PK\1\2", data)]
+    offsets = {bytes(data[p + 46 : p + 46 + 14]): data[p + 42 : p + 46] for p in places}
+    first = next(at for name, at in offsets.items() if name.endswith(b"/data/0"))
+    for place in places:
+        if b"/data/" in data[place + 46 : place + 60]:
+            data[place + 42 : place + 46] = first
+    path.write_bytes(data)
+    assert "its directory does not fit its members" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {f"k{i}": torch.zeros(()) for i in range(20_001)},
+        {"k" * 301: torch.zeros(1)},
+        {"a": torch.zeros(2).to_sparse(), "b": torch.zeros(1)},
+    ],
+    ids=["many", "long", "sparse"],
+)
+def test_what_no_network_has_is_refused(path, content):
+    torch.save(content, path)
+    assert re.search("not weights of a network|not a state dict", refused(path))
+
+
+def test_many_prefixes_are_told_apart_in_a_short_time(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    words = ("module", "model", "net", "backbone")
+    names = (".".join(words[(i >> 2 * j) % 4] for j in range(7)) for i in range(8_000))
+    save_file({f"{name}.k{i}": torch.zeros(1) for i, name in enumerate(names)}, path)
+    began = time.process_time()
+    assert "no registered network fits" in refused(path)
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("length", [1 << 23, 100_000_000, 1 << 62])
+def test_a_safetensors_header_longer_than_any_is_refused(tmp_path, length):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + b'{"a":' * 1000)
+    assert f"its header claims {length:,} bytes" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 60]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [float("nan"), 8]}},
+        {"a": {"dtype": "F33", "shape": [2], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}},
+        {"a": {"shape": [2], "data_offsets": [0, 8]}},
+        {"__metadata__": {"a": "b"}},
+        {"__metadata__": [], "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}},
+        [],
+    ],
+    ids=str,
+)
+def test_safetensors_that_lie_are_refused(tmp_path, header):
+    path, text = tmp_path / "weights.safetensors", json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    message = refused(path)
+    assert len(message) < 500
+
+
 def test_references_to_references_are_followed_once(path):
     content = {"weight": torch.zeros(1)}
     for _ in range(60):
@@ -274,7 +487,12 @@ def test_a_folder_of_weights_is_read(tmp_path, kind):
         ('{"weight_map": {"a": "one.bin"}}', "lists 'a', which no file has"),
         ('{"weight_map": {"a": "none.bin"}}', "lacks none.bin"),
         ('{"weight_map": []}', "not an index"),
-        ("[" * 100_000, "not an index"),
+        ("[" * 100_000, "nested more than 64 deep"),
+        ('{"weight_map": {"a": NaN}}', "is damaged"),
+        ('{"weight_map": {"a": "' + "b" * 5_000 + '"}}', "lacks bbb"),
+        ('{"weight_map": {"a": "b\\u0000"}}', "lacks b"),
+        ('{"weight_map": {"a": ["one.bin"]}}', "not an index"),
+        (" " * (1 << 22) + "{}", "at most 4,194,304 are allowed"),
     ],
 )
 def test_an_index_that_lies_is_refused(tmp_path, listed, words):

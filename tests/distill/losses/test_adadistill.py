@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from slow_math import arcface, cosine
 
 from distill.losses import LossInputs
-from distill.losses.adadistill import AdaDistill, moved_centres
-from distill.losses.settings import AdaDistillSettings
+from distill.losses.adadistill import AdaDistill, AdaDistillSettings, moved_centres
 
 
 def given(labels, width=5, seed=0):

@@ -7,8 +7,10 @@ from slow_math import distance, unit
 
 from curation.errors import UserError
 from distill.losses import LossInputs, parse_losses
-from distill.losses.settings import TripletDistillationSettings
-from distill.losses.triplet_distillation import TripletDistillation
+from distill.losses.triplet_distillation import (
+    TripletDistillation,
+    TripletDistillationSettings,
+)
 
 LABELS = [0, 0, 1, 1, 1, 2]
 
