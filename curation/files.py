@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,7 +84,8 @@ def _os_errors_named(path: Path) -> Iterator[None]:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside ``path``, which takes its name when the block ends without error.
 
-    It is either there whole or not at all, also after a power cut.
+    It is either there whole or not at all, also after a power cut. Raises ``UserError`` where a
+    folder has the name.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -93,9 +94,47 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except IsADirectoryError:
+        raise UserError(f"cannot write {path}: it is a folder; take it away") from None
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take ``size`` bytes of the disk now for what ``write_reserved`` is to write to ``path``."""
+    with _reserved(path).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        os.fsync(file.fileno())
+
+
+def write_reserved(path: Path, data: bytes) -> None:
+    """Replace ``path``, whole or not at all, in the space that ``reserve`` took if that is enough.
+
+    Then a full disk is no hindrance.
+    """
+    beside = _reserved(path)
+    with suppress(FileNotFoundError), beside.open("r+b") as file:
+        if len(data) <= os.fstat(file.fileno()).st_size:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+            beside.replace(path)
+            sync_folder(path.parent)
+            return
+    with atomic_file(path) as file:
+        file.write(data)
+    release(path)
+
+
+def release(path: Path) -> None:
+    """Give back what ``reserve`` took, if it is there still."""
+    _reserved(path).unlink(missing_ok=True)
+
+
+def _reserved(path: Path) -> Path:
+    return path.with_name(f".{path.name}.reserved")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Job specs: one TOML file says everything, and is checked at the door.
 
 Here are its keys, types and ranges, which need no torch; ``distill.spec_text`` reads them. What
-only the registries and the workspace know (backbones, losses, data sets, teachers)
+only the registry of networks and the workspace know (backbones, data sets, teachers)
 ``distill.spec_checks`` checks.
 """
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill.budget import Budget
+from distill.losses.settings import Losses
 from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
@@ -17,7 +18,6 @@ from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_prepro
 from teachers.trial import LEAST_ACCURACY
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-Losses = dict[str, dict[str, Any]]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

@@ -120,25 +120,24 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
     from distill.backbones import lookup
-    from distill.losses import LOSSES, parse_losses
-    from distill.losses.head import check_shardable
+    from distill.losses import check_shardable
 
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         lookup(spec.teacher.network.backbone)
-        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        losses = spec.teacher.stage.losses
         if spec.teacher.train.centres.sharded:
             check_shardable(losses, "teacher.stage.losses")
-        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        guided = [name for name in losses if losses[name].needs_teacher]
         if guided:
             raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
     if spec.student is None:
         return
     lookup(spec.student.backbone)
     for index, stage in enumerate(spec.stage):
-        losses = parse_losses(stage.losses, f"stage.{index}.losses")
+        losses = stage.losses
         if spec.train.centres.sharded:
             check_shardable(losses, f"stage.{index}.losses")
-        guided = [name for name in losses if LOSSES[name].needs_teacher]
+        guided = [name for name in losses if losses[name].needs_teacher]
         if guided and spec.teacher is None:
             raise UserError(f"stage.{index}.losses.{guided[0]}: needs a [teacher]")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
 from curation.toml_text import LARGEST, read_toml
+from distill.losses.settings import known_settings
 from distill.spec import JobSpec
 from distill.spec_lines import line_of
 
@@ -73,6 +74,8 @@ def _fault(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key {key!r}{_allowed(model, fault['loc'])}"
     if fault["type"] == "missing":
         return f"{key!r} is missing"
+    if fault["type"] in ("model_type", "dict_type"):
+        return f"{key}: must be a table, such as {{ ... }}" if key else "must be a table"
     message = _shortened(fault["msg"].removeprefix("Value error, "), LONGEST_FAULT)
     value = fault["input"]
     given = f", got {value!r:.80}" if isinstance(value, str | int | float) else ""
@@ -94,8 +97,11 @@ def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the table at ``location`` of ``model`` takes."""
-    for part in location:
-        if isinstance(part, str):
+    parts = iter(location)
+    for part in parts:
+        if part == "losses":
+            model = known_settings(str(next(parts)))
+        elif isinstance(part, str):
             by_key = {field.alias or name: field for name, field in model.model_fields.items()}
             model = _table_of(by_key[part].annotation)
     return [field.alias or name for name, field in model.model_fields.items()]

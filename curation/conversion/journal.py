@@ -11,14 +11,16 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import Annotated, BinaryIO, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.conversion.lmdb_writer import FIRST_PAGE, LmdbWriter
 from curation.conversion.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
-from curation.files import UnreadableError, atomic_file, read_whole
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.json_text import read_record
 from curation.sources.image_source import SourceStamp
 
 STATE_FILE = "state.json"
@@ -29,6 +31,8 @@ ROWS_FILE, LEAVES_FILE = "rows.bin", "leaves.bin"
 KEY, LABEL, OFFSET, SIZE, CHECKSUM = range(5)
 """The columns of ``rows.bin``: record key, label, byte offset, bytes of the image, its CRC-32."""
 _ROW, _LEAF = 5 * 8, 2 * 8
+Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+"""Of images, pages or bytes"""
 
 
 class State(BaseModel):
@@ -39,25 +43,25 @@ class State(BaseModel):
     stamp: SourceStamp
     decode: bool = False
     """All images that were read have been decoded"""
-    read: int = 0
+    read: Count = 0
     """Images that were read"""
-    position: tuple[int, int] = (0, 0)
+    position: tuple[Count, Count] = (0, 0)
     """Number and offset of the next record to read"""
-    digest: tuple[int, str] = (0, "")
+    digest: tuple[Count, str] = (0, "")
     """SHA-256 of the source as far as it was read whole"""
     scanned: bool = False
     """The source was read to its end"""
     ordered: bool = True
     """Labels ascend so far, so images are copied as they are read"""
-    copied: int = 0
+    copied: Count = 0
     """Images that were copied"""
-    leaves: int = 0
-    page: int = FIRST_PAGE
-    overflow: int = 0
-    skipped: int = 0
-    quarantine: int = 0
+    leaves: Count = 0
+    page: Count = FIRST_PAGE
+    overflow: Count = 0
+    skipped: Count = 0
+    quarantine: Count = 0
     """Bytes of ``quarantine.tsv``"""
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[Count, Count] | None = None
     encodings: tuple[Literal["jpeg", "png"], ...] = ()
 
 
@@ -69,8 +73,8 @@ def new_state(stamp: SourceStamp, decode: bool) -> State:
 def load_state(folder: Path) -> State | None:
     """The state kept in ``folder``; None where there is none that can be read and trusted."""
     try:
-        state = State.model_validate_json(read_whole(folder / STATE_FILE, 1 << 20))
-    except (UnreadableError, ValidationError):
+        state = read_record(folder / STATE_FILE, State)
+    except UserError:
         return None
     wanted = {
         ROWS_FILE: state.read * _ROW,

@@ -36,11 +36,13 @@ def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.nda
             new[image] = target[into]
         elif decision.action == "split" and into is not None:
             new[image] = parts.setdefault((decision.identity, into), identities + len(parts))
+    is_dropped = np.zeros(identities, bool)
     for decision in chosen:
         if decision.action == "drop":
             new[decision.image] = _DROPPED
         elif decision.action == "drop-identity":
-            new[labels == decision.identity] = _DROPPED
+            is_dropped[decision.identity] = True
+    new[is_dropped[labels]] = _DROPPED
     return new
 
 
@@ -89,12 +91,13 @@ def _merge_targets(decisions: Sequence[Decision], identities: int) -> np.ndarray
     """int64 ``[identities]``: where each ends, after all merges."""
     into = {d.identity: d.into for d in decisions if d.action == "merge" and d.into is not None}
     target = np.arange(identities)
+    left = dict(into)
     for identity in into:
-        end, seen = identity, {identity}
-        while end in into:
-            end = into[end]
-            if end in seen:
-                raise UserError(f"the merges of identity {identity} run in a circle")
-            seen.add(end)
-        target[identity] = end
+        chain, end = [], identity
+        while end in left:
+            chain.append(end)
+            end = left.pop(end)
+        if end in chain:
+            raise UserError(f"the merges of identity {identity} run in a circle")
+        target[chain] = target[end]
     return target

@@ -7,6 +7,7 @@ one file. Whatever else is wrong is named with file, line and column.
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ _WITH_TARGET = ("move", "split", "merge")
 _DELIMITERS = "\t,;"
 _MARK = "\ufeff"
 _LONGEST_LINE = 1 << 20
+_IDENTITY = re.compile("[a-z][a-z0-9_-]{0,63}-[0-9a-f]{1,64}")
+"""A ``Finding.identity``"""
 _LOOKED_AT = 20
 """Lines in which the columns' names are looked for"""
 
@@ -166,7 +169,7 @@ def _decision(where: str, cells: Mapping[str, str]) -> Decision:
     if apply not in ("yes", "no"):
         raise refuse("apply", "yes, no")
     findings = cells.get("findings", "")
-    if not _is_identity(findings):
+    if findings and _IDENTITY.fullmatch(findings) is None:
         raise refuse("findings", "what stands in decisions.tsv or in the report, or nothing")
     numbers: dict[str, int | None] = {"image": None, "into": None}
     for column in ("identity", *_numbers_of(action)):
@@ -197,12 +200,6 @@ def _decision(where: str, cells: Mapping[str, str]) -> Decision:
 def _numbers_of(action: str) -> list[str]:
     wanted = {"image": _OF_IMAGES, "into": _WITH_TARGET}
     return [column for column, actions in wanted.items() if action in actions]
-
-
-def _is_identity(text: str) -> bool:
-    """Whether it is a ``Finding.identity``, or nothing."""
-    check, _, digest = text.rpartition("-")
-    return not text or (bool(check) and all(sign in "0123456789abcdef" for sign in digest))
 
 
 def _score(text: str) -> float | None:

@@ -5,22 +5,24 @@ there, a digest of what it wrote. What has another digest now, or another name, 
 """
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast
 
 from curation.errors import UserError
-from curation.files import atomic_file, read_whole
+from curation.files import atomic_file
+from curation.json_text import read_record
 from curation.sources.image_source import file_digest
 from curation.views import VIEW_FILE
 
 LEDGER_FILE = "recipe.json"
-_LARGEST = 1 << 20
+ASIDE = f"{LEDGER_FILE}.damaged"
 
 
 class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    made: dict[str, str] = {}
+    made: Annotated[dict[str, str], FailFast()] = {}
 
 
 class Ledger:
@@ -28,6 +30,16 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER_FILE
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the record; None where nothing is, or there is none."""
+        if self._path.exists():
+            try:
+                read_record(self._path, _Content)
+            except UserError as error:
+                return str(error)
+        return None
 
     def is_ours(self, path: Path) -> bool:
         """Whether a recipe made ``path``, and nobody has changed it since."""
@@ -40,14 +52,16 @@ class Ledger:
         An entry without its thing does no harm, a thing without its entry would be a person's.
         """
         content = _Content(made={**self._made(), path.name: digest})
+        if self.damage is not None:
+            self._path.replace(self._path.with_name(ASIDE))
         with atomic_file(self._path) as file:
             file.write(content.model_dump_json(indent=2).encode())
 
     def _made(self) -> dict[str, str]:
         """Nothing where there is no record, or it cannot be read: then nothing is ours."""
         try:
-            return _Content.model_validate_json(read_whole(self._path, _LARGEST)).made
-        except (UserError, ValidationError):
+            return read_record(self._path, _Content).made
+        except UserError:
             return {}
 
 

@@ -139,7 +139,9 @@ def _write(kitchen: Kitchen, path: Path, parent: ImageSet, write: Write) -> View
 
 
 def _remove(path: Path) -> None:
-    if path.exists():
+    if path.is_symlink():  # a link of a person; what it leads to is not ours
+        path.unlink()
+    elif path.exists():
         shutil.rmtree(path)
 
 

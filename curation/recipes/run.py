@@ -33,6 +33,7 @@ from curation.recipes.file import (
     load_recipe,
 )
 from curation.recipes.kitchen import Kitchen, Made, OpenEyes
+from curation.recipes.ledger import ASIDE
 from curation.recipes.made_views import Wanted, make_view, refuse_strangers, unreadable_views
 from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
 from curation.recipes.pairs import copy_pairs, refuse_other_pairs
@@ -93,6 +94,11 @@ def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:
     if kitchen.skip_bad and not converts:
         raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
     _check_writable(kitchen.target)
+    if kitchen.ledger.damage is not None:
+        kitchen.say(
+            f"{kitchen.ledger.damage}; what recipes made here before counts as a person's, and the "
+            f"file is kept as {ASIDE}"
+        )
     has_eyes = [kitchen.eyes(step) is not None for step in checks]
     if any(isinstance(step, CopyPairs) for step in recipe.step) and kitchen.source.exists():
         refuse_other_pairs(kitchen)

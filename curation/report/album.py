@@ -64,9 +64,14 @@ class Album:
 
     def name(self, identity: int) -> str:
         """An identity by its index, its label in the source, and its number of images."""
-        begin, end = self.images.offsets[identity : identity + 2]
-        label = int(self.source_labels[identity])
-        return f"identity {identity} (label {label}, {counted(int(end - begin), 'image')})"
+        label, count = int(self.source_labels[identity]), len(self.members(identity))
+        return f"identity {identity} (label {label}, {counted(count, 'image')})"
+
+    def members(self, identity: int) -> np.ndarray:
+        """The images of an identity; ``IndexError`` where there is no such identity."""
+        if not 0 <= identity < self.images.identities:
+            raise IndexError(f"there is no identity {identity}")
+        return np.arange(*self.images.offsets[identity : identity + 2])
 
     def suspect(self, i: int, role: str = "") -> Face:
         """Image ``i`` of the set, large and marked."""
@@ -93,8 +98,7 @@ class Album:
 
         The row's title is ``what`` it is here, and the identity's name.
         """
-        begin, end = self.images.offsets[identity : identity + 2]
-        members = np.arange(begin, end)
+        members = self.members(identity)
         name = self.name(identity)
         title = f"{what}: {name}" if what else capital(name)
         return self.row(members[members != without], title)

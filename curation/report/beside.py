@@ -1,5 +1,6 @@
 """What lies beside a store or view: its findings, views of its store, evaluation sets."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def views_beside(images: ImageSet) -> list[View]:
     Those that cannot be read, or are of another store, are no part of the story.
     """
     folders = {images.path.parent, images.store.path.parent}
-    paths = {path.resolve() for folder in folders for path in folder.glob(VIEWS)}
-    found = (_view_or_none(path) for path in sorted(paths))
+    paths = {os.path.realpath(path) for folder in folders for path in folder.glob(VIEWS)}
+    found = (_view_or_none(Path(path)) for path in sorted(paths))
     return [view for view in found if view is not None and view.store.digest == images.store.digest]
 
 

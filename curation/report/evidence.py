@@ -88,12 +88,12 @@ def _duplicate(album: Album, entry: _Entry) -> Evidence:
 
 
 def _mixed(album: Album, entry: _Entry) -> Evidence:
-    begin, end = album.images.offsets[entry.subject : entry.subject + 2]
+    images = album.members(entry.subject)
     part = entry.finding.images.get("part")
-    parts = np.zeros(end - begin, int) if part is None else part[begin:end]
+    parts = np.zeros(len(images), int) if part is None else part[images]
     rows, values = [], np.unique(parts)
     for value in values[:MOST_PARTS]:
-        members = begin + np.flatnonzero(parts == value)
+        members = images[parts == value]
         what = "Stays" if value == 0 else f"New identity {value}"
         rows.append(album.row(members, f"{what}: {counted(len(members), 'image')}"))
     reason = (
@@ -108,6 +108,8 @@ def _mixed(album: Album, entry: _Entry) -> Evidence:
 
 def _divided(album: Album, entry: _Entry) -> Evidence:
     identity, other = entry.subject, entry.index("other_identity")
+    if other < 0:
+        return _identity(album, entry, "No other identity was compared.")
     reason = f"Similarity {decimal(entry.value('similarity'))} of the two centres."
     rows = [album.identity(identity), album.identity(other)]
     into = entry.index("into")

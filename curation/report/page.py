@@ -12,6 +12,7 @@ from curation.files import atomic_file
 from curation.noise.checks import load_finding
 from curation.noise.findings import Findings
 from curation.pairs import VerificationPairs
+from curation.printable import printable
 from curation.progress import Progress
 from curation.report import wording
 from curation.report.album import open_album
@@ -119,6 +120,7 @@ def _environment() -> Any:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -130,6 +132,11 @@ def _environment() -> Any:
     }
     environment.globals |= {"percent": wording.percent, "bar_height": bar_height}
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Text of others without what a browser would reorder, or UTF-8 does not have."""
+    return printable(value) if type(value) is str else value
 
 
 def _trusted(text: str) -> Any:

@@ -6,8 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.json_text import read_record
 
 TRUTH_FILE = "truth.json"
+_LARGEST = 64 << 20
+"""Bytes; a hundred thousand identities of the sample take as much."""
 
 
 class _Model(BaseModel):
@@ -87,10 +90,6 @@ def write_truth(folder: Path, truth: Truth) -> None:
 def read_truth(folder: Path) -> Truth:
     """Read truth.json. Raises ``UserError`` where it is missing or not what ``Truth`` says."""
     path = folder / TRUTH_FILE
-    try:
-        return Truth.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; write the sample again") from None
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no truth file of this version: {reason}") from None
+    if not path.exists():
+        raise UserError(f"{path} does not exist; write the sample again")
+    return read_record(path, Truth, _LARGEST)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.arrays import read_array, read_head
 from curation.errors import UserError
-from curation.files import regular_file_size
+from curation.files import UnreadableError
 from curation.store import ImageSet, Parameter
 from curation.views import View, write_subset
 
@@ -32,25 +33,24 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
     ``images`` are equally long, the store is meant. Raises ``UserError`` where the file is
     something else or an image has no finite number.
     """
-    regular_file_size(path)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy file that can be read: {error}") from None
-    lengths = {len(images.store), len(images)}
-    is_numbers = isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
-    if not is_numbers or array.ndim not in (1, 2) or len(array) not in lengths:
-        found = (
-            f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "no array"
-        )
-        raise UserError(
-            f"{path} holds {found}; wanted are numbers, one for each of the {len(images.store):,} "
-            f"images of {images.store.path} or the {len(images):,} of {images.path}"
-        )
+        head = read_head(path)
+        lengths = {len(images.store), len(images)}
+        is_one_each = head.shape[:1] in {(length,) for length in lengths}
+        if head.kind.kind not in "fiu" or not is_one_each or head.shape[1:] not in ((), (1,), (2,)):
+            raise UserError(
+                f"{path} holds {head}; wanted are numbers, one for each of the "
+                f"{len(images.store):,} images of {images.store.path} or the {len(images):,} of "
+                f"{images.path}"
+            )
+        array = read_array(path, head.kind, head.shape)
+    except UnreadableError as error:
+        raise UserError(f"{path} is no .npy file that can be read: {error.reason}") from None
     values = np.asarray(
         array[images.rows] if len(array) == len(images.store) else array, np.float64
     )
-    values = values if values.ndim == 1 else values.mean(axis=1)
+    with np.errstate(over="ignore"):  # it is no finite number then
+        values = values if values.ndim == 1 else values.mean(axis=1)
     unknown = np.flatnonzero(~np.isfinite(values))
     if unknown.size:
         raise UserError(f"{path} has no finite number for image {unknown[0]} of {images.path}")

@@ -42,10 +42,11 @@ def serve(
     if background:
         _serve_in_background(place, slots)
         return
+    from distill.daemon.presence import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
-    log_to_stderr()
+    log_to_stderr(place.daemon / LOG)
     serve_here(place, slots=slots)
 
 

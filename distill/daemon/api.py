@@ -77,7 +77,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     def shown(job: Job) -> JobReport:
         running = service.queue.names(State.RUNNING)
-        return report(job, runs, waiting_for(job, running, slots, time.time()))
+        return report(job, runs, waiting_for(job, running, slots, time.time(), runs))
 
     @app.get("/health")
     def health() -> Health:
@@ -171,3 +171,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.Error)
     def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:
         return JSONResponse({"error": f"the queue cannot be used now: {error}"}, 503)
+
+    @app.exception_handler(OSError)
+    def unwritable(request: Request, error: OSError) -> JSONResponse:
+        return JSONResponse({"error": f"the workspace cannot be used now: {error}"}, 503)

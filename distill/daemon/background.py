@@ -8,6 +8,7 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client, presence
 from distill.daemon.last_words import error_in, last_line
+from distill.daemon.runfolder import read_log
 
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
@@ -19,6 +20,7 @@ def start(workspace: Workspace, slots: int) -> dict[str, object]:
     path = workspace.daemon / presence.LOG
     options = ["--workspace", str(workspace.root), "--slots", str(slots)]
     with path.open("ab") as log:
+        begin = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "distill.cli.main", "serve", *options],
             stdin=subprocess.DEVNULL,
@@ -29,7 +31,7 @@ def start(workspace: Workspace, slots: int) -> dict[str, object]:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = path.read_text(errors="replace")
+            said = read_log(path, begin)[0].decode(errors="replace")
             reason = error_in(said) or last_line(said)
             raise UserError(f"the daemon did not start: {reason} (see {path})")
         if (health := client.health(workspace)) is not None:

@@ -119,7 +119,7 @@ def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
     job = find_job(workspace, name)
     running = names(workspace, State.RUNNING) if job.state is State.QUEUED else []
-    awaited = waiting_for(job, running, _slots(workspace), time.time())
+    awaited = waiting_for(job, running, _slots(workspace), time.time(), workspace.runs)
     return report(job, workspace.runs, awaited)
 
 

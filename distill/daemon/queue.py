@@ -5,15 +5,18 @@ takes the write lock before anything is read, so two processes never decide on t
 """
 
 import sqlite3
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
 from distill.daemon.outcome import Outcome, bounded
+from distill.daemon.room import has_room
 from distill.daemon.schema import JOB_COLUMNS, is_current, migrate
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 
@@ -21,6 +24,10 @@ Judge = Callable[[bool], Outcome]
 """Given whether the user cancelled the job, what its attempt's end means."""
 
 _BUSY_SECONDS = 10.0
+ROOM = 100
+"""Pages that the queue's files have to spare, so that jobs can be ended on a full disk."""
+_PAGE_BYTES = 4096
+_ROOM_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,8 @@ class Queue:
         """
         self.path = path
         self._mutex = threading.RLock()
+        self._least_free = sys.maxsize  # the first time the log needs its room as well
+        self._room_wanted_at = 0.0
         try:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -85,6 +94,8 @@ class Queue:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # Pages: the write-ahead log begins anew before it needs more than `keep_room` gave it.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {ROOM // 2}")
         if not is_current(connection):
             with self.exclusive():
                 migrate(connection, self.path)
@@ -115,11 +126,35 @@ class Queue:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:  # a full disk ends it by itself
                     self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+
+    def keep_room(self) -> None:
+        """Let the queue's file and its write-ahead log have room to spare, where the disk has it.
+
+        Space that is merely left free on the disk would go to the job that fills it. The log keeps
+        its size as long as somebody, such as the daemon, has the queue open.
+        """
+        with self._mutex:
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if time.monotonic() < self._room_wanted_at or free >= self._least_free:
+                return
+            self._room_wanted_at = time.monotonic() + _ROOM_SECONDS
+            if has_room(self.path, 2 * ROOM * _PAGE_BYTES):
+                with suppress(sqlite3.OperationalError):  # a quota, say
+                    self._take_room()
+
+    def _take_room(self) -> None:
+        """Write as many pages as are to be free, and free them."""
+        filler = f"zeroblob({ROOM * _PAGE_BYTES})"
+        self._connection.execute("DROP TABLE IF EXISTS room")
+        self._connection.execute(f"CREATE TABLE room AS SELECT {filler} AS pages")
+        self._connection.execute("DROP TABLE room")
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        self._least_free = ROOM // 2
 
     def jobs(self, state: State | None = None) -> list[Job]:
         """All jobs, or those in one state, in the order of submission."""

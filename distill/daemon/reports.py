@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill.daemon.queue import Job
+from distill.daemon.room import has_room
 from distill.daemon.runfolder import read_json, read_records
 from distill.daemon.states import State
 
@@ -64,10 +65,12 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
 def reports(jobs: list[Job], runs: Path, slots: int | None, now: float) -> list[JobReport]:
     """The reports of all jobs; ``slots`` is ``None`` where no daemon runs."""
     running = [job.name for job in jobs if job.state is State.RUNNING]
-    return [report(job, runs, waiting_for(job, running, slots, now)) for job in jobs]
+    return [report(job, runs, waiting_for(job, running, slots, now, runs)) for job in jobs]
 
 
-def waiting_for(job: Job, running: Sequence[str], slots: int | None, now: float) -> str | None:
+def waiting_for(
+    job: Job, running: Sequence[str], slots: int | None, now: float, runs: Path
+) -> str | None:
     """What a queued job waits for, in words to act on; ``None`` for any other job.
 
     ``running`` are the names of the jobs that hold slots.
@@ -80,7 +83,7 @@ def waiting_for(job: Job, running: Sequence[str], slots: int | None, now: float)
         return f"its next attempt in {job.not_before - now:.0f} s ({job.reason})"
     if len(running) >= slots:
         return f"a slot: {len(running)} of {slots} taken{_by(running)}"
-    return "its start"
+    return "its start" if has_room(runs) else f"room on the disk of {runs}: make some"
 
 
 def _by(running: Sequence[str]) -> str:

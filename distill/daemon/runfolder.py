@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.files import atomic_file, sync_folder
+from curation.files import atomic_file, release, reserve, sync_folder, write_reserved
 from distill.daemon.locks import held, is_held
 from distill.daemon.outcome import ExitRecord, Failure
 from distill.daemon.processes import ProcessIdentity
@@ -29,6 +29,7 @@ OLD_RUN = ".old-"
 """In the name of a folder that was set aside for another spec."""
 
 _LONGEST_REASON = 500
+_RECORD_BYTES = 4096
 _TAIL_BYTES = 1 << 16
 
 
@@ -142,8 +143,15 @@ def read_runner_record(run: Path) -> RunnerRecord | None:
         return None
 
 
+def reserve_records(run: Path) -> None:
+    """Take the disk space of the records of an end, so that a job can end on a full disk."""
+    for name in (EXIT, FAILURE):
+        reserve(run / name, _RECORD_BYTES)
+
+
 def write_exit_record(run: Path, record: ExitRecord) -> None:
-    write_whole(run / EXIT, json.dumps(asdict(record)))
+    write_reserved(run / EXIT, json.dumps(asdict(record)).encode())
+    release(run / FAILURE)
 
 
 def read_exit_record(run: Path, attempt: int) -> ExitRecord | None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from curation.files import DISK_ERRORS
 from distill.daemon.outcome import ExitRecord
 from distill.daemon.processes import (
     TAG_VARIABLE,
@@ -33,6 +34,7 @@ from distill.daemon.runfolder import (
     RunnerRecord,
     locked,
     read_runner_record,
+    reserve_records,
     write_exit_record,
     write_runner_record,
 )
@@ -41,6 +43,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _LOCK_SECONDS = 5.0
 _CANNOT_START = 127  # as a shell says it
 _READY = b"ready"
+_LONGEST_PAUSE = 30.0
 
 
 def main(arguments: list[str]) -> int:
@@ -80,7 +83,7 @@ def _run(run: Path, attempt: int, command: list[str], grace: float, ready: int) 
             if _begin(run, attempt):
                 os.write(ready, _READY)
                 os.close(ready)
-                write_exit_record(run, _supervise(run, attempt, command, stop))
+                _record_end(run, _supervise(run, attempt, command, stop), stop)
             else:
                 os.write(ready, _READY)
     except (OSError, FolderInUseError) as error:
@@ -107,8 +110,26 @@ def _begin(run: Path, attempt: int) -> bool:
         time.sleep(0.05)
     for old in (EXIT, FAILURE):
         (run / old).unlink(missing_ok=True)
+    reserve_records(run)
     write_runner_record(run, RunnerRecord(attempt, ProcessIdentity.of(os.getpid())))
     return True
+
+
+def _record_end(run: Path, record: ExitRecord, stop: "_StopRequest") -> None:
+    """Write the exit record, however long the disk is full; a cancel ends the waiting.
+
+    The folder stays held meanwhile: a job that has ended is not run again for that.
+    """
+    pause = 1.0
+    while True:
+        try:
+            return write_exit_record(run, record)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS or stop.asked:
+                raise
+            _note(f"its end cannot be recorded ({error.strerror}); tried again in {pause:.0f} s")
+        stop.wait(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class _StopRequest:
@@ -120,7 +141,7 @@ class _StopRequest:
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._asked = False
+        self.asked = False
         self._job: int | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_stop)
@@ -129,13 +150,19 @@ class _StopRequest:
     def watch(self, job: int) -> None:
         """From now on the job is the process behind this pidfd."""
         self._job = job
-        if self._asked:
+        if self.asked:
             self._send(signal.SIGTERM)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep until the time is over or a stop is asked for."""
+        deadline = time.monotonic() + seconds
+        while not self.asked and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.25))
+
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self.asked:
             return
-        self._asked = True
+        self.asked = True
         signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
         self._send(signal.SIGTERM)
 

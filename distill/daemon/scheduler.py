@@ -19,6 +19,7 @@ from distill.daemon.executor import (
 )
 from distill.daemon.outcome import Outcome, judge_exit, judge_loss
 from distill.daemon.queue import Job, Judge, Queue
+from distill.daemon.room import has_room
 from distill.daemon.runfolder import FolderInUseError, freeze_spec, read_exit_record, read_failure
 from distill.daemon.states import Event, State, TransitionRefusedError
 
@@ -53,9 +54,13 @@ class Scheduler:
         """Look at every running job once, then fill the free slots."""
         self._look_at(self._queue.jobs(State.RUNNING))
         busy = len(self._queue.jobs(State.RUNNING))
-        while busy < self._slots and (job := self._queue.claim(self._clock())):
+        while busy < self._slots and (job := self._next()):
             self._start(job)
             busy += 1
+
+    def _next(self) -> Job | None:
+        """Claim a job, unless a start would fail for want of room on the disk."""
+        return self._queue.claim(self._clock()) if has_room(self._runs) else None
 
     def look_at(self, name: str) -> None:
         """Look once at one job, if it is running; others are left alone."""

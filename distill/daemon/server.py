@@ -13,15 +13,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from curation.printable import printable
 from curation.workspace import Workspace
 from distill.daemon.address import listen, socket_path
 from distill.daemon.check import spec_check
+from distill.daemon.daemon_log import DaemonLog
 from distill.daemon.executor import GRACE_SECONDS, JobCommand, LocalExecutor
 from distill.daemon.names import SpecCheck
 from distill.daemon.presence import presence
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
+from distill.daemon.troubles import Troubles
 
 _log = logging.getLogger("distill.daemon")
 
@@ -55,8 +56,10 @@ def serve(
         service = JobService(workspace, queue, check or spec_check(workspace), bell.ring)
         with _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
+            troubles = Troubles(_log.error)
             while not bell.stopped and api.is_alive():
-                _step(scheduler)
+                queue.keep_room()
+                _step(scheduler, troubles)
                 bell.wait(_LOOK_SECONDS)
         _log.info("stopped; running jobs go on")
 
@@ -88,12 +91,14 @@ class _Bell:
         self.ring()
 
 
-def _step(scheduler: Scheduler) -> None:
+def _step(scheduler: Scheduler, troubles: Troubles) -> None:
     try:
         scheduler.step()
     except (OSError, sqlite3.Error) as error:
         # A full disk, say. The states on disk are whole; the next look tries again.
-        _log.error("cannot look after the jobs now: %s", error)
+        troubles.met("step", f"cannot look after the jobs now: {error}")
+    else:
+        troubles.over("step", "looks after the jobs again")
 
 
 @contextmanager
@@ -131,15 +136,6 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
             Path(path).unlink(missing_ok=True)
 
 
-def log_to_stderr() -> None:
-    """What the daemon does, a line each."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PrintableLines("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _PrintableLines(logging.Formatter):
-    """Reasons of jobs are in what the daemon says, and may hold anything."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
+def log_to_stderr(file: Path | None = None) -> None:
+    """What the daemon does, a line each; ``file`` is the daemon's own log, of bounded size."""
+    logging.basicConfig(level=logging.INFO, handlers=[DaemonLog(file)])

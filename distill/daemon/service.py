@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -144,7 +145,8 @@ class JobService:
 
     def _freeze(self, name: str) -> None:
         """Show the spec in the run folder already now; the start makes sure of it again."""
-        with self.queue.exclusive():
+        # The job is in the queue already: a full disk, say, does not take that back.
+        with suppress(OSError), self.queue.exclusive():
             job = self.queue.job(name)
             if job is not None and job.state is State.QUEUED:
                 freeze_spec(self.workspace.runs / name, job.spec)

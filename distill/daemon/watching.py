@@ -32,7 +32,9 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
             if job is None:
                 raise unknown_job(name, queue.names(), workspace)
             slots, running = patience.slots(job), queue.names(State.RUNNING)
-            yield report(job, workspace.runs, waiting_for(job, running, slots, time.time()))
+            yield report(
+                job, workspace.runs, waiting_for(job, running, slots, time.time(), workspace.runs)
+            )
             if job.state.ended:
                 return
             time.sleep(_LOOK_SECONDS)

@@ -1,72 +1,39 @@
 """Every loss by name; one file a loss.
 
-Importing this package enters all of them in ``LOSSES``.
+Settings are there at once. Whoever asks for ``LOSSES`` or ``WeightedLosses`` imports every file of
+this package, and with them torch.
 """
 
-from distill.losses import (
-    adadistill,
-    adaface,
-    angular,
-    angular_squared,
-    arcface,
-    center,
-    centre_triplet,
-    combined,
-    cosface,
-    curricularface,
-    inter,
-    intra,
-    li_arcface,
-    margin_distillation,
-    relational_angle,
-    relational_distance,
-    softmax,
-    sphereface,
-    subcentre,
-    sv,
-    teacher_logits,
-    triplet,
-    triplet_distillation,
-    uniformface,
-)
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import (
-    LOSSES,
+from typing import TYPE_CHECKING, Any
+
+from distill.losses.settings import (
     ComparisonSettings,
+    HeadSettings,
     LossSettings,
-    WeightedLosses,
+    check_shardable,
     parse_losses,
 )
+
+if TYPE_CHECKING:
+    from distill.losses.inputs import LossInputs
+    from distill.losses.registry import LOSSES, WeightedLosses
 
 __all__ = [
     "LOSSES",
     "ComparisonSettings",
+    "HeadSettings",
     "LossInputs",
     "LossSettings",
     "WeightedLosses",
-    "adadistill",
-    "adaface",
-    "angular",
-    "angular_squared",
-    "arcface",
-    "center",
-    "centre_triplet",
-    "combined",
-    "cosface",
-    "curricularface",
-    "inter",
-    "intra",
-    "li_arcface",
-    "margin_distillation",
+    "check_shardable",
     "parse_losses",
-    "relational_angle",
-    "relational_distance",
-    "softmax",
-    "sphereface",
-    "subcentre",
-    "sv",
-    "teacher_logits",
-    "triplet",
-    "triplet_distillation",
-    "uniformface",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in {"LOSSES", "LossInputs", "WeightedLosses"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from distill.losses import inputs, registry
+
+    registry.import_all()
+    return getattr(inputs if name == "LossInputs" else registry, name)

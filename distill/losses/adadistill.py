@@ -1,29 +1,19 @@
 """AdaDistill: Boutros et al., 2024. Class centres that follow the teacher's embeddings."""
 
-import math
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
 from distill.losses.over_ranks import gather_rows
-from distill.losses.registry import ComparisonSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import AdaDistillSettings
 
 _SMALLEST_MOMENTUM = 1e-6
 
 
-class AdaDistillSettings(ComparisonSettings):
-    """``scale`` and ``margin`` (in radians) are those of ArcFace; 0.45 is of the authors' code."""
-
-    scale: PositiveFloat = 64.0
-    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
-
-
-@register("adadistill", AdaDistillSettings, needs_teacher=True)
+@register("adadistill")
 class AdaDistill(nn.Module):
     """ArcFace whose centres are no parameter but a moving average of teacher embeddings.
 
@@ -33,8 +23,6 @@ class AdaDistill(nn.Module):
     on to the next stage. It moves only in training, and by the images of all ranks. The centre is
     moved first, and the loss taken with the new one, as in the authors' code.
     """
-
-    needs = Needs(identities=2)
 
     centres: Tensor
 

@@ -3,26 +3,18 @@
 import math
 
 import torch
-from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from distill.losses.head import HeadSettings, MarginHead, angles
+from distill.losses.head import MarginHead, angles
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import AdaFaceSettings
 
 SMALLEST, LONGEST = 1e-3, 100.0
 """Norms are taken within these; the first is also what angles keep from 0 and pi."""
 
 
-class AdaFaceSettings(HeadSettings):
-    """The paper's m, h and alpha; alpha is how much a batch moves the statistics of the norms."""
-
-    margin: float = Field(default=0.4, ge=0, lt=1)
-    concentration: PositiveFloat = 0.333
-    momentum: float = Field(default=0.01, gt=0, le=1)
-
-
-@register("adaface", AdaFaceSettings, needs_centres=True)
+@register("adaface")
 class AdaFace(MarginHead):
     """``cos(angle - margin * q) - margin * (1 + q)`` for the true identity.
 

@@ -1,19 +1,13 @@
 """Angular distillation: Yan et al., VarGFaceNet, 2019, Eq. 5."""
 
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.registry import ComparisonSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import AngularSettings
 
 
-class AngularSettings(ComparisonSettings):
-    """The paper's weight is 7, meant for the sum over dimensions."""
-
-    weight: PositiveFloat = 7.0
-
-
-@register("angular", AngularSettings, needs_teacher=True)
+@register("angular")
 class Angular(nn.Module):
     """Squared distance of the unit embeddings: summed over dimensions, averaged over the batch.
 

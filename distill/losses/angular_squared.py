@@ -1,19 +1,13 @@
 """Angular distillation as ShrinkTeaNet has it: Yan et al., VarGFaceNet, 2019, Eq. 4."""
 
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.registry import ComparisonSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import AngularSquaredSettings
 
 
-class AngularSquaredSettings(ComparisonSettings):
-    """The weight of ``angular``, though the paper gives none for this form."""
-
-    weight: PositiveFloat = 7.0
-
-
-@register("angular_squared", AngularSquaredSettings, needs_teacher=True)
+@register("angular_squared")
 class AngularSquared(nn.Module):
     """``(1 - cos)^2``, averaged over the batch.
 

@@ -1,23 +1,15 @@
 """ArcFace: Deng et al., 2019, Eq. 3. A margin added to the angle to the identity's centre."""
 
-import math
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from distill.losses.head import HeadSettings, MarginHead, sines
+from distill.losses.head import MarginHead, sines
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import ArcFaceSettings
 
 
-class ArcFaceSettings(HeadSettings):
-    """``margin`` is in radians."""
-
-    margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
-
-
-@register("arcface", ArcFaceSettings, needs_centres=True)
+@register("arcface")
 class ArcFace(MarginHead):
     """Softmax over ``scale * cos(angle)``, with ``margin`` added to the true identity's angle."""
 

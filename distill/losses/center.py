@@ -1,22 +1,15 @@
 """Center loss: Wen et al., 2016, Eq. 2 to 4. Raw embeddings near the mean of their identity's."""
 
 import torch
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs, at_least_float32
 from distill.losses.over_ranks import gather_rows
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import CenterSettings
 
 
-class CenterSettings(LossSettings):
-    """The paper's lambda is 0.003; ``rate`` is its alpha, by which centres follow a batch."""
-
-    weight: PositiveFloat = 0.003
-    rate: float = Field(default=0.5, gt=0, le=1)
-
-
-@register("center", CenterSettings)
+@register("center")
 class Center(nn.Module):
     """Half the squared distance of embeddings to their identity's centre, averaged over the batch.
 

@@ -1,26 +1,16 @@
 """Triplet loss whose negatives are semi-hard class centres: see ``distill.losses.triplet``."""
 
-from typing import Literal
-
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
 from distill.losses.mined_triplets import CHOICES, WholeBatch, mean_violation
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import CentreTripletSettings
 from distill.mining import semi_hard_centres
 
 
-class CentreTripletSettings(LossSettings):
-    """As ``TripletSettings``."""
-
-    mining: Literal["semi-hard", "hardest-semi-hard"] = "semi-hard"
-    margin: PositiveFloat = 0.2
-
-
-@register("centre_triplet", CentreTripletSettings, needs_centres=True)
+@register("centre_triplet")
 class CentreTriplet(nn.Module):
     """The mean of ``max(0, d(a, p) - d(a, W_n) + margin)`` over the mined triplets of all ranks.
 
@@ -29,8 +19,6 @@ class CentreTriplet(nn.Module):
 
     ``statistics`` are as of ``triplet``, with ``centre_`` before their names.
     """
-
-    needs = Needs(identities=2, positives=True, absent=True)
 
     def __init__(self, settings: CentreTripletSettings, embedding: int, identities: int) -> None:
         super().__init__()

@@ -1,30 +1,17 @@
 """The combined margin: Deng et al., ArcFace, 2019, Eq. 4: m1, m2 and m3 together."""
 
-import math
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from distill.losses.arcface import angular_margin
-from distill.losses.head import HeadSettings, MarginHead, angles
+from distill.losses.head import MarginHead, angles
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import CombinedSettings
 from distill.losses.sphereface import falling_cosine
 
 
-class CombinedSettings(HeadSettings):
-    """``m1`` multiplies the angle, ``m2`` (radians) adds to it, ``m3`` is off its cosine.
-
-    The values are insightface's ``combined``.
-    """
-
-    m1: float = Field(default=1.0, ge=1, le=4)
-    m2: float = Field(default=0.3, ge=0, lt=math.pi / 2)
-    m3: float = Field(default=0.2, ge=0, lt=1)
-
-
-@register("combined", CombinedSettings, needs_centres=True)
+@register("combined")
 class Combined(MarginHead):
     """Softmax over ``scale * cos(angle)``, the true one being ``cos(m1 * angle + m2) - m3``.
 

@@ -1,21 +1,15 @@
 """CurricularFace: Huang et al., 2020. Hard identities count more as training goes on."""
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from distill.losses.arcface import ArcFace, ArcFaceSettings
+from distill.losses.arcface import ArcFace
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import CurricularFaceSettings
 
 
-class CurricularFaceSettings(ArcFaceSettings):
-    """``margin`` is in radians; ``momentum`` is how much a batch moves the curriculum."""
-
-    momentum: float = Field(default=0.01, gt=0, le=1)
-
-
-@register("curricularface", CurricularFaceSettings, needs_centres=True)
+@register("curricularface")
 class CurricularFace(ArcFace):
     """ArcFace, and ``cos * (t + cos)`` for the identities that are mistaken for the true one.
 

@@ -6,29 +6,16 @@ are those of all identities, nor whether they lie on several ranks (``distill.lo
 """
 
 import math
-from collections.abc import Iterable
 
 import torch
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from curation.errors import UserError
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import LOSSES, LossSettings
-
-
-class HeadSettings(LossSettings):
-    """``scale`` multiplies the cosines; ``class_balance`` is the beta of ``balanced_weights``."""
-
-    scale: PositiveFloat = 64.0
-    class_balance: float | None = Field(default=None, gt=0, lt=1)
+from distill.losses.settings import HeadSettings
 
 
 class MarginHead(nn.Module):
     """Cross entropy of ``scale`` times the cosines with their margins."""
-
-    needs = Needs(identities=2)
 
     def __init__(self, settings: HeadSettings, embedding: int, identities: int) -> None:
         super().__init__()
@@ -55,22 +42,6 @@ class MarginHead(nn.Module):
                 assert inputs.identity_counts is not None, "class balance needs identity_counts"
                 losses = losses * balanced_weights(inputs.identity_counts[inputs.labels], beta)
             return losses.mean()
-
-
-def check_shardable(losses: Iterable[str], where: str) -> None:
-    """Raise ``UserError`` where one of ``losses`` needs class centres that are not on its rank."""
-    heads = [name for name, entry in LOSSES.items() if _is_head(entry.build)]
-    for name in losses:
-        if LOSSES[name].needs_centres and name not in heads:
-            raise UserError(
-                f"{where}.{name}: needs the class centres of all identities on every rank, but "
-                f"centres.sharded is true; allowed with it: {', '.join(heads)} and losses without "
-                "class centres; or set sharded = false"
-            )
-
-
-def _is_head(build: object) -> bool:
-    return isinstance(build, type) and issubclass(build, MarginHead)
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:

@@ -4,34 +4,25 @@ It is RegularFace's exclusive regularisation (Zhao et al., 2019), whose name it 
 """
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import InterSettings
 
 TILE = 256, 65536
 """Rows and columns of the cosines that are in memory at a time: 64 MiB"""
 
 
-class InterSettings(LossSettings):
-    """``classes`` are drawn at each step, and compared with all; as many as there are take all."""
-
-    classes: PositiveInt = 256
-
-
-@register("inter", InterSettings, needs_centres=True)
-@register("regularface", InterSettings, needs_centres=True)
+@register("inter")
+@register("regularface")
 class Inter(nn.Module):
     """The mean, over classes, of the largest cosine between their centre and another class's.
 
     All classes would take K * K * D multiplications at each step, so some are drawn, for which the
     mean is the expected one. With sub-centres, each is compared with those of other identities.
     """
-
-    needs = Needs(identities=2)
 
     def __init__(self, settings: InterSettings, embedding: int, identities: int) -> None:
         super().__init__()

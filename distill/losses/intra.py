@@ -4,14 +4,15 @@ from torch import Tensor, nn
 
 from distill.losses.head import angles
 from distill.losses.inputs import LossInputs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import IntraSettings
 
 
-@register("intra", LossSettings, needs_centres=True)
+@register("intra")
 class Intra(nn.Module):
     """The mean angle, in radians, between embeddings and the centres of their identities."""
 
-    def __init__(self, settings: LossSettings, embedding: int, identities: int) -> None:
+    def __init__(self, settings: IntraSettings, embedding: int, identities: int) -> None:
         super().__init__()
 
     def forward(self, inputs: LossInputs) -> Tensor:

@@ -2,21 +2,15 @@
 
 import math
 
-from pydantic import Field
 from torch import Tensor
 
-from distill.losses.head import HeadSettings, MarginHead, angles
+from distill.losses.head import MarginHead, angles
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import LiArcFaceSettings
 
 
-class LiArcFaceSettings(HeadSettings):
-    """``margin`` is in radians; the papers use 0.4 to 0.45."""
-
-    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
-
-
-@register("li_arcface", LiArcFaceSettings, needs_centres=True)
+@register("li_arcface")
 class LiArcFace(MarginHead):
     """Softmax over ``scale * (pi - 2 * angle) / pi``, with ``margin`` on the true identity's angle.
 

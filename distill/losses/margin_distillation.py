@@ -1,38 +1,17 @@
 """MarginDistillation: Svitov & Alyamkin, 2020. The teacher's class centres, and margins from it."""
 
-import math
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import ComparisonSettings, register
-from distill.losses.teacher_margins import check_margins, teacher_margins
+from distill.losses.registry import register
+from distill.losses.settings import MarginDistillationSettings
+from distill.losses.teacher_margins import teacher_margins
 
 
-class MarginDistillationSettings(ComparisonSettings):
-    """``scale`` multiplies the cosines; the margins are in radians."""
-
-    scale: PositiveFloat = 64.0
-    smallest_margin: float = Field(default=0.2, ge=0, lt=math.pi / 2)
-    largest_margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
-
-    @model_validator(mode="after")
-    def _a_range(self) -> "MarginDistillationSettings":
-        check_margins(self.smallest_margin, self.largest_margin)
-        return self
-
-
-@register(
-    "margin_distillation",
-    MarginDistillationSettings,
-    needs_teacher=True,
-    needs_teacher_centres=True,
-)
+@register("margin_distillation")
 class MarginDistillation(nn.Module):
     """ArcFace to the teacher's class centres, which stay where they are.
 
@@ -40,8 +19,6 @@ class MarginDistillation(nn.Module):
     what the teacher is sure of has to be learnt closely. Negative cosines count as 0; the authors'
     code would give them margins below the smallest.
     """
-
-    needs = Needs(identities=2)
 
     def __init__(
         self, settings: MarginDistillationSettings, embedding: int, identities: int

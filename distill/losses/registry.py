@@ -1,48 +1,27 @@
 """The registry of losses, and their weighted sum, which is what a stage of training minimises.
 
 Every loss is a module that takes ``LossInputs`` and returns a scalar. It registers beside its
-definition, with its settings::
+definition; its settings are in ``distill.losses.settings``, or in a new file of its own above it::
 
-    @register("angular", AngularSettings, needs_teacher=True)
+    @named("angular")
+    class AngularSettings(ComparisonSettings): ...
+
+    @register("angular")
     class Angular(nn.Module): ...
 """
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from torch import Tensor, nn
 
-from curation.errors import UserError
-from curation.suggestions import hint, listed
 from distill.losses.held_centres import HeldCentres
 from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.needs import Needs
-
-
-class LossSettings(BaseModel):
-    """What every loss can be told; each adds its own. ``weight`` scales it in the sum."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    weight: PositiveFloat = 1.0
-
-    @property
-    def centres_per_identity(self) -> int:
-        """How many centres of each identity the loss asks for, where it needs centres."""
-        return 1
-
-
-class ComparisonSettings(LossSettings):
-    """Of losses that compare embeddings with vectors of the teacher, so that widths must be equal.
-
-    With ``project`` they need not be: the loss is given the embeddings through a linear map without
-    bias to the teacher's width, which is learnt with the losses and is not part of the network.
-    """
-
-    project: bool = False
+from distill.losses.settings import ComparisonSettings, LossSettings, known_settings
 
 
 @dataclass(frozen=True)
@@ -55,61 +34,31 @@ class LossEntry:
     name: str
     settings: type[LossSettings]
     build: Callable[[Any, int, int], nn.Module]
-    needs_teacher: bool
-    needs_centres: bool
-    needs_teacher_centres: bool
-
-    @property
-    def needs(self) -> Needs:
-        """What its class says that it must find in a batch."""
-        return getattr(self.build, "needs", Needs())
 
 
 LOSSES: dict[str, LossEntry] = {}
 
 
-def register(
-    name: str,
-    settings: type[LossSettings],
-    needs_teacher: bool = False,
-    needs_centres: bool = False,
-    needs_teacher_centres: bool = False,
-) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Enter a loss class under ``name``."""
+def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+    """Enter a loss class under the name that its settings have (`settings.named`)."""
 
     def enter(loss: type[nn.Module]) -> type[nn.Module]:
-        assert name not in LOSSES, f"{name} is registered twice"
-        LOSSES[name] = LossEntry(
-            name, settings, loss, needs_teacher, needs_centres, needs_teacher_centres
-        )
+        if name in LOSSES:
+            raise ValueError(
+                f"the loss {name!r} is registered in {LOSSES[name].build.__module__} and in "
+                f"{loss.__module__}; a name is given once"
+            )
+        LOSSES[name] = LossEntry(name, known_settings(name), loss)
         return loss
 
     return enter
 
 
-def parse_losses(given: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, LossSettings]:
-    """Check ``{name: {setting: value}}`` as a job spec gives it; ``UserError`` names the key."""
-    if not given:
-        raise UserError(f"{where}: at least one loss is needed{listed(sorted(LOSSES))}")
-    parsed = {}
-    for name, settings in given.items():
-        if name not in LOSSES:
-            raise UserError(f"{where}.{name}: no such loss{hint(name, sorted(LOSSES))}")
-        try:
-            parsed[name] = LOSSES[name].settings.model_validate(settings)
-        except ValidationError as error:
-            raise UserError(_refusal(f"{where}.{name}", name, error)) from None
-    return parsed
-
-
-def _refusal(where: str, name: str, error: ValidationError) -> str:
-    """What is wrong with the settings of a loss."""
-    first = error.errors()[0]
-    key = ".".join([where, *map(str, first["loc"])])
-    settings = LOSSES[name].settings.model_fields
-    if first["type"] == "extra_forbidden":
-        return f"{key}: {name} has no such setting{hint(str(first['loc'][-1]), settings)}"
-    return f"{key}: {first['msg']} (settings are {', '.join(settings)})"
+def import_all() -> None:
+    """Import every file of this package, so that all losses are in ``LOSSES``."""
+    package = importlib.import_module("distill.losses")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 
 
 class WeightedLosses(nn.Module):
@@ -137,7 +86,7 @@ class WeightedLosses(nn.Module):
         super().__init__()
         self.weights = {name: loss.weight for name, loss in settings.items()}
         self.centres: nn.Parameter | None = None
-        on_centres = [loss for name, loss in settings.items() if LOSSES[name].needs_centres]
+        on_centres = [loss for loss in settings.values() if loss.needs_centres]
         if on_centres:
             each = max(loss.centres_per_identity for loss in on_centres)
             shape = (identities, embedding) if each == 1 else (identities, each, embedding)
@@ -162,11 +111,11 @@ class WeightedLosses(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        return any(LOSSES[name].needs_teacher for name in self.parts)
+        return any(LOSSES[name].settings.needs_teacher for name in self.parts)
 
     @property
     def needs_teacher_centres(self) -> bool:
-        return any(LOSSES[name].needs_teacher_centres for name in self.parts)
+        return any(LOSSES[name].settings.needs_teacher_centres for name in self.parts)
 
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
         """``{"total": sum, NAME: part, ...}``, each a scalar.
@@ -196,8 +145,8 @@ class WeightedLosses(nn.Module):
         The teacher's centres are on every rank, so they need not be sharded with the student's.
         """
         sharded = self.held is not None and self.held.sharded
-        entry = LOSSES[name]
-        return entry.needs_centres or (entry.needs_teacher_centres and not sharded)
+        settings = LOSSES[name].settings
+        return settings.needs_centres or (settings.needs_teacher_centres and not sharded)
 
     def _given_to(self, name: str, inputs: LossInputs) -> LossInputs:
         """``inputs`` with the embeddings projected, where the loss asks for it."""

@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import RelationalAngleSettings
 
 _CHUNK = 1 << 20
 """Angles held at a time; a batch of B images has B^3."""
@@ -17,13 +16,7 @@ _SMALLEST_LENGTH = 1e-3
 """The direction of a shorter side is lost in float32; its angles go to a right angle."""
 
 
-class RelationalAngleSettings(LossSettings):
-    """The paper's weight is 2 beside a metric loss, and 50 beside a softmax loss."""
-
-    weight: PositiveFloat = 2.0
-
-
-@register("relational_angle", RelationalAngleSettings, needs_teacher=True)
+@register("relational_angle")
 class RelationalAngle(nn.Module):
     """Huber loss between the cosines of the angles in every triangle of three images of the batch.
 
@@ -31,8 +24,6 @@ class RelationalAngle(nn.Module):
     The mean is over all B^3 ordered triples, degenerate ones included, as in the authors' code.
     Each rank relates the images of its own share of the batch.
     """
-
-    needs = Needs(images=3)
 
     def __init__(self, settings: RelationalAngleSettings, embedding: int, identities: int) -> None:
         super().__init__()

@@ -5,17 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import RelationalDistanceSettings
 
 _SMALLEST_MEAN = 1e-12
 
 
-class RelationalDistanceSettings(LossSettings):
-    """The paper's weight is 1 beside a metric loss, and 25 beside a softmax loss."""
-
-
-@register("relational_distance", RelationalDistanceSettings, needs_teacher=True)
+@register("relational_distance")
 class RelationalDistance(nn.Module):
     """Huber loss between the distances within the batch, each in units of the mean distance.
 
@@ -23,8 +19,6 @@ class RelationalDistance(nn.Module):
     The mean is over all ordered pairs, those of an image with itself included, as in the authors'
     code. Each rank relates the images of its own share of the batch.
     """
-
-    needs = Needs(images=3)
 
     def __init__(
         self, settings: RelationalDistanceSettings, embedding: int, identities: int

@@ -3,21 +3,15 @@
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from distill.losses.head import HeadSettings, MarginHead, angles
+from distill.losses.head import MarginHead, angles
 from distill.losses.inputs import LossInputs
 from distill.losses.registry import register
+from distill.losses.settings import SphereFaceSettings
 
 
-class SphereFaceSettings(HeadSettings):
-    """``margin`` is the factor: 4 in the paper, 1.35 in insightface, which trains without help."""
-
-    margin: float = Field(default=1.35, ge=1, le=4)
-
-
-@register("sphereface", SphereFaceSettings, needs_centres=True)
+@register("sphereface")
 class SphereFace(MarginHead):
     """Softmax over ``scale * cos(angle)``, with the true identity's angle times ``margin``.
 

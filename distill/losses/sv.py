@@ -4,20 +4,14 @@ As the third step of the Meituan paper, Eq. 5 and 6.
 """
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from distill.losses.combined import Combined, CombinedSettings
+from distill.losses.combined import Combined
 from distill.losses.registry import register
+from distill.losses.settings import SVSettings
 
 
-class SVSettings(CombinedSettings):
-    """``t`` is how much harder the hard identities are made; with 1 nothing is."""
-
-    t: float = Field(default=1.2, ge=1)
-
-
-@register("sv", SVSettings, needs_centres=True)
+@register("sv")
 class SupportVectors(Combined):
     """The combined margin, and ``t * cos + t - 1`` for the identities that are mistaken for it.
 

@@ -2,22 +2,14 @@
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
-from distill.losses.registry import ComparisonSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import TeacherLogitsSettings
 
 
-class TeacherLogitsSettings(ComparisonSettings):
-    """``scale`` multiplies the cosines, and ``temperature`` divides them again on both sides."""
-
-    scale: PositiveFloat = 64.0
-    temperature: PositiveFloat = 4.0
-
-
-@register("teacher_logits", TeacherLogitsSettings, needs_teacher=True, needs_teacher_centres=True)
+@register("teacher_logits")
 class TeacherLogits(nn.Module):
     """Divergence of the student's softmax over identities from the teacher's, times T^2.
 
@@ -25,8 +17,6 @@ class TeacherLogits(nn.Module):
     inherited: Shi et al., ProxylessKD, 2020), so the student has to come to the teacher's space.
     Knows the identities only as centres, so it needs no labels.
     """
-
-    needs = Needs(identities=2)
 
     def __init__(self, settings: TeacherLogitsSettings, embedding: int, identities: int) -> None:
         super().__init__()

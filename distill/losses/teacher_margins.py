@@ -18,11 +18,3 @@ def teacher_margins(certainty: Tensor, smallest: float, largest: float) -> Tenso
     own_highest = torch.cat([certainty, certainty.new_zeros(1)]).amax()
     highest = gather_rows(own_highest[None]).amax().clamp_min(_SMALLEST_MAXIMUM)
     return smallest + (largest - smallest) * certainty / highest
-
-
-def check_margins(smallest: float, largest: float) -> None:
-    """``ValueError`` where they are not in order."""
-    if smallest > largest:
-        raise ValueError(
-            f"smallest_margin is {smallest} but largest_margin is {largest}; give them in order"
-        )

@@ -1,30 +1,16 @@
 """Triplet loss: Schroff et al., FaceNet, 2015, Eq. 3, on the triplets that mining chooses."""
 
-from typing import Literal
-
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
 from distill.losses.mined_triplets import CHOICES, WholeBatch, mean_violation, squared_lengths
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import TripletSettings
 from distill.mining import Triplets, batch_hard, semi_hard
 
 
-class TripletSettings(LossSettings):
-    """``margin`` is in squared distances of unit vectors, which are ``2 - 2 cos``.
-
-    ``mining``: for every pair of one identity a random semi-hard negative, or the nearest
-    semi-hard one; or for every image its hardest positive and negative ("batch-hard").
-    """
-
-    mining: Literal["semi-hard", "hardest-semi-hard", "batch-hard"] = "semi-hard"
-    margin: PositiveFloat = 0.2
-
-
-@register("triplet", TripletSettings)
+@register("triplet")
 class Triplet(nn.Module):
     """The mean of ``max(0, d(a, p) - d(a, n) + margin)`` over the mined triplets of all ranks.
 
@@ -35,8 +21,6 @@ class Triplet(nn.Module):
 
     ``statistics`` are of the last batch: see ``distill.mining.statistics``.
     """
-
-    needs = Needs(identities=2, positives=True, negatives=True)
 
     def __init__(self, settings: TripletSettings, embedding: int, identities: int) -> None:
         super().__init__()

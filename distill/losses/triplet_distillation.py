@@ -1,34 +1,18 @@
 """Triplet distillation: Feng et al., Triplet Distillation for Deep Face Recognition, 2020."""
 
 import torch
-from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor, nn
 
 from distill.losses.inputs import LossInputs
-from distill.losses.needs import Needs
 from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
-from distill.losses.registry import LossSettings, register
-from distill.losses.teacher_margins import check_margins, teacher_margins
+from distill.losses.registry import register
+from distill.losses.settings import TripletDistillationSettings
+from distill.losses.teacher_margins import teacher_margins
 from distill.mining.triplets import positive_pairs, same_identity, squared_distances
 from distill.ranks import rank_count
 
 
-class TripletDistillationSettings(LossSettings):
-    """The range that margins are mapped to, in squared distance.
-
-    Source of the numbers: the re-implementation by the authors of MarginDistillation.
-    """
-
-    smallest_margin: NonNegativeFloat = 0.2
-    largest_margin: NonNegativeFloat = 0.5
-
-    @model_validator(mode="after")
-    def _a_range(self) -> "TripletDistillationSettings":
-        check_margins(self.smallest_margin, self.largest_margin)
-        return self
-
-
-@register("triplet_distillation", TripletDistillationSettings, needs_teacher=True)
+@register("triplet_distillation")
 class TripletDistillation(nn.Module):
     """Triplet loss whose margin grows with how far apart the teacher sees the two identities.
 
@@ -37,8 +21,6 @@ class TripletDistillation(nn.Module):
     margin (the paper averages over triplets mined beforehand). Wants batches with several images of
     an identity (``sampler`` pk); one without triplets gives 0, with a gradient of 0.
     """
-
-    needs = Needs(identities=2, positives=True, negatives=True)
 
     def __init__(
         self, settings: TripletDistillationSettings, embedding: int, identities: int

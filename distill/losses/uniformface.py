@@ -1,30 +1,21 @@
 """UniformFace: Duan et al., 2019. Class centres that repel one another, spread evenly."""
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.needs import Needs
-from distill.losses.registry import LossSettings, register
+from distill.losses.registry import register
+from distill.losses.settings import UniformFaceSettings
 
 
-class UniformFaceSettings(LossSettings):
-    """``classes`` are drawn at each step; as many as there are take all."""
-
-    classes: int = Field(default=1024, ge=2)
-
-
-@register("uniformface", UniformFaceSettings, needs_centres=True)
+@register("uniformface")
 class UniformFace(nn.Module):
     """The mean of ``1 / (distance + 1)`` over pairs of the drawn classes' unit centres.
 
     The paper takes running means of the embeddings for centres; here they are the heads', on the
     unit sphere. With sub-centres, those of one identity repel one another like any others.
     """
-
-    needs = Needs(identities=2)
 
     def __init__(self, settings: UniformFaceSettings, embedding: int, identities: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.budget import check_budget
-from distill.losses import LOSSES, ComparisonSettings, LossSettings, parse_losses
+from distill.losses import ComparisonSettings, LossSettings
 from distill.losses.needs import Supply, lacking, seldom
 from distill.notices import Notice
 from distill.pipeline.evaluation_fit import check_sets, open_sets
@@ -114,16 +114,15 @@ def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
     """The teacher's, and one for each stage of the student."""
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
-        losses = parse_losses(spec.teacher.stage.losses, "teacher.stage.losses")
+        losses = spec.teacher.stage.losses
         network = Architecture.resolve(spec.teacher.network)
         yield _Training("teacher.train", "teacher.stage", network, spec.teacher.train, losses)
     for index, stage in enumerate(spec.stage):
         assert spec.student is not None
         where = f"stage.{index}"
-        losses = parse_losses(stage.losses, f"{where}.losses")
         network = Architecture.resolve(spec.student, teacher)
         settings = stage.settings(spec.train)
-        yield _Training("train", where, network, settings, losses, stage.sampler)
+        yield _Training("train", where, network, settings, stage.losses, stage.sampler)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class _Training:
         with self._full_keys():
             ranks = wanted_ranks(self.settings)
             given = supply(images, self.settings, self.sampler, ranks)
-            on_centres = any(LOSSES[name].needs_centres for name in self.losses)
+            on_centres = any(loss.needs_centres for loss in self.losses.values())
             if self.settings.centres.sharded and on_centres:
                 shares_of(images.identities, ranks)
         return [*self._rising(), *self._idle(given), *self._seldom(given)]
@@ -166,7 +165,7 @@ class _Training:
 
     def _idle(self, given: Supply) -> list[Notice]:
         """The losses that can never do anything; ``UserError`` where that is all of them."""
-        reasons = {name: lacking(LOSSES[name].needs, given) for name in self.losses}
+        reasons = {name: lacking(loss.needs, given) for name, loss in self.losses.items()}
         idle = [
             Notice(
                 f"idle loss: {self.where}.losses.{name}",
@@ -184,9 +183,9 @@ class _Training:
 
     def _seldom(self, given: Supply) -> list[Notice]:
         reasons = {
-            name: seldom(LOSSES[name].needs, given)
-            for name in self.losses
-            if lacking(LOSSES[name].needs, given) is None
+            name: seldom(loss.needs, given)
+            for name, loss in self.losses.items()
+            if lacking(loss.needs, given) is None
         }
         return [
             Notice(
@@ -215,7 +214,7 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
     """Raise ``UserError`` where a loss compares vectors of these two different lengths."""
     for index, stage in enumerate(spec.stage):
         where = f"stage.{index}.losses"
-        for name, loss in parse_losses(stage.losses, where).items():
+        for name, loss in stage.losses.items():
             if isinstance(loss, ComparisonSettings) and not loss.project:
                 raise UserError(
                     f"student.embedding is {student} but the teacher's is {teacher}, and {name} "

@@ -9,7 +9,6 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
-from distill.losses import parse_losses
 from distill.notices import Notice
 from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.planning import (
@@ -89,10 +88,13 @@ class Job:
         if spec.network is None:
             return open_spec_teacher(spec, self.workspace), None
         assert spec.stage is not None
-        losses = parse_losses(spec.stage.losses, "teacher.stage.losses")
         architecture = Architecture.resolve(spec.network)
         stage = Stage(
-            architecture, losses, spec.stage.epochs, spec.train, evaluation=self.pair_sets
+            architecture,
+            spec.stage.losses,
+            spec.stage.epochs,
+            spec.train,
+            evaluation=self.pair_sets,
         )
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
@@ -198,11 +200,10 @@ class Job:
         """All stages of one generation, each from the weights before."""
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
-            losses = parse_losses(stage_spec.losses, f"stage.{index}.losses")
             settings = stage_spec.settings(self.spec.train).model_copy(update={"seed": seed})
             stage = Stage(
                 architecture,
-                losses,
+                stage_spec.losses,
                 stage_spec.epochs,
                 settings,
                 trained,

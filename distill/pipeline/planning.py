@@ -1,6 +1,5 @@
 """The steps of a job before anything is done, and their names."""
 
-from distill.losses import LOSSES
 from distill.pipeline.record import StepState
 from distill.spec import JobSpec, StageSpec
 
@@ -21,7 +20,7 @@ def plan(spec: JobSpec, images: int = 0) -> list[StepState]:
 
 def needs_teacher(stage: StageSpec) -> bool:
     """Whether one of its losses compares with the teacher."""
-    return any(LOSSES[name].needs_teacher for name in stage.losses)
+    return any(loss.needs_teacher for loss in stage.losses.values())
 
 
 def guided(spec: JobSpec) -> bool:

@@ -6,14 +6,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.files import DISK_ERRORS, atomic_file
+from curation.files import DISK_ERRORS, atomic_file, write_reserved
 from curation.progress import Pace, seconds_left
 from distill.notices import Notice
 from distill.spec import JobSpec
@@ -157,7 +157,7 @@ class RunRecord:
             raise Stopped
 
     def failed(self, error: Exception) -> None:
-        """Say in one sentence why the job ended."""
+        """Say in one sentence why the job ended, as far as the disk has room for it."""
         if isinstance(error, UserError):
             reason, hint = str(error), None
         elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -168,7 +168,9 @@ class RunRecord:
             reason, hint = "no memory left", "lower train.batch_size and submit again"
         else:
             reason, hint = f"{type(error).__name__}: {error}", "log.txt has the traceback"
-        self.write_json("failure.json", {"reason": reason, "hint": hint})
+        told = json.dumps({"reason": reason, "hint": hint}).encode()
+        with suppress(OSError):  # the error itself is what matters
+            write_reserved(self.folder / "failure.json", told)
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace ``name`` atomically."""

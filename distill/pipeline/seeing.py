@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import teachers
+from curation.arrays import read_array
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import UnreadableError, atomic_file
 from curation.images import decode
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
@@ -119,11 +120,10 @@ def see_evaluation(
 def _kept_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     """None where there are none yet, or the file holds something else."""
     try:
-        vectors = np.lib.format.open_memmap(path, mode="r")
-    except Exception:  # NumPy evaluates the header, so this can be nearly any
+        vectors = read_array(path, np.dtype("<f4"), shape)
+    except UnreadableError:
         return None
-    fits = vectors.shape == shape and vectors.dtype == np.float32
-    return np.array(vectors) if fits and np.isfinite(vectors).all() else None
+    return vectors if np.isfinite(vectors).all() else None
 
 
 def _decoded(files: Sequence[bytes], what: str, first: int) -> np.ndarray:

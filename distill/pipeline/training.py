@@ -1,7 +1,6 @@
 """A training in words, so that the job itself or each of several ranks can carry it out."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from curation.views import ImageSet, open_images
 from distill.backbones import create
 from distill.backbones.timm_models import without_pretrained_weights
 from distill.export.safe_tensors import load_weights, write_weights
-from distill.losses import WeightedLosses, parse_losses
+from distill.losses import WeightedLosses
+from distill.losses.settings import Losses
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.training import distributed
@@ -41,7 +41,7 @@ class TrainingDescription(Strict):
     embedding: PositiveInt
     width: PositiveFloat
     preprocessing: Preprocessing
-    losses: dict[str, dict[str, Any]]
+    losses: Losses
     epochs: PositiveInt
     settings: TrainSettings
     sampler: SamplerSettings = SHUFFLE
@@ -63,7 +63,7 @@ class TrainingDescription(Strict):
         network = create(self.backbone, self.embedding, self.preprocessing.size, self.width)
         counts = np.bincount(images.labels, minlength=images.identities)
         losses = WeightedLosses(
-            parse_losses(self.losses, "losses"),
+            self.losses,
             self.embedding,
             images.identities,
             torch.from_numpy(counts),

@@ -186,7 +186,7 @@ class Stage:
             embedding=self.architecture.embedding,
             width=self.architecture.width,
             preprocessing=self.architecture.preprocessing,
-            losses={name: loss.model_dump() for name, loss in self.losses.items()},
+            losses=self.losses,
             epochs=self.epochs,
             settings=self.settings,
             sampler=self.sampler,

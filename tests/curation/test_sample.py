@@ -188,7 +188,7 @@ def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"generator": "new"}'])
 def test_a_truth_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / TRUTH_FILE).write_bytes(content)
-    with pytest.raises(UserError, match="no truth file") as refusal:
+    with pytest.raises(UserError, match=r"truth\.json is damaged") as refusal:
         read_truth(tmp_path)
     assert "\n" not in str(refusal.value)
 

@@ -6,7 +6,6 @@ import pytest
 
 from distill.backbones import lookup
 from distill.budget import check_budget
-from distill.losses import parse_losses
 from distill.pipeline.planning import plan
 from distill.pipeline.work import Architecture
 from distill.spec_text import parse_spec
@@ -44,14 +43,6 @@ def test_every_step_of_a_job_has_a_name_of_its_own(spec):
     assert names[-2:] == ["evaluate", "export"]
 
 
-def test_every_loss_takes_its_settings(spec):
-    if spec.teacher is not None and spec.teacher.stage is not None:
-        losses = spec.teacher.stage.losses
-        assert parse_losses(losses, "teacher.stage.losses").keys() == losses.keys()
-    for index, stage in enumerate(spec.stage):
-        assert parse_losses(stage.losses, f"stage.{index}.losses").keys() == stage.losses.keys()
-
-
 def test_every_network_can_be_built_and_keeps_its_budget(spec):
     for network in (spec.student, spec.teacher and spec.teacher.network):
         if network is not None:
@@ -86,12 +77,14 @@ def test_the_progressive_recipe_has_the_stages_of_the_paper_in_order(name):
         ["inter", "intra", "sv"],
         ["inter", "intra", "sv", "triplet"],
     ]
-    balanced = ["class_balance" in stage.losses.get("sv", {}) for stage in stages]
+    balanced = [
+        "sv" in stage.losses and stage.losses["sv"].class_balance is not None for stage in stages
+    ]
     assert balanced == [False] * 4 + [True] * 3
     assert [stage.sampler.images for stage in stages] == [None] * 5 + [4, 4]
-    assert stages[-1].losses["triplet"]["mining"] == "semi-hard"
+    assert stages[-1].losses["triplet"].mining == "semi-hard"
     margins = [
-        {key: stage.losses[loss][key] for key in ("m1", "m2", "m3")}
+        {key: getattr(stage.losses[loss], key) for key in ("m1", "m2", "m3")}
         for stage in stages[1:]
         for loss in stage.losses.keys() & {"combined", "sv"}
     ]
@@ -101,7 +94,7 @@ def test_the_progressive_recipe_has_the_stages_of_the_paper_in_order(name):
 def test_the_recursion_is_the_one_of_the_paper():
     spec = read("vargfacenet")
     assert spec.generations.count == 2
-    assert spec.stage[0].losses["angular"] == {"weight": 7.0}
+    assert spec.stage[0].losses["angular"].weight == 7.0
     assert spec.teacher.source == "teacher-r100"
 
 

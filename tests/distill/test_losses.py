@@ -7,8 +7,9 @@ import torch
 
 from curation.errors import UserError
 from distill.losses import LOSSES, LossInputs, WeightedLosses, parse_losses
-from distill.losses.angular import Angular, AngularSettings
-from distill.losses.arcface import ArcFace, ArcFaceSettings, add_angular_margin
+from distill.losses.angular import Angular
+from distill.losses.arcface import ArcFace, add_angular_margin
+from distill.losses.settings import AngularSettings, ArcFaceSettings
 
 
 def inputs(batch=6, dimensions=5, identities=4, seed=0, dtype=torch.float32):

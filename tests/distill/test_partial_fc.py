@@ -21,8 +21,8 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.head import check_shardable
 from distill.losses.held_centres import HeldCentres
+from distill.losses.settings import check_shardable
 from distill.losses.sharded import ShardedInputs
 from distill.training import distributed
 from distill.training.config import TrainSettings
@@ -78,6 +78,11 @@ def sgd(parameters):
 
 def adamw(parameters):
     return torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.1)
+
+
+def plain(*names):
+    """The settings of these losses, all at their defaults."""
+    return parse_losses({name: {} for name in names}, "losses")
 
 
 class TestDraw:
@@ -313,10 +318,10 @@ class TestRefused:
             TrainSettings(centres={"sample_rate": rate})
 
     def test_losses_that_need_the_centres_of_other_ranks(self):
-        check_shardable(["sv", "subcentre", "angular", "triplet", "center"], "losses")
+        check_shardable(plain("sv", "subcentre", "angular", "triplet", "center"), "losses")
         for name in ("intra", "inter", "uniformface", "centre_triplet"):
             with pytest.raises(UserError, match=rf"^stage\.0\.losses\.{name}: needs the class"):
-                check_shardable(["arcface", name], "stage.0.losses")
+                check_shardable(plain("arcface", name), "stage.0.losses")
 
     def test_fewer_identities_than_ranks(self, monkeypatch):
         monkeypatch.setattr("distill.training.partial_fc.rank_count", lambda: 30)

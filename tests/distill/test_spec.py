@@ -90,7 +90,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
         ("losses = { arcface = {} }", "losses = { angular = {} }", ["a teacher has no teacher"]),
         ("losses = { arcface = {}, angular = {} }",
          "losses = { arcface = {}, intra = {} }\n[train.centres]\nsharded = true",
-         ["stage.0.losses.intra", "centres.sharded is true", "li_arcface, softmax, subcentre"]),
+         ["stage.0.losses.intra", "centres.sharded is true", "softmax, sphereface, subcentre"]),
         ("losses = { arcface = {} }",
          "losses = { inter = {} }\n[teacher.train.centres]\nsharded = true",
          ["teacher.stage.losses.inter", "or set sharded = false"]),

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from slow_math import arcface, cosine
 
 from distill.losses import LossInputs
-from distill.losses.adadistill import AdaDistill, AdaDistillSettings, moved_centres
+from distill.losses.adadistill import AdaDistill, moved_centres
+from distill.losses.settings import AdaDistillSettings
 
 
 def given(labels, width=5, seed=0):

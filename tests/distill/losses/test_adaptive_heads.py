@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from slow_math import cosine, mean, softmax
 
 from distill.losses import LossInputs
-from distill.losses.adaface import AdaFace, AdaFaceSettings, adaptive_margin
-from distill.losses.center import Center, CenterSettings
-from distill.losses.curricularface import CurricularFace, CurricularFaceSettings
+from distill.losses.adaface import AdaFace, adaptive_margin
+from distill.losses.center import Center
+from distill.losses.curricularface import CurricularFace
+from distill.losses.settings import AdaFaceSettings, CenterSettings, CurricularFaceSettings
 
 
 def inputs(seed=0, dtype=torch.float32):

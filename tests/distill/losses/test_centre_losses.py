@@ -8,9 +8,10 @@ from slow_math import cosine, distance, mean, unit
 
 from distill.losses import LOSSES, LossInputs
 from distill.losses import inter as inter_module
-from distill.losses.center import Center, CenterSettings
+from distill.losses.center import Center
 from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inter import nearest_of_others
+from distill.losses.settings import CenterSettings
 from distill.losses.uniformface import repulsion
 
 CPU = torch.device("cpu")

@@ -10,10 +10,8 @@ from slow_math import arcface, cosine
 
 from curation.errors import UserError
 from distill.losses import LossInputs, parse_losses
-from distill.losses.margin_distillation import (
-    MarginDistillation,
-    MarginDistillationSettings,
-)
+from distill.losses.margin_distillation import MarginDistillation
+from distill.losses.settings import MarginDistillationSettings
 from distill.losses.teacher_margins import teacher_margins
 
 

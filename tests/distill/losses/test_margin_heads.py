@@ -10,8 +10,9 @@ from distill.losses import LOSSES, LossInputs, parse_losses
 from distill.losses.adaface import adaptive_margin
 from distill.losses.arcface import angular_margin
 from distill.losses.combined import combined_margin
-from distill.losses.head import HeadSettings, angles, balanced_weights
+from distill.losses.head import angles, balanced_weights
 from distill.losses.li_arcface import linear_in_angle
+from distill.losses.settings import HeadSettings
 from distill.losses.sphereface import falling_cosine
 
 BATCH, WIDTH, IDENTITIES = 12, 5, 4

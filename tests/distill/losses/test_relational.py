@@ -9,12 +9,9 @@ from slow_math import cosine, distance, huber, mean, unit
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.losses import LossInputs
-from distill.losses.relational_angle import (
-    RelationalAngle,
-    RelationalAngleSettings,
-    relational_angle_loss,
-)
+from distill.losses.relational_angle import RelationalAngle, relational_angle_loss
 from distill.losses.relational_distance import relational_distance_loss
+from distill.losses.settings import RelationalAngleSettings
 
 
 def distance_loss(student, teacher):

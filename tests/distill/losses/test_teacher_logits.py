@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from slow_math import cosine, mean, softmax
 
 from distill.losses import LossInputs
-from distill.losses.teacher_logits import TeacherLogits, TeacherLogitsSettings
+from distill.losses.settings import TeacherLogitsSettings
+from distill.losses.teacher_logits import TeacherLogits
 
 
 def given(batch=5, identities=4, width=6, seed=0):

@@ -8,8 +8,9 @@ import torch
 from slow_math import distance, mean, unit
 
 from distill.losses import LossInputs
-from distill.losses.centre_triplet import CentreTriplet, CentreTripletSettings
-from distill.losses.triplet import Triplet, TripletSettings
+from distill.losses.centre_triplet import CentreTriplet
+from distill.losses.settings import CentreTripletSettings, TripletSettings
+from distill.losses.triplet import Triplet
 
 MININGS = ["semi-hard", "hardest-semi-hard", "batch-hard"]
 LABELS = torch.tensor([0, 0, 0, 3, 3, 3, 4, 4, 4, 7])

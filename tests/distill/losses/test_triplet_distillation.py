@@ -7,10 +7,8 @@ from slow_math import distance, unit
 
 from curation.errors import UserError
 from distill.losses import LossInputs, parse_losses
-from distill.losses.triplet_distillation import (
-    TripletDistillation,
-    TripletDistillationSettings,
-)
+from distill.losses.settings import TripletDistillationSettings
+from distill.losses.triplet_distillation import TripletDistillation
 
 LABELS = [0, 0, 1, 1, 1, 2]
 

@@ -1,0 +1,47 @@
+"""Saying that something does not work, less and less often, and that it works again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0
+"""Seconds between two lines on the same trouble; each pause is twice the one before."""
+
+
+@dataclass
+class _Trouble:
+    began: float
+    told: float
+    pause: float = FIRST_PAUSE
+    times: int = 1
+
+
+class Troubles:
+    """The troubles of a process, each under a name of its own."""
+
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say = say
+        self._clock = clock
+        self._open: dict[str, _Trouble] = {}
+
+    def met(self, name: str, what: str) -> None:
+        """``what`` went wrong: said at once the first time, then with pauses that double."""
+        now = self._clock()
+        trouble = self._open.get(name)
+        if trouble is None:
+            self._open[name] = _Trouble(now, now)
+            self._say(what)
+            return
+        trouble.times += 1
+        if now - trouble.told >= trouble.pause:
+            trouble.told, trouble.pause = now, min(2 * trouble.pause, LONGEST_PAUSE)
+            self._say(f"{what} ({trouble.times} times in {now - trouble.began:.0f} s)")
+
+    def over(self, name: str, what: str) -> None:
+        """``what`` works again: said once, where it did not before."""
+        trouble = self._open.pop(name, None)
+        if trouble is not None:
+            lasted = self._clock() - trouble.began
+            self._say(f"{what} (it failed {trouble.times} times in {lasted:.0f} s)")

@@ -1,0 +1,409 @@
+"""What every loss can be told, and what it needs; without torch, so that a spec is checked at once.
+
+The modules that compute them have the same names: ``ArcFaceSettings`` is of ``arcface.ArcFace``.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict
+
+from curation.errors import UserError
+from curation.suggestions import hint, listed
+from distill.losses.needs import Needs
+
+
+class LossSettings(BaseModel):
+    """What every loss can be told; each adds its own. ``weight`` scales it in the sum.
+
+    The class says what the loss needs: in a batch (``needs``), and whether the teacher's
+    embeddings, the class weights, or the teacher's class weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    needs: ClassVar[Needs] = Needs()
+    needs_teacher: ClassVar[bool] = False
+    needs_centres: ClassVar[bool] = False
+    needs_teacher_centres: ClassVar[bool] = False
+
+    weight: PositiveFloat = 1.0
+
+    @property
+    def centres_per_identity(self) -> int:
+        """How many centres of each identity the loss asks for, where it needs centres."""
+        return 1
+
+
+class ComparisonSettings(LossSettings):
+    """Of losses that compare embeddings with vectors of the teacher, so that widths must be equal.
+
+    With ``project`` they need not be: the loss is given the embeddings through a linear map without
+    bias to the teacher's width, which is learnt with the losses and is not part of the network.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+
+    project: bool = False
+
+
+class HeadSettings(LossSettings):
+    """``scale`` multiplies the cosines; ``class_balance`` is the beta of ``balanced_weights``.
+
+    Heads see cosines only, so their class weights may be sharded over ranks.
+    """
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+    needs_centres: ClassVar[bool] = True
+
+    scale: PositiveFloat = 64.0
+    class_balance: float | None = Field(default=None, gt=0, lt=1)
+
+
+_SETTINGS: dict[str, type[LossSettings]] = {}
+AnySettings = TypeVar("AnySettings", bound=LossSettings)
+
+
+def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
+    """Enter the settings of a loss, by the names that a spec calls it."""
+
+    def enter(settings: type[AnySettings]) -> type[AnySettings]:
+        for name in names:
+            if name in _SETTINGS:
+                raise ValueError(
+                    f"the loss {name!r} has settings in {_SETTINGS[name].__module__} and in "
+                    f"{settings.__module__}; a name is given once"
+                )
+            _SETTINGS[name] = settings
+        return settings
+
+    return enter
+
+
+def settings_of(name: str) -> type[LossSettings] | None:
+    """The settings of a loss, or None. One with a file of its own beside ours brings torch."""
+    if name not in _SETTINGS:
+        from distill.losses.registry import import_all
+
+        import_all()
+    return _SETTINGS.get(name)
+
+
+def known_settings(name: str) -> type[LossSettings]:
+    """The settings that were entered before the loss itself."""
+    if name not in _SETTINGS:
+        raise ValueError(f"the loss {name!r} has no settings; give them @named({name!r})")
+    return _SETTINGS[name]
+
+
+def names() -> list[str]:
+    """Of all losses whose settings are known."""
+    return sorted(_SETTINGS)
+
+
+def _typed(given: Any) -> Any:
+    """``{name: {setting: value}}`` as settings; faults are placed by the name and the setting."""
+    if not isinstance(given, Mapping) or all(isinstance(e, LossSettings) for e in given.values()):
+        if given == {}:
+            raise ValueError(f"at least one loss is needed{listed(names())}")
+        return given
+    classes = {name: settings_of(name) for name in given}
+    if unknown := [name for name, settings in classes.items() if settings is None]:
+        raise ValidationError.from_exception_data("Losses", [_unknown(name) for name in unknown])
+    typed: Any = TypedDict("Losses", classes)  # type: ignore[misc]
+    return TypeAdapter(typed).validate_python(dict(given))
+
+
+def _unknown(name: str) -> InitErrorDetails:
+    told = f"no such loss{hint(name, names())}"
+    return InitErrorDetails(type=PydanticCustomError("unknown_loss", told), loc=(name,), input=None)
+
+
+Losses = Annotated[dict[str, SerializeAsAny[LossSettings]], BeforeValidator(_typed)]
+"""In a job spec: the losses of a stage with their settings, by name."""
+
+
+def parse_losses(given: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, LossSettings]:
+    """``{name: {setting: value}}`` as settings; ``UserError`` names the key."""
+    try:
+        parsed: dict[str, LossSettings] = TypeAdapter(Losses).validate_python(given)
+    except ValidationError as error:
+        raise UserError(_refusal(where, error)) from None
+    return parsed
+
+
+def _refusal(where: str, error: ValidationError) -> str:
+    """What is wrong with the settings of losses."""
+    first = error.errors()[0]
+    key = ".".join([where, *map(str, first["loc"])])
+    message = first["msg"].removeprefix("Value error, ")
+    if len(first["loc"]) < 2:
+        return f"{key}: {message}"
+    name, setting = str(first["loc"][0]), str(first["loc"][-1])
+    settings = _SETTINGS[name].model_fields
+    if first["type"] == "extra_forbidden":
+        return f"{key}: {name} has no such setting{hint(setting, settings)}"
+    return f"{key}: {message} (settings are {', '.join(settings)})"
+
+
+def check_shardable(losses: Mapping[str, LossSettings], where: str) -> None:
+    """Raise ``UserError`` where a loss needs class weights that are not on its rank."""
+    for name, settings in losses.items():
+        if settings.needs_centres and not isinstance(settings, HeadSettings):
+            raise UserError(
+                f"{where}.{name}: needs the class centres of all identities on every rank, but "
+                f"centres.sharded is true; allowed with it: {', '.join(_heads())} and losses "
+                "without class centres; or set sharded = false"
+            )
+
+
+def _heads() -> Iterable[str]:
+    return [name for name in names() if issubclass(_SETTINGS[name], HeadSettings)]
+
+
+def _check_margins(smallest: float, largest: float) -> None:
+    if smallest > largest:
+        raise ValueError(
+            f"smallest_margin is {smallest} but largest_margin is {largest}; give them in order"
+        )
+
+
+named("softmax")(HeadSettings)
+
+
+@named("arcface")
+class ArcFaceSettings(HeadSettings):
+    """``margin`` is in radians."""
+
+    margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
+
+
+@named("cosface")
+class CosFaceSettings(HeadSettings):
+    """The paper's margin is 0.35, that of insightface's arcface_torch 0.40."""
+
+    margin: float = Field(default=0.35, ge=0, lt=1)
+
+
+@named("sphereface")
+class SphereFaceSettings(HeadSettings):
+    """``margin`` is the factor: 4 in the paper, 1.35 in insightface, which trains without help."""
+
+    margin: float = Field(default=1.35, ge=1, le=4)
+
+
+@named("li_arcface")
+class LiArcFaceSettings(HeadSettings):
+    """``margin`` is in radians; the papers use 0.4 to 0.45."""
+
+    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
+
+
+@named("combined")
+class CombinedSettings(HeadSettings):
+    """``m1`` multiplies the angle, ``m2`` (radians) adds to it, ``m3`` is off its cosine.
+
+    The values are insightface's ``combined``.
+    """
+
+    m1: float = Field(default=1.0, ge=1, le=4)
+    m2: float = Field(default=0.3, ge=0, lt=math.pi / 2)
+    m3: float = Field(default=0.2, ge=0, lt=1)
+
+
+@named("sv")
+class SVSettings(CombinedSettings):
+    """``t`` is how much harder the hard identities are made; with 1 nothing is."""
+
+    t: float = Field(default=1.2, ge=1)
+
+
+@named("subcentre")
+class SubcentreSettings(ArcFaceSettings):
+    """``subcentres`` is the K of the paper, which finds 3 best; ``margin`` is in radians."""
+
+    subcentres: int = Field(default=3, ge=2, le=16)
+
+    @property
+    def centres_per_identity(self) -> int:
+        return self.subcentres
+
+
+@named("adaface")
+class AdaFaceSettings(HeadSettings):
+    """The paper's m, h and alpha; alpha is how much a batch moves the statistics of the norms."""
+
+    margin: float = Field(default=0.4, ge=0, lt=1)
+    concentration: PositiveFloat = 0.333
+    momentum: float = Field(default=0.01, gt=0, le=1)
+
+
+@named("curricularface")
+class CurricularFaceSettings(ArcFaceSettings):
+    """``margin`` is in radians; ``momentum`` is how much a batch moves the curriculum."""
+
+    momentum: float = Field(default=0.01, gt=0, le=1)
+
+
+@named("center")
+class CenterSettings(LossSettings):
+    """The paper's lambda is 0.003; ``rate`` is its alpha, by which centres follow a batch."""
+
+    weight: PositiveFloat = 0.003
+    rate: float = Field(default=0.5, gt=0, le=1)
+
+
+@named("intra")
+class IntraSettings(LossSettings):
+    """Nothing but its weight."""
+
+    needs_centres: ClassVar[bool] = True
+
+
+@named("inter", "regularface")
+class InterSettings(LossSettings):
+    """``classes`` are drawn at each step, and compared with all; as many as there are take all."""
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+    needs_centres: ClassVar[bool] = True
+
+    classes: PositiveInt = 256
+
+
+@named("uniformface")
+class UniformFaceSettings(LossSettings):
+    """``classes`` are drawn at each step; as many as there are take all."""
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+    needs_centres: ClassVar[bool] = True
+
+    classes: int = Field(default=1024, ge=2)
+
+
+@named("triplet")
+class TripletSettings(LossSettings):
+    """``margin`` is in squared distances of unit vectors, which are ``2 - 2 cos``.
+
+    ``mining``: for every pair of one identity a random semi-hard negative, or the nearest
+    semi-hard one; or for every image its hardest positive and negative ("batch-hard").
+    """
+
+    needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
+
+    mining: Literal["semi-hard", "hardest-semi-hard", "batch-hard"] = "semi-hard"
+    margin: PositiveFloat = 0.2
+
+
+@named("centre_triplet")
+class CentreTripletSettings(LossSettings):
+    """As ``TripletSettings``."""
+
+    needs: ClassVar[Needs] = Needs(identities=2, positives=True, absent=True)
+    needs_centres: ClassVar[bool] = True
+
+    mining: Literal["semi-hard", "hardest-semi-hard"] = "semi-hard"
+    margin: PositiveFloat = 0.2
+
+
+@named("angular")
+class AngularSettings(ComparisonSettings):
+    """The paper's weight is 7, meant for the sum over dimensions."""
+
+    weight: PositiveFloat = 7.0
+
+
+@named("angular_squared")
+class AngularSquaredSettings(ComparisonSettings):
+    """The weight of ``angular``, though the paper gives none for this form."""
+
+    weight: PositiveFloat = 7.0
+
+
+@named("adadistill")
+class AdaDistillSettings(ComparisonSettings):
+    """``scale`` and ``margin`` (in radians) are those of ArcFace; 0.45 is of the authors' code."""
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+
+    scale: PositiveFloat = 64.0
+    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
+
+
+@named("margin_distillation")
+class MarginDistillationSettings(ComparisonSettings):
+    """``scale`` multiplies the cosines; the margins are in radians."""
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+    needs_teacher_centres: ClassVar[bool] = True
+
+    scale: PositiveFloat = 64.0
+    smallest_margin: float = Field(default=0.2, ge=0, lt=math.pi / 2)
+    largest_margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
+
+    @model_validator(mode="after")
+    def _a_range(self) -> "MarginDistillationSettings":
+        _check_margins(self.smallest_margin, self.largest_margin)
+        return self
+
+
+@named("teacher_logits")
+class TeacherLogitsSettings(ComparisonSettings):
+    """``scale`` multiplies the cosines, and ``temperature`` divides them again on both sides."""
+
+    needs: ClassVar[Needs] = Needs(identities=2)
+    needs_teacher_centres: ClassVar[bool] = True
+
+    scale: PositiveFloat = 64.0
+    temperature: PositiveFloat = 4.0
+
+
+@named("relational_distance")
+class RelationalDistanceSettings(LossSettings):
+    """The paper's weight is 1 beside a metric loss, and 25 beside a softmax loss."""
+
+    needs: ClassVar[Needs] = Needs(images=3)
+    needs_teacher: ClassVar[bool] = True
+
+
+@named("relational_angle")
+class RelationalAngleSettings(LossSettings):
+    """The paper's weight is 2 beside a metric loss, and 50 beside a softmax loss."""
+
+    needs: ClassVar[Needs] = Needs(images=3)
+    needs_teacher: ClassVar[bool] = True
+
+    weight: PositiveFloat = 2.0
+
+
+@named("triplet_distillation")
+class TripletDistillationSettings(LossSettings):
+    """The range that margins are mapped to, in squared distance.
+
+    Source of the numbers: the re-implementation by the authors of MarginDistillation.
+    """
+
+    needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
+    needs_teacher: ClassVar[bool] = True
+
+    smallest_margin: NonNegativeFloat = 0.2
+    largest_margin: NonNegativeFloat = 0.5
+
+    @model_validator(mode="after")
+    def _a_range(self) -> "TripletDistillationSettings":
+        _check_margins(self.smallest_margin, self.largest_margin)
+        return self

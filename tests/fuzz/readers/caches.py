@@ -1,0 +1,59 @@
+"""Embedding caches, whole and half filled, also with the checksums of rows right."""
+
+import io
+import random
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from teachers.embeddings import cache_digest, cache_embeddings
+from teachers.preprocessing import Preprocessing
+from teachers.row_table import checksums
+from tests.fuzz.harness import Files, Special, reader, take_in
+from tests.fuzz.small_sets import npy, small_store, store_beside
+
+_ARRAYS = "unit.npy", "norm.npy", "rows.npy"
+
+
+class _Teacher:
+    """An embedder that takes no time."""
+
+    digest, embedding, on_gpu = "12" * 32, 6, False
+    preprocessing = Preprocessing.ours((24, 20))
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        means = images.reshape(len(images), -1).mean(axis=1, keepdims=True, dtype=np.float32)
+        return means * np.arange(1, 7, dtype=np.float32)
+
+
+def _samples() -> list[Files]:
+    with tempfile.TemporaryDirectory() as folder:
+        cache_embeddings(_Teacher(), small_store(), Path(folder))
+        whole = take_in(Path(folder) / cache_digest(_Teacher(), small_store()))
+    rows = whole["rows.npy"]
+    assert isinstance(rows, bytes)
+    return [whole, {**whole, "rows.npy": rows[:-20] + bytes(20)}]
+
+
+def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
+    """Another number in a row whose checksum is right."""
+    try:
+        unit, norm, rows = (np.load(io.BytesIO(files[name])) for name in _ARRAYS)
+        row = rng.randrange(len(rows))
+        numbers = (float("nan"), float("inf"), -1.0, 0.0, 1e30, 6e4)
+        with np.errstate(over="ignore"):
+            rng.choice([unit, norm])[row].flat[0] = rng.choice(numbers)
+        rows[row] = checksums(unit[[row]], norm[[row]])[0]
+        files |= zip(_ARRAYS, map(npy, (unit, norm, rows)), strict=True)
+    except Exception:  # it has been broken before
+        return
+
+
+@reader("cache", _samples, [_sign])
+def read(folder: Path) -> None:
+    """Fill in what is missing, and take what a training would."""
+    store = store_beside(folder)
+    folder.rename(folder.with_name(cache_digest(_Teacher(), store)))
+    cache = cache_embeddings(_Teacher(), store, folder.parent)
+    assert np.isfinite(cache.unit).all()

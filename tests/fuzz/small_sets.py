@@ -1,0 +1,111 @@
+"""What samples are made of: a store of a few small images; and a way to break archives."""
+
+import io
+import random
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from curation.conversion.convert import convert
+from curation.images import encode_jpeg
+from curation.records.layout_writer import write_layout
+from curation.store import Store
+from tests.fuzz.harness import Files, Special, take_in
+from tests.fuzz.mutators import change_npy
+
+STORE = "train.lmdb"
+PEOPLE = (5, 1, 6, 4)
+"""Images of each identity"""
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@cache
+def images() -> list[bytes]:
+    """Sixteen JPEG files of 24x20 pixels (height x width)."""
+    noise = np.random.default_rng(0)
+    return [encode_jpeg(noise.integers(0, 256, (24, 20, 3), np.uint8)) for _ in range(sum(PEOPLE))]
+
+
+@cache
+def store_files() -> Files:
+    """The store of those images, by paths below ``train.lmdb``."""
+    labels = [label for label, count in enumerate(PEOPLE) for _ in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"
+        write_layout(source, zip(images(), labels, strict=True), (24, 20))
+        convert(source, Path(folder) / STORE)
+        return take_in(Path(folder) / STORE)
+
+
+@cache
+def small_store() -> Store:
+    """It in a folder of this process."""
+    _folders.append(tempfile.TemporaryDirectory())
+    return store_beside(Path(_folders[-1].name) / "case")
+
+
+def store_beside(folder: Path) -> Store:
+    """It beside ``folder``."""
+    place = folder.parent / STORE
+    if not place.exists():
+        place.mkdir(parents=True)
+        for name, content in store_files().items():
+            assert isinstance(content, bytes)
+            (place / name).write_bytes(content)
+    return Store(place)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as a file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def change_member(rng: random.Random, files: dict[str, bytes | Special]) -> None:
+    """An array of an ``.npz`` is another one, gone or there twice, in an archive that is whole."""
+    archives = sorted(name for name in files if name.endswith(".npz"))
+    if not archives:
+        return
+    name = rng.choice(archives)
+    content = files[name]
+    try:
+        assert isinstance(content, bytes)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [(each, archive.read(each)) for each in archive.namelist()]
+    except Exception:
+        return
+    if not members:
+        return
+    at = rng.randrange(len(members))
+    member, data = members[at]
+    match rng.randrange(8):
+        case 0:
+            del members[at]
+        case 1:
+            members.append(members[at])
+        case 2:
+            members[at] = member, data + bytes(rng.choice((1, 1 << 20)))
+        case 3:
+            members[at] = rng.choice((".npy", "../../x.npy", "a" * 5000, "subjects", "")), data
+        case 4:
+            members *= rng.choice((40, 300))
+        case _:
+            members[at] = member, change_npy(rng, data)
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+    files[name] = _zipped(members, rng.choice(kinds))
+
+
+def _zipped(members: list[tuple[str, bytes]], kind: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        for name, data in members:
+            # An entry of its own each time, else a second one of the same name is warned of.
+            info = zipfile.ZipInfo(name)
+            info.compress_type = kind
+            archive.NameToInfo.pop(name, None)
+            archive.writestr(info, data)
+    return file.getvalue()
