@@ -286,6 +286,8 @@ def _read_meta(path: Path) -> ViewMeta:
         return read_record(path / VIEW_FILE, ViewMeta, _META_BYTES)
     except UnreadableError as error:
         raise UserError(f"{path} is no view: {VIEW_FILE} in it: {error.reason}") from None
+    except UserError as error:
+        raise UserError(f"{error}; make the view again") from None
 
 
 def _open_store(path: Path, meta: ViewMeta) -> Store:

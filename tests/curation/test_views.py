@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -185,6 +186,24 @@ class TestWhatIsNoView:
         with pytest.raises(UserError, match="damaged"):
             View(view.path)
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '{"history": [' + "0," * 1_000_000 + "0]}",
+            '{"history": [{"parameters": {'
+            + ",".join(f'"{i}":[]' for i in range(300_000))
+            + "}}]}",
+        ],
+        ids=["steps", "parameters"],
+    )
+    def test_a_million_faults_are_not_all_collected(self, view, content):
+        (view.path / "view.json").write_text(content)
+        tracemalloc.start()
+        with pytest.raises(UserError, match=r"view\.json is damaged: .*; make the view again"):
+            View(view.path)
+        assert tracemalloc.get_traced_memory()[1] < 300 << 20
+        tracemalloc.stop()
+
     def test_a_folder_without_its_file_is_refused(self, tmp_path):
         with pytest.raises(
             UserError, match=r"is no view: view\.json in it: cannot read it: No such"
@@ -220,6 +239,15 @@ class TestWhatIsNoView:
             ({"identities": 10**15}, "identities: Input should be less"),
             ({"images": -1}, "images: Input should be greater"),
             ({"history": {"identities_before": 0}}, r"history.*identities_before: Input should be"),
+            ({"history": {"images_after": 14}}, "13 images of 3 .*, but its last step left 14 of"),
+            ({"history": {"parameters": {"minimum": 2**70}}}, "an integer of more than 64 bits"),
+            ({"history": {"name": "a" * 1000}}, r"history.*name: String should have at most 255"),
+            ({"history": []}, "history: Tuple should have at least 1 item"),
+            ({"images": 10**9, "all": True}, "1,000,000,000 images of 3 .*of a store of 16"),
+            ({"store": "../\0"}, "store: String should match"),
+            ({"store": "../" + "a" * 300}, "a view of a store that cannot be read"),
+            ({"store": "a" * 5000}, "store: String should have at most 4096"),
+            ({"digest": "../../x"}, "digest: String should match"),
         ],
     )
     def test_a_view_that_somebody_made_is_not_believed(self, view, change, complaint):
@@ -229,7 +257,10 @@ class TestWhatIsNoView:
         labels[3] = change.pop("labels", labels[3])
         np.save(view.path / "rows.npy", rows)
         np.save(view.path / "labels.npy", labels)
-        meta["history"][0] |= change.pop("history", {})
+        history = change.pop("history", {})
+        meta["history"] = [meta["history"][0] | history] if isinstance(history, dict) else history
+        if change.pop("all", False):
+            meta["history"][0]["images_after"] = change["images"]
         signed = hashlib.sha256(f"view 1 {view.store.digest}\n".encode())
         signed.update(rows.tobytes() + labels.tobytes())
         meta |= {"digest": signed.hexdigest()} | change
