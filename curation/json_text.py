@@ -20,6 +20,8 @@ DEEPEST = 64
 """Lists and objects inside each other"""
 LARGEST_RECORD = 1 << 20
 """Bytes, where a reader does not say otherwise"""
+MOST_VALUES = 50_000
+"""In a record, where a reader does not say otherwise; one of a thousand steps has some thousand"""
 _LARGEST_INTEGER = 2**63 - 1
 _DIGITS = 20
 """More than any integer of 64 bits has, with its sign"""
@@ -61,11 +63,14 @@ def read_json(path: Path, most: int = LARGEST_RECORD) -> Any:
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def parse_record(content: bytes, model: type[Record]) -> Record:
+def parse_record(content: bytes, model: type[Record], values: int = MOST_VALUES) -> Record:
     """JSON as a model; ``ValueError`` with the first place that does not fit it, and why.
 
-    The model says by its configuration whether types are strict and other keys are allowed.
+    The model says by its configuration whether types are strict and other keys are allowed. More
+    than about ``values`` values are refused: pydantic copies all of them for each of its faults.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > values:
+        raise ValueError(f"it has more than {values:,} values")
     parse_json(content)
     try:
         return model.model_validate_json(content)
@@ -73,11 +78,13 @@ def parse_record(content: bytes, model: type[Record]) -> Record:
         raise ValueError(first_fault(error)) from None
 
 
-def read_record(path: Path, model: type[Record], most: int = LARGEST_RECORD) -> Record:
+def read_record(
+    path: Path, model: type[Record], most: int = LARGEST_RECORD, values: int = MOST_VALUES
+) -> Record:
     """The record in a file; ``UserError`` as from ``read_json``, or where it is another record."""
     content = read_whole(path, most)
     try:
-        return parse_record(content, model)
+        return parse_record(content, model, values)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
 

@@ -92,4 +92,4 @@ def read_truth(folder: Path) -> Truth:
     path = folder / TRUTH_FILE
     if not path.exists():
         raise UserError(f"{path} does not exist; write the sample again")
-    return read_record(path, Truth, _LARGEST)
+    return read_record(path, Truth, _LARGEST, values=_LARGEST)

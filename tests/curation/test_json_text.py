@@ -83,3 +83,9 @@ def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
     for name in ("pipe", "large", "absent", "."):
         with pytest.raises(UnreadableError):
             read_json(tmp_path / name, most=100)
+
+
+@pytest.mark.parametrize("values", ["0," * 200_000 + "0", "[]," * 100_000 + "[]"])
+def test_more_values_than_a_record_has_are_refused(values):
+    with pytest.raises(ValueError, match="more than 50,000 values"):
+        parse_record(f'{{"names": [{values}]}}'.encode(), Record)
