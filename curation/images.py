@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 64 << 20
 """Larger than any camera's face crop; decoding more is a decompression bomb, not a face."""
+MAX_FILE_BYTES = 32 << 20
+"""Far more than an aligned face needs; so many are in memory together."""
 
 
 def encoding_of(data: bytes) -> Literal["jpeg", "png"] | None:
@@ -115,7 +117,7 @@ def _decode_png(data: bytes) -> "np.ndarray":
         pixels = cv2.imdecode(np.frombuffer(plain_png(data), np.uint8), how)
     except cv2.error:
         pixels = None
-    if pixels is None:
+    if pixels is None or pixels.shape[:2] != png_size(data):
         raise DamagedError("it begins like a PNG file but cannot be decoded")
     return pixels
 

@@ -17,12 +17,21 @@ END_OF_IMAGE = b"\xff\xd9"
 
 # ITU-T T.81, table B.1. A marker is 0xFF, repeated at will, and a byte that is neither 0 nor 0xFF;
 # what lies between a segment and the next marker is passed over.
-_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+_MOST_MARKERS = 1000
+"""Before the frame header; a colour profile in as many pieces as there can be takes 255"""
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xCA)
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _PASSED_OVER = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _START_OF_SCAN = b"\xff\xda"
+# Markers behind the frame header, but for those within a scan's data.
+_BETWEEN_SCANS = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
+_MOST_SCANS = 100
+"""A progressive file has about ten; each takes time for all pixels, and a few bytes"""
+_USUAL_SCANS = 16
+_MOST_SCANNED_PIXELS = _USUAL_SCANS << 26
+"""Scans times pixels"""
 _CMYK = 4
 
 # Remarks of libjpeg (jerror.h) after which the pixels are whole all the same.
@@ -53,7 +62,10 @@ def find_frame(data: bytes) -> Frame | None:
     Walks the marker segments as ``jdmarker.c`` does, so that no other size can be smuggled past.
     """
     position = 2
-    while (found := _MARKER.search(data, position)) is not None:
+    for _ in range(_MOST_MARKERS):
+        found = _MARKER.search(data, position)
+        if found is None:
+            return None
         marker, position = found[1][0], found.end()
         if marker in _START_OF_FRAME:
             return _frame(data, position, marker)
@@ -74,6 +86,25 @@ def _frame(data: bytes, position: int, marker: int) -> Frame | None:
     return Frame(position, marker, height, width, data[position + 7])
 
 
+def _check_scans(data: bytes, frame: Frame) -> None:
+    """``DamagedError`` where some bytes of scans ask for minutes of decoding."""
+    most = min(_MOST_SCANS, _MOST_SCANNED_PIXELS // (frame.height * frame.width))
+    if data.count(_START_OF_SCAN) <= most:  # nearly always: a few bytes that were not looked at
+        return
+    position, scans = frame.position, 0
+    position += int.from_bytes(data[position : position + 2], "big")
+    for _ in range(_MOST_MARKERS):
+        found = _BETWEEN_SCANS.search(data, position)
+        if found is None or found[0] == END_OF_IMAGE:
+            break
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        scans += found[0] == _START_OF_SCAN
+    else:
+        raise DamagedError(f"it has more than {_MOST_MARKERS} segments")
+    if scans > most:
+        raise DamagedError(f"it has {scans} scans; at most {most} are read at its size")
+
+
 def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:
     """Decode a usual JPEG file into uint8 RGB ``[H, W, 3]``, contiguous; whether that was possible.
 
@@ -82,6 +113,8 @@ def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:
     """
     import simplejpeg
 
+    if data.count(_START_OF_SCAN) > _USUAL_SCANS:
+        return False
     try:
         shape: tuple[int, ...] = simplejpeg.decode_jpeg(data, "RGB", buffer=target).shape
     except ValueError:
@@ -96,6 +129,8 @@ def is_usual_and_whole(data: bytes) -> bool:
     """
     import simplejpeg
 
+    if data.count(_START_OF_SCAN) > _USUAL_SCANS:
+        return False
     try:
         simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8)
     except ValueError:
@@ -108,6 +143,7 @@ def decode_jpeg(data: bytes, frame: Frame) -> "np.ndarray":
 
     A file that lacks only its end marker is read as if it had one. Raises ``DamagedError``.
     """
+    _check_scans(data, frame)
     if frame.components == _CMYK:
         return _rgb_of_cmyk(_decode(data, frame, "CMYK"))
     return _decode(data, frame, "RGB")
@@ -153,6 +189,8 @@ def _rgb_of_cmyk(cmyk: "np.ndarray") -> "np.ndarray":
     """As OpenCV does it (``icvCvt_CMYK2RGB_8u_C4C3R``): Adobe's files hold the inks inverted."""
     import numpy as np
 
-    black = cmyk[..., 3:].astype(np.int32)
-    light = black - ((255 - cmyk[..., :3].astype(np.int32)) * black >> 8)
-    return light.astype(np.uint8)
+    rgb = np.empty((*cmyk.shape[:2], 3), np.uint8)
+    for line, inks in zip(rgb, cmyk, strict=True):  # little memory, however large the picture is
+        black = inks[:, 3:].astype(np.int32)
+        line[:] = black - ((255 - inks[:, :3].astype(np.int32)) * black >> 8)
+    return rgb

@@ -1,14 +1,53 @@
-"""PNG files: what of them reaches the decoder."""
+"""PNG files: what of them reaches the decoder.
+
+Sources: the PNG specification (ISO/IEC 15948), and what libpng refuses.
+"""
 
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from curation.jpeg import DamagedError
 
 START = b"\x89PNG\r\n\x1a\n"
 HEADER_LENGTH = 24
 """Up to the size, and with it"""
-_NEEDED = (b"IHDR", b"PLTE", b"IDAT")
+_HEADER_END = 33
+"""Bytes up to the end of the chunk IHDR"""
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+_MOST_CHUNKS = 100_000
+_MOST_BYTES = 256 << 20
+"""Of pixels before they are decoded: four bytes for each of as many as an image may have"""
+
+_PALETTE_COLOURS = 3
+_CHANNELS = {0: 1, 2: 3, _PALETTE_COLOURS: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), _PALETTE_COLOURS: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# Of an interlaced file: the first column and row of each of seven pictures, and the steps.
+_ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
+
+class _Header(NamedTuple):
+    """What the chunk IHDR says."""
+
+    width: int
+    height: int
+    depth: int
+    colours: int
+    is_interlaced: bool
+
+    def raw_bytes(self) -> int:
+        """How many bytes the pixels have when they are inflated."""
+        passes = _ADAM7 if self.is_interlaced else ((0, 0, 1, 1),)
+        return sum(self._pass_bytes(*one) for one in passes)
+
+    def _pass_bytes(self, left: int, top: int, across: int, down: int) -> int:
+        width, height = -(-(self.width - left) // across), -(-(self.height - top) // down)
+        # Each line has a byte for its filter.
+        line = 1 + (width * _CHANNELS[self.colours] * self.depth + 7) // 8
+        return height * line if width > 0 < height else 0
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
@@ -19,25 +58,86 @@ def png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def plain_png(data: bytes) -> bytes:
-    """The file with nothing but its header, its palette and its pixels.
+    """The file with nothing but its header, its palette and its pixels, and these not compressed.
 
     Transparency, orientation, colour profiles, texts and the frames of an animation are left out,
-    so pixels come as they are stored, and no chunk can ask for more memory than the file has.
-    Where only the end is missing, it is added. Raises ``DamagedError``.
+    so pixels come as they are stored. No chunk can ask for more memory than the file has, and no
+    pixels for more than their number accounts for. Where only the end is missing, it is added.
+    Raises ``DamagedError``.
     """
-    parts = [START]
-    position = len(START)
-    while position < len(data):
+    header = _header(data)
+    packed, palette = [], b""
+    for kind, content in _chunks(data):
+        if kind == b"IDAT":
+            packed.append(content)
+        elif palette:
+            raise DamagedError("it has two palettes")
+        else:
+            palette = _palette(content)
+    if header.colours == _PALETTE_COLOURS and not palette:
+        raise DamagedError("its palette is missing")
+    raw = _inflate(b"".join(packed), header.raw_bytes())
+    parts = [data[:_HEADER_END]]
+    if header.colours == _PALETTE_COLOURS:
+        parts.append(_chunk(b"PLTE", palette))
+    return b"".join([*parts, _chunk(b"IDAT", zlib.compress(raw, 0)), _END])
+
+
+def _header(data: bytes) -> _Header:
+    size = png_size(data)
+    if size is None or len(data) < _HEADER_END:
+        raise DamagedError("it ends early")
+    _check_sum(data, 12, _HEADER_END)
+    depth, colours, *methods, interlaced = data[24:29]
+    if depth not in _DEPTHS.get(colours, ()) or any(methods) or interlaced > 1:
+        raise DamagedError("its header has a kind of pixels that PNG does not know")
+    return _Header(size[1], size[0], depth, colours, bool(interlaced))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks with palette and pixels."""
+    position = _HEADER_END
+    for _ in range(_MOST_CHUNKS):
         length = int.from_bytes(data[position : position + 4], "big")
         kind, end = data[position + 4 : position + 8], position + 12 + length
-        if kind == b"IEND":
-            break
+        if kind == b"IEND" or position >= len(data):
+            return
         if end > len(data):
             raise DamagedError("it ends early")
-        if kind in _NEEDED:
-            content = data[position + 4 : end - 4]
-            if zlib.crc32(content) != int.from_bytes(data[end - 4 : end], "big"):
-                raise DamagedError(f"the checksum of its {kind.decode()} is wrong")
-            parts.append(data[position:end])
+        if kind == b"IHDR":
+            raise DamagedError("it has two headers")
+        if kind in (b"PLTE", b"IDAT"):
+            _check_sum(data, position + 4, end)
+            yield kind, data[position + 8 : end - 4]
         position = end
-    return b"".join([*parts, _END])
+    raise DamagedError(f"it has more than {_MOST_CHUNKS:,} chunks")
+
+
+def _check_sum(data: bytes, begin: int, end: int) -> None:
+    """``begin`` is where the kind of a chunk stands, ``end`` is behind its checksum."""
+    if zlib.crc32(data[begin : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+        raise DamagedError(f"the checksum of its {data[begin : begin + 4].decode()} is wrong")
+
+
+def _palette(content: bytes) -> bytes:
+    if not content or len(content) > 3 * 256 or len(content) % 3:
+        raise DamagedError(f"its palette has {len(content)} bytes")
+    return content
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    """The pixels, exactly ``size`` bytes: a few may stand for terabytes."""
+    if size > _MOST_BYTES:
+        raise DamagedError(f"its pixels have {size:,} bytes; at most {_MOST_BYTES:,} are read")
+    try:
+        raw = zlib.decompressobj().decompress(packed, size + 1)
+    except zlib.error:
+        raise DamagedError("its compressed pixels are damaged") from None
+    if len(raw) != size:
+        raise DamagedError("it ends early" if len(raw) < size else "it has too many pixels")
+    return raw
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return len(content).to_bytes(4, "big") + kind + content + checksum.to_bytes(4, "big")

@@ -7,7 +7,8 @@ source. The index lies beside the images under text keys; docs/formats.md descri
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
@@ -15,9 +16,9 @@ from typing import Annotated, Final, Literal, Protocol
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
-from curation.environment import DATA_FILE, ReadEnvironment, read_environment
+from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
-from curation.images import MAX_PIXELS
+from curation.images import MAX_FILE_BYTES, MAX_PIXELS
 from curation.json_text import parse_record
 from curation.sources.image_source import SourceKind
 
@@ -33,6 +34,8 @@ FORMAT_VERSION: Final = 2
 PARTIAL = ".partial"
 """A conversion builds in ``NAME.lmdb.partial/``."""
 
+_MOST_META_BYTES = 1 << 20
+
 STAMP_FILE = "source.json"
 """By what a conversion knows the source again"""
 
@@ -46,8 +49,6 @@ NAMES_KEY = b"source_names"
 
 image_key = struct.Struct(">Q").pack
 """The key of an image: big-endian, so that the order of keys is the order of images."""
-_LEAST_BYTES = 16
-"""That an image takes in the file: its key, and the head of its node"""
 
 
 def _is_allowed_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -129,8 +130,8 @@ class ImageSet(Protocol):
 class Store:
     """A complete store, read-only.
 
-    Cheap to make and to pickle; the environment is opened once in each process, after a fork or
-    spawn too. Raises ``UserError`` where there is no store, or one that is unfinished or damaged.
+    Cheap to make and to pickle; threads and forked processes may share it. Raises ``UserError``
+    where there is no store, or one that is unfinished or damaged; also when it is read later.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -225,34 +226,51 @@ class Store:
         return names
 
     def read(self, i: int) -> bytes:
-        """The bytes of image ``i``'s file, 0 <= i < N."""
+        """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
-        return self._whole(i, self._environment.get(image_key(i)))
+        return next(self._read((int(i),)))
 
     def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
         """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{self.path} has the images 0..{len(self) - 1} only")
-        keys = (image_key(i) for i in indices.tolist())
-        for i, value in zip(indices, self._environment.get_many(keys), strict=True):
-            yield self._whole(i, value)
+        return self._read(indices.tolist())
 
     def read_ahead(self, first: int, last: int) -> None:
         """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
-        self._environment.read_ahead(image_key(first), image_key(last))
+        self._environment.read_ahead(first, last)
 
-    def entries(self) -> Iterator[tuple[memoryview, memoryview]]:
-        """All keys and values of the environment in order, each valid until the next."""
-        return self._environment.entries()
+    def all_keys(self) -> Iterator[bytes]:
+        """All keys of the environment in order."""
+        return self._environment.all_keys()
 
-    def _whole(self, i: int, value: bytes | None) -> bytes:
-        if value is None:
-            raise UserError(f"{self.path} is damaged: image {i} is missing; make it again")
-        return value
+    @property
+    def stated_entries(self) -> int:
+        """How many entries the environment says that it has."""
+        return self._environment.entries
+
+    def read_unchecked(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """The files of the images ``indices``, whatever has become of them."""
+        files = self._environment.get_numbered(indices, MAX_FILE_BYTES)
+        for i, file in zip(indices, files, strict=True):
+            if file is None:
+                raise UserError(f"{self.path} is damaged: image {i} is missing or out of order")
+            yield file
+
+    def _read(self, indices: Sequence[int]) -> Iterator[bytes]:
+        checksums = self.checksums.data
+        for i, file in zip(indices, self.read_unchecked(indices), strict=True):
+            if zlib.crc32(file) != checksums[i]:
+                raise UserError(
+                    f"{self.path}: image {i} (key {int(self.source_keys[i])}): its bytes are not "
+                    f"what they were; `curate verify {self.path}` lists all such images, "
+                    "`curate view drop` with --by key makes a view without them"
+                )
+            yield file
 
     def _read_meta(self) -> StoreMeta:
-        text = self._environment.get(META_KEY)
+        text = self._environment.get(META_KEY, _MOST_META_BYTES)
         if text is None:
             raise UserError(
                 f"{self.path} is not complete, or an LMDB of another make: it has no meta data; "
@@ -265,12 +283,11 @@ class Store:
             raise UserError(f"{what}: {error}") from None
 
     def _check_counts(self) -> None:
-        """Memory is allotted by them."""
-        size = (self.path / DATA_FILE).stat().st_size
-        if not self.identities <= len(self) <= size // _LEAST_BYTES:
+        """Memory is allotted by them; the environment's own number fits the file's size."""
+        if not self.identities <= len(self) < self.stated_entries:
             raise UserError(
                 f"{self.path} is damaged: {len(self):,} images of {self.identities:,} identities "
-                f"in {size:,} bytes cannot be"
+                f"cannot be in {self.stated_entries:,} entries"
             )
 
     def _read_array(self, key: bytes, kind: np.dtype, length: int) -> np.ndarray:
@@ -305,7 +322,7 @@ def content_digest(source_digest: str, arrays: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _open_environment(path: Path) -> ReadEnvironment:
+def _open_environment(path: Path) -> Environment:
     if not (path / DATA_FILE).is_file():
         if path.name.endswith(PARTIAL) and path.is_dir():
             raise UserError(f"{path} is not complete; {_how_to_resume(path)}")
@@ -316,7 +333,7 @@ def _open_environment(path: Path) -> ReadEnvironment:
             )
         there = f"there is no {DATA_FILE} in it" if path.exists() else "it does not exist"
         raise UserError(f"{path} is no store: {there}")
-    return read_environment(path)
+    return Environment(path)
 
 
 def _how_to_resume(path: Path) -> str:

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,10 +14,8 @@ from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.image_check import ImageCheck
 from curation.conversion.quarantine import BadRecordError
 from curation.conversion.store_index import INDEX_KEYS
-from curation.environment import DATA_FILE, check_data_file
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.isolation import run_isolated
 from curation.progress import Progress
 from curation.records.ms1m import RecordImages, find_source
 from curation.store import NAMES_KEY, ImageSet, Store, content_digest, image_key
@@ -37,19 +36,10 @@ def verify(
     and size; a view: its arrays, its digest and its store; a record file: all that a conversion
     checks. ``decoding`` decodes every image too; of a view its own images alone. ``bad`` counts
     images that are not what they should be, ``bad_images`` has the first of them with their keys,
-    and ``list_file`` gets them all. Progress counts images (bytes of a record file). Runs in a
-    process of its own, because LMDB believes what it reads and may crash on a damaged file. Raises
+    and ``list_file`` gets them all. Progress counts images (bytes of a record file). Raises
     ``UserError`` where something else than single images is wrong.
     """
-    try:
-        return run_isolated(_verify, (Path(path), decoding, list_file), progress)
-    except ChildProcessError as error:
-        raise UserError(f"{path} is damaged: reading it crashed ({error}); make it again") from None
-
-
-def _verify(
-    path: Path, decoding: bool, list_file: Path | None, progress: Progress
-) -> dict[str, Any]:
+    path = Path(path)
     records = path.suffix == ".rec" or (path / "train.rec").exists()
     check = _verify_records if records else _verify_images
     with _opened(list_file) as file:
@@ -71,7 +61,7 @@ def _opened(list_file: Path | None) -> Iterator[BinaryIO | None]:
 
 
 def _verify_images(
-    path: Path, decoding: bool, bad: BadImages, progress: Progress
+    path: Path, decoding: bool, bad: BadImages, progress: Progress | None
 ) -> dict[str, Any]:
     images = open_images(path)
     _check_store(images, decoding, bad, progress)
@@ -86,7 +76,7 @@ def _verify_images(
 
 
 def _verify_records(
-    path: Path, decoding: bool, bad: BadImages, progress: Progress
+    path: Path, decoding: bool, bad: BadImages, progress: Progress | None
 ) -> dict[str, Any]:
     source = RecordImages(find_source(path))
     check = ImageCheck(source.stated_image_size(), decoding=decoding)
@@ -111,17 +101,18 @@ def _verify_records(
     }
 
 
-def _check_store(images: ImageSet, decoding: bool, bad: BadImages, progress: Progress) -> None:
+def _check_store(
+    images: ImageSet, decoding: bool, bad: BadImages, progress: Progress | None
+) -> None:
     store = images.store
     _check_arrays(store)
     check = _StoreCheck(images, decoding, bad)
-    entries = iter(store.entries())
     for first in range(0, len(store), _TOGETHER):
         last = min(first + _TOGETHER, len(store))
-        files = [_present(store, i, next(entries, None)) for i in range(first, last)]
-        check.look_at(files, first)
-        progress(last, len(store))
-    _check_rest(store, entries)
+        check.look_at(list(store.read_unchecked(range(first, last))), first)
+        if progress is not None:
+            progress(last, len(store))
+    _check_keys(store)
 
 
 class _StoreCheck:
@@ -180,16 +171,11 @@ def _check_arrays(store: Store) -> None:
     _ = store.source_names
 
 
-def _present(store: Store, i: int, entry: tuple[memoryview, memoryview] | None) -> bytes:
-    """The image under key ``i``, which must be the next entry."""
-    if entry is None or entry[0] != image_key(i):
-        raise UserError(f"{store.path} is damaged: image {i} is missing or out of order")
-    return bytes(entry[1])
-
-
-def _check_rest(store: Store, entries: Iterator[tuple[memoryview, memoryview]]) -> None:
-    names = [bytes(key) for key, _ in entries]
-    wanted = sorted([*INDEX_KEYS, b"meta"] + ([NAMES_KEY] if NAMES_KEY in names else []))
-    count = check_data_file(store.path / DATA_FILE)
-    if names != wanted or count != len(store) + len(wanted):
+def _check_keys(store: Store) -> None:
+    """There is nothing but the images and the index."""
+    keys = store.all_keys()
+    images = all(key == image_key(i) for i, key in zip(range(len(store)), keys, strict=False))
+    rest = list(islice(keys, len(INDEX_KEYS) + 3))
+    wanted = sorted([*INDEX_KEYS, b"meta"] + ([NAMES_KEY] if NAMES_KEY in rest else []))
+    if not images or rest != wanted or store.stated_entries != len(store) + len(wanted):
         raise UserError(f"{store.path} is damaged: it has other entries than its images and index")

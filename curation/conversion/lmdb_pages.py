@@ -24,13 +24,15 @@ VERSION: Final = 1
 NO_PAGE: Final = (1 << 64) - 1
 
 # Page number, padding, flags, then where the free space begins and ends, or the count of pages.
-_PAGE_HEADER = struct.Struct("<QHHHH")
+PAGE_HEADER = struct.Struct("<QHHHH")
 _OVERFLOW_HEADER = struct.Struct("<QHHI")
-_BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
-# Size of the data (in a branch: the page number) in two halves, flags, size of the key.
-_NODE = struct.Struct("<HHHH")
-_ELSEWHERE = 1
-_PAGE_NUMBER = struct.Struct("<Q")
+BRANCH, LEAF, _OVERFLOW, _META = 1, 2, 4, 8
+# Size of the data, flags, size of the key; in a branch, size and flags are the page number.
+NODE = struct.Struct("<IHH")
+ELSEWHERE: Final = 1
+"""The flag of a node whose value has pages of its own: a page number stands in its place."""
+
+PAGE_NUMBER = struct.Struct("<Q")
 # Magic, version, address, size of the map, two databases (free pages, main), last page, number.
 META = struct.Struct("<IIQQ48s48sQQ")
 # Padding (in the first database: the page size), flags, depth, four counts, root page.
@@ -56,7 +58,7 @@ def overflow_pages(size: Size) -> Size:
 
 def is_inline(key: int, value: int) -> bool:
     """Whether a key and value of these sizes lie on the leaf page itself."""
-    return _NODE.size + key + value <= INLINE_MAX
+    return NODE.size + key + value <= INLINE_MAX
 
 
 def overflow_header(page: int, pages: int) -> bytes:
@@ -66,21 +68,19 @@ def overflow_header(page: int, pages: int) -> bytes:
 
 def leaf_node(key: bytes, value: bytes) -> bytes:
     """A key with its value beside it."""
-    size = len(value)
-    node = _NODE.pack(size & 0xFFFF, size >> 16, 0, len(key)) + key + value
+    node = NODE.pack(len(value), 0, len(key)) + key + value
     return node + bytes(len(node) % 2)
 
 
 def far_node(key: bytes, size: int, page: int) -> bytes:
     """A key whose value of ``size`` bytes begins at ``page``."""
-    head = _NODE.pack(size & 0xFFFF, size >> 16, _ELSEWHERE, len(key))
-    node = head + key + _PAGE_NUMBER.pack(page)
+    node = NODE.pack(size, ELSEWHERE, len(key)) + key + PAGE_NUMBER.pack(page)
     return node + bytes(len(node) % 2)
 
 
 def branch_node(key: bytes, page: int) -> bytes:
     """A child page and the first key in it."""
-    node = _NODE.pack(page & 0xFFFF, page >> 16 & 0xFFFF, page >> 32, len(key)) + key
+    node = NODE.pack(page & 0xFFFFFFFF, page >> 32, len(key)) + key
     return node + bytes(len(node) % 2)
 
 
@@ -99,7 +99,7 @@ def headers(node_pages: Sequence[bytes]) -> np.ndarray:
 def far_nodes(first: int, sizes: np.ndarray, places: np.ndarray) -> list[bytes]:
     """``far_node`` for the keys ``first``, ``first + 1``, ... as eight bytes, big-endian."""
     nodes = np.zeros(len(sizes), _FAR_NODES)
-    nodes["size"], nodes["flags"], nodes["key_size"] = sizes, _ELSEWHERE, 8
+    nodes["size"], nodes["flags"], nodes["key_size"] = sizes, ELSEWHERE, 8
     nodes["key"], nodes["page"] = np.arange(first, first + len(sizes)), places
     data = nodes.tobytes()
     return [data[i : i + FAR_NODE] for i in range(0, len(data), FAR_NODE)]
@@ -109,7 +109,7 @@ def node_page(page: int, nodes: Sequence[bytes], leaf: bool) -> bytes:
     """A leaf or branch page; the nodes, in order of their keys, fill it from its end."""
     places = [PAGE - end for end in accumulate(map(len, nodes))]
     lower, upper = HEADER + 2 * len(nodes), places[-1]
-    header = _PAGE_HEADER.pack(page, 0, _LEAF if leaf else _BRANCH, lower, upper)
+    header = PAGE_HEADER.pack(page, 0, LEAF if leaf else BRANCH, lower, upper)
     pointers = struct.pack(f"<{len(places)}H", *places)
     return header + pointers + bytes(upper - lower) + b"".join(reversed(nodes))
 
@@ -120,7 +120,7 @@ def meta_page(
     """Meta page 0 or 1; LMDB believes the one of the later transaction. ``main``: ``database``."""
     free = DATABASE.pack(PAGE, _INTEGER_KEYS, 0, 0, 0, 0, 0, NO_PAGE)
     meta = META.pack(MAGIC, VERSION, 0, map_size, free, main, last_page, transaction)
-    header = _PAGE_HEADER.pack(number, 0, _META, 0, 0)
+    header = PAGE_HEADER.pack(number, 0, _META, 0, 0)
     return (header + meta).ljust(PAGE, b"\0")
 
 

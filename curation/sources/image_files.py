@@ -12,6 +12,7 @@ from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
+from curation.images import MAX_FILE_BYTES
 from curation.progress import Progress
 from curation.sources.image_source import (
     BEGINNING,
@@ -23,8 +24,6 @@ from curation.sources.image_source import (
 
 _TOGETHER = 64
 """Files that are read before their images are given on"""
-MAX_FILE_BYTES = 32 << 20
-"""Far more than an aligned face needs; so many are in memory together."""
 
 
 class ImageFile(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from curation.errors import UserError
+from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
 from distill.cli.screen import can_show, note, write
 
@@ -65,6 +66,8 @@ def run_app(app: typer.Typer) -> None:
     # Threads that spin long while they wait make training ten times slower where another
     # program wants a core. OpenMP reads this when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # OpenCV reads this when it is imported; pictures of more pixels do not come as far as that.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     # What the terminal's encoding does not have is shown by its number.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:

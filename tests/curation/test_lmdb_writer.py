@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.conversion.lmdb_writer import LmdbWriter
-from curation.environment import check_data_file
+from curation.environment import Environment
 
 key = struct.Struct(">Q").pack
 
@@ -47,7 +47,7 @@ def test_liblmdb_reads_what_was_written(tmp_path_factory, lengths):
     entries, status = read(folder)
     wanted = [(key(i), value) for i, value in enumerate(values)]
     assert entries == [*wanted, (b"labels", b"x" * 5000), (b"meta", b"{}")]
-    assert status["entries"] == len(entries) == check_data_file(folder / "data.mdb")
+    assert status["entries"] == len(entries) == Environment(folder).entries
 
 
 @pytest.mark.parametrize(("count", "depth"), [(1, 1), (3, 1), (300, 2), (60_000, 3)])

@@ -10,7 +10,6 @@ import lmdb
 import numpy as np
 import pytest
 
-from curation.environment import check_data_file
 from curation.errors import UserError
 from curation.store import META_KEY, Store, image_key
 
@@ -200,7 +199,7 @@ class TestDamagedData:
         (damaged / "data.mdb").write_bytes(random.Random(seed).randbytes(50_000))
         assert outcome_in_a_child(damaged) == 1
         with pytest.raises(UserError, match="does not begin like an LMDB file"):
-            check_data_file(damaged / "data.mdb")
+            Store(damaged)
 
     def test_a_file_whose_second_half_is_zero_is_refused(self, damaged):
         data = bytearray((damaged / "data.mdb").read_bytes())

@@ -12,7 +12,6 @@ import pytest
 from curation.bad_images import SHOWN, BadImages
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.isolation import run_isolated
 from curation.records.layout_writer import write_layout
 from curation.store import CHECKSUMS_KEY, LABELS_KEY, Store, image_key
 from curation.subsets import write_drop
@@ -168,18 +167,6 @@ class TestBadImages:
                 bad.add(image + 1, "the image is damaged:\nit ends early", image=image)
         assert (bad.count, len(bad.first)) == (SHOWN + 500, SHOWN)
         assert len(read_list(tmp_path / "bad.txt")) == SHOWN + 500
-
-
-def crash(number, progress):
-    import os
-
-    os.kill(os.getpid(), number)
-
-
-@pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (7, "SIGBUS"), (6, "SIGABRT")])
-def test_a_crash_is_an_error_here(number, name):
-    with pytest.raises(ChildProcessError, match=name):
-        run_isolated(crash, (number,))
 
 
 def outcome(path):

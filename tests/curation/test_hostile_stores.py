@@ -1,0 +1,199 @@
+"""Whatever an LMDB file says, reading it ends with the bytes that were written or with one line."""
+
+import random
+import shutil
+import struct
+
+import lmdb
+import numpy as np
+import pytest
+
+from curation.conversion.lmdb_writer import LmdbWriter
+from curation.environment import Environment
+from curation.errors import UserError
+from curation.export import export_folders
+from curation.extract import write_images
+from curation.inspection import inspect_path
+from curation.store import META_KEY, Store, image_key
+from curation.verify import verify
+
+PAGE = 4096
+
+
+@pytest.fixture
+def damaged(store, tmp_path):
+    return shutil.copytree(store.path, tmp_path / "damaged.lmdb")
+
+
+def change(path, key, value):
+    environment = lmdb.open(str(path), map_size=1 << 24, lock=False)
+    with environment, environment.begin(write=True) as transaction:
+        transaction.put(key, value)
+
+
+def nodes(data):
+    """Where every node of every leaf and branch page begins."""
+    for page in range(0, len(data), PAGE):
+        _, _, flags, lower, _ = struct.unpack_from("<QHHHH", data, page)
+        if flags in (1, 2):
+            for pointer in range(page + 16, page + lower, 2):
+                yield page + struct.unpack_from("<H", data, pointer)[0]
+
+
+def outcome(path):
+    """All images, or the line that says what is wrong."""
+    try:
+        return [Store(path).read(i) for i in range(16)]
+    except UserError as error:
+        return " in more lines ".join(str(error).split("\n"))
+
+
+class TestNodes:
+    def test_a_size_beyond_the_file_is_one_line_everywhere(self, damaged, tmp_path):
+        path = damaged / "data.mdb"
+        data = bytearray(path.read_bytes())
+        first = next(at for at in nodes(data) if bytes(data[at + 8 : at + 16]) == image_key(0))
+        struct.pack_into("<I", data, first, 0x7FFFFFF0)
+        path.write_bytes(data)
+        assert inspect_path(damaged)["images"] == 16  # no image is read
+        for use in (
+            verify,
+            outcome_raised,
+            lambda path: export_folders(Store(path), tmp_path / "out"),
+            lambda path: write_images(Store(path), tmp_path / "some", 1, 4),
+        ):
+            with pytest.raises(UserError, match=r"data\.mdb is damaged: .*make it again"):
+                use(damaged)
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_changed_numbers_in_the_tree(self, store, damaged, seed):
+        """Of pages (number, flags, bounds, pointers) and of nodes (size, flags, key)."""
+        wanted, chance = outcome(store.path), random.Random(seed)
+        path = damaged / "data.mdb"
+        data = bytearray(path.read_bytes())
+        pages = [page for page in range(0, len(data), PAGE) if data[page + 10] in (1, 2)]
+        places = [page + 2 * i for page in pages for i in range(8, 14)] + pages
+        places += [at + 2 * i for at in nodes(data) for i in range(4)]
+        for place in chance.sample(places, chance.randrange(1, 4)):
+            struct.pack_into("<H", data, place, chance.choice([0, 1, 7, 16, 4095, 65535, 30000]))
+        path.write_bytes(data)
+        found = outcome(damaged)
+        assert found == wanted or "in more lines" not in found
+
+    def test_the_header_cannot_promise_more_than_the_file_has(self, damaged):
+        path = damaged / "data.mdb"
+        data = bytearray(path.read_bytes())
+        for entries in (1 << 40, 1 << 62):
+            for page in (0, PAGE):
+                struct.pack_into("<Q", data, page + 16 + 24 + 48 + 32, entries)
+            path.write_bytes(data)
+            assert "no room for" in outcome(damaged)
+
+
+def outcome_raised(path):
+    return [Store(path).read(i) for i in range(16)]
+
+
+class TestImages:
+    def test_two_images_that_changed_places_are_noticed_when_they_are_read(self, damaged):
+        store = Store(damaged)
+        first, second = store.read(3), store.read(9)
+        change(damaged, image_key(3), second)
+        change(damaged, image_key(9), first)
+        store = Store(damaged)
+        assert len(store.read(4)) > 0
+        message = (
+            r"damaged\.lmdb: image 3 \(key 4\): its bytes are not what they were; `curate verify"
+        )
+        with pytest.raises(UserError, match=message):
+            store.read(3)
+        with pytest.raises(UserError, match=r"image 9 \(key 10\)"):
+            list(store.read_many(np.array([4, 9])))
+
+    def test_an_image_of_many_megabytes_is_not_read(self, damaged):
+        environment = lmdb.open(str(damaged), map_size=1 << 27, lock=False)
+        with environment, environment.begin(write=True) as transaction:
+            transaction.put(image_key(0), bytes(33 << 20))
+        with pytest.raises(UserError, match="has 34,603,008 bytes; at most 33,554,432"):
+            Store(damaged).read(0)
+
+    def test_meta_data_of_many_megabytes_are_not_read(self, damaged):
+        change(damaged, META_KEY, bytes(2 << 20))
+        with pytest.raises(UserError, match=r"'meta' has 2,097,152 bytes"):
+            Store(damaged)
+
+    def test_a_file_that_becomes_shorter_while_it_is_read_is_one_line(self, damaged):
+        store = Store(damaged)
+        store.read(0)
+        with (damaged / "data.mdb").open("r+b") as file:
+            file.truncate(8192)
+        with pytest.raises(UserError, match=r"is truncated: it has \d+ bytes of \d+"):
+            [store.read(i) for i in range(16)]
+
+    def test_a_file_that_is_replaced_is_read_on_as_it_was(self, store, damaged):
+        opened, wanted = Store(damaged), store.read(7)
+        other = damaged / "other"
+        other.write_bytes(b"something else")
+        other.rename(damaged / "data.mdb")
+        assert opened.read(7) == wanted
+
+
+class TestTrees:
+    """Files of liblmdb and of our writer, of any depth."""
+
+    def write(self, folder, count, size):
+        folder.mkdir()
+        with LmdbWriter(folder / "data.mdb") as writer:
+            writer.put_numbered([number.to_bytes(2, "big") * size for number in range(count)])
+            writer.end_leaf()
+            leaves = [(image_key(leaf.first_entry), leaf.page) for leaf in writer.take_leaves()]
+            writer.finish(leaves, len(leaves))
+
+    @pytest.mark.parametrize("size", [4, 1500])
+    def test_keys_and_values_are_those_that_liblmdb_reads(self, tmp_path, size):
+        self.write(tmp_path / "ours", 30_000, size)
+        environment = lmdb.open(str(tmp_path / "theirs"), map_size=1 << 29)
+        with environment, environment.begin(write=True) as transaction:
+            for number in random.Random(0).sample(range(30_000), 30_000):
+                transaction.put(image_key(number), number.to_bytes(2, "big") * size)
+            transaction.put(b"labels", b"1")
+        for folder, keys in ((tmp_path / "ours", 30_000), (tmp_path / "theirs", 30_001)):
+            opened = Environment(folder)
+            assert sum(1 for _ in opened.all_keys()) == opened.entries == keys
+            chosen = random.Random(1).sample(range(30_000), 3000)
+            found = list(opened.get_numbered(chosen, 1 << 20))
+            assert found == [number.to_bytes(2, "big") * size for number in chosen]
+        assert opened.get(b"labels") == b"1"
+        assert opened.get(b"lab") is None
+
+    def test_pages_that_hang_in_the_tree_twice_end_nothing(self, tmp_path):
+        """Each level has two ways to the next: 2^30 leaves, if they were all walked."""
+        self.write(tmp_path / "a", 300, 1000)
+        path = tmp_path / "a" / "data.mdb"
+        data = bytearray(path.read_bytes())
+        root = struct.unpack_from("<Q", data, PAGE + 16 + 24 + 48 + 40)[0]
+        for at in nodes(data[root * PAGE : root * PAGE + PAGE]):
+            struct.pack_into("<IH", data, root * PAGE + at, root, 0)
+        for page in (0, PAGE):
+            struct.pack_into("<H", data, page + 16 + 24 + 48 + 6, 31)
+        path.write_bytes(data)
+        opened = Environment(tmp_path / "a")
+        with pytest.raises(UserError, match="is not what the tree says"):
+            list(opened.all_keys())
+        with pytest.raises(UserError, match="keys are not in order"):
+            list(opened.get_numbered([0], 1 << 20))
+
+    def test_an_empty_file_of_liblmdb_has_nothing(self, tmp_path):
+        lmdb.open(str(tmp_path / "a")).close()
+        opened = Environment(tmp_path / "a")
+        assert list(opened.all_keys()) == []
+        assert opened.get(b"meta") is None
+
+    def test_another_kind_of_lmdb_is_refused(self, damaged):
+        path = damaged / "data.mdb"
+        data = bytearray(path.read_bytes())
+        for page in (0, PAGE):
+            struct.pack_into("<H", data, page + 16 + 24 + 48 + 4, 0x04)  # several values a key
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="LMDB file of another kind"):
+            Store(damaged)
