@@ -75,11 +75,14 @@ class IndexWalk:
 
     def _take(self, last: int) -> RecordIndex:
         """Take the entries up to the offset ``last`` away."""
-        while not len(self._entries.offsets) or self._entries.offsets[-1] <= last:
+        parts = [self._entries]
+        while not len(parts[-1].offsets) or parts[-1].offsets[-1] <= last:
             part = next(self._parts, None)
             if part is None:
                 break
-            self._entries = RecordIndex(*map(np.concatenate, zip(self._entries, part, strict=True)))
+            parts.append(part)
+        if len(parts) > 1:
+            self._entries = RecordIndex(*map(np.concatenate, zip(*parts, strict=True)))
         count = np.searchsorted(self._entries.offsets, last, "right")
         taken = RecordIndex(*(column[:count] for column in self._entries))
         self._entries = RecordIndex(*(column[count:] for column in self._entries))

@@ -13,23 +13,29 @@ Source: MXNet ``python/mxnet/recordio.py``.
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from curation.conversion.quarantine import BadRecordError
-from curation.files import regular_file_size
+from curation.files import open_regular
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 MAX_PART = (1 << 29) - 1
 """The length of a part has 29 bits."""
+MAX_RECORD = 64 << 20
+"""Bytes; an image has 32 MiB at most"""
 
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_BUFFER = 64 << 10
+_NOWHERE = np.empty(0, np.int64)
+_STRETCH = 1 << 20
+"""Bytes, a multiple of four, in which heads are looked for together"""
 
 
 class ImageRecord(NamedTuple):
@@ -71,17 +77,31 @@ class ImageRecord(NamedTuple):
         return cls(labels[0], record[end:], id, id2, labels)
 
 
+class _Heads(NamedTuple):
+    """Where frames begin in a stretch of the file: no data hold the magic at a multiple of four."""
+
+    begin: int
+    end: int
+    frames: np.ndarray
+    """int64 ``[n]``, ascending"""
+    records: np.ndarray
+    """int64 ``[n]``: those of them that are no later part of a record"""
+
+
 class RecordReader:
     """Records of a ``.rec`` file, in order or by byte offset.
 
     A context manager; iterating gives ``(offset, record)`` from the beginning. One record at a time
-    is in memory. Damage is a ``BadRecordError`` (a ``UserError``) with the byte offset.
+    is in memory. Damage is a ``BadRecordError`` (a ``UserError``) with the byte offset. However the
+    lengths in a file are wrong, each byte is read a few times at most: data are read when the heads
+    around them fit each other.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.size = regular_file_size(self.path)
-        self._file: BinaryIO = self.path.open("rb", buffering=_BUFFER)
+        self._file = open_regular(self.path)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._known = _Heads(0, 0, _NOWHERE, _NOWHERE)
 
     def __enter__(self) -> Self:
         return self
@@ -100,9 +120,8 @@ class RecordReader:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         offset = 0
-        self._file.seek(0)
         while offset < self.size:
-            record, after = self._read_at(offset)
+            record, after = self.read_at(offset)
             yield offset, record
             offset = after
 
@@ -112,68 +131,85 @@ class RecordReader:
 
     def read_at(self, offset: int) -> tuple[bytes, int]:
         """The record that begins at the byte ``offset``, and where it ends."""
-        self._file.seek(offset)
-        return self._read_at(offset)
+        parts, after = self._parts(offset)
+        return MAGIC_BYTES.join(self._read(*part) for part in parts), after
 
-    def find_record(self, offset: int) -> int:
-        """Where the first record at or after ``offset`` begins; the file's size where none does.
-
-        No data hold the magic at a multiple of four, so there it is the beginning of a frame.
-        """
-        position = (offset + 3) & ~3
-        while position < self.size:
-            self._file.seek(position)
-            data = self._file.read(_BUFFER)
-            found = data.find(MAGIC_BYTES)
-            while found >= 0:
-                word = data[found + 4 : found + 8]
-                if found % 4 == 0 and len(word) == 4 and word[3] >> 5 in (_WHOLE, _FIRST):
-                    return position + found
-                found = data.find(MAGIC_BYTES, found + 1)
-            position += max(len(data) - 4, 4)
-            position &= ~3
-        return self.size
+    def end_of(self, offset: int) -> int:
+        """Where the record that begins at the byte ``offset`` ends; its data are not read."""
+        return self._parts(offset)[1]
 
     def begins_record(self, offset: int) -> bool:
         """Whether a record begins at ``offset``, or the file ends there or is cut off."""
-        self._file.seek(offset)
-        return MAGIC_BYTES.startswith(self._file.read(4))
+        return MAGIC_BYTES.startswith(self._read(offset, min(4, self.size - offset)))
 
-    def _read_at(self, offset: int) -> tuple[bytes, int]:
-        """The record at ``offset``, where the file stands, and the offset of the next one."""
-        cflag, part, after = self._read_frame(offset)
-        if cflag == _WHOLE:
-            return part, after
-        if cflag != _FIRST:
+    def find_record(self, offset: int) -> int:
+        """Where the first record at or after ``offset`` begins; the file's size where none does."""
+        return self._find(offset, lambda heads: heads.records)
+
+    def _find(self, offset: int, kind: Callable[[_Heads], np.ndarray]) -> int:
+        while offset < self.size:
+            heads = self._heads(offset)
+            found = kind(heads)
+            place = int(np.searchsorted(found, offset))
+            if place < len(found):
+                return int(found[place])
+            offset = heads.end
+        return self.size
+
+    def _heads(self, offset: int) -> _Heads:
+        """The heads in the stretch of the file that ``offset`` lies in."""
+        if not self._known.begin <= offset < self._known.end:
+            begin = offset - offset % _STRETCH
+            end = min(begin + _STRETCH, self.size)
+            data = self._read(begin, min(end + 4, self.size) - begin)
+            words = np.frombuffer(data, "<u4", len(data) // 4)
+            places = np.flatnonzero(words[:-1] == MAGIC)
+            are_records = np.isin(words[places + 1] >> 29, (_WHOLE, _FIRST))
+            frames = begin + 4 * places
+            self._known = _Heads(begin, end, frames, frames[are_records])
+        return self._known
+
+    def _parts(self, offset: int) -> tuple[list[tuple[int, int]], int]:
+        """Where the data of the record at ``offset`` lie and how long they are; where it ends."""
+        cflag, length, after = self._read_head(offset)
+        parts = [(offset + 8, length)]
+        if cflag not in (_WHOLE, _FIRST):
             raise self._error(offset, f"it is a continuation (cflag {cflag}) without a first part")
-        parts = [part]
-        while cflag != _LAST:
+        size = length
+        while cflag not in (_WHOLE, _LAST):
             beginning = after
-            cflag, part, after = self._read_frame(beginning)
+            if self._find(parts[-1][0], lambda heads: heads.frames) < beginning:
+                raise self._error(offset, f"a frame begins within its part before byte {beginning}")
+            cflag, length, after = self._read_head(beginning)
             if cflag not in (_MIDDLE, _LAST):
                 raise self._error(
                     beginning, f"a part of the record at {offset} is missing before it"
                 )
-            parts.append(part)
-        return MAGIC_BYTES.join(parts), after
+            parts.append((beginning + 8, length))
+            size += 4 + length
+        if size > MAX_RECORD:
+            raise self._error(offset, f"it has {size:,} bytes; at most {MAX_RECORD:,} are read")
+        return parts, after
 
-    def _read_frame(self, offset: int) -> tuple[int, bytes, int]:
-        head = self._file.read(8)
+    def _read_head(self, offset: int) -> tuple[int, int, int]:
+        """The cflag and length of the frame at ``offset``, and where it ends."""
+        head = self._read(offset, max(min(8, self.size - offset), 0))
         if len(head) < 8:
             raise self._error(offset, f"the file is truncated: it ends {len(head)} bytes later")
         magic, word = _FRAME.unpack(head)
         if magic != MAGIC:
             raise self._error(offset, f"wrong magic 0x{magic:08x}, RecordIO has 0x{MAGIC:08x}")
         length = word & MAX_PART
-        padded = (length + 3) & ~3
-        after = offset + 8 + padded
-        # Checked before reading, so that a wild length cannot ask for memory.
+        after = offset + 8 + (length + 3 & ~3)
         if after > self.size:
             raise self._error(offset, f"the file is truncated: the frame ends at byte {after}")
-        data = self._file.read(padded)
-        if len(data) < padded:
+        return word >> 29, length, after
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._file.fileno(), size, offset)
+        if len(data) < size:
             raise self._error(offset, "the file became shorter while it was read")
-        return word >> 29, data if padded == length else data[:length], after
+        return data
 
     def _error(self, offset: int, reason: str) -> BadRecordError:
         return BadRecordError(

@@ -32,6 +32,32 @@ class Records(NamedTuple):
     """int64 ``[n]``"""
 
 
+class _BlockOfRecords:
+    """Where records lie in a block: data never hold the magic at a multiple of four, so all heads
+    are found at once.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.offset, self.data = block.offset, block.data
+        words = np.frombuffer(block.data, "<u4", len(block.data) // 4)
+        self.heads = np.flatnonzero(words[:-1] == MAGIC)
+        """The words at which frames begin"""
+        self.lengths = words[self.heads + 1].astype(np.int64)
+        # A length above MAX_PART is that of a frame in several.
+        steps = 8 + (self.lengths[:-1] + 3 & ~3)
+        whole = (self.lengths[:-1] <= MAX_PART) & (4 * np.diff(self.heads) == steps)
+        self._ends_of_rows = np.append(np.flatnonzero(~whole), max(len(self.heads) - 1, 0))
+
+    def row_from(self, position: int) -> tuple[int, int]:
+        """The first record and the last + 1 of those in a row that begin at the position."""
+        word = (position - self.offset) // 4
+        first = int(np.searchsorted(self.heads, word))
+        if first == len(self.heads) or self.heads[first] != word:
+            return 0, 0
+        place = int(np.searchsorted(self._ends_of_rows, first))
+        return first, int(self._ends_of_rows[place]) if place < len(self._ends_of_rows) else first
+
+
 class RecordStream:
     """Iterating gives all ``Records`` from the byte ``start`` on.
 
@@ -52,9 +78,9 @@ class RecordStream:
         with RecordReader(self.path) as reader, closing(read_blocks(self.path)) as blocks:
             for block in blocks:
                 self._check_unchanged(block.digest)
-                end = block.offset + len(block.data)
+                end, whole = block.offset + len(block.data), _BlockOfRecords(block)
                 while self.position < end:
-                    yield from self._records_in(block)
+                    yield from self._records_in(whole)
                     if end - OVERLAP_BYTES <= self.position and end < reader.size:
                         break  # the next block has the rest whole
                     if self.position < end:
@@ -69,29 +95,20 @@ class RecordStream:
                 "store away to begin anew"
             )
 
-    def _records_in(self, block: Block) -> Iterator[Records]:
-        """The records from the position on, as far as they lie whole in the block, one after the
-        other: data never hold the magic at a multiple of four, so all heads are found at once.
-        """
-        words = np.frombuffer(block.data, "<u4", len(block.data) // 4)
-        first = (self.position - block.offset) // 4
-        heads = first + np.flatnonzero(words[first:-1] == MAGIC)
-        if len(heads) < 2:
-            return
-        lengths = words[heads[:-1] + 1].astype(np.int64)
-        # A length above MAX_PART is that of a frame in several.
-        whole = (lengths <= MAX_PART) & (4 * np.diff(heads) == 8 + (lengths + 3 & ~3))
-        count = len(whole) if whole.all() else int(np.argmin(whole))
-        if count and heads[0] == first:
-            self.position = block.offset + 4 * int(heads[count])
-            begins = 4 * heads[:count] + 8
-            yield Records(block.offset + begins - 8, block.data, begins, begins + lengths[:count])
+    def _records_in(self, block: "_BlockOfRecords") -> Iterator[Records]:
+        """The records from the position on, as far as they lie whole in the block in a row."""
+        first, last = block.row_from(self.position)
+        if last > first:
+            self.position = block.offset + 4 * int(block.heads[last])
+            begins = 4 * block.heads[first:last] + 8
+            ends = begins + block.lengths[first:last]
+            yield Records(block.offset + begins - 8, block.data, begins, ends)
 
     def _read_slowly(self, offset: int, reader: RecordReader) -> Iterator[Records]:
         """One record at most; the position moves on, past damage to the next record."""
         after = reader.size
         try:
-            record, after = reader.read_at(offset)
+            after = reader.end_of(offset)
             if not reader.begins_record(after):
                 raise BadRecordError(
                     f"{self.path}: record at byte {offset} of {reader.size}",
@@ -100,6 +117,7 @@ class RecordStream:
                     f"no record follows where it ends, at byte {after}: its length is wrong, "
                     "or the next one is damaged",
                 )
+            record = reader.read(offset)
         except BadRecordError as bad:
             # Where the length is wrong, the next record begins before the end that it announces.
             self.position = min(reader.find_record(offset + 4), after)

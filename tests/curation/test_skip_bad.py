@@ -1,6 +1,7 @@
 """What real packs contain: with --skip-bad the rest is converted and every loss has its line."""
 
 import struct
+import time
 from itertools import pairwise
 
 import cv2
@@ -13,7 +14,14 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.records.index import read_index, write_index
 from curation.records.layout_writer import write_layout
-from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.records.recordio import (
+    MAGIC,
+    MAX_PART,
+    ImageRecord,
+    RecordReader,
+    RecordWriter,
+)
+from curation.records.stream import RecordStream
 from curation.verify import verify
 
 
@@ -256,3 +264,47 @@ def test_good_frames_are_found_whatever_stands_between(tmp_path, images):
         assert reader.find_record(offsets[2]) == offsets[6]
     store, _ = skip(tmp_path / "a", tmp_path)
     assert len(store) == 5
+
+
+def frame(cflag, length):
+    return struct.pack("<II", MAGIC, cflag << 29 | length)
+
+
+OVERLAPPING = {
+    "records that end nowhere": lambda n: b"".join(
+        frame(0, max(8 * (n - i) - 12, 4)) for i in range(n)
+    ),
+    "first parts that go to one last part": lambda n: (
+        b"".join(frame(1, 8 * (n - i - 1)) for i in range(n)) + frame(3, 4)
+    ),
+    "parts with first parts inside": lambda n: (frame(2, 8) + frame(1, 0)) * (n // 2),
+    "first parts only": lambda n: frame(1, 0) * n,
+    "beginnings without an end": lambda n: (frame(1, 0) + frame(2, 0)) * (n // 2),
+    "one record of parts": lambda n: frame(1, 0) + frame(2, 0) * n,
+}
+
+
+@pytest.mark.parametrize("kind", OVERLAPPING)
+def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
+    """Four times as many take four times as long; they took sixteen times."""
+
+    def seconds(count):
+        path = tmp_path / f"{count}.rec"
+        path.write_bytes(OVERLAPPING[kind](count))
+        bad = []
+        began = time.process_time()
+        assert sum(len(found.offsets) for found in RecordStream(path, on_bad=bad.append)) == 0
+        assert bad
+        return time.process_time() - began
+
+    assert seconds(32_000) < 8 * seconds(8000) + 0.2
+
+
+def test_a_record_is_read_when_it_is_one(tmp_path):
+    """Lengths that lie about gigabytes cost none: the file has holes, and takes no space."""
+    path = tmp_path / "a.rec"
+    path.write_bytes(frame(0, MAX_PART))
+    with path.open("r+b") as file:
+        file.truncate(8 + (1 << 29))
+    with RecordReader(path) as reader, pytest.raises(UserError, match="536,870,911 bytes; at most"):
+        reader.read(0)
