@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +143,12 @@ def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:
 
 def _allocate(folder: Path, about: CacheAbout) -> None:
     """Make the files at their full size: a full disk shows here, not as a crash in mid-write."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the embedding cache {folder}: {error.filename}: {error.strerror}"
+        ) from None
     with _locked(folder):
         if (folder / ABOUT).exists():  # by another process, while this one waited
             return
@@ -159,7 +164,8 @@ def _preallocated(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder
+            path.unlink()
         wanted = math.prod(shape) * kind.itemsize / 2**20
         raise UserError(
             f"cannot write the embedding cache {path.parent}: {error.strerror} ({path.name} takes "

@@ -100,6 +100,14 @@ def test_merges_follow_each_other_to_the_end_and_take_moved_images_along() -> No
     assert apply_decisions(LABELS, chain).tolist() == expected
 
 
+def test_a_chain_of_all_identities_and_many_that_are_dropped_take_no_square_of_time() -> None:
+    labels = np.arange(100_000)
+    merges = [Decision("merge", one, into=one + 1) for one in range(99_999)]
+    assert not (apply_decisions(labels, merges) - 99_999).any()
+    drops = [Decision("drop-identity", one) for one in range(99_999)]
+    assert np.count_nonzero(apply_decisions(labels, drops) == -1) == 99_999
+
+
 @pytest.mark.parametrize("merges", [[(0, 0)], [(0, 1), (1, 0)], [(0, 1), (1, 2), (2, 1)]])
 def test_merges_in_a_circle_are_refused(merges: list[tuple[int, int]]) -> None:
     decisions = [Decision("merge", first, into=second) for first, second in merges]

@@ -262,6 +262,9 @@ def test_a_table_of_other_images_among_joined_ones_is_named_with_its_line(tmp_pa
         ('yes\tdrop\t7\t2\t\t\t\t"a"b\n', r"line 3: .*expected after"),
         ("yes\tdrop\t7\t2\t\t\t1\ta\t\tb\n", r"line 3: 10 cells under 9 columns"),
         ("yes\tdrop\t7\t2\t\t\t1\ta\tsome words\n", r"line 3: findings is 'some words'"),
+        ('yes\tdrop\t7\t2\t\t\t1\ta\t"mixed\nx-0f"\n', r"line 3: findings is 'mixed\\nx-0f'"),
+        ("yes\tdrop\t7\t2\t\t\t1\ta\tmixed-\n", r"line 3: findings is 'mixed-'"),
+        ("yes\tdrop\t7\t2\t\t\t1\ta\t../mixed-0f\n", r"line 3: findings is '../mixed-0f'"),
     ],
 )
 def test_what_a_program_has_broken_is_named(tmp_path: Path, rest: str, message: str) -> None:

@@ -282,3 +282,28 @@ def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: i
         assert ((array >= 0) & (array <= 1)).all()
     assert ((found.other >= -1) & (found.other < found.centres.shape[0])).all()
     assert (found.other != ascending).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("probability", np.nan),
+        ("doubt", -0.1),
+        ("trust", 1.1),
+        ("support", np.inf),
+        ("other", 10**6),
+        ("other", -2),
+        ("other_similarity", np.nan),
+    ],
+)
+def test_kept_numbers_that_cannot_be_are_not_believed(
+    judged: tuple[EmbeddedImages, Membership, np.ndarray], name: str, value: float
+) -> None:
+    images, membership, _ = judged
+    arrays = {each: array.copy() for each, array in membership_arrays(membership).items()}
+    arrays[name].flat[3] = value
+    with pytest.raises(ValueError, match=f"{name} cannot be"):
+        load_membership(images, arrays)
+    for other in (arrays[name][..., :-1], arrays[name].astype(np.float64)):
+        with pytest.raises(ValueError, match=f"{name} is of other images"):
+            load_membership(images, {**arrays, name: other})

@@ -204,6 +204,17 @@ class TestWhatAPersonMade:
             run_recipe("ms1m", workspace, source)
         assert mine.read_bytes() == content
 
+    def test_a_record_that_cannot_be_read_is_kept_and_said(self, workspace, source, noise_images):
+        run_recipe("ms1m", workspace, source)
+        folder = workspace.datasets / "ms1m"
+        (folder / "recipe.json").write_text('{"made": {"clean.view": 1}}')
+        (folder / "lfw.bin").unlink()
+        said = []
+        run_recipe("ms1m", workspace, source, say=said.append)
+        assert "recipe.json is damaged: made.clean.view: Input should be a valid string" in said[0]
+        assert (folder / "recipe.json.damaged").read_text() == '{"made": {"clean.view": 1}}'
+        assert "lfw.bin" in (folder / "recipe.json").read_text()
+
     def test_a_record_that_cannot_be_read_makes_everything_a_persons(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         (workspace.datasets / "ms1m" / "recipe.json").write_text("{")

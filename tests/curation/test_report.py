@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -338,6 +339,46 @@ def test_findings_that_name_what_the_set_does_not_have_are_a_line(
     with pytest.raises(UserError, match=r"duplicate\.npz .*damaged: evidence\.of has 16 to 16"):
         write_report(tmp_path / "page.html", store, findings)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_check_about_something_else_than_it_says_is_a_line(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    store = Store(drawn_store.path)
+    images = finding("divided", "image", np.linspace(0, 1, 48), 20, other_identity=[0] * 48)
+    with pytest.raises(UserError, match="divided is about each identity, not each image"):
+        write_report(tmp_path / "page.html", store, write_findings(store, [images]))
+
+
+def test_an_identity_that_nothing_was_compared_with_is_shown(
+    drawn_store: Store, tmp_path: Path
+) -> None:
+    store = Store(drawn_store.path)
+    divided = finding(
+        "divided", "identity", [0.9, 0.1], 1, other_identity=[1, -1], similarity=[0.8, -1]
+    )
+    write_report(tmp_path / "page.html", store, write_findings(store, [divided]))
+    page = parse_page((tmp_path / "page.html").read_text())
+    assert "No other identity was compared." in case(page, "divided-1").text
+
+
+def test_names_that_move_text_or_are_no_utf8_are_shown_harmless(
+    drawn_folder: Path, tmp_path: Path
+) -> None:
+    store = convert(drawn_folder, tmp_path / "train.lmdb")
+    write_cap(tmp_path / "a\u202egpj\x1b[31m.view", store, 5)
+    write_cap(tmp_path / os.fsdecode(b"of\xff.view"), store, 4)
+    write_report(tmp_path / "page.html", store, views=views_beside(store))
+    html = (tmp_path / "page.html").read_text()
+    assert r"of\udcff.view" in html
+    assert r"a\u202egpj\x1b[31m.view" in html
+    assert not set("\u202e\x1b") & set(html)
+
+
+def test_a_ring_of_links_beside_a_store_is_no_view(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.view").symlink_to(tmp_path / "b.view")
+    (tmp_path / "b.view").symlink_to(tmp_path / "a.view")
+    assert views_beside(store) == []
 
 
 def test_findings_of_other_images_are_refused(

@@ -24,6 +24,7 @@ from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
 from teachers.filling import AHEAD, Pictures
 from teachers.preprocessing import Preprocessing
+from teachers.row_table import checksums
 
 
 def make_teacher(seed=0, size=(32, 32)):
@@ -233,6 +234,59 @@ def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(drawn_store, tmp_p
         os.mkfifo(cache.folder / name)
         with pytest.raises(UserError, match="named pipe"):
             cache_embeddings(make_teacher(), drawn_store, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["claims", "lock"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_only_locked_is_a_file_too(drawn_store, tmp_path, name, kind):
+    folder = tmp_path / "cache" / cache_digest(make_teacher(), drawn_store)
+    folder.mkdir(parents=True)
+    (tmp_path / "precious").write_text("mine")
+    match kind:
+        case "pipe":
+            os.mkfifo(folder / name)
+        case "folder":
+            (folder / name).mkdir()
+        case "link":
+            (folder / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=rf"is damaged: {name} .*; delete the folder"):
+        cache_embeddings(make_teacher(), drawn_store, tmp_path / "cache")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["cache", "unit.npy"])
+def test_something_else_in_the_place_of_the_folder_or_a_file(drawn_store, tmp_path, name):
+    digest = cache_digest(make_teacher(), drawn_store)
+    if name == "cache":
+        (tmp_path / digest).write_text("")
+    else:
+        (tmp_path / digest / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"cannot write the embedding cache .*{digest}"):
+        cache_embeddings(make_teacher(), drawn_store, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("unit", np.nan),
+        ("unit", -np.inf),
+        ("unit", 1.5),
+        ("norm", np.nan),
+        ("norm", -1),
+        ("norm", 0),
+    ],
+)
+def test_vectors_that_cannot_be_are_refused_whatever_their_checksums(
+    drawn_store, tmp_path, name, number
+):
+    cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
+    arrays = {each: np.load(cache.folder / f"{each}.npy") for each in ("unit", "norm", "rows")}
+    arrays[name][7].flat[0] = number
+    arrays["rows"][7] = checksums(arrays["unit"][[7]], arrays["norm"][[7]])[0]
+    for each, array in arrays.items():
+        np.save(cache.folder / f"{each}.npy", array)
+    with pytest.raises(UserError, match="it has rows that are no unit vectors; delete the folder"):
+        cache_embeddings(make_teacher(), drawn_store, tmp_path)
 
 
 def test_the_cache_of_another_teacher_under_this_name_is_refused(drawn_store, tmp_path):
