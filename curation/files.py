@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,7 @@ def regular_file_size(path: Path) -> int:
         return _size_if_regular(path, path.stat())
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file that somebody else made, for reading.
 
     Opening a named pipe would wait for a writer, and a device may have no end:

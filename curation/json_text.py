@@ -1,4 +1,4 @@
-"""JSON that another process wrote: read within bounds, and one line where it is not what is wanted.
+"""JSON between processes: written so that it can be read, and read within bounds.
 
 Python's reader takes NaN, integers of any size, half of a surrogate pair and one key twice; each of
 these breaks something later (SQLite, a browser, UTF-8), where nobody knows which file it came from.
@@ -25,6 +25,25 @@ MOST_VALUES = 50_000
 _LARGEST_INTEGER = 2**63 - 1
 _DIGITS = 20
 """More than any integer of 64 bits has, with its sign"""
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON that ``parse_json`` reads.
+
+    What is no finite number is null, and half of a surrogate pair, as in the name of a file that is
+    not UTF-8, is written as its number.
+    """
+    return json.dumps(_sayable(value), indent=indent, allow_nan=False)
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sayable(key): _sayable(inner) for key, inner in value.items()}
+    return [_sayable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def parse_json(content: bytes) -> Any:

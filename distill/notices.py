@@ -4,12 +4,16 @@ A notice is no error: the job goes on. It is in the log, in ``distill show``, in
 on the bundle's card, so that nobody takes the numbers for more than they are.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import ConfigDict, Field, RootModel
+
+from curation.errors import UserError
 from curation.files import atomic_file
+from curation.json_text import as_json, read_record
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Notice:
 Warn = Callable[[Notice], None]
 
 
+class _Kept(RootModel[Annotated[list[Notice], Field(max_length=10_000)]]):
+    model_config = ConfigDict(strict=True)
+
+
 def keeping(path: Path, warn: Warn) -> Warn:
     """``warn``, which also keeps each notice in ``path``, for those who come when all is done."""
 
@@ -30,9 +38,8 @@ def keeping(path: Path, warn: Warn) -> Warn:
         kept = read_notices(path)
         if notice.key not in {each.key for each in kept}:
             with atomic_file(path) as file:
-                file.write(
-                    json.dumps([asdict(each) for each in (*kept, notice)], indent=2).encode()
-                )
+                told = [asdict(each) for each in (*kept, notice)]
+                file.write(as_json(told, indent=2).encode())
         warn(notice)
 
     return keep
@@ -41,8 +48,6 @@ def keeping(path: Path, warn: Warn) -> Warn:
 def read_notices(path: Path) -> list[Notice]:
     """What ``keeping`` kept; none where there is no such file."""
     try:
-        return [
-            Notice(str(each["key"]), str(each["text"])) for each in json.loads(path.read_text())
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return read_record(path, _Kept).root
+    except UserError:
         return []

@@ -11,7 +11,8 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.conversion.decode_check import DecodeCheck
 from curation.errors import UserError
-from curation.files import atomic_file, read_whole
+from curation.files import atomic_file
+from curation.json_text import read_json
 from curation.progress import Progress
 from curation.store import Store
 
@@ -54,7 +55,7 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
 
 def _is_decoded(store: Store) -> bool:
     try:
-        noted = json.loads(read_whole(store.path / DECODED_FILE, 1000))
+        noted = read_json(store.path / DECODED_FILE, 1000)
     except ValueError:
         return False
     return noted == {"digest": store.digest}

@@ -76,7 +76,12 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
     from distill.daemon.names import check_name
-    from distill.daemon.runfolder import read_failure, read_json, read_records
+    from distill.daemon.runfolder import (
+        read_evaluation,
+        read_failure,
+        read_steps,
+        read_warnings,
+    )
     from distill.daemon.service import unknown_job
 
     run = place.runs / check_name(name)
@@ -87,15 +92,22 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     told = job or read_failure(run)
     return {
         "name": name,
-        "state": job.state if job else "run by hand",
+        "state": job.state if job else _without_queue(run),
         "reason": told and told.reason,
         "hint": told and told.hint,
         "run": str(run),
-        "steps": read_records(run / "steps.json"),
-        "warnings": read_records(run / "warnings.json"),
-        "evaluation": read_json(run / "evaluation.json"),
+        "steps": read_steps(run),
+        "warnings": read_warnings(run),
+        "evaluation": read_evaluation(run),
         "bundle": _bundle(place, name),
     }
+
+
+def _without_queue(run: Path) -> str:
+    """How a run is called that no job in the queue stands for."""
+    from distill.daemon.runfolder import RUNNER
+
+    return "not in the queue" if (run / RUNNER).exists() else "run by hand"
 
 
 def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JsonOption, WorkspaceOption, fail, print_json
 from distill.cli.display import Display, display
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
@@ -58,7 +58,8 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     job = load_spec(spec, place)
     folder = place.runs / job.name
     if spec.resolve() == (folder / "spec.toml").resolve():
-        _run_in(folder, spec, place)  # started by the daemon, whose runner holds the folder
+        # Started by the daemon, whose runner holds the folder, and who has other jobs to start.
+        _run_in(folder, spec, place, patient=False)
         return
     text = read_spec(spec)
     if frozen_spec(folder) not in (None, text):
@@ -68,15 +69,22 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
         )
     freeze_spec(folder, text)
     with locked(folder):
-        _run_in(folder, spec, place)
+        _run_in(folder, spec, place, patient=True)
 
 
-def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
-    """Run the job; exit status 128 + N where signal N stopped it after a checkpoint."""
+def _run_in(folder: Path, spec_path: Path, workspace: Workspace, patient: bool) -> None:
+    """Run the job.
+
+    Exit status 128 + N where signal N stopped it after a checkpoint, or one of its processes was
+    ended by it; ``STEP_BUSY`` where it is not ``patient`` and another job does a step of it.
+    """
+    from distill.daemon.outcome import STEP_BUSY
     from distill.pipeline.fit import check_fit
     from distill.pipeline.job import Job
     from distill.pipeline.record import RunRecord
+    from distill.pipeline.steps import StepBusy
     from distill.spec_checks import load_spec
+    from distill.training.launch import EndedFromOutside
     from distill.training.loop import Stopped
 
     stop = _StopOnSignal()
@@ -85,9 +93,16 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace) -> None:
         try:
             spec = load_spec(spec_path, workspace)
             notices = check_fit(spec, workspace)
-            Job(spec, workspace, record, notices).run()
+            Job(spec, workspace, record, notices, patient).run()
         except Stopped:
-            raise SystemExit(128 + stop.received) from None
+            # Where nobody asked this process, a rank was asked.
+            raise SystemExit(128 + (stop.received or signal.SIGTERM)) from None
+        except StepBusy as busy:
+            record.gave_way(busy)
+            raise SystemExit(STEP_BUSY) from None
+        except EndedFromOutside as ended:
+            record.failed(ended)
+            fail(str(ended), 128 + ended.signal)
         except Exception as error:
             record.failed(error)
             raise
@@ -125,6 +140,8 @@ def _observer(shown: Display) -> "Observer":
         elif event.kind == "warning":
             where = f"{event.step}: " if event.step else ""
             shown.say(f"warning: {where}{event.values['text']}")
+        elif event.kind == "wait":
+            shown.say(f"{event.step}: {event.values['note']}")
         elif event.kind == "skip":
             shown.say(f"{event.step}: skipped: {event.values['note']}")
         elif event.kind == "metrics":

@@ -3,19 +3,27 @@
 Networks and losses are known to registries that import torch, and the daemon never does that.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from curation.errors import UserError
+from curation.json_text import parse_record
 from curation.workspace import Workspace
 from distill.daemon.last_words import error_in, last_line
 from distill.daemon.names import SpecCheck
 from distill.spec_text import SPEC_WORDS
 
 _CHECK_SECONDS = 120.0
+
+
+class _Checked(BaseModel):
+    """What `distill check --json` prints."""
+
+    warnings: list[str]
 
 
 def spec_check(workspace: Workspace) -> SpecCheck:
@@ -49,6 +57,6 @@ def _warnings(path: Path, workspace: Workspace) -> list[str]:
             f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
         ) from None
     if checked.returncode == 0:
-        return json.loads(checked.stdout)["warnings"]
+        return parse_record(checked.stdout, _Checked).warnings
     said = checked.stderr.decode(errors="replace")
     raise UserError(error_in(said) or f"{SPEC_WORDS} cannot be checked: {last_line(said)}")

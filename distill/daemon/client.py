@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from curation.errors import UserError
+from curation.json_text import parse_json
 from curation.workspace import Workspace
 from distill.daemon import presence
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
 from distill.daemon.names import SpecCheck, check_name
-from distill.daemon.queue import Job, Queue, trouble
+from distill.daemon.queue import Job, Queue
+from distill.daemon.queue_file import trouble
 from distill.daemon.reports import JobReport, report, waiting_for
 from distill.daemon.reports import reports as reports_of
 from distill.daemon.scheduler import Scheduler
@@ -27,7 +29,9 @@ from distill.daemon.service import (
     Answer,
     JobService,
     UnknownJobError,
+    lost_queue,
     open_queue,
+    read_queue,
     unknown_job,
 )
 from distill.daemon.states import State
@@ -77,29 +81,20 @@ def cancel(workspace: Workspace, name: str) -> Job:
 
 def jobs(workspace: Workspace) -> list[Job]:
     """All jobs of the workspace, daemon or not; none where nothing was ever submitted."""
-    path = workspace.daemon / QUEUE_FILE
-    if not path.exists():
-        return []
-    with Queue(path) as queue:
-        return queue.jobs()
+    with read_queue(workspace) as queue:
+        return [] if queue is None else queue.jobs()
 
 
 def names(workspace: Workspace, state: State | None = None) -> list[str]:
     """The names of all jobs, or of those in one state, daemon or not."""
-    path = workspace.daemon / QUEUE_FILE
-    if not path.exists():
-        return []
-    with Queue(path) as queue:
-        return queue.names(state)
+    with read_queue(workspace) as queue:
+        return [] if queue is None else queue.names(state)
 
 
 def job_named(workspace: Workspace, name: str) -> Job | None:
     """One job, daemon or not; ``None`` where there is none."""
-    path = workspace.daemon / QUEUE_FILE
-    if not path.exists():
-        return None
-    with Queue(path) as queue:
-        return queue.job(name)
+    with read_queue(workspace) as queue:
+        return None if queue is None else queue.job(name)
 
 
 def find_job(workspace: Workspace, name: str) -> Job:
@@ -111,7 +106,9 @@ def find_job(workspace: Workspace, name: str) -> Job:
 
 
 def reports(workspace: Workspace) -> list[JobReport]:
-    """What is to be told of every job, daemon or not."""
+    """What is to be told of every job, daemon or not; ``UserError`` where the queue is lost."""
+    if (error := lost_queue(workspace)) is not None:
+        raise error
     return reports_of(jobs(workspace), workspace.runs, _slots(workspace), time.time())
 
 
@@ -173,10 +170,8 @@ def _ask(workspace: Workspace, method: str, path: str, **request: Any) -> dict[s
 
 
 def _content(status: int, body: bytes) -> dict[str, Any]:
-    import json
-
     try:
-        answer = json.loads(body)
+        answer = parse_json(body)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):

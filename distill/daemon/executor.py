@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from distill.daemon.attempts import Attempt
 from distill.daemon.last_words import last_line
-from distill.daemon.processes import boot_id, kill_tagged
+from distill.daemon.processes import RUNNER_MODULE, boot_id, find_runner, id_option, kill_tagged
 from distill.daemon.runfolder import (
     FolderInUseError,
-    RunnerRecord,
+    begins_after,
     in_use,
     locked,
+    own_runner_record,
     read_runner_record,
     write_runner_record,
 )
@@ -34,21 +34,15 @@ JobCommand = Callable[[Path], list[str]]
 """Given the run folder, the argument vector of the job."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One start of one job."""
-
-    run: Path
-    number: int
-
-
 class Liveness(StrEnum):
     """What an executor knows of an attempt."""
 
     UNSTARTED = "unstarted"
-    """Its runner never began."""
+    """There is no sign in its run folder that its runner began."""
     ALIVE = "alive"
     GONE = "gone"
+    DISPLACED = "displaced"
+    """Another attempt than this one is the newest in its run folder, and may be alive."""
     UNREACHABLE = "unreachable"
     """Nobody can tell now. Never a reason to change a state."""
 
@@ -60,8 +54,11 @@ class LaunchError(Exception):
 class Executor(Protocol):
     """What the scheduler needs of a place to run."""
 
-    def launch(self, attempt: Attempt) -> None:
-        """Start the attempt, or do nothing where it was started before; ``LaunchError`` else."""
+    def launch(self, attempt: Attempt) -> bool:
+        """Start the attempt, or do nothing where it was started before; ``LaunchError`` else.
+
+        False where that takes long: a later look will tell what became of it.
+        """
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
         """What is known of each, in one look."""
@@ -83,54 +80,61 @@ class LocalExecutor:
         self._command = command
         self._grace = grace
 
-    def launch(self, attempt: Attempt) -> None:
-        runner = [sys.executable, "-m", "distill.daemon.runner"]
-        arguments = [str(attempt.run), str(attempt.number), "--grace", str(self._grace)]
-        with suppress(subprocess.TimeoutExpired):  # a later look will tell what became of it
+    def launch(self, attempt: Attempt) -> bool:
+        runner = [sys.executable, "-m", RUNNER_MODULE, str(attempt.run), str(attempt.number)]
+        fence = [id_option(attempt), f"--after={begins_after(attempt)}"]
+        command = ["--grace", str(self._grace), "--", *self._command(attempt.run)]
+        try:
             launched = subprocess.run(
-                [*runner, *arguments, "--", *self._command(attempt.run)],
+                [*runner, *fence, *command],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_LAUNCH_SECONDS,
                 check=False,
             )
-            if launched.returncode != 0:
-                raise LaunchError(last_line(launched.stderr.decode(errors="replace")))
+        except subprocess.TimeoutExpired:
+            return False
+        if launched.returncode != 0:
+            raise LaunchError(last_line(launched.stderr.decode(errors="replace")))
+        return True
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
         return {attempt: _observe(attempt) for attempt in attempts}
 
     def stop(self, attempt: Attempt, kill: bool = False) -> None:
-        record = read_runner_record(attempt.run)
-        if record and record.runner and record.attempt == attempt.number:
-            record.runner.send(signal.SIGKILL if kill else signal.SIGTERM)
+        record = own_runner_record(attempt)
+        runner = find_runner(attempt) if record is None else record.runner
+        if runner is not None:
+            runner.send(signal.SIGKILL if kill else signal.SIGTERM)
 
     def close(self, attempt: Attempt) -> bool:
         try:
             with locked(attempt.run):
-                record = read_runner_record(attempt.run)
-                if record is None or record.attempt < attempt.number:
-                    write_runner_record(attempt.run, RunnerRecord(attempt.number, None))
+                if own_runner_record(attempt) is None:
+                    write_runner_record(attempt, None)
                 return kill_tagged(attempt.run) == 0
         except FolderInUseError:
             return False
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return kill_tagged(attempt.run) == 0
 
 
 def rebooted_since(attempt: Attempt) -> bool:
     """Whether the machine was restarted after the attempt began."""
-    record = read_runner_record(attempt.run)
+    record = own_runner_record(attempt)
     return bool(record and record.runner and record.runner.boot_id != boot_id())
 
 
 def _observe(attempt: Attempt) -> Liveness:
     try:
-        if in_use(attempt.run):
-            return Liveness.ALIVE
+        held = in_use(attempt.run)
     except OSError:
         return Liveness.UNREACHABLE
-    record = read_runner_record(attempt.run)
-    if record is None or record.attempt < attempt.number:
+    newest = read_runner_record(attempt.run)
+    if newest is not None and newest.name == attempt.name:
+        return Liveness.ALIVE if held else Liveness.GONE
+    if held and (newest is None or find_runner(attempt) is not None):
+        return Liveness.ALIVE
+    if newest is None:
         return Liveness.UNSTARTED
-    return Liveness.GONE
+    return Liveness.DISPLACED if held else Liveness.UNSTARTED

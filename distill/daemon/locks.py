@@ -35,7 +35,7 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def _taken(path: Path, mode: int, wait: float) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
     try:
         _take(descriptor, mode, time.monotonic() + wait)
         yield

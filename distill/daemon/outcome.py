@@ -3,7 +3,9 @@
 import signal
 from dataclasses import dataclass, replace
 
+from distill.daemon.records import ExitRecord, Failure, Waiting
 from distill.daemon.states import Event
+from distill.signals import FROM_OUTSIDE, signal_name
 
 MAXIMUM_ATTEMPTS = 3
 """How often one submit is started before interruptions become a failure."""
@@ -11,30 +13,9 @@ MAXIMUM_ATTEMPTS = 3
 BACK_OFF_SECONDS = (2.0, 10.0)
 """The wait before the second and the third attempt."""
 
-# Sent from outside: an operator, the OOM killer, a shutdown. SIGSEGV, SIGABRT and their kind are
-# the job's own fault, and would come again.
-_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
 _SHELL_SIGNAL_BASE = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExitRecord:
-    """What the runner saw of the end of one attempt (``exit.json``); times in epoch seconds."""
-
-    attempt: int
-    exit_status: int | None
-    signal: int | None
-    error: str | None
-    started_at: float
-    finished_at: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """The job's own words on why it failed (``failure.json``)."""
-
-    reason: str
-    hint: str | None = None
+STEP_BUSY = 75
+"""The exit status of a job that needs a step which another one does (EX_TEMPFAIL, sysexits.h)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +28,13 @@ class Outcome:
     exit_status: int | None = None
     delay: float = 0.0
     """Seconds to wait before the next attempt; only with ``Event.INTERRUPT``."""
+    blocked_by: str | None = None
+    """The step that another job does; only with ``Event.WAIT``."""
 
 
-def judge_exit(record: ExitRecord, failure: Failure | None, cancelled: bool) -> Outcome:
+def judge_exit(
+    record: ExitRecord, failure: Failure | None, cancelled: bool, waiting: Waiting | None = None
+) -> Outcome:
     """The outcome of an attempt that left an exit record.
 
     Success counts even after a cancel came too late; a cancel is never a failure.
@@ -59,8 +44,10 @@ def judge_exit(record: ExitRecord, failure: Failure | None, cancelled: bool) -> 
     status = record.exit_status
     if cancelled:
         return Outcome(event=Event.CANCEL, reason="cancelled by the user", exit_status=status)
+    if status == STEP_BUSY and waiting is not None:
+        return _blocked(waiting)
     if (number := _signal_of(record)) is not None:
-        return _ended_by_signal(number, status)
+        return _ended_by_signal(number, status, failure)
     if failure is not None:
         return Outcome(
             event=Event.FAIL, reason=failure.reason, hint=failure.hint, exit_status=status
@@ -69,12 +56,36 @@ def judge_exit(record: ExitRecord, failure: Failure | None, cancelled: bool) -> 
     return Outcome(event=Event.FAIL, reason=reason, hint=_SEE_LOG, exit_status=status)
 
 
-def judge_loss(rebooted: bool, cancelled: bool) -> Outcome:
-    """The outcome of an attempt that is gone without an exit record."""
+def judge_loss(rebooted: bool, cancelled: bool, damage: str | None = None) -> Outcome:
+    """The outcome of an attempt that is gone without an exit record that can be used.
+
+    ``damage`` says why one that is there cannot.
+    """
     if cancelled:
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
     cause = "the machine was restarted" if rebooted else "its runner process was killed"
+    if damage is not None:
+        cause = f"how it ended cannot be told: {damage}"
     return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {cause}")
+
+
+def judge_displaced(cancelled: bool) -> Outcome:
+    """The outcome of an attempt in whose run folder another one ran, of another queue say."""
+    if cancelled:
+        return Outcome(event=Event.CANCEL, reason="cancelled by the user")
+    reason = "interrupted: another attempt, which this queue does not know, ran in its run folder"
+    return Outcome(event=Event.INTERRUPT, reason=reason)
+
+
+def judge_vanished(what: str, cancelled: bool) -> Outcome:
+    """The outcome of an attempt whose run folder, or ``what`` of it, went away while it ran."""
+    if cancelled:
+        return Outcome(event=Event.CANCEL, reason="cancelled by the user")
+    return Outcome(
+        event=Event.FAIL,
+        reason=f"{what} was removed, renamed or replaced while the job ran",
+        hint="put it back, or leave it away, and submit the job again: finished steps are found",
+    )
 
 
 def bounded(outcome: Outcome, interruptions: int) -> Outcome:
@@ -97,21 +108,31 @@ def bounded(outcome: Outcome, interruptions: int) -> Outcome:
 _SEE_LOG = "the end of its log.txt may tell"
 
 
+def _blocked(waiting: Waiting) -> Outcome:
+    """No interruption: it is not counted, and over when nobody does the step any more."""
+    by = f"job {waiting.job}" if waiting.job else "another job"
+    reason = f"step {waiting.name} of {by}, which does the same"
+    return Outcome(event=Event.WAIT, reason=reason, blocked_by=waiting.step)
+
+
 def _signal_of(record: ExitRecord) -> int | None:
     """The signal that ended the job, also where a handler turned it into 128 + N."""
     if record.signal is not None:
         return record.signal
     status = record.exit_status or 0
     number = status - _SHELL_SIGNAL_BASE
-    return number if number in _OUTSIDE else None
+    return number if number in FROM_OUTSIDE else None
 
 
-def _ended_by_signal(number: int, status: int | None) -> Outcome:
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    if number in _OUTSIDE:
+def _ended_by_signal(number: int, status: int | None, failure: Failure | None) -> Outcome:
+    """``status`` is given where the job itself told of the signal, as of one that a rank got."""
+    name = signal_name(number)
+    if number in FROM_OUTSIDE:
         cause = f"interrupted: ended by {name}"
         if number == signal.SIGKILL:
             cause += " (somebody's kill -9, or the machine had no memory left)"
+        if status is not None and failure is not None:
+            cause = f"interrupted: {failure.reason}"
         return Outcome(event=Event.INTERRUPT, reason=cause, exit_status=status)
     reason = f"the job crashed with {name}"
     return Outcome(event=Event.FAIL, reason=reason, hint=_SEE_LOG, exit_status=status)

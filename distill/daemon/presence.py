@@ -1,19 +1,21 @@
 """Whether a daemon serves a workspace, and which. One lock decides; the record only describes."""
 
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
-from distill.daemon.runfolder import read_json, write_whole
+from distill.daemon.records import found
+from distill.daemon.runfolder import write_whole
 
 LOG = "daemon.log"
 _LOCK = "daemon.lock"
@@ -28,12 +30,13 @@ _NETWORK = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Daemon:
-    """A daemon that runs now."""
+class Daemon(BaseModel):
+    """A daemon that runs now (``daemon.json``)."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
 
     process: ProcessIdentity
-    slots: int
+    slots: Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 @contextmanager
@@ -47,13 +50,13 @@ def presence(workspace: Workspace, slots: int) -> Iterator[None]:
             raise UserError(_already_served(workspace)) from None
         me = ProcessIdentity.of(os.getpid())
         assert me is not None
-        write_whole(workspace.daemon / _RECORD, json.dumps(asdict(Daemon(me, slots))))
+        write_whole(workspace.daemon / _RECORD, Daemon(process=me, slots=slots).model_dump_json())
         yield
 
 
 def _already_served(workspace: Workspace) -> str:
-    found = find(workspace)
-    pid = f" (pid {found.process.pid})" if found else ""
+    daemon = find(workspace)
+    pid = f" (pid {daemon.process.pid})" if daemon else ""
     return f"a daemon{pid} serves {workspace.root} already; stop it with `distill stop`"
 
 
@@ -61,27 +64,23 @@ def find(workspace: Workspace) -> Daemon | None:
     """The daemon that serves the workspace; ``None`` where there is none."""
     if not is_held(workspace.daemon / _LOCK):
         return None
-    values = read_json(workspace.daemon / _RECORD)
-    try:
-        return Daemon(ProcessIdentity(**values["process"]), int(values["slots"]))
-    except (KeyError, TypeError, ValueError):
-        return None
+    return found(workspace.daemon / _RECORD, Daemon)
 
 
 def stop(workspace: Workspace) -> Daemon | None:
     """End the daemon, not its jobs, and wait for that; ``None`` where there was none."""
-    found = find(workspace)
-    if found is None or not found.process.send(signal.SIGTERM):
+    daemon = find(workspace)
+    if daemon is None or not daemon.process.send(signal.SIGTERM):
         return None
     deadline = time.monotonic() + _STOP_SECONDS
     while is_held(workspace.daemon / _LOCK):
         if time.monotonic() > deadline:
             raise UserError(
-                f"the daemon (pid {found.process.pid}) does not stop; "
-                f"`kill -9 {found.process.pid}` is safe: no job is lost by it"
+                f"the daemon (pid {daemon.process.pid}) does not stop; "
+                f"`kill -9 {daemon.process.pid}` is safe: no job is lost by it"
             )
         time.sleep(0.05)
-    return found
+    return daemon
 
 
 def network_filesystem(path: Path, mounts: dict[str, str]) -> str | None:

@@ -3,9 +3,14 @@
 import os
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from distill.daemon.attempts import Attempt
 
 if TYPE_CHECKING:
     import psutil
@@ -13,14 +18,18 @@ if TYPE_CHECKING:
 TAG_VARIABLE = "DISTILL_ATTEMPT"
 """In the environment of every process of a job: ``RUN_FOLDER#ATTEMPT``."""
 
+RUNNER_MODULE = "distill.daemon.runner"
+
+_LARGEST_PID = 1 << 22  # <linux/threads.h>, PID_MAX_LIMIT
+
 
 @dataclass(frozen=True)
 class ProcessIdentity:
     """A process named so that a reused pid cannot pass for it."""
 
-    pid: int
-    start_ticks: int
-    boot_id: str
+    pid: Annotated[int, Field(strict=True, ge=1, le=_LARGEST_PID)]
+    start_ticks: Annotated[int, Field(strict=True, ge=0)]
+    boot_id: Annotated[str, Field(strict=True, max_length=64)]
 
     @classmethod
     def of(cls, pid: int) -> "ProcessIdentity | None":
@@ -51,9 +60,9 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def tag(run: Path, attempt: int) -> str:
+def tag(attempt: Attempt) -> str:
     """The value of ``TAG_VARIABLE`` for one attempt."""
-    return f"{run}#{attempt}"
+    return f"{attempt.run}#{attempt.name}"
 
 
 def kill_tagged(run: Path) -> int:
@@ -66,6 +75,23 @@ def kill_tagged(run: Path) -> int:
     import psutil
 
     return _kill(process for process in psutil.process_iter() if _is_tagged(process, run))
+
+
+def id_option(attempt: Attempt) -> str:
+    """The argument of a runner by which it can be found."""
+    return f"--id={attempt.id}"
+
+
+def find_runner(attempt: Attempt) -> ProcessIdentity | None:
+    """The runner of this attempt by its command line, for where its record cannot be used."""
+    import psutil
+
+    wanted = {RUNNER_MODULE, str(attempt.run), id_option(attempt)}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if attempt.id and wanted <= {*process.cmdline()}:
+                return ProcessIdentity.of(process.pid)
+    return None
 
 
 def kill_descendants() -> int:

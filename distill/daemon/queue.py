@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
+from distill.daemon import queue_file
+from distill.daemon.attempts import fresh_id
 from distill.daemon.outcome import Outcome, bounded
 from distill.daemon.room import has_room
-from distill.daemon.schema import JOB_COLUMNS, is_current, migrate
+from distill.daemon.schema import JOB_COLUMNS, has_tables, is_current, migrate
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 
 Judge = Callable[[bool], Outcome]
 """Given whether the user cancelled the job, what its attempt's end means."""
 
-_BUSY_SECONDS = 10.0
 ROOM = 100
 """Pages that the queue's files have to spare, so that jobs can be ended on a full disk."""
 _PAGE_BYTES = 4096
 _ROOM_SECONDS = 60.0
+_WAITS = "(not_before > ? AND not_before <= ? + back_off)"
+"""Given the time twice. More than the back-off is left where the clock was set back: it is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,18 @@ class Job:
     position: int
     """Order in the queue: lower goes first."""
     attempt: int
-    """Counts every start of this name, and never goes back: the fence against late runners."""
+    """Counts every start of this name in this queue, and never goes back."""
+    attempt_id: str
+    """Tells the attempt apart from those of every other queue; see ``attempts.Attempt``."""
+    launched: bool
+    """Its runner is known to have begun."""
     interruptions: int
     """Attempts of the newest submit that ended through no fault of the job."""
     not_before: float
+    back_off: float
+    """How many seconds ``not_before`` was in the future when it was set."""
+    blocked_by: str | None
+    """Of a queued job, the step that another job does at present (its folder in ``steps/``)."""
     submitted_at: float
     started_at: float | None
     finished_at: float | None
@@ -67,23 +78,25 @@ class Transition:
 class Queue:
     """All jobs of a workspace. Safe to use from several threads and several processes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, named: Path | None = None) -> None:
         """Open the queue in ``path``; an absent one is made, an older one brought up to date.
 
-        ``UserError`` where the file is damaged or belongs to a newer version.
+        ``UserError`` where the file is damaged or belongs to a newer version. Errors call it
+        ``named``, where it is a copy.
         """
-        self.path = path
+        self.path, self._named = path, named or path
         self._mutex = threading.RLock()
         self._least_free = sys.maxsize  # the first time the log needs its room as well
         self._room_wanted_at = 0.0
         try:
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            if not path.exists():
+                queue_file.make(path)
+            self._file = queue_file.identity(path)
+            self._connection = queue_file.connect(path)
             self._prepare()
         except sqlite3.Error as error:
             self.close()
-            raise UserError(trouble(path, error)) from None
+            raise UserError(queue_file.trouble(self._named, error)) from None
         except UserError:
             self.close()
             raise
@@ -91,6 +104,8 @@ class Queue:
     def _prepare(self) -> None:
         connection = self._connection
         connection.row_factory = sqlite3.Row
+        if not has_tables(connection):
+            raise sqlite3.DatabaseError("it has no tables")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -98,7 +113,7 @@ class Queue:
         connection.execute(f"PRAGMA wal_autocheckpoint = {ROOM // 2}")
         if not is_current(connection):
             with self.exclusive():
-                migrate(connection, self.path)
+                migrate(connection, self._named)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
@@ -123,6 +138,10 @@ class Queue:
             if self._connection.in_transaction:
                 yield
                 return
+            if queue_file.identity(self.path) != self._file:
+                raise sqlite3.OperationalError(
+                    "its file was moved or replaced; `distill stop` and start the daemon again"
+                )
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -218,13 +237,34 @@ class Queue:
         """Start the first queued job that is due: it is running, with a new attempt number."""
         with self.exclusive():
             due = self._select(
-                "WHERE state = ? AND not_before <= ? ORDER BY position LIMIT 1", State.QUEUED, now
+                f"WHERE state = ? AND blocked_by IS NULL AND NOT {_WAITS}"
+                " ORDER BY position LIMIT 1",
+                State.QUEUED,
+                now,
+                now,
             )
             if not due:
                 return None
             job = due[0]
-            self._move(job, Event.START, now, attempt=job.attempt + 1, started_at=now)
+            fresh = {"attempt": job.attempt + 1, "attempt_id": fresh_id(), "launched": False}
+            self._move(job, Event.START, now, started_at=now, **fresh)
             return self._existing(job.name)
+
+    def note_launched(self, name: str, attempt: int) -> None:
+        """Remember that the runner of this attempt began, whatever becomes of the run folder."""
+        with self.exclusive():
+            self._connection.execute(
+                "UPDATE jobs SET launched = 1 WHERE name = ? AND attempt = ?", (name, attempt)
+            )
+
+    def blocked(self) -> list[Job]:
+        """The queued jobs that wait for a step of another job."""
+        return self._select("WHERE state = ? AND blocked_by IS NOT NULL", State.QUEUED)
+
+    def unblock(self, name: str) -> None:
+        """The step that the job waited for is done, or nobody does it any more."""
+        with self.exclusive():
+            self._update(name, blocked_by=None, reason=None)
 
     def settle(self, name: str, attempt: int, judge: Judge, now: float) -> Job:
         """Record how an attempt ended: ``judge`` is asked inside the transaction.
@@ -246,8 +286,8 @@ class Queue:
         with self.exclusive():
             job = self._existing(name)
             if job.state is State.QUEUED:
-                reason = "cancelled by the user"
-                self._move(job, Event.CANCEL, now, reason=reason, hint=None, finished_at=now)
+                told = {"reason": "cancelled by the user", "hint": None, "blocked_by": None}
+                self._move(job, Event.CANCEL, now, finished_at=now, **told)
             elif job.state is State.RUNNING and job.cancel_requested_at is None:
                 self._update(job.name, cancel_requested_at=now)
             return self._existing(name)
@@ -264,7 +304,7 @@ class Queue:
             ("started_at", "finished_at", "cancel_requested_at", "exit_status", "reason", "hint")
         )
         fresh |= {"spec": spec, "submitted_at": now, "position": self._next_position()}
-        fresh |= {"interruptions": 0, "not_before": 0.0}
+        fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
     def _next_position(self) -> int:
@@ -279,7 +319,8 @@ class Queue:
     def _update(self, name: str, **changes: Any) -> None:
         columns = ", ".join(f"{column} = ?" for column in changes)
         self._connection.execute(
-            f"UPDATE jobs SET {columns} WHERE name = ?", (*changes.values(), name)
+            f"UPDATE jobs SET {columns} WHERE name = ?",
+            (*map(_storable, changes.values()), name),
         )
 
     def _log(self, job: Job, event: Event, now: float) -> None:
@@ -299,25 +340,28 @@ class Queue:
             rows = self._connection.execute(
                 f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs {where}", values
             ).fetchall()
-        return [Job(**{**dict(row), "state": State(row["state"])}) for row in rows]
+        return [_job(row) for row in rows]
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        **{**dict(row), "state": State(row["state"]), "launched": bool(row["launched"])},
+    )
 
 
 def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
     """The columns an outcome sets beside the state."""
     told = {"reason": outcome.reason, "hint": outcome.hint, "exit_status": outcome.exit_status}
+    if outcome.event is Event.WAIT:
+        return told | {"blocked_by": outcome.blocked_by, "started_at": None}
     if outcome.event is Event.INTERRUPT:
         waiting = {"interruptions": job.interruptions + 1, "not_before": now + outcome.delay}
-        return told | waiting | {"started_at": None}
+        return told | waiting | {"back_off": outcome.delay, "started_at": None}
     return told | {"finished_at": now}
 
 
-def trouble(path: Path, error: sqlite3.Error) -> str:
-    """One line on why the queue in ``path`` cannot be used."""
-    if not isinstance(error, sqlite3.OperationalError):
-        return (
-            f"the queue {path} is damaged ({error}); move it away and submit the jobs again: "
-            "the run folders keep their finished steps"
-        )
-    if "locked" in str(error):
-        return f"the queue {path} is locked by another process; try again"
-    return f"the queue {path} cannot be used ({error}); check the folder, its rights and its space"
+def _storable(value: object) -> object:
+    """Text that SQLite can hold: half a surrogate pair is written as its number."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return value

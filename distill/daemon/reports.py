@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill.daemon.queue import Job
 from distill.daemon.room import has_room
-from distill.daemon.runfolder import read_json, read_records
+from distill.daemon.runfolder import read_progress, read_steps
 from distill.daemon.states import State
 
 MOST_NAMED = 5
@@ -57,8 +57,8 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
         started_at=None if job.started_at is None else _iso(job.started_at),
         finished_at=None if job.finished_at is None else _iso(job.finished_at),
         # Ten thousand jobs that never began have twenty thousand files that are not there.
-        steps=read_records(run / "steps.json") if begun else [],
-        progress=(read_json(run / "progress.json") or None) if begun else None,
+        steps=read_steps(run) if begun else [],
+        progress=read_progress(run) if begun else None,
     )
 
 
@@ -79,7 +79,9 @@ def waiting_for(
         return None
     if slots is None:
         return "a daemon: start it with `distill serve --background`"
-    if job.not_before > now:
+    if job.blocked_by is not None:
+        return job.reason
+    if now < job.not_before <= now + job.back_off:
         return f"its next attempt in {job.not_before - now:.0f} s ({job.reason})"
     if len(running) >= slots:
         return f"a slot: {len(running)} of {slots} taken{_by(running)}"

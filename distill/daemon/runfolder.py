@@ -4,25 +4,45 @@ Every record is written whole or not at all, and read without trust: a torn, for
 file reads as absent.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.files import atomic_file, release, reserve, sync_folder, write_reserved
+from curation.files import (
+    atomic_file,
+    open_regular,
+    read_whole,
+    release,
+    reserve,
+    sync_folder,
+    write_reserved,
+)
+from curation.json_text import parse_json
+from distill.daemon.attempts import Attempt
 from distill.daemon.locks import held, is_held
-from distill.daemon.outcome import ExitRecord, Failure
 from distill.daemon.processes import ProcessIdentity
+from distill.daemon.records import (
+    ExitRecord,
+    Failure,
+    Progress,
+    RunnerRecord,
+    StepRecords,
+    Waiting,
+    WarningRecords,
+    damage,
+    found,
+    found_object,
+)
 
 SPEC = "spec.toml"
 LOG = "log.txt"
 RUNNER = "runner.json"
 EXIT = "exit.json"
 FAILURE = "failure.json"
+WAITING = "waiting.json"
 
 METRICS = "metrics.jsonl"
 OLD_RUN = ".old-"
@@ -31,22 +51,11 @@ OLD_RUN = ".old-"
 _LONGEST_REASON = 500
 _RECORD_BYTES = 4096
 _TAIL_BYTES = 1 << 16
+_LARGEST_SPEC = 1 << 20  # bytes; more than a submit takes
 
 
 class FolderInUseError(UserError):
     """Another process works in the run folder."""
-
-
-@dataclass(frozen=True)
-class RunnerRecord:
-    """The newest attempt that was started in a folder, and its runner.
-
-    The attempt is a fence: no runner starts an attempt that is not newer than the one recorded.
-    ``runner`` is ``None`` where the attempt was closed before it began.
-    """
-
-    attempt: int
-    runner: ProcessIdentity | None
 
 
 @contextmanager
@@ -72,16 +81,31 @@ def in_use(run: Path) -> bool:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace ``path`` so that a crash at any moment leaves the old text or the new one."""
+    _set_folder_aside(path)
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
+def remove_record(path: Path) -> None:
+    """Take a record away; a folder in its place, which is nobody's, is set aside."""
+    _set_folder_aside(path)
+    path.unlink(missing_ok=True)
+
+
+def _set_folder_aside(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rename(unused_name(path))
+
+
 def frozen_spec(run: Path) -> str | None:
-    """The spec that the folder belongs to; ``None`` where there is none."""
-    try:
-        return (run / SPEC).read_bytes().decode(errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    """The spec that the folder belongs to; ``None`` where there is none.
+
+    ``UnreadableError`` where something else has its name.
+    """
+    path = run / SPEC
+    if not os.path.lexists(path):
         return None
+    return read_whole(path, _LARGEST_SPEC).decode(errors="replace")
 
 
 def freeze_spec(run: Path, spec: str) -> None:
@@ -100,47 +124,42 @@ def freeze_spec(run: Path, spec: str) -> None:
 
 
 def _set_aside(run: Path) -> None:
-    number = 1
-    while (aside := run.with_name(f"{run.name}{OLD_RUN}{number}")).exists():
-        number += 1
     with locked(run, wait=1.0):
-        run.rename(aside)
+        run.rename(unused_name(run))
     sync_folder(run.parent)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; empty where it is missing or anything else."""
-    value = _content(path)
-    return value if isinstance(value, dict) else {}
+def unused_name(path: Path) -> Path:
+    """The first of ``NAME.old-N`` that is free, for what is set aside."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}{OLD_RUN}{number}")).exists():
+        number += 1
+    return aside
 
 
-def _content(path: Path) -> Any:
-    try:
-        return _parse(path.read_bytes())
-    except OSError:
-        return None
+def begins_after(attempt: Attempt) -> str:
+    """What a runner must find in the folder to begin the attempt: the name of the one before.
+
+    Empty where there was none.
+    """
+    newest = read_runner_record(attempt.run)
+    return "" if newest is None else newest.name
 
 
-def _parse(text: bytes) -> Any:
-    """The JSON value; ``None`` where it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def write_runner_record(run: Path, record: RunnerRecord) -> None:
-    write_whole(run / RUNNER, json.dumps(asdict(record)))
+def write_runner_record(attempt: Attempt, runner: ProcessIdentity | None) -> None:
+    """Make this the newest attempt in its folder; without a runner it never begins."""
+    record = RunnerRecord(attempt=attempt.number, id=attempt.id, runner=runner)
+    write_whole(attempt.run / RUNNER, record.model_dump_json())
 
 
 def read_runner_record(run: Path) -> RunnerRecord | None:
-    values = read_json(run / RUNNER)
-    try:
-        runner = values["runner"]
-        identity = None if runner is None else ProcessIdentity(**runner)
-        return RunnerRecord(int(values["attempt"]), identity)
-    except (KeyError, TypeError, ValueError):
-        return None
+    return found(run / RUNNER, RunnerRecord)
+
+
+def own_runner_record(attempt: Attempt) -> RunnerRecord | None:
+    """The record of exactly this attempt."""
+    record = read_runner_record(attempt.run)
+    return record if record is not None and record.name == attempt.name else None
 
 
 def reserve_records(run: Path) -> None:
@@ -150,67 +169,89 @@ def reserve_records(run: Path) -> None:
 
 
 def write_exit_record(run: Path, record: ExitRecord) -> None:
-    write_reserved(run / EXIT, json.dumps(asdict(record)).encode())
+    _set_folder_aside(run / EXIT)
+    write_reserved(run / EXIT, record.model_dump_json().encode())
     release(run / FAILURE)
 
 
-def read_exit_record(run: Path, attempt: int) -> ExitRecord | None:
-    """The exit record of exactly this attempt: an older attempt's record is no news."""
-    values = read_json(run / EXIT)
-    try:
-        record = ExitRecord(**values)
-    except TypeError:
-        return None
-    if record.attempt != attempt or not _is_an_exit(record):
-        return None
-    return record
-
-
-def _is_an_exit(record: ExitRecord) -> bool:
-    """Whether the record says how the job ended: by a status or by a signal."""
-    ends = (record.exit_status, record.signal)
-    return any(type(end) is int for end in ends) and all(type(e) in (int, type(None)) for e in ends)
+def read_exit_record(attempt: Attempt) -> ExitRecord | None:
+    """The exit record of exactly this attempt: that of any other is no news."""
+    record = found(attempt.run / EXIT, ExitRecord)
+    return record if record is not None and record.name == attempt.name else None
 
 
 def read_failure(run: Path) -> Failure | None:
-    """The job's own words, cut to one line each."""
-    values = read_json(run / FAILURE)
-    reason, hint = values.get("reason"), values.get("hint")
-    if not isinstance(reason, str) or not reason.strip():
+    """The job's own words, cut to one line each; where they cannot be read, why."""
+    if (why := damage(run / FAILURE, Failure)) is not None:
+        return Failure(reason=one_line(f"it failed, and {FAILURE} cannot tell why: {why}"))
+    told = found(run / FAILURE, Failure)
+    if told is None:
         return None
-    return Failure(
-        reason=_one_line(reason), hint=_one_line(hint) if isinstance(hint, str) else None
-    )
+    hint = None if told.hint is None else one_line(told.hint)
+    return Failure(reason=one_line(told.reason), hint=hint)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """At most so much of what somebody wrote as a table and a log can take."""
     return " ".join(text.split())[:_LONGEST_REASON]
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The list of JSON objects in ``path``; empty where it is missing or anything else."""
-    value = _content(path)
-    if not isinstance(value, list):
-        return []
-    return [entry for entry in value if isinstance(entry, dict)]
+def read_waiting(run: Path) -> Waiting | None:
+    """The step of another job that the job needs."""
+    return found(run / WAITING, Waiting)
+
+
+def read_steps(run: Path) -> list[dict[str, Any]]:
+    """``steps.json``; empty where it is missing or anything else."""
+    steps = found(run / "steps.json", StepRecords)
+    return [] if steps is None else [step.model_dump(exclude_unset=True) for step in steps.root]
+
+
+def read_warnings(run: Path) -> list[dict[str, Any]]:
+    """``warnings.json``; empty where it is missing or anything else."""
+    told = found(run / "warnings.json", WarningRecords)
+    return [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
+
+
+def read_progress(run: Path) -> dict[str, Any] | None:
+    """``progress.json``; ``None`` where it is missing or anything else."""
+    progress = found(run / "progress.json", Progress)
+    return None if progress is None else progress.model_dump(exclude_unset=True)
+
+
+def read_evaluation(run: Path) -> dict[str, Any]:
+    """``evaluation.json``; empty where it is missing or anything else."""
+    return found_object(run / "evaluation.json")
 
 
 def read_last_metrics(run: Path) -> dict[str, Any]:
     """The newest whole line of ``metrics.jsonl``; empty where there is none."""
-    lines = read_log(run / METRICS, -_TAIL_BYTES)[0].splitlines(keepends=True)
-    for line in reversed(lines):
+    try:
+        end = read_log(run / METRICS, -_TAIL_BYTES)[0]
+    except UserError:
+        return {}
+    for line in reversed(end.splitlines(keepends=True)):
         if line.endswith(b"\n"):
-            value = _parse(line)
-            return value if isinstance(value, dict) else {}
+            return _parsed_line(line)
     return {}
 
 
-def read_log(path: Path, offset: int, limit: int = 1 << 16) -> tuple[bytes, int]:
-    """Up to ``limit`` bytes from ``offset`` (from the end where negative), and where they end."""
+def _parsed_line(line: bytes) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size + offset, 0) if offset < 0 else min(offset, size))
-            return file.read(limit), file.tell()
-    except FileNotFoundError:
+        value = parse_json(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_log(path: Path, offset: int, limit: int = 1 << 16) -> tuple[bytes, int]:
+    """Up to ``limit`` bytes from ``offset`` (from the end where negative), and where they end.
+
+    Nothing where there is no file; ``UnreadableError`` where it is none, a named pipe say.
+    """
+    if not os.path.lexists(path):
         return b"", 0
+    with open_regular(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size + offset, 0) if offset < 0 else min(offset, size))
+        return file.read(limit), file.tell()

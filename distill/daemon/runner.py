@@ -1,4 +1,4 @@
-"""The shim around one attempt of a job: ``python -m distill.daemon.runner RUN ATTEMPT -- COMMAND``.
+"""The shim around one attempt of a job: ``python -m distill.daemon.runner RUN N ... -- COMMAND``.
 
 It returns when the runner proper, a process in a session of its own, holds the run folder. That
 one outlives the daemon that started it. It takes every orphan of the job as its own child, passes
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from curation.files import DISK_ERRORS
-from distill.daemon.outcome import ExitRecord
+from distill.daemon.attempts import Attempt
 from distill.daemon.processes import (
     TAG_VARIABLE,
     ProcessIdentity,
@@ -26,18 +26,22 @@ from distill.daemon.processes import (
     kill_tagged,
     tag,
 )
+from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import (
     EXIT,
     FAILURE,
     LOG,
+    WAITING,
     FolderInUseError,
-    RunnerRecord,
+    begins_after,
     locked,
-    read_runner_record,
+    own_runner_record,
+    remove_record,
     reserve_records,
     write_exit_record,
     write_runner_record,
 )
+from distill.signals import signal_name
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _LOCK_SECONDS = 5.0
@@ -51,6 +55,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m distill.daemon.runner")
     parser.add_argument("run", type=Path)
     parser.add_argument("attempt", type=int)
+    parser.add_argument("--id", required=True, help="tells the attempt from those of other queues")
+    parser.add_argument("--after", required=True, help="the attempt that must be the newest so far")
     parser.add_argument("--grace", type=float, required=True, help="seconds from TERM to KILL")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
@@ -60,7 +66,8 @@ def main(arguments: list[str]) -> int:
         return _report(reader)
     os.close(reader)
     os.setsid()
-    _run(options.run, options.attempt, options.command, options.grace, writer)
+    attempt = Attempt(options.run, options.attempt, options.id)
+    _run(attempt, options.after, options.command, options.grace, writer)
     return 0
 
 
@@ -74,16 +81,22 @@ def _report(reader: int) -> int:
     return 1
 
 
-def _run(run: Path, attempt: int, command: list[str], grace: float, ready: int) -> None:
+def _run(attempt: Attempt, after: str, command: list[str], grace: float, ready: int) -> None:
     """Hold the folder, run the job, leave the exit record."""
+    run = attempt.run
     try:
         _write_to_log(run)
         with locked(run, wait=_LOCK_SECONDS):
             stop = _StopRequest(grace)
-            if _begin(run, attempt):
+            if _begin(attempt, after):
                 os.write(ready, _READY)
                 os.close(ready)
-                _record_end(run, _supervise(run, attempt, command, stop), stop)
+                held = _folder(run)
+                record = _supervise(attempt, command, stop)
+                if _folder(run) == held:
+                    _record_end(run, record, stop)
+                else:
+                    _note("the run folder was removed or renamed: its end is not recorded")
             else:
                 os.write(ready, _READY)
     except (OSError, FolderInUseError) as error:
@@ -93,25 +106,36 @@ def _run(run: Path, attempt: int, command: list[str], grace: float, ready: int) 
         _note(f"the runner stopped: {error}")
 
 
+def _folder(run: Path) -> tuple[int, int] | None:
+    """Which folder has this name; ``None`` where none has."""
+    try:
+        status = run.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _write_to_log(run: Path) -> None:
     """Everything that the runner and the job say goes to the end of the run's log."""
-    log = os.open(run / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    log = os.open(run / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
 
 
-def _begin(run: Path, attempt: int) -> bool:
-    """Take the attempt, with the folder held; False where it was taken or closed before."""
-    newest = read_runner_record(run)
-    if newest is not None and newest.attempt >= attempt:
+def _begin(attempt: Attempt, after: str) -> bool:
+    """Take the attempt, with the folder held; False where it, or any after it, was taken or closed.
+
+    ``after`` is the attempt that was the newest when the daemon decided to launch this one.
+    """
+    if own_runner_record(attempt) is not None or begins_after(attempt) != after:
         return False
-    while kill_tagged(run):
+    while kill_tagged(attempt.run):
         time.sleep(0.05)
-    for old in (EXIT, FAILURE):
-        (run / old).unlink(missing_ok=True)
-    reserve_records(run)
-    write_runner_record(run, RunnerRecord(attempt, ProcessIdentity.of(os.getpid())))
+    for old in (EXIT, FAILURE, WAITING):
+        remove_record(attempt.run / old)
+    reserve_records(attempt.run)
+    write_runner_record(attempt, ProcessIdentity.of(os.getpid()))
     return True
 
 
@@ -175,26 +199,27 @@ class _StopRequest:
                 signal.pidfd_send_signal(self._job, number)
 
 
-def _supervise(run: Path, attempt: int, command: list[str], stop: _StopRequest) -> ExitRecord:
+def _supervise(attempt: Attempt, command: list[str], stop: _StopRequest) -> ExitRecord:
     """Run the command to its end, and end whatever it leaves behind."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     started_at = time.time()
-    _note(f"attempt {attempt} starts")
+    _note(f"attempt {attempt.number} starts")
     try:
-        status, error = _run_to_end(command, tag(run, attempt), stop), None
+        status, error = _run_to_end(command, tag(attempt), stop), None
     except OSError as trouble:
         status, error = _CANNOT_START, f"the job cannot be started: {trouble}"
     _end_descendants()
     record = ExitRecord(
-        attempt=attempt,
+        attempt=attempt.number,
+        id=attempt.id,
         exit_status=status if status >= 0 else None,
         signal=-status if status < 0 else None,
         error=error,
         started_at=started_at,
         finished_at=time.time(),
     )
-    ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    _note(f"attempt {attempt} ended {ended}")
+    ended = f"by {signal_name(-status)}" if status < 0 else f"with status {status}"
+    _note(f"attempt {attempt.number} ended {ended}")
     return record
 
 

@@ -5,23 +5,48 @@ the queue and looks at them as at every other time.
 """
 
 import logging
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon.attempts import Attempt
 from distill.daemon.executor import (
     GRACE_SECONDS,
-    Attempt,
     Executor,
     LaunchError,
     Liveness,
     rebooted_since,
 )
-from distill.daemon.outcome import Outcome, judge_exit, judge_loss
+from distill.daemon.locks import is_held
+from distill.daemon.outcome import (
+    Outcome,
+    judge_displaced,
+    judge_exit,
+    judge_loss,
+    judge_vanished,
+)
 from distill.daemon.queue import Job, Judge, Queue
+from distill.daemon.records import ExitRecord, damage
 from distill.daemon.room import has_room
-from distill.daemon.runfolder import FolderInUseError, freeze_spec, read_exit_record, read_failure
+from distill.daemon.runfolder import (
+    EXIT,
+    RUNNER,
+    freeze_spec,
+    one_line,
+    own_runner_record,
+    read_exit_record,
+    read_failure,
+    read_runner_record,
+    read_waiting,
+)
 from distill.daemon.states import Event, State, TransitionRefusedError
+from distill.daemon.troubles import Troubles
+from distill.pipeline.steps import LOCK
 
 _log = logging.getLogger("distill.daemon")
 
@@ -49,13 +74,20 @@ class Scheduler:
         self._slots = slots
         self._grace = grace
         self._clock = clock
+        self._steps = Workspace(runs.parent).steps
+        self._troubles = Troubles(_log.error)
+        self._losses: dict[Attempt, Judge] = {}
+        self._stopped: dict[Attempt, float] = {}
+        """When each was asked to stop first, on the clock that nobody sets"""
 
     def step(self) -> None:
         """Look at every running job once, then fill the free slots."""
         self._look_at(self._queue.jobs(State.RUNNING))
-        busy = len(self._queue.jobs(State.RUNNING))
+        self._unblock()
+        busy = self._queue.counts()[State.RUNNING]
         while busy < self._slots and (job := self._next()):
-            self._start(job)
+            with self._apart(job):
+                self._start(job)
             busy += 1
 
     def _next(self) -> Job | None:
@@ -71,58 +103,133 @@ class Scheduler:
     def _look_at(self, jobs: list[Job]) -> None:
         running = {self._attempt(job): job for job in jobs}
         for attempt, liveness in self._executor.observe(list(running)).items():
-            self._move_on(running[attempt], attempt, liveness)
+            with self._apart(running[attempt]):
+                self._move_on(running[attempt], attempt, liveness)
 
     def _attempt(self, job: Job) -> Attempt:
-        return Attempt(self._runs / job.name, job.attempt)
+        return Attempt(self._runs / job.name, job.attempt, job.attempt_id)
+
+    @contextmanager
+    def _apart(self, job: Job) -> Iterator[None]:
+        """A fault of one job is told once, and the others go on.
+
+        What a full disk may be the cause of is tried again at the next look; what is a defect would
+        come again, so it ends the job.
+        """
+        try:
+            yield
+            self._troubles.over(job.name, f"{job.name}: is looked after again")
+        except (OSError, sqlite3.Error) as error:
+            self._tell(job, error)
+        except Exception as error:
+            self._tell(job, error)
+            self._give_up(job, error)
+
+    def _tell(self, job: Job, error: Exception) -> None:
+        told = one_line(f"{type(error).__name__}: {error}")
+        self._troubles.met(job.name, f"{job.name}: cannot be looked after now: {told}")
+
+    def _give_up(self, job: Job, error: Exception) -> None:
+        """Fail the job as soon as nothing of it runs."""
+        reason = f"the daemon cannot look after it ({type(error).__name__}: {error})"
+        outcome = Outcome(event=Event.FAIL, reason=one_line(reason), hint="the daemon's log tells")
+        try:
+            if self._executor.close(self._attempt(job)):
+                self._settle(job, lambda cancelled: outcome)
+        except Exception as again:
+            self._tell(job, again)
 
     def _move_on(self, job: Job, attempt: Attempt, liveness: Liveness) -> None:
         """Settle the job if its attempt is over; the exit record, where there is one, wins."""
         if self._settle_by_record(job, attempt):
             return
+        if not job.launched and _has_begun(attempt):
+            self._queue.note_launched(job.name, job.attempt)
         if liveness is Liveness.ALIVE:
             self._stop_if_cancelled(job, attempt)
-        elif liveness is Liveness.UNSTARTED and job.cancel_requested_at is None:
+        elif liveness is Liveness.UNSTARTED and not (job.launched or job.cancel_requested_at):
             self._start(job)
-        elif liveness is not Liveness.UNREACHABLE and self._executor.close(attempt):
-            self._settle_lost(job, attempt)
+        elif liveness is Liveness.DISPLACED:
+            self._leave_if_cancelled(job)
+        elif liveness is not Liveness.UNREACHABLE:
+            self._end_lost(job, attempt)
 
     def _settle_by_record(self, job: Job, attempt: Attempt) -> bool:
-        record = read_exit_record(attempt.run, attempt.number)
+        record = read_exit_record(attempt)
         if record is None:
             return False
-        failure = read_failure(attempt.run)
-        self._settle(job, lambda cancelled: judge_exit(record, failure, cancelled))
+        failure, waiting = read_failure(attempt.run), read_waiting(attempt.run)
+        self._settle(job, lambda cancelled: judge_exit(record, failure, cancelled, waiting))
         return True
 
-    def _settle_lost(self, job: Job, attempt: Attempt) -> None:
-        """Nothing of the attempt lives, and nothing can come of it any more."""
+    def _end_lost(self, job: Job, attempt: Attempt) -> None:
+        """Make sure that nothing can come of the attempt any more, then settle it."""
+        # Judged before the folder is closed, which leaves a record of its own there.
+        loss = self._losses.setdefault(attempt, _loss(job, attempt))
+        if not self._executor.close(attempt):
+            return
         # It may have ended properly between the looks at its record and at its life.
         if not self._settle_by_record(job, attempt):
-            rebooted = rebooted_since(attempt)
-            self._settle(job, lambda cancelled: judge_loss(rebooted, cancelled))
+            self._settle(job, loss)
 
     def _stop_if_cancelled(self, job: Job, attempt: Attempt) -> None:
         if job.cancel_requested_at is None:
             return
-        overdue = self._clock() - job.cancel_requested_at > self._grace + _OVERTIME_SECONDS
+        # Not by the time of the cancel: clocks are set.
+        asked = self._stopped.setdefault(attempt, time.monotonic())
+        overdue = time.monotonic() - asked > self._grace + _OVERTIME_SECONDS
         self._executor.stop(attempt, kill=overdue)
+
+    def _leave_if_cancelled(self, job: Job) -> None:
+        """Who holds the folder is no attempt of this job's: it is not to be stopped."""
+        if job.cancel_requested_at is not None:
+            self._settle(job, judge_displaced)
+
+    def _unblock(self) -> None:
+        """Let those go on who wait for a step that nobody does any more."""
+        for job in self._queue.blocked():
+            with self._apart(job):
+                if not is_held(self._steps / str(job.blocked_by) / LOCK):
+                    self._queue.unblock(job.name)
 
     def _start(self, job: Job) -> None:
         attempt = self._attempt(job)
         try:
             with self._queue.exclusive():
                 freeze_spec(attempt.run, job.spec)
-            self._executor.launch(attempt)
+            if self._executor.launch(attempt):
+                self._queue.note_launched(job.name, job.attempt)
             _log.info("%s: attempt %d runs", job.name, job.attempt)
-        except (LaunchError, FolderInUseError, OSError) as error:
-            outcome = Outcome(event=Event.FAIL, reason=f"the job cannot be started: {error}")
+        except (LaunchError, UserError, OSError) as error:
+            reason = one_line(f"the job cannot be started: {error}")
+            outcome = Outcome(event=Event.FAIL, reason=reason)
             self._executor.close(attempt)
             self._settle(job, lambda cancelled: outcome)
 
     def _settle(self, job: Job, judge: Judge) -> None:
+        for noted in (self._losses, self._stopped):
+            noted.pop(self._attempt(job), None)
         try:
             after = self._queue.settle(job.name, job.attempt, judge, self._clock())
         except TransitionRefusedError:
             return  # somebody settled it first
         _log.info("%s: %s%s", job.name, after.state, f" ({after.reason})" if after.reason else "")
+
+
+def _has_begun(attempt: Attempt) -> bool:
+    record = own_runner_record(attempt)
+    return record is not None and record.runner is not None
+
+
+def _loss(job: Job, attempt: Attempt) -> Judge:
+    """What it means that nothing of an attempt runs, and it left no exit record."""
+    if not attempt.run.is_dir():
+        return partial(judge_vanished, f"the run folder {attempt.run}")
+    newest = read_runner_record(attempt.run)
+    if newest is not None and newest.name != attempt.name:
+        return judge_displaced
+    if job.launched and (newest is None or newest.runner is None):
+        return partial(judge_vanished, str(attempt.run / RUNNER))
+    return partial(
+        judge_loss, rebooted_since(attempt), damage=damage(attempt.run / EXIT, ExitRecord)
+    )

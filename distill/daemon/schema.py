@@ -11,8 +11,12 @@ JOB_COLUMNS = (
     "state",
     "position",
     "attempt",
+    "attempt_id",
+    "launched",
     "interruptions",
     "not_before",
+    "back_off",
+    "blocked_by",
     "submitted_at",
     "started_at",
     "finished_at",
@@ -63,7 +67,21 @@ _VERSION_1 = (
 # What is asked four times a second: who runs, and who is next.
 _VERSION_2 = ("CREATE INDEX jobs_by_state ON jobs (state, position)",)
 
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    "ALTER TABLE jobs ADD COLUMN attempt_id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN launched INTEGER NOT NULL DEFAULT 0 CHECK (launched IN (0, 1))",
+    "ALTER TABLE jobs ADD COLUMN back_off REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN blocked_by TEXT",
+    "CREATE INDEX blocked_jobs ON jobs (position) WHERE blocked_by IS NOT NULL",
+)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+
+
+def has_tables(connection: sqlite3.Connection) -> bool:
+    """Whether any version of this software made the file."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version > 0)
 
 
 def is_current(connection: sqlite3.Connection) -> bool:

@@ -1,20 +1,22 @@
 """What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from curation.errors import UserError
 from curation.suggestions import hint
 from curation.workspace import Workspace
+from distill.daemon import queue_file
 from distill.daemon.names import SpecCheck, check_name, name_in
 from distill.daemon.queue import Job, Queue
-from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
+from distill.daemon.runfolder import OLD_RUN, RUNNER, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 
 QUEUE_FILE = "queue.sqlite"
+_MOST_NAMED = 5
 
 
 class UnknownJobError(UserError):
@@ -155,6 +157,12 @@ class JobService:
 def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:
     """The error for a name that neither one of the ``known`` jobs nor a run folder has."""
     runs = [run.name for run in workspace.runs.glob("*") if run.is_dir()]
+    if name in runs and (workspace.runs / name / RUNNER).exists():
+        return UnknownJobError(
+            f"job {name!r} is not in the queue, which was lost or begun anew since it ran; "
+            f"`distill show {name}` tells what came of it, and "
+            f"`distill submit {workspace.runs / name}/spec.toml` goes on with it"
+        )
     if name in runs:
         return UnknownJobError(
             f"job {name!r} was run by hand and is not in the queue; `distill show {name}` and "
@@ -168,6 +176,34 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
         )
     told = hint(name, sorted(names), "`distill status` shows them")
     return UnknownJobError(f"there is no job {name!r} in the workspace {workspace.root}{told}")
+
+
+@contextmanager
+def read_queue(workspace: Workspace) -> Iterator[Queue | None]:
+    """The workspace's queue to read, also where nothing can be written; ``None`` where none is."""
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        yield None
+        return
+    with queue_file.readable(path) as place, Queue(place, named=path) as queue:
+        yield queue
+
+
+def lost_queue(workspace: Workspace) -> UserError | None:
+    """The error for run folders of a queue that is not there any more; ``None`` where none are."""
+    path = workspace.daemon / QUEUE_FILE
+    if path.exists():
+        return None
+    left = sorted(record.parent.name for record in workspace.runs.glob(f"*/{RUNNER}"))
+    left = [name for name in left if OLD_RUN not in name]
+    if not left:
+        return None
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    return UserError(
+        f"the queue {path} is missing, but it ran {', '.join(left[:_MOST_NAMED])}{more}; put a "
+        f"copy of it back, or submit the jobs again, each with {queue_file.resubmit(path)}: their "
+        "finished steps are found"
+    )
 
 
 def open_queue(workspace: Workspace) -> Queue:

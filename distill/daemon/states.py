@@ -28,6 +28,7 @@ class Event(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     INTERRUPT = "interrupt"
+    WAIT = "wait"
     CANCEL = "cancel"
 
 
@@ -43,6 +44,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.RUNNING, Event.SUCCEED): State.DONE,
         (State.RUNNING, Event.FAIL): State.FAILED,
         (State.RUNNING, Event.INTERRUPT): State.QUEUED,
+        (State.RUNNING, Event.WAIT): State.QUEUED,
         (State.RUNNING, Event.CANCEL): State.CANCELLED,
         (State.DONE, Event.SUBMIT): State.QUEUED,
         (State.FAILED, Event.SUBMIT): State.QUEUED,

@@ -9,7 +9,7 @@ from distill.daemon import presence
 from distill.daemon.queue import Job, Queue
 from distill.daemon.reports import JobReport, report, waiting_for
 from distill.daemon.runfolder import in_use
-from distill.daemon.service import QUEUE_FILE, unknown_job
+from distill.daemon.service import read_queue, unknown_job
 from distill.daemon.states import State
 
 _LOOK_SECONDS = 0.25
@@ -22,22 +22,26 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
 
     ``UserError`` where nobody is there to bring it to its end: following never hangs.
     """
-    path = workspace.daemon / QUEUE_FILE
-    if not path.exists():
-        raise unknown_job(name, [], workspace)
-    with Queue(path) as queue:
-        patience = _Patience(workspace)
-        while True:
-            job = queue.job(name)
-            if job is None:
-                raise unknown_job(name, queue.names(), workspace)
-            slots, running = patience.slots(job), queue.names(State.RUNNING)
-            yield report(
-                job, workspace.runs, waiting_for(job, running, slots, time.time(), workspace.runs)
-            )
-            if job.state.ended:
-                return
-            time.sleep(_LOOK_SECONDS)
+    patience = _Patience(workspace)
+    for queue in _looks(workspace):
+        job = None if queue is None else queue.job(name)
+        if queue is None or job is None:
+            raise unknown_job(name, [] if queue is None else queue.names(), workspace)
+        slots, running = patience.slots(job), queue.names(State.RUNNING)
+        awaited = waiting_for(job, running, slots, time.time(), workspace.runs)
+        yield report(job, workspace.runs, awaited)
+        if job.state.ended:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _looks(workspace: Workspace) -> Iterator[Queue | None]:
+    """The queue, again and again; where it is read in a copy, in a new one each time."""
+    while True:
+        with read_queue(workspace) as queue:
+            yield queue
+            while queue is not None and queue.path.parent == workspace.daemon:
+                yield queue
 
 
 class _Patience:

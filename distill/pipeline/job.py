@@ -22,7 +22,7 @@ from distill.pipeline.planning import (
 )
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import accuracies
-from distill.pipeline.steps import StepStore
+from distill.pipeline.steps import StepStore, give_way
 from distill.pipeline.teacher_files import open_spec_teacher
 from distill.pipeline.work import (
     Architecture,
@@ -51,17 +51,25 @@ class Job:
         workspace: Workspace,
         record: RunRecord,
         notices: Sequence[Notice] = (),
+        patient: bool = True,
     ) -> None:
-        """``notices`` are what ``check_fit`` found, for the record."""
+        """``notices`` are what ``check_fit`` found, for the record.
+
+        A ``patient`` job waits for steps that others do; any other raises ``StepBusy``.
+        """
         self.spec, self.workspace, self.record = spec, workspace, record
         self.notices = notices
-        self.steps = StepStore(workspace.steps)
+        busy = record.wait_for if patient else give_way
+        self.steps = StepStore(workspace.steps, spec.name, busy)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
         self.pair_sets = tuple(pair_sets(spec, workspace).values())
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
     def run(self) -> None:
-        """Do every step. Raises ``UserError``, or ``Stopped`` where it was asked to stop."""
+        """Do every step.
+
+        Raises ``UserError``, ``Stopped`` where it was asked to stop, and ``StepBusy``.
+        """
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
         for notice in self.notices:
             self.record.warn(notice)

@@ -1,6 +1,5 @@
 """The run directory ``runs/JOB/``: everything that anybody shows of a job is read from here."""
 
-import json
 import os
 import platform
 import subprocess
@@ -14,12 +13,14 @@ from typing import Any
 
 from curation.errors import UserError
 from curation.files import DISK_ERRORS, atomic_file, write_reserved
+from curation.json_text import as_json
 from curation.progress import Pace, seconds_left
 from distill.notices import Notice
+from distill.pipeline.steps import StepBusy
 from distill.spec import JobSpec
 from distill.training.loop import Stopped
 
-WARNINGS = "warnings.json"
+WARNINGS, WAITING = "warnings.json", "waiting.json"
 PROGRESS_INTERVAL = 0.25
 """Seconds between two writings of progress.json."""
 
@@ -48,8 +49,8 @@ class StepState:
 class Event:
     """What an observer (a terminal) is told of a step.
 
-    ``kind``: begin, progress, metrics, warning, end, or skip; the values of an end and a skip are
-    those of ``StepState``, those of a warning of ``Notice``.
+    ``kind``: begin, wait, progress, metrics, warning, end, or skip; the values of a wait, an end
+    and a skip are those of ``StepState``, those of a warning of ``Notice``.
     """
 
     kind: str
@@ -78,7 +79,8 @@ class RunRecord:
         self._pace = Pace()
         self._written = 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "failure.json").unlink(missing_ok=True)
+        for of_before in ("failure.json", WAITING):
+            (folder / of_before).unlink(missing_ok=True)
 
     def begin(self, spec: JobSpec, steps: list[StepState], facts: dict[str, Any]) -> None:
         """Write resolved.json (every default filled in, versions, digests) and the plan."""
@@ -96,7 +98,7 @@ class RunRecord:
     @contextmanager
     def step(self, name: str) -> Iterator[StepState]:
         """Mark a step running, then done (or reused, if the block says so), with its time."""
-        state = next(step for step in self.steps if step.name == name)
+        state = self._state(name)
         state.state, self._current, self._pace = "running", name, Pace()
         self._write_steps()
         self.observer(Event("begin", name))
@@ -125,7 +127,7 @@ class RunRecord:
         """Append one line to metrics.jsonl."""
         line = {"step": self._current, "time": round(time.time(), 3), **values}
         with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(as_json(line) + "\n")
         self.observer(Event("metrics", self._current, values))
 
     def warn(self, notice: Notice) -> None:
@@ -136,6 +138,22 @@ class RunRecord:
             self.warnings.append(warning)
             self.write_json(WARNINGS, self.warnings)
             self.observer(Event("warning", self._current, asdict(notice)))
+
+    def wait_for(self, step: Path, job: str | None) -> None:
+        """Say once that another process does the current step; ``Stopped`` where asked to stop."""
+        note = f"waits for {f'job {job}' if job else 'another process'}, which does the same"
+        state = self._state(self._current)
+        if state.note != note:
+            state.note = note
+            self._write_steps()
+            self.observer(Event("wait", self._current, asdict(state)))
+        if self.stop():
+            raise Stopped
+
+    def gave_way(self, busy: StepBusy) -> None:
+        """Say in waiting.json which step of another job this one needs."""
+        told = {"step": busy.step.name, "name": self._current, "job": busy.job}
+        self.write_json(WAITING, told)
 
     def progress(self, done: int, total: int) -> None:
         """Say how many images of the current step are done; a few a second reach the disk."""
@@ -168,14 +186,14 @@ class RunRecord:
             reason, hint = "no memory left", "lower train.batch_size and submit again"
         else:
             reason, hint = f"{type(error).__name__}: {error}", "log.txt has the traceback"
-        told = json.dumps({"reason": reason, "hint": hint}).encode()
+        told = as_json({"reason": reason, "hint": hint}).encode()
         with suppress(OSError):  # the error itself is what matters
             write_reserved(self.folder / "failure.json", told)
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace ``name`` atomically."""
         with atomic_file(self.folder / name) as file:
-            file.write(json.dumps(value, indent=2).encode())
+            file.write(as_json(value, indent=2).encode())
 
     def link(self, name: str, target: Path) -> None:
         """Make ``name`` in the run directory point to what a step left elsewhere."""
@@ -185,6 +203,9 @@ class RunRecord:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(os.path.relpath(target, path.parent))
         fresh.replace(path)
+
+    def _state(self, name: str) -> StepState:
+        return next(step for step in self.steps if step.name == name)
 
     def _write_steps(self) -> None:
         self.write_json("steps.json", [asdict(step) for step in self.steps])

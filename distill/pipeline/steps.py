@@ -1,24 +1,51 @@
 """Steps addressed by what goes into them: ``steps/KIND-ID/``, where ID is a digest of the inputs.
 
 A step is done when its folder has a ``result.json``, which is written last. One process works on
-a step at a time; another that wants the same waits, and then finds it done.
+a step at a time; another that wants the same is told so, and finds it done later.
 """
 
 import fcntl
 import hashlib
 import json
+import os
+import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.json_text import as_json, read_json
+from distill.spec import NAME_PATTERN
 
-RESULT, INPUTS = "result.json", "inputs.json"
+RESULT, INPUTS, LOCK = "result.json", "inputs.json", "lock"
 VERSION = 1
 """Raised when a step would come out otherwise from the same inputs."""
+_LARGEST_RESULT = 64 << 20  # bytes
+_LONGEST_NAME = 200
+_LOOK_SECONDS = 0.05
+_BUSY_SECONDS = 1.0
+"""How long a step is locked before it counts as busy: others look at the lock for an instant."""
+
+Busy = Callable[[Path, str | None], None]
+"""Told, again and again, of a step's folder that another process works in, and of the job that this
+process runs where that is known. What it raises ends the waiting."""
+
+
+class StepBusy(Exception):  # noqa: N818 - not an error: the step will be there later
+    """Another process does the step at ``step``; ``job`` is what it runs, where that is known."""
+
+    def __init__(self, step: Path, job: str | None) -> None:
+        super().__init__(f"{step} is being done by {job or 'another process'}")
+        self.step, self.job = step, job
+
+
+def give_way(step: Path, job: str | None) -> None:
+    """A ``Busy`` that does not wait."""
+    raise StepBusy(step, job)
 
 
 @dataclass(frozen=True)
@@ -33,8 +60,9 @@ class Outcome:
 class StepStore:
     """All steps of a workspace."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, job: str = "", busy: Busy = give_way) -> None:
+        """``job`` is told to others who want a step that is done here, ``busy`` is of those."""
+        self.root, self.job, self.busy = root, job, busy
 
     def perform(
         self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]
@@ -46,7 +74,7 @@ class StepStore:
         """
         folder = self.folder(kind, inputs)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with self._held(folder):
             result = _read(folder / RESULT)
             if result is not None:
                 return Outcome(folder, result, reused=True)
@@ -55,31 +83,56 @@ class StepStore:
             _write(folder / RESULT, result)
         return Outcome(folder, result, reused=False)
 
+    @contextmanager
+    def _held(self, folder: Path) -> Iterator[None]:
+        """Hold the step's lock, which ends with the process."""
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        try:
+            began = time.monotonic()
+            while not _take(lock):
+                if time.monotonic() - began > _BUSY_SECONDS:
+                    self.busy(folder, _holder(lock))
+                time.sleep(_LOOK_SECONDS)
+            with suppress(OSError):  # a full disk: then others are not told who it is
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, self.job.encode(), 0)
+            yield
+        finally:
+            os.close(lock)
+
     def folder(self, kind: str, inputs: dict[str, Any]) -> Path:
         """Where the step with these inputs lies, done or not."""
         text = json.dumps([VERSION, kind, inputs], sort_keys=True)
         return self.root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(lock: int) -> str | None:
+    """The job that holds the lock, by what it wrote there."""
+    name = os.pread(lock, _LONGEST_NAME, 0).decode(errors="replace")
+    return name if re.fullmatch(NAME_PATTERN, name) else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    again = f"remove {path.parent} and run again, which does that step anew"
+    if not os.path.lexists(path):
         return None
-    except (ValueError, RecursionError):
-        raise UserError(
-            f"{path} is damaged: it is no JSON; remove {path.parent} and run again, which does "
-            "that step anew"
-        ) from None
+    try:
+        result = read_json(path, _LARGEST_RESULT)
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{path} is damaged: it is no object; {again}")
+    return result
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2).encode())
+        file.write(as_json(value, indent=2).encode())

@@ -7,19 +7,38 @@ the highest one stays for as long as it is the best, and the link ``best`` leads
 """
 
 import hashlib
-import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, FiniteFloat, RootModel, model_validator
 
 from curation.errors import UserError
-from curation.files import sync_folder
+from curation.files import open_regular, sync_folder
+from curation.json_text import as_json, read_record
 
 MANIFEST, SCORES, BEST = "manifest.json", "scores.json", "best"
 SCORE = "score"
 """The one among the scores that is compared."""
+_NAME = re.compile(r"step-[0-9]{8,18}")
 Scores = Mapping[str, float]
+
+
+class _Scores(RootModel[dict[str, FiniteFloat]]):
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="after")
+    def _compared(self) -> Self:
+        if SCORE not in self.root:
+            raise ValueError(f"it has no {SCORE!r}")
+        return self
+
+
+class _Manifest(RootModel[Annotated[dict[str, str], Field(min_length=1, max_length=10_000)]]):
+    model_config = ConfigDict(strict=True)
 
 
 def save_checkpoint(
@@ -42,7 +61,7 @@ def save_checkpoint(
     try:
         write(partial)
         if scores:
-            (partial / SCORES).write_text(json.dumps(dict(scores)))
+            (partial / SCORES).write_text(as_json(dict(scores)))
         _seal(partial)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -95,8 +114,8 @@ def final_checkpoint(root: Path, keep: str) -> Path:
 def scores_of(checkpoint: Path) -> dict[str, float]:
     """The scores that were saved with it; empty where it was not evaluated."""
     try:
-        return json.loads((checkpoint / SCORES).read_text())
-    except (OSError, ValueError):
+        return read_record(checkpoint / SCORES, _Scores).root
+    except UserError:
         return {}
 
 
@@ -126,7 +145,7 @@ def _seal(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {str(path.relative_to(folder)): _sum_and_sync(path) for path in files}
     manifest = folder / MANIFEST
-    manifest.write_text(json.dumps(sums, indent=2))
+    manifest.write_text(as_json(sums, indent=2))
     _sum_and_sync(manifest)
     for inner in {path.parent for path in files}:
         sync_folder(inner)
@@ -134,9 +153,9 @@ def _seal(folder: Path) -> None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        sums = json.loads((folder / MANIFEST).read_text())
+        sums = read_record(folder / MANIFEST, _Manifest).root
         return all(_sha256(folder / name) == digest for name, digest in sums.items())
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return False
 
 
@@ -147,12 +166,13 @@ def _sum_and_sync(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _all(root: Path) -> list[Path]:
-    return sorted(root.glob("step-*")) if root.is_dir() else []
+    folders = root.iterdir() if root.is_dir() else ()
+    return sorted(folder for folder in folders if _NAME.fullmatch(folder.name))
 
 
 def _newest(root: Path) -> Path | None:

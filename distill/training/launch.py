@@ -1,6 +1,5 @@
 """Training on several ranks of this machine, followed and stopped by the job that wants it."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,12 +8,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import UserError
+from curation.json_text import read_record
 from distill.notices import Notice
+from distill.signals import FROM_OUTSIDE, signal_name
 from distill.training.divergence import Diverged
 from distill.training.loop import Stopped
 from distill.training.messages import Inbox, Message, log_file
@@ -28,14 +30,32 @@ ERRORS = {"diverged": Diverged, "error": UserError}
 """What a rank's last message is in this process."""
 
 
+class EndedFromOutside(UserError):  # noqa: N818 - as Stopped: it may go on from its checkpoint
+    """The kernel, an operator or a shutdown ended a process of the training with ``signal``."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+class FailedRank(BaseModel):
+    """Which rank failed first, and how: minus the number of a signal, or an exit status."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    rank: Annotated[int, Field(ge=0, lt=1 << 20)]
+    status: Annotated[int, Field(ge=-64, le=255)]
+
+
 def run_on_ranks(
     ranks: int, module: str, arguments: list[str], folder: Path, watch: Watch
 ) -> dict[str, float]:
     """``python -m MODULE ARGUMENTS`` as that many ranks; the losses that rank 0 ends with.
 
     The ranks speak to ``watch`` through ``messages`` files in ``folder``, which holds only this
-    run. Raises ``Stopped`` where ``watch.stop()`` said so and they have saved, and ``UserError``
-    where one failed. None is left when this returns, or when this process dies.
+    run. Raises ``Stopped`` where they were asked to stop and have saved, ``UserError`` where one
+    failed, and ``EndedFromOutside`` where that was no fault of the training. None is left when this
+    returns, or when this process dies.
     """
     launcher = _start(ranks, module, arguments, folder)
     try:
@@ -79,7 +99,7 @@ class _Followed:
         self.inboxes = [Inbox(folder, rank) for rank in range(ranks)]
         self.first_rank: int | None = None
         self.stop_sent = False
-        self.ending: Message = {}
+        self.ending: dict[str, Any] = {}
 
     def to_the_end(self) -> dict[str, float]:
         """Relay until all ranks have ended, and say how."""
@@ -93,9 +113,11 @@ class _Followed:
             if kind in self.ending:
                 raise error(self.ending[kind])
         if self.launcher.returncode != 0:
-            raise UserError(self._failure())
+            raise self._failure()
         if "stopped" in self.ending:
             raise Stopped
+        if "done" not in self.ending:
+            raise UserError(f"rank 0 ended without a word of how: {self.inboxes[0].path}")
         return self.ending["done"]
 
     def _relay(self) -> None:
@@ -128,18 +150,21 @@ class _Followed:
         with suppress(ProcessLookupError):
             os.kill(self.first_rank, signal.SIGTERM)
 
-    def _failure(self) -> str:
+    def _failure(self) -> UserError:
         """Which rank failed and how, with the last line that it wrote."""
-        failure = self.folder / FAILURE
-        if not failure.exists():
-            log = self.folder / LAUNCHER_LOG
-            return f"torchrun could not start the {self.ranks} ranks: {_tail(log)} ({log})"
-        first: dict[str, Any] = json.loads(failure.read_text())
-        rank, status = first["rank"], first["status"]
-        log = log_file(self.folder, rank)
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else "failed"
+        log, status = self.folder / LAUNCHER_LOG, self.launcher.returncode
+        if not (self.folder / FAILURE).exists():
+            if -status in FROM_OUTSIDE:
+                return EndedFromOutside(f"torchrun was ended by {signal_name(-status)}", -status)
+            return UserError(
+                f"torchrun could not start the {self.ranks} ranks: {_tail(log)} ({log})"
+            )
+        first = read_record(self.folder / FAILURE, FailedRank)
+        status, log = first.status, log_file(self.folder, first.rank)
+        how = f"was ended by {signal_name(-status)}" if status < 0 else "failed"
         memory = "; was there enough memory?" if status == -signal.SIGKILL else ""
-        return f"rank {rank} of {self.ranks} {how}{memory} Its log {log} ends: {_tail(log)}"
+        told = f"rank {first.rank} of {self.ranks} {how}{memory} Its log {log} ends: {_tail(log)}"
+        return EndedFromOutside(told, -status) if -status in FROM_OUTSIDE else UserError(told)
 
 
 def fresh_folder(folder: Path) -> Path:

@@ -3,16 +3,46 @@
 A file takes what is written even where nobody reads, and stays as a record.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curation.errors import UserError
+from curation.json_text import as_json, parse_record
+
+_LONGEST_LINE = 1 << 20  # bytes
 
 Message = dict[str, Any]
-"""One of {"ready": pid}, {"metrics": values}, {"progress": [done, total]}, {"warning": [key,
-text]} of a notice, and as the last one
-{"done": losses}, {"stopped": true}, {"error": one line} or {"diverged": one line}."""
+"""One of the fields of ``Said``, and its value."""
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class Said(BaseModel):
+    """What a line holds: one of these, and as the last one a field that says how it ended."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    ready: Annotated[int, Field(ge=1, le=1 << 22)] | None = None
+    """The pid of a rank that hears signals now"""
+    metrics: dict[str, float | None] | None = None
+    progress: tuple[Count, Count] | None = None
+    """Images done, of how many"""
+    warning: tuple[str, str] | None = None
+    """Key and text of a notice"""
+    done: dict[str, float | None] | None = None
+    """The last losses"""
+    stopped: Literal[True] | None = None
+    error: str | None = None
+    diverged: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a message has one key")
+        return self
 
 
 def messages_file(folder: Path, rank: int) -> Path:
@@ -31,7 +61,7 @@ class Messenger:
         self._file = messages_file(folder, rank).open("a")
 
     def send(self, kind: str, value: Any) -> None:
-        self._file.write(json.dumps({kind: value}) + "\n")
+        self._file.write(as_json({kind: value}) + "\n")
         self._file.flush()
 
     def send_ready(self) -> None:
@@ -47,13 +77,19 @@ class Inbox:
         self._offset = 0
 
     def read(self) -> Iterator[Message]:
-        """Whole lines only; the rest next time."""
+        """Whole lines only; the rest next time. ``UserError`` for a line that is no message."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
+            while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
                 self._offset += len(line)
-                yield json.loads(line)
+                yield self._message(line)
+        if len(line) == _LONGEST_LINE:
+            raise UserError(f"{self.path}: a line has more than {_LONGEST_LINE:,} bytes")
+
+    def _message(self, line: bytes) -> Message:
+        try:
+            return parse_record(line, Said).model_dump(exclude_unset=True)
+        except ValueError as error:
+            raise UserError(f"{self.path} holds something that is no message: {error}") from None

@@ -27,7 +27,7 @@ def event_files(folder: Path, wanted: bool, watch: Watch) -> Iterator[Watch]:
         step = values["iteration"]
         writer = writer or SummaryWriter(str(folder), purge_step=step)
         for name, value in values.items():
-            if name != "iteration":
+            if name != "iteration" and value is not None:  # what was no number came as null
                 writer.add_scalar(name.replace("loss_", "loss/", 1), value, step)
         watch.metrics(values)
 

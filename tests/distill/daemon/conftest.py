@@ -13,7 +13,8 @@ from daemon_under_test import accept
 
 from curation.workspace import Workspace
 from distill.daemon import client, presence
-from distill.daemon.executor import Attempt, LocalExecutor
+from distill.daemon.attempts import Attempt
+from distill.daemon.executor import LocalExecutor
 from distill.daemon.queue import Job
 from distill.daemon.service import Answer
 from distill.daemon.states import State
@@ -83,7 +84,7 @@ class Harness:
             self.kill()
         assert presence.find(self.workspace) is None
         for job in client.jobs(self.workspace):
-            end(Attempt(self.run(job.name), job.attempt))
+            end(Attempt(self.run(job.name), job.attempt, job.attempt_id))
 
 
 def end(attempt: Attempt) -> None:
@@ -108,6 +109,19 @@ def is_alive(pid: int) -> bool:
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
+
+
+def make_odd(path: Path, kind: str) -> None:
+    """Put something at ``path`` that is no file, or more than anybody wants to read."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        with path.open("wb") as file:
+            file.truncate(2 << 30)
+    else:
+        path.symlink_to({"loop": path.name, "nowhere": "no-such-file", "zero": "/dev/zero"}[kind])
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from small_disk import SmallDisk, disk
 
 from curation.files import atomic_file, reserve, write_reserved
 from distill.daemon import client
+from distill.daemon.attempts import Attempt
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import in_use, read_exit_record
 from distill.daemon.states import State
@@ -160,7 +161,7 @@ def test_a_job_says_on_a_full_disk_why_it_failed(disk: SmallDisk) -> None:
     assert "No space left" in json.loads((run / "failure.json").read_text())["reason"]
     record.failed(ValueError("no room for this one"))
     assert "No space left" in json.loads((run / "failure.json").read_text())["reason"]
-    assert read_exit_record(run, 1) is None
+    assert read_exit_record(Attempt(run, 1)) is None
 
 
 def test_the_same_trouble_is_told_less_and_less_often() -> None:

@@ -7,13 +7,12 @@ import pytest
 from distill.daemon.outcome import (
     BACK_OFF_SECONDS,
     MAXIMUM_ATTEMPTS,
-    ExitRecord,
-    Failure,
     Outcome,
     bounded,
     judge_exit,
     judge_loss,
 )
+from distill.daemon.records import ExitRecord, Failure
 from distill.daemon.states import Event
 
 NAN = Failure(reason="the loss is NaN", hint="lower the learning rate")

@@ -11,19 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import is_alive, wait_until
+from conftest import is_alive, make_odd, wait_until
 
-from distill.daemon.executor import Attempt, LaunchError, Liveness, LocalExecutor, rebooted_since
-from distill.daemon.outcome import ExitRecord
-from distill.daemon.processes import TAG_VARIABLE, ProcessIdentity, boot_id, kill_tagged
+from distill.daemon.attempts import Attempt
+from distill.daemon.executor import LaunchError, Liveness, LocalExecutor, rebooted_since
+from distill.daemon.processes import (
+    RUNNER_MODULE,
+    TAG_VARIABLE,
+    ProcessIdentity,
+    boot_id,
+    kill_tagged,
+)
+from distill.daemon.records import ExitRecord, RunnerRecord, damage
 from distill.daemon.runfolder import (
     EXIT,
     FAILURE,
     LOG,
-    RunnerRecord,
+    METRICS,
+    RUNNER,
     in_use,
     locked,
+    own_runner_record,
     read_exit_record,
+    read_last_metrics,
     read_runner_record,
     write_runner_record,
 )
@@ -55,9 +65,10 @@ def executor(code: str, grace: float = 10.0) -> LocalExecutor:
     return LocalExecutor(lambda run: [sys.executable, "-c", code, str(run)], grace)
 
 
-def ended(run: Path, attempt: int = 1) -> ExitRecord:
+def ended(attempt: Attempt) -> ExitRecord:
+    run = attempt.run
     wait_until(lambda: (run / EXIT).exists() and not in_use(run), "the runner has ended")
-    record = read_exit_record(run, attempt)
+    record = read_exit_record(attempt)
     assert record is not None
     return record
 
@@ -80,7 +91,7 @@ def test_the_exit_record_is_exact(
     run: Path, code: str, status: int | None, number: int | None
 ) -> None:
     executor(code).launch(Attempt(run, 1))
-    record = ended(run)
+    record = ended(Attempt(run, 1))
     assert (record.exit_status, record.signal, record.error) == (status, number, None)
     assert record.started_at <= record.finished_at
 
@@ -89,7 +100,7 @@ def test_the_log_has_both_streams_of_every_attempt(run: Path) -> None:
     code = "import sys; print('to stdout'); print('to stderr', file=sys.stderr)"
     for number in (1, 2):
         executor(code).launch(Attempt(run, number))
-        ended(run, number)
+        ended(Attempt(run, number))
     log = (run / LOG).read_text()
     assert log.count("to stdout") == log.count("to stderr") == 2
     assert "attempt 1 ended with status 0" in log
@@ -108,7 +119,7 @@ def test_launch_returns_when_the_runner_holds_the_folder(run: Path) -> None:
 
 def test_a_command_that_does_not_exist_leaves_a_record_that_says_so(run: Path) -> None:
     LocalExecutor(lambda run: ["/no/such/program"], 1.0).launch(Attempt(run, 1))
-    record = ended(run)
+    record = ended(Attempt(run, 1))
     assert record.exit_status == 127
     assert "/no/such/program" in str(record.error)
 
@@ -128,7 +139,7 @@ time.sleep(100)
     wait_until((run / "ready").exists)
     local.stop(Attempt(run, 1))
     local.stop(Attempt(run, 1))  # asked twice is asked once
-    assert ended(run).exit_status == 143
+    assert ended(Attempt(run, 1)).exit_status == 143
     assert (run / "checkpoint").read_text() == "saved"
 
 
@@ -138,14 +149,14 @@ def test_stop_ends_children_with_their_own_sessions_that_ignore_it(run: Path) ->
     local.launch(Attempt(run, 1))
     child = int(text_of(run / "child.pid"))
     local.stop(Attempt(run, 1))
-    assert ended(run).signal == signal.SIGKILL
+    assert ended(Attempt(run, 1)).signal == signal.SIGKILL
     assert not is_alive(child)
 
 
 def test_orphans_of_a_finished_job_are_ended_before_the_record_is_written(run: Path) -> None:
     executor(STUBBORN_CHILD).launch(Attempt(run, 1))
     child = int(text_of(run / "child.pid"))
-    assert ended(run).exit_status == 0
+    assert ended(Attempt(run, 1)).exit_status == 0
     assert not is_alive(child)
 
 
@@ -176,7 +187,7 @@ except FileNotFoundError:
 raise SystemExit(state != "Z")
 """
     executor(look).launch(Attempt(run, 2))
-    assert ended(run, 2).exit_status == 0
+    assert ended(Attempt(run, 2)).exit_status == 0
 
 
 def test_many_launches_of_one_attempt_run_it_once(run: Path) -> None:
@@ -188,7 +199,7 @@ def test_many_launches_of_one_attempt_run_it_once(run: Path) -> None:
         launch.start()
     for launch in launches:
         launch.join()
-    assert ended(run).exit_status == 0
+    assert ended(Attempt(run, 1)).exit_status == 0
     assert (run / "starts").read_text() == "x"
 
 
@@ -198,9 +209,42 @@ def test_an_attempt_that_was_closed_never_begins(run: Path) -> None:
     assert local.observe([attempt])[attempt] is Liveness.UNSTARTED
     assert local.close(attempt)
     local.launch(attempt)
-    local.launch(Attempt(run, 2))
     assert not (run / "started").exists()
     assert local.observe([attempt])[attempt] is Liveness.GONE
+
+
+def test_a_runner_that_comes_late_never_begins(run: Path) -> None:
+    """Its daemon decided to launch it before the newest attempt began."""
+    executor("pass").launch(Attempt(run, 2, "bb"))
+    ended(Attempt(run, 2, "bb"))
+    for after in ("", "1-aa", "2", "2-bc"):
+        late = [sys.executable, "-m", RUNNER_MODULE, str(run), "3", "--id=cc", f"--after={after}"]
+        touch = [sys.executable, "-c", "import sys; open(sys.argv[1] + '/started', 'w')", str(run)]
+        subprocess.run([*late, "--grace=1", "--", *touch], check=True)
+    wait_until(lambda: not in_use(run))
+    assert not (run / "started").exists()
+    assert own_runner_record(Attempt(run, 2, "bb")) is not None
+
+
+def test_an_attempt_of_another_queue_begins_and_takes_no_old_record_for_its_own(run: Path) -> None:
+    """The queue was lost: the new one counts from 1 again."""
+    for number, attempt_id in ((7, "aa"), (1, "bb"), (1, "cc")):
+        attempt = Attempt(run, number, attempt_id)
+        assert read_exit_record(attempt) is None
+        executor(f"raise SystemExit({number})").launch(attempt)
+        assert ended(attempt).exit_status == number
+    assert read_exit_record(Attempt(run, 1)) is None
+    assert read_exit_record(Attempt(run, 1, "bb")) is None
+
+
+def test_a_runner_is_found_where_its_record_is_damaged(run: Path) -> None:
+    attempt = Attempt(run, 1, "aabb")
+    local = executor("import time; time.sleep(100)")
+    local.launch(attempt)
+    (run / RUNNER).write_text('{"attempt": Infinity}')
+    assert local.observe([attempt])[attempt] is Liveness.ALIVE
+    local.stop(attempt)
+    assert ended(attempt).signal == signal.SIGTERM
 
 
 def test_a_folder_that_somebody_works_in_cannot_be_launched(run: Path) -> None:
@@ -217,22 +261,23 @@ def test_a_folder_that_somebody_works_in_cannot_be_launched(run: Path) -> None:
 def test_an_old_failure_is_not_taken_for_a_new_one(run: Path) -> None:
     (run / FAILURE).write_text(json.dumps({"reason": "of yesterday"}))
     executor("raise SystemExit(1)").launch(Attempt(run, 1))
-    ended(run)
+    ended(Attempt(run, 1))
     assert not (run / FAILURE).exists()
 
 
 def test_every_process_of_a_job_carries_its_attempt(run: Path) -> None:
     code = f"import os, sys; open(sys.argv[1] + '/tag', 'w').write(os.environ['{TAG_VARIABLE}'])"
-    executor(code).launch(Attempt(run, 4))
-    ended(run, 4)
-    assert (run / "tag").read_text() == f"{run}#4"
+    attempt = Attempt(run, 4, "c0ffee")
+    executor(code).launch(attempt)
+    ended(attempt)
+    assert (run / "tag").read_text() == f"{run}#4-c0ffee"
 
 
 def test_the_record_of_another_boot_says_that_the_machine_was_restarted(run: Path) -> None:
     me = ProcessIdentity.of(os.getpid())
     assert me is not None
     before = ProcessIdentity(me.pid, me.start_ticks, "another-boot")
-    write_runner_record(run, RunnerRecord(1, before))
+    write_runner_record(Attempt(run, 1), before)
     assert rebooted_since(Attempt(run, 1))
     assert not before.send(signal.SIGKILL), "that process is of another boot"
 
@@ -246,13 +291,31 @@ def test_a_reused_pid_is_not_the_process(run: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"\xff\xfe", b'{"attempt": 1}', b"[" * 100_000]
-    + [json.dumps({"attempt": 1, "exit_status": status, "signal": number, "error": None,
-                   "started_at": 0, "finished_at": 0}).encode()
-       for status, number in [(None, None), ("0", None), (True, None), (0, "9")]],
+    + [json.dumps({"attempt": 1, "exit_status": 0, "signal": None, "error": None,
+                   "started_at": 0, "finished_at": 0} | changed).encode()
+       for changed in (
+           {"exit_status": None}, {"exit_status": "0"}, {"exit_status": True},
+           {"exit_status": 10**30}, {"exit_status": 256}, {"exit_status": -1},
+           {"exit_status": 0.0}, {"signal": "9"}, {"signal": 9},
+           {"exit_status": None, "signal": 65}, {"error": {}}, {"error": "\ud800"},
+           {"attempt": "1"}, {"id": "../../x"}, {"id": None},
+           {"started_at": float("nan")}, {"finished_at": float("inf")}, {"finished_at": -1})],
 )  # fmt: skip
-def test_a_garbage_exit_record_reads_as_none(run: Path, content: bytes) -> None:
+def test_a_garbage_exit_record_reads_as_none_and_says_why(run: Path, content: bytes) -> None:
     (run / EXIT).write_bytes(content)
-    assert read_exit_record(run, 1) is None
+    assert read_exit_record(Attempt(run, 1)) is None
+    assert damage(run / EXIT, ExitRecord)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "nowhere", "zero", "large"])
+def test_what_is_no_file_is_no_record(run: Path, kind: str) -> None:
+    """Looking at it takes no time either."""
+    make_odd(run / RUNNER, kind)
+    make_odd(run / METRICS, kind)
+    assert read_runner_record(run) is None
+    assert damage(run / RUNNER, RunnerRecord)
+    assert executor("pass").observe([Attempt(run, 1)]) == {Attempt(run, 1): Liveness.UNSTARTED}
+    assert read_last_metrics(run) == {}
 
 
 def test_the_lock_moves_with_the_folder_and_ends_with_its_holder(run: Path) -> None:

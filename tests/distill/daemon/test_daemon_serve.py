@@ -16,7 +16,8 @@ from conftest import SCRIPT, Harness, is_alive, kill, wait_until
 from curation.errors import UserError
 from distill.daemon import client, presence
 from distill.daemon.address import SOCKET
-from distill.daemon.executor import Attempt, Liveness
+from distill.daemon.attempts import Attempt
+from distill.daemon.executor import Liveness
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS
 from distill.daemon.presence import network_filesystem
 from distill.daemon.runfolder import read_runner_record

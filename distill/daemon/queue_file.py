@@ -1,0 +1,102 @@
+"""The file of the queue: made whole, told from one that replaced it, and read where it is fixed."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from curation.files import sync_folder
+from distill.daemon.locks import held
+from distill.daemon.runfolder import unused_name
+from distill.daemon.schema import migrate
+
+_BUSY_SECONDS = 10.0
+_LOG, _SHARED = "-wal", "-shm"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that waits for others, and begins and ends transactions only when told."""
+    return sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def make(path: Path) -> None:
+    """A new queue where there is none, with its tables from the first moment on.
+
+    So an empty file is a queue that lost what it held.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with held(path.parent, _BUSY_SECONDS):
+            if path.exists():
+                return  # another process made it
+            # SQLite would apply the log of a queue that was moved away to this one.
+            for suffix in (_LOG, _SHARED):
+                leftover = path.with_name(path.name + suffix)
+                if leftover.exists():
+                    leftover.rename(unused_name(leftover))
+            beside.unlink(missing_ok=True)
+            _write_tables(beside)
+            beside.rename(path)
+            sync_folder(path.parent)
+    except BlockingIOError:
+        raise sqlite3.OperationalError("locked") from None
+
+
+def _write_tables(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        migrate(connection, path)
+        connection.execute("COMMIT")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; ``None`` where there is none.
+
+    ``sqlite3.DatabaseError`` for an empty file: SQLite would take it for a new one, and delete the
+    log beside it with all that it holds.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if status.st_size == 0:
+        raise sqlite3.DatabaseError("it is empty")
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """``path``, or a copy of it where it cannot be written: SQLite's WAL writes also to read."""
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for suffix in (_LOG, ""):
+            source = path.with_name(path.name + suffix)
+            if source.exists():
+                shutil.copyfile(source, copy.with_name(source.name))
+        yield copy
+
+
+def trouble(path: Path, error: sqlite3.Error) -> str:
+    """One line on why the queue in ``path`` cannot be used."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return (
+            f"the queue {path} is damaged ({error}); put a copy of it back, or move it away and "
+            f"submit the jobs again, each with {resubmit(path)}: the run folders keep their "
+            "finished steps"
+        )
+    if "locked" in str(error):
+        return f"the queue {path} is locked by another process; try again"
+    return f"the queue {path} cannot be used ({error}); check the folder, its rights and its space"
+
+
+def resubmit(path: Path) -> str:
+    """The command that queues a job again from what its run folder keeps."""
+    return f"`distill submit {path.parent.parent / 'runs'}/JOB/spec.toml`"

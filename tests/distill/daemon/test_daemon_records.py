@@ -1,0 +1,406 @@
+"""What is wrong in one run folder harms no other job, and ends its own in plain words."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import Harness, is_alive, make_odd, spec, wait_until
+from test_daemon_commands import Ran, distill
+from test_daemon_serve import SLEEP, WAITS
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import client
+from distill.daemon.attempts import Attempt
+from distill.daemon.executor import Liveness
+from distill.daemon.locks import held
+from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
+from distill.daemon.queue import Queue
+from distill.daemon.runfolder import EXIT, RUNNER, freeze_spec
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.schema import MIGRATIONS
+from distill.daemon.service import Answer, open_queue
+from distill.daemon.states import Event, State
+from distill.pipeline.steps import LOCK
+
+FAILS_WITH = """
+import pathlib, sys
+pathlib.Path(sys.argv[1], {name!r}).write_bytes({content!r})
+raise SystemExit(3)
+"""
+COUNTS = "import sys; open(sys.argv[1] + '/starts', 'a').write('x')"
+ENDED_WELL = {"exit_status": 0, "signal": None, "error": None, "started_at": 1, "finished_at": 2}
+NO_JSON = [
+    rb'{"reason": "\udcff.jpg cannot be read"}',
+    b'{"reason": Infinity}',
+    b'{"reason": "a", "reason": "b"}',
+    b'{"reason": 10000000000000000000000000000000}',
+    b"[" * 50_000,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("content", NO_JSON, ids=lambda content: repr(content[:20]))
+@pytest.mark.parametrize("name", ["failure.json", "steps.json"])
+def test_what_a_job_writes_harms_itself_alone(harness: Harness, name: str, content: bytes) -> None:
+    harness.submit("bad", FAILS_WITH.format(name=name, content=content))
+    harness.submit("good", COUNTS)
+    harness.start()
+    harness.wait_for("good", State.DONE)
+    bad = harness.job("bad")
+    assert (bad.state, bad.exit_status) == (State.FAILED, 3)
+    assert ("failure.json cannot tell why" in str(bad.reason)) == (name == "failure.json")
+    for command in (["status"], ["status", "--json"], ["show", "bad"], ["show", "bad", "--json"]):
+        assert Ran(harness.workspace, *command).status == 0
+    assert {each.name for each in client.reports(harness.workspace)} == {"bad", "good"}
+
+
+def test_a_reason_of_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:
+    with Queue(tmp_path / "queue.sqlite") as queue:
+        queue.submit("a", "spec", 0.0)
+        queue.claim(1.0)
+        outcome = Outcome(event=Event.FAIL, reason="no \udcff", hint="\ud800")
+        job = queue.settle("a", 1, lambda cancelled: outcome, 2.0)
+        assert (job.reason, job.hint) == (r"no \udcff", r"\ud800")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (RUNNER, "surrogate"),
+        (RUNNER, "endless"),
+        (RUNNER, "folder"),
+        (EXIT, "true"),
+        (EXIT, "deep"),
+        (EXIT, "pipe"),
+    ],
+)
+def test_a_damaged_record_of_a_running_job_neither_stops_nor_strands_anybody(
+    harness: Harness, name: str, kind: str
+) -> None:
+    """Written while the job runs, as a job or a bad disk may; the daemon is restarted on it."""
+    harness.start()
+    harness.submit("bad", WAITS)
+    harness.wait_for_file("bad", "pid")
+    harness.kill(signal.SIGKILL)
+    path = harness.run("bad") / name
+    path.unlink(missing_ok=True)
+    texts = {
+        "surrogate": rb'{"attempt": 1, "id": "\ud800"}',
+        "endless": b'{"attempt": Infinity, "runner": {"pid": 1e999}, "exit_status": 1' + b"0" * 30,
+        "true": b'{"attempt": true, "exit_status": true, "error": {}}',
+        "deep": b'{"a":' * 1_000_000,
+    }
+    if kind in texts:
+        path.write_bytes(texts[kind])
+    else:
+        make_odd(path, kind)
+    harness.start()
+    harness.submit("good")  # waits for the slot of the bad one
+    time.sleep(0.6)
+    assert harness.job("bad").state is State.RUNNING, "it is alive: its lock is held"
+    cancelled = client.cancel(harness.workspace, "bad")
+    assert cancelled.state is State.CANCELLED
+    assert harness.wait_for("good", State.DONE).attempt == 1
+
+
+@pytest.mark.parametrize("change", [{"exit_status": 10**30}, {"error": {}}, {"signal": 9}])
+def test_how_a_job_ended_that_cannot_be_told_is_an_interruption_with_a_reason(
+    harness: Harness, change: dict[str, object]
+) -> None:
+    harness.start()
+    harness.submit("a", WAITS)
+    harness.wait_for_file("a", "pid")
+    harness.kill(signal.SIGKILL)
+    (harness.run("a") / "go").touch()
+    wait_until((harness.run("a") / EXIT).exists)
+    record = json.loads((harness.run("a") / EXIT).read_text())
+    (harness.run("a") / EXIT).write_text(json.dumps(record | change))
+    harness.start()
+    job = harness.wait_for("a", State.FAILED)  # with 5, at the second attempt
+    assert (job.attempt, job.interruptions, job.exit_status) == (2, 1, 5)
+    with open_queue(harness.workspace) as queue:
+        assert any("cannot be told" in str(line.reason) for line in queue.history("a"))
+
+
+def test_a_defect_in_looking_at_one_job_ends_that_job_and_no_other(harness: Harness) -> None:
+    """Whatever goes wrong that nobody thought of."""
+
+    class Breaking:
+        closed = 0
+
+        def launch(self, attempt: Attempt) -> bool:
+            if attempt.run.name == "bad":
+                raise ZeroDivisionError("\udcff of nobody")
+            return True
+
+        def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:
+            return dict.fromkeys(attempts, Liveness.ALIVE)
+
+        def stop(self, attempt: Attempt, kill: bool = False) -> None:
+            raise AssertionError("nobody asked")
+
+        def close(self, attempt: Attempt) -> bool:
+            self.closed += 1
+            return True
+
+    for name in ("bad", "good"):
+        harness.submit(name)
+    place = Breaking()
+    with open_queue(harness.workspace) as queue:
+        scheduler = Scheduler(queue, place, harness.workspace.runs)  # type: ignore[arg-type]
+        scheduler.step()
+        scheduler.step()
+    assert harness.job("good").state is State.RUNNING
+    bad = harness.job("bad")
+    assert (bad.state, place.closed) == (State.FAILED, 1)
+    assert "ZeroDivisionError" in str(bad.reason)
+
+
+def test_a_job_of_a_new_queue_is_not_settled_by_the_record_of_an_old_one(harness: Harness) -> None:
+    """The queue is damaged, moved away as the error says, and the job submitted again."""
+    harness.start()
+    harness.submit("a", COUNTS)
+    harness.wait_for("a", State.DONE)
+    harness.kill()
+    path = harness.workspace.daemon / "queue.sqlite"
+    path.write_bytes(b"\xaa" * 5000)
+    assert "move it away and submit the jobs again" in Ran(harness.workspace, "status").error
+    path.rename(path.with_suffix(".damaged"))
+    assert "queue.sqlite is missing, but it ran a;" in Ran(harness.workspace, "status").error
+    assert "not in the queue" in Ran(harness.workspace, "show", "a").stdout
+    harness.start()
+    harness.submit("a", COUNTS)
+    harness.wait_for("a", State.DONE)
+    assert harness.job("a").attempt == 1
+    assert (harness.run("a") / "starts").read_text() == "xx"
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_queue_from_an_older_copy_runs_what_it_does_not_know_of_again(
+    harness: Harness, launched: bool
+) -> None:
+    """The copy knows the first attempt as running; the second ended well since."""
+    path, copy = harness.workspace.daemon / "queue.sqlite", harness.workspace.root / "copy"
+    harness.submit("a", COUNTS)
+    with Queue(path) as queue, closing(sqlite3.connect(copy)) as target:
+        queue.claim(1.0)
+        if launched:
+            queue.note_launched("a", 1)
+        queue._connection.backup(target)
+        queue.settle("a", 1, lambda cancelled: judge_loss(False, cancelled), 2.0)
+    harness.start()
+    assert harness.wait_for("a", State.DONE).attempt == 2
+    harness.kill(signal.SIGTERM)
+    copy.replace(path)
+    harness.start()
+    job = harness.wait_for("a", State.DONE)
+    assert (job.attempt, job.interruptions) == ((2, 1) if launched else (1, 0))
+    assert (harness.run("a") / "starts").read_text() == "xx"
+
+
+def test_an_attempt_of_the_version_without_ids_is_settled_by_its_record(harness: Harness) -> None:
+    """It was started before the upgrade, and ended after it."""
+    path = harness.workspace.daemon / "queue.sqlite"
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as old:
+        for statement in [line for version in MIGRATIONS[:2] for line in version]:
+            old.execute(statement)
+        old.execute(
+            "INSERT INTO jobs (name, spec, state, position, attempt, submitted_at, started_at)"
+            " VALUES ('a', ?, 'running', 1, 3, 1.0, 2.0)",
+            [spec("a", COUNTS)],
+        )
+        old.execute("PRAGMA user_version = 2")
+    old.close()
+    freeze_spec(harness.run("a"), spec("a", COUNTS))
+    process = {"pid": 1, "start_ticks": 1, "boot_id": "before"}
+    (harness.run("a") / RUNNER).write_text(json.dumps({"attempt": 3, "runner": process}))
+    (harness.run("a") / EXIT).write_text(json.dumps({"attempt": 3, **ENDED_WELL}))
+    harness.start()
+    assert harness.wait_for("a", State.DONE).attempt == 3
+    assert not (harness.run("a") / "starts").exists()
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_run_folder_that_goes_away_fails_its_job_in_plain_words(
+    harness: Harness, how: str
+) -> None:
+    harness.start()
+    harness.submit("a", WAITS)
+    pid, run = int(harness.wait_for_file("a", "pid")), harness.run("a")
+    if how == "removed":
+        subprocess.run(["rm", "-rf", run], check=True)
+    else:
+        run.rename(run.with_name("elsewhere"))
+    if how == "replaced":
+        freeze_spec(run, spec("a", WAITS))
+    job = harness.wait_for("a", State.FAILED)
+    assert "was removed, renamed or replaced while the job ran" in str(job.reason)
+    assert str(run) in str(job.reason)
+    assert job.attempt == 1
+    wait_until(lambda: not is_alive(pid), "nothing of it runs")
+    harness.submit("a", WAITS)
+    assert int(harness.wait_for_file("a", "pid")) != pid
+    assert harness.job("a").attempt == 2
+
+
+@pytest.mark.parametrize("hour", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_neither_holds_a_retry_up_nor_a_kill(
+    harness: Harness, hour: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offset = 0.0
+    path = harness.workspace.daemon / "queue.sqlite"
+    harness.submit("a")
+    with Queue(path) as queue:
+        queue.claim(time.time())
+        lost = Outcome(event=Event.INTERRUPT, reason="interrupted")
+        waiting = queue.settle("a", 1, lambda cancelled: lost, time.time())
+        assert waiting.back_off > 0
+        assert queue.claim(time.time()) is None
+        again = queue.claim(time.time() + hour)
+        assert again is not None
+        assert again.attempt == 2
+
+        stops: list[bool] = []
+
+        class Hung:
+            def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:
+                return dict.fromkeys(attempts, Liveness.ALIVE)
+
+            def stop(self, attempt: Attempt, kill: bool = False) -> None:
+                stops.append(kill)
+
+        monkeypatch.setattr("distill.daemon.scheduler._OVERTIME_SECONDS", 0.2)
+        scheduler = Scheduler(
+            queue, Hung(), harness.workspace.runs, grace=0.1, clock=lambda: time.time() + offset
+        )  # type: ignore[arg-type]
+        queue.request_cancel("a", time.time())
+        scheduler.step()
+        offset = hour
+        scheduler.step()
+        assert not any(stops)
+        time.sleep(0.4)
+        scheduler.step()
+        assert stops[-1]
+
+
+def test_an_empty_queue_file_is_damaged_and_nothing_of_it_is_touched(harness: Harness) -> None:
+    harness.submit("a")
+    path = harness.workspace.daemon / "queue.sqlite"
+    path.write_bytes(b"")
+    log = path.with_name("queue.sqlite-wal")
+    log.write_bytes(b"what was written last")
+    for command in (["status"], ["serve"], ["show", "a"], ["cancel", "a"]):
+        assert "is damaged (it is empty)" in Ran(harness.workspace, *command).error
+    assert (path.read_bytes(), log.read_bytes()) == (b"", b"what was written last")
+    path.unlink()
+    harness.submit("a")  # as the error says
+    assert harness.job("a").state is State.QUEUED
+    assert path.with_name("queue.sqlite-wal.old-1").read_bytes() == b"what was written last"
+
+
+def test_a_queue_that_is_moved_under_a_daemon_takes_no_submit(harness: Harness) -> None:
+    harness.start()
+    harness.submit("a", SLEEP)
+    path = harness.workspace.daemon / "queue.sqlite"
+    path.rename(path.with_suffix(".moved"))
+    with pytest.raises(UserError, match="moved or replaced; `distill stop`"):
+        harness.submit("b")
+    path.with_suffix(".moved").rename(path)
+    assert harness.submit("b") is Answer.QUEUED
+
+
+@pytest.fixture
+def read_only(harness: Harness) -> Iterator[Workspace]:
+    """A workspace that was used and lies on a disk that can only be read now."""
+    harness.start()
+    harness.submit("a", "print('hello')")
+    harness.wait_for("a", State.DONE)
+    harness.submit("b", "raise SystemExit(2)")
+    harness.wait_for("b", State.FAILED)
+    harness.kill(signal.SIGKILL)  # so that the queue's log is not written back
+    place = harness.workspace.root.with_name("read-only")
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "--bind", "-o", "ro", harness.workspace.root, place], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root can make a disk read-only")
+    subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    yield Workspace(place)
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_workspace_that_cannot_be_written_can_be_looked_at(read_only: Workspace) -> None:
+    shown = json.loads(Ran(read_only, "status", "--json").stdout)
+    assert [(job["name"], job["state"]) for job in shown] == [("a", "done"), ("b", "failed")]
+    assert "status 2" in Ran(read_only, "status").stdout
+    assert "a: done" in Ran(read_only, "show", "a").stdout
+    assert "hello" in Ran(read_only, "logs", "a").stdout
+    assert "a: done" in Ran(read_only, "watch", "a").stderr
+    cannot = distill(read_only, "cancel", "b")
+    assert cannot.returncode == 1
+    assert cannot.stderr.startswith("error: ")
+    assert "Read-only file system" in cannot.stderr
+
+
+def test_a_job_waits_for_a_step_of_another_without_a_slot(harness: Harness) -> None:
+    """Its process ends; it is queued until nobody does the step any more."""
+    waits = f"""
+import json, pathlib, sys
+run = pathlib.Path(sys.argv[1])
+with open(run / "starts", "a") as file:
+    file.write("x")
+if (run / "starts").stat().st_size == 1:
+    told = dict(step="distil-0123456789abcdef", name="generation 1", job="first")
+    (run / "waiting.json").write_text(json.dumps(told))
+    sys.exit({STEP_BUSY})
+"""
+    step = harness.workspace.steps / "distil-0123456789abcdef"
+    step.mkdir(parents=True)
+    (step / LOCK).touch()
+    with held(step / LOCK):
+        harness.start()
+        harness.submit("a", waits)
+        harness.submit("other")
+        harness.wait_for("other", State.DONE)
+        job = harness.wait_for("a", State.QUEUED)
+        assert (job.attempt, job.interruptions) == (1, 0)
+        shown = Ran(harness.workspace, "status").stdout
+        assert "a: waits for step generation 1 of job first" in shown
+        harness.submit("cancelled", waits)
+        wait_until(lambda: harness.job("cancelled").attempt == 1)
+        harness.wait_for("cancelled", State.QUEUED)
+        assert client.cancel(harness.workspace, "cancelled").state is State.CANCELLED
+    assert harness.wait_for("a", State.DONE).attempt == 2
+
+
+def test_a_waiting_record_that_makes_no_sense_is_a_failure_of_the_job(harness: Harness) -> None:
+    code = f"""
+import pathlib, sys
+told = '{{"step": "../../etc", "name": "x", "job": null}}'
+pathlib.Path(sys.argv[1], "waiting.json").write_text(told)
+sys.exit({STEP_BUSY})
+"""
+    harness.start()
+    harness.submit("a", code)
+    assert "status 75" in str(harness.wait_for("a", State.FAILED).reason)
+
+
+def test_a_signal_that_the_job_tells_of_is_an_interruption_in_its_own_words(
+    harness: Harness,
+) -> None:
+    """A rank was killed by the kernel; the job itself ended in order, with 128 + 9."""
+    code = FAILS_WITH.format(name="failure.json", content=b'{"reason": "rank 1 of 2 was ended"}')
+    harness.start()
+    harness.submit("a", code.replace("SystemExit(3)", "SystemExit(137)"))
+    job = harness.wait_for("a", State.FAILED)
+    assert (job.attempt, job.exit_status) == (MAXIMUM_ATTEMPTS, 137)
+    assert "interrupted: rank 1 of 2 was ended" in str(job.reason)
