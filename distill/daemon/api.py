@@ -1,17 +1,18 @@
 """The HTTP API on the daemon's socket; `GET /openapi.json` describes it, `GET /docs` shows it."""
 
 import os
-import socket
 import sqlite3
-import struct
 import time
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
 from distill import __version__
@@ -22,7 +23,8 @@ from distill.daemon.service import Answer, ConflictError, JobService, UnknownJob
 from distill.daemon.states import State
 from distill.spec_text import LARGEST_SPEC, decode_spec
 
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+CHECKS_AT_ONCE = 4
+"""Specs; each check is a process that imports torch. Other submits wait, and nothing else does."""
 
 
 class Health(BaseModel):
@@ -73,6 +75,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     """The API of one workspace's jobs."""
     app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
     runs = service.workspace.runs
+    checking = CapacityLimiter(CHECKS_AT_ONCE)
     _answer_errors(app)
 
     def shown(job: Job) -> JobReport:
@@ -99,7 +102,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     async def submit(request: Request, replace: bool = False) -> Submitted:
         """Queue the job spec in the body (TOML). Answered when it is on the disk."""
         spec = decode_spec(await _limited_body(request))
-        submission = await run_in_threadpool(service.submit, spec, replace)
+        submission = await run_sync(service.submit, spec, replace, limiter=checking)
         return Submitted(
             answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
         )
@@ -125,20 +128,6 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
     return app
-
-
-class OwnerOnlyProtocol(H11Protocol):
-    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Ask the kernel who is there before a byte is read."""
-        peer = transport.get_extra_info("socket")
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, user, _ = _CREDENTIALS.unpack(credentials)
-        if user not in (os.getuid(), 0):
-            transport.abort()
-            return
-        super().connection_made(transport)
 
 
 class _TooLargeError(UserError):
@@ -171,6 +160,21 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.Error)
     def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:
         return JSONResponse({"error": f"the queue cannot be used now: {error}"}, 503)
+
+    @app.exception_handler(HTTPException)
+    def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        asked = f"{request.method} {request.url.path[:80]}"
+        words = f"{asked}: {error.detail}; GET /openapi.json says what can be asked"
+        return JSONResponse({"error": words}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()[:3]]
+        return JSONResponse({"error": "; ".join(faults)}, 422)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
 
     @app.exception_handler(OSError)
     def unwritable(request: Request, error: OSError) -> JSONResponse:

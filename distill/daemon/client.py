@@ -177,5 +177,5 @@ def _content(status: int, body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise UserError(f"the daemon answered {status} without an explanation; see its log")
     if status >= 400:
-        raise UserError(str(answer.get("error") or answer.get("detail") or f"status {status}"))
+        raise UserError(str(answer.get("error") or f"the daemon answered {status}"))
     return answer

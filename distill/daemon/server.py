@@ -28,7 +28,6 @@ _log = logging.getLogger("distill.daemon")
 
 _LOOK_SECONDS = 0.25
 _SHUTDOWN_SECONDS = 5.0
-_CONNECTIONS = 64
 
 
 def distill_run(workspace: Workspace) -> JobCommand:
@@ -106,7 +105,8 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
     """The HTTP API in a thread of its own; signals stay with the main thread."""
     import uvicorn
 
-    from distill.daemon.api import OwnerOnlyProtocol, create_app
+    from distill.daemon.api import create_app
+    from distill.daemon.connections import OwnerOnlyProtocol
 
     listener: socket.socket = listen(service.workspace)
     config = uvicorn.Config(
@@ -118,9 +118,8 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
         loop="asyncio",
         lifespan="off",
         log_config=None,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # what others send wrongly is no trouble of ours
         access_log=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
     )
     server = uvicorn.Server(config)

@@ -4,11 +4,12 @@ Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE``.
 """
 
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 from curation.workspace import Workspace
-from distill.daemon import outcome, server
+from distill.daemon import connections, outcome, server
 
 
 def code_of(run: Path) -> list[str]:
@@ -18,12 +19,15 @@ def code_of(run: Path) -> list[str]:
 
 
 def accept(text: str) -> list[str]:
-    """Any TOML with a name is a spec here."""
+    """Any TOML with a name is a spec here; some take their time."""
+    if "# slow" in text:
+        time.sleep(0.1)
     return []
 
 
 if __name__ == "__main__":
     outcome.BACK_OFF_SECONDS = (0.2, 0.2)
+    connections.REQUEST_SECONDS = connections.UNREAD_SECONDS = 2.0
     server.log_to_stderr()
     server.serve(
         Workspace(Path(sys.argv[1])),

@@ -1,0 +1,131 @@
+"""Connections to the daemon's socket: whose they are, and what they may take."""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from typing import Any
+
+import h11
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_SECONDS = 10.0
+"""For a whole request, from the beginning of the connection or the answer before."""
+UNREAD_SECONDS = 30.0
+"""For reading what has been answered."""
+MOST_CONNECTIONS = 64
+"""With more, one that does nothing makes room; where all are at work, the new one is told so."""
+_IDLE_SECONDS = 0.5  # what came with a connection may not be read yet
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+
+class OwnerOnlyProtocol(H11Protocol):
+    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says.
+
+    No connection is kept that neither asks something in time nor reads its answer.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    since = 0.0
+    """When it began to wait for a request, by the loop's clock"""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who is there before a byte is read."""
+        peer = transport.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(credentials)
+        if user not in (os.getuid(), 0):
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._wait_for_request()
+        self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also of one that was hung up on before it began."""
+        for timer in (self._deadline, self._unread):
+            if timer is not None:
+                timer.cancel()
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request, or several requests; the time runs until one is whole."""
+        crowded = sum(each.at_work for each in self._all()) >= MOST_CONNECTIONS
+        self.app = _too_busy if crowded else self.config.loaded_app
+        super().data_received(data)
+        if self._whole() and self._deadline is not None:
+            self._deadline.cancel()
+
+    def on_response_complete(self) -> None:
+        """The next request may have come already."""
+        self._wait_for_request()
+        super().on_response_complete()
+        if self.at_work and self._deadline is not None:
+            self._deadline.cancel()
+
+    def pause_writing(self) -> None:
+        """Wait for the other side to read, for a time."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It was read."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Every error is one line of JSON, also where the request is none."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # it is being answered already
+            return
+        body = json.dumps({"error": "this is no HTTP request"}).encode()
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        answer = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the daemon owes an answer that would be read."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering and self._whole() and not self.flow.write_paused
+
+    def _whole(self) -> bool:
+        """Whether a request has come to its end."""
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    def _wait_for_request(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.since = self.loop.time()
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """Hang up on who has done nothing for longest; on the newest where all are at work."""
+        everybody = self._all()
+        now = self.loop.time()
+        idle = [each for each in everybody if not each.at_work and now - each.since > _IDLE_SECONDS]
+        if len(everybody) > MOST_CONNECTIONS and idle:
+            min(idle, key=lambda each: each.since).transport.abort()
+        elif len(everybody) > 2 * MOST_CONNECTIONS:
+            self.transport.abort()
+
+    def _all(self) -> list["OwnerOnlyProtocol"]:
+        return [each for each in self.connections if isinstance(each, OwnerOnlyProtocol)]
+
+
+async def _too_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    from starlette.responses import JSONResponse
+
+    words = f"the daemon has {MOST_CONNECTIONS} requests to answer; try again in a moment"
+    await JSONResponse({"error": words}, 503, {"Connection": "close"})(scope, receive, send)

@@ -1,0 +1,208 @@
+"""Whoever holds connections and does nothing, or speaks no HTTP, keeps nobody out."""
+
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import Harness, spec, wait_until
+
+from curation.errors import UserError
+from distill.daemon import client
+from distill.daemon.address import SOCKET
+from distill.daemon.connections import MOST_CONNECTIONS
+from distill.daemon.service import Answer, open_queue
+
+HEAD = b"Host: daemon\r\n\r\n"
+CHUNKED = b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    made = Harness(tmp_path_factory.mktemp("connections") / "workspace")
+    with open_queue(made.workspace) as queue, queue.exclusive():
+        for number in range(1000):  # an answer of half a megabyte
+            queue.submit(f"job-{number}", "spec", 0.0)
+    made.start(slots=0)
+    yield made
+    made.clean_up()
+
+
+class Peer:
+    """Another program that has a connection."""
+
+    def __init__(self, harness: Harness, words: bytes = b"") -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(str(harness.workspace.daemon / SOCKET))
+        self.send(words)
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, words: bytes) -> bool:
+        """Whether the daemon still listens."""
+        try:
+            self.socket.sendall(words)
+        except OSError:
+            return False
+        return True
+
+    def heard(self) -> bytes:
+        """Everything until the daemon hangs up."""
+        heard = b""
+        try:
+            while piece := self.socket.recv(1 << 16):
+                heard += piece
+        except ConnectionResetError:
+            pass
+        return heard
+
+
+def is_free(harness: Harness) -> bool:
+    try:
+        return client.health(harness.workspace) is not None
+    except UserError:  # busy with them
+        return False
+
+
+def peak_megabytes(harness: Harness) -> int:
+    assert harness.daemon is not None
+    status = Path(f"/proc/{harness.daemon.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) >> 10
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"GET /hea",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n",
+        b"POST /jobs HTTP/1.1\r\nContent-Length: 1000\r\n" + HEAD + b"name = ",
+        CHUNKED + b"5\r\nname ",
+        b"GET /jobs HTTP/1.1\r\n" + HEAD,
+        b"GET /health HTTP/1.1\r\n" + HEAD + b"GET /hea",
+    ],
+    ids=["nothing", "line", "head", "body", "chunk", "unread answer", "half a second request"],
+)
+def test_a_hundred_connections_that_do_nothing_keep_nobody_out(
+    harness: Harness, words: bytes
+) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(Peer(harness, words)) for _ in range(100)]
+        wait_until(lambda: is_free(harness), "what was asked is answered")
+        began = time.monotonic()
+        assert harness.submit("job-1", "pass", replace=True) in Answer
+        assert time.monotonic() - began < 2
+        for peer in idle:
+            peer.heard()  # the daemon hangs up on each in the end
+        assert time.monotonic() - began < 6
+    assert client.health(harness.workspace) is not None
+
+
+def test_a_request_has_its_time_however_often_a_byte_of_it_comes(harness: Harness) -> None:
+    with Peer(harness, b"GET /health HTTP/1.1\r\nX: ") as peer:
+        began = time.monotonic()
+        while peer.send(b"x"):
+            time.sleep(0.05)
+            assert time.monotonic() - began < 5
+    with Peer(harness, b"GET /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD) as peer:
+        while peer.send(b"1\r\nx\r\n"):  # the answer came long ago
+            time.sleep(0.05)
+            assert time.monotonic() - began < 10
+
+
+def test_an_answer_that_is_not_read_is_given_up(harness: Harness) -> None:
+    with Peer(harness, 3 * (b"GET /jobs HTTP/1.1\r\n" + HEAD)) as peer:
+        time.sleep(3)
+        assert len(peer.heard()) < 500_000
+    with Peer(harness, b"GET /jobs HTTP/1.0\r\n\r\n") as peer:
+        assert len(peer.heard()) > 250_000
+
+
+def slow_submit(name: str) -> bytes:
+    """A request whose check takes a while."""
+    body = spec(name, "pass # slow").encode()
+    return b"POST /jobs HTTP/1.1\r\nContent-Length: %d\r\n" % len(body) + HEAD + body
+
+
+def test_where_all_are_at_work_the_next_is_told_to_come_again(harness: Harness) -> None:
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(Peer(harness, slow_submit(f"slow-{number}")))
+            for number in range(MOST_CONNECTIONS + 20)
+        ]
+        with pytest.raises(UserError, match="64 requests to answer; try again in a moment"):
+            client.cancel(harness.workspace, "job-7")
+        answers = [peer.heard().split()[1] for peer in peers]
+    assert answers[:MOST_CONNECTIONS] == [b"200"] * MOST_CONNECTIONS
+    assert set(answers[MOST_CONNECTIONS:]) == {b"503"}
+
+
+def test_submits_that_wait_for_their_check_do_not_keep_a_cancel_waiting(harness: Harness) -> None:
+    with ExitStack() as stack:
+        waiting = [
+            stack.enter_context(Peer(harness, slow_submit(f"late-{number}")))
+            for number in range(50)
+        ]
+        began = time.monotonic()
+        client.cancel(harness.workspace, "job-7")
+        cancelled = time.monotonic()
+        assert b"200" in waiting[-1].heard()
+        assert cancelled - began < 0.5 * (time.monotonic() - began)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (random.Random(1).randbytes(4096), b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), b"404"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"404"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000, b"400"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 50_000, b"400"),
+        (b"GET /jobs/\xff HTTP/1.1\r\n" + HEAD, b"400"),
+        (b"GET /jobs/%ff%fe HTTP/1.1\r\n" + HEAD, b"422"),
+        (b"GET /jobs/" + b"a" * 15_000 + b" HTTP/1.1\r\n" + HEAD, b"422"),
+        (b"GET /jobs/a/log?offset=" + b"9" * 14_000 + b" HTTP/1.1\r\n" + HEAD, b"422"),
+        (b"POST /jobs HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n" + HEAD, b"400"),
+        (b"POST /jobs HTTP/1.1\r\nContent-Length: 99999999999\r\n" + HEAD, b"413"),
+        (b"POST /jobs HTTP/1.1\r\nContent-Length: -1\r\n" + HEAD, b"400"),
+        (CHUNKED + b"zz\r\n", b"400"),
+        (CHUNKED + b"ffffffffffffffff\r\n" + b"x" * 100_000, b"413"),
+        (b"TRACE / HTTP/1.1\r\n" + HEAD, b"404"),
+        (b"DELETE /jobs HTTP/1.1\r\n" + HEAD, b"405"),
+        (b"GET /health HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n" + HEAD, b"200"),
+        (b"GET /health HTTP/1.1\r\n" + HEAD + b"GARBAGE\r\n\r\n", b"200"),
+        (b"GET /health HTTP/1.1\r\n" + HEAD + bytes(100_000), b"200"),
+        (300 * (b"GET /health HTTP/1.1\r\n" + HEAD), b"200"),
+    ],
+    ids=lambda value: ascii(value[:30]) if len(value) > 3 else "",
+)
+def test_whatever_is_said_is_answered_in_short_or_hung_up_on(
+    harness: Harness, words: bytes, status: bytes
+) -> None:
+    with Peer(harness, words) as peer:
+        heard = peer.heard()
+    assert len(heard) < 100_000
+    if heard:  # a reset may have come before
+        assert heard.split()[1] == status
+    if heard and status != b"200":
+        error = json.loads(heard.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"]
+        assert len(error) < 300
+        assert "\n" not in error
+    assert client.health(harness.workspace) is not None
+
+
+def test_nothing_of_all_this_is_a_traceback_and_memory_is_bounded(harness: Harness) -> None:
+    wait_until(lambda: client.health(harness.workspace))
+    said = (harness.workspace.root.parent / "daemon-output.txt").read_text()
+    assert "Traceback" not in said
+    assert peak_megabytes(harness) < 300
