@@ -122,11 +122,11 @@ def what_is_this(path: Path) -> FileKind | None:
     At most 4 KiB are read, and never of anything but a regular file.
     """
     path = Path(path)
-    if not path.exists():
-        return _missing(path)
-    if path.is_dir():
-        return _folder(path)
     try:
+        if not path.exists():
+            return _missing(path)
+        if path.is_dir():
+            return _folder(path)
         with open_regular(path) as file:
             return kind_of(file.read(BEGINNING_BYTES))
     except (OSError, UserError):

@@ -36,6 +36,7 @@ from curation.noise.overrides import follow_proposals
 from curation.noise.proposals import propose
 from curation.pairs import read_pairs
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
+from curation.sources.image_source import file_digest
 from curation.store import ImageSet
 from curation.suggestions import unknown
 
@@ -118,8 +119,7 @@ def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages, say
     """Write what the checks propose; the table of decisions follows it, and keeps every edit."""
     proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
     lines = list(propose(findings, embedded))
-    before = proposed.read_bytes() if proposed.exists() else None
-    is_edited = decided.exists() and decided.read_bytes() != before
+    is_edited = decided.exists() and _digest(decided) != _digest(proposed)
     if is_edited:
         mine = read_decisions(decided, images.digest)
         earlier = _earlier(proposed, images)
@@ -134,6 +134,13 @@ def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages, say
     if not is_edited:
         with atomic_file(decided) as file:
             file.write(proposed.read_bytes())
+
+
+def _digest(table: Path) -> str | None:
+    try:
+        return file_digest(table)
+    except (OSError, UserError):
+        return None
 
 
 def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:

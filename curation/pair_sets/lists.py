@@ -112,4 +112,7 @@ def image_at(path: Path) -> Path:
     if path.suffix.lower() in _ENDINGS:
         return path
     found = [path.with_name(path.name + ending) for ending in _ENDINGS]
-    return next((file for file in found if file.exists()), found[0])
+    try:
+        return next((file for file in found if file.exists()), found[0])
+    except OSError:  # no name that a file can have
+        return found[0]

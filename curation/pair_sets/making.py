@@ -155,7 +155,7 @@ class _Reader:
         try:
             data = read_whole(path, MAX_IMAGE_BYTES)
         except UnreadableError:
-            kind = None if path.exists() else what_is_this(path)
+            kind = what_is_this(path)
             if kind is None:
                 raise
             raise kind.refusal(path, "an image") from None

@@ -1,6 +1,7 @@
 """All checks in a row: what is written, what is not done twice, what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -171,6 +172,19 @@ def test_a_check_without_its_summary_is_run_again(drawn_store: Store, tmp_path: 
     meta["checks"] = [one for one in meta["checks"] if one["check"] != "mixed"]
     (tmp_path / FINDINGS_FILE).write_text(json.dumps(meta))
     (tmp_path / "mixed.npz").write_bytes(b"half of it")
+    run(drawn_store, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_was_proposed_is_written_anew_where_it_is_no_file(
+    drawn_store: Store, tmp_path: Path, kind: str
+) -> None:
+    whole = contents(run(drawn_store, tmp_path).path)
+    path = tmp_path / PROPOSED_FILE
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    (tmp_path / "mixed.npz").unlink()
     run(drawn_store, tmp_path)
     assert contents(tmp_path) == whole
 

@@ -98,6 +98,13 @@ class TestLists:
         reasons = ["is damaged", "has 9x9 pixels, the first image 24x20", "device", "cannot read"]
         assert all(said in line for said, line in zip(reasons, made.left_out, strict=True))
 
+    @pytest.mark.parametrize("name", ["a" * 5000, "b" * 300 + ".jpg", "/".join("c" * 3000)])
+    def test_names_that_no_file_can_have(self, tmp_path, people, name):
+        path = listed(tmp_path, f"{A1} {name} 1\n{A1} {A3} 1\n")
+        with pytest.raises(UserError, match=r"line 1: .*cannot read it: "):
+            pairs_of_list(path)
+        assert len(pairs_of_list(path, skip_bad=True).same) == 1
+
     def test_nothing_left_is_an_error(self, tmp_path):
         with pytest.raises(
             UserError, match=r"no pair is left, of 1: .*line 1: .*Ann_0001\.jpg: cannot"
