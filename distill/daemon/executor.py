@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
 from distill.daemon.last_words import last_line
 from distill.daemon.processes import RUNNER_MODULE, boot_id, find_runner, id_option, kill_tagged
@@ -111,12 +112,22 @@ class LocalExecutor:
         try:
             with locked(attempt.run):
                 if own_runner_record(attempt) is None:
-                    write_runner_record(attempt, None)
+                    _keep_out(attempt)
                 return kill_tagged(attempt.run) == 0
         except FolderInUseError:
             return False
         except (FileNotFoundError, NotADirectoryError):
             return kill_tagged(attempt.run) == 0
+
+
+def _keep_out(attempt: Attempt) -> None:
+    """See to it that no runner begins the attempt any more."""
+    try:
+        write_runner_record(attempt, None)
+    except OSError as error:
+        # A full disk: then nobody may be under way that could find room later.
+        if error.errno not in DISK_ERRORS or find_runner(attempt) is not None:
+            raise
 
 
 def rebooted_since(attempt: Attempt) -> bool:

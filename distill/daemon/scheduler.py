@@ -89,6 +89,7 @@ class Scheduler:
             with self._apart(job):
                 self._start(job)
             busy += 1
+        self._queue.keep_room()
 
     def _next(self) -> Job | None:
         """Claim a job, unless a start would fail for want of room on the disk."""
@@ -148,7 +149,8 @@ class Scheduler:
         if liveness is Liveness.ALIVE:
             self._stop_if_cancelled(job, attempt)
         elif liveness is Liveness.UNSTARTED and not (job.launched or job.cancel_requested_at):
-            self._start(job)
+            if has_room(self._runs):
+                self._start(job)
         elif liveness is Liveness.DISPLACED:
             self._leave_if_cancelled(job)
         elif liveness is not Liveness.UNREACHABLE:
@@ -201,6 +203,8 @@ class Scheduler:
                 self._queue.note_launched(job.name, job.attempt)
             _log.info("%s: attempt %d runs", job.name, job.attempt)
         except (LaunchError, UserError, OSError) as error:
+            if not has_room(self._runs):  # taken at this moment: no fault of the job
+                raise OSError(f"there is no room on the disk of {self._runs}") from None
             reason = one_line(f"the job cannot be started: {error}")
             outcome = Outcome(event=Event.FAIL, reason=reason)
             self._executor.close(attempt)

@@ -57,7 +57,6 @@ def serve(
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             troubles = Troubles(_log.error)
             while not bell.stopped and api.is_alive():
-                queue.keep_room()
                 _step(scheduler, troubles)
                 bell.wait(_LOOK_SECONDS)
         _log.info("stopped; running jobs go on")

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 from conftest import Harness, wait_until
+from daemon_under_test import code_of
 from small_disk import SmallDisk, disk
 
 from curation.files import atomic_file, reserve, write_reserved
 from distill.daemon import client
 from distill.daemon.attempts import Attempt
+from distill.daemon.executor import LocalExecutor
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import in_use, read_exit_record
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.service import open_queue
 from distill.daemon.states import State
 from distill.daemon.troubles import FIRST_PAUSE, LONGEST_PAUSE, Troubles
 from distill.pipeline.record import RunRecord
@@ -137,6 +141,33 @@ def test_a_cancel_does_not_wait_for_an_end_that_cannot_be_recorded(
     assert client.cancel(harness.workspace, "a").state is State.CANCELLED
     assert time.monotonic() - began < 5
     assert starts(harness, "a") == 1
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_job_whose_start_finds_no_room_is_started_later_or_cancelled(
+    disk: SmallDisk, harness: Harness, cancelled: bool
+) -> None:
+    harness.submit("a", FILLS)
+    with open_queue(harness.workspace) as queue:
+        executor = LocalExecutor(code_of, 1.0)
+        scheduler = Scheduler(queue, executor, harness.workspace.runs)
+        queue.keep_room()
+        queue.claim(1.0)
+        disk.fill()
+        scheduler.step()
+        job = queue.job("a")
+        assert job is not None
+        with pytest.raises(OSError, match="no room"):
+            scheduler._start(job)
+        assert queue.job("a") == job
+        if cancelled:
+            queue.request_cancel("a", 2.0)
+            scheduler.step()
+            assert harness.job("a").state is State.CANCELLED
+        else:
+            disk.make_room()
+            wait_until(lambda: scheduler.step() or harness.job("a").state is State.DONE)
+            assert starts(harness, "a") == 1
 
 
 def test_the_queue_has_room_of_its_own(disk: SmallDisk) -> None:
