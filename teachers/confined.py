@@ -19,11 +19,17 @@ from curation.errors import UserError
 def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) -> Any:
     """``MODULE:FUNCTION(**arguments)``, all JSON, in a process of ``memory`` bytes at most.
 
-    ``seconds`` are of its computing. Raises the ``UserError`` that was raised there, at the limits
-    ``MemoryError`` and ``TimeoutError``, and ``ChildProcessError`` where it crashed.
+    Those are of what it writes, not of the libraries that it maps; the function may ask for more by
+    ``allow``, once it knows why. ``seconds`` are of its computing, in one thread. Raises the
+    ``UserError`` that was raised there, at the limits ``MemoryError`` and ``TimeoutError``, and
+    ``ChildProcessError`` where it crashed.
     """
     command = [sys.executable, "-P", "-m", "teachers.confined", work, str(memory), str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    }
     try:
         done = subprocess.run(
             command,
@@ -48,8 +54,17 @@ def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) ->
     return answer["result"]
 
 
+def allow(memory: int) -> None:
+    """Let this process write so many bytes, or as many as the system allows at most."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    least = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, most))
+
+
 def _main(work: str, memory: str, seconds: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory),) * 2)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    allow(int(memory))
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     arguments = json.load(sys.stdin)
@@ -61,7 +76,8 @@ def _main(work: str, memory: str, seconds: str) -> None:
         answer = {"mistake": str(error)}
     except MemoryError:
         answer = {"memory": True}
-    json.dump(answer, sys.stdout)
+    with answers:
+        json.dump(answer, answers)
 
 
 if __name__ == "__main__":

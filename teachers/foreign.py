@@ -16,13 +16,18 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.suggestions import meant
-from teachers.confined import confined
-from teachers.onnx_files import check_it_may_be_onnx, read_onnx
+from teachers.confined import allow, confined
+from teachers.onnx_files import check_it_may_be_onnx, read_onnx, size_of_weights
 from teachers.preprocessing import Preprocessing
 
 GPU_PROVIDER = "CUDAExecutionProvider"
-TRIAL_SECONDS, TRIAL_MEMORY = 30, 6 << 30
-"""What a few images may cost, of one core and beside the weights."""
+BATCH = 8
+"""Images at once on the CPU, where more are not faster. Either so many or one are run, which is
+what the trial has run."""
+TRIAL_SECONDS, TRIAL_MEMORY = 60, 3 << 29
+"""What the trial may cost, of one core and beside the weights."""
+COPIES = 6
+"""Of the weights: as bytes, as messages, and as onnxruntime lays them out."""
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -45,20 +50,26 @@ class OnnxEmbedder:
     """
 
     def __init__(
-        self, path: Path | str, preprocessing: Preprocessing, output: str | None = None
+        self,
+        path: Path | str,
+        preprocessing: Preprocessing,
+        output: str | None = None,
+        tried: "_Tried | None" = None,
     ) -> None:
         self.path = Path(path)
         self.preprocessing = preprocessing
         self._choice = output
-        tried = _try_confined(self.path, preprocessing, output)
-        self.embedding, self._batch = tried["embedding"], tried["batch"]
+        self._tried = tried or _try_confined(self.path, preprocessing, output)
+        self.embedding, self._batch = self._tried.embedding, self._tried.batch
         threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
         self._graph = _Graph.open(self.path, preprocessing, output, threads, gpu=True)
         self.digest = self._graph.digest
+        if self.digest != self._tried.digest:
+            raise UserError(f"{self.path}: it was changed while it was opened; run again")
         self.on_gpu = self._graph.session.get_providers()[0] == GPU_PROVIDER
 
-    def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Path, Preprocessing, str | None]]:
-        return OnnxEmbedder, (self.path, self.preprocessing, self._choice)
+    def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Any, ...]]:
+        return OnnxEmbedder, (self.path, self.preprocessing, self._choice, self._tried)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, D]``, raw."""
@@ -68,8 +79,21 @@ class OnnxEmbedder:
         """Preprocessed float32 ``[B, 3, H, W]`` to float32 ``[B, D]``."""
         if not len(pixels):
             return np.empty((0, self.embedding), np.float32)
-        parts = _parts(pixels, self._batch or len(pixels))
-        return np.concatenate([self._graph.run(part, self._batch) for part in parts])
+        parts = _parts(pixels, self._batch or (len(pixels) if self.on_gpu else BATCH), self._batch)
+        try:
+            return np.concatenate([self._graph.run(part, self._batch) for part in parts])
+        except Exception as error:  # of onnxruntime, which has no common base
+            reason = _first_line(error)
+            raise UserError(f"{self.path}: the network does not run any more: {reason}") from None
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What a trial found of the file of this ``digest``; ``batch`` is None where any is taken."""
+
+    digest: str
+    embedding: int
+    batch: int | None
 
 
 @dataclass(frozen=True)
@@ -118,8 +142,9 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
     For ``confined``: a graph can ask for any memory and time.
     """
     settings, where = Preprocessing.model_validate(preprocessing), Path(path)
+    allow(TRIAL_MEMORY + COPIES * size_of_weights(where))
     graph = _Graph.open(where, settings, output, threads=1, gpu=False)
-    faces = np.random.default_rng(0).integers(0, 256, (2, *settings.size, 3), dtype=np.uint8)
+    faces = np.random.default_rng(0).integers(0, 256, (BATCH, *settings.size, 3), dtype=np.uint8)
     pixels = settings(faces)
     try:
         alone = np.concatenate([graph.run(pixels[i : i + 1], graph.batch) for i in range(2)])
@@ -127,7 +152,7 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
     except MemoryError:
         raise
     except Exception as error:
-        if "llocate" in str(error) or "bad_alloc" in str(error):
+        if _is_of_memory(error):
             raise MemoryError from None
         reason = str(error) if isinstance(error, _NoEmbeddingsError) else _first_line(error)
         raise UserError(f"{where}: the network does not run: {reason}") from None
@@ -138,39 +163,45 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
             f"{where}: two different images give the same embedding: output {graph.output!r} does "
             "not depend on the images under this preprocessing"
         )
-    return {"embedding": alone.shape[1], "batch": batch}
+    return {"digest": graph.digest, "embedding": alone.shape[1], "batch": batch}
 
 
 def _free_batch(graph: _Graph, pixels: np.ndarray, alone: np.ndarray) -> int | None:
-    """None where two images together give what each gives alone; else 1, though it says any."""
+    """None where images together give what each gives alone; else 1, though it says any."""
     try:
-        together = graph.run(pixels, None)
-    except Exception:  # of onnxruntime, which has no common base; alone it ran
+        together = graph.run(pixels, None)[: len(alone)]
+    except Exception as error:  # of onnxruntime, which has no common base; alone it ran
+        if _is_of_memory(error):
+            raise MemoryError from None
         return 1
     scale = np.abs(alone).max()
     return None if np.allclose(together, alone, rtol=1e-2, atol=1e-2 * scale) else 1
 
 
-def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) -> dict[str, Any]:
+def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) -> _Tried:
     check_it_may_be_onnx(path)
     arguments = {
         "path": str(path),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "output": output,
     }
-    memory = TRIAL_MEMORY + 6 * path.stat().st_size
     try:
-        return confined("teachers.foreign:examine", arguments, memory, TRIAL_SECONDS)
-    except MemoryError:
-        limit = f"more than {memory >> 30} GiB of memory"
-        raise UserError(f"{path}: the network does not run: two images take {limit}") from None
-    except TimeoutError:
-        limit = f"more than {TRIAL_SECONDS} seconds"
-        raise UserError(f"{path}: the network does not run: two images take {limit}") from None
+        memory = TRIAL_MEMORY + COPIES * path.stat().st_size
+        told = confined("teachers.foreign:examine", arguments, memory, TRIAL_SECONDS)
+    except (MemoryError, TimeoutError) as error:
+        limit = (
+            f"{TRIAL_MEMORY / (1 << 30):g} GiB of memory beside its weights"
+            if isinstance(error, MemoryError)
+            else f"{TRIAL_SECONDS} seconds"
+        )
+        raise UserError(
+            f"{path}: the network does not run: {BATCH} images take more than {limit}"
+        ) from None
     except ChildProcessError as error:
         raise UserError(
             f"{path}: the network does not run: onnxruntime crashes on it ({error})"
         ) from None
+    return _Tried(**told)
 
 
 def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
@@ -193,8 +224,8 @@ def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
 def _why_not_loaded(model: Any, reason: str) -> str:
     import onnxruntime
 
-    if "IR version" in reason or "opset" in reason.lower():
-        opset = max((each.version for each in model.opset_import if not each.domain), default=0)
+    opset = max((each.version for each in model.opset_import if not each.domain), default=0)
+    if "IR version" in reason or (opset and "opset" in reason.lower()):
         return (
             f"written in a newer ONNX (IR {model.ir_version}, opset {opset}) than onnxruntime "
             f"{onnxruntime.__version__} reads ({reason}); pip install -U onnxruntime, or export it "
@@ -284,8 +315,15 @@ def _described(value: Any) -> str:
     return f"{value.name!r} {value.shape}"
 
 
-def _parts(pixels: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (pixels[start : start + size] for start in range(0, len(pixels), size))
+def _parts(pixels: np.ndarray, size: int, fixed: int | None) -> Iterator[np.ndarray]:
+    """As many images at once as ``size``, and those that are left alone where that is not fixed."""
+    whole = len(pixels) if fixed else len(pixels) - len(pixels) % size
+    yield from (pixels[start : start + size] for start in range(0, whole, size))
+    yield from (pixels[start : start + 1] for start in range(whole, len(pixels)))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return "llocate" in str(error) or "bad_alloc" in str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,14 +4,15 @@ Nothing outside the file's own folder is read, and nothing is run here.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
-from curation.files import open_regular
+from curation.files import read_whole
+from teachers.onnx_graphs import check_graph
 
 MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
 
@@ -19,30 +20,50 @@ MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
 def read_onnx(path: Path) -> tuple[Any, str]:
     """The model, with all weights inside, and the SHA-256 of the file and of what lies beside it.
 
-    Raises ``UserError`` where the file is missing, is something else, is cut short, or has weights
-    elsewhere than beside itself.
+    Raises ``UserError`` where the file is missing, is something else, is cut short, has weights
+    elsewhere than beside itself, or a graph that `check_graph` refuses.
     """
+    content = _read(path)
+    model = _parse(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    if outside := _outside(model):
+        files = _take_in(path, outside)
+        digest = hashlib.sha256("|".join([digest, *files]).encode()).hexdigest()
+    return model, digest
+
+
+def size_of_weights(path: Path) -> int:
+    """Bytes of the file and of those beside it that hold its weights; errors as of `read_onnx`."""
+    names = {_location(tensor) for tensor in _outside(_parse(path, _read(path)))}
+    return path.stat().st_size + sum(_beside(path, name).stat().st_size for name in names)
+
+
+def _parse(path: Path, content: bytes) -> Any:
     import onnx
 
-    content = _read(path)
     try:
         model = onnx.ModelProto.FromString(content)
+    except MemoryError:
+        raise
     except Exception:
         # protobuf's DecodeError; protobuf is onnx's dependency, not ours.
         raise UserError(
             f"{path}: not an ONNX file, or cut short; export or copy it again"
         ) from None
-    digest = hashlib.sha256(content).hexdigest()
-    bodies = chain.from_iterable(function.node for function in model.functions)
-    outside = [
-        tensor
-        for tensor in chain(_tensors(model.graph), _constants(bodies))
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-    ]
-    if outside:
-        files = _take_in(path, outside)
-        digest = hashlib.sha256("|".join([digest, *files]).encode()).hexdigest()
-    return model, digest
+    del model.training_info[:]  # graphs that only a trainer runs
+    check_graph(path, model)
+    return model
+
+
+def _outside(model: Any) -> list[Any]:
+    """The tensors whose bytes lie in other files."""
+    import onnx
+
+    return [each for each in _tensors(model) if each.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def _location(tensor: Any) -> str:
+    return {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
 
 
 def check_it_may_be_onnx(path: Path) -> None:
@@ -58,8 +79,7 @@ def check_it_may_be_onnx(path: Path) -> None:
 
 def _read(path: Path) -> bytes:
     check_it_may_be_onnx(path)
-    with open_regular(path) as file:
-        return file.read(MAXIMUM_BYTES)
+    return read_whole(path, MAXIMUM_BYTES)
 
 
 def _take_in(path: Path, tensors: list[Any]) -> list[str]:
@@ -67,9 +87,9 @@ def _take_in(path: Path, tensors: list[Any]) -> list[str]:
     contents: dict[str, bytes] = {}
     for tensor in tensors:
         told = {entry.key: entry.value for entry in tensor.external_data}
-        name = told.get("location", "")
+        name = _location(tensor)
         if name not in contents:
-            contents[name] = _read_beside(path, name)
+            contents[name] = read_whole(_beside(path, name), MAXIMUM_BYTES)
             if sum(map(len, contents.values())) > MAXIMUM_BYTES:
                 raise UserError(f"{path}: more than 2 GiB of weights, which is not supported")
         first = _number(path, told.get("offset", "0"))
@@ -82,11 +102,12 @@ def _take_in(path: Path, tensors: list[Any]) -> list[str]:
     return [hashlib.sha256(contents[name]).hexdigest() for name in sorted(contents)]
 
 
-def _read_beside(path: Path, name: str) -> bytes:
-    if not name or name in (".", "..") or name != Path(name).name or "\\" in name:
+def _beside(path: Path, name: str) -> Path:
+    odd = not name.isprintable() or len(name) > 200 or "\\" in name
+    if odd or name in ("", ".", "..") or name != Path(name).name:
         raise UserError(
             f"{path}: its weights lie in other files outside its folder (external data in "
-            f"{name!r}), which are not read; save it as one file with "
+            f"{name[:80]!r}), which are not read; save it as one file with "
             "onnx.save(model, path, save_as_external_data=False)"
         )
     beside = path.parent / name
@@ -95,8 +116,7 @@ def _read_beside(path: Path, name: str) -> bytes:
             f"{path}: its weights lie in other files (external data), and {name!r} is not a file "
             "beside it; copy it there too"
         )
-    with open_regular(beside) as file:
-        return file.read(MAXIMUM_BYTES)
+    return beside
 
 
 def _number(path: Path, text: str) -> int:
@@ -105,19 +125,13 @@ def _number(path: Path, text: str) -> int:
     return int(text)
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph, dense and sparse, in its nested graphs too."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of a model without nested graphs, dense and sparse."""
+    yield from model.graph.initializer
+    for sparse in model.graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    yield from _constants(graph.node)
-
-
-def _constants(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Every tensor that nodes hold as attributes."""
-    for attribute in chain.from_iterable(node.attribute for node in nodes):
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    for attribute in chain.from_iterable(node.attribute for node in chain.from_iterable(bodies)):
         yield from (attribute.t, *attribute.tensors)
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
             yield from (sparse.values, sparse.indices)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph)

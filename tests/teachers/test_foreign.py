@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from curation.errors import UserError
-from teachers import foreign
 from teachers.embedder import embed_mirrored, normalise
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
@@ -130,12 +129,12 @@ def test_weights_beside_the_file_are_read_and_part_of_the_digest(tmp_path: Path)
     assert len(digests) == 2
 
 
-def test_weights_in_other_files_are_found_inside_nested_graphs(tmp_path: Path):
+def test_weights_in_other_files_are_not_looked_for_in_nested_graphs(tmp_path: Path):
     model, inner = linear_model(), linear_model().graph
     inner.initializer[0].data_location = TensorProto.EXTERNAL
     node = model.graph.node.add(op_type="If")
     node.attribute.append(helper.make_attribute("then_branch", inner))
-    with pytest.raises(UserError, match="external data"):
+    with pytest.raises(UserError, match="control flow"):
         OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
 
 
@@ -264,29 +263,6 @@ def times(value: float) -> list:
     ]
 
 
-def endless() -> onnx.ModelProto:
-    """A loop that never ends."""
-    boolean = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
-    inputs = [
-        helper.make_tensor_value_info("i", TensorProto.INT64, []),
-        boolean,
-        helper.make_tensor_value_info("before", TensorProto.FLOAT, ["N", 5]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-        helper.make_tensor_value_info("after", TensorProto.FLOAT, ["N", 5]),
-    ]
-    nodes = [
-        helper.make_node("Identity", ["go"], ["on"]),
-        helper.make_node("Neg", ["before"], ["after"]),
-    ]
-    body = helper.make_graph(nodes, "body", inputs, outputs)
-    start = helper.make_node(
-        "Constant", [], ["start"], value=numpy_helper.from_array(np.array(True))
-    )
-    return float_model([start, helper.make_node("Loop", ["", "start", "fc"], ["out"], body=body)])
-
-
 def enormous() -> onnx.ModelProto:
     """A few bytes that ask for terabytes."""
     return float_model(
@@ -310,17 +286,13 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
     [
         (float_model(times(0.0)), "two different images give the same embedding"),
         (float_model(times(float("nan"))), "not finite numbers"),
-        (endless(), "two images take more than 2 seconds"),
         (enormous(), "GiB of memory"),
         (newer(99, 17), r"written in a newer ONNX \(IR 99, opset 17\) .* pip install -U"),
         (newer(8, 99), r"written in a newer ONNX \(IR 8, opset 99\) .* opset_version=17"),
     ],
-    ids=["constant", "nan", "endless", "enormous", "newer IR", "newer opset"],
+    ids=["constant", "nan", "enormous", "newer IR", "newer opset"],
 )
-def test_what_no_network_of_faces_does_is_said(
-    tmp_path: Path, model: onnx.ModelProto, words: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(foreign, "TRIAL_SECONDS", 2 if words.endswith("seconds") else 30)
+def test_what_no_network_of_faces_does_is_said(tmp_path: Path, model: onnx.ModelProto, words: str):
     with pytest.raises(UserError, match=words) as caught:
         OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
     assert "\n" not in str(caught.value)
