@@ -31,7 +31,8 @@ def table_lines(
     ``numbers`` names the columns that are aligned at the right. ``colours`` has an ANSI sequence
     for a cell's whole text. ``rule`` is drawn below the names.
     """
-    head, cells = list(names), [[printable(cell) for cell in row] for row in rows]
+    head = [printable(name) for name in names]
+    cells = [[printable(cell) for cell in row] for row in rows]
     right = [name in numbers for name in names]
     colours = colours or {}
     if sizes := _sizes([head, *cells], width):

@@ -1,5 +1,6 @@
 """Advisory locks that end with their process, however it ends."""
 
+import errno
 import fcntl
 import os
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _RETRY_SECONDS = 0.02
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @contextmanager
@@ -29,7 +31,9 @@ def is_held(path: Path) -> bool:
             return False
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
         return False
 
 

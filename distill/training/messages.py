@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curation.errors import UserError
+from curation.files import open_regular
 from curation.json_text import as_json, parse_record
 
 _LONGEST_LINE = 1 << 20  # bytes
@@ -78,9 +79,9 @@ class Inbox:
 
     def read(self) -> Iterator[Message]:
         """Whole lines only; the rest next time. ``UserError`` for a line that is no message."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(self._offset)
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
                 self._offset += len(line)

@@ -199,3 +199,13 @@ def test_json_has_text_of_others_escaped_and_whole(capsys):
     assert "李雷" in shown
     assert all(line.isprintable() for line in shown.splitlines())
     assert json.loads(shown) == {text: text for text in HOSTILE} | {"Zoë": "李雷"}
+
+
+def test_the_names_of_columns_are_made_printable_too():
+    """Those of an evaluation come from a record that a job wrote."""
+    for width in (80, 20):
+        lines = table_lines(
+            ["set", "FAR \x1b]0;x\x07"], [["lfw", "0.7"]], width, ["FAR \x1b]0;x\x07"]
+        )
+        assert "\x1b" not in "".join(lines)
+        assert r"\x1b]0;x\x07" in "".join(lines)
