@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from curation.arrays import read_array
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.file_kinds import wrong_kind
 from curation.files import UnreadableError, atomic_file, atomic_folder
-from curation.json_text import read_record
+from curation.json_text import first_fault, parse_record, read_record
+from curation.printable import printable
 from curation.store import (
     Count,
     Digest,
@@ -267,17 +268,24 @@ def write_rows(
         raise UserError(f"{path} exists; take it away or choose another name")
     _check_labels(path, rows, labels)
     arrays = {ROWS_FILE: np.asarray(rows, "<i8"), LABELS_FILE: np.asarray(labels, "<i4")}
-    taken = ViewStep(
-        name=step,
-        parameters=parameters,
-        images_before=len(parent),
-        identities_before=parent.identities,
-        images_after=len(rows),
-        identities_after=int(labels[-1]) + 1,
-    )
-    if other is not None:
-        taken = SetStep(**dict(taken), other=_describe_other(path, other))
-    _write_folder(path, arrays, _describe(path, parent, arrays, taken))
+    try:
+        taken = ViewStep(
+            name=step,
+            parameters={name: _sayable(value) for name, value in parameters.items()},
+            images_before=len(parent),
+            identities_before=parent.identities,
+            images_after=len(rows),
+            identities_after=int(labels[-1]) + 1,
+        )
+        if other is not None:
+            taken = SetStep(**dict(taken), other=_describe_other(path, other))
+        described = _in_json(_describe(path, parent, arrays, taken))
+    except ValueError as error:
+        reason = first_fault(error) if isinstance(error, ValidationError) else error
+        raise UserError(
+            f"{path} could not be read again: {reason}; choose another name or number"
+        ) from None
+    _write_folder(path, arrays, described)
     return View(path)
 
 
@@ -345,10 +353,24 @@ def _describe_other(path: Path, other: ImageSet) -> OtherParent:
     )
 
 
-def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], meta: ViewMeta) -> None:
+def _sayable(value: Parameter) -> Parameter:
+    """The names of files need not be UTF-8."""
+    return printable(value) if isinstance(value, str) else value
+
+
+def _in_json(meta: ViewMeta) -> bytes:
+    """What ``_read_meta`` will read; ``ValueError`` where it would not."""
+    content = meta.model_dump_json(indent=2).encode()
+    if len(content) > _META_BYTES:
+        raise ValueError(f"its history has {len(content):,} bytes, more than {_META_BYTES:,}")
+    parse_record(content, ViewMeta)
+    return content
+
+
+def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], described: bytes) -> None:
     with atomic_folder(path) as beside:
         for name, array in arrays.items():
             with atomic_file(beside / name) as file:
                 np.save(file, array, allow_pickle=False)
         with atomic_file(beside / VIEW_FILE) as file:
-            file.write(meta.model_dump_json(indent=2).encode())
+            file.write(described)

@@ -35,6 +35,7 @@ from curation.noise.overlap import EvaluationImages
 from curation.noise.overrides import follow_proposals
 from curation.noise.proposals import propose
 from curation.pairs import read_pairs
+from curation.printable import printable
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
 from curation.sources.image_source import file_digest
 from curation.store import ImageSet
@@ -191,7 +192,7 @@ def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMe
         return Findings(folder, images).meta
     meta = FindingsMeta(
         format_version=1,
-        images_name=images.name,
+        images_name=printable(images.name),
         images_digest=images.digest,
         embeddings_digest=embeddings_digest,
         evaluation={},

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.json_text import read_record
+from curation.printable import printable
 from curation.sources.image_source import file_digest
 from curation.views import VIEW_FILE
 
@@ -43,7 +44,7 @@ class Ledger:
 
     def is_ours(self, path: Path) -> bool:
         """Whether a recipe made ``path``, and nobody has changed it since."""
-        known = self._made().get(path.name)
+        known = self._made().get(printable(path.name))
         return known is not None and known == fingerprint(path)
 
     def enter(self, path: Path, digest: str) -> None:
@@ -51,7 +52,7 @@ class Ledger:
 
         An entry without its thing does no harm, a thing without its entry would be a person's.
         """
-        content = _Content(made={**self._made(), path.name: digest})
+        content = _Content(made={**self._made(), printable(path.name): digest})
         if self.damage is not None:
             self._path.replace(self._path.with_name(ASIDE))
         with atomic_file(self._path) as file:

@@ -3,14 +3,15 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from curation.conversion.quarantine import OnBad
 from curation.conversion.read_ahead import Digest
 from curation.files import open_regular
+from curation.printable import printable
 from curation.progress import Progress
 
 SourceKind = Literal["records", "folder", "list"]
@@ -49,7 +50,8 @@ class SourceStamp(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str
+    name: Annotated[str, BeforeValidator(printable)]
+    """Of a file or folder, whose names need not be UTF-8"""
     size: int
     """Bytes"""
     modified_ns: int

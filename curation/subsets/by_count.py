@@ -138,5 +138,5 @@ def _count(parent: ImageSet, identities: int | None, fraction: float | None) -> 
 
 
 def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 1 << 64:
-        raise UserError(f"the seed is {seed}; allowed: 0 to 2^64 - 1")
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"the seed is {seed}; allowed: 0 to 2^63 - 1")

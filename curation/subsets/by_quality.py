@@ -1,5 +1,6 @@
 """Subsets by a number that each image has: sharpness, brightness, an embedding's norm, ..."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,9 @@ def write_quality(
     if at_least is None and at_most is None:
         raise UserError("a limit is wanted: at least X, at most X, or both")
     limits = {"at_least": at_least, "at_most": at_most}
+    for name, limit in limits.items():
+        if limit is not None and not math.isfinite(limit):
+            raise UserError(f"{name} is {limit}; a finite number is wanted")
     parameters: dict[str, Parameter] = {"measure": measure}
     parameters |= {name: float(limit) for name, limit in limits.items() if limit is not None}
     keep = within_limits(values, at_least, at_most)

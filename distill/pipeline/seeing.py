@@ -16,6 +16,7 @@ from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
 from curation.noise.overlap import EvaluationImages
 from curation.pairs import read_pairs
+from curation.printable import printable
 from curation.progress import Progress
 from curation.store import ImageSet
 from curation.workspace import Workspace
@@ -113,7 +114,7 @@ def see_evaluation(
             vectors = _embed_files(path, pairs.images, teacher, progress)
             with atomic_file(kept / f"{pairs.digest}.npy") as file:
                 np.save(file, vectors)
-        seen.append(EvaluationImages(path.stem, vectors, pairs.digest))
+        seen.append(EvaluationImages(printable(path.stem), vectors, pairs.digest))
     return seen
 
 

@@ -47,6 +47,14 @@ class TestFolders:
         assert store.labels.tolist() == [0, 0, 0, 1, 2]
         assert store.meta.source_kind == "folder"
 
+    def test_names_need_not_be_utf8(self, folder, tmp_path):
+        odd = folder.rename(folder.with_name(os.fsdecode(b"faces\xff")))
+        (odd / "9" / "b.jpg").rename(odd / "9" / os.fsdecode(b"b\xfe.jpg"))
+        store = convert(odd, tmp_path / "train.lmdb")
+        assert store.meta.source_name == r"faces\udcff"
+        assert store.source_names[2] == os.fsdecode(b"9/b\xfe.jpg")
+        assert len(convert(odd, tmp_path / "train.lmdb")) == 5
+
     def test_bytes_are_copied_as_they_are(self, folder, tmp_path):
         store = convert(folder, tmp_path / "train.lmdb")
         for i, name in enumerate(store.source_names):

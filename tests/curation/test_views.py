@@ -136,6 +136,28 @@ class TestWriting:
         with pytest.raises(ValueError, match="without gaps"):
             write_view(tmp_path / "a.view", store, np.array([0, 1]), np.array(labels), "step", {})
 
+    @pytest.mark.parametrize(
+        ("parameters", "complaint"),
+        [
+            ({"maximum": 10**30}, "an integer of more than 64 bits: 1000000"),
+            ({"at_most": float("inf")}, "parameters.at_most"),
+            ({"list": "a" * 300}, "parameters.list"),
+            ({f"a{i}": i for i in range(60_000)}, "more than 50,000 values"),
+        ],
+    )
+    def test_what_could_not_be_read_again_is_not_written(
+        self, store, tmp_path, parameters, complaint
+    ):
+        one = np.array([0])
+        with pytest.raises(UserError, match=f"could not be read again: .*{complaint}"):
+            write_view(tmp_path / "a.view", store, one, one, "step", parameters)
+        assert not (tmp_path / "a.view").exists()
+
+    def test_names_of_files_that_are_no_utf8_are_written_with_escapes(self, store, tmp_path):
+        one, name = np.array([0]), os.fsdecode(b"l\xff.txt")
+        view = write_view(tmp_path / "a.view", store, one, one, "keep", {"list": name})
+        assert view.history[0].parameters == {"list": r"l\udcff.txt"}
+
     def test_identities_without_images_disappear(self, store, tmp_path):
         keep = np.isin(store.labels, [1, 4])
         view = write_subset(tmp_path / "a.view", store, keep, "choose", {"by": "hand"})
