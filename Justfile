@@ -97,6 +97,10 @@ test-mxnet *options: setup
     fi
     MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
 
+# The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
+soak *options: setup
+    python -m tests.soak {{ options }}
+
 # On a machine with a GPU: it computes what the CPU computes
 test-gpu *options: setup
     python -m pytest -m gpu tests/distill/test_on_gpu.py {{ options }}

@@ -15,7 +15,14 @@ from typing import Protocol
 from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
 from distill.daemon.last_words import last_line
-from distill.daemon.processes import RUNNER_MODULE, boot_id, find_runner, id_option, kill_tagged
+from distill.daemon.processes import (
+    DIED,
+    RUNNER_MODULE,
+    boot_id,
+    find_runner,
+    id_option,
+    kill_tagged,
+)
 from distill.daemon.runfolder import (
     FolderInUseError,
     begins_after,
@@ -50,6 +57,10 @@ class Liveness(StrEnum):
 
 class LaunchError(Exception):
     """An attempt could not be started; the message is one line."""
+
+
+class LaunchKilledError(LaunchError):
+    """Whoever was to start the attempt was killed; the attempt may be under way all the same."""
 
 
 class Executor(Protocol):
@@ -95,6 +106,8 @@ class LocalExecutor:
             )
         except subprocess.TimeoutExpired:
             return False
+        if launched.returncode < 0 or launched.returncode == DIED:
+            raise LaunchKilledError("the runner was killed at its start")
         if launched.returncode != 0:
             raise LaunchError(last_line(launched.stderr.decode(errors="replace")))
         return True

@@ -19,6 +19,8 @@ TAG_VARIABLE = "DISTILL_ATTEMPT"
 """In the environment of every process of a job: ``RUN_FOLDER#ATTEMPT``."""
 
 RUNNER_MODULE = "distill.daemon.runner"
+DIED = 3
+"""Exit status of what starts a runner, where that one died and did not say why."""
 
 _LARGEST_PID = 1 << 22  # <linux/threads.h>, PID_MAX_LIMIT
 

@@ -20,6 +20,7 @@ from types import FrameType
 from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
 from distill.daemon.processes import (
+    DIED,
     TAG_VARIABLE,
     ProcessIdentity,
     kill_descendants,
@@ -51,7 +52,7 @@ _LONGEST_PAUSE = 30.0
 
 
 def main(arguments: list[str]) -> int:
-    """Start the runner proper; 0 when the attempt is under way (or was before), else 1."""
+    """Start the runner proper; 0 when the attempt is under way, or was before."""
     parser = argparse.ArgumentParser(prog="python -m distill.daemon.runner")
     parser.add_argument("run", type=Path)
     parser.add_argument("attempt", type=int)
@@ -72,13 +73,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(reader: int) -> int:
-    """Wait for the runner proper to say how its start went."""
+    """Wait for the runner proper to say how its start went: the exit status that tells it."""
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
     if said == _READY:
         return 0
-    sys.stderr.write(f"{said.decode(errors='replace').strip() or 'the runner died at its start'}\n")
-    return 1
+    sys.stderr.write(f"{said.decode(errors='replace').strip()}\n")
+    return 1 if said else DIED
 
 
 def _run(attempt: Attempt, after: str, command: list[str], grace: float, ready: int) -> None:

@@ -19,6 +19,7 @@ from distill.daemon.executor import (
     GRACE_SECONDS,
     Executor,
     LaunchError,
+    LaunchKilledError,
     Liveness,
     rebooted_since,
 )
@@ -202,6 +203,8 @@ class Scheduler:
             if self._executor.launch(attempt):
                 self._queue.note_launched(job.name, job.attempt)
             _log.info("%s: attempt %d runs", job.name, job.attempt)
+        except LaunchKilledError:
+            self._end_lost(job, attempt)  # which leaves one alone that lives
         except (LaunchError, UserError, OSError) as error:
             if not has_room(self._runs):  # taken at this moment: no fault of the job
                 raise OSError(f"there is no room on the disk of {self._runs}") from None

@@ -1,5 +1,6 @@
 """The daemon under kills: what was promised survives them."""
 
+import os
 import random
 import signal
 import socket
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import pytest
 from conftest import SCRIPT, Harness, is_alive, kill, wait_until
+from daemon_under_test import code_of
 
 from curation.errors import UserError
 from distill.daemon import client, presence
 from distill.daemon.address import SOCKET
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import Liveness
+from distill.daemon.executor import Liveness, LocalExecutor
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS
 from distill.daemon.presence import network_filesystem
+from distill.daemon.processes import DIED
 from distill.daemon.runfolder import read_runner_record
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import Answer, open_queue
@@ -355,3 +358,27 @@ def test_unreachable_changes_nothing(harness: Harness) -> None:
             scheduler.step()
         assert queue.job("a").state is State.RUNNING  # type: ignore[union-attr]
     assert place.launches == 1
+
+
+@pytest.mark.parametrize("victim", ["launcher", "runner"])
+def test_kill_9_at_the_start_is_an_interruption_and_no_failure(
+    harness: Harness, victim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts the attempt kills itself, before or after it has become two processes."""
+    kills = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    if victim == "runner":
+        kills = f"import os\nif not os.fork():\n    {kills}\nos.wait(); raise SystemExit({DIED})"
+    harness.submit("a")
+    with open_queue(harness.workspace) as queue:
+        executor = LocalExecutor(code_of)
+        scheduler = Scheduler(queue, executor, harness.workspace.runs)
+        with monkeypatch.context() as patched:
+            patched.setattr("distill.daemon.executor.RUNNER_MODULE", "killed")
+            patched.setenv("PYTHONPATH", str(harness.workspace.root), prepend=os.pathsep)
+            (harness.workspace.root / "killed.py").write_text(kills)
+            scheduler.step()
+        job = harness.job("a")
+        assert job.state is State.QUEUED
+        assert str(job.reason) == "interrupted: its runner process was killed"
+        wait_until(lambda: scheduler.step() or harness.job("a").state is State.DONE)
+        assert harness.job("a").attempt == 2

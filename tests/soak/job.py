@@ -1,0 +1,86 @@
+"""The job of the soak, ``job.py RUN``: steps that are done once, a rank, an end as its spec says.
+
+It notes in its run folder what must never be: ``violation.txt``.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+_asked_to_stop = False
+
+
+def main(run: Path) -> int:
+    spec = tomllib.loads((run / "spec.toml").read_text())
+    signal.signal(signal.SIGTERM, _stop)
+    _be_alone(run, "job")
+    with (run / "lives.txt").open("a") as lives:
+        lives.write(os.environ["DISTILL_ATTEMPT"].rpartition("#")[2] + "\n")
+    rank = subprocess.Popen([*sys.orig_argv[:3], str(run), "rank"], start_new_session=True)
+    for step in range(spec["steps"]):
+        if not (run / f"step-{step}").exists():
+            _work(rank, spec["seconds"])
+            _finish(run, step)
+    if spec["end"] == "fail":
+        (run / "failure.json").write_text(json.dumps({"reason": "as its spec says"}))
+        return 3
+    while spec["end"] == "wait":
+        _work(rank, 0.02)
+    return 0
+
+
+def rank(run: Path) -> int:
+    """It lives until it is killed, in a session of its own."""
+    _be_alone(run, "rank")
+    time.sleep(600)
+    return 1
+
+
+def _stop(number: int, frame: object) -> None:
+    global _asked_to_stop
+    _asked_to_stop = True
+
+
+def _be_alone(run: Path, what: str) -> None:
+    """Hold a lock as long as the process lives; another who holds it must not be."""
+    lock = os.open(run / f"{what}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with (run / "violation.txt").open("a") as file:
+            file.write(f"two of {what} at {time.time()}\n")
+
+
+def _work(rank: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """End where a stop was asked for, or as the rank ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if _asked_to_stop:
+            raise SystemExit(128 + signal.SIGTERM)
+        if (ended := rank.poll()) is not None:
+            raise SystemExit(128 - ended if ended < 0 else ended)
+        time.sleep(0.01)
+
+
+def _finish(run: Path, step: int) -> None:
+    """Leave the step's result; never a second one."""
+    beside = run / f".step-{step}.{os.getpid()}"
+    beside.write_text(secrets.token_hex(8))
+    with suppress(FileExistsError):
+        os.link(beside, run / f"step-{step}")
+        beside.unlink()
+        return
+    with (run / "violation.txt").open("a") as file:
+        file.write(f"step {step} was done twice\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit((rank if sys.argv[2:] == ["rank"] else main)(Path(sys.argv[1])))
