@@ -7,7 +7,6 @@ refused unless it turns one batch of images into one batch of embeddings.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +72,16 @@ class OnnxEmbedder:
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB ``[B, H, W, 3]`` of any size to float32 ``[B, D]``, raw."""
-        return self.run(self.preprocessing(images))
-
-    def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Preprocessed float32 ``[B, 3, H, W]`` to float32 ``[B, D]``."""
-        if not len(pixels):
+        if not len(images):
             return np.empty((0, self.embedding), np.float32)
-        parts = _parts(pixels, self._batch or (len(pixels) if self.on_gpu else BATCH), self._batch)
+        parts = _parts(images, self._batch or (len(images) if self.on_gpu else BATCH), self._batch)
+        return np.concatenate(
+            [self._run(self.preprocessing(part), part is parts[-1]) for part in parts]
+        )
+
+    def _run(self, pixels: np.ndarray, last: bool) -> np.ndarray:
         try:
-            return np.concatenate([self._graph.run(part, self._batch) for part in parts])
+            return self._graph.run(pixels, self._batch, last)
         except Exception as error:  # of onnxruntime, which has no common base
             reason = _first_line(error)
             raise UserError(f"{self.path}: the network does not run any more: {reason}") from None
@@ -121,14 +121,18 @@ class _Graph:
             digest = hashlib.sha256(f"{digest}|{chosen}".encode()).hexdigest()
         return cls(session, digest, *_check_input(session, path, preprocessing), chosen)
 
-    def run(self, pixels: np.ndarray, batch: int | None) -> np.ndarray:
-        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image."""
+    def run(self, pixels: np.ndarray, batch: int | None, last: bool = False) -> np.ndarray:
+        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image.
+
+        After the ``last`` of several calls onnxruntime gives back the memory that they worked in.
+        """
         count = len(pixels)
         if batch is not None and count < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
         if self.channels_last:
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
-        (result,) = self.session.run([self.output], {self.input: pixels.astype(self.kind)})
+        given = {self.input: pixels.astype(self.kind)}
+        (result,) = self.session.run([self.output], given, _giving_back() if last else None)
         return _rows(result, len(pixels))[:count]
 
 
@@ -315,11 +319,20 @@ def _described(value: Any) -> str:
     return f"{value.name!r} {value.shape}"
 
 
-def _parts(pixels: np.ndarray, size: int, fixed: int | None) -> Iterator[np.ndarray]:
+def _parts(images: np.ndarray, size: int, fixed: int | None) -> list[np.ndarray]:
     """As many images at once as ``size``, and those that are left alone where that is not fixed."""
-    whole = len(pixels) if fixed else len(pixels) - len(pixels) % size
-    yield from (pixels[start : start + size] for start in range(0, whole, size))
-    yield from (pixels[start : start + 1] for start in range(whole, len(pixels)))
+    whole = len(images) if fixed else len(images) - len(images) % size
+    parts = [images[start : start + size] for start in range(0, whole, size)]
+    return parts + [images[start : start + 1] for start in range(whole, len(images))]
+
+
+def _giving_back() -> Any:
+    """Options of a run after which the arena of the CPU keeps nothing that is not in use."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _is_of_memory(error: Exception) -> bool:

@@ -24,7 +24,7 @@ FEWEST_PAIRS, FEWEST_IDENTITIES = 100, 20
 LEAST_ACCURACY = 0.65
 """Chance is 0.5. With wrongly scaled pixels SFace is right about 0.59 of the pairs, as it should be
 about 0.99, and about 0.68 where 40 % of the labels are wrong (docs/guide.md)."""
-_BATCH = 32
+_BATCH = 128
 
 
 @dataclass(frozen=True)

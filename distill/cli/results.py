@@ -11,6 +11,7 @@ from curation.workspace import Workspace
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import say
+from distill.cli.step_lines import number
 
 Table = tuple[str, list[str], list[list[str]], list[str]]
 """A title, the columns' names, rows, and which columns are numbers."""
@@ -149,14 +150,27 @@ def _tables(outcome: dict[str, Any]) -> list[Table]:
 
 
 def _steps_table(steps: list[dict[str, Any]]) -> Table:
-    noted = any(step.get("note") for step in steps)
-    rows = []
-    for step in steps:
-        seconds = step.get("seconds")
-        shown = f"{seconds:.1f}" if isinstance(seconds, int | float) else ""
-        note = [str(step.get("note") or "")] if noted else []
-        rows.append([str(step.get("name")), str(step.get("state")), shown, *note])
-    return "steps", ["step", "state", "seconds", *(["note"] if noted else [])], rows, ["seconds"]
+    """With the peaks of memory and the notes where any step has one."""
+    columns = {
+        "step": [str(step.get("name")) for step in steps],
+        "state": [str(step.get("state")) for step in steps],
+        "seconds": [_shown(number(step, "seconds"), ".1f") for step in steps],
+        "peak MiB": [_mebibytes(step, "peak_memory_bytes") for step in steps],
+        "GPU MiB": [_mebibytes(step, "peak_gpu_memory_bytes") for step in steps],
+        "note": [str(step.get("note") or "") for step in steps],
+    }
+    names = [name for name in columns if name in ("step", "state", "seconds") or any(columns[name])]
+    rows = [list(row) for row in zip(*(columns[name] for name in names), strict=True)]
+    return "steps", names, rows, ["seconds", "peak MiB", "GPU MiB"]
+
+
+def _mebibytes(step: dict[str, Any], key: str) -> str:
+    value = number(step, key)
+    return _shown(value and value / 2**20, ",.0f")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:

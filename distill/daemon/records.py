@@ -108,6 +108,8 @@ class StepRecord(_Shown):
     scores: dict[str, FiniteFloat] | None = None
     note: str | None = None
     images: Count | None = None
+    peak_memory_bytes: Count | None = None
+    peak_gpu_memory_bytes: Count | None = None
 
 
 class StepRecords(RootModel[Annotated[list[StepRecord], Field(max_length=100_000)]]):

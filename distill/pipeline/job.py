@@ -1,6 +1,7 @@
 """A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from distill.pipeline.planning import (
     plan,
     stage_name,
 )
-from distill.pipeline.record import RunRecord
+from distill.pipeline.record import RunRecord, StepState
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepStore, give_way
 from distill.pipeline.teacher_files import open_spec_teacher
@@ -36,10 +37,14 @@ from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
 from distill.training.divergence import Diverged
 from distill.training.loop import Watch
+from distill.training.memory import give_back_memory
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
 from teachers.trial import try_teacher
+
+Networks = dict[str, Callable[[], Embedder]]
+"""By name, what opens each: only the one that is scored has to be in memory."""
 
 
 class Job:
@@ -73,8 +78,9 @@ class Job:
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
         for notice in self.notices:
             self.record.warn(notice)
+        give_back_memory()  # what the checks of the spec took
         teacher, trained = self._teacher()
-        networks = {} if teacher is None else {"teacher": teacher}
+        networks: Networks = {} if teacher is None else {"teacher": lambda: teacher}
         selection: dict[str, Any] = {}
         if self.spec.student is not None:
             cache = self._embed(teacher) if teacher is not None and guided(self.spec) else None
@@ -83,11 +89,20 @@ class Job:
             generations = self._generations(architecture, cache)
             trained = generations.delivered.trained
             for each in generations.in_order_of_delivery:
-                networks[each.name] = each.trained.embedder()
+                networks[each.name] = each.trained.embedder
             if self.spec.generations.scored:
                 selection = {"selection": generations.record()}
         assert trained is not None, "the spec's own checks see to it"
         self._export(trained, self._evaluate(networks, selection))
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[StepState]:
+        """A step on the record, after which this process keeps none of the memory it freed."""
+        try:
+            with self.record.step(name) as state:
+                yield state
+        finally:
+            give_back_memory()
 
     def _teacher(self) -> tuple[Embedder | None, TrainedNetwork | None]:
         spec = self.spec.teacher
@@ -108,7 +123,7 @@ class Job:
         return trained.embedder(), trained
 
     def _embed(self, teacher: Embedder) -> EmbeddingCache:
-        with self.record.step("embed") as state:
+        with self._step("embed") as state:
             state.id = cache_digest(teacher, self.images)
             state.path = str(self.workspace.cache / state.id)
             state.note = self._try(teacher)
@@ -181,7 +196,7 @@ class Job:
     def _choose(self, candidates: list[Candidate], generations: Generations) -> None:
         """Score the candidates of one generation and add them, on the record."""
         sets = selection_sets(self.spec, self.workspace)
-        with self.record.step(choice_name(candidates[0].generation)) as state:
+        with self._step(choice_name(candidates[0].generation)) as state:
             outcomes = {
                 each.name: evaluate_network(
                     each.trained.embedder(), sets, self.steps, self.record.interruptible_progress
@@ -229,7 +244,7 @@ class Job:
     def _train(
         self, name: str, kind: str, stage: Stage, cache: EmbeddingCache | None
     ) -> TrainedNetwork:
-        with self.record.step(name) as state:
+        with self._step(name) as state:
 
             def entered(folder: Path) -> None:
                 state.id, state.path = folder.name, str(folder)
@@ -243,14 +258,14 @@ class Job:
                 state.state = "reused"
         return trained
 
-    def _evaluate(self, networks: dict[str, Embedder], selection: dict[str, Any]) -> dict[str, Any]:
+    def _evaluate(self, networks: Networks, selection: dict[str, Any]) -> dict[str, Any]:
         """Score all networks; the last one's scores are the job's. ``selection`` goes with them."""
         sets = evaluation_sets(self.spec, self.workspace)
         reports, reused = {}, True
-        with self.record.step("evaluate") as state:
-            for name, embedder in networks.items():
+        with self._step("evaluate") as state:
+            for name, opened in networks.items():
                 outcome = evaluate_network(
-                    embedder, sets, self.steps, self.record.interruptible_progress
+                    opened(), sets, self.steps, self.record.interruptible_progress
                 )
                 reports[name] = outcome.result
                 reused = reused and outcome.reused
@@ -266,7 +281,7 @@ class Job:
         return evaluation
 
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
-        with self.record.step("export") as state:
+        with self._step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
             outcome = export_network(
                 self.spec.name, trained, self.images.image_size, evaluation, lineage, self.steps

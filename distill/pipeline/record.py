@@ -16,6 +16,7 @@ from curation.files import DISK_ERRORS, atomic_file, write_reserved
 from curation.json_text import as_json
 from curation.progress import Pace, seconds_left
 from distill.notices import Notice
+from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
 from distill.spec import JobSpec
 from distill.training.loop import Stopped
@@ -31,7 +32,8 @@ class StepState:
 
     ``state``: waiting, running, done, reused or skipped. ``scores`` are those of the candidates
     that a choice compared; ``note`` says in a line how it went, or why the step was skipped.
-    ``images`` says how many a training goes through in all its epochs.
+    ``images`` says how many a training goes through in all its epochs. ``peak_memory_bytes`` and
+    ``peak_gpu_memory_bytes`` are those of ``PeakMemory``, also of an attempt that failed.
     """
 
     name: str
@@ -43,6 +45,8 @@ class StepState:
     scores: dict[str, float] | None = None
     note: str | None = None
     images: int | None = None
+    peak_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,22 +101,25 @@ class RunRecord:
 
     @contextmanager
     def step(self, name: str) -> Iterator[StepState]:
-        """Mark a step running, then done (or reused, if the block says so), with its time."""
+        """Mark a step running, then done or, if the block says so, reused; with time and memory."""
         state = self._state(name)
         state.state, self._current, self._pace = "running", name, Pace()
         self._write_steps()
         self.observer(Event("begin", name))
         started = time.monotonic()
+        memory = PeakMemory()
         try:
-            yield state
+            with memory:
+                yield state
         except BaseException:
             state.state = "waiting"
-            self._write_steps()
             raise
-        if state.state == "running":
-            state.state = "done"
-        state.seconds = round(time.monotonic() - started, 2)
-        self._write_steps()
+        else:
+            state.state = "done" if state.state == "running" else state.state
+            state.seconds = round(time.monotonic() - started, 2)
+        finally:
+            state.peak_memory_bytes, state.peak_gpu_memory_bytes = memory.bytes, memory.gpu_bytes
+            self._write_steps()
         self.observer(Event("end", name, asdict(state)))
 
     def skip(self, names: Collection[str], reason: str) -> None:

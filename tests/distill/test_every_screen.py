@@ -102,7 +102,15 @@ def write_records(run: Path):
     run.mkdir(parents=True)
     states = ["done", "reused", "skipped", "running"]
     steps = [
-        {"name": name, "kind": "distil", "state": state, "seconds": 1234.5, "note": REASON}
+        {
+            "name": name,
+            "kind": "distil",
+            "state": state,
+            "seconds": 1234.5,
+            "note": REASON,
+            "peak_memory_bytes": 1234 << 20,
+            "peak_gpu_memory_bytes": 56789 << 20,
+        }
         for name, state in zip(NAMES, states, strict=True)
     ]
     (run / "steps.json").write_text(json.dumps(steps))
@@ -134,6 +142,7 @@ class TestJobs:
             assert words in shown
         tables = shown[shown.index("steps\n") : shown.index("run folder")]
         check(tables, columns, *NAMES[:3], "0.9877", "0.0123", "0.1234", "1234.5")
+        check(tables, columns, "1,234", "56,789")
 
     def test_logs(self, workspace, columns):
         shown = run("distill", "logs", "bad", "--workspace", workspace.root, columns=columns).stdout

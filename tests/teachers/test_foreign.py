@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -337,3 +339,59 @@ def test_a_real_teacher_runs(name: str):
     embedder = OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))
     batch = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
     assert embed_mirrored(embedder, batch).shape == (2, 128)
+
+
+WIDE = """
+import sys
+import numpy as np
+import psutil
+from teachers.foreign import OnnxEmbedder
+from teachers.preprocessing import Preprocessing
+
+def private():
+    memory = psutil.Process().memory_info()
+    return (memory.rss - memory.shared) >> 20
+
+def most():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) >> 10
+
+embedder = OnnxEmbedder(sys.argv[1], Preprocessing(colour="RGB", mean=0, std=1, size=(112, 112)))
+images = np.random.default_rng(0).integers(0, 256, (256, 112, 112, 3), dtype=np.uint8)
+embedder.embed(images[:1])
+before, most_before = private(), most()
+embedder.embed(images)
+print(private() - before, most() - most_before)
+"""
+
+
+def wide_model() -> onnx.ModelProto:
+    """A map of 1.5 MiB of an image, and the mean of each channel."""
+    image = helper.make_tensor_value_info("data", TensorProto.FLOAT, ("N", 3, 112, 112))
+    output = helper.make_tensor_value_info("fc1", TensorProto.FLOAT, ("N", 32, 1, 1))
+    weights = np.random.default_rng(0).normal(size=(32, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["data", "weights"], ["map"]),
+        helper.make_node("GlobalAveragePool", ["map"], ["fc1"]),
+    ]
+    initialisers = [numpy_helper.from_array(weights, "weights")]
+    graph = helper.make_graph(nodes, "teacher", [image], [output], initialisers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_many_images_take_the_memory_of_a_few_and_give_it_back(tmp_path: Path):
+    path = save(tmp_path, wide_model())
+    command = [sys.executable, "-c", WIDE, str(path)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kept, most = map(int, answer.split())
+    assert kept < 40
+    assert most < 200  # the map of 256 images has 392, and onnxruntime would keep it
+
+
+def test_images_have_the_same_embedding_in_any_number(tmp_path: Path):
+    embedder = OnnxEmbedder(
+        save(tmp_path, wide_model()), Preprocessing(colour="RGB", mean=0, std=1, size=(112, 112))
+    )
+    batch = np.random.default_rng(2).integers(0, 256, (70, 112, 112, 3), dtype=np.uint8)
+    alone = np.concatenate([embedder.embed(image[None]) for image in batch])
+    np.testing.assert_array_equal(embedder.embed(batch), alone)

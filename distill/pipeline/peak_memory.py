@@ -1,0 +1,63 @@
+"""The most memory that a step held: that of the job's process and of all that it started."""
+
+import threading
+
+import psutil
+import torch
+
+INTERVAL = 0.1
+"""Seconds between two looks."""
+SEARCH = 20
+"""Looks between two searches for new processes: each search reads the whole process table."""
+
+
+class PeakMemory:
+    """Watches memory in a thread while its block runs.
+
+    ``bytes`` is the highest sum of private memory over the processes. Pages of mapped files
+    (libraries, stores, caches) are left out: the kernel takes them back whenever it needs room, and
+    ranks share them. What is held for less than ``INTERVAL`` may be missed. ``gpu_bytes`` is the
+    highest sum of tensors of this process on its GPU; None where it has used none.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.gpu_bytes: int | None = None
+        self._family: list[psutil.Process] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+        if torch.cuda.is_initialized():
+            self.gpu_bytes = torch.cuda.max_memory_allocated()
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._ended.wait(INTERVAL):
+            if looks % SEARCH == 0:
+                this = psutil.Process()
+                self._family = [this, *this.children(recursive=True)]
+            self._look()
+            looks += 1
+
+    def _look(self) -> None:
+        family = self._family or [psutil.Process()]
+        self.bytes = max(self.bytes, sum(map(_private, family)))
+
+
+def _private(process: psutil.Process) -> int:
+    """Bytes in memory that are this process's alone; 0 where it is gone."""
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0
+    return memory.rss - getattr(memory, "shared", 0)  # which only Linux tells
