@@ -1,6 +1,6 @@
 """The funnel from raw to clean: the histories of several sets as one tree of steps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def funnel(sets: Sequence[ImageSet]) -> list[FunnelRow]:
         *("store", _source(store), 0, tuple(root.sets)),
         *(len(store), len(store), store.identities, store.identities),
     )
-    return [raw, *_rows(root, 0)]
+    return [raw, *_rows(root)]
 
 
 def _source(store: Store) -> str:
@@ -75,14 +75,22 @@ def _after(node: _Node, step: ViewStep) -> _Node:
     return node.following[-1]
 
 
-def _rows(node: _Node, branch: int) -> Iterable[FunnelRow]:
-    branch += len(node.following) > 1
-    for following in node.following:
-        step = following.step
+def _rows(root: _Node) -> Iterator[FunnelRow]:
+    """Each step before those that follow it; a history may be longer than Python's stack."""
+    waiting = _following(root, 0)
+    while waiting:
+        node, branch = waiting.pop()
+        step = node.step
         assert step is not None
         yield FunnelRow(
-            *(step.name, _described(step), branch, tuple(following.sets)),
+            *(step.name, _described(step), branch, tuple(node.sets)),
             *(step.images_before, step.images_after),
             *(step.identities_before, step.identities_after),
         )
-        yield from _rows(following, branch)
+        waiting += _following(node, branch)
+
+
+def _following(node: _Node, branch: int) -> list[tuple[_Node, int]]:
+    """The steps after this one with their branch, the first of them last."""
+    branch += len(node.following) > 1
+    return [(each, branch) for each in reversed(node.following)]

@@ -1,6 +1,7 @@
 """The parts of the report: histograms, the funnel's tree, and numbers in words."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from curation.noise.findings import Finding
 from curation.report.funnel import funnel
 from curation.report.histogram import bar_height, flag_edge, score_histogram, size_histograms
 from curation.report.wording import compact, decimal, parameters, percent
-from curation.store import Store
+from curation.store import Store, ViewStep
 from curation.subsets import write_cap, write_difference
 
 
@@ -42,6 +43,21 @@ def test_a_step_that_takes_two_sets_names_the_second(store: Store, tmp_path: Pat
         ("difference", "with short.view", 1),
     ]
     assert [(row.images, row.identities) for row in rows] == [(16, 5), (9, 5), (7, 3)]
+
+
+def test_a_history_of_thousands_of_steps_is_a_chain(store: Store) -> None:
+    step = ViewStep(
+        name="cap",
+        parameters={},
+        images_before=16,
+        identities_before=5,
+        images_after=16,
+        identities_after=5,
+    )
+    view = SimpleNamespace(store=store, path=Path("long.view"), history=(step,) * 3000)
+    rows = funnel([store, view])
+    assert len(rows) == 3001
+    assert [(row.sets, row.branch) for row in rows[-2:]] == [((), 0), (("long.view",), 0)]
 
 
 def test_steps_in_common_come_once_and_a_chain_is_not_indented(
