@@ -46,6 +46,8 @@ def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
 
     Raises ``UserError`` naming ``what`` where the bytes are neither, or end before the size.
     """
+    if len(data) > MAX_FILE_BYTES:
+        raise UserError(f"{what} has {len(data):,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
     encoding = encoding_of(data)
     if encoding is None:
         raise UserError(f"{what} is neither JPEG nor PNG: it {_other_kind(data)}")

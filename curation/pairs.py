@@ -11,6 +11,7 @@ import hashlib
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from curation.files import atomic_file, read_whole
 from curation.images import MAX_PIXELS, probe_size
 from curation.plain_pickle import PlainArray, RefusedError, load_plain
 
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 29
 """The largest published set (CFP-FP, 7,000 pairs) has 70 MB."""
+MAX_IMAGES = 1 << 20
+"""The largest published set has 14,000"""
 _WANTED = "a verification set (.bin)"
 
 
@@ -90,6 +93,10 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
     what = f"{path} is no verification set"
     if not (isinstance(content, (tuple, list)) and len(content) == 2):
         raise UserError(f"{what}: it is not (images, same)")
+    for part in content:
+        count = prod(part.shape) if isinstance(part, PlainArray) else 0
+        if count > MAX_IMAGES:
+            raise UserError(f"{what}: it has an array of {count:,} items; at most {MAX_IMAGES:,}")
     images, same = _items(content[0]), _booleans(content[1])
     if images is None:
         raise UserError(f"{what}: images must be a list of image files")
@@ -114,18 +121,24 @@ def _booleans(value: Any) -> np.ndarray | None:
     items = _items(value)
     if items is not None:
         numbers = np.array([_boolean(item) for item in items], np.float64)
-    elif isinstance(value, PlainArray) and isinstance(value.data, bytes):
-        numbers = value.to_numpy()
     else:
-        return None
+        found = value.numbers() if isinstance(value, PlainArray) else None
+        if found is None:
+            return None
+        numbers = found
     return numbers == 1 if np.isin(numbers, (0, 1)).all() else None
 
 
 def _boolean(item: Any) -> float:
-    """A number; -1 for what is none."""
-    if isinstance(item, PlainArray) and isinstance(item.data, bytes) and not item.shape:
-        return float(item.to_numpy()[0])
-    return float(item) if isinstance(item, (int, float)) else -1.0
+    """0 or 1; -1 for anything else."""
+    if isinstance(item, PlainArray):
+        numbers = item.numbers()
+        item = None if numbers is None or item.shape else numbers[0]
+    return (
+        float(item)
+        if isinstance(item, (int, float, np.number, np.bool_)) and item in (0, 1)
+        else -1.0
+    )
 
 
 def _image_file(image: Any, what: str) -> bytes:

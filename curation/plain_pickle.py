@@ -125,12 +125,12 @@ class PlainArray:
         starts = range(0, len(self.data), width)
         return [self.data[start : start + width].rstrip(b"\0") for start in starts]
 
-    def to_numpy(self) -> np.ndarray:
-        """The numbers in a row: a copy. Raises ``ValueError`` for objects."""
-        if not isinstance(self.data, bytes):
-            raise ValueError("objects are no numbers")
+    def numbers(self) -> np.ndarray | None:
+        """The numbers in a row; None of objects and bytes."""
+        if not isinstance(self.data, bytes) or self.type.code.startswith("S"):
+            return None
         order = "<" if self.type.order == "|" else self.type.order
-        return np.frombuffer(self.data, order + self.type.code).copy()
+        return np.frombuffer(self.data, order + self.type.code)
 
 
 def _array(kind: Any, shape: Any, data: Any) -> PlainArray:

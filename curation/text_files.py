@@ -20,7 +20,7 @@ MAX_LINE = 1 << 24
 """Characters: a list may have all its numbers in one line."""
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
 """What stands between words, in the order in which it is tried"""
-_MAX_UTF16 = 1 << 30
+_MAX_UTF16 = 1 << 28
 _MARK = "\ufeff"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 

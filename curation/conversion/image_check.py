@@ -9,7 +9,7 @@ from typing import Literal
 from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.quarantine import BadRecordError, OnBad
 from curation.errors import UserError
-from curation.images import MAX_PIXELS, encoding_of, header_length, probe_size
+from curation.images import MAX_FILE_BYTES, MAX_PIXELS, encoding_of, header_length, probe_size
 from curation.sources.image_source import ImageSource, SourceImages
 
 _KNOWN_HEADERS = 1024
@@ -51,13 +51,15 @@ class ImageCheck:
 
     def _header_objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
         known, length = self._known, self._length
-        if length and known.issuperset([bytes(image[:length]) for image in images]):
+        are_short = max(map(len, images), default=0) <= MAX_FILE_BYTES
+        if length and are_short and known.issuperset([bytes(image[:length]) for image in images]):
             return {}
         found = {i: self._objection(bytes(image)) for i, image in enumerate(images)}
         return {i: reason for i, reason in found.items() if reason is not None}
 
     def _objection(self, data: bytes) -> str | None:
-        if self._length and data[: self._length] in self._known:
+        is_short = len(data) <= MAX_FILE_BYTES
+        if self._length and is_short and data[: self._length] in self._known:
             return None
         try:
             size = probe_size(data, "the image")

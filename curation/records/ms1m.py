@@ -67,8 +67,9 @@ def find_source(path: Path) -> Source:
     index, properties = records.with_suffix(".idx"), records.with_name("property")
     return Source(
         records,
-        index if index.exists() else None,
-        properties if properties.exists() else None,
+        # A link that leads nowhere is told when it is read: without an index the keys are others.
+        index if index.exists() or index.is_symlink() else None,
+        properties if properties.exists() or properties.is_symlink() else None,
         tuple(sorted(records.parent.glob("*.bin"))),
     )
 

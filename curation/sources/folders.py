@@ -86,11 +86,18 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
         for entry in entries:
             if entry.name[0] == ".":
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 inside.append(entry.name)
             elif Path(entry.name).suffix.lower() in _LOOKS_LIKE_IMAGES:
                 images.append(entry.name)
     return inside, images
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle: reading it says so
+        return False
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -25,7 +25,7 @@ from curation.text_files import SEPARATORS, split_line, text_lines
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
 _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, or LABEL PATH"
-_NUMBER = re.compile(r"[+-]?\d+\.?\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
