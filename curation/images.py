@@ -26,6 +26,13 @@ MAX_PIXELS = 64 << 20
 """Larger than any camera's face crop; decoding more is a decompression bomb, not a face."""
 MAX_FILE_BYTES = 32 << 20
 """Far more than an aligned face needs; so many are in memory together."""
+_PIXEL_BYTES_TOGETHER = 128 << 20
+"""3,566 pictures of 112x112 pixels, or one of the largest, which alone has more"""
+
+
+def count_together(size: tuple[int, int], most: int) -> int:
+    """How many pictures of this (height, width) are decoded together: ``most``, or as fit."""
+    return max(1, min(most, _PIXEL_BYTES_TOGETHER // (size[0] * size[1] * 3)))
 
 
 def encoding_of(data: bytes) -> Literal["jpeg", "png"] | None:

@@ -8,13 +8,13 @@ taken over by the others.
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from curation.bad_images import bad_image
 from curation.errors import UserError
-from curation.images import decode_into
+from curation.images import count_together, decode_into
 from curation.progress import Progress
 from curation.store import Store
 from teachers.cache_files import NORM, ROWS, UNIT
@@ -32,11 +32,11 @@ PAUSE = 0.05
 class RowSource(Protocol):
     """Where the raw embeddings of rows come from, in two steps that overlap."""
 
-    def load(self, rows: np.ndarray) -> np.ndarray:
+    def load(self, rows: np.ndarray) -> Any:
         """What ``embed`` needs for these rows of the store; runs ahead, in a thread."""
         ...
 
-    def embed(self, loaded: np.ndarray) -> np.ndarray:
+    def embed(self, loaded: Any) -> np.ndarray:
         """Raw embeddings float32 [rows, 2, D], upright and mirrored."""
         ...
 
@@ -47,7 +47,21 @@ class Pictures:
     def __init__(self, embedder: Embedder, store: Store) -> None:
         self.embedder, self.store = embedder, store
 
-    def load(self, rows: np.ndarray) -> np.ndarray:
+    def load(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows, and as many of their pictures as may be in memory together."""
+        return rows, self.decoded(rows[: self._together(rows)])
+
+    def embed(self, loaded: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        rows, pictures = loaded
+        parts, together = [embed_both(self.embedder, pictures)], self._together(rows)
+        for first in range(together, len(rows), together):
+            parts.append(embed_both(self.embedder, self.decoded(rows[first : first + together])))
+        return np.concatenate(parts)
+
+    def _together(self, rows: np.ndarray) -> int:
+        return count_together(self.store.image_size, len(rows))
+
+    def decoded(self, rows: np.ndarray) -> np.ndarray:
         """uint8 RGB [rows, H, W, 3]; ``UserError`` naming the key of an image that is damaged."""
         pictures = np.empty((len(rows), *self.store.image_size, 3), np.uint8)
         files = self.store.read_many(rows)
@@ -57,9 +71,6 @@ class Pictures:
             except UserError as error:
                 raise bad_image(self.store, row, error) from None
         return pictures
-
-    def embed(self, loaded: np.ndarray) -> np.ndarray:
-        return embed_both(self.embedder, loaded)
 
 
 def fill(
@@ -77,7 +88,7 @@ def fill(
             if progress:
                 progress(writer.written + work.by_others, total)
 
-        ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
+        ahead: deque[tuple[np.ndarray, Future[Any]]] = deque()
         while work or ahead:
             while len(ahead) < AHEAD and len(taken := work.take()):
                 ahead.append((taken, loaders.submit(source.load, taken)))

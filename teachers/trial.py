@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.images import count_together
 from curation.progress import Progress
 from curation.views import ImageSet
 from teachers.embedder import Embedder, normalise
@@ -127,11 +128,12 @@ def _embed(
 ) -> np.ndarray:
     """Embeddings of the upright images at ``positions``, float32 [P, D]."""
     pictures, parts = Pictures(embedder, images.store), []
-    for first in range(0, len(positions), _BATCH):
-        batch = pictures.load(images.rows[positions[first : first + _BATCH]])
+    together = count_together(images.image_size, _BATCH)
+    for first in range(0, len(positions), together):
+        batch = pictures.decoded(images.rows[positions[first : first + together]])
         parts.append(embedder.embed(batch))
         if progress is not None:
-            progress(min(first + _BATCH, len(positions)), len(positions))
+            progress(min(first + together, len(positions)), len(positions))
     return np.concatenate(parts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from curation.errors import UserError
-from curation.images import check_pixels
+from curation.images import check_pixels, count_together, probe_size
 
 
 class DecodeCheck:
@@ -18,8 +18,13 @@ class DecodeCheck:
     def objections(
         self, images: Sequence[bytes | memoryview], which: Sequence[int]
     ) -> dict[int, str]:
-        """Why some of the images ``which`` cannot be decoded, by their place in the list."""
-        parts = [which[first :: self._threads] for first in range(self._threads)]
+        """Why some of the images ``which``, all of one size, cannot be decoded, by their place in
+        the list. The larger they are, the fewer are decoded together.
+        """
+        if not which:
+            return {}
+        together = count_together(probe_size(bytes(images[which[0]])), self._threads)
+        parts = [which[first::together] for first in range(together)]
         tasks = [self._pool.submit(_undecodable, images, part) for part in parts if part]
         found = {i: reason for task in tasks for i, reason in task.result().items()}
         return dict(sorted(found.items()))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curation.errors import UserError
 from distill.cli.common import JsonOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
@@ -147,12 +146,12 @@ def _common_folder(names: list[str]) -> str:
 
 def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) -> None:
     """Look at the size of every image before the first is embedded."""
-    from curation.images import probe_size
+    from curation.files import read_whole
+    from curation.images import MAX_FILE_BYTES, probe_size
 
     for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path}: no such image file")
-        embedder.check_size(probe_size(path.read_bytes(), str(path)), str(path), aligned)
+        size = probe_size(read_whole(path, MAX_FILE_BYTES), str(path))
+        embedder.check_size(size, str(path), aligned)
 
 
 def _write_features(output: Path, features: "np.ndarray") -> None:

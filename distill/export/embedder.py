@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from curation.errors import UserError
-from curation.images import decode
+from curation.files import read_whole
+from curation.images import MAX_FILE_BYTES, decode
 from distill.export.checksums import verify_sums
 from distill.export.config import MAXIMUM_JSON_BYTES, BundleConfig, Model, Thresholds, parse
 from distill.export.golden import GOLDEN_NAME, check_golden
@@ -136,13 +137,7 @@ def _decoded(image: Image) -> tuple[np.ndarray, str]:
         return image, "image"
     if isinstance(image, bytes):
         return decode(image), "image"
-    return decode(_read_image(Path(image)), str(image)), str(image)
-
-
-def _read_image(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path}: no such image file")
-    return path.read_bytes()
+    return decode(read_whole(Path(image), MAX_FILE_BYTES), str(image)), str(image)
 
 
 def _open(path: Path, runtime: Runtime, config: BundleConfig) -> Embedder:

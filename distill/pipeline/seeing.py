@@ -10,7 +10,7 @@ import teachers
 from curation.arrays import read_array
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
-from curation.images import decode
+from curation.images import count_together, decode, probe_size
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.eyes import TeacherChoice
@@ -136,10 +136,11 @@ def _embed_files(
 ) -> np.ndarray:
     """Unit sums of both views, float32 ``[P, D]``, of the images of the set ``path``."""
     parts = []
-    for first in range(0, len(files), _BATCH):
-        batch = _decoded(files[first : first + _BATCH], f"{path}: image", first)
+    together = count_together(probe_size(files[0], f"{path}: image 0"), _BATCH)
+    for first in range(0, len(files), together):
+        batch = _decoded(files[first : first + together], f"{path}: image", first)
         both = embed_both(teacher, batch)
         parts.append(normalised(normalised(both).sum(axis=1)))
         if progress is not None:
-            progress(min(first + _BATCH, len(files)), len(files))
+            progress(min(first + together, len(files)), len(files))
     return np.concatenate(parts)

@@ -1,8 +1,10 @@
 import json
+import os
 import struct
 
 import pytest
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
@@ -201,3 +203,30 @@ class TestWriting:
         with pytest.raises(ValueError, match="identity 0 are not in a row"):
             write_layout(tmp_path, images, (24, 20))
         assert not (tmp_path / "train.rec").exists()
+
+
+@pytest.mark.parametrize("name", ["property", "train.idx"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("folder", "a directory"),
+        ("pipe", "a named pipe"),
+        ("lost", "a link to"),
+        ("zero", "a device"),
+    ],
+)
+def test_what_is_no_file_beside_the_records_is_one_line(write_source, tmp_path, name, kind, said):
+    source = write_source({0: 2, 1: 2})
+    path = source / name
+    path.unlink()
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "lost":
+            path.symlink_to("nowhere")
+        case "zero":
+            path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{name}: it is {said}"):
+        convert(source, tmp_path / "a.lmdb")

@@ -400,3 +400,45 @@ class TestWrongContent:
                 UserError, match=r": it is a directory|: cannot read it: No such file"
             ):
                 read_pairs(path)
+
+
+class TestArraysOfMany:
+    """A few bytes of an array are one item each: they are counted before they are taken apart."""
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            (np.zeros(1 << 26, "S1"), [True]),
+            ([b"", b""], np.zeros(1 << 26, bool)),
+            ([b"", b""], np.zeros(1 << 23, "f8")),
+        ],
+        ids=["bytes", "booleans", "numbers"],
+    )
+    def test_more_items_than_any_set_has_are_refused(self, tmp_path, content):
+        (tmp_path / "a.bin").write_bytes(pickle.dumps(content, 4))
+        tracemalloc.start()
+        with pytest.raises(UserError, match=r"has an array of [\d,]+ items; at most 1,048,576"):
+            read_pairs(tmp_path / "a.bin")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * (tmp_path / "a.bin").stat().st_size
+
+    @pytest.mark.parametrize(
+        "same",
+        [
+            [1 << 2000],
+            [-(1 << 2000)],
+            [float("nan")],
+            [np.bytes_(b"x")],
+            [np.bytes_(b"1")],
+            [np.array([True])],
+            np.array([b"1"]),
+            [None],
+            ["1"],
+        ],
+        ids=repr,
+    )
+    def test_what_is_neither_0_nor_1_is_one_line(self, tmp_path, plain, same):
+        (tmp_path / "a.bin").write_bytes(pickle.dumps((plain[0][:2], same), 4))
+        with pytest.raises(UserError, match=r"a\.bin is no verification set: same must be a list"):
+            read_pairs(tmp_path / "a.bin")

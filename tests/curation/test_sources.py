@@ -135,6 +135,14 @@ class TestFolders:
         names = convert(folder, tmp_path / "train.lmdb").source_names
         assert names[3:] == ("10/x.JPEG", "10/deep/er/y.jpg", "11/z.jpg")
 
+    def test_links_that_lead_to_each_other_are_bad_images(self, folder, tmp_path):
+        (folder / "9" / "c.jpg").symlink_to("d.jpg")
+        (folder / "9" / "d.jpg").symlink_to("c.jpg")
+        (folder / "9" / "here").symlink_to("here")
+        store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
+        reasons = [bad.reason for bad in read_quarantine(store.path)]
+        assert [reason[:18] for reason in reasons] == ["9/c.jpg: it is a l", "9/d.jpg: it is a l"]
+
     def test_digits_of_other_scripts_are_letters(self, tmp_path, noise_images):
         for name in ("\u00b2x", "2x", "\u0663", "10\u00b2"):
             (tmp_path / "faces" / name).mkdir(parents=True)

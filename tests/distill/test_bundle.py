@@ -165,7 +165,7 @@ def test_similarity_is_the_cosine(embedder: BundleEmbedder, faces: np.ndarray):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (Path("none.jpg"), "none.jpg: no such image file"),
+        (Path("none.jpg"), "none.jpg: cannot read it: No such file"),
         (b"no image", "neither JPEG nor PNG"),
         (np.zeros((32, 32, 3)), "uint8 RGB"),
         (np.zeros((32, 32), np.uint8), "uint8 RGB"),

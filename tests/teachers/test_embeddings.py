@@ -14,7 +14,7 @@ import torch
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.images import decode, encode_jpeg
+from curation.images import count_together, decode, encode_jpeg
 from curation.records.layout_writer import write_layout
 from curation.views import View, write_view
 from distill.backbones import create
@@ -465,3 +465,24 @@ def test_both_embeds_the_picture_and_its_mirror_image():
     swapped = embed_both(teacher, pictures[:, :, ::-1])
     assert both.shape == (3, 2, 16)
     assert np.allclose(both[:, 0], swapped[:, 1], atol=1e-5)
+
+
+def test_pictures_of_many_megabytes_go_through_the_network_a_few_at_a_time(tmp_path, monkeypatch):
+    """Else 256 of the largest pictures would be 50 GB."""
+    picture = encode_jpeg(np.zeros((40, 40, 3), np.uint8))
+    write_layout(tmp_path / "source", [(picture, i // 5) for i in range(20)], (40, 40))
+    store = convert(tmp_path / "source", tmp_path / "a.lmdb")
+    whole = cache_embeddings(make_teacher(), store, tmp_path / "whole")
+    monkeypatch.setattr("curation.images._PIXEL_BYTES_TOGETHER", 3 * 40 * 40 * 3)
+    teacher, seen = make_teacher(), []
+    embed = teacher.embed
+    monkeypatch.setattr(teacher, "embed", lambda images: seen.append(len(images)) or embed(images))
+    parts = cache_embeddings(teacher, store, tmp_path / "parts")
+    assert max(seen) == 3
+    assert np.array_equal(parts.unit, whole.unit)
+
+
+def test_how_many_pictures_are_decoded_together():
+    assert count_together((112, 112), 256) == 256
+    assert count_together((2048, 2048), 256) == 10
+    assert count_together((8192, 8192), 256) == 1
