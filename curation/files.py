@@ -155,7 +155,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with locked(beside):
         _check_free(path)  # finished by another process while this one came
         try:
-            _empty(beside)
+            empty(beside)
             yield beside
             beside.rename(path)
         except OSError as error:
@@ -192,7 +192,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _empty(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Take away what is in a folder; links go, and what they lead to stays."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -2,14 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import sync_folder
+from curation.files import empty, locked, open_regular, read_whole, sync_folder
 from curation.workspace import Workspace
 from distill.daemon.names import check_name
 from distill.daemon.service import unknown_job
-from distill.export.checksums import SUMS_NAME, verify_sums
+from distill.export.bundle_files import FILES, check_bundle, may_be_bundle
+from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
 
 
 def bundle_of(workspace: Workspace, name: str) -> Path:
@@ -26,44 +29,64 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
 def deliver(bundle: Path, destination: Path, force: bool = False) -> bool:
     """Copy the bundle to ``destination``; False where the same is there already.
 
-    What its checksums do not list is left behind. ``UserError`` for a bundle that does not fit its
-    checksums, and where something else is at ``destination`` (``force`` replaces another bundle,
-    but nothing that is not one).
+    Whatever else lies in its folder is left behind. ``UserError`` for a bundle that is not whole or
+    does not fit its checksums, and where something else is at ``destination`` (``force`` replaces
+    another bundle, but nothing that is not one). What a killed attempt left is taken away.
     """
     destination = destination.resolve()
-    names = verify_sums(bundle) | {SUMS_NAME}
-    if _same(bundle, destination):
-        return False
-    _refuse_to_lose(destination, force)
-    partial = destination.with_name(f".{destination.name}.partial-{os.getpid()}")
-    try:
-        _copy(bundle, names, partial)
-        verify_sums(partial)
+    check_bundle(bundle)
+    with _workbench(destination) as partial:
+        if _same(bundle, destination):
+            return False
+        _refuse_to_lose(destination, force)
+        _copy(bundle, partial)
         _put_in_place(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return True
+
+
+@contextmanager
+def _workbench(destination: Path) -> Iterator[Path]:
+    """An empty folder beside ``destination`` that nobody else writes to; it is gone afterwards."""
+    partial = destination.with_name(f".{destination.name}.partial")
+    replaced = _replaced(destination)
+    partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial):
+        if not partial.is_dir():
+            raise UserError(f"another process has written {destination} meanwhile; pull it again")
+        try:
+            if replaced.is_dir() and not destination.exists():
+                replaced.rename(destination)  # killed between the two renames
+            shutil.rmtree(replaced, ignore_errors=True)
+            empty(partial)
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replaced(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.replaced")
 
 
 def _same(bundle: Path, destination: Path) -> bool:
     """Whether ``destination`` is this bundle, undamaged."""
-    theirs = destination / SUMS_NAME
-    if not theirs.is_file() or theirs.read_bytes() != (bundle / SUMS_NAME).read_bytes():
-        return False
+    ours, theirs = bundle / SUMS_NAME, destination / SUMS_NAME
     try:
-        verify_sums(destination)
+        if read_whole(theirs, MAXIMUM_SUMS_BYTES) != read_whole(ours, MAXIMUM_SUMS_BYTES):
+            return False
+        check_bundle(destination)
     except UserError:
         return False
     return True
 
 
 def _refuse_to_lose(destination: Path, force: bool) -> None:
-    if not destination.exists():
+    if not destination.exists() or _is_empty_folder(destination):
         return
-    if destination.is_dir() and not any(destination.iterdir()):
-        return
-    if not (destination / SUMS_NAME).is_file():
-        raise UserError(f"{destination} is there and is no bundle; give another destination")
+    if not destination.is_dir() or not may_be_bundle(destination):
+        raise UserError(
+            f"{destination} is there and is no bundle, or has other files beside one; "
+            "give another destination"
+        )
     if not force:
         raise UserError(
             f"{destination} holds another bundle, or a damaged one; "
@@ -71,23 +94,30 @@ def _refuse_to_lose(destination: Path, force: bool) -> None:
         )
 
 
-def _copy(bundle: Path, names: set[str], partial: Path) -> None:
-    for name in sorted(names):
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _copy(bundle: Path, partial: Path) -> None:
+    """All files of a bundle, checked again as they came: it may change while it is copied."""
+    for name in (*FILES, SUMS_NAME):
         target = partial / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle / name, target, follow_symlinks=False)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
+        target.parent.mkdir(exist_ok=True)
+        with open_regular(bundle / name) as source, target.open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
         sync_folder(target.parent)
+    try:
+        check_bundle(partial)
+    except UserError:
+        raise UserError(f"{bundle}: it was changed while it was copied; pull it again") from None
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:
     """Rename; an older bundle goes only after the new one is there."""
-    replaced = destination.with_name(f".{destination.name}.replaced-{os.getpid()}")
-    older = destination.exists() and any(destination.iterdir())
-    if older:
-        destination.rename(replaced)
+    if destination.exists() and not _is_empty_folder(destination):
+        destination.rename(_replaced(destination))
     partial.rename(destination)
     sync_folder(destination.parent)
-    if older:
-        shutil.rmtree(replaced)
+    shutil.rmtree(_replaced(destination), ignore_errors=True)

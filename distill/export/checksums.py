@@ -1,18 +1,19 @@
 """``SHA256SUMS`` in the form of coreutils: made for a folder, and checked before anything is read.
 
-A bundle may come from anywhere, so its list is not trusted either: names stay inside the folder,
-links are refused, and sizes are bounded.
+A bundle may come from anywhere, so its list is not trusted either: it has the names that it must
+have and no others, links are refused, and sizes are bounded.
 """
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from curation.errors import UserError
+from curation.files import open_regular, read_whole, regular_file_size
 
 SUMS_NAME = "SHA256SUMS"
 MAXIMUM_SUMS_BYTES = 2**16
-MAXIMUM_FILE_BYTES = 2**31
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 
 
@@ -23,33 +24,41 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS_NAME).write_text("".join(lines))
 
 
-def verify_sums(folder: Path) -> set[str]:
-    """Check every listed file; returns the names that may be read.
+def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
+    """Check that the list has exactly ``files``, of so many bytes at most, and that they fit it.
 
-    Raises `UserError` for a missing or malformed list, a name that leaves the folder, a link, and
-    a file that is missing, too large or different.
+    Raises `UserError` for a missing, malformed or cut list, a name that leaves the folder, a link,
+    and a file that is missing, too large or different.
     """
     sums = _read_sums(folder)
-    for name, digest in sums.items():
-        path = _inside(folder, name)
-        if path.stat().st_size > MAXIMUM_FILE_BYTES:
-            raise UserError(f"{path}: larger than 2 GiB, which no file of a bundle is")
-        if _digest(path) != digest:
+    paths = {name: _inside(folder, name) for name in sums}
+    for name in files:
+        if name not in sums:
+            raise UserError(
+                f"{folder}: {SUMS_NAME} does not list {name}; not a whole bundle; fetch it again"
+            )
+    for name, path in paths.items():
+        if name not in files:
+            raise UserError(f"{folder / SUMS_NAME}: {name!r:.80} is no file of a bundle; refused")
+        size = regular_file_size(path)
+        if size > files[name]:
+            raise UserError(
+                f"{path}: {size:,} bytes; this file of a bundle has {files[name]:,} at most"
+            )
+        if _digest(path) != sums[name]:
             raise UserError(
                 f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
                 "damaged on its way; fetch it again"
             )
-    return set(sums)
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
     path = folder / SUMS_NAME
     if not path.is_file() or path.is_symlink():
         raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")
-    if path.stat().st_size > MAXIMUM_SUMS_BYTES:
-        raise UserError(f"{path}: larger than {MAXIMUM_SUMS_BYTES} bytes; not a bundle's list")
+    text = read_whole(path, MAXIMUM_SUMS_BYTES).decode(errors="replace")
     sums: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None or match[2] in sums:
             raise UserError(f"{path}, line {number}: not one new `SHA256  NAME`")
@@ -61,7 +70,7 @@ def _inside(folder: Path, name: str) -> Path:
     """``folder/name`` where that is a plain file below ``folder``, reached without links."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name:
-        raise UserError(f"{folder / SUMS_NAME}: the name {name!r} leaves the bundle; refused")
+        raise UserError(f"{folder / SUMS_NAME}: the name {name!r:.80} leaves the bundle; refused")
     path = folder
     for part in parts:
         path = path / part
@@ -73,5 +82,5 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """What a bundle's JSON files say, strictly: a bundle comes from elsewhere and is not trusted."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -9,15 +8,12 @@ from pydantic import (
     Field,
     FiniteFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from curation.errors import UserError
 from teachers.framing import Crop, Scaling, scaling_of, visible_part
 from teachers.preprocessing import PositiveFloat, Preprocessing, Size
-
-MAXIMUM_JSON_BYTES = 4 * 2**20
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 PrintableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -181,19 +177,3 @@ class Thresholds(Strict):
     note: str
     false_accept_rates: dict[Annotated[str, Field(pattern=r"^1e-\d$")], RateThreshold | None]
     best_accuracy: AccuracyThreshold | None
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def parse(model: type[Model], content: bytes, path: Path) -> Model:
-    """Validate JSON; `UserError` names the file, the key, and what is wrong with it."""
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error.errors()[0])}") from None
-
-
-def _first_problem(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]

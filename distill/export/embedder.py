@@ -13,9 +13,9 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import read_whole
 from curation.images import MAX_FILE_BYTES, decode
-from distill.export.checksums import verify_sums
-from distill.export.config import MAXIMUM_JSON_BYTES, BundleConfig, Model, Thresholds, parse
-from distill.export.golden import GOLDEN_NAME, check_golden
+from distill.export.bundle_files import check_bundle
+from distill.export.config import BundleConfig
+from distill.export.golden import check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
 from teachers.framing import shows_all
 
@@ -41,11 +41,7 @@ class BundleEmbedder:
         self.path = Path(path)
         if runtime not in RUNTIMES:
             raise UserError(f"runtime {runtime!r} is not known; there are {', '.join(RUNTIMES)}")
-        listed = verify_sums(self.path)
-        self.config = _read_json(self.path, "config.json", listed, BundleConfig)
-        self.thresholds = _read_json(self.path, "thresholds.json", listed, Thresholds)
-        for name in (MODEL_NAMES[runtime], GOLDEN_NAME):
-            _require(self.path, name, listed)
+        self.config, self.thresholds = check_bundle(self.path)
         self.network = _open(self.path, runtime, self.config)
         if self.network.embedding != self.config.num_features:
             raise UserError(
@@ -168,16 +164,3 @@ def _unweighted(config: BundleConfig) -> "torch.nn.Module":
     size = config.face.preprocessing.size
     with torch.device(device):
         return create(config.architecture, config.num_features, size, config.width)
-
-
-def _require(path: Path, name: str, listed: set[str]) -> Path:
-    if name not in listed:
-        raise UserError(f"{path}: SHA256SUMS does not list {name}; not a whole bundle")
-    return path / name
-
-
-def _read_json(path: Path, name: str, listed: set[str], model: type[Model]) -> Model:
-    file = _require(path, name, listed)
-    if file.stat().st_size > MAXIMUM_JSON_BYTES:
-        raise UserError(f"{file}: larger than {MAXIMUM_JSON_BYTES} bytes; not a bundle's file")
-    return parse(model, file.read_bytes(), file)

@@ -1,19 +1,54 @@
 """Pulling a bundle: checked, whole, and never over something else."""
 
 import hashlib
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.daemon import delivery
 from distill.daemon.delivery import bundle_of, deliver
+from distill.export.bundle_files import FILES
+from distill.export.config import BundleConfig, FaceConfig
+from teachers.preprocessing import Preprocessing
+
+THRESHOLDS = {
+    "distance": "cosine",
+    "rule": "same person where cosine > threshold",
+    "note": "",
+    "false_accept_rates": {"1e-2": None},
+    "best_accuracy": None,
+}
 
 
-def make_bundle(folder: Path, **files: bytes) -> Path:
-    (folder / "golden").mkdir(parents=True)
-    files = files or {"model.onnx": b"weights", "golden/a.npy": b"golden"}
+def files_of_a_bundle(**others: bytes) -> dict[str, bytes]:
+    """All that a bundle has, small; of the networks only the bytes."""
+    config = BundleConfig(
+        architecture="mobilefacenet",
+        num_features=8,
+        face=FaceConfig(preprocessing=Preprocessing.ours((112, 112))),
+    )
+    written = {
+        "README.md": b"a card",
+        "config.json": config.model_dump_json().encode(),
+        "evaluation.json": b"{}",
+        "golden/golden.safetensors": b"golden",
+        "lineage.json": b"{}",
+        "model.onnx": b"weights",
+        "model.safetensors": b"weights",
+        "thresholds.json": json.dumps(THRESHOLDS).encode(),
+    }
+    return written | others
+
+
+def make_bundle(folder: Path, files: dict[str, bytes] | None = None) -> Path:
+    files = files_of_a_bundle() if files is None else files
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
     (folder / "SHA256SUMS").write_text("".join(sums))
@@ -66,11 +101,133 @@ def test_a_list_that_leaves_the_bundle_is_refused(bundle: Path, tmp_path: Path, 
         deliver(bundle, tmp_path / "place")
 
 
+@pytest.mark.parametrize("lines", [0, 1, 5, 7])
+def test_a_list_that_was_cut_is_refused(bundle: Path, tmp_path: Path, lines: int) -> None:
+    """An empty list is right of an empty folder; what a bundle must have is known all the same."""
+    kept = (bundle / "SHA256SUMS").read_text().splitlines(keepends=True)[:lines]
+    (bundle / "SHA256SUMS").write_text("".join(kept))
+    with pytest.raises(UserError, match=r"SHA256SUMS does not list [\w./]+; not a whole bundle"):
+        deliver(bundle, tmp_path / "place")
+    assert [path.name for path in tmp_path.iterdir()] == ["steps"]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_file_of_a_bundle_is_needed(tmp_path: Path, name: str) -> None:
+    files = files_of_a_bundle()
+    del files[name]
+    bundle = make_bundle(tmp_path / "bundle", files)
+    with pytest.raises(UserError, match=f"does not list {name}"):
+        deliver(bundle, tmp_path / "place")
+
+
+@pytest.mark.parametrize("name", ["run.sh", "golden/more.npy", ".profile", "SHA256SUMS "])
+def test_a_file_that_no_bundle_has_is_refused(tmp_path: Path, name: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", files_of_a_bundle(**{name: b"more"}))
+    with pytest.raises(UserError, match=r"is no file of a bundle|not one new"):
+        deliver(bundle, tmp_path / "place")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", b"{}", r"config\.json: architecture"),
+        ("config.json", b'{"architecture": 1}', r"config\.json: "),
+        ("config.json", b"[" * 40_000, r"config\.json: it is nested more than 64"),
+        ("config.json", b'{"a": 1e999}', r"config\.json: it has a number"),
+        ("thresholds.json", b"[]", r"thresholds\.json: "),
+        ("thresholds.json", b"\xff", r"thresholds\.json: it is not UTF-8"),
+        ("evaluation.json", b"[]", r"evaluation\.json: it is no object"),
+        ("evaluation.json", b'{"a": NaN}', r"evaluation\.json: it has NaN"),
+        ("lineage.json", b'{"a": 1, "a": 2}', r"lineage\.json: an object has one key"),
+        ("lineage.json", b" " * (1 << 22) + b"{}", r"lineage\.json: 4,194,306 bytes; this file"),
+    ],
+)
+def test_records_that_say_nothing_are_refused(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", files_of_a_bundle(**{name: content}))
+    with pytest.raises(UserError, match=words) as error:
+        deliver(bundle, tmp_path / "place")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden", "SHA256SUMS"])
+def test_pipes_and_links_in_the_place_of_files_are_refused(
+    bundle: Path, tmp_path: Path, name: str
+) -> None:
+    (bundle / name).rename(tmp_path / "elsewhere")
+    (bundle / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"a link|not a bundle"):
+        deliver(bundle, tmp_path / "place")
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    with pytest.raises(UserError, match=r"missing|not a bundle"):
+        deliver(bundle, tmp_path / "place")
+
+
+def test_a_bundle_that_changes_while_it_is_copied_is_not_delivered(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfileobj
+
+    def copy_and_change(source, target) -> None:
+        copy(source, target)
+        (bundle / "model.onnx").write_bytes(b"changed")
+
+    monkeypatch.setattr(delivery.shutil, "copyfileobj", copy_and_change)
+    with pytest.raises(UserError, match="it was changed while it was copied; pull it again"):
+        deliver(bundle, tmp_path / "place")
+    assert [path.name for path in tmp_path.iterdir()] == ["steps"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_killed_pull_left_is_taken_away(bundle: Path, tmp_path: Path, force: bool) -> None:
+    partial = tmp_path / ".place.partial"
+    (partial / "golden").mkdir(parents=True)
+    (partial / "model.onnx").write_bytes(b"half")
+    if force:  # killed when the older bundle was out of the way and the new one not yet there
+        make_bundle(tmp_path / ".place.replaced", files_of_a_bundle(**{"README.md": b"old"}))
+        with pytest.raises(UserError, match="holds another bundle"):
+            deliver(bundle, tmp_path / "place")
+        assert (tmp_path / "place" / "README.md").read_bytes() == b"old"
+    assert deliver(bundle, tmp_path / "place", force)
+    assert contents(tmp_path / "place") == contents(bundle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
+
+
+def test_a_full_disk_leaves_nothing_half(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source, target) -> None:
+        raise OSError(28, "No space left on device", "place")
+
+    monkeypatch.setattr(delivery.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        deliver(bundle, tmp_path / "place")
+    assert [path.name for path in tmp_path.iterdir()] == ["steps"]
+
+
+def test_own_files_beside_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) -> None:
+    destination = tmp_path / "place"
+    deliver(bundle, destination)
+    (destination / "notes.txt").write_text("years of work")
+    (destination / "README.md").write_text("damaged")
+    with pytest.raises(UserError, match="has other files beside one"):
+        deliver(bundle, destination, force=True)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    (downloads / "SHA256SUMS").write_text("")
+    with pytest.raises(UserError, match="is no bundle"):
+        deliver(bundle, downloads, force=True)
+    assert (destination / "notes.txt").read_text() == "years of work"
+
+
 def test_another_bundle_is_replaced_only_by_force(bundle: Path, tmp_path: Path) -> None:
-    other = make_bundle(tmp_path / "place", model=b"other")
+    other = make_bundle(tmp_path / "place", files_of_a_bundle(**{"model.onnx": b"other"}))
     with pytest.raises(UserError, match="--force"):
         deliver(bundle, other)
-    assert contents(other)["model"] == b"other"
+    assert contents(other)["model.onnx"] == b"other"
     assert deliver(bundle, other, force=True)
     assert contents(other) == contents(bundle)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
