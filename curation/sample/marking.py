@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.errors import UserError
 from curation.noise.findings import Finding, Findings
-from curation.sample.truth import Truth
+from curation.sample.truth import TRUTH_FILE, Truth
 from curation.store import ImageSet
 
 
@@ -75,8 +76,15 @@ def _repeated(findings: Findings, images: ImageSet, truth: Truth) -> set[int]:
         finding = findings.load("duplicate")
         flagged = set(finding.subjects[finding.flagged].tolist())
     at = {int(key): row for row, key in enumerate(images.source_keys)}
-    pairs = [*truth.exact_duplicates, *truth.near_duplicates]
-    return {at[pair.original] if at[pair.original] in flagged else at[pair.key] for pair in pairs}
+    repeated = set()
+    for pair in (*truth.exact_duplicates, *truth.near_duplicates):
+        if not {pair.original, pair.key} <= at.keys():
+            raise UserError(
+                f"{TRUTH_FILE} names the images {pair.original} and {pair.key}, which "
+                f"{images.path} does not have; draw the sample again"
+            )
+        repeated.add(at[pair.original if at[pair.original] in flagged else pair.key])
+    return repeated
 
 
 def _elsewhere(check: str, images: ImageSet, truth: Truth) -> set[int]:

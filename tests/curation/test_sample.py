@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,13 @@ from curation.images import decode
 from curation.pairs import read_pairs
 from curation.records.ms1m import SourceImage, find_source, read_images, stated_image_size
 from curation.sample import write_sample
+from curation.sample.marking import mark
 from curation.sample.plan import plan_training
 from curation.sample.size import DEFAULT_SIZE, FOLDS, SampleSize, images_per_identity
 from curation.sample.studio import PLAN, Studio
 from curation.sample.truth import TRUTH_FILE, Truth, read_truth
 from curation.sample.verification import SHOTS
+from curation.store import Store
 
 SMALL = SampleSize(
     identities=14,
@@ -191,6 +194,11 @@ def test_a_truth_file_of_another_kind_is_refused(tmp_path: Path, content: bytes)
     with pytest.raises(UserError, match=r"truth\.json is damaged") as refusal:
         read_truth(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_truth_about_other_images_is_one_line(sample: Sample, store: Store) -> None:
+    with pytest.raises(UserError, match=r"truth.json names the images \d+ and \d+, which .* not"):
+        mark(SimpleNamespace(checks=()), store, sample.truth)
 
 
 @pytest.mark.parametrize("seed", range(5))
