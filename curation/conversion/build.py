@@ -57,15 +57,14 @@ class Conversion:
         self._source, self._partial, self._skip_bad = source, partial, skip_bad
         self._decode = decode
         self._progress = progress or (lambda done, total: None)
+        stated_size = source.stated_image_size()
         state = load_state(partial)
         if state is None or (decode and not state.decode):  # what was read was not decoded: anew
             state = new_state(source.stamp(), decode)
         self._journal = Journal(partial, state)
         read = self._journal.rows()
         self._last_label = int(read[-1, LABEL]) if len(read) else -1
-        self._check = ImageCheck(
-            source.stated_image_size(), state.image_size, state.encodings, decode
-        )
+        self._check = ImageCheck(stated_size, state.image_size, state.encodings, decode)
 
     def run(self) -> None:
         """Bring the folder to a complete store; only its journal is left over."""

@@ -1,6 +1,7 @@
 """What a conversion reads from: a record file, a folder of identities, or a list of files."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
@@ -115,8 +116,9 @@ BEGINNING = Position(0, 0)
 def file_digest(path: Path, progress: Progress | None = None) -> str:
     """SHA-256 of a file; progress counts bytes."""
     digest = hashlib.sha256()
-    size, done = path.stat().st_size, 0
+    done = 0
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         while block := file.read(1 << 20):
             digest.update(block)
             done += len(block)
