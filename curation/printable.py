@@ -4,7 +4,8 @@ import re
 
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # ends of lines, directions of text
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff"  # ends of lines, directions of text
+    "\u00ad\u180e\u200b\u2060-\u2065\ufff9-\ufffb\U000e0000-\U000e007f"  # not seen at all
     "\ud800-\udfff]"  # what Python makes of file names that are not UTF-8
 )
 

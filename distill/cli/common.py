@@ -14,7 +14,7 @@ import typer
 from curation.errors import UserError
 from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
-from distill.cli.screen import can_show, note, write
+from distill.cli.screen import can_show, note, print_traceback, write
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -84,6 +84,8 @@ def run_app(app: typer.Typer) -> None:
         raise
     except OSError as error:
         fail(_told(error))
+    finally:
+        sys.excepthook = print_traceback  # Typer has put its own there
 
 
 def fail(message: str, status: int = 1) -> None:
@@ -105,4 +107,5 @@ def _told(error: OSError) -> str:
 
 
 def _json_escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))

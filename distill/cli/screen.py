@@ -7,6 +7,8 @@ never read as markup.
 import os
 import re
 import sys
+import traceback
+from types import TracebackType
 from typing import TextIO
 
 from curation.printable import printable
@@ -37,6 +39,14 @@ def say(text: object) -> None:
 def note(text: object) -> None:
     """A remark on stderr, beside what the command prints for machines."""
     write(sys.stderr, _laid_out(str(text), sys.stderr))
+
+
+def print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """As Python prints it, but for what in the error's words is meant for a terminal."""
+    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+    write(sys.stderr, "\n".join(map(printable, lines)))
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:

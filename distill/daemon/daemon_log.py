@@ -47,4 +47,5 @@ class _PrintableLines(logging.Formatter):
     """Reasons of jobs are in what the daemon says, and may hold anything."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
+        # Indented, so that no reason can begin a line that looks like ours.
+        return "\n  ".join(map(printable, super().format(record).split("\n")))

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from distill.cli.curate import app as curate
 from distill.cli.main import app as distill
 from distill.cli.screen import size_of
 from distill.daemon.outcome import Outcome
+from distill.daemon.runfolder import locked
 from distill.daemon.service import open_queue
 from distill.daemon.states import Event
 
@@ -149,6 +151,12 @@ class TestJobs:
         assert shown.splitlines()[0] == "fine"
         assert all(line.isprintable() for line in shown.splitlines())
 
+    def test_watch(self, workspace, columns):
+        ran = run("distill", "watch", "bad", "--workspace", workspace.root, columns=columns)
+        assert ran.exit_code == 1
+        assert all(line.isprintable() for line in ran.stderr.splitlines())
+        assert f"bad: failed: {printable(REASON)}; do [/that] (" in ran.stderr
+
     def test_backbones(self, columns):
         shown = run("distill", "backbones", columns=columns).stdout
         check(shown, columns, "mobilefacenet_expansion_x2", "272,105,108")
@@ -240,6 +248,33 @@ def test_in_a_terminal_states_have_colours_and_sentences_are_wrapped(workspace):
     assert "\x1b[32mdone" in seen
     plain = re.sub(r"\x1b\[\d*m", "", seen).replace("\r", "")
     check(plain, 80)
+
+
+def test_watching_in_a_terminal_nothing_of_a_record_moves_or_colours_it(workspace):
+    run_folder = workspace.runs / "at-work-with-a-name-of-forty-characters"
+    metrics = {"step": NAMES[3], "loss_\x1b[31m\x9b2J\u202e[/x]": 0.25}
+    (run_folder / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
+    with locked(run_folder):
+        watching = Terminal("distill", "watch", run_folder.name, "--workspace", workspace.root)
+        watching.read_until(b"[/x] 0.25")
+        os.kill(watching.pid, signal.SIGINT)
+        status, seen = watching.end()
+    assert status == 130
+    ours = re.compile(r"\r(\x1b\[\d+A)?\x1b\[J|\r?\n")
+    assert ours.sub("", seen).isprintable(), ours.sub("", seen)
+    for word in (REASON, *NAMES[:3], r"loss_\x1b[31m\x9b2J\u202e[/x] 0.25"):
+        assert printable(word).split()[0] in seen
+
+
+def test_a_defect_is_told_without_what_moves_a_terminal():
+    code = "import typer; from distill.cli.common import run_app\napp = typer.Typer()\n"
+    code += "@app.command()\ndef fails():\n    raise ValueError('\\x1b]0;x\\x07[/x]\\u202e')\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}run_app(app)"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Traceback")
+    assert ran.stderr.splitlines()[-1] == r"ValueError: \x1b]0;x\x07[/x]\u202e"
 
 
 def test_a_conversion_in_a_terminal_says_what_it_did_and_never_0_a_second(tmp_path):

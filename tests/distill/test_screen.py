@@ -15,6 +15,7 @@ from distill.cli.screen import printable_log, size_of, wrap
 from distill.cli.tables import table_lines
 
 HOSTILE = [
+    "in\u2060vis\u00adible\U000e0041",
     "[/x].jpg",
     "[bold red]x[/]",
     "[/__w/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed",
