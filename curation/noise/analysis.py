@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.arrays import read_arrays
+from curation.array_archives import read_arrays
 from curation.errors import UserError
 from curation.files import atomic_file, locked
 from curation.noise.checks import CHECKS, OVERLAP

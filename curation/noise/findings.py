@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
-from curation.arrays import read_arrays
+from curation.array_archives import read_arrays
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
 from curation.json_text import read_record

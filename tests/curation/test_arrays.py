@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from curation.arrays import MOST_MEMBERS, map_array, read_array, read_arrays, read_head
+from curation.array_archives import MOST_MEMBERS, read_arrays
+from curation.arrays import map_array, read_array, read_head
 from curation.files import UnreadableError
 
 ARRAYS = {
@@ -188,6 +189,11 @@ class TestArchives:
         members = [(f"{i:050}.npy", b"") for i in range(5_000)]
         path = self.archive(tmp_path / "a.npz", members)
         self.refuses(path, r"its list of arrays has [\d,]+ bytes", largest=1 << 30)
+
+    def test_booleans_that_are_neither(self, tmp_path):
+        content = npy(head("'|b1'"), b"\1\2")
+        path = self.archive(tmp_path / "a.npz", [("x.npy", content)])
+        self.refuses(path, r"x\.npy holds booleans that are neither 0 nor 1")
 
     def test_one_name_twice(self, tmp_path):
         path = self.archive(tmp_path / "a.npz", [(f"{n}.npy", npy(head(), NUMBERS)) for n in "xy"])
