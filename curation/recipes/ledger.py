@@ -32,14 +32,18 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER_FILE
 
-    @property
-    def damage(self) -> str | None:
-        """What is wrong with the record; None where nothing is, or there is none."""
-        if self._path.exists():
-            try:
-                read_record(self._path, _Content)
-            except UserError as error:
-                return str(error)
+    def set_aside_if_damaged(self) -> str | None:
+        """Rename a record that cannot be read, and say what is wrong with it; None where none is.
+
+        Nothing is ours then.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            read_record(self._path, _Content)
+        except UserError as error:
+            self._path.replace(self._path.with_name(ASIDE))
+            return str(error)
         return None
 
     def is_ours(self, path: Path) -> bool:
@@ -53,8 +57,6 @@ class Ledger:
         An entry without its thing does no harm, a thing without its entry would be a person's.
         """
         content = _Content(made={**self._made(), printable(path.name): digest})
-        if self.damage is not None:
-            self._path.replace(self._path.with_name(ASIDE))
         with atomic_file(self._path) as file:
             file.write(content.model_dump_json(indent=2).encode())
 

@@ -94,10 +94,11 @@ def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:
     if kitchen.skip_bad and not converts:
         raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
     _check_writable(kitchen.target)
-    if kitchen.ledger.damage is not None:
+    damage = kitchen.ledger.set_aside_if_damaged()
+    if damage is not None:
         kitchen.say(
-            f"{kitchen.ledger.damage}; what recipes made here before counts as a person's, and the "
-            f"file is kept as {ASIDE}"
+            f"{damage}; it is kept as {ASIDE}, and what recipes made here before counts as a "
+            "person's: delete such views, and they are made again"
         )
     has_eyes = [kitchen.eyes(step) is not None for step in checks]
     if any(isinstance(step, CopyPairs) for step in recipe.step) and kitchen.source.exists():
