@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -118,8 +119,11 @@ def _read_safetensors(path: Path) -> list[Part]:
     return [Part("", tensors)] if tensors else []
 
 
-def _read_pickle(path: Path) -> list[Part]:
-    """The tensors that the pickle describes, from the bytes where they lie; it is not run."""
+def described_tensors(path: Path) -> dict[str, Any]:
+    """What the pickle of a file of torch.save describes: ``pickle_scan.scan``, run confined.
+
+    Raises ``UserError`` where it cannot be read within limits, or is made to act.
+    """
     try:
         found = confined(
             "teachers.pickle_scan:scan", {"path": str(path)}, SCAN_MEMORY, SCAN_SECONDS
@@ -128,6 +132,12 @@ def _read_pickle(path: Path) -> list[Part]:
         limit = "memory" if isinstance(error, MemoryError) else "time"
         raise _unsafe(path, f"reading its pickle takes more {limit} than any weights do") from None
     _check_names(path, found["names"])
+    return found
+
+
+def _read_pickle(path: Path) -> list[Part]:
+    """The tensors that the pickle describes, from the bytes where they lie; it is not run."""
+    found = described_tensors(path)
     storages = list(_read_storages(path, found["storages"]))
     return [
         Part(keys, {key: _tensor(storages, *each) for key, each in tensors.items()})

@@ -47,19 +47,31 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def load_weights(path: Path, module: "torch.nn.Module") -> None:
-    """Put the file's tensors into ``module``, which may be on the meta device.
-
-    Raises `UserError` where the file is damaged or not exactly this network's state dict.
-    """
+def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
+    """Read torch tensors; `UserError` for a file that is damaged or not of this format."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     check_header(path)
     try:
-        module.load_state_dict(load_file(path), strict=True, assign=True)
+        return load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def load_weights(path: Path, module: "torch.nn.Module") -> None:
+    """Put the file's tensors into ``module``, which may be on the meta device.
+
+    Raises `UserError` where the file is damaged or not exactly this network's state dict.
+    """
+    tensors, own = read_tensors(path), module.state_dict()
+    for name in tensors.keys() & own.keys():
+        if tensors[name].dtype != own[name].dtype:
+            raise UserError(
+                f"{path}: {name!r} holds {tensors[name].dtype}, the network's is {own[name].dtype}"
+            )
+    try:
+        module.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{path}: weights of another network ({first[:200]})") from None

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_file
 from torch import nn
 
 from curation.pairs import read_pairs
 from curation.views import ImageSet, open_images
 from distill.backbones import create
 from distill.backbones.timm_models import without_pretrained_weights
-from distill.export.safe_tensors import load_weights, write_weights
+from distill.export.safe_tensors import load_weights, read_tensors, write_weights
 from distill.losses import WeightedLosses
 from distill.losses.settings import Losses
 from distill.pipeline.scores import PairAccuracies
@@ -121,7 +120,7 @@ def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None
     A state of another shape, as of centres of another embedding length, starts afresh.
     """
     load_weights(start / NETWORK, network)
-    before, now = load_file(start / LOSSES), losses.state_dict()
+    before, now = read_tensors(start / LOSSES), losses.state_dict()
     kept = {
         name: value
         for name, value in before.items()

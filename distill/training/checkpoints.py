@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -37,7 +38,10 @@ class _Scores(RootModel[dict[str, FiniteFloat]]):
         return self
 
 
-class _Manifest(RootModel[Annotated[dict[str, str], Field(min_length=1, max_length=10_000)]]):
+_FileName = Annotated[str, Field(pattern=r"^\w[\w./-]{0,200}$")]
+
+
+class _Manifest(RootModel[Annotated[dict[_FileName, str], Field(min_length=1, max_length=1_000)]]):
     model_config = ConfigDict(strict=True)
 
 
@@ -81,13 +85,33 @@ def save_checkpoint(
     return final
 
 
-def newest_checkpoint(root: Path) -> Path | None:
-    """The newest whole checkpoint, after setting damaged ones aside; None where there is none."""
+def newest_checkpoint(
+    root: Path,
+    check: Callable[[Path], object] = lambda folder: None,
+    say: Callable[[Path, str], object] = lambda folder, reason: None,
+) -> Path | None:
+    """The newest whole checkpoint that ``check`` finds good; None where there is none.
+
+    Others are set aside, and ``say`` is told where to and why. ``check`` raises ``UserError``.
+    """
     for folder in reversed(_all(root)):
-        if _is_whole(folder):
+        try:
+            if not _is_whole(folder):
+                raise UserError("it does not fit its manifest")
+            check(folder)
+        except UserError as error:
+            say(_set_aside(folder), str(error))
+        else:
             return folder
-        folder.rename(folder.with_name(f"damaged-{folder.name}"))
     return None
+
+
+def _set_aside(folder: Path) -> Path:
+    """Under a name that is free: the same step may have been damaged before."""
+    names = chain([f"damaged-{folder.name}"], (f"damaged-{folder.name}-{i}" for i in count(2)))
+    aside = next(each for each in map(folder.with_name, names) if not os.path.lexists(each))
+    folder.rename(aside)
+    return aside
 
 
 def best_checkpoint(root: Path) -> Path | None:

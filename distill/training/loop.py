@@ -1,7 +1,8 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from curation.errors import UserError
 from curation.views import ImageSet
 from distill.losses import WeightedLosses
+from distill.notices import Notice
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.averaging import WeightAverage
@@ -41,6 +43,7 @@ from distill.training.schedule import learning_rate
 from distill.training.scoring import Evaluate, Scoring
 from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
+from teachers.weight_files import described_tensors
 
 STATE = "training.pt"
 
@@ -114,6 +117,15 @@ class _Position:
     retries: int = 0
     latest: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, step: int, said: Mapping[str, Any]) -> "_Position":
+        """As a checkpoint says it; errors of many kinds where it says something else."""
+        rate_scale, latest = float(said["rate_scale"]), said["latest"]
+        if not 0 < rate_scale <= 1:
+            raise ValueError(f"rate_scale is {rate_scale}")
+        losses = {str(name): float(loss) for name, loss in latest.items()}
+        return cls(step, rate_scale, int(said["retries"]), losses)
+
 
 class _Run:
     """A training under way on this rank."""
@@ -151,23 +163,32 @@ class _Run:
         final = None
         if distributed.this_rank() == 0:
             final = final_checkpoint(checkpoints, self.settings.keep)
-        before = _read(distributed.from_first_rank(final))["engine"]
-        self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.shapes))
+        final = distributed.from_first_rank(final)
+        with _of_this_training(final):
+            before = _read(final)["engine"]
+            self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.shapes))
 
     def _load(self) -> Path | None:
         """Take the newest checkpoint, and say which; None where there is none."""
-        found = newest_checkpoint(self.checkpoints) if distributed.this_rank() == 0 else None
+        found = None
+        if distributed.this_rank() == 0:
+            found = newest_checkpoint(self.checkpoints, _check_state, self._say_set_aside)
         found = distributed.from_first_rank(found)
         if found is not None:
             self._take(found)
         return found
 
+    def _say_set_aside(self, folder: Path, reason: str) -> None:
+        text = f"a checkpoint is damaged and was set aside as {folder}: {reason}"
+        self.watch.warn(Notice(f"checkpoint {folder.name}", text))
+
     def _take(self, checkpoint: Path) -> None:
-        state = _read(checkpoint)
-        self.engine.load(state["engine"])
-        if self.average is not None:
-            self.average.load(state["average"])
-        self.position = _Position(step=step_of(checkpoint), **state["loop"])
+        with _of_this_training(checkpoint):
+            state = _read(checkpoint)
+            self.engine.load(state["engine"])
+            if self.average is not None:
+                self.average.load(state["average"])
+            self.position = _Position.at(step_of(checkpoint), state["loop"])
 
     def _make_up_for_evaluation(self, checkpoint: Path) -> None:
         """Where the training was stopped before it was evaluated at this step."""
@@ -297,6 +318,28 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     """Its tensors on the CPU."""
     # Pickle can run code; with weights_only it cannot.
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+
+
+def _check_state(checkpoint: Path) -> None:
+    """Raise ``UserError`` where it has no state that can be read within limits."""
+    if not (checkpoint / STATE).is_file():
+        raise UserError(f"it has no {STATE}")
+    described_tensors(checkpoint / STATE)
+
+
+@contextmanager
+def _of_this_training(checkpoint: Path) -> Iterator[None]:
+    """What goes wrong inside is a ``UserError``: the state is not that of this training."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of whatever kind its content leads to
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"the checkpoint {checkpoint} does not hold the state of this training ({reason}); "
+            f"remove {checkpoint.parent} and run again, which trains from the beginning"
+        ) from None
 
 
 def _learner(training: Training) -> Learner:

@@ -180,6 +180,15 @@ def test_weights_of_another_network_are_refused(bundle: Path):
         BundleEmbedder(bundle, "torch")
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32])
+def test_weights_of_another_type_are_refused(bundle: Path, kind: type):
+    arrays = read_arrays(bundle / "model.safetensors")
+    save_file({k: v.astype(kind) for k, v in arrays.items()}, bundle / "model.safetensors")
+    sign(bundle)
+    with pytest.raises(UserError, match=r"holds torch\.\w+, the network's is torch"):
+        BundleEmbedder(bundle, "torch")
+
+
 def test_a_config_of_another_width_is_refused_without_making_that_network(bundle: Path):
     change_json(bundle / "config.json", lambda config: config.update(width=2000.0))
     sign(bundle)

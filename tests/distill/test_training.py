@@ -1,11 +1,13 @@
 """The training loop: learns, resumes to the bit, and says clearly why it stops."""
 
+import hashlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from distill.training.checkpoints import newest_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.engines import create_engine
 from distill.training.learner import Learner, optimiser
-from distill.training.loop import Stopped, Training, Watch, train
+from distill.training.loop import STATE, Stopped, Training, Watch, train
 from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
@@ -218,6 +220,67 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
     (tmp_path / "step-00000010" / "w").write_text("wrights")
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000005"
     assert (tmp_path / "damaged-step-00000010").is_dir()
+
+
+def test_a_step_that_was_damaged_before_is_set_aside_again(tmp_path):
+    for _ in range(3):
+        save_checkpoint(tmp_path, 10, lambda folder: (folder / "w").write_text("weights"))
+        (tmp_path / "step-00000010" / "w").write_text("wrights")
+        assert newest_checkpoint(tmp_path) is None
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"damaged-step-00000010{end}" for end in ("", "-2", "-3")]
+
+
+def sign(checkpoint):
+    """Make the manifest fit: whoever changes the weights can change it too."""
+    sums = {STATE: hashlib.sha256((checkpoint / STATE).read_bytes()).hexdigest()}
+    (checkpoint / "manifest.json").write_text(json.dumps(sums))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "damaged"),
+        (lambda path: path.write_bytes(b""), "damaged"),
+        (lambda path: path.unlink(), "does not fit its manifest"),
+        (lambda path: (path.unlink(), path.mkdir()), "does not fit its manifest"),
+    ],
+    ids=["cut", "empty", "missing", "folder"],
+)
+def test_a_state_that_cannot_be_read_is_set_aside_in_a_line(drawn_store, tmp_path, spoil, words):
+    train(make_training(drawn_store), tmp_path, watch())
+    newest = newest_checkpoint(tmp_path)
+    spoil(newest / STATE)
+    if (newest / STATE).is_file():
+        sign(newest)
+    said = []
+    train(make_training(drawn_store), tmp_path, replace(watch(), warn=said.append))
+    (notice,) = said
+    assert f"set aside as {tmp_path / f'damaged-{newest.name}'}" in notice.text
+    assert words in notice.text
+    assert "\n" not in notice.text
+    assert newest_checkpoint(tmp_path) == newest
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        [],
+        {"engine": {}, "loop": {}},
+        {"engine": {"learner": {"a": torch.zeros(1)}, "optimiser": {}}, "loop": {}},
+        {"engine": 3, "loop": None},
+    ],
+    ids=str,
+)
+def test_a_state_of_something_else_is_refused_in_a_line(drawn_store, tmp_path, state):
+    train(make_training(drawn_store), tmp_path, watch())
+    newest = newest_checkpoint(tmp_path)
+    torch.save(state, newest / STATE)
+    sign(newest)
+    with pytest.raises(UserError, match="does not hold the state of this training") as error:
+        train(make_training(drawn_store), tmp_path, watch())
+    assert "\n" not in str(error.value)
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
