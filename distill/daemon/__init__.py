@@ -11,6 +11,9 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
     scheduler  the loop: settle what ended, start what is due
     service    submit, cancel, list: what the API and the commands share
     api, server, client    HTTP on the socket
+    connections            whose they are, and how long they may do nothing
+    room                   what a start and an end take of the disk
+    troubles, daemon_log   what the daemon says, and how often
 
 Nothing here imports torch: training happens in the job's own process.
 """

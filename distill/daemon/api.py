@@ -23,8 +23,8 @@ from distill.daemon.service import Answer, ConflictError, JobService, UnknownJob
 from distill.daemon.states import State
 from distill.spec_text import LARGEST_SPEC, decode_spec
 
-CHECKS_AT_ONCE = 4
-"""Specs; each check is a process that imports torch. Other submits wait, and nothing else does."""
+CHECKS_AT_ONCE = 2
+"""Specs; a check is a process of up to a gigabyte. Other submits wait, and nothing else does."""
 
 
 class Health(BaseModel):
