@@ -16,6 +16,7 @@ import numpy as np
 
 from curation.bad_images import bad_image
 from curation.errors import UserError
+from curation.images import count_together
 from curation.views import ImageSet
 from distill.training.decoding import decode_into
 from distill.training.plan import BatchPlan
@@ -164,7 +165,9 @@ class BatchLoader:
 
     def _decoders(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():
-            self._pool, self._process = ThreadPoolExecutor(self.threads, "decode"), os.getpid()
+            # Each thread may hold a picture as large as it is stored.
+            together = count_together(self.images.image_size, self.threads)
+            self._pool, self._process = ThreadPoolExecutor(together, "decode"), os.getpid()
         return self._pool
 
 
