@@ -31,6 +31,7 @@ _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
 """Numbers behind insightface's path: a label, a box of four, five landmarks"""
 _LIMIT = 1 << 31
+_LONGEST_PATH = 4096
 
 
 class _Words(NamedTuple):
@@ -67,7 +68,7 @@ class ListForm(NamedTuple):
         behind = int(self.label_behind)
         if self.label_behind and self.before:
             behind = _count_numbers(reversed(words))
-        if len(words) <= self.before + behind:
+        if len(words) <= self.before + behind or behind < self.label_behind:
             return None
         if self.separator == " ":  # only the path may hold blanks
             *before, rest = line.split(None, self.before)
@@ -113,6 +114,11 @@ def _image_files(
             raise UserError(f"{where}: {line[:60]!r} is not {form}, as the first line is")
         if not words.path:
             raise UserError(f"{where}: the path is empty; wanted is {form}")
+        if len(words.path) > _LONGEST_PATH:
+            raise UserError(
+                f"{where}: the path has {len(words.path):,} characters; no system takes more than "
+                f"{_LONGEST_PATH:,}"
+            )
         key = count
         if form.has_keys:
             key = _whole(words.before[0], "key", where)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import lmdb
@@ -279,6 +280,8 @@ class TestLists:
             ("a.jpg 1\nb.jpg \u00b2\n", "line 2: the label is '\u00b2'"),
             ("2\ta.jpg\n1\t2\tb.jpg\n", "line 2: .* is not LABEL tab PATH, as the first line is"),
             ("a.jpg 1\nb.jpg\n", "line 2: 'b.jpg' is not PATH blank LABEL"),
+            ("1\ta.jpg\t0\n1\tb/\n", "line 2: .* is not ALIGNED tab PATH tab LABEL"),
+            ("1 a.jpg 0\n1 b.jpg\n", "line 2: .* is not ALIGNED blank PATH blank LABEL"),
             ("a.jpg\n", "line 1: 'a.jpg' has none of the forms KEY LABEL PATH"),
             ("a.jpg anna\n", "line 1: .* KEY and LABEL are whole numbers"),
             ("a.jpg 1 20 30 40\n", "line 1: .* has none of the forms"),
@@ -294,6 +297,13 @@ class TestLists:
     def test_mistakes_are_named_with_their_line(self, folder, text, complaint):
         with pytest.raises(UserError, match=complaint):
             read_list(self.write(folder, text))
+
+    def test_a_line_of_a_million_digits_takes_no_time(self, folder):
+        began = time.process_time()
+        with pytest.raises(UserError, match="line 1: the path has 1,000,001 characters") as found:
+            read_list(self.write(folder, "1" * 1_000_000 + "x 5\n"))
+        assert time.process_time() - began < 2
+        assert len(str(found.value)) < 500
 
     def test_a_missing_file_is_named(self, folder, tmp_path):
         path = self.write(folder, "0\tfaces/9/b.jpg\n0\tfaces/none.jpg\n")
