@@ -1,5 +1,6 @@
 """A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,7 +45,7 @@ from teachers.embeddings import cache_digest, cache_embeddings
 from teachers.trial import try_teacher
 
 Networks = dict[str, Callable[[], Embedder]]
-"""By name, what opens each: only the one that is scored has to be in memory."""
+"""By name, what opens each: only the one that is being scored is in memory."""
 
 
 class Job:
@@ -78,13 +79,17 @@ class Job:
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
         for notice in self.notices:
             self.record.warn(notice)
-        give_back_memory()  # what the checks of the spec took
         teacher, trained = self._teacher()
-        networks: Networks = {} if teacher is None else {"teacher": lambda: teacher}
+        networks: Networks = {}
+        cache = embedding = None
+        if teacher is not None:
+            networks["teacher"] = _opening_again(teacher) if trained is None else trained.embedder
+            embedding = teacher.embedding
+            if self.spec.student is not None and guided(self.spec):
+                cache = self._embed(teacher)
+            teacher = None  # a big one takes as much memory as the student's training
         selection: dict[str, Any] = {}
         if self.spec.student is not None:
-            cache = self._embed(teacher) if teacher is not None and guided(self.spec) else None
-            embedding = None if teacher is None else teacher.embedding
             architecture = Architecture.resolve(self.spec.student, embedding)
             generations = self._generations(architecture, cache)
             trained = generations.delivered.trained
@@ -97,12 +102,10 @@ class Job:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[StepState]:
-        """A step on the record, after which this process keeps none of the memory it freed."""
-        try:
-            with self.record.step(name) as state:
-                yield state
-        finally:
-            give_back_memory()
+        """A step on the record, which begins without the memory that is free in this process."""
+        give_back_memory()
+        with self.record.step(name) as state:
+            yield state
 
     def _teacher(self) -> tuple[Embedder | None, TrainedNetwork | None]:
         spec = self.spec.teacher
@@ -300,6 +303,15 @@ class Job:
     def _lineage(self) -> list[dict[str, Any]]:
         steps = [step for step in self.record.steps if step.id and step.state != "skipped"]
         return [{"name": step.name, "id": step.id} for step in steps]
+
+
+def _opening_again(embedder: Embedder) -> Callable[[], Embedder]:
+    """What makes the same embedder again: of a graph this keeps the path, of a module the weights.
+
+    It raises ``UserError`` where the file is another one by then.
+    """
+    packed = pickle.dumps(embedder)
+    return lambda: pickle.loads(packed)
 
 
 def _scored(candidates: list[Candidate], results: dict[str, dict[str, Any]]) -> list[Candidate]:
