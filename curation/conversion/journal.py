@@ -86,7 +86,12 @@ def load_state(folder: Path) -> State | None:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return path.stat().st_size if _is_own(path) else 0
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a file that a conversion made here; it makes no links."""
+    return path.is_file() and not path.is_symlink()
 
 
 class Journal:
@@ -210,6 +215,8 @@ def clear(folder: Path) -> None:
 
 
 def _open_at(path: Path, size: int) -> BinaryIO:
+    if not _is_own(path):
+        path.unlink(missing_ok=True)
     file = path.open("r+b" if path.exists() else "w+b", buffering=0)
     file.truncate(size)
     file.seek(size)

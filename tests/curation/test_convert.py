@@ -424,3 +424,12 @@ class TestBadSources:
         with pytest.raises(UserError, match="truncated"):
             convert(source, tmp_path / "train.lmdb")
         assert list(tmp_path.glob("train.lmdb*")) == []
+
+
+@pytest.mark.parametrize("name", ["rows.bin", "leaves.bin", "quarantine.tsv"])
+def test_a_link_among_what_a_conversion_kept_leads_nowhere(write_source, tmp_path, name):
+    (tmp_path / "x.lmdb.partial").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "x.lmdb.partial" / name).symlink_to(tmp_path / "precious")
+    assert len(convert(write_source({0: 2, 1: 3}), tmp_path / "x.lmdb")) == 5
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -45,4 +45,4 @@ def read(folder: Path) -> None:
     source = _source(folder.parent)
     place = folder.rename(folder.with_name("x.lmdb.partial"))
     inspect_path(place)
-    assert len(convert(source, place.with_name("x.lmdb"))) == len(images())
+    convert(source, place.with_name("x.lmdb"))
