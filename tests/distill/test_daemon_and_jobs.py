@@ -1,0 +1,121 @@
+"""Real jobs under a real daemon, as commands start them: what one job does that another needs."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from test_pipeline import SPEC, make_workspace, steps_of
+
+from curation.workspace import Workspace
+from distill.daemon import client
+from distill.daemon.executor import LocalExecutor
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.server import distill_run
+from distill.daemon.service import open_queue
+from distill.daemon.states import State
+
+LONG = SPEC.replace('engine = "deepspeed"\n', "").replace("epochs = 2", "epochs = 3000")
+PATIENCE = 120.0
+
+
+def wait_until(condition: Callable[[], object], scheduler: Scheduler) -> float:
+    """Be the daemon until then; how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < PATIENCE
+        scheduler.step()
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def workspace(tmp_path, drawn_store, drawn_folder) -> Iterator[Workspace]:
+    made = make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
+    yield made
+    for job in client.jobs(made):
+        client.cancel(made, job.name)
+
+
+def images_done(workspace: Workspace, name: str) -> int:
+    path = workspace.runs / name / "progress.json"
+    return json.loads(path.read_text())["done"] if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_job_that_needs_a_step_of_another_gives_way_and_is_cancelled_at_once(workspace):
+    """Two of one spec: the second cannot train the same teacher at the same time."""
+    with open_queue(workspace) as queue:
+        executor = LocalExecutor(distill_run(workspace))
+        scheduler = Scheduler(queue, executor, workspace.runs, slots=2)
+        queue.submit("first", LONG.replace("tiny", "first"), time.time())
+        wait_until(lambda: images_done(workspace, "first"), scheduler)
+        for name in ("second", "third"):
+            queue.submit(name, LONG.replace("tiny", name), time.time())
+        wait_until(lambda: queue.job("second").blocked_by, scheduler)
+        second = client.find_report(workspace, "second")
+        assert (second.state, second.attempt) == (State.QUEUED, 1)
+        assert queue.job("second").reason == "step teach of job first, which does the same"
+        wait_until(lambda: queue.job("third").blocked_by, scheduler)  # it got the slot
+        began = time.monotonic()
+        assert client.cancel(workspace, "second").state is State.CANCELLED
+        assert time.monotonic() - began < 3
+        client.cancel(workspace, "first")
+        wait_until(lambda: images_done(workspace, "third"), scheduler)
+        assert queue.job("third").interruptions == 0
+
+
+@pytest.mark.slow
+def test_a_run_by_hand_waits_for_the_step_says_so_and_can_be_stopped(workspace, tmp_path):
+    with by_hand(workspace, tmp_path, "first") as first:
+        deadline = time.monotonic() + PATIENCE
+        while not images_done(workspace, "first"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with by_hand(workspace, tmp_path, "second") as second:
+            said = ""
+            while "waits" not in said:
+                said = second.stderr.readline()
+            assert said == "teach: waits for job first, which does the same\n"
+            assert steps_of(workspace, "second")["teach"] == "running"
+            second.terminate()
+            assert second.wait(20) == 143
+        first.terminate()
+        assert first.wait(PATIENCE) == 143
+
+
+@contextmanager
+def by_hand(workspace, folder, name):
+    """`distill run`, killed where it has not ended by itself."""
+    (folder / name).write_text(LONG.replace("tiny", name))
+    command = [sys.executable, "-m", "distill.cli.main", "run", "--workspace", workspace.root]
+    with subprocess.Popen([*command, folder / name], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_a_rank_that_the_kernel_kills_is_an_interruption_of_its_job(workspace):
+    spec = LONG.replace("log_every = 1", "log_every = 1\nranks = 2")
+    with open_queue(workspace) as queue:
+        executor = LocalExecutor(distill_run(workspace))
+        scheduler = Scheduler(queue, executor, workspace.runs)
+        queue.submit("tiny", spec.replace("[teacher.train]", "[teacher.train]\nranks = 2"), 1.0)
+        wait_until(lambda: images_done(workspace, "tiny"), scheduler)
+        [rank] = [
+            process
+            for process in psutil.process_iter()
+            if str(workspace.root) in " ".join(process.cmdline())
+            and process.environ().get("RANK") == "1"
+        ]
+        rank.kill()
+        wait_until(lambda: queue.job("tiny").interruptions, scheduler)
+        job = queue.job("tiny")
+        assert job.exit_status == 137
+        assert "interrupted: rank 1 of 2 was ended by SIGKILL" in job.reason
