@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from curation.workspace import Workspace
 
 SOCKET = "api.sock"
+CREDENTIALS = struct.Struct("3i")
+"""pid, uid, gid of the other side (unix(7), SO_PEERCRED)"""
 _LONGEST_PATH = 107  # sun_path without its final zero (unix(7))
 _BACKLOG = 64
 
@@ -29,14 +32,21 @@ def socket_path(workspace: Workspace) -> Iterator[str]:
 
 def somebody_listens(workspace: Workspace) -> bool:
     """Whether a connection would be accepted; a socket that a dead daemon left does not."""
+    return listener(workspace) is not None
+
+
+def listener(workspace: Workspace) -> int | None:
+    """The pid of who listens; ``None`` where nobody does."""
     if not workspace.daemon.is_dir():
-        return False
+        return None
     with socket_path(workspace) as path, socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
-            return False
-    return True
+            return None
+        told = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, _, _ = CREDENTIALS.unpack(told)
+    return int(pid)
 
 
 def listen(workspace: Workspace) -> socket.socket:

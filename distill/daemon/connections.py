@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import socket
-import struct
 from typing import Any
 
 import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from distill.daemon.address import CREDENTIALS
 
 REQUEST_SECONDS = 10.0
 """For a whole request, from the beginning of the connection or the answer before."""
@@ -18,7 +19,6 @@ UNREAD_SECONDS = 30.0
 MOST_CONNECTIONS = 64
 """With more, one that does nothing makes room; where all are at work, the new one is told so."""
 _IDLE_SECONDS = 0.5  # what came with a connection may not be read yet
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 
 class OwnerOnlyProtocol(H11Protocol):
@@ -35,8 +35,8 @@ class OwnerOnlyProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Ask the kernel who is there before a byte is read."""
         peer = transport.get_extra_info("socket")
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, user, _ = _CREDENTIALS.unpack(credentials)
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        _, user, _ = CREDENTIALS.unpack(credentials)
         if user not in (os.getuid(), 0):
             transport.abort()
             return

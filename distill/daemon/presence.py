@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.daemon.address import listener
 from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.records import found
@@ -37,6 +38,7 @@ class Daemon(BaseModel):
 
     process: ProcessIdentity
     slots: Annotated[int, Field(ge=0, lt=1 << 31)]
+    """1 where its record cannot be used"""
 
 
 @contextmanager
@@ -64,7 +66,14 @@ def find(workspace: Workspace) -> Daemon | None:
     """The daemon that serves the workspace; ``None`` where there is none."""
     if not is_held(workspace.daemon / _LOCK):
         return None
-    return found(workspace.daemon / _RECORD, Daemon)
+    return found(workspace.daemon / _RECORD, Daemon) or _listening(workspace)
+
+
+def _listening(workspace: Workspace) -> Daemon | None:
+    """The daemon by its socket, where its record cannot be used."""
+    pid = listener(workspace)
+    process = None if pid is None else ProcessIdentity.of(pid)
+    return None if process is None else Daemon(process=process, slots=1)
 
 
 def stop(workspace: Workspace) -> Daemon | None:

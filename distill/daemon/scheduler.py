@@ -154,7 +154,9 @@ class Scheduler:
                 self._start(job)
         elif liveness is Liveness.DISPLACED:
             self._leave_if_cancelled(job)
-        elif liveness is not Liveness.UNREACHABLE:
+        elif liveness is Liveness.UNREACHABLE:
+            raise OSError(f"it cannot be told whether anybody works in {attempt.run}")
+        else:
             self._end_lost(job, attempt)
 
     def _settle_by_record(self, job: Job, attempt: Attempt) -> bool:

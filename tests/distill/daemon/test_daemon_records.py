@@ -404,3 +404,35 @@ def test_a_signal_that_the_job_tells_of_is_an_interruption_in_its_own_words(
     job = harness.wait_for("a", State.FAILED)
     assert (job.attempt, job.exit_status) == (MAXIMUM_ATTEMPTS, 137)
     assert "interrupted: rank 1 of 2 was ended" in str(job.reason)
+
+
+def test_a_daemon_whose_record_is_damaged_is_found_and_stopped(harness: Harness) -> None:
+    harness.start()
+    (harness.workspace.daemon / "daemon.json").write_text('{"process": {"pid": 1e999}}')
+    assert "no daemon" not in Ran(harness.workspace, "status").stderr
+    assert harness.daemon is not None
+    assert f"(pid {harness.daemon.pid})" in Ran(harness.workspace, "stop").stdout
+    assert harness.daemon.wait(10) == 0
+    harness.daemon = None
+
+
+def test_what_cannot_be_told_of_one_job_is_told_once_and_holds_no_other_up(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd:
+        def launch(self, attempt: Attempt) -> bool:
+            return True
+
+        def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:
+            odd = {"a": Liveness.UNREACHABLE}
+            return {each: odd.get(each.run.name, Liveness.ALIVE) for each in attempts}
+
+    for name in ("a", "b"):
+        harness.submit(name)
+    with open_queue(harness.workspace) as queue:
+        scheduler = Scheduler(queue, Odd(), harness.workspace.runs, slots=2)  # type: ignore[arg-type]
+        for _ in range(20):
+            scheduler.step()
+        assert [job.state for job in queue.jobs()] == [State.RUNNING] * 2
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [str(record.msg).partition(":")[0] for record in told] == ["a"]

@@ -1,0 +1,117 @@
+"""What ranks and steps leave for the job, as another process may have written it."""
+
+import json
+import os
+
+import pytest
+
+from curation.errors import UserError
+from distill.notices import Notice, keeping, read_notices
+from distill.pipeline.record import RunRecord
+from distill.pipeline.steps import RESULT, StepBusy, StepStore
+from distill.training.checkpoints import newest_checkpoint, save_checkpoint, scores_of
+from distill.training.messages import Inbox, Messenger, messages_file
+
+
+def told(folder):
+    return list(Inbox(folder, 0).read())
+
+
+def test_what_a_rank_sends_comes_as_it_was_sent(tmp_path):
+    messenger, inbox = Messenger(tmp_path, 0), Inbox(tmp_path, 0)
+    assert list(inbox.read()) == []
+    messenger.send_ready()
+    messenger.send("progress", [3, 5])
+    assert list(inbox.read()) == [{"ready": os.getpid()}, {"progress": (3, 5)}]
+    messenger.send("metrics", {"loss_total": float("nan"), "iteration": 4})
+    messenger.send("error", "images/\udcff.jpg cannot be read")
+    assert list(inbox.read()) == [
+        {"metrics": {"loss_total": None, "iteration": 4}},
+        {"error": r"images/\udcff.jpg cannot be read"},
+    ]
+    messenger._file.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{}", b"[]", b'{"metrics": 3}', b'{"ready": 1, "stopped": true}', b'{"ready": "12"}',
+     b'{"ready": -1}', b'{"progress": [1]}', b'{"done": {"a": "b"}}', b'{"x": 1}', b"\xff",
+     b'{"error": "\\ud800"}', b'{"progress": [1, 1e999]}', b"[" * 100_000, b"x" * (1 << 20)],
+    ids=lambda line: repr(line[:20]),
+)  # fmt: skip
+def test_a_line_that_is_no_message_is_one_error_that_names_the_file(tmp_path, line):
+    messages_file(tmp_path, 0).write_bytes(b'{"stopped": true}\n' + line + b"\n")
+    with pytest.raises(UserError, match=r"rank-0\.jsonl") as said:
+        told(tmp_path)
+    assert "\n" not in str(said.value)
+
+
+def test_half_a_line_waits_for_its_end(tmp_path):
+    messages_file(tmp_path, 0).write_bytes(b'{"stopped": tr')
+    assert told(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)])
+def test_what_is_no_file_is_an_error_and_not_waited_for(tmp_path, make):
+    make(messages_file(tmp_path, 0))
+    with pytest.raises(UserError, match=r"rank-0\.jsonl"):
+        told(tmp_path)
+    step = tmp_path / "distil-x"
+    step.mkdir()
+    for name in (RESULT, "warnings.json"):
+        make(step / name)
+    assert read_notices(step / "warnings.json") == []
+    store = StepStore(tmp_path)
+    store.folder = lambda kind, inputs: step
+    with pytest.raises(UserError, match=r"result\.json: .*; remove .*distil-x and run again"):
+        store.perform("distil", {}, lambda folder: {})
+
+
+def test_results_and_notices_of_steps_can_always_be_read_again(tmp_path):
+    store = StepStore(tmp_path)
+    result = {"loss": float("inf"), "file": "\ud800", "pair": (1, 2)}
+    store.perform("distil", {"a": 1}, lambda folder: result)
+    again = store.perform("distil", {"a": 1}, lambda folder: {})
+    assert again.reused
+    assert again.result == {"loss": None, "file": r"\ud800", "pair": [1, 2]}
+    keeping(tmp_path / "notices", lambda notice: None)(Notice("key", "\udcff"))
+    assert read_notices(tmp_path / "notices") == [Notice("key", r"\udcff")]
+
+
+def test_a_failure_that_names_a_file_of_any_name_can_be_read(tmp_path):
+    RunRecord(tmp_path).failed(UserError(os.fsdecode(b"\xff.jpg cannot be decoded")))
+    assert json.loads((tmp_path / "failure.json").read_text())["reason"].startswith(r"\udcff.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", "{}"),
+        ("manifest.json", "[]"),
+        ("manifest.json", '{"training.pt": 3}'),
+        ("manifest.json", '{"training.pt": NaN}'),
+        ("scores.json", '{"score": NaN}'),
+        ("scores.json", '{"lfw": 0.5}'),
+        ("scores.json", '{"score": "0.5"}'),
+    ],
+)
+def test_a_checkpoint_whose_records_make_no_sense_is_set_aside(tmp_path, name, content):
+    for step in (1, 2):
+        save_checkpoint(
+            tmp_path, step, lambda folder: (folder / "training.pt").touch(), 2, {"score": 0.5}
+        )
+    (tmp_path / "step-00000002" / name).write_text(content)
+    (tmp_path / "step-²x").mkdir()
+    assert name != "scores.json" or scores_of(tmp_path / "step-00000002") == {}
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-00000001"
+
+
+def test_a_step_that_another_process_does_is_told_with_its_job(tmp_path):
+    def work(folder):
+        with pytest.raises(StepBusy) as busy:
+            StepStore(tmp_path, "second").perform("distil", {}, lambda inside: {})
+        assert (busy.value.step, busy.value.job) == (folder, "first")
+        return {"done": True}
+
+    assert StepStore(tmp_path, "first").perform("distil", {}, work).result == {"done": True}
+    assert StepStore(tmp_path, "second").perform("distil", {}, lambda inside: {}).reused
