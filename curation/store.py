@@ -323,7 +323,7 @@ def content_digest(source_digest: str, arrays: Iterable[bytes]) -> str:
 
 
 def _open_environment(path: Path) -> Environment:
-    if not (path / DATA_FILE).is_file():
+    if not (path / DATA_FILE).exists():
         if path.name.endswith(PARTIAL) and path.is_dir():
             raise UserError(f"{path} is not complete; {_how_to_resume(path)}")
         unfinished = Path(f"{path}{PARTIAL}")

@@ -207,9 +207,9 @@ def open_images(path: Path | str) -> Store | View:
     Raises ``UserError`` where it is neither.
     """
     path = Path(path)
-    if (path / VIEW_FILE).is_file():
+    if (path / VIEW_FILE).exists():
         return View(path)
-    if not path.exists() or (path / DATA_FILE).is_file():
+    if not path.exists() or (path / DATA_FILE).exists():
         return Store(path)
     other = wrong_kind(path, "a store or view")
     if other is not None:

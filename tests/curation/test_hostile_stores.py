@@ -1,5 +1,6 @@
 """Whatever an LMDB file says, reading it ends with the bytes that were written or with one line."""
 
+import os
 import random
 import shutil
 import struct
@@ -197,3 +198,22 @@ class TestTrees:
         path.write_bytes(data)
         with pytest.raises(UserError, match="LMDB file of another kind"):
             Store(damaged)
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "view.json"])
+@pytest.mark.parametrize(
+    ("kind", "said"), [("pipe", "named pipe"), ("folder", "directory"), ("zero", "device")]
+)
+def test_what_is_no_file_in_a_store_or_view_is_named(tmp_path, name, kind, said):
+    path = tmp_path / "a.lmdb" / name
+    path.parent.mkdir()
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "zero":
+            path.symlink_to("/dev/zero")
+    for use in (inspect_path, verify):
+        with pytest.raises(UserError, match=rf"{name}( in it)?: it is a {said}; a file"):
+            use(path.parent)

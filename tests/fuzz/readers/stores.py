@@ -54,7 +54,7 @@ def _tree(rng: random.Random, files: dict[str, bytes | Special]) -> None:
     else:
         page = rng.choice(pages)
         count = struct.unpack_from("<H", data, page + 12)[0] // 2 - 8
-        pointer = page + 16 + 2 * rng.randrange(max(count, 1))
+        pointer = page + 16 + 2 * rng.randrange(min(max(count, 1), 500))
         node = page + struct.unpack_from("<H", data, pointer)[0] % _PAGE
         places = ((page, "<Q"), (page + 10, "<H"), (page + 12, "<H"), (pointer, "<H"), (node, "<I"))
         places += ((node + 4, "<H"), (node + 6, "<H"), (node + 8, ">Q"), (node + 16, "<Q"))
