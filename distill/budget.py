@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from curation.errors import UserError
-from distill.catalogue import catalogue
+from distill.catalogue import catalogue, counted
 
 SUGGESTIONS = 5
 DIGITS = {"mflops": 1, "madds": 1, "size_mib": 2, "embedding": 0}
@@ -39,13 +39,11 @@ class Budget(BaseModel):
 
 def cost(name: str, embedding: int, input_size: tuple[int, int], width: float) -> dict[str, float]:
     """What a network of the registry costs, by the names of `Budget`."""
-    from distill.counting import count_network
-
-    counts = count_network(name, embedding, input_size, width)
+    row = counted(name, embedding, input_size, width)
     return {
-        "mflops": counts.lfr_flops / 1e6,
-        "madds": counts.madds / 1e6,
-        "size_mib": counts.size_mib,
+        "mflops": row["lfr_flops"] / 1e6,
+        "madds": row["madds"] / 1e6,
+        "size_mib": row["size_mib"],
         "embedding": embedding,
     }
 

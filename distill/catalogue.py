@@ -6,20 +6,69 @@ Counting them all takes half a minute, so what `describe` says of each is kept i
 
 import json
 import time
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from distill.counting import Counts
     from teachers.networks import Paper
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
+STRIDE, LEAST_SIDE, USUAL_WIDTHS = 16, 32, (0.25, 2.0)
+"""Every network of the catalogue takes inputs whose sides are multiples of this stride and at least
+so long, and can be built at these widths and between; a test builds them all."""
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 10, 0.5
 
 
 def catalogue() -> list[dict[str, Any]]:
     """What `describe` says of every registered network, without building any."""
     return json.loads(CATALOGUE.read_text())
+
+
+class Defaults(NamedTuple):
+    """What a network is where a spec does not say otherwise."""
+
+    embedding: int
+    input_size: tuple[int, int]
+
+
+def defaults_of(name: str) -> Defaults:
+    """Of a registered network, or one of a family; ``UserError`` where there is none.
+
+    Only a name that the catalogue lacks brings torch.
+    """
+    if (row := _rows().get(name)) is not None:
+        height, width = row["input_size"]
+        return Defaults(row["embedding"], (height, width))
+    from distill.backbones import lookup
+
+    entry = lookup(name)
+    return Defaults(entry.embedding, entry.input_size)
+
+
+def is_known(name: str, input_size: tuple[int, int], width: float) -> bool:
+    """Whether it can be told without building it that a network can be built so."""
+    fits = all(side >= LEAST_SIDE and side % STRIDE == 0 for side in input_size)
+    return name in _rows() and fits and USUAL_WIDTHS[0] <= width <= USUAL_WIDTHS[1]
+
+
+def counted(
+    name: str, embedding: int, input_size: tuple[int, int], width: float
+) -> Mapping[str, float]:
+    """The counts of a network by their names in the catalogue, which has those of its defaults."""
+    if name in _rows() and (*defaults_of(name), 1.0) == (embedding, input_size, width):
+        return _rows()[name]
+    from distill.counting import count_network
+
+    counts = count_network(name, embedding, input_size, width)
+    return {"madds": counts.madds, "lfr_flops": counts.lfr_flops, "size_mib": counts.size_mib}
+
+
+@cache
+def _rows() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in catalogue()}
 
 
 def describe(name: str) -> dict[str, Any]:

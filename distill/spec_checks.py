@@ -8,6 +8,8 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.suggestions import meant
 from curation.workspace import EVALUATION, Workspace
+from distill.catalogue import defaults_of
+from distill.losses.settings import check_shardable
 from distill.spec import JobSpec, TeacherSource
 from distill.spec_text import parse_spec, read_spec
 from distill.training.config import TrainSettings
@@ -119,12 +121,10 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
 
 
 def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
-    from distill.backbones import lookup
-    from distill.losses import check_shardable
 
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
-        lookup(spec.teacher.network.backbone)
+        defaults_of(spec.teacher.network.backbone)
         losses = spec.teacher.stage.losses
         if spec.teacher.train.centres.sharded:
             check_shardable(losses, "teacher.stage.losses")
@@ -133,7 +133,7 @@ def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
             raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
     if spec.student is None:
         return
-    lookup(spec.student.backbone)
+    defaults_of(spec.student.backbone)
     for index, stage in enumerate(spec.stage):
         losses = stage.losses
         if spec.train.centres.sharded:

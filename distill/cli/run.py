@@ -83,9 +83,9 @@ def _run_in(folder: Path, spec_path: Path, workspace: Workspace, patient: bool) 
     from distill.pipeline.job import Job
     from distill.pipeline.record import RunRecord
     from distill.pipeline.steps import StepBusy
+    from distill.signals import Stopped
     from distill.spec_checks import load_spec
     from distill.training.launch import EndedFromOutside
-    from distill.training.loop import Stopped
 
     stop = _StopOnSignal()
     with display() as shown:

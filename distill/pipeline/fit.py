@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-
 from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
@@ -17,17 +15,20 @@ from distill.budget import check_budget
 from distill.losses import ComparisonSettings, LossSettings
 from distill.losses.needs import Supply, lacking, seldom
 from distill.notices import Notice
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
-from distill.pipeline.teacher_files import open_spec_teacher
-from distill.pipeline.work import Architecture
 from distill.spec import JobSpec, StudentSpec
 from distill.training.config import SamplerSettings, TrainSettings
-from distill.training.distributed import wanted_ranks
-from distill.training.partial_fc import shares_of
 from distill.training.plan import SHUFFLE
-from distill.training.trial import check_network, supply
+from distill.training.shares import (
+    check_engine,
+    shares_of,
+    suits_any_network,
+    supply,
+    wanted_ranks,
+)
 from teachers.embedder import Embedder
 from teachers.embeddings import check_room
 
@@ -61,6 +62,8 @@ def _given_teacher(spec: JobSpec, images: ImageSet, workspace: Workspace) -> Emb
     """The teacher that is there, where the job has one, with room for what it will say."""
     if spec.teacher is None or spec.teacher.network is not None:
         return None
+    from distill.pipeline.teacher_files import open_spec_teacher  # brings torch
+
     teacher = open_spec_teacher(spec.teacher, workspace)
     if guided(spec):
         check_room(teacher, images, workspace.cache)
@@ -138,6 +141,17 @@ class _Training:
 
     def check_network(self) -> list[Notice]:
         """Raise ``UserError`` where the network cannot be built or trained so."""
+        with self._full_keys():
+            check_engine(self.settings)
+            suits = suits_any_network(self.settings, wanted_ranks(self.settings))
+        return [] if self.architecture.is_known and suits else self._try_network()
+
+    def _try_network(self) -> list[Notice]:
+        """What only torch knows of a network that is not in the catalogue, or is used oddly."""
+        import torch
+
+        from distill.training.trial import check_network
+
         with torch.device("meta"):
             network = self.architecture.build()
         with self._full_keys():

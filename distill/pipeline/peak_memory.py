@@ -1,9 +1,10 @@
 """The most memory that a step held: that of the job's process and of all that it started."""
 
+import sys
 import threading
+from typing import Any
 
 import psutil
-import torch
 
 INTERVAL = 0.1
 """Seconds between two looks."""
@@ -28,8 +29,8 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
 
     def __enter__(self) -> "PeakMemory":
-        if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
+        if (gpu := _gpu()) is not None:
+            gpu.reset_peak_memory_stats()
         self._thread.start()
         return self
 
@@ -37,8 +38,8 @@ class PeakMemory:
         self._ended.set()
         self._thread.join()
         self._look()
-        if torch.cuda.is_initialized():
-            self.gpu_bytes = torch.cuda.max_memory_allocated()
+        if (gpu := _gpu()) is not None:
+            self.gpu_bytes = gpu.max_memory_allocated()
 
     def _watch(self) -> None:
         looks = 0
@@ -61,3 +62,9 @@ def _private(process: psutil.Process) -> int:
     except psutil.Error:
         return 0
     return memory.rss - getattr(memory, "shared", 0)  # which only Linux tells
+
+
+def _gpu() -> Any:
+    """``torch.cuda`` where this process has used a GPU: it is not loaded for the question."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

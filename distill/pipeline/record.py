@@ -18,8 +18,8 @@ from curation.progress import Pace, seconds_left
 from distill.notices import Notice
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
+from distill.signals import Stopped
 from distill.spec import JobSpec
-from distill.training.loop import Stopped
 
 WARNINGS, WAITING = "warnings.json", "waiting.json"
 PROGRESS_INTERVAL = 0.25

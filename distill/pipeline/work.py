@@ -5,14 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
-from distill.backbones import create, lookup
-from distill.backbones.timm_models import without_pretrained_weights
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
 from distill.export.bundle import export_bundle
@@ -20,20 +17,19 @@ from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
 from distill.notices import keeping, read_notices
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.steps import Outcome, StepStore
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
-from distill.spec import NetworkSpec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
-from distill.training.distributed import wanted_ranks
 from distill.training.launch import fresh_folder, run_on_ranks
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
+from distill.training.shares import wanted_ranks
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.framing import crops
-from teachers.preprocessing import Preprocessing
 
 WORKER = "distill.pipeline.worker"
 NOTICES = "warnings.json"
@@ -72,50 +68,6 @@ SEEN_SETTINGS = {
 }
 """Settings that are always part of a step's identity. Those that came later are left out while they
 have their defaults, so that steps done before there were such settings are found."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network with nothing left open."""
-
-    backbone: str
-    embedding: int
-    input_size: tuple[int, int]
-    width: float
-
-    @classmethod
-    def resolve(cls, spec: NetworkSpec, embedding: int | None = None) -> "Architecture":
-        """Fill in the registry's defaults; ``embedding`` is the one to take where none is said."""
-        entry = lookup(spec.backbone)
-        size = spec.input_size or entry.input_size
-        length = spec.embedding or embedding or entry.embedding
-        return cls(spec.backbone, length, (size[0], size[1]), spec.width)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
-        return Preprocessing.ours(self.input_size)
-
-    @property
-    def unweighted(self) -> "Architecture":
-        """The same network, to be given weights of ours: timm's need not lie here for that."""
-        return replace(self, backbone=without_pretrained_weights(self.backbone))
-
-    def build(self) -> nn.Module:
-        return create(self.backbone, self.embedding, self.input_size, self.width)
-
-    def check(self) -> None:
-        """Raise ``UserError`` where the network cannot be built so; costs no memory."""
-        with torch.device("meta"):
-            self.build()
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "backbone": self.backbone,
-            "embedding": self.embedding,
-            "input_size": list(self.input_size),
-            "width": self.width,
-        }
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
     messenger.send_ready()
 
     from distill.pipeline.training import TrainingDescription, carry_out
+    from distill.signals import Stopped
     from distill.training.distributed import process_group
     from distill.training.divergence import Diverged
-    from distill.training.loop import Stopped
     from distill.training.meter import Watch
 
     def progress(done: int, total: int) -> None:

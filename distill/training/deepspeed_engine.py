@@ -1,14 +1,12 @@
 """DeepSpeed as a library, with ZeRO stages 0 to 2; on the CPU over gloo, on GPUs over NCCL."""
 
 import os
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from curation.errors import UserError
 from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
@@ -162,18 +160,8 @@ class DeepSpeedEngine:
                 safe_set_full_optimizer_state(parameter, value.contiguous(), key)
 
 
-def check_installed() -> None:
-    """Raise ``UserError`` where there is no DeepSpeed."""
-    if find_spec("deepspeed") is None:
-        raise UserError(
-            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
-            'use engine = "torch"'
-        )
-
-
 def _deepspeed() -> Any:
     """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
-    check_installed()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "LOCAL_RANK" not in os.environ:  # no launcher: DeepSpeed asks for it all the same

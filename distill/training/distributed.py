@@ -14,9 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from curation.errors import UserError
 from distill.ranks import rank_count, this_rank
-from distill.training.config import TrainSettings
 
 
 def device() -> torch.device:
@@ -24,24 +22,6 @@ def device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def wanted_ranks(settings: TrainSettings) -> int:
-    """``settings.ranks``, else the number of GPUs, else 1; ``UserError`` where that cannot be."""
-    gpus = torch.cuda.device_count()
-    ranks = settings.ranks or max(1, gpus)
-    if gpus and ranks > gpus:
-        raise UserError(f"train.ranks is {ranks} but there are {gpus} GPUs; allowed: 1 to {gpus}")
-    check_shares(settings, ranks)
-    return ranks
-
-
-def check_shares(settings: TrainSettings, ranks: int) -> None:
-    """Raise ``UserError`` where a batch cannot be cut into equal pieces for ``ranks``."""
-    try:
-        settings.check_shares(ranks)
-    except ValueError as error:
-        raise UserError(f"train: {error}") from None
 
 
 @contextmanager

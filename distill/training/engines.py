@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from distill.training.config import TrainSettings
-from distill.training.deepspeed_engine import DeepSpeedEngine, check_installed
+from distill.training.deepspeed_engine import DeepSpeedEngine
 from distill.training.engine import Engine
 from distill.training.learner import Learner
 from distill.training.torch_engine import TorchEngine
@@ -12,12 +12,6 @@ ENGINES: dict[str, Callable[[Learner, TrainSettings], Engine]] = {
     "torch": TorchEngine,
     "deepspeed": DeepSpeedEngine,
 }
-
-
-def check_engine(settings: TrainSettings) -> None:
-    """Raise ``UserError`` where the engine that ``settings.engine`` names is not installed."""
-    if settings.engine == "deepspeed":
-        check_installed()
 
 
 def create_engine(learner: Learner, settings: TrainSettings) -> Engine:

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.errors import UserError
 from curation.json_text import read_record
 from distill.notices import Notice
-from distill.signals import FROM_OUTSIDE, signal_name
+from distill.signals import FROM_OUTSIDE, Stopped, signal_name
 from distill.training.divergence import Diverged
-from distill.training.loop import Stopped
 from distill.training.messages import Inbox, Message, log_file
 from distill.training.meter import Watch
 

@@ -14,6 +14,7 @@ from curation.errors import UserError
 from curation.views import ImageSet
 from distill.losses import WeightedLosses
 from distill.notices import Notice
+from distill.signals import Stopped
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.averaging import WeightAverage
@@ -41,15 +42,12 @@ from distill.training.meter import Meter, Watch, loss_statistics
 from distill.training.plan import SHUFFLE, create_plan
 from distill.training.schedule import learning_rate
 from distill.training.scoring import Evaluate, Scoring
+from distill.training.shares import check_engine, check_shares
 from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 from teachers.weight_files import described_tensors
 
 STATE = "training.pt"
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the training was asked to stop, and saved
-    """The training was asked to stop and has written a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,8 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
     with a diagnosis where a loss or a gradient is no longer a number.
     """
     settings = training.settings
-    distributed.check_shares(settings, distributed.rank_count())
+    check_engine(settings)
+    check_shares(settings, distributed.rank_count())
     keep_freed_memory()
     torch.manual_seed(settings.seed)
     plan = create_plan(training.images, settings, training.sampler, distributed.rank_count())

@@ -8,7 +8,6 @@ other rows. The state that checkpoints have is that of all centres, as without a
 
 import math
 from collections.abc import MutableMapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from curation.errors import UserError
 from distill.losses import WeightedLosses
 from distill.losses.held_centres import HeldCentres
 from distill.losses.over_ranks import gather_rows
 from distill.ranks import rank_count, this_rank
 from distill.training.config import TrainSettings
 from distill.training.engine import State
+from distill.training.shares import shares_of
 
 NAME = "losses.centres"
 """Of the centres in the learner's state."""
@@ -197,17 +196,3 @@ def draw_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator)
     drawn = random.choice(count, wanted, replace=False)
     others = drawn[~is_own[drawn]][: wanted - len(own)]
     return torch.cat([own, torch.from_numpy(others)]).sort().values
-
-
-def shares_of(identities: int, ranks: int) -> list[slice]:
-    """Which identities each rank has; numbers differ by one at most.
-
-    Raises ``UserError`` where a rank would have none.
-    """
-    if identities < ranks:
-        raise UserError(
-            f"train.centres.sharded is true, but the data set has {identities} identities for "
-            f"{ranks} ranks; allowed: up to {identities} ranks, or sharded = false"
-        )
-    ends = [identities * rank // ranks for rank in range(ranks + 1)]
-    return [slice(*pair) for pair in pairwise(ends)]

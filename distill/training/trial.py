@@ -4,20 +4,16 @@ A network is asked on the meta device, where nothing has values and nothing cost
 rest by the functions that the training itself calls: there is one set of rules.
 """
 
-import numpy as np
 import torch
 from torch import nn
 
 from curation.errors import UserError
-from curation.views import ImageSet
-from distill.losses.needs import Supply
 from distill.notices import Notice
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.batch_norm import synchronise_batch_norm
-from distill.training.config import SamplerSettings, TrainSettings
-from distill.training.engines import check_engine
-from distill.training.plan import create_plan
+from distill.training.config import TrainSettings
+from distill.training.shares import images_together, wanted_ranks
 
 _ONE_VALUE = "more than 1 value per channel"
 """How torch says that batch normalisation has nothing to normalise."""
@@ -32,10 +28,8 @@ def check_network(
 
     What comes back will do nothing. The network is of no use afterwards.
     """
-    ranks = distributed.wanted_ranks(settings)
-    check_engine(settings)
-    piece = settings.batch_size // (ranks * settings.accumulate)
-    together = piece * ranks if settings.sync_batch_norm else piece
+    ranks = wanted_ranks(settings)
+    together = images_together(settings, ranks)
     notices = []
     if not _takes(network, input_size, images=min(together, 2)):
         raise UserError(
@@ -57,23 +51,6 @@ def check_network(
     if settings.sync_batch_norm and ranks > 1:
         synchronise_batch_norm(network, distributed.device())
     return notices
-
-
-def supply(
-    images: ImageSet, settings: TrainSettings, sampler: SamplerSettings, ranks: int
-) -> Supply:
-    """What each step gives the losses; ``UserError`` where there is no whole batch."""
-    create_plan(images, settings, sampler, ranks)
-    pooled = settings.batch_size // settings.accumulate
-    counts = np.diff(images.offsets)
-    counts = counts[counts >= sampler.least_images]
-    own = pooled // ranks
-    if sampler.images is None:
-        total = counts.sum()
-        share = (counts * (counts - 1.0)).sum() / max(1, total * (total - 1))
-        return Supply(own, pooled, len(counts), float((pooled - 1) * share))
-    others = np.minimum(counts, sampler.images) - 1
-    return Supply(own, pooled, len(counts), float(others.mean()), pooled // sampler.images)
 
 
 @torch.no_grad()

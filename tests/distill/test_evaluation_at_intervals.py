@@ -24,12 +24,13 @@ from curation.pairs import read_pairs, write_pairs
 from curation.workspace import Workspace
 from distill.evaluation.evaluate_sets import evaluate
 from distill.losses import parse_losses
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.training import NETWORK, TrainingDescription
-from distill.pipeline.work import Architecture, Stage
+from distill.pipeline.work import Stage
 from distill.spec_checks import load_spec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings

@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -93,6 +95,26 @@ def check(workspace, **changed):
 )
 def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
     assert check(workspace, **sound) == []
+
+
+def test_a_job_of_registered_networks_is_checked_without_torch(workspace, tmp_path):
+    losses = "angular = {}, relational_angle = {}"
+    spec = SPEC.format(**{**USUAL, "losses": losses, "teacher": TEACHER, "evaluate": '"pairs"'})
+    (tmp_path / "x.toml").write_text(spec)
+    script = (
+        "import sys; from distill.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-c", script, "check", "x.toml", "--workspace", str(workspace.root)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert checked.stdout.split("\n")[-2:] == ["False", ""]
+    assert "can be run" in checked.stdout
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,13 @@ from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
 from distill.daemon.service import QUEUE_FILE
 from distill.daemon.states import Event
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.job import Job
 from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK
-from distill.pipeline.work import Architecture, TrainedNetwork, evaluate_network, train_network
+from distill.pipeline.work import TrainedNetwork, evaluate_network, train_network
 from distill.spec import GenerationsSpec
 from distill.spec_checks import load_spec
 from distill.spec_text import parse_spec

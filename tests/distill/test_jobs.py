@@ -6,8 +6,8 @@ import pytest
 
 from distill.backbones import lookup
 from distill.budget import check_budget
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.planning import plan
-from distill.pipeline.work import Architecture
 from distill.spec_text import parse_spec
 
 JOBS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))}

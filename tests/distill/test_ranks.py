@@ -16,9 +16,10 @@ from test_training import EMBEDDING, PREPROCESSING, assert_equal_bits, make_netw
 
 from curation.errors import UserError
 from distill.losses import parse_losses
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.steps import StepStore
 from distill.pipeline.training import LOSSES, NETWORK, TrainingDescription
-from distill.pipeline.work import Architecture, Stage, train_network
+from distill.pipeline.work import Stage, train_network
 from distill.training.checkpoints import newest_checkpoint, step_of
 from distill.training.config import TrainSettings
 from distill.training.divergence import Diverged

@@ -24,9 +24,10 @@ from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.embedder import BundleEmbedder
 from distill.losses import parse_losses
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.teacher_files import open_teacher
-from distill.pipeline.work import Architecture, Stage, evaluate_network
+from distill.pipeline.work import Stage, evaluate_network
 from distill.spec_text import parse_spec
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader

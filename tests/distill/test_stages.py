@@ -20,10 +20,11 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.losses import parse_losses
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.job import Job
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
-from distill.pipeline.work import Architecture, Stage
+from distill.pipeline.work import Stage
 from distill.spec import StageSpec
 from distill.spec_text import parse_spec
 from distill.training import distributed

@@ -18,7 +18,6 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.losses import WeightedLosses, parse_losses
-from distill.training import distributed
 from distill.training.activation_checkpointing import blocks, checkpoint_activations
 from distill.training.checkpoints import newest_checkpoint, save_checkpoint
 from distill.training.config import Retry, TrainSettings
@@ -27,6 +26,7 @@ from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import train
 from distill.training.plan import FullShuffle
+from distill.training.shares import wanted_ranks
 
 
 class Plain(nn.Module):
@@ -167,8 +167,8 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
 
 
 def test_one_rank_is_taken_where_there_is_no_gpu():
-    assert distributed.wanted_ranks(TrainSettings()) == 1
-    assert distributed.wanted_ranks(TrainSettings(ranks=2)) == 2
+    assert wanted_ranks(TrainSettings()) == 1
+    assert wanted_ranks(TrainSettings(ranks=2)) == 2
 
 
 def diverging(store, **settings):

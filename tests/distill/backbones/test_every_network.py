@@ -8,8 +8,10 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.backbones import NETWORKS, create
-from distill.catalogue import catalogue, describe
+from distill.catalogue import LEAST_SIDE, STRIDE, USUAL_WIDTHS, catalogue, describe
 from distill.export.onnx_file import write_onnx
+from distill.training.config import TrainSettings
+from distill.training.trial import check_network
 from teachers.folding import fold
 from teachers.networks import head_parameters
 
@@ -51,6 +53,18 @@ def test_it_maps_a_batch_to_embeddings_and_every_parameter_learns(name):
     assert embeddings.shape == (2, 16)
     idle = [key for key, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", USUAL_WIDTHS)
+@pytest.mark.parametrize("name", [row["name"] for row in catalogue()])
+def test_what_the_catalogue_promises_of_strides_and_widths_is_so(name, width):
+    with torch.device("meta"):
+        network = create(name, input_size=(LEAST_SIDE, LEAST_SIDE + STRIDE), width=width)
+        assert (
+            check_network(network, (LEAST_SIDE, LEAST_SIDE + STRIDE), TrainSettings(batch_size=4))
+            == []
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

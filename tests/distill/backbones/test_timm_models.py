@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from curation.errors import UserError
 from distill.backbones import create
 from distill.backbones.heads import GlobalDepthwiseHead
-from distill.pipeline.work import Architecture
+from distill.pipeline.architecture import Architecture
 
 MODEL = "mobilenetv3_small_050"
 REPOSITORY = "timm/mobilenetv3_small_050.lamb_in1k"

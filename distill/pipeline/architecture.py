@@ -1,0 +1,66 @@
+"""A network with nothing left open; without torch until it is built."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from distill.catalogue import defaults_of, is_known
+from distill.spec import NetworkSpec
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network with nothing left open."""
+
+    backbone: str
+    embedding: int
+    input_size: tuple[int, int]
+    width: float
+
+    @classmethod
+    def resolve(cls, spec: NetworkSpec, embedding: int | None = None) -> "Architecture":
+        """Fill in the registry's defaults; ``embedding`` is the one to take where none is said."""
+        usual = defaults_of(spec.backbone)
+        size = spec.input_size or usual.input_size
+        length = spec.embedding or embedding or usual.embedding
+        return cls(spec.backbone, length, (size[0], size[1]), spec.width)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
+        return Preprocessing.ours(self.input_size)
+
+    @property
+    def unweighted(self) -> "Architecture":
+        """The same network, to be given weights of ours: timm's need not lie here for that."""
+        from distill.backbones.timm_models import without_pretrained_weights
+
+        return replace(self, backbone=without_pretrained_weights(self.backbone))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be built is known without building it."""
+        return is_known(self.backbone, self.input_size, self.width)
+
+    def build(self) -> "nn.Module":
+        from distill.backbones import create
+
+        return create(self.backbone, self.embedding, self.input_size, self.width)
+
+    def check(self) -> None:
+        """Raise ``UserError`` where the network cannot be built so; costs no memory."""
+        import torch
+
+        with torch.device("meta"):
+            self.build()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "embedding": self.embedding,
+            "input_size": list(self.input_size),
+            "width": self.width,
+        }

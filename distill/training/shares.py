@@ -1,0 +1,93 @@
+"""How the ranks of a training share its images and identities; known before it, without torch."""
+
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.views import ImageSet
+from distill.losses.needs import Supply
+from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.plan import create_plan
+
+_GPU_DRIVERS = Path("/proc/driver/nvidia"), Path("/dev/kfd"), Path("/dev/nvidiactl")
+
+
+def gpu_count() -> int:
+    """As torch counts them, which is asked only where there is a driver for any."""
+    if not any(path.exists() for path in _GPU_DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def wanted_ranks(settings: TrainSettings) -> int:
+    """``settings.ranks``, else the number of GPUs, else 1; ``UserError`` where that cannot be."""
+    gpus = gpu_count()
+    ranks = settings.ranks or max(1, gpus)
+    if gpus and ranks > gpus:
+        raise UserError(f"train.ranks is {ranks} but there are {gpus} GPUs; allowed: 1 to {gpus}")
+    check_shares(settings, ranks)
+    return ranks
+
+
+def check_shares(settings: TrainSettings, ranks: int) -> None:
+    """Raise ``UserError`` where a batch cannot be cut into equal pieces for ``ranks``."""
+    try:
+        settings.check_shares(ranks)
+    except ValueError as error:
+        raise UserError(f"train: {error}") from None
+
+
+def check_engine(settings: TrainSettings) -> None:
+    """Raise ``UserError`` where the engine that ``settings.engine`` names is not installed."""
+    if settings.engine == "deepspeed" and find_spec("deepspeed") is None:
+        raise UserError(
+            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
+            'use engine = "torch"'
+        )
+
+
+def images_together(settings: TrainSettings, ranks: int) -> int:
+    """How many images batch normalisation sees at a time."""
+    pooled = settings.batch_size // settings.accumulate
+    return pooled if settings.sync_batch_norm else pooled // ranks
+
+
+def suits_any_network(settings: TrainSettings, ranks: int) -> bool:
+    """Whether these settings can train every network of the catalogue that can be built."""
+    return images_together(settings, ranks) > 2 and not settings.activation_checkpointing
+
+
+def supply(
+    images: ImageSet, settings: TrainSettings, sampler: SamplerSettings, ranks: int
+) -> Supply:
+    """What each step gives the losses; ``UserError`` where there is no whole batch."""
+    create_plan(images, settings, sampler, ranks)
+    pooled = settings.batch_size // settings.accumulate
+    counts = np.diff(images.offsets)
+    counts = counts[counts >= sampler.least_images]
+    own = pooled // ranks
+    if sampler.images is None:
+        total = counts.sum()
+        share = (counts * (counts - 1.0)).sum() / max(1, total * (total - 1))
+        return Supply(own, pooled, len(counts), float((pooled - 1) * share))
+    others = np.minimum(counts, sampler.images) - 1
+    return Supply(own, pooled, len(counts), float(others.mean()), pooled // sampler.images)
+
+
+def shares_of(identities: int, ranks: int) -> list[slice]:
+    """Which identities each rank has; numbers differ by one at most.
+
+    Raises ``UserError`` where a rank would have none.
+    """
+    if identities < ranks:
+        raise UserError(
+            f"train.centres.sharded is true, but the data set has {identities} identities for "
+            f"{ranks} ranks; allowed: up to {identities} ranks, or sharded = false"
+        )
+    ends = [identities * rank // ranks for rank in range(ranks + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
