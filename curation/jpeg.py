@@ -28,8 +28,8 @@ _START_OF_SCAN = b"\xff\xda"
 # Markers behind the frame header, but for those within a scan's data.
 _BETWEEN_SCANS = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 _MOST_SCANS = 100
-"""A progressive file has about ten; each takes time for all pixels, and a few bytes"""
-_USUAL_SCANS = 16
+"""A progressive file has ten, in CMYK eighteen; each takes time for all pixels, and few bytes"""
+_USUAL_SCANS = 32
 _MOST_SCANNED_PIXELS = _USUAL_SCANS << 26
 """Scans times pixels"""
 _CMYK = 4
