@@ -101,11 +101,11 @@ def test_merges_follow_each_other_to_the_end_and_take_moved_images_along() -> No
 
 
 def test_a_chain_of_all_identities_and_many_that_are_dropped_take_no_square_of_time() -> None:
-    labels = np.arange(100_000)
-    merges = [Decision("merge", one, into=one + 1) for one in range(99_999)]
-    assert not (apply_decisions(labels, merges) - 99_999).any()
-    drops = [Decision("drop-identity", one) for one in range(99_999)]
-    assert np.count_nonzero(apply_decisions(labels, drops) == -1) == 99_999
+    labels = np.arange(30_000)
+    merges = [Decision("merge", one, into=one + 1) for one in range(29_999)]
+    assert not (apply_decisions(labels, merges) - 29_999).any()
+    drops = [Decision("drop-identity", one) for one in range(29_999)]
+    assert np.count_nonzero(apply_decisions(labels, drops) == -1) == 29_999
 
 
 @pytest.mark.parametrize("merges", [[(0, 0)], [(0, 1), (1, 0)], [(0, 1), (1, 2), (2, 1)]])
