@@ -22,7 +22,7 @@ import numpy as np
 from curation.conversion import lmdb_pages as pages
 from curation.conversion.lmdb_pages import ELSEWHERE, HEADER, NODE, PAGE_HEADER, PAGE_NUMBER
 from curation.errors import UserError
-from curation.files import open_regular
+from curation.files import UnreadableError, open_regular
 
 DATA_FILE = "data.mdb"
 READ_AHEAD_STEP = 128 << 10
@@ -230,12 +230,15 @@ class Environment:
         return far, size
 
     def _read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._file, size, offset)
-        while len(data) < size:  # the system reads 2 GiB at most at a time
-            more = os.pread(self._file, size - len(data), offset + len(data))
-            if not more:
-                self._check_length(offset + len(data))
-            data += more
+        try:
+            data = os.pread(self._file, size, offset)
+            while len(data) < size:  # the system reads 2 GiB at most at a time
+                more = os.pread(self._file, size - len(data), offset + len(data))
+                if not more:
+                    self._check_length(offset + len(data))
+                data += more
+        except OSError as error:
+            raise UnreadableError(self._path, f"cannot read it: {error.strerror}") from None
         return data
 
     def _check_inside(self, offset: int, size: int) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from curation.conversion.quarantine import BadRecordError
-from curation.files import open_regular
+from curation.files import UnreadableError, open_regular
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -206,7 +206,10 @@ class RecordReader:
         return word >> 29, length, after
 
     def _read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._file.fileno(), size, offset)
+        try:
+            data = os.pread(self._file.fileno(), size, offset)
+        except OSError as error:
+            raise UnreadableError(self.path, f"cannot read it: {error.strerror}") from None
         if len(data) < size:
             raise self._error(offset, "the file became shorter while it was read")
         return data

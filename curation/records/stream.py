@@ -95,7 +95,7 @@ class RecordStream:
                 "store away to begin anew"
             )
 
-    def _records_in(self, block: "_BlockOfRecords") -> Iterator[Records]:
+    def _records_in(self, block: _BlockOfRecords) -> Iterator[Records]:
         """The records from the position on, as far as they lie whole in the block in a row."""
         first, last = block.row_from(self.position)
         if last > first:
