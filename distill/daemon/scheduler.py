@@ -232,13 +232,13 @@ def _has_begun(attempt: Attempt) -> bool:
 
 def _loss(job: Job, attempt: Attempt) -> Judge:
     """What it means that nothing of an attempt runs, and it left no exit record."""
-    if not attempt.run.is_dir():
-        return partial(judge_vanished, f"the run folder {attempt.run}")
-    newest = read_runner_record(attempt.run)
-    if newest is not None and newest.name != attempt.name:
-        return judge_displaced
-    if job.launched and (newest is None or newest.runner is None):
-        return partial(judge_vanished, str(attempt.run / RUNNER))
-    return partial(
-        judge_loss, rebooted_since(attempt), damage=damage(attempt.run / EXIT, ExitRecord)
-    )
+    if job.launched:
+        if not attempt.run.is_dir():
+            return partial(judge_vanished, f"the run folder {attempt.run}")
+        newest = read_runner_record(attempt.run)
+        if newest is None or (newest.name == attempt.name and newest.runner is None):
+            return partial(judge_vanished, str(attempt.run / RUNNER))
+        if newest.name != attempt.name:
+            return judge_displaced
+    why = damage(attempt.run / EXIT, ExitRecord)
+    return partial(judge_loss, rebooted_since(attempt), damage=why)

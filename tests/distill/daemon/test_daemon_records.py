@@ -18,11 +18,11 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import Liveness
+from distill.daemon.executor import LaunchKilledError, Liveness
 from distill.daemon.locks import held
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
 from distill.daemon.queue import Queue
-from distill.daemon.runfolder import EXIT, RUNNER, freeze_spec
+from distill.daemon.runfolder import EXIT, RUNNER, freeze_spec, write_runner_record
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.service import Answer, open_queue
@@ -404,6 +404,28 @@ def test_a_signal_that_the_job_tells_of_is_an_interruption_in_its_own_words(
     job = harness.wait_for("a", State.FAILED)
     assert (job.attempt, job.exit_status) == (MAXIMUM_ATTEMPTS, 137)
     assert "interrupted: rank 1 of 2 was ended" in str(job.reason)
+
+
+def test_a_runner_that_dies_at_its_start_is_not_taken_for_the_attempt_before(
+    harness: Harness,
+) -> None:
+    class Dying:
+        def launch(self, attempt: Attempt) -> bool:
+            write_runner_record(Attempt(attempt.run, 9, "aa"), None)  # of another queue
+            raise LaunchKilledError("the runner was killed at its start")
+
+        def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:
+            return {}
+
+        def close(self, attempt: Attempt) -> bool:
+            return True
+
+    harness.submit("a")
+    with open_queue(harness.workspace) as queue:
+        Scheduler(queue, Dying(), harness.workspace.runs).step()  # type: ignore[arg-type]
+    job = harness.job("a")
+    assert job.state is State.QUEUED
+    assert job.reason == "interrupted: its runner process was killed"
 
 
 def test_a_daemon_whose_record_is_damaged_is_found_and_stopped(harness: Harness) -> None:
