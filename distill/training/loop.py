@@ -1,8 +1,7 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,9 @@ from distill.training.plan import SHUFFLE, create_plan
 from distill.training.schedule import learning_rate
 from distill.training.scoring import Evaluate, Scoring
 from distill.training.shares import check_engine, check_shares
+from distill.training.state_file import STATE, check_state, of_this_training, read_state
 from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
-from teachers.weight_files import described_tensors
-
-STATE = "training.pt"
 
 
 @dataclass(frozen=True)
@@ -163,15 +160,15 @@ class _Run:
         if distributed.this_rank() == 0:
             final = final_checkpoint(checkpoints, self.settings.keep)
         final = distributed.from_first_rank(final)
-        with _of_this_training(final):
-            before = _read(final)["engine"]
+        with of_this_training(final):
+            before = read_state(final)["engine"]
             self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.shapes))
 
     def _load(self) -> Path | None:
         """Take the newest checkpoint, and say which; None where there is none."""
         found = None
         if distributed.this_rank() == 0:
-            found = newest_checkpoint(self.checkpoints, _check_state, self._say_set_aside)
+            found = newest_checkpoint(self.checkpoints, check_state, self._say_set_aside)
         found = distributed.from_first_rank(found)
         if found is not None:
             self._take(found)
@@ -182,8 +179,8 @@ class _Run:
         self.watch.warn(Notice(f"checkpoint {folder.name}", text))
 
     def _take(self, checkpoint: Path) -> None:
-        with _of_this_training(checkpoint):
-            state = _read(checkpoint)
+        with of_this_training(checkpoint):
+            state = read_state(checkpoint)
             self.engine.load(state["engine"])
             if self.average is not None:
                 self.average.load(state["average"])
@@ -311,34 +308,6 @@ class _Run:
                 self.settings.keep_checkpoints,
                 scores,
             )
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    """Its tensors on the CPU."""
-    # Pickle can run code; with weights_only it cannot.
-    return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
-
-
-def _check_state(checkpoint: Path) -> None:
-    """Raise ``UserError`` where it has no state that can be read within limits."""
-    if not (checkpoint / STATE).is_file():
-        raise UserError(f"it has no {STATE}")
-    described_tensors(checkpoint / STATE)
-
-
-@contextmanager
-def _of_this_training(checkpoint: Path) -> Iterator[None]:
-    """What goes wrong inside is a ``UserError``: the state is not that of this training."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # of whatever kind its content leads to
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(
-            f"the checkpoint {checkpoint} does not hold the state of this training ({reason}); "
-            f"remove {checkpoint.parent} and run again, which trains from the beginning"
-        ) from None
 
 
 def _learner(training: Training) -> Learner:

@@ -21,7 +21,8 @@ from distill.training.checkpoints import newest_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.engines import create_engine
 from distill.training.learner import Learner, optimiser
-from distill.training.loop import STATE, Stopped, Training, Watch, train
+from distill.training.loop import Stopped, Training, Watch, train
+from distill.training.state_file import STATE
 from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing

@@ -121,7 +121,7 @@ def change_text(rng: random.Random, content: bytes) -> bytes:
         case 3:
             del lines[at]
         case 4:
-            lines[at : at + 1] *= rng.choice((2, 1000))
+            lines[at : at + 1] *= rng.choice((2, 1000 if len(lines[at]) < 1000 else 2))
         case _:
             odd = rng.choice(("\t", " ", ".", "=", "[", '"', "\r", "\0", "²", "\ufeff", "\udcff"))
             place = rng.randrange(len(lines[at]) + 1)
