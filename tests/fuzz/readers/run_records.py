@@ -17,6 +17,7 @@ from distill.cli.results import show
 from distill.daemon import client, presence
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LocalExecutor
+from distill.daemon.locks import held
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
 from distill.daemon.states import State
@@ -106,6 +107,8 @@ def _runs() -> list[Files]:
 
 def _say(rng: random.Random, files: dict[str, bytes | Special]) -> None:
     """Another text in a record: half a surrogate pair, what moves a terminal."""
+    if not files:
+        return
     name = rng.choice(sorted(files))
     content = files[name]
     if isinstance(content, bytes) and content.count(b'"') > 1:
@@ -222,6 +225,11 @@ def _daemon() -> list[Files]:
 
 @reader("daemon record", _daemon, [_say], share=0.3)
 def read_daemon(folder: Path) -> None:
-    """Who serves a workspace."""
-    found = presence.find(Workspace(folder))
-    assert found is None
+    """Who serves a workspace: a process that lives, as its lock says."""
+    workspace, lock = Workspace(folder), folder / "daemon" / "daemon.lock"
+    if not lock.is_file():
+        assert presence.find(workspace) is None
+        return
+    with held(lock):
+        found = presence.find(workspace)
+    assert found is None or 0 < found.process.pid <= 1 << 22
