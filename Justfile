@@ -163,6 +163,10 @@ bench-shuffle *options: setup
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
+# The daemon and the commands with ten thousand queued jobs: --jobs
+bench-queue *options: setup
+    python tests/benchmarks/long_queue.py {{ options }}
+
 # Planted faults found by the noise checks and by other ways to clean: --data, --teacher, --embeddings
 bench-noise *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"

@@ -85,7 +85,7 @@ class Scheduler:
         """Look at every running job once, then fill the free slots."""
         self._look_at(self._queue.jobs(State.RUNNING))
         self._unblock()
-        busy = self._queue.counts()[State.RUNNING]
+        busy = len(self._queue.names(State.RUNNING))
         while busy < self._slots and (job := self._next()):
             with self._apart(job):
                 self._start(job)

@@ -48,6 +48,7 @@ def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path)
         "submit": lambda queue: queue.submit("zzz", "spec", 0.0),
         "claim": lambda queue: queue.claim(1.0),
         "who runs": lambda queue: (queue.jobs(State.RUNNING), queue.names(State.RUNNING)),
+        "who waits for a step": lambda queue: queue.blocked(),
         "cancel": lambda queue: queue.request_cancel("job-00007", 2.0),
         "settle": lambda queue: queue.settle(
             "job-00000", 1, lambda cancelled: Outcome(event=Event.SUCCEED), 3.0
