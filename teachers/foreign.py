@@ -75,13 +75,11 @@ class OnnxEmbedder:
         if not len(images):
             return np.empty((0, self.embedding), np.float32)
         parts = _parts(images, self._batch or (len(images) if self.on_gpu else BATCH), self._batch)
-        return np.concatenate(
-            [self._run(self.preprocessing(part), part is parts[-1]) for part in parts]
-        )
+        return np.concatenate([self._run(self.preprocessing(part)) for part in parts])
 
-    def _run(self, pixels: np.ndarray, last: bool) -> np.ndarray:
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
         try:
-            return self._graph.run(pixels, self._batch, last)
+            return self._graph.run(pixels, self._batch)
         except Exception as error:  # of onnxruntime, which has no common base
             reason = _first_line(error)
             raise UserError(f"{self.path}: the network does not run any more: {reason}") from None
@@ -121,18 +119,14 @@ class _Graph:
             digest = hashlib.sha256(f"{digest}|{chosen}".encode()).hexdigest()
         return cls(session, digest, *_check_input(session, path, preprocessing), chosen)
 
-    def run(self, pixels: np.ndarray, batch: int | None, last: bool = False) -> np.ndarray:
-        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image.
-
-        After the ``last`` of several calls onnxruntime gives back the memory that they worked in.
-        """
+    def run(self, pixels: np.ndarray, batch: int | None) -> np.ndarray:
+        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image."""
         count = len(pixels)
         if batch is not None and count < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
         if self.channels_last:
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
-        given = {self.input: pixels.astype(self.kind)}
-        (result,) = self.session.run([self.output], given, _giving_back() if last else None)
+        (result,) = self.session.run([self.output], {self.input: pixels.astype(self.kind)})
         return _rows(result, len(pixels))[:count]
 
 
@@ -324,15 +318,6 @@ def _parts(images: np.ndarray, size: int, fixed: int | None) -> list[np.ndarray]
     whole = len(images) if fixed else len(images) - len(images) % size
     parts = [images[start : start + size] for start in range(0, whole, size)]
     return parts + [images[start : start + 1] for start in range(whole, len(images))]
-
-
-def _giving_back() -> Any:
-    """Options of a run after which the arena of the CPU keeps nothing that is not in use."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
 
 
 def _is_of_memory(error: Exception) -> bool:
