@@ -12,7 +12,7 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
-from distill.evaluation import evaluate
+from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
