@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 
 from distill.cli.bars import watch
@@ -46,9 +47,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
-    """How many inputs each reader gets."""
+    """How many inputs each reader gets; ``inputs`` or a few more together."""
     total = sum(reader.share for reader in chosen)
-    return [max(1, round(inputs * reader.share / total)) for reader in chosen]
+    return [ceil(inputs * reader.share / total) for reader in chosen]
 
 
 def _run(
