@@ -7,16 +7,21 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
+from threading import Event
 
 from distill.cli.bars import watch
 from tests.fuzz.campaign import OUTCOMES, Failure, Tally, run_campaign
 from tests.fuzz.harness import Reader, lay_out, readers
 from tests.fuzz.mutators import make_input
 from tests.fuzz.worker import MOST_MEMORY
+
+_INTERRUPTED = 130
+"""As a shell has it of what SIGINT ended"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     for name in set(options.readers) - known.keys():
         parser.error(f"there is no reader {name!r}; there are {', '.join(known)}")
+    if options.inputs < 1:
+        parser.error(f"--inputs is {options.inputs}; allowed: 1 and more")
     seed = random.randrange(10**6) if options.seed is None else options.seed
     chosen = [known[name] for name in options.readers or known]
     shares = _shares(chosen, options.inputs)
@@ -43,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{failure.reader} {failure.outcome}: {failure.reason}\n  {kept}\n")
     table = _as_json if options.json else _as_text
     sys.stdout.write(table(tallies, seed, time.monotonic() - began))
-    return int(any(tally.failures or tally.peak > MOST_MEMORY for tally in tallies))
+    if any(tally.failures or tally.peak > MOST_MEMORY for tally in tallies):
+        return 1
+    return 0 if sum(tally.inputs for tally in tallies) >= sum(shares) else _INTERRUPTED
 
 
 def _shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
@@ -55,18 +64,31 @@ def _shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
 def _run(
     chosen: Sequence[Reader], shares: Sequence[int], seed: int, first: int, patience: float
 ) -> list[Tally]:
-    done = 0
-    with watch("fuzz", "inputs") as progress, ThreadPoolExecutor(os.cpu_count()) as threads:
+    """What became of all inputs; after Ctrl-C, of those that were tried."""
+    done, interrupted = 0, Event()
+    with (
+        suppress(KeyboardInterrupt),
+        watch("fuzz", "inputs") as progress,
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
 
         def told() -> None:
             nonlocal done
             done += 1
             progress(done, sum(shares))
 
-        def campaign(reader: Reader, count: int) -> Tally:
-            return run_campaign(reader, seed, count, patience, told, first)
-
-        return list(threads.map(campaign, chosen, shares))
+        campaigns = [
+            threads.submit(
+                run_campaign, reader, seed, count, patience, told, first, interrupted.is_set
+            )
+            for reader, count in zip(chosen, shares, strict=True)
+        ]
+        try:
+            wait(campaigns)
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
+    return [campaign.result() for campaign in campaigns]
 
 
 def _distinct(failures: Sequence[Failure]) -> list[Failure]:

@@ -52,19 +52,22 @@ def run_campaign(
     patience: float,
     told: Callable[[], None] = lambda: None,
     first: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Try ``count`` inputs; one that takes longer than ``patience`` seconds hangs.
 
-    ``told`` is called after each.
+    ``told`` is called after each; where ``stop()`` says so, those that are left are not tried.
     """
     tally, end = Tally(reader.name), first + count
-    while first < end:
+    while first < end and not stop():
         for line in _answers(reader, seed, first, end - first, patience):
             if "begin" in line:
                 first = line["begin"]
                 continue
             _note(tally, seed, first, line)
             told()
+            if stop():
+                return tally
         first += 1
     return tally
 
