@@ -18,6 +18,8 @@ from tests.soak.promises import Promises, wait_until_settled
 from tests.soak.world import PATIENCE, World
 
 ROUNDS = 200
+INTERRUPTED = 130
+"""As a shell has it of what SIGINT ended"""
 SETTLED_EVERY = 10
 """Rounds; then everything is left in peace until all jobs have ended."""
 NAMES = 12
@@ -31,16 +33,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
     parser.add_argument("seed", nargs="?", type=int, help="of another run, to repeat its dice")
     options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"ROUNDS is {options.rounds}; allowed: 1 and more")
     seed = random.randrange(10**6) if options.seed is None else options.seed
     place = Path(tempfile.mkdtemp(prefix="soak-"))
     sys.stderr.write(f"seed {seed}: {options.rounds} rounds in {place}\n")
     began = time.monotonic()
     soak = Soak(Workspace(place / "workspace"), seed, sys.stderr.write)
-    faults = soak.run(options.rounds)
+    try:
+        faults, status = soak.run(options.rounds), 0
+    except KeyboardInterrupt:
+        faults, status = [], INTERRUPTED
     sys.stdout.write(summary(soak.counts, seed, time.monotonic() - began))
     for fault in faults:
         sys.stdout.write(f"BROKEN {fault}\n")
-    return int(bool(faults))
+    return 1 if faults else status
 
 
 class Soak:
