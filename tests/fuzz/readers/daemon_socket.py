@@ -27,8 +27,6 @@ _SPEC = b'name = "a-job"\n[data]\ntrain = "faces/train"\n'
 _REQUESTS = [
     b"GET /health HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
     b"GET /jobs HTTP/1.1\r\n" + _HOST + b"Accept: */*\r\nConnection: close\r\n\r\n",
-    b"GET /jobs/a-job/log?offset=-100 HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
-    b"POST /jobs/a-job/cancel HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
     b"POST /jobs?replace=true HTTP/1.1\r\n"
     + _HOST
     + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(_SPEC)
@@ -38,12 +36,13 @@ _REQUESTS = [
     + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(_SPEC)
     + _SPEC
     + b"\r\n0\r\n\r\n",
+    b"GET /jobs/a-job/log?offset=-100 HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
+    b"POST /jobs/a-job/cancel HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
     b"POST /jobs HTTP/1.1\r\n"
     + _HOST
     + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 12\r\n\r\nname = 'abc'",
     b"GET /health HTTP/1.0\r\nConnection: keep-alive, upgrade\r\nUpgrade: h2c\r\n\r\n",
     b"GET /health HTTP/1.1\r\n" + _HOST + b"\r\nGET /jobs/x HTTP/1.1\r\n" + _HOST + b"\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
 ]
 _QUIET_SECONDS = 0.3
 
@@ -65,6 +64,7 @@ def _words(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 
 _ODD = [
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
     b"GET /jobs/%2e%2e%2f%00%ff HTTP/1.1",
     b"GET http://[::1/ HTTP/1.1",
     b"CONNECT a:1 HTTP/1.1",
