@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--inputs", type=int, default=100_000, help="of all readers together")
     parser.add_argument("--seed", type=int, help="of another run, to repeat it")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
-    parser.add_argument("--seconds", type=float, default=60, help="after which an input hangs")
+    parser.add_argument("--seconds", type=float, default=120, help="after which an input hangs")
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="kept there")
     parser.add_argument("--json", action="store_true", help="the table for machines")
     options = parser.parse_args(arguments)

@@ -13,7 +13,7 @@ from tests.fuzz.worker import MOST_MEMORY
 
 INPUTS = 60
 """Of a reader that takes an average share; ``just fuzz`` tries hundreds of thousands."""
-SECONDS = 60.0
+SECONDS = 120.0
 CORPUS = Path(__file__).parent / "corpus"
 """``READER/NAME/``: inputs that once did worse than being refused"""
 
