@@ -38,7 +38,11 @@ def serve(
 
     Example: distill serve --background
     """
+    from distill.daemon.service import lost_queue
+
     place = Workspace.locate(workspace)
+    if (lost := lost_queue(place)) is not None:
+        note(f"warning: a new queue begins: {lost}")
     if background:
         _serve_in_background(place, slots)
         return

@@ -184,6 +184,19 @@ def test_a_job_of_a_new_queue_is_not_settled_by_the_record_of_an_old_one(harness
     assert (harness.run("a") / "starts").read_text() == "xx"
 
 
+def test_a_daemon_says_that_it_begins_a_new_queue_beside_old_runs(harness: Harness) -> None:
+    harness.run("a").mkdir(parents=True)
+    (harness.run("a") / "runner.json").write_text("{}")
+    try:
+        served = distill(harness.workspace, "serve", "--background")
+        assert "warning: a new queue begins: the queue" in served.stderr
+        assert "it ran a;" in served.stderr
+        again = distill(harness.workspace, "serve", "--background")
+        assert "warning" not in again.stderr
+    finally:
+        distill(harness.workspace, "stop")
+
+
 @pytest.mark.parametrize("launched", [False, True])
 def test_a_queue_from_an_older_copy_runs_what_it_does_not_know_of_again(
     harness: Harness, launched: bool
