@@ -15,6 +15,9 @@ from tests.fuzz.harness import Files, Mutator, Reader, Special
 MOST_BYTES = 1 << 20
 """A file does not grow beyond this (or beyond what it had)."""
 
+_MOST_GROWN = 32 << 20
+"""Bytes, nor by what a format's own mutators add"""
+
 _EDGES = [0, 1, -1, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1]
 _NUMBERS = [
     "0", "-1", "1", "2147483648", "-9223372036854775809", "18446744073709551616", "1e15", "1e999",
@@ -34,6 +37,8 @@ def make_input(reader: Reader, seed: int, number: int) -> Files:
     for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
         choices: list[Mutator] = [change_content, change_content, change_content, change_kind]
         rng.choice([*choices, *reader.mutators * 2])(rng, files)
+        for name, content in files.items():
+            files[name] = content[:_MOST_GROWN] if isinstance(content, bytes) else content
     return files
 
 
