@@ -23,6 +23,8 @@ LARGEST_RECORD = 1 << 20
 MOST_VALUES = 50_000
 """In a record, where a reader does not say otherwise; one of a thousand steps has some thousand"""
 _LARGEST_INTEGER = 2**63 - 1
+_LONGEST_FAULT = 300
+"""Characters of what is wrong: some repeat the value"""
 _DIGITS = 20
 """More than any integer of 64 bits has, with its sign"""
 
@@ -112,7 +114,7 @@ def first_fault(error: ValidationError) -> str:
     """The first thing that is wrong: its place, as keys with dots, and why."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])[:80]
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ")[:_LONGEST_FAULT]
     return f"{place}: {message}" if place else message
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.errors import UserError
+from curation.json_text import first_fault
 from curation.noise.eyes import TeacherChoice
 from curation.suggestions import unknown
 from curation.toml_text import read_toml
@@ -135,6 +136,4 @@ def parse_recipe(text: str, what: str) -> Recipe:
     try:
         return Recipe.model_validate(read_toml(text, what))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part)[:80] for part in first["loc"])
-        raise UserError(f"{what}: {where}: {first['msg']:.300}") from None
+        raise UserError(f"{what}: {first_fault(error)}") from None
