@@ -12,12 +12,12 @@ import numpy as np
 from curation.bad_images import BadImages
 from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.image_check import ImageCheck
-from curation.conversion.quarantine import BadRecordError
 from curation.conversion.store_index import INDEX_KEYS
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Progress
 from curation.records.ms1m import RecordImages, find_source
+from curation.sources.quarantine import BadRecordError
 from curation.store import NAMES_KEY, ImageSet, Store, content_digest, image_key
 from curation.views import View, open_images
 

@@ -26,13 +26,13 @@ from curation.conversion.journal import (
 from curation.conversion.lmdb_pages import PAGE
 from curation.conversion.lmdb_writer import LmdbWriter
 from curation.conversion.plan import stored_bytes
-from curation.conversion.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
-from curation.conversion.read_ahead import Digest
 from curation.conversion.store_index import StoreIndex
 from curation.conversion.store_writer import write_store
 from curation.errors import UserError
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, Position, SourceImages
+from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
+from curation.sources.read_ahead import Digest
 
 COMMIT_BYTES = 64 << 20
 """About how much a conversion that was stopped does again."""

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from curation.conversion import journal
 from curation.conversion.build import Conversion
 from curation.conversion.decoded import check_decoded, note_decoded
-from curation.conversion.quarantine import BadRecordError
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.files import DISK_ERRORS, UnreadableError, locked, read_whole, sync_folder
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, SourceStamp
 from curation.sources.opening import open_source
+from curation.sources.quarantine import BadRecordError
 from curation.store import PARTIAL, STAMP_FILE, Store
 
 

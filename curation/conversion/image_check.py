@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from curation.conversion.decode_check import DecodeCheck
-from curation.conversion.quarantine import BadRecordError, OnBad
 from curation.errors import UserError
 from curation.images import MAX_FILE_BYTES, MAX_PIXELS, encoding_of, header_length, probe_size
 from curation.sources.image_source import ImageSource, SourceImages
+from curation.sources.quarantine import BadRecordError, OnBad
 
 _KNOWN_HEADERS = 1024
 

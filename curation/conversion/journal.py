@@ -17,11 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.conversion.lmdb_writer import FIRST_PAGE, LmdbWriter
-from curation.conversion.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.json_text import read_record
 from curation.sources.image_source import SourceStamp
+from curation.sources.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
 
 STATE_FILE = "state.json"
 PAGES_FILE = "pages.bin"
@@ -35,7 +35,7 @@ Count = Annotated[int, Field(ge=0, lt=1 << 48)]
 """Of images, pages or bytes"""
 
 
-class State(BaseModel):
+class JournalState(BaseModel):
     """How far a conversion is; ``state.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,15 +65,15 @@ class State(BaseModel):
     encodings: tuple[Literal["jpeg", "png"], ...] = ()
 
 
-def new_state(stamp: SourceStamp, decode: bool) -> State:
+def new_state(stamp: SourceStamp, decode: bool) -> JournalState:
     """The state of a conversion that has done nothing."""
-    return State(stamp=stamp, decode=decode)
+    return JournalState(stamp=stamp, decode=decode)
 
 
-def load_state(folder: Path) -> State | None:
+def load_state(folder: Path) -> JournalState | None:
     """The state kept in ``folder``; None where there is none that can be read and trusted."""
     try:
-        state = read_record(folder / STATE_FILE, State)
+        state = read_record(folder / STATE_FILE, JournalState)
     except UserError:
         return None
     wanted = {
@@ -100,7 +100,7 @@ class Journal:
     What was added since the last ``commit`` is lost when the conversion stops.
     """
 
-    def __init__(self, folder: Path, state: State) -> None:
+    def __init__(self, folder: Path, state: JournalState) -> None:
         self.folder, self.state = folder, state
         self._rows = _open_at(folder / ROWS_FILE, state.read * _ROW)
         self._leaves = _open_at(folder / LEAVES_FILE, state.leaves * _LEAF)
@@ -177,7 +177,7 @@ class Journal:
         self.state = self.state.model_copy(update={name: getattr(fresh, name) for name in names})
 
     def _write(
-        self, state: State, writer: LmdbWriter | None, writes: "list[Future[mmap.mmap]]"
+        self, state: JournalState, writer: LmdbWriter | None, writes: "list[Future[mmap.mmap]]"
     ) -> None:
         for write in writes:
             write.result()

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 
 from curation.conversion.image_check import ImageCheck, good_images
-from curation.conversion.quarantine import OnBad, stop_at
 from curation.errors import UserError
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource
+from curation.sources.quarantine import OnBad, stop_at
 
 
 @dataclass(frozen=True)

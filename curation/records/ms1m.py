@@ -19,8 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
-from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.images import probe_size
@@ -38,6 +36,8 @@ from curation.sources.image_source import (
     SourceStamp,
     file_digest,
 )
+from curation.sources.quarantine import BadRecordError, OnBad, stop_at
+from curation.sources.read_ahead import Digest
 from curation.text_files import text_lines
 
 _HEADS = 8 + 24

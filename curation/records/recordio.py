@@ -20,8 +20,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from curation.conversion.quarantine import BadRecordError
 from curation.files import UnreadableError, open_regular
+from curation.sources.quarantine import BadRecordError
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)

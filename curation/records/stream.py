@@ -1,6 +1,6 @@
 """Records of a ``.rec`` file in order, at the speed of the disk.
 
-A second thread reads and hashes blocks (``curation.conversion.read_ahead``). Records that lie whole
+A second thread reads and hashes blocks (``curation.sources.read_ahead``). Records that lie whole
 in a block are found in it here; those in parts, very long or damaged are left to ``RecordReader``.
 """
 
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
-from curation.conversion.read_ahead import OVERLAP_BYTES, Block, Digest, read_blocks
 from curation.errors import UserError
 from curation.records.recordio import MAGIC, MAX_PART, RecordReader
+from curation.sources.quarantine import BadRecordError, OnBad, stop_at
+from curation.sources.read_ahead import OVERLAP_BYTES, Digest, FileBlock, read_blocks
 
 
 class Records(NamedTuple):
@@ -37,7 +37,7 @@ class _BlockOfRecords:
     are found at once.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: FileBlock) -> None:
         self.offset, self.data = block.offset, block.data
         words = np.frombuffer(block.data, "<u4", len(block.data) // 4)
         self.heads = np.flatnonzero(words[:-1] == MAGIC)

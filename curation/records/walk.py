@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.conversion.quarantine import BadRecordError, OnBad
 from curation.errors import UserError
 from curation.records.index import IndexWalk
 from curation.records.recordio import ImageRecord, RecordReader
 from curation.records.stream import Records
 from curation.sources.image_source import Position, SourceImages
+from curation.sources.quarantine import BadRecordError, OnBad
 
 FLOAT32_INTEGERS = 1 << 24
 """float32 holds every integer up to here; above it neighbouring labels become one."""

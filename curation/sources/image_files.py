@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.conversion.quarantine import BadRecordError, OnBad, stop_at
-from curation.conversion.read_ahead import Digest
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
@@ -21,6 +19,8 @@ from curation.sources.image_source import (
     SourceKind,
     SourceStamp,
 )
+from curation.sources.quarantine import BadRecordError, OnBad, stop_at
+from curation.sources.read_ahead import Digest
 
 _TOGETHER = 64
 """Files that are read before their images are given on"""

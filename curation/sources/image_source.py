@@ -9,11 +9,11 @@ from typing import Annotated, Literal, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from curation.conversion.quarantine import OnBad
-from curation.conversion.read_ahead import Digest
 from curation.files import open_regular
 from curation.printable import printable
 from curation.progress import Progress
+from curation.sources.quarantine import OnBad
+from curation.sources.read_ahead import Digest
 
 SourceKind = Literal["records", "folder", "list"]
 

@@ -46,7 +46,7 @@ BOTTLENECKS_WITHOUT_ATTENTION = 2
 
 
 @dataclass(frozen=True)
-class Layout:
+class GhostLayout:
     """What tells one GhostFaceNet from another.
 
     ``last`` is the number of channels of the last convolution before the head, and in V1 of the
@@ -60,9 +60,9 @@ class Layout:
     slope: float
 
 
-V1 = Layout(stem_stride=1, attention=False, last=512, slope=0.2)
-V1_STRIDE_2 = Layout(stem_stride=2, attention=False, last=512, slope=0.2)
-V2 = Layout(stem_stride=1, attention=True, last=960, slope=1 / 6)
+V1 = GhostLayout(stem_stride=1, attention=False, last=512, slope=0.2)
+V1_STRIDE_2 = GhostLayout(stem_stride=2, attention=False, last=512, slope=0.2)
+V2 = GhostLayout(stem_stride=1, attention=True, last=960, slope=1 / 6)
 
 
 class HardSqueezeExcite(nn.Module):
@@ -169,7 +169,7 @@ class GhostFaceNet(nn.Module):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: GhostLayout,
         embedding: int = 512,
         input_size: Size = (112, 112),
         width: float = 1.0,
@@ -217,7 +217,7 @@ def _depthwise(channels: int, kernel: Size, stride: int = 1) -> ConvBlock:
     return ConvBlock(channels, channels, kernel, stride, padding, channels, activation=None)
 
 
-def _final_grid(layout: Layout, input_size: Size) -> Size:
+def _final_grid(layout: GhostLayout, input_size: Size) -> Size:
     height, width = final_grid("ghostfacenet", input_size, stride=16)
     if min(input_size) < SMALLEST_SIDE:
         raise UserError(
@@ -227,7 +227,7 @@ def _final_grid(layout: Layout, input_size: Size) -> Size:
     return -(-height // layout.stem_stride), -(-width // layout.stem_stride)
 
 
-def _register(name: str, layout: Layout, paper: Paper) -> None:
+def _register(name: str, layout: GhostLayout, paper: Paper) -> None:
     @register(name, family="ghostfacenet", embedding=512, paper=paper)
     def build(embedding: int, input_size: Size, width: float) -> nn.Module:
         return GhostFaceNet(layout, embedding, input_size, width)

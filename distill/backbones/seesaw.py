@@ -81,7 +81,7 @@ def shuffled(channels: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SeesawLayout:
     """What tells one SeesawFaceNet from another.
 
     ``crossing`` splits the channels before the projection. ``mapping`` is a branch around each
@@ -127,7 +127,7 @@ class SeesawBlock(nn.Module):
     """
 
     def __init__(
-        self, channels_in: int, hidden: int, channels: int, stride: int, layout: Layout
+        self, channels_in: int, hidden: int, channels: int, stride: int, layout: SeesawLayout
     ) -> None:
         super().__init__()
         self.expand = UnevenPointwise(channels_in, hidden)
@@ -156,7 +156,7 @@ class SeesawFaceNet(nn.Module):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: SeesawLayout,
         embedding: int = 512,
         input_size: Size = (112, 112),
         width: float = 1.0,
@@ -182,7 +182,7 @@ class SeesawFaceNet(nn.Module):
         return self.embedding(self.global_depthwise(self.last(x))).flatten(1)
 
 
-def _register(name: str, layout: Layout, paper: Paper, status: Status = "exact") -> None:
+def _register(name: str, layout: SeesawLayout, paper: Paper, status: Status = "exact") -> None:
     @register(name, family="seesaw", embedding=512, paper=paper, status=status)
     def build(embedding: int, input_size: Size, width: float) -> nn.Module:
         return SeesawFaceNet(layout, embedding, input_size, width)
@@ -193,11 +193,11 @@ _FACE = Paper(
     f"{SOURCE}, Table 1",
     {"params": Figure("1.3M", 1.3e6, within=0.06), "madds": Figure("146M", 146e6)},
 )
-_register("seesaw_share", Layout(64, FACE, quarter_last), _FACE)
-_register("seesaw_shuffle", Layout(64, FACE), _FACE)
+_register("seesaw_share", SeesawLayout(64, FACE, quarter_last), _FACE)
+_register("seesaw_shuffle", SeesawLayout(64, FACE), _FACE)
 _register(
     "seesaw_mobi",
-    Layout(64, MOBI),
+    SeesawLayout(64, MOBI),
     Paper(
         f"{SOURCE}, Table 2",
         {"params": Figure("2.8M", 2.8e6, within=None), "madds": Figure("154M", 154e6, within=None)},
@@ -207,7 +207,7 @@ _register(
 )
 _register(
     "dw_seesaw_v1",
-    Layout(96, DEEPER_WIDER),
+    SeesawLayout(96, DEEPER_WIDER),
     Paper(
         f"{SOURCE}, Table 6",
         {"params": Figure("4.1M", 4.1e6), "madds": Figure("514M", 514e6)},
@@ -216,7 +216,7 @@ _register(
 )
 _register(
     "dw_seesaw_v2",
-    Layout(96, DEEPER_WIDER, mapping=True),
+    SeesawLayout(96, DEEPER_WIDER, mapping=True),
     Paper(
         f"{SOURCE}, Table 6",
         {"params": Figure("4.2M", 4.2e6), "madds": Figure("526M", 526e6)},

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import curation.conversion.build
-import curation.conversion.read_ahead
+import curation.sources.read_ahead
 from curation.conversion.convert import convert
 from curation.conversion.journal import PAGES_FILE, ROWS_FILE, STATE_FILE, load_state
 from curation.conversion.plan import stored_bytes
@@ -33,7 +33,7 @@ COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 @pytest.fixture
 def many_batches(monkeypatch):
     """Blocks and commits small enough that the little sets here have about ten."""
-    monkeypatch.setattr(curation.conversion.read_ahead, "BLOCK_BYTES", 16_384)
+    monkeypatch.setattr(curation.sources.read_ahead, "BLOCK_BYTES", 16_384)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
     monkeypatch.setattr(curation.conversion.build, "_BATCH", 10)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import curation.conversion.build
-import curation.conversion.read_ahead
+import curation.sources.read_ahead
 from curation.conversion.convert import convert
 from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.journal import load_state
-from curation.conversion.quarantine import read_quarantine
 from curation.errors import UserError
 from curation.images import decode
 from curation.records.layout_writer import write_layout
+from curation.sources.quarantine import read_quarantine
 
 SIZE = (24, 20)
 PICTURE = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -46,7 +46,7 @@ def make(tmp_path, noise_images):
 
 @pytest.fixture
 def many_batches(monkeypatch):
-    monkeypatch.setattr(curation.conversion.read_ahead, "BLOCK_BYTES", 16_384)
+    monkeypatch.setattr(curation.sources.read_ahead, "BLOCK_BYTES", 16_384)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from curation.conversion.convert import convert
-from curation.conversion.quarantine import read_quarantine
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.records.index import read_index, write_index
@@ -22,6 +21,7 @@ from curation.records.recordio import (
     RecordWriter,
 )
 from curation.records.stream import RecordStream
+from curation.sources.quarantine import read_quarantine
 from curation.verify import verify
 
 
@@ -215,7 +215,7 @@ class TestRealPacks:
         assert (store.meta.encoding, store.read(1)) == ("mixed", png)
 
     def test_images_larger_than_a_block_and_in_several_parts(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("curation.conversion.read_ahead.BLOCK_BYTES", 4096)
+        monkeypatch.setattr("curation.sources.read_ahead.BLOCK_BYTES", 4096)
         image = encode_jpeg(np.zeros((24, 20, 3), np.uint8))
         payloads = [image + bytes(20_000), image + struct.pack("<I", 0xCED7230A) * 3000, image]
         write_layout(tmp_path / "a", [(payload, i) for i, payload in enumerate(payloads)], (24, 20))
@@ -234,7 +234,7 @@ class TestRealPacks:
 
 
 def test_going_on_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
-    monkeypatch.setattr("curation.conversion.read_ahead.BLOCK_BYTES", 1024)
+    monkeypatch.setattr("curation.sources.read_ahead.BLOCK_BYTES", 1024)
     monkeypatch.setattr("curation.conversion.build.COMMIT_BYTES", 4096)
     records = [ImageRecord(0.0, image) for image in images * 4]
     records[1] = ImageRecord(0.0, b"no image")

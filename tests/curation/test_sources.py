@@ -12,12 +12,12 @@ import pytest
 import curation.conversion.build
 import curation.sources.image_files
 from curation.conversion.convert import convert
-from curation.conversion.quarantine import read_quarantine
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.sources.folders import natural_order, read_folder
 from curation.sources.lists import read_list
 from curation.sources.opening import open_source
+from curation.sources.quarantine import read_quarantine
 from curation.store import Store
 
 FILES = {"9/b.jpg": 1, "9/a2.jpg": 2, "9/a10.jpg": 3, "10/x.JPEG": 4, "10/deep/er/y.jpg": 5}

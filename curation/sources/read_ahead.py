@@ -21,7 +21,7 @@ class Digest(NamedTuple):
     hex: str
 
 
-class Block(NamedTuple):
+class FileBlock(NamedTuple):
     """Bytes of a file, where they begin, and the digest of everything up to their end.
 
     They begin with the last ``OVERLAP_BYTES`` of the block before, so that what is cut by the end
@@ -33,12 +33,12 @@ class Block(NamedTuple):
     digest: Digest
 
 
-def read_blocks(path: Path) -> Generator[Block, None, None]:
+def read_blocks(path: Path) -> Generator[FileBlock, None, None]:
     """All bytes of the file in order, each block until the next is asked for.
 
     Closing the iterator ends the thread.
     """
-    blocks: queue.Queue[Block | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
+    blocks: queue.Queue[FileBlock | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
     left = threading.Event()
     thread = threading.Thread(target=_read, args=(path, blocks, left), daemon=True)
     thread.start()
@@ -55,7 +55,7 @@ def read_blocks(path: Path) -> Generator[Block, None, None]:
 
 
 def _read(
-    path: Path, blocks: "queue.Queue[Block | BaseException | None]", left: threading.Event
+    path: Path, blocks: "queue.Queue[FileBlock | BaseException | None]", left: threading.Event
 ) -> None:
     try:
         for block in _hashed_blocks(path):
@@ -67,7 +67,7 @@ def _read(
         blocks.put(error)
 
 
-def _hashed_blocks(path: Path) -> Iterator[Block]:
+def _hashed_blocks(path: Path) -> Iterator[FileBlock]:
     # One that is being filled, those that wait, and one that is in use.
     buffers = [bytearray(OVERLAP_BYTES + BLOCK_BYTES) for _ in range(_BLOCKS_AHEAD + 2)]
     digest = hashlib.sha256()
@@ -84,4 +84,4 @@ def _hashed_blocks(path: Path) -> Iterator[Block]:
             last = data[: kept + size]
             digest.update(last[kept:])
             end += size
-            yield Block(end - len(last), last, Digest(end, digest.hexdigest()))
+            yield FileBlock(end - len(last), last, Digest(end, digest.hexdigest()))
