@@ -102,13 +102,13 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
 
 def mark_findings(step: Mark, kitchen: Kitchen) -> Iterator[Made]:
     """One line a check: how many of the sample's faults it found, how many flags are right."""
-    from curation.sample.marking import mark
-    from curation.sample.truth import read_truth
+    from curation.sample.ground_truth import read_truth
+    from curation.sample.scoring import score_findings
 
     images = kitchen.parent(step.of)
     folder = findings_folder(images)
     if not (folder / FINDINGS_FILE).exists():
         yield Made(folder, "skipped", note="nothing was checked")
         return
-    for one in mark(Findings(folder, images), images, read_truth(kitchen.source)):
+    for one in score_findings(Findings(folder, images), images, read_truth(kitchen.source)):
         yield Made(folder / f"{one.check}.npz", "mark", note=str(one))

@@ -12,12 +12,11 @@ from curation.errors import UserError
 from curation.pairs import write_pairs
 from curation.progress import Progress
 from curation.records.layout_writer import write_layout
-from curation.sample.answers import tell_truth
+from curation.sample.ground_truth import TRUTH_FILE, VerificationTruth, ground_truth_of, write_truth
 from curation.sample.plan import Plan, Shot, people_count, plan_training
 from curation.sample.render import PICTURE
 from curation.sample.size import DEFAULT_SIZE, SampleSize
 from curation.sample.studio import PLAN, TRAINING, VERIFICATION, Studio, developed_again
-from curation.sample.truth import TRUTH_FILE, VerificationTruth, write_truth
 from curation.sample.verification import SETS, SHOTS, Place, choose_pairs, photograph_person
 
 
@@ -47,7 +46,7 @@ def write_sample(
         images = _training_images(studio, plan, crew, drawn)
         write_layout(folder, images, (PICTURE, PICTURE))
         verification = tuple(_write_set(folder, name, studio, size, crew, drawn) for name in SETS)
-    write_truth(folder, tell_truth(seed, plan, verification))
+    write_truth(folder, ground_truth_of(seed, plan, verification))
 
 
 Crew = Callable[..., Iterator[Any]]
@@ -97,7 +96,7 @@ def _identity_images(studio: Studio, label: int, shots: list[Shot]) -> list[byte
     for place, shot in enumerate(shots):
         stream = (TRAINING, label, place)
         if shot.person is None:
-            file = studio.non_face(shot.clutter, *stream)
+            file = studio.non_face(shot.non_face, *stream)
         elif shot.fault == "exact_duplicate" and shot.copy_of is not None:
             file = files[shot.copy_of]
         elif shot.fault == "near_duplicate" and shot.copy_of is not None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from curation.sample.head_map import FRACTION_BITS, SKIN_SIZE, to_map
-from curation.sample.person import Face, Hair
+from curation.sample.person import Hair, HeadShape
 
 # Hairlines as (degrees to the side, degrees above the eyes), from the middle of the forehead
 # to behind the ear.
@@ -23,12 +23,12 @@ ASYMMETRIC = ("parted", "long")
 OVER_EARS = ("long", "bob", "curly")
 
 
-def ear_place(face: Face) -> tuple[tuple[float, float], tuple[float, float]]:
+def ear_place(face: HeadShape) -> tuple[tuple[float, float], tuple[float, float]]:
     """Centre and radii of an ear as (down, towards the camera), in semi-axes of the head."""
     return (0.07, 0.10), (0.016 * face.ear_size, 0.013 * face.ear_size)
 
 
-def hairline_mask(hair: Hair, face: Face) -> np.ndarray:
+def hairline_mask(hair: Hair, face: HeadShape) -> np.ndarray:
     """Where hair grows on the head map: [SKIN_SIZE, SKIN_SIZE] uint8, 0 to 255."""
     longitude = np.linspace(-150, 150, 61)
     places, heights = np.array(HAIRLINES[hair.style], np.float64).T
@@ -51,7 +51,7 @@ def hairline_mask(hair: Hair, face: Face) -> np.ndarray:
     return cv2.GaussianBlur(mask, (0, 0), soft)
 
 
-def _clear_ears(mask: np.ndarray, face: Face) -> None:
+def _clear_ears(mask: np.ndarray, face: HeadShape) -> None:
     (down, front), (high, deep) = ear_place(face)
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     y, z = down + 0.95 * high * np.sin(angle), front + 0.95 * deep * np.cos(angle)

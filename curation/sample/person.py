@@ -42,7 +42,7 @@ GLASSES = ("none", "round", "square", "browline")
 
 
 @dataclass(frozen=True)
-class Face:
+class HeadShape:
     """Skull and flesh; all but the lengths (half axes, ears) are bumps in head radii."""
 
     half_width: float
@@ -56,7 +56,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Eyes:
+class EyeShape:
     """``opening`` is height over length, ``tilt`` a slope, ``depth`` in head radii."""
 
     spacing: float
@@ -118,7 +118,7 @@ class Hair:
 
 
 @dataclass(frozen=True)
-class Marks:
+class SkinMarks:
     """Moles as (x, y, radius), the count of freckles, a scar as two end points, wrinkles 0 to 1."""
 
     moles: tuple[tuple[float, float, float], ...]
@@ -134,13 +134,13 @@ class Person:
     """One drawn person. Two people never share all of these; one person always does."""
 
     skin: Colour
-    face: Face
-    eyes: Eyes
+    face: HeadShape
+    eyes: EyeShape
     brows: Brows
     nose: Nose
     mouth: Mouth
     hair: Hair
-    marks: Marks
+    marks: SkinMarks
     glasses: str
     glasses_colour: Colour
 
@@ -165,8 +165,8 @@ def random_person(rng: np.random.Generator) -> Person:
     )  # fmt: skip
 
 
-def _random_face(rng: np.random.Generator, masculinity: float) -> Face:
-    return Face(
+def _random_face(rng: np.random.Generator, masculinity: float) -> HeadShape:
+    return HeadShape(
         half_width=rng.uniform(41.0, 49.5),
         half_height=rng.uniform(62.0, 70.0),
         jaw=rng.uniform(-0.07, 0.07) + 0.06 * (masculinity - 0.5),
@@ -178,8 +178,8 @@ def _random_face(rng: np.random.Generator, masculinity: float) -> Face:
     )
 
 
-def _random_eyes(rng: np.random.Generator, tone: float, masculinity: float) -> Eyes:
-    return Eyes(
+def _random_eyes(rng: np.random.Generator, tone: float, masculinity: float) -> EyeShape:
+    return EyeShape(
         spacing=rng.uniform(15.6, 19.8),
         half_length=rng.uniform(7.0, 9.4),
         opening=rng.uniform(0.30, 0.56),
@@ -245,7 +245,7 @@ def _random_hair(rng: np.random.Generator, tone: float, age: float, masculinity:
     )
 
 
-def _random_marks(rng: np.random.Generator, tone: float, age: float) -> Marks:
+def _random_marks(rng: np.random.Generator, tone: float, age: float) -> SkinMarks:
     count = int(rng.choice((0, 1, 2, 3), p=(0.45, 0.3, 0.15, 0.1)))
     moles = [
         (rng.uniform(-32, 32), rng.uniform(4, 52), rng.uniform(0.8, 1.7)) for _ in range(count)
@@ -254,7 +254,7 @@ def _random_marks(rng: np.random.Generator, tone: float, age: float) -> Marks:
     if rng.random() < 0.08:
         x, y, angle = rng.uniform(-30, 30), rng.uniform(-22, 30), rng.uniform(0.4, 2.6)
         scar = ((x, y), (x + 11 * float(np.cos(angle)), y + 11 * float(np.sin(angle))))
-    return Marks(
+    return SkinMarks(
         moles=tuple(moles),
         freckles=int(rng.integers(40, 120)) if tone < 0.45 and rng.random() < 0.25 else 0,
         scar=scar,

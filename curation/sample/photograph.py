@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from curation.sample.accessories import OCCLUSIONS, Occlusion, hold_before_face, wear_on_head
 from curation.sample.backdrop import draw_backdrop
 from curation.sample.features import Expression, FeaturePen, draw_features
 from curation.sample.head import Head
@@ -17,7 +18,6 @@ from curation.sample.render import (
     shade,
     trace,
 )
-from curation.sample.worn import OCCLUSIONS, Occlusion, hold_before_face, wear_on_head
 
 OCCLUSION_COLOURS: tuple[Colour, ...] = (
     (40, 42, 48), (170, 205, 220), (150, 40, 48), (46, 78, 120), (210, 196, 160), (70, 104, 76),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curation.sample.clutter import KINDS
+from curation.sample.non_faces import KINDS
 from curation.sample.size import SampleSize, images_per_identity
 
 LARGE_ENOUGH = 5
@@ -18,13 +18,13 @@ class Shot:
 
     ``person`` is who is on it (None: no face). ``fault`` is None or one of FAULTS; a duplicate
     copies the image at ``copy_of`` (its place within the identity), a non-face is of the kind
-    ``clutter``, which is empty for faces.
+    ``non_face``, which is empty for faces.
     """
 
     person: int | None
     fault: str | None = None
     copy_of: int | None = None
-    clutter: str = ""
+    non_face: str = ""
 
 
 FAULTS = ("mislabelled", "second_person", "exact_duplicate", "near_duplicate", "non_face")
@@ -77,7 +77,7 @@ def _plant(
         others = [person for person in people if person != people[label]]
         plan[label][place] = Shot(others[rng.integers(len(others))], "mislabelled")
     for number, (label, place) in enumerate(_take(slots, size.non_faces)):
-        plan[label][place] = Shot(None, "non_face", clutter=KINDS[number % len(KINDS)])
+        plan[label][place] = Shot(None, "non_face", non_face=KINDS[number % len(KINDS)])
     for fault, count in (
         ("exact_duplicate", size.exact_duplicates),
         ("near_duplicate", size.near_duplicates),

@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from curation.images import encode_jpeg
-from curation.sample.clutter import draw_clutter
 from curation.sample.head import Head
+from curation.sample.non_faces import draw_non_face
 from curation.sample.person import random_person
 from curation.sample.photograph import Conditions, photograph, random_conditions
 
@@ -37,7 +37,7 @@ class Studio:
     def non_face(self, kind: str, *stream: int) -> bytes:
         """A JPEG file of something else."""
         rng = self.random(*stream)
-        return encode_jpeg(draw_clutter(kind, rng), int(rng.integers(60, 96)))
+        return encode_jpeg(draw_non_face(kind, rng), int(rng.integers(60, 96)))
 
     def conditions(self, *stream: int, yaw: float | None = None) -> Conditions:
         return random_conditions(self.random(*stream), yaw)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from curation.images import decode, encode_jpeg
-from curation.sample.clutter import KINDS, draw_clutter
+from curation.sample.non_faces import KINDS, draw_non_face
 from curation.store import ImageSet
 from teachers.embedder import Embedder, embed_both, unit_and_norm
 
@@ -55,7 +55,7 @@ def _draw(images: ImageSet, random: np.random.Generator) -> Iterator[tuple[np.nd
     """Pictures RGB uint8, what they are, and what they are made from."""
     for number in range(CLUTTER):
         kind = KINDS[number % len(KINDS)]
-        yield draw_clutter(kind, random), kind, -1
+        yield draw_non_face(kind, random), kind, -1
     ways = [_cropped] * CROPS + [_blurred] * BLURRED + [_tiny] * TINY + [_repeated] * REPEATED
     sources = random.choice(len(images), len(ways), replace=False)
     for way, source in zip(ways, sources.tolist(), strict=True):

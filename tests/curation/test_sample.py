@@ -15,11 +15,11 @@ from curation.images import decode
 from curation.pairs import read_pairs
 from curation.records.ms1m import SourceImage, find_source, read_images, stated_image_size
 from curation.sample import write_sample
-from curation.sample.marking import mark
+from curation.sample.ground_truth import TRUTH_FILE, Truth, read_truth
 from curation.sample.plan import plan_training
+from curation.sample.scoring import score_findings
 from curation.sample.size import DEFAULT_SIZE, FOLDS, SampleSize, images_per_identity
 from curation.sample.studio import PLAN, Studio
-from curation.sample.truth import TRUTH_FILE, Truth, read_truth
 from curation.sample.verification import SHOTS
 from curation.store import Store
 
@@ -198,7 +198,7 @@ def test_a_truth_file_of_another_kind_is_refused(tmp_path: Path, content: bytes)
 
 def test_a_truth_about_other_images_is_one_line(sample: Sample, store: Store) -> None:
     with pytest.raises(UserError, match=r"truth.json names the images \d+ and \d+, which .* not"):
-        mark(SimpleNamespace(checks=()), store, sample.truth)
+        score_findings(SimpleNamespace(checks=()), store, sample.truth)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curation.contact_sheet import contact_sheet
-from curation.sample.clutter import KINDS, draw_clutter
+from curation.sample.accessories import OCCLUSIONS, Occlusion
 from curation.sample.features import Expression
 from curation.sample.head import Head
 from curation.sample.head_map import (
@@ -18,6 +18,7 @@ from curation.sample.head_map import (
     map_directions,
     to_map,
 )
+from curation.sample.non_faces import KINDS, draw_non_face
 from curation.sample.person import HAIR_STYLES, random_person
 from curation.sample.photograph import Conditions, photograph, random_conditions
 from curation.sample.render import (
@@ -29,7 +30,6 @@ from curation.sample.render import (
     trace,
 )
 from curation.sample.sheet import people_sheet
-from curation.sample.worn import OCCLUSIONS, Occlusion
 
 AXES = np.array([46.0, 66.0, 60.0])
 
@@ -152,8 +152,8 @@ def test_people_differ_more_than_their_photographs_under_equal_conditions() -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clutter_is_of_picture_size_and_never_twice_the_same(kind: str) -> None:
-    pictures = [draw_clutter(kind, np.random.default_rng(seed)) for seed in range(6)]
+def test_a_non_face_is_of_picture_size_and_never_twice_the_same(kind: str) -> None:
+    pictures = [draw_non_face(kind, np.random.default_rng(seed)) for seed in range(6)]
     assert {picture.shape for picture in pictures} == {(112, 112, 3)}
     assert len({picture.tobytes() for picture in pictures}) == 6
 

@@ -8,7 +8,7 @@ from curation.sample.render import CANVAS, PICTURE
 KINDS = ("texture", "object", "blank", "noise")
 
 
-def draw_clutter(kind: str, rng: np.random.Generator) -> np.ndarray:
+def draw_non_face(kind: str, rng: np.random.Generator) -> np.ndarray:
     """One picture of the given kind, [112, 112, 3] uint8 RGB."""
     draw = {"texture": _texture, "object": _object, "blank": _blank, "noise": _noise}[kind]
     return cv2.resize(draw(rng), (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)

@@ -6,12 +6,12 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.noise.findings import Finding, Findings
-from curation.sample.truth import TRUTH_FILE, Truth
+from curation.sample.ground_truth import TRUTH_FILE, Truth
 from curation.store import ImageSet
 
 
 @dataclass(frozen=True)
-class Mark:
+class CheckScore:
     """One check against the truth."""
 
     check: str
@@ -39,9 +39,9 @@ class Mark:
         return self.right / self.planted if self.planted else None
 
 
-def mark(findings: Findings, images: ImageSet, truth: Truth) -> list[Mark]:
-    """Marks of all checks that the truth has an answer to; ``images`` is the sample's own store."""
-    answers = {
+def score_findings(findings: Findings, images: ImageSet, truth: Truth) -> list[CheckScore]:
+    """Scores of all checks whose faults were planted; ``images`` is the sample's own store."""
+    planted_faults = {
         "misplaced": _images(images, truth.mislabelled),
         "mixed": _identities(images, [one.label for one in truth.mixed_identities]),
         "divided": _identities(images, [k for one in truth.split_people for k in one.labels]),
@@ -49,16 +49,16 @@ def mark(findings: Findings, images: ImageSet, truth: Truth) -> list[Mark]:
         "unusable": _images(images, [one.key for one in truth.non_faces]),
     }
     return [
-        _mark(findings.load(name), planted, _elsewhere(name, images, truth))
-        for name, planted in answers.items()
+        _score(findings.load(name), planted, _other_faults(name, images, truth))
+        for name, planted in planted_faults.items()
         if name in findings.checks
     ]
 
 
-def _mark(finding: Finding, planted: set[int], neutral: set[int]) -> Mark:
+def _score(finding: Finding, planted: set[int], neutral: set[int]) -> CheckScore:
     flagged = set(finding.subjects[finding.flagged].tolist())
     right = flagged & planted
-    return Mark(finding.check, len(planted), len(flagged - (neutral - planted)), len(right))
+    return CheckScore(finding.check, len(planted), len(flagged - (neutral - planted)), len(right))
 
 
 def _images(images: ImageSet, keys: "tuple[int, ...] | list[int]") -> set[int]:
@@ -87,7 +87,7 @@ def _repeated(findings: Findings, images: ImageSet, truth: Truth) -> set[int]:
     return repeated
 
 
-def _elsewhere(check: str, images: ImageSet, truth: Truth) -> set[int]:
+def _other_faults(check: str, images: ImageSet, truth: Truth) -> set[int]:
     """Flagged subjects that have another planted fault, and so are no false alarms."""
     if check in ("misplaced", "unusable"):
         strange = [image.key for image in truth.images if image.fault is not None]

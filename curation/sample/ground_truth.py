@@ -1,0 +1,160 @@
+"""The ground truth of the sample: who each image shows, and which faults were planted."""
+
+from collections import defaultdict
+from itertools import count
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.json_text import read_record
+from curation.sample.plan import Plan, Shot
+
+GENERATOR_VERSION = 1
+"""To be raised with every change that makes other pictures or faults from the same seed."""
+TRUTH_FILE = "truth.json"
+_LARGEST = 64 << 20
+"""Bytes; a hundred thousand identities of the sample take as much."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ImageTruth(_Model):
+    """One image record: ``key`` in train.rec, ``label`` as written there, who it really shows.
+
+    ``person`` is None where there is no face. ``fault`` is None or one of
+    ``curation.sample.plan.FAULTS``.
+    """
+
+    key: int
+    label: int
+    person: int | None
+    fault: str | None = None
+
+
+class Duplicate(_Model):
+    """The image ``key`` repeats the image ``original`` (keys in train.rec)."""
+
+    key: int
+    original: int
+
+
+class NonFace(_Model):
+    """An image of no face; ``kind`` is one of ``curation.sample.non_faces.KINDS``."""
+
+    key: int
+    kind: str
+
+
+class MixedIdentity(_Model):
+    """Two people under one label; ``second_keys`` are the images of the smaller part."""
+
+    label: int
+    people: tuple[int, int]
+    second_keys: tuple[int, ...]
+
+
+class SplitPerson(_Model):
+    """One person under two labels."""
+
+    person: int
+    labels: tuple[int, int]
+
+
+class VerificationTruth(_Model):
+    """The two people of every pair of ``NAME.bin``, in its order."""
+
+    name: str
+    people: tuple[tuple[int, int], ...]
+
+
+class Truth(_Model):
+    """Content of truth.json."""
+
+    generator: int
+    seed: int
+    images: tuple[ImageTruth, ...]
+    mislabelled: tuple[int, ...]
+    mixed_identities: tuple[MixedIdentity, ...]
+    split_people: tuple[SplitPerson, ...]
+    exact_duplicates: tuple[Duplicate, ...]
+    near_duplicates: tuple[Duplicate, ...]
+    non_faces: tuple[NonFace, ...]
+    verification: tuple[VerificationTruth, ...]
+
+
+def write_truth(folder: Path, truth: Truth) -> None:
+    """Write truth.json at once; where it exists, the sample beside it is complete."""
+    with atomic_file(folder / TRUTH_FILE) as file:
+        file.write(truth.model_dump_json().encode())
+
+
+def read_truth(folder: Path) -> Truth:
+    """Read truth.json. Raises ``UserError`` where it is missing or not what ``Truth`` says."""
+    path = folder / TRUTH_FILE
+    if not path.exists():
+        raise UserError(f"{path} does not exist; write the sample again")
+    return read_record(path, Truth, _LARGEST, values=_LARGEST)
+
+
+def ground_truth_of(seed: int, plan: Plan, verification: tuple[VerificationTruth, ...]) -> Truth:
+    """The truth about a plan, with record keys: images are numbered from 1 in its order."""
+    keys = count(1)
+    keyed = [[(next(keys), shot) for shot in shots] for shots in plan]
+    images = [(key, label, shot) for label, row in enumerate(keyed) for key, shot in row]
+    return Truth(
+        generator=GENERATOR_VERSION,
+        seed=seed,
+        images=tuple(
+            ImageTruth(key=key, label=label, person=shot.person, fault=shot.fault)
+            for key, label, shot in images
+        ),
+        mislabelled=tuple(key for key, _, shot in images if shot.fault == "mislabelled"),
+        mixed_identities=_mixed(keyed),
+        split_people=_split(plan),
+        exact_duplicates=_duplicates(keyed, "exact_duplicate"),
+        near_duplicates=_duplicates(keyed, "near_duplicate"),
+        non_faces=tuple(
+            NonFace(key=key, kind=shot.non_face) for key, _, shot in images if shot.person is None
+        ),
+        verification=verification,
+    )
+
+
+KeyedPlan = list[list[tuple[int, Shot]]]
+
+
+def _mixed(keyed: KeyedPlan) -> tuple[MixedIdentity, ...]:
+    found = []
+    for label, row in enumerate(keyed):
+        second = [(key, shot.person) for key, shot in row if shot.fault == "second_person"]
+        first = row[0][1].person
+        if second and first is not None and second[0][1] is not None:
+            keys = tuple(key for key, _ in second)
+            found.append(MixedIdentity(label=label, people=(first, second[0][1]), second_keys=keys))
+    return tuple(found)
+
+
+def _split(plan: Plan) -> tuple[SplitPerson, ...]:
+    """People whom two labels are about (the first image of a label is always its own person's)."""
+    labels: dict[int, list[int]] = defaultdict(list)
+    for label, shots in enumerate(plan):
+        if shots[0].person is not None:
+            labels[shots[0].person].append(label)
+    return tuple(
+        SplitPerson(person=person, labels=(rows[0], rows[1]))
+        for person, rows in sorted(labels.items())
+        if len(rows) == 2
+    )
+
+
+def _duplicates(keyed: KeyedPlan, fault: str) -> tuple[Duplicate, ...]:
+    return tuple(
+        Duplicate(key=key, original=row[shot.copy_of][0])
+        for row in keyed
+        for key, shot in row
+        if shot.fault == fault and shot.copy_of is not None
+    )
