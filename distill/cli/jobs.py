@@ -46,7 +46,7 @@ def serve(
     if background:
         _serve_in_background(place, slots)
         return
-    from distill.daemon.presence import LOG
+    from distill.daemon.daemon_lock import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
@@ -59,9 +59,9 @@ def stop(workspace: WorkspaceOption = None) -> None:
 
     Example: distill stop
     """
-    from distill.daemon import presence
+    from distill.daemon import daemon_lock
 
-    stopped = presence.stop(Workspace.locate(workspace))
+    stopped = daemon_lock.stop(Workspace.locate(workspace))
     if stopped is None:
         say("no daemon is running")
     else:
@@ -85,7 +85,7 @@ def submit(
     Example: distill submit jobs/sample.toml --follow
     """
     from distill.cli.submission import submit_file
-    from distill.daemon import client, presence
+    from distill.daemon import client, daemon_lock
 
     place = Workspace.locate(workspace)
     answer, name, warnings = submit_file(place, spec, replace)
@@ -96,7 +96,7 @@ def submit(
         for warning in warnings:
             note(f"warning: {warning}")
         say(f"{name}: {answer}")
-    if not job.state.ended and presence.find(place) is None:
+    if not job.state.ended and daemon_lock.find(place) is None:
         note(_START_HINT)
     if follow:
         _follow(place, name)
@@ -112,7 +112,7 @@ def status(
     Example: distill status --json
     """
     from distill.cli.job_view import print_status
-    from distill.daemon import client, presence
+    from distill.daemon import client, daemon_lock
 
     place = Workspace.locate(workspace)
     jobs = client.reports(place) if job is None else [client.find_report(place, job)]
@@ -121,7 +121,7 @@ def status(
         print_json(listed if job is None else listed[0])
     else:
         print_status(jobs, place)
-    if presence.find(place) is None and any(not each.state.ended for each in jobs):
+    if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)
 
 
@@ -178,15 +178,15 @@ def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOptio
 
 
 def _serve_in_background(place: Workspace, slots: int) -> None:
-    from distill.daemon import background, presence
+    from distill.daemon import background, daemon_lock
 
-    running = presence.find(place)
+    running = daemon_lock.find(place)
     if running is not None:
         pid = running.process.pid
         say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
         return
     health: dict[str, Any] = background.start(place, slots)
-    log = place.daemon / presence.LOG
+    log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
 
 

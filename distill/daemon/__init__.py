@@ -6,7 +6,7 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
     outcome    what an ended attempt means          (pure)
     queue      the states on disk, one transaction a transition
     runfolder  runs/JOB: the frozen spec, the records of runner and job
-    runner     the shim around one attempt; outlives the daemon
+    runner     the supervisor of one attempt; outlives the daemon
     executor   launch, observe, stop: the seam for other places to run (local processes here)
     scheduler  the loop: settle what ended, start what is due
     service    submit, cancel, list: what the API and the commands share

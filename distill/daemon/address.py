@@ -52,7 +52,7 @@ def listener(workspace: Workspace) -> int | None:
 def listen(workspace: Workspace) -> socket.socket:
     """Bind the socket, for its owner only; one that a dead daemon left is replaced.
 
-    The caller holds the workspace's presence, so nobody listens on what is removed here. Call it
+    The caller holds the workspace's daemon lock, so nobody listens on what is removed here. Call it
     before there are threads: the umask belongs to the whole process.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

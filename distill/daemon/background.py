@@ -6,7 +6,7 @@ import time
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon import client, presence
+from distill.daemon import client, daemon_lock
 from distill.daemon.last_words import error_in, last_line
 from distill.daemon.runfolder import read_log
 
@@ -17,7 +17,7 @@ _LOOK_SECONDS = 0.1
 def start(workspace: Workspace, slots: int) -> dict[str, object]:
     """Start a daemon and wait until it answers; its health. ``UserError`` where it does not."""
     workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = workspace.daemon / presence.LOG
+    path = workspace.daemon / daemon_lock.LOG
     options = ["--workspace", str(workspace.root), "--slots", str(slots)]
     with path.open("ab") as log:
         begin = log.tell()

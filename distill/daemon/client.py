@@ -13,7 +13,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.json_text import parse_json
 from curation.workspace import Workspace
-from distill.daemon import presence
+from distill.daemon import daemon_lock
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
@@ -73,7 +73,7 @@ def cancel(workspace: Workspace, name: str) -> Job:
         scheduler = Scheduler(queue, executor, workspace.runs)
 
         def look() -> None:
-            if presence.find(workspace) is None:
+            if daemon_lock.find(workspace) is None:
                 scheduler.look_at(name)
 
         return _wait_for_end(queue, name, look)
@@ -122,7 +122,7 @@ def find_report(workspace: Workspace, name: str) -> JobReport:
 
 def _slots(workspace: Workspace) -> int | None:
     """The daemon's slots; ``None`` where no daemon runs."""
-    daemon = presence.find(workspace)
+    daemon = daemon_lock.find(workspace)
     return None if daemon is None else daemon.slots
 
 

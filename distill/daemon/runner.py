@@ -1,4 +1,4 @@
-"""The shim around one attempt of a job: ``python -m distill.daemon.runner RUN N ... -- COMMAND``.
+"""The supervisor of one attempt of a job: ``python -m distill.daemon.runner RUN N ... -- COMMAND``.
 
 It returns when the runner proper, a process in a session of its own, holds the run folder. That
 one outlives the daemon that started it. It takes every orphan of the job as its own child, passes

@@ -16,10 +16,10 @@ from types import FrameType
 from curation.workspace import Workspace
 from distill.daemon.address import listen, socket_path
 from distill.daemon.check import spec_check
+from distill.daemon.daemon_lock import daemon_lock
 from distill.daemon.daemon_log import DaemonLog
 from distill.daemon.executor import GRACE_SECONDS, JobCommand, LocalExecutor
 from distill.daemon.names import SpecCheck
-from distill.daemon.presence import presence
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
 from distill.daemon.troubles import Troubles
@@ -49,20 +49,24 @@ def serve(
     grace: float = GRACE_SECONDS,
 ) -> None:
     """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
-    with presence(workspace, slots), open_queue(workspace) as queue, closing(_Bell()) as bell:
+    with (
+        daemon_lock(workspace, slots),
+        open_queue(workspace) as queue,
+        closing(_WakeEvent()) as wake,
+    ):
         executor = LocalExecutor(command or distill_run(workspace), grace)
         scheduler = Scheduler(queue, executor, workspace.runs, slots=slots, grace=grace)
-        service = JobService(workspace, queue, check or spec_check(workspace), bell.ring)
+        service = JobService(workspace, queue, check or spec_check(workspace), wake.set)
         with _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             troubles = Troubles(_log.error)
-            while not bell.stopped and api.is_alive():
+            while not wake.stopped and api.is_alive():
                 _step(scheduler, troubles)
-                bell.wait(_LOOK_SECONDS)
+                wake.wait(_LOOK_SECONDS)
         _log.info("stopped; running jobs go on")
 
 
-class _Bell:
+class _WakeEvent:
     """Wakes the loop: a TERM or INT, or a request that changed the queue.
 
     Written by signal handlers, where no lock of `threading` may be taken: hence a descriptor.
@@ -74,7 +78,7 @@ class _Bell:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
-    def ring(self) -> None:
+    def set(self) -> None:
         os.eventfd_write(self._descriptor, 1)
 
     def wait(self, seconds: float) -> None:
@@ -86,7 +90,7 @@ class _Bell:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
-        self.ring()
+        self.set()
 
 
 def _step(scheduler: Scheduler, troubles: Troubles) -> None:

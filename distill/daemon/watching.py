@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon import presence
+from distill.daemon import daemon_lock
 from distill.daemon.queue import Job, Queue
 from distill.daemon.reports import JobReport, report, waiting_for
 from distill.daemon.runfolder import in_use
@@ -53,7 +53,7 @@ class _Patience:
 
     def slots(self, job: Job) -> int | None:
         """The daemon's slots; ``None`` where there is none and none is needed just now."""
-        daemon = presence.find(self._workspace)
+        daemon = daemon_lock.find(self._workspace)
         if daemon is not None:
             self._seen = time.monotonic()
             return daemon.slots

@@ -12,7 +12,7 @@ import pytest
 from daemon_under_test import accept
 
 from curation.workspace import Workspace
-from distill.daemon import client, presence
+from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LocalExecutor
 from distill.daemon.queue import Job
@@ -82,7 +82,7 @@ class Harness:
     def clean_up(self) -> None:
         if self.daemon is not None:
             self.kill()
-        assert presence.find(self.workspace) is None
+        assert daemon_lock.find(self.workspace) is None
         for job in client.jobs(self.workspace):
             end(Attempt(self.run(job.name), job.attempt, job.attempt_id))
 

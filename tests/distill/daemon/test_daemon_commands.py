@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.main import app
-from distill.daemon import client, presence
+from distill.daemon import client, daemon_lock
 from distill.daemon.states import State
 from distill.spec_text import LARGEST_SPEC
 
@@ -222,7 +222,7 @@ def test_a_daemon_in_the_background_comes_goes_and_leaves_its_jobs(tmp_path: Pat
     assert foreground.stderr.startswith("error: a daemon (pid ")
     stopped = Ran(workspace, "stop")
     assert "running jobs go on" in stopped.stdout
-    assert presence.find(workspace) is None
+    assert daemon_lock.find(workspace) is None
 
 
 def test_a_daemon_that_cannot_start_says_why(tmp_path: Path) -> None:

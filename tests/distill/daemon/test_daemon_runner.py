@@ -1,4 +1,4 @@
-"""The shim around one attempt, as a real process around real jobs."""
+"""The supervisor of one attempt, as a real process around real jobs."""
 
 import json
 import os
@@ -160,7 +160,7 @@ def test_orphans_of_a_finished_job_are_ended_before_the_record_is_written(run: P
     assert not is_alive(child)
 
 
-def test_after_kill_9_of_the_runner_the_strays_are_found_and_ended(run: Path) -> None:
+def test_after_kill_9_of_the_runner_its_orphans_are_ended(run: Path) -> None:
     local = executor(STUBBORN_CHILD + "\nimport time; time.sleep(100)")
     attempt = Attempt(run, 1)
     local.launch(attempt)
@@ -173,7 +173,7 @@ def test_after_kill_9_of_the_runner_the_strays_are_found_and_ended(run: Path) ->
     assert not (run / EXIT).exists()
 
 
-def test_strays_of_an_attempt_before_end_before_the_next_begins(run: Path) -> None:
+def test_orphans_of_an_attempt_end_before_the_next_begins(run: Path) -> None:
     local = executor(STUBBORN_CHILD + "\nimport time; time.sleep(100)")
     local.launch(Attempt(run, 1))
     child = int(text_of(run / "child.pid"))

@@ -16,12 +16,12 @@ from conftest import SCRIPT, Harness, is_alive, kill, wait_until
 from daemon_under_test import code_of
 
 from curation.errors import UserError
-from distill.daemon import client, presence
+from distill.daemon import client, daemon_lock
 from distill.daemon.address import SOCKET
 from distill.daemon.attempts import Attempt
+from distill.daemon.daemon_lock import network_filesystem
 from distill.daemon.executor import Liveness, LocalExecutor
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS
-from distill.daemon.presence import network_filesystem
 from distill.daemon.processes import DIED
 from distill.daemon.runfolder import read_runner_record
 from distill.daemon.scheduler import Scheduler
@@ -311,7 +311,7 @@ def test_a_damaged_queue_stops_the_daemon_with_one_line(harness: Harness) -> Non
     )
     assert second.returncode != 0
     assert "is damaged" in second.stderr
-    assert presence.find(harness.workspace) is None
+    assert daemon_lock.find(harness.workspace) is None
     (harness.workspace.daemon / "queue.sqlite").unlink()
 
 

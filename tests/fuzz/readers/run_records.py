@@ -14,7 +14,7 @@ from curation.workspace import Workspace
 from distill.cli.job_log import print_log
 from distill.cli.job_view import follow, print_status
 from distill.cli.results import show
-from distill.daemon import client, presence
+from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LocalExecutor
 from distill.daemon.locks import held
@@ -228,8 +228,8 @@ def read_daemon(folder: Path) -> None:
     """Who serves a workspace: a process that lives, as its lock says."""
     workspace, lock = Workspace(folder), folder / "daemon" / "daemon.lock"
     if not lock.is_file():
-        assert presence.find(workspace) is None
+        assert daemon_lock.find(workspace) is None
         return
     with held(lock):
-        found = presence.find(workspace)
+        found = daemon_lock.find(workspace)
     assert found is None or 0 < found.process.pid <= 1 << 22

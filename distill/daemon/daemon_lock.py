@@ -42,7 +42,7 @@ class Daemon(BaseModel):
 
 
 @contextmanager
-def presence(workspace: Workspace, slots: int) -> Iterator[None]:
+def daemon_lock(workspace: Workspace, slots: int) -> Iterator[None]:
     """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any."""
     _prepare_folder(workspace)
     with ExitStack() as stack:
