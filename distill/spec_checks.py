@@ -19,12 +19,17 @@ from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, 
 def load_spec(path: Path, workspace: Workspace) -> JobSpec:
     """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
     spec = parse_spec(read_spec(path), str(path))
+    check_names(spec, path, workspace)
+    return spec
+
+
+def check_names(spec: JobSpec, path: Path, workspace: Workspace) -> None:
+    """Raise ``UserError`` where the registries or the workspace lack what the spec names."""
     try:
         _check_data(spec, workspace)
         _check_networks(spec, workspace)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return spec
 
 
 def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """`distill run` and `distill check`: one job in this process."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
 
 if TYPE_CHECKING:
+    from distill.pipeline.fit import Fit
     from distill.pipeline.record import Event, Observer
+    from distill.spec import JobSpec
 
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
 
@@ -36,7 +39,7 @@ def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOpti
     checked = load_spec(spec, place)
     from distill.pipeline.fit import check_fit  # brings torch, which a wrong spec need not wait for
 
-    warnings = [notice.text for notice in check_fit(checked, place)]
+    warnings = [notice.text for notice in check_fit(checked, place).notices]
     if json:
         print_json({"name": checked.name, "warnings": warnings})
         return
@@ -51,49 +54,59 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     Example: distill run jobs/sample.toml
     """
     from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-    from distill.spec_checks import load_spec
-    from distill.spec_text import read_spec
+    from distill.spec_text import parse_spec, read_spec
 
     place = Workspace.locate(workspace)
-    job = load_spec(spec, place)
+    text = read_spec(spec)
+    job = parse_spec(text, str(spec))
     folder = place.runs / job.name
     if spec.resolve() == (folder / "spec.toml").resolve():
         # Started by the daemon, whose runner holds the folder, and who has other jobs to start.
-        _run_in(folder, spec, place, patient=False)
+        _run_in(folder, job, place, lambda: _checked(job, spec, place), patient=False)
         return
-    text = read_spec(spec)
     if frozen_spec(folder) not in (None, text):
         raise UserError(
             f"the job {job.name!r} exists with another spec ({folder / 'spec.toml'}); choose "
             f"another name in {spec}, or set the old run aside with `distill submit --replace`"
         )
+    fit = _checked(job, spec, place)  # a spec that cannot be run does not take the name
     freeze_spec(folder, text)
     with locked(folder):
-        _run_in(folder, spec, place, patient=True)
+        _run_in(folder, job, place, lambda: fit, patient=True)
 
 
-def _run_in(folder: Path, spec_path: Path, workspace: Workspace, patient: bool) -> None:
-    """Run the job.
+def _checked(job: "JobSpec", path: Path, workspace: Workspace) -> "Fit":
+    from distill.pipeline.fit import check_fit
+    from distill.spec_checks import check_names
+
+    check_names(job, path, workspace)
+    return check_fit(job, workspace)
+
+
+def _run_in(
+    folder: Path,
+    spec: "JobSpec",
+    workspace: Workspace,
+    checked: "Callable[[], Fit]",
+    patient: bool,
+) -> None:
+    """Run the job, on record from ``checked`` on, which says that it can be run.
 
     Exit status 128 + N where signal N stopped it after a checkpoint, or one of its processes was
     ended by it; ``STEP_BUSY`` where it is not ``patient`` and another job does a step of it.
     """
     from distill.daemon.outcome import STEP_BUSY
-    from distill.pipeline.fit import check_fit
     from distill.pipeline.job import Job
     from distill.pipeline.record import RunRecord
     from distill.pipeline.steps import StepBusy
     from distill.signals import Stopped
-    from distill.spec_checks import load_spec
     from distill.training.launch import EndedFromOutside
 
     stop = _StopOnSignal()
     with display() as shown:
         record = RunRecord(folder, _observer(shown), stop)
         try:
-            spec = load_spec(spec_path, workspace)
-            notices = check_fit(spec, workspace)
-            Job(spec, workspace, record, notices, patient).run()
+            Job(spec, workspace, record, checked(), patient).run()
         except Stopped:
             # Where nobody asked this process, a rank was asked.
             raise SystemExit(128 + (stop.received or signal.SIGTERM)) from None

@@ -35,11 +35,22 @@ from teachers.embeddings import check_room
 Losses = dict[str, LossSettings]
 
 
-def check_fit(spec: JobSpec, workspace: Workspace) -> list[Notice]:
-    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing.
+@dataclass
+class Fit:
+    """What was found of a job that can be run: ``notices`` of what it asks for to no effect."""
 
-    What comes back is what the job asks for and does not do anything.
-    """
+    notices: list[Notice]
+    teacher: Embedder | None
+
+    def take_teacher(self) -> Embedder:
+        """The given teacher, which was opened to be checked and is the caller's alone from now."""
+        teacher, self.teacher = self.teacher, None
+        assert teacher is not None, "the job has a teacher that is given, and takes it once"
+        return teacher
+
+
+def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
+    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
     images = open_images(workspace.image_set(spec.data.train))
     sets = open_sets(spec, workspace)
     teacher = _given_teacher(spec, images, workspace)
@@ -55,7 +66,7 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> list[Notice]:
         _check_student(spec, spec.student, length)
     for training in trainings:
         notices += training.check_losses(images)
-    return notices
+    return Fit(notices, teacher)
 
 
 def _given_teacher(spec: JobSpec, images: ImageSet, workspace: Workspace) -> Embedder | None:

@@ -1,7 +1,7 @@
 """A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
-from distill.notices import Notice
+from distill.pipeline.fit import Fit
 from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.planning import (
     candidate_name,
@@ -25,7 +25,6 @@ from distill.pipeline.planning import (
 from distill.pipeline.record import RunRecord, StepState
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepStore, give_way
-from distill.pipeline.teacher_files import open_spec_teacher
 from distill.pipeline.work import (
     Architecture,
     Stage,
@@ -56,15 +55,15 @@ class Job:
         spec: JobSpec,
         workspace: Workspace,
         record: RunRecord,
-        notices: Sequence[Notice] = (),
+        fit: Fit,
         patient: bool = True,
     ) -> None:
-        """``notices`` are what ``check_fit`` found, for the record.
+        """``fit`` is what ``check_fit`` found.
 
         A ``patient`` job waits for steps that others do; any other raises ``StepBusy``.
         """
         self.spec, self.workspace, self.record = spec, workspace, record
-        self.notices = notices
+        self.fit = fit
         busy = record.wait_for if patient else give_way
         self.steps = StepStore(workspace.steps, spec.name, busy)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
@@ -77,7 +76,7 @@ class Job:
         Raises ``UserError``, ``Stopped`` where it was asked to stop, and ``StepBusy``.
         """
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
-        for notice in self.notices:
+        for notice in self.fit.notices:
             self.record.warn(notice)
         teacher, trained = self._teacher()
         networks: Networks = {}
@@ -112,7 +111,7 @@ class Job:
         if spec is None:
             return None, None
         if spec.network is None:
-            return open_spec_teacher(spec, self.workspace), None
+            return self.fit.take_teacher(), None
         assert spec.stage is not None
         architecture = Architecture.resolve(spec.network)
         stage = Stage(

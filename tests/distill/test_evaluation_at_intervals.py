@@ -320,7 +320,8 @@ def test_a_set_without_an_accuracy_is_welcome_where_none_is_compared(workspace, 
 
 def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     record = RunRecord(workspace.runs / "tiny")
-    Job(load(JOB, workspace), workspace, record).run()
+    spec = load(JOB, workspace)
+    Job(spec, workspace, record, check_fit(spec, workspace)).run()
     lines = (record.folder / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     scores = evaluated(metrics)

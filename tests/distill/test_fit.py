@@ -79,7 +79,7 @@ def pk(images, least=1):
 
 def check(workspace, **changed):
     text = SPEC.format(**{**USUAL, **changed})
-    return [notice.text for notice in check_fit(parse_spec(text, "spec"), workspace)]
+    return [notice.text for notice in check_fit(parse_spec(text, "spec"), workspace).notices]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from pathlib import Path
 import psutil
 from curation.workspace import Workspace
 from distill.pipeline.job import Job
+from distill.pipeline.fit import check_fit
 from distill.pipeline.record import RunRecord
 from distill.spec_text import parse_spec
 
@@ -52,7 +53,8 @@ def look(event):
 
 place = Workspace(Path(sys.argv[1]))
 record = RunRecord(place.runs / "wide", look)
-Job(parse_spec(sys.stdin.read(), "spec"), place, record).run()
+spec = parse_spec(sys.stdin.read(), "spec")
+Job(spec, place, record, check_fit(spec, place)).run()
 """
 GIVES_BACK = """
 import psutil, torch

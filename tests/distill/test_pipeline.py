@@ -183,17 +183,29 @@ def test_stopped_or_killed_distill_run_goes_on_where_it_was(
         assert first["iteration"] == before + 1
 
 
-def test_a_failure_is_one_line_and_says_why(tmp_path, drawn_store, drawn_folder):
+@pytest.mark.parametrize(
+    ("good", "bad", "words"),
+    [
+        ('"mobilefacenet"', '"mobilefacenett"', "'mobilefacenett' is not known"),
+        ("log_every = 1", 'precision = "bf17"', "precision"),
+        ("batch_size = 12\nlog", "batch_size = 1000000\nlog", "batch_size"),
+    ],
+    ids=["a name", "a value", "what does not fit"],
+)
+def test_a_spec_that_cannot_run_is_one_line_and_does_not_take_the_name(
+    tmp_path, drawn_store, drawn_folder, good, bad, words
+):
     workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)
     spec = tmp_path / "wrong.toml"
-    spec.write_text(SPEC.replace('"mobilefacenet"', '"mobilefacenett"'))
+    spec.write_text(SPEC.replace(good, bad))
     command = [sys.executable, "-m", "distill.cli.main", "run", str(spec)]
     command += ["--workspace", str(workspace.root)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet())
     assert outcome.returncode == 1
     assert outcome.stderr.startswith("error: ")
-    assert "'mobilefacenett' is not known" in outcome.stderr
+    assert words in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
+    assert not (workspace.runs / "tiny").exists()
 
 
 def quiet():
