@@ -29,6 +29,7 @@ def serve(
     background: Annotated[
         bool, typer.Option("--background", help="Detach, once the daemon answers.")
     ] = False,
+    executor: Annotated[str, typer.Option(help="Where the jobs run.")] = "local",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Run the daemon: it starts queued jobs and serves the API on the workspace's socket.
@@ -44,14 +45,14 @@ def serve(
     if (lost := lost_queue(place)) is not None:
         note(f"warning: a new queue begins: {lost}")
     if background:
-        _serve_in_background(place, slots)
+        _serve_in_background(place, slots, executor)
         return
     from distill.daemon.daemon_lock import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
     log_to_stderr(place.daemon / LOG)
-    serve_here(place, slots=slots)
+    serve_here(place, slots=slots, executor=executor)
 
 
 def stop(workspace: WorkspaceOption = None) -> None:
@@ -177,7 +178,7 @@ def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOptio
         say(f"{job}: {ended.state}")
 
 
-def _serve_in_background(place: Workspace, slots: int) -> None:
+def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
     from distill.daemon import background, daemon_lock
 
     running = daemon_lock.find(place)
@@ -185,7 +186,7 @@ def _serve_in_background(place: Workspace, slots: int) -> None:
         pid = running.process.pid
         say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
         return
-    health: dict[str, Any] = background.start(place, slots)
+    health: dict[str, Any] = background.start(place, slots, executor)
     log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
 

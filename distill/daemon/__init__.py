@@ -7,7 +7,8 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
     queue      the states on disk, one transaction a transition
     runfolder  runs/JOB: the frozen spec, the records of runner and job
     runner     the supervisor of one attempt; outlives the daemon
-    executor   launch, observe, stop: the seam for other places to run (local processes here)
+    executor   launch, observe, stop: what the scheduler asks of a place to run
+    executors  those places, a file each (local processes here)
     scheduler  the loop: settle what ended, start what is due
     service    submit, cancel, list: what the API and the commands share
     api, server, client    HTTP on the socket

@@ -14,11 +14,11 @@ _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 
 
-def start(workspace: Workspace, slots: int) -> dict[str, object]:
+def start(workspace: Workspace, slots: int, executor: str) -> dict[str, object]:
     """Start a daemon and wait until it answers; its health. ``UserError`` where it does not."""
     workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = workspace.daemon / daemon_lock.LOG
-    options = ["--workspace", str(workspace.root), "--slots", str(slots)]
+    options = ["--workspace", str(workspace.root), "--slots", str(slots), "--executor", executor]
     with path.open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(

@@ -16,7 +16,8 @@ from curation.workspace import Workspace
 from distill.daemon import daemon_lock
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
-from distill.daemon.executor import GRACE_SECONDS, LocalExecutor
+from distill.daemon.executor import GRACE_SECONDS
+from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck, check_name
 from distill.daemon.queue import Job, Queue
 from distill.daemon.queue_file import trouble
@@ -69,7 +70,8 @@ def cancel(workspace: Workspace, name: str) -> Job:
     with _opened(workspace) as queue:
         if not through_daemon:
             JobService(workspace, queue, spec_check(workspace)).cancel(name)
-        executor = LocalExecutor(distill_run(workspace))
+        build = find_executor(daemon_lock.last_executor(workspace))
+        executor = build(distill_run(workspace), GRACE_SECONDS)
         scheduler = Scheduler(queue, executor, workspace.runs)
 
         def look() -> None:

@@ -17,8 +17,13 @@ from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.records import found
 from distill.daemon.runfolder import write_whole
+from distill.daemon.service import read_queue
+from distill.daemon.states import State
 
 LOG = "daemon.log"
+LOCAL = "local"
+"""The executor where none is named."""
+
 _LOCK = "daemon.lock"
 _RECORD = "daemon.json"
 _LOCK_SECONDS = 1.0  # others look at the lock, for a moment each
@@ -39,20 +44,26 @@ class Daemon(BaseModel):
     process: ProcessIdentity
     slots: Annotated[int, Field(ge=0, lt=1 << 31)]
     """1 where its record cannot be used"""
+    executor: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] = LOCAL
 
 
 @contextmanager
-def daemon_lock(workspace: Workspace, slots: int) -> Iterator[None]:
-    """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any."""
+def daemon_lock(workspace: Workspace, slots: int, executor: str = LOCAL) -> Iterator[None]:
+    """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any.
+
+    Or where jobs run under another executor, which only that one can look after.
+    """
     _prepare_folder(workspace)
     with ExitStack() as stack:
         try:
             stack.enter_context(held(workspace.daemon / _LOCK, _LOCK_SECONDS))
         except BlockingIOError:
             raise UserError(_already_served(workspace)) from None
+        _check_executor(workspace, executor)
         me = ProcessIdentity.of(os.getpid())
         assert me is not None
-        write_whole(workspace.daemon / _RECORD, Daemon(process=me, slots=slots).model_dump_json())
+        daemon = Daemon(process=me, slots=slots, executor=executor)
+        write_whole(workspace.daemon / _RECORD, daemon.model_dump_json())
         yield
 
 
@@ -60,6 +71,24 @@ def _already_served(workspace: Workspace) -> str:
     daemon = find(workspace)
     pid = f" (pid {daemon.process.pid})" if daemon else ""
     return f"a daemon{pid} serves {workspace.root} already; stop it with `distill stop`"
+
+
+def last_executor(workspace: Workspace) -> str:
+    """The executor of the daemon that serves the workspace, or did last."""
+    daemon = found(workspace.daemon / _RECORD, Daemon)
+    return LOCAL if daemon is None else daemon.executor
+
+
+def _check_executor(workspace: Workspace, executor: str) -> None:
+    if (last := last_executor(workspace)) == executor:
+        return
+    with read_queue(workspace) as queue:
+        running = [] if queue is None else queue.names(State.RUNNING)
+    if running:
+        raise UserError(
+            f"{running[0]} runs under the executor {last!r}, which alone can look after it; "
+            f"`distill serve --executor {last}` until it ends, or `distill cancel {running[0]}`"
+        )
 
 
 def find(workspace: Workspace) -> Daemon | None:

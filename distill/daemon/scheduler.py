@@ -21,7 +21,6 @@ from distill.daemon.executor import (
     LaunchError,
     LaunchKilledError,
     Liveness,
-    rebooted_since,
 )
 from distill.daemon.locks import is_held
 from distill.daemon.outcome import (
@@ -170,12 +169,25 @@ class Scheduler:
     def _end_lost(self, job: Job, attempt: Attempt) -> None:
         """Make sure that nothing can come of the attempt any more, then settle it."""
         # Judged before the folder is closed, which leaves a record of its own there.
-        loss = self._losses.setdefault(attempt, _loss(job, attempt))
+        loss = self._losses.setdefault(attempt, self._loss(job, attempt))
         if not self._executor.close(attempt):
             return
         # It may have ended properly between the looks at its record and at its life.
         if not self._settle_by_record(job, attempt):
             self._settle(job, loss)
+
+    def _loss(self, job: Job, attempt: Attempt) -> Judge:
+        """What it means that nothing of an attempt runs, and it left no exit record."""
+        if job.launched:
+            if not attempt.run.is_dir():
+                return partial(judge_vanished, f"the run folder {attempt.run}")
+            newest = read_runner_record(attempt.run)
+            if newest is None or (newest.name == attempt.name and newest.runner is None):
+                return partial(judge_vanished, str(attempt.run / RUNNER))
+            if newest.name != attempt.name:
+                return judge_displaced
+        why = damage(attempt.run / EXIT, ExitRecord)
+        return partial(judge_loss, self._executor.rebooted_since(attempt), damage=why)
 
     def _stop_if_cancelled(self, job: Job, attempt: Attempt) -> None:
         if job.cancel_requested_at is None:
@@ -228,17 +240,3 @@ class Scheduler:
 def _has_begun(attempt: Attempt) -> bool:
     record = own_runner_record(attempt)
     return record is not None and record.runner is not None
-
-
-def _loss(job: Job, attempt: Attempt) -> Judge:
-    """What it means that nothing of an attempt runs, and it left no exit record."""
-    if job.launched:
-        if not attempt.run.is_dir():
-            return partial(judge_vanished, f"the run folder {attempt.run}")
-        newest = read_runner_record(attempt.run)
-        if newest is None or (newest.name == attempt.name and newest.runner is None):
-            return partial(judge_vanished, str(attempt.run / RUNNER))
-        if newest.name != attempt.name:
-            return judge_displaced
-    why = damage(attempt.run / EXIT, ExitRecord)
-    return partial(judge_loss, rebooted_since(attempt), damage=why)

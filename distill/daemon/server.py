@@ -16,9 +16,10 @@ from types import FrameType
 from curation.workspace import Workspace
 from distill.daemon.address import listen, socket_path
 from distill.daemon.check import spec_check
-from distill.daemon.daemon_lock import daemon_lock
+from distill.daemon.daemon_lock import LOCAL, daemon_lock
 from distill.daemon.daemon_log import DaemonLog
-from distill.daemon.executor import GRACE_SECONDS, JobCommand, LocalExecutor
+from distill.daemon.executor import GRACE_SECONDS, JobCommand
+from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
@@ -44,18 +45,20 @@ def serve(
     workspace: Workspace,
     *,
     slots: int = 1,
+    executor: str = LOCAL,
     command: JobCommand | None = None,
     check: SpecCheck | None = None,
     grace: float = GRACE_SECONDS,
 ) -> None:
     """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
+    build = find_executor(executor)
     with (
-        daemon_lock(workspace, slots),
+        daemon_lock(workspace, slots, executor),
         open_queue(workspace) as queue,
         closing(_WakeEvent()) as wake,
     ):
-        executor = LocalExecutor(command or distill_run(workspace), grace)
-        scheduler = Scheduler(queue, executor, workspace.runs, slots=slots, grace=grace)
+        place = build(command or distill_run(workspace), grace)
+        scheduler = Scheduler(queue, place, workspace.runs, slots=slots, grace=grace)
         service = JobService(workspace, queue, check or spec_check(workspace), wake.set)
         with _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)

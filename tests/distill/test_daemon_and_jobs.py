@@ -13,7 +13,7 @@ from test_pipeline import SPEC, make_workspace, steps_of
 
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.executor import LocalExecutor
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
 from distill.daemon.service import open_queue

@@ -14,7 +14,7 @@ from daemon_under_test import accept
 from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import LocalExecutor
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.queue import Job
 from distill.daemon.service import Answer
 from distill.daemon.states import State

@@ -14,7 +14,7 @@ from small_disk import SmallDisk, disk
 from curation.files import atomic_file, reserve, write_reserved
 from distill.daemon import client
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import LocalExecutor
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import in_use, read_exit_record
 from distill.daemon.scheduler import Scheduler

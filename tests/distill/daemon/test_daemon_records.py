@@ -435,6 +435,9 @@ def test_a_runner_that_dies_at_its_start_is_not_taken_for_the_attempt_before(
         def close(self, attempt: Attempt) -> bool:
             return True
 
+        def rebooted_since(self, attempt: Attempt) -> bool:
+            return False
+
     harness.submit("a")
     with open_queue(harness.workspace) as queue:
         Scheduler(queue, Dying(), harness.workspace.runs).step()  # type: ignore[arg-type]

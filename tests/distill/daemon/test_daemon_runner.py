@@ -14,7 +14,8 @@ import pytest
 from conftest import is_alive, make_odd, wait_until
 
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import LaunchError, Liveness, LocalExecutor, rebooted_since
+from distill.daemon.executor import LaunchError, Liveness
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.processes import (
     RUNNER_MODULE,
     TAG_VARIABLE,
@@ -278,7 +279,7 @@ def test_the_record_of_another_boot_says_that_the_machine_was_restarted(run: Pat
     assert me is not None
     before = ProcessIdentity(me.pid, me.start_ticks, "another-boot")
     write_runner_record(Attempt(run, 1), before)
-    assert rebooted_since(Attempt(run, 1))
+    assert executor("pass").rebooted_since(Attempt(run, 1))
     assert not before.send(signal.SIGKILL), "that process is of another boot"
 
 

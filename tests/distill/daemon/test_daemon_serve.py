@@ -20,7 +20,8 @@ from distill.daemon import client, daemon_lock
 from distill.daemon.address import SOCKET
 from distill.daemon.attempts import Attempt
 from distill.daemon.daemon_lock import network_filesystem
-from distill.daemon.executor import Liveness, LocalExecutor
+from distill.daemon.executor import Liveness
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS
 from distill.daemon.processes import DIED
 from distill.daemon.runfolder import read_runner_record
@@ -373,7 +374,7 @@ def test_kill_9_at_the_start_is_an_interruption_and_no_failure(
         executor = LocalExecutor(code_of)
         scheduler = Scheduler(queue, executor, harness.workspace.runs)
         with monkeypatch.context() as patched:
-            patched.setattr("distill.daemon.executor.RUNNER_MODULE", "killed")
+            patched.setattr("distill.daemon.executors.local.RUNNER_MODULE", "killed")
             patched.setenv("PYTHONPATH", str(harness.workspace.root), prepend=os.pathsep)
             (harness.workspace.root / "killed.py").write_text(kills)
             scheduler.step()

@@ -16,7 +16,7 @@ from distill.cli.job_view import follow, print_status
 from distill.cli.results import show
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
-from distill.daemon.executor import LocalExecutor
+from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.locks import held
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
