@@ -16,7 +16,7 @@ from distill.cli.step_lines import ended_line, show_progress
 
 if TYPE_CHECKING:
     from distill.pipeline.fit import Fit
-    from distill.pipeline.record import Event, Observer
+    from distill.pipeline.record import Observer, StepEvent
     from distill.spec import JobSpec
 
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
@@ -96,7 +96,7 @@ def _run_in(
     ended by it; ``STEP_BUSY`` where it is not ``patient`` and another job does a step of it.
     """
     from distill.daemon.outcome import STEP_BUSY
-    from distill.pipeline.job import Job
+    from distill.pipeline.job import JobRun
     from distill.pipeline.record import RunRecord
     from distill.pipeline.steps import StepBusy
     from distill.signals import Stopped
@@ -106,7 +106,7 @@ def _run_in(
     with display() as shown:
         record = RunRecord(folder, _observer(shown), stop)
         try:
-            Job(spec, workspace, record, checked(), patient).run()
+            JobRun(spec, workspace, record, checked(), patient).run()
         except Stopped:
             # Where nobody asked this process, a rank was asked.
             raise SystemExit(128 + (stop.received or signal.SIGTERM)) from None
@@ -143,7 +143,7 @@ def _observer(shown: Display) -> "Observer":
     """Each step's begin and end, its progress and newest losses."""
     metrics: dict[str, Any] = {}
 
-    def observe(event: "Event") -> None:
+    def observe(event: "StepEvent") -> None:
         if event.kind == "begin":
             metrics.clear()
             shown.say(f"{event.step} ...")

@@ -32,13 +32,13 @@ ARCFACE_POINTS = (
 )
 
 
-class Strict(BaseModel):
+class BundleModel(BaseModel):
     """Unknown keys and near-fitting types are errors; values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
-class Alignment(Strict):
+class Alignment(BundleModel):
     """How a face is cut out before it comes here: to the ArcFace template of 112x112 pixels.
 
     ``points`` are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen
@@ -53,7 +53,7 @@ class Alignment(Strict):
     border: Literal[0] = 0
 
 
-class Framing(Strict):
+class Framing(BundleModel):
     """How an aligned face becomes the network's input: ``crop`` of it, scaled to the input size.
 
     ``image_size`` (height, width) is that of the images that the network was trained on.
@@ -72,7 +72,7 @@ class Framing(Strict):
         return cls(image_size=image_size, crop=crop, scaling=scaling)
 
 
-class FaceConfig(Strict):
+class FaceConfig(BundleModel):
     """Everything between a face crop and a comparison.
 
     ``framing`` is None in bundles of before, whose networks were trained on squeezed images where
@@ -121,7 +121,7 @@ class FaceConfig(Strict):
         return ALIGNED_SIZE if height == width else (height, width)
 
 
-class BundleConfig(Strict):
+class BundleConfig(BundleModel):
     """``config.json``. The first names are timm's; ``face`` says what timm does not.
 
     ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
@@ -136,7 +136,7 @@ class BundleConfig(Strict):
     face: FaceConfig
 
 
-class RateThreshold(Strict):
+class RateThreshold(BundleModel):
     """The threshold of one FAR, with what it was measured on."""
 
     threshold: FiniteFloat
@@ -147,7 +147,7 @@ class RateThreshold(Strict):
     impostors: PositiveInt
 
 
-class AccuracyThreshold(Strict):
+class AccuracyThreshold(BundleModel):
     """The threshold of the best ten-fold accuracy, with its rates over all pairs of the set.
 
     The rates and the numbers of pairs are None in bundles of before, and only there.
@@ -169,7 +169,7 @@ class AccuracyThreshold(Strict):
         return self
 
 
-class Thresholds(Strict):
+class Thresholds(BundleModel):
     """``thresholds.json``: see ``distill.evaluation.thresholds.recommended_thresholds``."""
 
     distance: Literal["cosine"]

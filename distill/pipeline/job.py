@@ -47,7 +47,7 @@ Networks = dict[str, Callable[[], Embedder]]
 """By name, what opens each: only the one that is being scored is in memory."""
 
 
-class Job:
+class JobRun:
     """Runs one spec in its run directory; finished steps are found, not done again."""
 
     def __init__(

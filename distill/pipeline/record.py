@@ -50,7 +50,7 @@ class StepState:
 
 
 @dataclass(frozen=True)
-class Event:
+class StepEvent:
     """What an observer (a terminal) is told of a step.
 
     ``kind``: begin, wait, progress, metrics, warning, end, or skip; the values of a wait, an end
@@ -62,7 +62,7 @@ class Event:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-Observer = Callable[[Event], None]
+Observer = Callable[[StepEvent], None]
 
 
 class RunRecord:
@@ -105,7 +105,7 @@ class RunRecord:
         state = self._state(name)
         state.state, self._current, self._pace = "running", name, Pace()
         self._write_steps()
-        self.observer(Event("begin", name))
+        self.observer(StepEvent("begin", name))
         started = time.monotonic()
         memory = PeakMemory()
         try:
@@ -120,14 +120,14 @@ class RunRecord:
         finally:
             state.peak_memory_bytes, state.peak_gpu_memory_bytes = memory.bytes, memory.gpu_bytes
             self._write_steps()
-        self.observer(Event("end", name, asdict(state)))
+        self.observer(StepEvent("end", name, asdict(state)))
 
     def skip(self, names: Collection[str], reason: str) -> None:
         """Mark these steps as ones that will not be done."""
         for state in self.steps:
             if state.name in names:
                 state.state, state.note = "skipped", reason
-                self.observer(Event("skip", state.name, asdict(state)))
+                self.observer(StepEvent("skip", state.name, asdict(state)))
         self._write_steps()
 
     def metrics(self, values: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ class RunRecord:
         line = {"step": self._current, "time": round(time.time(), 3), **values}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(as_json(line) + "\n")
-        self.observer(Event("metrics", self._current, values))
+        self.observer(StepEvent("metrics", self._current, values))
 
     def warn(self, notice: Notice) -> None:
         """Keep in warnings.json what does nothing, of the current step, and say it once."""
@@ -144,7 +144,7 @@ class RunRecord:
         if (self._current, notice.key) not in told:
             self.warnings.append(warning)
             self.write_json(WARNINGS, self.warnings)
-            self.observer(Event("warning", self._current, asdict(notice)))
+            self.observer(StepEvent("warning", self._current, asdict(notice)))
 
     def wait_for(self, step: Path, job: str | None) -> None:
         """Say once that another process does the current step; ``Stopped`` where asked to stop."""
@@ -153,7 +153,7 @@ class RunRecord:
         if state.note != note:
             state.note = note
             self._write_steps()
-            self.observer(Event("wait", self._current, asdict(state)))
+            self.observer(StepEvent("wait", self._current, asdict(state)))
         if self.stop():
             raise Stopped
 
@@ -168,7 +168,7 @@ class RunRecord:
         speed = self._pace.per_second
         left = remaining(self.steps, self._current, done, total, speed)
         values = {"done": done, "total": total, **left}
-        self.observer(Event("progress", self._current, values))
+        self.observer(StepEvent("progress", self._current, values))
         now = time.monotonic()
         if now - self._written >= PROGRESS_INTERVAL or done == total:
             self._written = now

@@ -49,7 +49,7 @@ def give_way(step: Path, job: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What a step left: its folder, its result, and whether it had been done before."""
 
     folder: Path
@@ -66,7 +66,7 @@ class StepStore:
 
     def perform(
         self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]
-    ) -> Outcome:
+    ) -> StepOutcome:
         """The outcome of ``work(folder)`` for these inputs, from an earlier time if there is one.
 
         ``inputs`` must be JSON and determine what comes out. ``work`` may find the folder as a
@@ -77,11 +77,11 @@ class StepStore:
         with self._held(folder):
             result = _read(folder / RESULT)
             if result is not None:
-                return Outcome(folder, result, reused=True)
+                return StepOutcome(folder, result, reused=True)
             _write(folder / INPUTS, inputs)
             result = work(folder)
             _write(folder / RESULT, result)
-        return Outcome(folder, result, reused=False)
+        return StepOutcome(folder, result, reused=False)
 
     @contextmanager
     def _held(self, folder: Path) -> Iterator[None]:

@@ -18,7 +18,7 @@ from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
 from distill.notices import keeping, read_notices
 from distill.pipeline.architecture import Architecture
-from distill.pipeline.steps import Outcome, StepStore
+from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
@@ -159,7 +159,7 @@ def train_network(
     steps: StepStore,
     watch: Watch,
     entered: Callable[[Path], None],
-) -> tuple[TrainedNetwork, Outcome]:
+) -> tuple[TrainedNetwork, StepOutcome]:
     """Train ``stage``, or find it trained; ``entered`` is told the folder beforehand."""
     inputs = stage.inputs(images, cache)
 
@@ -207,7 +207,7 @@ def _train(
 
 def evaluate_network(
     embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress
-) -> Outcome:
+) -> StepOutcome:
     """The scores of ``embedder`` on the named sets of pairs or images."""
     opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
     inputs = {
@@ -247,7 +247,7 @@ def export_network(
     evaluation: dict[str, Any],
     lineage: dict[str, Any],
     steps: StepStore,
-) -> Outcome:
+) -> StepOutcome:
     """The bundle of a network trained on images of that size, in ``bundle/`` of the step."""
     architecture = trained.architecture.unweighted
     preprocessing = architecture.preprocessing

@@ -26,7 +26,7 @@ from distill.evaluation.evaluate_sets import evaluate
 from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
-from distill.pipeline.job import Job
+from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.training import NETWORK, TrainingDescription
@@ -321,7 +321,7 @@ def test_a_set_without_an_accuracy_is_welcome_where_none_is_compared(workspace, 
 def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     record = RunRecord(workspace.runs / "tiny")
     spec = load(JOB, workspace)
-    Job(spec, workspace, record, check_fit(spec, workspace)).run()
+    JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     lines = (record.folder / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     scores = evaluated(metrics)

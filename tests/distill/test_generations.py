@@ -23,7 +23,7 @@ from distill.daemon.states import Event
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.generations import Candidate, Generations
-from distill.pipeline.job import Job
+from distill.pipeline.job import JobRun
 from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK
@@ -266,7 +266,7 @@ def stop_in(workspace, text, name):
 
     record = RunRecord(workspace.runs / spec.name, observe, stop=lambda: len(seen) >= 2)
     with pytest.raises(Stopped):
-        Job(spec, workspace, record, check_fit(spec, workspace)).run()
+        JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     return steps_of(workspace, spec.name)
 
 

@@ -36,7 +36,7 @@ import json, sys
 from pathlib import Path
 import psutil
 from curation.workspace import Workspace
-from distill.pipeline.job import Job
+from distill.pipeline.job import JobRun
 from distill.pipeline.fit import check_fit
 from distill.pipeline.record import RunRecord
 from distill.spec_text import parse_spec
@@ -54,7 +54,7 @@ def look(event):
 place = Workspace(Path(sys.argv[1]))
 record = RunRecord(place.runs / "wide", look)
 spec = parse_spec(sys.stdin.read(), "spec")
-Job(spec, place, record, check_fit(spec, place)).run()
+JobRun(spec, place, record, check_fit(spec, place)).run()
 """
 GIVES_BACK = """
 import psutil, torch

@@ -13,7 +13,7 @@ import pytest
 import distill
 from curation.workspace import Workspace
 from distill.pipeline.fit import check_fit
-from distill.pipeline.job import Job
+from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.spec_text import parse_spec
 
@@ -66,7 +66,7 @@ def finished(tmp_path_factory, drawn_store, drawn_folder):
 def run(workspace, text):
     spec = parse_spec(text, "spec")
     record = RunRecord(workspace.runs / spec.name)
-    Job(spec, workspace, record, check_fit(spec, workspace)).run()
+    JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     return steps_of(workspace, spec.name)
 
 

@@ -22,7 +22,7 @@ from curation.errors import UserError
 from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
-from distill.pipeline.job import Job
+from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
 from distill.pipeline.work import Stage
@@ -290,7 +290,7 @@ def test_in_a_job_a_later_stage_keeps_the_optimiser_and_every_generation_begins_
     record = RunRecord(workspace.runs / "staged", stop=all_trained)
     spec = parse_spec(JOB, "spec")
     with pytest.raises(Stopped):  # what comes after the stages is not of interest here
-        Job(spec, workspace, record, check_fit(spec, workspace)).run()
+        JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     steps = json.loads((workspace.runs / "staged" / "steps.json").read_text())
     by_name = {step["name"]: workspace.steps / step["id"] for step in steps if step["id"]}
     inputs = {
