@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.losses.all_gather import gather_rows
 from distill.losses.arcface import add_angular_margin
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows
 from distill.losses.registry import register
 from distill.losses.settings import AdaDistillSettings
 

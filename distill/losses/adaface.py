@@ -33,7 +33,7 @@ class AdaFace(MarginHead):
         self.register_buffer("mean", torch.tensor(20.0))
         self.register_buffer("deviation", torch.tensor(100.0))
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         norms = inputs.embeddings.detach().float().norm(dim=1).clamp(SMALLEST, LONGEST)
         if self.training:
             self._follow(inputs.of_all_ranks(norms))

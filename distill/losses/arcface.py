@@ -15,7 +15,7 @@ class ArcFace(MarginHead):
 
     settings: ArcFaceSettings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return angular_margin(true, torch.full_like(true, self.settings.margin))
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from distill.losses.all_gather import gather_rows
 from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.over_ranks import gather_rows
 from distill.losses.registry import register
 from distill.losses.settings import CenterSettings
 

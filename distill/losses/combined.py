@@ -21,7 +21,7 @@ class Combined(MarginHead):
 
     settings: CombinedSettings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return combined_margin(true, self.settings.m1, self.settings.m2, self.settings.m3)
 
 

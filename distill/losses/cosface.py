@@ -14,5 +14,5 @@ class CosFace(MarginHead):
 
     settings: CosFaceSettings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return true - self.settings.margin

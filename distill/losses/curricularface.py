@@ -25,11 +25,11 @@ class CurricularFace(ArcFace):
         super().__init__(settings, embedding, identities)
         self.register_buffer("t", torch.tensor(0.0))
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
             everywhere = inputs.of_all_ranks(true.detach().float())
             self.t.lerp_(everywhere.mean(), self.settings.momentum)
-        return super().true_cosines(true, inputs)
+        return super().target_logits(true, inputs)
 
-    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
         return torch.where(cosines > with_margin[:, None], cosines * (self.t + cosines), cosines)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from distill.losses.over_ranks import own_rows
-from distill.ranks import rank_count
+from distill.losses.all_gather import own_rows
+from distill.ranks import world_size
 
 
 class DrawnClasses(nn.Module):
@@ -25,7 +25,7 @@ class DrawnClasses(nn.Module):
         """int64 [min(wanted, count)] on ``device``, of ``count`` classes; all in their order."""
         if self.wanted >= count:
             return torch.arange(count, device=device)
-        seed = int(self.calls) * rank_count() + own_rows(1).start
+        seed = int(self.calls) * world_size() + own_rows(1).start
         if self.training:
             self.calls += 1
         random = torch.Generator().manual_seed(seed)

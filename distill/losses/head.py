@@ -21,20 +21,22 @@ class MarginHead(nn.Module):
         super().__init__()
         self.settings = settings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        """What stands for the cosines ``true`` [B] to the true identities' centres: themselves,
-        where there is no margin."""
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
+        """The target logits [B] before the scale: the cosines ``true`` to the centres of the
+        images' own identities, with the margin; as they are where there is none."""
         return true
 
-    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
-        """What stands for the cosines [B, K] to the other centres; ``with_margin`` [B] is what
-        ``true_cosines`` gave. The values at the labels are not used."""
+    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+        """The non-target logits before the scale, of the ``cosines`` [B, K] to all centres.
+
+        ``with_margin`` [B] is what ``target_logits`` gave. Values at the labels are not used.
+        """
         return cosines
 
     def forward(self, inputs: LossInputs) -> Tensor:
         with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            with_margin = self.true_cosines(inputs.true_cosines.clamp(-1.0, 1.0), inputs)
-            others = self.other_cosines(inputs.cosines, with_margin)
+            with_margin = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
+            others = self.non_target_logits(inputs.cosines, with_margin)
             scale = self.settings.scale
             losses = inputs.cross_entropy(scale * with_margin, scale * others)
             beta = self.settings.class_balance

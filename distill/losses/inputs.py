@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.over_ranks import gather_rows
+from distill.losses.all_gather import gather_rows
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class LossInputs:
         return cosines.unflatten(1, self.unit_centres.shape[:2]).amax(dim=2)
 
     @cached_property
-    def true_cosines(self) -> Tensor:
-        """Those to the centres of the images' own identities, [B]."""
-        return self.cosines[self._true_places]
+    def target_logits(self) -> Tensor:
+        """[B]: the cosines to the centres of the images' own identities, without margin."""
+        return self.cosines[self._target_places]
 
     def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
         """[B], of logits ``true`` [B] and ``others`` [B, K], which do not count at the labels."""
-        logits = others.index_put(self._true_places, true)
+        logits = others.index_put(self._target_places, true)
         return F.cross_entropy(logits, self.labels, reduction="none")
 
     def of_all_ranks(self, values: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class LossInputs:
         return gather_rows(values)
 
     @property
-    def _true_places(self) -> tuple[Tensor, Tensor]:
+    def _target_places(self) -> tuple[Tensor, Tensor]:
         return torch.arange(len(self.labels), device=self.labels.device), self.labels
 
 

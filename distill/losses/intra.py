@@ -16,4 +16,4 @@ class Intra(nn.Module):
         super().__init__()
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        return angles(inputs.true_cosines).mean()
+        return angles(inputs.target_logits).mean()

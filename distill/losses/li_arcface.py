@@ -19,10 +19,10 @@ class LiArcFace(MarginHead):
 
     settings: LiArcFaceSettings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return linear_in_angle(true) - 2.0 * self.settings.margin / math.pi
 
-    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
         return linear_in_angle(cosines)
 
 

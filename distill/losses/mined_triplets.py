@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distill.losses.all_gather import gather_rows, own_rows, sum_over_ranks
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.mining import Choice, Triplets, statistics
-from distill.ranks import rank_count
+from distill.ranks import world_size
 
 CHOICES: dict[str, Choice] = {"semi-hard": "random", "hardest-semi-hard": "hardest"}
 
@@ -30,7 +30,7 @@ class WholeBatch:
     def gather(cls, inputs: LossInputs) -> "WholeBatch":
         labels = inputs.labels
         seed = torch.randint(2**62, (1,), device=labels.device)
-        gathered = gather_rows(torch.cat([seed, labels])).view(rank_count(), -1)
+        gathered = gather_rows(torch.cat([seed, labels])).view(world_size(), -1)
         return cls(
             gather_rows(inputs.unit_embeddings),
             gathered[:, 1:].flatten(),
@@ -50,7 +50,7 @@ def mean_violation(
     """
     to_positive = squared_lengths(embeddings[mined.anchors] - embeddings[mined.positives])
     totals = sum_over_ranks(mined.totals(margin))
-    weight = (rank_count() / totals[0].clamp_min(1)).to(embeddings.dtype)
+    weight = (world_size() / totals[0].clamp_min(1)).to(embeddings.dtype)
     return weight * (to_positive - to_negative + margin).relu().sum(), statistics(totals)
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.losses.held_centres import HeldCentres
 from distill.losses.inputs import LossInputs, at_least_float32
+from distill.losses.sampled_class_weights import SampledClassWeights
 from distill.losses.settings import ComparisonSettings, LossSettings, known_settings
 
 
@@ -69,11 +69,11 @@ class WeightedLosses(nn.Module):
     ``identity_counts`` int64 [identities] are the images of each, which class balance needs.
     ``teacher_embedding`` is the teacher's width Dt, where it may be another than the student's.
     Where ``needs_teacher_centres``, set ``teacher_centres``, unit vectors [identities, Dt].
-    ``held`` says whose centres the rows of ``centres`` are while these are not those of all.
+    ``sampled`` says whose centres the rows of ``centres`` are while these are not those of all.
     """
 
     teacher_centres: Tensor | None
-    held: HeldCentres | None = None
+    sampled: SampledClassWeights | None = None
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class WeightedLosses(nn.Module):
             teacher_centres=self.teacher_centres,
         )
         with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            on_centres = inputs if self.held is None else self.held.select(inputs)
+            on_centres = inputs if self.sampled is None else self.sampled.select(inputs)
             parts = {
                 name: loss(
                     self._given_to(name, on_centres if self._is_on_centres(name) else inputs)
@@ -140,11 +140,11 @@ class WeightedLosses(nn.Module):
         return {"total": total, **parts}
 
     def _is_on_centres(self, name: str) -> bool:
-        """Whether the loss looks only at ``held`` identities, by their rows. Others see all.
+        """Whether the loss looks only at ``sampled`` identities, by their rows. Others see all.
 
         The teacher's centres are on every rank, so they need not be sharded with the student's.
         """
-        sharded = self.held is not None and self.held.sharded
+        sharded = self.sampled is not None and self.sampled.sharded
         settings = LOSSES[name].settings
         return settings.needs_centres or (settings.needs_teacher_centres and not sharded)
 

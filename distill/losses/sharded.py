@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from distill.losses.all_gather import gather_rows, own_rows, sum_over_ranks
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
-from distill.ranks import rank_count
+from distill.ranks import world_size
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ShardedInputs(LossInputs):
         )
 
     @cached_property
-    def true_cosines(self) -> Tensor:
+    def target_logits(self) -> Tensor:
         """[N], on every rank, from the rank that has the true centre."""
         assert self.columns is not None
         found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
@@ -62,12 +62,12 @@ def gather_shared_rows(rows: Tensor) -> Tensor:
 
     The backward pass sums up the parts; see ``ShardedInputs`` for the factor.
     """
-    return _GatherSharedRows.apply(rows) if rank_count() > 1 else rows
+    return _GatherSharedRows.apply(rows) if world_size() > 1 else rows
 
 
 def _highest_over_ranks(values: Tensor) -> Tensor:
     """In place."""
-    if rank_count() > 1:
+    if world_size() > 1:
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
@@ -80,7 +80,7 @@ class _GatherSharedRows(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return rank_count() * sum_over_ranks(gradients[0])[context.own]
+        return world_size() * sum_over_ranks(gradients[0])[context.own]
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -21,7 +21,7 @@ class SphereFace(MarginHead):
 
     settings: SphereFaceSettings
 
-    def true_cosines(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return falling_cosine(self.settings.margin * angles(true))
 
 

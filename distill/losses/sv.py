@@ -23,6 +23,6 @@ class SupportVectors(Combined):
 
     settings: SVSettings
 
-    def other_cosines(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
         harder = self.settings.t * cosines + (self.settings.t - 1.0)
         return torch.where(cosines > with_margin[:, None], harder, cosines)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distill.losses.over_ranks import gather_rows
+from distill.losses.all_gather import gather_rows
 
 _SMALLEST_MAXIMUM = 1e-12
 

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from distill.losses.all_gather import gather_rows, own_rows, sum_over_ranks
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows, own_rows, sum_over_ranks
 from distill.losses.registry import register
 from distill.losses.settings import TripletDistillationSettings
 from distill.losses.teacher_margins import teacher_margins
 from distill.mining.triplets import positive_pairs, same_identity, squared_distances
-from distill.ranks import rank_count
+from distill.ranks import world_size
 
 
 @register("triplet_distillation")
@@ -38,7 +38,7 @@ class TripletDistillation(nn.Module):
             violations = (margins - ours).clamp_min(0)
             violating = sum_over_ranks((violations > 0).sum())
             # This rank's part times the ranks, so that their mean is the loss of all triplets.
-            return violations.sum() * rank_count() / violating.clamp_min(1)
+            return violations.sum() * world_size() / violating.clamp_min(1)
 
 
 def _excess(unit: Tensor, labels: Tensor, own: slice) -> Tensor:

@@ -91,7 +91,7 @@ class TrainingDescription(Strict):
 
     def _evaluate(self) -> PairAccuracies | None:
         """What rank 0 needs where the settings ask for evaluation at intervals."""
-        if self.settings.evaluate_every is None or distributed.this_rank() != 0:
+        if self.settings.evaluate_every is None or distributed.rank() != 0:
             return None
         backbone = without_pretrained_weights(self.backbone)
         twin = create(backbone, self.embedding, self.preprocessing.size, self.width)
@@ -108,7 +108,7 @@ def carry_out(
     """
     training = description.build(images, cache)
     latest = train(training, description.folder / CHECKPOINTS, watch)
-    if distributed.this_rank() == 0:
+    if distributed.rank() == 0:
         write_weights(description.folder / NETWORK, training.network)
         write_weights(description.folder / LOSSES, training.losses)
     return latest

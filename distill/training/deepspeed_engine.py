@@ -146,7 +146,7 @@ class DeepSpeedEngine:
         for name, parameter in self.learner.named_parameters():
             if parameter.requires_grad:
                 value = safe_get_full_optimizer_state(parameter, key)
-                if distributed.this_rank() == 0:
+                if distributed.rank() == 0:
                     whole[name] = value.cpu()
         return whole
 
@@ -186,7 +186,7 @@ def _moments(settings: TrainSettings) -> tuple[str, ...]:
 
 def _config(settings: TrainSettings) -> dict[str, Any]:
     """bfloat16 is not here: the learner sees to it itself, alike for both engines."""
-    shares = distributed.rank_count() * settings.accumulate
+    shares = distributed.world_size() * settings.accumulate
     return {
         "train_batch_size": settings.batch_size,
         "train_micro_batch_size_per_gpu": settings.batch_size // shares,

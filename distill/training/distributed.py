@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distill.ranks import rank_count, this_rank
+from distill.ranks import rank, world_size
 
 
 def device() -> torch.device:
@@ -39,7 +39,7 @@ def process_group() -> Iterator[None]:
 
 def any_rank(flag: bool) -> bool:
     """Whether it is true of at least one rank."""
-    if rank_count() == 1:
+    if world_size() == 1:
         return flag
     count = torch.tensor(int(flag))
     dist.all_reduce(count, dist.ReduceOp.MAX)
@@ -49,9 +49,9 @@ def any_rank(flag: bool) -> bool:
 def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
     """Scalars of the ranks' equal shares as those of the whole batch."""
     stacked = torch.stack([value.detach().float() for value in values.values()]).cpu()
-    if rank_count() > 1:
+    if world_size() > 1:
         dist.all_reduce(stacked)
-        stacked /= rank_count()
+        stacked /= world_size()
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
@@ -59,14 +59,14 @@ def range_over_ranks(low: Tensor, high: Tensor) -> tuple[list[float], list[float
     """The smallest of ``low`` [n] and the largest of ``high`` [n] of all ranks."""
     # A minimum is a maximum of what is negated, so that one exchange does.
     both = torch.stack([-low, high]).cpu()
-    if rank_count() > 1:
+    if world_size() > 1:
         dist.all_reduce(both, dist.ReduceOp.MAX)
     return (-both[0]).tolist(), both[1].tolist()
 
 
 def from_first_rank(value: Any) -> Any:
     """What rank 0 has; small and picklable."""
-    if rank_count() == 1:
+    if world_size() == 1:
         return value
     values = [value]
     dist.broadcast_object_list(values)
@@ -75,5 +75,5 @@ def from_first_rank(value: Any) -> Any:
 
 def seed_step(seed: int, step: int) -> None:
     """Torch's random state from (seed, step, rank), so that no checkpoint has to hold it."""
-    mixed = (seed * 1_000_003 + step) * 65_537 + this_rank()
+    mixed = (seed * 1_000_003 + step) * 65_537 + rank()
     torch.manual_seed(mixed % 2**63)

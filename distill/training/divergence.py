@@ -46,7 +46,7 @@ class DivergenceCheck:
         # only one rank has noticed, the step that all of them take for the first is the last.
         step, rate, report = recent[bad.index(True) if any(bad) else -1]
         losses = distributed.mean_over_ranks(report.losses)
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             self._write(step, rate, losses, report)
         raise Diverged(
             f"{_fault(losses)} is not finite at step {step} (learning rate {rate:.4g}, gradient "

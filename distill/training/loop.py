@@ -81,10 +81,10 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
     """
     settings = training.settings
     check_engine(settings)
-    check_shares(settings, distributed.rank_count())
+    check_shares(settings, distributed.world_size())
     keep_freed_memory()
     torch.manual_seed(settings.seed)
-    plan = create_plan(training.images, settings, training.sampler, distributed.rank_count())
+    plan = create_plan(training.images, settings, training.sampler, distributed.world_size())
     cache = training.cache if training.losses.needs_teacher else None
     with BatchLoader(
         training.images,
@@ -92,7 +92,7 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
         plan,
         cache,
         settings.decode_threads,
-        Shard(distributed.this_rank(), distributed.rank_count()),
+        Shard(distributed.rank(), distributed.world_size()),
     ) as loader:
         run = _Run(training, loader, checkpoints, watch)
         run.resume()
@@ -157,7 +157,7 @@ class _Run:
     def _take_optimiser(self, checkpoints: Path) -> None:
         """As the training before left it, with the weights that it was kept for."""
         final = None
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             final = final_checkpoint(checkpoints, self.settings.keep)
         final = distributed.from_first_rank(final)
         with of_this_training(final):
@@ -167,7 +167,7 @@ class _Run:
     def _load(self) -> Path | None:
         """Take the newest checkpoint, and say which; None where there is none."""
         found = None
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             found = newest_checkpoint(self.checkpoints, check_state, self._say_set_aside)
         found = distributed.from_first_rank(found)
         if found is not None:
@@ -240,7 +240,7 @@ class _Run:
 
     def _take_best(self) -> None:
         best = None
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             best = best_checkpoint(self.checkpoints)
             if best is None:
                 raise UserError(
@@ -260,7 +260,7 @@ class _Run:
             raise diverged
         self.position.retries = before.retries + 1
         self.position.rate_scale = before.rate_scale * retry.rate_factor
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             self.watch.metrics(
                 {
                     "diverged_at": before.step,
@@ -280,7 +280,7 @@ class _Run:
         idle = self.idle.look()
         means = distributed.mean_over_ranks(report.losses)
         self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             norm = float(report.gradient_norm)
             statistics = loss_statistics(self.engine.learner.losses)
             meter.log(self.position.step, rate, norm, {**self.position.latest, **statistics})
@@ -300,7 +300,7 @@ class _Run:
         }
         if self.average is not None:
             state["average"] = self.average.weights
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             save_checkpoint(
                 self.checkpoints,
                 position.step,
@@ -318,7 +318,7 @@ def _learner(training: Training) -> Learner:
         training.preprocessing,
         bf16=settings.precision == "bf16",
     )
-    if settings.sync_batch_norm and distributed.rank_count() > 1:
+    if settings.sync_batch_norm and distributed.world_size() > 1:
         synchronise_batch_norm(learner, distributed.device())
     if settings.activation_checkpointing:
         checkpoint_activations(learner.network)

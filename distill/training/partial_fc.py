@@ -16,9 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from distill.losses import WeightedLosses
-from distill.losses.held_centres import HeldCentres
-from distill.losses.over_ranks import gather_rows
-from distill.ranks import rank_count, this_rank
+from distill.losses.all_gather import gather_rows
+from distill.losses.sampled_class_weights import SampledClassWeights
+from distill.ranks import rank, world_size
 from distill.training.config import TrainSettings
 from distill.training.engine import State
 from distill.training.shares import shares_of
@@ -28,14 +28,14 @@ NAME = "losses.centres"
 OptimiserState = MutableMapping[Any, Any]
 
 
-def hold_centres(
+def partial_centres(
     losses: WeightedLosses, settings: TrainSettings, device: torch.device
 ) -> "PartialCentres | None":
     """Take the centres out of ``losses`` where ``settings`` ask for less than all; else None.
 
     Before the optimiser is made; in the losses is then a parameter on ``device``.
     """
-    sharded = settings.centres.sharded and rank_count() > 1
+    sharded = settings.centres.sharded and world_size() > 1
     if losses.centres is None or not (sharded or settings.centres.sample_rate < 1.0):
         return None
     return PartialCentres(
@@ -62,8 +62,8 @@ class PartialCentres:
     ) -> None:
         assert losses.centres is not None
         whole = losses.centres.detach()
-        self.shares = shares_of(len(whole), rank_count() if sharded else 1)
-        self.share = self.shares[this_rank() if sharded else 0]
+        self.shares = shares_of(len(whole), world_size() if sharded else 1)
+        self.share = self.shares[rank() if sharded else 0]
         own = whole[self.share].clone() if sharded else whole
         self.losses, self.sharded, self.device = losses, sharded, device
         self.store: Tensor | None = own.to(device) if sample_rate < 1.0 else None
@@ -72,27 +72,27 @@ class PartialCentres:
         self.moments: dict[str, Tensor] = {}
         """What the optimiser remembers, by its own keys, of all rows of the store."""
         losses.centres = self.active
-        self._hold(torch.arange(self.count))
+        self._activate(torch.arange(self.count))
 
-    def take(self, labels: np.ndarray, optimiser: OptimiserState) -> None:
-        """Before a step: draw its rows and fill them in; ``labels`` are all of this rank's."""
+    def gather(self, labels: np.ndarray, optimiser: OptimiserState) -> None:
+        """Before a step: sample its rows and gather them; ``labels`` are all of this rank's."""
         if self.store is None:
             return
         seed = torch.randint(2**62, (1,))
         gathered = gather_rows(torch.cat([seed, torch.from_numpy(labels)]))
         everywhere = gathered.view(-1, 1 + len(labels))
-        stream = this_rank() if self.sharded else 0
+        stream = rank() if self.sharded else 0
         random = np.random.default_rng([int(everywhere[0, 0]), stream])
         rows = everywhere[:, 1:].unique() - self.share.start
         own = rows[(rows >= 0) & (rows < len(self.store))]
-        self._hold(draw_rows(own, len(self.store), self.count, random))
+        self._activate(sample_rows(own, len(self.store), self.count, random))
         with torch.no_grad():
             torch.index_select(self.store, 0, self.rows, out=self.active.data)
             for key, moments in self.moments.items():
                 torch.index_select(moments, 0, self.rows, out=optimiser[self.active][key])
 
-    def put_back(self, optimiser: OptimiserState) -> None:
-        """After a step: what became of its rows."""
+    def scatter(self, optimiser: OptimiserState) -> None:
+        """After a step: scatter its rows, as the step left them, to the store."""
         if self.store is None:
             return
         self.store.index_copy_(0, self.rows, self.active.detach())
@@ -155,11 +155,11 @@ class PartialCentres:
     def finish(self) -> None:
         """Give the losses all centres again, on rank 0; every rank has to ask."""
         self.losses.centres = nn.Parameter(self._from_all_ranks(self._own()))
-        self.losses.held = None
+        self.losses.sampled = None
 
-    def _hold(self, rows: Tensor) -> None:
+    def _activate(self, rows: Tensor) -> None:
         self.rows = rows.to(self.device)
-        self.losses.held = HeldCentres(self.rows + self.share.start, self.sharded)
+        self.losses.sampled = SampledClassWeights(self.rows + self.share.start, self.sharded)
 
     def _own(self) -> Tensor:
         return self.active.detach() if self.store is None else self.store
@@ -176,17 +176,17 @@ class PartialCentres:
         """Whole on rank 0, on the CPU where ranks have shares; elsewhere ``own``."""
         if not self.sharded:
             return own
-        if this_rank() != 0:
+        if rank() != 0:
             dist.send(own.cpu(), 0)
             return own
         whole = torch.empty(self.shares[-1].stop, *own.shape[1:])
         whole[self.share] = own.cpu()
-        for rank, share in enumerate(self.shares[1:], start=1):
-            dist.recv(whole[share], rank)
+        for sender, share in enumerate(self.shares[1:], start=1):
+            dist.recv(whole[share], sender)
         return whole
 
 
-def draw_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator) -> Tensor:
+def sample_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator) -> Tensor:
     """int64 [wanted], rising, of ``count`` rows: ``own``, and others, each with the same chance.
 
     ``own`` are different rows, ``wanted`` at most.

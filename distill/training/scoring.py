@@ -47,13 +47,13 @@ class Scoring:
         The same on every rank. Empty where the network has no accuracy, None where the training was
         asked to stop meanwhile.
         """
-        scores = self._evaluate(weights, done) if distributed.this_rank() == 0 else None
+        scores = self._evaluate(weights, done) if distributed.rank() == 0 else None
         return distributed.from_first_rank(scores)
 
     def are_best(self, scores: dict[str, float]) -> bool:
         """Whether they beat those of every checkpoint; the same on every rank."""
         better = None
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             best = best_checkpoint(self.checkpoints)
             before = -math.inf if best is None else scores_of(best)[SCORE]
             better = scores.get(SCORE, -math.inf) > before

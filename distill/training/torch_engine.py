@@ -21,7 +21,7 @@ from distill.training.engine import (
     total_norm,
 )
 from distill.training.learner import Learner, optimiser, pieces, to_device
-from distill.training.partial_fc import NAME, hold_centres
+from distill.training.partial_fc import NAME, partial_centres
 
 
 class TorchEngine:
@@ -29,21 +29,21 @@ class TorchEngine:
 
     def __init__(self, learner: Learner, settings: TrainSettings) -> None:
         self.device = distributed.device()
-        self.centres = hold_centres(learner.losses, settings, self.device)
+        self.centres = partial_centres(learner.losses, settings, self.device)
         self.learner = learner.to(self.device, memory_format=torch.channels_last)
         self.optimiser = optimiser(learner, settings)
         self.clip, self.accumulate = settings.clip_gradient_norm, settings.accumulate
         if self.centres is not None and self.centres.sharded:
             # The ranks' rows are different ones, and their gradients are whole.
             _leave_to_its_rank(learner, NAME)
-        self._module = _distributed(learner) if distributed.rank_count() > 1 else learner
+        self._module = _distributed(learner) if distributed.world_size() > 1 else learner
 
     def step(self, batch: Batch, rate: float) -> StepReport:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         if self.centres is not None:
-            self.centres.take(batch.labels, self.optimiser.state)
+            self.centres.gather(batch.labels, self.optimiser.state)
         parts: list[dict[str, Tensor]] = []
         for arguments in pieces(to_device(batch, self.device), self.accumulate):
             last = len(parts) == self.accumulate - 1
@@ -59,7 +59,7 @@ class TorchEngine:
             torch.nn.utils.clip_grads_with_norm_(self.learner.parameters(), self.clip, total)
         self.optimiser.step()
         if self.centres is not None:
-            self.centres.put_back(self.optimiser.state)
+            self.centres.scatter(self.optimiser.state)
         return StepReport(mean_losses(parts), total, layers)
 
     @property

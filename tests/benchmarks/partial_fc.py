@@ -51,11 +51,11 @@ def steps(identities: int, rate: float, count: int) -> list[float]:
         began = time.process_time()
         optimiser.zero_grad(set_to_none=True)
         if partial is not None:
-            partial.take(labels.numpy(), optimiser.state)
+            partial.gather(labels.numpy(), optimiser.state)
         losses(LossInputs(embeddings, labels))["total"].backward()
         optimiser.step()
         if partial is not None:
-            partial.put_back(optimiser.state)
+            partial.scatter(optimiser.state)
         spent.append(time.process_time() - began)
     return spent
 

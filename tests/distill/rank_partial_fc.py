@@ -52,8 +52,8 @@ def global_batch() -> Batch:
 
 
 def share_of(batch: Batch) -> Batch:
-    each = IMAGES // distributed.rank_count()
-    own = slice(distributed.this_rank() * each, (distributed.this_rank() + 1) * each)
+    each = IMAGES // distributed.world_size()
+    own = slice(distributed.rank() * each, (distributed.rank() + 1) * each)
     return Batch(batch.pixels[own], batch.labels[own], batch.teacher[own], batch.indices[own])
 
 
@@ -71,7 +71,7 @@ def measure(losses: dict, **settings: Any) -> dict[str, Any]:
         "losses": distributed.mean_over_ranks(report.losses),
         "norm": float(report.gradient_norm),
         "gradients": clone(engine.state()["optimiser"].get("momentum_buffer", {})),
-        "identities": None if parts.held is None else parts.held.identities.clone(),
+        "identities": None if parts.sampled is None else parts.sampled.identities.clone(),
     }
     engine.step(share_of(global_batch()), 1e-3)
     engine.finish()
@@ -114,7 +114,7 @@ def main() -> None:
         run(store, folder / "cut", CUT, **SAMPLED)
         found["resumed"] = run(store, folder / "cut", **SAMPLED)
         run(store, folder / "to one", CUT, **SHARDED)
-        rank = distributed.this_rank()
+        rank = distributed.rank()
     torch.save(found, folder / f"found-{rank}.pt")
 
 

@@ -38,5 +38,5 @@ if __name__ == "__main__":
     store, folder = open_images(Path(sys.argv[1])), Path(sys.argv[2])
     with distributed.process_group():
         found = {name: run(store, folder / name, **given) for name, given in ENGINES.items()}
-        if distributed.this_rank() == 0:
+        if distributed.rank() == 0:
             (folder / "metrics.json").write_text(json.dumps(found))

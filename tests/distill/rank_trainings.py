@@ -52,7 +52,7 @@ def main() -> None:
         run(store, folder / "adamw cut", CUT, **sharded)
         found["adamw resumed"] = run(store, folder / "adamw cut", **sharded)
         run(store, folder / "adamw to one", CUT, **sharded)
-        rank = distributed.this_rank()
+        rank = distributed.rank()
     torch.save(found, folder / f"found-{rank}.pt")
 
 

@@ -21,7 +21,7 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.held_centres import HeldCentres
+from distill.losses.sampled_class_weights import SampledClassWeights
 from distill.losses.settings import check_shardable
 from distill.losses.sharded import ShardedInputs
 from distill.training import distributed
@@ -30,7 +30,7 @@ from distill.training.engine import optimiser_state_that_fits
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import Stopped, train
-from distill.training.partial_fc import PartialCentres, draw_rows
+from distill.training.partial_fc import PartialCentres, sample_rows
 
 IDENTITIES, WIDTH, BATCH = 23, 5, 4
 ALL = 0.9999
@@ -65,11 +65,11 @@ class Steps:
         distributed.seed_step(self.seed, step)
         embeddings, labels = batch_at(step)
         self.optimiser.zero_grad()
-        self.partial.take(labels.numpy(), self.optimiser.state)
+        self.partial.gather(labels.numpy(), self.optimiser.state)
         self.losses(LossInputs(embeddings, labels))["total"].backward()
         self.optimiser.step()
-        self.partial.put_back(self.optimiser.state)
-        return self.losses.held.identities
+        self.partial.scatter(self.optimiser.state)
+        return self.losses.sampled.identities
 
 
 def sgd(parameters):
@@ -108,7 +108,7 @@ class TestDraw:
         own = torch.tensor([2, 7])
         counted = torch.zeros(10)
         for _ in range(times):
-            counted[draw_rows(own, 10, 6, random)] += 1
+            counted[sample_rows(own, 10, 6, random)] += 1
         assert counted[own].tolist() == [times, times]
         others = counted[[0, 1, 3, 4, 5, 6, 8, 9]] / times
         torch.testing.assert_close(others, torch.full((8,), 0.5), atol=0.05, rtol=0)
@@ -209,7 +209,7 @@ class TestRenumbered:
         rows = torch.tensor([1, 3, 11, 20, 22])
         for each in (plain, held):
             each.teacher_centres = F.normalize(torch.eye(IDENTITIES, WIDTH) + 0.1)
-        held.held = HeldCentres(rows, sharded=False)
+        held.sampled = SampledClassWeights(rows, sharded=False)
         held.centres = torch.nn.Parameter(plain.centres.detach()[rows])
         given = self.inputs()
         found, everything = held(given), plain(given)
@@ -324,7 +324,7 @@ class TestRefused:
                 check_shardable(plain("arcface", name), "stage.0.losses")
 
     def test_fewer_identities_than_ranks(self, monkeypatch):
-        monkeypatch.setattr("distill.training.partial_fc.rank_count", lambda: 30)
+        monkeypatch.setattr("distill.training.partial_fc.world_size", lambda: 30)
         with pytest.raises(UserError, match="23 identities for 30 ranks; allowed: up to 23 ranks"):
             PartialCentres(make_losses({"arcface": {}}), 1.0, True, BATCH, torch.device("cpu"))
 

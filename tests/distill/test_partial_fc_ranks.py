@@ -9,7 +9,7 @@ from rank_partial_fc import CASES, CUT, IDENTITIES, IMAGES, SAMPLED, measure
 from test_training import EMBEDDING, assert_equal_bits
 
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.held_centres import HeldCentres
+from distill.losses.sampled_class_weights import SampledClassWeights
 
 CENTRES = "losses.centres"
 
@@ -85,7 +85,7 @@ class TestSampled:
         batch, network = rank_partial_fc.global_batch(), rank_partial_fc.Plain()
         rows = losses.centres[held]
         pixels = (torch.from_numpy(batch.pixels).float() - 127.5) / 127.5
-        labels = HeldCentres(held, sharded=False).columns(torch.from_numpy(batch.labels))
+        labels = SampledClassWeights(held, sharded=False).columns(torch.from_numpy(batch.labels))
         embeddings = network(pixels.permute(0, 3, 1, 2))
         loss = losses.parts["arcface"](LossInputs(embeddings, labels, centres=rows))
         loss.backward()

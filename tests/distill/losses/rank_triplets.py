@@ -47,7 +47,7 @@ class Learner(nn.Module):
 
 def measure() -> Measured:
     """Loss, statistics and gradients for every loss and batch, of all ranks together."""
-    rank, ranks = distributed.this_rank(), distributed.rank_count()
+    rank, ranks = distributed.rank(), distributed.world_size()
     found = {}
     for loss_name, settings in LOSSES_OF.items():
         for batch_name, labels in BATCHES.items():
@@ -69,4 +69,4 @@ def measure() -> Measured:
 
 if __name__ == "__main__":
     with distributed.process_group():
-        torch.save(measure(), Path(sys.argv[1]) / f"{distributed.this_rank()}.pt")
+        torch.save(measure(), Path(sys.argv[1]) / f"{distributed.rank()}.pt")

@@ -1,4 +1,4 @@
-"""The batch of all ranks, for losses that compare its images with one another.
+"""All-gather with gradient: the batch of all ranks, for losses that compare images.
 
 Without a process group the batch is that of this process alone.
 """
@@ -9,12 +9,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distill.ranks import rank_count, this_rank
+from distill.ranks import rank, world_size
 
 
 def own_rows(count: int) -> slice:
     """Where this rank's ``count`` rows lie among those of all ranks, of which all have as many."""
-    first = this_rank() * count
+    first = rank() * count
     return slice(first, first + count)
 
 
@@ -24,13 +24,13 @@ def gather_rows(rows: Tensor) -> Tensor:
     A row's gradient is the sum of what the losses of all ranks say of it. As gradients of weights
     are averaged over ranks, the loss that is minimised is the mean of the ranks' losses.
     """
-    return _GatherRows.apply(rows) if rank_count() > 1 else rows
+    return _GatherRows.apply(rows) if world_size() > 1 else rows
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of all ranks' ``values``, without gradient."""
     total = values.detach().clone(memory_format=torch.contiguous_format)
-    if rank_count() > 1:
+    if world_size() > 1:
         dist.all_reduce(total)
     return total
 
@@ -41,7 +41,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
         context.own = own_rows(len(rows))
-        parts = [torch.empty_like(rows) for _ in range(rank_count())]
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 

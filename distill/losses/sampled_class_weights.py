@@ -1,35 +1,35 @@
-"""Which identities the class centres belong to, where a rank or a step does not take them all."""
+"""The identities of sampled or sharded class weights: a step or a rank has some rows of all."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from distill.losses.all_gather import gather_rows
 from distill.losses.inputs import LossInputs
-from distill.losses.over_ranks import gather_rows
 from distill.losses.sharded import ShardedInputs
 
 
 @dataclass(frozen=True)
-class HeldCentres:
-    """Row i of the centres at hand is that of ``identities[i]``, int64, rising.
+class SampledClassWeights:
+    """Row i of the class weights is that of ``identities[i]``, int64, in ascending order.
 
-    Those of the batch are among them; where ``sharded``, among those of all ranks together.
+    The identities of the batch are among them; where ``sharded``, among those of all ranks.
     """
 
     identities: Tensor
     sharded: bool
 
     def columns(self, labels: Tensor) -> Tensor:
-        """The rows of the centres of ``labels``; -1 for those that are not at hand."""
+        """The rows of ``labels`` in the class weights; -1 for identities without a row here."""
         places = torch.searchsorted(self.identities, labels)
         places = places.clamp_max(len(self.identities) - 1)
         return places.where(self.identities[places] == labels, -1)
 
     def select(self, inputs: LossInputs) -> LossInputs:
-        """``inputs``, which have these centres but all else of all identities, in their numbers.
+        """``inputs`` with labels, counts and teacher centres indexed as the class weights are.
 
-        Where sharded it is the batch of all ranks; every rank has to ask.
+        Where sharded it is the batch of all ranks; every rank has to call it.
         """
         if self.sharded:
             labels = gather_rows(inputs.labels)
