@@ -19,6 +19,9 @@ from teachers.trial import LEAST_ACCURACY
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
+Width = Annotated[float, Field(gt=0, le=8)]
+"""With its square grows the memory that a network takes."""
 
 
 class DataSpec(Strict):
@@ -35,9 +38,9 @@ class NetworkSpec(Strict):
     """A network of the registry, its embedding length, input (height, width) and width factor."""
 
     backbone: str
-    embedding: PositiveInt | None = None
+    embedding: EmbeddingLength | None = None
     input_size: Size | None = None
-    width: PositiveFloat = 1.0
+    width: Width = 1.0
 
 
 class StudentSpec(NetworkSpec):
@@ -64,8 +67,8 @@ class TeacherSource(Strict):
 
     source: Annotated[str | None, Field(alias="from")] = None
     backbone: str | None = None
-    embedding: PositiveInt | None = None
-    width: PositiveFloat = 1.0
+    embedding: EmbeddingLength | None = None
+    width: Width = 1.0
     part: str | None = None
     output: str | None = None
     preprocessing: Preprocessing | None = None

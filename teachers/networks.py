@@ -16,6 +16,7 @@ from typing import Literal
 from torch import nn
 
 from curation.errors import UserError
+from curation.registry import check_unused
 from curation.suggestions import hint
 
 Size = tuple[int, int]
@@ -86,7 +87,8 @@ def register(
     """Enter a builder ``(embedding, input_size, width) -> nn.Module`` under ``name``."""
 
     def enter(build: Builder) -> Builder:
-        assert name not in NETWORKS, f"{name} is registered twice"
+        before = NETWORKS.get(name)
+        check_unused("network", name, before and before.build, build)
         NETWORKS[name] = NetworkEntry(name, family, embedding, input_size, build, paper, status)
         return build
 
@@ -97,6 +99,7 @@ def register_named_family(prefix: str) -> Callable[[NamedBuilder], NamedBuilder]
     """Enter a builder ``(name, embedding, input_size, width)`` for all names ``PREFIX/...``."""
 
     def enter(build: NamedBuilder) -> NamedBuilder:
+        check_unused("family of networks", prefix, NAMED_FAMILIES.get(prefix), build)
         NAMED_FAMILIES[prefix] = build
         return build
 

@@ -19,6 +19,7 @@ from curation.noise.mixed import find_mixed
 from curation.noise.overlap import find_overlap
 from curation.noise.unusable import unusable_probability
 from curation.progress import Progress
+from curation.registry import check_unused
 
 Run = Callable[[Context, Progress | None], Finding]
 FLAG = 0.5
@@ -43,6 +44,8 @@ def check(name: str, subject: Subject, about: str) -> Callable[[Run], Run]:
     """Register a check under its name."""
 
     def register(run: Run) -> Run:
+        before = CHECKS.get(name)
+        check_unused("check", name, before and before.run, run)
         CHECKS[name] = Check(name, subject, about, run)
         return run
 

@@ -1,24 +1,10 @@
 """Every network by name: ``create("mobilefacenet", embedding=128, input_size=(112, 112))``.
 
-One file a family; each registers its networks beside their definition.
+One file a family; each registers its networks beside their definition, and a file that is dropped
+in here is found.
 """
 
-from distill.backbones import (
-    edgeface,
-    ghostfacenet,
-    insightface_mobilefacenet,
-    meituan,
-    mnasnet,
-    mobilefacenet,
-    mobilenetv1,
-    mobilenetv2,
-    octave_networks,
-    seesaw,
-    shufflenet,
-    timm_models,
-    vargfacenet,
-    y2,
-)
+from curation.registry import import_files
 from teachers import iresnet, iresnet_adaface, iresnet_treb1en
 from teachers.networks import NETWORKS, NetworkEntry, create, lookup
 
@@ -26,22 +12,10 @@ __all__ = [
     "NETWORKS",
     "NetworkEntry",
     "create",
-    "edgeface",
-    "ghostfacenet",
-    "insightface_mobilefacenet",
     "iresnet",
     "iresnet_adaface",
     "iresnet_treb1en",
     "lookup",
-    "meituan",
-    "mnasnet",
-    "mobilefacenet",
-    "mobilenetv1",
-    "mobilenetv2",
-    "octave_networks",
-    "seesaw",
-    "shufflenet",
-    "timm_models",
-    "vargfacenet",
-    "y2",
 ]
+
+import_files(__name__)

@@ -87,7 +87,7 @@ def _run_in(
     folder: Path,
     spec: "JobSpec",
     workspace: Workspace,
-    checked: "Callable[[], Fit]",
+    checked: Callable[[], "Fit"],
     patient: bool,
 ) -> None:
     """Run the job, on record from ``checked`` on, which says that it can be run.

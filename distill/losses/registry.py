@@ -10,8 +10,6 @@ definition; its settings are in ``distill.losses.settings``, or in a new file of
     class Angular(nn.Module): ...
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curation.registry import check_unused, import_files
 from distill.losses.inputs import LossInputs, at_least_float32
 from distill.losses.sampled_class_weights import SampledClassWeights
 from distill.losses.settings import ComparisonSettings, LossSettings, known_settings
@@ -43,11 +42,8 @@ def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
     """Enter a loss class under the name that its settings have (`settings.named`)."""
 
     def enter(loss: type[nn.Module]) -> type[nn.Module]:
-        if name in LOSSES:
-            raise ValueError(
-                f"the loss {name!r} is registered in {LOSSES[name].build.__module__} and in "
-                f"{loss.__module__}; a name is given once"
-            )
+        before = LOSSES.get(name)
+        check_unused("loss", name, before and before.build, loss)
         LOSSES[name] = LossEntry(name, known_settings(name), loss)
         return loss
 
@@ -56,9 +52,7 @@ def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
 
 def import_all() -> None:
     """Import every file of this package, so that all losses are in ``LOSSES``."""
-    package = importlib.import_module("distill.losses")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_files("distill.losses")
 
 
 class WeightedLosses(nn.Module):

@@ -24,6 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from curation.errors import UserError
+from curation.registry import check_unused
 from curation.suggestions import hint, listed
 from distill.losses.needs import Needs
 
@@ -84,11 +85,7 @@ def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
 
     def enter(settings: type[AnySettings]) -> type[AnySettings]:
         for name in names:
-            if name in _SETTINGS:
-                raise ValueError(
-                    f"the loss {name!r} has settings in {_SETTINGS[name].__module__} and in "
-                    f"{settings.__module__}; a name is given once"
-                )
+            check_unused("settings of the loss", name, _SETTINGS.get(name), settings)
             _SETTINGS[name] = settings
         return settings
 

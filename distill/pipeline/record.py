@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,6 +23,8 @@ from distill.signals import Stopped
 from distill.spec import JobSpec
 
 WARNINGS, WAITING = "warnings.json", "waiting.json"
+_NO_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
+"""torch's words, on a GPU and on the CPU."""
 PROGRESS_INTERVAL = 0.25
 """Seconds between two writings of progress.json."""
 
@@ -189,7 +192,7 @@ class RunRecord:
             where = error.filename or self.folder
             reason = f"the disk cannot be written: {error.strerror} ({where})"
             hint = "make room and submit again: it goes on from its last checkpoint"
-        elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        elif isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             reason, hint = "no memory left", "lower train.batch_size and submit again"
         else:
             reason, hint = f"{type(error).__name__}: {error}", "log.txt has the traceback"

@@ -158,7 +158,7 @@ class TrainSettings(Strict):
     keep: Literal["last", "best"] = "last"
     log_every: PositiveInt = 10
     tensorboard: bool = False
-    decode_threads: PositiveInt = 2
+    decode_threads: int = Field(default=2, ge=1, le=256)
 
     @model_validator(mode="before")
     @classmethod

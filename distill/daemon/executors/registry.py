@@ -1,11 +1,10 @@
 """The registry of executors."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import TypeVar
 
 from curation.errors import UserError
+from curation.registry import check_unused, import_files
 from curation.suggestions import hint
 from distill.daemon.executor import Executor, JobCommand
 
@@ -21,11 +20,7 @@ def executor(name: str) -> Callable[[_Build], _Build]:
     """Enter the class of an executor, or a function that makes one, under its name."""
 
     def enter(build: _Build) -> _Build:
-        if name in EXECUTORS:
-            raise UserError(
-                f"the executor {name!r} is registered in {EXECUTORS[name].__module__} and in "
-                f"{build.__module__}; a name is given once"
-            )
+        check_unused("executor", name, EXECUTORS.get(name), build)
         EXECUTORS[name] = build
         return build
 
@@ -34,9 +29,7 @@ def executor(name: str) -> Callable[[_Build], _Build]:
 
 def find_executor(name: str) -> Build:
     """What makes the executor of this name; ``UserError`` where there is none."""
-    package = importlib.import_module("distill.daemon.executors")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_files("distill.daemon.executors")
     if name not in EXECUTORS:
         raise UserError(f"no executor {name!r}{hint(name, sorted(EXECUTORS))}")
     return EXECUTORS[name]

@@ -18,7 +18,6 @@ from distill.daemon.states import State
 
 NOTED = """
 from distill.daemon.executors.local import LocalExecutor
-from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.executors.registry import executor
 
 @executor("noted")
