@@ -53,8 +53,9 @@ class Browser:
             self._window = None
 
     def open(self, page: Path) -> None:
-        """Load a file, and wait until it is there."""
+        """Load a file, and wait until it is there and takes input: none counts before it is drawn."""
         self._send("POST", "url", {"url": page.resolve().as_uri()})
+        self._settle()
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What the script returns."""
@@ -73,6 +74,12 @@ class Browser:
     def on_paper(self, is_printed: bool = True) -> None:
         """Show the page as it would be printed, or again on a screen."""
         self._devtools("Emulation.setEmulatedMedia", {"media": "print" if is_printed else ""})
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the page has drawn twice, with what was done to it before."""
+        twice = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+        self._send("POST", "execute/async", {"script": twice, "args": []})
 
     def click(self, selector: str) -> None:
         """A real click, in the middle of the element; an error where something covers it."""
@@ -97,6 +104,7 @@ class Browser:
         strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         actions = {"type": "key", "id": "keyboard", "actions": strokes}
         self._send("POST", "actions", {"actions": [actions]})
+        self._settle()
 
     def accept_dialog(self) -> None:
         """Say yes to what the page asks."""

@@ -102,7 +102,7 @@ def downloaded(page: Browser, folder: Path, train: Store) -> list[Decision]:
     path.unlink(missing_ok=True)
     page.click("#download")
     end = time.monotonic() + PATIENCE
-    while not path.exists():
+    while not path.exists() or not path.stat().st_size:  # its place is taken before it is written
         assert time.monotonic() < end, "nothing was downloaded"
         time.sleep(0.05)
     return read_decisions(path, train.digest)

@@ -286,7 +286,7 @@ OVERLAPPING = {
 
 @pytest.mark.parametrize("kind", OVERLAPPING)
 def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
-    """Four times as many take four times as long; they took sixteen times."""
+    """Eight times as many take eight times as long; they took sixty-four times."""
 
     def seconds(count):
         path = tmp_path / f"{count}.rec"
@@ -297,7 +297,10 @@ def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
         assert bad
         return time.process_time() - began
 
-    assert seconds(32_000) < 8 * seconds(8000) + 0.2
+    def least_seconds(count):  # what else the machine does only ever adds
+        return min(seconds(count) for _ in range(3))
+
+    assert least_seconds(32_000) < 24 * least_seconds(4000) + 0.2
 
 
 def test_a_record_is_read_when_it_is_one(tmp_path):
