@@ -53,7 +53,7 @@ class Browser:
             self._window = None
 
     def open(self, page: Path) -> None:
-        """Load a file, and wait until it is there and takes input: none counts before it is drawn."""
+        """Load a file, and wait until it is drawn: before that it takes no input."""
         self._send("POST", "url", {"url": page.resolve().as_uri()})
         self._settle()
 
