@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill.budget import Budget
+from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses
 from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
@@ -201,6 +202,18 @@ class GenerationsSpec(Strict):
         return self
 
 
+class ExportSpec(Strict):
+    """The ``formats`` that the bundle has the network in, beside its weights."""
+
+    formats: list[FormatName] = Field(default=[*DEFAULT_FORMATS], min_length=1)
+
+    @model_validator(mode="after")
+    def _once(self) -> "ExportSpec":
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError(f"formats = {self.formats} has one twice; name each once")
+        return self
+
+
 class JobSpec(Strict):
     """A whole job. Without ``student`` it trains the teacher alone; without ``teacher`` it learns
     from the labels alone."""
@@ -212,6 +225,7 @@ class JobSpec(Strict):
     stage: list[StageSpec] = Field(default=[])
     generations: GenerationsSpec = GenerationsSpec()
     train: TrainSettings = TrainSettings()
+    export: ExportSpec = ExportSpec()
 
     @model_validator(mode="after")
     def _something_to_train(self) -> "JobSpec":

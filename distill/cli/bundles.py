@@ -79,17 +79,23 @@ def embed(
 
 
 def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
-    """Check a bundle: its checksums, and its golden embeddings in every runtime.
+    """Check a bundle: its checksums, and its golden embeddings in torch and every format it has.
 
     Example: distill verify workspace/bundles/sample
     """
-    from distill.export.embedder import RUNTIMES, BundleEmbedder
+    from distill.export.bundle_files import check_bundle
+    from distill.export.embedder import BundleEmbedder, runtimes_of
 
-    cosines = {runtime: BundleEmbedder(bundle, runtime).check_golden() for runtime in RUNTIMES}
+    config, _ = check_bundle(bundle)
+    cosines = {
+        runtime: BundleEmbedder(bundle, runtime).check_golden() for runtime in runtimes_of(config)
+    }
     if json:
         print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
         return
     say(f"{bundle}: all files are as they were written (checksums)")
+    for name in config.formats.keys() - cosines.keys():
+        note(f"{name} is not checked: there is no such exporter here")
     rows = [(runtime, f"{cosine:.7f}") for runtime, cosine in cosines.items()]
     print_table(["runtime", "lowest cosine with the golden embeddings"], rows)
 

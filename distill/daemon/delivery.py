@@ -11,7 +11,7 @@ from curation.files import empty, locked, open_regular, read_whole, sync_folder
 from curation.workspace import Workspace
 from distill.daemon.names import check_name
 from distill.daemon.service import unknown_job
-from distill.export.bundle_files import FILES, check_bundle, may_be_bundle
+from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
 
 
@@ -34,12 +34,12 @@ def deliver(bundle: Path, destination: Path, force: bool = False) -> bool:
     another bundle, but nothing that is not one). What a killed attempt left is taken away.
     """
     destination = destination.resolve()
-    check_bundle(bundle)
+    config, _ = check_bundle(bundle)
     with _workbench(destination) as partial:
         if _same(bundle, destination):
             return False
         _refuse_to_lose(destination, force)
-        _copy(bundle, partial)
+        _copy(bundle, partial, [*files_of(config), SUMS_NAME])
         _put_in_place(partial, destination)
     return True
 
@@ -98,11 +98,11 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _copy(bundle: Path, partial: Path) -> None:
+def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
     """All files of a bundle, checked again as they came: it may change while it is copied."""
-    for name in (*FILES, SUMS_NAME):
+    for name in names:
         target = partial / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open_regular(bundle / name) as source, target.open("xb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()

@@ -3,7 +3,8 @@
 ::
 
     model.safetensors   float32 weights, under the names of the backbone's state dict
-    model.onnx          the same network, batch normalisation folded, parity checked
+    model.onnx          the same network, batch normalisation folded, parity checked; or the files
+                        of other formats: see `distill.export.exporter`
     config.json         backbone, preprocessing, alignment, mirror rule: see `BundleConfig`
     thresholds.json     recommended thresholds at named false-accept rates
     evaluation.json     every score with the digest of its set
@@ -17,15 +18,16 @@ import copy
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.files import sync_folder
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Thresholds
+from distill.export.exporter import DEFAULT_FORMATS, write_format
 from distill.export.golden import write_golden
 from distill.export.model_card import model_card
-from distill.export.onnx_file import write_onnx
 from distill.export.safe_tensors import write_weights
 
 if TYPE_CHECKING:
@@ -39,19 +41,23 @@ def export_bundle(
     evaluation: dict,
     lineage: dict,
     name: str | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> Path:
     """Write the bundle of a trained ``module`` to ``destination``, which appears whole or not.
 
-    ``config`` is what ``module`` was built from; ``evaluation`` is what
-    ``distill.evaluation.evaluate`` returned; ``lineage`` is any JSON. A bundle that is already
-    there is replaced. Raises `UserError` where the ONNX file does not agree with the network.
+    ``config`` is what ``module`` was built from, and comes to say the files of the ``formats``;
+    ``evaluation`` is what ``distill.evaluation.evaluate`` returned; ``lineage`` is any JSON. A
+    bundle that is already there is replaced. Raises `UserError` where an export does not agree
+    with the network.
     """
     destination = Path(destination)
     partial = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_files(partial, module, config, evaluation, lineage, name or destination.name)
+        _write_files(
+            partial, module, config, evaluation, lineage, name or destination.name, formats
+        )
         _sync_tree(partial)
         _put_in_place(partial, destination)
     finally:
@@ -66,6 +72,7 @@ def _write_files(
     evaluation: dict,
     lineage: dict,
     name: str,
+    formats: Sequence[str],
 ) -> None:
     from distill.counting import count
     from teachers.embedder import TorchEmbedder, module_digest
@@ -73,17 +80,18 @@ def _write_files(
     network = copy.deepcopy(module).cpu().float().eval()
     preprocessing = config.face.preprocessing
     thresholds = Thresholds.model_validate(evaluation["thresholds"])
-    _write_json(folder / "config.json", config.model_dump(mode="json"))
     _write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
     _write_json(folder / "evaluation.json", evaluation)
     _write_json(folder / "lineage.json", lineage)
-    card = model_card(name, config, count(network, preprocessing.size), evaluation)
-    (folder / "README.md").write_text(card, encoding="utf-8")
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
     assert embedder.embedding == config.num_features, "the config is of another network"
     write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
-    write_onnx(folder / "model.onnx", network, preprocessing.size)
+    files = {each: write_format(each, folder, network, preprocessing) for each in formats}
+    config = config.model_copy(update={"formats": files})
+    _write_json(folder / "config.json", config.model_dump(mode="json"))
+    card = model_card(name, config, count(network, preprocessing.size), evaluation)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     write_sums(folder)
 
 

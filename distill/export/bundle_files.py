@@ -1,14 +1,13 @@
 """Which files a bundle has, and one check of all of them before any is used."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from curation.errors import UserError
 from curation.files import read_whole
 from curation.json_text import parse_json, parse_record
-from distill.export.checksums import SUMS_NAME, verify_sums
+from distill.export.checksums import SUMS_NAME, read_verified, verify_sums
 from distill.export.config import BundleConfig, Thresholds
 from distill.export.golden import GOLDEN_NAME
 
@@ -16,17 +15,17 @@ Value = TypeVar("Value")
 
 LARGEST_JSON = 1 << 22
 _LARGEST_MODEL = 1 << 31
+WEIGHTS_NAME = "model.safetensors"
 FILES = {
     "README.md": LARGEST_JSON,
     "config.json": LARGEST_JSON,
     "evaluation.json": LARGEST_JSON,
     GOLDEN_NAME: 1 << 28,
     "lineage.json": LARGEST_JSON,
-    "model.onnx": _LARGEST_MODEL,
-    "model.safetensors": _LARGEST_MODEL,
+    WEIGHTS_NAME: _LARGEST_MODEL,
     "thresholds.json": LARGEST_JSON,
 }
-"""All that a bundle has beside its ``SHA256SUMS``, and bytes that each may have."""
+"""What every bundle has beside its ``SHA256SUMS``, and bytes that each may have."""
 
 
 class BundleRecords(NamedTuple):
@@ -42,28 +41,51 @@ def check_bundle(folder: Path) -> BundleRecords:
     Raises ``UserError`` where the folder is no bundle, lacks a file or lists another one, and where
     a file was changed or says what it cannot say.
     """
-    verify_sums(folder, FILES)
+    config = _parsed(
+        folder / "config.json", read_verified(folder, "config.json", LARGEST_JSON), _config
+    )
+    verify_sums(folder, files_of(config))
     for name in ("evaluation.json", "lineage.json"):
         _read(folder / name, _object)
-    return BundleRecords(
-        _read(folder / "config.json", partial(parse_record, model=BundleConfig)),
-        _read(folder / "thresholds.json", partial(parse_record, model=Thresholds)),
-    )
+    return BundleRecords(config, _read(folder / "thresholds.json", _thresholds))
+
+
+def files_of(config: BundleConfig) -> dict[str, int]:
+    """All files of a bundle but its ``SHA256SUMS``, and bytes that each may have."""
+    exported = {name: _LARGEST_MODEL for names in config.formats.values() for name in names}
+    return dict(sorted((exported | FILES).items()))
 
 
 def may_be_bundle(folder: Path) -> bool:
     """Whether a folder has what a bundle has, whole or not, and nothing else of anybody's."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    parts = {SUMS_NAME, *FILES, *(Path(name).parent.as_posix() for name in FILES)}
-    return SUMS_NAME in found and "config.json" in found and found <= parts
+    if not {SUMS_NAME, "config.json"} <= found:
+        return False
+    try:
+        files = files_of(_read(folder / "config.json", _config))
+    except UserError:
+        files = {**FILES, "model.onnx": _LARGEST_MODEL}
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents}
+    return found <= {SUMS_NAME, *files, *folders}
 
 
 def _read(path: Path, parse: Callable[[bytes], Value]) -> Value:
-    content = read_whole(path, LARGEST_JSON)
+    return _parsed(path, read_whole(path, LARGEST_JSON), parse)
+
+
+def _parsed(path: Path, content: bytes, parse: Callable[[bytes], Value]) -> Value:
     try:
         return parse(content)
     except ValueError as error:
         raise UserError(f"{path}: {error}; fetch the bundle again") from None
+
+
+def _config(content: bytes) -> BundleConfig:
+    return parse_record(content, BundleConfig)
+
+
+def _thresholds(content: bytes) -> Thresholds:
+    return parse_record(content, Thresholds)
 
 
 def _object(content: bytes) -> dict[str, Any]:

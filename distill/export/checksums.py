@@ -31,25 +31,33 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
     and a file that is missing, too large or different.
     """
     sums = _read_sums(folder)
-    paths = {name: _inside(folder, name) for name in sums}
-    for name in files:
-        if name not in sums:
-            raise UserError(
-                f"{folder}: {SUMS_NAME} does not list {name}; not a whole bundle; fetch it again"
-            )
-    for name, path in paths.items():
+    for name in sums:
         if name not in files:
             raise UserError(f"{folder / SUMS_NAME}: {name!r:.80} is no file of a bundle; refused")
-        size = regular_file_size(path)
-        if size > files[name]:
-            raise UserError(
-                f"{path}: {size:,} bytes; this file of a bundle has {files[name]:,} at most"
-            )
-        if _digest(path) != sums[name]:
-            raise UserError(
-                f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
-                "damaged on its way; fetch it again"
-            )
+    for name, most in files.items():
+        _verify(folder, sums, name, most)
+
+
+def read_verified(folder: Path, name: str, most: int) -> bytes:
+    """One file of the list, of ``most`` bytes at most; raises `UserError` as ``verify_sums``."""
+    _verify(folder, _read_sums(folder), name, most)
+    return read_whole(folder / name, most)
+
+
+def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None:
+    if name not in sums:
+        raise UserError(
+            f"{folder}: {SUMS_NAME} does not list {name}; not a whole bundle; fetch it again"
+        )
+    path = _inside(folder, name)
+    size = regular_file_size(path)
+    if size > most:
+        raise UserError(f"{path}: {size:,} bytes; this file of a bundle has {most:,} at most")
+    if _digest(path) != sums[name]:
+        raise UserError(
+            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
+            "damaged on its way; fetch it again"
+        )
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
@@ -62,17 +70,20 @@ def _read_sums(folder: Path) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         if match is None or match[2] in sums:
             raise UserError(f"{path}, line {number}: not one new `SHA256  NAME`")
+        _refuse_outside(path, match[2])
         sums[match[2]] = match[1]
     return sums
 
 
+def _refuse_outside(path: Path, name: str) -> None:
+    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
+        raise UserError(f"{path}: the name {name!r:.80} leaves the bundle; refused")
+
+
 def _inside(folder: Path, name: str) -> Path:
-    """``folder/name`` where that is a plain file below ``folder``, reached without links."""
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or "\\" in name:
-        raise UserError(f"{folder / SUMS_NAME}: the name {name!r:.80} leaves the bundle; refused")
+    """``folder/name`` where that is a plain file, reached without links."""
     path = folder
-    for part in parts:
+    for part in PurePosixPath(name).parts:
         path = path / part
         if path.is_symlink():
             raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")

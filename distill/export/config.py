@@ -19,6 +19,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 PrintableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Point = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
+FileName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}$")
+]
+"""Of a file below the bundle's folder."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 ALIGNED_SIZE = (112, 112)
@@ -121,12 +125,16 @@ class FaceConfig(BundleModel):
         return ALIGNED_SIZE if height == width else (height, width)
 
 
+FileNames = Annotated[tuple[FileName, ...], Field(strict=False, min_length=1, max_length=64)]
+
+
 class BundleConfig(BundleModel):
     """``config.json``. The first names are timm's; ``face`` says what timm does not.
 
     ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
     ``width``; ``face.mirror`` "sum" means that the feature is ``normalise(f(x) + f(mirrored x))``,
-    "none" that it is ``normalise(f(x))``.
+    "none" that it is ``normalise(f(x))``. ``formats`` are the names of the files of each format
+    that the network was exported in; bundles of before do not say them.
     """
 
     schema_version: Literal[1] = 1
@@ -134,6 +142,7 @@ class BundleConfig(BundleModel):
     num_features: PositiveInt
     width: PositiveFloat = 1.0
     face: FaceConfig
+    formats: dict[Name, FileNames] = {"onnx": ("model.onnx",)}
 
 
 class RateThreshold(BundleModel):

@@ -6,15 +6,17 @@ strictly, and its networks are an ONNX graph or plain tensors, never code.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.files import read_whole
 from curation.images import MAX_FILE_BYTES, decode
-from distill.export.bundle_files import check_bundle
+from curation.suggestions import hint
+from distill.export.bundle_files import WEIGHTS_NAME, check_bundle
 from distill.export.config import BundleConfig
+from distill.export.exporter import exporters
 from distill.export.golden import check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
 from teachers.framing import shows_all
@@ -22,9 +24,7 @@ from teachers.framing import shows_all
 if TYPE_CHECKING:
     import torch
 
-Runtime = Literal["onnx", "torch"]
-RUNTIMES: tuple[Runtime, ...] = ("onnx", "torch")
-MODEL_NAMES = {"onnx": "model.onnx", "torch": "model.safetensors"}
+TORCH, ONNX = "torch", "onnx"
 Image = np.ndarray | bytes | str | Path
 BATCH = 64
 
@@ -33,20 +33,23 @@ class BundleEmbedder:
     """A student from its bundle: ``BundleEmbedder(path).embed(images)``.
 
     ``config`` and ``thresholds`` are what the bundle says; ``network`` is the plain `Embedder`,
-    without the mirror rule. The runtime "onnx" needs no torch. Raises `UserError` for a folder that
-    is not a bundle, or not the bundle that was written.
+    without the mirror rule. ``runtime`` is one of ``runtimes_of`` its config: without one,
+    "onnx" where the bundle has that, which needs no torch, else "torch". Raises `UserError` for a
+    folder that is not a bundle, or not the bundle that was written.
     """
 
-    def __init__(self, path: Path | str, runtime: Runtime = "onnx") -> None:
+    def __init__(self, path: Path | str, runtime: str | None = None) -> None:
         self.path = Path(path)
-        if runtime not in RUNTIMES:
-            raise UserError(f"runtime {runtime!r} is not known; there are {', '.join(RUNTIMES)}")
         self.config, self.thresholds = check_bundle(self.path)
+        runtimes = runtimes_of(self.config)
+        runtime = runtime or (ONNX if ONNX in runtimes else TORCH)
+        if runtime not in runtimes:
+            raise UserError(f"{self.path}: no runtime {runtime!r}{hint(runtime, runtimes)}")
         self.network = _open(self.path, runtime, self.config)
         if self.network.embedding != self.config.num_features:
             raise UserError(
-                f"{self.path}: {MODEL_NAMES[runtime]} gives {self.network.embedding} dimensions, "
-                f"config.json says {self.config.num_features}; fetch the bundle again"
+                f"{self.path}: the network in {runtime} gives {self.network.embedding} "
+                f"dimensions, config.json says {self.config.num_features}; fetch the bundle again"
             )
 
     def embed(self, images: np.ndarray | Sequence[Image], aligned: bool = False) -> np.ndarray:
@@ -136,17 +139,21 @@ def _decoded(image: Image) -> tuple[np.ndarray, str]:
     return decode(read_whole(Path(image), MAX_FILE_BYTES), str(image)), str(image)
 
 
-def _open(path: Path, runtime: Runtime, config: BundleConfig) -> Embedder:
-    if runtime == "onnx":
-        from teachers.foreign import OnnxEmbedder
+def runtimes_of(config: BundleConfig) -> list[str]:
+    """What can run a bundle here: torch, and the formats of it that have an exporter."""
+    known = exporters()
+    return [*(name for name in config.formats if name in known), TORCH]
 
-        return OnnxEmbedder(path / MODEL_NAMES[runtime], config.face.preprocessing)
+
+def _open(path: Path, runtime: str, config: BundleConfig) -> Embedder:
+    if runtime != TORCH:
+        return exporters()[runtime].embedder(path, config.face.preprocessing)
     from distill.export.safe_tensors import load_weights
     from teachers.embedder import TorchEmbedder, module_digest
     from teachers.folding import fold
 
     module = _unweighted(config)
-    load_weights(path / MODEL_NAMES[runtime], module)
+    load_weights(path / WEIGHTS_NAME, module)
     return TorchEmbedder(fold(module), config.face.preprocessing, module_digest(module))
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from distill.export.onnx_file import MINIMUM_COSINE, lowest_cosine
 from distill.export.safe_tensors import read_arrays, write_arrays
 from teachers.embedder import Embedder
 
 GOLDEN_NAME = "golden/golden.safetensors"
 COUNT = 4
 SEED = 20190
+MINIMUM_COSINE = 0.9999
+"""With the embeddings of the network that was exported."""
 
 
 def golden_images(size: tuple[int, int]) -> np.ndarray:
@@ -42,22 +43,36 @@ def check_golden(folder: Path, embedder: Embedder) -> float:
 
     Raises `UserError` below 0.9999 and for a file that holds something else.
     """
+    cosine = golden_cosine(folder, embedder)
+    if not cosine >= MINIMUM_COSINE:
+        raise UserError(
+            f"{folder / GOLDEN_NAME}: the network gives other embeddings than when it was "
+            f"exported: cosine {cosine:.6f}, at least {MINIMUM_COSINE} is wanted; "
+            "fetch the bundle again"
+        )
+    return cosine
+
+
+def golden_cosine(folder: Path, embedder: Embedder) -> float:
+    """As ``check_golden``, however low the cosine is."""
     path = folder / GOLDEN_NAME
     arrays = read_arrays(path)
     images, expected = arrays.get("images"), arrays.get("embeddings")
     if images is None or expected is None or not _are_images(images):
         raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their embeddings")
     try:
-        found = embedder.embed(images)
+        return lowest_cosine(embedder.embed(images), expected)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    cosine = lowest_cosine(found, expected)
-    if not cosine >= MINIMUM_COSINE:
-        raise UserError(
-            f"{path}: the network gives other embeddings than when it was exported: cosine "
-            f"{cosine:.6f}, at least {MINIMUM_COSINE} is wanted; fetch the bundle again"
-        )
-    return cosine
+
+
+def lowest_cosine(found: np.ndarray, expected: np.ndarray) -> float:
+    """The lowest cosine of two lists of embeddings, row by row; -1 where the shapes differ."""
+    if found.shape != expected.shape:
+        return -1.0
+    left, right = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return float(np.min(np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(float).tiny)))
 
 
 def _are_images(images: np.ndarray) -> bool:

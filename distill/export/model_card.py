@@ -2,6 +2,7 @@
 
 from distill.counting import Counts
 from distill.export.config import BundleConfig, FaceConfig, Framing
+from distill.export.exporter import exporters
 
 _CARD = """\
 ---
@@ -40,7 +41,7 @@ Input: a face aligned to the ArcFace template of 112x112 pixels (five points in 
 {framing}.
 Then {colour}, `(pixel - {mean}) / {std}`, NCHW float32.
 Feature: {mirror}. Compare by cosine; thresholds are in `thresholds.json`.
-`model.onnx` is the same network for any ONNX runtime; its output is not normalised.
+{formats}
 
 ## Evaluation
 
@@ -87,6 +88,7 @@ def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict
         mean=preprocessing.mean,
         std=preprocessing.std,
         mirror=_MIRROR_RULES[config.face.mirror],
+        formats="\n".join(filter(None, (exporters()[name].card for name in config.formats))),
         evaluation=_evaluation_table(evaluation["sets"]),
         warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),

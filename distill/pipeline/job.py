@@ -286,7 +286,13 @@ class JobRun:
         with self._step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
             outcome = export_network(
-                self.spec.name, trained, self.images.image_size, evaluation, lineage, self.steps
+                self.spec.name,
+                trained,
+                self.images.image_size,
+                evaluation,
+                lineage,
+                self.spec.export.formats,
+                self.steps,
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             self.record.link("bundle", outcome.folder / "bundle")

@@ -14,6 +14,7 @@ from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
+from distill.export.exporter import DEFAULT_FORMATS
 from distill.export.safe_tensors import load_weights
 from distill.losses import LossSettings
 from distill.notices import keeping, read_notices
@@ -246,6 +247,7 @@ def export_network(
     image_size: tuple[int, int],
     evaluation: dict[str, Any],
     lineage: dict[str, Any],
+    formats: Sequence[str],
     steps: StepStore,
 ) -> StepOutcome:
     """The bundle of a network trained on images of that size, in ``bundle/`` of the step."""
@@ -260,10 +262,13 @@ def export_network(
         ),
     )
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
+    if tuple(formats) != DEFAULT_FORMATS:
+        # Only then, so that steps done before there were formats are found.
+        inputs["formats"] = list(formats)
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
-        export_bundle(bundle, trained.load(), config, evaluation, lineage, name)
+        export_bundle(bundle, trained.load(), config, evaluation, lineage, name, formats)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 
     return steps.perform("export", inputs, work)

@@ -3,18 +3,40 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import distill.export.formats
 from distill.backbones import create
 from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig
+from distill.export.exporter import EXPORTERS
 from teachers.preprocessing import Preprocessing
+
+DROPPED_IN_FORMAT = """
+import torch
+
+from distill.export.exporter import Exporter, exporter
+
+
+@exporter("{name}")
+class Dropped(Exporter):
+    card = "`{name}/` is the same network for {name}."
+
+    def export(self, folder, network, size):
+        (folder / "{writes}").mkdir()
+        (folder / "{writes}" / "net.txt").write_text(f"{{size}}")
+        torch.save(network, folder / "{writes}" / "net.bin")
+
+    def run(self, folder):
+        network = torch.load(folder / "{writes}" / "net.bin", weights_only=False)
+        return lambda pixels: network(torch.from_numpy(pixels)).detach().numpy() * {factor}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +126,26 @@ def small_bundle(
         small_evaluation,
         {"job": "small"},
     )
+
+
+@pytest.fixture
+def drop_in_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Writes a file into the room of the formats, and forgets it afterwards."""
+    room = tmp_path / "formats"
+    room.mkdir()
+    paths = [*distill.export.formats.__path__, str(room)]
+    monkeypatch.setattr(distill.export.formats, "__path__", paths)
+    before = set(EXPORTERS)
+
+    def drop(name: str, factor: str = "1", writes: str = "letters") -> None:
+        (room / f"{name}_format.py").write_text(
+            DROPPED_IN_FORMAT.format(name=name, factor=factor, writes=writes)
+        )
+
+    yield drop
+    for name in set(EXPORTERS) - before:
+        del EXPORTERS[name]
+    for path in room.glob("*.py"):
+        sys.modules.pop(f"distill.export.formats.{path.stem}", None)

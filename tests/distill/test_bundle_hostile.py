@@ -211,7 +211,7 @@ def test_an_unknown_backbone_is_refused(bundle: Path):
 
 
 def test_an_unknown_runtime_is_refused(bundle: Path):
-    with pytest.raises(UserError, match="there are onnx, torch"):
+    with pytest.raises(UserError, match="no runtime 'ncnn'; there are: onnx, torch"):
         BundleEmbedder(bundle, "ncnn")
 
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.backbones import create
-from distill.export.onnx_file import check_parity, lowest_cosine, write_onnx
+from distill.export.exporter import check_parity
+from distill.export.formats.onnx import OnnxExporter
+from distill.export.golden import lowest_cosine
 
 NORMALISATION = "BatchNormalization"
 
@@ -25,9 +27,12 @@ def iresnet(lived_in: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def iresnet_file(iresnet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    write_onnx(path, iresnet, (32, 32))
-    return path
+    return exported(iresnet, (32, 32), tmp_path_factory.mktemp("onnx"))
+
+
+def exported(network: nn.Module, size: tuple[int, int], folder: Path) -> Path:
+    OnnxExporter().export(folder, network.eval(), size)
+    return folder / "model.onnx"
 
 
 def foldable(model: onnx.ModelProto) -> list[str]:
@@ -85,30 +90,15 @@ def test_the_file_is_pinned_and_says_nothing_of_the_machine(iresnet_file: Path):
 
 def test_a_second_export_gives_the_same_bytes(tmp_path: Path):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(4), nn.Flatten())
-    for name in ("one.onnx", "two.onnx"):
-        write_onnx(tmp_path / name, network, (4, 4))
-    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+    first = exported(network, (4, 4), tmp_path).read_bytes()
+    assert exported(network, (4, 4), tmp_path).read_bytes() == first
 
 
 def test_a_file_of_another_network_fails_the_parity_check(iresnet_file: Path):
     torch.manual_seed(1)
     other = create("iresnet18", embedding=16, input_size=(32, 32), width=0.125).eval()
     with pytest.raises(UserError, match="other embeddings than the network: cosine"):
-        check_parity(iresnet_file.read_bytes(), other, (32, 32))
-
-
-def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
-    nn.init.constant_(network[1].weight, float("nan"))
-    with pytest.raises(UserError, match="cosine nan"):
-        write_onnx(tmp_path / "model.onnx", network, (4, 4))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_exporting_leaves_the_network_as_it_was(tmp_path: Path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.Dropout()).train()
-    write_onnx(tmp_path / "model.onnx", network, (4, 4))
-    assert all(module.training for module in network.modules())
+        check_parity("onnx", OnnxExporter().run(iresnet_file.parent), other, (32, 32))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 import distill
 from curation.workspace import Workspace
+from distill.daemon.delivery import deliver
 from distill.pipeline.fit import check_fit
 from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
@@ -143,6 +144,18 @@ def test_the_bundle_embeds_as_the_network_that_was_evaluated(finished):
     assert features.shape == (1, 16)
     assert bundle.config.architecture == "mobilefacenet"
     assert bundle.config.face.preprocessing.size == (32, 32)
+
+
+def test_a_job_exports_the_formats_that_it_names(finished, drop_in_format):
+    drop_in_format("letters")
+    formats = '[export]\nformats = ["letters"]\n'
+    steps = run(finished, SPEC.replace('"tiny"', '"exported"') + formats)
+    assert steps["evaluate"] == "reused"
+    assert steps["export"] == "done"
+    bundle = distill.load(finished.runs / "exported" / "bundle")
+    assert list(bundle.config.formats) == ["letters"]
+    assert deliver(bundle.path.resolve(), finished.bundles / "exported")
+    assert (finished.bundles / "exported" / "letters" / "net.bin").is_file()
 
 
 def open_first(workspace):

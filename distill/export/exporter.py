@@ -1,0 +1,155 @@
+"""Formats to deploy a network in: their registry, and the check that each export has to pass.
+
+``distill.export.formats`` has them, one file each. A bundle has those that the job's ``[export]``
+table names.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from pydantic import AfterValidator
+
+from curation.errors import UserError
+from curation.registry import check_unused, import_files
+from curation.suggestions import hint
+from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
+from teachers.embedder import Embedder
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+Run = Callable[[np.ndarray], np.ndarray]
+"""Normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N from 1."""
+
+DEFAULT_FORMATS = ("onnx",)
+CHECKED_BATCHES = (1, 3)
+
+
+class Exporter(ABC):
+    """A format: how a network is written in it, and how what was written is run.
+
+    ``card`` is what the model card says of it, in a sentence or two.
+    """
+
+    card: ClassVar[str] = ""
+
+    @abstractmethod
+    def export(self, folder: Path, network: "torch.nn.Module", size: tuple[int, int]) -> None:
+        """Write ``network``, which is in evaluation mode on the CPU and may be changed, as one or
+        more files into the empty ``folder``; ``size`` is the height and width of its input.
+
+        The bundle's files are these; every export of a network gives the same bytes. Raises
+        ``UserError`` where the format cannot express the network.
+        """
+
+    @abstractmethod
+    def run(self, folder: Path) -> Run:
+        """What runs the files below ``folder`` on the CPU. Nothing in them is executed as code: a
+        bundle may come from anybody. Raises ``UserError`` for files that are damaged."""
+
+    def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
+        """The network of a bundle in this format. Raises ``UserError`` as ``run``."""
+        return ExportedNetwork(self.run(folder), preprocessing)
+
+
+class ExportedNetwork:
+    """What ``Exporter.run`` gave, as an `Embedder`. Checksums stand for its weights: no digest."""
+
+    digest = ""
+    on_gpu = False
+
+    def __init__(self, run: Run, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self._run = run
+        self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """See `Embedder.embed`."""
+        embeddings = self._run(self.preprocessing(images))
+        if embeddings.ndim != 2 or len(embeddings) != len(images):
+            raise UserError(f"{len(images)} image(s) gave embeddings {list(embeddings.shape)}")
+        return embeddings.astype(np.float32)
+
+
+EXPORTERS: dict[str, Exporter] = {}
+
+
+def exporter(name: str) -> Callable[[type[Exporter]], type[Exporter]]:
+    """Enter an exporter under the name of its format."""
+
+    def enter(kind: type[Exporter]) -> type[Exporter]:
+        before = EXPORTERS.get(name)
+        check_unused("exporter", name, before and type(before), kind)
+        EXPORTERS[name] = kind()
+        return kind
+
+    return enter
+
+
+def exporters() -> dict[str, Exporter]:
+    """All by their names."""
+    import_files("distill.export.formats")
+    return EXPORTERS
+
+
+def _check_format(name: str) -> str:
+    if name not in exporters():
+        raise ValueError(f"no such format{hint(name, sorted(EXPORTERS))}")
+    return name
+
+
+FormatName = Annotated[str, AfterValidator(_check_format)]
+"""In a job spec: the name of a format that there is."""
+
+
+def write_format(
+    name: str, folder: Path, network: "torch.nn.Module", preprocessing: Preprocessing
+) -> tuple[str, ...]:
+    """Export ``network``, in evaluation mode on the CPU, to the bundle ``folder``; the new files.
+
+    The bundle has its golden outputs already. Raises ``UserError`` where the embeddings of what was
+    written have a cosine below 0.9999 with the network's own, on random pixels in batches of 1 and
+    3 or on the golden images; and where the bundle has another file of the same name.
+    """
+    found = exporters()[name]
+    written = folder / f".{name}"
+    written.mkdir()
+    found.export(written, copy.deepcopy(network), preprocessing.size)
+    run = found.run(written)
+    check_parity(name, run, network, preprocessing.size)
+    cosine = golden_cosine(folder, ExportedNetwork(run, preprocessing))
+    _check_cosine(name, cosine, "on the golden images")
+    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
+    for path in written.iterdir():
+        if (folder / path.name).exists():
+            raise UserError(f"the {name} export writes {path.name}, which the bundle has already")
+        path.rename(folder / path.name)
+    written.rmdir()
+    return tuple(path.as_posix() for path in files)
+
+
+def check_parity(name: str, run: Run, network: "torch.nn.Module", size: tuple[int, int]) -> None:
+    """Raise ``UserError`` where ``run`` gives other embeddings of random pixels than ``network``,
+    in batches of 1 and 3."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for batch in CHECKED_BATCHES:
+        pixels = torch.randn(batch, 3, *size, generator=generator)
+        with torch.inference_mode():
+            expected = network(pixels).numpy()
+        _check_cosine(name, lowest_cosine(run(pixels.numpy()), expected), f"at batch size {batch}")
+
+
+def _check_cosine(name: str, cosine: float, where: str) -> None:
+    if not cosine >= MINIMUM_COSINE:
+        raise UserError(
+            f"the {name} export gives other embeddings than the network: cosine {cosine:.6f} "
+            f"{where}, at least {MINIMUM_COSINE} is wanted; "
+            "train on until the weights are finite, or take another backbone"
+        )

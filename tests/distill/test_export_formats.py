@@ -1,0 +1,200 @@
+"""A format is a file in its room; the bundle has those that a job names, each one checked."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import nn
+from typer.testing import CliRunner
+
+import distill.export.formats
+from curation.errors import UserError
+from distill.cli import bundles
+from distill.daemon.delivery import deliver
+from distill.export.bundle import export_bundle
+from distill.export.bundle_files import check_bundle
+from distill.export.checksums import write_sums
+from distill.export.config import BundleConfig, FaceConfig
+from distill.export.embedder import BundleEmbedder
+from distill.export.exporter import EXPORTERS, exporter
+from distill.export.formats.onnx import OnnxExporter
+from distill.spec_text import parse_spec
+from teachers.preprocessing import Preprocessing
+
+SIZE = (8, 8)
+SPEC = """
+name = "x"
+[data]
+train = "drawn/train"
+[student]
+backbone = "mobilefacenet"
+[[stage]]
+epochs = 1
+losses = { arcface = {} }
+[export]
+formats = %s
+"""
+app = typer.Typer()
+bundles.register(app)
+
+
+@pytest.fixture
+def export(small_evaluation, tmp_path):
+    """Exports a tiny network in some formats."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    config = BundleConfig(
+        architecture="tiny",
+        num_features=4,
+        face=FaceConfig(preprocessing=Preprocessing.ours(SIZE)),
+    )
+
+    def run(*formats: str, network: nn.Module = network) -> Path:
+        return export_bundle(
+            tmp_path / "bundle", network, config, small_evaluation, {}, "tiny", formats
+        )
+
+    return run
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_bundle_has_the_formats_that_are_named(export, drop_in_format, tmp_path):
+    drop_in_format("letters")
+    bundle = export("onnx", "letters")
+    ours = {"model.onnx", "letters/net.txt", "letters/net.bin"}
+    assert ours < files_in(bundle)
+    config = json.loads((bundle / "config.json").read_text())
+    assert config["formats"] == {
+        "onnx": ["model.onnx"],
+        "letters": ["letters/net.bin", "letters/net.txt"],
+    }
+    card = (bundle / "README.md").read_text()
+    assert "`model.onnx` is the same network" in card
+    assert "`letters/` is the same network for letters." in card
+    assert ours < {line.split("  ")[1] for line in (bundle / "SHA256SUMS").read_text().splitlines()}
+    deliver(bundle, tmp_path / "pulled")
+    assert files_in(tmp_path / "pulled") == files_in(bundle)
+
+
+def test_verify_runs_every_format_of_the_bundle(export, drop_in_format, monkeypatch):
+    drop_in_format("letters")
+    bundle = export("letters")
+    assert BundleEmbedder(bundle, "letters").check_golden() > 0.99999
+    monkeypatch.setattr("distill.export.embedder._unweighted", lambda config: network_like())
+    result = CliRunner().invoke(app, ["verify", str(bundle), "--json"], catch_exceptions=False)
+    assert set(json.loads(result.stdout)["golden_cosines"]) == {"letters", "torch"}
+
+
+def network_like() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+
+
+def test_a_bundle_with_a_format_of_others_is_read_and_pulled(export, drop_in_format, tmp_path):
+    drop_in_format("letters")
+    bundle = export("onnx", "letters")
+    del EXPORTERS["letters"]
+    distill.export.formats.__path__.pop()
+    assert BundleEmbedder(bundle).embed(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 4)
+    deliver(bundle, tmp_path / "pulled")
+    assert files_in(tmp_path / "pulled") == files_in(bundle)
+    with pytest.raises(UserError, match="no runtime 'letters'; there are: onnx, torch"):
+        BundleEmbedder(bundle, "letters")
+
+
+def test_a_bundle_of_before_that_says_no_formats_has_onnx(export):
+    bundle = export("onnx")
+    config = json.loads((bundle / "config.json").read_text())
+    del config["formats"]
+    (bundle / "config.json").write_text(json.dumps(config))
+    write_sums_again(bundle)
+    assert check_bundle(bundle).config.formats == {"onnx": ("model.onnx",)}
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ({"onnx": ["../secret"]}, "formats"),
+        ({"onnx": ["/etc/hostname"]}, "formats"),
+        ({"onnx": [".hidden"]}, "formats"),
+        ({"onnx": []}, "formats"),
+        ({"onnx": ["model.onnx", "more.onnx"]}, r"does not list more\.onnx"),
+        ({}, "no file of a bundle"),
+    ],
+)
+def test_files_of_formats_that_a_config_cannot_have(export, formats, message):
+    bundle = export("onnx")
+    config = json.loads((bundle / "config.json").read_text())
+    (bundle / "config.json").write_text(json.dumps({**config, "formats": formats}))
+    write_sums_again(bundle)
+    with pytest.raises(UserError, match=message):
+        check_bundle(bundle)
+
+
+def write_sums_again(bundle: Path) -> None:
+    (bundle / "SHA256SUMS").unlink()
+    write_sums(bundle)
+
+
+@pytest.mark.parametrize("factor", ["-1", "float('nan')", "1.0 if len(pixels) == 1 else 0.0"])
+def test_an_export_that_gives_other_embeddings_is_refused(export, drop_in_format, tmp_path, factor):
+    drop_in_format("letters", factor=f"({factor})")
+    with pytest.raises(UserError, match="the letters export gives other embeddings"):
+        export("letters")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_that_are_not_finite_are_not_exported(export, tmp_path):
+    network = network_like()
+    nn.init.constant_(network[1].weight, float("nan"))
+    with pytest.raises(UserError, match=r"the onnx export .* cosine nan"):
+        export("onnx", network=network)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_exporting_leaves_the_network_as_it_was(export):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.Dropout()).train()
+    export("onnx", network=network)
+    assert all(module.training for module in network.modules())
+
+
+def test_two_formats_cannot_write_the_same_file(export, drop_in_format):
+    drop_in_format("letters")
+    drop_in_format("words", writes="letters")
+    with pytest.raises(UserError, match="the words export writes letters, which the bundle has"):
+        export("letters", "words")
+
+
+def test_a_format_has_its_name_once_and_the_error_says_where():
+    class Again(OnnxExporter):
+        pass
+
+    with pytest.raises(UserError, match=r"'onnx' .* distill\.export\.formats\.onnx and in "):
+        exporter("onnx")(Again)
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ('["onx"]', "no such format; did you mean 'onnx'"),
+        ('["pickle"]', "no such format; there are: onnx"),
+        ('["onnx", "onnx"]', "one twice"),
+        ("[]", "at least 1"),
+        ('"onnx"', "valid list"),
+        ("[1]", "valid string"),
+    ],
+)
+def test_a_spec_names_formats_that_there_are(formats, message):
+    with pytest.raises(UserError, match=rf"export.*formats.*{message}"):
+        parse_spec(SPEC % formats, "x.toml")
+
+
+def test_a_spec_may_name_a_format_that_was_dropped_in(drop_in_format):
+    drop_in_format("letters")
+    assert parse_spec(SPEC % '["letters"]', "x.toml").export.formats == ["letters"]
+    assert parse_spec(SPEC.split("[export]")[0], "x.toml").export.formats == ["onnx"]
