@@ -10,11 +10,10 @@ import numpy as np
 from curation.array_archives import read_arrays
 from curation.errors import UserError
 from curation.files import atomic_file, locked
-from curation.noise.checks import CHECKS, OVERLAP
-from curation.noise.context import Context
+from curation.noise.check import MEMBERSHIP, Context, NoiseCheck, all_checks, load_finding
 from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.eyes import Eyes
 from curation.noise.findings import (
     FINDINGS_FILE,
@@ -31,7 +30,6 @@ from curation.noise.membership import (
     load_membership,
     membership_arrays,
 )
-from curation.noise.overlap import EvaluationImages
 from curation.noise.overrides import follow_proposals
 from curation.noise.proposals import propose
 from curation.pairs import read_pairs
@@ -41,7 +39,7 @@ from curation.sources.image_source import file_digest
 from curation.store import ImageSet
 from curation.suggestions import unknown
 
-MEMBERSHIP_FILE = "membership.npz"
+MEMBERSHIP_FILE = f"{MEMBERSHIP}.npz"
 PROPOSED_FILE = "proposed.tsv"
 
 
@@ -63,7 +61,7 @@ def look(
     Raises ``UserError``, before anything is embedded, where a check is unknown or an evaluation set
     cannot be read.
     """
-    sets = sets if OVERLAP in _known(checks) else ()
+    sets = sets if any(one.uses_evaluation_sets for one in _known(checks)) else ()
     _check_sets(sets)
     folder = findings_folder(images)
     watch = watch or unwatched
@@ -86,8 +84,8 @@ def analyse(
 ) -> Findings:
     """Run ``checks`` (all where not said) and write what they find, with proposed decisions.
 
-    Checks that ``folder`` has of the same images and embeddings are not run again; with other
-    evaluation sets ``overlap`` alone is. Findings of something else are kept beside it. ``say`` is
+    Checks that ``folder`` has of the same images and embeddings are not run again, unless they use
+    evaluation sets and these are others. Findings of something else are kept beside it. ``say`` is
     told what a person wants to know. Raises ``UserError`` where a check is unknown, the table of
     decisions cannot be read, or another process is writing findings.
     """
@@ -97,9 +95,9 @@ def analyse(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         meta = _begin(images, embeddings_digest, folder)
-        if OVERLAP in wanted:
+        if any(one.uses_evaluation_sets for one in wanted):
             meta = _look_for(evaluation, meta, folder, say)
-        missing = _missing(wanted, meta, folder)
+        missing = _missing(wanted, folder)
         if missing and (folder / DECISIONS_FILE).exists():
             read_decisions(folder / DECISIONS_FILE, images.digest)  # before the long work
         watch = watch or unwatched
@@ -107,9 +105,9 @@ def analyse(
             with watch("membership", "rounds") as progress:
                 membership = _membership(embedded, meta, folder, progress)
             context = Context(images, embedded, membership, evaluation)
-        for name in missing:
-            with watch(name, "") as progress:
-                meta = _run(name, context, meta, folder, progress)
+        for one in missing:
+            with watch(one.name, "") as progress:
+                meta = _run(one, context, meta, folder, progress)
         findings = Findings(folder, images)
         if missing or not (folder / DECISIONS_FILE).exists():
             _propose(findings, images, embedded, say)
@@ -161,11 +159,12 @@ def _check_sets(sets: Sequence[Path]) -> None:
             raise UserError(f"{count} evaluation sets are called {name}; give them different names")
 
 
-def _known(checks: Sequence[str] | None) -> list[str]:
-    others = [name for name in checks or () if name not in CHECKS]
+def _known(checks: Sequence[str] | None) -> list[NoiseCheck]:
+    known = all_checks()
+    others = [name for name in checks or () if name not in known]
     if others:
-        raise unknown("check", others[0], CHECKS)
-    return [name for name in CHECKS if checks is None or name in checks]
+        raise unknown("check", others[0], known)
+    return [one for name, one in known.items() if checks is None or name in checks]
 
 
 def _membership(
@@ -206,48 +205,54 @@ def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMe
 def _look_for(
     evaluation: Sequence[EvaluationImages], meta: FindingsMeta, folder: Path, say: Say
 ) -> FindingsMeta:
-    """Without the overlap with other evaluation sets than these."""
+    """Without the checks that were made with other evaluation sets than these."""
     sets = {one.name: one.digest for one in evaluation}
     if sets == meta.evaluation:
         return meta
-    others = tuple(entry for entry in meta.checks if entry.check != OVERLAP)
-    if len(others) < len(meta.checks):
+    using = {name for name, one in all_checks().items() if one.uses_evaluation_sets}
+    again = [entry.check for entry in meta.checks if entry.check in using]
+    if again:
         say(
             f"the evaluation sets were {', '.join(meta.evaluation) or 'none'} and are "
-            f"{', '.join(sets) or 'none'}: {OVERLAP} is run again, all else stays"
+            f"{', '.join(sets) or 'none'}: {', '.join(again)} is run again, all else stays"
         )
+    others = tuple(entry for entry in meta.checks if entry.check not in using)
     meta = meta.model_copy(update={"evaluation": sets, "checks": others})
     save_meta(folder, meta)
     return meta
 
 
-def _missing(wanted: Sequence[str], meta: FindingsMeta, folder: Path) -> list[str]:
+def _missing(wanted: Sequence[NoiseCheck], folder: Path) -> list[NoiseCheck]:
     """The checks that are not done, or whose file cannot be read."""
     findings = Findings(folder)
     missing = []
-    for name in wanted:
+    for one in wanted:
         try:
-            findings.load(name)
+            load_finding(findings, one.name)
         except UserError:
-            missing.append(name)
+            missing.append(one)
     return missing
 
 
 def _run(
-    name: str, context: Context, meta: FindingsMeta, folder: Path, progress: Progress | None
+    check: NoiseCheck,
+    context: Context,
+    meta: FindingsMeta,
+    folder: Path,
+    progress: Progress | None,
 ) -> FindingsMeta:
     started = time.monotonic()
-    finding = CHECKS[name].run(context, progress)
+    finding = check.score(context, progress)
     save_finding(folder, finding)
     summary = CheckSummary(
-        check=name,
+        check=check.name,
         subject=finding.subject,
         scored=len(finding.scores),
         flagged=int(finding.flagged.sum()),
         summary=finding.summary,
         seconds=round(time.monotonic() - started, 3),
     )
-    others = (entry for entry in meta.checks if entry.check != name)
+    others = (entry for entry in meta.checks if entry.check != check.name)
     meta = meta.model_copy(
         update={"checks": (*others, summary), "search": str(context.membership.search)}
     )

@@ -62,3 +62,14 @@ class EmbeddedImages:
         """
         taken = np.asarray(self.norm[self.rows], np.float32)
         return taken.mean(axis=1) if taken.ndim == 2 else taken
+
+
+@dataclass(frozen=True)
+class EvaluationImages:
+    """The images of an evaluation set, embedded by the same teacher."""
+
+    name: str
+    vectors: np.ndarray
+    """float32 ``[P, D]``, unit"""
+    digest: str = ""
+    """What the findings know the set again by"""

@@ -6,8 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.noise.embedded import EmbeddedImages
-from curation.noise.overlap import EvaluationImages
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.progress import Progress
 from curation.store import ImageSet
 

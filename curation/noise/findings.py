@@ -25,6 +25,7 @@ FINDINGS_FILE = "findings.json"
 Subject = Literal["image", "identity"]
 _EVIDENCE, _IMAGES = "evidence.", "images."
 _LONGEST_META = 4 << 20
+CHECK_NAME = "[a-z][a-z0-9_-]{0,63}"
 _Count = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
@@ -70,7 +71,7 @@ class CheckSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    check: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    check: str = Field(pattern=f"^{CHECK_NAME}$")
     subject: Subject
     scored: _Count
     flagged: _Count
@@ -141,9 +142,9 @@ class Findings:
             finding = _finding(path, summary, read_arrays(path, largest))
             _check_arrays(finding, self.meta)
         except UnreadableError as error:
-            raise _damaged(path, error.reason) from None
+            raise damaged(path, error.reason) from None
         except ValueError as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
         return replace(finding, identity=_identity(finding, self.meta))
 
 
@@ -155,10 +156,11 @@ class _Columns(dict[str, np.ndarray]):
         self._path = path
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise _damaged(self._path, f"it has no {name}")
+        raise damaged(self._path, f"it has no {name}")
 
 
-def _damaged(path: Path, how: object) -> UserError:
+def damaged(path: Path, how: object) -> UserError:
+    """The error for a file of findings that cannot be what was written."""
     return UserError(f"{path} is missing or damaged: {how}; check again")
 
 
@@ -252,21 +254,15 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
         raise ValueError("scores are to be numbers from 0 to 1")
     if finding.flagged.dtype.kind != "b" or finding.flagged.sum() != summary.flagged:
         raise ValueError(f"flagged is not bool with {summary.flagged} true")
-    limits = {
-        "other_identity": (-1, meta.identities),
-        "into": (0, meta.identities),
-        "of": (0, meta.images),
-        "set": (-1, 1 << 31),
-        "image": (-1, 1 << 31),
-        "parts": (0, 1 << 31),
-        "smaller": (0, 1 << 31),
-    }
-    for name, (least, limit) in limits.items():
-        if name in finding.evidence:
-            _check_indices(f"{_EVIDENCE}{name}", finding.evidence[name], limit, least)
-    if {"set", "image"} <= finding.evidence.keys():
-        named = finding.evidence["image"][finding.evidence["set"] >= 0]
-        _check_indices("the images of evaluation sets", named, 1 << 31, least=0)
+
+
+def require_indices(finding: Finding, column: str, limit: int = 1 << 31, least: int = 0) -> None:
+    """Raise ``ValueError`` where a column of the evidence has others than ``least ... limit - 1``.
+
+    A column that the file does not have is no error here.
+    """
+    if column in finding.evidence:
+        _check_indices(f"{_EVIDENCE}{column}", finding.evidence[column], limit, least)
 
 
 def _check_indices(name: str, array: np.ndarray, limit: int, least: int) -> None:

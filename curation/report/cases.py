@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.noise.check import NoiseCheck, check_of
 from curation.noise.decisions import Decision
 from curation.noise.findings import CheckSummary, Finding
-from curation.report.album import Album
-from curation.report.evidence import Evidence, evidence
-from curation.report.explanations import Explanation, explain
+from curation.noise.presentation import Explanation, ScoredSubject
+from curation.report.gallery import Exhibit, Gallery
 from curation.report.histogram import ScoreHistogram, score_histogram
 from curation.report.proposals import Proposal, Proposals
 from curation.store import ImageSet
@@ -30,7 +30,7 @@ class Case:
     score: float
     is_flagged: bool
     proposal: Proposal
-    evidence: Evidence
+    evidence: Exhibit
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -62,17 +62,19 @@ class CheckSection:
 
 
 def check_section(
-    album: Album, proposals: Proposals, summary: CheckSummary, finding: Finding, examples: int
+    gallery: Gallery, proposals: Proposals, summary: CheckSummary, finding: Finding, examples: int
 ) -> CheckSection:
     """The section of a check, with at most ``examples`` worst and as many borderline cases."""
+    check = check_of(finding)
+    about = _about(gallery.images, check, finding)
     seen: set[frozenset[int | None]] = set()
     groups = []
-    for title, hint, positions in _chosen(album.images, finding, examples):
-        cases = [_case(album, proposals, finding, int(position)) for position in positions]
+    for title, hint, positions in _chosen(about, finding, examples):
+        cases = [_case(gallery, proposals, check, finding, int(at)) for at in positions]
         cases = [case for case in cases if not _is_mirrored(case, seen)]
         if cases:
             groups.append(Group(title, hint, tuple(cases)))
-    return CheckSection(summary, explain(finding), score_histogram(finding), tuple(groups))
+    return CheckSection(summary, check.explanation, score_histogram(finding), tuple(groups))
 
 
 def _is_mirrored(case: Case, seen: set[frozenset[int | None]]) -> bool:
@@ -92,10 +94,10 @@ def _is_mirrored(case: Case, seen: set[frozenset[int | None]]) -> bool:
 
 
 def _chosen(
-    images: ImageSet, finding: Finding, examples: int
+    about: np.ndarray, finding: Finding, examples: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     candidates = finding.worst(LOOK_AMONG * examples)
-    worst = _spread(candidates, _about(images, finding)[candidates], examples)
+    worst = _spread(candidates, about[candidates], examples)
     borderline = finding.borderline(examples)
     is_flagged = finding.flagged[borderline]
     above = borderline[is_flagged & ~np.isin(borderline, worst)]
@@ -113,11 +115,11 @@ def _chosen(
     )
 
 
-def _about(images: ImageSet, finding: Finding) -> np.ndarray:
+def _about(images: ImageSet, check: NoiseCheck, finding: Finding) -> np.ndarray:
     """The identity that each subject is about, ``[S]``: of one person under many, the other one."""
     if finding.subject == "image":
         return images.labels[finding.subjects]
-    return finding.evidence.get("other_identity", finding.subjects)
+    return finding.evidence.get(check.merge_column, finding.subjects)
 
 
 def _spread(positions: np.ndarray, about: np.ndarray, count: int) -> np.ndarray:
@@ -133,12 +135,16 @@ def _spread(positions: np.ndarray, about: np.ndarray, count: int) -> np.ndarray:
     return positions[np.sort(first)]
 
 
-def _case(album: Album, proposals: Proposals, finding: Finding, position: int) -> Case:
+def _case(
+    gallery: Gallery, proposals: Proposals, check: NoiseCheck, finding: Finding, position: int
+) -> Case:
+    names = tuple(name for name, _ in gallery.evaluation)
+    one = ScoredSubject(finding, position, gallery.images, names)
     return Case(
-        key=f"{finding.check}-{int(finding.subjects[position])}",
+        key=f"{finding.check}-{one.index}",
         check=finding.check,
-        score=float(finding.scores[position]),
+        score=one.score,
         is_flagged=bool(finding.flagged[position]),
-        proposal=proposals.of(finding, position),
-        evidence=evidence(album, finding, position),
+        proposal=proposals.of(check, one),
+        evidence=gallery.draw(check.evidence(one)),
     )

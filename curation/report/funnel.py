@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.report.wording import counted, parameters
 from curation.store import ImageSet, Store, ViewStep
 from curation.views import SetStep
+from curation.wording import counted, parameters
 
 
 @dataclass(frozen=True)

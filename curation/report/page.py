@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation import wording
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.noise.checks import load_finding
+from curation.noise.check import load_finding
 from curation.noise.findings import Findings
 from curation.pairs import VerificationPairs
 from curation.printable import printable
 from curation.progress import Progress
-from curation.report import wording
-from curation.report.album import open_album
 from curation.report.beside import decisions_of, set_and_views
 from curation.report.cases import CheckSection, check_section
 from curation.report.funnel import funnel
+from curation.report.gallery import open_gallery
 from curation.report.histogram import bar_height, size_histograms
 from curation.report.proposals import Proposals, as_json
 from curation.store import ImageSet
@@ -73,15 +73,15 @@ def _sections(
 ) -> list[CheckSection]:
     if findings is None:
         return []
-    album = open_album(images, findings, evaluation)
-    proposals = Proposals(images, decisions_of(findings))
+    gallery = open_gallery(images, findings, evaluation)
+    proposals = Proposals(decisions_of(findings))
     sections = []
     for done, summary in enumerate(findings.meta.checks):
         if progress is not None:
             progress(done, len(findings.checks))
         finding = load_finding(findings, summary.check)
         try:
-            sections.append(check_section(album, proposals, summary, finding, examples))
+            sections.append(check_section(gallery, proposals, summary, finding, examples))
         except IndexError:
             raise UserError(
                 f"{findings.path / summary.check}.npz is damaged: it names what {images.path} does "

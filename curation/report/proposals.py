@@ -5,21 +5,16 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from curation.noise.decisions import DECISIONS_FILE, Action, Decision, write_decisions
-from curation.noise.findings import Finding
-from curation.report.wording import counted
-from curation.store import ImageSet
+from curation.noise.check import NoiseCheck
+from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.presentation import ScoredSubject
+from curation.wording import counted
 
 NOTE = "accepted in the report"
 """The remark on lines that the table did not have."""
-
-_Proposed = tuple[Action, int, int | None, int | None]
-"""(action, identity, image, into)"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,7 @@ class Proposal:
 class Proposals:
     """The decisions about every subject: those of the table, or else what a flag would mean."""
 
-    def __init__(self, images: ImageSet, table: Iterable[Decision]) -> None:
-        self._images = images
+    def __init__(self, table: Iterable[Decision]) -> None:
         self._of_identity: dict[int, list[Decision]] = defaultdict(list)
         self._merged_into: dict[int, list[Decision]] = defaultdict(list)
         for line in table:
@@ -63,55 +57,27 @@ class Proposals:
             if line.action == "merge" and line.into is not None:
                 self._merged_into[line.into].append(line)
 
-    def of(self, finding: Finding, position: int) -> Proposal:
+    def of(self, check: NoiseCheck, one: ScoredSubject) -> Proposal:
         """What the table says about the subject; else what is said of it elsewhere; else anew."""
-        subject = int(finding.subjects[position])
-        image = subject if finding.subject == "image" else None
-        identity = subject if image is None else int(self._images.labels[image])
-        lines = self._of_identity.get(identity, [])
-        own = [
-            line for line in lines if line.check == finding.check and image in (None, line.image)
-        ]
+        findings = one.finding.identity
+        image = one.index if one.finding.subject == "image" else None
+        lines = self._of_identity.get(one.identity, [])
+        own = [line for line in lines if line.check == check.name and image in (None, line.image)]
         if own:
-            return Proposal(finding.identity, tuple(own))
+            return Proposal(findings, tuple(own))
         settled = [line for line in lines if _settles(line, image)]
-        if finding.check == "divided":
-            other = int(finding.evidence["other_identity"][position])
-            settled += [
-                line for line in self._merged_into.get(identity, []) if line.identity == other
-            ]
+        if check.merge_column:
+            other = one.named(check.merge_column)
+            merged = self._merged_into.get(one.identity, [])
+            settled += [line for line in merged if line.identity == other]
         if settled:
-            return Proposal(finding.identity, (settled[0],), settled_by=settled[0].check)
-        return Proposal(finding.identity, self._new(finding, position, subject))
-
-    def _new(self, finding: Finding, position: int, subject: int) -> tuple[Decision, ...]:
-        """What a flag would mean, not applied: the table has nothing because there was none."""
-        score = float(finding.scores[position])
-        return tuple(
-            Decision(*line, finding.check, score, NOTE, False, finding.identity)
-            for line in self._proposed(finding, position, subject)
-        )
-
-    def _proposed(self, finding: Finding, position: int, subject: int) -> list[_Proposed]:
-        if finding.check == "mixed":
-            return [("split", subject, i, part) for i, part in self._parts(finding, subject)]
-        if finding.check == "divided":
-            other = int(finding.evidence["other_identity"][position])
-            return [("merge", subject, None, other)] if other >= 0 else []
-        if finding.check == "overlap":
-            return [("drop-identity", subject, None, None)]
-        if finding.subject == "identity":
-            return []
-        return [("drop", int(self._images.labels[subject]), subject, None)]
-
-    def _parts(self, finding: Finding, identity: int) -> list[tuple[int, int]]:
-        """(image, its part) for the images of an identity that would not stay."""
-        part = finding.images.get("part")
-        if part is None:
-            return []
-        begin, end = self._images.offsets[identity : identity + 2]
-        leaving = begin + np.flatnonzero(part[begin:end])
-        return [(int(i), int(part[i])) for i in leaving]
+            return Proposal(findings, (settled[0],), settled_by=settled[0].check)
+        # Not applied: the table has nothing because there was no flag.
+        new = [
+            replace(line, check=check.name, score=one.score, note=NOTE, findings=findings)
+            for line in check.propose_one(one)
+        ]
+        return Proposal(findings, tuple(replace(line, apply=False) for line in new))
 
 
 def _settles(line: Decision, image: int | None) -> bool:

@@ -12,9 +12,8 @@ from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
 from curation.images import count_together, decode, probe_size
 from curation.neighbours import normalised
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.eyes import TeacherChoice
-from curation.noise.overlap import EvaluationImages
 from curation.pairs import read_pairs
 from curation.printable import printable
 from curation.progress import Progress

@@ -18,10 +18,10 @@ from plant import (
     wrong_labels,
 )
 
-from curation.noise.divided import find_divided
+from curation.noise.checks.divided import find_divided
+from curation.noise.checks.mixed import find_mixed
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.membership import judge_membership
-from curation.noise.mixed import find_mixed
 
 
 def of_merged(faces: Faces, seed: int) -> Iterator[Row]:

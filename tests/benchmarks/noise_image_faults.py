@@ -17,10 +17,10 @@ from plant import (
     wrong_labels,
 )
 
-from curation.noise.duplicates import find_repetitions
+from curation.noise.checks.duplicate import find_repetitions
+from curation.noise.checks.unusable import unusable_probability
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.membership import judge_membership
-from curation.noise.unusable import unusable_probability
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 FEW_IDENTITIES = 300

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from simulate import EVALUATION, LABELS, NORM, TRUTH, UNIT, write_simulated
 
-from curation.noise.divided import find_divided
-from curation.noise.duplicates import candidates
-from curation.noise.elsewhere import probability_elsewhere
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.checks.divided import find_divided
+from curation.noise.checks.duplicate import candidates
+from curation.noise.checks.misplaced import probability_elsewhere
+from curation.noise.checks.mixed import find_mixed
+from curation.noise.checks.overlap import find_overlap
+from curation.noise.checks.unusable import unusable_probability
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.membership import judge_membership
-from curation.noise.mixed import find_mixed
-from curation.noise.overlap import EvaluationImages, find_overlap
-from curation.noise.unusable import unusable_probability
 
 DIMENSION = 512
 IMAGES_PER_IDENTITY = 50

@@ -16,13 +16,12 @@ from simulated_people import embedded, people
 from curation.errors import UserError
 from curation.files import locked
 from curation.noise.analysis import MEMBERSHIP_FILE, PROPOSED_FILE, analyse, look
-from curation.noise.checks import CHECKS
+from curation.noise.check import all_checks
 from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.kept import findings_folder
-from curation.noise.overlap import EvaluationImages
 from curation.progress import Progress
 from curation.store import Store
 
@@ -66,7 +65,7 @@ def contents(folder: Path) -> dict[str, list]:
 def test_everything_is_checked_and_decided(drawn_store: Store, tmp_path: Path) -> None:
     sets = [EvaluationImages("lfw", people([3] * 40, seed=9)[0], "d1" * 32)]
     findings = run(drawn_store, tmp_path / "f", evaluation=sets)
-    assert findings.checks == tuple(CHECKS)
+    assert findings.checks == tuple(all_checks())
     meta = findings.meta
     assert (meta.images, meta.identities, meta.images_name) == (48, 6, "drawn")
     assert (meta.images_digest, meta.embeddings_digest) == (drawn_store.digest, EYES)
@@ -90,7 +89,7 @@ def test_chosen_checks_run_in_their_order(drawn_store: Store, tmp_path: Path) ->
 def test_what_is_done_is_not_done_again(drawn_store: Store, tmp_path: Path) -> None:
     first, second = Watched(), Watched()
     run(drawn_store, tmp_path, watch=first)
-    assert first.begun == ["membership", *CHECKS]
+    assert first.begun == ["membership", *all_checks()]
     before = contents(tmp_path)
     run(drawn_store, tmp_path, watch=second)
     assert second.begun == []
@@ -102,7 +101,7 @@ def test_more_checks_are_added_to_what_is_there(drawn_store: Store, tmp_path: Pa
     watched = Watched()
     findings = run(drawn_store, tmp_path, watch=watched)
     assert "divided" not in watched.begun
-    assert set(findings.checks) == set(CHECKS)
+    assert set(findings.checks) == set(all_checks())
 
 
 @pytest.mark.parametrize("stop_at", ["membership", "misplaced", "duplicate", "overlap"])
@@ -115,7 +114,7 @@ def test_stopped_anywhere_it_goes_on_and_finds_the_same(
     watched = Watched()
     run(drawn_store, tmp_path / "stopped", watch=watched)
     run(drawn_store, tmp_path / "whole")
-    names = list(CHECKS)
+    names = list(all_checks())
     done = names.index(stop_at) if stop_at in names else 0
     assert watched.begun == ["membership", *names[done:]]
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
@@ -240,7 +239,7 @@ def test_other_evaluation_sets_run_overlap_alone_and_keep_decisions(
     assert watched.begun == ["membership", "overlap"]
     assert "sets were lfw and are lfw, cfp: overlap is run again, all else stays" in said[0]
     assert list(findings.meta.evaluation) == ["lfw", "cfp"]
-    assert set(findings.checks) == set(CHECKS)
+    assert set(findings.checks) == set(all_checks())
     assert {path: path.read_bytes() for path in others} == others
     assert set(edited) <= set(read_decisions(folder / DECISIONS_FILE, drawn_store.digest))
     assert list(tmp_path.iterdir()) == [folder]

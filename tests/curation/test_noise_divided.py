@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from simulated_people import embedded, people
 
-from curation.noise.divided import Division, _merge, find_divided
+from curation.noise.checks.divided import Division, _merge, find_divided
 from curation.noise.membership import judge_membership
 
 OTHERS = 80

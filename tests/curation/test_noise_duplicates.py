@@ -11,7 +11,7 @@ from simulated_people import embedded, people
 from curation.conversion.convert import convert
 from curation.images import encode_jpeg
 from curation.neighbours import normalised
-from curation.noise.duplicates import (
+from curation.noise.checks.duplicate import (
     SAME_CORRELATION,
     Repetition,
     candidates,

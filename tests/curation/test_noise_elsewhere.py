@@ -3,7 +3,7 @@
 import numpy as np
 from simulated_people import embedded, in_order, people
 
-from curation.noise.elsewhere import probability_elsewhere
+from curation.noise.checks.misplaced import probability_elsewhere
 from curation.noise.membership import judge_membership
 
 KNOWN, STRAYED, STRANGERS = 80, 60, 60

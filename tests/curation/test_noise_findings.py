@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
+from curation.noise.check import all_checks, load_finding
 from curation.noise.findings import (
     FINDINGS_FILE,
     CheckSummary,
@@ -41,10 +43,11 @@ def a_finding() -> Finding:
     )
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, finding: Finding | None = None) -> Path:
+    finding = finding or a_finding()
     summary = CheckSummary(
-        check="mixed",
-        subject="identity",
+        check=finding.check,
+        subject=finding.subject,
         scored=5,
         flagged=3,
         summary="some are mixed",
@@ -60,7 +63,7 @@ def write(folder: Path) -> Path:
         identities=5,
         checks=(summary,),
     )
-    save_finding(folder, a_finding())
+    save_finding(folder, finding)
     save_meta(folder, meta)
     return folder
 
@@ -186,11 +189,7 @@ HOSTILE_ARRAYS = {
     "twice": {"subjects": np.array([0, 1, 2, 3, 3])},
     "fractions": {"subjects": np.arange(5) / 2},
     "huge": {"subjects": np.full(5, 2**64 - 1, np.uint64)},
-    "an identity beyond": {"evidence.other_identity": np.full(5, 5)},
-    "an image beyond": {"evidence.of": np.full(5, 12)},
-    "people that are none": {"evidence.parts": np.full(5, np.nan)},
     "truths as numbers": {"evidence.between": np.ones(5, bool)},
-    "no image of a set": {"evidence.set": np.ones(5, int), "evidence.image": np.full(5, -1)},
     "parts of more": {"images.part": np.zeros(13, np.int16)},
     "parts below": {"images.part": np.full(12, -1)},
     "parts that are none": {"images.part": np.full(12, np.nan)},
@@ -202,6 +201,30 @@ def test_arrays_that_are_no_findings_are_one_line(tmp_path: Path, arrays: dict) 
     folder = changed(write(tmp_path), **arrays)
     with pytest.raises(UserError, match=r"^[^\n]*mixed\.npz is missing or damaged: [^\n]+$"):
         Findings(folder).load("mixed")
+
+
+IMPOSSIBLE_EVIDENCE = [
+    ("misplaced", {"other_identity": np.full(5, 5)}),
+    ("misplaced", {"other_identity": np.full(5, -2)}),
+    ("mixed", {"parts": np.full(5, np.nan)}),
+    ("mixed", {"smaller": np.full(5, -1)}),
+    ("divided", {"other_identity": np.full(5, 5)}),
+    ("divided", {"into": np.full(5, -1)}),
+    ("duplicate", {"of": np.full(5, 12)}),
+    ("overlap", {"set": np.full(5, -2)}),
+    ("overlap", {"set": np.ones(5, int), "image": np.full(5, -1)}),
+    ("overlap", {"set": np.ones(5), "image": np.full(5, -1)}),
+]
+
+
+@pytest.mark.parametrize(("check", "evidence"), IMPOSSIBLE_EVIDENCE)
+def test_evidence_of_what_is_not_there_is_one_line(
+    tmp_path: Path, check: str, evidence: dict[str, np.ndarray]
+) -> None:
+    one = all_checks()[check]
+    finding = replace(a_finding(), check=check, subject=one.subject, evidence=evidence)
+    with pytest.raises(UserError, match=rf"^[^\n]*{check}\.npz is missing or damaged: [^\n]+$"):
+        load_finding(Findings(write(tmp_path, finding)), check)
 
 
 @pytest.mark.parametrize("shape", [(5, 1 << 28), (1 << 31,), (1 << 40, 1 << 40)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from simulated_people import embedded, f1, in_order, people, wrongly_labelled
 
+from curation.noise.checks.mixed import Mixture, find_mixed, has_company, part_in_two
 from curation.noise.membership import judge_membership
-from curation.noise.mixed import Mixture, find_mixed, has_company, part_in_two
 
 OTHERS = [4, 6, 9, 14, 20] * 18
 """Images of those identities that hold one person each"""

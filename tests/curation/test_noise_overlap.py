@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from simulated_people import embedded, people
 
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.checks.overlap import find_overlap
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.membership import Membership, judge_membership
-from curation.noise.overlap import EvaluationImages, find_overlap
 
 TRAINED, SHARED = 80, 4
 

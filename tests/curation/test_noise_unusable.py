@@ -5,8 +5,8 @@ import pytest
 from simulated_people import embedded, f1, in_order, people
 
 from curation.neighbours import normalised
+from curation.noise.checks.unusable import unusable_probability
 from curation.noise.membership import judge_membership
-from curation.noise.unusable import unusable_probability
 
 SIZES = [4, 6, 9, 14, 20] * 16
 FACES, JUNK = len(SIZES), 100

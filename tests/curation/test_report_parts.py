@@ -12,9 +12,9 @@ from planted_findings import finding
 from curation.noise.findings import Finding
 from curation.report.funnel import funnel
 from curation.report.histogram import bar_height, flag_edge, score_histogram, size_histograms
-from curation.report.wording import compact, decimal, parameters, percent
 from curation.store import Store, ViewStep
 from curation.subsets import write_cap, write_difference
+from curation.wording import compact, decimal, parameters, percent
 
 
 def test_sets_are_compared_in_the_same_bins(store: Store, tmp_path: Path) -> None:

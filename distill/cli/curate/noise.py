@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.noise.checks import check_names
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.places import locate, view_path
@@ -53,7 +54,7 @@ SizeOption = Annotated[int, typer.Option(help="The side of the input of a teache
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``curate``."""
-    app.command()(check)
+    app.command(epilog=f"The checks: {', '.join(check_names())}.")(check)
     app.command()(clean)
 
 

@@ -11,14 +11,57 @@ second fitted.
 import numpy as np
 
 from curation.neighbours import blocks
+from curation.noise.check import FLAG, Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import Finding
 from curation.noise.membership import BLOCK, SAMPLE, Membership, best_except, trusted_images
+from curation.noise.presentation import Evidence, Explanation, ScoredSubject
+from curation.progress import Progress
+from curation.wording import decimal
 
 LEAST_DISTANCE = 2.5
 """Standard deviations of faces between the two groups; nearer ones are faces"""
 LOOSE = 0.05
 """Least probability of being misplaced: what belongs nowhere is not surely out of place either"""
 _STEPS = 50
+
+
+@check(
+    "unusable",
+    "image",
+    order=50,
+    precedence=20,
+    explanation=Explanation(
+        "Unusable images",
+        "The embedding is short and far from everything: no face, or one that nobody would know.",
+        "Could you tell who this is? Sharp faces in unusual poses are the usual false alarms.",
+        "The image is left out.",
+    ),
+)
+class Unusable(NoiseCheck):
+    """No face, or one too blurred to know."""
+
+    def score(self, context: Context, progress: Progress | None = None) -> Finding:
+        """Evidence: norm (length of the embedding), similarity (highest to any identity's centre
+        that was looked at)."""
+        scores = unusable_probability(context.embedded, context.membership)
+        membership = context.membership
+        best = np.maximum(membership.support.centre, membership.other_similarity)
+        return self.finding(
+            scores,
+            {"norm": context.embedded.lengths(), "similarity": best},
+            f"{(scores > FLAG).sum():,} of {len(scores):,} images show no face that could be known "
+            "again",
+        )
+
+    def note(self, finding: Finding, at: int) -> str:
+        return f"embedding of length {finding.evidence['norm'][at]:.2f}"
+
+    def evidence(self, one: ScoredSubject) -> Evidence:
+        return one.shown(
+            f"Embedding length {decimal(one.number('norm'))}; highest similarity to a centre "
+            f"{decimal(one.number('similarity'))}."
+        )
 
 
 def unusable_probability(

@@ -4,21 +4,86 @@ Each identity's centre is compared with the nearest other centres. What one pers
 looks like is known by parting identities at random; see ``calibration``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from curation.neighbours import normalised
 from curation.noise.calibration import fit_cosine_ratio, probabilities, size_class
+from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
+from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import Finding, FindingsMeta, require_indices
 from curation.noise.membership import Membership
+from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
+from curation.wording import decimal
 
 NEIGHBOURS = 8
 SURE = 0.95
 """Only images that are trusted this far are parted to learn from"""
 MADE = 10_000
 """Identities parted at random to learn from"""
+
+
+@check(
+    "divided",
+    "identity",
+    order=30,
+    precedence=60,
+    explanation=Explanation(
+        "One person under several identities",
+        "The centres of two identities are as near as those of one person's photographs.",
+        "Are the two rows one person? Twins and siblings are the usual false alarms. Of two "
+        "identities that look like each other, one is shown.",
+        "The two identities are merged.",
+    ),
+)
+class Divided(NoiseCheck):
+    """One person under several identities."""
+
+    merge_column = "other_identity"
+
+    def score(self, context: Context, progress: Progress | None = None) -> Finding:
+        """Evidence: other_identity (the nearest other), similarity (of the centres), into (the
+        identity it is proposed to be merged into; itself where it stays)."""
+        found = find_divided(context.embedded, context.membership, progress=progress)
+        flagged = (found.probability > FLAG).sum()
+        identities = context.embedded.identities
+        merged = (found.into != np.arange(identities)).sum()
+        return self.finding(
+            found.probability,
+            {"other_identity": found.other, "similarity": found.similarity, "into": found.into},
+            f"{flagged:,} of {identities:,} identities show a person that another one shows too; "
+            f"{merged:,} can be merged into another",
+        )
+
+    def verify(self, finding: Finding, meta: FindingsMeta) -> None:
+        require_indices(finding, "other_identity", meta.identities, least=-1)
+        require_indices(finding, "into", meta.identities)
+
+    def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
+        into = finding.evidence["into"]
+        for identity in np.flatnonzero(into != np.arange(len(into))).tolist():
+            if not fates.gone[identity] and not fates.gone[into[identity]]:
+                score = float(finding.scores[identity])
+                note = f"centres' cosine {finding.evidence['similarity'][identity]:.3f}"
+                yield Decision("merge", identity, None, int(into[identity]), score=score, note=note)
+
+    def propose_one(self, one: ScoredSubject) -> list[Decision]:
+        other = one.named("other_identity")
+        return [Decision("merge", one.index, into=other)] if other >= 0 else []
+
+    def evidence(self, one: ScoredSubject) -> Evidence:
+        identity, other, into = one.index, one.named("other_identity"), one.named("into")
+        if other < 0:
+            return one.shown("No other identity was compared.")
+        reason = f"Similarity {decimal(one.number('similarity'))} of the two centres."
+        rows = [one.row(identity), one.row(other)]
+        if into not in (-1, identity, other):
+            rows.append(one.row(into, "Others like them are merged into"))
+        return Evidence(f"Identity {identity} looks like identity {other}", reason, (), tuple(rows))
 
 
 @dataclass(frozen=True)

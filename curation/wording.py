@@ -1,4 +1,4 @@
-"""Numbers and names as the page writes them."""
+"""Numbers and names as people read them in pages and sentences."""
 
 import math
 from collections.abc import Mapping

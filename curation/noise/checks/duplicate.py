@@ -14,10 +14,14 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import decode
+from curation.noise.check import Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import Finding, FindingsMeta, require_indices
 from curation.noise.membership import Membership, identities_of
+from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
 from curation.store import ImageSet
+from curation.wording import decimal
 
 CANDIDATE_COSINE = 0.85
 SAME_CORRELATION = 0.97
@@ -29,6 +33,54 @@ _SIDE, _EDGE, _SHIFT = 64, 6, 4
 _FINE, _DETAIL = 0.9, 3.0
 """Gaussian widths in pixels: of the smoothing before reducing, and of what is not fine detail"""
 _LARGEST_SQUARE = 2048
+
+
+@check(
+    "duplicate",
+    "image",
+    order=40,
+    precedence=30,
+    explanation=Explanation(
+        "Duplicate images",
+        "Two images of an identity are the same photograph, perhaps scaled, recoloured or "
+        "compressed again.",
+        "The same moment is a duplicate; two photographs of one session are not.",
+        "The copy is left out, the other image is kept.",
+    ),
+)
+class Duplicate(NoiseCheck):
+    """Photographs that are there twice."""
+
+    scores_all = False  # only those that repeat another
+
+    def score(self, context: Context, progress: Progress | None = None) -> Finding:
+        """Evidence: of (the image kept), similarity (cosine), difference (1 - correlation of the
+        pixels)."""
+        found = find_repetitions(context.images, context.embedded, context.membership, progress)
+        images = np.array([one.image for one in found], np.int64)
+        correlation = np.array([one.correlation for one in found], np.float32)
+        evidence: dict[str, np.ndarray] = {
+            "of": np.array([one.original for one in found], np.int64),
+            "similarity": np.array([one.cosine for one in found], np.float32),
+            "difference": 1.0 - correlation,
+        }
+        summary = f"{len(images):,} of {len(context.embedded):,} images repeat another one"
+        return self.finding(np.clip(correlation, 0.0, 1.0), evidence, summary, images)
+
+    def verify(self, finding: Finding, meta: FindingsMeta) -> None:
+        require_indices(finding, "of", meta.images)
+
+    def note(self, finding: Finding, at: int) -> str:
+        return f"repeats image {finding.evidence['of'][at]}"
+
+    def evidence(self, one: ScoredSubject) -> Evidence:
+        kept = one.named("of")
+        reason = (
+            f"Similarity {decimal(one.number('similarity'))}, difference of pixels "
+            f"{decimal(one.number('difference'))} (0: the same); in {one.name(one.identity)}."
+        )
+        faces = (ShownFace(one.index, "copy"), ShownFace(kept, "kept", is_suspect=False))
+        return Evidence(f"Image {one.index} repeats image {kept}", reason, faces, ())
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,16 @@ import numpy as np
 
 from curation.neighbours import blocks, normalised
 from curation.noise.calibration import LikelihoodRatio, fit_most, probabilities, size_class
+from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
+from curation.noise.checks.misplaced import is_moved
+from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import Finding, FindingsMeta, require_indices
 from curation.noise.membership import Membership, identities_of
+from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownRow
 from curation.noise.support import centre_of, initial_trust, support_within
+from curation.progress import Progress
+from curation.wording import capital, counted, decimal
 
 SMALLEST = 4
 CHANCE_PAIRS = 100_000
@@ -29,8 +36,90 @@ RIDGE = 1.0
 FURTHER = 0.1
 """Share of the parts of a mixed identity that are two people again"""
 _MOST_PEOPLE = 8
+MOST_PARTS = 6
+"""Rows of an identity in the report"""
 _LARGEST_SAMPLE = 512
 _STEPS = 8
+
+
+@check(
+    "mixed",
+    "identity",
+    order=20,
+    precedence=40,
+    explanation=Explanation(
+        "Identities that mix several people",
+        "The images of one label fall into parts that resemble each other as strangers do.",
+        "Each row is one part: is it another person, or the same one with glasses, at another age "
+        "or in another light?",
+        "Each further part becomes an identity of its own.",
+    ),
+)
+class Mixed(NoiseCheck):
+    """Two people or more under one identity.
+
+    They are split before single images are judged misplaced: a second person is not noise.
+    """
+
+    def score(self, context: Context, progress: Progress | None = None) -> Finding:
+        """Evidence: parts, smaller (images in the smallest part), between (cosine between the first
+        two parts' centres). Of images: part, the proposed new identity within its identity."""
+        found = find_mixed(context.embedded, context.membership)
+        flagged = found.probability > FLAG
+        identities = context.embedded.identities
+        parts, smaller = np.ones(identities, np.int64), np.zeros(identities, np.int64)
+        for identity in np.flatnonzero(flagged):
+            counts = np.bincount(found.part[context.embedded.images_of(int(identity))])
+            parts[identity], smaller[identity] = len(counts), counts.min()
+        return self.finding(
+            found.probability,
+            {"parts": parts, "smaller": smaller, "between": found.between},
+            f"{flagged.sum():,} of {identities:,} identities mix {parts[flagged].sum():,} people",
+            images={"part": found.part},
+        )
+
+    def verify(self, finding: Finding, meta: FindingsMeta) -> None:
+        require_indices(finding, "parts")
+        require_indices(finding, "smaller")
+
+    def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
+        """The parts beside the largest become identities; what moves to another one, moves."""
+        misplaced = fates.findings.get("misplaced")
+        for identity in np.flatnonzero(finding.flagged & ~fates.gone).tolist():
+            which = fates.images.images_of(identity)
+            score, note = float(finding.scores[identity]), finding.evidence["parts"][identity]
+            for image in range(which.start, which.stop):
+                part = int(finding.images["part"][image])
+                if part == 0 or fates.settled[image] or is_moved(misplaced, image):
+                    continue
+                fates.settled[image] = True
+                yield Decision("split", identity, image, part, score=score, note=f"{note} people")
+
+    def propose_one(self, one: ScoredSubject) -> list[Decision]:
+        part = one.finding.images.get("part")
+        if part is None:
+            return []
+        images = one.members(one.index)
+        leaving = images[part[images] > 0].tolist()
+        return [Decision("split", one.index, image, int(part[image])) for image in leaving]
+
+    def evidence(self, one: ScoredSubject) -> Evidence:
+        images = one.members(one.index)
+        part = one.finding.images.get("part")
+        parts = np.zeros(len(images), int) if part is None else part[images]
+        rows, values = [], np.unique(parts)
+        for value in values[:MOST_PARTS]:
+            members = images[parts == value]
+            what = "Stays" if value == 0 else f"New identity {value}"
+            rows.append(ShownRow(f"{what}: {counted(len(members), 'image')}", members))
+        people = counted(one.named("parts"), "person").replace("persons", "people")
+        reason = (
+            f"Looks like {people}; similarity {decimal(one.number('between'))} between the parts' "
+            f"centres, {counted(one.named('smaller'), 'image')} in the smaller part."
+        )
+        if len(values) > MOST_PARTS:
+            reason += f" {counted(len(values) - MOST_PARTS, 'further part')} not shown."
+        return Evidence(capital(one.name(one.index)), reason, (), tuple(rows))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""The faces that cases show, as small pictures: of the image set, and of evaluation sets."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from curation.noise.check import check_of, load_finding
+from curation.noise.findings import Findings
+from curation.noise.presentation import Evidence, ShownFace, ShownRow
+from curation.pairs import VerificationPairs
+from curation.report.thumbnails import LARGE, SMALL, Picture, thumbnail
+from curation.store import ImageSet
+
+IN_A_ROW = 6
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class Face:
+    """One picture; ``alt`` says what it is to those who cannot see it."""
+
+    picture: Picture
+    name: str
+    """Its index: "#17", or "lfw 17" in an evaluation set"""
+    alt: str
+    similarity: float = float("nan")
+    """To the centre of its identity"""
+    role: str = ""
+    """What becomes of it, where a case is about two images: "kept" """
+    is_suspect: bool = False
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """Faces that belong together; the title says of how many they are."""
+
+    title: str
+    faces: tuple[Face, ...]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Evidence with its pictures."""
+
+    title: str
+    reason: str
+    subjects: tuple[Face, ...]
+    rows: tuple[FaceRow, ...]
+
+
+class Gallery:
+    """Finds and draws faces; each is read and made small once.
+
+    ``similarity`` ``[N]`` tells which of an identity's images show it best, and is NaN where that
+    is not known; those that are ``flagged`` (bool ``[N]``) come last. ``evaluation`` are the sets
+    that overlaps point into: each name with its set, or None where that is not at hand.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        similarity: np.ndarray,
+        flagged: np.ndarray,
+        evaluation: Sequence[tuple[str, VerificationPairs | None]] = (),
+    ) -> None:
+        self.images = images
+        self.evaluation = evaluation
+        self._similarity = similarity
+        self._flagged = flagged
+        self._picture: Callable[[int, int], Picture] = lru_cache(_REMEMBERED)(self._draw)
+
+    def draw(self, evidence: Evidence) -> Exhibit:
+        """The evidence with pictures; without the faces of evaluation sets that are not at hand."""
+        faces = (self._large(face) for face in evidence.faces)
+        return Exhibit(
+            evidence.title,
+            evidence.reason,
+            tuple(face for face in faces if face is not None),
+            tuple(self._row(row) for row in evidence.rows),
+        )
+
+    def _large(self, face: ShownFace) -> Face | None:
+        i = face.image
+        if face.evaluation is None:
+            return self._face(i, LARGE, face.role, face.is_suspect)
+        name, pairs = self.evaluation[face.evaluation]
+        if pairs is None:
+            return None
+        picture, alt = thumbnail(pairs.images[i], LARGE), f"image {i} of {name}"
+        return Face(picture, f"{name} {i}", alt, role=face.role, is_suspect=face.is_suspect)
+
+    def _row(self, row: ShownRow) -> FaceRow:
+        """The most typical of the images, the best first."""
+        # NaN is sorted last, and equal ones keep the set's order.
+        order = np.lexsort((-self._similarity[row.images], self._flagged[row.images]))
+        best = row.images[order][:IN_A_ROW]
+        return FaceRow(row.title, tuple(self._face(int(i), SMALL) for i in best))
+
+    def _face(self, i: int, side: int, role: str = "", is_suspect: bool = False) -> Face:
+        alt = f"image {i} of identity {int(self.images.labels[i])}"
+        similarity = float(self._similarity[i])
+        return Face(self._picture(i, side), f"#{i}", alt, similarity, role, is_suspect)
+
+    def _draw(self, i: int, side: int) -> Picture:
+        return thumbnail(self.images.read(i), side)
+
+
+def open_gallery(
+    images: ImageSet, findings: Findings, evaluation: Sequence[VerificationPairs]
+) -> Gallery:
+    """A gallery that prefers what no check flagged, and what is most similar to its identity.
+
+    Evaluation sets are known by their digests, and in the order in which they were checked.
+    """
+    by_digest = {pairs.digest: pairs for pairs in evaluation}
+    similarity = np.full(len(images), np.nan, np.float32)
+    flagged = np.zeros(len(images), bool)
+    for summary in findings.meta.checks:
+        if summary.subject != "image":
+            continue
+        finding = load_finding(findings, summary.check)
+        flagged[finding.subjects[finding.flagged]] = True
+        if column := check_of(finding).own_similarity:
+            similarity[finding.subjects] = finding.evidence[column]
+    sets = [(name, by_digest.get(digest)) for name, digest in findings.meta.evaluation.items()]
+    return Gallery(images, similarity, flagged, sets)
