@@ -10,6 +10,7 @@ import tomllib
 from typing import Any
 
 from curation.errors import UserError
+from curation.toml_positions import Location, TomlSource
 
 LARGEST = 1 << 16
 """Characters. What people write by hand is a page of text."""
@@ -17,7 +18,12 @@ MOST_PARTS = 32
 """Of a dotted key."""
 LARGEST_INTEGER = 2**63 - 1
 """What TOML 1.0 asks of a reader; its integers are signed and have 64 bits."""
+MOST_NESTED = 64
+"""Arrays and tables inside one another."""
 _TOO_LARGE = "an integer of more than 64 bits, which TOML does not have"
+_MANY_DIGITS = re.compile(r"\d[\d_]{4299}")
+_PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+_REPEATED = re.compile("Cannot overwrite a value|Cannot declare|Duplicate")
 _LONGEST_REASON = 200
 
 # Strings end where TOML says, or else at the end of what could be theirs, so that each character is
@@ -34,52 +40,71 @@ _TOKEN = re.compile(
 )
 
 
-def read_toml(text: str, what: str) -> dict[str, Any]:
-    """The document in ``text``; ``UserError`` that begins with ``what`` where there is none."""
+def read_toml(text: str, origin: str) -> dict[str, Any]:
+    """The document in ``text``; ``UserError`` with ``origin``, line and column where there is none.
+
+    ::
+
+        jobs/x.toml:9:1: 'epochs' is given twice, first in line 7
+    """
     if len(text) > LARGEST:
-        raise UserError(f"{what} is larger than {LARGEST >> 10} KiB")
-    _check_keys(text, what)
+        raise UserError(f"{origin} is larger than {LARGEST >> 10} KiB")
+    source = TomlSource(text, origin)
+    _check_depth(text, source)
     try:
         document = tomllib.loads(text)
-        _check_integers(document, what)
-    except RecursionError:
-        raise UserError(f"{what} is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{what} is not TOML: {_shortened(str(error))}") from None
-    except UserError:
-        raise
+        raise UserError(_refusal(str(error), text, source)) from None
     except ValueError:  # Python does not read integers of so many digits
-        raise UserError(f"{what} has {_TOO_LARGE}") from None
+        digits = _MANY_DIGITS.search(text)
+        raise UserError(
+            f"{source.at_offset(digits.start() if digits else 0)}: {_TOO_LARGE}"
+        ) from None
+    _check_integers(document, source)
     return document
 
 
-def _check_keys(text: str, what: str) -> None:
-    dots = 0
+def _check_depth(text: str, source: TomlSource) -> None:
+    """Raise ``UserError`` where a key has too many parts, or too much lies inside one another."""
+    dots = depth = 0
     for token in _TOKEN.finditer(text):
         if token["dot"]:
             dots += 1
         elif token["other"]:
             dots = 0
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token["other"], 0)
         if dots == MOST_PARTS:
-            line = text.count("\n", 0, token.start()) + 1
             raise UserError(
-                f"{what}: line {line} has a dotted key of more than {MOST_PARTS} parts; "
-                "use tables instead"
+                f"{source.at_offset(token.start())}: a dotted key has more than {MOST_PARTS} "
+                "parts; use tables instead"
+            )
+        if depth > MOST_NESTED:
+            raise UserError(
+                f"{source.at_offset(token.start())}: nested too deeply; allowed: {MOST_NESTED} "
+                "arrays and tables inside one another"
             )
 
 
-def _check_integers(value: Any, what: str, key: str = "") -> None:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_integers(inner, what, name)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_integers(inner, what, key)
+def _check_integers(value: Any, source: TomlSource, location: Location = ()) -> None:
+    if isinstance(value, dict | list):
+        for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_integers(inner, source, (*location, part))
     elif isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
-        raise UserError(f"{what}: {key[:80]!r} is {_TOO_LARGE}")
+        raise UserError(f"{source.at(location)}: {_TOO_LARGE}")
 
 
-def _shortened(reason: str) -> str:
-    """The reader's words; a key may stand in them, before the place at their end."""
+def _refusal(reason: str, text: str, source: TomlSource) -> str:
+    """The reader's words, which end with the place; a key may stand in them."""
+    if (repeated := source.repeated()) and _REPEATED.match(reason):
+        return repeated
+    place = _PLACE.search(reason)
+    offset = len(text.rstrip())
+    if place is not None:
+        reason = reason[: place.start()]
+        if place["line"] is not None:
+            begin = [0, *(found.end() for found in re.finditer("\n", text))][int(place["line"]) - 1]
+            offset = begin + int(place["column"]) - 1
     half = _LONGEST_REASON // 2
-    return reason if len(reason) <= 2 * half else f"{reason[:half]}...{reason[-half:]}"
+    if len(reason) > 2 * half:
+        reason = f"{reason[:half]}...{reason[-half:]}"
+    return f"{source.at_offset(offset)}: not TOML: {reason}"

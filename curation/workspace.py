@@ -21,7 +21,7 @@ from curation.errors import UserError
 from curation.suggestions import hint
 
 WORKSPACE_VARIABLE = "DISTILL_WORKSPACE"
-EVALUATION = "data.evaluate"
+EVALUATION = "evaluation set"
 """How messages call a set that a network is scored on; it may be one of pairs."""
 
 

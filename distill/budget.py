@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from curation.errors import UserError
 from distill.catalogue import catalogue, counted
+from distill.spec_errors import SpecError
 
 SUGGESTIONS = 5
 DIGITS = {"mflops": 1, "madds": 1, "size_mib": 2, "embedding": 0}
@@ -66,9 +67,10 @@ def check_budget(
         advice = f"these fit, the largest first: {', '.join(fitting)}"
     else:
         advice = "no registered network fits; allow more, or set student.width below 1"
-    raise UserError(
-        f"student.budget: {name} with {embedding} dimensions at {input_size[0]}x{input_size[1]} "
-        f"does not fit: {', '.join(faults)}; {advice}"
+    raise SpecError(
+        ("student", "budget"),
+        f"{name} with {embedding} dimensions at {input_size[0]}x{input_size[1]} "
+        f"does not fit: {', '.join(faults)}; {advice}",
     )
 
 

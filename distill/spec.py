@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from curation.toml_positions import Location
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses
+from distill.spec_errors import SpecError, within
 from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
@@ -82,7 +84,7 @@ class TeacherSource(Strict):
         if isinstance(said, dict):
             source, backbone = given.get("from"), given.get("backbone")
             if unsaid := unsaid_preprocessing(said, str(source), str(backbone)):
-                raise ValueError(f"preprocessing: {unsaid}")
+                raise SpecError(("preprocessing",), unsaid)
         return given
 
     @model_validator(mode="after")
@@ -91,17 +93,19 @@ class TeacherSource(Strict):
         described = {"backbone", "embedding", "width", "part"} & self.model_fields_set
         is_file = is_onnx(source) or is_weights(source)
         if described and (is_onnx(source) or (not is_file and self.preprocessing is None)):
-            raise ValueError(
+            raise SpecError(
+                (min(described),),
                 f"{', '.join(sorted(described))}: only beside from = a file of weights "
-                f"({', '.join(WEIGHT_SUFFIXES)}) or a folder with such, and its preprocessing"
+                f"({', '.join(WEIGHT_SUFFIXES)}) or a folder with such, and its preprocessing",
             )
         if self.output is not None and not is_onnx(source):
-            raise ValueError("output: only beside from = an .onnx file with several outputs")
+            raise SpecError(("output",), "only beside from = an .onnx file with several outputs")
         if self.preprocessing is None and is_file:
-            raise ValueError(
+            raise SpecError(
+                ("from",),
                 "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
                 "preprocessing = { colour, mean, std, size }: "
-                f"{unsaid_preprocessing({}, source, self.backbone)}"
+                f"{unsaid_preprocessing({}, source, self.backbone)}",
             )
         return self
 
@@ -136,15 +140,20 @@ class TeacherSpec(TeacherSource):
         if (self.network is None) != (self.stage is None):
             raise ValueError("[teacher.network] and [teacher.stage] go together")
         if "combine" in self.model_fields_set and not self.ensemble:
-            raise ValueError("combine is how the members of a [[teacher.ensemble]] go together")
-        if any(member.source is None for member in self.ensemble):
-            raise ValueError('each [[teacher.ensemble]] needs from = "..."')
+            raise SpecError(
+                ("combine",), "it is how the members of a [[teacher.ensemble]] go together"
+            )
+        for index, member in enumerate(self.ensemble):
+            if member.source is None:
+                raise SpecError(("ensemble", index), 'each [[teacher.ensemble]] needs from = "..."')
         return self
 
     @property
-    def sources(self) -> list[TeacherSource]:
-        """The teachers that are there: one, the members of an ensemble, or none."""
-        return [self] if self.source is not None else self.ensemble
+    def sources(self) -> dict[Location, TeacherSource]:
+        """The teachers that are there, by where they stand: one, an ensemble's members, or none."""
+        if self.source is not None:
+            return {(): self}
+        return {("ensemble", index): member for index, member in enumerate(self.ensemble)}
 
 
 class StageSpec(Strict):
@@ -192,13 +201,15 @@ class GenerationsSpec(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> "GenerationsSpec":
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds = {self.seeds} has one twice; name each once")
+            raise SpecError(("seeds",), f"{self.seeds} has one twice; name each once")
         if self.stop_without_gain and self.count == 1:
-            raise ValueError("stop_without_gain needs a count above 1: there is nothing to stop")
+            raise SpecError(
+                ("stop_without_gain",), "needs a count above 1: there is nothing to stop"
+            )
         if "least_gain" in self.model_fields_set and not self.stop_without_gain:
-            raise ValueError("least_gain goes with stop_without_gain = true, and only with it")
+            raise SpecError(("least_gain",), "goes with stop_without_gain = true, and only with it")
         if self.select_on and not self.scored:
-            raise ValueError("select_on goes with several seeds or stop_without_gain = true")
+            raise SpecError(("select_on",), "goes with several seeds or stop_without_gain = true")
         return self
 
 
@@ -234,32 +245,37 @@ class JobSpec(Strict):
         if (self.student is None) != (not self.stage):
             raise ValueError("[student] and [[stage]] go together")
         if self.student is None and "generations" in self.model_fields_set:
-            raise ValueError("[generations] are a student's; leave them out, or give a [student]")
+            raise SpecError(
+                ("generations",), "they are a student's; leave them out, or give a [student]"
+            )
         return self
 
     @model_validator(mode="after")
     def _selected_by_its_own_sets(self) -> "JobSpec":
-        for name in self.generations.select_on:
+        for index, name in enumerate(self.generations.select_on):
             if name not in self.data.evaluate:
-                raise ValueError(
-                    f"generations.select_on: {name!r} is not in data.evaluate; "
-                    f"allowed: {', '.join(self.data.evaluate) or 'nothing, as that is empty'}"
+                raise SpecError(
+                    ("generations", "select_on", index),
+                    f"{name!r} is not in data.evaluate; "
+                    f"allowed: {', '.join(self.data.evaluate) or 'nothing, as that is empty'}",
                 )
         return self
 
     @model_validator(mode="after")
     def _stages_follow(self) -> "JobSpec":
         if self.stage and self.stage[0].optimiser == "kept":
-            raise ValueError(
-                'stage.0.optimiser: "kept" is that of the stage before, and the first stage of a '
-                'generation has none; allowed: "fresh"'
+            raise SpecError(
+                ("stage", 0, "optimiser"),
+                '"kept" is that of the stage before, and the first stage of a generation has '
+                'none; allowed: "fresh"',
             )
         lowest = self.train.final_learning_rate or 0.0
         for index, stage in enumerate(self.stage):
             if stage.learning_rate is not None and stage.learning_rate < lowest:
-                raise ValueError(
-                    f"stage.{index}.learning_rate = {stage.learning_rate} is below "
-                    f"train.final_learning_rate = {lowest}; lower that too"
+                raise SpecError(
+                    ("stage", index, "learning_rate"),
+                    f"{stage.learning_rate} is below train.final_learning_rate = {lowest}; "
+                    "lower that too",
                 )
         return self
 
@@ -267,10 +283,8 @@ class JobSpec(Strict):
     def _whole_identities(self) -> "JobSpec":
         pieces = (self.train.ranks or 1) * self.train.accumulate
         for index, stage in enumerate(self.stage):
-            try:
+            with within("stage", index, "sampler"):
                 stage.sampler.check_shares(self.train.batch_size, pieces)
-            except ValueError as error:
-                raise ValueError(f"stage.{index}.sampler: {error}") from None
         return self
 
     @property

@@ -7,34 +7,43 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.suggestions import meant
+from curation.toml_positions import Location
 from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
-from distill.losses.settings import check_shardable
+from distill.losses.settings import Losses, check_shardable
 from distill.spec import JobSpec, TeacherSource
-from distill.spec_text import parse_spec, read_spec
+from distill.spec_errors import SpecError, within
+from distill.spec_text import SpecFile
 from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
 
 def load_spec(path: Path, workspace: Workspace) -> JobSpec:
     """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
-    spec = parse_spec(read_spec(path), str(path))
-    check_names(spec, path, workspace)
-    return spec
+    spec = SpecFile.read(path)
+    with spec.placed():
+        check_names(spec.job, workspace)
+    return spec.job
 
 
-def check_names(spec: JobSpec, path: Path, workspace: Workspace) -> None:
-    """Raise ``UserError`` where the registries or the workspace lack what the spec names."""
-    try:
-        _check_data(spec, workspace)
-        _check_networks(spec, workspace)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+def check_names(spec: JobSpec, workspace: Workspace) -> None:
+    """Raise ``SpecError`` where the registries or the workspace lack what the spec names."""
+    _check_data(spec, workspace)
+    _check_networks(spec)
 
 
 def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
     """Where each evaluation set lies: a ``.bin`` of pairs, or a store or view for all pairs."""
-    return {name: _evaluation_set(name, spec, workspace) for name in spec.data.evaluate}
+    sets = {}
+    for name in spec.data.evaluate:
+        with within(*evaluation_key(spec, name)):
+            sets[name] = _evaluation_set(name, spec, workspace)
+    return sets
+
+
+def evaluation_key(spec: JobSpec, name: str) -> Location:
+    """Where the spec names an evaluation set."""
+    return ("data", "evaluate", spec.data.evaluate.index(name))
 
 
 def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
@@ -59,90 +68,99 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
     """The file or folder in teachers/, or the bundle of the finished job, that ``from`` names."""
     source = teacher.source
     assert source is not None
-    path = workspace.inside(source, workspace.teachers, "teacher.from")
+    path = workspace.inside(source, workspace.teachers, "teacher")
     if teacher.preprocessing is not None:
         if path.exists():
             return path
         files = [each.name for each in workspace.teachers.glob("*")]
         is_file = is_onnx(source) or is_weights(source)
         job = "" if is_file else " (a finished job knows its own preprocessing: leave that out)"
-        raise UserError(f"teacher.from: no file {path}; put it there{job}{meant(source, files)}")
-    bundle = workspace.inside(source, workspace.runs, "teacher.from") / "bundle"
+        raise UserError(f"no file {path}; put it there{job}{meant(source, files)}")
+    bundle = workspace.inside(source, workspace.runs, "teacher") / "bundle"
     if bundle.is_dir():
         return bundle
     if path.exists():
-        raise UserError(
-            f"teacher.from: {source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}"
-        )
+        raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
     finished = [each.parent.name for each in workspace.runs.glob("*/bundle")]
     raise UserError(
-        f"teacher.from: {source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
+        f"{source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
         f"no finished job ({bundle} is missing); run that job first{meant(source, finished)}"
     )
 
 
 def _check_data(spec: JobSpec, workspace: Workspace) -> None:
-    workspace.image_set(spec.data.train, "data.train")
+    with within("data", "train"):
+        workspace.image_set(spec.data.train)
     pairs = pair_sets(spec, workspace)
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)
-    for teacher in spec.teacher.sources if spec.teacher is not None else []:
-        teacher_path(teacher, workspace)
+    sources = spec.teacher.sources if spec.teacher is not None else {}
+    for key, teacher in sources.items():
+        with within("teacher", *key, "from"):
+            teacher_path(teacher, workspace)
+        if teacher.backbone is not None:
+            with within("teacher", *key, "backbone"):
+                defaults_of(teacher.backbone)
 
 
 def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
     for key, settings in trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
-            raise UserError(
-                f"{key}.evaluate_every is {settings.evaluate_every} but data.evaluate names no "
-                'set of pairs (a .bin file); name one, such as evaluate = ["lfw"], or leave '
-                "evaluate_every out"
+            raise SpecError(
+                (*key, "evaluate_every"),
+                "data.evaluate names no set of pairs (a .bin file) to score on; name one, such as "
+                'evaluate = ["lfw"], or leave evaluate_every out',
             )
 
 
-def trainings(spec: JobSpec) -> dict[str, TrainSettings]:
-    """The settings of the student's and the teacher's training, by their key."""
-    trainings = {"train": spec.train}
+def trainings(spec: JobSpec) -> dict[Location, TrainSettings]:
+    """The settings of the student's and the teacher's training, by where the spec has them."""
+    trainings: dict[Location, TrainSettings] = {("train",): spec.train}
     if spec.teacher is not None and spec.teacher.network is not None:
-        trainings["teacher.train"] = spec.teacher.train
+        trainings["teacher", "train"] = spec.teacher.train
     return trainings
 
 
 def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
     if not spec.generations.scored:
         return
-    for name in spec.generations.select_on:
+    for index, name in enumerate(spec.generations.select_on):
         if name not in pairs:
-            raise UserError(
-                f"generations.select_on: {name!r} is no set of pairs (a .bin file); "
-                f"allowed: {', '.join(pairs) or 'none of data.evaluate'}"
+            raise SpecError(
+                ("generations", "select_on", index),
+                f"{name!r} is no set of pairs (a .bin file); "
+                f"allowed: {', '.join(pairs) or 'none of data.evaluate'}",
             )
     if not pairs:
-        raise UserError(
-            "generations: candidates are compared on sets of pairs, but data.evaluate names none "
+        raise SpecError(
+            ("generations",),
+            "candidates are compared on sets of pairs, but data.evaluate names none "
             '(a .bin file); name one, such as evaluate = ["lfw"], or leave seeds and '
-            "stop_without_gain out"
+            "stop_without_gain out",
         )
 
 
-def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
-
+def _check_networks(spec: JobSpec) -> None:
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
-        defaults_of(spec.teacher.network.backbone)
-        losses = spec.teacher.stage.losses
-        if spec.teacher.train.centres.sharded:
-            check_shardable(losses, "teacher.stage.losses")
-        guided = [name for name in losses if losses[name].needs_teacher]
-        if guided:
-            raise UserError(f"teacher.stage.losses.{guided[0]}: a teacher has no teacher")
+        with within("teacher", "network", "backbone"):
+            defaults_of(spec.teacher.network.backbone)
+        with within("teacher", "stage", "losses"):
+            _check_losses(spec.teacher.stage.losses, spec.teacher.train, "a teacher has no teacher")
     if spec.student is None:
         return
-    defaults_of(spec.student.backbone)
+    with within("student", "backbone"):
+        defaults_of(spec.student.backbone)
+    unguided = "needs a [teacher]" if spec.teacher is None else None
     for index, stage in enumerate(spec.stage):
-        losses = stage.losses
-        if spec.train.centres.sharded:
-            check_shardable(losses, f"stage.{index}.losses")
-        guided = [name for name in losses if losses[name].needs_teacher]
-        if guided and spec.teacher is None:
-            raise UserError(f"stage.{index}.losses.{guided[0]}: needs a [teacher]")
+        with within("stage", index, "losses"):
+            _check_losses(stage.losses, spec.train, unguided)
+
+
+def _check_losses(losses: Losses, train: TrainSettings, unguided: str | None) -> None:
+    """``unguided`` is what to say of losses that need a teacher where there is none."""
+    if train.centres.sharded:
+        check_shardable(losses)
+    for name, loss in losses.items():
+        if unguided is not None and loss.needs_teacher:
+            raise SpecError((name,), unguided)

@@ -1,34 +1,78 @@
-"""Job specs as text: read, parsed, and all their faults put into one line."""
+"""Job specs as text: read, parsed, and every fault told with its file, line and column."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
+from curation.toml_positions import Location, TomlSource
 from curation.toml_text import LARGEST, read_toml
 from distill.losses.settings import known_settings
 from distill.spec import JobSpec
-from distill.spec_lines import line_of
+from distill.spec_errors import SpecError, in_words
 
-SPEC_WORDS = "the job spec"
+UNNAMED_SPEC = "spec.toml"
 """How messages call a spec that came without a file name."""
-MOST_FAULTS, LONGEST_LINE = 10, 240
-"""Told of one spec; and characters that several of them may take in one line."""
+MOST_FAULTS = 10
+"""Told of one spec."""
 LARGEST_SPEC = LARGEST
 """Bytes."""
 LONGEST_KEY, LONGEST_FAULT = 80, 1_000
 """Characters of a key, and of what is wrong with it, that are shown."""
+_BEYOND = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "above"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "below"),
+}
+"""Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it to be."""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
-    """Check the form of a spec; ``UserError`` names ``origin``, every bad key, what is allowed."""
+    """Check the form of a spec; ``UserError`` says where in ``origin`` each fault is::
+
+    jobs/x.toml:14:34: stage 1: losses.arcface.margin: 28.6 is above 1.5708 (radians)
+    """
+    document = read_toml(text, origin)
     try:
-        return JobSpec.model_validate(read_toml(text, origin))
+        return JobSpec.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{origin}: {describe(error, JobSpec, text)}") from None
+        raise UserError(_told(error, document, TomlSource(text, origin))) from None
+
+
+@dataclass(frozen=True)
+class SpecFile:
+    """A job spec, its text, and what messages call it."""
+
+    job: JobSpec
+    text: str
+    origin: str
+
+    @classmethod
+    def read(cls, path: Path) -> "SpecFile":
+        """``UserError`` as from `read_spec` and `parse_spec`."""
+        return cls.parse(read_spec(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, origin: str = UNNAMED_SPEC) -> "SpecFile":
+        return cls(parse_spec(text, origin), text, origin)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """What checks in the block find wrong with the spec begins with its place."""
+        try:
+            yield
+        except SpecError as error:
+            place = TomlSource(self.text, self.origin).at(error.location)
+            raise UserError(f"{place}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{self.origin}: {error}") from None
 
 
 def read_spec(path: Path) -> str:
@@ -40,7 +84,7 @@ def read_spec(path: Path) -> str:
         return decode_spec(file.read(LARGEST_SPEC + 1), str(path))
 
 
-def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
+def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
     """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
     if len(data) > LARGEST_SPEC:
         raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
@@ -52,59 +96,101 @@ def decode_spec(data: bytes, what: str = SPEC_WORDS) -> str:
         ) from None
 
 
-def describe(error: ValidationError, model: type[BaseModel], text: str = "") -> str:
-    """The faults, each with its line in ``text``, its key, and what is allowed.
-
-    They have a line each where they are long.
-    """
-    faults = []
-    for fault in error.errors(include_url=False, include_context=False)[:MOST_FAULTS]:
-        number = line_of(text, fault["loc"])
-        faults.append(("" if number is None else f"line {number}: ") + _fault(fault, model))
-    if error.error_count() > MOST_FAULTS:
-        faults.append(f"and {error.error_count() - MOST_FAULTS:,} more")
-    if len(line := "; ".join(faults)) <= LONGEST_LINE or len(faults) == 1:
-        return line
-    return "\n  ".join(["more than one thing is wrong:", *faults])
+def _told(error: ValidationError, document: Mapping[str, Any], source: TomlSource) -> str:
+    """Every fault; in lines of their own where they are several."""
+    faults: dict[str, None] = {}
+    for fault in error.errors(include_url=False):
+        faults[_fault(fault, document, source)] = None
+        if len(faults) > MOST_FAULTS:
+            break
+    first, *others = list(faults)[:MOST_FAULTS]
+    if len(faults) > MOST_FAULTS:
+        others.append(f"and more, {error.error_count():,} together")
+    return "\n  ".join([first, *others])
 
 
-def _fault(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
-    key = _shortened(".".join(str(part) for part in fault["loc"]), LONGEST_KEY)
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_allowed(model, fault['loc'])}"
-    if fault["type"] == "missing":
-        return f"{key!r} is missing"
-    if fault["type"] in ("model_type", "dict_type"):
-        return f"{key}: must be a table, such as {{ ... }}" if key else "must be a table"
-    message = _shortened(fault["msg"].removeprefix("Value error, "), LONGEST_FAULT)
+def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
+    """One fault with its place, its key, and what is allowed."""
+    kind, cause = fault["type"], fault.get("ctx", {}).get("error")
+    location = _of_keys(fault["loc"], document)
+    if isinstance(cause, SpecError):
+        location = (*location, *cause.location)
+        reason = cause.reason
+    elif kind == "extra_forbidden":
+        name = _shortened(str(location[-1]), LONGEST_KEY)
+        reason = f"unknown key {name!r}{_allowed(location)}"
+    elif kind == "missing":
+        reason = f"{fault['loc'][-1]!r} is missing"
+    elif kind in ("model_type", "dict_type"):
+        reason = "must be a table, such as { ... }"
+    else:
+        reason = _reason(fault, location)
+    place = source.at(location, of_key=kind in ("extra_forbidden", "unknown_loss"))
+    about = location[:-1] if kind == "extra_forbidden" else location
+    key = _shortened(in_words(about), LONGEST_KEY)
+    return ": ".join(part for part in (place, key, _shortened(reason, LONGEST_FAULT)) if part)
+
+
+def _of_keys(parts: Location, document: Any) -> Location:
+    """What of a fault's location stands in the document; pydantic puts names of types there too."""
+    location: Location = ()
+    for part in parts:
+        try:
+            document = document[part]
+        except (LookupError, TypeError):
+            break
+        location = (*location, part)
+    return location
+
+
+def _reason(fault: Mapping[str, Any], location: Location) -> str:
     value = fault["input"]
-    given = f", got {value!r:.80}" if isinstance(value, str | int | float) else ""
-    return f"{key}: {message}{given}" if key else message
+    shown = f"{value!r:.80}"
+    if fault["type"] in _BEYOND:
+        limit, word = _BEYOND[fault["type"]]
+        bound = fault["ctx"][limit]
+        end = f"{bound:.6g}{_unit(location)}" if isinstance(bound, float) else f"{bound}"
+        if value > bound if word == "below" else value < bound:
+            return f"{shown} is {'above' if word == 'below' else 'below'} {end}"
+        return f"must be {word} {end}, got {shown}"
+    given = f", got {shown}" if isinstance(value, str | int | float) else ""
+    return fault["msg"].removeprefix("Value error, ") + given
 
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _allowed(location: Location) -> str:
     """For an unknown key: the one that may be meant, and those that are allowed."""
-    allowed = _fields_at(model, location[:-1])
+    allowed = list(_fields(_table_at(location[:-1])))
     likely, names = meant(str(location[-1]), allowed), ", ".join(allowed)
     if len(names) <= LINE:
         return f" (allowed here: {names}){likely}"
     return likely or f"; allowed here:\n    {in_lines(allowed, '    ')}"
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the table at ``location`` of ``model`` takes."""
+def _unit(location: Location) -> str:
+    """What a number at ``location`` is in, as the description of its field says."""
+    field = _fields(_table_at(location[:-1])).get(str(location[-1])) if location else None
+    return f" ({field.description})" if field is not None and field.description else ""
+
+
+def _table_at(location: Location) -> type[BaseModel]:
+    """The model of the table at ``location``."""
+    model: type[BaseModel] = JobSpec
     parts = iter(location)
     for part in parts:
         if part == "losses":
             model = known_settings(str(next(parts)))
         elif isinstance(part, str):
-            by_key = {field.alias or name: field for name, field in model.model_fields.items()}
-            model = _table_of(by_key[part].annotation)
-    return [field.alias or name for name, field in model.model_fields.items()]
+            model = _table_of(_fields(model)[part].annotation)
+    return model
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """By their keys in a spec."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _table_of(annotation: Any) -> type[BaseModel]:

@@ -33,19 +33,18 @@ def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOpti
 
     Example: distill check jobs/sample.toml
     """
-    from distill.spec_checks import load_spec
+    from distill.pipeline.fit import check_job
+    from distill.spec_text import SpecFile
 
-    place = Workspace.locate(workspace)
-    checked = load_spec(spec, place)
-    from distill.pipeline.fit import check_fit  # brings torch, which a wrong spec need not wait for
-
-    warnings = [notice.text for notice in check_fit(checked, place).notices]
+    checked = SpecFile.read(spec)
+    fit = check_job(checked, Workspace.locate(workspace))
+    warnings = [notice.text for notice in fit.notices]
     if json:
-        print_json({"name": checked.name, "warnings": warnings})
+        print_json({"name": checked.job.name, "warnings": warnings})
         return
     for warning in warnings:
         note(f"warning: {warning}")
-    say(f"{spec}: job {checked.name!r} can be run")
+    say(f"{spec}: job {checked.job.name!r} can be run")
 
 
 def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
@@ -54,33 +53,26 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     Example: distill run jobs/sample.toml
     """
     from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-    from distill.spec_text import parse_spec, read_spec
+    from distill.pipeline.fit import check_job
+    from distill.spec_text import SpecFile
 
     place = Workspace.locate(workspace)
-    text = read_spec(spec)
-    job = parse_spec(text, str(spec))
+    given = SpecFile.read(spec)
+    job = given.job
     folder = place.runs / job.name
     if spec.resolve() == (folder / "spec.toml").resolve():
         # Started by the daemon, whose runner holds the folder, and who has other jobs to start.
-        _run_in(folder, job, place, lambda: _checked(job, spec, place), patient=False)
+        _run_in(folder, job, place, lambda: check_job(given, place), patient=False)
         return
-    if frozen_spec(folder) not in (None, text):
+    if frozen_spec(folder) not in (None, given.text):
         raise UserError(
             f"the job {job.name!r} exists with another spec ({folder / 'spec.toml'}); choose "
             f"another name in {spec}, or set the old run aside with `distill submit --replace`"
         )
-    fit = _checked(job, spec, place)  # a spec that cannot be run does not take the name
-    freeze_spec(folder, text)
+    fit = check_job(given, place)  # a spec that cannot be run does not take the name
+    freeze_spec(folder, given.text)
     with locked(folder):
         _run_in(folder, job, place, lambda: fit, patient=True)
-
-
-def _checked(job: "JobSpec", path: Path, workspace: Workspace) -> "Fit":
-    from distill.pipeline.fit import check_fit
-    from distill.spec_checks import check_names
-
-    check_names(job, path, workspace)
-    return check_fit(job, workspace)
 
 
 def _run_in(

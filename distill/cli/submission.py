@@ -7,7 +7,7 @@ from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.names import name_in
 from distill.daemon.service import Answer
-from distill.spec_text import SPEC_WORDS, read_spec
+from distill.spec_text import UNNAMED_SPEC, read_spec
 
 
 def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str, list[str]]:
@@ -17,4 +17,4 @@ def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer
     try:
         return client.submit(workspace, text, replace)
     except UserError as error:
-        raise UserError(str(error).replace(SPEC_WORDS, str(path), 1)) from None
+        raise UserError(str(error).replace(UNNAMED_SPEC, str(path), 1)) from None

@@ -15,7 +15,7 @@ from curation.json_text import parse_record
 from curation.workspace import Workspace
 from distill.daemon.last_words import error_in, last_line
 from distill.daemon.names import SpecCheck
-from distill.spec_text import SPEC_WORDS
+from distill.spec_text import UNNAMED_SPEC
 
 _CHECK_SECONDS = 120.0
 
@@ -36,7 +36,7 @@ def spec_check(workspace: Workspace) -> SpecCheck:
             try:
                 return _warnings(path, workspace)
             except UserError as error:
-                raise UserError(str(error).replace(str(path), SPEC_WORDS)) from None
+                raise UserError(str(error).replace(str(path), UNNAMED_SPEC)) from None
 
     return check
 
@@ -54,9 +54,9 @@ def _warnings(path: Path, workspace: Workspace) -> list[str]:
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"{SPEC_WORDS} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
+            f"{UNNAMED_SPEC} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
         ) from None
     if checked.returncode == 0:
         return parse_record(checked.stdout, _Checked).warnings
     said = checked.stderr.decode(errors="replace")
-    raise UserError(error_in(said) or f"{SPEC_WORDS} cannot be checked: {last_line(said)}")
+    raise UserError(error_in(said) or f"{UNNAMED_SPEC} cannot be checked: {last_line(said)}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from curation.errors import UserError
 from curation.toml_text import read_toml
 from distill.spec import NAME_PATTERN
-from distill.spec_text import SPEC_WORDS
+from distill.spec_text import UNNAMED_SPEC
 
 SpecCheck = Callable[[str], list[str]]
 """Given the text of a spec, what in it will do nothing; ``UserError`` where it cannot be run."""
@@ -24,7 +24,7 @@ def check_name(name: object) -> str:
     )
 
 
-def name_in(text: str, what: str = SPEC_WORDS) -> str:
+def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
     """The job's name in the text of a spec."""
     document = read_toml(text, what)
     if "name" not in document:

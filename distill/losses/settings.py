@@ -27,6 +27,7 @@ from curation.errors import UserError
 from curation.registry import check_unused
 from curation.suggestions import hint, listed
 from distill.losses.needs import Needs
+from distill.spec_errors import SpecError
 
 
 class LossSettings(BaseModel):
@@ -158,14 +159,15 @@ def _refusal(where: str, error: ValidationError) -> str:
     return f"{key}: {message} (settings are {', '.join(settings)})"
 
 
-def check_shardable(losses: Mapping[str, LossSettings], where: str) -> None:
-    """Raise ``UserError`` where a loss needs class weights that are not on its rank."""
+def check_shardable(losses: Mapping[str, LossSettings]) -> None:
+    """Raise ``SpecError`` where a loss needs class weights that are not on its rank."""
     for name, settings in losses.items():
         if settings.needs_centres and not isinstance(settings, HeadSettings):
-            raise UserError(
-                f"{where}.{name}: needs the class centres of all identities on every rank, but "
+            raise SpecError(
+                (name,),
+                f"needs the class centres of all identities on every rank, but "
                 f"centres.sharded is true; allowed with it: {', '.join(_heads())} and losses "
-                "without class centres; or set sharded = false"
+                "without class centres; or set sharded = false",
             )
 
 
@@ -175,8 +177,9 @@ def _heads() -> Iterable[str]:
 
 def _check_margins(smallest: float, largest: float) -> None:
     if smallest > largest:
-        raise ValueError(
-            f"smallest_margin is {smallest} but largest_margin is {largest}; give them in order"
+        raise SpecError(
+            ("smallest_margin",),
+            f"{smallest} is above largest_margin = {largest}; give them in order",
         )
 
 

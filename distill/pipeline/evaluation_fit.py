@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,8 @@ from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.export.config import PrintableName
 from distill.notices import Notice
 from distill.spec import JobSpec
-from distill.spec_checks import evaluation_sets, selection_sets, trainings
+from distill.spec_checks import evaluation_key, evaluation_sets, selection_sets, trainings
+from distill.spec_errors import SpecError
 
 EvaluationSet = VerificationPairs | ImageSet
 _COMPARED = 5000
@@ -26,10 +28,8 @@ def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
     """Every set of ``data.evaluate`` by its name there; ``UserError`` where one cannot be read."""
     sets: dict[str, EvaluationSet] = {}
     for name, path in evaluation_sets(spec, workspace).items():
-        try:
+        with _naming(spec, name):
             sets[name] = read_pairs(path) if path.is_file() else open_images(path)
-        except UserError as error:
-            raise UserError(f"data.evaluate {name!r}: {error}") from None
     return sets
 
 
@@ -41,14 +41,12 @@ def check_sets(
     Every image of a set of pairs is decoded, once; of a store or view, which may be large, none.
     What comes back tells of sets that share images with ``images``, which are trained on.
     """
-    _check_names(sets)
+    _check_names(spec, sets)
     compared = _compared(spec, workspace)
     for name, each in sets.items():
         if isinstance(each, VerificationPairs):
-            try:
+            with _naming(spec, name):
                 _check_pairs(each, name in compared)
-            except UserError as error:
-                raise UserError(f"data.evaluate {name!r}: {error}") from None
         if shared := _shared(each, images):
             yield Notice(
                 f"seen: {name}",
@@ -57,22 +55,33 @@ def check_sets(
             )
 
 
-def _check_names(sets: Mapping[str, EvaluationSet]) -> None:
+@contextmanager
+def _naming(spec: JobSpec, name: str) -> Iterator[None]:
+    """Errors in the block are of this set."""
+    try:
+        yield
+    except UserError as error:
+        raise SpecError(evaluation_key(spec, name), f"{name!r}: {error}") from None
+
+
+def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
     """Reports and thresholds are kept by the names of the files."""
     named: dict[str, str] = {}
     for name, each in sets.items():
         if each.name in named:
-            raise UserError(
-                f"data.evaluate: {named[each.name]!r} and {name!r} are both called {each.name!r}, "
-                "so that their scores could not be told apart; rename one, or leave it out"
+            raise SpecError(
+                evaluation_key(spec, name),
+                f"{named[each.name]!r} and {name!r} are both called {each.name!r}, "
+                "so that their scores could not be told apart; rename one, or leave it out",
             )
         named[each.name] = name
         try:
             TypeAdapter(PrintableName).validate_python(each.name)
         except ValidationError:
-            raise UserError(
-                f"data.evaluate: a set cannot be called {each.name[:80]!r}; allowed: up to 200 "
-                "printable characters"
+            raise SpecError(
+                evaluation_key(spec, name),
+                f"a set cannot be called {each.name[:80]!r}; allowed: up to 200 printable "
+                "characters",
             ) from None
 
 

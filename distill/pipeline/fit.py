@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from curation.errors import UserError
+from curation.toml_positions import Location
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.budget import check_budget
@@ -20,6 +21,9 @@ from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.spec import JobSpec, StudentSpec
+from distill.spec_checks import check_names
+from distill.spec_errors import SpecError, in_words, within
+from distill.spec_text import SpecFile
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import SHUFFLE
 from distill.training.shares import (
@@ -49,9 +53,17 @@ class Fit:
         return teacher
 
 
+def check_job(spec: SpecFile, workspace: Workspace) -> Fit:
+    """Raise ``UserError``, with the place in the spec, where the job cannot be run."""
+    with spec.placed():
+        check_names(spec.job, workspace)
+        return check_fit(spec.job, workspace)
+
+
 def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
-    """Raise ``UserError`` where the pieces of a spec cannot work together; trains nothing."""
-    images = open_images(workspace.image_set(spec.data.train))
+    """Raise ``SpecError`` where the pieces of a spec cannot work together; trains nothing."""
+    with within("data", "train"):
+        images = open_images(workspace.image_set(spec.data.train))
     sets = open_sets(spec, workspace)
     teacher = _given_teacher(spec, images, workspace)
     length = _teacher_embedding(spec, teacher)
@@ -98,15 +110,13 @@ def _unused_teacher(spec: JobSpec) -> list[Notice]:
 
 
 def _input_sizes(
-    networks: Mapping[str, "_Training"], teacher: Embedder | None
-) -> dict[str, list[tuple[int, int]]]:
-    """By the key of the spec that they come from."""
-    tables = {"train": "student", "teacher.train": "teacher.network"}
-    sizes = {
-        f"{tables[key]}.input_size": [each.architecture.input_size]
-        for key, each in networks.items()
+    networks: Mapping[Location, "_Training"], teacher: Embedder | None
+) -> dict[Location, list[tuple[int, int]]]:
+    """By where in the spec they come from."""
+    sizes: dict[Location, list[tuple[int, int]]] = {
+        (*each.network, "input_size"): [each.architecture.input_size] for each in networks.values()
     }
-    return sizes if teacher is None else {**sizes, "the teacher": input_sizes(teacher)}
+    return sizes if teacher is None else {**sizes, ("teacher",): input_sizes(teacher)}
 
 
 def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> None:
@@ -129,22 +139,37 @@ def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         losses = spec.teacher.stage.losses
-        network = Architecture.resolve(spec.teacher.network)
-        yield _Training("teacher.train", "teacher.stage", network, spec.teacher.train, losses)
+        architecture = Architecture.resolve(spec.teacher.network)
+        yield _Training(
+            ("teacher", "train"),
+            ("teacher", "stage"),
+            ("teacher", "network"),
+            architecture,
+            spec.teacher.train,
+            losses,
+        )
     for index, stage in enumerate(spec.stage):
         assert spec.student is not None
-        where = f"stage.{index}"
-        network = Architecture.resolve(spec.student, teacher)
+        architecture = Architecture.resolve(spec.student, teacher)
         settings = stage.settings(spec.train)
-        yield _Training("train", where, network, settings, stage.losses, stage.sampler)
+        yield _Training(
+            ("train",),
+            ("stage", index),
+            ("student",),
+            architecture,
+            settings,
+            stage.losses,
+            stage.sampler,
+        )
 
 
 @dataclass(frozen=True)
 class _Training:
-    """One training of the job; ``key`` and ``where`` are its tables in the spec."""
+    """One training of the job; ``key``, ``stage`` and ``network`` are its tables in the spec."""
 
-    key: str
-    where: str
+    key: Location
+    stage: Location
+    network: Location
     architecture: Architecture
     settings: TrainSettings
     losses: Losses
@@ -163,9 +188,9 @@ class _Training:
 
         from distill.training.trial import check_network
 
-        with torch.device("meta"):
-            network = self.architecture.build()
         with self._full_keys():
+            with torch.device("meta"):
+                network = self.architecture.build()
             return check_network(network, self.architecture.input_size, self.settings)
 
     def check_losses(self, images: ImageSet) -> list[Notice]:
@@ -183,28 +208,30 @@ class _Training:
         if final is None or final <= rate:
             return []
         text = (
-            f"{self.key}.learning_rate is {rate:g} and final_learning_rate {final:g}: the rate of "
-            f"{self.where} rises to the end; lower final_learning_rate too"
+            f"{in_words(self.key)}.learning_rate is {rate:g} and final_learning_rate {final:g}: "
+            f"the learning rate of {in_words(self.stage)} rises to the end; lower "
+            "final_learning_rate too"
         )
-        return [Notice(f"rising rate: {self.where}", text)]
+        return [Notice(f"rising rate: {in_words(self.stage)}", text)]
 
     def _idle(self, given: Supply) -> list[Notice]:
         """The losses that can never do anything; ``UserError`` where that is all of them."""
         reasons = {name: lacking(loss.needs, given) for name, loss in self.losses.items()}
-        idle = [
-            Notice(
-                f"idle loss: {self.where}.losses.{name}",
-                f"{self.where}.losses.{name} can never do anything: {reason}",
-            )
-            for name, reason in reasons.items()
-            if reason is not None
-        ]
+        idle = {name: reason for name, reason in reasons.items() if reason is not None}
         if len(idle) == len(self.losses):
-            raise UserError(
-                "; ".join(notice.text for notice in idle)
-                + f"; so {self.where} would learn nothing: change that, or give it other losses"
+            told = (f"{name} can never do anything: {reason}" for name, reason in idle.items())
+            raise SpecError(
+                (*self.stage, "losses"),
+                "; ".join(told)
+                + "; so this stage would learn nothing: change that, or give it other losses",
             )
-        return idle
+        return [
+            Notice(f"idle loss: {key}", f"{key} can never do anything: {reason}")
+            for key, reason in ((self._loss(name), reason) for name, reason in idle.items())
+        ]
+
+    def _loss(self, name: str) -> str:
+        return in_words((*self.stage, "losses", name))
 
     def _seldom(self, given: Supply) -> list[Notice]:
         reasons = {
@@ -213,36 +240,33 @@ class _Training:
             if lacking(loss.needs, given) is None
         }
         return [
-            Notice(
-                f"seldom: {self.where}.losses.{name}",
-                f"{self.where}.losses.{name} will often find nothing to do: {reason}",
-            )
-            for name, reason in reasons.items()
+            Notice(f"seldom: {key}", f"{key} will often find nothing to do: {reason}")
+            for key, reason in ((self._loss(name), reason) for name, reason in reasons.items())
             if reason is not None
         ]
 
     @contextmanager
     def _full_keys(self) -> Iterator[None]:
-        """Messages begin with the keys as they stand in this training's own tables."""
+        """``train`` and ``sampler`` are this training's tables; other errors are of its network."""
         try:
             yield
+        except SpecError as error:
+            table, *inner = error.location
+            outer = {"train": self.key, "sampler": (*self.stage, "sampler")}.get(str(table))
+            location = error.location if outer is None else (*outer, *inner)
+            raise SpecError(location, error.reason) from None
         except UserError as error:
-            message = str(error)
-            if message.startswith("train"):
-                message = self.key + message.removeprefix("train")
-            elif message.startswith("sampler"):
-                message = f"{self.where}.{message}"
-            raise UserError(message) from None
+            raise SpecError(self.network, str(error)) from None
 
 
 def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
-    """Raise ``UserError`` where a loss compares vectors of these two different lengths."""
+    """Raise ``SpecError`` where a loss compares vectors of these two different lengths."""
     for index, stage in enumerate(spec.stage):
-        where = f"stage.{index}.losses"
         for name, loss in stage.losses.items():
             if isinstance(loss, ComparisonSettings) and not loss.project:
-                raise UserError(
-                    f"student.embedding is {student} but the teacher's is {teacher}, and {name} "
-                    f"compares them; allowed: {teacher} (or leave it out), or "
-                    f"{where}.{name}.project = true"
+                project = in_words(("stage", index, "losses", name, "project"))
+                raise SpecError(
+                    ("student", "embedding"),
+                    f"{student} is not the teacher's {teacher}, and {name} compares them; "
+                    f"allowed: {teacher} (or leave it out), or {project} = true",
                 )

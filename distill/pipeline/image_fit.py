@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from curation.errors import UserError
+from curation.toml_positions import Location
 from curation.views import ImageSet
 from distill.pipeline.evaluation_fit import EvaluationSet
 from distill.spec import JobSpec
+from distill.spec_errors import SpecError
 from teachers.embedder import Embedder
 from teachers.ensemble import Ensemble
 from teachers.framing import visible_part
@@ -21,11 +23,11 @@ def check_image_sizes(
     spec: JobSpec,
     images: ImageSet,
     sets: Mapping[str, EvaluationSet],
-    networks: Mapping[str, list[tuple[int, int]]],
+    networks: Mapping[Location, list[tuple[int, int]]],
 ) -> None:
-    """Raise ``UserError`` where images show less than a network sees.
+    """Raise ``SpecError`` where images show less than a network sees.
 
-    ``networks`` are input sizes by the key of the spec that they come from.
+    ``networks`` are input sizes by where in the spec they come from.
     """
     shown = {f"data.train {spec.data.train!r}": images.image_size}
     shown |= {f"data.evaluate {name!r}": each.image_size for name, each in sets.items()}
@@ -35,4 +37,4 @@ def check_image_sizes(
                 try:
                     visible_part(image, size)
                 except UserError as error:
-                    raise UserError(f"{what} and {key}: {error}") from None
+                    raise SpecError(key, f"{what}: {error}") from None

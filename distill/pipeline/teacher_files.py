@@ -9,6 +9,7 @@ from curation.workspace import Workspace
 from distill.export.checksums import SUMS_NAME
 from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.spec_checks import teacher_path
+from distill.spec_errors import within
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.ensemble import Ensemble
 from teachers.foreign import OnnxEmbedder
@@ -23,7 +24,10 @@ TIMM = "timm/"
 
 def open_spec_teacher(spec: TeacherSpec, workspace: Workspace) -> Embedder:
     """The teacher that a job names by ``from``, or its ensemble."""
-    members = [_open_source(source, workspace) for source in spec.sources]
+    members = []
+    for key, source in spec.sources.items():
+        with within("teacher", *key, "from"):
+            members.append(_open_source(source, workspace))
     return Ensemble(members, spec.combine) if spec.ensemble else members[0]
 
 

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from distill.spec_errors import SpecError
+
 LONGEST_TEXT = 1_000
 """Characters of a name or path."""
 
@@ -55,24 +57,27 @@ class SamplerSettings(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> "SamplerSettings":
         if (self.images is None) == (self.kind == "pk"):
-            raise ValueError(
+            raise SpecError(
+                ("kind",) if self.images is None else ("images",),
                 'images (of each identity in a batch; the papers take 4) goes with kind = "pk", '
-                "and only with it"
+                "and only with it",
             )
         if self.least_images > 1 and self.kind != "pk":
-            raise ValueError(
-                'least_images leaves identities out of kind = "pk"; a view of the data set leaves '
-                "them out everywhere (`curate view`)"
+            raise SpecError(
+                ("least_images",),
+                'it leaves identities out of kind = "pk"; a view of the data set leaves '
+                "them out everywhere (`curate view`)",
             )
         return self
 
     def check_shares(self, batch_size: int, pieces: int) -> None:
-        """Raise ``ValueError`` where cutting a batch into ``pieces`` would cut an identity."""
+        """Raise ``SpecError`` where cutting a batch into ``pieces`` would cut an identity."""
         if self.images is not None and batch_size % (pieces * self.images):
-            raise ValueError(
+            raise SpecError(
+                ("images",),
                 f"batch_size = {batch_size} cannot be cut into {pieces} equal pieces (ranks x "
                 f"accumulate) of whole identities with {self.images} images; "
-                f"allowed: multiples of {pieces * self.images}"
+                f"allowed: multiples of {pieces * self.images}",
             )
 
 
@@ -174,9 +179,10 @@ class TrainSettings(Strict):
     @model_validator(mode="after")
     def _optimiser_fits(self) -> "TrainSettings":
         if self.optimiser == "adamw" and self.momentum is not None:
-            raise ValueError(
-                f'momentum = {self.momentum} goes with optimiser = "sgd", and only with it; leave '
-                'it out beside "adamw", whose betas are 0.9 and 0.999'
+            raise SpecError(
+                ("momentum",),
+                'goes with optimiser = "sgd", and only with it; leave it out beside "adamw", '
+                "whose betas are 0.9 and 0.999",
             )
         return self
 
@@ -184,14 +190,16 @@ class TrainSettings(Strict):
     def _schedule_fits(self) -> "TrainSettings":
         for setting, schedule in SCHEDULE_OF.items():
             if getattr(self, setting) is not None and self.schedule != schedule:
-                raise ValueError(
-                    f'{setting} goes with schedule = "{schedule}", and only with it; '
-                    f'leave it out beside "{self.schedule}"'
+                raise SpecError(
+                    (setting,),
+                    f'goes with schedule = "{schedule}", and only with it; '
+                    f'leave it out beside "{self.schedule}"',
                 )
         if self.schedule in NO_FINAL_RATE and self.final_learning_rate is not None:
-            raise ValueError(
-                f'final_learning_rate has no meaning beside schedule = "{self.schedule}", which '
-                f"{NO_FINAL_RATE[self.schedule]}; leave it out"
+            raise SpecError(
+                ("final_learning_rate",),
+                f'has no meaning beside schedule = "{self.schedule}", which '
+                f"{NO_FINAL_RATE[self.schedule]}; leave it out",
             )
         if self.schedule == "step":
             self._check_steps()
@@ -201,41 +209,46 @@ class TrainSettings(Strict):
         milestones = self.milestones or []
         bounds = [self.warmup, *milestones, 1.0]
         if not milestones or any(a >= b for a, b in pairwise(bounds)):
-            raise ValueError(
+            raise SpecError(
+                ("milestones",) if milestones else ("schedule",),
                 f'schedule = "step" with milestones = {milestones}; allowed: shares of all steps '
                 f"in ascending order, after the warm-up ({self.warmup}) and before 1, such as "
-                "milestones = [0.5, 0.75, 0.9]"
+                "milestones = [0.5, 0.75, 0.9]",
             )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSettings":
         if self.zero_stage and self.engine != "deepspeed":
-            raise ValueError(
-                f'zero_stage = {self.zero_stage} needs engine = "deepspeed"; '
-                f'allowed with engine = "{self.engine}": 0'
+            raise SpecError(
+                ("zero_stage",),
+                f'{self.zero_stage} needs engine = "deepspeed"; '
+                f'allowed with engine = "{self.engine}": 0',
             )
         if self.keep == "best" and self.evaluate_every is None:
-            raise ValueError(
-                'keep = "best" needs evaluate_every, in steps; allowed without it: "last"'
+            raise SpecError(
+                ("keep",), '"best" needs evaluate_every, in steps; allowed without it: "last"'
             )
         self.check_shares(self.ranks or 1)
         if self.engine == "deepspeed" and self.centres != CentresSettings():
-            raise ValueError(
-                'centres with a sample_rate below 1 or sharded need engine = "torch"; '
-                'allowed with engine = "deepspeed": sample_rate = 1.0, sharded = false'
+            raise SpecError(
+                ("centres",),
+                'a sample_rate below 1 or sharded = true need engine = "torch"; '
+                'allowed with engine = "deepspeed": sample_rate = 1.0, sharded = false',
             )
         if self.tensorboard and find_spec("tensorboard") is None:
-            raise ValueError(
-                "tensorboard = true, but the package is not installed; "
-                'pip install "face-distill[tensorboard]", or leave it false'
+            raise SpecError(
+                ("tensorboard",),
+                "the package is not installed; "
+                'pip install "face-distill[tensorboard]", or leave it false',
             )
         return self
 
     def check_shares(self, ranks: int) -> None:
-        """Raise ``ValueError`` where a batch cannot be cut into equal pieces for ``ranks``."""
+        """Raise ``SpecError`` where a batch cannot be cut into equal pieces for ``ranks``."""
         pieces = ranks * self.accumulate
         if self.batch_size % pieces:
-            raise ValueError(
-                f"batch_size = {self.batch_size} cannot be cut into {pieces} equal pieces "
-                f"(ranks {ranks} x accumulate {self.accumulate}); allowed: multiples of {pieces}"
+            raise SpecError(
+                ("batch_size",),
+                f"{self.batch_size} images cannot be cut into {pieces} equal pieces "
+                f"(ranks {ranks} x accumulate {self.accumulate}); allowed: multiples of {pieces}",
             )

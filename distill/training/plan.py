@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.views import ImageSet
+from distill.spec_errors import SpecError, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.pk_shuffle import PKShuffle
 
@@ -107,12 +107,12 @@ def create_plan(
 ) -> BatchPlan:
     """The plan that ``settings`` and ``sampler`` ask for.
 
-    Raises ``UserError`` where not even one batch can be filled, or ``ranks`` cannot share it.
+    Raises ``SpecError`` where not even one batch can be filled, or ``ranks`` cannot share it.
     """
     if settings.batch_size > len(images):
-        raise UserError(
-            f"train.batch_size is {settings.batch_size} but the data set has {len(images)} images; "
-            f"allowed: up to {len(images)}"
+        raise SpecError(
+            ("train", "batch_size"),
+            f"{settings.batch_size} is above {len(images)}, the number of images of the data set",
         )
     if sampler.images is not None:
         return _pk_shuffle(images, settings, sampler, ranks)
@@ -126,28 +126,27 @@ def _pk_shuffle(
 ) -> PKShuffle:
     size, each = settings.batch_size, sampler.images
     assert each is not None
-    try:
+    with within("sampler"):
         sampler.check_shares(size, ranks * settings.accumulate)
-    except ValueError as error:
-        raise UserError(f"train: {error}") from None
     plan = PKShuffle(images.labels, size, settings.seed, each, sampler.least_images)
     few = f" of at least {sampler.least_images} images" if sampler.least_images > 1 else ""
     if not plan.identities:
         most = int(np.bincount(images.labels).max())
-        raise UserError(
-            f"sampler.least_images is {sampler.least_images} but no identity of the data set has "
-            f"as many images; the largest has {most}; allowed: up to {most}"
+        raise SpecError(
+            ("sampler", "least_images"),
+            f"{sampler.least_images} is above {most}, the images of the largest identity of the "
+            "data set",
         )
     if size > plan.identities * each:
-        raise UserError(
-            f"train.batch_size is {size}, for {size // each} identities with {each} images each, "
-            f"but the data set has {plan.identities} identities{few}; "
-            f"allowed: up to {plan.identities * each}"
+        raise SpecError(
+            ("train", "batch_size"),
+            f"{size} images are of {size // each} identities with {each} each, but the data set "
+            f"has {plan.identities} identities{few}; allowed: up to {plan.identities * each}",
         )
     if not plan.steps_per_epoch:
-        raise UserError(
-            f"train.batch_size is {size} but the {plan.identities} identities{few} that the "
-            f"sampler takes have {plan.images} images, so that an epoch has no step; "
-            f"allowed: up to {plan.images}"
+        raise SpecError(
+            ("train", "batch_size"),
+            f"{size} is above {plan.images}, the images of the {plan.identities} identities{few} "
+            "that the sampler takes, so that an epoch has no step",
         )
     return plan

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.views import ImageSet
 from distill.losses.needs import Supply
+from distill.spec_errors import SpecError, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import create_plan
 
@@ -29,25 +29,23 @@ def wanted_ranks(settings: TrainSettings) -> int:
     gpus = gpu_count()
     ranks = settings.ranks or max(1, gpus)
     if gpus and ranks > gpus:
-        raise UserError(f"train.ranks is {ranks} but there are {gpus} GPUs; allowed: 1 to {gpus}")
+        raise SpecError(("train", "ranks"), f"{ranks} is above {gpus}, the number of GPUs here")
     check_shares(settings, ranks)
     return ranks
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:
-    """Raise ``UserError`` where a batch cannot be cut into equal pieces for ``ranks``."""
-    try:
+    """Raise ``SpecError`` where a batch cannot be cut into equal pieces for ``ranks``."""
+    with within("train"):
         settings.check_shares(ranks)
-    except ValueError as error:
-        raise UserError(f"train: {error}") from None
 
 
 def check_engine(settings: TrainSettings) -> None:
     """Raise ``UserError`` where the engine that ``settings.engine`` names is not installed."""
     if settings.engine == "deepspeed" and find_spec("deepspeed") is None:
-        raise UserError(
-            'train.engine is "deepspeed" but DeepSpeed is not installed (it exists for Linux); '
-            'use engine = "torch"'
+        raise SpecError(
+            ("train", "engine"),
+            '"deepspeed" is not installed here (it exists for Linux); use engine = "torch"',
         )
 
 
@@ -85,9 +83,10 @@ def shares_of(identities: int, ranks: int) -> list[slice]:
     Raises ``UserError`` where a rank would have none.
     """
     if identities < ranks:
-        raise UserError(
-            f"train.centres.sharded is true, but the data set has {identities} identities for "
-            f"{ranks} ranks; allowed: up to {identities} ranks, or sharded = false"
+        raise SpecError(
+            ("train", "centres", "sharded"),
+            f"the data set has {identities} identities for {ranks} ranks; "
+            f"allowed: up to {identities} ranks, or sharded = false",
         )
     ends = [identities * rank // ranks for rank in range(ranks + 1)]
     return [slice(*pair) for pair in pairwise(ends)]

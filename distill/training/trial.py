@@ -9,6 +9,7 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.notices import Notice
+from distill.spec_errors import SpecError
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.batch_norm import synchronise_batch_norm
@@ -32,10 +33,11 @@ def check_network(
     together = images_together(settings, ranks)
     notices = []
     if not _takes(network, input_size, images=min(together, 2)):
-        raise UserError(
-            f"train.batch_size is {settings.batch_size} with {_pieces(settings, ranks)}, so that "
-            "batch normalisation sees 1 image at a time, which has no statistics; allowed: at "
-            f"least 2 images at a time, better {_FEW} or more"
+        raise SpecError(
+            ("train", "batch_size"),
+            f"{settings.batch_size} images with {_pieces(settings, ranks)} let batch normalisation "
+            "see 1 image at a time, which has no statistics; allowed: at least 2 images at a time, "
+            f"better {_FEW} or more",
         )
     if together == 2 and not _takes(network, input_size, images=1):
         notices.append(

@@ -141,7 +141,7 @@ def test_a_narrow_student_is_refused_where_a_loss_compares(
     with pytest.raises(UserError) as error:
         check_fit(parse_spec(text, "spec"), workspace)
     message = str(error.value)
-    assert "student.embedding is 8" in message
-    assert f"the teacher's is 16, and {name} compares them" in message
-    assert f"stage.0.losses.{name}.project = true" in message
+    assert "student.embedding: 8 is not" in message
+    assert f"8 is not the teacher's 16, and {name} compares them" in message
+    assert f"stage 1: losses.{name}.project = true" in message
     assert "\n" not in message

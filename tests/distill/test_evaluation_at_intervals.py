@@ -236,7 +236,7 @@ def test_only_where_the_best_is_kept_evaluation_makes_another_step(drawn_store, 
 
 
 def test_the_best_cannot_be_kept_without_evaluation():
-    with pytest.raises(ValidationError, match='keep = "best" needs evaluate_every'):
+    with pytest.raises(ValidationError, match='keep: "best" needs evaluate_every'):
         TrainSettings(keep="best")
 
 
@@ -277,7 +277,7 @@ def load(text, workspace):
 
 @pytest.mark.parametrize("sets", ["[]", '["drawn/train"]'], ids=["none", "only all pairs"])
 def test_evaluation_without_sets_of_pairs_is_refused_at_the_door(workspace, sets):
-    with pytest.raises(UserError, match=r"train\.evaluate_every is 3 but data\.evaluate") as said:
+    with pytest.raises(UserError, match=r"train\.evaluate_every: data\.evaluate") as said:
         load(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
     assert "\n" not in str(said.value)
 

@@ -13,8 +13,8 @@ from curation.pairs import read_pairs
 from curation.store import Store
 from curation.views import write_subset
 from curation.workspace import Workspace
-from distill.pipeline.fit import check_fit
-from distill.spec_text import parse_spec
+from distill.pipeline.fit import check_job
+from distill.spec_text import SpecFile
 from teachers import embeddings
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
@@ -79,7 +79,7 @@ def pk(images, least=1):
 
 def check(workspace, **changed):
     text = SPEC.format(**{**USUAL, **changed})
-    return [notice.text for notice in check_fit(parse_spec(text, "spec"), workspace).notices]
+    return [notice.text for notice in check_job(SpecFile.parse(text), workspace).notices]
 
 
 @pytest.mark.parametrize(
@@ -120,32 +120,33 @@ def test_a_job_of_registered_networks_is_checked_without_torch(workspace, tmp_pa
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"batch": 49}, ["train.batch_size is 49", "48 images", "allowed: up to 48"]),
-        ({"batch": 1}, ["train.batch_size is 1 ", "1 image at a time", "at least 2"]),
+        ({"batch": 49}, [":16:14: train.batch_size: 49 is above 48, the number of images"]),
+        ({"batch": 1}, [":16:14: train.batch_size: 1 images", "1 image at a time", "at least 2"]),
         ({"train": "accumulate = 8"}, ["accumulate = 8", "1 image at a time"]),
         ({"train": "ranks = 8\nsync_batch_norm = false"}, ["ranks = 8", "1 image at a time"]),
         ({"backbone": "iresnet18", "batch": 1}, ["1 image at a time"]),
         ({"backbone": "timm/resnet18", "batch": 1}, ["1 image at a time"]),
         ({"train": "ranks = 8\ncentres = { sharded = true }"}, ["6 identities for 8 ranks"]),
         ({"stage": pk(4, least=9)},
-         ["stage.0.sampler.least_images is 9", "the largest has 8", "allowed: up to 8"]),
-        ({"stage": pk(4), "batch": 32}, ["train.batch_size is 32", "up to 24"]),
-        ({"stage": pk(4, least=2), "data": "tail"}, ["an epoch has no step", "allowed: up to 6"]),
+         ["stage 1: sampler.least_images: 9 is above 8, the images of the largest"]),
+        ({"stage": pk(4), "batch": 32}, ["train.batch_size: 32 images", "up to 24"]),
+        ({"stage": pk(4, least=2), "data": "tail"}, ["8 is above 6", "an epoch has no step"]),
         ({"losses": "triplet = {}", "stage": pk(4), "batch": 4},
-         ["stage.0.losses.triplet", "images of two identities", "would learn nothing"]),
+         ["stage 1: losses: triplet can never", "images of two identities", "learn nothing"]),
         ({"losses": "triplet = {}", "data": "singles", "batch": 4},
-         ["stage.0.losses.triplet", "two images of one identity"]),
+         ["stage 1: losses: triplet can never", "two images of one identity"]),
         ({"losses": "centre_triplet = {}", "stage": pk(4), "batch": 24},
-         ["stage.0.losses.centre_triplet", "each batch holds all 6"]),
+         ["stage 1: losses: centre_triplet can never", "each batch holds all 6"]),
         ({"losses": "relational_distance = {}", "teacher": TEACHER, "train": "ranks = 4"},
          ["relates 3 images or more and is given 2"]),
-        ({"data": "one"}, ["stage.0.losses.arcface", "needs 2 identities and data.train has 1"]),
+        ({"data": "one"},
+         ["stage 1: losses: arcface can never", "needs 2 identities and data.train has 1"]),
         ({"teacher": TEACHER, "losses": "teacher_logits = {}, adadistill = {}", "data": "one"},
-         ["teacher.stage.losses.arcface", "2 identities"]),
+         ["teacher.stage.losses: arcface can never", "2 identities"]),
         ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 64")},
-         ["teacher.train.batch_size is 64"]),
+         [":15:14: teacher.train.batch_size: 64 is above 48"]),
         ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 1")},
-         ["teacher.train.batch_size is 1 ", "1 image at a time"]),
+         ["teacher.train.batch_size: 1 images", "1 image at a time"]),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, words):
@@ -160,15 +161,15 @@ def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, wor
     ("changed", "words"),
     [
         ({"data": "one", "losses": "arcface = {}, center = {}"},
-         ["stage.0.losses.arcface can never do anything", "2 identities"]),
+         ["stage 1: losses.arcface can never do anything", "2 identities"]),
         ({"losses": "arcface = {}, triplet = {}", "batch": 4},
-         ["stage.0.losses.triplet will often find nothing to do", 'kind = "pk"']),
+         ["stage 1: losses.triplet will often find nothing to do", 'kind = "pk"']),
         ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 4,
           "train": "accumulate = 2\nranks = 1"},
          ["2 images at a time and makes each value +1 or -1"]),
         ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 8,
           "train": "ranks = 4"},
-         ["stage.0.losses.relational_angle can never do anything", "given 2 at a time"]),
+         ["stage 1: losses.relational_angle can never do anything", "given 2 at a time"]),
         ({"train": "learning_rate = 1e-5"}, ["train.learning_rate is 1e-05", "rises to the end"]),
         ({"teacher": TEACHER}, ["no loss of any stage compares with the [teacher]"]),
     ],
@@ -224,7 +225,7 @@ def test_a_set_that_cannot_be_scored_is_refused_before_anything_is_trained(
     workspace, change, words
 ):
     with_images(workspace, change)
-    with pytest.raises(UserError, match=rf"data\.evaluate 'odd': .*{words}") as error:
+    with pytest.raises(UserError, match=rf"data\.evaluate 2: 'odd': .*{words}") as error:
         check(workspace, evaluate='"pairs", "odd"')
     assert "\n" not in str(error.value)
 

@@ -202,7 +202,7 @@ def test_batches_that_would_cut_an_identity_are_refused(drawn_store):
 
 
 def test_more_identities_in_a_batch_than_there_are_are_refused(drawn_store):
-    with pytest.raises(UserError, match=r"batch_size is 28, for 7 .* 6 identities; .*up to 24$"):
+    with pytest.raises(UserError, match=r"batch_size: 28 images .* 6 identities; .*up to 24$"):
         pk(drawn_store, each=4, batch_size=28)
 
 
@@ -226,11 +226,14 @@ def test_a_spec_names_the_sampler_of_a_stage():
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        ('{ kind = "kp" }', "stage.0.sampler.kind"),
-        ('{ kind = "pk" }', "stage.0.sampler: images .* goes with kind"),
-        ("{ images = 4 }", "stage.0.sampler: images .* goes with kind"),
-        ('{ kind = "pk", images = 1 }', "stage.0.sampler.images"),
-        ('{ kind = "pk", images = 3 }', r"stage.0.sampler: batch_size = 512 .* multiples of 3$"),
+        ('{ kind = "kp" }', "stage 1: sampler.kind"),
+        ('{ kind = "pk" }', "stage 1: sampler.(kind|images): images .* goes with kind"),
+        ("{ images = 4 }", "stage 1: sampler.(kind|images): images .* goes with kind"),
+        ('{ kind = "pk", images = 1 }', "stage 1: sampler.images"),
+        (
+            '{ kind = "pk", images = 3 }',
+            r"stage 1: sampler.images: batch_size = 512 .* multiples of 3$",
+        ),
     ],
 )
 def test_a_wrong_sampler_is_refused_in_one_line(sampler, words):

@@ -244,7 +244,7 @@ def test_a_network_that_sees_more_than_the_images_show_is_refused_at_the_door(
     narrow_images, drawn_folder
 ):
     check(narrow_images)
-    with pytest.raises(UserError, match=r"data.train 'drawn/train' and student.input_size: images"):
+    with pytest.raises(UserError, match=r"student.input_size: data.train 'drawn/train': images"):
         check(narrow_images, size="[32, 32]")
     shutil.copy(drawn_folder / "pairs.bin", narrow_images.datasets / "drawn")
     check(narrow_images, evaluate='["pairs"]')
@@ -258,5 +258,5 @@ def test_so_is_one_that_sees_more_than_an_evaluation_set_shows(
     files = [narrow.read(number % len(narrow)) for number in range(40)]
     write_pairs(workspace.datasets / "drawn" / "pairs.bin", files, [True, False] * 10)
     check(workspace, evaluate='["pairs"]')
-    with pytest.raises(UserError, match=r"data.evaluate 'pairs' and student.input_size: images of"):
+    with pytest.raises(UserError, match=r"student.input_size: data.evaluate 'pairs': images of"):
         check(workspace, evaluate='["pairs"]', size="[48, 48]")

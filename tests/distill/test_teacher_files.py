@@ -121,7 +121,7 @@ def test_the_wrong_backbone_is_refused(workspace):
     ],
 )
 def test_preprocessing_is_never_guessed_but_the_usual_is_offered(backbone, offered):
-    with pytest.raises(UserError, match=f"teacher: preprocessing belongs to .*{offered}"):
+    with pytest.raises(UserError, match=f"teacher.from: preprocessing belongs to .*{offered}"):
         teacher_spec(f'[teacher]\nfrom = "big.pth"\nbackbone = "{backbone}"\n')
 
 
@@ -163,11 +163,11 @@ def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
         (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only beside from"),
         (f'from = "big.onnx"\npart = "model_ema"\n{PIXELS}', "part: only beside from"),
         (f'from = "big.pth"\noutput = "fc1"\n{PIXELS}', "output: only beside from = an .onnx"),
-        ('from = "job"\ncombine = "average"', "combine is how the members of a"),
+        ('from = "job"\ncombine = "average"', "combine: it is how the members of a"),
         ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "say one of from"),
         ("[[teacher.ensemble]]", 'each .* needs from = "..."'),
-        ('[[teacher.ensemble]]\nfrm = "a"', r"unknown key '.*ensemble.0.frm' .*from, backbone"),
-        ('[[teacher.ensemble]]\nfrom = "a.onnx"', "ensemble.0: preprocessing belongs to"),
+        ('[[teacher.ensemble]]\nfrm = "a"', "ensemble 1: unknown key 'frm' .*from, backbone"),
+        ('[[teacher.ensemble]]\nfrom = "a.onnx"', "ensemble 1: from: preprocessing belongs to"),
         ('combine = "sum"\n[[teacher.ensemble]]\nfrom = "a"', "combine: .*'concatenate' or"),
     ],
 )  # fmt: skip

@@ -204,7 +204,7 @@ def test_without_a_rate_of_its_own_the_head_decays_like_the_rest(drawn_store):
 
 
 def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):
-    with pytest.raises(UserError, match=r"batch_size is 100 but the data set has 48 images"):
+    with pytest.raises(UserError, match=r"batch_size: 100 is above 48"):
         train(make_training(drawn_store, batch_size=100), tmp_path, watch())
 
 

@@ -88,7 +88,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, command: str, name: str)
     ("content", "words"),
     [
         (None, "does not exist"),
-        (b"name = ", "is not TOML"),
+        (b"name = ", "not TOML"),
         (b"\x80", "is not UTF-8"),
         (b"[data]", "has no name"),
         (b'name = "Not Allowed"', "cannot name a job"),
