@@ -76,7 +76,7 @@ def test_the_gradient_is_finite_on_a_centre_and_opposite_to_it():
 
 def test_margins_in_the_wrong_order_are_refused_by_name():
     given = {"margin_distillation": {"smallest_margin": 0.6}}
-    with pytest.raises(UserError, match=r"smallest_margin is 0.6 but largest_margin is 0.5"):
+    with pytest.raises(UserError, match=r"smallest_margin: 0.6 is above largest_margin = 0.5"):
         parse_losses(given, "losses")
 
 

@@ -84,7 +84,7 @@ def test_a_teacher_that_tells_nobody_apart_asks_for_the_smallest_margin():
 
 def test_margins_in_the_wrong_order_are_refused_by_name():
     given = {"triplet_distillation": {"smallest_margin": 0.6}}
-    with pytest.raises(UserError, match=r"smallest_margin is 0.6 but largest_margin is 0.5"):
+    with pytest.raises(UserError, match=r"smallest_margin: 0.6 is above largest_margin = 0.5"):
         parse_losses(given, "losses")
 
 
