@@ -221,7 +221,7 @@ class ExportSpec(Strict):
     @model_validator(mode="after")
     def _once(self) -> "ExportSpec":
         if len(set(self.formats)) < len(self.formats):
-            raise ValueError(f"formats = {self.formats} has one twice; name each once")
+            raise SpecError(("formats",), f"{self.formats} has one twice; name each once")
         return self
 
 
