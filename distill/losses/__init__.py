@@ -1,7 +1,12 @@
-"""Every loss by name; one file a loss.
+"""Every loss by name; one file a loss, and each of use in anyone's training loop::
 
-Settings are there at once. Whoever asks for ``LOSSES`` or ``WeightedLosses`` imports every file of
-this package, and with them torch.
+    from distill.losses import ArcFace
+
+    loss = ArcFace(identities=10_000, embedding=512)
+    loss(embeddings, labels).backward()
+
+Settings are there at once. Whoever asks for a loss, ``LOSSES`` or ``WeightedLosses`` imports every
+file of this package, and with them torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,13 +20,14 @@ from distill.losses.settings import (
 )
 
 if TYPE_CHECKING:
-    from distill.losses.inputs import LossInputs
-    from distill.losses.registry import LOSSES, WeightedLosses
+    from distill.losses.loss import LOSSES, Loss, LossInputs
+    from distill.losses.weighted import WeightedLosses
 
 __all__ = [
     "LOSSES",
     "ComparisonSettings",
     "HeadSettings",
+    "Loss",
     "LossInputs",
     "LossSettings",
     "WeightedLosses",
@@ -31,9 +37,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in {"LOSSES", "LossInputs", "WeightedLosses"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from distill.losses import inputs, registry
+    """What brings torch: a class above, or a registered loss by the name of its class."""
+    if name[:1].isupper():  # no name of a module
+        from distill.losses.loss import LOSSES, Loss, LossInputs, import_all
+        from distill.losses.weighted import WeightedLosses
 
-    registry.import_all()
-    return getattr(inputs if name == "LossInputs" else registry, name)
+        import_all()
+        classes = [Loss, LossInputs, WeightedLosses, *(entry.loss for entry in LOSSES.values())]
+        found = {"LOSSES": LOSSES, **{each.__name__: each for each in classes}}
+        if name in found:
+            return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

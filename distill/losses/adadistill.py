@@ -1,49 +1,66 @@
 """AdaDistill: Boutros et al., 2024. Class centres that follow the teacher's embeddings."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.all_gather import gather_rows
 from distill.losses.arcface import add_angular_margin
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.collectives import all_gather
+from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import AdaDistillSettings
 
 _SMALLEST_MOMENTUM = 1e-6
 
 
 @register("adadistill")
-class AdaDistill(nn.Module):
-    """ArcFace whose centres are no parameter but a moving average of teacher embeddings.
+class AdaDistill(Loss):
+    """ArcFace whose centres are no parameter but a moving average of teacher embeddings::
 
-    The average of an identity gives little weight to the teacher's next vector while the student
-    agrees with the teacher and the vector lies at the centre, and much weight while it does not.
-    ``centres`` [identities, D] is a buffer in the teacher's width, kept in checkpoints and handed
-    on to the next stage. It moves only in training, and by the images of all ranks. The centre is
-    moved first, and the loss taken with the new one, as in the authors' code.
+        loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
+        e_y = exp(s cos(a_y + m))
+        c_y = p c_y + (1 - p) u    p = cos(x, u) cos(u, c_y), at least 0
+
+    for the student's embedding x and the teacher's u of an image of identity y, and the angle a_k
+    between x and the centre c_k. The average gives little weight to the teacher's next vector while
+    the student agrees with the teacher and the vector lies at the centre, and much while it does
+    not. ``centres`` [identities, D] is a buffer in the teacher's width, kept in checkpoints and
+    handed on to the next stage. It moves only in training, and by the images of all ranks. The
+    centre is moved first, and the loss taken with the new one, as in the authors' code.
+
+    Args:
+        identities, embedding: the shape of the centres.
+        margin: m in radians, 0.45 unless given, as in the authors' code.
+        scale: s, 64 unless given.
+        weight: multiplies the loss.
+        project: learn a linear map from the width ``embedding`` to ``teacher_embedding``.
+
+    Example:
+        >>> loss = AdaDistill(identities=100, embedding=32)
+        >>> embeddings, teacher = torch.randn(8, 32, requires_grad=True), torch.randn(8, 32)
+        >>> loss(embeddings, torch.arange(8), teacher).backward()
     """
 
+    settings: AdaDistillSettings
     centres: Tensor
 
-    def __init__(self, settings: AdaDistillSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.scale, self.margin = settings.scale, settings.margin
-        self.register_buffer("centres", torch.empty(identities, embedding))
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
+        self.register_buffer("centres", torch.empty(self.shape))
         nn.init.normal_(self.centres, std=0.01)
 
-    def forward(self, inputs: LossInputs) -> Tensor:
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            student = inputs.unit_embeddings
-            if self.training:
-                self._move_centres(student.detach(), inputs.unit_teacher, inputs.labels)
-            cosines = F.linear(student, F.normalize(self.centres))
-            logits = self.scale * add_angular_margin(cosines, inputs.labels, self.margin)
-            return F.cross_entropy(logits, inputs.labels)
+    def formula(self, inputs: LossInputs) -> Tensor:
+        student = inputs.unit_embeddings
+        if self.training:
+            self._move_centres(student.detach(), inputs.unit_teacher, inputs.labels)
+        cosines = F.linear(student, F.normalize(self.centres))
+        with_margin = add_angular_margin(cosines, inputs.labels, self.settings.margin)
+        return F.cross_entropy(self.settings.scale * with_margin, inputs.labels)
 
     def _move_centres(self, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
         agreement = (student * teacher).sum(dim=1)
-        agreement, teacher, labels = map(gather_rows, (agreement, teacher, labels))
+        agreement, teacher, labels = map(all_gather, (agreement, teacher, labels))
         before = self.centres[labels]
         # Rows of one identity are alike, so it does not matter which of them is written last.
         self.centres[labels] = moved_centres(before, teacher, agreement, labels)

@@ -1,22 +1,70 @@
-"""ArcFace: Deng et al., 2019, Eq. 3. A margin added to the angle to the identity's centre."""
+"""ArcFace: Deng et al., 2019, Eq. 3, and Sub-center ArcFace: Deng et al., 2020."""
 
 import torch
 from torch import Tensor
 
 from distill.losses.head import MarginHead, sines
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
-from distill.losses.settings import ArcFaceSettings
+from distill.losses.loss import LossInputs, register
+from distill.losses.settings import ArcFaceSettings, SubcentreSettings
 
 
 @register("arcface")
 class ArcFace(MarginHead):
-    """Softmax over ``scale * cos(angle)``, with ``margin`` added to the true identity's angle."""
+    """A margin added to the angle between an embedding and the class weight of its identity.
+
+    The formula of ``MarginHead`` with t = cos(a_y + m) and n_k = cos a_k::
+
+        loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
+        e_y = exp(s cos(a_y + m))
+
+    Where a_y + m passes pi, t goes on as a straight line: see ``angular_margin``.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        margin: m in radians, 0.5 unless given.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = ArcFace(identities=100, embedding=32, margin=0.4)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
+    """
 
     settings: ArcFaceSettings
 
     def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         return angular_margin(true, torch.full_like(true, self.settings.margin))
+
+
+@register("subcentre")
+class Subcentre(ArcFace):
+    """ArcFace with several class weights for each identity, of which the nearest counts.
+
+    So wrong images gather at a class weight of their own. The formula of ``ArcFace`` with::
+
+        cos a_k = max over j of <x, w_kj>
+
+    for the embedding x and the class weights w_k1 ... w_kS of identity k, all of length 1. In a
+    stage all its losses get that maximum. Class weights of a stage with another number of them per
+    identity are not taken over.
+
+    Args:
+        identities, embedding: with ``subcentres`` the shape of the class weights.
+        subcentres: S, 3 unless given, which the paper finds best.
+        margin: m in radians, 0.5 unless given.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Subcentre(identities=100, embedding=32, subcentres=2)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
+        >>> loss.class_weights.shape
+        torch.Size([100, 2, 32])
+    """
+
+    settings: SubcentreSettings
 
 
 def angular_margin(cosines: Tensor, margins: Tensor) -> Tensor:

@@ -1,35 +1,48 @@
 """Center loss: Wen et al., 2016, Eq. 2 to 4. Raw embeddings near the mean of their identity's."""
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from distill.losses.all_gather import gather_rows
-from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.registry import register
+import torch
+from torch import Tensor
+
+from distill.losses.collectives import all_gather
+from distill.losses.loss import Loss, LossInputs, at_least_float32, register
 from distill.losses.settings import CenterSettings
 
 
 @register("center")
-class Center(nn.Module):
-    """Half the squared distance of embeddings to their identity's centre, averaged over the batch.
+class Center(Loss):
+    """Half the squared distance of raw embeddings to the mean of their identity's::
 
-    These centres are no parameter, and not those of the heads: they follow the embeddings, of all
-    ranks, by a rule of their own, and start at 0.
+        loss = weight * mean over images of  |x - c_y|^2 / 2
+        c_k = c_k + rate * (sum over images of identity k of (x - c_k)) / (1 + n_k)
+
+    for the n_k images of identity k in the batch of all ranks. The means are a buffer, not the
+    class weights of the heads: they follow the embeddings, in training only, and start at 0.
+
+    Args:
+        identities, embedding: the shape of the means.
+        rate: by how much a batch moves the means, 0.5 unless given; the paper's alpha.
+        weight: 0.003 unless given; the paper's lambda.
+
+    Example:
+        >>> loss = Center(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32, requires_grad=True), torch.arange(8)).backward()
     """
 
+    settings: CenterSettings
     means: Tensor
 
-    def __init__(self, settings: CenterSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.rate = settings.rate
-        self.register_buffer("means", torch.zeros(identities, embedding))
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
+        self.register_buffer("means", torch.zeros(self.shape))
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    def formula(self, inputs: LossInputs) -> Tensor:
         embeddings = at_least_float32(inputs.embeddings)
         before = self.means[inputs.labels]
         if self.training:
-            everywhere = gather_rows(embeddings.detach())
-            self._follow(everywhere.to(before.dtype), gather_rows(inputs.labels))
+            everywhere = all_gather(embeddings.detach())
+            self._follow(everywhere.to(before.dtype), all_gather(inputs.labels))
         return (embeddings - before).square().sum(dim=1).mean() / 2.0
 
     def _follow(self, embeddings: Tensor, labels: Tensor) -> None:
@@ -37,4 +50,4 @@ class Center(nn.Module):
         present, places, counts = labels.unique(return_inverse=True, return_counts=True)
         differences = embeddings - self.means[labels]
         sums = torch.zeros_like(self.means[present]).index_add_(0, places, differences)
-        self.means[present] += self.rate * sums / (1.0 + counts[:, None])
+        self.means[present] += self.settings.rate * sums / (1.0 + counts[:, None])

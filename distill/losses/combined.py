@@ -5,18 +5,34 @@ from torch import Tensor
 
 from distill.losses.arcface import angular_margin
 from distill.losses.head import MarginHead, angles
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import LossInputs, register
 from distill.losses.settings import CombinedSettings
 from distill.losses.sphereface import falling_cosine
 
 
 @register("combined")
 class Combined(MarginHead):
-    """Softmax over ``scale * cos(angle)``, the true one being ``cos(m1 * angle + m2) - m3``.
+    """The margins of SphereFace, ArcFace and CosFace together.
+
+    The formula of ``MarginHead`` with n_k = cos a_k and::
+
+        t = cos(m1 a_y + m2) - m3
 
     (1, m, 0) is ArcFace, (1, 0, m) CosFace, (m, 0, 0) SphereFace. The Meituan paper prints m3
     outside the scale (Eq. 4), but its Eq. 6 compares it with cosines, as here.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        m1: multiplies the angle; 1, 0.3 and 0.2 unless given, as insightface's ``combined``.
+        m2: is added to the angle, in radians.
+        m3: is taken from its cosine.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Combined(identities=100, embedding=32, m2=0.4, m3=0.1)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
     """
 
     settings: CombinedSettings

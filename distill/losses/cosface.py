@@ -3,14 +3,30 @@
 from torch import Tensor
 
 from distill.losses.head import MarginHead
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import LossInputs, register
 from distill.losses.settings import CosFaceSettings
 
 
 @register("cosface")
 class CosFace(MarginHead):
-    """Softmax over ``scale * cos(angle)``, the true identity's being ``cos(angle) - margin``."""
+    """A margin taken from the cosine between an embedding and the class weight of its identity.
+
+    The formula of ``MarginHead`` with t = cos a_y - m and n_k = cos a_k::
+
+        loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
+        e_y = exp(s (cos a_y - m))
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        margin: m, 0.35 unless given, as in the paper; insightface's arcface_torch has 0.40.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = CosFace(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
+    """
 
     settings: CosFaceSettings
 

@@ -1,33 +1,50 @@
 """CurricularFace: Huang et al., 2020. Hard identities count more as training goes on."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from distill.losses.arcface import ArcFace
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import LossInputs, register
 from distill.losses.settings import CurricularFaceSettings
 
 
 @register("curricularface")
 class CurricularFace(ArcFace):
-    """ArcFace, and ``cos * (t + cos)`` for the identities that are mistaken for the true one.
+    """ArcFace, and a curriculum for the identities that are mistaken for the image's own.
 
-    Those are the identities whose cosine is above the true identity's with its margin. ``t`` is
-    the moving average of the true cosines, on all ranks, and is kept with the weights: near 0 in
-    the beginning, which makes hard identities count less, and more as the network learns.
+    The formula of ``ArcFace`` with, where cos a_k > t = cos(a_y + m)::
+
+        n_k = cos a_k (c + cos a_k)    c = (1 - momentum) c + momentum mean(cos a_y)
+
+    c is a moving average, over the images of all ranks, that is kept with the weights and moves
+    only in training: near 0 in the beginning, where hard identities count less, and larger as the
+    network learns.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        margin: m in radians, 0.5 unless given.
+        momentum: by how much a batch moves c, 0.01 unless given.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = CurricularFace(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
     """
 
     settings: CurricularFaceSettings
     t: Tensor
 
-    def __init__(self, settings: CurricularFaceSettings, embedding: int, identities: int) -> None:
-        super().__init__(settings, embedding, identities)
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
         self.register_buffer("t", torch.tensor(0.0))
 
     def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
-            everywhere = inputs.of_all_ranks(true.detach().float())
+            everywhere = inputs.all_gather(true.detach().float())
             self.t.lerp_(everywhere.mean(), self.settings.momentum)
         return super().target_logits(true, inputs)
 

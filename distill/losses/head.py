@@ -1,49 +1,76 @@
-"""What all margin heads share: a softmax over the scaled cosines to the class centres.
+"""Margin heads: a softmax over the scaled cosines to the class weights.
 
-A head says how the cosine to the true identity's centre is made harder, and some also how the
-cosines to the other centres are. It sees cosines only, so it does not matter whether the centres
-are those of all identities, nor whether they lie on several ranks (``distill.losses.sharded``).
+A head says how the target logit, of the image's own identity, is made smaller by a margin, and some
+also how the non-target logits are changed. It sees cosines only, so it does not matter whether the
+class weights are those of all identities, nor whether they are sharded over ranks
+(``distill.losses.class_weights``).
 """
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill.losses.inputs import LossInputs
+from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import HeadSettings
 
 
-class MarginHead(nn.Module):
-    """Cross entropy of ``scale`` times the cosines with their margins."""
+class MarginHead(Loss):
+    """Cross entropy of ``scale`` times the cosines with their margins::
 
-    def __init__(self, settings: HeadSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.settings = settings
+        loss = mean over images of  -b_y log( e_y / (e_y + sum over k != y of exp(s n_k)) )
+        e_y = exp(s t)
+
+    for an image of identity y, with the scale s; t is the target logit that ``target_logits`` makes
+    of cos a_y, n_k the non-target logits that ``non_target_logits`` makes of cos a_k, and a_k the
+    angle between the embedding and the class weight of identity k. The weight b_y is 1, or that of
+    ``balanced_weights``.
+    """
+
+    settings: HeadSettings
 
     def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        """The target logits [B] before the scale: the cosines ``true`` to the centres of the
+        """The target logits [B] before the scale: the cosines ``true`` to the class weights of the
         images' own identities, with the margin; as they are where there is none."""
         return true
 
     def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
-        """The non-target logits before the scale, of the ``cosines`` [B, K] to all centres.
+        """The non-target logits before the scale, of the ``cosines`` [B, K] to all class weights.
 
         ``with_margin`` [B] is what ``target_logits`` gave. Values at the labels are not used.
         """
         return cosines
 
-    def forward(self, inputs: LossInputs) -> Tensor:
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            with_margin = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
-            others = self.non_target_logits(inputs.cosines, with_margin)
-            scale = self.settings.scale
-            losses = inputs.cross_entropy(scale * with_margin, scale * others)
-            beta = self.settings.class_balance
-            if beta is not None:
-                assert inputs.identity_counts is not None, "class balance needs identity_counts"
-                losses = losses * balanced_weights(inputs.identity_counts[inputs.labels], beta)
-            return losses.mean()
+    def formula(self, inputs: LossInputs) -> Tensor:
+        with_margin = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
+        others = self.non_target_logits(inputs.cosines, with_margin)
+        scale = self.settings.scale
+        losses = inputs.cross_entropy(scale * with_margin, scale * others)
+        beta = self.settings.class_balance
+        if beta is not None:
+            assert inputs.identity_counts is not None, "class balance needs identity_counts"
+            losses = losses * balanced_weights(inputs.identity_counts[inputs.labels], beta)
+        return losses.mean()
+
+
+@register("softmax")
+class Softmax(MarginHead):
+    """Normalised softmax: Wang et al., NormFace, 2017. Scaled cosines without a margin.
+
+    The formula of ``MarginHead`` with t = cos a_y and n_k = cos a_k::
+
+        loss = mean of  -log( exp(s cos a_y) / (sum over k of exp(s cos a_k)) )
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Softmax(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
+    """
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:

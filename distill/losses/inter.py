@@ -3,12 +3,13 @@
 It is RegularFace's exclusive regularisation (Zhao et al., 2019), whose name it has as well.
 """
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from distill.losses.drawn_classes import DrawnClasses
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+import torch
+from torch import Tensor
+
+from distill.losses.loss import Loss, LossInputs, register
+from distill.losses.sampled_classes import SampledClasses
 from distill.losses.settings import InterSettings
 
 TILE = 256, 65536
@@ -17,27 +18,41 @@ TILE = 256, 65536
 
 @register("inter")
 @register("regularface")
-class Inter(nn.Module):
-    """The mean, over classes, of the largest cosine between their centre and another class's.
+class Inter(Loss):
+    """Each class weight away from the one of another identity that is nearest to it::
 
-    All classes would take K * K * D multiplications at each step, so some are drawn, for which the
-    mean is the expected one. With sub-centres, each is compared with those of other identities.
+        loss = mean over classes k of  max over j != k of  <w_k, w_j>
+
+    for class weights of length 1. All classes would take K * K * D multiplications at each step, so
+    some are sampled, for which the mean is the expected one. With sub-centres, each is compared
+    with those of other identities. It needs no labels, and its gradient goes to the class weights.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        classes: how many are sampled at each step and compared with all, 256 unless given; as many
+            as there are take all.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Inter(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32)).backward()
     """
 
-    def __init__(self, settings: InterSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.draw = DrawnClasses(settings.classes)
+    settings: InterSettings
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
+        self.draw = SampledClasses(self.settings.classes)  # by this name it is in checkpoints
+
+    def formula(self, inputs: LossInputs) -> Tensor:
         centres = inputs.unit_centres
-        drawn = self.draw(len(centres), centres.device)
+        sampled = self.draw(len(centres), centres.device)
         each = 1 if centres.ndim == 2 else centres.shape[1]
         centres = centres.flatten(0, -2)
         if len(centres) == each:
             return 0.0 * centres.sum()  # One identity has no other to keep away from.
-        rows = (drawn[:, None] * each + torch.arange(each, device=drawn.device)).flatten()
-        with torch.autocast(centres.device.type, enabled=False):
-            nearest = nearest_of_others(centres.detach(), rows, each)
+        rows = (sampled[:, None] * each + torch.arange(each, device=sampled.device)).flatten()
+        nearest = nearest_of_others(centres.detach(), rows, each)
         # Taken together: each taking has a gradient as large as all the centres.
         ours, others = centres[torch.cat([rows, nearest])].chunk(2)
         return (ours * others).sum(dim=1).mean()

@@ -1,19 +1,30 @@
 """The intra loss of the Meituan paper, Eq. 7: images near the centres of their identities."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.losses.head import angles
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import IntraSettings
 
 
 @register("intra")
-class Intra(nn.Module):
-    """The mean angle, in radians, between embeddings and the centres of their identities."""
+class Intra(Loss):
+    """The mean angle, in radians, between embeddings and the class weights of their identities::
 
-    def __init__(self, settings: IntraSettings, embedding: int, identities: int) -> None:
-        super().__init__()
+        loss = mean over images of  arccos <x, w_y>
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    for the embedding x and the class weight w_y of its identity, both of length 1.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Intra(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
+    """
+
+    settings: IntraSettings
+
+    def formula(self, inputs: LossInputs) -> Tensor:
         return angles(inputs.target_logits).mean()

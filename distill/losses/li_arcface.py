@@ -5,16 +5,30 @@ import math
 from torch import Tensor
 
 from distill.losses.head import MarginHead, angles
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import LossInputs, register
 from distill.losses.settings import LiArcFaceSettings
 
 
 @register("li_arcface")
 class LiArcFace(MarginHead):
-    """Softmax over ``scale * (pi - 2 * angle) / pi``, with ``margin`` on the true identity's angle.
+    """Logits that are linear in the angle, with a margin added to that of the image's identity.
+
+    The formula of ``MarginHead`` with::
+
+        t = (pi - 2 (a_y + m)) / pi    n_k = (pi - 2 a_k) / pi
 
     A straight line falls everywhere, so nothing needs to be done where the angle passes pi.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        margin: m in radians, 0.45 unless given; the papers use 0.4 to 0.45.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = LiArcFace(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
     """
 
     settings: LiArcFaceSettings

@@ -1,38 +1,46 @@
 """MarginDistillation: Svitov & Alyamkin, 2020. The teacher's class centres, and margins from it."""
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.losses.arcface import add_angular_margin
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import MarginDistillationSettings
-from distill.losses.teacher_margins import teacher_margins
+from distill.losses.triplet_distillation import teacher_margins
 
 
 @register("margin_distillation")
-class MarginDistillation(nn.Module):
-    """ArcFace to the teacher's class centres, which stay where they are.
+class MarginDistillation(Loss):
+    """ArcFace to the teacher's class centres, with a margin for each image::
 
-    The margin of an image grows with the cosine of the teacher's embedding to its own centre:
-    what the teacher is sure of has to be learnt closely. Negative cosines count as 0; the authors'
-    code would give them margins below the smallest.
+        loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
+        e_y = exp(s cos(a_y + m))
+        m = smallest + (largest - smallest) * q / (highest q of the batch)    q = <u, v_y>
+
+    for the angle a_k between the student's embedding and the teacher's centre v_k, which stays
+    where it is, and the teacher's embedding u. What the teacher is sure of has to be learnt
+    closely. Negative q count as 0; the authors' code would give them margins below the smallest.
+
+    Args:
+        teacher_centres: v, the teacher's mean embedding of each identity, [identities, D].
+        smallest_margin, largest_margin: in radians, 0.2 and 0.5 unless given.
+        scale: s, 64 unless given.
+        weight: multiplies the loss.
+        project: learn a linear map from the width ``embedding`` to the teacher's.
+
+    Example:
+        >>> loss = MarginDistillation(teacher_centres=torch.randn(100, 32))
+        >>> embeddings, teacher = torch.randn(8, 32, requires_grad=True), torch.randn(8, 32)
+        >>> loss(embeddings, torch.arange(8), teacher).backward()
     """
 
-    def __init__(
-        self, settings: MarginDistillationSettings, embedding: int, identities: int
-    ) -> None:
-        super().__init__()
-        self.scale = settings.scale
-        self.smallest, self.largest = settings.smallest_margin, settings.largest_margin
+    settings: MarginDistillationSettings
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    def formula(self, inputs: LossInputs) -> Tensor:
         assert inputs.teacher_centres is not None, "the centres are the teacher's"
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            centres = inputs.teacher_centres
-            certainty = (inputs.unit_teacher * centres[inputs.labels]).sum(dim=1)
-            margins = teacher_margins(certainty, self.smallest, self.largest)
-            cosines = F.linear(inputs.unit_embeddings, centres)
-            logits = self.scale * add_angular_margin(cosines, inputs.labels, margins)
-            return F.cross_entropy(logits, inputs.labels)
+        settings, centres = self.settings, inputs.teacher_centres
+        certainty = (inputs.unit_teacher * centres[inputs.labels]).sum(dim=1)
+        margins = teacher_margins(certainty, settings.smallest_margin, settings.largest_margin)
+        cosines = F.linear(inputs.unit_embeddings, centres)
+        logits = settings.scale * add_angular_margin(cosines, inputs.labels, margins)
+        return F.cross_entropy(logits, inputs.labels)

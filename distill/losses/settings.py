@@ -1,6 +1,7 @@
 """What every loss can be told, and what it needs; without torch, so that a spec is checked at once.
 
-The modules that compute them have the same names: ``ArcFaceSettings`` is of ``arcface.ArcFace``.
+``ArcFaceSettings`` is of the loss ``ArcFace``. Those of a loss that is added may stand in its own
+file, with torch: then a spec that names it is checked as well, but not at once.
 """
 
 import math
@@ -33,13 +34,14 @@ from distill.spec_errors import SpecError
 class LossSettings(BaseModel):
     """What every loss can be told; each adds its own. ``weight`` scales it in the sum.
 
-    The class says what the loss needs: in a batch (``needs``), and whether the teacher's
-    embeddings, the class weights, or the teacher's class weights.
+    The class says what the loss needs: in a batch (``needs``), and whether the labels, the
+    teacher's embeddings, the class weights, or the teacher's class weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     needs: ClassVar[Needs] = Needs()
+    needs_labels: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
     needs_centres: ClassVar[bool] = False
     needs_teacher_centres: ClassVar[bool] = False
@@ -96,17 +98,35 @@ def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
 def settings_of(name: str) -> type[LossSettings] | None:
     """The settings of a loss, or None. One with a file of its own beside ours brings torch."""
     if name not in _SETTINGS:
-        from distill.losses.registry import import_all
+        from distill.losses.loss import import_all
 
         import_all()
     return _SETTINGS.get(name)
 
 
 def known_settings(name: str) -> type[LossSettings]:
-    """The settings that were entered before the loss itself."""
-    if name not in _SETTINGS:
-        raise ValueError(f"the loss {name!r} has no settings; give them @named({name!r})")
+    """The settings of a loss that is known."""
     return _SETTINGS[name]
+
+
+def enter_settings(name: str, settings: type[AnySettings]) -> type[AnySettings]:
+    """Enter those of a loss that is registered: they may be ours, which are there already."""
+    return settings if _SETTINGS.get(name) is settings else named(name)(settings)
+
+
+def checked_settings(
+    kind: type[AnySettings], settings: LossSettings | None, given: Mapping[str, Any], what: str
+) -> AnySettings:
+    """``settings``, or those ``given`` by name, as what a loss takes; ``UserError`` else."""
+    if settings is not None:
+        if not isinstance(settings, kind) or given:
+            wrong = f"{', '.join(given)} beside settings" if given else type(settings).__name__
+            raise UserError(f"{what} takes {kind.__name__}, or its settings by name; not {wrong}")
+        return settings
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        raise UserError(f"{what}: {_fault(error, kind)}") from None
 
 
 def names() -> list[str]:
@@ -157,6 +177,18 @@ def _refusal(where: str, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key}: {name} has no such setting{hint(setting, settings)}"
     return f"{key}: {message} (settings are {', '.join(settings)})"
+
+
+def _fault(error: ValidationError, kind: type[LossSettings]) -> str:
+    """What is wrong with settings that were given by name."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    argument = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"no such argument {argument!r}{hint(argument, kind.model_fields)}"
+    return f"{argument} = {first['input']!r:.80}: {message}"
 
 
 def check_shardable(losses: Mapping[str, LossSettings]) -> None:
@@ -277,8 +309,9 @@ class IntraSettings(LossSettings):
 
 @named("inter", "regularface")
 class InterSettings(LossSettings):
-    """``classes`` are drawn at each step, and compared with all; as many as there are take all."""
+    """``classes`` are sampled at each step and compared with all; as many as there are take all."""
 
+    needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
@@ -287,8 +320,9 @@ class InterSettings(LossSettings):
 
 @named("uniformface")
 class UniformFaceSettings(LossSettings):
-    """``classes`` are drawn at each step; as many as there are take all."""
+    """``classes`` are sampled at each step; as many as there are take all."""
 
+    needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
@@ -324,12 +358,16 @@ class CentreTripletSettings(LossSettings):
 class AngularSettings(ComparisonSettings):
     """The paper's weight is 7, meant for the sum over dimensions."""
 
+    needs_labels: ClassVar[bool] = False
+
     weight: PositiveFloat = 7.0
 
 
 @named("angular_squared")
 class AngularSquaredSettings(ComparisonSettings):
     """The weight of ``angular``, though the paper gives none for this form."""
+
+    needs_labels: ClassVar[bool] = False
 
     weight: PositiveFloat = 7.0
 
@@ -365,6 +403,7 @@ class MarginDistillationSettings(ComparisonSettings):
 class TeacherLogitsSettings(ComparisonSettings):
     """``scale`` multiplies the cosines, and ``temperature`` divides them again on both sides."""
 
+    needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_teacher_centres: ClassVar[bool] = True
 
@@ -376,6 +415,7 @@ class TeacherLogitsSettings(ComparisonSettings):
 class RelationalDistanceSettings(LossSettings):
     """The paper's weight is 1 beside a metric loss, and 25 beside a softmax loss."""
 
+    needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(images=3)
     needs_teacher: ClassVar[bool] = True
 
@@ -384,6 +424,7 @@ class RelationalDistanceSettings(LossSettings):
 class RelationalAngleSettings(LossSettings):
     """The paper's weight is 2 beside a metric loss, and 50 beside a softmax loss."""
 
+    needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(images=3)
     needs_teacher: ClassVar[bool] = True
 

@@ -6,17 +6,32 @@ import torch
 from torch import Tensor
 
 from distill.losses.head import MarginHead, angles
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import LossInputs, register
 from distill.losses.settings import SphereFaceSettings
 
 
 @register("sphereface")
 class SphereFace(MarginHead):
-    """Softmax over ``scale * cos(angle)``, with the true identity's angle times ``margin``.
+    """The angle between an embedding and the class weight of its identity, multiplied.
 
-    A fixed ``scale`` stands for the paper's length of the embedding, and nothing for its blending
-    with the plain softmax, which the factor 4 needs from fresh weights.
+    The formula of ``MarginHead`` with n_k = cos a_k and::
+
+        t = psi(m a_y)    psi(a) = (-1)^q cos a - 2 q    q = floor(a / pi)
+
+    A fixed scale stands for the paper's length of the embedding, and nothing for its blending with
+    the plain softmax, which the factor 4 needs from fresh weights.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        margin: the factor m: 4 in the paper; 1.35 unless given, as in insightface, which trains
+            without help.
+        scale: s, 64 unless given.
+        class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = SphereFace(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
     """
 
     settings: SphereFaceSettings

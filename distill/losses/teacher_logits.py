@@ -1,34 +1,43 @@
 """Distillation of softmax logits: Hinton et al., 2015, through the teacher's class centres."""
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill.losses.inputs import LossInputs
-from distill.losses.registry import register
+from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import TeacherLogitsSettings
 
 
 @register("teacher_logits")
-class TeacherLogits(nn.Module):
-    """Divergence of the student's softmax over identities from the teacher's, times T^2.
+class TeacherLogits(Loss):
+    """Divergence of the student's softmax over identities from the teacher's::
 
-    Logits are the scaled cosines to the teacher's class centres, for both (the classifier is
-    inherited: Shi et al., ProxylessKD, 2020), so the student has to come to the teacher's space.
-    Knows the identities only as centres, so it needs no labels.
+        loss = T^2 * mean over images of  KL(softmax(s V u / T), softmax(s V x / T))
+
+    for the student's embedding x, the teacher's u, and the teacher's centres V, all of length 1.
+    The classifier is inherited (Shi et al., ProxylessKD, 2020), so the student has to come to the
+    teacher's space. It knows the identities only as centres, so it needs no labels.
+
+    Args:
+        teacher_centres: V, the teacher's mean embedding of each identity, [identities, D].
+        scale: s, 64 unless given.
+        temperature: T, 4 unless given.
+        weight: multiplies the loss.
+        project: learn a linear map from the width ``embedding`` to the teacher's.
+
+    Example:
+        >>> loss = TeacherLogits(teacher_centres=torch.randn(100, 32))
+        >>> loss(torch.randn(8, 32, requires_grad=True), teacher=torch.randn(8, 32)).backward()
     """
 
-    def __init__(self, settings: TeacherLogitsSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.scale, self.temperature = settings.scale, settings.temperature
+    settings: TeacherLogitsSettings
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    def formula(self, inputs: LossInputs) -> Tensor:
         assert inputs.teacher_centres is not None, "logits are cosines to the teacher's centres"
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            ours = self._log_probabilities(inputs.unit_embeddings, inputs.teacher_centres)
-            wanted = self._log_probabilities(inputs.unit_teacher, inputs.teacher_centres)
-            divergence = F.kl_div(ours, wanted, reduction="batchmean", log_target=True)
-            return divergence * self.temperature**2
+        ours = self._log_probabilities(inputs.unit_embeddings, inputs.teacher_centres)
+        wanted = self._log_probabilities(inputs.unit_teacher, inputs.teacher_centres)
+        divergence = F.kl_div(ours, wanted, reduction="batchmean", log_target=True)
+        return divergence * self.settings.temperature**2
 
     def _log_probabilities(self, unit: Tensor, centres: Tensor) -> Tensor:
-        return F.log_softmax(F.linear(unit, centres) * (self.scale / self.temperature), dim=1)
+        factor = self.settings.scale / self.settings.temperature
+        return F.log_softmax(F.linear(unit, centres) * factor, dim=1)

@@ -1,46 +1,155 @@
-"""Triplet loss: Schroff et al., FaceNet, 2015, Eq. 3, on the triplets that mining chooses."""
+"""Losses on mined triplets: Schroff et al., FaceNet, 2015, Eq. 3.
+
+The negatives are images, or class weights. Each rank mines for its own images, in those of all.
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill.losses.inputs import LossInputs
-from distill.losses.mined_triplets import CHOICES, WholeBatch, mean_violation, squared_lengths
-from distill.losses.registry import register
-from distill.losses.settings import TripletSettings
-from distill.mining import Triplets, batch_hard, semi_hard
+from distill.losses.collectives import all_gather, all_reduce_sum, own_rows
+from distill.losses.loss import Loss, LossInputs, register
+from distill.losses.settings import CentreTripletSettings, TripletSettings
+from distill.mining import Choice, Triplets, batch_hard, semi_hard, semi_hard_centres, statistics
+from distill.ranks import world_size
+
+CHOICES: dict[str, Choice] = {"semi-hard": "random", "hardest-semi-hard": "hardest"}
 
 
 @register("triplet")
-class Triplet(nn.Module):
-    """The mean of ``max(0, d(a, p) - d(a, n) + margin)`` over the mined triplets of all ranks.
+class Triplet(Loss):
+    """Triplet loss on the triplets that mining chooses, of all ranks::
 
-    The mean as in insightface, where FaceNet sums. With batch-hard it is over all images that have
-    a positive, like Eq. 5 of Hermans et al., who take plain distances of vectors of any length;
-    here they are squared, of unit vectors, for all mining. Wants batches with several images
-    of an identity (``sampler`` pk); one without triplets gives 0, with a gradient of 0.
+        loss = mean over mined triplets (a, p, n) of  max(0, |a - p|^2 - |a - n|^2 + margin)
+
+    of embeddings of length 1. The mean as in insightface, where FaceNet sums. With batch-hard it is
+    over all images that have a positive, like Eq. 5 of Hermans et al., who take plain distances of
+    vectors of any length; here they are squared, of unit vectors, for all mining. Wants batches
+    with several images of an identity; one without triplets gives 0, with a gradient of 0.
 
     ``statistics`` are of the last batch: see ``distill.mining.statistics``.
+
+    Args:
+        mining: "semi-hard" unless given: for every pair of one identity a random negative farther
+            than the positive by less than the margin; "hardest-semi-hard": the nearest such;
+            "batch-hard": for every image its farthest positive and its nearest negative.
+        margin: in squared distance, which is 2 - 2 cos; 0.2 unless given.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = Triplet(mining="batch-hard")
+        >>> loss(torch.randn(8, 32, requires_grad=True), torch.arange(8) // 4).backward()
     """
 
-    def __init__(self, settings: TripletSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.mining, self.margin = settings.mining, settings.margin
+    settings: TripletSettings
+
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
         self.statistics: dict[str, Tensor] = {}
 
-    def forward(self, inputs: LossInputs) -> Tensor:
-        with torch.autocast(inputs.embeddings.device.type, enabled=False):
-            batch = WholeBatch.gather(inputs)
-            mined = self.mine(batch)
-            embeddings = batch.embeddings
-            to_negative = squared_lengths(embeddings[mined.anchors] - embeddings[mined.negatives])
-            loss, self.statistics = mean_violation(embeddings, mined, to_negative, self.margin)
+    def formula(self, inputs: LossInputs) -> Tensor:
+        batch = WholeBatch.gather(inputs)
+        mined, embeddings = self.mine(batch), batch.embeddings
+        to_negative = squared_lengths(embeddings[mined.anchors] - embeddings[mined.negatives])
+        margin = self.settings.margin
+        loss, self.statistics = mean_violation(embeddings, mined, to_negative, margin)
         return loss
 
-    def mine(self, batch: WholeBatch) -> Triplets:
+    def mine(self, batch: "WholeBatch") -> Triplets:
         """The triplets whose anchors are of this rank."""
-        if self.mining == "batch-hard":
+        mining, margin = self.settings.mining, self.settings.margin
+        if mining == "batch-hard":
             return batch_hard(batch.embeddings, batch.labels, batch.own)
-        choice = CHOICES[self.mining]
-        return semi_hard(
-            batch.embeddings, batch.labels, self.margin, choice, batch.own, batch.generator
+        choice = CHOICES[mining]
+        return semi_hard(batch.embeddings, batch.labels, margin, choice, batch.own, batch.generator)
+
+
+@register("centre_triplet")
+class CentreTriplet(Loss):
+    """Triplet loss whose negatives are semi-hard class weights::
+
+        loss = mean over mined triplets (a, p, k) of  max(0, |a - p|^2 - |a - w_k|^2 + margin)
+
+    of embeddings and class weights of length 1. Anchors and positives are images of the batch; the
+    class weights w stand for the identities that the batch does not hold, which are nearly all of
+    them; ``Triplet`` is for those that it does.
+
+    ``statistics`` are as of ``Triplet``, with ``centre_`` before their names.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        mining: "semi-hard" or "hardest-semi-hard", as of ``Triplet``.
+        margin: in squared distance, which is 2 - 2 cos; 0.2 unless given.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = CentreTriplet(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32), torch.arange(8) // 4).backward()
+    """
+
+    settings: CentreTripletSettings
+
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
+        self.statistics: dict[str, Tensor] = {}
+
+    def formula(self, inputs: LossInputs) -> Tensor:
+        batch, cosines, margin = WholeBatch.gather(inputs), inputs.cosines, self.settings.margin
+        mined = semi_hard_centres(
+            batch.embeddings,
+            batch.labels,
+            cosines,
+            margin,
+            CHOICES[self.settings.mining],
+            batch.own,
+            batch.generator,
         )
+        to_negative = 2.0 - 2.0 * cosines[mined.anchors - batch.own.start, mined.negatives]
+        loss, found = mean_violation(batch.embeddings, mined, to_negative, margin)
+        self.statistics = {f"centre_{name}": value for name, value in found.items()}
+        return loss
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """Unit embeddings [N, D] with gradient and labels int64 [N] of all ranks' images; ``own`` are
+    the rows of this rank. ``generator`` is in the same state on all ranks."""
+
+    embeddings: Tensor
+    labels: Tensor
+    own: slice
+    generator: torch.Generator
+
+    @classmethod
+    def gather(cls, inputs: LossInputs) -> "WholeBatch":
+        labels = inputs.labels
+        seed = torch.randint(2**62, (1,), device=labels.device)
+        gathered = all_gather(torch.cat([seed, labels])).view(world_size(), -1)
+        return cls(
+            all_gather(inputs.unit_embeddings),
+            gathered[:, 1:].flatten(),
+            own_rows(len(labels)),
+            torch.Generator(labels.device).manual_seed(int(gathered[0, 0])),
+        )
+
+
+def mean_violation(
+    embeddings: Tensor, mined: Triplets, to_negative: Tensor, margin: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean of ``max(0, d(a, p) - d(a, n) + margin)``, and the statistics, of all ranks.
+
+    ``embeddings`` are those of the whole batch; ``to_negative`` [T] are the distances to the
+    negatives, with gradient. The loss is this rank's part times the number of ranks, so that their
+    mean is the loss of all triplets. Without any it is 0, with a gradient of 0.
+    """
+    to_positive = squared_lengths(embeddings[mined.anchors] - embeddings[mined.positives])
+    totals = all_reduce_sum(mined.totals(margin))
+    weight = (world_size() / totals[0].clamp_min(1)).to(embeddings.dtype)
+    return weight * (to_positive - to_negative + margin).relu().sum(), statistics(totals)
+
+
+def squared_lengths(vectors: Tensor) -> Tensor:
+    """[T] of [T, D]."""
+    return vectors.square().sum(dim=1)

@@ -1,33 +1,48 @@
 """UniformFace: Duan et al., 2019. Class centres that repel one another, spread evenly."""
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from distill.losses.drawn_classes import DrawnClasses
-from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.registry import register
+import torch
+from torch import Tensor
+
+from distill.losses.loss import Loss, LossInputs, at_least_float32, register
+from distill.losses.sampled_classes import SampledClasses
 from distill.losses.settings import UniformFaceSettings
 
 
 @register("uniformface")
-class UniformFace(nn.Module):
-    """The mean of ``1 / (distance + 1)`` over pairs of the drawn classes' unit centres.
+class UniformFace(Loss):
+    """Class weights that repel one another::
 
-    The paper takes running means of the embeddings for centres; here they are the heads', on the
-    unit sphere. With sub-centres, those of one identity repel one another like any others.
+        loss = mean over pairs of classes j != k of  1 / (1 + |w_j - w_k|)
+
+    for class weights of length 1, of the classes that are sampled at this step. The paper takes
+    running means of the embeddings instead. With sub-centres, those of one identity repel one
+    another like any others. It needs no labels, and its gradient goes to the class weights.
+
+    Args:
+        identities, embedding: the shape of the class weights.
+        classes: how many are sampled at each step, 1,024 unless given; as many as there are take
+            all.
+        weight: multiplies the loss.
+
+    Example:
+        >>> loss = UniformFace(identities=100, embedding=32)
+        >>> loss(torch.randn(8, 32)).backward()
     """
 
-    def __init__(self, settings: UniformFaceSettings, embedding: int, identities: int) -> None:
-        super().__init__()
-        self.draw = DrawnClasses(settings.classes)
+    settings: UniformFaceSettings
 
-    def forward(self, inputs: LossInputs) -> Tensor:
+    def __init__(self, *settings: Any, **given: Any) -> None:
+        super().__init__(*settings, **given)
+        self.draw = SampledClasses(self.settings.classes)  # by this name it is in checkpoints
+
+    def formula(self, inputs: LossInputs) -> Tensor:
         centres = inputs.unit_centres.flatten(0, -2)
-        drawn = centres[self.draw(len(centres), centres.device)]
-        if len(drawn) == 1:
+        sampled = centres[self.draw(len(centres), centres.device)]
+        if len(sampled) == 1:
             return 0.0 * centres.sum()  # A centre alone is repelled by none.
-        with torch.autocast(drawn.device.type, enabled=False):
-            return repulsion(drawn)
+        return repulsion(sampled)
 
 
 def repulsion(unit_vectors: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from distill.losses import WeightedLosses
-from distill.losses.all_gather import gather_rows
-from distill.losses.sampled_class_weights import SampledClassWeights
+from distill.losses.class_weights import SampledClassWeights
+from distill.losses.collectives import all_gather
 from distill.ranks import rank, world_size
 from distill.training.config import TrainSettings
 from distill.training.engine import State
@@ -79,7 +79,7 @@ class PartialCentres:
         if self.store is None:
             return
         seed = torch.randint(2**62, (1,))
-        gathered = gather_rows(torch.cat([seed, torch.from_numpy(labels)]))
+        gathered = all_gather(torch.cat([seed, torch.from_numpy(labels)]))
         everywhere = gathered.view(-1, 1 + len(labels))
         stream = rank() if self.sharded else 0
         random = np.random.default_rng([int(everywhere[0, 0]), stream])

@@ -26,7 +26,7 @@ from distill.training.learner import Learner
 from distill.training.loop import Stopped, train
 
 IMAGES, IDENTITIES, CUT = 12, 41, 1
-HEADS = [name for name, entry in LOSSES.items() if issubclass(entry.build, MarginHead)]
+HEADS = [name for name, entry in LOSSES.items() if issubclass(entry.loss, MarginHead)]
 SHARDED = {"centres": {"sharded": True}}
 SAMPLED = {"centres": {"sharded": True, "sample_rate": 0.3}}
 CASES: dict[str, tuple[dict, dict]] = {

@@ -9,7 +9,6 @@ from curation.errors import UserError
 from distill.losses import LOSSES, LossInputs, WeightedLosses, parse_losses
 from distill.losses.angular import Angular
 from distill.losses.arcface import ArcFace, add_angular_margin
-from distill.losses.settings import AngularSettings, ArcFaceSettings
 
 
 def inputs(batch=6, dimensions=5, identities=4, seed=0, dtype=torch.float32):
@@ -54,7 +53,7 @@ def slow_arcface(embeddings, labels, centres, scale, margin):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_arcface_equals_the_formula_computed_one_angle_at_a_time(scale, margin, dtype):
     given = inputs(dtype=dtype)
-    loss = ArcFace(ArcFaceSettings(scale=scale, margin=margin), 5, 4)
+    loss = ArcFace(scale=scale, margin=margin, embedding=5, identities=4)
     expected = slow_arcface(
         given.embeddings.tolist(), given.labels.tolist(), given.centres.tolist(), scale, margin
     )
@@ -73,7 +72,7 @@ def test_the_gradient_is_finite_for_an_embedding_on_its_centre_and_opposite_to_i
     centres = torch.eye(2, 3, requires_grad=True)
     embeddings = torch.tensor([[1.0, 0, 0], [0, -1.0, 0]], requires_grad=True)
     given = LossInputs(embeddings, torch.tensor([0, 1]), centres=centres)
-    ArcFace(ArcFaceSettings(), 3, 2)(given).backward()
+    ArcFace(embedding=3, identities=2)(given).backward()
     assert torch.isfinite(embeddings.grad).all()
     assert torch.isfinite(centres.grad).all()
 
@@ -91,14 +90,14 @@ def test_angular_distillation_is_twice_one_minus_the_cosine():
         cosine(a, b) for a, b in zip(given.embeddings.tolist(), given.teacher.tolist(), strict=True)
     ]
     expected = sum(2 * (1 - value) for value in cosines) / 7
-    assert Angular(AngularSettings(), 16, 4)(given).item() == pytest.approx(expected, rel=1e-5)
+    assert Angular(embedding=16, identities=4)(given).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_angular_distillation_is_the_mean_squared_error_times_the_dimensions():
     given = inputs(dimensions=512)
     unit = torch.nn.functional.normalize(given.embeddings)
     error = torch.nn.functional.mse_loss(unit, given.teacher)
-    assert Angular(AngularSettings(), 512, 4)(given).item() == pytest.approx(512 * error.item())
+    assert Angular(embedding=512, identities=4)(given).item() == pytest.approx(512 * error.item())
 
 
 def test_the_sum_weighs_its_parts_and_reports_them_unweighted():

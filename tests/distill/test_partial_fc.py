@@ -21,9 +21,8 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.sampled_class_weights import SampledClassWeights
+from distill.losses.class_weights import SampledClassWeights, ShardedInputs
 from distill.losses.settings import check_shardable
-from distill.losses.sharded import ShardedInputs
 from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.engine import optimiser_state_that_fits

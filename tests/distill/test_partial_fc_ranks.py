@@ -9,7 +9,7 @@ from rank_partial_fc import CASES, CUT, IDENTITIES, IMAGES, SAMPLED, measure
 from test_training import EMBEDDING, assert_equal_bits
 
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.sampled_class_weights import SampledClassWeights
+from distill.losses.class_weights import SampledClassWeights
 
 CENTRES = "losses.centres"
 

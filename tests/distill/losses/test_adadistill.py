@@ -10,7 +10,6 @@ from slow_math import arcface, cosine
 
 from distill.losses import LossInputs
 from distill.losses.adadistill import AdaDistill, moved_centres
-from distill.losses.settings import AdaDistillSettings
 
 
 def given(labels, width=5, seed=0):
@@ -22,7 +21,7 @@ def given(labels, width=5, seed=0):
 
 def loss(identities=4, width=5, **settings):
     torch.manual_seed(3)
-    return AdaDistill(AdaDistillSettings(**settings), width, identities).double()
+    return AdaDistill(**settings, embedding=width, identities=identities).double()
 
 
 def slow_centre(centre, student, teacher):

@@ -13,7 +13,6 @@ from distill.losses import LossInputs
 from distill.losses.adaface import AdaFace, adaptive_margin
 from distill.losses.center import Center
 from distill.losses.curricularface import CurricularFace
-from distill.losses.settings import AdaFaceSettings, CenterSettings, CurricularFaceSettings
 
 
 def inputs(seed=0, dtype=torch.float32):
@@ -36,8 +35,7 @@ def slow_softmax_loss(given, scale, of_true, of_other):
 class TestAdaFace:
     def test_margins_follow_the_norms_in_comparison_with_the_batches_before(self):
         """The authors' formulas, over three batches, with statistics kept in plain numbers."""
-        settings = AdaFaceSettings(scale=8.0, momentum=0.1)
-        loss, average, deviation = AdaFace(settings, 5, 4), 20.0, 100.0
+        loss, average, deviation = AdaFace(scale=8.0, momentum=0.1, standalone=False), 20.0, 100.0
         for seed in range(3):
             given = inputs(seed)
             norms = [min(100, math.hypot(*each)) for each in given.embeddings.tolist()]
@@ -67,13 +65,13 @@ class TestAdaFace:
     def test_no_gradient_goes_through_the_norms(self):
         given = inputs()
         given.embeddings.requires_grad_()
-        AdaFace(AdaFaceSettings(), 5, 4)(given).backward()
+        AdaFace(embedding=5, identities=4)(given).backward()
         along = (given.embeddings.grad * F.normalize(given.embeddings)).sum(dim=1)
         assert given.embeddings.grad.norm(dim=1).min() > 1e-3
         assert along.abs().max() < 1e-5
 
     def test_statistics_stand_still_in_evaluation_and_for_a_single_image(self):
-        loss, given = AdaFace(AdaFaceSettings(), 5, 4), inputs()
+        loss, given = AdaFace(embedding=5, identities=4), inputs()
         loss(LossInputs(given.embeddings[:1], given.labels[:1], centres=given.centres))
         loss.eval()(given)
         assert (loss.mean.item(), loss.deviation.item()) == (20.0, 100.0)
@@ -81,8 +79,7 @@ class TestAdaFace:
 
 class TestCurricularFace:
     def test_hard_identities_count_by_the_average_of_the_true_cosines(self):
-        settings = CurricularFaceSettings(scale=8.0, momentum=0.2)
-        loss, t = CurricularFace(settings, 5, 4), 0.0
+        loss, t = CurricularFace(scale=8.0, momentum=0.2, standalone=False), 0.0
         for seed in range(3):
             given = inputs(seed)
             true = [
@@ -103,12 +100,12 @@ class TestCurricularFace:
             assert loss.t.item() == pytest.approx(t, rel=1e-5)
 
     def test_the_average_stands_still_in_evaluation(self):
-        loss = CurricularFace(CurricularFaceSettings(), 5, 4).eval()
+        loss = CurricularFace(embedding=5, identities=4).eval()
         loss(inputs())
         assert loss.t.item() == 0.0
 
     def test_two_pieces_of_a_batch_can_go_forward_before_either_goes_backward(self):
-        loss, given = CurricularFace(CurricularFaceSettings(), 5, 4), inputs()
+        loss, given = CurricularFace(embedding=5, identities=4), inputs()
         given.embeddings.requires_grad_()
         first, second = loss(given), loss(given)
         (first + second).backward()
@@ -118,9 +115,9 @@ class TestCurricularFace:
 def state_after_a_batch(given):
     """What the three losses that remember know after one batch."""
     losses = (
-        AdaFace(AdaFaceSettings(), 5, 4),
-        CurricularFace(CurricularFaceSettings(), 5, 4),
-        Center(CenterSettings(), 5, 4),
+        AdaFace(embedding=5, identities=4),
+        CurricularFace(embedding=5, identities=4),
+        Center(embedding=5, identities=4),
     )
     for loss in losses:
         loss(given)

@@ -9,9 +9,8 @@ from slow_math import cosine, distance, mean, unit
 from distill.losses import LOSSES, LossInputs
 from distill.losses import inter as inter_module
 from distill.losses.center import Center
-from distill.losses.drawn_classes import DrawnClasses
 from distill.losses.inter import nearest_of_others
-from distill.losses.settings import CenterSettings
+from distill.losses.sampled_classes import SampledClasses
 from distill.losses.uniformface import repulsion
 
 CPU = torch.device("cpu")
@@ -91,23 +90,23 @@ def test_a_subcentre_is_kept_from_other_identities_and_not_from_its_own():
     assert loss("inter")(given).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_some_drawn_classes_have_the_mean_of_all_on_average():
+def test_some_sampled_classes_have_the_mean_of_all_on_average():
     given = inputs(identities=40)
     few, all_of_them = loss("inter", classes=5), loss("inter", classes=40)
-    drawn = torch.stack([few(given) for _ in range(400)])
-    assert drawn.std() > 1e-3
-    assert drawn.mean().item() == pytest.approx(all_of_them(given).item(), abs=0.02)
+    sampled = torch.stack([few(given) for _ in range(400)])
+    assert sampled.std() > 1e-3
+    assert sampled.mean().item() == pytest.approx(all_of_them(given).item(), abs=0.02)
 
 
-def test_classes_are_drawn_without_repetition_and_anew_at_every_step():
-    draw = DrawnClasses(60)
-    first, second = draw(100, CPU), draw(100, CPU)
+def test_classes_are_sampled_without_repetition_and_anew_at_every_step():
+    sample = SampledClasses(60)
+    first, second = sample(100, CPU), sample(100, CPU)
     assert len(set(first.tolist())) == len(set(second.tolist())) == 60
     assert not torch.equal(first, second)
-    assert draw(3, CPU).tolist() == [0, 1, 2]
+    assert sample(3, CPU).tolist() == [0, 1, 2]
 
 
-def test_a_resumed_training_draws_what_an_uninterrupted_one_would():
+def test_a_resumed_training_samples_what_an_uninterrupted_one_would():
     uninterrupted, resumed = loss("inter", classes=3), loss("inter", classes=3)
     uninterrupted(inputs())
     resumed.load_state_dict(uninterrupted.state_dict())
@@ -115,9 +114,9 @@ def test_a_resumed_training_draws_what_an_uninterrupted_one_would():
     assert uninterrupted(inputs()) == resumed(inputs())
 
 
-def test_drawing_stands_still_in_evaluation():
-    draw = DrawnClasses(5).eval()
-    assert torch.equal(draw(100, CPU), draw(100, CPU))
+def test_sampling_stands_still_in_evaluation():
+    sample = SampledClasses(5).eval()
+    assert torch.equal(sample(100, CPU), sample(100, CPU))
 
 
 @pytest.mark.parametrize("name", ["intra", "inter", "uniformface"])
@@ -171,7 +170,7 @@ class TestCenter:
         """Wen et al., Eq. 2 to 4, over three batches with a centre's images in plain lists."""
         torch.manual_seed(0)
         labels, centres = [0, 2, 2, 5, 2], [[0.0] * 5 for _ in range(6)]
-        center = Center(CenterSettings(rate=0.5), 5, 6)
+        center = Center(rate=0.5, embedding=5, identities=6)
         for _ in range(3):
             batch = torch.randn(5, 5)
             rows = list(zip(batch.tolist(), labels, strict=True))
@@ -187,13 +186,13 @@ class TestCenter:
             torch.testing.assert_close(center.means, torch.tensor(centres))
 
     def test_its_centres_stand_still_in_evaluation(self):
-        center = Center(CenterSettings(), 5, 6).eval()
+        center = Center(embedding=5, identities=6).eval()
         center(inputs())
         assert center.means.abs().sum() == 0
 
     def test_it_has_the_gradient_of_its_value(self):
         given = inputs(dtype=torch.float64)
-        center = Center(CenterSettings(), 5, 6).double().eval()
+        center = Center(embedding=5, identities=6).double().eval()
         assert torch.autograd.gradcheck(
             lambda embeddings: center(LossInputs(embeddings, given.labels)),
             given.embeddings.requires_grad_(),

@@ -2,32 +2,30 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import distill.losses
-from distill.losses import LOSSES, parse_losses
-from distill.losses.registry import register
+from curation.errors import UserError
+from distill.losses import LOSSES, LossInputs, WeightedLosses
+from distill.losses.loss import Loss, register
 from distill.losses.settings import LossSettings, named, names
+from distill.spec_text import parse_spec
 
 LOSS = """
-from torch import nn
-
-from distill.losses.registry import register
-from distill.losses.settings import LossSettings, named
+from distill.losses.loss import Loss, register
+from distill.losses.settings import LossSettings
 
 
-@named("dropped_in")
 class DroppedInSettings(LossSettings):
     power: int = 2
 
 
 @register("dropped_in")
-class DroppedIn(nn.Module):
-    def __init__(self, settings, embedding, identities):
-        super().__init__()
-        self.power = settings.power
+class DroppedIn(Loss):
+    settings: DroppedInSettings
 
-    def forward(self, inputs):
-        return inputs.embeddings.norm(dim=1).pow(self.power).mean()
+    def formula(self, inputs):
+        return inputs.embeddings.norm(dim=1).pow(self.settings.power).mean()
 """
 SPEC = """
 name = "x"
@@ -60,14 +58,57 @@ def test_a_spec_has_typed_losses_without_torch():
     assert parsed.stdout.strip() == "{'arcface': 1.0, 'angular': 7.0} False"
 
 
-def test_a_file_dropped_into_the_room_is_a_loss(tmp_path, monkeypatch):
+@pytest.fixture
+def dropped_in(tmp_path, monkeypatch):
     (tmp_path / "dropped_in.py").write_text(LOSS)
     monkeypatch.setattr(distill.losses, "__path__", [*distill.losses.__path__, str(tmp_path)])
+    yield
+    forget("dropped_in")
+
+
+def test_a_file_dropped_into_the_room_is_a_loss_of_a_spec(dropped_in):
+    spec = parse_spec(SPEC % "arcface = {}, dropped_in = { power = 3, weight = 0.5 }", "x.toml")
+    settings = spec.stage[0].losses
+    assert (settings["dropped_in"].power, settings["dropped_in"].weight) == (3, 0.5)
+    losses = WeightedLosses(settings, 8, 10)
+    embeddings = torch.randn(4, 8)
+    parts = losses(LossInputs(embeddings, torch.arange(4)))
+    assert parts["dropped_in"] == embeddings.norm(dim=1).pow(3).mean()
+    assert parts["total"].isfinite()
+
+
+def test_a_file_dropped_into_the_room_is_a_loss_of_any_loop(dropped_in):
+    embeddings = torch.randn(4, 8)
+    loss = distill.losses.DroppedIn(power=1)(embeddings, torch.arange(4))
+    assert loss == embeddings.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ("dropped_in = { powr = 3 }", "did you mean 'power'"),
+        ("dropped_in = { power = 0.5 }", "dropped_in.power: .*integer"),
+        ("droped_in = {}", "did you mean 'dropped_in'"),
+    ],
+)
+def test_the_settings_of_a_loss_that_was_dropped_in_are_checked(dropped_in, losses, message):
+    with pytest.raises(UserError, match=message):
+        parse_spec(SPEC % losses, "x.toml")
+
+
+def test_a_loss_has_settings_of_its_own_or_those_that_are_entered():
+    class Settings(LossSettings):
+        pass
+
+    class Other(Loss):
+        settings: Settings
+
+    named("entered_only")(LossSettings)
     try:
-        settings = parse_losses({"dropped_in": {"power": 3}}, "losses")["dropped_in"]
-        assert LOSSES["dropped_in"].build(settings, 8, 2).power == 3
+        with pytest.raises(UserError, match="'entered_only' is registered in"):
+            register("entered_only")(Other)
     finally:
-        forget("dropped_in")
+        forget("entered_only")
 
 
 def test_a_name_is_given_once_and_the_error_says_where():
@@ -77,7 +118,7 @@ def test_a_name_is_given_once_and_the_error_says_where():
     with pytest.raises(ValueError, match=r"'arcface'.* distill\.losses\.settings and in "):
         named("arcface")(Again)
     with pytest.raises(ValueError, match=r"'arcface'.* distill\.losses\.arcface and in "):
-        register("arcface")(LOSSES["softmax"].build)
+        register("arcface")(LOSSES["softmax"].loss)
 
 
 def forget(name):

@@ -11,8 +11,7 @@ from slow_math import arcface, cosine
 from curation.errors import UserError
 from distill.losses import LossInputs, parse_losses
 from distill.losses.margin_distillation import MarginDistillation
-from distill.losses.settings import MarginDistillationSettings
-from distill.losses.teacher_margins import teacher_margins
+from distill.losses.triplet_distillation import teacher_margins
 
 
 def given(batch=6, identities=4, width=5, seed=0):
@@ -25,7 +24,7 @@ def given(batch=6, identities=4, width=5, seed=0):
 
 
 def loss(**settings):
-    return MarginDistillation(MarginDistillationSettings(**settings), 5, 4)
+    return MarginDistillation(**settings, standalone=False)
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(0.2, 0.5), (0.4, 0.4), (0.0, 1.5)])

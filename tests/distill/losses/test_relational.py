@@ -9,9 +9,11 @@ from slow_math import cosine, distance, huber, mean, unit
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.losses import LossInputs
-from distill.losses.relational_angle import RelationalAngle, relational_angle_loss
-from distill.losses.relational_distance import relational_distance_loss
-from distill.losses.settings import RelationalAngleSettings
+from distill.losses.relational import (
+    RelationalAngle,
+    relational_angle_loss,
+    relational_distance_loss,
+)
 
 
 def distance_loss(student, teacher):
@@ -128,5 +130,5 @@ def test_the_angles_of_a_large_batch_are_never_held_together():
     student = embeddings(160, 8, dtype=torch.float32).requires_grad_()
     given = LossInputs(student, torch.arange(160), embeddings(160, 8, 1, torch.float32))
     with LargestTensor() as largest:
-        RelationalAngle(RelationalAngleSettings(), 8, 160)(given).backward()
+        RelationalAngle(embedding=8, identities=160)(given).backward()
     assert 160**2 < largest.elements <= 1 << 20 < 160**3

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from slow_math import cosine, mean, softmax
 
 from distill.losses import LossInputs
-from distill.losses.settings import TeacherLogitsSettings
 from distill.losses.teacher_logits import TeacherLogits
 
 
@@ -23,7 +22,7 @@ def given(batch=5, identities=4, width=6, seed=0):
 
 
 def loss(**settings):
-    return TeacherLogits(TeacherLogitsSettings(**settings), 6, 4)
+    return TeacherLogits(**settings, standalone=False)
 
 
 @pytest.mark.parametrize(("scale", "temperature"), [(64.0, 4.0), (64.0, 1.0), (10.0, 3.0)])

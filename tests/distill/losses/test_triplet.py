@@ -8,9 +8,7 @@ import torch
 from slow_math import distance, mean, unit
 
 from distill.losses import LossInputs
-from distill.losses.centre_triplet import CentreTriplet
-from distill.losses.settings import CentreTripletSettings, TripletSettings
-from distill.losses.triplet import Triplet
+from distill.losses.triplet import CentreTriplet, Triplet
 
 MININGS = ["semi-hard", "hardest-semi-hard", "batch-hard"]
 LABELS = torch.tensor([0, 0, 0, 3, 3, 3, 4, 4, 4, 7])
@@ -26,11 +24,11 @@ def centres(dtype=torch.float32):
 
 
 def triplet(mining, margin=0.3):
-    return Triplet(TripletSettings(mining=mining, margin=margin), 3, 40)
+    return Triplet(mining=mining, margin=margin, embedding=3, identities=40)
 
 
 def centre_triplet(mining, margin=0.3):
-    return CentreTriplet(CentreTripletSettings(mining=mining, margin=margin), 3, 40)
+    return CentreTriplet(mining=mining, margin=margin, embedding=3, identities=40)
 
 
 def squared(a, b):

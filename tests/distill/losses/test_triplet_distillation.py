@@ -7,7 +7,6 @@ from slow_math import distance, unit
 
 from curation.errors import UserError
 from distill.losses import LossInputs, parse_losses
-from distill.losses.settings import TripletDistillationSettings
 from distill.losses.triplet_distillation import TripletDistillation
 
 LABELS = [0, 0, 1, 1, 1, 2]
@@ -20,7 +19,7 @@ def embeddings(batch=6, width=5, seed=0):
 
 def triplet_distillation_loss(student, teacher, labels, smallest, largest):
     given = {"smallest_margin": smallest, "largest_margin": largest}
-    loss = TripletDistillation(TripletDistillationSettings(**given), student.shape[1], 3)
+    loss = TripletDistillation(**given, embedding=student.shape[1], identities=3)
     return loss(LossInputs(student, labels, teacher))
 
 

@@ -1,4 +1,4 @@
-"""All-gather with gradient: the batch of all ranks, for losses that compare images.
+"""Collectives with gradients: the batch of all ranks, for losses that compare images.
 
 Without a process group the batch is that of this process alone.
 """
@@ -18,16 +18,16 @@ def own_rows(count: int) -> slice:
     return slice(first, first + count)
 
 
-def gather_rows(rows: Tensor) -> Tensor:
+def all_gather(rows: Tensor) -> Tensor:
     """[ranks * B, ...]: ``rows`` [B, ...] of all ranks in their order; with gradient.
 
     A row's gradient is the sum of what the losses of all ranks say of it. As gradients of weights
     are averaged over ranks, the loss that is minimised is the mean of the ranks' losses.
     """
-    return _GatherRows.apply(rows) if world_size() > 1 else rows
+    return _AllGather.apply(rows) if world_size() > 1 else rows
 
 
-def sum_over_ranks(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of all ranks' ``values``, without gradient."""
     total = values.detach().clone(memory_format=torch.contiguous_format)
     if world_size() > 1:
@@ -35,7 +35,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-class _GatherRows(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """torch.distributed.nn has had this, but it is deprecated there."""
 
     @staticmethod
@@ -47,4 +47,4 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return sum_over_ranks(gradients[0])[context.own]
+        return all_reduce_sum(gradients[0])[context.own]

@@ -1,10 +1,11 @@
-"""A softmax over class centres of which every rank holds its share: An et al., Partial FC, 2021.
+"""Class weights that are sampled or sharded: a step or a rank has those of some identities only.
 
-Each rank sees the images of all ranks, but only the columns of its own identities; what a softmax
-needs of the others are a true cosine, a maximum and a sum of exponentials for each image.
+Sharded, it is a softmax of which every rank has a part: An et al., Partial FC, 2021. Each rank
+sees the images of all ranks, but only the columns of its own identities; what a softmax needs of
+the others are a target logit, a maximum and a sum of exponentials for each image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +13,42 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distill.losses.all_gather import gather_rows, own_rows, sum_over_ranks
-from distill.losses.inputs import LossInputs
+from distill.losses.collectives import all_gather, all_reduce_sum, own_rows
+from distill.losses.loss import LossInputs
 from distill.ranks import world_size
+
+
+@dataclass(frozen=True)
+class SampledClassWeights:
+    """Row i of the class weights is that of ``identities[i]``, int64, in ascending order.
+
+    The identities of the batch are among them; where ``sharded``, among those of all ranks.
+    """
+
+    identities: Tensor
+    sharded: bool
+
+    def columns(self, labels: Tensor) -> Tensor:
+        """The rows of ``labels`` in the class weights; -1 for identities without a row here."""
+        places = torch.searchsorted(self.identities, labels)
+        places = places.clamp_max(len(self.identities) - 1)
+        return places.where(self.identities[places] == labels, -1)
+
+    def select(self, inputs: LossInputs) -> LossInputs:
+        """``inputs`` with labels, counts and teacher centres indexed as the class weights are.
+
+        Where sharded it is the batch of all ranks; every rank has to call it.
+        """
+        if self.sharded:
+            labels = all_gather(inputs.labels)
+            return ShardedInputs.gather(inputs, self.columns(labels), labels)
+        counts, teacher = inputs.identity_counts, inputs.teacher_centres
+        return replace(
+            inputs,
+            labels=self.columns(inputs.labels),
+            identity_counts=None if counts is None else counts[self.identities],
+            teacher_centres=None if teacher is None else teacher[self.identities],
+        )
 
 
 @dataclass(frozen=True)
@@ -36,7 +70,7 @@ class ShardedInputs(LossInputs):
     def gather(cls, inputs: LossInputs, columns: Tensor, labels: Tensor) -> "ShardedInputs":
         """Of this rank's batch ``inputs``, and of the labels of all ranks and their columns."""
         return cls(
-            embeddings=gather_shared_rows(inputs.embeddings),
+            embeddings=all_gather_shared(inputs.embeddings),
             labels=labels,
             centres=inputs.centres,
             identity_counts=inputs.identity_counts,
@@ -48,51 +82,51 @@ class ShardedInputs(LossInputs):
         """[N], on every rank, from the rank that has the true centre."""
         assert self.columns is not None
         found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
-        return _SumOverRanks.apply(found.where(self.columns >= 0, 0.0))
+        return _AllReduceSum.apply(found.where(self.columns >= 0, 0.0))
 
     def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
         return _ShardedCrossEntropy.apply(true, others, self.columns)
 
-    def of_all_ranks(self, values: Tensor) -> Tensor:
+    def all_gather(self, values: Tensor) -> Tensor:
         return values
 
 
-def gather_shared_rows(rows: Tensor) -> Tensor:
-    """[ranks * B, ...]: as ``gather_rows``, for a loss of which every rank computes a part.
+def all_gather_shared(rows: Tensor) -> Tensor:
+    """[ranks * B, ...]: as ``all_gather``, for a loss of which every rank computes a part.
 
     The backward pass sums up the parts; see ``ShardedInputs`` for the factor.
     """
-    return _GatherSharedRows.apply(rows) if world_size() > 1 else rows
+    return _AllGatherShared.apply(rows) if world_size() > 1 else rows
 
 
-def _highest_over_ranks(values: Tensor) -> Tensor:
+def _all_reduce_max(values: Tensor) -> Tensor:
     """In place."""
     if world_size() > 1:
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
 
-class _GatherSharedRows(torch.autograd.Function):
+class _AllGatherShared(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
         context.own = own_rows(len(rows))
-        return gather_rows(rows)
+        return all_gather(rows)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return world_size() * sum_over_ranks(gradients[0])[context.own]
+        return world_size() * all_reduce_sum(gradients[0])[context.own]
 
 
-class _SumOverRanks(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """Every rank uses the sum, so the gradient is the sum of what all ranks say of it."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
-        return sum_over_ranks(values)
+        return all_reduce_sum(values)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return sum_over_ranks(gradients[0])
+        return all_reduce_sum(gradients[0])
 
 
 class _ShardedCrossEntropy(torch.autograd.Function):
@@ -106,9 +140,9 @@ class _ShardedCrossEntropy(torch.autograd.Function):
         rows = (columns >= 0).nonzero()[:, 0]
         place = rows, columns[rows]
         shares = others.index_put(place, true[rows])
-        highest = _highest_over_ranks(shares.amax(dim=1))
+        highest = _all_reduce_max(shares.amax(dim=1))
         shares.sub_(highest[:, None]).exp_()
-        total = sum_over_ranks(shares.sum(dim=1))
+        total = all_reduce_sum(shares.sum(dim=1))
         context.save_for_backward(shares.div_(total[:, None]), *place)
         return total.log() + highest - true
 

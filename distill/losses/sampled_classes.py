@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from distill.losses.all_gather import own_rows
+from distill.losses.collectives import own_rows
 from distill.ranks import world_size
 
 
-class DrawnClasses(nn.Module):
-    """Draws ``wanted`` different classes at every call in training; others on every rank.
+class SampledClasses(nn.Module):
+    """Samples ``wanted`` different classes at every call in training; others on every rank.
 
-    The number of the call is kept with the weights and is the seed, so a resumed training draws
+    The number of the call is kept with the weights and is the seed, so a resumed training samples
     what an uninterrupted one would.
     """
 

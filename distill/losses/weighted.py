@@ -1,58 +1,14 @@
-"""The registry of losses, and their weighted sum, which is what a stage of training minimises.
+"""The weighted sum of losses, which is what a stage of training minimises."""
 
-Every loss is a module that takes ``LossInputs`` and returns a scalar. It registers beside its
-definition; its settings are in ``distill.losses.settings``, or in a new file of its own above it::
-
-    @named("angular")
-    class AngularSettings(ComparisonSettings): ...
-
-    @register("angular")
-    class Angular(nn.Module): ...
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from curation.registry import check_unused, import_files
-from distill.losses.inputs import LossInputs, at_least_float32
-from distill.losses.sampled_class_weights import SampledClassWeights
-from distill.losses.settings import ComparisonSettings, LossSettings, known_settings
-
-
-@dataclass(frozen=True)
-class LossEntry:
-    """A registered loss. ``build(settings, embedding, identities)`` makes the module.
-
-    ``embedding`` is the width of the embeddings that the loss is given.
-    """
-
-    name: str
-    settings: type[LossSettings]
-    build: Callable[[Any, int, int], nn.Module]
-
-
-LOSSES: dict[str, LossEntry] = {}
-
-
-def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Enter a loss class under the name that its settings have (`settings.named`)."""
-
-    def enter(loss: type[nn.Module]) -> type[nn.Module]:
-        before = LOSSES.get(name)
-        check_unused("loss", name, before and before.build, loss)
-        LOSSES[name] = LossEntry(name, known_settings(name), loss)
-        return loss
-
-    return enter
-
-
-def import_all() -> None:
-    """Import every file of this package, so that all losses are in ``LOSSES``."""
-    import_files("distill.losses")
+from distill.losses.class_weights import SampledClassWeights
+from distill.losses.loss import LOSSES, LossInputs, at_least_float32, new_class_weights
+from distill.losses.settings import ComparisonSettings, LossSettings
 
 
 class WeightedLosses(nn.Module):
@@ -83,9 +39,7 @@ class WeightedLosses(nn.Module):
         on_centres = [loss for loss in settings.values() if loss.needs_centres]
         if on_centres:
             each = max(loss.centres_per_identity for loss in on_centres)
-            shape = (identities, embedding) if each == 1 else (identities, each, embedding)
-            self.centres = nn.Parameter(torch.empty(shape))
-            nn.init.normal_(self.centres, std=0.01)
+            self.centres = new_class_weights(identities, embedding, each)
         self.register_buffer("identity_counts", identity_counts, persistent=False)
         self.register_buffer("teacher_centres", None, persistent=False)
         self.projections = nn.ModuleDict(
