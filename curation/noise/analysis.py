@@ -24,11 +24,11 @@ from curation.noise.findings import (
     save_meta,
 )
 from curation.noise.kept import findings_folder, make_way
-from curation.noise.membership import (
-    Membership,
-    judge_membership,
-    load_membership,
-    membership_arrays,
+from curation.noise.label_errors import (
+    LabelErrors,
+    estimate_label_errors,
+    label_error_arrays,
+    load_label_errors,
 )
 from curation.noise.overrides import follow_proposals
 from curation.noise.proposals import propose
@@ -39,7 +39,7 @@ from curation.sources.image_source import file_digest
 from curation.store import ImageSet
 from curation.suggestions import unknown
 
-MEMBERSHIP_FILE = f"{MEMBERSHIP}.npz"
+LABEL_ERRORS_FILE = f"{MEMBERSHIP}.npz"
 PROPOSED_FILE = "proposed.tsv"
 
 
@@ -102,9 +102,9 @@ def analyse(
             read_decisions(folder / DECISIONS_FILE, images.digest)  # before the long work
         watch = watch or unwatched
         if missing:
-            with watch("membership", "rounds") as progress:
-                membership = _membership(embedded, meta, folder, progress)
-            context = Context(images, embedded, membership, evaluation)
+            with watch("label errors", "rounds") as progress:
+                label_errors = _membership(embedded, meta, folder, progress)
+            context = Context(images, embedded, label_errors, evaluation)
         for one in missing:
             with watch(one.name, "") as progress:
                 meta = _run(one, context, meta, folder, progress)
@@ -169,20 +169,20 @@ def _known(checks: Sequence[str] | None) -> list[NoiseCheck]:
 
 def _membership(
     embedded: EmbeddedImages, meta: FindingsMeta, folder: Path, progress: Progress | None
-) -> Membership:
+) -> LabelErrors:
     """What every check rests on, read again after an interruption."""
-    path = folder / MEMBERSHIP_FILE
+    path = folder / LABEL_ERRORS_FILE
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
         arrays = read_arrays(path, 16 * len(embedded))
         if arrays["of"].tolist() == of.tolist():
-            return load_membership(embedded, arrays)
+            return load_label_errors(embedded, arrays)
     except (KeyError, ValueError):  # made again
         pass
-    membership = judge_membership(embedded, progress=progress)
+    label_errors = estimate_label_errors(embedded, progress=progress)
     with atomic_file(path) as file:
-        np.savez(file, of=of, **membership_arrays(membership))
-    return membership
+        np.savez(file, of=of, **label_error_arrays(label_errors))
+    return label_errors
 
 
 def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMeta:
@@ -254,7 +254,7 @@ def _run(
     )
     others = (entry for entry in meta.checks if entry.check != check.name)
     meta = meta.model_copy(
-        update={"checks": (*others, summary), "search": str(context.membership.search)}
+        update={"checks": (*others, summary), "search": str(context.label_errors.search)}
     )
     save_meta(folder, meta)
     return meta

@@ -1,11 +1,10 @@
 """From evidence to a probability, without a threshold of anybody's choice.
 
-What a fault looks like is known, because faults can be made: give images labels that are surely
-wrong and measure them. What soundness looks like is nearly known: most of the data. A logistic
-regression between the two gives the ratio of likelihoods for this teacher and this data set. The
-fault's prevalence is estimated from the data (expectation-maximisation of the prior, Saerens,
-Latinne and Decaestecker, Neural Computation 14, 2002). So one setting serves every teacher and
-every rate of faults.
+Faults can be simulated: give images labels that are surely wrong and measure them. Most of the data
+is sound. A logistic regression between the two gives the ratio of likelihoods for this teacher and
+this data set. The fault's prevalence is estimated from the data (expectation-maximisation of the
+prior, Saerens, Latinne and Decaestecker, Neural Computation 14, 2002). So one setting serves every
+teacher and every rate of faults.
 """
 
 from dataclasses import dataclass
@@ -46,10 +45,10 @@ def fit_ratio(
 ) -> LikelihoodRatio:
     """Logistic regression between features ``[A, F]`` and ``[B, F]``.
 
-    Both sides weigh the same, so the odds are the ratio of likelihoods; where groups ``[A]`` and
-    ``[B]`` are said, they weigh the same within each group: that made faults come in other sizes
-    than real data, say, is then no evidence. A ridge keeps the weights finite where the two can be
-    told apart without error. Where a side is empty, there is no evidence: 0 for everybody.
+    Both sides have the same weight, so the odds are the ratio of likelihoods; with groups ``[A]``
+    and ``[B]``, they have the same weight within each group: other sizes of simulated faults than
+    of real data, say, are then no evidence. A ridge keeps the weights finite where the two can be
+    separated without error. Where a side is empty, there is no evidence: 0 for everybody.
     """
     if len(sound) == 0 or len(faulty) == 0:
         nothing = np.zeros(sound.shape[1])
@@ -88,11 +87,11 @@ def _balanced(
 
 @dataclass(frozen=True)
 class CosineRatio:
-    """log p(cosine | one person) / p(cosine | lookalikes), by class of size."""
+    """log p(cosine | one person) / p(cosine | hard negatives), by class of size."""
 
     middle: float
     scale: float
-    """Lookalikes: exponential above their median, as the best of many is"""
+    """Hard negatives: exponential above their median, as the best of many is"""
     mean: np.ndarray
     spread: np.ndarray
     """One person: normal below each class's median; above it as good as there"""
@@ -107,13 +106,15 @@ class CosineRatio:
         return same - different
 
 
-def fit_cosine_ratio(lookalikes: np.ndarray, same: np.ndarray, classes: np.ndarray) -> CosineRatio:
-    """From cosines of lookalikes ``[n]``, and of one person ``[m]`` with classes of size ``[m]``.
+def fit_cosine_ratio(
+    hard_negatives: np.ndarray, same: np.ndarray, classes: np.ndarray
+) -> CosineRatio:
+    """From cosines of hard negatives ``[n]``, and of one person ``[m]`` with size classes ``[m]``.
 
-    By quantiles, so that a few of one person among the lookalikes do not matter. A class with few
-    examples is drawn to the next smaller one.
+    By quantiles, so that a few of one person among the hard negatives do not matter. A class with
+    few examples also takes those of the next smaller one.
     """
-    middle, upper = np.quantile(lookalikes, [0.5, 0.75])
+    middle, upper = np.quantile(hard_negatives, [0.5, 0.75])
     scale = max(float(upper - middle) / np.log(2), 1e-3)
     means, spreads = np.empty(_SIZE_CLASSES), np.empty(_SIZE_CLASSES)
     before = same

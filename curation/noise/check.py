@@ -22,7 +22,7 @@ from curation.errors import UserError
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.findings import CHECK_NAME, Finding, Findings, FindingsMeta, Subject, damaged
-from curation.noise.membership import Membership
+from curation.noise.label_errors import LabelErrors
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
 from curation.registry import check_unused, import_files
@@ -37,11 +37,11 @@ MEMBERSHIP = "membership"
 
 @dataclass(frozen=True)
 class Context:
-    """What a check may look at: images, their embeddings, their membership, evaluation sets."""
+    """What a check may look at: images, their embeddings, their label_errors, evaluation sets."""
 
     images: ImageSet
     embedded: EmbeddedImages
-    membership: Membership
+    label_errors: LabelErrors
     evaluation: Sequence[EvaluationImages] = ()
 
 

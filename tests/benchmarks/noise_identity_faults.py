@@ -18,10 +18,10 @@ from plant import (
     wrong_labels,
 )
 
-from curation.noise.checks.divided import find_divided
+from curation.noise.checks.divided import find_split_identities
 from curation.noise.checks.mixed import find_mixed
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 
 
 def of_merged(faces: Faces, seed: int) -> Iterator[Row]:
@@ -38,7 +38,7 @@ def of_merged(faces: Faces, seed: int) -> Iterator[Row]:
             images, order, names = faces.relabelled(given)
             faulty = np.isin(names, pairs[:, 0])
             counted = faulty | (people_of(faces.labels[order], images).second < 2)
-            found = find_mixed(images, judge_membership(images))
+            found = find_mixed(images, estimate_label_errors(images))
             fault = f"merged with {least} images or more, {share:.0%} wrong labels"
             for method, one in _merged_marks(images, faulty, counted, found.probability > 0.5):
                 yield Row(fault, "identities", method, one)
@@ -77,7 +77,7 @@ def of_divided(faces: Faces, seed: int) -> Iterator[Row]:
         given = wrong_labels(given, share, "image", random)
         images, order, _ = faces.relabelled(given)
         people = people_of(faces.labels[order], images)
-        into = find_divided(images, judge_membership(images)).into
+        into = find_split_identities(images, estimate_label_errors(images)).into
         fault = f"divided identities, {share:.0%} wrong labels"
         ours = np.array(list(_together(into)), np.int64).reshape(-1, 2)
         yield Row(fault, "pairs", OURS, _pair_marks(ours, np.ones(len(ours)), people, flagged=True))

@@ -17,10 +17,10 @@ from plant import (
     wrong_labels,
 )
 
-from curation.noise.checks.duplicate import find_repetitions
+from curation.noise.checks.duplicate import find_duplicates
 from curation.noise.checks.unusable import unusable_probability
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 FEW_IDENTITIES = 300
@@ -65,12 +65,12 @@ def _wrongly_labelled(
     faces: Faces, fault: str, rows: np.ndarray, given: np.ndarray, faulty: np.ndarray
 ) -> Iterator[Row]:
     images, order, _ = faces.relabelled(given, faces.embedded.rows[rows])
-    membership = judge_membership(images)
-    ours = {OURS: membership.probability > 0.5}
+    label_errors = estimate_label_errors(images)
+    ours = {OURS: label_errors.probability > 0.5}
     for row in _judged(fault, images, faulty[order], ours):
         if row.method == OURS and row.over.endswith(" 2 images"):
             judged = images.sizes[images.labels] > 2  # of two, nobody can say which is wrong
-            bins = reliability_bins(membership.probability[judged], faulty[order][judged])
+            bins = reliability_bins(label_errors.probability[judged], faulty[order][judged])
             row = replace(row, reliability=bins)
         yield row
 
@@ -87,11 +87,11 @@ def of_non_faces(faces: Faces, seed: int) -> Iterator[Row]:
     which = np.flatnonzero(~faces.spoilt.repeated)
     labels = np.random.default_rng(seed).choice(faces.labels, len(which))
     images, order = faces.with_pictures(which, labels)
-    membership = judge_membership(images)
-    unusable = unusable_probability(images, membership) > 0.5
+    label_errors = estimate_label_errors(images)
+    unusable = unusable_probability(images, label_errors) > 0.5
     ours = {
         OURS: unusable,
-        f"{OURS}, with misplaced": unusable | (membership.probability > 0.5),
+        f"{OURS}, with misplaced": unusable | (label_errors.probability > 0.5),
     }
     norm = {"norm": -images.lengths()}
     yield from _judged("non-faces", images, order >= len(faces.labels), ours, norm)
@@ -159,7 +159,7 @@ def of_repeated(faces: Faces, seed: int) -> Iterator[Row]:
     place = np.argsort(order)
     pairs = place[np.column_stack([sources, len(faces.labels) + np.arange(len(which))])]
     pictures = SimpleNamespace(read=lambda i: _picture(faces, which, int(order[i])))
-    found = find_repetitions(pictures, images, judge_membership(images))
+    found = find_duplicates(pictures, images, estimate_label_errors(images))
     original = np.arange(len(images))
     for one in found:
         original[one.image] = one.original

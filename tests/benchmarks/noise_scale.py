@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from simulate import EVALUATION, LABELS, NORM, TRUTH, UNIT, write_simulated
 
-from curation.noise.checks.divided import find_divided
+from curation.noise.checks.divided import find_split_identities
 from curation.noise.checks.duplicate import candidates
-from curation.noise.checks.misplaced import probability_elsewhere
+from curation.noise.checks.misplaced import relabel_probability
 from curation.noise.checks.mixed import find_mixed
 from curation.noise.checks.overlap import find_overlap
 from curation.noise.checks.unusable import unusable_probability
 from curation.noise.embedded import EmbeddedImages, EvaluationImages
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 
 DIMENSION = 512
 IMAGES_PER_IDENTITY = 50
@@ -64,20 +64,20 @@ def analyse(folder: Path) -> dict[str, object]:
     evaluation = [EvaluationImages("evaluation", np.load(folder / EVALUATION))]
     watch = Watch()
     with watch.stage("membership"):
-        membership = judge_membership(images)
-    flagged = membership.probability > 0.5
+        label_errors = estimate_label_errors(images)
+    flagged = label_errors.probability > 0.5
     with watch.stage("elsewhere"):
-        probability_elsewhere(images, membership, np.flatnonzero(flagged))
+        relabel_probability(images, label_errors, np.flatnonzero(flagged))
     with watch.stage("unusable"):
-        unusable_probability(images, membership)
+        unusable_probability(images, label_errors)
     with watch.stage("mixed"):
-        find_mixed(images, membership)
+        find_mixed(images, label_errors)
     with watch.stage("divided"):
-        find_divided(images, membership)
+        find_split_identities(images, label_errors)
     with watch.stage("overlap"):
-        find_overlap(images, membership, evaluation)
+        find_overlap(images, label_errors, evaluation)
     with watch.stage("duplicates' candidates"):
-        pairs = sum(1 for _ in candidates(images, membership))
+        pairs = sum(1 for _ in candidates(images, label_errors))
     person = np.load(folder / TRUTH)
     return {
         "images": len(images),
@@ -87,7 +87,7 @@ def analyse(folder: Path) -> dict[str, object]:
         "cpu": time.process_time(),
         "peak": watch.peak,
         "peak_mib": peak_memory(),
-        "search": str(membership.search),
+        "search": str(label_errors.search),
         "candidates": pairs,
         **_agreement(images, flagged, person),
     }

@@ -21,7 +21,7 @@ from curation.views import View
 
 Curate = Callable[..., subprocess.CompletedProcess]
 NONE = ("--colour", "RGB", "--mean", "0", "--std", "1", "--size", "48")
-EYES = ("--colour", "RGB", "--mean", "127.5", "--std", "127.5", "--size", "48")
+TEACHER = ("--colour", "RGB", "--mean", "127.5", "--std", "127.5", "--size", "48")
 
 
 def write_teacher(path: Path) -> Path:
@@ -48,7 +48,7 @@ def place(drawn_store: Store, drawn_folder: Path, tmp_path_factory: pytest.TempP
     shutil.copy(drawn_folder / "pairs.bin", folder / "pairs.bin")
     write_teacher(folder / "teacher.onnx")
     finished = run_curate(
-        folder, "check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--json"
+        folder, "check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--json"
     )
     assert finished.returncode == 0, finished.stderr
     (folder / "first.json").write_text(finished.stdout)
@@ -92,7 +92,7 @@ def test_checked_again_nothing_is_done_again_and_a_table_is_printed(
     curate: Curate, place: Path
 ) -> None:
     files = {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()}
-    again = curate("check", "train.lmdb", "--teacher", "teacher.onnx", *EYES)
+    again = curate("check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER)
     assert again.returncode == 0, again.stderr
     assert {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()} == files
     for name in all_checks():
@@ -105,7 +105,7 @@ def test_only_some_checks_and_no_evaluation_sets_of_a_view(curate: Curate, place
     view = ("view", "cap", "train.lmdb", "few.view", "--each", "4")
     assert curate(*view).returncode == 0
     made = curate(
-        "check", "few.view", "--teacher", "teacher.onnx", *EYES,
+        "check", "few.view", "--teacher", "teacher.onnx", *TEACHER,
         "--only", "mixed", "--only", "misplaced", "--evaluate", "pairs.bin", "--json",
     )  # fmt: skip
     told = json.loads(made.stdout)
@@ -150,18 +150,18 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
         (["check", "train.lmdb", "--teacher", "nobody"], "there is no teacher 'nobody'"),
         (["check", "none.lmdb", "--teacher", "teacher.onnx"], "none.lmdb"),
         (
-            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--only", "blurred"],
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--only", "blurred"],
             "there is no check 'blurred'; there are: misplaced",
         ),
         (
-            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES[:6]],
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER[:6]],
             "the preprocessing gives",
         ),
         (["check", "train.lmdb", "--teacher", "teacher.onnx"], "say how its pixels are to be"),
-        (["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--std", "0"], "--std"),
+        (["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--std", "0"], "--std"),
         (["check", "train.lmdb", "--teacher", "teacher.onnx", "--colour", "CMYK"], "--colour"),
         (
-            ["check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--evaluate", "no.bin"],
+            ["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--evaluate", "no.bin"],
             "no.bin",
         ),
         (["clean", "train.lmdb", "c.view", "--decisions", "none.tsv"], "none.tsv does not exist"),
@@ -192,7 +192,7 @@ def test_another_teacher_keeps_the_findings_and_decisions_there_are(
 ) -> None:
     curate("view", "cap", "train.lmdb", "six.view", "--each", "6")
     check = ("check", "six.view", "--teacher", "teacher.onnx", "--only", "misplaced")
-    assert curate(*check, *EYES).returncode == 0
+    assert curate(*check, *TEACHER).returncode == 0
     table = place / "six.findings" / DECISIONS_FILE
     with table.open("a") as file:
         file.write("yes\tdrop\t0\t0\n")

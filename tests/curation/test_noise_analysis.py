@@ -15,7 +15,7 @@ from simulated_people import embedded, people
 
 from curation.errors import UserError
 from curation.files import locked
-from curation.noise.analysis import MEMBERSHIP_FILE, PROPOSED_FILE, analyse, look
+from curation.noise.analysis import LABEL_ERRORS_FILE, PROPOSED_FILE, analyse, look
 from curation.noise.check import all_checks
 from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
@@ -25,7 +25,7 @@ from curation.noise.kept import findings_folder
 from curation.progress import Progress
 from curation.store import Store
 
-EYES = "e1" * 32
+TEACHER = "e1" * 32
 STRAYED = 5
 
 
@@ -37,7 +37,7 @@ def drawn_people() -> EmbeddedImages:
 
 
 def run(store: Store, folder: Path, **more) -> Findings:
-    return analyse(store, drawn_people(), more.pop("digest", EYES), folder, **more)
+    return analyse(store, drawn_people(), more.pop("digest", TEACHER), folder, **more)
 
 
 class Watched:
@@ -68,7 +68,7 @@ def test_everything_is_checked_and_decided(drawn_store: Store, tmp_path: Path) -
     assert findings.checks == tuple(all_checks())
     meta = findings.meta
     assert (meta.images, meta.identities, meta.images_name) == (48, 6, "drawn")
-    assert (meta.images_digest, meta.embeddings_digest) == (drawn_store.digest, EYES)
+    assert (meta.images_digest, meta.embeddings_digest) == (drawn_store.digest, TEACHER)
     assert meta.evaluation == {"lfw": "d1" * 32}
     assert "flat index over 6 vectors" in (meta.search or "")
     for summary in meta.checks:
@@ -89,7 +89,7 @@ def test_chosen_checks_run_in_their_order(drawn_store: Store, tmp_path: Path) ->
 def test_what_is_done_is_not_done_again(drawn_store: Store, tmp_path: Path) -> None:
     first, second = Watched(), Watched()
     run(drawn_store, tmp_path, watch=first)
-    assert first.begun == ["membership", *all_checks()]
+    assert first.begun == ["label errors", *all_checks()]
     before = contents(tmp_path)
     run(drawn_store, tmp_path, watch=second)
     assert second.begun == []
@@ -104,7 +104,7 @@ def test_more_checks_are_added_to_what_is_there(drawn_store: Store, tmp_path: Pa
     assert set(findings.checks) == set(all_checks())
 
 
-@pytest.mark.parametrize("stop_at", ["membership", "misplaced", "duplicate", "overlap"])
+@pytest.mark.parametrize("stop_at", ["label errors", "misplaced", "duplicate", "overlap"])
 def test_stopped_anywhere_it_goes_on_and_finds_the_same(
     drawn_store: Store, tmp_path: Path, stop_at: str
 ) -> None:
@@ -116,7 +116,7 @@ def test_stopped_anywhere_it_goes_on_and_finds_the_same(
     run(drawn_store, tmp_path / "whole")
     names = list(all_checks())
     done = names.index(stop_at) if stop_at in names else 0
-    assert watched.begun == ["membership", *names[done:]]
+    assert watched.begun == ["label errors", *names[done:]]
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
     tables = [(tmp_path / name / DECISIONS_FILE).read_bytes() for name in ("stopped", "whole")]
     assert tables[0] == tables[1]
@@ -148,15 +148,15 @@ def test_killed_between_two_checks_it_goes_on(drawn_store: Store, tmp_path: Path
     assert Findings(tmp_path).checks == ("misplaced", "mixed", "divided", "duplicate")
     watched = Watched()
     run(drawn_store, tmp_path, watch=watched)
-    assert watched.begun == ["membership", "unusable", "overlap"]
+    assert watched.begun == ["label errors", "unusable", "overlap"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"no zip", None])
-def test_a_damaged_membership_is_judged_again(
+def test_damaged_label_errors_are_estimated_again(
     drawn_store: Store, tmp_path: Path, damage: bytes | None
 ) -> None:
     whole = contents(run(drawn_store, tmp_path).path)
-    path = tmp_path / MEMBERSHIP_FILE
+    path = tmp_path / LABEL_ERRORS_FILE
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
     meta = json.loads((tmp_path / FINDINGS_FILE).read_text())
     meta["checks"] = meta["checks"][:1]
@@ -236,7 +236,7 @@ def test_other_evaluation_sets_run_overlap_alone_and_keep_decisions(
     edited = edit(folder, drawn_store.digest)
     watched, said = Watched(), []
     findings = run(drawn_store, folder, evaluation=[LFW, CFP], watch=watched, say=said.append)
-    assert watched.begun == ["membership", "overlap"]
+    assert watched.begun == ["label errors", "overlap"]
     assert "sets were lfw and are lfw, cfp: overlap is run again, all else stays" in said[0]
     assert list(findings.meta.evaluation) == ["lfw", "cfp"]
     assert set(findings.checks) == set(all_checks())
@@ -281,7 +281,7 @@ def test_findings_on_what_the_store_held_before_are_kept(
     run(drawn_store, folder, checks=["misplaced"])
     labels = store.labels
     vectors = embedded(people([16])[0], labels, np.ones(16, np.float32))
-    analyse(store, vectors, EYES, folder, checks=["misplaced"], say=said.append)
+    analyse(store, vectors, TEACHER, folder, checks=["misplaced"], say=said.append)
     assert "was about what train.lmdb held before; it is kept" in said[0]
     assert Findings(folder, store).checks == ("misplaced",)
     (aside,) = tmp_path.glob("f.*")
@@ -308,14 +308,14 @@ def test_a_damaged_check_is_run_again(drawn_store: Store, tmp_path: Path) -> Non
     (tmp_path / "mixed.npz").write_bytes(b"half of it")
     watched = Watched()
     run(drawn_store, tmp_path, watch=watched)
-    assert watched.begun == ["membership", "mixed"]
+    assert watched.begun == ["label errors", "mixed"]
     assert contents(tmp_path) == whole
 
 
 def test_two_at_a_time_do_not_write_one_folder(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path / "f", checks=["mixed"])
     with locked(tmp_path / "f"):
-        for digest in (EYES, "00" * 32):
+        for digest in (TEACHER, "00" * 32):
             with pytest.raises(UserError, match="another process is writing"):
                 run(drawn_store, tmp_path / "f", digest=digest)
     assert Findings(tmp_path / "f").checks == ("mixed",)

@@ -118,14 +118,14 @@ def test_faults_among_the_data_do_not_spoil_the_measure_of_soundness() -> None:
     assert ((found > 0.5) == truth).mean() > 0.97
 
 
-def test_lookalikes_among_whom_some_are_the_same_person_stay_lookalikes() -> None:
+def test_a_few_of_the_same_person_among_hard_negatives_do_not_matter() -> None:
     random = np.random.default_rng(RANDOM)
-    lookalikes = 0.3 + random.exponential(0.03, 5_000)
+    hard_negatives = 0.3 + random.exponential(0.03, 5_000)
     same = random.normal(0.8, 0.05, 2_000)
     classes = np.zeros(2_000, np.int64)
     asked, first = np.array([0.4, 0.55, 0.75]), np.zeros(3, np.int64)
-    clean = fit_cosine_ratio(lookalikes, same, classes)
-    spoilt = fit_cosine_ratio(np.concatenate([lookalikes, same[:400]]), same, classes)
+    clean = fit_cosine_ratio(hard_negatives, same, classes)
+    spoilt = fit_cosine_ratio(np.concatenate([hard_negatives, same[:400]]), same, classes)
     assert clean(asked, first)[0] < 0 < clean(asked, first)[2]
     np.testing.assert_array_equal(spoilt(asked, first) > 0, clean(asked, first) > 0)
 

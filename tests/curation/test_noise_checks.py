@@ -9,7 +9,7 @@ from simulated_people import embedded, people
 from curation.noise.check import FLAG, Context, all_checks
 from curation.noise.embedded import EvaluationImages
 from curation.noise.findings import Finding, save_finding
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 from curation.store import Store
 
 
@@ -20,7 +20,7 @@ def context(store: Store, wrong: int = 5) -> Context:
     vectors[wrong] = people([8] * 10)[0][20]
     images = embedded(vectors, labels, np.linspace(10, 20, 48).astype(np.float32))
     evaluation = [EvaluationImages("pairs", people([8] * 10)[0][44:])]
-    return Context(store, images, judge_membership(images), evaluation)
+    return Context(store, images, estimate_label_errors(images), evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,8 @@ def test_only_images_have_no_similarity_to_their_identity(drawn_store: Store) ->
     vectors, _ = people([8] * 6)
     labels = np.minimum(np.arange(48) // 8 + (np.arange(48) == 47), 6)
     images = embedded(vectors, labels)
-    one = all_checks()["misplaced"].score(Context(drawn_store, images, judge_membership(images)))
+    one = all_checks()["misplaced"].score(
+        Context(drawn_store, images, estimate_label_errors(images))
+    )
     assert np.isnan(one.evidence["similarity"]).tolist() == [False] * 47 + [True]
     assert "1 are the only one" in one.summary

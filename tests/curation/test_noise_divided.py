@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 from simulated_people import embedded, people
 
-from curation.noise.checks.divided import Division, _merge, find_divided
-from curation.noise.membership import judge_membership
+from curation.noise.checks.divided import SplitIdentities, _merge, find_split_identities
+from curation.noise.label_errors import estimate_label_errors
 
 OTHERS = 80
 COUNTED = [(9, 5), (4, 8), (6, 6), (2, 10), (3, 3)]
 """Images of two identities that are one person: identities 0 and 1, 2 and 3, ..."""
 
 
-def judge(vectors: np.ndarray, labels: np.ndarray) -> Division:
+def judge(vectors: np.ndarray, labels: np.ndarray) -> SplitIdentities:
     images = embedded(vectors, labels)
-    return find_divided(images, judge_membership(images))
+    return find_split_identities(images, estimate_label_errors(images))
 
 
 @pytest.fixture(scope="module")
-def divided() -> tuple[Division, np.ndarray]:
+def divided() -> tuple[SplitIdentities, np.ndarray]:
     """Five people under two identities each, one under three, and others; sizes of identities."""
     parts = [size for pair in COUNTED for size in pair]
     sizes = [*map(sum, COUNTED), 15, *[8] * OTHERS]
@@ -27,7 +27,9 @@ def divided() -> tuple[Division, np.ndarray]:
     return judge(vectors, np.repeat(np.arange(len(each)), each)), each
 
 
-def test_both_halves_are_flagged_and_name_each_other(divided: tuple[Division, np.ndarray]) -> None:
+def test_both_halves_of_a_split_identity_are_flagged(
+    divided: tuple[SplitIdentities, np.ndarray],
+) -> None:
     found, _ = divided
     halves = np.arange(2 * len(COUNTED))
     assert (found.probability[halves] > 0.5).all()
@@ -35,7 +37,9 @@ def test_both_halves_are_flagged_and_name_each_other(divided: tuple[Division, np
     assert (found.probability[13:] > 0.5).sum() == 0
 
 
-def test_the_smaller_half_is_merged_into_the_larger(divided: tuple[Division, np.ndarray]) -> None:
+def test_the_smaller_half_is_merged_into_the_larger(
+    divided: tuple[SplitIdentities, np.ndarray],
+) -> None:
     found, each = divided
     for first in range(0, 2 * len(COUNTED), 2):
         pair = [first, first + 1]
@@ -45,12 +49,14 @@ def test_the_smaller_half_is_merged_into_the_larger(divided: tuple[Division, np.
 
 
 def test_three_identities_of_one_person_become_the_largest(
-    divided: tuple[Division, np.ndarray],
+    divided: tuple[SplitIdentities, np.ndarray],
 ) -> None:
     assert divided[0].into[10:13].tolist() == [11, 11, 11]
 
 
-def test_similarities_are_cosines_of_the_centres(divided: tuple[Division, np.ndarray]) -> None:
+def test_similarities_are_cosines_of_the_prototypes(
+    divided: tuple[SplitIdentities, np.ndarray],
+) -> None:
     found, _ = divided
     assert ((found.similarity >= -1.0001) & (found.similarity <= 1.0001)).all()
     assert found.similarity[:13].min() > 0.7 > found.similarity[13:].max()
@@ -64,18 +70,17 @@ def test_people_who_are_all_different_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1], [6], [1] * 20, [5, 1]])
-def test_without_another_or_a_measure_nobody_is_divided(sizes: list[int]) -> None:
+def test_without_a_second_identity_none_is_split(sizes: list[int]) -> None:
     found = judge(*people(sizes))
     np.testing.assert_array_equal(found.into, np.arange(len(sizes)))
     assert ((found.probability >= 0) & (found.probability <= 0.5)).all()
 
 
 def merge(sizes: list[int], pairs: list[tuple[int, int]], probability: list[float]) -> list[int]:
-    centres = np.zeros((len(sizes), 4), np.float32)
-    return _merge(np.array(sizes), centres, np.array(pairs), np.array(probability)).tolist()
+    return _merge(np.array(sizes), np.array(pairs), np.array(probability)).tolist()
 
 
-def test_a_chain_of_lookalikes_does_not_become_one_person() -> None:
+def test_a_chain_of_hard_negatives_does_not_become_one_person() -> None:
     """0 and 1 are alike, 1 and 2 too, but 0 and 2 are not: the surer pair is put together."""
     assert merge([5, 5, 5], [(0, 1), (1, 2), (0, 2)], [0.8, 0.9, 0.1]) == [0, 1, 1]
     assert merge([5, 5, 5], [(0, 1), (1, 2)], [0.9, 0.8]) == [0, 0, 2]

@@ -1,11 +1,11 @@
-"""Two people under one identity are found and parted; wrong images are no second person."""
+"""Two people under one identity are found and split; wrong images are no second person."""
 
 import numpy as np
 import pytest
 from simulated_people import embedded, f1, in_order, people, wrongly_labelled
 
-from curation.noise.checks.mixed import Mixture, find_mixed, has_company, part_in_two
-from curation.noise.membership import judge_membership
+from curation.noise.checks.mixed import Mixture, bipartition, find_mixed, has_company
+from curation.noise.label_errors import estimate_label_errors
 
 OTHERS = [4, 6, 9, 14, 20] * 18
 """Images of those identities that hold one person each"""
@@ -15,7 +15,7 @@ MIXED = 8
 
 def judge(vectors: np.ndarray, labels: np.ndarray) -> Mixture:
     images = embedded(vectors, labels)
-    return find_mixed(images, judge_membership(images))
+    return find_mixed(images, estimate_label_errors(images))
 
 
 def merged(sizes: list[int], groups: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
     return len(pairs) == len(set(first.tolist())) == len(set(second.tolist()))
 
 
-def test_two_people_are_found_and_parted_exactly() -> None:
+def test_two_people_are_found_and_split_exactly() -> None:
     pairs = [[2 * k, 2 * k + 1] for k in range(MIXED)]
     vectors, labels, person = merged([9, 5] * MIXED + OTHERS, pairs)
     found = judge(vectors, labels)
@@ -56,7 +56,7 @@ def test_three_people_become_three_parts() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[4, 2, 2], [3, 3, 3], [2, 2, 2, 2], [12, 4, 3], [5, 4, 4, 3, 3]])
-def test_a_single_identity_of_several_people_is_found_and_parted(sizes: list[int]) -> None:
+def test_a_single_identity_of_several_people_is_found_and_split(sizes: list[int]) -> None:
     """Two halves of it are no people of their own: only within them are two people told apart."""
     vectors, labels, person = merged([*sizes, *OTHERS], [list(range(len(sizes)))])
     found = judge(vectors, labels)
@@ -93,23 +93,23 @@ def test_one_identity_alone_is_not_judged() -> None:
     assert not found.part.any()
 
 
-def test_parting_finds_the_smaller_group() -> None:
+def test_a_bipartition_finds_the_smaller_group() -> None:
     vectors, person = people([9, 4])
-    parting = part_in_two(vectors)
-    assert parting is not None
-    np.testing.assert_array_equal(parting.second, person == 1)
-    assert parting.sizes == (9, 4)
+    found = bipartition(vectors)
+    assert found is not None
+    np.testing.assert_array_equal(found.second, person == 1)
+    assert found.sizes == (9, 4)
     centres = [vectors[person == k].sum(axis=0) for k in (0, 1)]
     first, second = (centre / np.linalg.norm(centre) for centre in centres)
-    assert parting.between == pytest.approx(float(first @ second), abs=1e-5)
-    assert min(parting.within) > 0.6
+    assert found.between == pytest.approx(float(first @ second), abs=1e-5)
+    assert min(found.within) > 0.6
 
 
 def test_cohesion_is_the_mean_cosine_to_the_centre_of_the_others() -> None:
     vectors, person = people([6, 5])
-    parting = part_in_two(vectors)
-    assert parting is not None
-    for part, within in zip((0, 1), parting.within, strict=True):
+    found = bipartition(vectors)
+    assert found is not None
+    for part, within in zip((0, 1), found.within, strict=True):
         here = vectors[person == part]
         others = here.sum(axis=0) - here
         cosines = np.einsum("nd,nd->n", here, others) / np.linalg.norm(others, axis=1)
@@ -117,13 +117,13 @@ def test_cohesion_is_the_mean_cosine_to_the_centre_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_less_than_four_images_are_not_parted(count: int) -> None:
-    assert part_in_two(np.eye(4, dtype=np.float32)[:count]) is None
+def test_less_than_four_images_are_not_split(count: int) -> None:
+    assert bipartition(np.eye(4, dtype=np.float32)[:count]) is None
 
 
 @pytest.mark.parametrize("vector", [0.0, 0.5])
-def test_equal_images_are_not_parted(vector: float) -> None:
-    assert part_in_two(np.full((10, 4), vector, np.float32)) is None
+def test_equal_images_are_not_split(vector: float) -> None:
+    assert bipartition(np.full((10, 4), vector, np.float32)) is None
 
 
 def test_company_is_another_image_and_never_itself() -> None:

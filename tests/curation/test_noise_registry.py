@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from parsed_page import parse_page
-from test_curate_check import EYES, refusal, write_teacher
+from test_curate_check import TEACHER, refusal, write_teacher
 
 from curation.errors import UserError
 from curation.noise import check as registry
@@ -86,7 +86,7 @@ def place(drawn_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "room").mkdir()
     (folder / "room" / "tilted.py").write_text(TILTED)
     (folder / "room" / "grey.py").write_text(SCORE_ALONE.format(name="grey"))
-    checked = curate(folder, "check", "train.lmdb", "--teacher", "teacher.onnx", *EYES, "--json")
+    checked = curate(folder, "check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--json")
     assert checked.returncode == 0, checked.stderr
     (folder / "first.json").write_text(checked.stdout)
     assert curate(folder, "report", "train.lmdb").returncode == 0
@@ -169,7 +169,7 @@ def test_its_decisions_are_carried_out(place: Path) -> None:
 def test_help_and_a_wrong_name_list_it(place: Path) -> None:
     listed = "divided, duplicate, grey, misplaced, mixed, overlap, tilted, unusable"
     assert listed in curate(place, "check", "--help").stdout
-    wrong = curate(place, "check", "train.lmdb", "--teacher", "teacher.onnx", *EYES,
+    wrong = curate(place, "check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER,
                    "--only", "titled")  # fmt: skip
     assert "there is no check 'titled'; did you mean 'tilted'?" in refusal(wrong)
 

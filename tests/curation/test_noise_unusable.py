@@ -6,7 +6,7 @@ from simulated_people import embedded, f1, in_order, people
 
 from curation.neighbours import normalised
 from curation.noise.checks.unusable import unusable_probability
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 
 SIZES = [4, 6, 9, 14, 20] * 16
 FACES, JUNK = len(SIZES), 100
@@ -20,7 +20,7 @@ def with_junk(ratio: float) -> tuple[np.ndarray, np.ndarray]:
     order, labels = in_order(np.where(junk, random.integers(0, FACES, len(person)), person))
     norm = np.exp(random.normal(np.where(junk, np.log(20 * ratio), np.log(20)), 0.1))
     images = embedded(vectors[order], labels, norm[order].astype(np.float32))
-    return unusable_probability(images, judge_membership(images)), junk[order]
+    return unusable_probability(images, estimate_label_errors(images)), junk[order]
 
 
 def test_short_embeddings_that_belong_to_nobody_are_found() -> None:
@@ -37,8 +37,8 @@ def test_bad_pictures_of_the_right_people_do_not_hide_those_without_a_face() -> 
     norm = np.full(len(vectors), 20.0) * np.random.default_rng(0).uniform(0.9, 1.1, len(vectors))
     norm[bad], norm[junk] = 0.6 * norm[bad], 0.25 * norm[junk]
     images = embedded(vectors, person, norm.astype(np.float32))
-    found = unusable_probability(images, judge_membership(images)) > 0.5
-    assert found[junk].mean() > 0.3  # 0 by Membership.probability
+    found = unusable_probability(images, estimate_label_errors(images)) > 0.5
+    assert found[junk].mean() > 0.3  # 0 by LabelErrors.probability
     assert found[bad].mean() < 0.1
 
 
@@ -60,14 +60,14 @@ def test_images_in_their_place_are_usable_however_short() -> None:
     norm = np.full(len(person), 20, np.float32) * np.random.default_rng(0).uniform(0.9, 1.1, 800)
     norm[::50] = 1.0
     images = embedded(vectors, person, norm.astype(np.float32))
-    assert not unusable_probability(images, judge_membership(images)).any()
+    assert not unusable_probability(images, estimate_label_errors(images)).any()
 
 
 @pytest.mark.parametrize("length", [0.0, 1.0, 20.0])
 def test_equal_lengths_say_nothing(length: float) -> None:
     vectors, person = people([10] * FACES + [1] * 10)
     images = embedded(vectors, person, np.full(len(person), length, np.float32))
-    assert not unusable_probability(images, judge_membership(images)).any()
+    assert not unusable_probability(images, estimate_label_errors(images)).any()
 
 
 def test_images_that_are_alone_are_judged_by_their_length() -> None:
@@ -76,11 +76,11 @@ def test_images_that_are_alone_are_judged_by_their_length() -> None:
     norm = np.exp(random.normal(3, 0.1, len(person)))
     norm[-10:] *= 0.3
     images = embedded(vectors, person, norm.astype(np.float32))
-    found = unusable_probability(images, judge_membership(images))
+    found = unusable_probability(images, estimate_label_errors(images))
     assert np.flatnonzero(found > 0.5).tolist() == list(range(len(person) - 10, len(person)))
 
 
 @pytest.mark.parametrize("sizes", [[1], [4], [1, 1, 1], [2, 1]])
 def test_tiny_sets_have_no_alarm(sizes: list[int]) -> None:
     images = embedded(*people(sizes))
-    assert not unusable_probability(images, judge_membership(images)).any()
+    assert not unusable_probability(images, estimate_label_errors(images)).any()

@@ -1,7 +1,7 @@
-"""One person under several identities, and which to put together.
+"""Split identities: one person under several labels, and which of them to merge.
 
-Each identity's centre is compared with the nearest other centres. What one person under two labels
-looks like is known by parting identities at random; see ``calibration``.
+Each identity's prototype is compared with the nearest others. What one person under two labels
+looks like is learned from identities that are split at random; see ``calibration``.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.membership import Membership
+from curation.noise.label_errors import LabelErrors
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
 from curation.wording import decimal
 
 NEIGHBOURS = 8
 SURE = 0.95
-"""Only images that are trusted this far are parted to learn from"""
-MADE = 10_000
-"""Identities parted at random to learn from"""
+"""Only images that are trusted this far are split to learn from"""
+SYNTHETIC = 10_000
+"""Identities split at random to learn from"""
 
 
 @check(
@@ -46,9 +46,9 @@ class Divided(NoiseCheck):
     merge_column = "other_identity"
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: other_identity (the nearest other), similarity (of the centres), into (the
+        """Evidence: other_identity (the nearest other), similarity (of the prototypes), into (the
         identity it is proposed to be merged into; itself where it stays)."""
-        found = find_divided(context.embedded, context.membership, progress=progress)
+        found = find_split_identities(context.embedded, context.label_errors, progress=progress)
         flagged = (found.probability > FLAG).sum()
         identities = context.embedded.identities
         merged = (found.into != np.arange(identities)).sum()
@@ -87,7 +87,7 @@ class Divided(NoiseCheck):
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitIdentities:
     """What was found of K identities."""
 
     probability: np.ndarray
@@ -95,34 +95,36 @@ class Division:
     other: np.ndarray
     """int64 ``[K]``: the nearest other identity"""
     similarity: np.ndarray
-    """float32 ``[K]``: cosine between the two centres"""
+    """float32 ``[K]``: cosine between the two prototypes"""
     into: np.ndarray
     """int64 ``[K]``: the identity that each is proposed to be merged into; itself where none"""
 
 
-def find_divided(
+def find_split_identities(
     images: EmbeddedImages,
-    membership: Membership,
+    label_errors: LabelErrors,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Division:
+) -> SplitIdentities:
     """Judge every identity's nearest neighbours; progress counts identities."""
-    weights = np.add.reduceat(membership.trust, images.offsets[:-1])
-    pairs, similarity = _candidates(membership, progress)
-    made, fewer = _made_divisions(images, membership, np.random.default_rng(seed))
-    if len(pairs) == 0 or len(made) == 0:  # nobody to compare with, or no measure of one person
+    weights = np.add.reduceat(label_errors.trust, images.offsets[:-1])
+    pairs, similarity = _candidates(label_errors, progress)
+    synthetic, fewer = _synthetic_splits(images, label_errors, np.random.default_rng(seed))
+    if len(pairs) == 0 or len(synthetic) == 0:  # nobody to compare with
         none = np.zeros(images.identities, np.float32)
         itself = np.arange(images.identities)
-        return Division(none, itself - itself - 1, none - 1, itself)
+        return SplitIdentities(none, itself - itself - 1, none - 1, itself)
     first, second = weights[pairs[:, 0]], weights[pairs[:, 1]]
-    ratio = fit_cosine_ratio(similarity, made, size_class(fewer))
+    ratio = fit_cosine_ratio(similarity, synthetic, size_class(fewer))
     probability = probabilities(ratio(similarity, size_class(np.minimum(first, second))))
-    return _propose(images, membership, pairs, similarity, probability)
+    return _propose(images, label_errors, pairs, similarity, probability)
 
 
-def _candidates(membership: Membership, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    label_errors: LabelErrors, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pairs int64 ``[P, 2]`` of near identities, the smaller index first, and their cosines."""
-    near, which = membership.search.search(membership.centres, NEIGHBOURS + 1, progress)
+    near, which = label_errors.search.search(label_errors.prototypes, NEIGHBOURS + 1, progress)
     own = np.repeat(np.arange(len(which)), which.shape[1])
     pairs = np.column_stack([own, which.ravel()])
     there = (pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])
@@ -131,19 +133,19 @@ def _candidates(membership: Membership, progress: Progress | None) -> tuple[np.n
     return pairs, similarity[once]
 
 
-def _made_divisions(
-    images: EmbeddedImages, membership: Membership, random: np.random.Generator
+def _synthetic_splits(
+    images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines, and smaller numbers of images, of identities parted at random: both ``[M]``."""
+    """Cosines, and smaller numbers of images, of identities split at random: both ``[M]``."""
     large = np.flatnonzero(images.sizes >= 2)
     cosines, fewer = [], []
-    for identity in random.choice(large, min(MADE, 10 * len(large))).tolist():
+    for identity in random.choice(large, min(SYNTHETIC, 10 * len(large))).tolist():
         which = images.images_of(identity)
-        trusted = np.arange(which.start, which.stop)[membership.trust[which] > SURE]
+        trusted = np.arange(which.start, which.stop)[label_errors.trust[which] > SURE]
         if len(trusted) < 2:
             continue
         vectors = images.vectors(random.permutation(trusted)[:512])
-        # As often a few images against many as two halves: real divisions come in all sizes.
+        # As often a few images against many as two halves: real split identities come in all sizes.
         first = int(np.exp(random.uniform(0, np.log(len(vectors)))))
         centres = normalised(np.stack([vectors[:first].sum(axis=0), vectors[first:].sum(axis=0)]))
         cosines.append(float(centres[0] @ centres[1]))
@@ -153,11 +155,11 @@ def _made_divisions(
 
 def _propose(
     images: EmbeddedImages,
-    membership: Membership,
+    label_errors: LabelErrors,
     pairs: np.ndarray,
     similarity: np.ndarray,
     probability: np.ndarray,
-) -> Division:
+) -> SplitIdentities:
     identities = images.identities
     best = np.zeros(identities, np.float32)
     other = np.full(identities, -1, np.int64)
@@ -170,16 +172,14 @@ def _propose(
         best[own[higher]] = probability[order][higher]
         other[own[higher]] = theirs[higher]
         nearest[own[higher]] = similarity[order][higher]
-    into = _merge(images.sizes, membership.centres, pairs, probability)
-    return Division(best, other, nearest, into)
+    into = _merge(images.sizes, pairs, probability)
+    return SplitIdentities(best, other, nearest, into)
 
 
-def _merge(
-    sizes: np.ndarray, centres: np.ndarray, pairs: np.ndarray, probability: np.ndarray
-) -> np.ndarray:
-    """Put together from the most probable on; two groups only where every pair of them is near.
+def _merge(sizes: np.ndarray, pairs: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Merge from the most probable on; two groups only where every pair of them is near.
 
-    A chain of lookalikes would otherwise become one person. ``into`` int64 ``[K]``.
+    A chain of hard negatives would otherwise become one person. ``into`` int64 ``[K]``.
     """
     likely = np.flatnonzero(probability > 0.5)
     accepted = {tuple(pairs[i]) for i in likely}

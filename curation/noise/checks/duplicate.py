@@ -1,9 +1,9 @@
-"""Pictures that are there twice: the same file, or the same photograph saved, cut or turned again.
+"""Duplicate pictures: the same file, or the same photograph saved, cropped or rotated again.
 
-Embeddings name the candidates, cheaply; pixels decide, because two photographs of one sitting can
-embed alike. The pictures are laid over each other (the mirror too, and small shifts, turns and
-changes of scale) and their fine detail is correlated, which brightness and contrast do not disturb:
-two photographs of one head share its shape, not every hair.
+Similar embeddings name the candidates cheaply. Pixels decide, because two photographs of one
+sitting can have similar embeddings. The pictures are aligned (also mirrored; small shifts,
+rotations and changes of scale) and their fine detail is correlated, which brightness and contrast
+do not change: two photographs of one head share its shape, not every hair.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from curation.images import decode
 from curation.noise.check import Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.membership import Membership, identities_of
+from curation.noise.label_errors import LabelErrors, identities_of
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
 from curation.store import ImageSet
@@ -56,7 +56,7 @@ class Duplicate(NoiseCheck):
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: of (the image kept), similarity (cosine), difference (1 - correlation of the
         pixels)."""
-        found = find_repetitions(context.images, context.embedded, context.membership, progress)
+        found = find_duplicates(context.images, context.embedded, context.label_errors, progress)
         images = np.array([one.image for one in found], np.int64)
         correlation = np.array([one.correlation for one in found], np.float32)
         evidence: dict[str, np.ndarray] = {
@@ -84,7 +84,7 @@ class Duplicate(NoiseCheck):
 
 
 @dataclass(frozen=True)
-class Repetition:
+class DuplicatePair:
     """Image ``image`` shows the photograph of ``original``."""
 
     image: int
@@ -93,18 +93,18 @@ class Repetition:
     correlation: float
 
 
-def find_repetitions(
+def find_duplicates(
     images: ImageSet,
     embedded: EmbeddedImages,
-    membership: Membership,
+    label_errors: LabelErrors,
     progress: Progress | None = None,
-) -> list[Repetition]:
+) -> list[DuplicatePair]:
     """Compare the pixels of all candidates; progress counts pairs.
 
     Of each photograph the original is a picture that is in its place, if there is one; of those,
     the one with the longest embedding, then the first.
     """
-    pairs = list(candidates(embedded, membership))
+    pairs = list(candidates(embedded, label_errors))
     lengths = embedded.lengths()
     grey: dict[int, np.ndarray] = {}
     same: list[tuple[int, int, float, float]] = []
@@ -119,11 +119,11 @@ def find_repetitions(
             same.append((first, second, cosine, correlation))
         if len(grey) > 50_000:
             grey.clear()
-    return list(_originals(same, lengths, membership.probability <= 0.5))
+    return list(_originals(same, lengths, label_errors.probability <= 0.5))
 
 
 def candidates(
-    embedded: EmbeddedImages, membership: Membership
+    embedded: EmbeddedImages, label_errors: LabelErrors
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs of images (smaller index first) that embed alike: in one identity, and between an image
     that seems misplaced and the identity it resembles."""
@@ -132,9 +132,9 @@ def candidates(
             cosines = np.triu(vectors[first : first + _LARGEST_SQUARE] @ vectors.T, first + 1)
             for i, j in np.argwhere(cosines > CANDIDATE_COSINE):
                 yield which.start + first + int(i), which.start + int(j), float(cosines[i, j])
-    doubtful = (membership.probability > 0.5) & (membership.other >= 0)
+    doubtful = (label_errors.probability > 0.5) & (label_errors.candidate >= 0)
     for image in np.flatnonzero(doubtful).tolist():
-        which = embedded.images_of(int(membership.other[image]))
+        which = embedded.images_of(int(label_errors.candidate[image]))
         cosines = embedded.vectors(which) @ embedded.vectors(np.array([image]))[0]
         for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
             yield (*sorted((image, which.start + j)), float(cosines[j]))
@@ -204,7 +204,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 def _originals(
     same: list[tuple[int, int, float, float]], lengths: np.ndarray, in_place: np.ndarray
-) -> Iterator[Repetition]:
+) -> Iterator[DuplicatePair]:
     """Each repeated picture once, beside the best of its photograph."""
     group: dict[int, set[int]] = {}
     for first, second, _, _ in same:
@@ -218,4 +218,4 @@ def _originals(
         original = max(group[image], key=lambda i: (in_place[i], lengths[i], -i))
         if image != original:
             correlation, cosine = best[image]
-            yield Repetition(image, original, cosine, correlation)
+            yield DuplicatePair(image, original, cosine, correlation)

@@ -1,9 +1,9 @@
-"""Images that do not belong to their identity, and whether they belong to another one.
+"""Images that do not belong to their identity, and their relabel candidates.
 
-That an image is misplaced, its membership says. Where it belongs is the identity that it resembles
-most, or nobody here. The best of many identities always looks good, so the measure is the best of
-all others and not a stranger's identity: what trusted images look like in their own identity,
-against what they look like in the other identity that resembles them most.
+The label-error probability says that an image is misplaced. Its relabel candidate is the other
+identity that it resembles most. The best of many identities always looks good, so the measure is
+the best of all others and not a random identity: trusted images in their own identity (in-class)
+are compared with the same images in the other identity that resembles them most (hard negatives).
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.membership import (
+from curation.noise.label_errors import (
     BLOCK,
     OTHERS,
     SAMPLE,
-    Membership,
+    LabelErrors,
     best_except,
-    support_by,
-    support_features,
+    similarity_features,
+    similarity_to_identities,
     trusted_images,
 )
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
@@ -31,7 +31,7 @@ from curation.progress import Progress
 from curation.wording import decimal
 
 MOVE = 0.9
-"""Least probability of belonging to the other identity for a move"""
+"""Least probability of belonging to the relabel candidate for a move"""
 
 
 @check(
@@ -54,26 +54,27 @@ class Misplaced(NoiseCheck):
     own_similarity = "similarity"
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: similarity, nearest (to the identity's other images), other_identity,
-        other_similarity, elsewhere (how probably it belongs to that other identity)."""
-        found = context.membership
+        """Evidence: similarity (to the identity's prototype), nearest (to its images),
+        other_identity and other_similarity (of the relabel candidate), elsewhere (how probably the
+        image belongs to it)."""
+        found = context.label_errors
         flagged = found.probability > FLAG
-        elsewhere = np.zeros(len(context.embedded), np.float32)
+        relabel = np.zeros(len(context.embedded), np.float32)
         which = np.flatnonzero(flagged)
-        elsewhere[which] = probability_elsewhere(context.embedded, found, which)
+        relabel[which] = relabel_probability(context.embedded, found, which)
         alone = context.embedded.sizes[context.embedded.labels] == 1
         summary = (
             f"{flagged.sum():,} of {len(flagged):,} images do not belong to their identity; "
-            f"{(elsewhere > FLAG).sum():,} of them belong to another one"
+            f"{(relabel > FLAG).sum():,} of them belong to another one"
         )
         if alone.any():
             summary += f"; {alone.sum():,} are the only one of their identity and cannot be judged"
         evidence = {
-            "similarity": np.where(alone, np.nan, found.support.centre).astype(np.float32),
-            "nearest": np.where(alone, np.nan, found.support.nearest).astype(np.float32),
-            "other_identity": found.other,
-            "other_similarity": found.other_similarity,
-            "elsewhere": elsewhere,
+            "similarity": np.where(alone, np.nan, found.similarity.prototype).astype(np.float32),
+            "nearest": np.where(alone, np.nan, found.similarity.nearest).astype(np.float32),
+            "other_identity": found.candidate,
+            "other_similarity": found.candidate_similarity,
+            "elsewhere": relabel,
         }
         return self.finding(found.probability, evidence, summary)
 
@@ -98,7 +99,7 @@ class Misplaced(NoiseCheck):
             )
 
     def evidence(self, one: ScoredSubject) -> Evidence:
-        other, elsewhere = one.named("other_identity"), one.number("elsewhere")
+        other, relabel = one.named("other_identity"), one.number("elsewhere")
         reason = (
             f"Similarity {decimal(one.number('similarity'))} to the centre of its identity, "
             f"{decimal(one.number('nearest'))} to its nearest three"
@@ -106,77 +107,77 @@ class Misplaced(NoiseCheck):
         if other < 0:
             return one.shown(f"{reason}; no other identity was compared.")
         reason += f"; {decimal(one.number('other_similarity'))} to identity {other}"
-        if elsewhere > 0:
-            reason += f", where it belongs with probability {decimal(elsewhere)}"
+        if relabel > 0:
+            reason += f", where it belongs with probability {decimal(relabel)}"
         return one.shown(f"{reason}.", one.row(other, "Nearest other"))
 
 
 def is_moved(finding: Finding | None, image: int) -> bool:
-    """Whether a finding of ``misplaced`` flags the image and is sure of the other identity."""
+    """Whether a finding of ``misplaced`` flags the image and is sure of its relabel candidate."""
     if finding is None or not finding.flagged[image]:
         return False
     return bool(finding.evidence["elsewhere"][image] >= MOVE)
 
 
-def probability_elsewhere(
-    images: EmbeddedImages, membership: Membership, which: np.ndarray, seed: int = 0
+def relabel_probability(
+    images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """How probably each of ``which [n]`` belongs to the other identity it resembles: float32.
+    """How probably each of ``which [n]`` belongs to its relabel candidate: float32.
 
-    0 where there is no other identity.
+    0 where there is none.
     """
-    belongs = np.zeros(len(which), np.float32)
-    there = np.flatnonzero(membership.other[which] >= 0)
+    probability = np.zeros(len(which), np.float32)
+    there = np.flatnonzero(label_errors.candidate[which] >= 0)
     random = np.random.default_rng(seed)
-    trusted = trusted_images(images, membership)
+    trusted = trusted_images(images, label_errors)
     if len(there) == 0 or len(trusted) < 2:
-        return belongs
+        return probability
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))
     own = images.labels[sample].astype(np.int64)
-    at_home = _seen_in(images, membership, sample, own)
-    ratio = fit_ratio(_lookalikes(images, membership, sample, own), at_home)
+    in_class = _features_in(images, label_errors, sample, own)
+    ratio = fit_ratio(_hard_negatives(images, label_errors, sample, own), in_class)
     asked = which[there]
-    features = _seen_in(images, membership, asked, membership.other[asked])
-    belongs[there] = probabilities(ratio(features))
-    return belongs
+    features = _features_in(images, label_errors, asked, label_errors.candidate[asked])
+    probability[there] = probabilities(ratio(features))
+    return probability
 
 
-def _seen_in(
-    images: EmbeddedImages, membership: Membership, which: np.ndarray, identities: np.ndarray
+def _features_in(
+    images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray, identities: np.ndarray
 ) -> np.ndarray:
     """Features of images ``[n]`` in identities ``[n]``, against the best of the rest.
 
-    An image that is in the identity does not vouch for itself.
+    An image that is in the identity is compared with the others.
     """
     features = []
     for block in blocks(len(which), BLOCK):
         here, asked = which[block], identities[block]
         vectors = images.vectors(here)
-        near, found = membership.search.search(vectors, OTHERS)
+        near, found = label_errors.search.search(vectors, OTHERS)
         rival = best_except(near, found, asked)[0]
         inside = (images.labels[here] == asked).all()
-        support = (
-            membership.support if inside else support_by(images, membership.trust, vectors, asked)
-        )
-        rows = here if inside else np.arange(len(here))
-        features.append(support_features(support, rows, rival))
+        if inside:
+            features.append(similarity_features(label_errors.similarity, here, rival))
+            continue
+        outside = similarity_to_identities(images, label_errors.trust, vectors, asked)
+        features.append(similarity_features(outside, np.arange(len(here)), rival))
     return np.concatenate(features)
 
 
-def _lookalikes(
-    images: EmbeddedImages, membership: Membership, sample: np.ndarray, own: np.ndarray
+def _hard_negatives(
+    images: EmbeddedImages, label_errors: LabelErrors, sample: np.ndarray, own: np.ndarray
 ) -> np.ndarray:
     """Features of images in the identity that resembles them most without being theirs.
 
-    Their own identity is not among its rivals, as it would not be for one who has none here.
+    Their own identity is not among its rivals: an out-of-set person would have none.
     """
     features = []
     for block in blocks(len(sample), BLOCK):
         vectors = images.vectors(sample[block])
-        near, found = membership.search.search(vectors, OTHERS)
-        first = best_except(near, found, own[block])[1]
+        near, which = label_errors.search.search(vectors, OTHERS)
+        first = best_except(near, which, own[block])[1]
         there = np.flatnonzero(first >= 0)
-        rival = best_except(near, found, own[block], first)[0]
-        support = support_by(images, membership.trust, vectors[there], first[there])
-        features.append(support_features(support, np.arange(len(there)), rival[there]))
+        rival = best_except(near, which, own[block], first)[0]
+        found = similarity_to_identities(images, label_errors.trust, vectors[there], first[there])
+        features.append(similarity_features(found, np.arange(len(there)), rival[there]))
     return np.concatenate(features)

@@ -1,11 +1,10 @@
-"""Identities that mix two people or more, and how to part them.
+"""Identities that mix two people or more, and how to split them.
 
-Images that resemble no other of their identity are left aside: they are single wrong ones. What
-remains is parted in two as well as it can be (spherical 2-means), and each part once more. Two
-halves of one person resemble each other; two people do not. With three people, the first parting
-leaves two of them in one part, which blurs the evidence; parting that part again shows it. What
-two people look like under one label is learned by putting pairs of identities together; see
-``calibration``.
+Images that resemble no other of their identity are left aside: they are single label errors. The
+rest is split into its best bipartition (spherical 2-means), and each part once more. Two halves of
+one person resemble each other; two people do not. With three people, the first bipartition leaves
+two of them in one part, which blurs the evidence; splitting that part again shows it. What two
+people look like under one label is learned by merging pairs of identities; see ``calibration``.
 """
 
 from collections.abc import Iterator
@@ -20,16 +19,16 @@ from curation.noise.checks.misplaced import is_moved
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.membership import Membership, identities_of
+from curation.noise.label_errors import LabelErrors, identities_of
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownRow
-from curation.noise.support import centre_of, initial_trust, support_within
+from curation.noise.prototypes import initial_trust, prototype_of, similarity_within
 from curation.progress import Progress
 from curation.wording import capital, counted, decimal
 
 SMALLEST = 4
 CHANCE_PAIRS = 100_000
-MADE = 5_000
-"""Pairs of identities put together to learn from"""
+SYNTHETIC = 5_000
+"""Pairs of identities merged to learn from"""
 MANY = 8
 RIDGE = 1.0
 """Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
@@ -64,7 +63,7 @@ class Mixed(NoiseCheck):
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: parts, smaller (images in the smallest part), between (cosine between the first
         two parts' centres). Of images: part, the proposed new identity within its identity."""
-        found = find_mixed(context.embedded, context.membership)
+        found = find_mixed(context.embedded, context.label_errors)
         flagged = found.probability > FLAG
         identities = context.embedded.identities
         parts, smaller = np.ones(identities, np.int64), np.zeros(identities, np.int64)
@@ -123,7 +122,7 @@ class Mixed(NoiseCheck):
 
 
 @dataclass(frozen=True)
-class Parting:
+class Bipartition:
     """An identity in two parts."""
 
     second: np.ndarray
@@ -131,7 +130,7 @@ class Parting:
     between: float
     """Cosine between the parts' centres"""
     within: tuple[float, float]
-    """How well the images of the larger and the smaller part support each other (mean cosine)"""
+    """Mean cosine of the images of the larger, and of the smaller part, to the others of it"""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -141,8 +140,8 @@ class Parting:
 
     @property
     def features(self) -> list[float]:
-        """What to learn from; beyond a few images more of them tell nothing more, and only the
-        largest identities would be judged by how large they are."""
+        """What to learn from. Counts above a few images are all the same: else the largest
+        identities would be judged by their size alone."""
         return [self.between, *self.within, *np.log(np.minimum(self.sizes, MANY))]
 
 
@@ -153,32 +152,32 @@ class Mixture:
     probability: np.ndarray
     """float32 ``[K]``: of two people or more"""
     between: np.ndarray
-    """float32 ``[K]``: cosine between the two parts' centres; NaN where it was not parted"""
+    """float32 ``[K]``: cosine between the two parts' centres; NaN where there is no bipartition"""
     part: np.ndarray
     """int16 ``[N]``: 0 stays, 1, 2, ... are the proposed new identities within each identity"""
 
 
-def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) -> Mixture:
+def find_mixed(images: EmbeddedImages, label_errors: LabelErrors, seed: int = 0) -> Mixture:
     """Judge every identity of at least four images; propose parts where more than one person is
     more probable than not."""
     random = np.random.default_rng(seed)
     identities: list[int] = []
-    partings: list[list[list[float]]] = []
+    bipartitions: list[list[list[float]]] = []
     chance = _cosine_by_chance(images, random)
     for identity, _, vectors in identities_of(images):
-        found = [one.features for one in _partings(vectors[has_company(vectors, chance)])]
+        found = [one.features for one in _bipartitions(vectors[has_company(vectors, chance)])]
         if found:
             identities.append(identity)
-            partings.append(found)
+            bipartitions.append(found)
     probability = np.zeros(images.identities, np.float32)
     between = np.full(images.identities, np.nan, np.float32)
     part = np.zeros(len(images), np.int16)
-    made = list(_made_mixtures(images, membership, random))
-    if identities and made:
-        features, known = np.array([found[0] for found in partings]), np.array(made)
+    synthetic = list(_synthetic_mixtures(images, label_errors, random))
+    if identities and synthetic:
+        features, known = np.array([found[0] for found in bipartitions]), np.array(synthetic)
         between[identities] = features[:, 0]
         ratio, _ = fit_most(features, known, features[:, 0], _groups(features), _groups(known))
-        log_ratios = [_of_any(ratio(np.array(found))) for found in partings]
+        log_ratios = [_of_any(ratio(np.array(found))) for found in bipartitions]
         probability[identities] = probabilities(np.array(log_ratios))
         for identity in np.flatnonzero(probability > 0.5).tolist():
             which = images.images_of(identity)
@@ -186,20 +185,23 @@ def find_mixed(images: EmbeddedImages, membership: Membership, seed: int = 0) ->
     return Mixture(probability, between, part)
 
 
-def _partings(vectors: np.ndarray) -> Iterator[Parting]:
+def _bipartitions(vectors: np.ndarray) -> Iterator[Bipartition]:
     """The best two parts of ``[n, D]``, and of each of them."""
-    parting = part_in_two(vectors)
-    if parting is None:
+    whole = bipartition(vectors)
+    if whole is None:
         return
-    yield parting
-    for part in (~parting.second, parting.second):
-        within = part_in_two(vectors[part])
+    yield whole
+    for part in (~whole.second, whole.second):
+        within = bipartition(vectors[part])
         if within is not None:
             yield within
 
 
 def _of_any(log_ratios: np.ndarray) -> float:
-    """Of one identity's partings ``[n]``, of the whole first: that one or more part two people."""
+    """That one or more of an identity's bipartitions ``[n]`` separate two people.
+
+    The bipartition of the whole comes first.
+    """
     share = np.where(np.arange(len(log_ratios)) == 0, 1 - FURTHER, FURTHER)
     none = np.log1p(-share).sum()
     some = np.logaddexp(np.log1p(-share), np.log(share) + log_ratios).sum()  # or none
@@ -211,12 +213,12 @@ def _groups(features: np.ndarray) -> np.ndarray:
     return size_class(np.exp(features[:, -1]))
 
 
-def part_in_two(vectors: np.ndarray) -> Parting | None:
+def bipartition(vectors: np.ndarray) -> Bipartition | None:
     """The best two parts of unit vectors ``[n, D]`` with at least two images each, or None.
 
     The better of two attempts: from the densest group and those who resemble each other outside of
-    it, which finds a few among many; and from the two who resemble each other least, which parts
-    groups of one size.
+    it, which finds a few among many; and from the two who resemble each other least, which
+    separates groups of one size.
     """
     if len(vectors) < SMALLEST:
         return None
@@ -230,15 +232,15 @@ def part_in_two(vectors: np.ndarray) -> Parting | None:
         second = ~second
     centres = [normalised(vectors[part].sum(axis=0)) for part in (~second, second)]
     within = (_cohesion(vectors[~second]), _cohesion(vectors[second]))
-    return Parting(second, float(centres[0] @ centres[1]), within)
+    return Bipartition(second, float(centres[0] @ centres[1]), within)
 
 
 def _dense(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first = centre_of(vectors, initial_trust(vectors))
+    first = prototype_of(vectors, initial_trust(vectors))
     away = 1.0 - vectors @ first
     rest = vectors - (vectors @ first)[:, None] * first
     weight = initial_trust(normalised(rest)) * np.maximum(away - np.median(away), 0.0)
-    return first, centre_of(vectors, weight)
+    return first, prototype_of(vectors, weight)
 
 
 def _distant(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -267,7 +269,7 @@ def _length(vectors: np.ndarray) -> float:
 
 
 def _cohesion(vectors: np.ndarray) -> float:
-    return float(support_within(vectors, np.ones(len(vectors), np.float32)).centre.mean())
+    return float(similarity_within(vectors, np.ones(len(vectors), np.float32)).prototype.mean())
 
 
 def has_company(vectors: np.ndarray, chance: float) -> np.ndarray:
@@ -295,53 +297,51 @@ def _cosine_by_chance(images: EmbeddedImages, random: np.random.Generator) -> fl
     return float(np.quantile(np.concatenate(cosines), 0.999))
 
 
-def _made_mixtures(
-    images: EmbeddedImages, membership: Membership, random: np.random.Generator
+def _synthetic_mixtures(
+    images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> Iterator[list[float]]:
-    """Features of pairs of identities that were put together, of the images that are trusted."""
+    """Features of pairs of identities that were merged, of the images that are trusted."""
     large = np.flatnonzero(images.sizes >= 2)
     if len(large) < 2:
         return
-    for first, second in random.choice(large, (min(MADE, 5 * len(large)), 2)):
-        one, other = (_sound_vectors(images, membership, int(i), random) for i in (first, second))
+    for first, second in random.choice(large, (min(SYNTHETIC, 5 * len(large)), 2)):
+        one, other = (_sound_vectors(images, label_errors, int(i), random) for i in (first, second))
         if first == second or min(len(one), len(other)) < 2:
             continue
         # As often with a few images as with many: real mixtures come in all sizes.
         count = int(np.exp(random.uniform(np.log(2), np.log(len(other) + 1))))
-        parting = part_in_two(np.concatenate([one, random.permutation(other)[:count]]))
-        if parting is not None:
-            yield parting.features
+        found = bipartition(np.concatenate([one, random.permutation(other)[:count]]))
+        if found is not None:
+            yield found.features
 
 
 def _sound_vectors(
-    images: EmbeddedImages, membership: Membership, identity: int, random: np.random.Generator
+    images: EmbeddedImages, label_errors: LabelErrors, identity: int, random: np.random.Generator
 ) -> np.ndarray:
     which = images.images_of(identity)
-    trusted = np.arange(which.start, which.stop)[membership.trust[which] > 0.5]
+    trusted = np.arange(which.start, which.stop)[label_errors.trust[which] > 0.5]
     if len(trusted) > _LARGEST_SAMPLE:
         trusted = np.sort(random.choice(trusted, _LARGEST_SAMPLE, replace=False))
     return images.vectors(trusted)
 
 
 def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
-    """Part numbers int16 ``[n]``; a part is parted again where it is probably two people again.
+    """Part numbers int16 ``[n]``; a part is split again where it is probably two people again.
 
-    Images that resemble their part no more than by chance are left where they are: single wrong
-    ones are not of the second person either.
+    Images that resemble their part no more than by chance stay: single label errors do not show the
+    second person either.
     """
     part = np.zeros(len(vectors), np.int16)
     edge = np.log(1 / FURTHER - 1)
     waiting = [np.flatnonzero(has_company(vectors, chance))]
     while waiting and part.max() + 1 < _MOST_PEOPLE:
         here = waiting.pop()
-        parting = part_in_two(vectors[here])
-        if parting is not None and (
-            part.max() == 0 or ratio(np.array([parting.features]))[0] > edge
-        ):
-            part[here[parting.second]] = part.max() + 1
-            waiting += [here[~parting.second], here[parting.second]]
+        found = bipartition(vectors[here])
+        if found is not None and (part.max() == 0 or ratio(np.array([found.features]))[0] > edge):
+            part[here[found.second]] = part.max() + 1
+            waiting += [here[~found.second], here[found.second]]
     for number in range(1, int(part.max()) + 1):
         here = np.flatnonzero(part == number)
-        support = support_within(vectors[here], np.ones(len(here), np.float32))
-        part[here[support.centre < chance]] = 0
+        within = similarity_within(vectors[here], np.ones(len(here), np.float32))
+        part[here[within.prototype < chance]] = 0
     return part

@@ -1,8 +1,8 @@
 """Identities that evaluation sets hold too, and that must not be trained on.
 
-Each evaluation image is compared with all identities' centres. What the same person looks like is
-known from images and the centre of the others of their identity; what a lookalike is like, from the
-evaluation images themselves, most of whom are not in the data set; see ``calibration``.
+Each evaluation image is compared with the prototypes of all identities. The cosine of one person is
+learned from images and the prototype of the others of their identity; that of hard negatives from
+the evaluation images themselves, most of whom are not in the data set; see ``calibration``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.membership import SAMPLE, Membership, trusted_images
+from curation.noise.label_errors import SAMPLE, LabelErrors, trusted_images
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
 from curation.wording import decimal
@@ -42,7 +42,7 @@ class InEvaluationSet(NoiseCheck):
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: set (of the evaluation sets, by place), image (in it), similarity (cosine)."""
         found = find_overlap(
-            context.embedded, context.membership, context.evaluation, progress=progress
+            context.embedded, context.label_errors, context.evaluation, progress=progress
         )
         scores = found.probability
         names = ", ".join(one.name for one in context.evaluation) or "no evaluation set given"
@@ -96,12 +96,12 @@ class Overlap:
     image: np.ndarray
     """int64 ``[K]``: as which image of it"""
     similarity: np.ndarray
-    """float32 ``[K]``: cosine between that image and the identity's centre"""
+    """float32 ``[K]``: cosine between that image and the identity's prototype"""
 
 
 def find_overlap(
     images: EmbeddedImages,
-    membership: Membership,
+    label_errors: LabelErrors,
     evaluation: Sequence[EvaluationImages],
     seed: int = 0,
     progress: Progress | None = None,
@@ -114,13 +114,13 @@ def find_overlap(
         np.full(images.identities, -1.0, np.float32),
     )
     counts = [len(one.vectors) for one in evaluation]
-    same, size = _own_centres(images, membership, np.random.default_rng(seed))
+    same, size = _own_prototypes(images, label_errors, np.random.default_rng(seed))
     if sum(counts) == 0 or len(same) == 0:  # without two images of anybody there is no measure
         return found
     vectors = np.concatenate([one.vectors for one in evaluation])
-    similarity, identity = membership.search.search(vectors, 1, progress)
+    similarity, identity = label_errors.search.search(vectors, 1, progress)
     similarity, identity = similarity[:, 0], identity[:, 0]
-    weights = np.add.reduceat(membership.trust, images.offsets[:-1])
+    weights = np.add.reduceat(label_errors.trust, images.offsets[:-1])
     ratio = fit_cosine_ratio(similarity, same, size_class(size))
     probability = probabilities(ratio(similarity, size_class(weights[identity])))
     order = np.argsort(probability, kind="stable")
@@ -133,11 +133,11 @@ def find_overlap(
     return found
 
 
-def _own_centres(
-    images: EmbeddedImages, membership: Membership, random: np.random.Generator
+def _own_prototypes(
+    images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of a sample of trusted images to the centres of the others of their identity, and how
-    many images those are: both ``[M]``."""
-    trusted = trusted_images(images, membership)
+    """Cosines of a sample of trusted images to the prototypes of the others of their identity, and
+    the weight of those: both ``[M]``."""
+    trusted = trusted_images(images, label_errors)
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))
-    return membership.support.centre[sample], membership.support.images[sample]
+    return label_errors.similarity.prototype[sample], label_errors.similarity.weight[sample]

@@ -1,11 +1,11 @@
-"""Pictures that show no face one could know again: none at all, or one too blurred.
+"""Images that show no face one could know again: none at all, or one too blurred.
 
 They belong nowhere: a network that was trained with a margin on unit vectors gives them short
-embeddings, and no identity resembles them even as far as a stranger's does. How long embeddings
-are, and how much the nearest other identity resembles a face, the trusted images tell; how far a
-picture falls short of both is its distance from the faces. Among those that are not in place, a
-second group far away is the unusable: a mixture of two normal distributions, the first known, the
-second fitted.
+embeddings, and they resemble every identity less than the face of another person does. The trusted
+images tell how long embeddings are, and how much the nearest other identity resembles a face. How
+far an image falls short of both is its distance from the faces. Among those that may be
+mislabelled, a second group far away is the unusable: a mixture of two normal distributions, the
+first known, the second fitted.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from curation.neighbours import blocks
 from curation.noise.check import FLAG, Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding
-from curation.noise.membership import BLOCK, SAMPLE, Membership, best_except, trusted_images
+from curation.noise.label_errors import BLOCK, SAMPLE, LabelErrors, best_except, trusted_images
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
 from curation.wording import decimal
@@ -22,7 +22,7 @@ from curation.wording import decimal
 LEAST_DISTANCE = 2.5
 """Standard deviations of faces between the two groups; nearer ones are faces"""
 LOOSE = 0.05
-"""Least probability of being misplaced: what belongs nowhere is not surely out of place either"""
+"""Least label-error probability: an image that belongs nowhere need not be surely mislabelled"""
 _STEPS = 50
 
 
@@ -42,11 +42,11 @@ class Unusable(NoiseCheck):
     """No face, or one too blurred to know."""
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: norm (length of the embedding), similarity (highest to any identity's centre
-        that was looked at)."""
-        scores = unusable_probability(context.embedded, context.membership)
-        membership = context.membership
-        best = np.maximum(membership.support.centre, membership.other_similarity)
+        """Evidence: norm (length of the embedding), similarity (highest to any identity's
+        prototype that it was compared with)."""
+        scores = unusable_probability(context.embedded, context.label_errors)
+        label_errors = context.label_errors
+        best = np.maximum(label_errors.similarity.prototype, label_errors.candidate_similarity)
         return self.finding(
             scores,
             {"norm": context.embedded.lengths(), "similarity": best},
@@ -65,13 +65,13 @@ class Unusable(NoiseCheck):
 
 
 def unusable_probability(
-    images: EmbeddedImages, membership: Membership, seed: int = 0
+    images: EmbeddedImages, label_errors: LabelErrors, seed: int = 0
 ) -> np.ndarray:
-    """float32 ``[N]``: how probably each image shows no usable face; 0 for those in place."""
+    """float32 ``[N]``: how probably each image shows no usable face; 0 where the label is right."""
     probability = np.zeros(len(images), np.float32)
     alone = images.sizes[images.labels] == 1
-    trusted = trusted_images(images, membership)
-    loose = np.flatnonzero((membership.doubt > LOOSE) | alone)
+    trusted = trusted_images(images, label_errors)
+    loose = np.flatnonzero((label_errors.quality_blind > LOOSE) | alone)
     if len(trusted) < 2 or len(loose) == 0:
         return probability
     random = np.random.default_rng(seed)
@@ -79,8 +79,8 @@ def unusable_probability(
     measures = [
         (np.log(np.maximum(images.lengths(), 1e-6)).astype(np.float64)[which], resembling)
         for which, resembling in (
-            (faces, _best_other(images, membership, faces)),
-            (loose, _best_other(images, membership, loose)),
+            (faces, _best_other(images, label_errors, faces)),
+            (loose, _best_other(images, label_errors, loose)),
         )
     ]
     distance = _distance(*measures)
@@ -89,12 +89,12 @@ def unusable_probability(
     return probability
 
 
-def _best_other(images: EmbeddedImages, membership: Membership, which: np.ndarray) -> np.ndarray:
-    """Cosine of images ``[n]`` to the nearest centre but their own: float32 ``[n]``."""
+def _best_other(images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray) -> np.ndarray:
+    """Cosine of images ``[n]`` to the nearest prototype but their own: float32 ``[n]``."""
     best = np.full(len(which), -1.0, np.float32)
     for block in blocks(len(which), BLOCK):
         here = which[block]
-        near, found = membership.search.search(images.vectors(here), 2)
+        near, found = label_errors.search.search(images.vectors(here), 2)
         best[block] = best_except(near, found, images.labels[here])[0]
     return best
 

@@ -1,4 +1,4 @@
-"""Support within an identity, against loops over its images."""
+"""Similarity to an identity's prototype, against loops over its images."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from simulated_people import people
 
 from curation.neighbours import normalised
-from curation.noise import support
-from curation.noise.support import centre_of, initial_trust, support_for, support_within
+from curation.noise import prototypes
+from curation.noise.prototypes import (
+    initial_trust,
+    prototype_of,
+    similarity_of_outsiders,
+    similarity_within,
+)
 
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 SHAPES = st.tuples(st.integers(1, 12), st.integers(0, 999))
@@ -21,10 +26,10 @@ def unit_vectors(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return normalised(random.normal(size=(count, 5))), trust
 
 
-def slow_support(
+def slow_similarity(
     image: np.ndarray, others: np.ndarray, trust: np.ndarray
 ) -> tuple[float, float, float]:
-    """By definition: cosine to the weighed mean of the others, mean of the three best, weight."""
+    """By definition: cosine to the weighted mean of the others, mean of the three best, weight."""
     if len(others) == 0:
         return 0.0, 0.0, 0.0
     total = sum(weight * other for weight, other in zip(trust, others, strict=True))
@@ -36,39 +41,41 @@ def slow_support(
 @given(SHAPES)
 def test_an_image_is_compared_with_the_others_and_never_with_itself(shape: tuple[int, int]) -> None:
     vectors, trust = unit_vectors(*shape)
-    found = support_within(vectors, trust)
+    found = similarity_within(vectors, trust)
     for i in range(len(vectors)):
         others = np.arange(len(vectors)) != i
-        centre, nearest, images = slow_support(vectors[i], vectors[others], trust[others])
-        np.testing.assert_allclose(found.centre[i], centre, rtol=1e-3, atol=1e-3)
+        prototype, nearest, weight = slow_similarity(vectors[i], vectors[others], trust[others])
+        np.testing.assert_allclose(found.prototype[i], prototype, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(found.nearest[i], nearest, **NEAR)
-        np.testing.assert_allclose(found.images[i], images, **NEAR)
+        np.testing.assert_allclose(found.weight[i], weight, **NEAR)
 
 
 @settings(max_examples=40, deadline=None)
 @given(SHAPES, st.integers(1, 6))
-def test_a_stranger_is_compared_with_all_of_an_identity(shape: tuple[int, int], m: int) -> None:
+def test_an_outsider_is_compared_with_all_of_an_identity(shape: tuple[int, int], m: int) -> None:
     vectors, trust = unit_vectors(*shape)
-    strangers = unit_vectors(m, 1 + shape[1])[0]
-    found = support_for(strangers, vectors, trust)
-    slow = np.array([slow_support(stranger, vectors, trust) for stranger in strangers]).T
-    np.testing.assert_allclose([found.centre, found.nearest], slow[:2], **NEAR)
+    outsiders = unit_vectors(m, 1 + shape[1])[0]
+    found = similarity_of_outsiders(outsiders, vectors, trust)
+    slow = np.array([slow_similarity(outsider, vectors, trust) for outsider in outsiders]).T
+    np.testing.assert_allclose([found.prototype, found.nearest], slow[:2], **NEAR)
 
 
-def test_strangers_are_told_as_many_others_as_an_image_of_the_identity_has() -> None:
-    """Or else their number would tell strangers from members, where all sizes are equal."""
+def test_outsiders_have_the_weight_of_an_image_of_the_identity() -> None:
+    """Else the weight alone would separate them from members, where all sizes are equal."""
     vectors, _ = people([7])
     trust = np.ones(7, np.float32)
-    members = support_within(vectors, trust).images
-    np.testing.assert_allclose(support_for(vectors[:2], vectors, trust).images, members[:2])
+    members = similarity_within(vectors, trust).weight
+    np.testing.assert_allclose(
+        similarity_of_outsiders(vectors[:2], vectors, trust).weight, members[:2]
+    )
 
 
-def test_leaving_an_image_out_is_the_same_as_asking_for_a_stranger() -> None:
+def test_an_image_left_out_is_compared_like_an_outsider() -> None:
     vectors, _ = people([20])
     trust = np.linspace(0.1, 1, 20).astype(np.float32)
-    left_out = support_for(vectors[:1], vectors[1:], trust[1:])
-    within = support_within(vectors, trust)
-    np.testing.assert_allclose(within.centre[0], left_out.centre[0], **NEAR)
+    left_out = similarity_of_outsiders(vectors[:1], vectors[1:], trust[1:])
+    within = similarity_within(vectors, trust)
+    np.testing.assert_allclose(within.prototype[0], left_out.prototype[0], **NEAR)
     np.testing.assert_allclose(within.nearest[0], left_out.nearest[0], **NEAR)
 
 
@@ -77,34 +84,34 @@ def test_large_identities_are_compared_in_blocks_with_the_same_result(
 ) -> None:
     vectors, _ = people([37])
     trust = np.ones(37, np.float32)
-    whole = support_within(vectors, trust)
+    whole = similarity_within(vectors, trust)
     for size in (1, 7, 36, 37, 38):
-        monkeypatch.setattr(support, "_LARGEST_SQUARE", size)
-        np.testing.assert_allclose(support_within(vectors, trust).nearest, whole.nearest, **NEAR)
+        monkeypatch.setattr(prototypes, "_LARGEST_SQUARE", size)
+        np.testing.assert_allclose(similarity_within(vectors, trust).nearest, whole.nearest, **NEAR)
 
 
-def test_only_images_have_no_support_and_pairs_have_each_other() -> None:
+def test_single_images_have_no_similarity_and_pairs_each_other() -> None:
     vectors, _ = people([2])
-    alone = support_within(vectors[:1], np.ones(1, np.float32))
-    assert (alone.centre[0], alone.nearest[0], alone.images[0]) == (0, 0, 0)
-    pair = support_within(vectors, np.ones(2, np.float32))
-    np.testing.assert_allclose(pair.centre, float(vectors[0] @ vectors[1]), **NEAR)
-    np.testing.assert_array_equal(pair.images, 1)
+    alone = similarity_within(vectors[:1], np.ones(1, np.float32))
+    assert (alone.prototype[0], alone.nearest[0], alone.weight[0]) == (0, 0, 0)
+    pair = similarity_within(vectors, np.ones(2, np.float32))
+    np.testing.assert_allclose(pair.prototype, float(vectors[0] @ vectors[1]), **NEAR)
+    np.testing.assert_array_equal(pair.weight, 1)
 
 
-def test_untrusted_images_neither_move_the_centre_nor_vouch() -> None:
+def test_untrusted_images_have_no_influence() -> None:
     vectors, person = people([10, 10])
     trust = (person == 0).astype(np.float32)
-    mixed = support_within(vectors, trust)
-    np.testing.assert_allclose(mixed.centre[:10], support_within(vectors[:10], trust[:10]).centre,
-                               **NEAR)  # fmt: skip
+    mixed = similarity_within(vectors, trust)
+    trusted = similarity_within(vectors[:10], trust[:10])
+    np.testing.assert_allclose(mixed.prototype[:10], trusted.prototype, **NEAR)
     assert mixed.nearest[10:].max() < 0.5
 
 
-def test_a_centre_is_of_length_one_or_zero_where_nobody_is_trusted() -> None:
+def test_a_prototype_has_length_one_or_zero_where_none_is_trusted() -> None:
     vectors, _ = people([9])
-    assert np.linalg.norm(centre_of(vectors, np.ones(9, np.float32))) == pytest.approx(1)
-    assert not centre_of(vectors, np.zeros(9, np.float32)).any()
+    assert np.linalg.norm(prototype_of(vectors, np.ones(9, np.float32))) == pytest.approx(1)
+    assert not prototype_of(vectors, np.zeros(9, np.float32)).any()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
@@ -124,7 +131,7 @@ def test_the_larger_of_two_people_is_trusted() -> None:
 
 def test_huge_identities_are_judged_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, person = people([80, *[1] * 20])
-    monkeypatch.setattr(support, "_LARGEST_SQUARE", 32)
+    monkeypatch.setattr(prototypes, "_LARGEST_SQUARE", 32)
     trust = initial_trust(vectors)
     assert trust[person == 0].min() > trust[person > 0].max()
 

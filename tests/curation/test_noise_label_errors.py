@@ -10,16 +10,16 @@ from simulated_people import embedded, f1, in_order, people, wrongly_labelled
 
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.membership import (
-    Membership,
+from curation.noise.label_errors import (
+    LabelErrors,
     best_except,
+    estimate_label_errors,
     identities_of,
-    judge_membership,
-    load_membership,
-    membership_arrays,
-    support_by,
+    label_error_arrays,
+    load_label_errors,
+    similarity_to_identities,
 )
-from curation.noise.support import support_for
+from curation.noise.prototypes import similarity_of_outsiders
 
 SIZES = [12] * 60 + [5] * 40
 
@@ -33,56 +33,56 @@ def planted(share: float, seed: int = 0) -> tuple[EmbeddedImages, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[EmbeddedImages, Membership, np.ndarray]:
+def judged() -> tuple[EmbeddedImages, LabelErrors, np.ndarray]:
     """A fifth of the labels wrong."""
     images, wrong = planted(0.2)
-    return images, judge_membership(images), wrong
+    return images, estimate_label_errors(images), wrong
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.4])
 def test_wrong_labels_are_found_at_every_rate(share: float, seed: int) -> None:
     images, wrong = planted(share, seed)
-    assert f1(judge_membership(images).probability > 0.5, wrong) > 0.95
+    assert f1(estimate_label_errors(images).probability > 0.5, wrong) > 0.95
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("share", "recall"), [(0.01, 0.6), (0.05, 0.9), (0.2, 0.9)])
-def test_strangers_are_found_at_every_rate(share: float, recall: float, seed: int) -> None:
+def test_out_of_set_errors_are_found_at_every_rate(share: float, recall: float, seed: int) -> None:
     """People who are nowhere in the set, as most wrong labels on the web."""
     vectors, person = people([*SIZES, *[1] * 400], seed, spread=0.9)
     known = np.flatnonzero(person < len(SIZES))
-    strangers = np.flatnonzero(person >= len(SIZES))[: round(share * len(known))]
+    out_of_set = np.flatnonzero(person >= len(SIZES))[: round(share * len(known))]
     random = np.random.default_rng(seed)
-    labels = np.concatenate([person[known], random.choice(person[known], len(strangers))])
+    labels = np.concatenate([person[known], random.choice(person[known], len(out_of_set))])
     order, ascending = in_order(labels)
-    rows = np.concatenate([known, strangers])[order]
-    found = judge_membership(embedded(vectors[rows], ascending)).probability > 0.5
+    rows = np.concatenate([known, out_of_set])[order]
+    found = estimate_label_errors(embedded(vectors[rows], ascending)).probability > 0.5
     wrong = person[rows] >= len(SIZES)
     assert (found & wrong).sum() / wrong.sum() > recall
     assert (found & wrong).sum() / found.sum() > 0.9
 
 
-def test_bad_pictures_of_the_right_people_are_no_strangers() -> None:
+def test_bad_pictures_of_the_right_people_are_no_label_errors() -> None:
     """They resemble their own people as little, but their embeddings are short."""
     vectors, person = people([12] * 80)
     others = people([1] * len(vectors), seed=5)[0]
     norm = np.full(len(vectors), 10.0, np.float32)
-    strangers, bad = np.arange(0, 960, 48), np.arange(5, 960, 12)
-    vectors[strangers] = others[strangers]
+    out_of_set, bad = np.arange(0, 960, 48), np.arange(5, 960, 12)
+    vectors[out_of_set] = others[out_of_set]
     vectors[bad] = normalised(0.3 * vectors[bad] + others[bad])
     norm[bad] = 4.0
-    told = judge_membership(embedded(vectors, person, norm)).probability > 0.5
-    untold = judge_membership(embedded(vectors, person)).probability > 0.5
-    assert told[strangers].mean() > 0.9
+    told = estimate_label_errors(embedded(vectors, person, norm)).probability > 0.5
+    untold = estimate_label_errors(embedded(vectors, person)).probability > 0.5
+    assert told[out_of_set].mean() > 0.9
     assert told[bad].mean() < 0.1 < untold[bad].mean()
 
 
-def test_of_two_images_nobody_knows_which_is_the_stranger() -> None:
+def test_of_two_images_nobody_knows_which_is_wrong() -> None:
     vectors, person = people([8] * 60 + [2] * 40, spread=0.8)
     pairs = np.flatnonzero(person >= 60)[:40:2]
     vectors[pairs] = people([1] * len(pairs), seed=9)[0]
-    probability = judge_membership(embedded(vectors, person)).probability
+    probability = estimate_label_errors(embedded(vectors, person)).probability
     assert not (probability[person >= 60] > 0.5).any()
 
 
@@ -91,43 +91,43 @@ def test_few_wrong_labels_are_found_where_all_identities_have_one_size(wrong: in
     vectors, person = people([10] * 30)
     strayed = np.arange(wrong) * 29 + 9
     vectors[strayed] = normalised(vectors[(strayed + 50) % 300] + 0.05)
-    found = judge_membership(embedded(vectors, person))
+    found = estimate_label_errors(embedded(vectors, person))
     assert np.flatnonzero(found.probability > 0.5).tolist() == strayed.tolist()
 
 
 def test_sound_labels_are_left_alone() -> None:
     images, _ = planted(0.0)
-    assert (judge_membership(images).probability > 0.5).mean() < 0.005
+    assert (estimate_label_errors(images).probability > 0.5).mean() < 0.005
 
 
 def test_the_same_images_and_seed_give_the_same_answer(
-    judged: tuple[EmbeddedImages, Membership, np.ndarray],
+    judged: tuple[EmbeddedImages, LabelErrors, np.ndarray],
 ) -> None:
-    images, membership, _ = judged
-    again = judge_membership(images)
-    np.testing.assert_array_equal(again.probability, membership.probability)
-    np.testing.assert_array_equal(again.other, membership.other)
+    images, label_errors, _ = judged
+    again = estimate_label_errors(images)
+    np.testing.assert_array_equal(again.probability, label_errors.probability)
+    np.testing.assert_array_equal(again.candidate, label_errors.candidate)
 
 
 def test_wrong_images_resemble_their_own_people_most() -> None:
     vectors, person = people(SIZES, spread=0.9)
     order, labels = in_order(wrongly_labelled(person, 0.1))
     images = embedded(vectors[order], labels)
-    found = judge_membership(images)
+    found = estimate_label_errors(images)
     wrong = np.flatnonzero(labels != person[order])
-    assert (found.other[wrong] == person[order][wrong]).mean() > 0.95
-    known = wrong[found.other[wrong] >= 0]
-    # The centres have moved a little since.
-    cosines = np.einsum("nd,nd->n", images.vectors(known), found.centres[found.other[known]])
-    np.testing.assert_allclose(found.other_similarity[known], cosines, atol=0.05)
+    assert (found.candidate[wrong] == person[order][wrong]).mean() > 0.95
+    known = wrong[found.candidate[wrong] >= 0]
+    # The prototypes have moved a little since.
+    cosines = np.einsum("nd,nd->n", images.vectors(known), found.prototypes[found.candidate[known]])
+    np.testing.assert_allclose(found.candidate_similarity[known], cosines, atol=0.05)
 
 
 def test_only_images_are_never_judged() -> None:
     vectors, person = people([6] * 30 + [1] * 30)
-    found = judge_membership(embedded(vectors, person))
+    found = estimate_label_errors(embedded(vectors, person))
     alone = person >= 30
     np.testing.assert_array_equal(found.probability[alone], 0)
-    np.testing.assert_array_equal(found.support.images[alone], 0)
+    np.testing.assert_array_equal(found.similarity.weight[alone], 0)
     np.testing.assert_array_equal(found.trust[alone], 1)
 
 
@@ -137,7 +137,7 @@ def test_nobody_loses_all_images(share: float) -> None:
     vectors, person = people([6] * 40 + [2] * 40 + [1] * 60)
     order, labels = in_order(wrongly_labelled(person, share))
     images = embedded(vectors[order], labels)
-    found = judge_membership(images)
+    found = estimate_label_errors(images)
     assert (found.probability > 0.5).sum() > 30
     assert np.minimum.reduceat(found.probability, images.offsets[:-1]).max() <= 0.5
     assert np.maximum.reduceat(found.trust, images.offsets[:-1]).min() >= 0.5
@@ -145,7 +145,7 @@ def test_nobody_loses_all_images(share: float) -> None:
 
 def test_progress_counts_to_the_end() -> None:
     seen: list[tuple[int, int]] = []
-    judge_membership(planted(0.1)[0], progress=lambda done, total: seen.append((done, total)))
+    estimate_label_errors(planted(0.1)[0], progress=lambda done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == list(range(len(seen)))
     assert seen[-1][0] == seen[-1][1]
 
@@ -163,9 +163,9 @@ def test_a_view_of_a_mapped_cache_is_judged_like_a_copy(tmp_path: Path) -> None:
     view = EmbeddedImages(labels, mapped, np.ones((500, 2), np.float32), rows)
     copied = embedded(normalised(unit[rows].astype(np.float32).sum(axis=1)), labels)
     np.testing.assert_allclose(view.vectors(slice(3, 9)), copied.vectors(slice(3, 9)), atol=1e-6)
-    found, expected = judge_membership(view), judge_membership(copied)
+    found, expected = estimate_label_errors(view), estimate_label_errors(copied)
     np.testing.assert_allclose(found.probability, expected.probability, atol=1e-4)
-    np.testing.assert_array_equal(found.other, expected.other)
+    np.testing.assert_array_equal(found.candidate, expected.candidate)
 
 
 def test_lengths_are_the_mean_of_both_views() -> None:
@@ -191,37 +191,37 @@ def test_identities_come_one_by_one_with_their_vectors(sizes: list[int]) -> None
 
 
 def test_what_is_kept_in_a_file_comes_back(
-    judged: tuple[EmbeddedImages, Membership, np.ndarray], tmp_path: Path
+    judged: tuple[EmbeddedImages, LabelErrors, np.ndarray], tmp_path: Path
 ) -> None:
-    images, membership, _ = judged
-    np.savez(tmp_path / "kept.npz", **membership_arrays(membership))
+    images, label_errors, _ = judged
+    np.savez(tmp_path / "kept.npz", **label_error_arrays(label_errors))
     with np.load(tmp_path / "kept.npz") as arrays:
-        again = load_membership(images, dict(arrays))
-    for name in ("probability", "trust", "other", "other_similarity", "centres"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(membership, name))
-    np.testing.assert_array_equal(again.support.nearest, membership.support.nearest)
+        again = load_label_errors(images, dict(arrays))
+    for name in ("probability", "trust", "candidate", "candidate_similarity", "prototypes"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(label_errors, name))
+    np.testing.assert_array_equal(again.similarity.nearest, label_errors.similarity.nearest)
 
 
 def test_what_was_kept_of_other_images_is_refused(
-    judged: tuple[EmbeddedImages, Membership, np.ndarray],
+    judged: tuple[EmbeddedImages, LabelErrors, np.ndarray],
 ) -> None:
-    _, membership, _ = judged
+    _, label_errors, _ = judged
     others = embedded(*people([3, 3]))
     with pytest.raises(ValueError, match="other images"):
-        load_membership(others, membership_arrays(membership))
+        load_label_errors(others, label_error_arrays(label_errors))
 
 
-def test_support_by_asks_each_identity_for_its_own() -> None:
+def test_each_image_is_compared_with_its_own_identity_of_a_list() -> None:
     vectors, person = people([4, 1, 6])
     images, trust = embedded(vectors, person), np.linspace(0.3, 1, 11).astype(np.float32)
-    strangers, asked = people([1] * 5, seed=3)[0], np.array([2, 0, 2, 1, 0])
-    found = support_by(images, trust, strangers, asked)
+    outsiders, asked = people([1] * 5, seed=3)[0], np.array([2, 0, 2, 1, 0])
+    found = similarity_to_identities(images, trust, outsiders, asked)
     for i, identity in enumerate(asked):
         which = images.images_of(int(identity))
-        slow = support_for(strangers[i : i + 1], vectors[which], trust[which])
+        slow = similarity_of_outsiders(outsiders[i : i + 1], vectors[which], trust[which])
         np.testing.assert_allclose(
-            [found.centre[i], found.nearest[i], found.images[i]],
-            [slow.centre[0], slow.nearest[0], slow.images[0]],
+            [found.prototype[i], found.nearest[i], found.weight[i]],
+            [slow.prototype[0], slow.nearest[0], slow.weight[0]],
             rtol=1e-5,
         )
 
@@ -265,7 +265,7 @@ def test_little_sets_are_judged_without_alarm(labels: list[int], content: str) -
         "all alike": np.full((len(labels), 64), 0.125, np.float32),
         "zeros": np.zeros((len(labels), 64), np.float32),
     }[content]
-    found = judge_membership(embedded(vectors, labels))
+    found = estimate_label_errors(embedded(vectors, labels))
     assert ((found.probability >= 0) & (found.probability <= 1)).all()
     assert not (found.probability > 0.5).any()
 
@@ -275,13 +275,13 @@ def test_little_sets_are_judged_without_alarm(labels: list[int], content: str) -
 def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: int) -> None:
     order, ascending = in_order(np.array(labels))
     vectors = normalised(np.random.default_rng(seed).normal(size=(len(order), 3)).round())
-    found = judge_membership(embedded(vectors, ascending))
+    found = estimate_label_errors(embedded(vectors, ascending))
     for name in ("probability", "trust"):
         array = getattr(found, name)
         assert array.dtype == np.float32
         assert ((array >= 0) & (array <= 1)).all()
-    assert ((found.other >= -1) & (found.other < found.centres.shape[0])).all()
-    assert (found.other != ascending).all()
+    assert ((found.candidate >= -1) & (found.candidate < found.prototypes.shape[0])).all()
+    assert (found.candidate != ascending).all()
 
 
 @pytest.mark.parametrize(
@@ -297,13 +297,13 @@ def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: i
     ],
 )
 def test_kept_numbers_that_cannot_be_are_not_believed(
-    judged: tuple[EmbeddedImages, Membership, np.ndarray], name: str, value: float
+    judged: tuple[EmbeddedImages, LabelErrors, np.ndarray], name: str, value: float
 ) -> None:
-    images, membership, _ = judged
-    arrays = {each: array.copy() for each, array in membership_arrays(membership).items()}
+    images, label_errors, _ = judged
+    arrays = {each: array.copy() for each, array in label_error_arrays(label_errors).items()}
     arrays[name].flat[3] = value
     with pytest.raises(ValueError, match=f"{name} cannot be"):
-        load_membership(images, arrays)
+        load_label_errors(images, arrays)
     for other in (arrays[name][..., :-1], arrays[name].astype(np.float64)):
         with pytest.raises(ValueError, match=f"{name} is of other images"):
-            load_membership(images, {**arrays, name: other})
+            load_label_errors(images, {**arrays, name: other})

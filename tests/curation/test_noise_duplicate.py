@@ -13,13 +13,13 @@ from curation.images import encode_jpeg
 from curation.neighbours import normalised
 from curation.noise.checks.duplicate import (
     SAME_CORRELATION,
-    Repetition,
+    DuplicatePair,
     candidates,
-    find_repetitions,
+    find_duplicates,
     likeness,
     reduced,
 )
-from curation.noise.membership import judge_membership
+from curation.noise.label_errors import estimate_label_errors
 from curation.records.layout_writer import write_layout
 
 SIDE = 112
@@ -92,7 +92,7 @@ def repetitions(
     labels: list[int],
     lengths: list[float],
     strayed: Mapping[int, int] | None = None,
-) -> list[Repetition]:
+) -> list[DuplicatePair]:
     """Of pictures that all embed nearly alike within their identity; strayed ones like another."""
     files = [(encode_jpeg(one), label) for one, label in zip(pictures, labels, strict=True)]
     write_layout(folder / "source", files, (SIDE, SIDE))
@@ -101,7 +101,7 @@ def repetitions(
     for image, other in (strayed or {}).items():
         vectors[image] = vectors[other]
     images = embedded(vectors, labels, np.array(lengths, np.float32))
-    return find_repetitions(store, images, judge_membership(images))
+    return find_duplicates(store, images, estimate_label_errors(images))
 
 
 def test_the_picture_with_the_longest_embedding_stays_then_the_first(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_where_nothing_repeats_nothing_is_found(tmp_path: Path) -> None:
 def test_candidates_are_pairs_that_embed_alike_in_one_identity() -> None:
     vectors, person = people([30, 30], spread=0.35)
     images = embedded(vectors, person)
-    found = {(i, j) for i, j, _ in candidates(images, judge_membership(images))}
+    found = {(i, j) for i, j, _ in candidates(images, estimate_label_errors(images))}
     slow = {
         (i, j)
         for i in range(60)
@@ -146,6 +146,6 @@ def test_a_picture_that_strayed_is_compared_with_the_identity_it_resembles() -> 
     vectors, person = people([10] * 30)
     vectors[-1] = normalised(vectors[0] + 0.05)
     images = embedded(vectors, person)
-    found = [(i, j) for i, j, _ in candidates(images, judge_membership(images))]
+    found = [(i, j) for i, j, _ in candidates(images, estimate_label_errors(images))]
     assert (0, 299) in found
     assert all(i < j for i, j in found)
