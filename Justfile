@@ -163,10 +163,6 @@ bench-shuffle *options: setup
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
-# The page writer of `curate convert` beside LMDB's own appends: IMAGES
-bench-page-writer *options: setup
-    python tests/benchmarks/page_writer.py {{ options }}
-
 # The daemon and the commands with ten thousand queued jobs: --jobs
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}

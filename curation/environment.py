@@ -2,9 +2,13 @@
 
 liblmdb maps its file into memory and believes it, so a damaged node, or a file that becomes shorter
 while it is read, ends the process with a bus error. Stores are written once and never changed, so a
-reader needs little of LMDB: the newer of two meta pages, and the tree of pages below its root
-(``curation.conversion.lmdb_pages`` has their form). Here every number is compared with the page or
-the file that it points into before it is used. Files may come from liblmdb as well.
+reader needs little of LMDB: the newer of two meta pages, and the tree of pages below its root. Here
+every number is compared with the page or the file that it points into before it is used.
+
+A file (format 1, LMDB 0.9) is a row of pages: two meta pages, then leaf pages with the keys, branch
+pages above them, and overflow pages for values that do not fit twice on a leaf. Source: LMDB's
+``mdb.c`` (``MDB_page``, ``MDB_node``, ``MDB_meta``, ``OVPAGES``). All of it little-endian, 64 bits;
+a reader takes the size of a page from the meta page, so files travel between machines.
 """
 
 import os
@@ -12,39 +16,72 @@ import struct
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 
-from curation.conversion import lmdb_pages as pages
-from curation.conversion.lmdb_pages import ELSEWHERE, HEADER, NODE, PAGE_HEADER, PAGE_NUMBER
 from curation.errors import UserError
 from curation.files import UnreadableError, open_regular
 
 DATA_FILE = "data.mdb"
+HEADER: Final = 16
+"""Bytes of a page's header"""
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_NO_PAGE = (1 << 64) - 1
+# Page number, padding, flags, then where the free space begins and ends, or the count of pages.
+_PAGE_HEADER = struct.Struct("<QHHHH")
+_OVERFLOW_HEADER = struct.Struct("<QHHI")
+_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+_FREE_FLAGS = 8
+"""Of the tree of free pages: its keys are integers"""
+# Size of the data, flags, size of the key; in a branch, size and flags are the page number.
+_NODE = struct.Struct("<IHH")
+_ELSEWHERE = 1
+"""The flag of a node whose value has pages of its own: a page number stands in its place."""
+_PAGE_NUMBER = struct.Struct("<Q")
+# Magic, version, address, size of the map, two databases (free pages, main), last page, number.
+_META = struct.Struct("<IIQQ48s48sQQ")
+_META_BYTES = HEADER + _META.size
+# Padding (in the first database: the page size), flags, depth, four counts, root page.
+_DATABASE = struct.Struct("<IHHQQQQQ")
 READ_AHEAD_STEP = 128 << 10
 """The smallest limit that is usual for one request to a disk"""
 _DEEPEST = 32
 """Levels of the tree, as in liblmdb (``CURSOR_STACK``)"""
 
-_SMALLEST_ENTRY = NODE.size + 2
+_NUMBER_BYTES = 8
+"""Of a key that is an image's number"""
+_SMALLEST_ENTRY = _NODE.size + 2
 """Bytes: a node and its pointer"""
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """What a meta page says of one of the two trees: the pages that are free, and the entries."""
+
+    page_size: int
+    """In the tree of free pages alone"""
+    flags: int
+    depth: int
+    entries: int
+    root: int
 
 
 @dataclass(frozen=True)
 class _Meta:
     """What a meta page says of the file."""
 
-    page_size: int
+    free: _Tree
+    main: _Tree
     last_page: int
     transaction: int
-    flags: int
-    depth: int
-    entries: int
-    root: int
+
+    @property
+    def page_size(self) -> int:
+        return self.free.page_size
 
 
 class Environment:
@@ -59,32 +96,32 @@ class Environment:
         with open_regular(self._path) as file:
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
-        meta = self._newest_meta()
-        self.entries = meta.entries
-        self._page_size, self._root, self._depth = meta.page_size, meta.root, meta.depth
+        self._meta = meta = self._newest_meta()
+        self.entries = entries = meta.main.entries
+        self._page_size, self._root, self._depth = meta.page_size, meta.main.root, meta.main.depth
         self._end = (meta.last_page + 1) * meta.page_size
         self._check_length(os.fstat(self._file).st_size)
-        if meta.flags or meta.depth > _DEEPEST:
+        if meta.main.flags or self._depth > _DEEPEST:
             self._damaged("it is an LMDB file of another kind than stores are")
-        if meta.root != pages.NO_PAGE and meta.root > meta.last_page:
-            self._damaged(f"its root page {meta.root} lies outside the file")
-        if meta.entries > self._end // _SMALLEST_ENTRY:
-            self._damaged(f"it has no room for {meta.entries} entries")
+        if self._root != _NO_PAGE and self._root > meta.last_page:
+            self._damaged(f"its root page {self._root} lies outside the file")
+        if entries > self._end // _SMALLEST_ENTRY:
+            self._damaged(f"it has no room for {entries} entries")
         self._leaves: tuple[array[int], array[int]] | None = None
         # Memory that costs nothing until it is used.
-        self._offsets = np.zeros(meta.entries, np.int64).data
+        self._offsets = np.zeros(entries, np.int64).data
         """Where the values of numbers lie; 0 where that is not known yet"""
-        self._sizes = np.zeros(meta.entries, np.uint32).data
+        self._sizes = np.zeros(entries, np.uint32).data
 
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
         """The value under ``key``, or None; ``UserError`` where it has more than ``most`` bytes."""
         number = self._root
-        if number == pages.NO_PAGE:
+        if number == _NO_PAGE:
             return None
         for _ in range(1, self._depth):
             children = self._children(number)
             number = next(child for first, child in reversed(children) if first <= key)
-        page, count = self._page(number, pages.LEAF)
+        page, count = self._page(number, _LEAF)
         for place in self._places(page, count):
             if self._key(page, place) == key:
                 offset, size = self._place_of_value(number, page, place)
@@ -127,13 +164,68 @@ class Environment:
         """All keys, in ascending order."""
         before: bytes | None = None
         for _, number in self._all_leaves():
-            page, count = self._page(number, pages.LEAF)
+            page, count = self._page(number, _LEAF)
             for place in self._places(page, count):
                 key = self._key(page, place)
                 if before is not None and key <= before:
                     self._damaged(f"its keys are not in order on page {number}")
                 yield key
                 before = key
+
+    def check_pages(self) -> None:
+        """Look at all of the file that liblmdb believes when it writes to it.
+
+        Raises ``UserError`` where a page of a tree is not sound, or a page is used twice, be it as
+        a free one. What lies in values is not looked at.
+        """
+        meta, pages = self._meta, _UsedPages(self._end // self._page_size)
+        if meta.free.flags != _FREE_FLAGS or meta.transaction >= _NO_PAGE >> 8:
+            self._damaged("its meta page is not one that a conversion writes")
+        try:
+            for tree in (meta.free, meta.main):
+                if (tree.root == _NO_PAGE) != (tree.depth == 0) or tree.depth > _DEEPEST:
+                    raise ValueError("a tree has pages and no depth")
+                self._check_tree(tree, pages)
+            pages.check()
+        except UserError:
+            raise
+        except ValueError as error:
+            self._damaged(str(error))
+
+    def _check_tree(self, tree: _Tree, pages: "_UsedPages") -> None:
+        waiting = [] if tree.root == _NO_PAGE else [(tree.root, 1)]
+        entries = 0
+        while waiting:
+            number, level = waiting.pop()
+            pages.add(number, 1)
+            is_leaf = level == tree.depth
+            page, count = self._page(number, _LEAF if is_leaf else _BRANCH)
+            places = self._places(page, count)
+            _check_nodes(page, places, is_leaf)
+            if not is_leaf:
+                waiting += [(child, level + 1) for _, child in self._children(number)]
+                continue
+            entries += count
+            for place in places:
+                self._check_value(number, page, place, pages, tree is self._meta.free)
+        if entries != tree.entries:
+            raise ValueError(f"it has {entries} entries; its meta page says {tree.entries}")
+
+    def _check_value(
+        self, number: int, page: bytes, place: int, pages: "_UsedPages", is_free: bool
+    ) -> None:
+        offset, size = self._place_of_value(number, page, place)
+        _, flags, key_size = _NODE.unpack_from(page, place)
+        if flags == _ELSEWHERE:
+            begin, count = offset // self._page_size, -(-(HEADER + size) // self._page_size)
+            pages.add(begin, count)
+            # Images are never touched again: their pages, all over the file, are not read.
+            if is_free or key_size != _NUMBER_BYTES:
+                header = _OVERFLOW_HEADER.unpack(self._read(offset - HEADER, HEADER))
+                if (header[0], *header[2:]) != (begin, _OVERFLOW, count):
+                    raise ValueError(f"page {begin} is not what the tree says")
+        if is_free:
+            pages.add_free(self._read(offset, size))
 
     def _locate(self, number: int) -> bool:
         """Note where all values lie that share a leaf page with this number's; whether it is one.
@@ -146,7 +238,7 @@ class Environment:
         leaf = bisect_right(firsts, number) - 1
         if leaf < 0:
             return False
-        page, count = self._page(leaves[leaf], pages.LEAF)
+        page, count = self._page(leaves[leaf], _LEAF)
         last = min(firsts[leaf] + count, self.entries)
         for key, place in enumerate(self._places(page, count)[: last - firsts[leaf]], firsts[leaf]):
             if self._key(page, place) == key.to_bytes(8, "big"):
@@ -168,7 +260,7 @@ class Environment:
     def _all_leaves(self) -> Iterator[tuple[bytes, int]]:
         """All leaf pages in order, each with a key that separates it from those before it."""
         before: bytes | None = None
-        waiting = [] if self._root == pages.NO_PAGE else [(b"", self._root, 1)]
+        waiting = [] if self._root == _NO_PAGE else [(b"", self._root, 1)]
         while waiting:
             first, number, level = waiting.pop()
             if level < self._depth:
@@ -183,7 +275,7 @@ class Environment:
 
     def _children(self, number: int) -> list[tuple[bytes, int]]:
         """First keys and numbers of the pages below a branch page; the first key is empty."""
-        page, count = self._page(number, pages.BRANCH)
+        page, count = self._page(number, _BRANCH)
         children = []
         for index, place in enumerate(self._places(page, count)):
             low, high, _ = self._node(page, place)
@@ -194,7 +286,7 @@ class Environment:
         """A page of the tree, and how many nodes it has: one at least."""
         self._check_inside(number * self._page_size, self._page_size)
         page = self._read(number * self._page_size, self._page_size)
-        found, _, flags, lower, _ = PAGE_HEADER.unpack_from(page)
+        found, _, flags, lower, _ = _PAGE_HEADER.unpack_from(page)
         if found != number or flags != kind or not HEADER + 2 <= lower <= self._page_size:
             self._damaged(f"page {number} is not what the tree says")
         return page, (lower - HEADER) // 2
@@ -205,27 +297,27 @@ class Environment:
 
     def _node(self, page: bytes, place: int) -> tuple[int, int, int]:
         """Size of the value (of a branch: half of a page number), flags, size of the key."""
-        if place + NODE.size > self._page_size:
+        if place + _NODE.size > self._page_size:
             self._damaged("a node goes beyond its page")
-        return NODE.unpack_from(page, place)
+        return _NODE.unpack_from(page, place)
 
     def _key(self, page: bytes, place: int) -> bytes:
         _, _, size = self._node(page, place)
-        begin = place + NODE.size
+        begin = place + _NODE.size
         if begin + size > self._page_size:
             self._damaged("a key goes beyond its page")
         return page[begin : begin + size]
 
     def _place_of_value(self, number: int, page: bytes, place: int) -> tuple[int, int]:
         """Where in the file the value of a node lies whose key has been read, and its size."""
-        size, flags, key_size = NODE.unpack_from(page, place)
-        begin = place + NODE.size + key_size
-        room = PAGE_NUMBER.size if flags == ELSEWHERE else size
-        if flags not in (0, ELSEWHERE) or begin + room > self._page_size:
+        size, flags, key_size = _NODE.unpack_from(page, place)
+        begin = place + _NODE.size + key_size
+        room = _PAGE_NUMBER.size if flags == _ELSEWHERE else size
+        if flags not in (0, _ELSEWHERE) or begin + room > self._page_size:
             self._damaged(f"a value goes beyond its page {number}")
-        if flags != ELSEWHERE:
+        if flags != _ELSEWHERE:
             return number * self._page_size + begin, size
-        far = PAGE_NUMBER.unpack_from(page, begin)[0] * self._page_size + HEADER
+        far = _PAGE_NUMBER.unpack_from(page, begin)[0] * self._page_size + HEADER
         self._check_inside(far, size)
         return far, size
 
@@ -246,12 +338,14 @@ class Environment:
             self._damaged(f"it points to byte {offset + size}; it ends at {self._end}")
 
     def _newest_meta(self) -> _Meta:
-        first = _parse_meta(os.pread(self._file, pages.PAGE, 0))
+        first = _parse_meta(os.pread(self._file, _META_BYTES, 0))
         second = None
         if first is not None:
-            second = _parse_meta(os.pread(self._file, pages.PAGE, first.page_size))
+            second = _parse_meta(os.pread(self._file, _META_BYTES, first.page_size))
         if first is None or second is None:
             self._damaged("it does not begin like an LMDB file")
+        if first.page_size != second.page_size:
+            self._damaged("its two meta pages have pages of different sizes")
         return max(first, second, key=lambda meta: meta.transaction)
 
     def _check_length(self, length: int) -> None:
@@ -264,13 +358,64 @@ class Environment:
         raise UserError(f"{self._path} is damaged: {reason}; make it again")
 
 
+class _UsedPages:
+    """Which pages of a file are used, and whether each is at most once; else ``ValueError``."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._begins, self._lengths = array("Q", (0, 1)), array("Q", (1, 1))
+
+    def add(self, begin: int, length: int) -> None:
+        """Note pages in a row."""
+        self._begins.append(begin)
+        self._lengths.append(length)
+        if len(self._begins) > self._count:  # nor can pages that hang in each other go on for ever
+            raise ValueError("it has pages that are used twice")
+
+    def add_free(self, listed: bytes) -> None:
+        """Note the pages of a list of free ones: how many, then their numbers, descending."""
+        numbers = np.frombuffer(listed, "<u8", len(listed) // 8)
+        if not len(numbers) or numbers[0] >= len(numbers):
+            raise ValueError("a list of free pages is longer than its entry")
+        for number in numbers[1 : int(numbers[0]) + 1].tolist():
+            self.add(number, 1)
+
+    def check(self) -> None:
+        """Compare all pages that were noted."""
+        begins = np.frombuffer(self._begins, np.uint64)
+        order = np.argsort(begins)
+        begins = begins[order]
+        ends = begins + np.frombuffer(self._lengths, np.uint64)[order]
+        if (ends[:-1] > begins[1:]).any() or ends[-1] > self._count:
+            raise ValueError("it has pages that are used twice, or lie behind its end")
+
+
+def _check_nodes(page: bytes, places: Sequence[int], is_leaf: bool) -> None:
+    """Whether the nodes fill their page from its end without gaps; else ``ValueError``."""
+    *_, lower, upper = _PAGE_HEADER.unpack_from(page)
+    end = upper
+    for place in sorted(places):
+        if place != end or place + _NODE.size > len(page):
+            raise ValueError("the nodes of a page do not lie side by side")
+        size, flags, key_size = _NODE.unpack_from(page, place)
+        value = 0 if not is_leaf else _PAGE_NUMBER.size if flags == _ELSEWHERE else size
+        end += _NODE.size + key_size + value
+        end += end % 2
+    if end != len(page) or not HEADER + 2 * len(places) <= lower <= upper:
+        raise ValueError("the nodes of a page do not lie side by side")
+
+
 def _parse_meta(page: bytes) -> _Meta | None:
-    if len(page) < HEADER + pages.META.size:
+    if len(page) < _META_BYTES:
         return None
-    magic, version, _, _, free, main, last, transaction = pages.META.unpack_from(page, HEADER)
-    size = pages.DATABASE.unpack(free)[0]
+    magic, version, _, _, free, main, last, transaction = _META.unpack_from(page, HEADER)
+    size = _DATABASE.unpack(free)[0]
     plausible = 512 <= size <= 1 << 16 and size & (size - 1) == 0
-    if magic != pages.MAGIC or version != pages.VERSION or not plausible:
+    if magic != _MAGIC or version != _VERSION or not plausible:
         return None
-    _, flags, depth, _, _, _, entries, root = pages.DATABASE.unpack(main)
-    return _Meta(size, last, transaction, flags, depth, entries, root)
+    return _Meta(_parse_tree(free), _parse_tree(main), last, transaction)
+
+
+def _parse_tree(database: bytes) -> _Tree:
+    page_size, flags, depth, _, _, _, entries, root = _DATABASE.unpack(database)
+    return _Tree(page_size, flags, depth, entries, root)

@@ -39,13 +39,17 @@ _MOST_META_BYTES = 1 << 20
 STAMP_FILE = "source.json"
 """By what a conversion knows the source again"""
 
-META_KEY = b"meta"
-CHECKSUMS_KEY, CHECKSUMS_TYPE = b"checksums", np.dtype("<u4")
-LABELS_KEY, LABELS_TYPE = b"labels", np.dtype("<i4")
-OFFSETS_KEY, OFFSETS_TYPE = b"offsets", np.dtype("<i8")
-SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE = b"source_keys", np.dtype("<i8")
-SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE = b"source_labels", np.dtype("<i8")
-NAMES_KEY = b"source_names"
+META_KEY, NAMES_KEY = b"meta", b"source_names"
+CHECKSUMS_KEY, LABELS_KEY, OFFSETS_KEY = b"checksums", b"labels", b"offsets"
+SOURCE_KEYS_KEY, SOURCE_LABELS_KEY = b"source_keys", b"source_labels"
+ARRAYS: Final[Mapping[bytes, np.dtype]] = {
+    CHECKSUMS_KEY: np.dtype("<u4"),
+    LABELS_KEY: np.dtype("<i4"),
+    OFFSETS_KEY: np.dtype("<i8"),
+    SOURCE_KEYS_KEY: np.dtype("<i8"),
+    SOURCE_LABELS_KEY: np.dtype("<i8"),
+}
+"""The arrays beside the images, in the order of their keys"""
 
 image_key = struct.Struct(">Q").pack
 """The key of an image: big-endian, so that the order of keys is the order of images."""
@@ -185,35 +189,35 @@ class Store:
     @cached_property
     def labels(self) -> np.ndarray:
         """int32 ``[N]``, ascending from 0 without gaps."""
-        labels = self._read_array(LABELS_KEY, LABELS_TYPE, len(self))
+        labels = self._read_array(LABELS_KEY, len(self))
         self._check(LABELS_KEY, are_labels(labels, self.identities))
         return labels
 
     @cached_property
     def offsets(self) -> np.ndarray:
         """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
-        offsets = self._read_array(OFFSETS_KEY, OFFSETS_TYPE, self.identities + 1)
+        offsets = self._read_array(OFFSETS_KEY, self.identities + 1)
         self._check(OFFSETS_KEY, np.array_equal(offsets, offsets_of(self.labels, self.identities)))
         return offsets
 
     @cached_property
     def source_keys(self) -> np.ndarray:
         """int64 ``[N]``: each image's record key in the source."""
-        keys = self._read_array(SOURCE_KEYS_KEY, SOURCE_KEYS_TYPE, len(self))
+        keys = self._read_array(SOURCE_KEYS_KEY, len(self))
         self._check(SOURCE_KEYS_KEY, keys.min() >= 0)
         return keys
 
     @cached_property
     def source_labels(self) -> np.ndarray:
         """int64 ``[identities]``: the label that each identity had in the source, ascending."""
-        labels = self._read_array(SOURCE_LABELS_KEY, SOURCE_LABELS_TYPE, self.identities)
+        labels = self._read_array(SOURCE_LABELS_KEY, self.identities)
         self._check(SOURCE_LABELS_KEY, labels[0] >= 0 and (labels[1:] > labels[:-1]).all())
         return labels
 
     @cached_property
     def checksums(self) -> np.ndarray:
         """uint32 ``[N]``: the CRC-32 of each image's file."""
-        return self._read_array(CHECKSUMS_KEY, CHECKSUMS_TYPE, len(self))
+        return self._read_array(CHECKSUMS_KEY, len(self))
 
     @cached_property
     def source_names(self) -> tuple[str, ...] | None:
@@ -271,6 +275,8 @@ class Store:
 
     def _read_meta(self) -> StoreMeta:
         text = self._environment.get(META_KEY, _MOST_META_BYTES)
+        if text is None and self.path.name.endswith(PARTIAL):
+            raise UserError(f"{self.path} is not complete; {_how_to_resume(self.path)}")
         if text is None:
             raise UserError(
                 f"{self.path} is not complete, or an LMDB of another make: it has no meta data; "
@@ -290,8 +296,8 @@ class Store:
                 f"cannot be in {self.stated_entries:,} entries"
             )
 
-    def _read_array(self, key: bytes, kind: np.dtype, length: int) -> np.ndarray:
-        data = self._environment.get(key)
+    def _read_array(self, key: bytes, length: int) -> np.ndarray:
+        data, kind = self._environment.get(key), ARRAYS[key]
         self._check(key, data is not None and len(data) == length * kind.itemsize)
         return np.frombuffer(data or b"", kind)
 
@@ -314,11 +320,11 @@ def offsets_of(labels: np.ndarray, identities: int) -> np.ndarray:
     return np.searchsorted(labels, np.arange(identities + 1)).astype(np.int64)
 
 
-def content_digest(source_digest: str, arrays: Iterable[bytes]) -> str:
+def content_digest(source_digest: str, arrays: Iterable[np.ndarray]) -> str:
     """A store's digest: of its source's digest and its arrays, in the order of their keys."""
     digest = hashlib.sha256(f"store {FORMAT_VERSION} {source_digest}\n".encode())
     for array in arrays:
-        digest.update(array)
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

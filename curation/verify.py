@@ -12,13 +12,12 @@ import numpy as np
 from curation.bad_images import BadImages
 from curation.conversion.decode_check import DecodeCheck
 from curation.conversion.image_check import ImageCheck
-from curation.conversion.store_index import INDEX_KEYS
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Progress
 from curation.records.ms1m import RecordImages, find_source
 from curation.sources.quarantine import BadRecordError
-from curation.store import NAMES_KEY, ImageSet, Store, content_digest, image_key
+from curation.store import ARRAYS, META_KEY, NAMES_KEY, ImageSet, Store, content_digest, image_key
 from curation.views import View, open_images
 
 _TOGETHER = 256
@@ -165,7 +164,7 @@ class _Members:
 
 def _check_arrays(store: Store) -> None:
     """That they are as they were written; whether they fit each other is checked in reading."""
-    arrays = (getattr(store, key.decode()).tobytes() for key in INDEX_KEYS)
+    arrays = (getattr(store, key.decode()) for key in ARRAYS)
     if content_digest(store.meta.source_digest, arrays) != store.digest:
         raise UserError(f"{store.path} is damaged: its arrays are not those it was written with")
     _ = store.source_names
@@ -175,7 +174,7 @@ def _check_keys(store: Store) -> None:
     """There is nothing but the images and the index."""
     keys = store.all_keys()
     images = all(key == image_key(i) for i, key in zip(range(len(store)), keys, strict=False))
-    rest = list(islice(keys, len(INDEX_KEYS) + 3))
-    wanted = sorted([*INDEX_KEYS, b"meta"] + ([NAMES_KEY] if NAMES_KEY in rest else []))
+    rest = list(islice(keys, len(ARRAYS) + 3))
+    wanted = sorted([*ARRAYS, META_KEY] + ([NAMES_KEY] if NAMES_KEY in rest else []))
     if not images or rest != wanted or store.stated_entries != len(store) + len(wanted):
         raise UserError(f"{store.path} is damaged: it has other entries than its images and index")

@@ -12,33 +12,31 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.conversion.finish import finish_store
 from curation.conversion.image_check import ImageCheck, good_images
 from curation.conversion.journal import (
     CHECKSUM,
     LABEL,
     OFFSET,
-    PAGES_FILE,
     Journal,
+    JournalState,
     discard,
-    load_state,
-    new_state,
+    load_sound_state,
 )
-from curation.conversion.lmdb_pages import PAGE
-from curation.conversion.lmdb_writer import LmdbWriter
 from curation.conversion.plan import stored_bytes
-from curation.conversion.store_index import StoreIndex
-from curation.conversion.store_writer import write_store
+from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
 from curation.sources.read_ahead import Digest
 
-COMMIT_BYTES = 64 << 20
-"""About how much a conversion that was stopped does again."""
+COMMIT_BYTES = 8 << 20
+"""About how much a conversion that was stopped does again; twice as much is held in memory."""
 COMMIT_IMAGES = 1 << 16
 _INDEX_BYTES = 28
 """An image's part of the arrays"""
+_FEW_PAGES = 16 << 12
 _BATCH = 256
 """Images that are copied together in the second pass."""
 
@@ -58,9 +56,10 @@ class Conversion:
         self._decode = decode
         self._progress = progress or (lambda done, total: None)
         stated_size = source.stated_image_size()
-        state = load_state(partial)
+        state = load_sound_state(partial)
         if state is None or (decode and not state.decode):  # what was read was not decoded: anew
-            state = new_state(source.stamp(), decode)
+            discard(partial)
+            state = JournalState(stamp=source.stamp(), decode=decode)
         self._journal = Journal(partial, state)
         read = self._journal.rows()
         self._last_label = int(read[-1, LABEL]) if len(read) else -1
@@ -81,9 +80,7 @@ class Conversion:
                 why = f": {len(bad):,} are bad, the first: {bad[0].reason}" if bad else ""
                 raise UserError(f"{self._source.path} holds no good images{why}")
             order = None if journal.state.ordered else self._copy_in_order()
-            index = StoreIndex(journal.rows(), order)
-            with self._writer() as writer:
-                write_store(writer, index, self._source, journal, self._check)
+            finish_store(self._source, journal, order, self._check)
 
     def _check_resumable(self) -> None:
         """A record file may have been touched; whether it has the same bytes shows in reading."""
@@ -105,7 +102,7 @@ class Conversion:
             )
 
     def _check_space(self) -> None:
-        wanted = 16 * PAGE - self._journal.state.page * PAGE
+        wanted = _FEW_PAGES - (self._partial / DATA_FILE).stat().st_size
         for sizes in self._source.image_sizes():
             wanted += int(stored_bytes(sizes).sum()) + _INDEX_BYTES * len(sizes)
         free = shutil.disk_usage(self._partial).free
@@ -116,25 +113,19 @@ class Conversion:
                 "choose another destination"
             )
 
-    def _writer(self) -> LmdbWriter:
-        state = self._journal.state
-        path = self._partial / PAGES_FILE
-        return LmdbWriter(path, state.page, state.copied, state.overflow)
-
     def _read_and_copy(self) -> None:
         """Copy images as they are read, to the end or to the first label that descends."""
-        with self._writer() as writer:
-            for images in self._images():
-                self._journal.add_rows(_rows(images))
-                if not self._ascends(images):
-                    self._journal.forget_copies()
-                    self._commit_reading(ordered=False)
-                    return
-                writer.put_numbered(images.payloads)
-                if self._is_due(writer):
-                    self._commit_copying(writer)
-            self._commit_copying(writer, scanned=True)
-            self._journal.wait()
+        for images in self._images():
+            self._journal.add_rows(_rows(images))
+            if not self._ascends(images):
+                self._journal.forget_images()
+                self._commit_reading(ordered=False)
+                return
+            self._journal.add_images(images.payloads)
+            if self._journal.waiting_bytes >= COMMIT_BYTES:
+                self._commit_reading()
+        self._commit_reading(scanned=True)
+        self._journal.wait()
 
     def _read_only(self) -> None:
         for images in self._images():
@@ -148,14 +139,14 @@ class Conversion:
         """Copy images that have been read, in the order of their labels; that order."""
         rows = self._journal.rows()
         order = np.argsort(rows[:, LABEL], kind="stable")
-        with self._writer() as writer:
-            for first in range(writer.entries, len(order), _BATCH):
-                writer.put_numbered(self._read_again(rows[order[first : first + _BATCH]]))
-                self._second_pass(writer.entries, len(order))
-                if self._is_due(writer):
-                    self._journal.commit_copies(writer)
-            self._journal.commit_copies(writer)
-            self._journal.wait()
+        for first in range(self._journal.state.copied, len(order), _BATCH):
+            these = order[first : first + _BATCH]
+            self._journal.add_images(self._read_again(rows[these]))
+            self._second_pass(first + len(these), len(order))
+            if self._journal.waiting_bytes >= COMMIT_BYTES:
+                self._journal.commit({})
+        self._journal.commit({})
+        self._journal.wait()
         return order
 
     def _images(self) -> Iterator[SourceImages]:
@@ -188,25 +179,18 @@ class Conversion:
             raise bad
         self._journal.add_bad(bad, self._source.name(bad.offset))
 
-    def _is_due(self, writer: LmdbWriter) -> bool:
-        return (writer.page - self._journal.state.page) * PAGE >= COMMIT_BYTES
-
-    def _commit_copying(self, writer: LmdbWriter, scanned: bool = False) -> None:
-        self._journal.commit_copies(writer, self._reading_state(scanned))
-
-    def _commit_reading(self, scanned: bool = False, ordered: bool | None = None) -> None:
-        changes = self._reading_state(scanned)
-        self._journal.commit(changes if ordered is None else changes | {"ordered": ordered})
-
-    def _reading_state(self, scanned: bool) -> dict[str, object]:
-        return {
-            "position": tuple(self._source.position),
-            "digest": tuple(self._source.digest),
-            "scanned": scanned,
-            "decode": self._decode,
-            "image_size": self._check.image_size,
-            "encodings": self._check.encodings,
-        }
+    def _commit_reading(self, scanned: bool = False, ordered: bool = True) -> None:
+        self._journal.commit(
+            {
+                "position": tuple(self._source.position),
+                "digest": tuple(self._source.digest),
+                "scanned": scanned,
+                "ordered": ordered and self._journal.state.ordered,
+                "decode": self._decode,
+                "image_size": self._check.image_size,
+                "encodings": self._check.encodings,
+            }
+        )
 
     def _first_pass(self, done: int, total: int) -> None:
         """Progress in images, from that of the source; how many there are follows from both."""

@@ -1,8 +1,8 @@
 """A record file, folder or list in, a store out: bytes are copied as they are.
 
-The store is built in ``DEST.partial/`` and renamed when it is complete. Its ``data.mdb`` follows
-from the source alone, so a conversion that was stopped at any byte, and goes on from there, gives
-the same file to the byte as an uninterrupted one.
+The store is built in ``DEST.partial/`` and renamed when it is complete. What is in it follows from
+the source alone, so a conversion that was stopped at any byte, and goes on from there, gives the
+same images and arrays under the same digest as an uninterrupted one.
 """
 
 import os
@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from curation.conversion import journal
 from curation.conversion.build import Conversion
 from curation.conversion.decoded import check_decoded, note_decoded
-from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.files import DISK_ERRORS, UnreadableError, locked, read_whole, sync_folder
 from curation.progress import Progress
@@ -78,7 +77,7 @@ def _convert(
 def _build(
     source: ImageSource, partial: Path, skip_bad: bool, decode: bool, progress: Progress | None
 ) -> None:
-    if not (partial / DATA_FILE).exists():
+    if not _is_complete(partial):
         try:
             Conversion(source, partial, skip_bad, decode, progress).run()
         except BadRecordError as bad:
@@ -87,7 +86,7 @@ def _build(
             ) from None
         finally:
             # Nothing worth keeping came about: leave no trace.
-            if not (partial / journal.STATE_FILE).exists():
+            if not _is_complete(partial) and journal.load_state(partial) is None:
                 journal.discard(partial)
         if decode:
             note_decoded(Store(partial))
@@ -98,6 +97,14 @@ def _build(
         )
     journal.clear(partial)
     sync_folder(partial)
+
+
+def _is_complete(partial: Path) -> bool:
+    try:
+        Store(partial)
+    except UserError:
+        return False
+    return True
 
 
 def _existing(

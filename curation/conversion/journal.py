@@ -1,14 +1,14 @@
-"""What a conversion has done so far, beside the store that it builds.
+"""What a conversion has done so far, in the folder of the store that it builds.
 
-``rows.bin`` has five numbers for each image that was read, ``leaves.bin`` two for each leaf page
-that was written, ``quarantine.tsv`` a line for each record that was skipped. They only grow.
-``state.json`` says how much of each counts; it is replaced when all of that is on the disk, so a
-conversion that was stopped at any byte goes on from there.
+``data.mdb`` has the images that were copied, and the state: how far the conversion is. ``rows.bin``
+has five numbers for each image that was read, ``quarantine.tsv`` a line for each record that was
+skipped. The state says how much of these two counts; it is written, together with images, when all
+of that is on the disk, so a conversion that was stopped at any byte goes on from there.
 """
 
-import mmap
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
@@ -16,27 +16,27 @@ from typing import Annotated, BinaryIO, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.conversion.lmdb_writer import FIRST_PAGE, LmdbWriter
+from curation.conversion.store_file import StoreFile, is_sound, read_state
+from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.files import atomic_file
-from curation.json_text import read_record
+from curation.files import sync_folder
+from curation.json_text import parse_record
 from curation.sources.image_source import SourceStamp
 from curation.sources.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
 
-STATE_FILE = "state.json"
-PAGES_FILE = "pages.bin"
-"""The data file while it grows"""
-ROWS_FILE, LEAVES_FILE = "rows.bin", "leaves.bin"
+ROWS_FILE = "rows.bin"
+_FORMER_FILES = ("state.json", "leaves.bin", "pages.bin")
+"""Of conversions that wrote LMDB's pages themselves"""
 
 KEY, LABEL, OFFSET, SIZE, CHECKSUM = range(5)
 """The columns of ``rows.bin``: record key, label, byte offset, bytes of the image, its CRC-32."""
-_ROW, _LEAF = 5 * 8, 2 * 8
+_ROW = 5 * 8
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
-"""Of images, pages or bytes"""
+"""Of images or bytes"""
 
 
 class JournalState(BaseModel):
-    """How far a conversion is; ``state.json``."""
+    """How far a conversion is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,6 +45,8 @@ class JournalState(BaseModel):
     """All images that were read have been decoded"""
     read: Count = 0
     """Images that were read"""
+    rows_checksum: Count = 0
+    """CRC-32 of their rows"""
     position: tuple[Count, Count] = (0, 0)
     """Number and offset of the next record to read"""
     digest: tuple[Count, str] = (0, "")
@@ -55,9 +57,6 @@ class JournalState(BaseModel):
     """Labels ascend so far, so images are copied as they are read"""
     copied: Count = 0
     """Images that were copied"""
-    leaves: Count = 0
-    page: Count = FIRST_PAGE
-    overflow: Count = 0
     skipped: Count = 0
     quarantine: Count = 0
     """Bytes of ``quarantine.tsv``"""
@@ -65,24 +64,43 @@ class JournalState(BaseModel):
     encodings: tuple[Literal["jpeg", "png"], ...] = ()
 
 
-def new_state(stamp: SourceStamp, decode: bool) -> JournalState:
-    """The state of a conversion that has done nothing."""
-    return JournalState(stamp=stamp, decode=decode)
-
-
 def load_state(folder: Path) -> JournalState | None:
-    """The state kept in ``folder``; None where there is none that can be read and trusted."""
+    """The state kept in ``folder``; None where there is none that can be read.
+
+    Raises ``UserError`` where an earlier version, which kept it otherwise, began the conversion.
+    """
+    if any((folder / name).exists() for name in _FORMER_FILES):
+        raise UserError(
+            f"{folder} was begun by an earlier version of this program, which kept what it had "
+            "done in another form; take it away and convert again"
+        )
+    content = read_state(folder)
     try:
-        state = read_record(folder / STATE_FILE, JournalState)
-    except UserError:
+        return None if content is None else parse_record(content, JournalState)
+    except ValueError:
         return None
-    wanted = {
-        ROWS_FILE: state.read * _ROW,
-        LEAVES_FILE: state.leaves * _LEAF,
-        QUARANTINE_FILE: state.quarantine,
-        PAGES_FILE: state.page * 4096 if state.copied else 0,
-    }
-    return state if all(_size(folder / name) >= size for name, size in wanted.items()) else None
+
+
+def load_sound_state(folder: Path) -> JournalState | None:
+    """The state to go on from; None where that, or what it speaks of, is not as it was written."""
+    state = load_state(folder)
+    if state is None or _size(folder / QUARANTINE_FILE) < state.quarantine:
+        return None
+    if _checksum_of_rows(folder, state.read) != state.rows_checksum:
+        return None
+    return state if is_sound(folder, state.copied) else None
+
+
+def _checksum_of_rows(folder: Path, count: int) -> int | None:
+    if count and _size(folder / ROWS_FILE) < count * _ROW:
+        return None
+    return zlib.crc32(_mapped_rows(folder, count).data)
+
+
+def _mapped_rows(folder: Path, count: int) -> np.ndarray:
+    if count == 0:
+        return np.empty((0, 5), np.int64)
+    return np.memmap(folder / ROWS_FILE, np.int64, "r", shape=(count, 5))
 
 
 def _size(path: Path) -> int:
@@ -95,7 +113,7 @@ def _is_own(path: Path) -> bool:
 
 
 class Journal:
-    """The files of one conversion, brought to where ``state`` says; a context manager.
+    """What one conversion keeps, brought to where ``state`` says; a context manager.
 
     What was added since the last ``commit`` is lost when the conversion stops.
     """
@@ -103,62 +121,63 @@ class Journal:
     def __init__(self, folder: Path, state: JournalState) -> None:
         self.folder, self.state = folder, state
         self._rows = _open_at(folder / ROWS_FILE, state.read * _ROW)
-        self._leaves = _open_at(folder / LEAVES_FILE, state.leaves * _LEAF)
         self._bad = _open_at(folder / QUARANTINE_FILE, state.quarantine)
-        self._read = state.read
-        self._quarantine, self.skipped = state.quarantine, state.skipped
+        self.file = StoreFile(folder)
+        self.read, self.skipped = state.read, state.skipped
+        """Images that were read, and records that were skipped, committed or not"""
+        self._checksum, self._quarantine = state.rows_checksum, state.quarantine
+        self._images: list[bytes] = []
+        self.waiting_bytes = 0
+        """Of images that were added since the last commit"""
         self._thread = ThreadPoolExecutor(1)
         self._commit: Future[None] | None = None
-
-    @property
-    def read(self) -> int:
-        """Images that were read, committed or not."""
-        return self._read
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._thread.shutdown()
-        for file in (self._rows, self._leaves, self._bad):
+        self.file.close()
+        for file in (self._rows, self._bad):
             file.close()
 
     def add_rows(self, rows: np.ndarray) -> None:
         """Append images that were read: int64 ``[n, 5]``."""
-        self._rows.write(rows.astype("<i8").tobytes())
-        self._read += len(rows)
+        data = rows.astype("<i8").tobytes()
+        _write_all(self._rows, data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self.read += len(rows)
 
     def add_bad(self, bad: BadRecordError, name: str | None) -> None:
         """Append a record that is skipped, with the name of one that is a file."""
         text = ("" if self._quarantine else QUARANTINE_HEADER) + bad.line(name)
-        self._quarantine += self._bad.write(text.encode("utf-8", "surrogateescape"))
+        line = text.encode("utf-8", "surrogateescape")
+        _write_all(self._bad, line)
+        self._quarantine += len(line)
         self.skipped += 1
 
-    def commit_copies(
-        self, writer: LmdbWriter, changes: Mapping[str, object] | None = None
-    ) -> None:
-        """``commit`` all images that ``writer`` was given too, and begin another leaf page."""
-        writer.end_leaf()
-        leaves = writer.take_leaves()
-        self._leaves.write(np.array(leaves, "<i8").tobytes())
-        copied = {
-            "copied": writer.entries,
-            "leaves": self.state.leaves + len(leaves),
-            "page": writer.page,
-            "overflow": writer.overflow,
-        }
-        self.commit({**(changes or {}), **copied}, writer)
+    def add_images(self, images: Sequence[bytes | memoryview]) -> None:
+        """Append images to be copied; those in memory that is used again are copied now."""
+        self._images += map(bytes, images)
+        self.waiting_bytes += sum(map(len, images))
 
-    def commit(self, changes: Mapping[str, object], writer: LmdbWriter | None = None) -> None:
+    def commit(self, changes: Mapping[str, object]) -> None:
         """Make what was added so far, and ``changes``, the state to go on from.
 
         It is brought to the disk by another thread, whose errors come with the next call.
         """
         self.wait()
-        added = {"read": self._read, "skipped": self.skipped, "quarantine": self._quarantine}
+        first, images = self.state.copied, self._images
+        added = {
+            "read": self.read,
+            "rows_checksum": self._checksum,
+            "copied": first + len(images),
+            "skipped": self.skipped,
+            "quarantine": self._quarantine,
+        }
         self.state = self.state.model_copy(update={**changes, **added})
-        writes = [] if writer is None else writer.flush()
-        self._commit = self._thread.submit(self._write, self.state, writer, writes)
+        self._images, self.waiting_bytes = [], 0
+        self._commit = self._thread.submit(self._write, first, images, self.state)
 
     def wait(self) -> None:
         """Wait until the last commit is on the disk."""
@@ -166,52 +185,40 @@ class Journal:
             self._commit.result()
             self._commit = None
 
-    def forget_copies(self) -> None:
+    def forget_images(self) -> None:
         """Keep what was read, forget what was copied; the next commit says so."""
         self.wait()
-        (self.folder / PAGES_FILE).unlink()
-        self._leaves.truncate(0)
-        self._leaves.seek(0)
-        fresh = new_state(self.state.stamp, self.state.decode)
-        names = ("copied", "leaves", "page", "overflow")
-        self.state = self.state.model_copy(update={name: getattr(fresh, name) for name in names})
+        self.file.close()
+        (self.folder / DATA_FILE).unlink()
+        self.file = StoreFile(self.folder)
+        self._images, self.waiting_bytes = [], 0
+        self.state = self.state.model_copy(update={"copied": 0})
 
-    def _write(
-        self, state: JournalState, writer: LmdbWriter | None, writes: "list[Future[mmap.mmap]]"
-    ) -> None:
-        for write in writes:
-            write.result()
-        if writer is not None:
-            writer.sync()
-        for file in (self._rows, self._leaves, self._bad):
+    def _write(self, first: int, images: Sequence[bytes], state: JournalState) -> None:
+        for file in (self._rows, self._bad):
             os.fdatasync(file.fileno())
-        with atomic_file(self.folder / STATE_FILE) as file:
-            file.write(state.model_dump_json().encode())
+        self.file.append(first, images, state.model_dump_json().encode())
 
     def rows(self) -> np.ndarray:
         """All images that were read, mapped: int64 ``[n, 5]``."""
-        if self.state.read == 0:
-            return np.empty((0, 5), np.int64)
-        return np.memmap(self.folder / ROWS_FILE, np.int64, "r", shape=(self.state.read, 5))
-
-    def leaves(self) -> np.ndarray:
-        """All leaf pages that were written: int64 ``[n, 2]``."""
-        return np.fromfile(self.folder / LEAVES_FILE, np.int64).reshape(-1, 2)
+        return _mapped_rows(self.folder, self.state.read)
 
 
 def discard(folder: Path) -> None:
     """Take away all that a conversion keeps in ``folder``."""
-    (folder / PAGES_FILE).unlink(missing_ok=True)
-    (folder / QUARANTINE_FILE).unlink(missing_ok=True)
+    for name in (DATA_FILE, QUARANTINE_FILE):
+        (folder / name).unlink(missing_ok=True)
     clear(folder)
 
 
 def clear(folder: Path) -> None:
     """Take away what only an unfinished conversion needs; an empty quarantine too."""
-    for name in (ROWS_FILE, LEAVES_FILE, STATE_FILE):
-        (folder / name).unlink(missing_ok=True)
+    killed = folder.glob(".*.partial")
+    for path in (*(folder / name for name in (ROWS_FILE, *_FORMER_FILES)), *killed):
+        path.unlink(missing_ok=True)
     if _size(folder / QUARANTINE_FILE) == 0:
         (folder / QUARANTINE_FILE).unlink(missing_ok=True)
+    sync_folder(folder)
 
 
 def _open_at(path: Path, size: int) -> BinaryIO:
@@ -221,3 +228,10 @@ def _open_at(path: Path, size: int) -> BinaryIO:
     file.truncate(size)
     file.seek(size)
     return file
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """All of it: the last bytes of a disk are written without an error for those that are not."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]

@@ -1,4 +1,4 @@
-"""What a conversion promises: every byte as it was, the same file every time, whatever happens."""
+"""What a conversion promises: every byte as it was, the same store each time, come what may."""
 
 import fcntl
 import hashlib
@@ -15,14 +15,18 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from store_content import content_of
 
 import curation.conversion.build
 import curation.sources.read_ahead
 from curation.conversion.convert import convert
-from curation.conversion.journal import PAGES_FILE, ROWS_FILE, STATE_FILE, load_state
+from curation.conversion.journal import ROWS_FILE, load_state
 from curation.conversion.plan import stored_bytes
+from curation.conversion.store_file import StoreFile
+from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.images import encode_jpeg
+from curation.inspection import inspect_path
 from curation.records.layout_writer import write_layout
 from curation.records.ms1m import find_source, read_images
 from curation.records.recordio import ImageRecord, RecordWriter
@@ -54,10 +58,6 @@ def disorder(tmp_path, noise_images):
             image = noise_images[number % len(noise_images)]
             writer.write(ImageRecord(float(label), image).pack())
     return tmp_path / "disorder"
-
-
-def digest_of(store_path):
-    return hashlib.sha256((store_path / "data.mdb").read_bytes()).hexdigest()
 
 
 def assert_equals_source(store, source):
@@ -128,12 +128,12 @@ class TestContent:
         assert stored_bytes(np.full(3000, size)).sum() == pytest.approx(used, rel=0.02, abs=64_000)
 
 
-class TestSameSourceSameFile:
-    def test_two_conversions_give_the_same_bytes(self, many_batches, source, tmp_path):
+class TestSameSourceSameStore:
+    def test_two_conversions_give_the_same_content(self, many_batches, source, tmp_path):
         convert(source, tmp_path / "a.lmdb")
         shutil.copytree(source, tmp_path / "copy")
         convert(tmp_path / "copy", tmp_path / "b.lmdb")
-        assert digest_of(tmp_path / "a.lmdb") == digest_of(tmp_path / "b.lmdb")
+        assert content_of(tmp_path / "a.lmdb") == content_of(tmp_path / "b.lmdb")
 
     def test_the_digest_tells_sources_apart(self, write_source, tmp_path):
         one = convert(write_source({0: 3, 1: 2}, "one"), tmp_path / "one.lmdb")
@@ -199,8 +199,15 @@ def outcome(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def dies_at_step(number):
-    """Let the process kill itself at the ``number``-th call that touches the disk."""
+DISK_CALLS = (
+    *((os, name) for name in ("fsync", "fdatasync", "ftruncate")),
+    *((Path, name) for name in ("rename", "replace", "unlink", "mkdir", "open")),
+    *((StoreFile, name) for name in ("append", "put", "finish", "close")),
+)
+
+
+def dies_at_call(number, calls=DISK_CALLS):
+    """Let the process kill itself at the ``number``-th of these calls."""
     left = number
 
     def counted(function):
@@ -214,10 +221,18 @@ def dies_at_step(number):
         return call
 
     def prepare():
-        for name in ("fsync", "fdatasync", "write", "pwrite", "ftruncate"):
-            setattr(os, name, counted(getattr(os, name)))
-        for name in ("rename", "replace", "unlink", "mkdir", "open"):
-            setattr(Path, name, counted(getattr(Path, name)))
+        for owner, name in calls:
+            setattr(owner, name, counted(getattr(owner, name)))
+
+    return prepare
+
+
+def dies_at_byte(limit):
+    """Let the system kill the process when it writes behind this byte of any file."""
+
+    def prepare():
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return prepare
 
@@ -231,19 +246,23 @@ class TestStoppedAtAnyMoment:
     @pytest.fixture
     def wanted(self, source, tmp_path):
         convert(source, tmp_path / "wanted.lmdb")
-        return digest_of(tmp_path / "wanted.lmdb")
+        return content_of(tmp_path / "wanted.lmdb")
 
-    def test_killed_at_every_step_it_ends_the_same(self, source, tmp_path, wanted):
-        steps = 0
+    @pytest.mark.parametrize(
+        ("dies_at", "step", "least"), [(dies_at_call, 1, 20), (dies_at_byte, 999, 100_000)]
+    )
+    def test_killed_anywhere_it_ends_the_same(self, source, tmp_path, wanted, dies_at, step, least):
+        place = 0
         while True:
-            steps += 1 + steps // 10
-            destination = tmp_path / f"{steps}.lmdb"
-            if outcome(convert_in_a_child(source, destination, dies_at_step(steps))) == 0:
+            place += step + place // 8
+            destination = tmp_path / f"{place}.lmdb"
+            if outcome(convert_in_a_child(source, destination, dies_at(place))) == 0:
                 break
             assert outcome(convert_in_a_child(source, destination)) == 0
-            assert digest_of(destination) == wanted
-            assert not destination.with_name(f"{steps}.lmdb.partial").exists()
-        assert steps > 20
+            assert content_of(destination) == wanted
+            assert {entry.name for entry in destination.iterdir()} == {"data.mdb", "source.json"}
+            assert not destination.with_name(f"{place}.lmdb.partial").exists()
+        assert place > least
 
     @pytest.mark.parametrize("seed", range(3))
     def test_killed_again_and_again_it_ends_the_same(self, source, tmp_path, wanted, seed):
@@ -256,11 +275,12 @@ class TestStoppedAtAnyMoment:
             status = outcome(child)
             kills += 1
         assert status == 0
-        assert digest_of(tmp_path / "train.lmdb") == wanted
+        assert content_of(tmp_path / "train.lmdb") == wanted
 
-    def stop(self, source, destination, step=60):
+    def stop(self, source, destination):
         """A conversion that was killed after some commits; its unfinished folder."""
-        assert outcome(convert_in_a_child(source, destination, dies_at_step(step))) != 0
+        dies = dies_at_call(8, [(StoreFile, "append")])
+        assert outcome(convert_in_a_child(source, destination, dies)) != 0
         partial = destination.with_name(f"{destination.name}.partial")
         assert load_state(partial).read > 30
         return partial
@@ -280,13 +300,13 @@ class TestStoppedAtAnyMoment:
         assert set(calls) == {inode}
         assert before
 
-    @pytest.mark.parametrize("name", [PAGES_FILE, ROWS_FILE, STATE_FILE])
+    @pytest.mark.parametrize("name", [DATA_FILE, ROWS_FILE])
     def test_a_damaged_unfinished_store_is_begun_anew(self, source, tmp_path, wanted, name):
         partial = self.stop(source, tmp_path / "train.lmdb")
         if (partial / name).exists():
             os.truncate(partial / name, 90)
         convert(source, tmp_path / "train.lmdb")
-        assert digest_of(tmp_path / "train.lmdb") == wanted
+        assert content_of(tmp_path / "train.lmdb") == wanted
 
     def test_a_source_that_changed_meanwhile_is_refused(self, source, tmp_path):
         self.stop(source, tmp_path / "train.lmdb")
@@ -341,7 +361,7 @@ class TestFullDisk:
         assert outcome(convert_in_a_child(source, destination, limit_files)) in (1, 3)
         assert not destination.exists()
         convert(source, destination)
-        assert digest_of(destination) == digest_of(tmp_path / "wanted.lmdb")
+        assert content_of(destination) == content_of(tmp_path / "wanted.lmdb")
 
     def test_the_message_says_what_to_do(self, source, tmp_path):
         def limit_files():
@@ -426,10 +446,28 @@ class TestBadSources:
         assert list(tmp_path.glob("train.lmdb*")) == []
 
 
-@pytest.mark.parametrize("name", ["rows.bin", "leaves.bin", "quarantine.tsv"])
+@pytest.mark.parametrize(
+    "name",
+    ["rows.bin", "data.mdb", "quarantine.tsv", ".source.json.7.partial"],
+)
 def test_a_link_among_what_a_conversion_kept_leads_nowhere(write_source, tmp_path, name):
     (tmp_path / "x.lmdb.partial").mkdir()
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "x.lmdb.partial" / name).symlink_to(tmp_path / "precious")
     assert len(convert(write_source({0: 2, 1: 3}), tmp_path / "x.lmdb")) == 5
     assert (tmp_path / "precious").read_text() == "mine"
+    assert {path.name for path in (tmp_path / "x.lmdb").iterdir()} == {"data.mdb", "source.json"}
+
+
+@pytest.mark.parametrize("look", [convert, lambda source, destination: inspect_path(destination)])
+def test_what_an_earlier_version_began_is_refused(write_source, tmp_path, look):
+    partial = tmp_path / "x.lmdb.partial"
+    partial.mkdir()
+    for name in ("pages.bin", "state.json", "rows.bin", "leaves.bin", "quarantine.tsv"):
+        (partial / name).write_bytes(bytes(100))
+    said = "begun by an earlier version .*; take it away and convert again"
+    with pytest.raises(UserError, match=rf"x\.lmdb\.partial was {said}"):
+        look(write_source({0: 2}), tmp_path / "x.lmdb")
+    assert len([*partial.iterdir()]) == 5
+    shutil.rmtree(partial)
+    assert len(convert(tmp_path / "source", tmp_path / "x.lmdb")) == 2

@@ -1,0 +1,92 @@
+"""The end of a conversion: the arrays beside the images, and what the store says about itself."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import numpy as np
+
+from curation.conversion.image_check import ImageCheck
+from curation.conversion.journal import CHECKSUM, KEY, LABEL, OFFSET, Journal
+from curation.files import atomic_file, sync_folder
+from curation.sources.image_source import ImageSource
+from curation.store import (
+    ARRAYS,
+    CHECKSUMS_KEY,
+    FORMAT_VERSION,
+    LABELS_KEY,
+    NAMES_KEY,
+    OFFSETS_KEY,
+    SOURCE_KEYS_KEY,
+    SOURCE_LABELS_KEY,
+    STAMP_FILE,
+    StoreMeta,
+    content_digest,
+)
+
+
+def finish_store(
+    source: ImageSource, journal: Journal, order: np.ndarray | None, check: ImageCheck
+) -> None:
+    """Write what stands behind the images, whose rows are in ``order`` (None: as they were read).
+
+    A conversion that is stopped here comes here again: the journal does not change.
+    """
+    arrays = _arrays(journal.rows(), order)
+    for key, array in arrays.items():
+        journal.file.put(key, array.data)
+    names = _names(source, journal.rows(), order)
+    if names is not None:
+        journal.file.put(NAMES_KEY, names)
+    with atomic_file(journal.folder / STAMP_FILE) as file:
+        file.write(journal.state.stamp.model_dump_json(indent=2).encode())
+    journal.file.finish(_meta(source, journal, arrays, check).model_dump_json().encode())
+    sync_folder(journal.folder)
+
+
+def _arrays(rows: np.ndarray, order: np.ndarray | None) -> Mapping[bytes, np.ndarray]:
+    """The arrays of the images whose rows, int64 ``[N, 5]``, are in ``order``."""
+
+    def column(number: int) -> np.ndarray:
+        return rows[:, number] if order is None else rows[order, number]
+
+    source_labels = column(LABEL)
+    begins = np.diff(source_labels, prepend=-1) != 0
+    arrays = {
+        CHECKSUMS_KEY: column(CHECKSUM),
+        LABELS_KEY: np.cumsum(begins) - 1,
+        OFFSETS_KEY: np.append(np.flatnonzero(begins), len(rows)),
+        SOURCE_KEYS_KEY: column(KEY),
+        SOURCE_LABELS_KEY: source_labels[begins],
+    }
+    return {key: np.ascontiguousarray(array, ARRAYS[key]) for key, array in arrays.items()}
+
+
+def _names(source: ImageSource, rows: np.ndarray, order: np.ndarray | None) -> bytes | None:
+    """Each image's path, with zero bytes between; None where images are no files."""
+    offsets = rows[:, OFFSET] if order is None else rows[order, OFFSET]
+    names = [source.name(offset) for offset in offsets.tolist()]
+    if names[0] is None:
+        return None
+    return b"\0".join(str(name).encode("utf-8", "surrogateescape") for name in names)
+
+
+def _meta(
+    source: ImageSource, journal: Journal, arrays: Mapping[bytes, np.ndarray], check: ImageCheck
+) -> StoreMeta:
+    state, (_, source_digest) = journal.state, journal.state.digest
+    assert check.image_size is not None
+    return StoreMeta(
+        format_version=FORMAT_VERSION,
+        images=len(arrays[LABELS_KEY]),
+        identities=len(arrays[SOURCE_LABELS_KEY]),
+        image_size=check.image_size,
+        encoding=check.encoding,
+        skipped=state.skipped,
+        source_kind=source.kind,
+        source_name=state.stamp.name,
+        source_size=state.stamp.size,
+        source_digest=source_digest,
+        digest=content_digest(source_digest, arrays.values()),
+        software=f"face-distill {version('face-distill')}",
+        complete=True,
+    )

@@ -1,0 +1,117 @@
+"""The data file of a store while it grows: liblmdb writes it, in transactions.
+
+Each holds images and, under a key that comes before theirs, how far the conversion is with them. So
+the file always says what is in it, wherever the process was stopped. The state goes when the
+store's own meta data come.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from curation.conversion.plan import stored_bytes
+from curation.environment import DATA_FILE, Environment
+from curation.errors import UserError
+from curation.files import DISK_ERRORS
+from curation.store import ARRAYS, META_KEY, NAMES_KEY, image_key
+
+STATE_KEY = b"\0"
+"""Before the keys of all images, so that these are appended"""
+_MOST_STATE_BYTES = 1 << 16
+_ROOM = 16 << 20
+"""Bytes of the map beyond what one transaction takes: pages of the tree, and free ones"""
+
+
+class StoreFile:
+    """Writes the data file in ``folder``, which one process at a time does.
+
+    ``OSError`` where the disk is full: what was written before stays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / DATA_FILE
+        with _explained(self._path):
+            # The folder is locked. The meta page need not be on the disk before the next
+            # transaction: until then the file is as it was before this one.
+            room = self._size() + _ROOM
+            self._environment = lmdb.open(str(folder), room, lock=False, metasync=False)
+
+    def close(self) -> None:
+        """What has been written stays; ``finish`` alone brings the last of it to the disk."""
+        self._environment.close()
+
+    def append(self, first: int, images: Sequence[bytes], state: bytes) -> None:
+        """Write the images ``first``, ``first + 1``, ..., which come next, and the state."""
+        sizes = np.fromiter(map(len, images), np.int64, len(images))
+        entries = ((image_key(i), image) for i, image in enumerate(images, first))
+        with self._transaction(int(stored_bytes(sizes).sum())) as transaction:
+            transaction.cursor().putmulti(entries, append=True)
+            transaction.put(STATE_KEY, state)
+
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        """Write an entry of the index."""
+        with self._transaction(len(value)) as transaction:
+            transaction.put(key, value)
+
+    def finish(self, meta: bytes) -> None:
+        """Write what the store says about itself; there is no way back."""
+        with self._transaction(len(meta)) as transaction:
+            transaction.put(META_KEY, meta)
+            transaction.delete(STATE_KEY)
+        with _explained(self._path):
+            self._environment.sync(True)
+
+    @contextmanager
+    def _transaction(self, room: int) -> Iterator[lmdb.Transaction]:
+        with _explained(self._path):
+            wanted = self._size() + room + _ROOM
+            if wanted > self._environment.info()["map_size"]:
+                self._environment.set_mapsize(2 * wanted)
+            with self._environment.begin(write=True) as transaction:
+                yield transaction
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+
+def read_state(folder: Path) -> bytes | None:
+    """The state in an unfinished store's file; None where there is none that can be read."""
+    with suppress(UserError):
+        return Environment(folder).get(STATE_KEY, _MOST_STATE_BYTES)
+    return None
+
+
+def is_sound(folder: Path, images: int) -> bool:
+    """Whether the unfinished file holds ``images`` and is sound: liblmdb believes what it says."""
+    try:
+        environment = Environment(folder)
+        environment.check_pages()
+        keys = environment.all_keys()
+        ours = next(keys, None) == STATE_KEY
+        ours &= all(next(keys, None) == image_key(i) for i in range(images))
+        return ours and {*islice(keys, len(ARRAYS) + 2)} <= {*ARRAYS, NAMES_KEY}
+    except UserError:
+        return False
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """LMDB's errors of the disk as the system's own."""
+    try:
+        yield
+    except lmdb.MemoryError:
+        raise UserError(
+            f"{path} cannot be mapped: {os.strerror(errno.ENOMEM)}; allow the process more address "
+            "space (`ulimit -v unlimited`) and run the same command again"
+        ) from None
+    except lmdb.Error as error:  # it has the system's words, and no number
+        code = next((code for code in DISK_ERRORS if os.strerror(code) in str(error)), None)
+        if code is None:
+            raise UserError(f"{path}: {error}; run the same command again") from None
+        raise OSError(code, os.strerror(code), str(path)) from None

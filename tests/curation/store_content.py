@@ -1,0 +1,20 @@
+"""What is in a store, by liblmdb: two stores of one content may differ in unused bytes."""
+
+import hashlib
+from pathlib import Path
+
+import lmdb
+
+from curation.environment import Environment
+
+
+def content_of(store: Path) -> str:
+    """SHA-256 of all entries; that nothing is wrong with the pages is asserted."""
+    Environment(store).check_pages()
+    digest = hashlib.sha256()
+    with lmdb.open(str(store), readonly=True, lock=False) as environment:
+        for key, value in environment.begin(buffers=True).cursor():
+            digest.update(b"%d %d " % (len(key), len(value)))
+            digest.update(key)
+            digest.update(value)
+    return digest.hexdigest()
