@@ -13,8 +13,7 @@ from curation.files import atomic_file, locked
 from curation.noise.check import MEMBERSHIP, Context, NoiseCheck, all_checks, load_finding
 from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
-from curation.noise.embedded import EmbeddedImages, EvaluationImages
-from curation.noise.eyes import Eyes
+from curation.noise.embedded import EmbeddedImages, EvaluationImages, ImageSetEmbedder
 from curation.noise.findings import (
     FINDINGS_FILE,
     CheckSummary,
@@ -48,9 +47,9 @@ def evaluation_sets(images: ImageSet) -> list[Path]:
     return sorted(images.store.path.parent.glob("*.bin"))
 
 
-def look(
+def find_noise(
     images: ImageSet,
-    eyes: Eyes,
+    embedder: ImageSetEmbedder,
     sets: Sequence[Path],
     checks: Sequence[str] | None = None,
     watch: Watch | None = None,
@@ -66,9 +65,9 @@ def look(
     folder = findings_folder(images)
     watch = watch or unwatched
     with watch("embed", "images") as progress:
-        embedded, digest = eyes.see(images, progress)
+        embedded, digest = embedder.embed(images, progress)
     with watch("embed evaluation sets", "images") as progress:
-        evaluation = eyes.see_evaluation(sets, progress)
+        evaluation = embedder.embed_evaluation(sets, progress)
     return analyse(images, embedded, digest, folder, evaluation, checks, watch, say)
 
 

@@ -1,10 +1,19 @@
-"""Images seen through a teacher's embeddings."""
+"""Images with their embeddings, and how curation asks a teacher for them.
 
+Curation does not know the networks behind them: ``distill`` brings an ``ImageSetEmbedder``.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.neighbours import normalised
+from curation.progress import Progress
+from curation.store import ImageSet
 
 
 @dataclass(frozen=True)
@@ -73,3 +82,36 @@ class EvaluationImages:
     """float32 ``[P, D]``, unit"""
     digest: str = ""
     """What the findings know the set again by"""
+
+
+class TeacherChoice(BaseModel):
+    """A teacher by name, and what its file does not say: which pixels it expects, and which network
+    bare weights belong to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    """An .onnx file, a file of weights, a bundle, a finished job, or "drawn-faces" """
+    backbone: str | None = None
+    colour: Literal["RGB", "BGR"] | None = None
+    mean: float | None = Field(default=None, allow_inf_nan=False)
+    std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    part: str | None = None
+    """Where the network is in a file of weights, or the output of an .onnx file with several"""
+    size: int = Field(default=112, ge=1, le=4096)
+    least_accuracy: float | None = Field(default=None, ge=0, lt=1)
+    """Of a few hundred pairs it must tell that share right; None for the usual one, 0 for any."""
+
+
+class ImageSetEmbedder(Protocol):
+    """A teacher that embeds sets of images."""
+
+    def embed(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+        """The embedded images, and the digest of their embeddings; computed where missing."""
+        ...
+
+    def embed_evaluation(
+        self, paths: Sequence[Path], progress: Progress | None
+    ) -> list[EvaluationImages]:
+        """The images of verification sets ``*.bin``, embedded."""
+        ...

@@ -1,8 +1,8 @@
 """What the checks found: ``NAME.findings/``.
 
-``findings.json`` says which images were looked at, through whose eyes, and what each check
-summed up; each check's arrays lie beside it in ``CHECK.npz``. A check's file is written when the
-check is done, so an analysis that was stopped goes on with the next check.
+``findings.json`` names the images and the embeddings, and has a summary of each check; the check's
+arrays are in ``CHECK.npz`` beside it. A check's file is written when the check is done, so a
+stopped analysis continues with the next check.
 """
 
 import hashlib
@@ -87,15 +87,15 @@ class FindingsMeta(BaseModel):
     format_version: Literal[1]
     images_name: str
     images_digest: str
-    """Digest of the store or view that was looked at"""
+    """Digest of the store or view that was checked"""
     embeddings_digest: str
     """What made the embeddings: the digest of teacher, preprocessing and store"""
     evaluation: Annotated[dict[str, str], FailFast()]
-    """Evaluation sets that were looked for: name and digest"""
+    """Evaluation sets that the images were compared with: name and digest"""
     images: _Count
     identities: _Count
     search: str | None = None
-    """The index over the identities' centres and its measured recall"""
+    """The index over the identities' prototypes and its measured recall"""
     checks: Annotated[tuple[CheckSummary, ...], FailFast()] = ()
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.errors import UserError
 from curation.json_text import first_fault
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import TeacherChoice
 from curation.suggestions import unknown
 from curation.toml_text import read_toml
 
@@ -72,7 +72,7 @@ class CopyPairs(_Model):
 
 
 class Check(_Model):
-    """Look at ``of`` through a teacher's eyes; skipped where no teacher is said anywhere."""
+    """Check ``of`` with a teacher's embeddings; skipped where no teacher is given."""
 
     do: Literal["check"]
     of: Name

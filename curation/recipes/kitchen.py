@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from curation.errors import UserError
-from curation.noise.eyes import Eyes, TeacherChoice
+from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
 from curation.progress import Say, unsaid
 from curation.recipes.file import Check, Parents
 from curation.recipes.ledger import Ledger
 from curation.store import ImageSet
 from curation.views import open_images
 
-OpenEyes = Callable[[TeacherChoice], Eyes]
+OpenEmbedder = Callable[[TeacherChoice], ImageSetEmbedder]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Kitchen:
 
     source: Path
     target: Path
-    open_eyes: OpenEyes | None = None
+    open_embedder: OpenEmbedder | None = None
     teacher: TeacherChoice | None = None
     skip_bad: bool = False
     """Whether bad records are left out and listed, in every recipe"""
@@ -48,10 +48,10 @@ class Kitchen:
         """What recipes have made in ``target``."""
         return Ledger(self.target)
 
-    def eyes(self, step: Check) -> Eyes | None:
+    def embedder(self, step: Check) -> ImageSetEmbedder | None:
         """Of the teacher that was asked for, else the recipe's; None where there is none."""
         choice = self.teacher or step.teacher
-        return None if choice is None or self.open_eyes is None else self.open_eyes(choice)
+        return None if choice is None or self.open_embedder is None else self.open_embedder(choice)
 
     def parent(self, names: Parents) -> ImageSet:
         """The first of the named stores and views that is there and can be read.

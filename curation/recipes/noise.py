@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.analysis import look
+from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.findings import FINDINGS_FILE, Findings
@@ -25,14 +25,14 @@ def check_images(step: Check, kitchen: Kitchen, title: str, watch: Watch) -> Mad
     """Findings on the images, by the teacher that was asked for, else the recipe's."""
     images = kitchen.parent(step.of)
     folder = findings_folder(images)
-    eyes = kitchen.eyes(step)
-    if eyes is None:
+    embedder = kitchen.embedder(step)
+    if embedder is None:
         note = EARLIER if _findings(images) is not None else NO_TEACHER
         return Made(folder, "skipped", note=note)
     before = _stamp(folder)
-    findings = look(
+    findings = find_noise(
         images,
-        eyes,
+        embedder,
         readable_pairs(images.store.path.parent),
         watch=lambda what, unit: watch(f"{title}: {what}", unit),
         say=kitchen.say,

@@ -15,7 +15,7 @@ from curation.errors import UserError
 from curation.files import locked
 from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import TeacherChoice
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
 from curation.recipes.file import (
     DATASET_NAME,
@@ -32,7 +32,7 @@ from curation.recipes.file import (
     Step,
     load_recipe,
 )
-from curation.recipes.kitchen import Kitchen, Made, OpenEyes
+from curation.recipes.kitchen import Kitchen, Made, OpenEmbedder
 from curation.recipes.ledger import ASIDE
 from curation.recipes.made_views import Wanted, make_view, refuse_strangers, unreadable_views
 from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
@@ -51,7 +51,7 @@ def run_recipe(
     source: Path | None = None,
     dataset: str | None = None,
     watch: Watch | None = None,
-    open_eyes: OpenEyes | None = None,
+    open_embedder: OpenEmbedder | None = None,
     teacher: TeacherChoice | None = None,
     *,
     skip_bad: bool = False,
@@ -61,7 +61,7 @@ def run_recipe(
 
     ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
     (only where ``dataset`` is not given: it means the recipe's own data set), else it is
-    ``workspace/sources/DATASET``. ``open_eyes`` gives a chosen teacher's eyes; ``teacher`` is taken
+    ``workspace/sources/DATASET``. ``open_embedder`` opens a chosen teacher; ``teacher`` is taken
     instead of the recipe's. With ``skip_bad`` bad records are left out. ``say`` is told what a
     person wants to know. Raises ``UserError`` where a step cannot be done; what can be known before
     the first step, before it. One process at a time makes a data set.
@@ -70,7 +70,7 @@ def run_recipe(
     kitchen = Kitchen(
         _source_folder(name, recipe, workspace, source, dataset),
         workspace.inside(_dataset_name(recipe, dataset), workspace.datasets, "data set"),
-        None if open_eyes is None else cache(open_eyes),
+        None if open_embedder is None else cache(open_embedder),
         teacher,
         skip_bad,
         say,
@@ -100,10 +100,10 @@ def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:
             f"{damage}; it is kept as {ASIDE}, and what recipes made here before counts as a "
             "person's: delete such views, and they are made again"
         )
-    has_eyes = [kitchen.eyes(step) is not None for step in checks]
+    has_teacher = [kitchen.embedder(step) is not None for step in checks]
     if any(isinstance(step, CopyPairs) for step in recipe.step) and kitchen.source.exists():
         refuse_other_pairs(kitchen)
-    cleaned = {step.to: _will_be_clean(step, any(has_eyes), kitchen)
+    cleaned = {step.to: _will_be_clean(step, any(has_teacher), kitchen)
                for step in recipe.step if isinstance(step, Clean)}  # fmt: skip
     for step in recipe.step:
         if isinstance(step, Clean):

@@ -26,7 +26,7 @@ class Face:
     """Its index: "#17", or "lfw 17" in an evaluation set"""
     alt: str
     similarity: float = float("nan")
-    """To the centre of its identity"""
+    """To its identity's prototype"""
     role: str = ""
     """What becomes of it, where a case is about two images: "kept" """
     is_suspect: bool = False

@@ -1,4 +1,4 @@
-"""Images as a teacher sees them, for those who only need its embeddings."""
+"""Embeddings by a chosen teacher, for the `curate` commands, which need nothing else of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
 from curation.images import count_together, decode, probe_size
 from curation.neighbours import normalised
-from curation.noise.embedded import EmbeddedImages, EvaluationImages
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import EmbeddedImages, EvaluationImages, TeacherChoice
 from curation.pairs import read_pairs
 from curation.printable import printable
 from curation.progress import Progress
@@ -37,34 +36,34 @@ _DRAWN_FACES_SIZE = 64
 
 
 @dataclass(frozen=True)
-class TeacherEyes:
-    """A teacher, and where what it said is kept: ``curation.noise.eyes.Eyes``."""
+class TeacherEmbedder:
+    """An ``ImageSetEmbedder``: a teacher, and where its embeddings are kept."""
 
     teacher: Embedder
     cache_root: Path
     least_accuracy: float = LEAST_ACCURACY
     note: Callable[[str], None] = lambda text: None
 
-    def see(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+    def embed(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
         """Tries the teacher on a few hundred pairs first, and notes what came of it."""
         self.note(try_teacher(self.teacher, images, self.cache_root, self.least_accuracy, progress))
-        return see(images, self.teacher, self.cache_root, progress)
+        return embed_images(images, self.teacher, self.cache_root, progress)
 
-    def see_evaluation(
+    def embed_evaluation(
         self, paths: Sequence[Path], progress: Progress | None
     ) -> list[EvaluationImages]:
-        return see_evaluation(paths, self.teacher, self.cache_root / KEPT, progress)
+        return embed_evaluation(paths, self.teacher, self.cache_root / KEPT, progress)
 
 
-def open_eyes(
+def open_embedder(
     choice: TeacherChoice, workspace: Workspace, note: Callable[[str], None] = lambda text: None
-) -> TeacherEyes:
+) -> TeacherEmbedder:
     """The chosen teacher; ``UserError`` where there is none, or it is no network of faces.
 
     ``note`` is told how it did on the pairs that it is tried on.
     """
     least = LEAST_ACCURACY if choice.least_accuracy is None else choice.least_accuracy
-    return TeacherEyes(_open(choice, workspace), workspace.cache, least, note)
+    return TeacherEmbedder(_open(choice, workspace), workspace.cache, least, note)
 
 
 def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
@@ -87,7 +86,7 @@ def _told(choice: TeacherChoice) -> Preprocessing:
     return Preprocessing(**said, size=(choice.size, choice.size))
 
 
-def see(
+def embed_images(
     images: ImageSet, teacher: Embedder, cache_root: Path, progress: Progress | None = None
 ) -> tuple[EmbeddedImages, str]:
     """The images with the teacher's embeddings, and the digest of those; computed where missing.
@@ -98,7 +97,7 @@ def see(
     return EmbeddedImages(images.labels, cache.unit, cache.norm, images.rows), cache.digest
 
 
-def see_evaluation(
+def embed_evaluation(
     paths: Sequence[Path], teacher: Embedder, cache_root: Path, progress: Progress | None = None
 ) -> list[EvaluationImages]:
     """Verification sets ``*.bin`` with the teacher's embeddings, which are kept by digest."""

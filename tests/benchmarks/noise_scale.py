@@ -63,10 +63,10 @@ def analyse(folder: Path) -> dict[str, object]:
     )
     evaluation = [EvaluationImages("evaluation", np.load(folder / EVALUATION))]
     watch = Watch()
-    with watch.stage("membership"):
+    with watch.stage("label errors"):
         label_errors = estimate_label_errors(images)
     flagged = label_errors.probability > 0.5
-    with watch.stage("elsewhere"):
+    with watch.stage("relabel candidates"):
         relabel_probability(images, label_errors, np.flatnonzero(flagged))
     with watch.stage("unusable"):
         unusable_probability(images, label_errors)

@@ -15,7 +15,7 @@ from simulated_people import embedded, people
 
 from curation.errors import UserError
 from curation.files import locked
-from curation.noise.analysis import LABEL_ERRORS_FILE, PROPOSED_FILE, analyse, look
+from curation.noise.analysis import LABEL_ERRORS_FILE, PROPOSED_FILE, analyse, find_noise
 from curation.noise.check import all_checks
 from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
@@ -341,10 +341,10 @@ def test_an_unknown_check_is_named_with_those_there_are(drawn_store: Store, tmp_
 class NeverAsked:
     """A teacher that nobody is to wait for."""
 
-    def see(self, images: Store, progress: Progress | None) -> tuple[EmbeddedImages, str]:
+    def embed(self, images: Store, progress: Progress | None) -> tuple[EmbeddedImages, str]:
         raise AssertionError("it was asked")
 
-    def see_evaluation(
+    def embed_evaluation(
         self, paths: Sequence[Path], progress: Progress | None
     ) -> list[EvaluationImages]:
         raise AssertionError("it was asked")
@@ -352,7 +352,7 @@ class NeverAsked:
 
 def test_an_unknown_check_is_refused_before_anything_is_embedded(drawn_store: Store) -> None:
     with pytest.raises(UserError, match="no check 'blurred'"):
-        look(drawn_store, NeverAsked(), [], ["blurred"])
+        find_noise(drawn_store, NeverAsked(), [], ["blurred"])
 
 
 def test_so_are_evaluation_sets_that_cannot_be_used(
@@ -367,7 +367,7 @@ def test_so_are_evaluation_sets_that_cannot_be_used(
         ([pairs, tmp_path / "pairs.bin"], "2 evaluation sets are called pairs"),
     ):
         with pytest.raises(UserError, match=message):
-            look(drawn_store, NeverAsked(), sets)
+            find_noise(drawn_store, NeverAsked(), sets)
 
 
 def test_findings_lie_beside_the_images(drawn_store: Store) -> None:

@@ -7,8 +7,7 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.files import locked
 from curation.neighbours import normalised
-from curation.noise.embedded import EmbeddedImages
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import EmbeddedImages, TeacherChoice
 from curation.pairs import write_pairs
 from curation.recipes.file import load_recipe, parse_recipe, recipe_names
 from curation.recipes.noise import EARLIER
@@ -336,7 +335,7 @@ class TestFirst:
             raise UserError(f"there is no teacher {choice.name}")
 
         teacher = TeacherChoice(name="none.onnx")
-        self.refused(workspace, source, "no teacher none", open_eyes=missing, teacher=teacher)
+        self.refused(workspace, source, "no teacher none", open_embedder=missing, teacher=teacher)
 
     def test_a_teacher_for_a_recipe_that_looks_for_nothing(self, workspace):
         with pytest.raises(UserError, match="drawn-faces looks for no noise; leave --teacher out"):
@@ -351,12 +350,16 @@ class TestFirst:
     def test_a_teacher_is_opened_once(self, workspace, source):
         opened = []
 
-        def open_eyes(choice):
+        def open_embedder(choice):
             opened.append(choice)
-            return LabelEyes()
+            return LabelEmbedder()
 
         run_recipe(
-            "ms1m", workspace, source, open_eyes=open_eyes, teacher=TeacherChoice(name="eyes")
+            "ms1m",
+            workspace,
+            source,
+            open_embedder=open_embedder,
+            teacher=TeacherChoice(name="labels"),
         )
         assert len(opened) == 1
 
@@ -366,28 +369,28 @@ def test_the_sample_recipe_takes_no_source(workspace, source):
         run_recipe("sample", workspace, source)
 
 
-class LabelEyes:
+class LabelEmbedder:
     """A teacher who sees the person of each image; image 3 shows the person of identity 3."""
 
-    def see(self, images, progress):
+    def embed(self, images, progress):
         random = np.random.default_rng(0)
         people = normalised(random.normal(size=(9, 32)))
         shown = images.store.labels.copy()
         shown[3] = 3
         vectors = normalised(people[shown] + 0.1 * random.normal(size=(len(shown), 32)))
-        return EmbeddedImages(images.labels, vectors, np.ones(len(shown)), images.rows), "eyes"
+        return EmbeddedImages(images.labels, vectors, np.ones(len(shown)), images.rows), "labels"
 
-    def see_evaluation(self, paths, progress):
+    def embed_evaluation(self, paths, progress):
         return []
 
 
 class TestNoise:
     @pytest.fixture
     def run(self, workspace, source):
-        def run(teacher="eyes"):
+        def run(teacher="labels"):
             choice = TeacherChoice(name=teacher)
             return run_recipe(
-                "ms1m", workspace, source, open_eyes=lambda _: LabelEyes(), teacher=choice
+                "ms1m", workspace, source, open_embedder=lambda _: LabelEmbedder(), teacher=choice
             )
 
         return run
@@ -517,7 +520,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
-            ("x = ", "is not TOML: Invalid value"),
+            ("x = ", "not TOML: Invalid value"),
             ("", "description"),
             ('dataset = "A"', "dataset|description"),
             ('[[step]]\ndo = "shell"', "step.0"),

@@ -169,7 +169,7 @@ def test_a_misplaced_face_stands_beside_its_own_identity_and_the_other(page: Nod
     assert "Its own: identity 5 (label 5, 8 images)" in own.text
     assert names(own) == ["#40", "#41", "#42", "#44", "#45", "#46"]  # the one not flagged first
     assert "Nearest other: identity 0" in other.text
-    assert "Similarity 0.10 to the centre of its identity, 0.00 to its nearest three" in node.text
+    assert "Similarity 0.10 to its identity's prototype, 0.00 to its nearest three" in node.text
 
 
 def test_a_misplaced_face_with_no_other_identity_says_so(page: Node) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from curation.errors import UserError
 from curation.images import decode, encode_jpeg
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import TeacherChoice
 from curation.pairs import read_pairs, write_pairs
 from curation.store import Store
 from curation.subsets import write_cap
 from curation.workspace import Workspace
-from distill.pipeline.seeing import open_eyes, see, see_evaluation
+from distill.pipeline.seeing import embed_evaluation, embed_images, open_embedder
 from distill.pipeline.teacher_files import find_teacher
 from teachers.embedder import embed_mirrored
 from teachers.preprocessing import Preprocessing
@@ -39,7 +39,7 @@ class Squares:
 
 def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_path: Path) -> None:
     teacher = Squares()
-    images, digest = see(drawn_store, teacher, tmp_path)
+    images, digest = embed_images(drawn_store, teacher, tmp_path)
     assert (len(images), images.identities, images.dimension) == (48, 6, 12)
     pixels = np.stack([decode(drawn_store.read(i)) for i in (0, 20, 47)])
     expected = embed_mirrored(Squares(), pixels)
@@ -51,7 +51,7 @@ def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_p
         images.lengths()[[0, 20, 47]], (lengths + mirrored) / 2, rtol=1e-3
     )  # fmt: skip
     shown = teacher.shown
-    again, same = see(drawn_store, teacher, tmp_path)
+    again, same = embed_images(drawn_store, teacher, tmp_path)
     assert (same, teacher.shown) == (digest, shown)
     np.testing.assert_array_equal(again.vectors(slice(None)), images.vectors(slice(None)))
 
@@ -59,10 +59,10 @@ def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_p
 def test_a_view_takes_its_images_from_the_stores_embeddings(
     drawn_store: Store, tmp_path: Path
 ) -> None:
-    whole, digest = see(drawn_store, Squares(), tmp_path / "cache")
+    whole, digest = embed_images(drawn_store, Squares(), tmp_path / "cache")
     view = write_cap(tmp_path / "few.view", drawn_store, 3)
     teacher = Squares()
-    part, same = see(view, teacher, tmp_path / "cache")
+    part, same = embed_images(view, teacher, tmp_path / "cache")
     assert (same, teacher.shown) == (digest, 0)
     assert part.sizes.tolist() == [3] * 6
     np.testing.assert_array_equal(part.vectors(slice(None)), whole.vectors(view.rows))
@@ -74,14 +74,14 @@ def test_evaluation_sets_are_embedded_once_whatever_their_name(
     teacher = Squares()
     seen: list[tuple[int, int]] = []
     sets = [drawn_folder / "pairs.bin"]
-    (first,) = see_evaluation(sets, teacher, tmp_path, lambda *steps: seen.append(steps))
+    (first,) = embed_evaluation(sets, teacher, tmp_path, lambda *steps: seen.append(steps))
     pairs = read_pairs(drawn_folder / "pairs.bin")
     assert (first.name, first.digest, len(first.vectors)) == ("pairs", pairs.digest, 80)
     assert seen[-1] == (80, 80)
     np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, rtol=1e-5)
     shown = teacher.shown
     (tmp_path / "other.bin").write_bytes((drawn_folder / "pairs.bin").read_bytes())
-    (again,) = see_evaluation([tmp_path / "other.bin"], teacher, tmp_path)
+    (again,) = embed_evaluation([tmp_path / "other.bin"], teacher, tmp_path)
     assert (again.name, teacher.shown) == ("other", shown)
     np.testing.assert_array_equal(again.vectors, first.vectors)
 
@@ -96,12 +96,12 @@ def test_a_damaged_cache_of_an_evaluation_set_is_made_again(
     drawn_folder: Path, tmp_path: Path
 ) -> None:
     sets = [drawn_folder / "pairs.bin"]
-    (first,) = see_evaluation(sets, Squares(), tmp_path)
+    (first,) = embed_evaluation(sets, Squares(), tmp_path)
     (file,) = tmp_path.rglob("*.npy")
     strange = [np.zeros((3, 12), np.float32), np.full((80, 12), np.nan, np.float32), np.arange(80)]
     for content in (b"", b"nothing", file.read_bytes()[:-50], *map(as_file, strange)):
         file.write_bytes(content)
-        (again,) = see_evaluation(sets, Squares(), tmp_path)
+        (again,) = embed_evaluation(sets, Squares(), tmp_path)
         np.testing.assert_array_equal(again.vectors, first.vectors)
 
 
@@ -109,7 +109,7 @@ def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
     """A picture of exactly the mean colour embeds as zero; it is like nobody."""
     flat = encode_jpeg(np.full((8, 8, 3), 100, np.uint8), 100)
     write_pairs(tmp_path / "flat.bin", [flat, flat], [True])
-    (found,) = see_evaluation([tmp_path / "flat.bin"], Squares(), tmp_path / "cache")
+    (found,) = embed_evaluation([tmp_path / "flat.bin"], Squares(), tmp_path / "cache")
     np.testing.assert_array_equal(found.vectors, 0)
 
 
@@ -142,8 +142,8 @@ def test_teachers_are_found_by_path_wherever_they_lie(tmp_path: Path) -> None:
 
 
 def test_the_teacher_that_comes_along_sees(drawn_store: Store, tmp_path: Path) -> None:
-    eyes = open_eyes(TeacherChoice(name="drawn-faces"), Workspace(tmp_path))
-    images, _ = eyes.see(drawn_store, None)
+    embedder = open_embedder(TeacherChoice(name="drawn-faces"), Workspace(tmp_path))
+    images, _ = embedder.embed(drawn_store, None)
     assert len(images) == 48
     np.testing.assert_allclose(np.linalg.norm(images.vectors(slice(None)), axis=1), 1, rtol=1e-4)
 
@@ -151,4 +151,4 @@ def test_the_teacher_that_comes_along_sees(drawn_store: Store, tmp_path: Path) -
 def test_an_onnx_teacher_is_never_guessed_at(tmp_path: Path) -> None:
     (tmp_path / "big.onnx").write_bytes(b"x")
     with pytest.raises(UserError, match="say how its pixels are to be"):
-        open_eyes(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))
+        open_embedder(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))

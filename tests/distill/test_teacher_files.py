@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from curation.errors import UserError
-from curation.noise.eyes import TeacherChoice
+from curation.noise.embedded import TeacherChoice
 from curation.workspace import Workspace
 from distill.backbones import create
-from distill.pipeline.seeing import open_eyes
+from distill.pipeline.seeing import open_embedder
 from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
 from distill.spec import NetworkSpec, TeacherSpec
 from distill.spec_text import parse_spec
@@ -153,7 +153,7 @@ def test_colour_mean_and_std_have_to_be_said_wherever_a_file_is_named(table, sou
 def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
     (workspace.teachers / "big.onnx").write_bytes(b"x")
     with pytest.raises(UserError, match=f"big.onnx: {unsaid} missing; say how"):
-        open_eyes(TeacherChoice(name="big.onnx", **said), workspace)
+        open_embedder(TeacherChoice(name="big.onnx", **said), workspace)
 
 
 @pytest.mark.parametrize(
@@ -216,16 +216,16 @@ def test_curate_looks_through_weights_too(workspace, drawn_store):
     choice = TeacherChoice(
         name="small.pth", backbone="mobilefacenet", colour="RGB", mean=127.5, std=127.5
     )
-    eyes = open_eyes(choice, workspace)
-    assert eyes.teacher.embedding == 128
+    embedder = open_embedder(choice, workspace)
+    assert embedder.teacher.embedding == 128
     with pytest.raises(
         UserError, match=r"--colour, --mean and --std are missing; .* AdaFace.* BGR"
     ):
-        open_eyes(TeacherChoice(name="small.pth", backbone="adaface_ir18"), workspace)
+        open_embedder(TeacherChoice(name="small.pth", backbone="adaface_ir18"), workspace)
     (workspace.teachers / "big.onnx").write_bytes(b"x")
     wrong = TeacherChoice(name="big.onnx", backbone="iresnet18")
     with pytest.raises(UserError, match="--backbone is for files of weights"):
-        open_eyes(wrong, workspace)
+        open_embedder(wrong, workspace)
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -279,7 +279,7 @@ def test_a_folder_of_weights_is_a_teacher(workspace):
         open_spec_teacher(unsaid, workspace)
     choice = TeacherChoice(name="hub", backbone="adaface_ir18")
     with pytest.raises(UserError, match="hub: --colour, --mean and --std are missing"):
-        open_eyes(choice, workspace)
+        open_embedder(choice, workspace)
 
 
 def test_preprocessing_of_what_is_not_there_is_said_to_be_a_files(workspace):

@@ -34,7 +34,7 @@ SYNTHETIC = 10_000
     precedence=60,
     explanation=Explanation(
         "One person under several identities",
-        "The centres of two identities are as near as those of one person's photographs.",
+        "The prototypes of two identities are as similar as those of one person's photographs.",
         "Are the two rows one person? Twins and siblings are the usual false alarms. Of two "
         "identities that look like each other, one is shown.",
         "The two identities are merged.",
@@ -68,7 +68,7 @@ class Divided(NoiseCheck):
         for identity in np.flatnonzero(into != np.arange(len(into))).tolist():
             if not fates.gone[identity] and not fates.gone[into[identity]]:
                 score = float(finding.scores[identity])
-                note = f"centres' cosine {finding.evidence['similarity'][identity]:.3f}"
+                note = f"prototypes' cosine {finding.evidence['similarity'][identity]:.3f}"
                 yield Decision("merge", identity, None, int(into[identity]), score=score, note=note)
 
     def propose_one(self, one: ScoredSubject) -> list[Decision]:
@@ -79,7 +79,7 @@ class Divided(NoiseCheck):
         identity, other, into = one.index, one.named("other_identity"), one.named("into")
         if other < 0:
             return one.shown("No other identity was compared.")
-        reason = f"Similarity {decimal(one.number('similarity'))} of the two centres."
+        reason = f"Similarity {decimal(one.number('similarity'))} of the two prototypes."
         rows = [one.row(identity), one.row(other)]
         if into not in (-1, identity, other):
             rows.append(one.row(into, "Others like them are merged into"))

@@ -101,7 +101,7 @@ class Misplaced(NoiseCheck):
     def evidence(self, one: ScoredSubject) -> Evidence:
         other, relabel = one.named("other_identity"), one.number("elsewhere")
         reason = (
-            f"Similarity {decimal(one.number('similarity'))} to the centre of its identity, "
+            f"Similarity {decimal(one.number('similarity'))} to its identity's prototype, "
             f"{decimal(one.number('nearest'))} to its nearest three"
         )
         if other < 0:

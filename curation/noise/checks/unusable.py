@@ -59,7 +59,7 @@ class Unusable(NoiseCheck):
 
     def evidence(self, one: ScoredSubject) -> Evidence:
         return one.shown(
-            f"Embedding length {decimal(one.number('norm'))}; highest similarity to a centre "
+            f"Embedding length {decimal(one.number('norm'))}; highest similarity to a prototype "
             f"{decimal(one.number('similarity'))}."
         )
 

@@ -13,7 +13,7 @@ from distill.cli.reports import print_report, print_table, shown
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
-    from curation.noise.eyes import TeacherChoice
+    from curation.noise.embedded import TeacherChoice
     from curation.noise.findings import Findings
 
 ImagesArgument = Annotated[
@@ -88,10 +88,10 @@ def check(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look through a teacher's eyes for images and identities that are wrong.
+    """Find images and identities that are wrong, with a teacher's embeddings.
 
     Writes NAME.findings/ beside the images, with decisions.tsv: what to do about each, to be read,
-    edited and carried out by `curate clean`. Stopped, the same command goes on where it was.
+    edited and carried out by `curate clean`. If it is stopped, run the same command to continue.
 
     **Examples**
 
@@ -103,17 +103,17 @@ def check(
 
     `curate check sample/train --teacher drawn-faces --only misplaced --only mixed`
     """
-    from curation.noise.analysis import evaluation_sets, look
+    from curation.noise.analysis import evaluation_sets, find_noise
     from curation.views import open_images
     from curation.workspace import Workspace
-    from distill.pipeline.seeing import open_eyes
+    from distill.pipeline.seeing import open_embedder
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
     choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
-    eyes = open_eyes(choice, place, note)
+    embedder = open_embedder(choice, place, note)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
-    findings = look(found, eyes, sets, only, watch, note)
+    findings = find_noise(found, embedder, sets, only, watch, note)
     _print_findings(findings, as_json)
 
 
@@ -183,7 +183,7 @@ def teacher_choice(
     from pydantic import ValidationError
 
     from curation.errors import UserError
-    from curation.noise.eyes import TeacherChoice
+    from curation.noise.embedded import TeacherChoice
 
     try:
         return TeacherChoice.model_validate(

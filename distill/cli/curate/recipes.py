@@ -23,7 +23,7 @@ from distill.cli.reports import print_table, shown
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
-    from curation.noise.eyes import Eyes, TeacherChoice
+    from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
     from curation.recipes.kitchen import Made
     from curation.workspace import Workspace
 
@@ -107,7 +107,7 @@ def recipe(
         source,
         dataset,
         watch,
-        lambda chosen: _open_eyes(chosen, place),
+        lambda chosen: _open_embedder(chosen, place),
         choice,
         skip_bad=skip_bad,
         say=note,
@@ -118,11 +118,11 @@ def recipe(
         _print_made(made, place.datasets / (dataset or load_recipe(name).dataset))
 
 
-def _open_eyes(choice: "TeacherChoice", workspace: "Workspace") -> "Eyes":
+def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSetEmbedder":
     """Only where a step asks: it brings onnxruntime or torch."""
-    from distill.pipeline.seeing import open_eyes
+    from distill.pipeline.seeing import open_embedder
 
-    return open_eyes(choice, workspace, note)
+    return open_embedder(choice, workspace, note)
 
 
 def recipes(as_json: JsonOption = False) -> None:
