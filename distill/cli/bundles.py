@@ -87,16 +87,17 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
     from distill.export.embedder import BundleEmbedder, runtimes_of
 
     config, _ = check_bundle(bundle)
-    cosines = {
+    cosines = dict.fromkeys(config.formats) | {
         runtime: BundleEmbedder(bundle, runtime).check_golden() for runtime in runtimes_of(config)
     }
     if json:
         print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
         return
     say(f"{bundle}: all files are as they were written (checksums)")
-    for name in config.formats.keys() - cosines.keys():
-        note(f"{name} is not checked: there is no such exporter here")
-    rows = [(runtime, f"{cosine:.7f}") for runtime, cosine in cosines.items()]
+    rows = [
+        (runtime, "not checked: no such exporter here" if cosine is None else f"{cosine:.7f}")
+        for runtime, cosine in cosines.items()
+    ]
     print_table(["runtime", "lowest cosine with the golden embeddings"], rows)
 
 

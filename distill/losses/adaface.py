@@ -51,13 +51,13 @@ class AdaFace(MarginHead):
         self.register_buffer("mean", torch.tensor(20.0))
         self.register_buffer("deviation", torch.tensor(100.0))
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
         norms = inputs.embeddings.detach().float().norm(dim=1).clamp(SMALLEST, LONGEST)
         if self.training:
             self._follow(inputs.all_gather(norms))
         quality = (norms - self.mean) / (self.deviation + SMALLEST)
-        quality = (quality * self.settings.concentration).clamp(-1.0, 1.0).to(true.dtype)
-        return adaptive_margin(true, quality, self.settings.margin)
+        quality = (quality * self.settings.concentration).clamp(-1.0, 1.0).to(cosines.dtype)
+        return adaptive_margin(cosines, quality, self.settings.margin)
 
     def _follow(self, norms: Tensor) -> None:
         """Move the statistics towards those of a batch; one image alone has no deviation."""

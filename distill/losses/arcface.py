@@ -33,8 +33,8 @@ class ArcFace(MarginHead):
 
     settings: ArcFaceSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return angular_margin(true, torch.full_like(true, self.settings.margin))
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        return angular_margin(cosines, torch.full_like(cosines, self.settings.margin))
 
 
 @register("subcentre")

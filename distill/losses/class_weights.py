@@ -84,8 +84,8 @@ class ShardedInputs(LossInputs):
         found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
         return _AllReduceSum.apply(found.where(self.columns >= 0, 0.0))
 
-    def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
-        return _ShardedCrossEntropy.apply(true, others, self.columns)
+    def cross_entropy(self, target: Tensor, non_target: Tensor) -> Tensor:
+        return _ShardedCrossEntropy.apply(target, non_target, self.columns)
 
     def all_gather(self, values: Tensor) -> Tensor:
         return values
@@ -130,28 +130,28 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 class _ShardedCrossEntropy(torch.autograd.Function):
-    """``log(sum of exponentials) - true`` [N] of logits whose columns lie on several ranks.
+    """``log(sum of exponentials) - target`` [N] of logits whose columns lie on several ranks.
 
-    ``true`` [N] is the same on every rank and counts once, on the rank that has its column.
+    ``target`` [N] is the same on every rank and counts once, on the rank that has its column.
     """
 
     @staticmethod
-    def forward(context: Any, true: Tensor, others: Tensor, columns: Tensor) -> Tensor:
+    def forward(context: Any, target: Tensor, non_target: Tensor, columns: Tensor) -> Tensor:
         rows = (columns >= 0).nonzero()[:, 0]
         place = rows, columns[rows]
-        shares = others.index_put(place, true[rows])
+        shares = non_target.index_put(place, target[rows])
         highest = _all_reduce_max(shares.amax(dim=1))
         shares.sub_(highest[:, None]).exp_()
         total = all_reduce_sum(shares.sum(dim=1))
         context.save_for_backward(shares.div_(total[:, None]), *place)
-        return total.log() + highest - true
+        return total.log() + highest - target
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
         shares, rows, columns = context.saved_tensors
-        of_others = shares * gradient[:, None]
-        of_true = torch.zeros_like(gradient)
-        of_true[rows] = of_others[rows, columns] - gradient[rows]
-        of_others[rows, columns] = 0.0
-        return of_true, of_others, None
+        of_non_target = shares * gradient[:, None]
+        of_target = torch.zeros_like(gradient)
+        of_target[rows] = of_non_target[rows, columns] - gradient[rows]
+        of_non_target[rows, columns] = 0.0
+        return of_target, of_non_target, None

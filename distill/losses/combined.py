@@ -37,8 +37,8 @@ class Combined(MarginHead):
 
     settings: CombinedSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return combined_margin(true, self.settings.m1, self.settings.m2, self.settings.m3)
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        return combined_margin(cosines, self.settings.m1, self.settings.m2, self.settings.m3)
 
 
 def combined_margin(cosines: Tensor, m1: float, m2: float, m3: float) -> Tensor:

@@ -30,5 +30,5 @@ class CosFace(MarginHead):
 
     settings: CosFaceSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return true - self.settings.margin
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        return cosines - self.settings.margin

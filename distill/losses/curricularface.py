@@ -42,11 +42,11 @@ class CurricularFace(ArcFace):
         super().__init__(*settings, **given)
         self.register_buffer("t", torch.tensor(0.0))
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
-            everywhere = inputs.all_gather(true.detach().float())
+            everywhere = inputs.all_gather(cosines.detach().float())
             self.t.lerp_(everywhere.mean(), self.settings.momentum)
-        return super().target_logits(true, inputs)
+        return super().target_logits(cosines, inputs)
 
-    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
-        return torch.where(cosines > with_margin[:, None], cosines * (self.t + cosines), cosines)
+    def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:
+        return torch.where(cosines > target[:, None], cosines * (self.t + cosines), cosines)

@@ -29,23 +29,23 @@ class MarginHead(Loss):
 
     settings: HeadSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        """The target logits [B] before the scale: the cosines ``true`` to the class weights of the
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        """The target logits [B] before the scale: the ``cosines`` [B] to the class weights of the
         images' own identities, with the margin; as they are where there is none."""
-        return true
+        return cosines
 
-    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:
         """The non-target logits before the scale, of the ``cosines`` [B, K] to all class weights.
 
-        ``with_margin`` [B] is what ``target_logits`` gave. Values at the labels are not used.
+        ``target`` [B] is what ``target_logits`` gave. Values at the labels are not used.
         """
         return cosines
 
     def formula(self, inputs: LossInputs) -> Tensor:
-        with_margin = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
-        others = self.non_target_logits(inputs.cosines, with_margin)
+        target = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
+        non_target = self.non_target_logits(inputs.cosines, target)
         scale = self.settings.scale
-        losses = inputs.cross_entropy(scale * with_margin, scale * others)
+        losses = inputs.cross_entropy(scale * target, scale * non_target)
         beta = self.settings.class_balance
         if beta is not None:
             assert inputs.identity_counts is not None, "class balance needs identity_counts"

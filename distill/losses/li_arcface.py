@@ -33,10 +33,10 @@ class LiArcFace(MarginHead):
 
     settings: LiArcFaceSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return linear_in_angle(true) - 2.0 * self.settings.margin / math.pi
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        return linear_in_angle(cosines) - 2.0 * self.settings.margin / math.pi
 
-    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:
         return linear_in_angle(cosines)
 
 

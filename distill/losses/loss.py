@@ -89,9 +89,10 @@ class LossInputs:
         """[B]: the cosines to the centres of the images' own identities, without margin."""
         return self.cosines[self._target_places]
 
-    def cross_entropy(self, true: Tensor, others: Tensor) -> Tensor:
-        """[B], of logits ``true`` [B] and ``others`` [B, K], which do not count at the labels."""
-        logits = others.index_put(self._target_places, true)
+    def cross_entropy(self, target: Tensor, non_target: Tensor) -> Tensor:
+        """[B], of logits ``target`` [B] and ``non_target`` [B, K], of which those at the labels do not
+        count."""
+        logits = non_target.index_put(self._target_places, target)
         return F.cross_entropy(logits, self.labels, reduction="none")
 
     def all_gather(self, values: Tensor) -> Tensor:

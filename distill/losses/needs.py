@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Least numbers: ``images`` of the piece of a batch that one rank has at a time, ``identities``
-    of the data set.
+    """Least numbers: ``images`` of the micro-batch of one rank, ``identities`` of the data set.
 
-    ``positives``: two images of one identity in the piece that all ranks have at a time;
-    ``negatives``: one of another identity beside them; ``absent``: an identity that is not in it.
+    ``positives``: two images of one identity in the micro-batch of all ranks; ``negatives``: one of
+    another identity beside them; ``absent``: an identity that is not in it.
     """
 
     images: int = 1
@@ -28,7 +27,7 @@ class Needs:
 class Supply:
     """What a training gives its losses in each step, in the terms of ``Needs``.
 
-    ``images`` are those of one rank's piece, ``pooled`` those of all ranks' pieces;
+    ``images`` are those of one rank's micro-batch, ``pooled`` those of all ranks' micro-batches;
     ``met`` is how many others of its identity an image of ``pooled`` has beside it on average, and
     ``present`` how many identities there are among them, where that is the same in every step.
     """

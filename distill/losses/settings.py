@@ -1,4 +1,4 @@
-"""What every loss can be told, and what it needs; without torch, so that a spec is checked at once.
+"""The settings of every loss, and what it needs; without torch, so that a spec is checked at once.
 
 ``ArcFaceSettings`` is of the loss ``ArcFace``. Those of a loss that is added may stand in its own
 file, with torch: then a spec that names it is checked as well, but not at once.
@@ -32,7 +32,7 @@ from distill.spec_errors import SpecError
 
 
 class LossSettings(BaseModel):
-    """What every loss can be told; each adds its own. ``weight`` scales it in the sum.
+    """The settings of every loss; each adds its own. ``weight`` scales it in the sum.
 
     The class says what the loss needs: in a batch (``needs``), and whether the labels, the
     teacher's embeddings, the class weights, or the teacher's class weights.
@@ -148,8 +148,10 @@ def _typed(given: Any) -> Any:
 
 
 def _unknown(name: str) -> InitErrorDetails:
-    told = f"no such loss{hint(name, names())}"
-    return InitErrorDetails(type=PydanticCustomError("unknown_loss", told), loc=(name,), input=None)
+    message = f"no such loss{hint(name, names())}"
+    return InitErrorDetails(
+        type=PydanticCustomError("unknown_loss", message), loc=(name,), input=None
+    )
 
 
 Losses = Annotated[dict[str, SerializeAsAny[LossSettings]], BeforeValidator(_typed)]

@@ -36,8 +36,8 @@ class SphereFace(MarginHead):
 
     settings: SphereFaceSettings
 
-    def target_logits(self, true: Tensor, inputs: LossInputs) -> Tensor:
-        return falling_cosine(self.settings.margin * angles(true))
+    def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
+        return falling_cosine(self.settings.margin * angles(cosines))
 
 
 def falling_cosine(angles: Tensor) -> Tensor:

@@ -38,6 +38,6 @@ class SupportVectors(Combined):
 
     settings: SVSettings
 
-    def non_target_logits(self, cosines: Tensor, with_margin: Tensor) -> Tensor:
+    def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:
         harder = self.settings.t * cosines + (self.settings.t - 1.0)
-        return torch.where(cosines > with_margin[:, None], harder, cosines)
+        return torch.where(cosines > target[:, None], harder, cosines)

@@ -59,10 +59,10 @@ def semi_hard_centres(
     ``cosines`` [A, K] are those of the anchors to the class centres; a label is one of K.
     ``Triplets.negatives`` are numbers of centres.
     """
-    held = torch.zeros(cosines.shape[1], dtype=torch.bool, device=labels.device)
-    held[labels] = True
+    present = torch.zeros(cosines.shape[1], dtype=torch.bool, device=labels.device)
+    present[labels] = True
     in_batch = embeddings[anchors] @ embeddings.T
-    forbidden = held.expand_as(cosines)
+    forbidden = present.expand_as(cosines)
     return _mine(in_batch, cosines, forbidden, labels, margin, choice, anchors, generator)
 
 
@@ -83,8 +83,8 @@ def _mine(
     own = torch.arange(len(labels), device=labels.device)[anchors]
     # One number for each image as an anchor and one as a positive: their sum is uniform for every
     # pair, and the same whichever part of the anchors this call is about.
-    drawn = torch.rand(2, len(labels), generator=generator, device=labels.device)
-    draws = (drawn[0, own[rows]] + drawn[1, positives]) % 1.0
+    random = torch.rand(2, len(labels), generator=generator, device=labels.device)
+    draws = (random[0, own[rows]] + random[1, positives]) % 1.0
     found, negatives, distances = [], [], []
     step = max(1, AT_ONCE // to_negatives.shape[1])
     for begin in range(0, len(rows), step):
