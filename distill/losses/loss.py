@@ -90,8 +90,8 @@ class LossInputs:
         return self.cosines[self._target_places]
 
     def cross_entropy(self, target: Tensor, non_target: Tensor) -> Tensor:
-        """[B], of logits ``target`` [B] and ``non_target`` [B, K], of which those at the labels do not
-        count."""
+        """[B], of logits ``target`` [B] and ``non_target`` [B, K]; the latter do not count at the
+        labels."""
         logits = non_target.index_put(self._target_places, target)
         return F.cross_entropy(logits, self.labels, reduction="none")
 
