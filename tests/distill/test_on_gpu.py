@@ -8,7 +8,6 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from test_losses import inputs
 from test_training import EMBEDDING, PREPROCESSING, make_network, make_training, watch
 from torch import nn
 
@@ -18,6 +17,7 @@ from distill.losses import LOSSES, LossInputs, WeightedLosses, parse_losses
 from distill.training.loop import Stopped, train
 from teachers.embedder import TorchEmbedder
 from teachers.networks import NETWORKS
+from tests.distill.losses.test_losses import inputs
 
 pytestmark = [
     pytest.mark.gpu,

@@ -31,7 +31,7 @@ def slow_centre(centre, student, teacher):
     return [momentum * c + (1 - momentum) * t for c, t in zip(centre, teacher, strict=True)]
 
 
-def test_a_centre_moves_as_far_as_student_teacher_and_centre_disagree():
+def test_a_centre_moves_as_far_as_the_three_disagree():
     inputs, head = given([2, 0]), loss()
     before = head.centres.tolist()
     head(inputs)
@@ -44,7 +44,7 @@ def test_a_centre_moves_as_far_as_student_teacher_and_centre_disagree():
         assert head.centres[untouched].tolist() == before[untouched]
 
 
-def test_several_images_of_an_identity_move_its_centre_to_the_mean():
+def test_several_images_move_their_centre_to_the_mean():
     inputs, head = given([1, 3, 1, 1]), loss()
     before = head.centres[1].tolist()
     head(inputs)
@@ -75,14 +75,14 @@ def test_it_has_the_gradient_of_its_formula():
     )
 
 
-def test_a_student_that_is_right_leaves_the_centre_where_the_teacher_is():
+def test_a_student_that_is_right_leaves_the_centre():
     teacher = F.normalize(torch.randn(1, 5, dtype=torch.float64))
     one = torch.ones(1, dtype=torch.float64)
     moved = moved_centres(teacher, teacher, one, torch.zeros(1, dtype=torch.long))
     assert torch.allclose(moved, teacher)
 
 
-def test_a_student_that_disagrees_puts_the_centre_on_the_teachers_vector():
+def test_a_student_that_disagrees_moves_its_centre():
     centre = torch.tensor([[1.0, 0.0]])
     teacher = torch.tensor([[0.0, 1.0]])
     moved = moved_centres(centre, teacher, torch.tensor([-1.0]), torch.tensor([0]))
@@ -98,7 +98,7 @@ def test_centres_move_in_training_only_and_are_kept():
     assert not torch.equal(head.state_dict()["centres"], before)
 
 
-def test_the_gradient_is_finite_for_an_embedding_on_its_centre_and_opposite_to_it():
+def test_the_gradient_is_finite_on_a_centre_and_opposite():
     inputs, head = given([0, 1, 2, 3]), loss().eval()
     embeddings = head.centres.clone()
     embeddings[1] *= -1

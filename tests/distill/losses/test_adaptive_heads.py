@@ -33,7 +33,7 @@ def slow_softmax_loss(given, scale, of_true, of_other):
 
 
 class TestAdaFace:
-    def test_margins_follow_the_norms_in_comparison_with_the_batches_before(self):
+    def test_margins_follow_the_norms_of_the_batches_before(self):
         """The authors' formulas, over three batches, with statistics kept in plain numbers."""
         loss, average, deviation = AdaFace(scale=8.0, momentum=0.1, standalone=False), 20.0, 100.0
         for seed in range(3):
@@ -70,7 +70,7 @@ class TestAdaFace:
         assert given.embeddings.grad.norm(dim=1).min() > 1e-3
         assert along.abs().max() < 1e-5
 
-    def test_statistics_stand_still_in_evaluation_and_for_a_single_image(self):
+    def test_statistics_stand_still_in_evaluation(self):
         loss, given = AdaFace(embedding=5, identities=4), inputs()
         loss(LossInputs(given.embeddings[:1], given.labels[:1], centres=given.centres))
         loss.eval()(given)
@@ -78,7 +78,7 @@ class TestAdaFace:
 
 
 class TestCurricularFace:
-    def test_hard_identities_count_by_the_average_of_the_true_cosines(self):
+    def test_hard_identities_count_by_the_mean_target_cosine(self):
         loss, t = CurricularFace(scale=8.0, momentum=0.2, standalone=False), 0.0
         for seed in range(3):
             given = inputs(seed)
@@ -104,7 +104,7 @@ class TestCurricularFace:
         loss(inputs())
         assert loss.t.item() == 0.0
 
-    def test_two_pieces_of_a_batch_can_go_forward_before_either_goes_backward(self):
+    def test_two_micro_batches_go_forward_before_any_backward(self):
         loss, given = CurricularFace(embedding=5, identities=4), inputs()
         given.embeddings.requires_grad_()
         first, second = loss(given), loss(given)

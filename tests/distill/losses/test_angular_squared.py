@@ -37,7 +37,7 @@ def test_both_equations_have_the_gradient_of_their_formula(name):
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher, name), vectors().requires_grad_())
 
 
-def test_its_pull_is_that_of_equation_5_times_the_distance_from_one():
+def test_its_pull_is_that_of_equation_5_times_the_distance():
     """So it dies away where the student is right: ``d (1 - cos)^2 = (1 - cos) d 2 (1 - cos)``."""
     student, teacher = vectors(1), vectors(1, seed=1)
     away = 1 - cosine(student[0].tolist(), teacher[0].tolist())

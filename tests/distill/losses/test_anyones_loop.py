@@ -254,7 +254,7 @@ def test_labels_may_be_left_out_where_the_loss_needs_none():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_docstring_has_formula_arguments_and_an_example_that_runs(name):
+def test_the_docstring_has_formula_arguments_and_an_example(name):
     loss = LOSSES[name].loss
     text = inspect.getdoc(loss)
     formula, rest = text.split("\nArgs:\n")

@@ -59,7 +59,7 @@ def test_intra_is_the_mean_angle_in_radians():
 
 
 @pytest.mark.parametrize("name", ["inter", "regularface"])
-def test_inter_is_the_mean_of_the_largest_cosines_to_another_centre(name):
+def test_inter_is_the_mean_of_the_largest_cosines_to_others(name):
     """Meituan Eq. 8."""
     expected = slow_inter(inputs().centres.tolist())
     assert loss(name)(inputs()).item() == pytest.approx(expected, rel=1e-5)
@@ -79,7 +79,7 @@ def test_the_nearest_centre_is_the_same_in_tiles_of_any_size(tile, monkeypatch):
     assert nearest_of_others(centres, rows).tolist() == cosines[rows].argmax(dim=1).tolist()
 
 
-def test_a_subcentre_is_kept_from_other_identities_and_not_from_its_own():
+def test_a_subcentre_is_kept_from_other_identities_only():
     given = inputs(subcentres=(3,))
     centres = given.centres.tolist()
     expected = mean(
@@ -98,7 +98,7 @@ def test_some_sampled_classes_have_the_mean_of_all_on_average():
     assert sampled.mean().item() == pytest.approx(all_of_them(given).item(), abs=0.02)
 
 
-def test_classes_are_sampled_without_repetition_and_anew_at_every_step():
+def test_classes_are_sampled_anew_without_repetition():
     sample = SampledClasses(60)
     first, second = sample(100, CPU), sample(100, CPU)
     assert len(set(first.tolist())) == len(set(second.tolist())) == 60
@@ -106,7 +106,7 @@ def test_classes_are_sampled_without_repetition_and_anew_at_every_step():
     assert sample(3, CPU).tolist() == [0, 1, 2]
 
 
-def test_a_resumed_training_samples_what_an_uninterrupted_one_would():
+def test_a_resumed_training_samples_the_same_classes():
     uninterrupted, resumed = loss("inter", classes=3), loss("inter", classes=3)
     uninterrupted(inputs())
     resumed.load_state_dict(uninterrupted.state_dict())
@@ -130,7 +130,7 @@ def test_losses_on_centres_have_the_gradient_of_their_value(name):
     assert torch.autograd.gradcheck(value, leaves)
 
 
-def test_the_repulsion_of_unit_vectors_on_one_another_and_opposite():
+def test_the_repulsion_of_equal_and_opposite_vectors():
     one = torch.tensor([[1.0, 0.0]])
     assert repulsion(torch.cat([one, one])).item() == pytest.approx(1.0, abs=1e-5)
     assert repulsion(torch.cat([one, -one])).item() == pytest.approx(1 / 3)
@@ -139,7 +139,7 @@ def test_the_repulsion_of_unit_vectors_on_one_another_and_opposite():
 @pytest.mark.parametrize("name", ["intra", "inter", "regularface", "uniformface"])
 @pytest.mark.parametrize("centres", [torch.eye(3, 5), torch.ones(3, 5), torch.eye(1, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_are_finite_for_equal_vectors_and_for_one_identity(name, centres, dtype):
+def test_gradients_are_finite_for_equal_vectors(name, centres, dtype):
     centres = centres.clone().requires_grad_()
     embeddings = torch.eye(1, 5).repeat(4, 1).to(dtype).requires_grad_()
     given = LossInputs(embeddings, torch.arange(4) % len(centres), centres=centres)
@@ -166,7 +166,7 @@ def test_centres_drift_apart(name):
 
 
 class TestCenter:
-    def test_half_the_squared_distance_to_centres_that_follow_the_embeddings(self):
+    def test_center_loss_follows_the_embeddings(self):
         """Wen et al., Eq. 2 to 4, over three batches with a centre's images in plain lists."""
         torch.manual_seed(0)
         labels, centres = [0, 2, 2, 5, 2], [[0.0] * 5 for _ in range(6)]

@@ -96,7 +96,7 @@ def test_the_settings_of_a_loss_that_was_dropped_in_are_checked(dropped_in, loss
         parse_spec(SPEC % losses, "x.toml")
 
 
-def test_a_loss_has_settings_of_its_own_or_those_that_are_entered():
+def test_a_loss_takes_the_settings_of_its_name():
     class Settings(LossSettings):
         pass
 

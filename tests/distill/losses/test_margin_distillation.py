@@ -54,7 +54,7 @@ def test_the_more_certain_the_teacher_the_larger_the_margin():
     assert margins.tolist() == pytest.approx([0.5, 0.35, 0.2, 0.2])
 
 
-def test_a_teacher_that_is_certain_of_nothing_gives_the_smallest_margin():
+def test_an_uncertain_teacher_gives_the_smallest_margin():
     assert teacher_margins(torch.tensor([-0.1, 0.0]), 0.2, 0.5).tolist() == pytest.approx(
         [0.2, 0.2]
     )

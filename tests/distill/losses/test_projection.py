@@ -77,7 +77,7 @@ def test_a_map_can_be_learnt_between_equal_widths_too():
     assert losses.projections["angular"].weight.shape == (STUDENT, STUDENT)
 
 
-def test_maps_are_kept_with_the_losses_and_the_teachers_centres_are_not():
+def test_maps_are_kept_and_the_teachers_centres_are_not():
     """The centres follow from the cache; a checkpoint of 93,431 x 512 would grow by 182 MiB."""
     losses = weighted({"teacher_logits": {"project": True}})
     assert list(losses.state_dict()) == ["projections.teacher_logits.weight"]

@@ -29,7 +29,7 @@ class TestInputs:
         expected = F.cosine_similarity(given.embeddings[:, None], centres[None], dim=2)
         torch.testing.assert_close(given.cosines, expected)
 
-    def test_cosines_are_float32_under_autocast_and_from_half_precision(self):
+    def test_cosines_are_float32_under_autocast(self):
         centres = torch.randn(4, 512)
         embeddings = torch.randn(6, 512).bfloat16()
         given = LossInputs(embeddings, torch.arange(6) % 4, centres=centres)
@@ -68,7 +68,7 @@ class TestWeightedLosses:
         plain.load_state_dict(losses.state_dict())
         assert losses(given)["total"] < plain(given)["total"]
 
-    def test_a_subset_of_centres_with_renumbered_labels_needs_nothing_of_the_heads(self):
+    def test_heads_take_a_subset_of_centres_with_renumbered_labels(self):
         """As sampled classes are trained; here the subset holds all that matter."""
         losses = weighted({"sv": {"class_balance": 0.9}}).parts["sv"]
         counts, centres, given = torch.tensor([1, 2, 3, 4]), torch.eye(4, 5), batch()
@@ -95,7 +95,7 @@ class TestNextStage:
         write_weights(tmp_path / LOSSES, losses)
         return tmp_path, network, losses
 
-    def test_other_heads_go_on_with_the_centres_and_the_same_ones_with_their_state(self, before):
+    def test_heads_go_on_with_the_centres_and_their_state(self, before):
         folder, network, losses = before
         following = weighted({"combined": {}, "curricularface": {}, "intra": {}}, embedding=8)
         _start_from(folder, network, following)

@@ -65,7 +65,7 @@ def slow_batch_hard(images, margin):
     return losses
 
 
-def test_hardest_semi_hard_is_the_mean_violation_of_all_pairs_that_have_one():
+def test_hardest_semi_hard_is_the_mean_violation_of_pairs():
     given, loss = embeddings(), triplet("hardest-semi-hard")
     violations, pairs = violations_of_nearest_semi_hard(
         given.tolist(), given.tolist(), lambda a, n: LABELS[a] != LABELS[n], 0.3
@@ -86,7 +86,7 @@ def test_centres_of_absent_identities_are_negatives_too():
     assert loss.statistics["centre_mined_share"].item() == pytest.approx(len(violations) / pairs)
 
 
-def test_batch_hard_is_the_mean_over_all_images_that_have_a_positive():
+def test_batch_hard_is_the_mean_over_images_with_a_positive():
     given, loss = embeddings(), triplet("batch-hard")
     losses = slow_batch_hard(given.tolist(), 0.3)
     assert loss(LossInputs(given, LABELS)).item() == pytest.approx(mean(losses), rel=1e-5)
@@ -120,7 +120,7 @@ def test_the_loss_has_the_gradient_of_its_formula(build):
     [torch.arange(10), torch.zeros(10, dtype=torch.long)],
     ids=["no positives", "no negatives"],
 )
-def test_a_batch_without_triplets_gives_zero_with_a_gradient_of_zero(mining, labels):
+def test_a_batch_without_triplets_gives_zero(mining, labels):
     given, loss = embeddings().requires_grad_(), triplet(mining)
     value = loss(LossInputs(given, labels))
     value.backward()

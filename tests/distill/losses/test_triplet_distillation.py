@@ -64,7 +64,7 @@ def test_it_has_the_gradient_of_its_formula():
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], [7] * 6])
-def test_without_a_positive_or_a_negative_there_is_nothing_to_learn(labels):
+def test_without_triplets_there_is_nothing_to_learn(labels):
     student = embeddings().requires_grad_()
     loss = triplet_distillation_loss(student, embeddings(seed=1), torch.tensor(labels), 0.2, 0.5)
     loss.backward()
@@ -72,7 +72,7 @@ def test_without_a_positive_or_a_negative_there_is_nothing_to_learn(labels):
     assert not student.grad.any()
 
 
-def test_a_teacher_that_tells_nobody_apart_asks_for_the_smallest_margin():
+def test_a_blind_teacher_asks_for_the_smallest_margin():
     student = embeddings(1).expand(6, -1).clone().requires_grad_()
     teacher = embeddings(1, seed=1).expand(6, -1)
     loss = triplet_distillation_loss(student, teacher, torch.tensor(LABELS), 0.2, 0.5)

@@ -56,7 +56,7 @@ def test_the_checksums_are_those_of_sha256sum(small_bundle: Path):
     assert done.stdout.count(b": OK") == 8
 
 
-def test_the_config_says_everything_between_a_crop_and_a_comparison(small_bundle: Path):
+def test_the_config_says_all_from_a_crop_to_a_comparison(small_bundle: Path):
     config = json.loads((small_bundle / "config.json").read_text())
     assert (config["architecture"], config["width"], config["num_features"]) == (
         "mobilefacenet",
@@ -74,7 +74,7 @@ def test_the_config_says_everything_between_a_crop_and_a_comparison(small_bundle
     assert face["alignment"]["points"][0] == [38.2946, 51.6963]
 
 
-def test_the_card_has_the_counts_with_their_conventions_and_the_scores_with_digests(
+def test_the_card_has_counts_and_scores(
     small_bundle: Path,
 ):
     card = (small_bundle / "README.md").read_text()
@@ -186,7 +186,7 @@ def test_opening_a_bundle_needs_no_torch(small_bundle: Path):
     assert done.stdout == "False\n", done.stderr
 
 
-def test_golden_images_differ_in_every_channel_so_that_a_swap_of_colours_shows():
+def test_golden_images_differ_in_every_channel():
     images = golden_images((8, 8))
     assert images.shape == (4, 8, 8, 3)
     assert len({channel.tobytes() for image in images for channel in image.T}) == 12

@@ -68,7 +68,7 @@ def test_the_logit_falls_with_the_angle_all_the_way_to_pi():
     assert (with_margin.flatten().diff() < 1e-9).all()
 
 
-def test_the_gradient_is_finite_for_an_embedding_on_its_centre_and_opposite_to_it():
+def test_the_gradient_is_finite_on_a_centre_and_opposite():
     centres = torch.eye(2, 3, requires_grad=True)
     embeddings = torch.tensor([[1.0, 0, 0], [0, -1.0, 0]], requires_grad=True)
     given = LossInputs(embeddings, torch.tensor([0, 1]), centres=centres)
@@ -93,7 +93,7 @@ def test_angular_distillation_is_twice_one_minus_the_cosine():
     assert Angular(embedding=16, identities=4)(given).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_angular_distillation_is_the_mean_squared_error_times_the_dimensions():
+def test_angular_is_the_squared_error_times_the_dimensions():
     given = inputs(dimensions=512)
     unit = torch.nn.functional.normalize(given.embeddings)
     error = torch.nn.functional.mse_loss(unit, given.teacher)
@@ -109,7 +109,7 @@ def test_the_sum_weighs_its_parts_and_reports_them_unweighted():
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_every_loss_gives_a_finite_gradient_to_embeddings_or_centres(name):
+def test_every_loss_gives_a_finite_gradient(name):
     loss = LOSSES[name].build(LOSSES[name].settings(), 5, 4)
     given = inputs()
     leaves = given.embeddings.requires_grad_(), given.centres.requires_grad_()

@@ -81,7 +81,7 @@ def test_embed_refuses_what_is_not_of_the_aligned_size(small_bundle, faces, tmp_
     assert result.stdout == ""
 
 
-def test_embed_takes_the_word_of_the_user_that_images_are_aligned(small_bundle, faces, tmp_path):
+def test_embed_takes_any_size_where_told_it_is_aligned(small_bundle, faces, tmp_path):
     other = picture(tmp_path / "large.jpg", 224, 224)
     result = json.loads(
         succeed("embed", small_bundle, faces[0], other, "--aligned", "--json").stdout
@@ -150,7 +150,7 @@ def of_before(thresholds: dict) -> None:
 @pytest.mark.parametrize(
     "change", [none_at_all, of_before, without_rates], ids=["none", "of before", "12 % pass"]
 )
-def test_embed_says_neither_yes_nor_no_without_a_threshold_to_deploy(bundle, faces, change):
+def test_embed_says_nothing_without_a_threshold(bundle, faces, change):
     bundle = rates_of(bundle, change)
     result = succeed("embed", bundle, faces[0], faces[0])
     assert "yes" not in result.stdout
@@ -159,7 +159,7 @@ def test_embed_says_neither_yes_nor_no_without_a_threshold_to_deploy(bundle, fac
     assert (found["threshold"], found["pairs"][0]["same"]) == (None, None)
 
 
-def test_embed_decides_at_the_rate_asked_for_or_says_which_there_are(small_bundle, faces):
+def test_embed_decides_at_the_rate_asked_for(small_bundle, faces):
     succeed("embed", small_bundle, *faces, "--far", "1e-2")
     result = run("embed", small_bundle, *faces, "--far", "1e-6")
     assert isinstance(result.exception, UserError)
@@ -175,7 +175,7 @@ def test_embed_refuses_a_missing_image_and_a_text(small_bundle: Path, tmp_path: 
     assert "text.jpg" in str(result.exception)
 
 
-def test_verify_recomputes_the_golden_embeddings_in_every_runtime(small_bundle: Path):
+def test_verify_checks_the_golden_embeddings_in_all_runtimes(small_bundle: Path):
     result = json.loads(succeed("verify", small_bundle, "--json").stdout)
     assert set(result["golden_cosines"]) == {"onnx", "torch"}
     assert min(result["golden_cosines"].values()) > 0.99999

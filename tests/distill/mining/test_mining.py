@@ -81,14 +81,14 @@ def assert_chosen_from(expected, triplets, choice):
 
 @settings(deadline=None, max_examples=60)
 @given(batches, st.sampled_from(["random", "hardest"]), st.sampled_from([0.05, 0.2, 4.0]))
-def test_semi_hard_negatives_are_those_of_the_rule_for_every_pair(given_batch, choice, margin):
+def test_semi_hard_negatives_are_those_of_the_rule(given_batch, choice, margin):
     expected = slow_semi_hard_in_batch(*given_batch, margin)
     assert_chosen_from(expected, semi_hard(*given_batch, margin, choice), choice)
 
 
 @settings(deadline=None, max_examples=60)
 @given(batches, st.sampled_from(["random", "hardest"]), st.integers(0, 99))
-def test_semi_hard_centres_are_those_of_identities_outside_the_batch(given_batch, choice, seed):
+def test_semi_hard_centres_are_of_absent_identities(given_batch, choice, seed):
     embeddings, labels = given_batch
     # With the seed of the batch, centres would be images of it, and distances equal.
     centres, _ = batch(images=9, dimensions=embeddings.shape[1], seed=20_000 + seed)
@@ -100,7 +100,7 @@ def test_semi_hard_centres_are_those_of_identities_outside_the_batch(given_batch
 
 @settings(deadline=None, max_examples=60)
 @given(batches)
-def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative(given_batch):
+def test_batch_hard_takes_farthest_positive_nearest_negative(given_batch):
     embeddings, labels = given_batch
     expected = []
     for a in range(len(labels)):
@@ -189,14 +189,14 @@ def test_where_there_is_nothing_to_mine_there_are_no_triplets(case):
         assert [found["mined_share"].item(), found["margin_violation"].item()] == [0.0, 0.0]
 
 
-def test_a_network_that_maps_all_to_one_point_has_no_semi_hard_negatives():
+def test_a_collapsed_network_has_no_semi_hard_negatives():
     embeddings = F.normalize(torch.ones(8, 4))
     assert len(semi_hard(embeddings, torch.arange(8) // 2, 0.2)) == 0
     hard = batch_hard(embeddings, torch.arange(8) // 2)
     assert statistics(hard.totals(0.2))["margin_violation"].item() == pytest.approx(0.2)
 
 
-def test_statistics_are_the_share_that_violates_the_margin_and_by_how_much():
+def test_statistics_tell_how_many_violate_and_by_how_much():
     embeddings, labels = batch(16, 4)
     mined = batch_hard(embeddings, labels)
     violations = [
