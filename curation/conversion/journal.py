@@ -177,7 +177,9 @@ class Journal:
         }
         self.state = self.state.model_copy(update={**changes, **added})
         self._images, self.waiting_bytes = [], 0
-        self._commit = self._thread.submit(self._write, first, images, self.state)
+        # liblmdb lets Python go on after each image: beside another thread that waits to be next.
+        self.file.append(first, images)
+        self._commit = self._thread.submit(self._write, self.state)
 
     def wait(self) -> None:
         """Wait until the last commit is on the disk."""
@@ -194,10 +196,10 @@ class Journal:
         self._images, self.waiting_bytes = [], 0
         self.state = self.state.model_copy(update={"copied": 0})
 
-    def _write(self, first: int, images: Sequence[bytes], state: JournalState) -> None:
+    def _write(self, state: JournalState) -> None:
         for file in (self._rows, self._bad):
             os.fdatasync(file.fileno())
-        self.file.append(first, images, state.model_dump_json().encode())
+        self.file.commit(state.model_dump_json().encode())
 
     def rows(self) -> np.ndarray:
         """All images that were read, mapped: int64 ``[n, 5]``."""

@@ -41,40 +41,47 @@ class StoreFile:
             # transaction: until then the file is as it was before this one.
             room = self._size() + _ROOM
             self._environment = lmdb.open(str(folder), room, lock=False, metasync=False)
+        self._transaction: lmdb.Transaction | None = None
 
     def close(self) -> None:
-        """What has been written stays; ``finish`` alone brings the last of it to the disk."""
+        """What has been committed stays; ``finish`` alone brings the last of it to the disk."""
+        if self._transaction is not None:
+            self._transaction.abort()
         self._environment.close()
 
-    def append(self, first: int, images: Sequence[bytes], state: bytes) -> None:
-        """Write the images ``first``, ``first + 1``, ..., which come next, and the state."""
+    def append(self, first: int, images: Sequence[bytes]) -> None:
+        """Write the images ``first``, ``first + 1``, ..., which come next, for ``commit``."""
         sizes = np.fromiter(map(len, images), np.int64, len(images))
         entries = ((image_key(i), image) for i, image in enumerate(images, first))
-        with self._transaction(int(stored_bytes(sizes).sum())) as transaction:
-            transaction.cursor().putmulti(entries, append=True)
+        with _explained(self._path):
+            self._transaction = self._begin(int(stored_bytes(sizes).sum()))
+            self._transaction.cursor().putmulti(entries, append=True)
+
+    def commit(self, state: bytes) -> None:
+        """Bring what was appended to the disk, with the state; any thread may do that."""
+        transaction, self._transaction = self._transaction, None
+        assert transaction is not None
+        with _explained(self._path), transaction:
             transaction.put(STATE_KEY, state)
 
     def put(self, key: bytes, value: bytes | memoryview) -> None:
         """Write an entry of the index."""
-        with self._transaction(len(value)) as transaction:
+        with _explained(self._path), self._begin(len(value)) as transaction:
             transaction.put(key, value)
 
     def finish(self, meta: bytes) -> None:
         """Write what the store says about itself; there is no way back."""
-        with self._transaction(len(meta)) as transaction:
+        with _explained(self._path), self._begin(len(meta)) as transaction:
             transaction.put(META_KEY, meta)
             transaction.delete(STATE_KEY)
         with _explained(self._path):
             self._environment.sync(True)
 
-    @contextmanager
-    def _transaction(self, room: int) -> Iterator[lmdb.Transaction]:
-        with _explained(self._path):
-            wanted = self._size() + room + _ROOM
-            if wanted > self._environment.info()["map_size"]:
-                self._environment.set_mapsize(2 * wanted)
-            with self._environment.begin(write=True) as transaction:
-                yield transaction
+    def _begin(self, room: int) -> lmdb.Transaction:
+        wanted = self._size() + room + _ROOM
+        if wanted > self._environment.info()["map_size"]:
+            self._environment.set_mapsize(2 * wanted)
+        return self._environment.begin(write=True)
 
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0

@@ -202,7 +202,7 @@ def outcome(child):
 DISK_CALLS = (
     *((os, name) for name in ("fsync", "fdatasync", "ftruncate")),
     *((Path, name) for name in ("rename", "replace", "unlink", "mkdir", "open")),
-    *((StoreFile, name) for name in ("append", "put", "finish", "close")),
+    *((StoreFile, name) for name in ("append", "commit", "put", "finish", "close")),
 )
 
 

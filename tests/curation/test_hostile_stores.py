@@ -146,7 +146,8 @@ class TestTrees:
     def write(self, folder, count, size):
         folder.mkdir()
         file = StoreFile(folder)
-        file.append(0, [number.to_bytes(2, "big") * size for number in range(count)], b"")
+        file.append(0, [number.to_bytes(2, "big") * size for number in range(count)])
+        file.commit(b"")
         file.finish(b"")
         file.close()
 

@@ -29,7 +29,8 @@ def write(folder, batches):
     firsts = [0, *accumulate(map(len, batches))]
     for number, batch in enumerate(batches):
         file = StoreFile(folder)
-        file.append(firsts[number], batch, b"state %d" % number)
+        file.append(firsts[number], batch)
+        file.commit(b"state %d" % number)
         file.close()
 
 
@@ -48,7 +49,8 @@ def test_all_that_was_committed_is_there(tmp_path_factory, lengths):
 def test_a_finished_file_has_images_index_and_meta_data_alone(tmp_path):
     images = values_of(range(0, 9000, 90))
     file = StoreFile(tmp_path)
-    file.append(0, images, b"state")
+    file.append(0, images)
+    file.commit(b"state")
     file.put(b"labels", b"x" * 5000)
     file.finish(b"{}")
     file.close()
@@ -58,6 +60,14 @@ def test_a_finished_file_has_images_index_and_meta_data_alone(tmp_path):
     assert list(opened.get_numbered(range(100), 9000)) == images
     assert (opened.get(b"labels"), opened.get(META_KEY)) == (b"x" * 5000, b"{}")
     assert read_state(tmp_path) is None
+
+
+def test_what_was_not_committed_is_forgotten(tmp_path):
+    write(tmp_path, [[b"first"]])
+    file = StoreFile(tmp_path)
+    file.append(1, [bytes(9000)])
+    file.close()
+    assert is_sound(tmp_path, 1)
 
 
 def test_the_map_grows_with_the_file(tmp_path, monkeypatch):
@@ -120,7 +130,8 @@ class TestDamage:
             struct.pack_into("<H", data, place, value)
         if self.is_sound(tmp_path, data):
             file = StoreFile(tmp_path)
-            file.append(self.IMAGES, values_of([4000] * 300), b"later")
+            file.append(self.IMAGES, values_of([4000] * 300))
+            file.commit(b"later")
             file.close()
             Environment(tmp_path).check_pages()
 
