@@ -1,6 +1,8 @@
-"""What ends a job through no fault of its own: signals, and being asked to stop."""
+"""What ends a job from outside: signals, a lost rank, and being asked to stop."""
 
 import signal
+
+from curation.errors import UserError
 
 FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
 """Sent by an operator, a shutdown, or the kernel where memory is short. SIGSEGV, SIGABRT and their
@@ -10,6 +12,10 @@ kind are the process's own fault, and would come again."""
 def signal_name(number: int) -> str:
     """``SIGKILL``; those that have no name by their number."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+class RankLost(UserError):  # noqa: N818 - what happened
+    """The connection to another rank is gone: that one knows why."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the training was asked to stop, and saved

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ class Embedder(Protocol):
 
     ``digest`` (hex) stands for the weights: equal digests give equal embeddings under equal
     preprocessing. ``embedding`` is the number of dimensions D, ``on_gpu`` where it runs. Embedders
-    can be pickled; taken out in another process, they run on that process's own first GPU.
+    can be pickled; taken out in another process, they run on that process's own GPU.
     """
 
     digest: str
@@ -60,6 +61,11 @@ def unit_and_norm(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (raw / norm[..., None]).astype(np.float16), norm.astype(np.float32)
 
 
+def gpu_number() -> int:
+    """The GPU of this process on its machine: a launcher of several says which."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 class TorchEmbedder:
     """A torch module in evaluation mode, on the GPU where there is one.
 
@@ -76,7 +82,8 @@ class TorchEmbedder:
     ) -> None:
         import torch
 
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        ours = f"cuda:{gpu_number()}" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device or ours)
         self.on_gpu = self.device.type == "cuda"
         self.module = module.eval().to(self.device, memory_format=torch.channels_last)
         self.preprocessing = preprocessing

@@ -28,7 +28,6 @@ from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.ensemble import CombinedCaches, Ensemble
 from teachers.filling import Pictures, RowSource, fill
-from teachers.helpers import helped, other_gpus
 
 CLAIM = 256
 """Rows of a claim in new caches, and of a batch: what a process that is killed has to do again."""
@@ -45,14 +44,13 @@ def cache_embeddings(
     images: ImageSet,
     cache_root: Path,
     progress: Progress | None = None,
-    helpers: int | None = None,
 ) -> EmbeddingCache:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
 
     Computes what is missing, and touches no other images of the store; stopped at any moment, it
-    goes on from the last batch of rows. Several processes that call it at once share the work.
-    ``helpers`` further ones are started for it: as many as there are other GPUs unless said. What
-    an ensemble says is put together from the caches of its members. Progress counts images. Raises
+    goes on from the last batch of rows. Several processes that call it at once, such as the ranks
+    of a job, share the work; one that dies costs only its share of the speed. The embeddings of
+    an ensemble are put together from the caches of its members. Progress counts images. Raises
     ``UserError`` where an image is damaged, where the teacher gives vectors that are zero or not
     finite, and where the cache is damaged.
     """
@@ -66,19 +64,16 @@ def cache_embeddings(
     wanted = _wanted(images)
     missing = cache.table.missing_of(wanted)
     if missing.any():
-        count = other_gpus(embedder) if helpers is None else helpers
         source: RowSource
         if isinstance(embedder, Ensemble):
             caches = [
-                cache_embeddings(member, images, cache_root, progress, count)
+                cache_embeddings(member, images, cache_root, progress)
                 for member in embedder.members
             ]
-            source, count = CombinedCaches(embedder, caches), 0
+            source = CombinedCaches(embedder, caches)
         else:
             source = Pictures(embedder, images.store)
-        count = min(count, (int(missing.sum()) - 1) // cache.about.claim)
-        with helped(count, cache_embeddings, embedder, images, cache_root):
-            fill(cache, missing, source, progress)
+        fill(cache, missing, source, progress)
     cache.verify(wanted)
     return cache
 

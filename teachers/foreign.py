@@ -16,6 +16,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.suggestions import meant
 from teachers.confined import allow, confined
+from teachers.embedder import gpu_number
 from teachers.onnx_files import check_it_may_be_onnx, read_onnx, size_of_weights
 from teachers.preprocessing import Preprocessing
 
@@ -208,8 +209,11 @@ def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # Errors arrive as exceptions.
     options.intra_op_num_threads = threads
-    wanted = (GPU_PROVIDER, "CPUExecutionProvider") if gpu else ("CPUExecutionProvider",)
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    wanted: list[tuple[str, dict[str, int]]] = [("CPUExecutionProvider", {})]
+    if gpu:
+        wanted.insert(0, (GPU_PROVIDER, {"device_id": gpu_number()}))
+    there = onnxruntime.get_available_providers()
+    providers = [each for each in wanted if each[0] in there]
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     except MemoryError:

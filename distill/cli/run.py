@@ -1,7 +1,9 @@
 """`distill run` and `distill check`: one job in this process."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,15 +11,17 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, WorkspaceOption, fail, print_json
+from distill.cli.common import JsonOption, SaidExit, WorkspaceOption, fail, print_json
 from distill.cli.display import Display, display
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
 
 if TYPE_CHECKING:
+    from distill.launcher import RankFailed
     from distill.pipeline.fit import Fit
-    from distill.pipeline.record import Observer, StepEvent
+    from distill.pipeline.record import Observer, RunRecord, StepEvent
     from distill.spec import JobSpec
+    from distill.spec_text import SpecFile
 
 SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/sample.toml.")]
 
@@ -50,29 +54,97 @@ def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOpti
 def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     """Run a job here and now, without the daemon; run again, it goes on where it stopped.
 
+    Under torchrun, or another launcher of several ranks, every rank runs it. Without one a job of
+    several ranks starts them itself.
+
     Example: distill run jobs/sample.toml
+
+    Example: torchrun --nproc-per-node 8 -m distill run jobs/r100.toml
     """
-    from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-    from distill.pipeline.fit import check_job
+    from distill.launcher import RankFailed, die_with_launcher, launched_ranks, run_on_ranks
+    from distill.pipeline.fit import ranks_of
     from distill.spec_text import SpecFile
 
     place = Workspace.locate(workspace)
     given = SpecFile.read(spec)
-    job = given.job
-    folder = place.runs / job.name
-    if spec.resolve() == (folder / "spec.toml").resolve():
-        # Started by the daemon, whose runner holds the folder, and who has other jobs to start.
-        _run_in(folder, job, place, lambda: check_job(given, place), patient=False)
+    folder = place.runs / given.job.name
+    if launched_ranks() is not None:
+        die_with_launcher()
+        from distill.training.distributed import process_group
+
+        with process_group():
+            if status := _run_rank(given, folder, place):
+                raise SystemExit(status)
         return
-    if frozen_spec(folder) not in (None, given.text):
+    with given.placed():
+        ranks = ranks_of(given.job)
+    if ranks == 1:
+        raise SystemExit(_run_rank(given, folder, place))
+    try:
+        arguments = ["run", str(spec), "--workspace", str(place.root)]
+        raise SaidExit(run_on_ranks(ranks, arguments, folder))
+    except RankFailed as failed:
+        _say_failed_rank(folder, failed)
+
+
+def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
+    """In its own words, if it could say them; ends with the exit status of the job."""
+    from distill.daemon.runfolder import read_failure
+
+    if failed.status > 0 and (said := read_failure(folder)):
+        fail(said.reason)
+    _say_failure(folder, failed)
+    fail(str(failed), failed.exit_status)
+
+
+def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
+    """Run the job in this process, as one of its ranks; the exit status.
+
+    128 + N where signal N stopped it after a checkpoint, or one of its processes was ended by it;
+    ``STEP_BUSY`` where another job does a step of it, and it was started by the daemon, which has
+    other jobs to start. Its runner holds the run directory then.
+    """
+    from distill.daemon.runfolder import freeze_spec, locked
+    from distill.training.distributed import on_first_rank, rank
+
+    checked = partial(_checked, spec, place)
+    if Path(spec.origin).resolve() == (folder / "spec.toml").resolve():
+        return _run_in(folder, spec.job, place, checked, patient=False)
+    with ExitStack() as held:
+
+        def take_folder() -> None:
+            freeze_spec(folder, spec.text)
+            held.enter_context(locked(folder))
+
+        try:
+            on_first_rank(lambda: _refuse_another_spec(spec, folder))
+            fit = checked()  # a spec that cannot be run does not take the name
+            on_first_rank(take_folder)
+        except UserError:
+            if rank() > 0:
+                return 1  # the first one says it
+            raise
+        return _run_in(folder, spec.job, place, lambda: fit, patient=True)
+
+
+def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
+    from distill.daemon.runfolder import frozen_spec
+
+    if frozen_spec(folder) not in (None, spec.text):
         raise UserError(
-            f"the job {job.name!r} exists with another spec ({folder / 'spec.toml'}); choose "
-            f"another name in {spec}, or set the old run aside with `distill submit --replace`"
+            f"the job {folder.name!r} exists with another spec ({folder / 'spec.toml'}); choose "
+            f"another name in {spec.origin}, or set the old run aside with "
+            "`distill submit --replace`"
         )
-    fit = check_job(given, place)  # a spec that cannot be run does not take the name
-    freeze_spec(folder, given.text)
-    with locked(folder):
-        _run_in(folder, job, place, lambda: fit, patient=True)
+
+
+def _checked(spec: "SpecFile", workspace: Workspace) -> "Fit":
+    """What the first rank found of the job; the others open the teacher alone."""
+    from distill.pipeline.fit import Fit, check_job, given_teacher
+    from distill.training.distributed import only_on_first_rank
+
+    found = only_on_first_rank(lambda: check_job(spec, workspace))
+    return found or Fit([], given_teacher(spec.job, workspace))
 
 
 def _run_in(
@@ -81,37 +153,64 @@ def _run_in(
     workspace: Workspace,
     checked: Callable[[], "Fit"],
     patient: bool,
-) -> None:
-    """Run the job, on record from ``checked`` on, which says that it can be run.
-
-    Exit status 128 + N where signal N stopped it after a checkpoint, or one of its processes was
-    ended by it; ``STEP_BUSY`` where it is not ``patient`` and another job does a step of it.
-    """
+) -> int:
+    """Run the job, on record from ``checked`` on, which says that it can be run."""
     from distill.daemon.outcome import STEP_BUSY
+    from distill.launcher import RANK_LOST
     from distill.pipeline.job import JobRun
-    from distill.pipeline.record import RunRecord
     from distill.pipeline.steps import StepBusy
-    from distill.signals import Stopped
-    from distill.training.launch import EndedFromOutside
+    from distill.signals import RankLost, Stopped
+    from distill.training.distributed import is_lost_rank, leave_together, world_size
 
-    stop = _StopOnSignal()
-    with display() as shown:
-        record = RunRecord(folder, _observer(shown), stop)
+    with _StopOnSignal() as stop, _record(folder, stop) as record:
         try:
             JobRun(spec, workspace, record, checked(), patient).run()
         except Stopped:
+            leave_together()
             # Where nobody asked this process, a rank was asked.
-            raise SystemExit(128 + (stop.received or signal.SIGTERM)) from None
+            return 128 + (stop.received or signal.SIGTERM)
         except StepBusy as busy:
             record.gave_way(busy)
-            raise SystemExit(STEP_BUSY) from None
-        except EndedFromOutside as ended:
-            record.failed(ended)
-            fail(str(ended), 128 + ended.signal)
+            leave_together()
+            return STEP_BUSY
         except Exception as error:
-            record.failed(error)
+            if world_size() > 1 and is_lost_rank(error):
+                lost = RankLost(f"another rank of the job has ended ({str(error).splitlines()[0]})")
+                _say_failure(folder, lost)
+                note(f"error: {lost}")
+                return RANK_LOST
+            _say_failure(folder, error)
             raise
     note(f"done: {folder} (see it with `distill show {spec.name}`)")
+    return 0
+
+
+@contextmanager
+def _record(folder: Path, stop: "_StopOnSignal") -> Iterator["RunRecord"]:
+    """The first rank shows the job on the terminal; the others print to their logs."""
+    from distill.launcher import write_to_log
+    from distill.pipeline.record import RunRecord, SilentRecord
+    from distill.training.distributed import only_on_first_rank, rank, sum_over_ranks
+
+    with ExitStack() as screen:
+
+        def begin() -> RunRecord:
+            observer = _observer(screen.enter_context(display()))
+            return RunRecord(folder, observer, stop, sum_over_ranks)
+
+        record = only_on_first_rank(begin)
+        if record is None:
+            write_to_log(folder, rank())
+            record = SilentRecord(folder, stop=stop, sum_over_ranks=sum_over_ranks)
+        yield record
+
+
+def _say_failure(folder: Path, error: Exception) -> None:
+    """In the run directory, if the job has got one."""
+    from distill.pipeline.record import write_failure
+
+    if folder.is_dir():
+        write_failure(folder, error)
 
 
 class _StopOnSignal:
@@ -122,6 +221,13 @@ class _StopOnSignal:
     def __init__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+
+    def __enter__(self) -> "_StopOnSignal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # torchrun may end its ranks while the first one still says how the job went.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def __call__(self) -> bool:
         return self.received != 0

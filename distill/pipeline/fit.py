@@ -28,10 +28,11 @@ from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import SHUFFLE
 from distill.training.shares import (
     check_engine,
+    check_shares,
+    job_ranks,
     shares_of,
     suits_any_network,
     supply,
-    wanted_ranks,
 )
 from teachers.embedder import Embedder
 from teachers.embeddings import check_room
@@ -65,9 +66,12 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
     with within("data", "train"):
         images = open_images(workspace.image_set(spec.data.train))
     sets = open_sets(spec, workspace)
-    teacher = _given_teacher(spec, images, workspace)
+    ranks = ranks_of(spec)
+    teacher = given_teacher(spec, workspace)
+    if teacher is not None and guided(spec):
+        check_room(teacher, images, workspace.cache)
     length = _teacher_embedding(spec, teacher)
-    trainings = list(_trainings(spec, length))
+    trainings = list(_trainings(spec, length, ranks))
     # The stages of a student differ in nothing that its network notices.
     networks = {training.key: training for training in trainings}
     notices = [*check_sets(spec, workspace, sets, images), *_unused_teacher(spec)]
@@ -81,16 +85,23 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
     return Fit(notices, teacher)
 
 
-def _given_teacher(spec: JobSpec, images: ImageSet, workspace: Workspace) -> Embedder | None:
-    """The teacher that is there, where the job has one, with room for what it will say."""
+def ranks_of(spec: JobSpec) -> int:
+    """How many ranks run the job; ``UserError`` where that cannot be."""
+    trainings: dict[Location, TrainSettings] = {}
+    if spec.teacher is not None and spec.teacher.network is not None:
+        trainings["teacher", "train"] = spec.teacher.train
+    if spec.student is not None:
+        trainings["train",] = spec.train
+    return job_ranks(trainings)
+
+
+def given_teacher(spec: JobSpec, workspace: Workspace) -> Embedder | None:
+    """The teacher that is there, where the job has one."""
     if spec.teacher is None or spec.teacher.network is not None:
         return None
     from distill.pipeline.teacher_files import open_spec_teacher  # brings torch
 
-    teacher = open_spec_teacher(spec.teacher, workspace)
-    if guided(spec):
-        check_room(teacher, images, workspace.cache)
-    return teacher
+    return open_spec_teacher(spec.teacher, workspace)
 
 
 def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:
@@ -134,7 +145,7 @@ def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> 
         _check_comparisons(spec, resolved.embedding, teacher)
 
 
-def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
+def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_Training"]:
     """The teacher's, and one for each stage of the student."""
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
@@ -146,6 +157,7 @@ def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
             ("teacher", "network"),
             architecture,
             spec.teacher.train,
+            ranks,
             losses,
         )
     for index, stage in enumerate(spec.stage):
@@ -158,6 +170,7 @@ def _trainings(spec: JobSpec, teacher: int | None) -> Iterator["_Training"]:
             ("student",),
             architecture,
             settings,
+            ranks,
             stage.losses,
             stage.sampler,
         )
@@ -172,6 +185,7 @@ class _Training:
     network: Location
     architecture: Architecture
     settings: TrainSettings
+    ranks: int
     losses: Losses
     sampler: SamplerSettings = SHUFFLE
 
@@ -179,7 +193,8 @@ class _Training:
         """Raise ``UserError`` where the network cannot be built or trained so."""
         with self._full_keys():
             check_engine(self.settings)
-            suits = suits_any_network(self.settings, wanted_ranks(self.settings))
+            check_shares(self.settings, self.ranks)
+            suits = suits_any_network(self.settings, self.ranks)
         return [] if self.architecture.is_known and suits else self._try_network()
 
     def _try_network(self) -> list[Notice]:
@@ -191,16 +206,15 @@ class _Training:
         with self._full_keys():
             with torch.device("meta"):
                 network = self.architecture.build()
-            return check_network(network, self.architecture.input_size, self.settings)
+            return check_network(network, self.architecture.input_size, self.settings, self.ranks)
 
     def check_losses(self, images: ImageSet) -> list[Notice]:
         """Raise ``UserError`` where a step cannot be filled, or teaches nothing at all."""
         with self._full_keys():
-            ranks = wanted_ranks(self.settings)
-            given = supply(images, self.settings, self.sampler, ranks)
+            given = supply(images, self.settings, self.sampler, self.ranks)
             on_centres = any(loss.needs_centres for loss in self.losses.values())
             if self.settings.centres.sharded and on_centres:
-                shares_of(images.identities, ranks)
+                shares_of(images.identities, self.ranks)
         return [*self._rising(), *self._idle(given), *self._seldom(given)]
 
     def _rising(self) -> list[Notice]:

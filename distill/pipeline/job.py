@@ -1,4 +1,8 @@
-"""A spec as steps in their order: teach, embed, generations with their stages, evaluate, export."""
+"""A spec as steps in their order: teach, embed, generations with their stages, evaluate, export.
+
+Every rank runs the whole job. All of them train and embed; only the first evaluates, exports and
+writes the run directory, and the others wait for it.
+"""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -11,6 +15,7 @@ from curation.errors import UserError
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit
 from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.planning import (
@@ -24,20 +29,15 @@ from distill.pipeline.planning import (
 )
 from distill.pipeline.record import RunRecord, StepState
 from distill.pipeline.scores import accuracies
-from distill.pipeline.steps import StepStore, give_way
-from distill.pipeline.work import (
-    Architecture,
-    Stage,
-    TrainedNetwork,
-    evaluate_network,
-    export_network,
-    train_network,
-)
+from distill.pipeline.steps import StepOutcome, StepStore, give_way
+from distill.pipeline.training import Stage, TrainedNetwork, train_network
+from distill.pipeline.work import evaluate_network, export_network
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
+from distill.training.distributed import on_first_rank
 from distill.training.divergence import Diverged
-from distill.training.loop import Watch
 from distill.training.memory import give_back_memory
+from distill.training.meter import Watch
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
@@ -128,7 +128,7 @@ class JobRun:
         with self._step("embed") as state:
             state.id = cache_digest(teacher, self.images)
             state.path = str(self.workspace.cache / state.id)
-            state.note = self._try(teacher)
+            state.note = on_first_rank(lambda: self._try(teacher))
             computed = []
 
             def progress(done: int, total: int) -> None:
@@ -199,12 +199,7 @@ class JobRun:
         """Score the candidates of one generation and add them, on the record."""
         sets = selection_sets(self.spec, self.workspace)
         with self._step(choice_name(candidates[0].generation)) as state:
-            outcomes = {
-                each.name: evaluate_network(
-                    each.trained.embedder(), sets, self.steps, self.record.interruptible_progress
-                )
-                for each in candidates
-            }
+            outcomes = {each.name: self._scores(each.trained.embedder, sets) for each in candidates}
             results = {name: outcome.result for name, outcome in outcomes.items()}
             generations.add(_scored(candidates, results))
             chosen = outcomes[generations.best[-1].name]
@@ -266,9 +261,7 @@ class JobRun:
         reports, reused = {}, True
         with self._step("evaluate") as state:
             for name, opened in networks.items():
-                outcome = evaluate_network(
-                    opened(), sets, self.steps, self.record.interruptible_progress
-                )
+                outcome = self._scores(opened, sets)
                 reports[name] = outcome.result
                 reused = reused and outcome.reused
                 for notice in doubts(name, outcome.result):
@@ -282,17 +275,18 @@ class JobRun:
             self.record.write_json("evaluation.json", evaluation)
         return evaluation
 
+    def _scores(self, opened: Callable[[], Embedder], sets: dict[str, Path]) -> StepOutcome:
+        progress = self.record.interruptible_progress
+        return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress))
+
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self._step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
-            outcome = export_network(
-                self.spec.name,
-                trained,
-                self.images.image_size,
-                evaluation,
-                lineage,
-                self.spec.export.formats,
-                self.steps,
+            name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
+            outcome = on_first_rank(
+                lambda: export_network(
+                    name, trained, size, evaluation, lineage, formats, self.steps
+                )
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             self.record.link("bundle", outcome.folder / "bundle")

@@ -19,10 +19,10 @@ from curation.progress import Pace, seconds_left
 from distill.notices import Notice
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
-from distill.signals import Stopped
+from distill.signals import RankLost, Stopped
 from distill.spec import JobSpec
 
-WARNINGS, WAITING = "warnings.json", "waiting.json"
+WARNINGS, WAITING, FAILURE = "warnings.json", "waiting.json", "failure.json"
 _NO_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
 """torch's words, on a GPU and on the CPU."""
 PROGRESS_INTERVAL = 0.25
@@ -76,18 +76,24 @@ class RunRecord:
         folder: Path,
         observer: Observer = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
+        sum_over_ranks: Callable[[int], int] = lambda count: count,
     ) -> None:
         self.folder = folder
         self.observer = observer
         self.stop = stop
+        self.sum_over_ranks = sum_over_ranks
         self.steps: list[StepState] = []
         self.warnings: list[dict[str, str]] = []
         self._current = ""
         self._pace = Pace()
         self._written = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
-        for of_before in ("failure.json", WAITING):
-            (folder / of_before).unlink(missing_ok=True)
+        self._open()
+
+    def _open(self) -> None:
+        """Make the folder, without what an attempt before said of its end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for of_before in (FAILURE, WAITING):
+            (self.folder / of_before).unlink(missing_ok=True)
 
     def begin(self, spec: JobSpec, steps: list[StepState], facts: dict[str, Any]) -> None:
         """Write resolved.json (every default filled in, versions, digests) and the plan."""
@@ -120,6 +126,7 @@ class RunRecord:
         else:
             state.state = "done" if state.state == "running" else state.state
             state.seconds = round(time.monotonic() - started, 2)
+            memory.bytes = self.sum_over_ranks(memory.bytes)
         finally:
             state.peak_memory_bytes, state.peak_gpu_memory_bytes = memory.bytes, memory.gpu_bytes
             self._write_steps()
@@ -136,8 +143,7 @@ class RunRecord:
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         line = {"step": self._current, "time": round(time.time(), 3), **values}
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(as_json(line) + "\n")
+        self._append("metrics.jsonl", as_json(line) + "\n")
         self.observer(StepEvent("metrics", self._current, values))
 
     def warn(self, notice: Notice) -> None:
@@ -184,26 +190,14 @@ class RunRecord:
         if self.stop():
             raise Stopped
 
-    def failed(self, error: Exception) -> None:
-        """Say in one sentence why the job ended, as far as the disk has room for it."""
-        if isinstance(error, UserError):
-            reason, hint = str(error), None
-        elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            where = error.filename or self.folder
-            reason = f"the disk cannot be written: {error.strerror} ({where})"
-            hint = "make room and submit again: it goes on from its last checkpoint"
-        elif isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            reason, hint = "no memory left", "lower train.batch_size and submit again"
-        else:
-            reason, hint = f"{type(error).__name__}: {error}", "log.txt has the traceback"
-        told = as_json({"reason": reason, "hint": hint}).encode()
-        with suppress(OSError):  # the error itself is what matters
-            write_reserved(self.folder / "failure.json", told)
-
     def write_json(self, name: str, value: Any) -> None:
         """Replace ``name`` atomically."""
         with atomic_file(self.folder / name) as file:
             file.write(as_json(value, indent=2).encode())
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.folder / name).open("a") as file:
+            file.write(line)
 
     def link(self, name: str, target: Path) -> None:
         """Make ``name`` in the run directory point to what a step left elsewhere."""
@@ -219,6 +213,48 @@ class RunRecord:
 
     def _write_steps(self) -> None:
         self.write_json("steps.json", [asdict(step) for step in self.steps])
+
+
+class SilentRecord(RunRecord):
+    """That of a rank other than the first: it has the same steps, and writes nothing."""
+
+    def _open(self) -> None:
+        pass
+
+    def _append(self, name: str, line: str) -> None:
+        pass
+
+    def write_json(self, name: str, value: Any) -> None:
+        pass
+
+    def link(self, name: str, target: Path) -> None:
+        pass
+
+
+def write_failure(folder: Path, error: Exception) -> None:
+    """Say in one sentence why the job ended, as far as the disk has room for it.
+
+    A lost rank is said only where that rank itself, or any other, has given no reason.
+    """
+    if isinstance(error, RankLost) and (folder / FAILURE).exists():
+        return
+    reason, hint = failure(error, folder)
+    told = as_json({"reason": reason, "hint": hint}).encode()
+    with suppress(OSError):  # the error itself is what matters
+        write_reserved(folder / FAILURE, told)
+
+
+def failure(error: Exception, folder: Path) -> tuple[str, str | None]:
+    """The reason and what helps, of a job that runs in ``folder``."""
+    if isinstance(error, UserError):
+        return str(error), None
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        where = error.filename or folder
+        reason = f"the disk cannot be written: {error.strerror} ({where})"
+        return reason, "make room and submit again: it goes on from its last checkpoint"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return "no memory left", "lower train.batch_size and submit again"
+    return f"{type(error).__name__}: {error}", "log.txt has the traceback"
 
 
 def remaining(

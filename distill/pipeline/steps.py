@@ -11,10 +11,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from curation.errors import UserError
 from curation.files import atomic_file
@@ -39,13 +39,30 @@ class StepBusy(Exception):  # noqa: N818 - not an error: the step will be there 
     """Another process does the step at ``step``; ``job`` is what it runs, where that is known."""
 
     def __init__(self, step: Path, job: str | None) -> None:
-        super().__init__(f"{step} is being done by {job or 'another process'}")
+        super().__init__(step, job)  # what another rank makes it of again
         self.step, self.job = step, job
+
+    def __str__(self) -> str:
+        return f"{self.step} is being done by {self.job or 'another process'}"
 
 
 def give_way(step: Path, job: str | None) -> None:
     """A ``Busy`` that does not wait."""
     raise StepBusy(step, job)
+
+
+T = TypeVar("T")
+
+
+class OnFirst(Protocol):
+    """Calls a function on the first rank, and gives its result to all."""
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def _here(work: Callable[[], T], /) -> T:
+    """An ``OnFirst`` of a process alone."""
+    return work()
 
 
 @dataclass(frozen=True)
@@ -65,23 +82,35 @@ class StepStore:
         self.root, self.job, self.busy = root, job, busy
 
     def perform(
-        self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]
+        self,
+        kind: str,
+        inputs: dict[str, Any],
+        work: Callable[[Path], dict[str, Any]],
+        on_first: OnFirst = _here,
     ) -> StepOutcome:
         """The outcome of ``work(folder)`` for these inputs, from an earlier time if there is one.
 
         ``inputs`` must be JSON and determine what comes out. ``work`` may find the folder as a
-        stopped attempt left it, and returns the result, which must be JSON.
+        stopped attempt left it, and returns the result, which must be JSON. Where all ranks do the
+        work, ``on_first`` is ``distributed.on_first_rank``: the first holds the step for them.
         """
         folder = self.folder(kind, inputs)
-        folder.mkdir(parents=True, exist_ok=True)
-        with self._held(folder):
-            result = _read(folder / RESULT)
+        with ExitStack() as held:
+
+            def begin() -> dict[str, Any] | None:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(self._held(folder))
+                result = _read(folder / RESULT)
+                if result is None:
+                    _write(folder / INPUTS, inputs)
+                return result
+
+            result = on_first(begin)
             if result is not None:
                 return StepOutcome(folder, result, reused=True)
-            _write(folder / INPUTS, inputs)
-            result = work(folder)
-            _write(folder / RESULT, result)
-        return StepOutcome(folder, result, reused=False)
+            made = work(folder)
+            on_first(lambda: _write(folder / RESULT, made))
+        return StepOutcome(folder, made, reused=False)
 
     @contextmanager
     def _held(self, folder: Path) -> Iterator[None]:

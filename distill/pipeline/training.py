@@ -1,69 +1,158 @@
-"""A training in words, so that the job itself or each of several ranks can carry it out."""
+"""One training of a job: the stage of the spec with what the pipeline resolved, and its weights."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from curation.pairs import read_pairs
-from curation.views import ImageSet, open_images
-from distill.backbones import create
-from distill.backbones.timm_models import without_pretrained_weights
+from curation.views import ImageSet
 from distill.export.safe_tensors import load_weights, read_tensors, write_weights
-from distill.losses import WeightedLosses
-from distill.losses.settings import Losses
+from distill.losses import LossSettings, WeightedLosses
+from distill.notices import keeping, read_notices
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.scores import PairAccuracies
+from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.training import distributed
-from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
+from distill.training.checkpoints import best_checkpoint, scores_of, step_of
+from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
+from distill.training.tensorboard import event_files
+from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embedding_cache import EmbeddingCache
-from teachers.preprocessing import Preprocessing
+from teachers.framing import crops
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
 CHECKPOINTS = "checkpoints"
+NOTICES = "warnings.json"
+"""In a training's folder: what did nothing in it."""
+UNSEEN_SETTINGS = {
+    "activation_checkpointing",
+    "checkpoint_every",
+    "decode_threads",
+    "keep_checkpoints",
+    "log_every",
+    "ranks",
+    "tensorboard",
+}
+"""Settings that do not change the weights, so a step done under others is the same step."""
+UNSEEN_UNLESS_BEST = {"evaluate_every", "keep"}
+"""They change the weights where the best are kept, and only there."""
+SEEN_SETTINGS = {
+    "accumulate",
+    "batch_size",
+    "clip_gradient_norm",
+    "engine",
+    "final_learning_rate",
+    "head_weight_decay",
+    "learning_rate",
+    "momentum",
+    "on_divergence",
+    "precision",
+    "schedule",
+    "seed",
+    "shuffle",
+    "shuffle_window",
+    "sync_batch_norm",
+    "warmup",
+    "weight_decay",
+    "zero_stage",
+}
+"""Settings that are always part of a step's identity. Those that came later are left out while they
+have their defaults, so that steps done before there were such settings are found."""
 
 
-class TrainingDescription(Strict):
-    """All that the trained weights follow from, and the folder that they go to.
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that a step trained, where its files lie, and the digest of that step."""
 
-    ``start`` is the folder of the training before, whose weights are taken, and with ``optimiser``
-    kept also the optimiser's state; ``evaluation`` are the sets of pairs for
-    ``settings.evaluate_every``. Its JSON is what ranks are given.
+    architecture: Architecture
+    folder: Path
+    id: str
+
+    def load(self) -> nn.Module:
+        """The network with its weights, on the CPU."""
+        network = self.architecture.unweighted.build()
+        load_weights(self.folder / NETWORK, network)
+        return network
+
+    def embedder(self) -> Embedder:
+        return TorchEmbedder(self.load(), self.architecture.preprocessing, self.id)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of one network: a teacher's, or a stage of a student's generation.
+
+    ``evaluation`` are the sets of pairs for ``settings.evaluate_every``.
     """
 
-    backbone: str
-    embedding: PositiveInt
-    width: PositiveFloat
-    preprocessing: Preprocessing
-    losses: Losses
-    epochs: PositiveInt
+    architecture: Architecture
+    losses: dict[str, LossSettings]
+    epochs: int
     settings: TrainSettings
+    start: TrainedNetwork | None = None
+    evaluation: tuple[Path, ...] = ()
     sampler: SamplerSettings = SHUFFLE
-    images: Path
-    cache: Path | None
-    start: Path | None
     optimiser: OptimiserStart = "fresh"
-    folder: Path
-    evaluation: list[Path] = Field(default=[])
 
-    def open(self) -> tuple[ImageSet, EmbeddingCache | None]:
-        """The images and what the teacher said of them, in a process that has not got them."""
-        cache = None if self.cache is None else EmbeddingCache(self.cache)
-        return open_images(self.images), cache
+    def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
+        """Everything that the trained weights follow from, for the step's identity."""
+        inputs = {
+            "architecture": self.architecture.describe(),
+            "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
+            "epochs": self.epochs,
+            "settings": _seen(self.settings),
+            "sampler": self.sampler.model_dump(),
+            "start": self.start and self.start.id,
+            "images": images.digest,
+            "teacher": cache and cache.digest,
+        }
+        if crops(images.image_size, self.architecture.input_size):
+            # Only then, as only these were trained on other pixels before: squeezed ones.
+            inputs["cropped"] = True
+        if self.optimiser == "kept":
+            inputs["optimiser"] = "kept"
+        if self.settings.keep == "best":
+            # Only then, so that steps done with the last weights kept are found as before.
+            inputs["best"] = {
+                "evaluate_every": self.settings.evaluate_every,
+                "sets": sorted(read_pairs(path).digest for path in self.evaluation),
+            }
+        return inputs
 
-    def build(self, images: ImageSet, cache: EmbeddingCache | None) -> Training:
-        """The same training in every process: the starting weights follow from the seed."""
-        torch.manual_seed(self.settings.seed)
-        network = create(self.backbone, self.embedding, self.preprocessing.size, self.width)
+    def train(
+        self, images: ImageSet, cache: EmbeddingCache | None, folder: Path, watch: Watch
+    ) -> dict[str, float]:
+        """Train from the newest checkpoint in ``folder`` to the end, write the weights there.
+
+        Gives the last losses. Every rank calls it, and the first writes. Errors as of ``train``.
+        """
+        training = self.training(images, cache)
+        events = self.settings.tensorboard and distributed.rank() == 0
+        with event_files(folder / "tensorboard", events, watch) as watching:
+            latest = train(training, folder / CHECKPOINTS, watching)
+        if distributed.rank() == 0:
+            write_weights(folder / NETWORK, training.network)
+            write_weights(folder / LOSSES, training.losses)
+        return latest
+
+    def training(self, images: ImageSet, cache: EmbeddingCache | None) -> Training:
+        """The same on every rank: the starting weights follow from the seed."""
+        architecture, settings = self.architecture, self.settings
+        torch.manual_seed(settings.seed)
+        network = architecture.build()
         counts = np.bincount(images.labels, minlength=images.identities)
         losses = WeightedLosses(
             self.losses,
-            self.embedding,
+            architecture.embedding,
             images.identities,
             torch.from_numpy(counts),
             None if cache is None else cache.embedding,
@@ -73,16 +162,16 @@ class TrainingDescription(Strict):
             losses.teacher_centres = teacher_centres(cache, images)
         optimiser_from = None
         if self.start is not None:
-            _start_from(self.start, network, losses)
-            optimiser_from = self.start / CHECKPOINTS if self.optimiser == "kept" else None
+            _start_from(self.start.folder, network, losses)
+            optimiser_from = self.start.folder / CHECKPOINTS if self.optimiser == "kept" else None
         return Training(
             network=network,
             losses=losses,
-            preprocessing=self.preprocessing,
+            preprocessing=architecture.preprocessing,
             images=images,
             cache=cache,
             epochs=self.epochs,
-            settings=self.settings,
+            settings=settings,
             sampler=self.sampler,
             optimiser_from=optimiser_from,
             # Last: it draws random numbers, which the starting weights must not depend on.
@@ -93,25 +182,48 @@ class TrainingDescription(Strict):
         """What rank 0 needs where the settings ask for evaluation at intervals."""
         if self.settings.evaluate_every is None or distributed.rank() != 0:
             return None
-        backbone = without_pretrained_weights(self.backbone)
-        twin = create(backbone, self.embedding, self.preprocessing.size, self.width)
         sets = [read_pairs(path) for path in self.evaluation]
-        return PairAccuracies(twin, self.preprocessing, sets)
+        twin = self.architecture.unweighted.build()
+        return PairAccuracies(twin, self.architecture.preprocessing, sets)
 
 
-def carry_out(
-    description: TrainingDescription, images: ImageSet, cache: EmbeddingCache | None, watch: Watch
-) -> dict[str, float]:
-    """Train from the newest checkpoint to the end, write the weights; the last losses.
+def train_network(
+    kind: str,
+    stage: Stage,
+    images: ImageSet,
+    cache: EmbeddingCache | None,
+    steps: StepStore,
+    watch: Watch,
+    entered: Callable[[Path], None],
+) -> tuple[TrainedNetwork, StepOutcome]:
+    """Train ``stage`` on all ranks, or find it trained; ``entered`` is told the folder before."""
+    inputs = stage.inputs(images, cache)
+    folder = steps.folder(kind, inputs)
+    entered(folder)
+    watch = replace(watch, warn=keeping(folder / NOTICES, watch.warn))
 
-    Every rank calls it, and the first writes. Errors as of ``train``.
-    """
-    training = description.build(images, cache)
-    latest = train(training, description.folder / CHECKPOINTS, watch)
-    if distributed.rank() == 0:
-        write_weights(description.folder / NETWORK, training.network)
-        write_weights(description.folder / LOSSES, training.losses)
-    return latest
+    def work(folder: Path) -> dict[str, Any]:
+        latest = stage.train(images, cache, folder, watch)
+        result = {"architecture": stage.architecture.describe(), "losses": latest}
+        return {**result, **_kept(stage.settings, folder)}
+
+    outcome = steps.perform(kind, inputs, work, distributed.on_first_rank)
+    for notice in read_notices(folder / NOTICES):  # also of an earlier attempt or another job
+        watch.warn(notice)
+    return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
+
+
+def _seen(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that a step's identity has."""
+    hidden = UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST
+    later = settings.model_dump(exclude=hidden | SEEN_SETTINGS, exclude_defaults=True)
+    return {**settings.model_dump(include=SEEN_SETTINGS), **later}
+
+
+def _kept(settings: TrainSettings, folder: Path) -> dict[str, Any]:
+    """Which weights a training in ``folder`` left, where they need not be the last."""
+    best = best_checkpoint(folder / CHECKPOINTS) if settings.keep == "best" else None
+    return {} if best is None else {"kept": {"iteration": step_of(best), **scores_of(best)}}
 
 
 def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None:

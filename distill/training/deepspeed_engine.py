@@ -1,6 +1,8 @@
 """DeepSpeed as a library, with ZeRO stages 0 to 2; on the CPU over gloo, on GPUs over NCCL."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,12 +35,12 @@ class DeepSpeedEngine:
     """
 
     def __init__(self, learner: Learner, settings: TrainSettings) -> None:
-        deepspeed = _deepspeed()
-        self._engine, _, _, _ = deepspeed.initialize(
-            model=learner,
-            optimizer=optimiser(learner, settings),
-            config=_config(settings),
-        )
+        with _launched():
+            self._engine, _, _, _ = _deepspeed().initialize(
+                model=learner,
+                optimizer=optimiser(learner, settings),
+                config=_config(settings),
+            )
         self._sharded = settings.zero_stage > 0
         self._moments = _moments(settings)
         self._counts_steps = settings.optimiser == "adamw"
@@ -160,12 +162,23 @@ class DeepSpeedEngine:
                 safe_set_full_optimizer_state(parameter, value.contiguous(), key)
 
 
+@contextmanager
+def _launched() -> Iterator[None]:
+    """What a launcher sets, where there is none: DeepSpeed asks for it all the same."""
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    unset = alone.keys() - os.environ.keys()
+    os.environ.update({name: alone[name] for name in unset})
+    try:
+        yield
+    finally:
+        for name in unset:
+            del os.environ[name]
+
+
 def _deepspeed() -> Any:
     """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if "LOCAL_RANK" not in os.environ:  # no launcher: DeepSpeed asks for it all the same
-        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

@@ -5,36 +5,118 @@ travels between CPUs (gloo) also where gradients travel between GPUs (NCCL), so 
 waited for.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from curation.errors import UserError
 from distill.ranks import rank, world_size
+from teachers.embedder import gpu_number
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=100)
+"""How long ranks wait for what only the first one does: an evaluation, an export."""
+FAREWELL = timedelta(seconds=10)
 
 
 def device() -> torch.device:
     """The GPU of this rank on its machine, or the CPU where there are none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", gpu_number())
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
-    """Join the group that torchrun's (or another launcher's) environment describes."""
+def process_group(timeout: timedelta | None = None) -> Iterator[None]:
+    """Join the group that torchrun's (or another launcher's) environment describes.
+
+    ``timeout`` is that of one exchange, torch's own where left out.
+    """
     place = device()
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timeout)
     yield
-    # The last checkpoint is on the disk before anybody leaves. After an error nobody waits.
+    # The last files are on the disk before anybody leaves. After an error nobody waits.
     dist.barrier()
     dist.destroy_process_group()
+
+
+def on_first_rank(work: Callable[[], T]) -> T:
+    """What ``work`` gives on rank 0, on all ranks; all raise what it raises there.
+
+    The others wait for as long as it takes. The result must be small and picklable.
+    """
+    if world_size() == 1:
+        return work()
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    outcome = [_outcome(work) if rank() == 0 else None]
+    dist.broadcast_object_list(outcome, group=group)
+    dist.destroy_process_group(group)
+    assert outcome[0] is not None
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def only_on_first_rank(work: Callable[[], T]) -> T | None:
+    """What ``work`` gives on rank 0, there alone; all raise what it raises there."""
+    made: list[T] = []
+    on_first_rank(lambda: made.append(work()))
+    return made[0] if made else None
+
+
+def _outcome(work: Callable[[], T]) -> tuple[Any, Exception | None]:
+    try:
+        return work(), None
+    except Exception as error:
+        return None, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one that says the same, as another process can have it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        kind = UserError if isinstance(error, UserError) else RuntimeError
+        return kind(str(error))
+    return error
+
+
+def wait_for_all() -> None:
+    """Return when every rank is here, as for a checkpoint that rank 0 writes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def leave_together() -> None:
+    """Wait a little for the others: their launcher ends the last ones when the first is gone."""
+    if world_size() > 1:
+        with suppress(RuntimeError):  # one that is gone already
+            group = dist.new_group(backend="gloo", timeout=FAREWELL)
+            dist.monitored_barrier(group, FAREWELL)
+
+
+def is_lost_rank(error: Exception) -> bool:
+    """Whether it says that the connection to another rank is gone, which has its own reason."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+
+
+def sum_over_ranks(count: int) -> int:
+    """The sum of what each rank has."""
+    if world_size() == 1:
+        return count
+    total = torch.tensor(count)
+    dist.all_reduce(total)
+    return int(total)
 
 
 def any_rank(flag: bool) -> bool:

@@ -223,6 +223,7 @@ class _Run:
             if save or stop or (scores is not None and self.scoring.are_best(scores)):
                 self._save(scores)
             if stop:
+                distributed.wait_for_all()  # until the checkpoint is on the disk
                 raise Stopped
 
     def result(self) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """How the ranks of a training share its images and identities; known before it, without torch."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from curation.views import ImageSet
+from distill.launcher import launched_ranks
 from distill.losses.needs import Supply
-from distill.spec_errors import SpecError, within
+from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import create_plan
 
@@ -24,14 +26,25 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def wanted_ranks(settings: TrainSettings) -> int:
-    """``settings.ranks``, else the number of GPUs, else 1; ``UserError`` where that cannot be."""
+def job_ranks(trainings: Mapping[Location, TrainSettings]) -> int:
+    """How many ranks run a job with these trainings, by their tables in the spec.
+
+    Those that a launcher started; else ``ranks`` of the trainings, else the number of GPUs, else 1.
+    ``UserError`` where that cannot be.
+    """
+    if (launched := launched_ranks()) is not None:
+        return launched
+    said = {key: each.ranks for key, each in trainings.items() if each.ranks}
+    if len(set(said.values())) > 1:
+        both = " and ".join(f"{in_words(key)}.ranks is {ranks}" for key, ranks in said.items())
+        message = f"{both}; every rank runs the whole job: give both the same, or one alone"
+        raise SpecError((*max(said), "ranks"), message)
     gpus = gpu_count()
-    ranks = settings.ranks or max(1, gpus)
-    if gpus and ranks > gpus:
-        raise SpecError(("train", "ranks"), f"{ranks} is above {gpus}, the number of GPUs here")
-    check_shares(settings, ranks)
-    return ranks
+    for key, ranks in said.items():
+        if gpus and ranks > gpus:
+            raise SpecError((*key, "ranks"), f"{ranks} is above {gpus}, the number of GPUs here")
+        return ranks
+    return max(1, gpus)
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:

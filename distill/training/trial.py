@@ -14,7 +14,7 @@ from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.batch_norm import synchronise_batch_norm
 from distill.training.config import TrainSettings
-from distill.training.shares import images_together, wanted_ranks
+from distill.training.shares import images_together
 
 _ONE_VALUE = "more than 1 value per channel"
 """How torch says that batch normalisation has nothing to normalise."""
@@ -23,13 +23,12 @@ _FEW = 8
 
 
 def check_network(
-    network: nn.Module, input_size: tuple[int, int], settings: TrainSettings
+    network: nn.Module, input_size: tuple[int, int], settings: TrainSettings, ranks: int
 ) -> list[Notice]:
     """Raise ``UserError`` where ``network``, which is on the meta device, cannot be trained so.
 
     What comes back will do nothing. The network is of no use afterwards.
     """
-    ranks = wanted_ranks(settings)
     together = images_together(settings, ranks)
     notices = []
     if not _takes(network, input_size, images=min(together, 2)):

@@ -16,9 +16,10 @@ from test_training import (
 
 from curation.errors import UserError
 from distill.pipeline import teacher_centres as module
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.teacher_centres import teacher_centres
-from distill.pipeline.training import LOSSES, TrainingDescription, carry_out
+from distill.pipeline.training import LOSSES, Stage, TrainedNetwork
 from distill.spec_text import parse_spec
 from distill.training.config import TrainSettings
 from distill.training.loop import Stopped, train
@@ -99,25 +100,17 @@ def test_moving_centres_and_maps_go_on_from_a_checkpoint_with_the_same_bits(
     assert {"parts.adadistill.centres", "projections.angular.weight"} <= weights(whole).keys()
 
 
-def narrow(drawn_store, cache, folder, start=None, seed=0):
-    return TrainingDescription(
-        backbone="mobilefacenet",
-        embedding=8,
-        width=0.125,
-        preprocessing=PREPROCESSING,
-        losses=parse_spec(SPEC, "spec").stage[0].losses,
-        epochs=1,
-        settings=TrainSettings(batch_size=12, learning_rate=0.001, log_every=1, seed=seed),
-        images=drawn_store.path,
-        cache=cache.folder,
-        start=start,
-        folder=folder,
-    )
+NARROW = Architecture("mobilefacenet", 8, PREPROCESSING.size, 0.125)
+
+
+def narrow(start=None, seed=0):
+    settings = TrainSettings(batch_size=12, learning_rate=0.001, log_every=1, seed=seed)
+    return Stage(NARROW, parse_spec(SPEC, "spec").stage[0].losses, 1, settings, start)
 
 
 def test_a_narrow_student_learns_from_every_kind_of_distillation(cache, drawn_store, tmp_path):
-    metrics, stage = [], narrow(drawn_store, cache, tmp_path)
-    carry_out(stage, drawn_store, cache, watch(metrics))
+    metrics, stage = [], narrow()
+    stage.train(drawn_store, cache, tmp_path, watch(metrics))
     for name in stage.losses:
         values = [line[f"loss_{name}"] for line in metrics]
         assert all(np.isfinite(values))
@@ -125,10 +118,10 @@ def test_a_narrow_student_learns_from_every_kind_of_distillation(cache, drawn_st
 
 
 def test_the_next_stage_takes_the_maps_and_the_moving_centres(cache, drawn_store, tmp_path):
-    carry_out(narrow(drawn_store, cache, tmp_path), drawn_store, cache, watch())
-    then = narrow(drawn_store, cache, tmp_path / "2", start=tmp_path, seed=1)
+    narrow().train(drawn_store, cache, tmp_path, watch())
+    then = narrow(TrainedNetwork(NARROW, tmp_path, "before"), seed=1)
     assert_equal_bits(
-        then.build(drawn_store, cache).losses.state_dict(), load_file(tmp_path / LOSSES)
+        then.training(drawn_store, cache).losses.state_dict(), load_file(tmp_path / LOSSES)
     )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from test_pipeline import make_workspace
 from test_training import (
     EMBEDDING,
     PREPROCESSING,
@@ -29,14 +32,11 @@ from distill.pipeline.fit import check_fit
 from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
-from distill.pipeline.training import NETWORK, TrainingDescription
-from distill.pipeline.work import Stage
+from distill.pipeline.training import NETWORK, Stage
 from distill.spec_checks import load_spec
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings
-from distill.training.launch import fresh_folder, run_on_ranks
 from distill.training.loop import STATE, Stopped, train
-from distill.training.meter import Watch
 from teachers.embedder import TorchEmbedder
 
 
@@ -341,37 +341,42 @@ def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     assert evaluation["sets"]["pairs"]["accuracy"] == pytest.approx(kept["score"], abs=1e-6)
 
 
+ON_TWO_RANKS = """
+name = "two-ranks"
+[data]
+train = "drawn/train"
+evaluate = ["pairs"]
+[student]
+backbone = "mobilefacenet"
+embedding = 16
+input_size = [32, 32]
+width = 0.125
+[[stage]]
+epochs = 1
+losses = { arcface = { scale = 16.0, margin = 0.2 } }
+[train]
+batch_size = 12
+log_every = 1
+evaluate_every = 2
+keep = "best"
+ranks = 2
+"""
+
+
 @pytest.mark.slow
 def test_on_two_ranks_the_first_evaluates_and_all_keep_the_same(
     drawn_store, drawn_folder, tmp_path
 ):
-    settings = {"batch_size": 12, "log_every": 1, "evaluate_every": 2, "keep": "best", "ranks": 2}
-    folder = fresh_folder(tmp_path / "ranks")
-    description = TrainingDescription(
-        backbone="mobilefacenet",
-        embedding=EMBEDDING,
-        width=0.125,
-        preprocessing=PREPROCESSING,
-        losses={"arcface": {"scale": 16.0, "margin": 0.2}},
-        epochs=1,
-        settings=TrainSettings(**settings),
-        images=drawn_store.path,
-        cache=None,
-        start=None,
-        folder=tmp_path,
-        evaluation=[drawn_folder / "pairs.bin"],
-    )
-    (folder / "description.json").write_text(description.model_dump_json())
-    metrics = []
-    run_on_ranks(
-        2,
-        "distill.pipeline.worker",
-        [str(folder / "description.json")],
-        folder,
-        Watch(metrics.append, lambda done, total: None, lambda: False),
-    )
+    workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
+    spec = tmp_path / "job.toml"
+    spec.write_text(ON_TWO_RANKS)
+    command = ["run", str(spec), "--workspace", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "distill", *command], check=True, capture_output=True)
+    run = workspace.runs / "two-ranks"
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    step = run / "checkpoints" / "generation-1"
     assert list(evaluated(metrics)) == [2, 4]
-    best = best_checkpoint(tmp_path / "checkpoints")
+    best = best_checkpoint(step / "checkpoints")
     assert metrics[-1]["kept_iteration"] == step_of(best)
-    kept, saved = load_file(tmp_path / NETWORK), saved_weights(best)
+    kept, saved = load_file(step / NETWORK), saved_weights(best)
     assert all(torch.equal(kept[name], saved[f"network.{name}"]) for name in kept)

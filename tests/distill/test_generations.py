@@ -26,8 +26,8 @@ from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.job import JobRun
 from distill.pipeline.planning import plan
 from distill.pipeline.record import RunRecord
-from distill.pipeline.training import NETWORK
-from distill.pipeline.work import TrainedNetwork, evaluate_network, train_network
+from distill.pipeline.training import NETWORK, TrainedNetwork, train_network
+from distill.pipeline.work import evaluate_network
 from distill.spec import GenerationsSpec
 from distill.spec_checks import load_spec
 from distill.spec_text import parse_spec

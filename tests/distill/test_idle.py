@@ -11,7 +11,7 @@ from distill.counting import Counts
 from distill.evaluation.doubts import doubts
 from distill.export.model_card import model_card
 from distill.notices import Notice, keeping, read_notices
-from distill.pipeline.record import RunRecord, StepState
+from distill.pipeline.record import RunRecord, StepState, write_failure
 from distill.pipeline.steps import StepStore
 from distill.training.engine import StepReport
 from distill.training.idle import LEAST_STEPS, IdleCheck
@@ -133,7 +133,7 @@ def test_the_card_lists_warnings_and_has_no_such_section_without_any(
 
 def test_a_full_disk_is_told_as_such(tmp_path):
     record = RunRecord(tmp_path / "run")
-    record.failed(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
+    write_failure(record.folder, OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     failure = json.loads((record.folder / "failure.json").read_text())
     assert failure["reason"] == "the disk cannot be written: No space left on device (/data/x)"
     assert "goes on from its last checkpoint" in failure["hint"]

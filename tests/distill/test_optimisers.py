@@ -12,7 +12,6 @@ from test_training import (
     weights,
 )
 
-from distill.pipeline.training import TrainingDescription
 from distill.training.checkpoints import newest_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.engines import create_engine
@@ -47,7 +46,6 @@ def test_settings_with_their_defaults_filled_in_can_be_read_again():
     for given in ({}, {"optimiser": "adamw"}, {"schedule": "step", "milestones": [0.5]}):
         settings = TrainSettings(**given)
         assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
-    assert TrainingDescription.model_fields["optimiser"].default == "fresh"
 
 
 def test_adamw_has_the_papers_groups_of_weight_decay_and_torchs_betas(drawn_store):

@@ -27,7 +27,8 @@ from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.teacher_files import open_teacher
-from distill.pipeline.work import Stage, evaluate_network
+from distill.pipeline.training import Stage
+from distill.pipeline.work import evaluate_network
 from distill.spec_text import parse_spec
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader

@@ -1,6 +1,7 @@
 """Stages: what one takes from the stage before, and what makes it another step."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,8 +25,7 @@ from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
 from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
-from distill.pipeline.training import CHECKPOINTS, NETWORK, TrainingDescription, carry_out
-from distill.pipeline.work import Stage
+from distill.pipeline.training import CHECKPOINTS, NETWORK, Stage, TrainedNetwork
 from distill.spec import StageSpec
 from distill.spec_text import parse_spec
 from distill.training import distributed
@@ -99,63 +99,57 @@ def test_what_has_another_name_or_shape_starts_afresh(drawn_store, tmp_path):
     assert "losses.centres" not in engine.state()["optimiser"]["step"]
 
 
-def describe(store, folder, start=None, **settings):
+ARCHITECTURE = Architecture("mobilefacenet", EMBEDDING, PREPROCESSING.size, 0.125)
+
+
+def make_stage(start=None):
+    """With AdamW; where there is a ``start``, its optimiser goes on."""
     small = {"batch_size": 12, "log_every": 1, "checkpoint_every": 3, "ema": 0.9}
-    return TrainingDescription(
-        backbone="mobilefacenet",
-        embedding=EMBEDDING,
-        width=0.125,
-        preprocessing=PREPROCESSING,
-        losses={"arcface": {"scale": 16.0, "margin": 0.2}},
-        epochs=2,
-        settings=TrainSettings(**{**small, **settings}),
-        images=store.path,
-        cache=None,
-        start=start,
-        optimiser="fresh" if start is None else "kept",
-        folder=folder,
+    return Stage(
+        ARCHITECTURE,
+        parse_losses({"arcface": {"scale": 16.0, "margin": 0.2}}, "losses"),
+        2,
+        TrainSettings(**small, **OPTIMISERS["adamw"]),
+        start and TrainedNetwork(ARCHITECTURE, start, "before"),
+        optimiser="kept" if start else "fresh",
     )
 
 
 KILLED = """
 import os, signal, sys
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from distill.pipeline.training import TrainingDescription, carry_out
+from curation.views import open_images
 from distill.training.meter import Watch
+from test_stages import make_stage
 def metrics(line):
     if line["iteration"] == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-training = TrainingDescription.model_validate_json(sys.stdin.read())
+store, first, folder = map(Path, sys.argv[1:])
 watch = Watch(metrics, lambda done, total: None, lambda: False)
-carry_out(training, *training.open(), watch)
+make_stage(first).train(open_images(store), None, folder, watch)
 """
 
 
 def test_killed_in_the_middle_of_a_kept_stage_it_ends_with_the_same_bits(drawn_store, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    first = describe(drawn_store, tmp_path / "first", **OPTIMISERS["adamw"])
-    carry_out(first, drawn_store, None, watch())
+    first, whole, cut = (tmp_path / name for name in ("first", "whole", "cut"))
+    make_stage().train(drawn_store, None, first, watch())
+    make_stage(first).train(drawn_store, None, whole, watch())
 
-    def second(name):
-        (tmp_path / name).mkdir()
-        return describe(drawn_store, tmp_path / name, tmp_path / "first", **OPTIMISERS["adamw"])
-
-    whole = second("whole")
-    carry_out(whole, drawn_store, None, watch())
-
-    cut = second("cut")
-    command = [sys.executable, "-c", KILLED]
-    outcome = subprocess.run(command, input=cut.model_dump_json(), text=True, check=False)
+    command = [sys.executable, "-c", KILLED, str(drawn_store.path), str(first), str(cut)]
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    outcome = subprocess.run(command, env=here, check=False)
     assert outcome.returncode == -signal.SIGKILL
     # From here on its own checkpoints are enough.
-    (tmp_path / "first" / CHECKPOINTS).rename(tmp_path / "gone")
+    (first / CHECKPOINTS).rename(tmp_path / "gone")
     lines = []
-    carry_out(cut, drawn_store, None, watch(lines))
+    make_stage(first).train(drawn_store, None, cut, watch(lines))
     torch.set_num_threads(threads)
     assert lines[0]["iteration"] == 4
-    assert (cut.folder / NETWORK).read_bytes() == (whole.folder / NETWORK).read_bytes()
+    assert (cut / NETWORK).read_bytes() == (whole / NETWORK).read_bytes()
 
 
 def test_the_optimiser_is_that_of_the_weights_that_were_kept(tmp_path):

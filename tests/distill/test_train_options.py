@@ -26,7 +26,7 @@ from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import train
 from distill.training.plan import FullShuffle
-from distill.training.shares import wanted_ranks
+from distill.training.shares import job_ranks
 
 
 class Plain(nn.Module):
@@ -167,8 +167,29 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
 
 
 def test_one_rank_is_taken_where_there_is_no_gpu():
-    assert wanted_ranks(TrainSettings()) == 1
-    assert wanted_ranks(TrainSettings(ranks=2)) == 2
+    assert job_ranks({("train",): TrainSettings()}) == 1
+
+
+def test_one_number_of_ranks_is_that_of_the_whole_job():
+    said, unsaid = TrainSettings(ranks=2), TrainSettings()
+    assert job_ranks({("teacher", "train"): unsaid, ("train",): said}) == 2
+    assert job_ranks({("teacher", "train"): said, ("train",): unsaid}) == 2
+    with pytest.raises(UserError, match=r"teacher\.train\.ranks is 2 and train\.ranks is 4; every"):
+        job_ranks({("teacher", "train"): said, ("train",): TrainSettings(ranks=4)})
+
+
+def test_the_launcher_decides_how_many_ranks_there_are(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert job_ranks({("train",): TrainSettings(ranks=2)}) == 4
+
+
+@pytest.mark.parametrize("size", ["x", "-1", "", "0", "1", "9" * 400, "1.5", "\u0664"])
+def test_what_no_launcher_sets_is_refused_by_name(monkeypatch, size):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(UserError, match="the launcher set"):
+        job_ranks({("train",): TrainSettings()})
 
 
 def diverging(store, **settings):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -385,24 +386,18 @@ def test_a_killed_process_leaves_rows_to_go_on_from(drawn_store, tmp_path, undis
     assert_equal(resumed, undisturbed)
 
 
-def test_helpers_do_a_part_of_the_work(drawn_store, tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(embeddings, "CLAIM", 2)
-    monkeypatch.setattr(TorchEmbedder, "__reduce__", lambda self: (make_teacher, ()))
-    teacher = make_teacher()
-    embed, seen, deadline = teacher.embed, [], time.monotonic() + 120
-
-    def after_the_helper(images):
-        """Nothing is said before the helper has computed something."""
-        (table,) = tmp_path.glob("*/rows.npy")
-        while not np.load(table).any():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        seen.append(len(images))
-        return embed(images)
-
-    monkeypatch.setattr(teacher, "embed", after_the_helper)
-    cache = cache_embeddings(teacher, drawn_store, tmp_path, helpers=1)
-    assert 0 < sum(seen) < 2 * len(drawn_store)
+def test_four_processes_fill_a_cache_and_one_of_them_is_killed(drawn_store, tmp_path, undisturbed):
+    with ExitStack() as ended:
+        four = [ended.enter_context(start(drawn_store, tmp_path, 0.1)) for _ in range(4)]
+        wait_for(four[0], 8)
+        four[0].send_signal(signal.SIGKILL)
+        done = [process.communicate() and process.returncode for process in four]
+    assert done == [-signal.SIGKILL, 0, 0, 0]
+    computed = []
+    cache = cache_embeddings(
+        make_teacher(), drawn_store, tmp_path, lambda *counts: computed.append(counts)
+    )
+    assert computed == []
     assert_equal(cache, undisturbed)
 
 

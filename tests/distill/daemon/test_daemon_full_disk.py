@@ -21,7 +21,7 @@ from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
 from distill.daemon.states import State
 from distill.daemon.troubles import FIRST_PAUSE, LONGEST_PAUSE, Troubles
-from distill.pipeline.record import RunRecord
+from distill.pipeline.record import RunRecord, write_failure
 
 __all__ = ["disk"]
 
@@ -188,9 +188,9 @@ def test_a_job_says_on_a_full_disk_why_it_failed(disk: SmallDisk) -> None:
     record = RunRecord(run)
     reserve(run / "failure.json", 4096)
     disk.fill()
-    record.failed(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
+    write_failure(record.folder, OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     assert "No space left" in json.loads((run / "failure.json").read_text())["reason"]
-    record.failed(ValueError("no room for this one"))
+    write_failure(record.folder, ValueError("no room for this one"))
     assert "No space left" in json.loads((run / "failure.json").read_text())["reason"]
     assert read_exit_record(Attempt(run, 1)) is None
 

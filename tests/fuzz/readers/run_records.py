@@ -1,15 +1,13 @@
-"""What jobs, runners, ranks and daemons write for each other: run folders, messages, steps."""
+"""What jobs, runners and daemons write for each other: run folders, steps."""
 
 import io
 import json
 import random
-from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.json_text import read_record
 from curation.workspace import Workspace
 from distill.cli.job_log import print_log
 from distill.cli.job_view import follow, print_status
@@ -24,8 +22,6 @@ from distill.daemon.states import State
 from distill.notices import read_notices
 from distill.pipeline.steps import RESULT, StepStore
 from distill.training.checkpoints import best_checkpoint, newest_checkpoint, scores_of
-from distill.training.launch import FAILURE, FailedRank
-from distill.training.messages import Inbox
 from tests.fuzz.harness import Files, Special, reader
 
 _ID = "00112233aabbccdd"
@@ -191,30 +187,6 @@ def read_step(folder: Path) -> None:
     done = (store.folder("distil", {}) / RESULT).exists()
     outcome = store.perform("distil", {}, lambda inside: {"made": True})
     assert done == outcome.reused
-
-
-def _ranks() -> list[Files]:
-    told: Sequence[dict[str, Any]] = [
-        {"ready": 4194304},
-        {"metrics": {"iteration": 4, "loss_angular": 0.5, "rate": None}},
-        {"progress": [5, 60]},
-        {"warning": ["idle", "a loss does nothing"]},
-        {"done": {"loss_total": 0.5}},
-    ]
-    return [
-        {
-            "rank-0.jsonl": b"".join(_json(line) + b"\n" for line in told),
-            "failure.json": _json({"rank": 1, "status": -9}),
-        }
-    ]
-
-
-@reader("ranks", _ranks, [_say], share=0.5)
-def read_ranks(folder: Path) -> None:
-    """What the job hears of its ranks."""
-    for message in Inbox(folder, 0).read():
-        assert len(message) == 1
-    read_record(folder / FAILURE, FailedRank)
 
 
 def _daemon() -> list[Files]:

@@ -1,4 +1,4 @@
-"""What ranks and steps leave for the job, as another process may have written it."""
+"""What steps leave for the job, as another process may have written it."""
 
 import json
 import os
@@ -7,55 +7,13 @@ import pytest
 
 from curation.errors import UserError
 from distill.notices import Notice, keeping, read_notices
-from distill.pipeline.record import RunRecord
+from distill.pipeline.record import write_failure
 from distill.pipeline.steps import RESULT, StepBusy, StepStore
 from distill.training.checkpoints import newest_checkpoint, save_checkpoint, scores_of
-from distill.training.messages import Inbox, Messenger, messages_file
-
-
-def told(folder):
-    return list(Inbox(folder, 0).read())
-
-
-def test_what_a_rank_sends_comes_as_it_was_sent(tmp_path):
-    messenger, inbox = Messenger(tmp_path, 0), Inbox(tmp_path, 0)
-    assert list(inbox.read()) == []
-    messenger.send_ready()
-    messenger.send("progress", [3, 5])
-    assert list(inbox.read()) == [{"ready": os.getpid()}, {"progress": (3, 5)}]
-    messenger.send("metrics", {"loss_total": float("nan"), "iteration": 4})
-    messenger.send("error", "images/\udcff.jpg cannot be read")
-    assert list(inbox.read()) == [
-        {"metrics": {"loss_total": None, "iteration": 4}},
-        {"error": r"images/\udcff.jpg cannot be read"},
-    ]
-    messenger._file.close()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"{}", b"[]", b'{"metrics": 3}', b'{"ready": 1, "stopped": true}', b'{"ready": "12"}',
-     b'{"ready": -1}', b'{"progress": [1]}', b'{"done": {"a": "b"}}', b'{"x": 1}', b"\xff",
-     b'{"error": "\\ud800"}', b'{"progress": [1, 1e999]}', b"[" * 100_000, b"x" * (1 << 20)],
-    ids=lambda line: repr(line[:20]),
-)  # fmt: skip
-def test_a_line_that_is_no_message_is_one_error_that_names_the_file(tmp_path, line):
-    messages_file(tmp_path, 0).write_bytes(b'{"stopped": true}\n' + line + b"\n")
-    with pytest.raises(UserError, match=r"rank-0\.jsonl") as said:
-        told(tmp_path)
-    assert "\n" not in str(said.value)
-
-
-def test_half_a_line_waits_for_its_end(tmp_path):
-    messages_file(tmp_path, 0).write_bytes(b'{"stopped": tr')
-    assert told(tmp_path) == []
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)])
 def test_what_is_no_file_is_an_error_and_not_waited_for(tmp_path, make):
-    make(messages_file(tmp_path, 0))
-    with pytest.raises(UserError, match=r"rank-0\.jsonl"):
-        told(tmp_path)
     step = tmp_path / "distil-x"
     step.mkdir()
     for name in (RESULT, "warnings.json"):
@@ -79,7 +37,7 @@ def test_results_and_notices_of_steps_can_always_be_read_again(tmp_path):
 
 
 def test_a_failure_that_names_a_file_of_any_name_can_be_read(tmp_path):
-    RunRecord(tmp_path).failed(UserError(os.fsdecode(b"\xff.jpg cannot be decoded")))
+    write_failure(tmp_path, UserError(os.fsdecode(b"\xff.jpg cannot be decoded")))
     assert json.loads((tmp_path / "failure.json").read_text())["reason"].startswith(r"\udcff.jpg")
 
 

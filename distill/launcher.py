@@ -1,0 +1,175 @@
+"""The ranks of a job: a launcher started this process as one of them, or torchrun starts them here.
+
+Every rank runs the whole job. torchrun, Slurm with torchrun, or any other launcher that sets RANK,
+WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT will do. Without one a job of several ranks
+calls torchrun itself, and this process is then its agent.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from curation.errors import UserError
+from distill.signals import FROM_OUTSIDE, signal_name
+
+MODULE = "distill"
+LOGS = "ranks"
+"""In the run directory: what each rank but the first prints, ``rank-N.txt``."""
+RANK_LOST = 76
+"""The exit status of a rank that lost its connection to another one (EX_PROTOCOL, sysexits.h)."""
+_MOST_RANKS = 1 << 20
+_LONGEST_LINE = 300
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class RankFailed(UserError):  # noqa: N818 - what happened
+    """One of the ranks failed: ``status`` is its exit status, or minus the number of a signal."""
+
+    def __init__(self, rank: int, ranks: int, status: int, log: Path) -> None:
+        how = f"was ended by {signal_name(-status)}" if status < 0 else "failed"
+        memory = "; was there enough memory?" if status == -signal.SIGKILL else "."
+        ending = f" Its log {log} ends: {_last_line(log)}" if rank > 0 else ""
+        super().__init__(f"rank {rank} of {ranks} {how}{memory}{ending}")
+        self.status = status
+
+    @property
+    def exit_status(self) -> int:
+        """That of the job: 128 + N where signal N came from outside, so that it may go on."""
+        return 128 - self.status if -self.status in FROM_OUTSIDE else 1
+
+
+def launched_ranks() -> int | None:
+    """How many ranks a launcher started, this process as one of them; None without a launcher."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return None
+    rank, ranks = _number("RANK"), _number("WORLD_SIZE")
+    if rank >= ranks:
+        raise UserError(f"the launcher set RANK to {rank} and WORLD_SIZE to {ranks}")
+    return ranks
+
+
+def _number(variable: str) -> int:
+    value = os.environ[variable]
+    if not value.isascii() or not value.isdigit() or int(value[:9]) > _MOST_RANKS:
+        raise UserError(f"the launcher set {variable} to {value!r}; it must be a small number")
+    return int(value[:9])
+
+
+def die_with_launcher() -> None:
+    """Be killed when torchrun ends, however it ends: its ranks have sessions of their own."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    launcher = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != launcher:
+        raise SystemExit("the launcher of this rank has ended")
+
+
+def log_file(run: Path, rank: int) -> Path:
+    """Everything that a rank and its libraries print."""
+    return run / LOGS / f"rank-{rank}.txt"
+
+
+def write_to_log(run: Path, rank: int) -> None:
+    """From now on everything that this process prints goes to its log, which begins anew."""
+    path = log_file(run, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
+def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
+    """``distill ARGUMENTS`` as that many ranks of this machine; the exit status of the job.
+
+    The first one writes to this process's terminal, the others to their logs in ``run``. A stop
+    that reaches this process reaches all of them, and they end with it. Raises ``RankFailed`` but
+    where the first one failed with an exit status, as it has given its reason.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args
+    from torch.distributed.run import run as torchrun
+
+    stop = _PassOn()
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    options = ["--standalone", "--nproc-per-node", str(ranks), "--max-restarts", "0"]
+    options += ["--signals-to-handle", "SIGQUIT"]  # its own handlers let ranks save for 30 seconds
+    try:
+        torchrun(parse_args([*options, "-m", MODULE, *arguments]))
+    except ChildFailedError as error:
+        rank, status = _first_to_fail(error.failures)
+        if stop.received and status in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            return 128 + stop.received
+        if status > 0 and rank == 0:
+            return status
+        raise RankFailed(rank, ranks, status, log_file(run, rank)) from None
+    except OSError as error:
+        raise UserError(f"torchrun cannot start {ranks} ranks: {error}") from None
+    return 0
+
+
+class _PassOn:
+    """Passes SIGTERM and SIGINT on to all ranks as SIGTERM; without ranks it ends this process."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        ranks = [each for each in psutil.Process().children() if _is_rank(each)]
+        if not ranks:
+            raise SystemExit(128 + number)
+        for each in ranks:
+            _send_term(each)
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        return MODULE in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _send_term(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+
+
+def _first_to_fail(failures: Mapping[int, Any]) -> tuple[int, int]:
+    """The rank that the others fell with, and its exit status, or minus a signal's number.
+
+    A killed rank comes before those that lost their connection to it, and these before those that
+    torchrun then stopped.
+    """
+
+    def order(rank: int) -> tuple[bool, bool, bool, int]:
+        status = failures[rank].exitcode
+        return status == -signal.SIGTERM, status == RANK_LOST, status > 0, rank
+
+    first = min(failures, key=order)
+    return first, failures[first].exitcode
+
+
+def _last_line(log: Path) -> str:
+    """The last line that says something."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return "(nothing)"
+    return next(
+        (line.strip()[:_LONGEST_LINE] for line in reversed(lines) if line.strip()), "(nothing)"
+    )
