@@ -5,10 +5,12 @@ only the registry of networks and the workspace know (backbones, data sets, teac
 ``distill.spec_checks`` checks.
 """
 
+import re
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from curation.errors import UserError
 from curation.toml_positions import Location
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
@@ -21,6 +23,18 @@ from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_prepro
 from teachers.trial import LEAST_ACCURACY
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+def check_name(name: object) -> str:
+    """``name`` where it may name a job, and so a folder; ``UserError`` else."""
+    if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
+        return name
+    raise UserError(
+        f"{str(name)[:80]!r} cannot name a job: write up to 64 of a-z 0-9 . _ - "
+        "beginning with a letter or a digit"
+    )
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
 Width = Annotated[float, Field(gt=0, le=8)]
@@ -229,7 +243,7 @@ class JobSpec(Strict):
     """A whole job. Without ``student`` it trains the teacher alone; without ``teacher`` it learns
     from the labels alone."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Annotated[str, AfterValidator(check_name)]
     data: DataSpec
     teacher: TeacherSpec | None = None
     student: StudentSpec | None = None

@@ -153,8 +153,10 @@ def _reason(fault: Mapping[str, Any], location: Location) -> str:
         if value > bound if word == "below" else value < bound:
             return f"{shown} is {'above' if word == 'below' else 'below'} {end}"
         return f"must be {word} {end}, got {shown}"
+    if fault["type"] == "value_error":  # one of ours, which says all
+        return str(fault["ctx"]["error"])
     given = f", got {shown}" if isinstance(value, str | int | float) else ""
-    return fault["msg"].removeprefix("Value error, ") + given
+    return fault["msg"] + given
 
 
 def _shortened(text: str, most: int) -> str:

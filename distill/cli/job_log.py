@@ -6,10 +6,10 @@ from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.cli.screen import printable_log, write
-from distill.daemon.names import check_name
 from distill.daemon.runfolder import LOG, read_log
 from distill.daemon.service import unknown_job
 from distill.daemon.watching import watch
+from distill.spec import check_name
 
 LONGEST_LINE = 1 << 20
 """Bytes. What is longer is printed in pieces."""

@@ -89,7 +89,8 @@ def submit(
     from distill.daemon import client, daemon_lock
 
     place = Workspace.locate(workspace)
-    answer, name, warnings = submit_file(place, spec, replace)
+    submission = submit_file(place, spec, replace)
+    answer, name, warnings = submission.answer, submission.job.name, submission.warnings
     job = client.find_report(place, name)
     if json:
         print_json({"answer": answer, "job": job.model_dump(mode="json"), "warnings": warnings})
@@ -193,7 +194,7 @@ def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
 
 def _follow(place: Workspace, name: str) -> None:
     from distill.cli.job_view import follow
-    from distill.daemon.names import check_name
+    from distill.spec import check_name
 
     with _looking_at(name):
         done = follow(place, check_name(name))

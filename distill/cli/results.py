@@ -76,7 +76,6 @@ def pull(
 def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
-    from distill.daemon.names import check_name
     from distill.daemon.runfolder import (
         read_evaluation,
         read_failure,
@@ -84,6 +83,7 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
         read_warnings,
     )
     from distill.daemon.service import unknown_job
+    from distill.spec import check_name
 
     run = place.runs / check_name(name)
     job = client.job_named(place, name)

@@ -1,20 +1,19 @@
-"""Submitting a spec from a file: errors name the file."""
+"""Submitting a spec from a file: it is parsed once and checked here, as `distill check` does."""
 
 from pathlib import Path
 
-from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.names import name_in
-from distill.daemon.service import Answer
-from distill.spec_text import UNNAMED_SPEC, read_spec
+from distill.daemon.service import Submission
+from distill.pipeline.fit import check_job
+from distill.spec_text import SpecFile
 
 
-def submit_file(workspace: Workspace, path: Path, replace: bool) -> tuple[Answer, str, list[str]]:
+def submit_file(workspace: Workspace, path: Path, replace: bool) -> Submission:
     """Queue the spec in ``path``: see ``client.submit``."""
-    text = read_spec(path)
-    name_in(text, str(path))
-    try:
-        return client.submit(workspace, text, replace)
-    except UserError as error:
-        raise UserError(str(error).replace(UNNAMED_SPEC, str(path), 1)) from None
+    spec = SpecFile.read(path)
+
+    def check(text: str) -> list[str]:
+        return [notice.text for notice in check_job(spec, workspace).notices]
+
+    return client.submit(workspace, spec.job.name, spec.text, replace, check)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
 from distill import __version__
+from distill.daemon.names import name_in
 from distill.daemon.queue import Job
 from distill.daemon.reports import JobReport, report, reports, waiting_for
 from distill.daemon.runfolder import LOG, read_log
@@ -102,7 +103,8 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     async def submit(request: Request, replace: bool = False) -> Submitted:
         """Queue the job spec in the body (TOML). Answered when it is on the disk."""
         spec = decode_spec(await _limited_body(request))
-        submission = await run_sync(service.submit, spec, replace, limiter=checking)
+        name = name_in(spec)
+        submission = await run_sync(service.submit, name, spec, replace, limiter=checking)
         return Submitted(
             answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
         )

@@ -1,6 +1,6 @@
-"""Whether a job spec can be run, asked of `distill check` in a process of its own.
+"""Whether a job spec that came over HTTP can be run, asked of `distill check` in its own process.
 
-Networks and losses are known to registries that import torch, and the daemon never does that.
+A check may take seconds, a gigabyte and torch, of which the daemon wants none.
 """
 
 import subprocess

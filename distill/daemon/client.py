@@ -1,7 +1,6 @@
-"""Asking the daemon; and doing the same on the queue's file where no daemon runs.
+"""What the commands do with the queue: on its file, which the daemon looks at all the time.
 
-Reading needs no daemon at all: the commands read the queue and the run folders. A submit and a
-cancel go through the daemon where one answers, so that it acts at once.
+Only a cancel goes through the daemon where one answers, which has the job's processes.
 """
 
 import sqlite3
@@ -18,7 +17,7 @@ from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS
 from distill.daemon.executors.registry import find_executor
-from distill.daemon.names import SpecCheck, check_name
+from distill.daemon.names import SpecCheck
 from distill.daemon.queue import Job, Queue
 from distill.daemon.queue_file import trouble
 from distill.daemon.reports import JobReport, report, waiting_for
@@ -27,8 +26,8 @@ from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
 from distill.daemon.service import (
     QUEUE_FILE,
-    Answer,
     JobService,
+    Submission,
     UnknownJobError,
     lost_queue,
     open_queue,
@@ -36,6 +35,7 @@ from distill.daemon.service import (
     unknown_job,
 )
 from distill.daemon.states import State
+from distill.spec import check_name
 
 _ANSWER_SECONDS = 150.0  # a submit is answered when the spec was checked
 _STOP_SECONDS = GRACE_SECONDS + 30.0
@@ -48,19 +48,11 @@ def health(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def submit(
-    workspace: Workspace, spec: str, replace: bool = False, check: SpecCheck | None = None
-) -> tuple[Answer, str, list[str]]:
-    """Queue a spec: what came of it, the job's name, and what in it will do nothing.
-
-    It is on the disk when this returns.
-    """
-    answer = _ask(workspace, "POST", "/jobs", content=spec.encode(), params={"replace": replace})
-    if answer is not None:
-        return Answer(answer["answer"]), answer["job"]["name"], answer.get("warnings", [])
+    workspace: Workspace, name: str, spec: str, replace: bool, check: SpecCheck
+) -> Submission:
+    """See `JobService.submit`. The job is on the disk when this returns."""
     with _opened(workspace) as queue:
-        service = JobService(workspace, queue, check or spec_check(workspace))
-        submission = service.submit(spec, replace)
-    return submission.answer, submission.job.name, list(submission.warnings)
+        return JobService(workspace, queue, check).submit(name, spec, replace)
 
 
 def cancel(workspace: Workspace, name: str) -> Job:

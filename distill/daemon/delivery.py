@@ -9,10 +9,10 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.files import empty, locked, open_regular, read_whole, sync_folder
 from curation.workspace import Workspace
-from distill.daemon.names import check_name
 from distill.daemon.service import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
+from distill.spec import check_name
 
 
 def bundle_of(workspace: Workspace, name: str) -> Path:

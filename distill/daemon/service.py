@@ -10,10 +10,11 @@ from curation.errors import UserError
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon import queue_file
-from distill.daemon.names import SpecCheck, check_name, name_in
+from distill.daemon.names import SpecCheck
 from distill.daemon.queue import Job, Queue
 from distill.daemon.runfolder import OLD_RUN, RUNNER, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
+from distill.spec import check_name
 
 QUEUE_FILE = "queue.sqlite"
 _MOST_NAMED = 5
@@ -67,14 +68,13 @@ class JobService:
         self._check = check
         self._wake = wake
 
-    def submit(self, spec: str, replace: bool = False) -> Submission:
-        """Queue a spec, or say why there is nothing to do.
+    def submit(self, name: str, spec: str, replace: bool = False) -> Submission:
+        """Queue a spec, whose text gives the job this ``name``, or say why there is nothing to do.
 
         The same spec again is done already, goes on, or is tried again; another spec under a name
         that is taken needs ``replace``, and the old run folder is set aside. ``UserError`` for a
         spec that cannot run, ``ConflictError`` where the name is in the way.
         """
-        name = name_in(spec)
         if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
             return Submission(answer, self.job(name))
         warnings = self._check(spec)  # takes seconds: the queue stays free meanwhile

@@ -73,7 +73,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('name = "try"', 'name = "../try"', ["name:", "pattern"]),
+        ('name = "try"', 'name = "../try"', ["name:", "cannot name a job"]),
         ('name = "try"', "", ["'name' is missing"]),
         ("epochs = 1", 'epochs = "1"',
          [":12:10: teacher.stage.epochs: Input should be a valid integer, got '1'"]),

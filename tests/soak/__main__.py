@@ -94,7 +94,7 @@ class Soak:
         spec = known[0] if known and not replace else new_spec(name, dice)
         self._promises.asked(name, spec)
         try:
-            answer = client.submit(self._promises.workspace, spec, replace, check)[0]
+            answer = client.submit(self._promises.workspace, name, spec, replace, check).answer
         except UserError as error:
             self.counts["submits refused" if "exists" in str(error) else "submits lost"] += 1
             return

@@ -61,7 +61,7 @@ class Harness:
         return status
 
     def submit(self, name: str, code: str = "pass", replace: bool = False) -> Answer:
-        return client.submit(self.workspace, spec(name, code), replace, accept)[0]
+        return client.submit(self.workspace, name, spec(name, code), replace, accept).answer
 
     def job(self, name: str) -> Job:
         return client.find_job(self.workspace, name)

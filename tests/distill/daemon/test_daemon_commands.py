@@ -90,7 +90,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, command: str, name: str)
         (None, "does not exist"),
         (b"name = ", "not TOML"),
         (b"\x80", "is not UTF-8"),
-        (b"[data]", "has no name"),
+        (b"[data]", "job.toml:1:1: 'name' is missing"),
         (b'name = "Not Allowed"', "cannot name a job"),
         (b"#" * (LARGEST_SPEC + 1), "is larger than"),
     ],

@@ -31,7 +31,7 @@ def service(harness: Harness) -> "JobService":
 
 def bring_to(service: JobService, state: State) -> None:
     """A job `a` with the spec `one`, in this state."""
-    service.submit(spec("a", "one"))
+    service.submit("a", spec("a", "one"))
     if state is State.QUEUED:
         return
     job = service.queue.claim(1.0)
@@ -56,7 +56,7 @@ def test_the_same_spec_again(
 ) -> None:
     bring_to(service, state)
     (service.workspace.runs / "a" / "finished-step").touch()
-    submission = service.submit(spec("a", "one"), replace)
+    submission = service.submit("a", spec("a", "one"), replace)
     assert submission.answer is answer
     assert submission.job.state is (State.QUEUED if answer is Answer.AGAIN else state)
     assert (service.workspace.runs / "a" / "finished-step").exists(), "the run folder is kept"
@@ -67,15 +67,15 @@ def test_what_will_do_nothing_is_part_of_the_answer(harness: Harness) -> None:
         return ["a loss does nothing"]
 
     service = JobService(harness.workspace, open_queue(harness.workspace), check)
-    assert service.submit(spec("a", "one")).warnings == ("a loss does nothing",)
-    assert service.submit(spec("a", "one")).warnings == ()  # queued already, and not checked
+    assert service.submit("a", spec("a", "one")).warnings == ("a loss does nothing",)
+    assert service.submit("a", spec("a", "one")).warnings == ()  # queued already, and not checked
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_another_spec_is_refused_and_nothing_changes(service: JobService, state: State) -> None:
     bring_to(service, state)
     with pytest.raises(ConflictError, match="choose another name"):
-        service.submit(spec("a", "two"))
+        service.submit("a", spec("a", "two"))
     assert service.job("a").spec == spec("a", "one")
     assert frozen_spec(service.workspace.runs / "a") == spec("a", "one")
 
@@ -83,30 +83,30 @@ def test_another_spec_is_refused_and_nothing_changes(service: JobService, state:
 @pytest.mark.parametrize("state", [State.QUEUED, State.DONE, State.FAILED, State.CANCELLED])
 def test_replace_sets_the_old_run_aside(service: JobService, state: State) -> None:
     bring_to(service, state)
-    assert service.submit(spec("a", "two"), replace=True).answer is Answer.REPLACED
+    assert service.submit("a", spec("a", "two"), replace=True).answer is Answer.REPLACED
     assert frozen_spec(service.workspace.runs / "a") == spec("a", "two")
     assert frozen_spec(service.workspace.runs / "a.old-1") == spec("a", "one")
-    service.submit(spec("a", "three"), replace=True)
+    service.submit("a", spec("a", "three"), replace=True)
     assert frozen_spec(service.workspace.runs / "a.old-2") == spec("a", "two")
 
 
 def test_a_running_job_cannot_be_replaced(service: JobService) -> None:
     bring_to(service, State.RUNNING)
     with pytest.raises(ConflictError, match="is running with another spec"):
-        service.submit(spec("a", "two"), replace=True)
+        service.submit("a", spec("a", "two"), replace=True)
 
 
 def test_a_job_that_is_being_cancelled_must_stop_first(service: JobService) -> None:
     bring_to(service, State.RUNNING)
     service.cancel("a")
     with pytest.raises(ConflictError, match="is being cancelled"):
-        service.submit(spec("a", "one"))
+        service.submit("a", spec("a", "one"))
 
 
 def test_a_done_job_whose_folder_is_gone_is_done_again(service: JobService) -> None:
     bring_to(service, State.DONE)
     (service.workspace.runs / "a" / "spec.toml").unlink()
-    assert service.submit(spec("a", "one")).answer is Answer.AGAIN
+    assert service.submit("a", spec("a", "one")).answer is Answer.AGAIN
 
 
 def test_a_run_by_hand_goes_on_in_the_queue(service: JobService) -> None:
@@ -114,8 +114,8 @@ def test_a_run_by_hand_goes_on_in_the_queue(service: JobService) -> None:
     freeze_spec(run, spec("a", "one"))
     (run / "finished-step").touch()
     with pytest.raises(ConflictError, match="--replace"):
-        service.submit(spec("a", "two"))
-    assert service.submit(spec("a", "one")).answer is Answer.QUEUED
+        service.submit("a", spec("a", "two"))
+    assert service.submit("a", spec("a", "one")).answer is Answer.QUEUED
     assert (run / "finished-step").exists()
 
 
@@ -123,14 +123,14 @@ def test_a_folder_in_use_cannot_be_replaced(service: JobService) -> None:
     run = service.workspace.runs / "a"
     freeze_spec(run, spec("a", "one"))
     with locked(run), pytest.raises(ConflictError, match="in use"):
-        service.submit(spec("a", "two"), replace=True)
+        service.submit("a", spec("a", "two"), replace=True)
     assert service.queue.jobs() == []
 
 
 def test_line_ends_of_a_spec_are_kept(service: JobService) -> None:
     text = spec("a").replace("\n", "\r\n")
-    service.submit(text)
-    service.submit(text)
+    service.submit("a", text)
+    service.submit("a", text)
     assert (service.workspace.runs / "a" / "spec.toml").read_bytes() == text.encode()
     assert not (service.workspace.runs / "a.old-1").exists()
 
@@ -141,25 +141,25 @@ def test_a_refused_spec_leaves_nothing(harness: Harness) -> None:
 
     service = JobService(harness.workspace, open_queue(harness.workspace), refuse)
     with pytest.raises(ConflictError, match="no such backbone"):
-        service.submit(spec("a"))
+        service.submit("a", spec("a"))
     assert service.queue.jobs() == []
     assert not harness.run("a").exists()
 
 
 def test_an_unknown_job_is_answered_with_the_known_ones(service: JobService) -> None:
-    service.submit(spec("known"))
+    service.submit("known", spec("known"))
     with pytest.raises(UnknownJobError, match="did you mean 'known'"):
         service.job("unknown")
 
 
 def test_a_full_disk_loses_nothing(service: JobService) -> None:
     """SQLite's own limit stands for the disk's: the same error, at the same places."""
-    service.submit(spec("before"))
+    service.submit("before", spec("before"))
     connection = service.queue._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        service.submit(spec("big", "x" * 60_000))
+        service.submit("big", spec("big", "x" * 60_000))
     connection.execute("PRAGMA max_page_count = 1000000")
     assert [job.name for job in service.queue.jobs()] == ["before"]
-    assert service.submit(spec("big", "x" * 60_000)).answer is Answer.QUEUED
+    assert service.submit("big", spec("big", "x" * 60_000)).answer is Answer.QUEUED
