@@ -193,10 +193,7 @@ class Loss(nn.Module):
     @property
     def shape(self) -> tuple[int, int]:
         """(identities, width of the embeddings), for what the loss keeps of each identity."""
-        return (
-            self._size("identities", self.settings.needs.identities),
-            self._size("embedding"),
-        )
+        return self._size("identities"), self._size("embedding")
 
     def _size(self, argument: str, least: int = 1) -> int:
         return check_size(f"{self._name}: {argument}", getattr(self, argument), least)
@@ -224,6 +221,10 @@ class Loss(nn.Module):
             self.teacher_centres = F.normalize(teacher_centres.detach().float())
             self.identities = len(teacher_centres)
             teacher_embedding = teacher_embedding or teacher_centres.shape[1]
+        if self.identities is not None:
+            self._size("identities", settings.needs.identities)
+        if self.embedding is not None:
+            self._size("embedding")
         if projects:
             width = self._size("embedding")
             self.embedding = teacher_embedding or width

@@ -170,7 +170,7 @@ def test_settings_may_be_an_object():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ArcFace(), r"ArcFace: identities = None, but a whole number from 2"),
+        (lambda: ArcFace(), r"ArcFace: identities = None, but a whole number from 1"),
         (lambda: ArcFace(identities=5), "ArcFace: embedding = None"),
         (lambda: ArcFace(identities=1, embedding=8), "identities = 1, but a whole number from 2"),
         (lambda: ArcFace(identities=2.5, embedding=8), r"identities = 2\.5"),
@@ -196,6 +196,7 @@ def test_settings_may_be_an_object():
         ),
         (lambda: Angular(teacher_embedding=8), "teacher_embedding has no use"),
         (lambda: Angular(project=True), "embedding = None"),
+        (lambda: Angular(embedding="8"), "embedding = '8'"),
         (lambda: Center(embedding=8), "Center: identities = None"),
         (lambda: AdaDistill(identities=5), "AdaDistill: embedding = None"),
         (lambda: MarginDistillation(), "teacher_centres is missing"),
