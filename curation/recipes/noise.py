@@ -65,8 +65,8 @@ def clean_images(step: Clean, kitchen: Kitchen) -> Made:
 
 def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) -> Made:
     """The page about the images, their views, and what was found."""
-    from curation.report.beside import pairs_beside, views_beside
     from curation.report.page import write_report
+    from curation.report.siblings import sibling_pairs, sibling_views
 
     images = kitchen.parent(step.of)
     path = images.path.with_name(f"{images.name}.report.html")
@@ -74,8 +74,8 @@ def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) 
         path,
         images,
         _findings(images),
-        views_beside(images),
-        pairs_beside(images),
+        sibling_views(images),
+        sibling_pairs(images),
         progress=progress,
     )
     return Made(path, "report", note=f"{written.cases:,} cases to look at")
@@ -83,10 +83,10 @@ def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) 
 
 def _findings(images: ImageSet) -> Findings | None:
     """None where there are none, or none of these images."""
-    from curation.report.beside import findings_beside
+    from curation.report.siblings import sibling_findings
 
     try:
-        return findings_beside(images)
+        return sibling_findings(images)
     except UserError:
         return None
 

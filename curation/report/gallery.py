@@ -1,20 +1,36 @@
 """The faces that cases show, as small pictures: of the image set, and of evaluation sets."""
 
+import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from curation.errors import UserError
+from curation.images import decode, encode_jpeg
 from curation.noise.check import check_of, load_finding
 from curation.noise.findings import Findings
 from curation.noise.presentation import Evidence, ShownFace, ShownRow
 from curation.pairs import VerificationPairs
-from curation.report.thumbnails import LARGE, SMALL, Picture, thumbnail
 from curation.store import ImageSet
 
 IN_A_ROW = 6
 _REMEMBERED = 4096
+LARGE = 112
+"""Longer side, in pixels, of the face that a case is about: aligned faces as they are."""
+SMALL = 80
+"""Longer side of the faces that it is compared with."""
+_QUALITY = {LARGE: 85, SMALL: 78}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail; ``uri`` is None where the image cannot be decoded."""
+
+    uri: str | None
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -126,3 +142,23 @@ def open_gallery(
             similarity[finding.subjects] = finding.evidence[column]
     sets = [(name, by_digest.get(digest)) for name, digest in findings.meta.evaluation.items()]
     return Gallery(images, similarity, flagged, sets)
+
+
+def thumbnail(data: bytes, side: int) -> Picture:
+    """The image file ``data``, at most ``side`` (``LARGE`` or ``SMALL``) pixels long or wide.
+
+    Smaller images stay as large as they are. What cannot be decoded is no error here: the page is
+    where people look for bad images.
+    """
+    import cv2
+
+    try:
+        pixels = decode(data)
+    except UserError:
+        return Picture(None, side, side)
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
+    if scale < 1:
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    encoded = base64.b64encode(encode_jpeg(pixels, _QUALITY[side])).decode()
+    return Picture(f"data:image/jpeg;base64,{encoded}", width, height)

@@ -1,4 +1,4 @@
-"""The page itself: everything gathered, put into the templates, and written as one file."""
+"""The page itself: rendered from the templates and written as one file."""
 
 import base64
 import hashlib
@@ -15,12 +15,12 @@ from curation.noise.findings import Findings
 from curation.pairs import VerificationPairs
 from curation.printable import printable
 from curation.progress import Progress
-from curation.report.beside import decisions_of, set_and_views
 from curation.report.cases import CheckSection, check_section
 from curation.report.funnel import funnel
 from curation.report.gallery import open_gallery
 from curation.report.histogram import bar_height, size_histograms
 from curation.report.proposals import Proposals, as_json
+from curation.report.siblings import decisions_of, set_and_views
 from curation.store import ImageSet
 from curation.views import View
 
@@ -30,7 +30,7 @@ EXAMPLES = 24
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """What was written."""
 
     path: Path
@@ -47,7 +47,7 @@ def write_report(
     evaluation: Sequence[VerificationPairs] = (),
     examples: int = EXAMPLES,
     progress: Progress | None = None,
-) -> Report:
+) -> WrittenReport:
     """Write the page about ``images`` to ``path``; the same input gives the same bytes.
 
     ``findings`` must be of ``images``; ``views`` of the same store appear in the funnel.
@@ -61,7 +61,9 @@ def write_report(
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    return Report(path, len(text), len(sections), sum(len(entry.cases) for entry in sections))
+    return WrittenReport(
+        path, len(text), len(sections), sum(len(entry.cases) for entry in sections)
+    )
 
 
 def _sections(

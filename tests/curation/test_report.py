@@ -21,8 +21,8 @@ from curation.noise.decision_table import read_decisions
 from curation.noise.findings import Finding, save_finding
 from curation.pairs import read_pairs
 from curation.records.layout_writer import write_layout
-from curation.report.beside import findings_beside, pairs_beside, views_beside
 from curation.report.page import write_report
+from curation.report.siblings import sibling_findings, sibling_pairs, sibling_views
 from curation.store import Store
 from curation.subsets import write_cap, write_random_identities, write_split
 
@@ -56,8 +56,8 @@ def page(html: str) -> Node:
 
 def render(train: Store, path: Path, examples: int = 24) -> str:
     """The page with all that lies beside the store."""
-    beside = (findings_beside(train), views_beside(train), pairs_beside(train))
-    write_report(path, train, *beside, examples)
+    siblings = (sibling_findings(train), sibling_views(train), sibling_pairs(train))
+    write_report(path, train, *siblings, examples)
     return path.read_text()
 
 
@@ -71,7 +71,7 @@ def names(node: Node) -> list[str]:
 
 def test_every_flagged_example_is_there_with_its_score(page: Node, train: Store) -> None:
     cases = {node["data-key"]: node for node in page.all("article")}
-    findings = findings_beside(train)
+    findings = sibling_findings(train)
     for check in findings.checks:
         found = findings.load(check)
         for subject, score in zip(
@@ -368,7 +368,7 @@ def test_names_that_move_text_or_are_no_utf8_are_shown_harmless(
     store = convert(drawn_folder, tmp_path / "train.lmdb")
     write_cap(tmp_path / "a\u202egpj\x1b[31m.view", store, 5)
     write_cap(tmp_path / os.fsdecode(b"of\xff.view"), store, 4)
-    write_report(tmp_path / "page.html", store, views=views_beside(store))
+    write_report(tmp_path / "page.html", store, views=sibling_views(store))
     html = (tmp_path / "page.html").read_text()
     assert r"of\udcff.view" in html
     assert r"a\u202egpj\x1b[31m.view" in html
@@ -378,7 +378,7 @@ def test_names_that_move_text_or_are_no_utf8_are_shown_harmless(
 def test_a_ring_of_links_beside_a_store_is_no_view(store: Store, tmp_path: Path) -> None:
     (tmp_path / "a.view").symlink_to(tmp_path / "b.view")
     (tmp_path / "b.view").symlink_to(tmp_path / "a.view")
-    assert views_beside(store) == []
+    assert sibling_views(store) == []
 
 
 def test_findings_of_other_images_are_refused(
@@ -389,7 +389,7 @@ def test_findings_of_other_images_are_refused(
     write_findings(other, [])
     (tmp_path / "elsewhere" / "train.findings").rename(tmp_path / "train.findings")
     with pytest.raises(UserError, match=r"about other images .* run `curate check` again"):
-        findings_beside(store)
+        sibling_findings(store)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(drawn_store: Store, tmp_path: Path) -> None:

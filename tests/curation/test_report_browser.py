@@ -18,8 +18,8 @@ from curation.noise.decision_table import read_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.findings import save_finding
 from curation.noise.overrides import chosen_decisions
-from curation.report.beside import findings_beside
 from curation.report.page import write_report
+from curation.report.siblings import sibling_findings
 from curation.store import Store
 from curation.views import View
 
@@ -291,7 +291,7 @@ def test_a_download_is_refused_once_another_teacher_has_looked(
 ) -> None:
     page.click("#case-divided-0 [data-verdict=yes]")
     (line,) = downloaded(page, downloads, train)
-    assert line.findings == findings_beside(train).load("divided").identity
+    assert line.findings == sibling_findings(train).load("divided").identity
     folder = tmp_path / "train.findings"
     shutil.copytree(train.path.with_name("train.findings"), folder)
     findings = all_findings(train)

@@ -48,7 +48,7 @@ _LARGEST_SQUARE = 2048
         "The copy is left out, the other image is kept.",
     ),
 )
-class Duplicate(NoiseCheck):
+class Repeated(NoiseCheck):
     """Photographs that are there twice."""
 
     scores_all = False  # only those that repeat another

@@ -61,21 +61,21 @@ def report(
 
     `curate report train.lmdb --to report.html --examples 50`
     """
-    from curation.report.beside import findings_beside, given_pairs, pairs_beside
     from curation.report.page import write_report
+    from curation.report.siblings import given_pairs, sibling_findings, sibling_pairs
     from curation.views import open_images
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
     images = open_images(locate(source, place))
-    findings = findings_beside(images)
+    findings = sibling_findings(images)
     with watch("report", "checks", at_once=False) as progress:
         written = write_report(
             to or images.path.with_name(f"{images.name}.report.html"),
             images,
             findings,
             _views(view, images, place),
-            given_pairs(evaluate, findings) if evaluate else pairs_beside(images),
+            given_pairs(evaluate, findings) if evaluate else sibling_pairs(images),
             examples,
             progress,
         )
@@ -91,7 +91,7 @@ def report(
 
 
 def _views(names: list[str] | None, images: "ImageSet", place: "Workspace") -> list:
-    from curation.report.beside import views_beside
+    from curation.report.siblings import sibling_views
     from curation.views import View
 
-    return [View(locate(name, place)) for name in names] if names else views_beside(images)
+    return [View(locate(name, place)) for name in names] if names else sibling_views(images)

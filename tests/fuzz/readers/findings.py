@@ -14,8 +14,8 @@ from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Findings
 from curation.noise.overrides import chosen_decisions
 from curation.noise.proposals import propose
-from curation.report.beside import decisions_of
 from curation.report.page import write_report
+from curation.report.siblings import decisions_of
 from curation.store import Store
 from tests.fuzz.harness import Files, Special, reader, take_in
 from tests.fuzz.mutators import change_text

@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.images import check_pixels, decode, decode_into, encode_jpeg, probe_size
-from curation.report.thumbnails import SMALL, thumbnail
+from curation.report.gallery import SMALL, thumbnail
 from tests.fuzz.harness import Files, Special, reader
 
 _NAME = "face"

@@ -11,8 +11,8 @@ import numpy as np
 
 from curation.export import export_records
 from curation.inspection import inspect_path
-from curation.report.beside import views_beside
 from curation.report.page import write_report
+from curation.report.siblings import sibling_views
 from curation.subsets import load_values, spread, write_cap, write_quality, write_union
 from curation.views import View
 from tests.fuzz.harness import Files, Special, reader, take_in
@@ -68,7 +68,7 @@ def read(folder: Path) -> None:
         pass
     write_cap(path.with_name("cap.view"), view, 2)
     export_records(view, path.with_name("export"))
-    write_report(path.with_name("page.html"), view, views=views_beside(view))
+    write_report(path.with_name("page.html"), view, views=sibling_views(view))
 
 
 def _values() -> list[Files]:

@@ -1,4 +1,4 @@
-"""What lies beside a store or view: its findings, views of its store, evaluation sets."""
+"""Sibling files of a store or view: its findings, views of its store, evaluation sets."""
 
 import os
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from curation.views import View
 VIEWS, PAIRS = "*.view", "*.bin"
 
 
-def findings_beside(images: ImageSet) -> Findings | None:
-    """The findings of these images, or None where none were made.
+def sibling_findings(images: ImageSet) -> Findings | None:
+    """The findings of these images, or None where there are none.
 
-    Raises ``UserError`` where they are damaged, or of what ``images`` were before.
+    Raises ``UserError`` where they are damaged, or about what ``images`` were before.
     """
     path = findings_folder(images)
     if not (path / FINDINGS_FILE).exists():
@@ -29,9 +29,9 @@ def findings_beside(images: ImageSet) -> Findings | None:
 
 
 def decisions_of(findings: Findings) -> list[Decision]:
-    """The table of decisions beside the findings; empty where there is none.
+    """The table of decisions of the findings; empty where there is none.
 
-    Raises ``UserError`` where it cannot be carried out, or is about other findings.
+    Raises ``UserError`` where it contradicts itself, or is about other findings.
     """
     path = findings.path / DECISIONS_FILE
     if not path.exists():
@@ -42,10 +42,10 @@ def decisions_of(findings: Findings) -> list[Decision]:
     return decisions
 
 
-def views_beside(images: ImageSet) -> list[View]:
-    """The views of the same store that lie beside it or beside ``images``, by name.
+def sibling_views(images: ImageSet) -> list[View]:
+    """The views of the same store in its folder or in that of ``images``, by name.
 
-    Those that cannot be read, or are of another store, are no part of the story.
+    Those that cannot be read, or are of another store, are left out.
     """
     folders = {images.path.parent, images.store.path.parent}
     paths = {os.path.realpath(path) for folder in folders for path in folder.glob(VIEWS)}
@@ -53,7 +53,7 @@ def views_beside(images: ImageSet) -> list[View]:
     return [view for view in found if view is not None and view.store.digest == images.store.digest]
 
 
-def pairs_beside(images: ImageSet) -> list[VerificationPairs]:
+def sibling_pairs(images: ImageSet) -> list[VerificationPairs]:
     """The evaluation sets in the store's folder that can be read, by name."""
     found = (_pairs_or_none(path) for path in sorted(images.store.path.parent.glob(PAIRS)))
     return [pairs for pairs in found if pairs is not None]
@@ -62,7 +62,7 @@ def pairs_beside(images: ImageSet) -> list[VerificationPairs]:
 def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[VerificationPairs]:
     """The evaluation sets in these files.
 
-    Raises ``UserError`` where one cannot be read, or is none of those that ``findings`` looked for.
+    Raises ``UserError`` where one cannot be read, or ``findings`` were not compared with it.
     """
     checked = {} if findings is None else findings.meta.evaluation
     pairs = [read_pairs(path) for path in paths]
