@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
 from distill.losses.collectives import all_gather
-from distill.losses.loss import Loss, LossInputs, register
+from distill.losses.loss import Loss, LossInputs, at_least_float32, register
 from distill.losses.settings import AdaDistillSettings
 
 _SMALLEST_MOMENTUM = 1e-6
@@ -54,16 +54,17 @@ class AdaDistill(Loss):
         student = inputs.unit_embeddings
         if self.training:
             self._move_centres(student.detach(), inputs.unit_teacher, inputs.labels)
-        cosines = F.linear(student, F.normalize(self.centres))
+        cosines = F.linear(student, F.normalize(at_least_float32(self.centres)))
         with_margin = add_angular_margin(cosines, inputs.labels, self.settings.margin)
         return F.cross_entropy(self.settings.scale * with_margin, inputs.labels)
 
     def _move_centres(self, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
         agreement = (student * teacher).sum(dim=1)
         agreement, teacher, labels = map(all_gather, (agreement, teacher, labels))
-        before = self.centres[labels]
+        before = at_least_float32(self.centres[labels])
         # Rows of one identity are alike, so it does not matter which of them is written last.
-        self.centres[labels] = moved_centres(before, teacher, agreement, labels)
+        moved = moved_centres(before, teacher, agreement, labels)
+        self.centres[labels] = moved.to(self.centres.dtype)
 
 
 def moved_centres(before: Tensor, teacher: Tensor, agreement: Tensor, labels: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ class AdaFace(MarginHead):
     def _follow(self, norms: Tensor) -> None:
         """Move the statistics towards those of a batch; one image alone has no deviation."""
         if len(norms) > 1:
-            self.mean.lerp_(norms.mean(), self.settings.momentum)
-            self.deviation.lerp_(norms.std(), self.settings.momentum)
+            self.mean.lerp_(norms.mean().to(self.mean), self.settings.momentum)
+            self.deviation.lerp_(norms.std().to(self.mean), self.settings.momentum)
 
 
 def adaptive_margin(cosines: Tensor, quality: Tensor, margin: float) -> Tensor:

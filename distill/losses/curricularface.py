@@ -45,7 +45,7 @@ class CurricularFace(ArcFace):
     def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
             everywhere = inputs.all_gather(cosines.detach().float())
-            self.t.lerp_(everywhere.mean(), self.settings.momentum)
+            self.t.lerp_(everywhere.mean().to(self.t), self.settings.momentum)
         return super().target_logits(cosines, inputs)
 
     def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:

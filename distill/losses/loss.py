@@ -217,10 +217,13 @@ class Loss(nn.Module):
         if teacher_embedding is not None:
             self._expect("teacher_embedding", teacher_embedding, projects)
         if teacher_centres is not None:
-            check_rows(f"{self._name}: teacher_centres", teacher_centres, self.identities)
+            width = teacher_embedding if projects else self.embedding
+            check_rows(f"{self._name}: teacher_centres", teacher_centres, self.identities, width)
             self.teacher_centres = F.normalize(teacher_centres.detach().float())
             self.identities = len(teacher_centres)
-            teacher_embedding = teacher_embedding or teacher_centres.shape[1]
+            teacher_embedding = teacher_centres.shape[1]
+            if not projects:
+                self.embedding = teacher_embedding
         if self.identities is not None:
             self._size("identities", settings.needs.identities)
         if self.embedding is not None:
@@ -266,7 +269,7 @@ class Loss(nn.Module):
             teacher,
             self.class_weights,
             self.identity_counts,
-            self.teacher_centres,
+            None if self.teacher_centres is None else at_least_float32(self.teacher_centres),
         )
 
 

@@ -38,7 +38,7 @@ class LossSettings(BaseModel):
     teacher's embeddings, the class weights, or the teacher's class weights.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     needs: ClassVar[Needs] = Needs()
     needs_labels: ClassVar[bool] = True

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import math
 
 import pytest
 import torch
@@ -135,6 +136,18 @@ def test_half_precision_and_autocast_give_a_float32(name):
     assert found.isfinite()
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_loss_may_be_of_another_precision(name, dtype):
+    embeddings, labels, teacher = batch()
+    torch.manual_seed(3)
+    expected = alone(name)(embeddings, labels, teacher)
+    torch.manual_seed(3)
+    found = alone(name).to(dtype)(embeddings.to(dtype), labels, teacher.to(dtype))
+    tolerance = 1e-4 if dtype == torch.float64 else 0.2
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_minimising_a_head_alone_tells_identities_apart():
     torch.manual_seed(0)
     embeddings = torch.randn(20, WIDTH, requires_grad=True)
@@ -205,7 +218,13 @@ def test_settings_may_be_an_object():
             lambda: TeacherLogits(identities=4, teacher_centres=torch.ones(5, 8)),
             r"teacher_centres: float32 \[5, 8\]; a tensor of floats \[4, D\]",
         ),
+        (
+            lambda: TeacherLogits(embedding=9, teacher_centres=torch.ones(5, 8)),
+            r"teacher_centres: float32 \[5, 8\]; a tensor of floats \[B, 9\]",
+        ),
         (lambda: Angular(teacher_centres=torch.ones(5, 8)), "teacher_centres has no use"),
+        (lambda: Triplet(margin=math.inf), "margin = inf: .*finite"),
+        (lambda: Triplet(weight=math.nan), "weight = nan: "),
         (lambda: Triplet(mining="easy"), "mining = 'easy': .*'semi-hard'"),
         (lambda: Inter(identities=5, embedding=8, classes=0), "classes = 0: .*greater than 0"),
         (lambda: Subcentre(identities=5, embedding=8, subcentres=1), "subcentres = 1: "),
@@ -246,6 +265,12 @@ def test_a_batch_that_does_not_fit_is_one_clear_line(given, message):
     assert loss(**fitting).isfinite()
     with pytest.raises(UserError, match=message):
         loss(**{**fitting, **given})
+
+
+def test_embeddings_have_the_width_of_the_teachers_centres():
+    loss = TeacherLogits(teacher_centres=torch.ones(5, 8))
+    with pytest.raises(UserError, match=r"embeddings: float32 \[4, 9\]; .* \[B, 8\]"):
+        loss(torch.ones(4, 9), teacher=torch.ones(4, 9))
 
 
 def test_labels_may_be_left_out_where_the_loss_needs_none():

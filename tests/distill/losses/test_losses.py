@@ -129,6 +129,7 @@ def test_every_loss_gives_a_finite_gradient(name):
         ({"arcface": {"scale": "64"}}, ["losses.arcface.scale", "number"]),
         ({"arcface": {"margin": 2.0}}, ["losses.arcface.margin", "less than"]),
         ({"angular": {"weight": -1.0}}, ["losses.angular.weight", "greater than 0"]),
+        ({"angular": {"weight": math.inf}}, ["losses.angular.weight", "finite"]),
         ({}, ["losses", "at least one"]),
     ],
 )
