@@ -130,6 +130,10 @@ backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
 
+# Write distill/timm_names.txt, the networks of timm that specs may name, for the version installed
+timm-names: setup
+    python -c "from distill.timm_names import write_timm_names; write_timm_names()"
+
 # Caching a teacher's embeddings beside its bare forwards: --data, --onnx
 bench-cache *options: setup
     python tests/benchmarks/cache.py {{ options }}

@@ -11,12 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from distill.timm_names import check_timm, is_timm
+
 if TYPE_CHECKING:
     from distill.counting import Counts
     from teachers.networks import Paper
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
-STRIDE, LEAST_SIDE, USUAL_WIDTHS = 16, 32, (0.25, 2.0)
+STRIDE, LEAST_SIDE, USUAL_WIDTHS = 16, 32, (0.125, 8.0)
 """Every network of the catalogue takes inputs whose sides are multiples of this stride and at least
 so long, and can be built at these widths and between; a test builds them all."""
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 10, 0.5
@@ -34,11 +36,17 @@ class Defaults(NamedTuple):
     input_size: tuple[int, int]
 
 
+TIMM_DEFAULTS = Defaults(512, (112, 112))
+
+
 def defaults_of(name: str) -> Defaults:
     """Of a registered network, or one of a family; ``UserError`` where there is none.
 
-    Only a name that the catalogue lacks brings torch.
+    Only a name that neither the catalogue nor the list of timm's has brings torch.
     """
+    if is_timm(name):
+        check_timm(name)
+        return TIMM_DEFAULTS
     if (row := _rows().get(name)) is not None:
         height, width = row["input_size"]
         return Defaults(row["embedding"], (height, width))

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from curation.errors import UserError
-from curation.suggestions import meant
 from distill.backbones.heads import GlobalDepthwiseHead
+from distill.timm_names import FAMILY, PRETRAINED_FAMILY, check_timm
 from teachers.networks import Size, register_named_family
 
-FAMILY, PRETRAINED_FAMILY = "timm", "timm-pretrained"
 WEIGHTS_NAME = "model.safetensors"
 
 
@@ -49,12 +48,6 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.network(x))
-
-
-def without_pretrained_weights(name: str) -> str:
-    """The backbone to build where other weights follow: `timm/X` for `timm-pretrained/X`."""
-    family, slash, inner = name.partition("/")
-    return f"{FAMILY}/{inner}" if slash and family == PRETRAINED_FAMILY else name
 
 
 def _headless(name: str, input_size: Size, weights: Path | None) -> nn.Module:
@@ -145,11 +138,7 @@ def pretrained_timm_backbone(
 
 
 def _check(family: str, name: str, width: float) -> None:
-    import timm
-
-    if not timm.is_model(name):
-        likely = meant(name, timm.list_models())
-        raise UserError(f"backbone '{family}/{name}' is not a model of timm{likely}")
+    check_timm(f"{family}/{name}")
     if width != 1.0:
         raise UserError(f"backbone '{family}/{name}' takes no width (got {width}); leave it out")
 

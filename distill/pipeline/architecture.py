@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.catalogue import defaults_of, is_known
 from distill.spec import NetworkSpec
+from distill.timm_names import without_pretrained_weights
 from teachers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ class Architecture:
     @property
     def unweighted(self) -> "Architecture":
         """The same network, to be given weights of ours: timm's need not lie here for that."""
-        from distill.backbones.timm_models import without_pretrained_weights
-
         return replace(self, backbone=without_pretrained_weights(self.backbone))
 
     @property

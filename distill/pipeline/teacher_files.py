@@ -10,6 +10,7 @@ from distill.export.checksums import SUMS_NAME
 from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.spec_checks import teacher_path
 from distill.spec_errors import within
+from distill.timm_names import check_timm
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.ensemble import Ensemble
 from teachers.foreign import OnnxEmbedder
@@ -127,8 +128,7 @@ def _timm_network(name: str, embedding: int, size: Size) -> "torch.nn.Module":
     """
     import timm
 
-    if not timm.is_model(name):
-        raise UserError(f"backbone 'timm/{name}' is not a model of timm; see timm.list_models()")
+    check_timm(f"{TIMM}{name}")
     settings = timm.get_pretrained_cfg(name)
     fixed = {"img_size": size} if settings is not None and settings.fixed_input_size else {}
     return timm.create_model(name, num_classes=embedding, **fixed)

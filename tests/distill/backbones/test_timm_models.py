@@ -1,5 +1,8 @@
 """Any timm model as a student: the stem, the head, and timm's weights from the local cache."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
@@ -7,12 +10,50 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from curation.errors import UserError
-from distill.backbones import create
+from distill import timm_names
+from distill.backbones import create, lookup
 from distill.backbones.heads import GlobalDepthwiseHead
 from distill.pipeline.architecture import Architecture
+from distill.timm_names import NAMES_FILE
 
 MODEL = "mobilenetv3_small_050"
 REPOSITORY = "timm/mobilenetv3_small_050.lamb_in1k"
+
+
+def test_the_names_kept_are_those_of_the_installed_timm():
+    made_of, *names = NAMES_FILE.read_text().splitlines()
+    assert made_of == f"# timm {timm.__version__}", "run `just timm-names`"
+    assert names == sorted(timm.list_models()), "run `just timm-names`"
+
+
+def test_names_of_another_version_are_asked_of_timm_itself(tmp_path, monkeypatch):
+    (tmp_path / "names.txt").write_text("# timm 0.1\nresnet18_of_old\n")
+    monkeypatch.setattr(timm_names, "NAMES_FILE", tmp_path / "names.txt")
+    timm_names.timm_names.cache_clear()
+    try:
+        timm_names.check_timm("timm/resnet18.a1_in1k")
+        with pytest.raises(UserError, match="'timm/resnet18_of_old' is not a model of timm"):
+            timm_names.check_timm("timm/resnet18_of_old")
+    finally:
+        timm_names.timm_names.cache_clear()
+
+
+def test_a_name_is_checked_without_torch_and_the_one_that_was_meant_is_said():
+    script = (
+        "import sys; from distill.catalogue import defaults_of\n"
+        f"print(defaults_of('timm/{MODEL}') + defaults_of('timm-pretrained/{MODEL}.lamb_in1k'))\n"
+        "try: defaults_of('timm/resnet81')\n"
+        "except ValueError as error: print(error)\n"
+        "print(sorted({'torch', 'timm'} & set(sys.modules)))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    entry = lookup(f"timm/{MODEL}")
+    defaults, error, modules = said.stdout.splitlines()
+    assert defaults == str((entry.embedding, entry.input_size) * 2)
+    assert error.startswith("backbone 'timm/resnet81' is not a model of timm; did you mean 'res")
+    assert modules == "[]"
 
 
 @pytest.fixture
