@@ -85,7 +85,7 @@ class TorchEmbedder:
         ours = f"cuda:{gpu_number()}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device or ours)
         self.on_gpu = self.device.type == "cuda"
-        self.module = module.eval().to(self.device, memory_format=torch.channels_last)
+        self.module = module.eval().to(self.device).to(memory_format=torch.channels_last)
         self.preprocessing = preprocessing
         self.digest = digest
         self._mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=self.device)

@@ -11,7 +11,7 @@ modules that come after its global operator in ``after_global`` (see `head_param
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -138,7 +138,8 @@ def head_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
 
     Source: MobileFaceNets, section IV.A: 4e-5, but 4e-4 for the last layers after GDConv.
     """
-    for name in network.after_global:
+    names: Any = network.after_global
+    for name in names:
         yield from network.get_submodule(name).parameters()
 
 

@@ -63,7 +63,7 @@ class OctaveConv(nn.Module):
         if self.high_to_low is None:
             return new_high, None
         new_low = self.high_to_low(_shrunk(high, 2))
-        if self.low_to_low is not None:
+        if self.low_to_low is not None and low is not None:
             new_low = new_low + self.low_to_low(_shrunk(low, self.stride))
         return new_high, new_low
 
@@ -93,7 +93,7 @@ class DepthwiseOctaveConv(nn.Module):
 
     def forward(self, x: Frequencies) -> Frequencies:
         high, low = x
-        new_low = None if self.low is None else self.low(_shrunk(low, self.stride))
+        new_low = None if self.low is None or low is None else self.low(_shrunk(low, self.stride))
         return self.high(_shrunk(high, self.stride)), new_low
 
 

@@ -15,6 +15,7 @@ Pretrained weights are read from the local Hugging Face cache, never downloaded.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ def _ends_in_a_map(network: nn.Module, input_size: Size) -> bool:
 
 
 @torch.no_grad()
-def _shape(network: nn.Module, input_size: Size, method: str = "forward") -> list[int]:
+def _shape(network: Any, input_size: Size, method: str = "forward") -> list[int]:
     """The shape of what ``method`` makes of one image, found by one blank image."""
     device = next(network.parameters()).device
     was_training = network.training

@@ -40,6 +40,7 @@ class WeightedLosses(nn.Module):
         if on_centres:
             each = max(loss.centres_per_identity for loss in on_centres)
             self.centres = new_class_weights(identities, embedding, each)
+        self.identity_counts: Tensor
         self.register_buffer("identity_counts", identity_counts, persistent=False)
         self.register_buffer("teacher_centres", None, persistent=False)
         self.projections = nn.ModuleDict(
@@ -49,7 +50,11 @@ class WeightedLosses(nn.Module):
                 if isinstance(loss, ComparisonSettings) and loss.project
             }
         )
-        widths = {name: linear.out_features for name, linear in self.projections.items()}
+        widths = {
+            name: linear.out_features
+            for name, linear in self.projections.items()
+            if isinstance(linear, nn.Linear)
+        }
         self.parts = nn.ModuleDict(
             {
                 name: LOSSES[name].build(loss, widths.get(name, embedding), identities)

@@ -100,14 +100,17 @@ class _Synchronised(_BatchNorm):
 
     def normalise(self, x: Tensor) -> Tensor:
         """Normalise, and move the running statistics."""
-        weight, bias = self.weight, self.bias
-        if not self.affine:
-            weight, bias = torch.ones_like(self.running_mean), torch.zeros_like(self.running_mean)
+        usual, spread, momentum = self.running_mean, self.running_var, self.momentum
+        assert usual is not None, "the networks here keep running statistics"
+        assert spread is not None
+        assert momentum is not None
+        weight = self.weight if self.affine else torch.ones_like(usual)
+        bias = self.bias if self.affine else torch.zeros_like(usual)
         y, mean, variance = _Normalisation.apply(x, weight, bias, self.eps)
         images = x.numel() // x.shape[1] * dist.get_world_size()
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (images / (images - 1)), self.momentum)
+            usual.lerp_(mean, momentum)
+            spread.lerp_(variance * (images / (images - 1)), momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return y
@@ -131,6 +134,9 @@ def _kinds() -> dict[type[nn.Module], type[nn.Module]]:
         from timm.layers import BatchNormAct2d
 
         class BatchNormWithActivation(_Synchronised, BatchNormAct2d):
+            act: nn.Module
+            drop: nn.Module
+
             def normalise(self, x: Tensor) -> Tensor:
                 return self.act(self.drop(super().normalise(x)))
 

@@ -24,7 +24,7 @@ from distill.training.engine import (
     parameter_shapes,
     total_norm,
 )
-from distill.training.learner import Learner, optimiser, pieces, to_device
+from distill.training.learner import Learner, micro_batches, optimiser, to_device
 
 
 class DeepSpeedEngine:
@@ -52,11 +52,11 @@ class DeepSpeedEngine:
         self.learner, self.accumulate = learner, settings.accumulate
         self.device = torch.device(self._engine.device)
 
-    def step(self, batch: Batch, rate: float) -> StepReport:
+    def step(self, batch: Batch, learning_rate: float) -> StepReport:
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         parts: list[dict[str, Tensor]] = []
-        for arguments in pieces(to_device(batch, self.device), self.accumulate):
+        for arguments in micro_batches(to_device(batch, self.device), self.accumulate):
             losses = self._engine(*arguments)
             self._engine.backward(losses["total"])
             layers = self._layer_norms(last=len(parts) == self.accumulate - 1)

@@ -56,7 +56,7 @@ def on_first_rank(work: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return work()
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    group = _group(PATIENCE)
     outcome = [_outcome(work) if rank() == 0 else None]
     dist.broadcast_object_list(outcome, group=group)
     dist.destroy_process_group(group)
@@ -65,6 +65,13 @@ def on_first_rank(work: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value
+
+
+def _group(timeout: timedelta) -> dist.ProcessGroup:
+    """All ranks, in a group whose exchanges may take so long."""
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(group, dist.ProcessGroup), "every rank is in it"
+    return group
 
 
 def only_on_first_rank(work: Callable[[], T]) -> T | None:
@@ -101,8 +108,7 @@ def leave_together() -> None:
     """Wait a little for the others: their launcher ends the last ones when the first is gone."""
     if world_size() > 1:
         with suppress(RuntimeError):  # one that is gone already
-            group = dist.new_group(backend="gloo", timeout=FAREWELL)
-            dist.monitored_barrier(group, FAREWELL)
+            dist.monitored_barrier(_group(FAREWELL), FAREWELL)
 
 
 def is_lost_rank(error: Exception) -> bool:

@@ -32,9 +32,9 @@ class DivergenceCheck:
         self.plan, self.report = plan, checkpoints.parent / REPORT
         self._recent: list[tuple[int, float, StepReport]] = []
 
-    def add(self, step: int, rate: float, report: StepReport) -> None:
-        """Take note of step ``step`` (from 0), done at learning rate ``rate``."""
-        self._recent.append((step, rate, report))
+    def add(self, step: int, learning_rate: float, report: StepReport) -> None:
+        """Take note of step ``step`` (from 0), done at ``learning_rate``."""
+        self._recent.append((step, learning_rate, report))
 
     def check(self) -> None:
         """Raise ``Diverged`` on all ranks where a step since the last check was bad on any."""
@@ -44,25 +44,27 @@ class DivergenceCheck:
             return
         # The gradients are the same on all ranks and a bad loss makes bad gradients; but where
         # only one rank has noticed, the step that all of them take for the first is the last.
-        step, rate, report = recent[bad.index(True) if any(bad) else -1]
+        step, learning_rate, report = recent[bad.index(True) if any(bad) else -1]
         losses = distributed.mean_over_ranks(report.losses)
         if distributed.rank() == 0:
-            self._write(step, rate, losses, report)
+            self._write(step, learning_rate, losses, report)
         raise Diverged(
-            f"{_fault(losses)} is not finite at step {step} (learning rate {rate:.4g}, gradient "
-            f"norm {report.gradient_norm:.4g}); training has diverged: lower train.learning_rate, "
-            "or set train.clip_gradient_norm or train.on_divergence, and run again; "
-            f"{self.report} has the images and the largest gradients"
+            f"{_fault(losses)} is not finite at step {step} (learning rate {learning_rate:.4g}, "
+            f"gradient norm {report.gradient_norm:.4g}); training has diverged: lower "
+            "train.learning_rate, or set train.clip_gradient_norm or train.on_divergence, and run "
+            f"again; {self.report} has the images and the largest gradients"
         )
 
-    def _write(self, step: int, rate: float, losses: dict[str, float], report: StepReport) -> None:
+    def _write(
+        self, step: int, learning_rate: float, losses: dict[str, float], report: StepReport
+    ) -> None:
         epoch, position = divmod(step, self.plan.steps_per_epoch)
         order, _ = self.plan.epoch(epoch)
         first = position * self.plan.batch_size
         found = {
             "step": step,
             "epoch": epoch,
-            "learning_rate": rate,
+            "learning_rate": learning_rate,
             "losses": {name: _number(loss) for name, loss in losses.items()},
             "gradient_norm": _number(float(report.gradient_norm)),
             "largest_gradients": _largest(report),

@@ -40,8 +40,8 @@ class Engine(Protocol):
     learner: Learner
     device: torch.device
 
-    def step(self, batch: Batch, rate: float) -> StepReport:
-        """Forward, backward and update at learning rate ``rate``, with this rank's share."""
+    def step(self, batch: Batch, learning_rate: float) -> StepReport:
+        """Forward, backward and update with this rank's share."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Engine(Protocol):
 
 
 def mean_losses(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The losses of equal pieces of a batch as those of the batch, detached."""
+    """The losses of equal micro-batches as those of the batch, detached."""
     return {name: torch.stack([part[name].detach() for part in parts]).mean() for name in parts[0]}
 
 
@@ -75,6 +75,17 @@ def gradient_norms(learner: Learner) -> dict[str, Tensor]:
     """The norm of each parameter's gradient, by name."""
     named = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
     return dict(zip(named, torch._foreach_norm(list(named.values())), strict=True))
+
+
+def leave_out_unless_finite(learner: Learner, total: Tensor) -> None:
+    """Make all gradients 0 where their norm is no number, so that no weight ever takes one.
+
+    Done on the device, which nobody waits for; ``DivergenceCheck`` says so later.
+    """
+    not_finite = ~total.isfinite()
+    for parameter in learner.parameters():
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(not_finite, 0.0)
 
 
 def total_norm(layer_norms: Mapping[str, Tensor]) -> Tensor:

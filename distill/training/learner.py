@@ -29,6 +29,8 @@ class Learner(nn.Module):
         self.losses = losses
         self.bf16 = bf16
         self.reverse_colours = preprocessing.colour == "BGR"
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(preprocessing.mean), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std), persistent=False)
 
@@ -52,8 +54,8 @@ def to_device(batch: Batch, device: torch.device) -> Arguments:
     return pixels.to(device), labels.to(device), teacher
 
 
-def pieces(arguments: Arguments, count: int) -> list[Arguments]:
-    """The batch cut into ``count`` equal parts, for the accumulation of gradients."""
+def micro_batches(arguments: Arguments, count: int) -> list[Arguments]:
+    """The batch in ``count`` equal parts, for the accumulation of gradients."""
     pixels, labels, teacher = arguments
     teachers = [None] * count if teacher is None else teacher.chunk(count)
     return list(zip(pixels.chunk(count), labels.chunk(count), teachers, strict=True))
@@ -66,17 +68,17 @@ def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.Optimize
     global operator, and the losses' class centres, decay with ``head_weight_decay``. Source:
     MobileFaceNets, section IV.A.
     """
-    rates = {"body": settings.weight_decay, "head": settings.weight_decay, "free": 0.0}
+    decays = {"body": settings.weight_decay, "head": settings.weight_decay, "free": 0.0}
     if settings.head_weight_decay is not None:
-        rates["head"] = settings.head_weight_decay
-    groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+        decays["head"] = settings.head_weight_decay
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in decays}
     head = {*head_parameters(learner.network), *learner.losses.parameters()}
     for parameter in learner.parameters():
         if parameter.requires_grad:
             kind = "free" if parameter.ndim <= 1 else "head" if parameter in head else "body"
             groups[kind].append(parameter)
-    decaying = [{"params": groups[name], "weight_decay": rate} for name, rate in rates.items()]
+    parameters = [{"params": groups[name], "weight_decay": decay} for name, decay in decays.items()]
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(decaying, lr=settings.learning_rate)
+        return torch.optim.AdamW(parameters, lr=settings.learning_rate)
     assert settings.momentum is not None
-    return torch.optim.SGD(decaying, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)

@@ -39,7 +39,7 @@ from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.meter import Meter, Watch, loss_statistics
 from distill.training.plan import SHUFFLE, create_plan
-from distill.training.schedule import learning_rate
+from distill.training.schedule import scheduled_rate
 from distill.training.scoring import Evaluate, Scoring
 from distill.training.shares import check_engine, check_shares
 from distill.training.state_file import STATE, check_state, of_this_training, read_state
@@ -202,11 +202,9 @@ class _Run:
         meter = Meter(self.loader, self.watch, first, self.steps)
         for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
             distributed.seed_step(settings.seed, step)
-            rate = learning_rate(settings, step, self.steps) * self.position.rate_scale
-            report = self.engine.step(batch, rate)
-            if self.average is not None:
-                self.average.update(step)
-            self.check.add(step, rate, report)
+            learning_rate = scheduled_rate(settings, step, self.steps) * self.position.rate_scale
+            report = self.engine.step(batch, learning_rate)
+            self.check.add(step, learning_rate, report)
             self.idle.add(report)
             self.position.step = done = step + 1
             last = done == self.steps
@@ -216,8 +214,10 @@ class _Run:
             evaluate = self.scoring.is_due(done, self.steps) and not stop
             if log or save or evaluate or self.engine.device.type == "cpu":
                 self.check.check()
+            if self.average is not None:
+                self.average.update(step)
             if log:
-                self._log(meter, rate, report)
+                self._log(meter, learning_rate, report)
             scores = self._evaluate(meter) if evaluate else None
             stop = stop or (evaluate and scores is None)
             if save or stop or (scores is not None and self.scoring.are_best(scores)):
@@ -277,14 +277,16 @@ class _Run:
         meter.leave_out(began)
         return scores
 
-    def _log(self, meter: Meter, rate: float, report: StepReport) -> None:
+    def _log(self, meter: Meter, learning_rate: float, report: StepReport) -> None:
         idle = self.idle.look()
         means = distributed.mean_over_ranks(report.losses)
         self.position.latest = {f"loss_{name}": round(loss, 6) for name, loss in means.items()}
         if distributed.rank() == 0:
             norm = float(report.gradient_norm)
             statistics = loss_statistics(self.engine.learner.losses)
-            meter.log(self.position.step, rate, norm, {**self.position.latest, **statistics})
+            meter.log(
+                self.position.step, learning_rate, norm, {**self.position.latest, **statistics}
+            )
             for notice in idle:
                 self.watch.warn(notice)
 

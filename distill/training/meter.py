@@ -33,7 +33,9 @@ class Meter:
         """The time since ``since`` (``time.monotonic``) was no training."""
         self.at += time.monotonic() - since
 
-    def log(self, done: int, rate: float, gradient_norm: float, losses: dict[str, float]) -> None:
+    def log(
+        self, done: int, learning_rate: float, gradient_norm: float, losses: dict[str, float]
+    ) -> None:
         """Report after step ``done``; everything is of the whole batch of all ranks.
 
         ``losses`` may hold other figures beside them, such as ``loss_statistics``.
@@ -46,7 +48,7 @@ class Meter:
             {
                 "iteration": done,
                 "epoch": round(done / self.loader.plan.steps_per_epoch, 4),
-                "learning_rate": rate,
+                "learning_rate": learning_rate,
                 "images_per_second": round(images / seconds, 2),
                 "data_wait": round((waited - self.waited) / seconds, 4),
                 "gradient_norm": round(gradient_norm, 6),

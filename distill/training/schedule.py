@@ -5,7 +5,7 @@ import math
 from distill.training.config import TrainSettings
 
 
-def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
+def scheduled_rate(settings: TrainSettings, step: int, steps: int) -> float:
     """The rate of step ``step`` (from 0) of ``steps``.
 
     Linear warm-up to ``learning_rate``, then the schedule down to ``final_learning_rate``; the one

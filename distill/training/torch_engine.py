@@ -14,13 +14,14 @@ from distill.training.engine import (
     State,
     StepReport,
     gradient_norms,
+    leave_out_unless_finite,
     load_optimiser_state,
     mean_losses,
     optimiser_state,
     parameter_shapes,
     total_norm,
 )
-from distill.training.learner import Learner, optimiser, pieces, to_device
+from distill.training.learner import Learner, micro_batches, optimiser, to_device
 from distill.training.partial_fc import NAME, partial_centres
 
 
@@ -30,7 +31,7 @@ class TorchEngine:
     def __init__(self, learner: Learner, settings: TrainSettings) -> None:
         self.device = distributed.device()
         self.centres = partial_centres(learner.losses, settings, self.device)
-        self.learner = learner.to(self.device, memory_format=torch.channels_last)
+        self.learner = learner.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser = optimiser(learner, settings)
         self.clip, self.accumulate = settings.clip_gradient_norm, settings.accumulate
         if self.centres is not None and self.centres.sharded:
@@ -38,14 +39,14 @@ class TorchEngine:
             _leave_to_its_rank(learner, NAME)
         self._module = _distributed(learner) if distributed.world_size() > 1 else learner
 
-    def step(self, batch: Batch, rate: float) -> StepReport:
+    def step(self, batch: Batch, learning_rate: float) -> StepReport:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         self.optimiser.zero_grad(set_to_none=True)
         if self.centres is not None:
             self.centres.gather(batch.labels, self.optimiser.state)
         parts: list[dict[str, Tensor]] = []
-        for arguments in pieces(to_device(batch, self.device), self.accumulate):
+        for arguments in micro_batches(to_device(batch, self.device), self.accumulate):
             last = len(parts) == self.accumulate - 1
             with nullcontext() if last else self._without_exchange():
                 losses = self._module(*arguments)
@@ -55,6 +56,7 @@ class TorchEngine:
         if self.centres is not None:
             layers[NAME] = self.centres.whole_norm(layers[NAME])
         total = total_norm(layers)
+        leave_out_unless_finite(self.learner, total)
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.learner.parameters(), self.clip, total)
         self.optimiser.step()
@@ -94,9 +96,9 @@ class TorchEngine:
             self.centres.finish()
 
     def _without_exchange(self) -> AbstractContextManager[None]:
-        """Only the last piece's backward pass brings the ranks' gradients together."""
-        several = isinstance(self._module, DistributedDataParallel)
-        return self._module.no_sync() if several else nullcontext()
+        """Only the last micro-batch's backward pass brings the ranks' gradients together."""
+        module = self._module
+        return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def _leave_to_its_rank(learner: Learner, parameter: str) -> None:

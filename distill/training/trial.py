@@ -34,7 +34,7 @@ def check_network(
     if not _takes(network, input_size, images=min(together, 2)):
         raise SpecError(
             ("train", "batch_size"),
-            f"{settings.batch_size} images with {_pieces(settings, ranks)} let batch normalisation "
+            f"{settings.batch_size} images with {_shares(settings, ranks)} let batch normalisation "
             "see 1 image at a time, which has no statistics; allowed: at least 2 images at a time, "
             f"better {_FEW} or more",
         )
@@ -42,7 +42,7 @@ def check_network(
         notices.append(
             Notice(
                 "batch normalisation of two images",
-                f"train.batch_size is {settings.batch_size} with {_pieces(settings, ranks)}: batch "
+                f"train.batch_size is {settings.batch_size} with {_shares(settings, ranks)}: batch "
                 "normalisation of the last layer sees 2 images at a time and makes each value +1 "
                 f"or -1, which lets nearly no gradient through; take {_FEW} images or more",
             )
@@ -68,5 +68,5 @@ def _takes(network: nn.Module, input_size: tuple[int, int], images: int) -> bool
     return True
 
 
-def _pieces(settings: TrainSettings, ranks: int) -> str:
+def _shares(settings: TrainSettings, ranks: int) -> str:
     return f"ranks = {ranks} and accumulate = {settings.accumulate}"

@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from distill.training.config import TrainSettings
-from distill.training.schedule import learning_rate
+from distill.training.schedule import scheduled_rate
 
 
 def rates(steps=100, **settings):
     chosen = TrainSettings(**{"learning_rate": 0.1, "final_learning_rate": 0.001, **settings})
-    return [learning_rate(chosen, step, steps) for step in range(steps)]
+    return [scheduled_rate(chosen, step, steps) for step in range(steps)]
 
 
 def test_the_warm_up_rises_in_equal_steps_to_the_full_rate():
@@ -39,7 +39,7 @@ def test_a_constant_schedule_stays():
 def at(steps, total, **settings):
     """The rates at some steps of ``total``."""
     chosen = TrainSettings(**settings)
-    return [learning_rate(chosen, step, total) for step in steps]
+    return [scheduled_rate(chosen, step, total) for step in steps]
 
 
 def test_the_steps_of_the_mobilefacenets_paper():

@@ -37,7 +37,7 @@ from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import STATE, Stopped, train
 from distill.training.plan import FullShuffle
-from distill.training.schedule import learning_rate
+from distill.training.schedule import scheduled_rate
 
 ENGINES = {"torch": {}, "zero 2": {"engine": "deepspeed", "zero_stage": 2}}
 OPTIMISERS = {"sgd": {}, "adamw": {"optimiser": "adamw", "learning_rate": 1e-3}}
@@ -58,7 +58,7 @@ def by_hand(store, before, **settings):
     with BatchLoader(store, PREPROCESSING, FullShuffle(len(store), 12, 0)) as loader:
         for step, batch in enumerate(loader.batches(0, 4)):
             distributed.seed_step(0, step)
-            engine.step(batch, learning_rate(training.settings, step, 4))
+            engine.step(batch, scheduled_rate(training.settings, step, 4))
     return weights(training)
 
 

@@ -209,6 +209,18 @@ def test_a_divergence_leaves_its_step_its_images_and_its_gradients(drawn_store, 
     assert "network." in found["largest_gradients"][0]["parameter"]
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_weights_never_take_what_is_not_a_number(drawn_store, tmp_path, optimiser):
+    training = make_training(drawn_store, optimiser=optimiser, learning_rate=1e-3, ema=0.9)
+    for parameter in training.network.parameters():
+        parameter.register_hook(lambda gradient: gradient * float("nan"))
+    before = {name: value.clone() for name, value in training.network.named_parameters()}
+    with pytest.raises(UserError, match="the gradient is not finite at step 0"):
+        train(training, tmp_path, watch())
+    for name, value in training.network.named_parameters():
+        assert (value - before[name]).abs().max() < 0.01, name
+
+
 @pytest.mark.parametrize("engine", [{}, {"engine": "deepspeed", "zero_stage": 1}])
 def test_after_a_divergence_it_goes_back_and_on_with_a_lower_rate(drawn_store, tmp_path, engine):
     metrics = []
