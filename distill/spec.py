@@ -295,10 +295,10 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _whole_identities(self) -> "JobSpec":
-        pieces = (self.train.ranks or 1) * self.train.accumulate
+        micro_batches = (self.train.ranks or 1) * self.train.accumulate
         for index, stage in enumerate(self.stage):
             with within("stage", index, "sampler"):
-                stage.sampler.check_shares(self.train.batch_size, pieces)
+                stage.sampler.check_shares(self.train.batch_size, micro_batches)
         return self
 
     @property

@@ -70,14 +70,14 @@ class SamplerSettings(Strict):
             )
         return self
 
-    def check_shares(self, batch_size: int, pieces: int) -> None:
-        """Raise ``SpecError`` where cutting a batch into ``pieces`` would cut an identity."""
-        if self.images is not None and batch_size % (pieces * self.images):
+    def check_shares(self, batch_size: int, micro_batches: int) -> None:
+        """Raise ``SpecError`` where so many micro-batches would cut an identity."""
+        if self.images is not None and batch_size % (micro_batches * self.images):
             raise SpecError(
                 ("images",),
-                f"batch_size = {batch_size} cannot be cut into {pieces} equal pieces (ranks x "
-                f"accumulate) of whole identities with {self.images} images; "
-                f"allowed: multiples of {pieces * self.images}",
+                f"batch_size = {batch_size} cannot be cut into {micro_batches} equal micro-batches "
+                f"(ranks x accumulate) of whole identities with {self.images} images; "
+                f"allowed: multiples of {micro_batches * self.images}",
             )
 
 
@@ -123,7 +123,7 @@ class TrainSettings(Strict):
     in steps, times ``decay`` at each of the ``milestones`` (shares of all steps).
 
     ``batch_size`` counts the images of one optimiser step over all ``ranks`` (None: as many as
-    there are GPUs, one without any), each of which takes its part in ``accumulate`` pieces.
+    there are GPUs, one without any), each of which takes its part in ``accumulate`` micro-batches.
     ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps. ``shuffle``
     windowed reads disks that cannot seek, mixing ``shuffle_window`` images at a time.
 
@@ -244,11 +244,12 @@ class TrainSettings(Strict):
         return self
 
     def check_shares(self, ranks: int) -> None:
-        """Raise ``SpecError`` where a batch cannot be cut into equal pieces for ``ranks``."""
-        pieces = ranks * self.accumulate
-        if self.batch_size % pieces:
+        """Raise ``SpecError`` where a batch cannot be cut into equal shares for ``ranks``."""
+        micro_batches = ranks * self.accumulate
+        if self.batch_size % micro_batches:
             raise SpecError(
                 ("batch_size",),
-                f"{self.batch_size} images cannot be cut into {pieces} equal pieces "
-                f"(ranks {ranks} x accumulate {self.accumulate}); allowed: multiples of {pieces}",
+                f"{self.batch_size} images cannot be cut into {micro_batches} equal micro-batches "
+                f"(ranks {ranks} x accumulate {self.accumulate}); "
+                f"allowed: multiples of {micro_batches}",
             )

@@ -48,7 +48,7 @@ def job_ranks(trainings: Mapping[Location, TrainSettings]) -> int:
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:
-    """Raise ``SpecError`` where a batch cannot be cut into equal pieces for ``ranks``."""
+    """Raise ``SpecError`` where a batch cannot be cut into equal micro-batches for ``ranks``."""
     with within("train"):
         settings.check_shares(ranks)
 

@@ -152,7 +152,10 @@ def test_activation_checkpointing_of_a_network_without_stages_is_refused():
     ("settings", "said"),
     [
         ({"zero_stage": 1}, r'zero_stage: 1 needs engine = "deepspeed".*allowed.*0'),
-        ({"batch_size": 10, "accumulate": 4}, r"batch_size: 10 .* 4 equal pieces.*multiples of 4"),
+        (
+            {"batch_size": 10, "accumulate": 4},
+            r"batch_size: 10 .*micro-batches.*multiples of 4",
+        ),
         (
             {"batch_size": 12, "ranks": 4, "accumulate": 2},
             r"ranks 4 x accumulate 2.*multiples of 8",
