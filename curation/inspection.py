@@ -1,4 +1,4 @@
-"""What lies at a path: a store, a view, a record file or a verification set, in numbers."""
+"""What lies at a path: a store, a view, a source or a verification set, in numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from curation.environment import DATA_FILE
 from curation.images import probe_size
 from curation.pairs import read_pairs
 from curation.progress import Progress
-from curation.records.ms1m import RecordImages, find_source
+from curation.sources.image_source import ImageSource
+from curation.sources.opening import find_format, open_source
 from curation.store import PARTIAL, ImageSet, Store, ViewStep
 from curation.views import VIEW_FILE, View, open_images
 
@@ -23,8 +24,8 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
 
     All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
     ``complete``; where complete, also quantiles and a ``histogram`` of the images per identity. A
-    view has its ``history``, each step with the fractions that it kept. Record files are read from
-    end to end (progress counts bytes). Raises
+    view has its ``history``, each step with the fractions that it kept. A source is read from end
+    to end (with its progress), and its ``kind`` is its own: "records", "folder". Raises
     ``UserError`` where ``path`` is none of the four.
     """
     path = Path(path)
@@ -33,8 +34,8 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
         return _describe_unfinished(unfinished)
     if path.suffix == ".bin":
         return _describe_pairs(path)
-    if path.is_file() or path.suffix == ".rec" or (path / "train.rec").exists():
-        return _describe_records(path, progress)
+    if path.is_file() or find_format(path) is not None:
+        return _describe_source(open_source(path), progress)
     return _describe_images(open_images(path))
 
 
@@ -109,14 +110,12 @@ def _store_details(store: Store) -> dict[str, Any]:
     }
 
 
-def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
-    source = find_source(path)
-    images = RecordImages(source)
-    scan = scan_source(images, progress)
+def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str, Any]:
+    scan = scan_source(source, progress)
     _, counts = np.unique(scan.labels, return_counts=True)
     return {
-        "kind": "records",
-        "path": str(source.records),
+        "kind": source.kind,
+        "path": str(source.path),
         "complete": True,
         "images": len(scan.labels),
         "identities": len(counts),
@@ -124,10 +123,9 @@ def _describe_records(path: Path, progress: Progress | None) -> dict[str, Any]:
         "digest": scan.digest,
         **_distribution(counts),
         "encoding": scan.encoding,
-        "bytes": source.records.stat().st_size,
-        "index": None if source.index is None else str(source.index),
-        "pairs": [str(pairs) for pairs in source.pairs],
-        "warnings": list(images.differences(len(scan.labels), len(counts), scan.image_size)),
+        "bytes": source.stamp().size,
+        **source.details(),
+        "warnings": list(source.differences(len(scan.labels), len(counts), scan.image_size)),
     }
 
 

@@ -52,6 +52,12 @@ class VerificationPairs:
         return probe_size(self.images[0], f"{self.name}: image 0")
 
 
+def sets_beside(source: Path) -> tuple[Path, ...]:
+    """The verification sets in the folder ``source``, or beside the file."""
+    folder = source if source.is_dir() else source.parent
+    return tuple(sorted(folder.glob("*.bin")))
+
+
 def read_pairs(path: Path) -> VerificationPairs:
     """Read a verification set; nothing that the file says is executed.
 

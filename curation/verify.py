@@ -1,4 +1,4 @@
-"""Whether every byte of a store, view or record file is what it should be."""
+"""Whether every byte of a store, view or source is what it should be."""
 
 import zlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from curation.conversion.image_check import ImageCheck
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.progress import Progress
-from curation.records.ms1m import RecordImages, find_source
+from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import BadRecordError
 from curation.store import ARRAYS, META_KEY, NAMES_KEY, ImageSet, Store, content_digest, image_key
 from curation.views import View, open_images
@@ -32,15 +32,14 @@ def verify(
     """Check all of what lies at ``path``; what was checked and found, in words for JSON.
 
     A store: the count and order of its keys, its arrays, its digest, each image's CRC-32, header
-    and size; a view: its arrays, its digest and its store; a record file: all that a conversion
+    and size; a view: its arrays, its digest and its store; a source: all that a conversion
     checks. ``decoding`` decodes every image too; of a view its own images alone. ``bad`` counts
     images that are not what they should be, ``bad_images`` has the first of them with their keys,
-    and ``list_file`` gets them all. Progress counts images (bytes of a record file). Raises
+    and ``list_file`` gets them all. Progress counts images (of a source what it counts). Raises
     ``UserError`` where something else than single images is wrong.
     """
     path = Path(path)
-    records = path.suffix == ".rec" or (path / "train.rec").exists()
-    check = _verify_records if records else _verify_images
+    check = _verify_images if find_format(path) is None else _verify_source
     with _opened(list_file) as file:
         bad = BadImages(file)
         found = check(path, decoding, bad, progress)
@@ -74,10 +73,10 @@ def _verify_images(
     }
 
 
-def _verify_records(
+def _verify_source(
     path: Path, decoding: bool, bad: BadImages, progress: Progress | None
 ) -> dict[str, Any]:
-    source = RecordImages(find_source(path))
+    source = open_source(path)
     check = ImageCheck(source.stated_image_size(), decoding=decoding)
     labels: set[int] = set()
     count = 0
@@ -91,7 +90,7 @@ def _verify_records(
         labels.update(images.labels.tolist())
         count += len(images.payloads)
     return {
-        "kind": "records",
+        "kind": source.kind,
         "path": str(source.path),
         "images": count,
         "identities": len(labels),

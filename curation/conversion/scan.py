@@ -1,4 +1,4 @@
-"""What a record file holds, without converting it."""
+"""What a source holds, without converting it."""
 
 from dataclasses import dataclass
 from typing import Literal

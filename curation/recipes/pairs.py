@@ -6,9 +6,8 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.pairs import VerificationPairs, read_pairs
+from curation.pairs import VerificationPairs, read_pairs, sets_beside
 from curation.recipes.kitchen import Kitchen, Made
-from curation.records.ms1m import find_source
 
 
 def copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
@@ -16,7 +15,7 @@ def copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
 
     Sets in the data set's folder that the source does not have stay, and are named.
     """
-    sources = find_source(kitchen.source).pairs
+    sources = sets_beside(kitchen.source)
     for path in sources:
         yield _copy(path, kitchen)
     for path in sorted(kitchen.target.glob("*.bin")):
@@ -34,7 +33,7 @@ def refuse_other_pairs(kitchen: Kitchen) -> None:
 
     ``UserError`` where a person's set has the name of one of the source's.
     """
-    for path in find_source(kitchen.source).pairs:
+    for path in sets_beside(kitchen.source):
         pairs, refusal = _read(path)
         target = kitchen.target / path.name
         if pairs is None:

@@ -1,1 +1,1 @@
-"""What a conversion takes: record files, folders and lists, behind one protocol."""
+"""What a conversion takes: a file for each kind of source, behind one protocol."""

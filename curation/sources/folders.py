@@ -5,14 +5,25 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.sources.image_files import ImageFile, ImageFiles
+from curation.sources.opening import source
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
 _LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
 """The others cannot go into a store, but must not be passed over in silence."""
 
 
+def holds_images(root: Path) -> bool:
+    """Whether ``root`` is a folder of images, and of nothing that is read as a whole."""
+    wholes = (root / "train.rec", root / DATA_FILE)
+    if not root.is_dir() or any(path.exists() or path.is_symlink() for path in wholes):
+        return False
+    return next(_identities(root), None) is not None
+
+
+@source("folder", "a folder IDENTITY/*.jpg", holds_images)
 def read_folder(root: Path) -> ImageFiles:
     """The image files below ``root``, by their suffix, whatever the nesting.
 
@@ -24,11 +35,11 @@ def read_folder(root: Path) -> ImageFiles:
     others.
     """
     files: list[ImageFile] = []
-    strays: list[str] = []
+    orphans: list[str] = []
     label = 0
     for folder, names in _identities(root):
         if folder == root:
-            strays = names
+            orphans = names
             continue
         inside = folder.relative_to(root)
         files += [
@@ -40,12 +51,7 @@ def read_folder(root: Path) -> ImageFiles:
             f"{root} holds no images in folders of their own; wanted are {root}/IDENTITY/*.jpg or "
             ".png"
         )
-    return ImageFiles("folder", root, root, files, strays)
-
-
-def holds_images(root: Path) -> bool:
-    """Whether there is an image somewhere below ``root``."""
-    return next(_identities(root), None) is not None
+    return ImageFiles("folder", root, root, files, orphans)
 
 
 def _identities(root: Path) -> Iterator[tuple[Path, list[str]]]:

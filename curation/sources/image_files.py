@@ -14,9 +14,9 @@ from curation.images import MAX_FILE_BYTES
 from curation.progress import Progress
 from curation.sources.image_source import (
     BEGINNING,
+    ImageSource,
     Position,
     SourceImages,
-    SourceKind,
     SourceStamp,
 )
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
@@ -34,30 +34,28 @@ class ImageFile(NamedTuple):
     name: str
 
 
-class ImageFiles:
-    """Image files in the order of ``files``, below ``root``: an ``ImageSource``.
+class ImageFiles(ImageSource):
+    """Image files in the order of ``files``, below ``root``.
 
-    ``strays`` are the names of files that lie in no identity's folder: bad records, numbered after
+    ``orphans`` are the names of files that lie in no identity's folder: bad records, numbered after
     the files. Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
     held in memory, about 200 bytes each.
     """
 
     def __init__(
         self,
-        kind: SourceKind,
+        kind: str,
         path: Path,
         root: Path,
         files: list[ImageFile],
-        strays: Sequence[str] = (),
+        orphans: Sequence[str] = (),
     ) -> None:
         self.kind, self.path = kind, path
-        self._root, self._files, self._strays = root, files, strays
+        self._root, self._files, self._orphans = root, files, orphans
         self._hash = hashlib.sha256()
         self._done = 0
 
-    @property
-    def total(self) -> int:
-        """How many files there are."""
+    def __len__(self) -> int:
         return len(self._files)
 
     @property
@@ -81,9 +79,6 @@ class ImageFiles:
             name=self.path.name, size=size, modified_ns=modified, listing=listing.hexdigest()
         )
 
-    def stated_image_size(self) -> None:
-        """Nothing states it."""
-
     def images(
         self,
         on_bad: OnBad = stop_at,
@@ -94,7 +89,7 @@ class ImageFiles:
         """The images in order, see ``ImageSource``; files before ``start`` are read again."""
         self._hash, self._done = hashlib.sha256(), 0
         if start == BEGINNING:
-            self._name_strays(on_bad)
+            self._name_orphans(on_bad)
         while self._done < len(self._files):
             first = self._done
             # A reading that goes on takes the same files together as one that was not stopped.
@@ -128,21 +123,9 @@ class ImageFiles:
         return str(self._root / self._files[offset].name)
 
     def name(self, offset: int) -> str:
-        """The path of the file with this number, or of the stray after them."""
-        strays = offset - len(self._files)
-        return self._strays[strays] if strays >= 0 else self._files[offset].name
-
-    def differences(
-        self, images: int, identities: int, image_size: tuple[int, int]
-    ) -> Iterator[str]:
-        """Files say nothing of their number."""
-        return iter(())
-
-    def whole_digest(self, progress: Progress | None = None) -> str:
-        """SHA-256 of all files, read now."""
-        for _ in self.images(lambda bad: None, progress=progress):
-            pass
-        return self.digest.hex
+        """The path of the file with this number, or of the orphan after them."""
+        orphans = offset - len(self._files)
+        return self._orphans[orphans] if orphans >= 0 else self._files[offset].name
 
     def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
         self._hash.update(_entry(file))
@@ -158,8 +141,8 @@ class ImageFiles:
         self._hash.update(data)
         return data
 
-    def _name_strays(self, on_bad: OnBad) -> None:
-        for number, name in enumerate(self._strays, len(self._files)):
+    def _name_orphans(self, on_bad: OnBad) -> None:
+        for number, name in enumerate(self._orphans, len(self._files)):
             wanted = self._root / "IDENTITY" / name
             reason = f"it lies in no identity's folder; wanted is {wanted}"
             on_bad(BadRecordError(str(self._root / name), None, number, reason))

@@ -1,13 +1,14 @@
-"""What a conversion reads from: a record file, a folder of identities, or a list of files."""
+"""What a conversion reads from: the one protocol of all kinds of sources."""
 
 import hashlib
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from curation.files import open_regular
 from curation.printable import printable
@@ -15,7 +16,8 @@ from curation.progress import Progress
 from curation.sources.quarantine import OnBad
 from curation.sources.read_ahead import Digest
 
-SourceKind = Literal["records", "folder", "list"]
+SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
+"""The name under which a kind of source is registered; stores keep it"""
 
 
 class SourceImages(NamedTuple):
@@ -63,51 +65,79 @@ class SourceStamp(BaseModel):
 class ImageSource(Protocol):
     """The images of a data set, in the order in which they are read.
 
-    ``images`` gives those from the position ``start`` on. ``position`` and ``digest`` say how far
-    it is when it has given some; with both a stopped reading goes on, and ``UserError`` is raised
-    where the source has changed as far as that. Bad records go to ``on_bad``, which raises, or
-    returns to have them skipped. Progress counts bytes of a record file, files of others.
+    A source that knows no identities gives each image a label of its own. A class that names this
+    one as its base has those methods that have a body here.
     """
 
-    kind: SourceKind
+    kind: str
+    """The name under which the kind of source is registered"""
     path: Path
 
     @property
-    def total(self) -> int:
-        """What progress counts to."""
+    @abstractmethod
+    def position(self) -> Position:
+        """What comes next, behind the images that ``images`` has given."""
 
     @property
-    def digest(self) -> Digest: ...
-    @property
-    def position(self) -> Position: ...
-    def stamp(self) -> SourceStamp: ...
-    def stated_image_size(self) -> tuple[int, int] | None: ...
+    @abstractmethod
+    def digest(self) -> Digest:
+        """SHA-256 of what has been read, at the end of all of the source."""
+
+    @abstractmethod
+    def stamp(self) -> SourceStamp:
+        """By what the source is known again; cheap."""
+
+    @abstractmethod
     def images(
         self,
         on_bad: OnBad = ...,
         start: Position = ...,
         earlier: Digest | None = None,
         progress: Progress | None = None,
-    ) -> Iterator[SourceImages]: ...
-    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
-        """The image files at these offsets."""
+    ) -> Iterator[SourceImages]:
+        """The images from ``start`` on, their files as they are, byte for byte.
 
+        ``start`` and ``earlier`` are the ``position`` and ``digest`` of a reading that was stopped;
+        what lies before is read for its digest, and ``UserError`` raised where that is another one.
+        Bad records go to ``on_bad``, which raises, or returns to have them skipped. Progress counts
+        what the kind of source says.
+        """
+
+    @abstractmethod
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        """The image files at these offsets again."""
+
+    @abstractmethod
     def image_sizes(self) -> Iterator[np.ndarray]:
         """About how many bytes each image has, without reading it; int64 arrays."""
 
+    @abstractmethod
     def describe(self, key: int, offset: int) -> str:
         """How messages name an image."""
 
+    def stated_image_size(self) -> tuple[int, int] | None:
+        """(height, width) as the source says of itself; None where it does not."""
+        return None
+
     def name(self, offset: int) -> str | None:
-        """The file's path in the source, where images are files."""
+        """The file's path in the source; None where images are no files."""
+        return None
 
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
         """What the source says of itself that is not so: a line each, for people."""
+        return iter(())
+
+    def details(self) -> dict[str, Any]:
+        """What ``curate inspect`` says of it beside counts, size and digest; for JSON."""
+        return {}
 
     def whole_digest(self, progress: Progress | None = None) -> str:
         """The digest of all of the source, as ``images`` has it at the end."""
+        for _ in self.images(lambda bad: None, progress=progress):
+            pass
+        return self.digest.hex
 
 
 BEGINNING = Position(0, 0)

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import UserError
+from curation.file_kinds import what_is_this
 from curation.sources.image_files import ImageFile, ImageFiles
+from curation.sources.opening import source
 from curation.text_files import SEPARATORS, split_line, text_lines
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
@@ -84,6 +86,14 @@ class ListForm(NamedTuple):
         return words.before[1 if self.has_keys else 0]
 
 
+def _is_list(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    kind = None if path.suffix in SUFFIXES else what_is_this(path)
+    return path.suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))
+
+
+@source("list", "a list of images (.lst, .txt, .csv)", _is_list)
 def read_list(path: Path) -> ImageFiles:
     """The images that the list ``path`` names; ``UserError`` names file and line of a mistake."""
     lines = text_lines(path, "a list of images")

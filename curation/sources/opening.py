@@ -1,50 +1,87 @@
-"""Which kind of source lies at a path."""
+"""The kinds of sources, and which one lies at a path.
 
+A kind is a file in this package: a class or function that opens a path as an ``ImageSource``, under
+``@source``. That is enough for ``curate convert``, ``inspect``, ``verify`` and the recipes.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
-from curation.records.ms1m import RecordImages, find_source
-from curation.sources import folders, lists
+from curation.registry import check_unused, import_files
 from curation.sources.image_source import ImageSource
 
-_WANTED = (
-    "give a folder with train.rec (and train.idx, property), a folder IDENTITY/*.jpg, a .rec file, "
-    "or a list of images (.lst, .txt, .csv)"
-)
+Open = TypeVar("Open", bound=Callable[[Path], ImageSource])
+
+
+class SourceFormat(NamedTuple):
+    """A kind of source."""
+
+    wanted: str
+    """What messages say that can be given: "a folder IDENTITY/*.jpg\""""
+    recognises: Callable[[Path], bool]
+    """Whether a path, which need not exist, is of this kind: by its name or first bytes"""
+    open: Callable[[Path], ImageSource]
+    """Raises ``UserError`` where the path is of this kind and cannot be used"""
+    unit: str
+    """What progress counts"""
+
+
+_FORMATS: dict[str, SourceFormat] = {}
+
+
+def source(
+    kind: str, wanted: str, recognises: Callable[[Path], bool], unit: str = "images"
+) -> Callable[[Open], Open]:
+    """Register what opens a path as a source of this kind; see ``SourceFormat``."""
+
+    def register(opens: Open) -> Open:
+        before = _FORMATS.get(kind)
+        check_unused("source", kind, before and before.open, opens)
+        _FORMATS[kind] = SourceFormat(wanted, recognises, opens, unit)
+        return opens
+
+    return register
 
 
 def open_source(path: Path) -> ImageSource:
-    """The images at ``path``: RecordIO, a folder with a folder for each identity, or a list.
+    """The images at ``path``, of the one kind that recognises it.
 
-    A folder with ``train.rec``, a ``.rec`` file and one that begins as such are RecordIO; a file
-    with another suffix that ``curation.sources.lists`` knows, and other text, is a list. Raises
-    ``UserError`` saying what it is and what was looked for.
+    Raises ``UserError`` saying what it is and what was looked for.
     """
     path = Path(path)
-    records = path / "train.rec"
-    if path.suffix != ".rec" and not records.exists() and not records.is_symlink():
-        if path.is_dir():
-            return _open_folder(path)
-        kind = what_is_this(path)
-        if path.suffix in lists.SUFFIXES or (kind is not None and kind.name in ("text", "csv")):
-            return lists.read_list(path)
-        if kind is not None and kind.name != "recordio":
-            raise kind.refusal(path, "a training set")
-    return RecordImages(find_source(path))
+    found = find_format(path)
+    if found is None:
+        raise _refusal(path)
+    return found.open(path)
 
 
-def _open_folder(path: Path) -> ImageSource:
-    if (path / DATA_FILE).exists():
-        kind = what_is_this(path)
-        assert kind is not None
-        raise kind.refusal(path, "RecordIO, a folder of images or a list")
-    if folders.holds_images(path):
-        return folders.read_folder(path)
+def find_format(path: Path) -> SourceFormat | None:
+    """The kind of source at ``path``; None where there is none, ``UserError`` where several are."""
+    import_files("curation.sources")
+    found = [name for name in sorted(_FORMATS) if _FORMATS[name].recognises(path)]
+    if len(found) > 1:
+        kinds = " and as ".join(_FORMATS[name].wanted for name in found)
+        raise UserError(f"{path} can be read as {kinds}; give the one of them that is meant")
+    return _FORMATS[found[0]] if found else None
+
+
+def wanted_sources() -> str:
+    """What can be given as a source, for messages."""
+    *others, last = [_FORMATS[name].wanted for name in sorted(_FORMATS)]
+    return f"{', '.join(others)}, or {last}"
+
+
+def _refusal(path: Path) -> UserError:
     kind = what_is_this(path)
     if kind is not None:
-        raise kind.refusal(path, "a training set")
+        return kind.refusal(path, "a training set")
+    if not path.exists():
+        return UserError(f"{path}: it does not exist; give {wanted_sources()}")
+    if not path.is_dir():
+        return UserError(f"{path} is no source of images; give {wanted_sources()}")
     others = ", ".join(sorted(entry.name for entry in path.glob("*.rec"))[:3])
     there = f"; it holds {others}: give that file" if others else ""
-    raise UserError(f"{path}: no train.rec and no images in it; {_WANTED}{there}")
+    return UserError(f"{path}: no train.rec and no images in it; give {wanted_sources()}{there}")

@@ -70,7 +70,8 @@ def bare_appends(source: Path, place: Path) -> float:
     """Seconds of LMDB appends of the images, which are in memory; one sync at the end."""
     import lmdb
 
-    from curation.records.ms1m import find_source, read_images
+    from curation.records.ms1m import find_source
+    from curation.sources.records import read_images
 
     images = [image.payload for image in read_images(find_source(source))]
     batches = [*range(0, len(images), BATCH), len(images)]

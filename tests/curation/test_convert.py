@@ -28,8 +28,9 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.inspection import inspect_path
 from curation.records.layout_writer import write_layout
-from curation.records.ms1m import find_source, read_images
+from curation.records.ms1m import find_source
 from curation.records.recordio import ImageRecord, RecordWriter
+from curation.sources.records import read_images
 
 COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 

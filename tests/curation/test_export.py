@@ -12,8 +12,9 @@ from curation.errors import UserError
 from curation.export import export_folders, export_records
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
-from curation.records.ms1m import find_source, read_images
+from curation.records.ms1m import find_source
 from curation.records.recordio import ImageRecord, RecordWriter
+from curation.sources.records import read_images
 from curation.store import Store
 from curation.subsets import write_long_tail_cut
 from curation.views import write_view

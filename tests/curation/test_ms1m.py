@@ -8,8 +8,9 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
-from curation.records.ms1m import find_source, read_images, stated_image_size
+from curation.records.ms1m import find_source, stated_image_size
 from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.sources.records import read_images
 
 
 def write_records(folder, records):

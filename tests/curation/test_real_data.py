@@ -8,8 +8,9 @@ import pytest
 from curation.conversion.convert import convert
 from curation.pairs import read_pairs
 from curation.records.layout_writer import write_layout
-from curation.records.ms1m import find_source, read_images
+from curation.records.ms1m import find_source
 from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.sources.records import read_images
 
 
 @pytest.mark.parametrize("folder", ["mxnet-written", "mxnet-written/array_labels"])

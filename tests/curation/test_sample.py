@@ -13,7 +13,7 @@ import pytest
 from curation.errors import UserError
 from curation.images import decode
 from curation.pairs import read_pairs
-from curation.records.ms1m import SourceImage, find_source, read_images, stated_image_size
+from curation.records.ms1m import find_source, stated_image_size
 from curation.sample import write_sample
 from curation.sample.ground_truth import TRUTH_FILE, Truth, read_truth
 from curation.sample.plan import plan_training
@@ -21,6 +21,7 @@ from curation.sample.scoring import score_findings
 from curation.sample.size import DEFAULT_SIZE, FOLDS, SampleSize, images_per_identity
 from curation.sample.studio import PLAN, Studio
 from curation.sample.verification import SHOTS
+from curation.sources.records import SourceImage, read_images
 from curation.store import Store
 
 SMALL = SampleSize(

@@ -244,7 +244,7 @@ class TestLists:
         path = folder.parent / f"faces{suffix}"
         path.write_bytes("faces/9/b.jpg\t3\r\nfaces/9/a2.jpg\t3\r\n\r\n".encode(encoding))
         found = open_source(path)
-        assert (found.total, found.name(1)) == (2, "faces/9/a2.jpg")
+        assert (len(found), found.name(1)) == (2, "faces/9/a2.jpg")
 
     @pytest.mark.parametrize(
         ("text", "names"),

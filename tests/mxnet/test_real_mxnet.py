@@ -10,8 +10,9 @@ from curation.export import export_records
 from curation.images import decode, encode_jpeg
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
-from curation.records.ms1m import find_source, read_images
+from curation.records.ms1m import find_source
 from curation.records.recordio import MAGIC_BYTES, ImageRecord, RecordReader, RecordWriter
+from curation.sources.records import read_images
 
 pytestmark = pytest.mark.mxnet
 

@@ -86,7 +86,7 @@ def verify(
     path: Annotated[
         str,
         typer.Argument(
-            help="A store, a view, a .rec file, or a workspace name (DATASET/NAME).",
+            help="A store, a view, a workspace name (DATASET/NAME), or what `convert` takes.",
             show_default=False,
         ),
     ],
@@ -114,7 +114,7 @@ def verify(
     from curation.workspace import Workspace
 
     found = locate(path, Workspace.locate(workspace))
-    with watch("verify", _unit(found), at_once=False) as progress:
+    with watch("verify", progress_unit(found), at_once=False) as progress:
         report = verify_path(found, decode, progress, list_file)
     if as_json:
         print_report(report, as_json)
@@ -152,6 +152,9 @@ def _what_to_do(path: str, report: dict[str, Any], list_file: Path | None) -> st
     )
 
 
-def _unit(path: Path) -> str:
-    """What progress on ``path`` counts."""
-    return "bytes" if path.suffix == ".rec" or (path / "train.rec").exists() else "images"
+def progress_unit(path: Path) -> str:
+    """What progress in reading ``path`` counts."""
+    from curation.sources.opening import find_format
+
+    source = find_format(path)
+    return "images" if source is None else source.unit

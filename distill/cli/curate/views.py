@@ -9,6 +9,7 @@ from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.drawing import print_inspection
 from distill.cli.curate.places import locate
+from distill.cli.curate.sources import progress_unit
 from distill.cli.reports import print_report
 from distill.cli.screen import note
 
@@ -30,7 +31,7 @@ def inspect(
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Say what a store, view, record file or verification set holds, and what led to it.
+    """Say what a store, view, source or verification set holds, and what led to it.
 
     A view's history is a table of steps, with what each kept; bars show how many identities have
     how many images.
@@ -47,7 +48,7 @@ def inspect(
     from curation.workspace import Workspace
 
     found = locate(path, Workspace.locate(workspace))
-    with watch("read", "bytes", at_once=False) as progress:
+    with watch("read", progress_unit(found), at_once=False) as progress:
         description = inspect_path(found, progress)
     if as_json:
         print_report(description, as_json)

@@ -1,0 +1,214 @@
+"""A file dropped into curation/sources is a kind of source: nothing else knows of it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from store_content import content_of
+
+import curation.conversion.build
+from curation import sources
+from curation.conversion.convert import convert
+from curation.conversion.journal import load_state
+from curation.errors import UserError
+from curation.inspection import inspect_path
+from curation.records.layout_writer import write_layout
+from curation.sources import opening
+from curation.sources.opening import find_format, open_source
+from curation.sources.quarantine import read_quarantine
+from curation.verify import verify
+
+PILE = '''
+"""Images one after the other in a file, each behind its length: a label each, or none."""
+
+import hashlib
+import struct
+
+import numpy as np
+
+from curation.sources.image_source import BEGINNING, ImageSource, Position
+from curation.sources.image_source import SourceImages, SourceStamp, file_digest
+from curation.sources.opening import source
+from curation.sources.quarantine import BadRecordError, stop_at
+from curation.sources.read_ahead import Digest
+
+HEAD = struct.Struct("<II")
+
+
+@source("pile", "a NAME.pile", lambda path: path.suffix == ".pile")
+class Pile(ImageSource):
+    kind = "pile"
+
+    def __init__(self, path):
+        self.path, self.done, self.hash = path, BEGINNING, hashlib.sha256()
+
+    @property
+    def position(self):
+        return self.done
+
+    @property
+    def digest(self):
+        return Digest(self.done.offset, self.hash.hexdigest())
+
+    def stamp(self):
+        status = self.path.stat()
+        return SourceStamp(
+            name=self.path.name, size=status.st_size, modified_ns=status.st_mtime_ns, listing=None
+        )
+
+    def images(self, on_bad=stop_at, start=BEGINNING, earlier=None, progress=None):
+        size = self.path.stat().st_size
+        self.done, self.hash = BEGINNING, hashlib.sha256()
+        with self.path.open("rb") as file:
+            while head := file.read(HEAD.size):
+                label, length = HEAD.unpack(head)
+                number, offset = self.done
+                image = file.read(length)
+                self.hash.update(head + image)
+                self.done = Position(number + 1, file.tell())
+                if offset < start.offset:
+                    continue
+                if not length:
+                    on_bad(BadRecordError(self.describe(number, offset), number, offset, "empty"))
+                    continue
+                columns = (np.array([value]) for value in (number, label, offset))
+                yield SourceImages(*columns, [image])
+                if progress is not None:
+                    progress(self.done.offset, size)
+
+    def read(self, offsets):
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield file.read(HEAD.unpack(file.read(HEAD.size))[1])
+
+    def image_sizes(self):
+        yield np.array([self.path.stat().st_size])
+
+    def describe(self, key, offset):
+        return f"{self.path}: image {key}"
+
+    def details(self):
+        return {"height of the pile": "low"}
+'''
+
+COMMAND = """
+import sys
+
+from curation import sources
+
+sources.__path__.append(sys.argv.pop(1))
+from distill.cli.curate import main
+
+main()
+"""
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A folder whose files are kinds of sources too, in this process."""
+    (tmp_path / "room").mkdir()
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path / "room")])
+    monkeypatch.setattr(opening, "_FORMATS", dict(opening._FORMATS))
+    modules = set(sys.modules)
+    yield tmp_path / "room"
+    for name in set(sys.modules) - modules:
+        if name.startswith(sources.__name__):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def pile(room, tmp_path, noise_images):
+    """Writes images with these labels to a pile, whose kind was dropped in."""
+    (room / "pile.py").write_text(PILE)
+
+    def write(labels, name="faces.pile"):
+        parts = []
+        for number, label in enumerate(labels):
+            image = b"" if label is None else noise_images[number % 40]
+            parts.append((label or 0).to_bytes(4, "little") + len(image).to_bytes(4, "little"))
+            parts.append(image)
+        (tmp_path / name).write_bytes(b"".join(parts))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("labels", [sorted([3, 1, 4, 5] * 15), [3, 1, 4, 1, 5] * 12])
+def test_a_new_kind_is_converted_like_the_same_record_file(pile, tmp_path, noise_images, labels):
+    store = convert(pile(labels), tmp_path / "pile.lmdb")
+    images = zip((noise_images[i % 40] for i in range(60)), labels, strict=True)
+    write_layout(tmp_path / "records", sorted(images, key=lambda image: image[1]), (24, 20))
+    other = convert(tmp_path / "records", tmp_path / "records.lmdb")
+    assert (store.meta.source_kind, store.meta.source_name) == ("pile", "faces.pile")
+    assert store.labels.tolist() == other.labels.tolist()
+    assert [store.read(i) for i in range(60)] == [other.read(i) for i in range(60)]
+    assert convert(tmp_path / "faces.pile", tmp_path / "pile.lmdb").digest == store.digest
+
+
+@pytest.mark.parametrize("labels", [[2] * 30 + [7] * 30, [7, 2] * 30])
+def test_a_new_kind_goes_on_where_it_was_stopped(pile, tmp_path, monkeypatch, labels):
+    monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 5000)
+    monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 7)
+    labels[11] = None
+    convert(pile(labels), tmp_path / "wanted.lmdb", skip_bad=True)
+
+    def stop(done, total):
+        state = load_state(tmp_path / "a.lmdb.partial")
+        if state is not None and state.read > 35:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "faces.pile", tmp_path / "a.lmdb", stop, skip_bad=True)
+    store = convert(tmp_path / "faces.pile", tmp_path / "a.lmdb", skip_bad=True)
+    assert content_of(store.path) == content_of(tmp_path / "wanted.lmdb")
+    assert [(bad.key, bad.reason) for bad in read_quarantine(store.path)] == [(11, "empty")]
+
+
+def test_a_new_kind_is_inspected_and_verified(pile):
+    path = pile([1, 1, 2])
+    found = inspect_path(path)
+    assert (found["kind"], found["images"], found["identities"]) == ("pile", 3, 2)
+    assert (found["bytes"], found["height of the pile"]) == (path.stat().st_size, "low")
+    assert verify(path) | {"kind": "pile", "images": 3, "sound": True} == verify(path)
+
+
+def test_images_without_labels_are_identities_of_their_own(pile, tmp_path):
+    assert convert(pile(range(5)), tmp_path / "a.lmdb").identities == 5
+
+
+def test_the_commands_and_recipes_take_a_new_kind(pile, tmp_path):
+    path, run = pile([1] * 6 + [2] * 7), [sys.executable, "-c", COMMAND, str(tmp_path / "room")]
+    environment = os.environ | {"DISTILL_WORKSPACE": str(tmp_path / "ws")}
+    for arguments, said in (
+        (["inspect", str(path), "--json"], {"kind": "pile", "images": 13}),
+        (["recipe", "ms1m", "--source", str(path), "--skip-bad", "--json"], None),
+        (["inspect", "ms1m/train", "--json"], {"kind": "store", "images": 13}),
+    ):
+        done = subprocess.run(
+            [*run, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert said is None or {**found, **said} == found
+
+
+def test_a_name_taken_twice_is_an_error_with_both_places(room, pile):
+    (room / "heap.py").write_text(PILE)
+    where = "registered in curation.sources.heap and in curation.sources.pile"
+    with pytest.raises(UserError, match=f"the source 'pile' is {where}; a name is given once"):
+        open_source(pile([1]))
+
+
+def test_what_two_kinds_recognise_is_not_guessed(room, pile):
+    (room / "heap.py").write_text(PILE.replace('"pile"', '"heap"').replace("a NAME.pile", "a heap"))
+    with pytest.raises(UserError, match=r"faces\.pile can be read as a heap and as a NAME\.pile"):
+        find_format(pile([1]))
+
+
+def test_messages_name_the_new_kind(pile, tmp_path):
+    pile([1])
+    with pytest.raises(UserError, match=r"does not exist; give a folder .*, a NAME\.pile, or a"):
+        open_source(tmp_path / "nowhere")
