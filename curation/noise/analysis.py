@@ -1,5 +1,11 @@
-"""All checks, one after the other, into a folder of findings; stopped, it goes on."""
+"""Runs the checks one after the other into a folder of findings; a stopped run can be continued.
 
+A folder of findings holds a person's decisions, so it is never overwritten: findings of other
+images or by another teacher are kept beside it as ``NAME.findings.KEY``, and come back when the
+same teacher checks the same images again.
+"""
+
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -9,41 +15,38 @@ import numpy as np
 
 from curation.array_archives import read_arrays
 from curation.errors import UserError
-from curation.files import atomic_file, locked
+from curation.files import atomic_file, locked, sync_folder
 from curation.noise.check import MEMBERSHIP, Context, NoiseCheck, all_checks, load_finding
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.decisions import DECISIONS_FILE, read_decisions
 from curation.noise.embedded import EmbeddedImages, EvaluationImages, ImageSetEmbedder
 from curation.noise.findings import (
     FINDINGS_FILE,
     CheckSummary,
     Findings,
     FindingsMeta,
+    findings_folder,
+    read_meta,
     save_finding,
     save_meta,
 )
-from curation.noise.kept import findings_folder, make_way
 from curation.noise.label_errors import (
     LabelErrors,
     estimate_label_errors,
     label_error_arrays,
     load_label_errors,
 )
-from curation.noise.overrides import follow_proposals
-from curation.noise.proposals import propose
+from curation.noise.proposals import write_proposals
 from curation.pairs import read_pairs
 from curation.printable import printable
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
-from curation.sources.image_source import file_digest
 from curation.store import ImageSet
 from curation.suggestions import unknown
 
 LABEL_ERRORS_FILE = f"{MEMBERSHIP}.npz"
-PROPOSED_FILE = "proposed.tsv"
 
 
 def evaluation_sets(images: ImageSet) -> list[Path]:
-    """The verification sets ``*.bin`` that lie beside the images' store."""
+    """The verification sets ``*.bin`` in the folder of the images' store."""
     return sorted(images.store.path.parent.glob("*.bin"))
 
 
@@ -55,7 +58,7 @@ def find_noise(
     watch: Watch | None = None,
     say: Say = unsaid,
 ) -> Findings:
-    """Embed what is not embedded yet, then ``analyse`` into the folder beside the images.
+    """Embed what is not embedded yet, then ``analyse`` into the images' folder of findings.
 
     Raises ``UserError``, before anything is embedded, where a check is unknown or an evaluation set
     cannot be read.
@@ -81,72 +84,96 @@ def analyse(
     watch: Watch | None = None,
     say: Say = unsaid,
 ) -> Findings:
-    """Run ``checks`` (all where not said) and write what they find, with proposed decisions.
+    """Run ``checks`` (by default all) and write what they find, with proposed decisions.
 
     Checks that ``folder`` has of the same images and embeddings are not run again, unless they use
-    evaluation sets and these are others. Findings of something else are kept beside it. ``say`` is
-    told what a person wants to know. Raises ``UserError`` where a check is unknown, the table of
+    evaluation sets and these have changed. Other findings are set aside. ``say`` is called with
+    what a person wants to know. Raises ``UserError`` where a check is unknown, the table of
     decisions cannot be read, or another process is writing findings.
     """
     wanted = _known(checks)
-    for sentence in make_way(folder, images, embeddings_digest):
+    for sentence in _set_aside_others(folder, images, embeddings_digest):
         say(sentence)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         meta = _begin(images, embeddings_digest, folder)
         if any(one.uses_evaluation_sets for one in wanted):
-            meta = _look_for(evaluation, meta, folder, say)
+            meta = _with_evaluation(evaluation, meta, folder, say)
         missing = _missing(wanted, folder)
         if missing and (folder / DECISIONS_FILE).exists():
             read_decisions(folder / DECISIONS_FILE, images.digest)  # before the long work
         watch = watch or unwatched
         if missing:
             with watch("label errors", "rounds") as progress:
-                label_errors = _membership(embedded, meta, folder, progress)
+                label_errors = _label_errors(embedded, meta, folder, progress)
             context = Context(images, embedded, label_errors, evaluation)
         for one in missing:
             with watch(one.name, "") as progress:
                 meta = _run(one, context, meta, folder, progress)
         findings = Findings(folder, images)
         if missing or not (folder / DECISIONS_FILE).exists():
-            _propose(findings, images, embedded, say)
+            write_proposals(findings, images, embedded, say)
         return findings
 
 
-def _propose(findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say) -> None:
-    """Write what the checks propose; the table of decisions follows it, and keeps every edit."""
-    proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
-    lines = list(propose(findings, embedded))
-    is_edited = decided.exists() and _digest(decided) != _digest(proposed)
-    if is_edited:
-        mine = read_decisions(decided, images.digest)
-        earlier = _earlier(proposed, images)
-        merged = follow_proposals(mine, earlier, lines)
-        were, are = ({(line.check, line.proposal) for line in table} for table in (mine, merged))
-        say(
-            f"{decided} keeps what was edited; proposals added: {len(are - were):,}, "
-            f"withdrawn: {len(were - are):,}"
-        )
-        write_decisions(decided, images.digest, merged)
-    write_decisions(proposed, images.digest, lines)
-    if not is_edited:
-        with atomic_file(decided) as file:
-            file.write(proposed.read_bytes())
+def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) -> list[str]:
+    """Leave in ``folder`` the findings of these images by this teacher, or none.
+
+    Returns sentences that say what was done. Raises ``UserError`` where another process is writing
+    findings there.
+    """
+    wanted = _key(images.digest, embeddings_digest)
+    said = []
+    if (folder / FINDINGS_FILE).exists():
+        with locked(folder):
+            meta = _meta_or_none(folder)
+            key = "damaged" if meta is None else _key(meta.images_digest, meta.embeddings_digest)
+            if key == wanted:
+                return []
+            aside = _free(folder, key)
+            folder.rename(aside)
+            sync_folder(folder.parent)
+        said.append(_sentence(folder, aside, meta, images))
+    earlier = folder.with_name(f"{folder.name}.{wanted}")
+    if earlier.exists() and not folder.exists():
+        earlier.rename(folder)
+        sync_folder(folder.parent)
+        said.append(f"the findings that this teacher made earlier are {folder} again")
+    return said
 
 
-def _digest(table: Path) -> str | None:
+def _key(images_digest: str, embeddings_digest: str) -> str:
+    return hashlib.sha256(f"{images_digest} {embeddings_digest}".encode()).hexdigest()[:12]
+
+
+def _meta_or_none(folder: Path) -> FindingsMeta | None:
     try:
-        return file_digest(table)
-    except (OSError, UserError):
+        return read_meta(folder)
+    except UserError:
         return None
 
 
-def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:
-    """What was proposed before; nothing where that cannot be read."""
-    try:
-        return read_decisions(proposed, images.digest)
-    except UserError:
-        return []
+def _free(folder: Path, key: str) -> Path:
+    """A name that is not in use."""
+    path, number = folder.with_name(f"{folder.name}.{key}"), 1
+    while path.exists():
+        number += 1
+        path = folder.with_name(f"{folder.name}.{key}-{number}")
+    return path
+
+
+def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: ImageSet) -> str:
+    if meta is None:
+        return f"{folder / FINDINGS_FILE} was damaged; all that was beside it is kept in {aside}"
+    if meta.images_digest != images.digest:
+        return (
+            f"{folder} was about what {images.path.name} held before; it is kept, with its "
+            f"decisions, as {aside}"
+        )
+    return (
+        f"{folder} was by another teacher; it is kept, with its decisions, as {aside} "
+        f"(`curate clean ... --decisions {aside / DECISIONS_FILE}` carries them out)"
+    )
 
 
 def _check_sets(sets: Sequence[Path]) -> None:
@@ -166,17 +193,17 @@ def _known(checks: Sequence[str] | None) -> list[NoiseCheck]:
     return [one for name, one in known.items() if checks is None or name in checks]
 
 
-def _membership(
+def _label_errors(
     embedded: EmbeddedImages, meta: FindingsMeta, folder: Path, progress: Progress | None
 ) -> LabelErrors:
-    """What every check rests on, read again after an interruption."""
+    """What all checks use; read from the folder after an interruption."""
     path = folder / LABEL_ERRORS_FILE
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
         arrays = read_arrays(path, 16 * len(embedded))
         if arrays["of"].tolist() == of.tolist():
             return load_label_errors(embedded, arrays)
-    except (KeyError, ValueError):  # made again
+    except (KeyError, ValueError):  # estimated again
         pass
     label_errors = estimate_label_errors(embedded, progress=progress)
     with atomic_file(path) as file:
@@ -185,7 +212,7 @@ def _membership(
 
 
 def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMeta:
-    """What the folder says, after ``make_way``; new where it holds nothing yet."""
+    """The folder's ``findings.json``; a new one where it has none."""
     if (folder / FINDINGS_FILE).exists():
         return Findings(folder, images).meta
     meta = FindingsMeta(
@@ -201,10 +228,10 @@ def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMe
     return meta
 
 
-def _look_for(
+def _with_evaluation(
     evaluation: Sequence[EvaluationImages], meta: FindingsMeta, folder: Path, say: Say
 ) -> FindingsMeta:
-    """Without the checks that were made with other evaluation sets than these."""
+    """For these evaluation sets: checks that used others are no longer done."""
     sets = {one.name: one.digest for one in evaluation}
     if sets == meta.evaluation:
         return meta

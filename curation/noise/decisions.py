@@ -6,6 +6,11 @@ it is about (indices of the image set), ``into`` what, and, for the reader, the 
 a note. ``findings`` says which findings it was proposed on. Nothing is deleted: replaying the table
 makes a view.
 
+A table comes back from editors and spreadsheets, which may have added a byte-order mark, quotes,
+empty cells and lines, reordered the columns, or separated them by commas or semicolons; several
+tables may have been joined in one file. Whatever else is wrong is an error with file, line and
+column.
+
 ==============  ==================================================================
 drop            leave out ``image``
 drop-identity   leave out ``identity`` with all its images
@@ -17,12 +22,15 @@ merge           give all images of ``identity`` to the identity ``into``
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO, get_args
 
+from curation.errors import UserError
 from curation.files import atomic_file
+from curation.text_files import open_text
 
 DECISIONS_FILE = "decisions.tsv"
 Action = Literal["drop", "drop-identity", "move", "split", "merge"]
@@ -32,7 +40,18 @@ COLUMNS = (
 )
 TITLE = "# decisions on the images"
 
-Subject = tuple[int | None, int | None]
+_NEEDED = ("apply", "action", "image", "identity", "into")
+_OF_IMAGES = ("drop", "move", "split")
+_WITH_TARGET = ("move", "split", "merge")
+_DELIMITERS = "\t,;"
+_MARK = "\ufeff"
+_LONGEST_LINE = 1 << 20
+_FINDINGS = re.compile("[a-z][a-z0-9_-]{0,63}-[0-9a-f]{1,64}")
+"""A ``Finding.identity``"""
+_HEAD_LINES = 20
+"""The names of the columns are searched for in so many lines"""
+
+About = tuple[int | None, int | None]
 """(identity, None) or (None, image): what a decision is about"""
 
 
@@ -55,7 +74,7 @@ class Decision:
     """Where it was read"""
 
     @property
-    def subject(self) -> Subject:
+    def about(self) -> About:
         """The image, or the identity as a whole, that it is about."""
         return (self.identity, None) if self.image is None else (None, self.image)
 
@@ -78,11 +97,11 @@ def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision
         lines.write(f"{TITLE} {images_digest}\n")
         table = csv.writer(lines, delimiter="\t", lineterminator="\n")
         table.writerow(COLUMNS)
-        table.writerows(_cells(decision) for decision in decisions)
+        table.writerows(_written(decision) for decision in decisions)
         lines.detach()
 
 
-def _cells(decision: Decision) -> Sequence[str]:
+def _written(decision: Decision) -> Sequence[str]:
     return (
         "yes" if decision.apply else "no",
         decision.action,
@@ -94,3 +113,185 @@ def _cells(decision: Decision) -> Sequence[str]:
         " ".join(decision.note.split()),
         decision.findings,
     )
+
+
+def read_decisions(path: Path, images_digest: str) -> list[Decision]:
+    """The table's decisions; the same line twice counts once.
+
+    Raises ``UserError`` with the line where one is not understood, and where the table was written
+    for other images.
+    """
+    path = Path(path)
+    found: dict[Decision, None] = {}
+    head: _Head | None = None
+    title_line = 0
+    for number, cells in _rows(path):
+        is_title = cells[0].startswith(TITLE)
+        if is_title:
+            _check_title(path, number, cells, images_digest)
+            head, title_line = None, number
+        elif not title_line:
+            raise _no_table(path, number, cells)
+        elif head is None:
+            head = _Head(path, number, cells)
+        elif any(cells):
+            found.setdefault(head.decision(number, cells))
+    if not title_line:
+        raise _no_table(path, 1, [""])
+    if head is None:
+        raise UserError(
+            f"{path} line {title_line + 1}: the columns are missing; wanted are "
+            f"{', '.join(COLUMNS)}, with tabs between them"
+        )
+    return list(found)
+
+
+class _Head:
+    """The line with the columns' names; understands the lines below it."""
+
+    def __init__(self, path: Path, number: int, cells: Sequence[str]) -> None:
+        self._path = path
+        names = [cell.lower() for cell in cells]
+        while names and not names[-1]:
+            names.pop()
+        twice = [name for name in names if name and names.count(name) > 1]
+        missing = [name for name in _NEEDED if name not in names]
+        if twice or missing:
+            what = f"there twice: {twice[0]}" if twice else f"missing: {', '.join(missing)}"
+            raise UserError(
+                f"{path} line {number}: of the columns is {what}; wanted are "
+                f"{', '.join(COLUMNS)}, with tabs between them"
+            )
+        self._names = names
+
+    def decision(self, number: int, row: Sequence[str]) -> Decision:
+        """The decision of one line."""
+        where = f"{self._path} line {number}"
+        if any(row[len(self._names) :]):
+            raise UserError(
+                f"{where}: {len(row)} cells under {len(self._names)} columns; "
+                "put a cell that holds the separator into quotes"
+            )
+        # Programs leave out empty cells at the end of a line.
+        cells = {**dict.fromkeys(self._names, ""), **dict(zip(self._names, row, strict=False))}
+        return replace(_decision(where, cells), path=self._path, line=number)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines that hold something, with their numbers, as cells without blanks around."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; `curate check` writes it")
+    try:
+        with _open(path) as text:
+            delimiter = _delimiter(text)
+        with _open(path) as text:
+            yield from _cells(path, _lines(path, text), delimiter)
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: {error}; save it as such") from None
+
+
+def _open(path: Path) -> TextIO:
+    return io.TextIOWrapper(open_text(path, "a table of decisions"), "utf-8", newline="")
+
+
+def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    table = csv.reader(lines, delimiter=delimiter, strict=True)
+    first = 1
+    while True:
+        try:
+            row = next(table, None)
+        except csv.Error as error:
+            raise UserError(f"{path} line {first}: {error}") from None
+        if row is None:
+            return
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield first, cells
+        first = table.line_num + 1
+
+
+def _lines(path: Path, text: TextIO) -> Iterator[str]:
+    """Lines as they are, of a bounded length."""
+    number = 0
+    while line := text.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) >= _LONGEST_LINE:
+            raise UserError(f"{path} line {number} has more than {_LONGEST_LINE} characters")
+        yield line.removeprefix(_MARK)  # marks too of tables joined by hand
+
+
+def _delimiter(text: TextIO) -> str:
+    """What stands between the columns' names; a tab where they are not found."""
+    for _ in range(_HEAD_LINES):
+        line = text.readline(_LONGEST_LINE).lower()
+        if "apply" in line and "action" in line and not line.startswith("#"):
+            return max(_DELIMITERS, key=line.count)
+    return "\t"
+
+
+def _no_table(path: Path, number: int, cells: Sequence[str]) -> UserError:
+    return UserError(
+        f"{path} line {number}: is {cells[0][:60]!r}, not {TITLE + ' DIGEST'!r}; no table of "
+        "decisions, or its first line is missing"
+    )
+
+
+def _check_title(path: Path, number: int, cells: Sequence[str], images_digest: str) -> None:
+    digest = cells[0].removeprefix(TITLE).strip()
+    if digest != images_digest:
+        raise UserError(
+            f"{path} line {number} decides on other images (digest {digest[:12]}, these have "
+            f"{images_digest[:12]}); give the store or view it was written for, or check again"
+        )
+
+
+def _decision(where: str, cells: Mapping[str, str]) -> Decision:
+    def refuse(column: str, allowed: str) -> UserError:
+        return UserError(f"{where}: {column} is {cells[column][:60]!r}; allowed: {allowed}")
+
+    action, apply = cells["action"].lower(), cells["apply"].lower()
+    if action not in get_args(Action):
+        raise refuse("action", ", ".join(get_args(Action)))
+    if apply not in ("yes", "no"):
+        raise refuse("apply", "yes, no")
+    findings = cells.get("findings", "")
+    if findings and _FINDINGS.fullmatch(findings) is None:
+        raise refuse("findings", "what stands in decisions.tsv or in the report, or nothing")
+    numbers: dict[str, int | None] = {"image": None, "into": None}
+    for column in ("identity", *_numbers_of(action)):
+        value = cells[column]
+        if not (value.isascii() and value.isdigit() and len(value) < 16):
+            raise refuse(column, "an index from 0")
+        numbers[column] = int(value)
+    if action == "split" and numbers["into"] == 0:
+        raise refuse("into", "a part from 1")
+    score = _score(cells.get("score", ""))
+    if score is None:
+        raise refuse("score", "a number from 0 to 1")
+    identity = numbers["identity"]
+    assert identity is not None
+    return Decision(
+        action,  # type: ignore[arg-type]
+        identity,
+        numbers["image"],
+        numbers["into"],
+        cells.get("check", ""),
+        score,
+        cells.get("note", ""),
+        apply == "yes",
+        findings,
+    )
+
+
+def _numbers_of(action: str) -> list[str]:
+    wanted = {"image": _OF_IMAGES, "into": _WITH_TARGET}
+    return [column for column, actions in wanted.items() if action in actions]
+
+
+def _score(text: str) -> float | None:
+    """1 where nothing is said; None where it is no number from 0 to 1."""
+    try:
+        score = float(text or 1.0)
+    except ValueError:
+        return None
+    return score if 0 <= score <= 1 else None

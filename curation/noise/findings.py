@@ -188,6 +188,11 @@ def save_meta(path: Path, meta: FindingsMeta) -> None:
         file.write(meta.model_dump_json(indent=2).encode())
 
 
+def findings_folder(images: ImageSet) -> Path:
+    """``NAME.findings`` of a store or view."""
+    return images.path.with_name(f"{images.name}.findings")
+
+
 def read_meta(path: Path) -> FindingsMeta:
     """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
     if path.is_dir() and not (path / FINDINGS_FILE).exists():

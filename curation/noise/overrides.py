@@ -2,12 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import Decision, Subject
+from curation.noise.decisions import About, Decision, read_decisions
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.store import ImageSet
 
@@ -37,8 +35,8 @@ def override_decisions(
     decisions: Sequence[Decision], changes: Sequence[Decision]
 ) -> list[Decision]:
     """``decisions`` with those about the same image, or identity as a whole, as in ``changes``."""
-    changed = {change.subject for change in changes}
-    kept = [decision for decision in decisions if decision.subject not in changed]
+    changed = {change.about for change in changes}
+    kept = [decision for decision in decisions if decision.about not in changed]
     return kept + list(dict.fromkeys(changes))
 
 
@@ -49,9 +47,9 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     that is moved and dropped. ``drop`` beside ``split``, and ``drop-identity`` beside ``merge``, go
     together: what is dropped is left out.
     """
-    about: dict[Subject, list[Decision]] = defaultdict(list)
+    about: dict[About, list[Decision]] = defaultdict(list)
     for decision in decisions:
-        about[decision.subject].append(decision)
+        about[decision.about].append(decision)
     listed = [
         f"{_named(subject)}: {', '.join(_told(line) for line in lines)}"
         for subject, lines in about.items()
@@ -69,42 +67,6 @@ def refuse_other_findings(decisions: Iterable[Decision], findings: Findings) -> 
     checks = {line.findings.rpartition("-")[0] for line in named} & set(findings.checks)
     known = {findings.load(check).identity for check in checks}
     _refuse_others(named, known, str(findings.path))
-
-
-def follow_proposals(
-    mine: Sequence[Decision], before: Sequence[Decision], proposed: Sequence[Decision]
-) -> list[Decision]:
-    """A person's table ``mine`` after the proposals it was made of (``before``) became others.
-
-    What the person changed, added or took away stays so. Proposals that were left as they were go
-    where they are not made any more; new ones are added unless the person has decided on the same
-    image or identity.
-    """
-    earlier = {_key(line): line for line in before}
-    now = {_key(line): line for line in proposed}
-    kept, settled = [], set()
-    for line in mine:
-        again, known = now.get(_key(line)), earlier.get(_key(line))
-        if known is not None and _same(line, known):
-            kept += [] if again is None else [again]
-            continue
-        settled.add(line.subject)
-        kept.append(replace(line, findings="" if again is None else again.findings))
-    there = {_key(line) for line in mine}
-    new = [
-        line
-        for key, line in now.items()
-        if key not in there and key not in earlier and line.subject not in settled
-    ]
-    return [*kept, *new]
-
-
-def _key(line: Decision) -> tuple[str, str]:
-    return line.check, line.proposal
-
-
-def _same(line: Decision, other: Decision) -> bool:
-    return (line.apply, line.note) == (other.apply, other.note)
 
 
 def _contradict(lines: Sequence[Decision]) -> bool:
@@ -125,7 +87,7 @@ def _contradict(lines: Sequence[Decision]) -> bool:
     )
 
 
-def _named(subject: Subject) -> str:
+def _named(subject: About) -> str:
     identity, image = subject
     return f"identity {identity}" if image is None else f"image {image}"
 

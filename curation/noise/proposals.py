@@ -5,34 +5,115 @@ overlap, then unusable, then repeated pictures. Then identities are split, befor
 judged misplaced.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.files import atomic_file
 from curation.noise.check import Fates, NoiseCheck, all_checks, load_finding
-from curation.noise.decisions import Decision
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, Findings
+from curation.progress import Say, unsaid
+from curation.sources.image_source import file_digest
+from curation.store import ImageSet
+
+PROPOSED_FILE = "proposed.tsv"
 
 
 def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
-    """Decisions on all flagged, in the order of identities within each kind.
+    """Decisions on all that is flagged, check by check, in the order of their subjects.
 
     Each names the findings it follows from. Raises ``UserError`` where findings cannot be read, or
-    do not say of every image or identity what they should.
+    do not score every image or identity that they should.
     """
-    made = {name: one for name, one in all_checks().items() if name in findings.checks}
-    fates = Fates(images, {name: _whole(findings, one, images) for name, one in made.items()})
-    for one in sorted(made.values(), key=lambda check: check.precedence):
+    done = {name: one for name, one in all_checks().items() if name in findings.checks}
+    fates = Fates(images, {name: _whole(findings, one, images) for name, one in done.items()})
+    for one in sorted(done.values(), key=lambda check: check.precedence):
         finding = fates.findings[one.name]
         for decision in one.propose(finding, fates):
             yield replace(decision, check=one.name, findings=finding.identity)
 
 
+def write_proposals(
+    findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say = unsaid
+) -> None:
+    """Write what the checks propose, and update the table of decisions, which keeps every edit."""
+    proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
+    lines = list(propose(findings, embedded))
+    is_edited = decided.exists() and _digest(decided) != _digest(proposed)
+    if is_edited:
+        mine = read_decisions(decided, images.digest)
+        earlier = _earlier(proposed, images)
+        merged = follow_proposals(mine, earlier, lines)
+        were, are = ({(line.check, line.proposal) for line in table} for table in (mine, merged))
+        say(
+            f"{decided} keeps what was edited; proposals added: {len(are - were):,}, "
+            f"withdrawn: {len(were - are):,}"
+        )
+        write_decisions(decided, images.digest, merged)
+    write_decisions(proposed, images.digest, lines)
+    if not is_edited:
+        with atomic_file(decided) as file:
+            file.write(proposed.read_bytes())
+
+
+def _digest(table: Path) -> str | None:
+    try:
+        return file_digest(table)
+    except (OSError, UserError):
+        return None
+
+
+def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:
+    """What was proposed before; nothing where that cannot be read."""
+    try:
+        return read_decisions(proposed, images.digest)
+    except UserError:
+        return []
+
+
+def follow_proposals(
+    mine: Sequence[Decision], before: Sequence[Decision], proposed: Sequence[Decision]
+) -> list[Decision]:
+    """A person's table ``mine``, made from ``before``, updated to what is ``proposed`` now.
+
+    Lines that the person changed, added or removed stay so. Of the others, those that are no longer
+    proposed are removed. New proposals are added unless the person has decided on the same image or
+    identity.
+    """
+    earlier = {_key(line): line for line in before}
+    now = {_key(line): line for line in proposed}
+    kept, settled = [], set()
+    for line in mine:
+        again, known = now.get(_key(line)), earlier.get(_key(line))
+        if known is not None and _same(line, known):
+            kept += [] if again is None else [again]
+            continue
+        settled.add(line.about)
+        kept.append(replace(line, findings="" if again is None else again.findings))
+    there = {_key(line) for line in mine}
+    new = [
+        line
+        for key, line in now.items()
+        if key not in there and key not in earlier and line.about not in settled
+    ]
+    return [*kept, *new]
+
+
+def _key(line: Decision) -> tuple[str, str]:
+    return line.check, line.proposal
+
+
+def _same(line: Decision, other: Decision) -> bool:
+    return (line.apply, line.note) == (other.apply, other.note)
+
+
 def _whole(findings: Findings, check: NoiseCheck, images: EmbeddedImages) -> Finding:
-    """The finding, of a check that scores all there are with all of them, in order."""
+    """The finding; of a check that scores every subject it must do so, in order."""
     finding = load_finding(findings, check.name)
     there = np.arange(len(images) if check.subject == "image" else images.identities)
     if check.scores_all and not np.array_equal(finding.subjects, there):

@@ -7,8 +7,7 @@ from curation.errors import UserError
 from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE
-from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.noise.kept import findings_folder
+from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import chosen_decisions
 from curation.progress import Progress, Watch
 from curation.recipes.file import Check, Clean, Mark, Report

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision
-from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.noise.kept import findings_folder
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions
+from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import refuse_contradictions, refuse_other_findings
 from curation.pairs import VerificationPairs, read_pairs
 from curation.store import ImageSet

@@ -14,8 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from curation.noise.check import all_checks
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.store import Store
 from curation.views import View
 

@@ -15,13 +15,12 @@ from simulated_people import embedded, people
 
 from curation.errors import UserError
 from curation.files import locked
-from curation.noise.analysis import LABEL_ERRORS_FILE, PROPOSED_FILE, analyse, find_noise
+from curation.noise.analysis import LABEL_ERRORS_FILE, analyse, find_noise
 from curation.noise.check import all_checks
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages, EvaluationImages
-from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.noise.kept import findings_folder
+from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
+from curation.noise.proposals import PROPOSED_FILE
 from curation.progress import Progress
 from curation.store import Store
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import COLUMNS, Decision, write_decisions
+from curation.noise.decisions import COLUMNS, Decision, read_decisions, write_decisions
 
 DIGEST = "a1" * 32
 HEAD = f"# decisions on the images {DIGEST}\n" + "\t".join(COLUMNS) + "\n"

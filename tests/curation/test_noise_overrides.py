@@ -9,16 +9,14 @@ import pytest
 from planted_findings import finding, write_findings
 
 from curation.errors import UserError
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
-from curation.noise.findings import Findings
-from curation.noise.kept import findings_folder
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
+from curation.noise.findings import Findings, findings_folder
 from curation.noise.overrides import (
     chosen_decisions,
-    follow_proposals,
     override_decisions,
     refuse_contradictions,
 )
+from curation.noise.proposals import follow_proposals
 from curation.store import Store
 
 Chosen = Callable[..., list[Decision]]

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from parsed_page import parse_page
 from test_curate_check import TEACHER, refusal, write_teacher
@@ -15,12 +17,15 @@ from test_curate_check import TEACHER, refusal, write_teacher
 from curation.errors import UserError
 from curation.noise import check as registry
 from curation.noise import checks
-from curation.noise.check import all_checks
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE
+from curation.noise.check import Context, all_checks
+from curation.noise.decisions import DECISIONS_FILE, read_decisions
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.label_errors import estimate_label_errors
+from curation.noise.presentation import ScoredSubject
 from curation.store import Store
 from curation.views import View
 
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 CURATE = """
 import sys
 
@@ -180,6 +185,18 @@ def test_findings_of_a_check_whose_file_is_gone_are_shown(place: Path, tmp_path:
     finished = curate(tmp_path, "report", "train.lmdb")
     assert finished.returncode == 0, finished.stderr
     assert "Tilted images" in parse_page((tmp_path / "train.report.html").read_text()).text
+
+
+def test_the_example_of_the_documentation_is_a_check(room: Path, drawn_store: Store) -> None:
+    (example,) = re.findall(r"```python\n(.*?curation\.noise\.check.*?)```", PAGE.read_text(), re.S)
+    (room / "dark.py").write_text(example)
+    dark = all_checks()["dark"]
+    vectors, labels = np.ones((48, 4), np.float32), drawn_store.labels
+    images = EmbeddedImages(labels, vectors, np.ones(48, np.float32), np.arange(48))
+    finding = dark.score(Context(drawn_store, images, estimate_label_errors(images)))
+    assert (finding.summary, finding.flagged.sum()) == ("0 of 48 images are dark", 0)
+    shown = dark.evidence(ScoredSubject(finding, 3, drawn_store))
+    assert re.fullmatch(r"The mean pixel is \d+ of 255\.", shown.reason)
 
 
 def test_every_check_has_a_file_of_its_name() -> None:

@@ -17,7 +17,7 @@ from planted_findings import HOSTILE, all_findings, finding, write_findings
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import decode
-from curation.noise.decision_table import read_decisions
+from curation.noise.decisions import read_decisions
 from curation.noise.findings import Finding, save_finding
 from curation.pairs import read_pairs
 from curation.records.layout_writer import write_layout

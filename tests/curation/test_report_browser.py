@@ -14,8 +14,7 @@ from planted_findings import all_findings, write_findings
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.noise.decision_table import read_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.findings import save_finding
 from curation.noise.overrides import chosen_decisions
 from curation.report.page import write_report

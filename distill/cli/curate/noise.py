@@ -151,7 +151,7 @@ def clean(
     """
     from curation.noise.clean import write_clean
     from curation.noise.decisions import DECISIONS_FILE
-    from curation.noise.kept import findings_folder
+    from curation.noise.findings import findings_folder
     from curation.noise.overrides import chosen_decisions
     from curation.views import open_images
     from curation.workspace import Workspace
