@@ -8,6 +8,7 @@ source. The index lies beside the images under text keys; docs/formats.md descri
 import hashlib
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,17 @@ class StoreMeta(BaseModel):
     complete: Literal[True]
 
 
+class ImageSetMeta(Protocol):
+    """What the description of a store, and that of a view, says."""
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def identities(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+
+
 class ViewStep(BaseModel):
     """One step of a data set's history."""
 
@@ -99,68 +111,32 @@ class ViewStep(BaseModel):
     identities_after: Count
 
 
-class ImageSet(Protocol):
-    """What stores and views have in common; everything after the conversion takes either."""
+class ImageSet(ABC):
+    """What stores and views have in common; everything after the conversion takes either.
 
-    @property
-    def path(self) -> Path: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def identities(self) -> int: ...
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-    @property
-    def labels(self) -> np.ndarray: ...
-    @property
-    def offsets(self) -> np.ndarray: ...
-    @property
-    def source_keys(self) -> np.ndarray: ...
-    @property
-    def source_labels(self) -> np.ndarray: ...
-    @property
-    def rows(self) -> np.ndarray: ...
-    @property
-    def history(self) -> tuple[ViewStep, ...]: ...
-    @property
-    def store(self) -> "Store": ...
-    def __len__(self) -> int: ...
-    def read(self, i: int) -> bytes: ...
-    def read_many(self, indices: np.ndarray) -> Iterator[bytes]: ...
-
-
-class Store:
-    """A complete store, read-only.
-
-    Cheap to make and to pickle; threads and forked processes may share it. Raises ``UserError``
-    where there is no store, or one that is unfinished or damaged; also when it is read later.
+    Read-only. Cheap to make and to pickle; threads and forked processes may share it.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).absolute()
-        self._environment = _open_environment(self.path)
-        self.meta = self._read_meta()
-        self._check_counts()
+    path: Path
+    meta: ImageSetMeta
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[type["ImageSet"], tuple[Path]]:
+        return type(self), (self.path,)
 
     def __len__(self) -> int:
         return self.meta.images
 
     @property
     def name(self) -> str:
-        """The folder's name without ``.lmdb``."""
+        """The folder's name without its suffix."""
         return self.path.stem
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 that identifies the content, wherever the store lies."""
+        """Hex SHA-256 that identifies the content, wherever it lies."""
         return self.meta.digest
 
     @property
@@ -170,7 +146,75 @@ class Store:
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width), the same for all images."""
-        return self.meta.image_size
+        return self.store.meta.image_size
+
+    @property
+    @abstractmethod
+    def store(self) -> "Store":
+        """The root store, in which the images lie."""
+
+    @property
+    @abstractmethod
+    def history(self) -> tuple[ViewStep, ...]:
+        """The steps since the root store."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> np.ndarray:
+        """int64 ``[N]``: where each image lies in ``store``."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """int32 ``[N]``, ascending from 0 without gaps."""
+
+    @property
+    @abstractmethod
+    def source_keys(self) -> np.ndarray:
+        """int64 ``[N]``: each image's record key in the source."""
+
+    @property
+    @abstractmethod
+    def source_labels(self) -> np.ndarray:
+        """int64 ``[identities]``: the label in the source of each identity (its first image)."""
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
+        return self._find_offsets()
+
+    def _find_offsets(self) -> np.ndarray:
+        return np.searchsorted(self.labels, np.arange(self.identities + 1)).astype(np.int64)
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
+        return next(self.read_many(np.array([i])))
+
+    def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
+        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{self.path} has the images 0 to {len(self) - 1} only")
+        return self._read(indices)
+
+    @abstractmethod
+    def _read(self, indices: np.ndarray) -> Iterator[bytes]:
+        """``read_many`` of images that are known to be in the set."""
+
+
+class Store(ImageSet):
+    """A complete store.
+
+    Raises ``UserError`` where there is no store, or one that is unfinished or damaged; also when it
+    is read later.
+    """
+
+    meta: StoreMeta
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self._environment = _open_environment(self.path)
+        self.meta = self._read_meta()
+        self._check_counts()
 
     @property
     def history(self) -> tuple[ViewStep, ...]:
@@ -197,7 +241,7 @@ class Store:
     def offsets(self) -> np.ndarray:
         """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
         offsets = self._read_array(OFFSETS_KEY, self.identities + 1)
-        self._check(OFFSETS_KEY, np.array_equal(offsets, offsets_of(self.labels, self.identities)))
+        self._check(OFFSETS_KEY, np.array_equal(offsets, self._find_offsets()))
         return offsets
 
     @cached_property
@@ -229,18 +273,6 @@ class Store:
         self._check(NAMES_KEY, len(names) == len(self))
         return names
 
-    def read(self, i: int) -> bytes:
-        """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
-        return next(self._read((int(i),)))
-
-    def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
-        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
-        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"{self.path} has the images 0..{len(self) - 1} only")
-        return self._read(indices.tolist())
-
     def read_ahead(self, first: int, last: int) -> None:
         """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
         self._environment.read_ahead(first, last)
@@ -262,9 +294,10 @@ class Store:
                 raise UserError(f"{self.path} is damaged: image {i} is missing or out of order")
             yield file
 
-    def _read(self, indices: Sequence[int]) -> Iterator[bytes]:
+    def _read(self, indices: np.ndarray) -> Iterator[bytes]:
+        images = indices.tolist()
         checksums = self.checksums.data
-        for i, file in zip(indices, self.read_unchecked(indices), strict=True):
+        for i, file in zip(images, self.read_unchecked(images), strict=True):
             if zlib.crc32(file) != checksums[i]:
                 raise UserError(
                     f"{self.path}: image {i} (key {int(self.source_keys[i])}): its bytes are not "
@@ -313,11 +346,6 @@ def are_labels(labels: np.ndarray, identities: int) -> bool:
     """Whether ``labels`` int32 ``[N]`` ascend from 0 to ``identities`` - 1 without gaps."""
     steps = np.diff(labels)
     return bool(labels[0] == 0 and labels[-1] == identities - 1 and (steps.view("u4") <= 1).all())
-
-
-def offsets_of(labels: np.ndarray, identities: int) -> np.ndarray:
-    """int64 ``[identities + 1]``: where the images of each of ascending labels begin, and N."""
-    return np.searchsorted(labels, np.arange(identities + 1)).astype(np.int64)
 
 
 def content_digest(source_digest: str, arrays: Iterable[np.ndarray]) -> str:

@@ -30,7 +30,6 @@ from curation.store import (
     Store,
     ViewStep,
     are_labels,
-    offsets_of,
 )
 
 VIEW_FILE = "view.json"
@@ -81,59 +80,40 @@ class ViewMeta(BaseModel):
     history: Annotated[tuple[SetStep | ViewStep, ...], Field(min_length=1), FailFast()]
 
 
-class View:
-    """A subset that stands in for a store everywhere; read-only.
+class View(ImageSet):
+    """A subset that stands in for a store everywhere.
 
     Raises ``UserError`` where there is no view, it is damaged, its store is missing, or the store
     there is another one than the view was made from.
     """
 
+    meta: ViewMeta
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
         self.meta = _read_meta(self.path)
-        self.store = _open_store(self.path, self.meta)
+        self._store = _open_store(self.path, self.meta)
         self._check_counts()
-        self.rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
-        self.labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
+        self._rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
+        self._labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
         self._check_arrays()
 
-    def __repr__(self) -> str:
-        return f"View({str(self.path)!r})"
-
-    def __reduce__(self) -> tuple[type["View"], tuple[Path]]:
-        return View, (self.path,)
-
-    def __len__(self) -> int:
-        return self.meta.images
+    @property
+    def store(self) -> Store:
+        return self._store
 
     @property
-    def name(self) -> str:
-        """The folder's name without ``.view``."""
-        return self.path.stem
+    def rows(self) -> np.ndarray:
+        return self._rows
 
     @property
-    def digest(self) -> str:
-        """Hex SHA-256 that identifies the content: the store's digest, rows and labels."""
-        return self.meta.digest
+    def labels(self) -> np.ndarray:
+        return self._labels
 
     @property
     def history(self) -> tuple[ViewStep, ...]:
         """All steps from the root store to this view."""
         return self.meta.history
-
-    @property
-    def identities(self) -> int:
-        return self.meta.identities
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width), the same for all images."""
-        return self.store.image_size
-
-    @cached_property
-    def offsets(self) -> np.ndarray:
-        """int64 ``[identities + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1."""
-        return offsets_of(self.labels, self.identities)
 
     @cached_property
     def source_keys(self) -> np.ndarray:
@@ -145,14 +125,7 @@ class View:
         """int64 ``[identities]``: the source's label of each identity's first image."""
         return self.store.source_labels[self.store.labels[self.rows[self.offsets[:-1]]]]
 
-    def read(self, i: int) -> bytes:
-        """The bytes of image ``i``'s file, 0 <= i < N."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"image {i} is not in {self.path}, which has {len(self)}")
-        return self.store.read(int(self.rows[i]))
-
-    def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
-        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
+    def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         return self.store.read_many(self.rows[indices])
 
     def _read_array(self, name: str, kind: np.dtype) -> np.ndarray:

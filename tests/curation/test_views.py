@@ -84,7 +84,7 @@ def test_a_pickled_view_reads_on(view):
 
 def test_an_image_that_is_not_there_is_an_index_error(view):
     for i in (-1, 13):
-        with pytest.raises(IndexError, match="which has 13"):
+        with pytest.raises(IndexError, match="has the images 0 to 12 only"):
             view.read(i)
 
 

@@ -24,7 +24,7 @@ def inspect(
     path: Annotated[
         str,
         typer.Argument(
-            help="A store, a view, a .rec or .bin file, or a workspace name (DATASET/NAME).",
+            help="A store, a view, a source, a .bin file, or a workspace name (DATASET/NAME).",
             show_default=False,
         ),
     ],
