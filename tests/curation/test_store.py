@@ -59,7 +59,7 @@ def test_the_format_is_what_the_documents_say(store, tmp_path):
 def test_an_image_that_is_not_there_is_an_index_error(store, i):
     with pytest.raises(IndexError, match="has the images 0 to 15 only"):
         store.read(i)
-    with pytest.raises(IndexError, match=r"0\.\.15 only"):
+    with pytest.raises(IndexError, match="has the images 0 to 15 only"):
         list(store.read_many(np.array([3, i])))
 
 
