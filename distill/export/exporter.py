@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from curation.errors import UserError
 from curation.registry import check_unused, import_files
 from curation.suggestions import hint
+from distill.export.bundle_files import FILES
+from distill.export.checksums import SUMS_NAME
+from distill.export.config import FileNames
 from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
@@ -114,7 +117,7 @@ def write_format(
 
     The bundle has its golden outputs already. Raises ``UserError`` where the embeddings of what was
     written have a cosine below 0.9999 with the network's own, on random pixels in batches of 1 and
-    3 or on the golden images; and where the bundle has another file of the same name.
+    3 or on the golden images; and for files that a bundle cannot have, or has already.
     """
     found = exporters()[name]
     written = folder / f".{name}"
@@ -124,13 +127,27 @@ def write_format(
     check_parity(name, run, network, preprocessing.size)
     cosine = golden_cosine(folder, ExportedNetwork(run, preprocessing))
     _check_cosine(name, cosine, "on the golden images")
-    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
+    files = _files_in(written, name)
+    taken = {SUMS_NAME, *(Path(each).parts[0] for each in FILES)}
     for path in written.iterdir():
-        if (folder / path.name).exists():
+        if path.name in taken or (folder / path.name).exists():
             raise UserError(f"the {name} export writes {path.name}, which the bundle has already")
         path.rename(folder / path.name)
     written.rmdir()
-    return tuple(path.as_posix() for path in files)
+    return files
+
+
+def _files_in(written: Path, name: str) -> tuple[str, ...]:
+    """The files below a folder, sorted; ``UserError`` where a bundle cannot have them."""
+    files = sorted(path for path in written.rglob("*") if path.is_file())
+    names = tuple(path.relative_to(written).as_posix() for path in files)
+    try:
+        return TypeAdapter(FileNames).validate_python(names)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise UserError(
+            f"the {name} export writes {wrong['input']!r:.200}: {wrong['msg']}"
+        ) from None
 
 
 def check_parity(name: str, run: Run, network: "torch.nn.Module", size: tuple[int, int]) -> None:

@@ -1,6 +1,8 @@
 """A format is a file in its room; the bundle has those that a job names, each one checked."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,35 @@ def test_two_formats_cannot_write_the_same_file(export, drop_in_format):
     drop_in_format("words", writes="letters")
     with pytest.raises(UserError, match="the words export writes letters, which the bundle has"):
         export("letters", "words")
+
+
+@pytest.mark.parametrize(
+    ("writes", "message"),
+    [
+        ("config.json", r"writes config\.json, which the bundle has already"),
+        ("SHA256SUMS", "writes SHA256SUMS, which the bundle has already"),
+        ("golden", "writes golden, which the bundle has already"),
+        ("a b", r"writes 'a b/net\.bin': String should match"),
+        (".hidden", r"writes '\.hidden/net\.bin': String should match"),
+    ],
+)
+def test_a_format_cannot_write_what_a_bundle_cannot_have(export, drop_in_format, writes, message):
+    drop_in_format("letters", writes=writes)
+    with pytest.raises(UserError, match=f"the letters export {message}"):
+        export("letters")
+
+
+def test_formats_are_checked_without_torch():
+    code = (
+        "import sys; from distill.spec_text import parse_spec\n"
+        "parse_spec(sys.stdin.read(), 'x.toml')\n"
+        "print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    )
+    spec = SPEC % '["onnx"]'
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=spec, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
 
 
 def test_a_format_has_its_name_once_and_the_error_says_where():
