@@ -1,18 +1,21 @@
 """What lies at a path: a store, a view, a source or a verification set, in numbers."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from curation.conversion.image_check import ImageCheck, good_images
 from curation.conversion.journal import load_state
-from curation.conversion.scan import scan_source
 from curation.environment import DATA_FILE
+from curation.errors import UserError
 from curation.images import probe_size
 from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource
 from curation.sources.opening import find_format, open_source
+from curation.sources.quarantine import stop_at
 from curation.store import PARTIAL, ImageSet, Store, ViewStep
 from curation.views import VIEW_FILE, View, open_images
 
@@ -111,7 +114,7 @@ def _store_details(store: Store) -> dict[str, Any]:
 
 
 def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str, Any]:
-    scan = scan_source(source, progress)
+    scan = _scan(source, progress)
     _, counts = np.unique(scan.labels, return_counts=True)
     return {
         "kind": source.kind,
@@ -127,6 +130,43 @@ def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str
         **source.details(),
         "warnings": list(source.differences(len(scan.labels), len(counts), scan.image_size)),
     }
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The images of a source that are good, in its order."""
+
+    keys: np.ndarray
+    """int64 ``[N]``: record keys"""
+    labels: np.ndarray
+    """int64 ``[N]``: identity labels"""
+    image_size: tuple[int, int]
+    """(height, width)"""
+    encoding: Literal["jpeg", "png", "mixed"]
+    digest: str
+    """SHA-256 of the source"""
+
+
+def _scan(source: ImageSource, progress: Progress | None) -> _Scan:
+    """Read the source once and check every image as a conversion would.
+
+    Raises ``UserError`` at the first record that is bad.
+    """
+    check = ImageCheck(source.stated_image_size())
+    keys, labels = [], []
+    for images in source.images(progress=progress):
+        good = good_images(images, check, source, stop_at)
+        keys.append(good.keys)
+        labels.append(good.labels)
+    if check.image_size is None or not sum(map(len, keys)):
+        raise UserError(f"{source.path} holds no good images")
+    return _Scan(
+        np.concatenate(keys),
+        np.concatenate(labels),
+        check.image_size,
+        check.encoding,
+        source.digest.hex,
+    )
 
 
 def _describe_pairs(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from curation.bad_images import BadImages
-from curation.conversion.decode_check import DecodeCheck
+from curation.conversion.decoding import DecodeCheck
 from curation.conversion.image_check import ImageCheck
 from curation.errors import UserError
 from curation.files import atomic_file

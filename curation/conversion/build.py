@@ -23,7 +23,7 @@ from curation.conversion.journal import (
     discard,
     load_sound_state,
 )
-from curation.conversion.plan import stored_bytes
+from curation.conversion.store_file import stored_bytes
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.progress import Progress

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from curation.conversion import journal
 from curation.conversion.build import Conversion
-from curation.conversion.decoded import check_decoded, note_decoded
+from curation.conversion.decoding import check_decoded, note_decoded
 from curation.errors import UserError
 from curation.files import DISK_ERRORS, UnreadableError, locked, read_whole, sync_folder
 from curation.progress import Progress

@@ -6,7 +6,7 @@ By its header; where asked for, it is decoded too.
 from collections.abc import Sequence
 from typing import Literal
 
-from curation.conversion.decode_check import DecodeCheck
+from curation.conversion.decoding import DecodeCheck
 from curation.errors import UserError
 from curation.images import MAX_FILE_BYTES, MAX_PIXELS, encoding_of, header_length, probe_size
 from curation.sources.image_source import ImageSource, SourceImages

@@ -6,6 +6,7 @@ store's own meta data come.
 """
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,8 +16,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from curation.conversion.plan import stored_bytes
-from curation.environment import DATA_FILE, Environment
+from curation.environment import DATA_FILE, HEADER, Environment
 from curation.errors import UserError
 from curation.files import DISK_ERRORS
 from curation.store import ARRAYS, META_KEY, NAMES_KEY, image_key
@@ -26,6 +26,14 @@ STATE_KEY = b"\0"
 _MOST_STATE_BYTES = 1 << 16
 _ROOM = 16 << 20
 """Bytes of the map beyond what one transaction takes: pages of the tree, and free ones"""
+_PAGE = min(mmap.PAGESIZE, 1 << 15)
+"""Bytes of a page where liblmdb makes a file on this machine"""
+_INLINE_MAX = ((_PAGE - HEADER) // 2 & ~1) - 2
+"""The largest node that lies on a leaf page itself"""
+_NODE_HEADER = 8
+_KEY = 8
+_POINTER = 2
+_PAGE_NUMBER = 8
 
 
 class StoreFile:
@@ -105,6 +113,22 @@ def is_sound(folder: Path, images: int) -> bool:
         return ours and {*islice(keys, len(ARRAYS) + 2)} <= {*ARRAYS, NAMES_KEY}
     except UserError:
         return False
+
+
+def stored_bytes(sizes: np.ndarray) -> np.ndarray:
+    """What each image of ``sizes`` bytes takes in the file: float64 ``[N]``.
+
+    A value whose node does not fit twice on a page lies on pages of its own; a leaf page then has
+    only their number. Source: LMDB's mdb.c, ``me_nodemax``, ``mdb_node_add`` and ``OVPAGES``.
+    """
+    usable = _PAGE - HEADER
+    inline = _NODE_HEADER + _KEY + sizes <= _INLINE_MAX
+    own_pages = np.where(inline, 0, -(-(HEADER + sizes) // _PAGE))
+    node = _NODE_HEADER + _KEY + np.where(inline, sizes + sizes % 2, _PAGE_NUMBER) + _POINTER
+    leaf = _PAGE / (usable // node)
+    # A branch page holds one node of key and page number for each leaf page.
+    branch = leaf / (usable // (_NODE_HEADER + _KEY + _POINTER))
+    return own_pages * _PAGE + leaf + branch
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class By(StrEnum):
     IDENTITY = "identity"
     """The identity of the parent, counted from 0"""
     NAME = "name"
-    """The path of the image's file in the source, or a folder of it; see ``by_name``"""
+    """The path of the image's file in the source, or a folder of it; see ``by_list``"""
 
 
 def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:

@@ -21,8 +21,7 @@ import curation.conversion.build
 import curation.sources.read_ahead
 from curation.conversion.convert import convert
 from curation.conversion.journal import ROWS_FILE, load_state
-from curation.conversion.plan import stored_bytes
-from curation.conversion.store_file import StoreFile
+from curation.conversion.store_file import StoreFile, stored_bytes
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.images import encode_jpeg

@@ -11,7 +11,7 @@ from store_content import content_of
 import curation.conversion.build
 import curation.sources.read_ahead
 from curation.conversion.convert import convert
-from curation.conversion.decode_check import DecodeCheck
+from curation.conversion.decoding import DecodeCheck
 from curation.conversion.journal import load_state
 from curation.errors import UserError
 from curation.images import decode
