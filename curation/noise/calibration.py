@@ -1,4 +1,4 @@
-"""From evidence to a probability, without a threshold of anybody's choice.
+"""From evidence to a probability, without a threshold to choose.
 
 Faults can be simulated: give images labels that are surely wrong and measure them. Most of the data
 is sound. A logistic regression between the two gives the ratio of likelihoods for this teacher and
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE, _LEAST_RIDGE = 7e-5, 0.1
-"""Of the weights of standardised features, for each example: the ratio is linear only nearly, so
-what tells thousands of examples apart without error must not be surer for their number alone."""
+"""Of the weights of standardised features, for each example: the ratio is only nearly linear, so
+features that separate thousands of examples must not become surer by their number alone."""
 _NEWTON_STEPS, _PRIOR_STEPS = 25, 50
 _REFITS = 5
 _LEAST_EXAMPLES = 30

@@ -1,4 +1,4 @@
-"""Decisions carried out: a view without what was dropped, and with what was moved in its place."""
+"""Carries out decisions: a view without dropped images, with moved ones in their new identity."""
 
 import hashlib
 from collections import Counter
@@ -47,7 +47,7 @@ def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.nda
 
 
 def decisions_digest(decisions: Sequence[Decision]) -> str:
-    """By which the decisions that are carried out are known again: 16 hex digits of a SHA-256."""
+    """Identifies the decisions that are carried out: 16 hex digits of a SHA-256."""
     chosen = [decision for decision in decisions if decision.apply]
     content = "\n".join(f"{d.action} {d.image} {d.identity} {d.into}" for d in chosen)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -88,7 +88,7 @@ def _check(decision: Decision, labels: np.ndarray, identities: int) -> None:
 
 
 def _merge_targets(decisions: Sequence[Decision], identities: int) -> np.ndarray:
-    """int64 ``[identities]``: where each ends, after all merges."""
+    """int64 ``[identities]``: the identity that each belongs to after all merges."""
     into = {d.identity: d.into for d in decisions if d.action == "merge" and d.into is not None}
     target = np.arange(identities)
     left = dict(into)

@@ -18,7 +18,7 @@ from curation.store import ImageSet
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """N images of K identities with a unit vector each, read when they are asked for.
+    """N images of K identities with a unit vector each, which are read on demand.
 
     ``unit`` may be a memory-mapped cache of a whole store: ``[M, D]``, or ``[M, 2, D]`` where each
     image was embedded upright and mirrored (their sum is taken); ``norm`` ``[M]`` or ``[M, 2]`` are
@@ -81,7 +81,7 @@ class EvaluationImages:
     vectors: np.ndarray
     """float32 ``[P, D]``, unit"""
     digest: str = ""
-    """What the findings know the set again by"""
+    """By which findings identify the set"""
 
 
 class TeacherChoice(BaseModel):
@@ -100,7 +100,7 @@ class TeacherChoice(BaseModel):
     """Where the network is in a file of weights, or the output of an .onnx file with several"""
     size: int = Field(default=112, ge=1, le=4096)
     least_accuracy: float | None = Field(default=None, ge=0, lt=1)
-    """Of a few hundred pairs it must tell that share right; None for the usual one, 0 for any."""
+    """Share of a few hundred pairs that it must get right; None for the default, 0 for any"""
 
 
 class ImageSetEmbedder(Protocol):

@@ -1,4 +1,4 @@
-"""Several tables of decisions brought together: contradictions, other findings, what wins."""
+"""Merges tables of decisions; refuses contradictions, and decisions on other findings."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ def chosen_decisions(
 def override_decisions(
     decisions: Sequence[Decision], changes: Sequence[Decision]
 ) -> list[Decision]:
-    """``decisions`` with those about the same image, or identity as a whole, as in ``changes``."""
+    """``decisions``, in which ``changes`` replace those about the same image or whole identity."""
     changed = {change.about for change in changes}
     kept = [decision for decision in decisions if decision.about not in changed]
     return kept + list(dict.fromkeys(changes))
@@ -70,7 +70,7 @@ def refuse_other_findings(decisions: Iterable[Decision], findings: Findings) -> 
 
 
 def _contradict(lines: Sequence[Decision]) -> bool:
-    """Whether lines about one subject do."""
+    """Whether lines about one image or identity contradict each other."""
     verdicts: dict[tuple, set[bool]] = defaultdict(set)
     for line in lines:
         verdicts[line.check, line.action, line.into].add(line.apply)
@@ -98,7 +98,7 @@ def _told(line: Decision) -> str:
 
 
 def _refuse_unlike(changes: Sequence[Decision], decisions: Sequence[Decision], table: Path) -> None:
-    """Without findings to compare with: what names other ones than the table does."""
+    """Without findings to compare with: refuse lines that name others than the table does."""
     known = {line.findings for line in decisions if line.findings}
     checks = {name.rpartition("-")[0] for name in known}
     named = [line for line in changes if line.findings.rpartition("-")[0] in checks]

@@ -15,9 +15,9 @@ from curation.report.proposals import Proposal, Proposals
 from curation.store import ImageSet
 
 OF_ONE = 3
-"""Worst cases of one identity, while there are others"""
+"""At most so many worst cases of one identity, while there are others"""
 LOOK_AMONG = 20
-"""Times as many flagged are looked through for them"""
+"""They are chosen from so many times as many flagged subjects"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _chosen(
 
 
 def _about(images: ImageSet, check: NoiseCheck, finding: Finding) -> np.ndarray:
-    """The identity that each subject is about, ``[S]``: of one person under many, the other one."""
+    """The identity that each subject is about, ``[S]``; of a split identity, the other one."""
     if finding.subject == "image":
         return images.labels[finding.subjects]
     return finding.evidence.get(check.merge_column, finding.subjects)
@@ -125,7 +125,7 @@ def _about(images: ImageSet, check: NoiseCheck, finding: Finding) -> np.ndarray:
 def _spread(positions: np.ndarray, about: np.ndarray, count: int) -> np.ndarray:
     """The first ``count`` positions, in order, at most ``OF_ONE`` of a kind; others fill the rest.
 
-    Without it, one large identity full of wrong images would be all that is seen.
+    Otherwise one large identity full of wrong images could take all places.
     """
     order = np.argsort(about, kind="stable")
     ordered = about[order]

@@ -11,7 +11,7 @@ from curation.wording import counted, parameters
 
 @dataclass(frozen=True)
 class FunnelRow:
-    """One step: what was there before and after, and the sets that end with it."""
+    """One step: the counts before and after it, and the sets that end with it."""
 
     name: str
     parameters: str

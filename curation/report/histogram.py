@@ -48,7 +48,7 @@ class ScoreHistogram:
     kept: tuple[int, ...]
     flagged: tuple[int, ...]
     edge: float | None
-    """The lowest flagged score, where no score above it is left unflagged"""
+    """The lowest flagged score, if all scores above it are flagged"""
 
 
 def size_histograms(sets: Sequence[ImageSet]) -> list[SizeHistogram]:
@@ -86,7 +86,7 @@ def score_histogram(finding: Finding) -> ScoreHistogram:
 
 
 def flag_edge(finding: Finding) -> float | None:
-    """The lowest flagged score; None where the score alone does not decide, or nothing is."""
+    """The lowest flagged score; None where nothing is flagged, or not by the score alone."""
     if not finding.flagged.any():
         return None
     lowest = float(finding.scores[finding.flagged].min())

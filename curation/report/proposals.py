@@ -1,4 +1,4 @@
-"""What would be done about each case: lines of the table of decisions."""
+"""What accepting each case does: lines of the table of decisions."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class Proposal:
     """``Finding.identity`` of what it is about"""
     lines: tuple[Decision, ...] = ()
     settled_by: str = ""
-    """The check whose lines these are, where it is another one: an image has one fate"""
+    """The check that proposed these lines, where it is another one: an image has one fate"""
 
     @property
     def is_applied(self) -> bool:
@@ -38,7 +38,7 @@ class Proposal:
 
     @property
     def key(self) -> str:
-        """By which a browser knows a verdict on it again: of the findings and what is proposed.
+        """Identifies the proposal to a browser that remembers verdicts.
 
         Findings of another teacher, or another proposal about the same image, have another key.
         """
@@ -47,7 +47,7 @@ class Proposal:
 
 
 class Proposals:
-    """The decisions about every subject: those of the table, or else what a flag would mean."""
+    """The decisions about every subject: those of the table, else what the check proposes."""
 
     def __init__(self, table: Iterable[Decision]) -> None:
         self._of_identity: dict[int, list[Decision]] = defaultdict(list)
@@ -58,7 +58,7 @@ class Proposals:
                 self._merged_into[line.into].append(line)
 
     def of(self, check: NoiseCheck, one: ScoredSubject) -> Proposal:
-        """What the table says about the subject; else what is said of it elsewhere; else anew."""
+        """The check's lines about the subject; else those that settle it; else a new proposal."""
         findings = one.finding.identity
         image = one.index if one.finding.subject == "image" else None
         lines = self._of_identity.get(one.identity, [])

@@ -47,7 +47,7 @@ class Divided(NoiseCheck):
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: other_identity (the nearest other), similarity (of the prototypes), into (the
-        identity it is proposed to be merged into; itself where it stays)."""
+        identity that it is to be merged into; itself where it stays)."""
         found = find_split_identities(context.embedded, context.label_errors, progress=progress)
         flagged = (found.probability > FLAG).sum()
         identities = context.embedded.identities
@@ -97,7 +97,7 @@ class SplitIdentities:
     similarity: np.ndarray
     """float32 ``[K]``: cosine between the two prototypes"""
     into: np.ndarray
-    """int64 ``[K]``: the identity that each is proposed to be merged into; itself where none"""
+    """int64 ``[K]``: the identity that each is to be merged into; itself where it stays"""
 
 
 def find_split_identities(

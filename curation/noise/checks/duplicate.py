@@ -25,13 +25,13 @@ from curation.wording import decimal
 
 CANDIDATE_COSINE = 0.85
 SAME_CORRELATION = 0.97
-"""Of the fine detail: one photograph, saved or turned again, reaches 0.99; two of one sitting stay
-below 0.96"""
+"""Of the fine detail: one photograph, saved or rotated again, reaches 0.99; two photographs of one
+sitting stay below 0.96"""
 _ALIKE_AT_ALL = 0.85
-"""Coarse correlation below which pictures are not laid over each other"""
+"""Coarse correlation below which pictures are not aligned"""
 _SIDE, _EDGE, _SHIFT = 64, 6, 4
 _FINE, _DETAIL = 0.9, 3.0
-"""Gaussian widths in pixels: of the smoothing before reducing, and of what is not fine detail"""
+"""Gaussian widths in pixels: to smooth before reducing, and to separate the fine detail"""
 _LARGEST_SQUARE = 2048
 
 
@@ -49,7 +49,7 @@ _LARGEST_SQUARE = 2048
     ),
 )
 class Repeated(NoiseCheck):
-    """Photographs that are there twice."""
+    """Photographs that the set has twice."""
 
     scores_all = False  # only those that repeat another
 
@@ -125,8 +125,8 @@ def find_duplicates(
 def candidates(
     embedded: EmbeddedImages, label_errors: LabelErrors
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of images (smaller index first) that embed alike: in one identity, and between an image
-    that seems misplaced and the identity it resembles."""
+    """Pairs of images (smaller index first) with similar embeddings: in one identity, and between a
+    probable label error and its relabel candidate."""
     for _, which, vectors in identities_of(embedded):
         for first in range(0, len(vectors), _LARGEST_SQUARE):
             cosines = np.triu(vectors[first : first + _LARGEST_SQUARE] @ vectors.T, first + 1)
@@ -157,7 +157,7 @@ def reduced(data: bytes) -> np.ndarray:
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of the fine detail of two reduced pictures, as they lie best, or mirrored."""
+    """Correlation of the fine detail of two reduced pictures, aligned, and perhaps mirrored."""
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_likeness_unmirrored(first, one) for one in (second, mirrored))
 
@@ -175,7 +175,7 @@ def _likeness_unmirrored(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _aligned_likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """After the best turn, scale and shift (ECC, Evangelidis and Psarakis 2008)."""
+    """After the best rotation, scale and shift (ECC, Evangelidis and Psarakis 2008)."""
     import cv2
 
     move = np.eye(2, 3, dtype=np.float32)
@@ -190,7 +190,7 @@ def _aligned_likeness(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _detail(picture: np.ndarray) -> np.ndarray:
-    """What is finer than the shape of a head; without the edge, where pictures are cut."""
+    """Detail finer than the shape of a head; without the edge, where pictures are cropped."""
     import cv2
 
     fine = picture - cv2.GaussianBlur(picture, (0, 0), _DETAIL)
@@ -205,7 +205,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def _originals(
     same: list[tuple[int, int, float, float]], lengths: np.ndarray, in_place: np.ndarray
 ) -> Iterator[DuplicatePair]:
-    """Each repeated picture once, beside the best of its photograph."""
+    """Each repeated picture once, with the best picture of its photograph."""
     group: dict[int, set[int]] = {}
     for first, second, _, _ in same:
         together = group.get(first, {first}) | group.get(second, {second})

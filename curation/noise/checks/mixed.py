@@ -31,9 +31,9 @@ SYNTHETIC = 5_000
 """Pairs of identities merged to learn from"""
 MANY = 8
 RIDGE = 1.0
-"""Stiffer than elsewhere: identities are fewer than images, and some of them are mixed"""
+"""Stronger than in other fits: identities are fewer than images, and some of them are mixed"""
 FURTHER = 0.1
-"""Share of the parts of a mixed identity that are two people again"""
+"""Share of the parts of a mixed identity that mix two people again"""
 _MOST_PEOPLE = 8
 MOST_PARTS = 6
 """Rows of an identity in the report"""
@@ -82,7 +82,7 @@ class Mixed(NoiseCheck):
         require_indices(finding, "smaller")
 
     def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
-        """The parts beside the largest become identities; what moves to another one, moves."""
+        """All parts but the largest become identities, without images that are relabelled."""
         misplaced = fates.findings.get("misplaced")
         for identity in np.flatnonzero(finding.flagged & ~fates.gone).tolist():
             which = fates.images.images_of(identity)
@@ -140,8 +140,8 @@ class Bipartition:
 
     @property
     def features(self) -> list[float]:
-        """What to learn from. Counts above a few images are all the same: else the largest
-        identities would be judged by their size alone."""
+        """Features of the fit. Counts above a few images are made equal, or the largest identities
+        would be judged by their size alone."""
         return [self.between, *self.within, *np.log(np.minimum(self.sizes, MANY))]
 
 
@@ -249,8 +249,8 @@ def _distant(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _two_means(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
-    """bool ``[n]``: who is nearer to the second centre in the end; None where it is hardly anyone
-    or nearly all."""
+    """bool ``[n]``: the images nearer to the second centre in the end; None where a side has fewer
+    than two."""
     is_second = np.zeros(len(vectors), bool)
     for _ in range(_STEPS):
         nearer = vectors @ second > vectors @ first
@@ -264,7 +264,7 @@ def _two_means(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np
 
 
 def _length(vectors: np.ndarray) -> float:
-    """Of the sum: the cosines to their centre, added up, which 2-means makes as large as it can."""
+    """Length of the sum, which is the sum of the cosines to the centre; 2-means maximises it."""
     return float(np.linalg.norm(vectors.sum(axis=0)))
 
 
@@ -284,7 +284,7 @@ def has_company(vectors: np.ndarray, chance: float) -> np.ndarray:
 
 
 def _cosine_by_chance(images: EmbeddedImages, random: np.random.Generator) -> float:
-    """The cosine that one in a thousand pairs of two people's images exceeds."""
+    """The cosine that one in a thousand pairs of images of different people exceeds."""
     pairs = np.sort(random.integers(0, len(images), (CHANCE_PAIRS, 2)), axis=0)
     random.shuffle(pairs[:, 1])
     pairs = pairs[images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]]]

@@ -1,4 +1,4 @@
-"""Identities that evaluation sets hold too, and that must not be trained on.
+"""Identities that evaluation sets have too, and that must not be trained on.
 
 Each evaluation image is compared with the prototypes of all identities. The cosine of one person is
 learned from images and the prototype of the others of their identity; that of hard negatives from

@@ -45,7 +45,7 @@ PartOption = Annotated[
 LeastAccuracyOption = Annotated[
     float | None,
     typer.Option(
-        help="Stop where the teacher tells a smaller share of a few hundred pairs right; 0: never.",
+        help="Stop if the teacher gets a smaller share of a few hundred pairs right; 0: never.",
         show_default="0.65",
     ),
 ]
@@ -138,9 +138,9 @@ def clean(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry out decisions on findings: a view without what was dropped, the rest in its place.
+    """Carry out decisions: a view without dropped images, with moved ones in their new identity.
 
-    Nothing is deleted, and lines whose first column says `no` are left out. Lines that contradict
+    Nothing is deleted, and lines whose first column says `no` are skipped. Lines that contradict
     each other, or were decided on other findings, are refused.
 
     **Examples**

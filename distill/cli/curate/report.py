@@ -40,7 +40,7 @@ def report(
         list[Path] | None,
         typer.Option(
             metavar="FILE.bin",
-            help="An evaluation set that was looked for; repeat it for more.",
+            help="An evaluation set of the check `overlap`; repeat it for more.",
             show_default="those beside the store",
         ),
     ] = None,
