@@ -97,24 +97,29 @@ def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
     assert check(workspace, **sound) == []
 
 
-def test_a_job_of_registered_networks_is_checked_without_torch(workspace, tmp_path):
+@pytest.mark.parametrize(("command", "words"), [("check", "can be run"), ("submit", "x: queued")])
+def test_a_job_of_registered_networks_needs_no_torch_and_no_second_process(
+    workspace, tmp_path, command, words
+):
     losses = "angular = {}, relational_angle = {}"
     spec = SPEC.format(**{**USUAL, "losses": losses, "teacher": TEACHER, "evaluate": '"pairs"'})
     (tmp_path / "x.toml").write_text(spec)
     script = (
-        "import sys; from distill.cli.main import main\n"
+        "import resource, sys; from distill.cli.main import main\n"
         "try: main()\n"
-        "finally: print('torch' in sys.modules)"
+        "finally:\n"
+        "    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
+        "    print('torch' in sys.modules, children)"
     )
     checked = subprocess.run(
-        [sys.executable, "-c", script, "check", "x.toml", "--workspace", str(workspace.root)],
+        [sys.executable, "-c", script, command, "x.toml", "--workspace", str(workspace.root)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert checked.stdout.split("\n")[-2:] == ["False", ""]
-    assert "can be run" in checked.stdout
+    assert checked.stdout.split("\n")[-2:] == ["False 0", ""]
+    assert words in checked.stdout
 
 
 @pytest.mark.parametrize(
