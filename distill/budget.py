@@ -6,9 +6,9 @@ million operations by the challenge's counter and 19.83 MiB.
 """
 
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import UserError
 from distill.catalogue import catalogue, counted
@@ -16,6 +16,9 @@ from distill.spec_errors import SpecError
 
 SUGGESTIONS = 5
 DIGITS = {"mflops": 1, "madds": 1, "size_mib": 2, "embedding": 0}
+
+
+Limit = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Budget(BaseModel):
@@ -27,10 +30,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    mflops: PositiveFloat | None = None
-    madds: PositiveFloat | None = None
-    size_mib: PositiveFloat | None = None
-    embedding: PositiveInt | None = None
+    mflops: Limit | None = None
+    madds: Limit | None = None
+    size_mib: Limit | None = None
+    embedding: int | None = Field(default=None, ge=1, le=8192)
 
     def excess(self, spent: dict[str, float]) -> dict[str, float]:
         """By how much each limit is exceeded by ``spent`` (see `cost`); empty where it fits."""

@@ -8,7 +8,7 @@ only the registry of networks and the workspace know (backbones, data sets, teac
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from curation.errors import UserError
 from curation.toml_positions import Location
@@ -16,7 +16,14 @@ from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses
 from distill.spec_errors import SpecError, within
-from distill.training.config import OptimiserStart, SamplerSettings, Strict, TrainSettings
+from distill.training.config import (
+    Epochs,
+    LearningRate,
+    OptimiserStart,
+    SamplerSettings,
+    Strict,
+    TrainSettings,
+)
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
@@ -69,7 +76,7 @@ class StudentSpec(NetworkSpec):
 class TeacherTraining(Strict):
     """How a teacher of our own is trained."""
 
-    epochs: PositiveInt
+    epochs: Epochs
     losses: Losses
 
 
@@ -177,11 +184,11 @@ class StageSpec(Strict):
     of ``train``.
     """
 
-    epochs: PositiveInt
+    epochs: Epochs
     losses: Losses
     sampler: SamplerSettings = SamplerSettings()
     optimiser: OptimiserStart = "fresh"
-    learning_rate: PositiveFloat | None = None
+    learning_rate: LearningRate | None = None
 
     def settings(self, train: TrainSettings) -> TrainSettings:
         """How this stage is trained, where ``train`` is said for all."""
@@ -201,8 +208,8 @@ class GenerationsSpec(Strict):
     than ``least_gain`` is the last, and the best of all is delivered instead of the last.
     """
 
-    count: PositiveInt = 1
-    seeds: list[Seed] = Field(default=[])
+    count: int = Field(default=1, ge=1, le=1000)
+    seeds: list[Seed] = Field(default=[], max_length=100)
     select_on: list[str] = Field(default=[])
     stop_without_gain: bool = False
     least_gain: float = Field(default=0.0, ge=0, lt=1)

@@ -26,12 +26,12 @@ LARGEST_SPEC = LARGEST
 LONGEST_KEY, LONGEST_FAULT = 80, 1_000
 """Characters of a key, and of what is wrong with it, that are shown."""
 _BEYOND = {
-    "greater_than": ("gt", "above"),
-    "greater_than_equal": ("ge", "above"),
-    "less_than": ("lt", "below"),
-    "less_than_equal": ("le", "below"),
+    "greater_than": ("gt", "below"),
+    "greater_than_equal": ("ge", "below"),
+    "less_than": ("lt", "above"),
+    "less_than_equal": ("le", "above"),
 }
-"""Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it to be."""
+"""Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it they are."""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
@@ -146,13 +146,13 @@ def _of_keys(parts: Location, document: Any) -> Location:
 def _reason(fault: Mapping[str, Any], location: Location) -> str:
     value = fault["input"]
     shown = f"{value!r:.80}"
-    if fault["type"] in _BEYOND:
-        limit, word = _BEYOND[fault["type"]]
+    if fault["type"] in _BEYOND and value == value:  # NaN is neither below nor above anything
+        limit, side = _BEYOND[fault["type"]]
         bound = fault["ctx"][limit]
         end = f"{bound:.6g}{_unit(location)}" if isinstance(bound, float) else f"{bound}"
-        if value > bound if word == "below" else value < bound:
-            return f"{shown} is {'above' if word == 'below' else 'below'} {end}"
-        return f"must be {word} {end}, got {shown}"
+        if value == bound:
+            return f"must be {'above' if side == 'below' else 'below'} {end}, got {shown}"
+        return f"{shown} is {side} {end}"
     if fault["type"] == "value_error":  # one of ours, which says all
         return str(fault["ctx"]["error"])
     given = f", got {shown}" if isinstance(value, str | int | float) else ""

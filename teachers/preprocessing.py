@@ -5,12 +5,13 @@ import json
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field
 
 from teachers.framing import scaling_of, visible_part
 
 Colour = Literal["RGB", "BGR"]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Mean = Annotated[float, Field(ge=-65_536, le=65_536)]
+Deviation = Annotated[float, Field(gt=0, le=65_536)]
 UNSAID = ("colour", "mean", "std")
 """With any of them wrong, a network still answers, only worse."""
 LARGEST_SIDE = 4096
@@ -19,8 +20,8 @@ LARGEST_SIDE = 4096
 Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 # A list, as TOML and JSON write it, is as good as a tuple; its members stay strict.
 Size = Annotated[tuple[Side, Side], Field(strict=False)]
-Means = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], Field(strict=False)]
-Deviations = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
+Means = Annotated[tuple[Mean, Mean, Mean], Field(strict=False)]
+Deviations = Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)]
 
 
 class Preprocessing(BaseModel):
@@ -36,8 +37,8 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     colour: Colour = "RGB"
-    mean: FiniteFloat | Means = 127.5
-    std: PositiveFloat | Deviations = 127.5
+    mean: Mean | Means = 127.5
+    std: Deviation | Deviations = 127.5
     size: Size = (112, 112)
 
     @classmethod

@@ -13,7 +13,7 @@ from pydantic import (
 
 from curation.errors import UserError
 from teachers.framing import Crop, Scaling, scaling_of, visible_part
-from teachers.preprocessing import PositiveFloat, Preprocessing, Size
+from teachers.preprocessing import Preprocessing, Size
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 PrintableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -140,7 +140,7 @@ class BundleConfig(BundleModel):
     schema_version: Literal[1] = 1
     architecture: Name
     num_features: PositiveInt
-    width: PositiveFloat = 1.0
+    width: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     face: FaceConfig
     formats: dict[Name, FileNames] = {"onnx": ("model.onnx",)}
 

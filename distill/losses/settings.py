@@ -13,9 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
@@ -29,6 +26,16 @@ from curation.registry import check_unused
 from curation.suggestions import hint, listed
 from distill.losses.needs import Needs
 from distill.spec_errors import SpecError
+
+Weight = Annotated[float, Field(gt=0, le=1e6)]
+Scale = Annotated[float, Field(gt=0, le=1e4)]
+"""Of cosines, before a softmax; beyond it, float32 tells no cosines apart."""
+Radians = Annotated[float, Field(ge=0, lt=math.pi / 2, description="radians")]
+CosineMargin = Annotated[float, Field(ge=0, lt=1)]
+SquaredDistance = Annotated[float, Field(ge=0, le=4, description="squared distance")]
+"""Of unit vectors."""
+Classes = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""More than there are stand for all."""
 
 
 class LossSettings(BaseModel):
@@ -46,7 +53,7 @@ class LossSettings(BaseModel):
     needs_centres: ClassVar[bool] = False
     needs_teacher_centres: ClassVar[bool] = False
 
-    weight: PositiveFloat = 1.0
+    weight: Weight = 1.0
 
     @property
     def centres_per_identity(self) -> int:
@@ -75,7 +82,7 @@ class HeadSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
-    scale: PositiveFloat = 64.0
+    scale: Scale = 64.0
     class_balance: float | None = Field(default=None, gt=0, lt=1)
 
 
@@ -224,14 +231,14 @@ named("softmax")(HeadSettings)
 class ArcFaceSettings(HeadSettings):
     """``margin`` is in radians."""
 
-    margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
+    margin: Radians = 0.5
 
 
 @named("cosface")
 class CosFaceSettings(HeadSettings):
     """The paper's margin is 0.35, that of insightface's arcface_torch 0.40."""
 
-    margin: float = Field(default=0.35, ge=0, lt=1)
+    margin: CosineMargin = 0.35
 
 
 @named("sphereface")
@@ -245,7 +252,7 @@ class SphereFaceSettings(HeadSettings):
 class LiArcFaceSettings(HeadSettings):
     """``margin`` is in radians; the papers use 0.4 to 0.45."""
 
-    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
+    margin: Radians = 0.45
 
 
 @named("combined")
@@ -256,15 +263,15 @@ class CombinedSettings(HeadSettings):
     """
 
     m1: float = Field(default=1.0, ge=1, le=4)
-    m2: float = Field(default=0.3, ge=0, lt=math.pi / 2)
-    m3: float = Field(default=0.2, ge=0, lt=1)
+    m2: Radians = 0.3
+    m3: CosineMargin = 0.2
 
 
 @named("sv")
 class SVSettings(CombinedSettings):
     """``t`` is how much harder the hard identities are made; with 1 nothing is."""
 
-    t: float = Field(default=1.2, ge=1)
+    t: float = Field(default=1.2, ge=1, le=100)
 
 
 @named("subcentre")
@@ -282,8 +289,8 @@ class SubcentreSettings(ArcFaceSettings):
 class AdaFaceSettings(HeadSettings):
     """The paper's m, h and alpha; alpha is how much a batch moves the statistics of the norms."""
 
-    margin: float = Field(default=0.4, ge=0, lt=1)
-    concentration: PositiveFloat = 0.333
+    margin: CosineMargin = 0.4
+    concentration: float = Field(default=0.333, gt=0, le=100)
     momentum: float = Field(default=0.01, gt=0, le=1)
 
 
@@ -298,7 +305,7 @@ class CurricularFaceSettings(ArcFaceSettings):
 class CenterSettings(LossSettings):
     """The paper's lambda is 0.003; ``rate`` is its alpha, by which centres follow a batch."""
 
-    weight: PositiveFloat = 0.003
+    weight: Weight = 0.003
     rate: float = Field(default=0.5, gt=0, le=1)
 
 
@@ -317,7 +324,7 @@ class InterSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
-    classes: PositiveInt = 256
+    classes: Classes = 256
 
 
 @named("uniformface")
@@ -328,7 +335,7 @@ class UniformFaceSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
-    classes: int = Field(default=1024, ge=2)
+    classes: Classes = Field(default=1024, ge=2)
 
 
 @named("triplet")
@@ -342,7 +349,7 @@ class TripletSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
 
     mining: Literal["semi-hard", "hardest-semi-hard", "batch-hard"] = "semi-hard"
-    margin: PositiveFloat = 0.2
+    margin: SquaredDistance = Field(default=0.2, gt=0)
 
 
 @named("centre_triplet")
@@ -353,7 +360,7 @@ class CentreTripletSettings(LossSettings):
     needs_centres: ClassVar[bool] = True
 
     mining: Literal["semi-hard", "hardest-semi-hard"] = "semi-hard"
-    margin: PositiveFloat = 0.2
+    margin: SquaredDistance = Field(default=0.2, gt=0)
 
 
 @named("angular")
@@ -362,7 +369,7 @@ class AngularSettings(ComparisonSettings):
 
     needs_labels: ClassVar[bool] = False
 
-    weight: PositiveFloat = 7.0
+    weight: Weight = 7.0
 
 
 @named("angular_squared")
@@ -371,7 +378,7 @@ class AngularSquaredSettings(ComparisonSettings):
 
     needs_labels: ClassVar[bool] = False
 
-    weight: PositiveFloat = 7.0
+    weight: Weight = 7.0
 
 
 @named("adadistill")
@@ -380,8 +387,8 @@ class AdaDistillSettings(ComparisonSettings):
 
     needs: ClassVar[Needs] = Needs(identities=2)
 
-    scale: PositiveFloat = 64.0
-    margin: float = Field(default=0.45, ge=0, lt=math.pi / 2)
+    scale: Scale = 64.0
+    margin: Radians = 0.45
 
 
 @named("margin_distillation")
@@ -391,9 +398,9 @@ class MarginDistillationSettings(ComparisonSettings):
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_teacher_centres: ClassVar[bool] = True
 
-    scale: PositiveFloat = 64.0
-    smallest_margin: float = Field(default=0.2, ge=0, lt=math.pi / 2)
-    largest_margin: float = Field(default=0.5, ge=0, lt=math.pi / 2)
+    scale: Scale = 64.0
+    smallest_margin: Radians = 0.2
+    largest_margin: Radians = 0.5
 
     @model_validator(mode="after")
     def _a_range(self) -> "MarginDistillationSettings":
@@ -409,8 +416,8 @@ class TeacherLogitsSettings(ComparisonSettings):
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_teacher_centres: ClassVar[bool] = True
 
-    scale: PositiveFloat = 64.0
-    temperature: PositiveFloat = 4.0
+    scale: Scale = 64.0
+    temperature: float = Field(default=4.0, gt=0, le=1e4)
 
 
 @named("relational_distance")
@@ -430,7 +437,7 @@ class RelationalAngleSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(images=3)
     needs_teacher: ClassVar[bool] = True
 
-    weight: PositiveFloat = 2.0
+    weight: Weight = 2.0
 
 
 @named("triplet_distillation")
@@ -443,8 +450,8 @@ class TripletDistillationSettings(LossSettings):
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
     needs_teacher: ClassVar[bool] = True
 
-    smallest_margin: NonNegativeFloat = 0.2
-    largest_margin: NonNegativeFloat = 0.5
+    smallest_margin: SquaredDistance = 0.2
+    largest_margin: SquaredDistance = 0.5
 
     @model_validator(mode="after")
     def _a_range(self) -> "TripletDistillationSettings":

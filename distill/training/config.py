@@ -2,15 +2,12 @@
 
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -28,6 +25,13 @@ class Strict(BaseModel):
     )
 
 
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+"""What float32 holds; with the largest, no step leads anywhere."""
+Share = Annotated[float, Field(gt=0, le=1)]
+WeightDecay = Annotated[float, Field(ge=0, le=100)]
+
 OptimiserStart = Literal["fresh", "kept"]
 """Whether a stage's optimiser forgets the stage before."""
 
@@ -38,7 +42,7 @@ class Retry(Strict):
     At most ``retries`` times in a training; the factors multiply.
     """
 
-    retries: PositiveInt = 2
+    retries: int = Field(default=2, ge=1, le=100)
     rate_factor: float = Field(default=0.1, gt=0, lt=1)
 
 
@@ -51,8 +55,8 @@ class SamplerSettings(Strict):
     """
 
     kind: Literal["shuffle", "pk"] = "shuffle"
-    images: int | None = Field(default=None, ge=2)
-    least_images: PositiveInt = 1
+    images: int | None = Field(default=None, ge=2, le=1 << 16)
+    least_images: int = Field(default=1, ge=1, le=1 << 24)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SamplerSettings":
@@ -131,37 +135,37 @@ class TrainSettings(Strict):
     pairs. ``keep`` says which weights the training ends with: the last, or those of the best score.
     """
 
-    batch_size: PositiveInt = 512
+    batch_size: int = Field(default=512, ge=1, le=1 << 24)
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: PositiveFloat = 0.1
-    final_learning_rate: NonNegativeFloat | None = 1e-4
+    learning_rate: LearningRate = 0.1
+    final_learning_rate: float | None = Field(default=1e-4, ge=0, le=1e30)
     schedule: Literal["cosine", "linear", "polynomial", "step", "constant"] = "cosine"
-    milestones: list[float] | None = Field(default=None, min_length=1)
+    milestones: list[Share] | None = Field(default=None, min_length=1, max_length=1000)
     decay: float | None = Field(default=None, gt=0, lt=1)
-    power: PositiveFloat | None = None
+    power: float | None = Field(default=None, gt=0, le=100)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     momentum: float | None = Field(default=0.9, ge=0, lt=1)
-    weight_decay: NonNegativeFloat = 5e-4
-    head_weight_decay: NonNegativeFloat | None = None
+    weight_decay: WeightDecay = 5e-4
+    head_weight_decay: WeightDecay | None = None
     ema: float | None = Field(default=None, gt=0, lt=1)
-    clip_gradient_norm: PositiveFloat | None = None
+    clip_gradient_norm: float | None = Field(default=None, gt=0, le=1e30)
     seed: int = Field(default=0, ge=0, lt=2**32)
     shuffle: Literal["full", "windowed"] = "full"
-    shuffle_window: PositiveInt = 65536
+    shuffle_window: int = Field(default=65536, ge=1, le=1 << 24)
     engine: Literal["torch", "deepspeed"] = "torch"
     zero_stage: Literal[0, 1, 2] = 0
-    ranks: PositiveInt | None = None
-    accumulate: PositiveInt = 1
+    ranks: int | None = Field(default=None, ge=1, le=4096)
+    accumulate: int = Field(default=1, ge=1, le=1 << 16)
     centres: CentresSettings = CentresSettings()
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False
     sync_batch_norm: bool = True
     on_divergence: Retry | None = None
-    checkpoint_every: PositiveInt = 200
-    keep_checkpoints: PositiveInt = 2
-    evaluate_every: PositiveInt | None = None
+    checkpoint_every: Steps = 200
+    keep_checkpoints: int = Field(default=2, ge=1, le=1000)
+    evaluate_every: Steps | None = None
     keep: Literal["last", "best"] = "last"
-    log_every: PositiveInt = 10
+    log_every: Steps = 10
     tensorboard: bool = False
     decode_threads: int = Field(default=2, ge=1, le=256)
 
