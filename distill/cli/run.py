@@ -158,6 +158,7 @@ def _run_in(
     from distill.daemon.outcome import STEP_BUSY
     from distill.launcher import RANK_LOST
     from distill.pipeline.job import JobRun
+    from distill.pipeline.record import failure, is_out_of_memory
     from distill.pipeline.steps import StepBusy
     from distill.signals import RankLost, Stopped
     from distill.training.distributed import is_lost_rank, leave_together, world_size
@@ -180,6 +181,8 @@ def _run_in(
                 note(f"error: {lost}")
                 return RANK_LOST
             _say_failure(folder, error)
+            if is_out_of_memory(error):
+                fail("; ".join(filter(None, failure(error, folder))))
             raise
     note(f"done: {folder} (see it with `distill show {spec.name}`)")
     return 0

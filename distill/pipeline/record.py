@@ -23,7 +23,9 @@ from distill.signals import RankLost, Stopped
 from distill.spec import JobSpec
 
 WARNINGS, WAITING, FAILURE = "warnings.json", "waiting.json", "failure.json"
-_NO_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    "out of memory|can(?:'t|not) allocate memory|can't start new thread", re.IGNORECASE
+)
 """torch's words, on a GPU and on the CPU."""
 PROGRESS_INTERVAL = 0.25
 """Seconds between two writings of progress.json."""
@@ -252,9 +254,14 @@ def failure(error: Exception, folder: Path) -> tuple[str, str | None]:
         where = error.filename or folder
         reason = f"the disk cannot be written: {error.strerror} ({where})"
         return reason, "make room and submit again: it goes on from its last checkpoint"
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return "no memory left", "lower train.batch_size and submit again"
     return f"{type(error).__name__}: {error}", "log.txt has the traceback"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch, CUDA or the system had no memory for what was asked of it."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def remaining(

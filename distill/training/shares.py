@@ -1,5 +1,6 @@
 """How the ranks of a training share its images and identities; known before it, without torch."""
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import pairwise
@@ -14,6 +15,8 @@ from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import create_plan
 
+MOST_RANKS = 8
+"""On a machine with fewer cores and no GPU: more only take memory."""
 _GPU_DRIVERS = Path("/proc/driver/nvidia"), Path("/dev/kfd"), Path("/dev/nvidiactl")
 
 
@@ -40,9 +43,15 @@ def job_ranks(trainings: Mapping[Location, TrainSettings]) -> int:
         message = f"{both}; every rank runs the whole job: give both the same, or one alone"
         raise SpecError((*max(said), "ranks"), message)
     gpus = gpu_count()
+    cores = os.cpu_count() or 1
+    most, of_what = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
     for key, ranks in said.items():
-        if gpus and ranks > gpus:
-            raise SpecError((*key, "ranks"), f"{ranks} is above {gpus}, the number of GPUs here")
+        if ranks > most:
+            raise SpecError(
+                (*key, "ranks"),
+                f"{ranks} is above {most}, the most on a machine of {of_what}; on several, "
+                "torchrun says how many (docs/training.md)",
+            )
         return ranks
     return max(1, gpus)
 

@@ -173,6 +173,15 @@ def test_one_rank_is_taken_where_there_is_no_gpu():
     assert job_ranks({("train",): TrainSettings()}) == 1
 
 
+@pytest.mark.parametrize(("cores", "most"), [(2, 8), (64, 64)])
+def test_ranks_end_at_what_a_machine_can_run(monkeypatch, cores, most):
+    monkeypatch.setattr("distill.training.shares.gpu_count", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert job_ranks({("train",): TrainSettings(ranks=most)}) == most
+    with pytest.raises(UserError, match=rf"train\.ranks: 65 is above {most}, .* of {cores} cores"):
+        job_ranks({("train",): TrainSettings(ranks=65, batch_size=65)})
+
+
 def test_one_number_of_ranks_is_that_of_the_whole_job():
     said, unsaid = TrainSettings(ranks=2), TrainSettings()
     assert job_ranks({("teacher", "train"): unsaid, ("train",): said}) == 2

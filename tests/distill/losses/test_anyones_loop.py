@@ -226,7 +226,7 @@ def test_settings_may_be_an_object():
         (lambda: Triplet(margin=math.inf), "margin = inf: .*finite"),
         (lambda: Triplet(weight=math.nan), "weight = nan: "),
         (lambda: Triplet(mining="easy"), "mining = 'easy': .*'semi-hard'"),
-        (lambda: Inter(identities=5, embedding=8, classes=0), "classes = 0: .*greater than or equal to 1"),
+        (lambda: Inter(identities=5, embedding=8, classes=0), "classes = 0: .*or equal to 1"),
         (lambda: Subcentre(identities=5, embedding=8, subcentres=1), "subcentres = 1: "),
     ],
 )
