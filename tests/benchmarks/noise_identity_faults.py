@@ -9,12 +9,12 @@ from noise_faces import EPSILONS, LEAST_IMAGES, OURS, PLANTED_IDENTITIES, Faces,
 from plant import (
     Marks,
     People,
-    divide_identities,
     in_hindsight,
     marks,
     marks_of,
     merge_identities,
     people_of,
+    split_identities,
     wrong_labels,
 )
 
@@ -27,7 +27,7 @@ from curation.noise.label_errors import estimate_label_errors
 def of_merged(faces: Faces, seed: int) -> Iterator[Row]:
     """Pairs of people under one label, without and with wrong labels beside them.
 
-    Where wrong labels happen to bring two images of one stranger together, nothing is counted.
+    Where wrong labels happen to bring two images of one other person together, nothing is counted.
     """
     for least in (LEAST_IMAGES, 2):
         for share in (0.0, 0.1):
@@ -73,7 +73,7 @@ def of_divided(faces: Faces, seed: int) -> Iterator[Row]:
     """
     for share in (0.0, 0.1):
         random = np.random.default_rng(seed)
-        given = divide_identities(faces.labels, faces.large(random)[:PLANTED_IDENTITIES], random)
+        given = split_identities(faces.labels, faces.large(random)[:PLANTED_IDENTITIES], random)
         given = wrong_labels(given, share, "image", random)
         images, order, _ = faces.relabelled(given)
         people = people_of(faces.labels[order], images)

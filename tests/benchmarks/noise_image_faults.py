@@ -13,7 +13,7 @@ from plant import (
     in_hindsight,
     marks,
     marks_of,
-    strangers_labels,
+    out_of_set_labels,
     wrong_labels,
 )
 
@@ -55,7 +55,7 @@ def _closed(
 
 
 def _open(faces: Faces, rows: np.ndarray, where: str, share: float, seed: int) -> Iterator[Row]:
-    left, given = strangers_labels(faces.labels[rows], share, np.random.default_rng(seed))
+    left, given = out_of_set_labels(faces.labels[rows], share, np.random.default_rng(seed))
     faulty = given != faces.labels[rows[left]]
     fault = f"open-set wrong labels {share:.1%}, {where}"
     yield from _wrongly_labelled(faces, fault, rows[left], given, faulty)

@@ -24,21 +24,21 @@ def wrong_labels(
     return given
 
 
-def strangers_labels(
+def out_of_set_labels(
     labels: np.ndarray, share: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Open-set wrong labels: people who are nowhere in the set, as most wrong labels on the web.
 
-    A fifth of the identities is taken out, and images of theirs are put under the labels of random
-    images that stay, ``share`` as many as those. Which images are left int ``[n]``, the strangers'
-    last, and their labels ``[n]``.
+    A fifth of the identities is removed, and images of theirs get the labels of random images that
+    stay, ``share`` as many as those. Returns the indices of the images that are left int ``[n]``,
+    those with wrong labels last, and their labels ``[n]``.
     """
     names = np.unique(labels)
     out = np.isin(labels, random.choice(names, len(names) // 5, replace=False))
     stay = np.flatnonzero(~out)
-    strangers = random.choice(np.flatnonzero(out), round(share * len(stay)), replace=False)
-    given = random.choice(labels[stay], len(strangers))
-    return np.concatenate([stay, strangers]), np.concatenate([labels[stay], given])
+    out_of_set = random.choice(np.flatnonzero(out), round(share * len(stay)), replace=False)
+    given = random.choice(labels[stay], len(out_of_set))
+    return np.concatenate([stay, out_of_set]), np.concatenate([labels[stay], given])
 
 
 def merge_identities(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def merge_identities(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return given
 
 
-def divide_identities(
+def split_identities(
     labels: np.ndarray, identities: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     """Labels with a fifth to a half of the images of each of ``identities`` under a new one."""

@@ -1,7 +1,7 @@
 """Embeddings of a large face data set, drawn so that they spread as those of real faces do.
 
 What was measured on 13,498 real faces embedded by SFace: the cosine of an image to the centre of
-the others of its identity (quantiles below), the mean and spread of the cosine of two strangers,
+the others of its identity (quantiles below), the mean and spread of the cosine of two people,
 and that some images are of one sitting and nearer to each other.
 """
 
@@ -54,8 +54,8 @@ def write_simulated(
     np.save(folder / NORM, np.where(truth.person < 0, 0.4 * norm, norm).astype(np.float32))
     np.save(folder / LABELS, labels)
     np.save(folder / TRUTH, truth.person)
-    strangers = np.arange(len(centres) - EVALUATION_PEOPLE, len(centres) - EVALUATION_OVERLAP)
-    people = np.concatenate([random.choice(identities, EVALUATION_OVERLAP), strangers])
+    others = np.arange(len(centres) - EVALUATION_PEOPLE, len(centres) - EVALUATION_OVERLAP)
+    people = np.concatenate([random.choice(identities, EVALUATION_OVERLAP), others])
     evaluated = _images_of(centres, random.choice(people, 10_000), scale, random)
     np.save(folder / EVALUATION, evaluated)
 
@@ -101,7 +101,7 @@ def _images_of(
 
 
 def _spectrum(dimension: int) -> np.ndarray:
-    """Standard deviation along each axis: cosines of two draws then spread as strangers' do."""
+    """Standard deviation along each axis: cosines of two draws spread as those of two people."""
     axes = np.arange(dimension)
     half = 0.5 / (STRANGERS_SPREAD / (1 - STRANGERS_MEAN)) ** 2
     return np.exp(-0.5 * axes / half).astype(np.float32)

@@ -87,9 +87,7 @@ def test_check_tells_machines_what_every_check_found(place: Path) -> None:
     assert all(one["flagged"] <= one["scored"] for one in told["checks"])
 
 
-def test_checked_again_nothing_is_done_again_and_a_table_is_printed(
-    curate: Curate, place: Path
-) -> None:
+def test_a_second_check_does_nothing_again_and_prints_a_table(curate: Curate, place: Path) -> None:
     files = {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()}
     again = curate("check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER)
     assert again.returncode == 0, again.stderr
@@ -186,9 +184,7 @@ def test_all_overrides_count_and_contradictions_are_refused(curate: Curate, plac
     assert (made["images"], made["identities"]) == (32, 4)
 
 
-def test_another_teacher_keeps_the_findings_and_decisions_there_are(
-    curate: Curate, place: Path
-) -> None:
+def test_another_teacher_keeps_findings_and_decisions(curate: Curate, place: Path) -> None:
     curate("view", "cap", "train.lmdb", "six.view", "--each", "6")
     check = ("check", "six.view", "--teacher", "teacher.onnx", "--only", "misplaced")
     assert curate(*check, *TEACHER).returncode == 0

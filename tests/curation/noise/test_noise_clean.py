@@ -90,7 +90,7 @@ def test_nothing_decided_changes_nothing() -> None:
     np.testing.assert_array_equal(apply_decisions(LABELS, refused), LABELS)
 
 
-def test_merges_follow_each_other_to_the_end_and_take_moved_images_along() -> None:
+def test_chained_merges_take_moved_images_along() -> None:
     chain = [
         Decision("merge", 4, into=3),
         Decision("merge", 3, into=1),
@@ -100,7 +100,7 @@ def test_merges_follow_each_other_to_the_end_and_take_moved_images_along() -> No
     assert apply_decisions(LABELS, chain).tolist() == expected
 
 
-def test_a_chain_of_all_identities_and_many_that_are_dropped_take_no_square_of_time() -> None:
+def test_long_chains_and_many_drops_take_linear_time() -> None:
     labels = np.arange(30_000)
     merges = [Decision("merge", one, into=one + 1) for one in range(29_999)]
     assert not (apply_decisions(labels, merges) - 29_999).any()
@@ -132,9 +132,7 @@ def test_decisions_on_what_is_not_there_are_refused(decision: Decision, message:
         apply_decisions(LABELS, [decision])
 
 
-def test_the_view_has_the_images_in_their_place_and_a_step_in_its_history(
-    store: Store, tmp_path: Path
-) -> None:
+def test_the_view_has_moved_images_and_a_step_in_its_history(store: Store, tmp_path: Path) -> None:
     """Identities with 4, 1, 6, 2 and 3 images; what is left is numbered without gaps."""
     decisions = [
         Decision("drop", 0, 0),

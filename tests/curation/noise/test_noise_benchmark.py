@@ -43,10 +43,10 @@ def test_exactly_the_share_gets_the_label_of_another_identity(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
-def test_strangers_are_of_identities_that_are_gone(
+def test_out_of_set_errors_are_of_identities_that_are_gone(
     share: float, random: np.random.Generator
 ) -> None:
-    rows, given_labels = plant.strangers_labels(LABELS, share, random)
+    rows, given_labels = plant.out_of_set_labels(LABELS, share, random)
 
     strange = given_labels != LABELS[rows]
     stay = np.unique(given_labels)
@@ -56,7 +56,7 @@ def test_strangers_are_of_identities_that_are_gone(
     assert len(np.unique(rows)) == len(rows) == 160 + strange.sum()
 
 
-def test_reliability_counts_images_and_faults_in_bins_of_probability() -> None:
+def test_reliability_counts_faults_in_bins_of_probability() -> None:
     probability = np.array([0.0, 0.005, 0.2, 0.6, 0.95, 1.0])
     faulty = np.array([False, False, True, False, True, True])
     bins = noise_image_faults.reliability_bins(probability, faulty)
@@ -84,7 +84,7 @@ def test_merged_identities_take_the_first_ones_label() -> None:
 
 
 def test_divided_identities_keep_half_of_their_images_or_more(random: np.random.Generator) -> None:
-    divided = plant.divide_identities(LABELS, np.array([2, 5]), random)
+    divided = plant.split_identities(LABELS, np.array([2, 5]), random)
 
     assert (np.bincount(divided)[[2, 5]] >= 5).all()
     assert (LABELS[divided == 20] == 2).all()
@@ -208,8 +208,8 @@ def test_simulated_faces_spread_as_the_measured_ones(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
 
     first, second = random.integers(0, len(unit), (2, 50_000))
-    strangers = person[first] != person[second]
-    cosines = np.einsum("nd,nd->n", unit[first], unit[second])[strangers]
+    different = person[first] != person[second]
+    cosines = np.einsum("nd,nd->n", unit[first], unit[second])[different]
     largest = np.flatnonzero(person == np.bincount(person[person >= 0]).argmax())
     centre = unit[largest].mean(axis=0)
 

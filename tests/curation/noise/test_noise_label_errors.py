@@ -87,7 +87,7 @@ def test_of_two_images_nobody_knows_which_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("wrong", [1, 3, 10])
-def test_few_wrong_labels_are_found_where_all_identities_have_one_size(wrong: int) -> None:
+def test_few_wrong_labels_are_found_in_identities_of_one_size(wrong: int) -> None:
     vectors, person = people([10] * 30)
     strayed = np.arange(wrong) * 29 + 9
     vectors[strayed] = normalised(vectors[(strayed + 50) % 300] + 0.05)

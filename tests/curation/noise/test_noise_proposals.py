@@ -119,7 +119,7 @@ def test_each_check_proposes_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("elsewhere", "moves"), [(0.0, False), (0.89, False), (0.95, True)])
-def test_a_misplaced_image_moves_only_where_its_place_is_beyond_doubt(
+def test_a_misplaced_image_moves_only_where_it_surely_belongs(
     tmp_path: Path, elsewhere: float, moves: bool
 ) -> None:
     expected = ("move", 0, 1, 5) if moves else ("drop", 0, 1, None)

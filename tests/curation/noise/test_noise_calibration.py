@@ -109,7 +109,7 @@ def test_no_evidence_leaves_a_small_doubt() -> None:
     np.testing.assert_allclose(probabilities(np.zeros(100)), 0.1, atol=1e-6)
 
 
-def test_faults_among_the_data_do_not_spoil_the_measure_of_soundness() -> None:
+def test_faults_in_the_data_do_not_spoil_the_fit() -> None:
     random = np.random.default_rng(RANDOM)
     truth = np.repeat([False, True], [900, 100])
     features = random.normal(np.where(truth, -2.0, 2.0))[:, None]
@@ -118,7 +118,7 @@ def test_faults_among_the_data_do_not_spoil_the_measure_of_soundness() -> None:
     assert ((found > 0.5) == truth).mean() > 0.97
 
 
-def test_a_few_of_the_same_person_among_hard_negatives_do_not_matter() -> None:
+def test_few_positives_among_hard_negatives_do_not_matter() -> None:
     random = np.random.default_rng(RANDOM)
     hard_negatives = 0.3 + random.exponential(0.03, 5_000)
     same = random.normal(0.8, 0.05, 2_000)

@@ -73,7 +73,7 @@ def test_two_photographs_of_one_person_are_two() -> None:
         assert max(likeness(first, second) for second in pictures[i + 1 :] or [-first]) < 0.9
 
 
-def test_flat_pictures_are_the_same_where_they_have_the_same_colour() -> None:
+def test_flat_pictures_of_one_colour_are_the_same() -> None:
     dark, as_dark, light = (np.full((64, 64), value, np.float32) for value in (30, 31, 90))
     assert likeness(dark, as_dark) >= SAME_CORRELATION
     assert likeness(dark, light) < SAME_CORRELATION
@@ -104,7 +104,7 @@ def repetitions(
     return find_duplicates(store, images, estimate_label_errors(images))
 
 
-def test_the_picture_with_the_longest_embedding_stays_then_the_first(tmp_path: Path) -> None:
+def test_the_picture_with_the_longest_embedding_stays(tmp_path: Path) -> None:
     first, other, third = photograph(0, 0), photograph(0, 1), photograph(1, 0)
     pictures = [first, other, AGAIN["mirrored"](first), AGAIN["brighter"](first), third, third]
     found = repetitions(tmp_path, pictures, [0, 0, 0, 0, 1, 1], [1, 9, 3, 2, 5, 5])
@@ -142,7 +142,7 @@ def test_candidates_are_pairs_that_embed_alike_in_one_identity() -> None:
     assert found == slow
 
 
-def test_a_picture_that_strayed_is_compared_with_the_identity_it_resembles() -> None:
+def test_a_label_error_is_compared_with_its_relabel_candidate() -> None:
     vectors, person = people([10] * 30)
     vectors[-1] = normalised(vectors[0] + 0.05)
     images = embedded(vectors, person)

@@ -22,7 +22,7 @@ from curation.store import Store
 Chosen = Callable[..., list[Decision]]
 
 
-def test_an_override_replaces_what_is_about_the_same_image_or_identity() -> None:
+def test_an_override_replaces_lines_about_the_same_subject() -> None:
     table = [
         Decision("drop", 0, 3),
         Decision("move", 0, 4, 2),
@@ -33,7 +33,7 @@ def test_an_override_replaces_what_is_about_the_same_image_or_identity() -> None
     assert override_decisions(table, changes) == [table[0], table[2], *changes]
 
 
-def test_an_override_adds_what_is_new_and_an_empty_one_changes_nothing() -> None:
+def test_an_override_adds_lines_and_an_empty_one_changes_nothing() -> None:
     table = [Decision("drop", 0, 3)]
     assert override_decisions(table, []) == table
     added = Decision("drop-identity", 9)
@@ -228,7 +228,7 @@ class TestFollowing:
         (kept,) = follow_proposals(mine, before, [])
         assert (kept.apply, kept.findings) == (False, "")
 
-    def test_what_a_person_added_stays_and_what_was_taken_away_does_not_return(self) -> None:
+    def test_added_lines_stay_and_removed_ones_do_not_return(self) -> None:
         before = [self.proposal(1, self.OLD)]
         own = Decision("merge", 4, into=2)
         now = [self.proposal(k, self.NEW) for k in (1, 5)]

@@ -82,7 +82,7 @@ def test_every_flagged_example_is_there_with_its_score(page: Node, train: Store)
             assert float(node["data-score"]) == pytest.approx(score, abs=1e-6)
 
 
-def test_cases_below_the_edge_are_shown_and_nothing_is_done_to_them(page: Node) -> None:
+def test_cases_below_the_edge_are_shown_and_not_applied(page: Node) -> None:
     node = case(page, "misplaced-40")
     assert "not flagged" in node.text
     assert "Will not leave out image 40" in node.text
@@ -150,7 +150,7 @@ def test_of_many_parts_the_first_are_shown(drawn_store: Store, tmp_path: Path) -
     assert "2 further parts not shown" in node.text
 
 
-def test_a_divided_person_stands_beside_the_identity_it_is_merged_into(
+def test_a_split_identity_is_shown_with_its_merge_target(
     drawn_store: Store, tmp_path: Path
 ) -> None:
     nearest = {"other_identity": [1], "similarity": [0.9], "into": [2]}
@@ -160,7 +160,7 @@ def test_a_divided_person_stands_beside_the_identity_it_is_merged_into(
     assert "merged into: identity 2" in node.all("div", "row")[2].text
 
 
-def test_a_misplaced_face_stands_beside_its_own_identity_and_the_other(page: Node) -> None:
+def test_a_misplaced_face_is_shown_with_both_identities(page: Node) -> None:
     # Image 43 is one of identity 5: 40 ... 47, of which 41 ... 47 are flagged.
     node = case(page, "misplaced-43")
     (large,) = node.all("figure", "suspect")
@@ -213,7 +213,7 @@ def test_two_identities_that_look_like_each_other_are_one_case(
     assert "Will not merge identity 2 into identity 3" in cases[1].text
 
 
-def test_a_duplicate_stands_beside_the_image_that_is_kept(page: Node) -> None:
+def test_a_duplicate_is_shown_with_the_image_that_is_kept(page: Node) -> None:
     copy, kept = case(page, "duplicate-0").all("figure", "large")
     assert "suspect" in copy.classes
     assert copy.text.startswith("copy #0")
@@ -294,7 +294,7 @@ def test_each_set_has_a_histogram_with_the_same_bins(page: Node) -> None:
     assert "6 identities with 6 to 10 images: 100 % of identities" in charts[0].text
 
 
-def test_without_findings_the_page_has_the_funnel_and_the_histograms(
+def test_without_findings_the_page_has_funnel_and_histograms(
     drawn_store: Store, tmp_path: Path
 ) -> None:
     report = write_report(tmp_path / "page.html", drawn_store)
@@ -318,9 +318,7 @@ def test_an_image_that_cannot_be_decoded_is_shown_as_such(
     assert "cannot be decoded" in case(page, "unusable-3").text
 
 
-def test_a_check_that_the_report_does_not_know_is_shown_all_the_same(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_a_check_without_a_file_is_shown_all_the_same(drawn_store: Store, tmp_path: Path) -> None:
     store = Store(drawn_store.path)
     strange = [finding("tilted", "image", [0.9, 0.1], 1), finding("old", "identity", [0.8], 1)]
     findings = write_findings(store, strange)

@@ -123,7 +123,7 @@ def test_stopped_anywhere_it_goes_on_and_finds_the_same(
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_noise_analysis import Watched, run
 from curation.store import Store
@@ -140,7 +140,9 @@ run(Store({store!r}), Path({folder!r}), watch=Killing())
 
 def test_killed_between_two_checks_it_goes_on(drawn_store: Store, tmp_path: Path) -> None:
     code = KILLED.format(
-        tests=str(Path(__file__).parent), store=str(drawn_store.path), folder=str(tmp_path)
+        tests=[str(folder) for folder in Path(__file__).parents[:2]],
+        store=str(drawn_store.path),
+        folder=str(tmp_path),
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert killed.returncode == -9, killed.stderr
@@ -196,7 +198,7 @@ def test_edited_decisions_are_kept(drawn_store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("edited", [False, True])
-def test_decisions_follow_further_checks_and_keep_what_somebody_edited(
+def test_decisions_follow_further_checks_and_keep_edits(
     drawn_store: Store, tmp_path: Path, edited: bool
 ) -> None:
     run(drawn_store, tmp_path, checks=["overlap"])
@@ -226,9 +228,7 @@ def edit(folder: Path, images_digest: str) -> list[Decision]:
     return lines
 
 
-def test_other_evaluation_sets_run_overlap_alone_and_keep_decisions(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_other_evaluation_sets_run_overlap_alone_again(drawn_store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "f"
     run(drawn_store, folder, evaluation=[LFW])
     others = {path: path.read_bytes() for path in folder.glob("*.npz") if path.stem != "overlap"}
@@ -244,9 +244,7 @@ def test_other_evaluation_sets_run_overlap_alone_and_keep_decisions(
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_check_that_needs_no_evaluation_set_leaves_overlap_as_it_is(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_a_check_without_evaluation_sets_leaves_overlap(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path, evaluation=[LFW])
     watched = Watched()
     run(drawn_store, tmp_path, evaluation=[], checks=["mixed"], watch=watched)
@@ -254,7 +252,7 @@ def test_a_check_that_needs_no_evaluation_set_leaves_overlap_as_it_is(
     assert list(Findings(tmp_path).meta.evaluation) == ["lfw"]
 
 
-def test_another_teachers_findings_are_kept_with_their_decisions_and_come_back(
+def test_another_teachers_findings_are_kept_and_come_back(
     drawn_store: Store, tmp_path: Path
 ) -> None:
     folder, said = tmp_path / "f", []
@@ -320,9 +318,7 @@ def test_two_at_a_time_do_not_write_one_folder(drawn_store: Store, tmp_path: Pat
     assert Findings(tmp_path / "f").checks == ("mixed",)
 
 
-def test_a_table_that_cannot_be_read_is_named_before_the_long_work(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_a_damaged_table_is_named_before_the_long_work(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path, checks=["mixed"])
     (tmp_path / DECISIONS_FILE).write_text("half of it")
     watched = Watched()

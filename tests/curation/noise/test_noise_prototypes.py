@@ -39,7 +39,7 @@ def slow_similarity(
 
 @settings(max_examples=60, deadline=None)
 @given(SHAPES)
-def test_an_image_is_compared_with_the_others_and_never_with_itself(shape: tuple[int, int]) -> None:
+def test_an_image_is_never_compared_with_itself(shape: tuple[int, int]) -> None:
     vectors, trust = unit_vectors(*shape)
     found = similarity_within(vectors, trust)
     for i in range(len(vectors)):
@@ -79,7 +79,7 @@ def test_an_image_left_out_is_compared_like_an_outsider() -> None:
     np.testing.assert_allclose(within.nearest[0], left_out.nearest[0], **NEAR)
 
 
-def test_large_identities_are_compared_in_blocks_with_the_same_result(
+def test_large_identities_are_compared_in_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vectors, _ = people([37])
@@ -137,7 +137,7 @@ def test_huge_identities_are_judged_by_a_sample(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("vectors", [np.zeros((5, 4)), np.eye(5), np.ones((5, 4)) / 2])
-def test_trust_is_finite_where_images_have_nothing_or_everything_in_common(
+def test_trust_is_finite_for_orthogonal_or_equal_images(
     vectors: np.ndarray,
 ) -> None:
     trust = initial_trust(vectors.astype(np.float32))

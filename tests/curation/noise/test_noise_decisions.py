@@ -98,7 +98,7 @@ def test_spreadsheets_fill_lines_with_tabs_and_leave_blank_ones(tmp_path: Path) 
     assert [one.apply for one in read_decisions(path, DIGEST)] == [True, False]
 
 
-def test_blanks_around_cells_and_missing_last_columns_do_not_matter(tmp_path: Path) -> None:
+def test_blanks_and_missing_last_columns_do_not_matter(tmp_path: Path) -> None:
     path = table(tmp_path, [f" {cell} " for cell in LINE], LINE[:5])
     first, second = read_decisions(path, DIGEST)
     assert (first.action, first.image, first.note) == ("move", 7, "a note")
@@ -131,7 +131,7 @@ def test_cells_that_an_action_has_no_use_for_are_not_read(tmp_path: Path) -> Non
         ("score", "0,99", "a number from 0 to 1"),
     ],
 )
-def test_a_wrong_cell_is_named_with_line_column_and_what_is_allowed(
+def test_a_wrong_cell_is_named_with_line_and_column(
     tmp_path: Path, column: str, value: str, allowed: str
 ) -> None:
     path = table(tmp_path, LINE, changed(column, value))
@@ -238,7 +238,7 @@ def test_a_note_with_quotes_comes_back(tmp_path: Path) -> None:
     assert read_decisions(path, DIGEST) == written
 
 
-def test_tables_that_were_joined_are_one_and_the_same_line_twice_counts_once(
+def test_joined_tables_are_one_and_equal_lines_count_once(
     tmp_path: Path,
 ) -> None:
     one = table(tmp_path, LINE, changed("image", "8")).read_text()
@@ -247,7 +247,7 @@ def test_tables_that_were_joined_are_one_and_the_same_line_twice_counts_once(
     assert [line.image for line in read_decisions(path, DIGEST)] == [7, 8]
 
 
-def test_a_table_of_other_images_among_joined_ones_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_joined_table_of_other_images_is_named_with_its_line(tmp_path: Path) -> None:
     path = table(tmp_path, LINE)
     path.write_text(path.read_text() + HEAD.replace(DIGEST, "b2" * 32))
     with pytest.raises(UserError, match=r"line 4 decides on other images"):
