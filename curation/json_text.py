@@ -110,12 +110,12 @@ def read_record(
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError, with_place: bool = True) -> str:
     """The first thing that is wrong: its place, as keys with dots, and why."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])[:80]
     message = fault["msg"].removeprefix("Value error, ")[:_LONGEST_FAULT]
-    return f"{place}: {message}" if place else message
+    return f"{place}: {message}" if place and with_place else message
 
 
 def _integer(digits: str) -> int:

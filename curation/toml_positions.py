@@ -7,7 +7,7 @@ walked here once more, where a message needs a place.
 import re
 import tomllib
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Location = tuple[int | str, ...]
 """``("stage", 0, "epochs")``: keys, and the numbers of elements of arrays."""
@@ -26,6 +26,29 @@ _TOKEN = re.compile(
     r"|(?P<mark>.)",
     re.DOTALL,
 )
+
+
+def in_words(location: Location) -> str:
+    """``stage 1: losses.arcface.margin``; elements of arrays are counted from 1."""
+    words, joint = "", ""
+    for part in location:
+        if isinstance(part, int):
+            words, joint = f"{words} {part + 1}", ": "
+        else:
+            words, joint = f"{words}{joint}{part}", "."
+    return words
+
+
+def within_document(parts: Location, document: Any) -> Location:
+    """What of a pydantic fault's ``parts`` stands in the document; it names types too."""
+    location: Location = ()
+    for part in parts:
+        try:
+            document = document[part]
+        except (LookupError, TypeError):
+            continue
+        location = (*location, part)
+    return location
 
 
 class Place(NamedTuple):

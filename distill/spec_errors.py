@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from curation.errors import UserError
-from curation.toml_positions import Location
+from curation.toml_positions import Location, in_words
 
 
 class SpecError(UserError):
@@ -25,14 +25,3 @@ def within(*outer: int | str) -> Iterator[None]:
         raise SpecError((*outer, *error.location), error.reason) from None
     except UserError as error:
         raise SpecError(outer, str(error)) from None
-
-
-def in_words(location: Location) -> str:
-    """``stage 1: losses.arcface.margin``; elements of arrays are counted from 1."""
-    words, joint = "", ""
-    for part in location:
-        if isinstance(part, int):
-            words, joint = f"{words} {part + 1}", ": "
-        else:
-            words, joint = f"{words}{joint}{part}", "."
-    return words

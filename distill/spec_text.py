@@ -11,11 +11,11 @@ from pydantic.fields import FieldInfo
 
 from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
-from curation.toml_positions import Location, TomlSource
+from curation.toml_positions import Location, TomlSource, in_words, within_document
 from curation.toml_text import LARGEST, read_toml
 from distill.losses.settings import known_settings
 from distill.spec import JobSpec
-from distill.spec_errors import SpecError, in_words
+from distill.spec_errors import SpecError
 
 UNNAMED_SPEC = "spec.toml"
 """How messages call a spec that came without a file name."""
@@ -112,7 +112,7 @@ def _told(error: ValidationError, document: Mapping[str, Any], source: TomlSourc
 def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
     """One fault with its place, its key, and what is allowed."""
     kind, cause = fault["type"], fault.get("ctx", {}).get("error")
-    location = _of_keys(fault["loc"], document)
+    location = within_document(fault["loc"], document)
     if isinstance(cause, SpecError):
         location = (*location, *cause.location)
         reason = cause.reason
@@ -129,18 +129,6 @@ def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
     about = location[:-1] if kind == "extra_forbidden" else location
     key = _shortened(in_words(about), LONGEST_KEY)
     return ": ".join(part for part in (place, key, _shortened(reason, LONGEST_FAULT)) if part)
-
-
-def _of_keys(parts: Location, document: Any) -> Location:
-    """What of a fault's location stands in the document; pydantic puts names of types there too."""
-    location: Location = ()
-    for part in parts:
-        try:
-            document = document[part]
-        except (LookupError, TypeError):
-            break
-        location = (*location, part)
-    return location
 
 
 def _reason(fault: Mapping[str, Any], location: Location) -> str:

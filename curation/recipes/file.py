@@ -2,14 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.errors import UserError
 from curation.json_text import first_fault
 from curation.noise.embedded import TeacherChoice
-from curation.suggestions import unknown
+from curation.suggestions import hint, unknown
+from curation.toml_positions import TomlSource, in_words, within_document
 from curation.toml_text import read_toml
 
 RECIPES = Path(__file__).parent
@@ -28,7 +29,7 @@ class _Model(BaseModel):
     """What the progress of a step counts"""
 
 
-class Draw(_Model):
+class DrawStep(_Model):
     """Draw the sample data set into ``sources/DATASET``."""
 
     do: Literal["draw"]
@@ -38,7 +39,7 @@ class Draw(_Model):
     """Whether wrong labels, duplicates and the like are planted"""
 
 
-class Convert(_Model):
+class ConvertStep(_Model):
     """Convert the source to the store ``TO.lmdb``."""
 
     do: Literal["convert"]
@@ -47,7 +48,7 @@ class Convert(_Model):
     """Whether records that cannot be read are left out and listed, instead of ending the recipe"""
 
 
-class LongTailCut(_Model):
+class LongTailCutStep(_Model):
     """The view ``TO.view`` of ``of`` without identities of fewer than ``minimum`` images."""
 
     do: Literal["long-tail-cut"]
@@ -56,7 +57,7 @@ class LongTailCut(_Model):
     minimum: int = Field(ge=2)
 
 
-class RetinaS(_Model):
+class RetinaSStep(_Model):
     """The view ``TO.view`` of ``of`` without identities of more than ``maximum`` images."""
 
     do: Literal["retina-s"]
@@ -65,13 +66,13 @@ class RetinaS(_Model):
     maximum: int = Field(ge=1)
 
 
-class CopyPairs(_Model):
+class CopyPairsStep(_Model):
     """Copy the source's verification sets, ``*.bin``, that can be read."""
 
     do: Literal["copy-pairs"]
 
 
-class Check(_Model):
+class CheckStep(_Model):
     """Check ``of`` with a teacher's embeddings; skipped where no teacher is given."""
 
     do: Literal["check"]
@@ -79,7 +80,7 @@ class Check(_Model):
     teacher: TeacherChoice | None = None
 
 
-class Clean(_Model):
+class CleanStep(_Model):
     """The view ``TO.view`` of ``of``, after the decisions on what the checks found."""
 
     do: Literal["clean"]
@@ -87,7 +88,7 @@ class Clean(_Model):
     to: Name
 
 
-class Report(_Model):
+class ReportStep(_Model):
     """The page about ``of`` and what was found in it, ``OF.report.html``."""
 
     unit: ClassVar[str] = "checks"
@@ -96,17 +97,33 @@ class Report(_Model):
     of: Name
 
 
-class Mark(_Model):
+class ScoreStep(_Model):
     """Compare what the checks found in ``of`` with the faults that the sample says it has."""
 
-    do: Literal["mark"]
+    do: Literal["score", "mark"]
+    """"mark" is how recipes of before say it"""
     of: Name
 
 
 Step = Annotated[
-    Draw | Convert | LongTailCut | RetinaS | CopyPairs | Check | Clean | Report | Mark,
+    DrawStep
+    | ConvertStep
+    | LongTailCutStep
+    | RetinaSStep
+    | CopyPairsStep
+    | CheckStep
+    | CleanStep
+    | ReportStep
+    | ScoreStep,
     Field(discriminator="do"),
 ]
+
+
+_STEPS = {
+    name: step
+    for step in get_args(get_args(Step)[0])
+    for name in get_args(step.model_fields["do"].annotation)
+}
 
 
 class Recipe(_Model):
@@ -132,8 +149,28 @@ def load_recipe(name: str) -> Recipe:
 
 
 def parse_recipe(text: str, what: str) -> Recipe:
-    """Raises ``UserError`` with the key where the text is not a recipe."""
+    """Raises ``UserError`` with the place and the key where the text is not a recipe."""
+    document = read_toml(text, what)
     try:
-        return Recipe.model_validate(read_toml(text, what))
+        return Recipe.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{what}: {first_fault(error)}") from None
+        raise UserError(_told(error, document, TomlSource(text, what))) from None
+
+
+def _told(error: ValidationError, document: dict[str, Any], source: TomlSource) -> str:
+    """The first fault, with the keys that may be meant."""
+    fault = error.errors(include_url=False)[0]
+    location = within_document(fault["loc"], document)
+    place, key = source.at(location), in_words(location)
+    if fault["type"] == "extra_forbidden":
+        *_, outer, name = (None, *fault["loc"])
+        fields = _STEPS[outer].model_fields if isinstance(outer, str) else Recipe.model_fields
+        place, key = source.at(location, of_key=True), in_words(location[:-1])
+        message = f"unknown key {str(name)[:80]!r}{hint(str(name), fields)}"
+    elif fault["type"] == "union_tag_invalid":
+        message = str(unknown("step", fault["ctx"]["tag"], _STEPS))
+    else:
+        message = first_fault(error, with_place=False)
+        if fault["type"] == "missing":
+            message = f"{fault['loc'][-1]!r} is missing"
+    return ": ".join(filter(None, (place, key, message)))

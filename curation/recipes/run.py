@@ -17,26 +17,36 @@ from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.embedded import TeacherChoice
 from curation.progress import Progress, Say, Watch, unsaid, unwatched
+from curation.recipes.context import OpenEmbedder, RecipeContext, StepResult
 from curation.recipes.file import (
     DATASET_NAME,
-    Check,
-    Clean,
-    Convert,
-    CopyPairs,
-    Draw,
-    LongTailCut,
-    Mark,
+    CheckStep,
+    CleanStep,
+    ConvertStep,
+    CopyPairsStep,
+    DrawStep,
+    LongTailCutStep,
     Recipe,
-    Report,
-    RetinaS,
+    ReportStep,
+    RetinaSStep,
+    ScoreStep,
     Step,
     load_recipe,
 )
-from curation.recipes.kitchen import Kitchen, Made, OpenEmbedder
 from curation.recipes.ledger import ASIDE
-from curation.recipes.made_views import Wanted, make_view, refuse_strangers, unreadable_views
-from curation.recipes.noise import check_images, clean_images, mark_findings, report_on_images
-from curation.recipes.pairs import copy_pairs, refuse_other_pairs
+from curation.recipes.noise_steps import (
+    check_images,
+    clean_images,
+    report_on_images,
+    score_against_truth,
+)
+from curation.recipes.pair_steps import copy_pairs, refuse_other_pairs
+from curation.recipes.view_steps import (
+    ExpectedStep,
+    make_view,
+    refuse_views_of_people,
+    unreadable_views,
+)
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import View
 from curation.workspace import Workspace
@@ -56,7 +66,7 @@ def run_recipe(
     *,
     skip_bad: bool = False,
     say: Say = unsaid,
-) -> list[Made]:
+) -> list[StepResult]:
     """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
 
     ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
@@ -67,7 +77,7 @@ def run_recipe(
     the first step, before it. One process at a time makes a data set.
     """
     recipe = load_recipe(name)
-    kitchen = Kitchen(
+    context = RecipeContext(
         _source_folder(name, recipe, workspace, source, dataset),
         workspace.inside(_dataset_name(recipe, dataset), workspace.datasets, "data set"),
         None if open_embedder is None else cache(open_embedder),
@@ -75,46 +85,46 @@ def run_recipe(
         skip_bad,
         say,
     )
-    _check_first(name, recipe, kitchen)
-    made: list[Made] = []
-    with locked(kitchen.target):
+    _check_first(name, recipe, context)
+    results: list[StepResult] = []
+    with locked(context.target):
         for number, step in enumerate(recipe.step, 1):
             title = f"{number}/{len(recipe.step)} {step.do}"
-            made += _run_step(step, kitchen, title, watch or unwatched)
-        told = {entry.path for entry in made}
-        return made + [one for one in unreadable_views(kitchen) if one.path not in told]
+            results += _run_step(step, context, title, watch or unwatched)
+        told = {entry.path for entry in results}
+        return results + [one for one in unreadable_views(context) if one.path not in told]
 
 
-def _check_first(name: str, recipe: Recipe, kitchen: Kitchen) -> None:
+def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     """What would else end the recipe after hours: ``UserError`` where it cannot be done."""
-    checks = [step for step in recipe.step if isinstance(step, Check)]
-    if kitchen.teacher is not None and not checks:
+    checks = [step for step in recipe.step if isinstance(step, CheckStep)]
+    if context.teacher is not None and not checks:
         raise UserError(f"the recipe {name} looks for no noise; leave --teacher out")
-    converts = any(isinstance(step, Convert) for step in recipe.step)
-    if kitchen.skip_bad and not converts:
+    converts = any(isinstance(step, ConvertStep) for step in recipe.step)
+    if context.skip_bad and not converts:
         raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
-    _check_writable(kitchen.target)
-    damage = kitchen.ledger.set_aside_if_damaged()
+    _check_writable(context.target)
+    damage = context.ledger.set_aside_if_damaged()
     if damage is not None:
-        kitchen.say(
+        context.say(
             f"{damage}; it is kept as {ASIDE}, and what recipes made here before counts as a "
             "person's: delete such views, and they are made again"
         )
-    has_teacher = [kitchen.embedder(step) is not None for step in checks]
-    if any(isinstance(step, CopyPairs) for step in recipe.step) and kitchen.source.exists():
-        refuse_other_pairs(kitchen)
-    cleaned = {step.to: _will_be_clean(step, any(has_teacher), kitchen)
-               for step in recipe.step if isinstance(step, Clean)}  # fmt: skip
+    has_teacher = [context.embedder(step) is not None for step in checks]
+    if any(isinstance(step, CopyPairsStep) for step in recipe.step) and context.source.exists():
+        refuse_other_pairs(context)
+    cleaned = {step.to: _will_be_clean(step, any(has_teacher), context)
+               for step in recipe.step if isinstance(step, CleanStep)}  # fmt: skip
     for step in recipe.step:
-        if isinstance(step, Clean):
-            refuse_strangers(kitchen, step.to, Wanted(CLEAN, {}), None)
-        elif isinstance(step, LongTailCut | RetinaS):
+        if isinstance(step, CleanStep):
+            refuse_views_of_people(context, step.to, ExpectedStep(CLEAN, {}), None)
+        elif isinstance(step, LongTailCutStep | RetinaSStep):
             first = step.of if isinstance(step.of, str) else step.of[0]
-            refuse_strangers(kitchen, step.to, _wanted(step), cleaned.get(first))
+            refuse_views_of_people(context, step.to, _expected(step), cleaned.get(first))
 
 
-def _will_be_clean(step: Clean, is_checked: bool, kitchen: Kitchen) -> bool:
-    return is_checked or (kitchen.target / f"{step.of}.findings" / DECISIONS_FILE).exists()
+def _will_be_clean(step: CleanStep, is_checked: bool, context: RecipeContext) -> bool:
+    return is_checked or (context.target / f"{step.of}.findings" / DECISIONS_FILE).exists()
 
 
 def _check_writable(folder: Path) -> None:
@@ -142,7 +152,7 @@ def _source_folder(
     name: str, recipe: Recipe, workspace: Workspace, given: Path | None, dataset: str | None
 ) -> Path:
     place = workspace.sources / _dataset_name(recipe, dataset)
-    if any(isinstance(step, Draw) for step in recipe.step):
+    if any(isinstance(step, DrawStep) for step in recipe.step):
         if given is not None:
             raise UserError(f"the recipe {name} draws its own source; leave --source out")
         return place
@@ -162,62 +172,64 @@ def _or_variable(recipe: Recipe) -> str:
     return f" or ${recipe.source_variable}" if recipe.source_variable else ""
 
 
-def _run_step(step: Step, kitchen: Kitchen, title: str, watch: Watch) -> Iterator[Made]:
-    if isinstance(step, Check):  # several bars of its own
-        yield check_images(step, kitchen, title, watch)
+def _run_step(step: Step, context: RecipeContext, title: str, watch: Watch) -> Iterator[StepResult]:
+    if isinstance(step, CheckStep):  # several bars of its own
+        yield check_images(step, context, title, watch)
         return
     with watch(title, step.unit) as progress:
         match step:
-            case Draw():
-                yield _draw(step, kitchen, progress)
-            case Convert():
-                yield _convert(step, kitchen, progress)
-            case LongTailCut():
-                yield _subset(step, kitchen, write_long_tail_cut)
-            case RetinaS():
-                yield _subset(step, kitchen, write_retina_s)
-            case CopyPairs():
-                yield from copy_pairs(kitchen)
-            case Clean():
-                yield clean_images(step, kitchen)
-            case Report():
-                yield report_on_images(step, kitchen, progress)
-            case Mark():
-                yield from mark_findings(step, kitchen)
+            case DrawStep():
+                yield _draw(step, context, progress)
+            case ConvertStep():
+                yield _convert(step, context, progress)
+            case LongTailCutStep():
+                yield _subset(step, context, write_long_tail_cut)
+            case RetinaSStep():
+                yield _subset(step, context, write_retina_s)
+            case CopyPairsStep():
+                yield from copy_pairs(context)
+            case CleanStep():
+                yield clean_images(step, context)
+            case ReportStep():
+                yield report_on_images(step, context, progress)
+            case ScoreStep():
+                yield from score_against_truth(step, context)
 
 
-def _draw(step: Draw, kitchen: Kitchen, progress: Progress | None) -> Made:
-    drawn = (kitchen.source / DRAWN_LAST).exists()
+def _draw(step: DrawStep, context: RecipeContext, progress: Progress | None) -> StepResult:
+    drawn = (context.source / DRAWN_LAST).exists()
     if not drawn:
         from curation.sample import write_sample
         from curation.sample.size import SampleSize
 
         size = SampleSize(identities=step.identities)
         size = size if step.faults else size.without_faults()
-        write_sample(kitchen.source, step.seed, progress, size, os.cpu_count() or 1)
-    return Made(kitchen.source, "source", reused=drawn)
+        write_sample(context.source, step.seed, progress, size, os.cpu_count() or 1)
+    return StepResult(context.source, "source", reused=drawn)
 
 
-def _convert(step: Convert, kitchen: Kitchen, progress: Progress | None) -> Made:
-    path = kitchen.target / f"{step.to}.lmdb"
+def _convert(step: ConvertStep, context: RecipeContext, progress: Progress | None) -> StepResult:
+    path = context.target / f"{step.to}.lmdb"
     converted = path.exists()
     notes: list[str] = []
-    skip_bad = step.skip_bad or kitchen.skip_bad
+    skip_bad = step.skip_bad or context.skip_bad
     store = convert(
-        kitchen.source, path, progress, skip_bad=skip_bad, decode=True, warn=notes.append
+        context.source, path, progress, skip_bad=skip_bad, decode=True, warn=notes.append
     )
     if store.meta.skipped:
         listed = f"{path.name}/quarantine.tsv"
         notes.append(f"bad records left out: {store.meta.skipped:,}, see {listed}")
-    return Made(path, "store", len(store), store.identities, converted, "; ".join(notes))
+    return StepResult(path, "store", len(store), store.identities, converted, "; ".join(notes))
 
 
-def _wanted(step: LongTailCut | RetinaS) -> Wanted:
-    limit = "minimum" if isinstance(step, LongTailCut) else "maximum"
-    return Wanted(step.do, {limit: getattr(step, limit)})
+def _expected(step: LongTailCutStep | RetinaSStep) -> ExpectedStep:
+    limit = "minimum" if isinstance(step, LongTailCutStep) else "maximum"
+    return ExpectedStep(step.do, {limit: getattr(step, limit)})
 
 
-def _subset(step: LongTailCut | RetinaS, kitchen: Kitchen, write: Callable[..., View]) -> Made:
-    wanted = _wanted(step)
-    parent = kitchen.parent(step.of)
-    return make_view(kitchen, step.to, parent, wanted, partial(write, **wanted.parameters))
+def _subset(
+    step: LongTailCutStep | RetinaSStep, context: RecipeContext, write: Callable[..., View]
+) -> StepResult:
+    expected = _expected(step)
+    parent = context.parent(step.of)
+    return make_view(context, step.to, parent, expected, partial(write, **expected.parameters))

@@ -9,8 +9,8 @@ from curation.files import locked
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages, TeacherChoice
 from curation.pairs import write_pairs
-from curation.recipes.file import load_recipe, parse_recipe, recipe_names
-from curation.recipes.noise import EARLIER
+from curation.recipes.file import ScoreStep, load_recipe, parse_recipe, recipe_names
+from curation.recipes.noise_steps import EARLIER
 from curation.recipes.run import run_recipe
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import open_images
@@ -523,12 +523,15 @@ class TestFiles:
             ("x = ", "not TOML: Invalid value"),
             ("", "description"),
             ('dataset = "A"', "dataset|description"),
-            ('[[step]]\ndo = "shell"', "step.0"),
-            ('[[step]]\ndo = "convert"\nto = "../train"', "step.0.convert.to"),
-            ('[[step]]\ndo = "convert"\nto = "train"\nthreads = 3', "step.0.convert.threads"),
+            ('[[step]]\ndo = "shell"', "3:3: step 1: there is no step 'shell'"),
+            ('[[step]]\ndo = "convert"\nto = "../train"', "5:6: step 1: to: String should"),
+            (
+                '[[step]]\ndo = "convert"\nto = "train"\nthreads = 3',
+                "6:1: step 1: unknown key",
+            ),
             (
                 '[[step]]\ndo = "retina-s"\nof = "a"\nto = "b"\nmaximum = "5"',
-                "step.0.retina-s.maximum",
+                "7:11: step 1: maximum: Input should",
             ),
         ],
     )
@@ -536,3 +539,16 @@ class TestFiles:
         whole = f'description = "d"\ndataset = "d"\n{text}' if "step" in text else text
         with pytest.raises(UserError, match=f"recipe x.*{complaint}"):
             parse_recipe(whole, "recipe x")
+
+    def test_an_unknown_key_is_told_with_the_one_that_was_meant(self):
+        text = (
+            'description = "d"\ndataset = "d"\n[[step]]\ndo = "convert"\nto = "a"\nskip_bat = true'
+        )
+        with pytest.raises(UserError) as error:
+            parse_recipe(text, "x.toml")
+        said = "x.toml:6:1: step 1: unknown key 'skip_bat'; did you mean 'skip_bad'?"
+        assert str(error.value) == said
+
+    def test_a_recipe_of_before_may_say_mark(self):
+        text = 'description = "d"\ndataset = "d"\n[[step]]\ndo = "mark"\nof = "train"'
+        assert type(parse_recipe(text, "x").step[0]) is ScoreStep

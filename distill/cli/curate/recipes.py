@@ -24,7 +24,7 @@ from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
-    from curation.recipes.kitchen import Made
+    from curation.recipes.context import StepResult
     from curation.workspace import Workspace
 
 
@@ -101,7 +101,7 @@ def recipe(
         if teacher is None
         else teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
     )
-    made = run_recipe(
+    results = run_recipe(
         name,
         place,
         source,
@@ -113,9 +113,9 @@ def recipe(
         say=note,
     )
     if as_json:
-        print_json([asdict(entry) | {"path": str(entry.path)} for entry in made])
+        print_json([asdict(entry) | {"path": str(entry.path)} for entry in results])
     else:
-        _print_made(made, place.datasets / (dataset or load_recipe(name).dataset))
+        _print_results(results, place.datasets / (dataset or load_recipe(name).dataset))
 
 
 def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSetEmbedder":
@@ -145,7 +145,7 @@ def recipes(as_json: JsonOption = False) -> None:
         print_table(["recipe", "data set", "steps", "what it makes"], rows)
 
 
-def _print_made(made: "list[Made]", folder: Path) -> None:
+def _print_results(results: "list[StepResult]", folder: Path) -> None:
     say(f"in {_near(folder)}:")
     rows = [
         (
@@ -155,12 +155,12 @@ def _print_made(made: "list[Made]", folder: Path) -> None:
             else _near(entry.path),
             "; ".join(_told(entry)),
         )
-        for entry in made
+        for entry in results
     ]
     print_table(["what", "name", "what it holds"], rows)
 
 
-def _told(entry: "Made") -> Iterator[str]:
+def _told(entry: "StepResult") -> Iterator[str]:
     if entry.images is not None:
         people = "" if entry.identities is None else f" of {shown(entry.identities)} identities"
         yield f"{shown(entry.images)} images{people}"

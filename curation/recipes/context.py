@@ -1,4 +1,4 @@
-"""What the steps of a recipe share: where they take from and put to, and what they made."""
+"""What the steps of a recipe share: where they read and write, and their results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal
 from curation.errors import UserError
 from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
 from curation.progress import Say, unsaid
-from curation.recipes.file import Check, Parents
+from curation.recipes.file import CheckStep, Parents
 from curation.recipes.ledger import Ledger
 from curation.store import ImageSet
 from curation.views import open_images
@@ -17,12 +17,12 @@ OpenEmbedder = Callable[[TeacherChoice], ImageSetEmbedder]
 
 
 @dataclass(frozen=True)
-class Made:
+class StepResult:
     """One thing that a recipe made, or found made before (``reused``)."""
 
     path: Path
     kind: Literal[
-        "source", "store", "view", "pairs", "findings", "mark", "report",
+        "source", "store", "view", "pairs", "findings", "score", "report",
         "refused", "skipped", "kept",
     ]  # fmt: skip
     images: int | None = None
@@ -32,8 +32,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """Where a recipe takes from and puts to, and who looks at what it made."""
+class RecipeContext:
+    """Where a recipe reads and writes, and how a teacher is opened for its checks."""
 
     source: Path
     target: Path
@@ -48,7 +48,7 @@ class Kitchen:
         """What recipes have made in ``target``."""
         return Ledger(self.target)
 
-    def embedder(self, step: Check) -> ImageSetEmbedder | None:
+    def embedder(self, step: CheckStep) -> ImageSetEmbedder | None:
         """Of the teacher that was asked for, else the recipe's; None where there is none."""
         choice = self.teacher or step.teacher
         return None if choice is None or self.open_embedder is None else self.open_embedder(choice)

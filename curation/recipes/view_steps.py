@@ -8,7 +8,7 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.files import sync_folder
 from curation.noise.clean import CLEAN
-from curation.recipes.kitchen import Kitchen, Made
+from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.ledger import fingerprint
 from curation.store import ImageSet, Parameter, ViewStep
 from curation.views import EmptyViewError, View
@@ -17,7 +17,7 @@ Write = Callable[[Path, ImageSet], View]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedStep:
     """The last step of a view: its name, and those of its parameters that tell it from others."""
 
     step: str
@@ -32,60 +32,66 @@ class Wanted:
         return last.name == self.step and self.parameters.items() <= dict(last.parameters).items()
 
 
-def make_view(kitchen: Kitchen, name: str, parent: ImageSet, wanted: Wanted, write: Write) -> Made:
+def make_view(
+    context: RecipeContext, name: str, parent: ImageSet, expected: ExpectedStep, write: Write
+) -> StepResult:
     """The view ``name`` of ``parent`` as ``write`` makes it, or found made before.
 
     One that a recipe made is made again where it is something else; one that a person made is left
     alone. Nothing is there where it would be empty.
     """
-    path = kitchen.target / f"{name}.view"
+    path = context.target / f"{name}.view"
     before, was_there = _open(path), path.exists()
     if was_there:
-        reason = _reason(path, before, parent, wanted)
+        reason = _reason(path, before, parent, expected)
         if reason is None:
             assert before is not None
-            return Made(path, "view", len(before), before.identities, True)
-        if not kitchen.ledger.is_ours(path):
-            return Made(path, "kept", note=f"was not made by a recipe and is left alone: {reason}")
+            return StepResult(path, "view", len(before), before.identities, True)
+        if not context.ledger.is_ours(path):
+            return StepResult(
+                path, "kept", note=f"was not made by a recipe and is left alone: {reason}"
+            )
     try:
-        made = _write(kitchen, path, parent, write)
+        made = _write(context, path, parent, write)
     except EmptyViewError:
         _remove(path)
-        return Made(path, "skipped", note=f"{wanted} leaves nothing of {parent.path.name}")
-    notes = [f"made again: {reason}", *_children(kitchen, path, before)] if was_there else []
-    return Made(path, "view", len(made), made.identities, note="; ".join(notes))
+        return StepResult(path, "skipped", note=f"{expected} leaves nothing of {parent.path.name}")
+    notes = [f"made again: {reason}", *_children(context, path, before)] if was_there else []
+    return StepResult(path, "view", len(made), made.identities, note="; ".join(notes))
 
 
-def refuse_strangers(kitchen: Kitchen, name: str, wanted: Wanted, of_clean: bool | None) -> None:
+def refuse_views_of_people(
+    context: RecipeContext, name: str, expected: ExpectedStep, of_clean: bool | None
+) -> None:
     """``UserError``, before anything is done, where a person's view stands in the way.
 
     ``of_clean`` says whether it will be made of a cleaned view, or None where that does not matter.
     """
-    path = kitchen.target / f"{name}.view"
-    if not path.exists() or kitchen.ledger.is_ours(path):
+    path = context.target / f"{name}.view"
+    if not path.exists() or context.ledger.is_ours(path):
         return
     try:
         view = View(path)
     except UserError as error:
         raise UserError(f"{_in_the_way(path)}: {error}") from None
     is_of_clean = any(step.name == CLEAN for step in view.history[:-1])
-    if not wanted.is_last_of(view):
+    if not expected.is_last_of(view):
         raise UserError(
             f"{_in_the_way(path)}: it was made by {_told(view.history[-1])}, "
-            f"the recipe says {wanted}"
+            f"the recipe says {expected}"
         )
     if of_clean is not None and is_of_clean != of_clean:
         what = "the cleaned images" if of_clean else "all images"
         raise UserError(f"{_in_the_way(path)}: the recipe makes it of {what}, this one is not")
 
 
-def unreadable_views(kitchen: Kitchen) -> Iterator[Made]:
+def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
     """Views of people that stand beside the store and are of another one."""
-    for path in sorted(kitchen.target.glob("*.view")):
+    for path in sorted(context.target.glob("*.view")):
         try:
             View(path)
         except UserError as error:
-            yield Made(path, "kept", note=str(error))
+            yield StepResult(path, "kept", note=str(error))
 
 
 def _in_the_way(path: Path) -> str:
@@ -96,7 +102,7 @@ def _in_the_way(path: Path) -> str:
 
 
 def _told(step: ViewStep) -> str:
-    return str(Wanted(step.name, dict(step.parameters)))
+    return str(ExpectedStep(step.name, dict(step.parameters)))
 
 
 def _open(path: Path) -> View | None:
@@ -106,19 +112,19 @@ def _open(path: Path) -> View | None:
         return None
 
 
-def _reason(path: Path, view: View | None, parent: ImageSet, wanted: Wanted) -> str | None:
-    """Why the view is not what is wanted; None where it is."""
+def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedStep) -> str | None:
+    """Why the view is not what is expected; None where it is."""
     if view is None:
         return f"it cannot be read, or is not of what {parent.store.path.name} is now"
-    if not wanted.is_last_of(view):
-        is_clean = wanted.step == CLEAN == view.history[-1].name
+    if not expected.is_last_of(view):
+        is_clean = expected.step == CLEAN == view.history[-1].name
         return "the decisions have changed" if is_clean else f"it was {_told(view.history[-1])}"
     if view.history[:-1] != parent.history or view.store.digest != parent.store.digest:
         return f"it is not of what {parent.path.name} is now"
     return None
 
 
-def _write(kitchen: Kitchen, path: Path, parent: ImageSet, write: Write) -> View:
+def _write(context: RecipeContext, path: Path, parent: ImageSet, write: Write) -> View:
     """Written beside its place; the old one stays until the new one is whole."""
     new, old = (path.with_name(f"{path.name}.{word}") for word in ("new", "old"))
     for left in (new, old):  # by a recipe that was killed
@@ -127,7 +133,7 @@ def _write(kitchen: Kitchen, path: Path, parent: ImageSet, write: Write) -> View
         write(new, parent)
         digest = fingerprint(new)
         assert digest is not None
-        kitchen.ledger.enter(path, digest)
+        context.ledger.enter(path, digest)
         if path.exists():
             path.rename(old)
         new.rename(path)
@@ -145,12 +151,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _children(kitchen: Kitchen, path: Path, before: View | None) -> Iterator[str]:
+def _children(context: RecipeContext, path: Path, before: View | None) -> Iterator[str]:
     """What is said about views of people that were made of the earlier one."""
     if before is None:
         return
     steps = len(before.history)
-    for other in sorted(kitchen.target.glob("*.view")):
-        view = None if other == path or kitchen.ledger.is_ours(other) else _open(other)
+    for other in sorted(context.target.glob("*.view")):
+        view = None if other == path or context.ledger.is_ours(other) else _open(other)
         if view is not None and view.history[:steps] == before.history:
             yield f"{other.name} is of the earlier one, and stays as it is"

@@ -10,64 +10,68 @@ from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import chosen_decisions
 from curation.progress import Progress, Watch
-from curation.recipes.file import Check, Clean, Mark, Report
-from curation.recipes.kitchen import Kitchen, Made
-from curation.recipes.made_views import Wanted, make_view
-from curation.recipes.pairs import readable_pairs
+from curation.recipes.context import RecipeContext, StepResult
+from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
+from curation.recipes.pair_steps import readable_pairs
+from curation.recipes.view_steps import ExpectedStep, make_view
 from curation.store import ImageSet
 
 NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look for noise"
 EARLIER = "what was found earlier stays; --teacher looks again"
 
 
-def check_images(step: Check, kitchen: Kitchen, title: str, watch: Watch) -> Made:
+def check_images(step: CheckStep, context: RecipeContext, title: str, watch: Watch) -> StepResult:
     """Findings on the images, by the teacher that was asked for, else the recipe's."""
-    images = kitchen.parent(step.of)
+    images = context.parent(step.of)
     folder = findings_folder(images)
-    embedder = kitchen.embedder(step)
+    embedder = context.embedder(step)
     if embedder is None:
         note = EARLIER if _findings(images) is not None else NO_TEACHER
-        return Made(folder, "skipped", note=note)
+        return StepResult(folder, "skipped", note=note)
     before = _stamp(folder)
     findings = find_noise(
         images,
         embedder,
         readable_pairs(images.store.path.parent),
         watch=lambda what, unit: watch(f"{title}: {what}", unit),
-        say=kitchen.say,
+        say=context.say,
     )
     flagged = ", ".join(f"{one.flagged:,} {one.check}" for one in findings.meta.checks)
-    return Made(
+    return StepResult(
         folder, "findings", len(images), images.identities, _stamp(folder) == before, flagged
     )
 
 
-def clean_images(step: Clean, kitchen: Kitchen) -> Made:
+def clean_images(step: CleanStep, context: RecipeContext) -> StepResult:
     """The view after the decisions as they stand; made again where it was made after others."""
-    images = kitchen.parent(step.of)
+    images = context.parent(step.of)
     folder = findings_folder(images)
-    path = kitchen.target / f"{step.to}.view"
+    path = context.target / f"{step.to}.view"
     table = folder / DECISIONS_FILE
     if not table.exists():
-        return Made(path, "skipped", note="nothing was checked")
+        return StepResult(path, "skipped", note="nothing was checked")
     if (folder / FINDINGS_FILE).exists() and _findings(images) is None:
-        return Made(path, "skipped", note=f"{folder.name} is not about {images.path.name} as it is")
+        return StepResult(
+            path, "skipped", note=f"{folder.name} is not about {images.path.name} as it is"
+        )
     decisions = chosen_decisions(table, [], images, folder)
     return make_view(
-        kitchen,
+        context,
         step.to,
         images,
-        Wanted(CLEAN, {"decisions": decisions_digest(decisions)}),
+        ExpectedStep(CLEAN, {"decisions": decisions_digest(decisions)}),
         lambda place, parent: write_clean(place, parent, decisions),
     )
 
 
-def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) -> Made:
+def report_on_images(
+    step: ReportStep, context: RecipeContext, progress: Progress | None
+) -> StepResult:
     """The page about the images, their views, and what was found."""
     from curation.report.page import write_report
     from curation.report.siblings import sibling_pairs, sibling_views
 
-    images = kitchen.parent(step.of)
+    images = context.parent(step.of)
     path = images.path.with_name(f"{images.name}.report.html")
     written = write_report(
         path,
@@ -77,7 +81,7 @@ def report_on_images(step: Report, kitchen: Kitchen, progress: Progress | None) 
         sibling_pairs(images),
         progress=progress,
     )
-    return Made(path, "report", note=f"{written.cases:,} cases to look at")
+    return StepResult(path, "report", note=f"{written.cases:,} cases to look at")
 
 
 def _findings(images: ImageSet) -> Findings | None:
@@ -99,15 +103,15 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def mark_findings(step: Mark, kitchen: Kitchen) -> Iterator[Made]:
+def score_against_truth(step: ScoreStep, context: RecipeContext) -> Iterator[StepResult]:
     """One line a check: how many of the sample's faults it found, how many flags are right."""
     from curation.sample.ground_truth import read_truth
     from curation.sample.scoring import score_findings
 
-    images = kitchen.parent(step.of)
+    images = context.parent(step.of)
     folder = findings_folder(images)
     if not (folder / FINDINGS_FILE).exists():
-        yield Made(folder, "skipped", note="nothing was checked")
+        yield StepResult(folder, "skipped", note="nothing was checked")
         return
-    for one in score_findings(Findings(folder, images), images, read_truth(kitchen.source)):
-        yield Made(folder / f"{one.check}.npz", "mark", note=str(one))
+    for one in score_findings(Findings(folder, images), images, read_truth(context.source)):
+        yield StepResult(folder / f"{one.check}.npz", "score", note=str(one))

@@ -7,38 +7,38 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.pairs import VerificationPairs, read_pairs, sets_beside
-from curation.recipes.kitchen import Kitchen, Made
+from curation.recipes.context import RecipeContext, StepResult
 
 
-def copy_pairs(kitchen: Kitchen) -> Iterator[Made]:
+def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
     """Copy the sets that can be read; a copy that a recipe made follows its source.
 
     Sets in the data set's folder that the source does not have stay, and are named.
     """
-    sources = sets_beside(kitchen.source)
+    sources = sets_beside(context.source)
     for path in sources:
-        yield _copy(path, kitchen)
-    for path in sorted(kitchen.target.glob("*.bin")):
+        yield _copy(path, context)
+    for path in sorted(context.target.glob("*.bin")):
         if path.name not in {source.name for source in sources}:
             pairs, refusal = _read(path)
-            note = f"not in {kitchen.source}; kept, and looked for like the others"
+            note = f"not in {context.source}; kept, and looked for like the others"
             if pairs is None:
-                yield Made(path, "refused", note=refusal)
+                yield StepResult(path, "refused", note=refusal)
             else:
-                yield Made(path, "pairs", len(pairs.images), None, True, note)
+                yield StepResult(path, "pairs", len(pairs.images), None, True, note)
 
 
-def refuse_other_pairs(kitchen: Kitchen) -> None:
+def refuse_other_pairs(context: RecipeContext) -> None:
     """Before anything is done, say which sets cannot be read.
 
     ``UserError`` where a person's set has the name of one of the source's.
     """
-    for path in sets_beside(kitchen.source):
+    for path in sets_beside(context.source):
         pairs, refusal = _read(path)
-        target = kitchen.target / path.name
+        target = context.target / path.name
         if pairs is None:
-            kitchen.say(f"left out: {refusal}")
-        elif target.exists() and not kitchen.ledger.is_ours(target):
+            context.say(f"left out: {refusal}")
+        elif target.exists() and not context.ledger.is_ours(target):
             there = _read(target)[0]
             if there is not None and there.digest != pairs.digest:
                 raise UserError(
@@ -52,22 +52,22 @@ def readable_pairs(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.bin")) if _read(path)[0] is not None]
 
 
-def _copy(path: Path, kitchen: Kitchen) -> Made:
-    target = kitchen.target / path.name
+def _copy(path: Path, context: RecipeContext) -> StepResult:
+    target = context.target / path.name
     pairs, refusal = _read(path)
     if pairs is None:
         kept = " (the copy made earlier is kept, and looked for)" if target.exists() else ""
-        return Made(path, "refused", note=f"{refusal}{kept}")
+        return StepResult(path, "refused", note=f"{refusal}{kept}")
     there = _read(target)[0] if target.exists() else None
     note = f"{len(pairs)} pairs"
     if there is not None and there.digest == pairs.digest:
-        return Made(target, "pairs", len(pairs.images), reused=True, note=note)
+        return StepResult(target, "pairs", len(pairs.images), reused=True, note=note)
     if target.exists():
         note += "; copied again: " + ("it was damaged" if there is None else "the source's is new")
-    kitchen.ledger.enter(target, pairs.digest)
+    context.ledger.enter(target, pairs.digest)
     with path.open("rb") as source, atomic_file(target) as file:
         shutil.copyfileobj(source, file)
-    return Made(target, "pairs", len(pairs.images), note=note)
+    return StepResult(target, "pairs", len(pairs.images), note=note)
 
 
 def _read(path: Path) -> tuple[VerificationPairs | None, str]:
