@@ -80,9 +80,12 @@ daemon: setup
 stop: setup
     distill stop
 
+# On all cores; a file's tests stay together, as they share what is slow to make.
+parallel := "-n auto --maxprocesses 8 --dist loadfile"
+
 # The tests, without the slow ones
 test *options: setup
-    python -m pytest {{ options }}
+    python -m pytest {{ parallel }} {{ options }}
 
 # Our record files beside real MXNet's, which gets an environment of its own (Python 3.11)
 test-mxnet *options: setup
@@ -111,7 +114,7 @@ fuzz *options: setup
 
 # All tests
 test-all *options: setup
-    python -m pytest -m "" {{ options }}
+    python -m pytest {{ parallel }} -m "" {{ options }}
 
 # What each measure takes off a training step on the CPU
 bench-train-step: setup

@@ -19,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """The tests are the same everywhere: they hide the GPUs, but for `just test-gpu`."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # the workers share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 IDENTITIES = 6
