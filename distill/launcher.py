@@ -19,11 +19,10 @@ from typing import Any
 import psutil
 
 from curation.errors import UserError
+from distill.run_directory import RANKS
 from distill.signals import FROM_OUTSIDE, signal_name
 
 MODULE = "distill"
-LOGS = "ranks"
-"""In the run directory: what each rank but the first prints, ``rank-N.txt``."""
 RANK_LOST = 76
 """The exit status of a rank that lost its connection to another one (EX_PROTOCOL, sysexits.h)."""
 _MOST_RANKS = 1 << 20
@@ -76,7 +75,7 @@ def die_with_launcher() -> None:
 
 def log_file(run: Path, rank: int) -> Path:
     """Everything that a rank and its libraries print."""
-    return run / LOGS / f"rank-{rank}.txt"
+    return run / RANKS / f"rank-{rank}.txt"
 
 
 def write_to_log(run: Path, rank: int) -> None:

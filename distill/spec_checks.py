@@ -11,6 +11,7 @@ from curation.toml_positions import Location
 from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
 from distill.losses.settings import Losses, check_shardable
+from distill.run_directory import BUNDLE
 from distill.spec import JobSpec, TeacherSource
 from distill.spec_errors import SpecError, within
 from distill.spec_text import SpecFile
@@ -76,7 +77,7 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
         is_file = is_onnx(source) or is_weights(source)
         job = "" if is_file else " (a finished job knows its own preprocessing: leave that out)"
         raise UserError(f"no file {path}; put it there{job}{meant(source, files)}")
-    bundle = workspace.inside(source, workspace.runs, "teacher") / "bundle"
+    bundle = workspace.inside(source, workspace.runs, "teacher") / BUNDLE
     if bundle.is_dir():
         return bundle
     if path.exists():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.cli.screen import printable_log, write
-from distill.daemon.runfolder import LOG, read_log
 from distill.daemon.service import unknown_job
 from distill.daemon.watching import watch
+from distill.run_directory import LOG, read_log
 from distill.spec import check_name
 
 LONGEST_LINE = 1 << 20

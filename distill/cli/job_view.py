@@ -8,9 +8,9 @@ from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, progress_words, show_progress
 from distill.daemon.reports import JobReport
-from distill.daemon.runfolder import read_last_metrics
 from distill.daemon.states import State
 from distill.daemon.watching import watch
+from distill.run_directory import read_last_metrics
 
 
 def print_status(jobs: list[JobReport], workspace: Workspace) -> None:

@@ -76,13 +76,8 @@ def pull(
 def _outcome(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
-    from distill.daemon.runfolder import (
-        read_evaluation,
-        read_failure,
-        read_steps,
-        read_warnings,
-    )
     from distill.daemon.service import unknown_job
+    from distill.run_directory import read_evaluation, read_failure, read_steps, read_warnings
     from distill.spec import check_name
 
     run = place.runs / check_name(name)
@@ -106,7 +101,7 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
 
 def _without_queue(run: Path) -> str:
     """How a run is called that no job in the queue stands for."""
-    from distill.daemon.runfolder import RUNNER
+    from distill.run_directory import RUNNER
 
     return "not in the queue" if (run / RUNNER).exists() else "run by hand"
 

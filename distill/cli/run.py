@@ -89,7 +89,7 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
 
 def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
     """In its own words, if it could say them; ends with the exit status of the job."""
-    from distill.daemon.runfolder import read_failure
+    from distill.run_directory import read_failure
 
     if failed.status > 0 and (said := read_failure(folder)):
         fail(said.reason)
@@ -105,10 +105,11 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     other jobs to start. Its runner holds the run directory then.
     """
     from distill.daemon.runfolder import freeze_spec, locked
+    from distill.run_directory import SPEC
     from distill.training.distributed import on_first_rank, rank
 
     checked = partial(_checked, spec, place)
-    if Path(spec.origin).resolve() == (folder / "spec.toml").resolve():
+    if Path(spec.origin).resolve() == (folder / SPEC).resolve():
         return _run_in(folder, spec.job, place, checked, patient=False)
     with ExitStack() as held:
 
@@ -129,10 +130,11 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
 
 def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
     from distill.daemon.runfolder import frozen_spec
+    from distill.run_directory import SPEC
 
     if frozen_spec(folder) not in (None, spec.text):
         raise UserError(
-            f"the job {folder.name!r} exists with another spec ({folder / 'spec.toml'}); choose "
+            f"the job {folder.name!r} exists with another spec ({folder / SPEC}); choose "
             f"another name in {spec.origin}, or set the old run aside with "
             "`distill submit --replace`"
         )

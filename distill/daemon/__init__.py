@@ -5,7 +5,7 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
     states     which state follows which            (pure)
     outcome    what an ended attempt means          (pure)
     queue      the states on disk, one transaction a transition
-    runfolder  runs/JOB: the frozen spec, the records of runner and job
+    runfolder  runs/JOB: the frozen spec, the lock, the records of attempts
     runner     the supervisor of one attempt; outlives the daemon
     executor   launch, observe, stop: what the scheduler asks of a place to run
     executors  those places, a file each (local processes here)

@@ -19,9 +19,9 @@ from distill import __version__
 from distill.daemon.names import name_in
 from distill.daemon.queue import Job
 from distill.daemon.reports import JobReport, report, reports, waiting_for
-from distill.daemon.runfolder import LOG, read_log
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
+from distill.run_directory import LOG, read_log
 from distill.spec_text import LARGEST_SPEC, decode_spec
 
 CHECKS_AT_ONCE = 2

@@ -15,10 +15,10 @@ from curation.workspace import Workspace
 from distill.daemon.address import listener
 from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
-from distill.daemon.records import found
 from distill.daemon.runfolder import write_whole
 from distill.daemon.service import read_queue
 from distill.daemon.states import State
+from distill.run_directory import found
 
 LOG = "daemon.log"
 LOCAL = "local"

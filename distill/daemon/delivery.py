@@ -12,6 +12,7 @@ from curation.workspace import Workspace
 from distill.daemon.service import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
+from distill.run_directory import BUNDLE
 from distill.spec import check_name
 
 
@@ -20,7 +21,7 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
     run = workspace.runs / check_name(name)
     if not run.is_dir():
         raise unknown_job(name, [], workspace)
-    bundle = workspace.inside("bundle", run, "the bundle of job")
+    bundle = workspace.inside(BUNDLE, run, "the bundle of job")
     if not bundle.is_dir():
         raise UserError(f"job {name!r} has no bundle yet; see how far it is: `distill status`")
     return bundle

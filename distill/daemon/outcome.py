@@ -3,8 +3,9 @@
 import signal
 from dataclasses import dataclass, replace
 
-from distill.daemon.records import ExitRecord, Failure, Waiting
+from distill.daemon.records import ExitRecord
 from distill.daemon.states import Event
+from distill.run_directory import Failure, Waiting
 from distill.signals import FROM_OUTSIDE, signal_name
 
 MAXIMUM_ATTEMPTS = 3

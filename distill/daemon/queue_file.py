@@ -12,6 +12,7 @@ from curation.files import sync_folder
 from distill.daemon.locks import held
 from distill.daemon.runfolder import unused_name
 from distill.daemon.schema import migrate
+from distill.run_directory import SPEC
 
 _BUSY_SECONDS = 10.0
 _LOG, _SHARED = "-wal", "-shm"
@@ -99,4 +100,4 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
 
 def resubmit(path: Path) -> str:
     """The command that queues a job again from what its run folder keeps."""
-    return f"`distill submit {path.parent.parent / 'runs'}/JOB/spec.toml`"
+    return f"`distill submit {path.parent.parent / 'runs'}/JOB/{SPEC}`"

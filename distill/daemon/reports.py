@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from distill.daemon.queue import Job
 from distill.daemon.room import has_room
-from distill.daemon.runfolder import read_progress, read_steps
 from distill.daemon.states import State
+from distill.run_directory import read_progress, read_steps
 
 MOST_NAMED = 5
 """Running jobs that each waiting one names."""

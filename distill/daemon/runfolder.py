@@ -1,56 +1,32 @@
-"""The daemon's side of ``runs/JOB/``: the frozen spec, the lock, the records.
+"""What holds a run directory and the records of its attempts: the frozen spec, the lock, the end.
 
-Every record is written whole or not at all, and read without trust: a torn, foreign or hostile
-file reads as absent.
+Every record is written whole or not at all.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from curation.errors import UserError
 from curation.files import (
     atomic_file,
-    open_regular,
     read_whole,
     release,
     reserve,
     sync_folder,
     write_reserved,
 )
-from curation.json_text import parse_json
 from distill.daemon.attempts import Attempt
 from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
-from distill.daemon.records import (
-    ExitRecord,
-    Failure,
-    Progress,
-    RunnerRecord,
-    StepRecords,
-    Waiting,
-    WarningRecords,
-    damage,
-    found,
-    found_object,
-)
+from distill.daemon.records import ExitRecord, RunnerRecord
+from distill.run_directory import EXIT, FAILURE, RUNNER, SPEC, found
 
-SPEC = "spec.toml"
-LOG = "log.txt"
-RUNNER = "runner.json"
-EXIT = "exit.json"
-FAILURE = "failure.json"
-WAITING = "waiting.json"
-
-METRICS = "metrics.jsonl"
 OLD_RUN = ".old-"
 """In the name of a folder that was set aside for another spec."""
 
-_LONGEST_REASON = 500
 _RECORD_BYTES = 4096
-_TAIL_BYTES = 1 << 16
 _LARGEST_SPEC = 1 << 20  # bytes; more than a submit takes
 
 
@@ -178,80 +154,3 @@ def read_exit_record(attempt: Attempt) -> ExitRecord | None:
     """The exit record of exactly this attempt: that of any other is no news."""
     record = found(attempt.run / EXIT, ExitRecord)
     return record if record is not None and record.name == attempt.name else None
-
-
-def read_failure(run: Path) -> Failure | None:
-    """The job's own words, cut to one line each; where they cannot be read, why."""
-    if (why := damage(run / FAILURE, Failure)) is not None:
-        return Failure(reason=one_line(f"it failed, and {FAILURE} cannot tell why: {why}"))
-    told = found(run / FAILURE, Failure)
-    if told is None:
-        return None
-    hint = None if told.hint is None else one_line(told.hint)
-    return Failure(reason=one_line(told.reason), hint=hint)
-
-
-def one_line(text: str) -> str:
-    """At most so much of what somebody wrote as a table and a log can take."""
-    return " ".join(text.split())[:_LONGEST_REASON]
-
-
-def read_waiting(run: Path) -> Waiting | None:
-    """The step of another job that the job needs."""
-    return found(run / WAITING, Waiting)
-
-
-def read_steps(run: Path) -> list[dict[str, Any]]:
-    """``steps.json``; empty where it is missing or anything else."""
-    steps = found(run / "steps.json", StepRecords)
-    return [] if steps is None else [step.model_dump(exclude_unset=True) for step in steps.root]
-
-
-def read_warnings(run: Path) -> list[dict[str, Any]]:
-    """``warnings.json``; empty where it is missing or anything else."""
-    told = found(run / "warnings.json", WarningRecords)
-    return [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
-
-
-def read_progress(run: Path) -> dict[str, Any] | None:
-    """``progress.json``; ``None`` where it is missing or anything else."""
-    progress = found(run / "progress.json", Progress)
-    return None if progress is None else progress.model_dump(exclude_unset=True)
-
-
-def read_evaluation(run: Path) -> dict[str, Any]:
-    """``evaluation.json``; empty where it is missing or anything else."""
-    return found_object(run / "evaluation.json")
-
-
-def read_last_metrics(run: Path) -> dict[str, Any]:
-    """The newest whole line of ``metrics.jsonl``; empty where there is none."""
-    try:
-        end = read_log(run / METRICS, -_TAIL_BYTES)[0]
-    except UserError:
-        return {}
-    for line in reversed(end.splitlines(keepends=True)):
-        if line.endswith(b"\n"):
-            return _parsed_line(line)
-    return {}
-
-
-def _parsed_line(line: bytes) -> dict[str, Any]:
-    try:
-        value = parse_json(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def read_log(path: Path, offset: int, limit: int = 1 << 16) -> tuple[bytes, int]:
-    """Up to ``limit`` bytes from ``offset`` (from the end where negative), and where they end.
-
-    Nothing where there is no file; ``UnreadableError`` where it is none, a named pipe say.
-    """
-    if not os.path.lexists(path):
-        return b"", 0
-    with open_regular(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size + offset, 0) if offset < 0 else min(offset, size))
-        return file.read(limit), file.tell()

@@ -29,10 +29,6 @@ from distill.daemon.processes import (
 )
 from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import (
-    EXIT,
-    FAILURE,
-    LOG,
-    WAITING,
     FolderInUseError,
     begins_after,
     locked,
@@ -42,6 +38,7 @@ from distill.daemon.runfolder import (
     write_exit_record,
     write_runner_record,
 )
+from distill.run_directory import EXIT, FAILURE, LOG, WAITING
 from distill.signals import signal_name
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>

@@ -31,22 +31,18 @@ from distill.daemon.outcome import (
     judge_vanished,
 )
 from distill.daemon.queue import Job, Judge, Queue
-from distill.daemon.records import ExitRecord, damage
+from distill.daemon.records import ExitRecord
 from distill.daemon.room import has_room
 from distill.daemon.runfolder import (
-    EXIT,
-    RUNNER,
     freeze_spec,
-    one_line,
     own_runner_record,
     read_exit_record,
-    read_failure,
     read_runner_record,
-    read_waiting,
 )
 from distill.daemon.states import Event, State, TransitionRefusedError
 from distill.daemon.troubles import Troubles
 from distill.pipeline.steps import LOCK
+from distill.run_directory import EXIT, RUNNER, damage, one_line, read_failure, read_waiting
 
 _log = logging.getLogger("distill.daemon")
 

@@ -24,6 +24,7 @@ from distill.daemon.names import SpecCheck
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
 from distill.daemon.troubles import Troubles
+from distill.run_directory import SPEC
 
 _log = logging.getLogger("distill.daemon")
 
@@ -36,7 +37,7 @@ def distill_run(workspace: Workspace) -> JobCommand:
 
     def command(run: Path) -> list[str]:
         module = [sys.executable, "-m", "distill.cli.main"]
-        return [*module, "run", str(run / "spec.toml"), "--workspace", str(workspace.root)]
+        return [*module, "run", str(run / SPEC), "--workspace", str(workspace.root)]
 
     return command
 

@@ -12,8 +12,9 @@ from curation.workspace import Workspace
 from distill.daemon import queue_file
 from distill.daemon.names import SpecCheck
 from distill.daemon.queue import Job, Queue
-from distill.daemon.runfolder import OLD_RUN, RUNNER, freeze_spec, frozen_spec, in_use
+from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
+from distill.run_directory import RUNNER, SPEC
 from distill.spec import check_name
 
 QUEUE_FILE = "queue.sqlite"
@@ -161,7 +162,7 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
         return UnknownJobError(
             f"job {name!r} is not in the queue, which was lost or begun anew since it ran; "
             f"`distill show {name}` tells what came of it, and "
-            f"`distill submit {workspace.runs / name}/spec.toml` goes on with it"
+            f"`distill submit {workspace.runs / name / SPEC}` goes on with it"
         )
     if name in runs:
         return UnknownJobError(

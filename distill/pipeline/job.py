@@ -27,11 +27,12 @@ from distill.pipeline.planning import (
     plan,
     stage_name,
 )
-from distill.pipeline.record import RunRecord, StepState
+from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.training import Stage, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network, export_network
+from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
 from distill.training.distributed import on_first_rank
@@ -246,7 +247,7 @@ class JobRun:
             def entered(folder: Path) -> None:
                 state.id, state.path = folder.name, str(folder)
                 folder.mkdir(parents=True, exist_ok=True)
-                self.record.link(f"checkpoints/{name.replace(' ', '-')}", folder)
+                self.record.link(f"{CHECKPOINTS}/{name.replace(' ', '-')}", folder)
 
             trained, outcome = train_network(
                 kind, stage, self.images, cache, self.steps, self.watch, entered
@@ -272,7 +273,7 @@ class JobRun:
             evaluation = {**outcome.result, "networks": reports, **selection}
             if self.record.warnings:
                 evaluation["warnings"] = self.record.warnings
-            self.record.write_json("evaluation.json", evaluation)
+            self.record.write_json(EVALUATION, evaluation)
         return evaluation
 
     def _scores(self, opened: Callable[[], Embedder], sets: dict[str, Path]) -> StepOutcome:
@@ -289,7 +290,7 @@ class JobRun:
                 )
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
-            self.record.link("bundle", outcome.folder / "bundle")
+            self.record.link(BUNDLE, outcome.folder / "bundle")
             if outcome.reused:
                 state.state = "reused"
 

@@ -1,6 +1,6 @@
 """The steps of a job before anything is done, and their names."""
 
-from distill.pipeline.record import StepState
+from distill.run_directory import StepState
 from distill.spec import JobSpec, StageSpec
 
 

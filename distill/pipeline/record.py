@@ -19,39 +19,25 @@ from curation.progress import Pace, seconds_left
 from distill.notices import Notice
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
+from distill.run_directory import (
+    FAILURE,
+    METRICS,
+    PROGRESS,
+    RESOLVED,
+    STEPS,
+    WAITING,
+    WARNINGS,
+    StepState,
+)
 from distill.signals import RankLost, Stopped
 from distill.spec import JobSpec
 
-WARNINGS, WAITING, FAILURE = "warnings.json", "waiting.json", "failure.json"
 _NO_MEMORY = re.compile(
     "out of memory|can(?:'t|not) allocate memory|can't start new thread", re.IGNORECASE
 )
 """torch's words, on a GPU and on the CPU."""
 PROGRESS_INTERVAL = 0.25
 """Seconds between two writings of progress.json."""
-
-
-@dataclass
-class StepState:
-    """One step of the job, as steps.json lists it.
-
-    ``state``: waiting, running, done, reused or skipped. ``scores`` are those of the candidates
-    that a choice compared; ``note`` says in a line how it went, or why the step was skipped.
-    ``images`` says how many a training goes through in all its epochs. ``peak_memory_bytes`` and
-    ``peak_gpu_memory_bytes`` are those of ``PeakMemory``, also of an attempt that failed.
-    """
-
-    name: str
-    kind: str
-    state: str = "waiting"
-    id: str | None = None
-    path: str | None = None
-    seconds: float | None = None
-    scores: dict[str, float] | None = None
-    note: str | None = None
-    images: int | None = None
-    peak_memory_bytes: int | None = None
-    peak_gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +93,7 @@ class RunRecord:
             "git_commit": _git_commit(),
             **facts,
         }
-        self.write_json("resolved.json", resolved)
+        self.write_json(RESOLVED, resolved)
         self._write_steps()
 
     @contextmanager
@@ -145,7 +131,7 @@ class RunRecord:
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         line = {"step": self._current, "time": round(time.time(), 3), **values}
-        self._append("metrics.jsonl", as_json(line) + "\n")
+        self._append(METRICS, as_json(line) + "\n")
         self.observer(StepEvent("metrics", self._current, values))
 
     def warn(self, notice: Notice) -> None:
@@ -184,7 +170,7 @@ class RunRecord:
         if now - self._written >= PROGRESS_INTERVAL or done == total:
             self._written = now
             told = {"step": self._current, "time": round(time.time(), 3), **values}
-            self.write_json("progress.json", told)
+            self.write_json(PROGRESS, told)
 
     def interruptible_progress(self, done: int, total: int) -> None:
         """``progress`` for work that keeps what it has done: stops there when asked to."""
@@ -214,7 +200,7 @@ class RunRecord:
         return next(step for step in self.steps if step.name == name)
 
     def _write_steps(self) -> None:
-        self.write_json("steps.json", [asdict(step) for step in self.steps])
+        self.write_json(STEPS, [asdict(step) for step in self.steps])
 
 
 class SilentRecord(RunRecord):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.export.checksums import SUMS_NAME
+from distill.run_directory import BUNDLE
 from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.spec_checks import teacher_path
 from distill.spec_errors import within
@@ -62,7 +63,7 @@ def find_teacher(name: str, workspace: Workspace) -> Path:
     """The file or folder, by path or in the workspace's teachers/, or a finished job's bundle."""
     path, inside = Path(name), workspace.teachers / name
     if not is_onnx(name) and not is_weights(name) and not inside.exists():
-        inside = workspace.inside(name, workspace.runs, "teacher") / "bundle"
+        inside = workspace.inside(name, workspace.runs, "teacher") / BUNDLE
     for place in (path, inside):
         if place.is_file() or is_bundle(place) or weights_in(place):
             return place

@@ -11,8 +11,9 @@ from distill.counting import Counts
 from distill.evaluation.doubts import doubts
 from distill.export.model_card import model_card
 from distill.notices import Notice, keeping, read_notices
-from distill.pipeline.record import RunRecord, StepState, write_failure
+from distill.pipeline.record import RunRecord, write_failure
 from distill.pipeline.steps import StepStore
+from distill.run_directory import StepState
 from distill.training.engine import StepReport
 from distill.training.idle import LEAST_STEPS, IdleCheck
 

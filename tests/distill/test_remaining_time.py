@@ -5,7 +5,8 @@ import json
 import pytest
 
 from curation.progress import Pace, seconds_left
-from distill.pipeline.record import RunRecord, StepState, remaining
+from distill.pipeline.record import RunRecord, remaining
+from distill.run_directory import StepState
 
 
 def pace_of(*marks):

@@ -12,8 +12,9 @@ from distill.daemon.outcome import (
     judge_exit,
     judge_loss,
 )
-from distill.daemon.records import ExitRecord, Failure
+from distill.daemon.records import ExitRecord
 from distill.daemon.states import Event
+from distill.run_directory import Failure
 
 NAN = Failure(reason="the loss is NaN", hint="lower the learning rate")
 

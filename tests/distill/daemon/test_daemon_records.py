@@ -22,12 +22,13 @@ from distill.daemon.executor import LaunchKilledError, Liveness
 from distill.daemon.locks import held
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
 from distill.daemon.queue import Queue
-from distill.daemon.runfolder import EXIT, RUNNER, freeze_spec, write_runner_record
+from distill.daemon.runfolder import freeze_spec, write_runner_record
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.service import Answer, open_queue
 from distill.daemon.states import Event, State
 from distill.pipeline.steps import LOCK
+from distill.run_directory import EXIT, RUNNER
 
 FAILS_WITH = """
 import pathlib, sys

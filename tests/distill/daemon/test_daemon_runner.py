@@ -23,21 +23,16 @@ from distill.daemon.processes import (
     boot_id,
     kill_tagged,
 )
-from distill.daemon.records import ExitRecord, RunnerRecord, damage
+from distill.daemon.records import ExitRecord, RunnerRecord
 from distill.daemon.runfolder import (
-    EXIT,
-    FAILURE,
-    LOG,
-    METRICS,
-    RUNNER,
     in_use,
     locked,
     own_runner_record,
     read_exit_record,
-    read_last_metrics,
     read_runner_record,
     write_runner_record,
 )
+from distill.run_directory import EXIT, FAILURE, LOG, METRICS, RUNNER, damage, read_last_metrics
 
 # A child in a session of its own that ignores TERM, as torchrun's ranks may; its pid in a file.
 STUBBORN_CHILD = """
