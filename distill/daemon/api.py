@@ -94,6 +94,12 @@ def create_app(service: JobService, slots: int) -> FastAPI:
             jobs=service.queue.counts(),
         )
 
+    @app.post("/wake")
+    def wake() -> Health:
+        """Look at the queue now; 503 where its file was moved or replaced under the daemon."""
+        service.wake()
+        return health()
+
     @app.get("/jobs")
     def list_jobs() -> list[JobReport]:
         """All jobs in the order of submission."""

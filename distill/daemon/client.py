@@ -50,9 +50,15 @@ def health(workspace: Workspace) -> dict[str, Any] | None:
 def submit(
     workspace: Workspace, name: str, spec: str, replace: bool, check: SpecCheck
 ) -> Submission:
-    """See `JobService.submit`. The job is on the disk when this returns."""
+    """See `JobService.submit`. The job is on the disk when this returns.
+
+    ``UserError`` where a daemon is there that has another queue than the one on the disk.
+    """
+    _ask(workspace, "POST", "/wake")
     with _opened(workspace) as queue:
-        return JobService(workspace, queue, check).submit(name, spec, replace)
+        submission = JobService(workspace, queue, check).submit(name, spec, replace)
+    _ask(workspace, "POST", "/wake")
+    return submission
 
 
 def cancel(workspace: Workspace, name: str) -> Job:

@@ -87,6 +87,11 @@ class JobService:
         self._wake()
         return Submission(answer, self.job(name), tuple(warnings))
 
+    def wake(self) -> None:
+        """Have the daemon look at the queue; ``sqlite3.Error`` where that is another file now."""
+        with self.queue.exclusive():
+            self._wake()
+
     def job(self, name: str) -> Job:
         """One job; ``UnknownJobError`` where there is none."""
         job = self.queue.job(check_name(name))
