@@ -124,8 +124,14 @@ class NoiseCheck:
         subjects: np.ndarray | None = None,
         images: Mapping[str, np.ndarray] | None = None,
     ) -> Finding:
-        """Its finding with scores ``[S]`` of ``subjects`` ``[S]``: all, where nothing is said."""
+        """Its finding with scores ``[S]`` of ``subjects`` ``[S]``, by default of all.
+
+        Raises ``ValueError`` where scores are no probabilities.
+        """
         subjects = np.arange(len(scores)) if subjects is None else subjects
+        scores = np.asarray(scores, np.float32)
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise ValueError(f"{self.name} has scores that are not from 0 to 1")
         flagged = scores > FLAG
         return Finding(
             self.name, self.subject, subjects, scores, flagged, evidence, summary, images or {}

@@ -17,9 +17,10 @@ from test_curate_check import TEACHER, write_teacher
 from curation.errors import UserError
 from curation.noise import check as registry
 from curation.noise import checks
+from curation.noise.analysis import analyse
 from curation.noise.check import Context, all_checks
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
-from curation.noise.embedded import EmbeddedImages
+from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.label_errors import estimate_label_errors
 from curation.noise.presentation import ScoredSubject
 from curation.report.page import write_report
@@ -190,8 +191,7 @@ def test_the_example_of_the_documentation_is_a_check(room: Path, drawn_store: St
     (example,) = re.findall(r"```python\n(.*?curation\.noise\.check.*?)```", PAGE.read_text(), re.S)
     (room / "dark.py").write_text(example)
     dark = all_checks()["dark"]
-    vectors, labels = np.ones((48, 4), np.float32), drawn_store.labels
-    images = EmbeddedImages(labels, vectors, np.ones(48, np.float32), np.arange(48))
+    images = embedded_store(drawn_store)
     finding = dark.score(Context(drawn_store, images, estimate_label_errors(images)))
     assert (finding.summary, finding.flagged.sum()) == ("0 of 48 images are dark", 0)
     shown = dark.evidence(ScoredSubject(finding, 3, drawn_store))
@@ -222,3 +222,90 @@ def test_a_check_that_cannot_be_one_is_refused(
     (room / file).write_text(content)
     with pytest.raises(UserError, match=message):
         all_checks()
+
+
+KINDS = """
+import numpy as np
+
+from curation.noise.check import NoiseCheck, check
+from curation.noise.decisions import Decision
+from curation.noise.presentation import Explanation
+
+
+@check("{name}", "{subject}", explanation=Explanation("Some", "They are some."))
+class Some(NoiseCheck):
+    {body}
+
+    def score(self, context, progress=None):
+        {score}
+"""
+SOME_IMAGES = (
+    "return self.finding(np.ones(2, np.float32), {}, '2 are some', np.array([9, 4]))"  # no order
+)
+ALL_IDENTITIES = "return self.finding(np.linspace(0, 1, 6, dtype=np.float32), {}, '3 are some')"
+PAIRS = """
+        other = np.array([1, 0, 3, 2, 5, 4])
+        return self.finding(np.ones(6, np.float32), {'twin': other}, '6 are some')"""
+MERGE = """merge_column = "twin"
+
+    def propose(self, finding, fates):
+        for one in (0, 2, 4):
+            yield Decision("merge", one, into=one + 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "score", "proposed"),
+    [
+        ("image", "scores_all = False", SOME_IMAGES, [("drop", 9, None), ("drop", 4, None)]),
+        ("identity", "", ALL_IDENTITIES, []),
+        ("identity", MERGE, PAIRS, [("merge", None, 1), ("merge", None, 3), ("merge", None, 5)]),
+    ],
+)
+def test_checks_of_every_kind_are_proposed_and_shown(
+    room: Path, drawn_store: Store, tmp_path: Path, subject, body, score, proposed
+) -> None:
+    (room / "some.py").write_text(
+        KINDS.format(name="some", subject=subject, body=body or "pass", score=score)
+    )
+    folder = tmp_path / "findings"
+    findings = analyse(drawn_store, embedded_store(drawn_store), "e1" * 32, folder, (), ["some"])
+    table = read_decisions(folder / DECISIONS_FILE, drawn_store.digest)
+    assert [(line.action, line.image, line.into) for line in table] == proposed
+    write_report(tmp_path / "page.html", drawn_store, findings)
+    cases = parse_page((tmp_path / "page.html").read_text()).all("article")
+    assert len(cases) == {"image": 2, "identity": 6 if not body else 3}[subject]
+
+
+def test_a_check_of_evaluation_sets_is_run_again_with_others(
+    room: Path, drawn_store: Store, tmp_path: Path
+) -> None:
+    (room / "some.py").write_text(
+        KINDS.format(name="some", subject="identity", body="uses_evaluation_sets = True",
+                     score=ALL_IDENTITIES)
+    )  # fmt: skip
+    images, said = embedded_store(drawn_store), list[str]()
+    for digest in ("a1" * 32, "b2" * 32):
+        sets = [EvaluationImages("lfw", images.vectors(np.arange(4)), digest)]
+        analyse(drawn_store, images, "e1" * 32, tmp_path / "f", sets, ["some"], say=said.append)
+    assert said == ["the evaluation sets were lfw and are lfw: some is run again, all else stays"]
+
+
+@pytest.mark.parametrize("scores", ["[-0.1]", "[1.5]", "[np.nan]"])
+def test_scores_that_are_no_probabilities_are_an_error(
+    room: Path, drawn_store: Store, tmp_path: Path, scores: str
+) -> None:
+    score = f"return self.finding(np.array({scores} * 48), {{}}, '')"
+    (room / "some.py").write_text(
+        KINDS.format(name="some", subject="image", body="pass", score=score)
+    )
+    images = embedded_store(drawn_store)
+    with pytest.raises(ValueError, match="some has scores that are not from 0 to 1"):
+        analyse(drawn_store, images, "e1" * 32, tmp_path / "f", (), ["some"])
+    assert not (tmp_path / "f" / "some.npz").exists()
+
+
+def embedded_store(store: Store) -> EmbeddedImages:
+    """The store's images, each identity a direction of its own."""
+    vectors = np.eye(6, dtype=np.float32)[store.labels]
+    return EmbeddedImages(store.labels, vectors, np.ones(48, np.float32), np.arange(48))
