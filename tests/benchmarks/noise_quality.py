@@ -23,7 +23,7 @@ from plant import Marks
 
 from curation.conversion.convert import convert
 from curation.views import open_images
-from distill.pipeline.seeing import see
+from distill.cli.curate.set_embedder import embed_images
 from distill.pipeline.teacher_files import open_teacher
 from teachers.preprocessing import Preprocessing
 
@@ -110,7 +110,7 @@ def main() -> None:
     images = open_images(data)
     preprocessing = Preprocessing(colour="RGB", mean=options.mean, std=options.std)
     teacher = open_teacher(options.teacher, preprocessing)
-    embedded, _ = see(images, teacher, options.embeddings)
+    embedded, _ = embed_images(images, teacher, options.embeddings)
     rows = []
     for seed in range(options.seeds):
         spoilt = fault_pictures(images, teacher, seed, options.embeddings)

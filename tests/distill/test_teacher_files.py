@@ -10,7 +10,7 @@ from curation.errors import UserError
 from curation.noise.embedded import TeacherChoice
 from curation.workspace import Workspace
 from distill.backbones import create
-from distill.pipeline.seeing import open_embedder
+from distill.cli.curate.set_embedder import open_embedder
 from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
 from distill.spec import NetworkSpec, TeacherSpec
 from distill.spec_text import parse_spec

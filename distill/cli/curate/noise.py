@@ -106,7 +106,7 @@ def check(
     from curation.noise.analysis import evaluation_sets, find_noise
     from curation.views import open_images
     from curation.workspace import Workspace
-    from distill.pipeline.seeing import open_embedder
+    from distill.cli.curate.set_embedder import open_embedder
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))

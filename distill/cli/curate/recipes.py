@@ -120,7 +120,7 @@ def recipe(
 
 def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSetEmbedder":
     """Only where a step asks: it brings onnxruntime or torch."""
-    from distill.pipeline.seeing import open_embedder
+    from distill.cli.curate.set_embedder import open_embedder
 
     return open_embedder(choice, workspace, note)
 

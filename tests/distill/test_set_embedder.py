@@ -13,7 +13,7 @@ from curation.pairs import read_pairs, write_pairs
 from curation.store import Store
 from curation.subsets import write_cap
 from curation.workspace import Workspace
-from distill.pipeline.seeing import embed_evaluation, embed_images, open_embedder
+from distill.cli.curate.set_embedder import embed_evaluation, embed_images, open_embedder
 from distill.pipeline.teacher_files import find_teacher
 from teachers.embedder import embed_mirrored
 from teachers.preprocessing import Preprocessing

@@ -60,7 +60,7 @@ def open_embedder(
 ) -> TeacherEmbedder:
     """The chosen teacher; ``UserError`` where there is none, or it is no network of faces.
 
-    ``note`` is told how it did on the pairs that it is tried on.
+    ``note`` is called with its result on the pairs that it is tried on.
     """
     least = LEAST_ACCURACY if choice.least_accuracy is None else choice.least_accuracy
     return TeacherEmbedder(_open(choice, workspace), workspace.cache, least, note)
@@ -73,17 +73,17 @@ def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
     path = find_teacher(choice.name, workspace)
     if choice.backbone is not None and (is_onnx(path.name) or is_bundle(path)):
         raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
-    told = None if is_bundle(path) else _told(choice)
+    preprocessing = None if is_bundle(path) else _specified(choice)
     network = None if choice.backbone is None else NetworkSpec(backbone=choice.backbone)
-    return open_teacher(path, told, network, choice.part)
+    return open_teacher(path, preprocessing, network, choice.part)
 
 
-def _told(choice: TeacherChoice) -> Preprocessing:
-    """What was said of a file; never guessed, as a wrong one gives wrong embeddings."""
-    said = choice.model_dump(include={"colour", "mean", "std"})
-    if unsaid := unsaid_preprocessing(said, choice.name, choice.backbone, "--"):
-        raise UserError(f"{choice.name}: {unsaid}")
-    return Preprocessing(**said, size=(choice.size, choice.size))
+def _specified(choice: TeacherChoice) -> Preprocessing:
+    """The options' preprocessing; never guessed, as a wrong one gives wrong embeddings."""
+    options = choice.model_dump(include={"colour", "mean", "std"})
+    if missing := unsaid_preprocessing(options, choice.name, choice.backbone, "--"):
+        raise UserError(f"{choice.name}: {missing}")
+    return Preprocessing(**options, size=(choice.size, choice.size))
 
 
 def embed_images(
@@ -101,7 +101,7 @@ def embed_evaluation(
     paths: Sequence[Path], teacher: Embedder, cache_root: Path, progress: Progress | None = None
 ) -> list[EvaluationImages]:
     """Verification sets ``*.bin`` with the teacher's embeddings, which are kept by digest."""
-    seen = []
+    embedded = []
     for path in paths:
         pairs = read_pairs(path)
         kept = cache_root / f"{teacher.digest[:16]}-{teacher.preprocessing.digest[:16]}"
@@ -112,8 +112,8 @@ def embed_evaluation(
             vectors = _embed_files(path, pairs.images, teacher, progress)
             with atomic_file(kept / f"{pairs.digest}.npy") as file:
                 np.save(file, vectors)
-        seen.append(EvaluationImages(printable(path.stem), vectors, pairs.digest))
-    return seen
+        embedded.append(EvaluationImages(printable(path.stem), vectors, pairs.digest))
+    return embedded
 
 
 def _kept_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
