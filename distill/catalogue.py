@@ -1,13 +1,16 @@
 """What is known of every network: our counts, the figures printed in the papers, the speed here.
 
-Counting them all takes half a minute, so what `describe` says of each is kept in catalogue.json;
-`just backbones-page` writes it anew, and a test compares it with the networks.
+Counting them all takes half a minute, so what `describe` says of each is kept in catalogue.json,
+with the files of `distill.backbones` that it was made from; `just backbones-page` writes it anew,
+and a test compares it with the networks. Those of a file that came since are counted when asked.
 """
 
 import json
+import pkgutil
 import time
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +28,36 @@ WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 10, 0.5
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """What `describe` says of every registered network, without building any."""
+    """What `describe` says of every registered network; only newcomers are built for that."""
+    kept = _kept()
+    if backbone_files() == kept["files"]:
+        return kept["networks"]
+    from distill.backbones import NETWORKS
+
+    newcomers = [describe(name) for name in NETWORKS if name not in _rows()]
+    return [*kept["networks"], *newcomers]
+
+
+def write_catalogue() -> list[dict[str, Any]]:
+    """Count every network anew, and keep what is said of it."""
+    from distill.backbones import NETWORKS
+
+    rows = [describe(name) for name in NETWORKS]
+    kept = {"files": backbone_files(), "networks": rows}
+    CATALOGUE.write_text(json.dumps(kept, indent=1) + "\n")
+    return rows
+
+
+def backbone_files() -> list[str]:
+    """The names of the files in `distill.backbones`, which is not imported: it brings torch."""
+    package = find_spec("distill.backbones")
+    assert package is not None
+    return sorted(
+        module.name for module in pkgutil.iter_modules(package.submodule_search_locations)
+    )
+
+
+def _kept() -> dict[str, Any]:
     return json.loads(CATALOGUE.read_text())
 
 
@@ -76,7 +108,7 @@ def counted(
 
 @cache
 def _rows() -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in catalogue()}
+    return {row["name"]: row for row in _kept()["networks"]}
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ docs/backbones.md.
 Run: just backbones-page.
 """
 
-import json
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from distill.backbones import NETWORKS
-from distill.catalogue import CATALOGUE, describe
+from distill.catalogue import write_catalogue
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLOT, PAGE = DOCS / "backbones.svg", DOCS / "backbones.md"
@@ -111,7 +109,6 @@ def fill(page: str, rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    described = [describe(name) for name in NETWORKS]
-    CATALOGUE.write_text(json.dumps(described, indent=1) + "\n")
+    described = write_catalogue()
     draw(described)
     PAGE.write_text(fill(PAGE.read_text(), described))

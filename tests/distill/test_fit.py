@@ -98,18 +98,20 @@ def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
 
 
 @pytest.mark.parametrize(("command", "words"), [("check", "can be run"), ("submit", "x: queued")])
-def test_a_job_of_registered_networks_needs_no_torch_and_no_second_process(
+def test_registered_networks_need_no_torch_no_process_and_one_parse(
     workspace, tmp_path, command, words
 ):
     losses = "angular = {}, relational_angle = {}"
     spec = SPEC.format(**{**USUAL, "losses": losses, "teacher": TEACHER, "evaluate": '"pairs"'})
     (tmp_path / "x.toml").write_text(spec)
     script = (
-        "import resource, sys; from distill.cli.main import main\n"
+        "import resource, sys, tomllib; from distill.cli.main import main\n"
+        "parse, parsed = tomllib.loads, []\n"
+        "tomllib.loads = lambda text: parsed.append(text) or parse(text)\n"
         "try: main()\n"
         "finally:\n"
         "    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
-        "    print('torch' in sys.modules, children)"
+        "    print('torch' in sys.modules, children, len(parsed))"
     )
     checked = subprocess.run(
         [sys.executable, "-c", script, command, "x.toml", "--workspace", str(workspace.root)],
@@ -118,7 +120,7 @@ def test_a_job_of_registered_networks_needs_no_torch_and_no_second_process(
         text=True,
         check=True,
     )
-    assert checked.stdout.split("\n")[-2:] == ["False 0", ""]
+    assert checked.stdout.split("\n")[-2:] == ["False 0 1", ""]
     assert words in checked.stdout
 
 

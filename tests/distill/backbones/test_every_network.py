@@ -1,6 +1,7 @@
 """Promises that every registered network keeps; a new one is tested by being registered."""
 
 import copy
+import json
 from functools import cache
 
 import pytest
@@ -9,7 +10,15 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.backbones import NETWORKS, create
-from distill.catalogue import LEAST_SIDE, STRIDE, USUAL_WIDTHS, catalogue, describe
+from distill.catalogue import (
+    CATALOGUE,
+    LEAST_SIDE,
+    STRIDE,
+    USUAL_WIDTHS,
+    backbone_files,
+    catalogue,
+    describe,
+)
 from distill.export.exporter import check_parity
 from distill.export.formats.onnx import OnnxExporter
 from distill.training.config import TrainSettings
@@ -130,6 +139,11 @@ def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
 def test_the_catalogue_says_what_is_counted(name):
     (row,) = (row for row in catalogue() if row["name"] == name)
     assert row == describe(name), "run `just backbones-page`"
+
+
+def test_the_catalogue_is_made_from_the_files_that_there_are():
+    made_from = json.loads(CATALOGUE.read_text())["files"]
+    assert made_from == backbone_files(), "run `just backbones-page`"
 
 
 @pytest.mark.parametrize("name", EXPORTED)
