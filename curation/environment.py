@@ -34,7 +34,7 @@ _NO_PAGE = (1 << 64) - 1
 # Page number, padding, flags, then where the free space begins and ends, or the count of pages.
 _PAGE_HEADER = struct.Struct("<QHHHH")
 _OVERFLOW_HEADER = struct.Struct("<QHHI")
-_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+_BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 1, 2, 4, 8
 _FREE_FLAGS = 8
 """Of the tree of free pages: its keys are integers"""
 # Size of the data, flags, size of the key; in a branch, size and flags are the page number.
@@ -181,6 +181,10 @@ class Environment:
         meta, pages = self._meta, _UsedPages(self._end // self._page_size)
         if meta.free.flags != _FREE_FLAGS or meta.transaction >= _NO_PAGE >> 8:
             self._damaged("its meta page is not one that a conversion writes")
+        for number in (0, 1):
+            head = _PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
+            if (head[0], head[2]) != (number, _META_PAGE):
+                self._damaged(f"page {number} is no meta page")
         try:
             for tree in (meta.free, meta.main):
                 if (tree.root == _NO_PAGE) != (tree.depth == 0) or tree.depth > _DEEPEST:

@@ -144,5 +144,8 @@ def _explained(path: Path) -> Iterator[None]:
     except lmdb.Error as error:  # it has the system's words, and no number
         code = next((code for code in DISK_ERRORS if os.strerror(code) in str(error)), None)
         if code is None:
-            raise UserError(f"{path}: {error}; run the same command again") from None
+            raise UserError(
+                f"{path}: {error}; run the same command again, or take {path.parent} away to "
+                "begin anew"
+            ) from None
         raise OSError(code, os.strerror(code), str(path)) from None

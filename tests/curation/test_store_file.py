@@ -44,6 +44,12 @@ def test_all_that_was_committed_is_there(tmp_path_factory, lengths):
     assert is_sound(folder, len(images))
     assert read_state(folder) == b"state %d" % (len(batches) - 1)
     assert [Environment(folder).get(image_key(i)) for i in range(len(images))] == images
+    file = StoreFile(folder)
+    file.put(b"labels", bytes(4 * len(images)))
+    file.finish(b"{}")
+    file.close()
+    content_of(folder)
+    assert list(Environment(folder).get_numbered(range(len(images)), 9000)) == images
 
 
 def test_a_finished_file_has_images_index_and_meta_data_alone(tmp_path):
