@@ -1,6 +1,7 @@
 """Small real data for every test: drawn images, a real store, a tiny network that embeds."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if os.environ.get("PYTEST_XDIST_WORKER"):  # the workers share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test prints need not be text; a report on its way between processes must be."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 IDENTITIES = 6
