@@ -12,9 +12,10 @@ from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
 from distill.losses.settings import Losses, check_shardable
 from distill.run_directory import BUNDLE
-from distill.spec import JobSpec, TeacherSource
+from distill.spec import JobSpec, NetworkSpec, TeacherSource
 from distill.spec_errors import SpecError, within
 from distill.spec_text import SpecFile
+from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
@@ -144,18 +145,25 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
 def _check_networks(spec: JobSpec) -> None:
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
-        with within("teacher", "network", "backbone"):
-            defaults_of(spec.teacher.network.backbone)
+        with within("teacher", "network"):
+            _check_network(spec.teacher.network)
         with within("teacher", "stage", "losses"):
             _check_losses(spec.teacher.stage.losses, spec.teacher.train, "a teacher has no teacher")
     if spec.student is None:
         return
-    with within("student", "backbone"):
-        defaults_of(spec.student.backbone)
+    with within("student"):
+        _check_network(spec.student)
     unguided = "needs a [teacher]" if spec.teacher is None else None
     for index, stage in enumerate(spec.stage):
         with within("stage", index, "losses"):
             _check_losses(stage.losses, spec.train, unguided)
+
+
+def _check_network(network: NetworkSpec) -> None:
+    with within("backbone"):
+        defaults_of(network.backbone)
+    if is_timm(network.backbone) and network.width != 1:
+        raise SpecError(("width",), "timm's networks have widths of their own; leave it out")
 
 
 def _check_losses(losses: Losses, train: TrainSettings, unguided: str | None) -> None:

@@ -100,6 +100,8 @@ def _told(error: ValidationError, document: Mapping[str, Any], source: TomlSourc
     """Every fault; in lines of their own where they are several."""
     faults: dict[str, None] = {}
     for fault in error.errors(include_url=False):
+        if _of_another_type(fault, document):
+            continue
         faults[_fault(fault, document, source)] = None
         if len(faults) > MOST_FAULTS:
             break
@@ -107,6 +109,14 @@ def _told(error: ValidationError, document: Mapping[str, Any], source: TomlSourc
     if len(faults) > MOST_FAULTS:
         others.append(f"and more, {error.error_count():,} together")
     return "\n  ".join([first, *others])
+
+
+def _of_another_type(fault: Any, document: Mapping[str, Any]) -> bool:
+    """Whether it only says that a list is no number, or the reverse, where either may stand."""
+    if len(fault["loc"]) == len(within_document(fault["loc"], document)):
+        return False
+    is_list = isinstance(fault["input"], list)
+    return fault["type"] == ("float_type" if is_list else "tuple_type")
 
 
 def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
@@ -120,9 +130,13 @@ def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
         name = _shortened(str(location[-1]), LONGEST_KEY)
         reason = f"unknown key {name!r}{_allowed(location)}"
     elif kind == "missing":
-        reason = f"{fault['loc'][-1]!r} is missing"
+        last = fault["loc"][-1]
+        reason = f"value {last + 1} is missing" if isinstance(last, int) else f"{last!r} is missing"
     elif kind in ("model_type", "dict_type"):
         reason = "must be a table, such as { ... }"
+    elif kind == "list_type":
+        example = f"[[{location[-1]}]]" if isinstance(fault["input"], dict) else "[ ... ]"
+        reason = f"must be a list, such as {example}"
     else:
         reason = _reason(fault, location)
     place = source.at(location, of_key=kind in ("extra_forbidden", "unknown_loss"))

@@ -18,6 +18,7 @@ from torch import nn
 from curation.errors import UserError
 from curation.registry import check_unused
 from curation.suggestions import hint
+from teachers.preprocessing import InputSizeError
 
 Size = tuple[int, int]
 Builder = Callable[[int, Size, float], nn.Module]
@@ -147,7 +148,7 @@ def final_grid(name: str, input_size: Size, stride: int) -> Size:
     """The size of the last feature map of a network with this total stride."""
     height, width = input_size
     if height % stride or width % stride or min(input_size) < stride:
-        raise UserError(
+        raise InputSizeError(
             f"{name}: input size {height}x{width} is not a multiple of its stride {stride}"
         )
     return height // stride, width // stride

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curation.errors import UserError
 from teachers.framing import scaling_of, visible_part
 
 Colour = Literal["RGB", "BGR"]
@@ -22,6 +23,10 @@ Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 Size = Annotated[tuple[Side, Side], Field(strict=False)]
 Means = Annotated[tuple[Mean, Mean, Mean], Field(strict=False)]
 Deviations = Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)]
+
+
+class InputSizeError(UserError):
+    """A network cannot take images of this size."""
 
 
 class Preprocessing(BaseModel):

@@ -8,8 +8,8 @@ name.
 
 from torch import Tensor, nn
 
-from curation.errors import UserError
 from teachers.networks import Figure, Paper, Size, final_grid, register, scaled
+from teachers.preprocessing import InputSizeError
 
 SMALLEST_SIDE = 32
 SOURCE = "George et al., EdgeFace, 2023"
@@ -50,7 +50,7 @@ class EdgeFace(nn.Module):
 
         final_grid("edgeface", input_size, stride=16)
         if min(input_size) < SMALLEST_SIDE:
-            raise UserError(
+            raise InputSizeError(
                 f"edgeface: input size {input_size[0]}x{input_size[1]} is too small; "
                 f"both sides must be at least {SMALLEST_SIDE}"
             )

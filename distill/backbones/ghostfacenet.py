@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from curation.errors import UserError
 from teachers.layers import Activation, Concatenate, ConvBlock, PReLU, initialise_convolutions
 from teachers.networks import Figure, Paper, Size, final_grid, register
+from teachers.preprocessing import InputSizeError
 
 SOURCE = "Alansari et al., GhostFaceNets, 2023"
 PUBLISHED_WIDTH = 1.3
@@ -220,7 +220,7 @@ def _depthwise(channels: int, kernel: Size, stride: int = 1) -> ConvBlock:
 def _final_grid(layout: GhostLayout, input_size: Size) -> Size:
     height, width = final_grid("ghostfacenet", input_size, stride=16)
     if min(input_size) < SMALLEST_SIDE:
-        raise UserError(
+        raise InputSizeError(
             f"ghostfacenet: input size {input_size[0]}x{input_size[1]} is too small; "
             f"both sides must be at least {SMALLEST_SIDE}"
         )

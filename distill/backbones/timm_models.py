@@ -24,6 +24,7 @@ from curation.errors import UserError
 from distill.backbones.heads import GlobalDepthwiseHead
 from distill.timm_names import FAMILY, PRETRAINED_FAMILY, check_timm
 from teachers.networks import Size, register_named_family
+from teachers.preprocessing import InputSizeError
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -107,7 +108,7 @@ def _shape(network: Any, input_size: Size, method: str = "forward") -> list[int]
     try:
         features = getattr(network.eval(), method)(torch.zeros(1, 3, *input_size, device=device))
     except (RuntimeError, AssertionError) as error:
-        raise UserError(
+        raise InputSizeError(
             f"timm's {network.pretrained_cfg['architecture']} does not take images of "
             f"{input_size[0]}x{input_size[1]} ({str(error).splitlines()[0]}); "
             "take another input size or another backbone"

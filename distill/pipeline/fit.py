@@ -36,6 +36,7 @@ from distill.training.shares import (
 )
 from teachers.embedder import Embedder
 from teachers.embeddings import check_room
+from teachers.preprocessing import InputSizeError
 
 Losses = dict[str, LossSettings]
 
@@ -270,7 +271,8 @@ class _Training:
             location = error.location if outer is None else (*outer, *inner)
             raise SpecError(location, error.reason) from None
         except UserError as error:
-            raise SpecError(self.network, str(error)) from None
+            key = "input_size" if isinstance(error, InputSizeError) else "backbone"
+            raise SpecError((*self.network, key), str(error)) from None
 
 
 def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:

@@ -7,7 +7,6 @@ rest by the functions that the training itself calls: there is one set of rules.
 import torch
 from torch import nn
 
-from curation.errors import UserError
 from distill.notices import Notice
 from distill.spec_errors import SpecError
 from distill.training import distributed
@@ -15,6 +14,7 @@ from distill.training.activation_checkpointing import checkpoint_activations
 from distill.training.batch_norm import synchronise_batch_norm
 from distill.training.config import TrainSettings
 from distill.training.shares import images_together
+from teachers.preprocessing import InputSizeError
 
 _ONE_VALUE = "more than 1 value per channel"
 """How torch says that batch normalisation has nothing to normalise."""
@@ -25,7 +25,7 @@ _FEW = 8
 def check_network(
     network: nn.Module, input_size: tuple[int, int], settings: TrainSettings, ranks: int
 ) -> list[Notice]:
-    """Raise ``UserError`` where ``network``, which is on the meta device, cannot be trained so.
+    """Raise ``SpecError`` or ``InputSizeError`` where ``network``, on meta, cannot be trained so.
 
     What comes back will do nothing. The network is of no use afterwards.
     """
@@ -64,7 +64,8 @@ def _takes(network: nn.Module, input_size: tuple[int, int], images: int) -> bool
             return False
         size = f"{input_size[0]}x{input_size[1]}"
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"this network cannot be trained on images of {size}: {reason}") from None
+        message = f"this network cannot be trained on images of {size}: {reason}"
+        raise InputSizeError(message) from None
     return True
 
 

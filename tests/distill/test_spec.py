@@ -219,3 +219,55 @@ def test_specs_of_any_size_are_refused_in_a_few_words(workspace, spoilt):
     message = str(error.value)
     assert len(message) < 2_000
     assert all(line.startswith("  ") for line in message.split("\n")[1:])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("angular = {}", "angular.project = 1", "19:44: stage 1: losses.angular.project: Input"),
+        ("losses = { arcface = {}, angular = {} }",
+         '[stage.losses."arcface"]\n  "margin"\t= 28.6',
+         "20:14: stage 1: losses.arcface.margin: 28.6"),
+        ("losses = { arcface = {}, angular = {} }",
+         "losses.arcface.margin = 28.6", "19:25: stage 1: losses.arcface.margin: 28.6 is"),
+        ("arcface = {}, a", "arcface = { margn = 1 }, a",
+         "19:24: stage 1: losses.arcface: unknown key 'margn'"),
+        ("losses = { arcface = {}, angular = {} }", 'losses = ["arcface"]',
+         "19:10: stage 1: losses: must be a table"),
+        ("[[stage]]", "[stage]", "17:2: stage: must be a list, such as [[stage]]"),
+        ('["pairs"]', '[ # both\n  "pairs",\n  "pears",\n]', "7:3: data.evaluate 2: evaluation"),
+        ('"mobilefacenet"\ninput_size = [32, 32]', '"mobilefacenet"\ninput_size = [32, 30]',
+         "16:14: student.input_size: mobilefacenet: input size 32x30"),
+        ('"mobilefacenet"\ninput_size = [32, 32]', '"mobilefacenet"\ninput_size = [32]',
+         "16:14: student.input_size: value 2 is missing"),
+        ('"mobilefacenet"', '"timm/resnet18"\nwidth = 0.5', "16:9: student.width: timm's"),
+        ('"mobilefacenet"', '"timm/resnet81"', "15:12: student.backbone: backbone 'timm/res"),
+        ("[[stage]]\nepochs = 1", "[[stage]]\nepochs = 1\nepochs = 2",
+         "19:1: 'epochs' is given twice, first in line 18"),
+        ("[student]", "[data]\n[student]", "14:2: 'data' is given twice, first in line 3"),
+        ("[[stage]]\nepochs = 1", "[[stage]]\nepochs =", "18:9: not TOML: Invalid value"),
+        ("[student]", "[train]\nbatch_size = 1000000\n[student]",
+         "15:14: train.batch_size: 1000000 is above 48"),
+        ("[student]", "[generations]\nseeds = [\n1,\n\n-3]\n[student]",
+         "18:1: generations.seeds 2: -3"),
+        ("[teacher.network]", '[[teacher.ensemble]]\nfrom = "a"\n[[teacher.ensemble]]\nfrom = 1\n'
+         "[teacher.network]", "9:8: teacher.ensemble 2: from: Input should"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_fault_names_line_and_column(workspace, old, new, said):
+    assert old in GOOD
+    with pytest.raises(UserError) as error:
+        load(GOOD.replace(old, new, 1), workspace)
+    assert str(error.value).startswith(f"spec.toml:{said}"), error.value
+
+
+def test_a_number_or_a_list_of_numbers_is_told_once(workspace):
+    head, student = GOOD[: GOOD.index("[teacher.network]")], GOOD[GOOD.index("[student]") :]
+    teacher = (
+        '[teacher]\nfrom = "a.onnx"\npreprocessing = {{ colour = "RGB", mean = {}, std = 1.0 }}\n'
+    )
+    for mean, said in (('"x"', "Input should be a valid number, got 'x'"),
+                       ("[1.0, 2.0]", "value 3 is missing")):  # fmt: skip
+        with pytest.raises(UserError) as error:
+            load(head + teacher.format(mean) + student, workspace)
+        assert str(error.value) == f"spec.toml:8:42: teacher.preprocessing.mean: {said}"
