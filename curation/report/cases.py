@@ -9,7 +9,7 @@ from curation.noise.check import NoiseCheck, check_of
 from curation.noise.decisions import Decision
 from curation.noise.findings import CheckSummary, Finding
 from curation.noise.presentation import Explanation, ScoredSubject
-from curation.report.gallery import Exhibit, Gallery
+from curation.report.gallery import DrawnEvidence, Gallery
 from curation.report.histogram import ScoreHistogram, score_histogram
 from curation.report.proposals import Proposal, Proposals
 from curation.store import ImageSet
@@ -30,7 +30,7 @@ class Case:
     score: float
     is_flagged: bool
     proposal: Proposal
-    evidence: Exhibit
+    evidence: DrawnEvidence
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

@@ -57,7 +57,7 @@ class FaceRow:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class DrawnEvidence:
     """Evidence with its pictures."""
 
     title: str
@@ -87,10 +87,10 @@ class Gallery:
         self._flagged = flagged
         self._picture: Callable[[int, int], Picture] = lru_cache(_REMEMBERED)(self._draw)
 
-    def draw(self, evidence: Evidence) -> Exhibit:
+    def draw(self, evidence: Evidence) -> DrawnEvidence:
         """The evidence with pictures; without the faces of evaluation sets that are not at hand."""
         faces = (self._large(face) for face in evidence.faces)
-        return Exhibit(
+        return DrawnEvidence(
             evidence.title,
             evidence.reason,
             tuple(face for face in faces if face is not None),
