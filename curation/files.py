@@ -1,7 +1,6 @@
 """Files: what is wanted of those that are read, and writing them whole or not at all."""
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from curation.errors import UserError
+from curation.locks import locked
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -173,23 +173,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def _check_free(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists; take it away or choose another name")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a process that dies gives back by itself.
-
-    Raises ``UserError`` where another process holds it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is writing {folder}; wait for it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def empty(folder: Path) -> None:

@@ -5,7 +5,6 @@ WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT will do. Without one a job o
 calls torchrun itself, and this process is then its agent.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -19,6 +18,8 @@ from typing import Any
 import psutil
 
 from curation.errors import UserError
+from distill.last_words import last_line
+from distill.process import die_with_parent, on_stop, print_to
 from distill.run_directory import RANKS
 from distill.signals import FROM_OUTSIDE, signal_name
 
@@ -27,7 +28,6 @@ RANK_LOST = 76
 """The exit status of a rank that lost its connection to another one (EX_PROTOCOL, sysexits.h)."""
 _MOST_RANKS = 1 << 20
 _LONGEST_LINE = 300
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class RankFailed(UserError):  # noqa: N818 - what happened
@@ -36,7 +36,7 @@ class RankFailed(UserError):  # noqa: N818 - what happened
     def __init__(self, rank: int, ranks: int, status: int, log: Path) -> None:
         how = f"was ended by {signal_name(-status)}" if status < 0 else "failed"
         memory = "; was there enough memory?" if status == -signal.SIGKILL else "."
-        ending = f" Its log {log} ends: {_last_line(log)}" if rank > 0 else ""
+        ending = f" Its log {log} ends: {_said_last(log)}" if rank > 0 else ""
         super().__init__(f"rank {rank} of {ranks} {how}{memory}{ending}")
         self.status = status
 
@@ -68,7 +68,7 @@ def die_with_launcher() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
         return
     launcher = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != launcher:
         raise SystemExit("the launcher of this rank has ended")
 
@@ -82,10 +82,7 @@ def write_to_log(run: Path, rank: int) -> None:
     """From now on everything that this process prints goes to its log, which begins anew."""
     path = log_file(run, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.close(file)
+    print_to(path, anew=True)
 
 
 def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
@@ -124,8 +121,7 @@ class _PassOn:
 
     def __init__(self) -> None:
         self.received = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        on_stop(self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -163,12 +159,8 @@ def _first_to_fail(failures: Mapping[int, Any]) -> tuple[int, int]:
     return first, failures[first].exitcode
 
 
-def _last_line(log: Path) -> str:
-    """The last line that says something."""
+def _said_last(log: Path) -> str:
     try:
-        lines = log.read_text(errors="replace").split("\n")
+        return last_line(log.read_text(errors="replace"))[:_LONGEST_LINE]
     except OSError:
-        return "(nothing)"
-    return next(
-        (line.strip()[:_LONGEST_LINE] for line in reversed(lines) if line.strip()), "(nothing)"
-    )
+        return last_line("")

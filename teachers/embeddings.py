@@ -7,7 +7,6 @@ is their digest, so that a stale cache cannot be met. Views of the store share i
 that a view needs are computed.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.locks import take
 from curation.progress import Progress
 from curation.views import ImageSet
 from teachers.cache_files import ABOUT, LOCK, CacheAbout, damaged, open_to_lock
@@ -171,5 +171,5 @@ def _preallocated(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     with open_to_lock(folder, LOCK) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        take(file.fileno(), math.inf)
         yield

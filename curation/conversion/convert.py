@@ -16,7 +16,8 @@ from curation.conversion import journal
 from curation.conversion.build import Conversion
 from curation.conversion.decoding import check_decoded, note_decoded
 from curation.errors import UserError
-from curation.files import DISK_ERRORS, UnreadableError, locked, read_whole, sync_folder
+from curation.files import DISK_ERRORS, UnreadableError, read_whole, sync_folder
+from curation.locks import locked
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, SourceStamp
 from curation.sources.opening import open_source

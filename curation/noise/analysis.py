@@ -15,7 +15,8 @@ import numpy as np
 
 from curation.array_archives import read_arrays
 from curation.errors import UserError
-from curation.files import atomic_file, locked, sync_folder
+from curation.files import atomic_file, sync_folder
+from curation.locks import locked
 from curation.noise.check import MEMBERSHIP, Context, NoiseCheck, all_checks, load_finding
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
 from curation.noise.embedded import EmbeddedImages, EvaluationImages, ImageSetEmbedder

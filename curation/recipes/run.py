@@ -12,7 +12,7 @@ from pathlib import Path
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.files import locked
+from curation.locks import locked
 from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.embedded import TeacherChoice

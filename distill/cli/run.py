@@ -15,6 +15,7 @@ from distill.cli.common import JsonOption, SaidExit, WorkspaceOption, fail, prin
 from distill.cli.display import Display, display
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
+from distill.process import on_stop
 
 if TYPE_CHECKING:
     from distill.launcher import RankFailed
@@ -224,8 +225,7 @@ class _StopOnSignal:
     received = 0
 
     def __init__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        on_stop(self._on_signal)
 
     def __enter__(self) -> "_StopOnSignal":
         return self

@@ -7,7 +7,7 @@ import time
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
-from distill.daemon.last_words import error_in, last_line
+from distill.last_words import error_in, last_line
 from distill.run_directory import read_log
 
 _START_SECONDS = 60.0

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from curation.errors import UserError
 from curation.json_text import parse_record
 from curation.workspace import Workspace
-from distill.daemon.last_words import error_in, last_line
 from distill.daemon.names import SpecCheck
+from distill.last_words import error_in, last_line
 from distill.spec_text import UNNAMED_SPEC
 
 _CHECK_SECONDS = 120.0

@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import UserError
+from curation.locks import held, is_held
 from curation.workspace import Workspace
 from distill.daemon.address import listener
-from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.runfolder import write_whole
 from distill.daemon.service import read_queue

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from curation.printable import printable
+from distill.process import print_to
 
 LARGEST = 4 << 20
 """Bytes of ``daemon.log``. Then it begins anew; the one before is kept as ``daemon.log.1``."""
@@ -33,10 +34,7 @@ class DaemonLog(logging.StreamHandler):
         if self._file is None or told.st_size < LARGEST or not _leads_to(told, self._file):
             return
         self._file.replace(self._file.with_name(f"{self._file.name}.1"))
-        fresh = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        for stream in (1, 2):
-            os.dup2(fresh, stream)
-        os.close(fresh)
+        print_to(self._file, 0o600)
 
 
 def _leads_to(opened: os.stat_result, file: Path) -> bool:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import empty, locked, open_regular, read_whole, sync_folder
+from curation.files import empty, open_regular, read_whole, sync_folder
+from curation.locks import locked
 from curation.workspace import Workspace
 from distill.daemon.service import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from curation.files import sync_folder
-from distill.daemon.locks import held
+from curation.locks import held
 from distill.daemon.runfolder import unused_name
 from distill.daemon.schema import migrate
 from distill.run_directory import SPEC

@@ -17,8 +17,8 @@ from curation.files import (
     sync_folder,
     write_reserved,
 )
+from curation.locks import held, is_held
 from distill.daemon.attempts import Attempt
-from distill.daemon.locks import held, is_held
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.records import ExitRecord, RunnerRecord
 from distill.run_directory import EXIT, FAILURE, RUNNER, SPEC, found

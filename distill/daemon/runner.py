@@ -6,7 +6,6 @@ a TERM on, kills whatever is left of the job at its end, and writes ``exit.json`
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import subprocess
@@ -38,10 +37,10 @@ from distill.daemon.runfolder import (
     write_exit_record,
     write_runner_record,
 )
+from distill.process import adopt_orphans, on_stop, print_to
 from distill.run_directory import EXIT, FAILURE, LOG, WAITING
 from distill.signals import signal_name
 
-_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _LOCK_SECONDS = 5.0
 _CANNOT_START = 127  # as a shell says it
 _READY = b"ready"
@@ -83,7 +82,7 @@ def _run(attempt: Attempt, after: str, command: list[str], grace: float, ready: 
     """Hold the folder, run the job, leave the exit record."""
     run = attempt.run
     try:
-        _write_to_log(run)
+        print_to(run / LOG)
         with locked(run, wait=_LOCK_SECONDS):
             stop = _StopRequest(grace)
             if _begin(attempt, after):
@@ -111,14 +110,6 @@ def _folder(run: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _write_to_log(run: Path) -> None:
-    """Everything that the runner and the job say goes to the end of the run's log."""
-    log = os.open(run / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    os.close(log)
 
 
 def _begin(attempt: Attempt, after: str) -> bool:
@@ -165,8 +156,7 @@ class _StopRequest:
         self._grace = grace
         self.asked = False
         self._job: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_stop)
+        on_stop(self._on_stop, signal.SIGHUP)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     def watch(self, job: int) -> None:
@@ -199,7 +189,7 @@ class _StopRequest:
 
 def _supervise(attempt: Attempt, command: list[str], stop: _StopRequest) -> ExitRecord:
     """Run the command to its end, and end whatever it leaves behind."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     started_at = time.time()
     _note(f"attempt {attempt.number} starts")
     try:

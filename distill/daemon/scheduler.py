@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.locks import is_held
 from curation.workspace import Workspace
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import (
@@ -22,7 +23,6 @@ from distill.daemon.executor import (
     LaunchKilledError,
     Liveness,
 )
-from distill.daemon.locks import is_held
 from distill.daemon.outcome import (
     Outcome,
     judge_displaced,

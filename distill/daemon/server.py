@@ -3,7 +3,6 @@
 import logging
 import os
 import select
-import signal
 import socket
 import sqlite3
 import sys
@@ -24,6 +23,7 @@ from distill.daemon.names import SpecCheck
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
 from distill.daemon.troubles import Troubles
+from distill.process import on_stop
 from distill.run_directory import SPEC
 
 _log = logging.getLogger("distill.daemon")
@@ -79,8 +79,7 @@ class _WakeEvent:
     def __init__(self) -> None:
         self.stopped = False
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        on_stop(self._on_signal)
 
     def set(self) -> None:
         os.eventfd_write(self._descriptor, 1)

@@ -5,7 +5,7 @@ import pytest
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.files import locked
+from curation.locks import locked
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages, TeacherChoice
 from curation.pairs import write_pairs

@@ -15,7 +15,6 @@ from distill.daemon.executor import (
     Liveness,
 )
 from distill.daemon.executors.registry import executor
-from distill.daemon.last_words import last_line
 from distill.daemon.processes import (
     DIED,
     RUNNER_MODULE,
@@ -33,6 +32,7 @@ from distill.daemon.runfolder import (
     read_runner_record,
     write_runner_record,
 )
+from distill.last_words import last_line
 
 _LAUNCH_SECONDS = 60.0
 

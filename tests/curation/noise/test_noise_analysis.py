@@ -14,7 +14,7 @@ import pytest
 from simulated_people import embedded, people
 
 from curation.errors import UserError
-from curation.files import locked
+from curation.locks import locked
 from curation.noise.analysis import LABEL_ERRORS_FILE, analyse, find_noise
 from curation.noise.check import all_checks
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions

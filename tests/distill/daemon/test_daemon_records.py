@@ -15,11 +15,11 @@ from test_daemon_commands import Ran, distill
 from test_daemon_serve import SLEEP, WAITS
 
 from curation.errors import UserError
+from curation.locks import held
 from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchKilledError, Liveness
-from distill.daemon.locks import held
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import freeze_spec, write_runner_record

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
+from curation.locks import held
 from curation.workspace import Workspace
 from distill.cli.job_log import print_log
 from distill.cli.job_view import follow, print_status
@@ -15,7 +16,6 @@ from distill.cli.results import show
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
 from distill.daemon.executors.local import LocalExecutor
-from distill.daemon.locks import held
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
 from distill.daemon.states import State

@@ -2,14 +2,28 @@
 
 import errno
 import fcntl
+import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from curation.errors import UserError
 
 _RETRY_SECONDS = 0.02
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder alone; ``UserError`` where another process holds it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder))
+        except BlockingIOError:
+            raise UserError(f"another process is writing {folder}; wait for it") from None
+        yield
 
 
 @contextmanager
@@ -37,17 +51,12 @@ def is_held(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def _taken(path: Path, mode: int, wait: float) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
-    try:
-        _take(descriptor, mode, time.monotonic() + wait)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int, mode: int, deadline: float) -> None:
+def take(descriptor: int, wait: float = 0.0, mode: int = fcntl.LOCK_EX) -> None:
+    """Hold what is open as ``descriptor`` until it is closed; ``BlockingIOError`` as ``held``."""
+    if wait == math.inf:
+        fcntl.flock(descriptor, mode)
+        return None
+    deadline = time.monotonic() + wait
     while True:
         try:
             return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
@@ -55,3 +64,13 @@ def _take(descriptor: int, mode: int, deadline: float) -> None:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(_RETRY_SECONDS)
+
+
+@contextmanager
+def _taken(path: Path, mode: int, wait: float) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+    try:
+        take(descriptor, wait, mode)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,43 @@
+"""What a process of ours asks of the system for itself."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def on_stop(handler: Callable[[int, FrameType | None], None], *others: signal.Signals) -> None:
+    """Have SIGTERM and SIGINT, and the others, call ``handler`` with their number."""
+    for number in (signal.SIGTERM, signal.SIGINT, *others):
+        signal.signal(number, handler)
+
+
+def print_to(path: Path, mode: int = 0o644, anew: bool = False) -> None:
+    """From now on all that this process and its children print goes to the end of the file.
+
+    With ``anew`` the file begins anew. ``OSError`` where it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | (os.O_TRUNC if anew else 0)
+    file = os.open(path, flags, mode)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
+def die_with_parent() -> None:
+    """Be killed by the kernel when the thread that started this process ends (Linux)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parent ends (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
