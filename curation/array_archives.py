@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from curation.arrays import Head, exactly, parse_head
+from curation.arrays import ArrayHeader, exactly, parse_head
 from curation.files import UnreadableError, open_regular
 
 MOST_MEMBERS = 32
@@ -64,7 +64,7 @@ def _check_list(file: BinaryIO) -> None:
         raise ValueError(f"its list of arrays has {length:,} bytes")
 
 
-def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Head]]:
+def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, ArrayHeader]]:
     """Name, place and head of each array."""
     members = archive.infolist()
     if len(members) > MOST_MEMBERS:
@@ -79,7 +79,7 @@ def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Hea
         yield member.filename.removesuffix(".npy"), member, head
 
 
-def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> Head:
+def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> ArrayHeader:
     """``ValueError`` that goes on after the member's name."""
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
         raise ValueError("is packed in a way that NumPy does not use")
@@ -95,7 +95,7 @@ def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> Head:
     return head
 
 
-def _unpack(archive: ZipFile, member: ZipInfo, head: Head) -> np.ndarray:
+def _unpack(archive: ZipFile, member: ZipInfo, head: ArrayHeader) -> np.ndarray:
     content, filled = np.empty(head.size, np.uint8), 0
     with archive.open(member) as stream:
         exactly(stream, head.begin)

@@ -27,7 +27,7 @@ _SHAPE = re.compile(rb"\((?:\s*[0-9]{1,18}\s*,)*(?:\s*[0-9]{1,18}\s*)?\)")
 _MOST_AXES = 8
 
 
-class Head(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What an array's file says before its numbers."""
 
     kind: np.dtype
@@ -52,7 +52,7 @@ class Head(NamedTuple):
         return f"{self.kind} {list(self.shape)}"
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path) -> ArrayHeader:
     """The head of a ``.npy`` file, whose numbers are all there.
 
     ``UnreadableError`` where it is no regular file, not one of numbers (or short texts) in NumPy's
@@ -84,7 +84,7 @@ def map_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
         return np.memmap(file, kind, "r", head.begin, shape)
 
 
-def _checked_head(path: Path, file: BinaryIO) -> Head:
+def _checked_head(path: Path, file: BinaryIO) -> ArrayHeader:
     try:
         head = parse_head(file)
     except ValueError as error:
@@ -95,13 +95,13 @@ def _checked_head(path: Path, file: BinaryIO) -> Head:
     return head
 
 
-def _refuse_other(path: Path, head: Head, kind: np.dtype, shape: tuple[int, ...]) -> None:
+def _refuse_other(path: Path, head: ArrayHeader, kind: np.dtype, shape: tuple[int, ...]) -> None:
     if (head.kind, head.shape) != (kind, shape):
-        wanted = Head(kind, shape, False, 0)
+        wanted = ArrayHeader(kind, shape, False, 0)
         raise UnreadableError(path, f"it is {head}, not {wanted}")
 
 
-def parse_head(file: IO[bytes]) -> Head:
+def parse_head(file: IO[bytes]) -> ArrayHeader:
     """The head at the beginning of ``file``; ``ValueError`` that says what it is instead."""
     magic = file.read(len(_MAGIC))
     if magic != _MAGIC:
@@ -123,7 +123,7 @@ def parse_head(file: IO[bytes]) -> Head:
     order = items[b"fortran_order"]
     if order not in (b"True", b"False"):
         raise ValueError("its head is not one that NumPy writes")
-    return Head(_kind(items[b"descr"]), _shape(items[b"shape"]), order == b"True", begin)
+    return ArrayHeader(_kind(items[b"descr"]), _shape(items[b"shape"]), order == b"True", begin)
 
 
 def exactly(file: IO[bytes], size: int) -> bytes:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from curation.errors import UserError
 from curation.files import read_whole
 
-Record = TypeVar("Record", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 DEEPEST = 64
 """Lists and objects inside each other"""
@@ -84,7 +84,7 @@ def read_json(path: Path, most: int = LARGEST_RECORD) -> Any:
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def parse_record(content: bytes, model: type[Record], values: int = MOST_VALUES) -> Record:
+def parse_record(content: bytes, model: type[AnyModel], values: int = MOST_VALUES) -> AnyModel:
     """JSON as a model; ``ValueError`` with the first place that does not fit it, and why.
 
     The model says by its configuration whether types are strict and other keys are allowed. More
@@ -100,8 +100,8 @@ def parse_record(content: bytes, model: type[Record], values: int = MOST_VALUES)
 
 
 def read_record(
-    path: Path, model: type[Record], most: int = LARGEST_RECORD, values: int = MOST_VALUES
-) -> Record:
+    path: Path, model: type[AnyModel], most: int = LARGEST_RECORD, values: int = MOST_VALUES
+) -> AnyModel:
     """The record in a file; ``UserError`` as from ``read_json``, or where it is another record."""
     content = read_whole(path, most)
     try:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``, often; it must be cheap."""
 
-Watch = Callable[[str, str], AbstractContextManager[Progress | None]]
+StepDisplay = Callable[[str, str], AbstractContextManager[Progress | None]]
 """Called with a step's title and unit ("bytes" or "images"); gives its progress."""
 
 WINDOW, BETWEEN = 60.0, 1.0

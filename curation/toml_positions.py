@@ -58,7 +58,7 @@ class Place(NamedTuple):
     value: int
 
 
-class Repeated(NamedTuple):
+class RepeatedKey(NamedTuple):
     """A key that is given once more than it may be, and the offsets of both."""
 
     location: Location
@@ -81,7 +81,7 @@ class Positions:
 
     def __init__(self, text: str) -> None:
         self.places: dict[Location, Place] = {}
-        self.repeated: Repeated | None = None
+        self.repeated: RepeatedKey | None = None
         self._given: set[Location] = set()
         self._newest: dict[Location, int] = {}
         """Of each array of tables, the number of the table that was begun last."""
@@ -196,7 +196,7 @@ class Positions:
 
     def _give(self, location: Location, place: Place, is_repeated: bool) -> None:
         if is_repeated and self.repeated is None:
-            self.repeated = Repeated(location, self.places[location].key, place.key)
+            self.repeated = RepeatedKey(location, self.places[location].key, place.key)
         self._given.add(location)
         self._enter(location, place)
 

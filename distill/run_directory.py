@@ -116,7 +116,7 @@ class StepRecords(RootModel[Annotated[list[StepRecord], Field(max_length=100_000
     """``steps.json``"""
 
 
-class Progress(_Shown):
+class ProgressRecord(_Shown):
     """``progress.json``"""
 
     step: Name
@@ -140,10 +140,10 @@ class WarningRecords(RootModel[Annotated[list[Warning], Field(max_length=100_000
     """``warnings.json``"""
 
 
-Model = TypeVar("Model", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
-def found(path: Path, model: type[Model]) -> Model | None:
+def found(path: Path, model: type[AnyModel]) -> AnyModel | None:
     """The record in ``path``; ``None`` where there is none, or none of this kind."""
     try:
         return read_record(path, model, LARGEST_RECORD)
@@ -206,7 +206,7 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
 
 def read_progress(run: Path) -> dict[str, Any] | None:
     """``progress.json``; ``None`` where it is missing or anything else."""
-    progress = found(run / PROGRESS, Progress)
+    progress = found(run / PROGRESS, ProgressRecord)
     return None if progress is None else progress.model_dump(exclude_unset=True)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.errors import UserError
 from teachers.framing import scaling_of, visible_part
 
-Colour = Literal["RGB", "BGR"]
+ChannelOrder = Literal["RGB", "BGR"]
 Mean = Annotated[float, Field(ge=-65_536, le=65_536)]
 Deviation = Annotated[float, Field(gt=0, le=65_536)]
 UNSAID = ("colour", "mean", "std")
@@ -41,7 +41,7 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    colour: Colour = "RGB"
+    colour: ChannelOrder = "RGB"
     mean: Mean | Means = 127.5
     std: Deviation | Deviations = 127.5
     size: Size = (112, 112)

@@ -29,7 +29,7 @@ from curation.errors import UserError
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
-from curation.sources.read_ahead import Digest
+from curation.sources.read_ahead import PrefixDigest
 
 COMMIT_BYTES = 8 << 20
 """About how much a conversion that was stopped does again; twice as much is held in memory."""
@@ -152,7 +152,7 @@ class Conversion:
     def _images(self) -> Iterator[SourceImages]:
         """The good images that were not read yet."""
         state, source = self._journal.state, self._source
-        earlier = Digest(*state.digest) if state.digest[0] else None
+        earlier = PrefixDigest(*state.digest) if state.digest[0] else None
         start = Position(*state.position)
         for images in source.images(self._on_bad, start, earlier, self._first_pass):
             good = good_images(images, self._check, source, self._on_bad)

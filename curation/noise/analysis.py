@@ -39,7 +39,7 @@ from curation.noise.label_errors import (
 from curation.noise.proposals import write_proposals
 from curation.pairs import read_pairs
 from curation.printable import printable
-from curation.progress import Progress, Say, Watch, unsaid, unwatched
+from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
 from curation.store import ImageSet
 from curation.suggestions import unknown
 
@@ -56,7 +56,7 @@ def find_noise(
     embedder: ImageSetEmbedder,
     sets: Sequence[Path],
     checks: Sequence[str] | None = None,
-    watch: Watch | None = None,
+    watch: StepDisplay | None = None,
     say: Say = unsaid,
 ) -> Findings:
     """Embed what is not embedded yet, then ``analyse`` into the images' folder of findings.
@@ -82,7 +82,7 @@ def analyse(
     folder: Path,
     evaluation: Sequence[EvaluationImages] = (),
     checks: Sequence[str] | None = None,
-    watch: Watch | None = None,
+    watch: StepDisplay | None = None,
     say: Say = unsaid,
 ) -> Findings:
     """Run ``checks`` (by default all) and write what they find, with proposed decisions.

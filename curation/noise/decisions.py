@@ -123,7 +123,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
     """
     path = Path(path)
     found: dict[Decision, None] = {}
-    head: _Head | None = None
+    head: _TableHeader | None = None
     title_line = 0
     for number, cells in _rows(path):
         is_title = cells[0].startswith(TITLE)
@@ -133,7 +133,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
         elif not title_line:
             raise _no_table(path, number, cells)
         elif head is None:
-            head = _Head(path, number, cells)
+            head = _TableHeader(path, number, cells)
         elif any(cells):
             found.setdefault(head.decision(number, cells))
     if not title_line:
@@ -146,7 +146,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
     return list(found)
 
 
-class _Head:
+class _TableHeader:
     """The line with the columns' names; understands the lines below it."""
 
     def __init__(self, path: Path, number: int, cells: Sequence[str]) -> None:

@@ -71,7 +71,7 @@ class LabelErrors:
 
 
 @dataclass
-class _State:
+class _Estimate:
     images: EmbeddedImages
     trust: np.ndarray
     similarity: PrototypeSimilarity
@@ -189,13 +189,13 @@ def identities_of(images: EmbeddedImages) -> Iterator[tuple[int, slice, np.ndarr
         first = last
 
 
-def _begin(images: EmbeddedImages) -> _State:
+def _begin(images: EmbeddedImages) -> _Estimate:
     trust = np.ones(len(images), np.float32)
     for _, which, vectors in identities_of(images):
         trust[which] = initial_trust(vectors)
     nothing = np.zeros(len(images), np.float32)
     log_length = np.log(np.maximum(images.lengths(), 1e-6))
-    return _State(
+    return _Estimate(
         images,
         trust,
         PrototypeSimilarity(nothing, nothing, nothing),
@@ -241,7 +241,7 @@ def _quality(log_length: np.ndarray, similarity: PrototypeSimilarity) -> np.ndar
 
 
 def _learn(
-    state: _State,
+    state: _Estimate,
     search: Neighbours | None,
     random: np.random.Generator,
 ) -> list[LikelihoodRatio]:
@@ -273,14 +273,14 @@ def _learn(
     return [fit_ratio(sound, simulated(in_set)), fit_ratio(sound, simulated(out_of_set))]
 
 
-def _features(state: _State, which: np.ndarray, *rivals: np.ndarray) -> np.ndarray:
+def _features(state: _Estimate, which: np.ndarray, *rivals: np.ndarray) -> np.ndarray:
     """Of images ``[n]`` in their own identities; ``rivals [n]``: cosine to the best other one."""
     quality = _quality(state.log_length, state.similarity)[which]
     return similarity_features(state.similarity, which, quality, *rivals)
 
 
 def _trusted(
-    state: _State, sample: np.ndarray, mislabelled: np.ndarray, without_others: bool
+    state: _Estimate, sample: np.ndarray, mislabelled: np.ndarray, without_others: bool
 ) -> np.ndarray:
     """Which of the sample pass for rightly labelled; at first, those nearer than wrong ones are."""
     first_round = not state.probability.any()
@@ -322,7 +322,7 @@ def best_except(
     )
 
 
-def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRatio]) -> None:
+def _judge(state: _Estimate, search: Neighbours | None, ratios: list[LikelihoodRatio]) -> None:
     """Set probabilities and trust; with a ``search``, those of the doubtful only are set again."""
     which = np.flatnonzero(state.images.sizes[state.images.labels] > 1)
     if search is None:
@@ -358,7 +358,7 @@ def _judge(state: _State, search: Neighbours | None, ratios: list[LikelihoodRati
 
 
 def _quality_blind(
-    state: _State, search: Neighbours | None, random: np.random.Generator
+    state: _Estimate, search: Neighbours | None, random: np.random.Generator
 ) -> np.ndarray:
     """Label-error probabilities float32 ``[N]`` that ignore the quality of a picture.
 
@@ -383,7 +383,7 @@ def _quality_blind(
     return probability
 
 
-def _find_candidates(state: _State, search: Neighbours, which: np.ndarray) -> None:
+def _find_candidates(state: _Estimate, search: Neighbours, which: np.ndarray) -> None:
     for block in blocks(len(which), BLOCK):
         here = which[block]
         near, found = search.search(state.images.vectors(here), 2)
@@ -391,7 +391,7 @@ def _find_candidates(state: _State, search: Neighbours, which: np.ndarray) -> No
         state.candidate[here], state.candidate_similarity[here] = whose, best
 
 
-def _least_suspicious(state: _State) -> np.ndarray:
+def _least_suspicious(state: _Estimate) -> np.ndarray:
     """int64 ``[K]``: of each identity the image that stays its measure whatever happens."""
     order = np.lexsort((state.probability, state.images.labels))
     return order[state.images.offsets[:-1]]

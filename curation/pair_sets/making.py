@@ -44,7 +44,7 @@ def pairs_of_list(
     With ``skip_bad`` pairs whose images are missing, damaged or of another size are left out;
     without it the first is an error. Progress counts pairs. Raises ``UserError``.
     """
-    reader = _Reader()
+    reader = _ImageReader()
     kept: list[tuple[bytes, bytes]] = []
     same: list[bool] = []
     left_out: list[str] = []
@@ -126,14 +126,14 @@ def _is_same(path: Path, made: PairSet) -> bool:
     return np.array_equal(there.same, made.same) and there.images == list(made.images)
 
 
-def _read(pair: ListedPair, reader: "_Reader", where: str) -> tuple[bytes, bytes]:
+def _read(pair: ListedPair, reader: "_ImageReader", where: str) -> tuple[bytes, bytes]:
     try:
         return reader.read(pair.first), reader.read(pair.second)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
 
-class _Reader:
+class _ImageReader:
     """Reads each image once, and checks that it can be decoded and has the size of the first."""
 
     def __init__(self) -> None:

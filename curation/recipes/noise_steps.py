@@ -9,7 +9,7 @@ from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import chosen_decisions
-from curation.progress import Progress, Watch
+from curation.progress import Progress, StepDisplay
 from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
 from curation.recipes.pair_steps import readable_pairs
@@ -20,7 +20,9 @@ NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look fo
 EARLIER = "what was found earlier stays; --teacher looks again"
 
 
-def check_images(step: CheckStep, context: RecipeContext, title: str, watch: Watch) -> StepResult:
+def check_images(
+    step: CheckStep, context: RecipeContext, title: str, watch: StepDisplay
+) -> StepResult:
     """Findings on the images, by the teacher that was asked for, else the recipe's."""
     images = context.parent(step.of)
     folder = findings_folder(images)

@@ -16,7 +16,7 @@ from curation.locks import locked
 from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.embedded import TeacherChoice
-from curation.progress import Progress, Say, Watch, unsaid, unwatched
+from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
 from curation.recipes.context import OpenEmbedder, RecipeContext, StepResult
 from curation.recipes.file import (
     DATASET_NAME,
@@ -60,7 +60,7 @@ def run_recipe(
     workspace: Workspace,
     source: Path | None = None,
     dataset: str | None = None,
-    watch: Watch | None = None,
+    watch: StepDisplay | None = None,
     open_embedder: OpenEmbedder | None = None,
     teacher: TeacherChoice | None = None,
     *,
@@ -172,7 +172,9 @@ def _or_variable(recipe: Recipe) -> str:
     return f" or ${recipe.source_variable}" if recipe.source_variable else ""
 
 
-def _run_step(step: Step, context: RecipeContext, title: str, watch: Watch) -> Iterator[StepResult]:
+def _run_step(
+    step: Step, context: RecipeContext, title: str, watch: StepDisplay
+) -> Iterator[StepResult]:
     if isinstance(step, CheckStep):  # several bars of its own
         yield check_images(step, context, title, watch)
         return

@@ -36,7 +36,7 @@ def write_layout(
     unfinished = folder / "train.rec.partial"
     try:
         with RecordWriter(unfinished) as writer, atomic_file(folder / "train.idx") as index:
-            records = _Records(writer, index, array_labels)
+            records = _IndexedRecords(writer, index, array_labels)
             identities = records.with_ranges(images) if ranges else records.alone(images)
         with atomic_file(folder / "property") as file:
             file.write(f"{identities},{image_size[0]},{image_size[1]}\n".encode())
@@ -55,7 +55,7 @@ def check_label(label: int) -> None:
         )
 
 
-class _Records:
+class _IndexedRecords:
     """Records and their index, written side by side."""
 
     def __init__(self, writer: RecordWriter, index: BinaryIO, array_labels: bool) -> None:

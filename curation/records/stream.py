@@ -14,7 +14,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.records.recordio import MAGIC, MAX_PART, RecordReader
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import OVERLAP_BYTES, Digest, FileBlock, read_blocks
+from curation.sources.read_ahead import OVERLAP_BYTES, FileBlock, PrefixDigest, read_blocks
 
 
 class Records(NamedTuple):
@@ -69,9 +69,13 @@ class RecordStream:
     """
 
     def __init__(
-        self, path: Path, start: int = 0, earlier: Digest | None = None, on_bad: OnBad = stop_at
+        self,
+        path: Path,
+        start: int = 0,
+        earlier: PrefixDigest | None = None,
+        on_bad: OnBad = stop_at,
     ) -> None:
-        self.path, self.digest = path, Digest(0, "")
+        self.path, self.digest = path, PrefixDigest(0, "")
         self.position, self._earlier, self._on_bad = start, earlier, on_bad
 
     def __iter__(self) -> Iterator[Records]:
@@ -87,7 +91,7 @@ class RecordStream:
                         yield from self._read_slowly(self.position, reader)
                 self.digest = block.digest
 
-    def _check_unchanged(self, digest: Digest) -> None:
+    def _check_unchanged(self, digest: PrefixDigest) -> None:
         earlier = self._earlier
         if earlier is not None and digest.length == earlier.length and digest != earlier:
             raise UserError(

@@ -17,7 +17,7 @@ from curation.sample.plan import Plan, Shot, people_count, plan_training
 from curation.sample.render import PICTURE
 from curation.sample.size import DEFAULT_SIZE, SampleSize
 from curation.sample.studio import PLAN, TRAINING, VERIFICATION, Studio, developed_again
-from curation.sample.verification import SETS, SHOTS, Place, choose_pairs, photograph_person
+from curation.sample.verification import SETS, SHOTS, PhotoKey, choose_pairs, photograph_person
 
 
 def write_sample(
@@ -118,7 +118,7 @@ def _write_set(
 ) -> VerificationTruth:
     first = people_count(size)
     people = range(first, first + size.verification_people)
-    files: dict[Place, bytes] = {}
+    files: dict[PhotoKey, bytes] = {}
     for photographs in crew(partial(photograph_person, studio, name), people):
         files |= photographs
         for _ in photographs:

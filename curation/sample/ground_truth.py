@@ -18,11 +18,11 @@ _LARGEST = 64 << 20
 """Bytes; a hundred thousand identities of the sample take as much."""
 
 
-class _Model(BaseModel):
+class _Truth(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ImageTruth(_Model):
+class ImageTruth(_Truth):
     """One image record: ``key`` in train.rec, ``label`` as written there, who it really shows.
 
     ``person`` is None where there is no face. ``fault`` is None or one of
@@ -35,21 +35,21 @@ class ImageTruth(_Model):
     fault: str | None = None
 
 
-class Duplicate(_Model):
+class Duplicate(_Truth):
     """The image ``key`` repeats the image ``original`` (keys in train.rec)."""
 
     key: int
     original: int
 
 
-class NonFace(_Model):
+class NonFace(_Truth):
     """An image of no face; ``kind`` is one of ``curation.sample.non_faces.KINDS``."""
 
     key: int
     kind: str
 
 
-class MixedIdentity(_Model):
+class MixedIdentity(_Truth):
     """Two people under one label; ``second_keys`` are the images of the smaller part."""
 
     label: int
@@ -57,21 +57,21 @@ class MixedIdentity(_Model):
     second_keys: tuple[int, ...]
 
 
-class SplitPerson(_Model):
+class SplitPerson(_Truth):
     """One person under two labels."""
 
     person: int
     labels: tuple[int, int]
 
 
-class VerificationTruth(_Model):
+class VerificationTruth(_Truth):
     """The two people of every pair of ``NAME.bin``, in its order."""
 
     name: str
     people: tuple[tuple[int, int], ...]
 
 
-class Truth(_Model):
+class Truth(_Truth):
     """Content of truth.json."""
 
     generator: int

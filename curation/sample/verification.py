@@ -12,13 +12,13 @@ TURNED = 3
 """In ``verify_pose`` the shots from this one on are turned."""
 SETS = ("verify_easy", "verify_pose")
 
-Place = tuple[int, int]
+PhotoKey = tuple[int, int]
 """A photograph: (person, shot)."""
 
 
-def photograph_person(studio: Studio, name: str, person: int) -> dict[Place, bytes]:
+def photograph_person(studio: Studio, name: str, person: int) -> dict[PhotoKey, bytes]:
     """All photographs of one person in one set."""
-    files: dict[Place, bytes] = {}
+    files: dict[PhotoKey, bytes] = {}
     for shot in range(SHOTS):
         stream = (VERIFICATION, SETS.index(name), person, shot)
         yaw = _turn(name, shot, studio.random(*stream, 1))
@@ -28,9 +28,9 @@ def photograph_person(studio: Studio, name: str, person: int) -> dict[Place, byt
 
 def choose_pairs(
     name: str, people: range, size: SampleSize, rng: np.random.Generator
-) -> list[tuple[Place, Place]]:
+) -> list[tuple[PhotoKey, PhotoKey]]:
     """Pairs in ten folds that share nobody; in each, same people first, then different ones."""
-    pairs: list[tuple[Place, Place]] = []
+    pairs: list[tuple[PhotoKey, PhotoKey]] = []
     half = size.pairs // (2 * FOLDS)
     for fold in range(FOLDS):
         members = people[fold::FOLDS]
@@ -43,8 +43,8 @@ def choose_pairs(
 
 
 def _sample(
-    pairs: list[tuple[Place, Place]], count: int, rng: np.random.Generator
-) -> list[tuple[Place, Place]]:
+    pairs: list[tuple[PhotoKey, PhotoKey]], count: int, rng: np.random.Generator
+) -> list[tuple[PhotoKey, PhotoKey]]:
     if len(pairs) < count:
         raise ValueError(f"{count} pairs a fold are more than {len(pairs)} that can be made")
     return [pairs[number] for number in rng.permutation(len(pairs))[:count]]
@@ -58,6 +58,6 @@ def _turn(name: str, shot: int, rng: np.random.Generator) -> float | None:
     return float(rng.choice((-1, 1)) * rng.uniform(25, 40))
 
 
-def _fits(name: str, first: Place, second: Place) -> bool:
+def _fits(name: str, first: PhotoKey, second: PhotoKey) -> bool:
     """Whether the set may ask about this pair."""
     return name != "verify_pose" or first[1] < TURNED <= second[1]

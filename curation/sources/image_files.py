@@ -20,7 +20,7 @@ from curation.sources.image_source import (
     SourceStamp,
 )
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import Digest
+from curation.sources.read_ahead import PrefixDigest
 
 _TOGETHER = 64
 """Files that are read before their images are given on"""
@@ -59,9 +59,9 @@ class ImageFiles(ImageSource):
         return len(self._files)
 
     @property
-    def digest(self) -> Digest:
+    def digest(self) -> PrefixDigest:
         """SHA-256 of the files that have been read."""
-        return Digest(self._done, self._hash.hexdigest())
+        return PrefixDigest(self._done, self._hash.hexdigest())
 
     @property
     def position(self) -> Position:
@@ -83,7 +83,7 @@ class ImageFiles(ImageSource):
         self,
         on_bad: OnBad = stop_at,
         start: Position = BEGINNING,
-        earlier: Digest | None = None,
+        earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
         """The images in order, see ``ImageSource``; files before ``start`` are read again."""
@@ -147,7 +147,7 @@ class ImageFiles(ImageSource):
             reason = f"it lies in no identity's folder; wanted is {wanted}"
             on_bad(BadRecordError(str(self._root / name), None, number, reason))
 
-    def _check_unchanged(self, earlier: Digest | None) -> None:
+    def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
         if earlier is not None and earlier.length == self._done and earlier != self.digest:
             raise UserError(
                 f"{self.path} has changed since its conversion was stopped; take the unfinished "

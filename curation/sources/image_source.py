@@ -14,7 +14,7 @@ from curation.files import open_regular
 from curation.printable import printable
 from curation.progress import Progress
 from curation.sources.quarantine import OnBad
-from curation.sources.read_ahead import Digest
+from curation.sources.read_ahead import PrefixDigest
 
 SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
 """The name under which a kind of source is registered; stores keep it"""
@@ -80,7 +80,7 @@ class ImageSource(Protocol):
 
     @property
     @abstractmethod
-    def digest(self) -> Digest:
+    def digest(self) -> PrefixDigest:
         """SHA-256 of what has been read, at the end of all of the source."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class ImageSource(Protocol):
         self,
         on_bad: OnBad = ...,
         start: Position = ...,
-        earlier: Digest | None = None,
+        earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
         """The images from ``start`` on, their files as they are, byte for byte.

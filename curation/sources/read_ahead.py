@@ -14,7 +14,7 @@ OVERLAP_BYTES = 64 << 10
 _BLOCKS_AHEAD = 4
 
 
-class Digest(NamedTuple):
+class PrefixDigest(NamedTuple):
     """The SHA-256 of a source's first ``length`` bytes (or files)."""
 
     length: int
@@ -30,7 +30,7 @@ class FileBlock(NamedTuple):
 
     offset: int
     data: memoryview
-    digest: Digest
+    digest: PrefixDigest
 
 
 def read_blocks(path: Path) -> Generator[FileBlock, None, None]:
@@ -84,4 +84,4 @@ def _hashed_blocks(path: Path) -> Iterator[FileBlock]:
             last = data[: kept + size]
             digest.update(last[kept:])
             end += size
-            yield FileBlock(end - len(last), last, Digest(end, digest.hexdigest()))
+            yield FileBlock(end - len(last), last, PrefixDigest(end, digest.hexdigest()))

@@ -27,7 +27,7 @@ from curation.sources.image_source import (
 )
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import Digest
+from curation.sources.read_ahead import PrefixDigest
 
 _HEADS = 8 + 24
 """Bytes of a frame's and an image's header"""
@@ -92,7 +92,7 @@ class RecordImages(ImageSource):
         return Position(0 if self._walk is None else self._walk.number, self._stream.position)
 
     @property
-    def digest(self) -> Digest:
+    def digest(self) -> PrefixDigest:
         """SHA-256 of as much of the file as has been read."""
         return self._stream.digest
 
@@ -146,7 +146,7 @@ class RecordImages(ImageSource):
         self,
         on_bad: OnBad = stop_at,
         start: Position = BEGINNING,
-        earlier: Digest | None = None,
+        earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
         """The images in the order of the file, see ``ImageSource``."""

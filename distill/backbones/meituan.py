@@ -29,7 +29,7 @@ REDUCTION = 16
 
 
 @dataclass(frozen=True)
-class Step:
+class TableTwoRow:
     """One row of Table 2, with Table 1's columns for each of its four stages.
 
     ``channels`` and ``hidden`` are those of the residual blocks (c and t), ``downsampling`` is t
@@ -45,12 +45,16 @@ class Step:
 
 
 STEPS = (
-    Step((64, 64, 128, 128), (64, 128, 256, 256), (128, 256, 512), (2, 8, 16, 4), attention=False),
-    Step((30, 62, 128, 256), (62, 124, 256, 256), (124, 256, 512), (2, 8, 18, 16)),
-    Step((28, 60, 128, 256), (60, 120, 256, 256), (120, 256, 512), (2, 8, 16, 19)),
-    Step((26, 58, 128, 256), (58, 116, 256, 256), (116, 256, 512), (2, 6, 16, 21)),
-    Step((24, 56, 124, 256), (56, 116, 248, 256), (116, 248, 512), (2, 6, 16, 23)),
-    Step((24, 56, 124, 256), (56, 116, 248, 256), (116, 248, 512), (2, 6, 15, 24), embedding=282),
+    TableTwoRow(
+        (64, 64, 128, 128), (64, 128, 256, 256), (128, 256, 512), (2, 8, 16, 4), attention=False
+    ),
+    TableTwoRow((30, 62, 128, 256), (62, 124, 256, 256), (124, 256, 512), (2, 8, 18, 16)),
+    TableTwoRow((28, 60, 128, 256), (60, 120, 256, 256), (120, 256, 512), (2, 8, 16, 19)),
+    TableTwoRow((26, 58, 128, 256), (58, 116, 256, 256), (116, 256, 512), (2, 6, 16, 21)),
+    TableTwoRow((24, 56, 124, 256), (56, 116, 248, 256), (116, 248, 512), (2, 6, 16, 23)),
+    TableTwoRow(
+        (24, 56, 124, 256), (56, 116, 248, 256), (116, 248, 512), (2, 6, 15, 24), embedding=282
+    ),
 )
 
 
@@ -80,7 +84,7 @@ class SEResidualNet(nn.Module):
     after_global = ("embedding",)
 
     def __init__(
-        self, step: Step, embedding: int, input_size: Size = (112, 112), width: float = 1.0
+        self, step: TableTwoRow, embedding: int, input_size: Size = (112, 112), width: float = 1.0
     ) -> None:
         super().__init__()
         grid = final_grid("meituan", input_size, STRIDE)
@@ -97,7 +101,7 @@ class SEResidualNet(nn.Module):
         return self.embedding(self.global_depthwise(x)).flatten(1)
 
 
-def _blocks(step: Step, width: float) -> nn.Sequential:
+def _blocks(step: TableTwoRow, width: float) -> nn.Sequential:
     channels = [scaled(base, width) for base in step.channels]
     blocks: list[nn.Module] = []
     for stage, (base, repeats) in enumerate(zip(step.hidden, step.repeats, strict=True)):

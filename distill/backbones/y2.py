@@ -19,7 +19,7 @@ from distill.backbones.heads import MXNET_EPSILON, GlobalDepthwiseHead
 from teachers.layers import ConvBlock, initialise_convolutions
 from teachers.networks import Figure, Paper, Size, final_grid, register, scaled
 
-Blocks = tuple[int, int, int, int]
+BlocksPerStage = tuple[int, int, int, int]
 BINARY_MEGA = 2**20
 
 
@@ -33,7 +33,7 @@ class Y2(nn.Module):
     after_global = ("head.fc", "head.norm")
 
     def __init__(
-        self, blocks: Blocks, first: int, embedding: int, input_size: Size, width: float
+        self, blocks: BlocksPerStage, first: int, embedding: int, input_size: Size, width: float
     ) -> None:
         super().__init__()
         grid = final_grid("y2", input_size, stride=16)
@@ -93,7 +93,7 @@ BITMAIN = (
 )
 
 
-def _register_bitmain(name: str, blocks: Blocks, megabytes: str, flops: str) -> None:
+def _register_bitmain(name: str, blocks: BlocksPerStage, megabytes: str, flops: str) -> None:
     paper = Paper(
         "Ma, Effective methods for lightweight image-based and video-based face recognition, "
         "2019, Table 2",

@@ -15,7 +15,7 @@ from distill.cli.screen import note, say
 if TYPE_CHECKING:
     import numpy as np
 
-    from distill.export.decision import Decision
+    from distill.export.decision import MatchThreshold
     from distill.export.embedder import BundleEmbedder
 
 MOST_COMPARED = 200
@@ -102,7 +102,7 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
 
 
 def _pairs(
-    names: list[str], features: "np.ndarray", decision: "Decision | None"
+    names: list[str], features: "np.ndarray", decision: "MatchThreshold | None"
 ) -> list[dict[str, Any]]:
     """Every pair of images once, with its cosine and the answer (None without a threshold)."""
     if len(names) > MOST_COMPARED:
@@ -121,7 +121,7 @@ def _pairs(
 
 
 def _print_pairs(
-    pairs: list[dict[str, Any]], decision: "Decision | None", shape: tuple[int, ...]
+    pairs: list[dict[str, Any]], decision: "MatchThreshold | None", shape: tuple[int, ...]
 ) -> None:
     note(f"{shape[0]} images embedded, {shape[1]} dimensions")
     if pairs:

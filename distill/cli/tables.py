@@ -15,7 +15,7 @@ NARROWEST = 20
 """Columns that a text may be wrapped to; narrower ones are hard to read."""
 RESET = "\x1b[0m"
 
-Row = list[str]
+TableRow = list[str]
 
 
 def table_lines(
@@ -58,7 +58,7 @@ def pair_lines(name: str, value: str, size: int, width: int) -> list[str]:
     return [f"{_padded(name, size, False)}{GAP}{first}", *(space + other for other in others)]
 
 
-def _sizes(rows: list[Row], width: int) -> list[int]:
+def _sizes(rows: list[TableRow], width: int) -> list[int]:
     """The columns' widths; none where they do not fit."""
     columns = list(zip(*rows, strict=True))
     whole = [max(map(size_of, column)) for column in columns]
@@ -79,7 +79,7 @@ def _sizes(rows: list[Row], width: int) -> list[int]:
 
 
 def _row_lines(
-    row: Row, sizes: list[int], right: list[bool], colours: Mapping[str, str]
+    row: TableRow, sizes: list[int], right: list[bool], colours: Mapping[str, str]
 ) -> list[str]:
     wrapped = [wrap(cell, size) for cell, size in zip(row, sizes, strict=True)]
     height = max(map(len, wrapped))
@@ -93,7 +93,7 @@ def _row_lines(
     return [GAP.join(pieces).rstrip() for pieces in zip(*columns, strict=True)]
 
 
-def _block(names: Row, row: Row, width: int, colours: Mapping[str, str]) -> list[str]:
+def _block(names: TableRow, row: TableRow, width: int, colours: Mapping[str, str]) -> list[str]:
     size = max(map(size_of, names[1:]), default=0)
     lines = wrap(row[0], width, INDENT) if row[0] else []
     for name, cell in zip(names[1:], row[1:], strict=True):

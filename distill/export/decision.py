@@ -12,7 +12,7 @@ MOST_FALSE_ACCEPTS = 0.1
 
 
 @dataclass(frozen=True)
-class Decision:
+class MatchThreshold:
     """Same person where the cosine is above ``cosine``; ``far`` and ``tar`` as measured on ``set``.
 
     ``kind`` is what the threshold was chosen for. ``digest`` is that of the set.
@@ -33,7 +33,7 @@ class Decision:
         )
 
 
-def choose_decision(thresholds: Thresholds, far: str | None = None) -> Decision | None:
+def choose_decision(thresholds: Thresholds, far: str | None = None) -> MatchThreshold | None:
     """By the FAR asked for, else by 1e-3, 1e-2 or the best accuracy; None if there is none of them.
 
     The threshold of the best accuracy decides nothing where more than one stranger in ten passes,
@@ -51,12 +51,12 @@ def choose_decision(thresholds: Thresholds, far: str | None = None) -> Decision 
     for name in (far,) if far else PREFERRED_RATES:
         if name in measured:
             found = measured[name]
-            return Decision(kind=f"chosen for FAR {name}", far=float(name), **_shared(found))
+            return MatchThreshold(kind=f"chosen for FAR {name}", far=float(name), **_shared(found))
     best = thresholds.best_accuracy
     if best is None or best.far is None or best.far > MOST_FALSE_ACCEPTS:
         return None
     kind = f"best ten-fold accuracy, {best.accuracy:.4f}"
-    return Decision(kind=kind, far=best.far, **_shared(best))
+    return MatchThreshold(kind=kind, far=best.far, **_shared(best))
 
 
 def _shared(found: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from teachers.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import torch
 
-Run = Callable[[np.ndarray], np.ndarray]
+Embed = Callable[[np.ndarray], np.ndarray]
 """Normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N from 1."""
 
 DEFAULT_FORMATS = ("onnx",)
@@ -51,7 +51,7 @@ class Exporter(ABC):
         """
 
     @abstractmethod
-    def run(self, folder: Path) -> Run:
+    def run(self, folder: Path) -> Embed:
         """What runs the files below ``folder`` on the CPU. Nothing in them is executed as code: a
         bundle may come from anybody. Raises ``UserError`` for files that are damaged."""
 
@@ -66,7 +66,7 @@ class ExportedNetwork:
     digest = ""
     on_gpu = False
 
-    def __init__(self, run: Run, preprocessing: Preprocessing) -> None:
+    def __init__(self, run: Embed, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
         self._run = run
         self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]
@@ -150,7 +150,7 @@ def _files_in(written: Path, name: str) -> tuple[str, ...]:
         ) from None
 
 
-def check_parity(name: str, run: Run, network: "torch.nn.Module", size: tuple[int, int]) -> None:
+def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[int, int]) -> None:
     """Raise ``UserError`` where ``run`` gives other embeddings of random pixels than ``network``,
     in batches of 1 and 3."""
     import torch

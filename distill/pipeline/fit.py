@@ -122,7 +122,7 @@ def _unused_teacher(spec: JobSpec) -> list[Notice]:
 
 
 def _input_sizes(
-    networks: Mapping[Location, "_Training"], teacher: Embedder | None
+    networks: Mapping[Location, "_SpecTraining"], teacher: Embedder | None
 ) -> dict[Location, list[tuple[int, int]]]:
     """By where in the spec they come from."""
     sizes: dict[Location, list[tuple[int, int]]] = {
@@ -146,13 +146,13 @@ def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> 
         _check_comparisons(spec, resolved.embedding, teacher)
 
 
-def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_Training"]:
+def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_SpecTraining"]:
     """The teacher's, and one for each stage of the student."""
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         losses = spec.teacher.stage.losses
         architecture = Architecture.resolve(spec.teacher.network)
-        yield _Training(
+        yield _SpecTraining(
             ("teacher", "train"),
             ("teacher", "stage"),
             ("teacher", "network"),
@@ -165,7 +165,7 @@ def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_Tra
         assert spec.student is not None
         architecture = Architecture.resolve(spec.student, teacher)
         settings = stage.settings(spec.train)
-        yield _Training(
+        yield _SpecTraining(
             ("train",),
             ("stage", index),
             ("student",),
@@ -178,7 +178,7 @@ def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_Tra
 
 
 @dataclass(frozen=True)
-class _Training:
+class _SpecTraining:
     """One training of the job; ``key``, ``stage`` and ``network`` are its tables in the spec."""
 
     key: Location

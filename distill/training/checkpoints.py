@@ -28,7 +28,7 @@ _NAME = re.compile(r"step-[0-9]{8,18}")
 Scores = Mapping[str, float]
 
 
-class _Scores(RootModel[dict[str, FiniteFloat]]):
+class _ScoresFile(RootModel[dict[str, FiniteFloat]]):
     model_config = ConfigDict(strict=True)
 
     @model_validator(mode="after")
@@ -138,7 +138,7 @@ def final_checkpoint(root: Path, keep: str) -> Path:
 def scores_of(checkpoint: Path) -> dict[str, float]:
     """The scores that were saved with it; empty where it was not evaluated."""
     try:
-        return read_record(checkpoint / SCORES, _Scores).root
+        return read_record(checkpoint / SCORES, _ScoresFile).root
     except UserError:
         return {}
 

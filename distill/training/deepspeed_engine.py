@@ -14,8 +14,8 @@ from distill.training.config import TrainSettings
 from distill.training.data import Batch
 from distill.training.engine import (
     STEP,
+    EngineState,
     Shapes,
-    State,
     StepReport,
     gradient_norms,
     load_optimiser_state,
@@ -69,7 +69,7 @@ class DeepSpeedEngine:
     def shapes(self) -> Shapes:
         return parameter_shapes(self.learner)
 
-    def state(self) -> State:
+    def state(self) -> EngineState:
         if not self._sharded:
             moved = optimiser_state(self._engine.optimizer, self.learner)
         else:
@@ -78,13 +78,13 @@ class DeepSpeedEngine:
                 moved[STEP] = self._steps()
         return {"learner": self.learner.state_dict(), "optimiser": moved}
 
-    def load(self, state: State) -> None:
+    def load(self, state: EngineState) -> None:
         self.learner.load_state_dict(state["learner"])
         if self._sharded:
             self._engine.optimizer.refresh_fp32_params()
         self.load_optimiser(state["optimiser"])
 
-    def load_optimiser(self, state: State) -> None:
+    def load_optimiser(self, state: EngineState) -> None:
         if not self._sharded:
             self._engine.optimizer.state.clear()
             load_optimiser_state(state, self._engine.optimizer, self.learner)
@@ -120,7 +120,7 @@ class DeepSpeedEngine:
                 state[key] = torch.zeros_like(shard)
         zero._lazy_init_hp_params_optimizer_state()
 
-    def _groups(self) -> list[tuple[State, list[str]]]:
+    def _groups(self) -> list[tuple[EngineState, list[str]]]:
         """What the optimiser has of this rank's shard of each group, and the group's parameters."""
         zero = self._engine.optimizer
         names = {parameter: name for name, parameter in self.learner.named_parameters()}

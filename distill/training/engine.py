@@ -17,7 +17,7 @@ from distill.training.learner import Learner
 STEP = "step"
 """AdamW's count of a parameter's updates: a scalar, always on the CPU."""
 Shapes = Mapping[str, torch.Size]
-State = dict[str, Any]
+EngineState = dict[str, Any]
 """``learner``: the state dict; ``optimiser``: {key: {name of the parameter: tensor}}."""
 
 
@@ -49,15 +49,15 @@ class Engine(Protocol):
         """Of the learner's parameters, each as a whole."""
         ...
 
-    def state(self) -> State:
+    def state(self) -> EngineState:
         """Weights and optimiser. Every rank has to ask; what rank 0 gets is whole."""
         ...
 
-    def load(self, state: State) -> None:
+    def load(self, state: EngineState) -> None:
         """Take back what ``state`` gave, on every rank."""
         ...
 
-    def load_optimiser(self, state: State) -> None:
+    def load_optimiser(self, state: EngineState) -> None:
         """Take back its optimiser alone; a parameter that is not named starts afresh."""
         ...
 
@@ -93,7 +93,7 @@ def total_norm(layer_norms: Mapping[str, Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(list(layer_norms.values())))
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer, learner: Learner) -> State:
+def optimiser_state(optimiser: torch.optim.Optimizer, learner: Learner) -> EngineState:
     """The optimiser's tensors by parameter; of those that have moved."""
     by_key: dict[str, dict[str, Tensor]] = {}
     for name, parameter in learner.named_parameters():
@@ -103,7 +103,9 @@ def optimiser_state(optimiser: torch.optim.Optimizer, learner: Learner) -> State
     return by_key
 
 
-def load_optimiser_state(state: State, optimiser: torch.optim.Optimizer, learner: Learner) -> None:
+def load_optimiser_state(
+    state: EngineState, optimiser: torch.optim.Optimizer, learner: Learner
+) -> None:
     """Give the optimiser what ``optimiser_state`` took."""
     parameters = dict(learner.named_parameters())
     for key, by_name in state.items():
@@ -117,7 +119,7 @@ def parameter_shapes(learner: Learner) -> Shapes:
     return {name: parameter.shape for name, parameter in learner.named_parameters()}
 
 
-def optimiser_state_that_fits(before: State, shapes: Shapes) -> State:
+def optimiser_state_that_fits(before: EngineState, shapes: Shapes) -> EngineState:
     """The optimiser's part of the state of an engine with another learner: that of the parameters
     that are called and shaped as here."""
     same = {name for name, value in before["learner"].items() if shapes.get(name) == value.shape}

@@ -105,7 +105,7 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
 
 
 @dataclass
-class _Position:
+class _LoopState:
     """What the loop itself remembers; ``rate_scale`` and ``retries`` are of divergences."""
 
     step: int = 0
@@ -114,7 +114,7 @@ class _Position:
     latest: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, step: int, said: Mapping[str, Any]) -> "_Position":
+    def at(cls, step: int, said: Mapping[str, Any]) -> "_LoopState":
         """As a checkpoint says it; errors of many kinds where it says something else."""
         rate_scale, latest = float(said["rate_scale"]), said["latest"]
         if not 0 < rate_scale <= 1:
@@ -141,7 +141,7 @@ class _Run:
         ema = self.settings.ema
         self.average = None if ema is None else WeightAverage(self.network, ema)
         self.optimiser_from = training.optimiser_from
-        self.position = _Position()
+        self.position = _LoopState()
 
     def resume(self) -> None:
         """Go to the newest checkpoint, or to the beginning where there is none."""
@@ -184,7 +184,7 @@ class _Run:
             self.engine.load(state["engine"])
             if self.average is not None:
                 self.average.load(state["average"])
-            self.position = _Position.at(step_of(checkpoint), state["loop"])
+            self.position = _LoopState.at(step_of(checkpoint), state["loop"])
 
     def _make_up_for_evaluation(self, checkpoint: Path) -> None:
         """Where the training was stopped before it was evaluated at this step."""

@@ -20,7 +20,7 @@ from distill.losses.class_weights import SampledClassWeights
 from distill.losses.collectives import all_gather
 from distill.ranks import rank, world_size
 from distill.training.config import TrainSettings
-from distill.training.engine import State
+from distill.training.engine import EngineState
 from distill.training.shares import shares_of
 
 NAME = "losses.centres"
@@ -109,7 +109,7 @@ class PartialCentres:
         dist.all_reduce(squared)
         return squared.sqrt()
 
-    def complete(self, state: State, optimiser: OptimiserState) -> State:
+    def complete(self, state: EngineState, optimiser: OptimiserState) -> EngineState:
         """``state`` as it is without partial centres, on rank 0; every rank has to ask."""
         moments = self.moments or self._active_moments(optimiser)
         learner = {**state["learner"], NAME: self._from_all_ranks(self._own())}
@@ -119,14 +119,14 @@ class PartialCentres:
         }
         return {**state, "learner": learner, "optimiser": {**state["optimiser"], **whole}}
 
-    def load(self, learner: State) -> State:
+    def load(self, learner: EngineState) -> EngineState:
         """Take the centres of a learner's whole state; it comes back with the active rows."""
         whole = learner[NAME]
         if self.store is not None:
             self.store.copy_(whole[self.share])
         return {**learner, NAME: whole[self._first_rows]}
 
-    def load_optimiser(self, state: State) -> State:
+    def load_optimiser(self, state: EngineState) -> EngineState:
         """As ``load``, with what an optimiser's whole state has of the centres by its keys."""
         moments = {
             key: by_name[NAME]

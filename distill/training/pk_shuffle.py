@@ -71,7 +71,7 @@ class PKShuffle:
         return self.batch_size // self.images_each
 
     @cached_property
-    def _groups(self) -> list["_Group"]:
+    def _groups(self) -> list["_SizeGroup"]:
         """The identities, numbered from 0 by rising label, by how many images they have."""
         _, counts = np.unique(self.labels, return_counts=True)
         begins, by_label = np.cumsum(counts) - counts, np.argsort(self.labels, kind="stable")
@@ -81,7 +81,7 @@ class PKShuffle:
         for count in np.unique(counts):
             identities = np.flatnonzero(counts == count)
             places = begins[identities, None] + np.arange(count)
-            groups.append(_Group(identities, by_label[places]))
+            groups.append(_SizeGroup(identities, by_label[places]))
         return groups
 
     @cached_property
@@ -102,7 +102,7 @@ class PKShuffle:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class _SizeGroup:
     """``identities`` int64 [M] that have C images each: ``images`` int64 [M, C]."""
 
     identities: np.ndarray
@@ -116,7 +116,7 @@ class _Turns:
     a cycle, which follows from (seed, C, its number). A group's identities go through it together.
     """
 
-    def __init__(self, groups: list[_Group], images_each: int, seed: int) -> None:
+    def __init__(self, groups: list[_SizeGroup], images_each: int, seed: int) -> None:
         self._groups, self._images_each, self._seed = groups, images_each, seed
         self._cycles: dict[int, dict[int, np.ndarray]] = {}
 
@@ -132,7 +132,7 @@ class _Turns:
             shown[group.identities] = np.concatenate(parts, axis=1)
         return shown
 
-    def _drawn(self, group: _Group, drawn: int, appearances: np.ndarray) -> np.ndarray:
+    def _drawn(self, group: _SizeGroup, drawn: int, appearances: np.ndarray) -> np.ndarray:
         count = group.images.shape[1]
         numbers, places = np.divmod(appearances, count // math.gcd(count, drawn))
         known, needed = self._cycles.get(count, {}), {}
@@ -146,7 +146,7 @@ class _Turns:
         self._cycles[count] = needed  # the older ones are over
         return images
 
-    def _cycle(self, group: _Group, drawn: int, number: int) -> np.ndarray:
+    def _cycle(self, group: _SizeGroup, drawn: int, number: int) -> np.ndarray:
         """int64 [M, lcm(C, drawn)]: all images shuffled, again and again, end to end.
 
         An appearance that begins in one shuffle and ends in the next shows no image twice: what it

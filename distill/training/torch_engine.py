@@ -10,8 +10,8 @@ from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
 from distill.training.engine import (
+    EngineState,
     Shapes,
-    State,
     StepReport,
     gradient_norms,
     leave_out_unless_finite,
@@ -69,7 +69,7 @@ class TorchEngine:
         shapes = parameter_shapes(self.learner)
         return shapes if self.centres is None else {**shapes, NAME: self.centres.shape}
 
-    def state(self) -> State:
+    def state(self) -> EngineState:
         state = {
             "learner": self.learner.state_dict(),
             "optimiser": optimiser_state(self.optimiser, self.learner),
@@ -78,14 +78,14 @@ class TorchEngine:
             return state
         return self.centres.complete(state, self.optimiser.state)
 
-    def load(self, state: State) -> None:
+    def load(self, state: EngineState) -> None:
         learner = state["learner"]
         self.learner.load_state_dict(
             learner if self.centres is None else self.centres.load(learner)
         )
         self.load_optimiser(state["optimiser"])
 
-    def load_optimiser(self, state: State) -> None:
+    def load_optimiser(self, state: EngineState) -> None:
         if self.centres is not None:
             state = self.centres.load_optimiser(state)
         self.optimiser.state.clear()

@@ -32,7 +32,7 @@ from curation.sources.image_source import BEGINNING, ImageSource, Position
 from curation.sources.image_source import SourceImages, SourceStamp, file_digest
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, stop_at
-from curation.sources.read_ahead import Digest
+from curation.sources.read_ahead import PrefixDigest
 
 HEAD = struct.Struct("<II")
 
@@ -50,7 +50,7 @@ class Pile(ImageSource):
 
     @property
     def digest(self):
-        return Digest(self.done.offset, self.hash.hexdigest())
+        return PrefixDigest(self.done.offset, self.hash.hexdigest())
 
     def stamp(self):
         status = self.path.stat()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill.export.exporter import Exporter, Run, exporter
+from distill.export.exporter import Embed, Exporter, exporter
 from teachers.embedder import Embedder
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
@@ -35,7 +35,7 @@ class OnnxExporter(Exporter):
         model = _without_traces(_export(network, size))
         (folder / MODEL_NAME).write_bytes(model.SerializeToString(deterministic=True))
 
-    def run(self, folder: Path) -> Run:
+    def run(self, folder: Path) -> Embed:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(
