@@ -89,7 +89,7 @@ def defaults_of(name: str) -> Defaults:
 
 
 def is_known(name: str, input_size: tuple[int, int], width: float) -> bool:
-    """Whether it can be told without building it that a network can be built so."""
+    """Whether a network is known to be buildable so, without building it."""
     fits = all(side >= LEAST_SIDE and side % STRIDE == 0 for side in input_size)
     return name in _rows() and fits and USUAL_WIDTHS[0] <= width <= USUAL_WIDTHS[1]
 

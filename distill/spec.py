@@ -116,11 +116,11 @@ class TeacherSource(Strict):
         if described and (is_onnx(source) or (not is_file and self.preprocessing is None)):
             raise SpecError(
                 (min(described),),
-                f"{', '.join(sorted(described))}: only beside from = a file of weights "
-                f"({', '.join(WEIGHT_SUFFIXES)}) or a folder with such, and its preprocessing",
+                f"only with from = a file of weights ({', '.join(WEIGHT_SUFFIXES)}) or a folder "
+                "with such, and its preprocessing",
             )
         if self.output is not None and not is_onnx(source):
-            raise SpecError(("output",), "only beside from = an .onnx file with several outputs")
+            raise SpecError(("output",), "only with from = an .onnx file with several outputs")
         if self.preprocessing is None and is_file:
             raise SpecError(
                 ("from",),
@@ -235,7 +235,7 @@ class GenerationsSpec(Strict):
 
 
 class ExportSpec(Strict):
-    """The ``formats`` that the bundle has the network in, beside its weights."""
+    """The ``formats`` that the bundle has the network in, with its weights."""
 
     formats: list[FormatName] = Field(default=[*DEFAULT_FORMATS], min_length=1)
 

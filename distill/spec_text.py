@@ -1,4 +1,4 @@
-"""Job specs as text: read, parsed, and every fault told with its file, line and column."""
+"""Job specs as text: read, parsed, and each fault located by file, line and column."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from distill.spec_errors import SpecError
 UNNAMED_SPEC = "spec.toml"
 """How messages call a spec that came without a file name."""
 MOST_FAULTS = 10
-"""Told of one spec."""
+"""Reported of one spec."""
 LARGEST_SPEC = LARGEST
 """Bytes."""
 LONGEST_KEY, LONGEST_FAULT = 80, 1_000
@@ -43,7 +43,7 @@ def parse_spec(text: str, origin: str) -> JobSpec:
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
-        raise UserError(_told(error, document, TomlSource(text, origin))) from None
+        raise UserError(_describe(error, document, TomlSource(text, origin))) from None
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
         ) from None
 
 
-def _told(error: ValidationError, document: Mapping[str, Any], source: TomlSource) -> str:
+def _describe(error: ValidationError, document: Mapping[str, Any], source: TomlSource) -> str:
     """Every fault; in lines of their own where they are several."""
     faults: dict[str, None] = {}
     for fault in error.errors(include_url=False):

@@ -154,10 +154,10 @@ def parse_recipe(text: str, what: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise UserError(_told(error, document, TomlSource(text, what))) from None
+        raise UserError(_describe(error, document, TomlSource(text, what))) from None
 
 
-def _told(error: ValidationError, document: dict[str, Any], source: TomlSource) -> str:
+def _describe(error: ValidationError, document: dict[str, Any], source: TomlSource) -> str:
     """The first fault, with the keys that may be meant."""
     fault = error.errors(include_url=False)[0]
     location = within_document(fault["loc"], document)

@@ -91,8 +91,8 @@ def run_recipe(
         for number, step in enumerate(recipe.step, 1):
             title = f"{number}/{len(recipe.step)} {step.do}"
             results += _run_step(step, context, title, watch or unwatched)
-        told = {entry.path for entry in results}
-        return results + [one for one in unreadable_views(context) if one.path not in told]
+        listed = {entry.path for entry in results}
+        return results + [one for one in unreadable_views(context) if one.path not in listed]
 
 
 def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:

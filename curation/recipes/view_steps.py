@@ -77,7 +77,7 @@ def refuse_views_of_people(
     is_of_clean = any(step.name == CLEAN for step in view.history[:-1])
     if not expected.is_last_of(view):
         raise UserError(
-            f"{_in_the_way(path)}: it was made by {_told(view.history[-1])}, "
+            f"{_in_the_way(path)}: it was made by {_describe(view.history[-1])}, "
             f"the recipe says {expected}"
         )
     if of_clean is not None and is_of_clean != of_clean:
@@ -86,7 +86,7 @@ def refuse_views_of_people(
 
 
 def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
-    """Views of people that stand beside the store and are of another one."""
+    """Views of people in the store's folder that are of another store."""
     for path in sorted(context.target.glob("*.view")):
         try:
             View(path)
@@ -101,7 +101,7 @@ def _in_the_way(path: Path) -> str:
     )
 
 
-def _told(step: ViewStep) -> str:
+def _describe(step: ViewStep) -> str:
     return str(ExpectedStep(step.name, dict(step.parameters)))
 
 
@@ -118,14 +118,14 @@ def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedS
         return f"it cannot be read, or is not of what {parent.store.path.name} is now"
     if not expected.is_last_of(view):
         is_clean = expected.step == CLEAN == view.history[-1].name
-        return "the decisions have changed" if is_clean else f"it was {_told(view.history[-1])}"
+        return "the decisions have changed" if is_clean else f"it was {_describe(view.history[-1])}"
     if view.history[:-1] != parent.history or view.store.digest != parent.store.digest:
         return f"it is not of what {parent.path.name} is now"
     return None
 
 
 def _write(context: RecipeContext, path: Path, parent: ImageSet, write: Write) -> View:
-    """Written beside its place; the old one stays until the new one is whole."""
+    """Written next to its place; the old one stays until the new one is whole."""
     new, old = (path.with_name(f"{path.name}.{word}") for word in ("new", "old"))
     for left in (new, old):  # by a recipe that was killed
         _remove(left)

@@ -72,7 +72,7 @@ def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
             raise SpecError(
                 evaluation_key(spec, name),
                 f"{named[each.name]!r} and {name!r} are both called {each.name!r}, "
-                "so that their scores could not be told apart; rename one, or leave it out",
+                "so that their scores could not be distinguished; rename one, or leave it out",
             )
         named[each.name] = name
         try:

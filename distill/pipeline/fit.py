@@ -1,4 +1,4 @@
-"""Whether the pieces of a job fit together, asked before anything is queued or done.
+"""Whether the parts of a job fit together, checked before anything is queued or done.
 
 Whatever lies on the disk when a job is submitted is looked at then: a fault that shows after the
 expensive steps costs days. The rules are those of the parts themselves, which are called here.
@@ -63,7 +63,7 @@ def check_job(spec: SpecFile, workspace: Workspace) -> Fit:
 
 
 def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
-    """Raise ``SpecError`` where the pieces of a spec cannot work together; trains nothing."""
+    """Raise ``SpecError`` where the parts of a spec cannot work together; trains nothing."""
     with within("data", "train"):
         images = open_images(workspace.image_set(spec.data.train))
     sets = open_sets(spec, workspace)
@@ -132,7 +132,7 @@ def _input_sizes(
 
 
 def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> None:
-    """Its budget, and its embedding beside the teacher's, of length ``teacher``."""
+    """Its budget, and its embedding and the teacher's, of length ``teacher``."""
     resolved = Architecture.resolve(student, teacher)
     if student.budget is not None:
         check_budget(
@@ -219,25 +219,25 @@ class _SpecTraining:
         return [*self._rising(), *self._idle(given), *self._seldom(given)]
 
     def _rising(self) -> list[Notice]:
-        rate, final = self.settings.learning_rate, self.settings.final_learning_rate
-        if final is None or final <= rate:
+        initial, final = self.settings.learning_rate, self.settings.final_learning_rate
+        if final is None or final <= initial:
             return []
         text = (
-            f"{in_words(self.key)}.learning_rate is {rate:g} and final_learning_rate {final:g}: "
+            f"{in_words(self.key)}.learning_rate is {initial:g} and final_learning_rate {final:g}: "
             f"the learning rate of {in_words(self.stage)} rises to the end; lower "
             "final_learning_rate too"
         )
-        return [Notice(f"rising rate: {in_words(self.stage)}", text)]
+        return [Notice(f"rising learning rate: {in_words(self.stage)}", text)]
 
     def _idle(self, given: Supply) -> list[Notice]:
         """The losses that can never do anything; ``UserError`` where that is all of them."""
         reasons = {name: lacking(loss.needs, given) for name, loss in self.losses.items()}
         idle = {name: reason for name, reason in reasons.items() if reason is not None}
         if len(idle) == len(self.losses):
-            told = (f"{name} can never do anything: {reason}" for name, reason in idle.items())
+            each = (f"{name} can never do anything: {reason}" for name, reason in idle.items())
             raise SpecError(
                 (*self.stage, "losses"),
-                "; ".join(told)
+                "; ".join(each)
                 + "; so this stage would learn nothing: change that, or give it other losses",
             )
         return [

@@ -1,4 +1,4 @@
-"""What a training can be told; the tables of a job spec are these classes."""
+"""The settings of a training; the tables of a job spec are these classes."""
 
 from importlib.util import find_spec
 from itertools import pairwise
@@ -100,7 +100,7 @@ USUAL: dict[str, dict[str, Any]] = {
 SCHEDULE_OF = {"milestones": "step", "decay": "step", "power": "polynomial"}
 """Settings of a single schedule."""
 NO_FINAL_RATE = {"step": "ends where the milestones lead", "constant": "stays at learning_rate"}
-"""Schedules that are not told where to end."""
+"""Schedules that take no final learning rate."""
 
 
 class CentresSettings(Strict):
@@ -185,7 +185,7 @@ class TrainSettings(Strict):
         if self.optimiser == "adamw" and self.momentum is not None:
             raise SpecError(
                 ("momentum",),
-                'goes with optimiser = "sgd", and only with it; leave it out beside "adamw", '
+                'goes with optimiser = "sgd", and only with it; leave it out with "adamw", '
                 "whose betas are 0.9 and 0.999",
             )
         return self
@@ -197,12 +197,12 @@ class TrainSettings(Strict):
                 raise SpecError(
                     (setting,),
                     f'goes with schedule = "{schedule}", and only with it; '
-                    f'leave it out beside "{self.schedule}"',
+                    f'leave it out with "{self.schedule}"',
                 )
         if self.schedule in NO_FINAL_RATE and self.final_learning_rate is not None:
             raise SpecError(
                 ("final_learning_rate",),
-                f'has no meaning beside schedule = "{self.schedule}", which '
+                f'has no meaning with schedule = "{self.schedule}", which '
                 f"{NO_FINAL_RATE[self.schedule]}; leave it out",
             )
         if self.schedule == "step":

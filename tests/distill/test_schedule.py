@@ -96,7 +96,7 @@ def test_the_cosine_from_a_tenth_to_a_ten_thousandth():
         ({"schedule": "step", "milestones": [0.05], "warmup": 0.1}, r"after the warm-up \(0.1\)"),
         (
             {"schedule": "step", "milestones": [0.5], "final_learning_rate": 0.0},
-            "final_learning_rate: has no meaning beside",
+            "final_learning_rate: has no meaning with",
         ),
         ({"schedule": "constant", "final_learning_rate": 0.01}, "which stays at learning_rate"),
         ({"schedule": ["step"]}, "'cosine', 'linear', 'polynomial', 'step' or 'constant'"),

@@ -159,10 +159,10 @@ def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        (f'from = "job"\n{SMALL}', "backbone, embedding, width: only beside from = a file of"),
-        (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only beside from"),
-        (f'from = "big.onnx"\npart = "model_ema"\n{PIXELS}', "part: only beside from"),
-        (f'from = "big.pth"\noutput = "fc1"\n{PIXELS}', "output: only beside from = an .onnx"),
+        (f'from = "job"\n{SMALL}', "backbone: only with from = a file of"),
+        (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only with from"),
+        (f'from = "big.onnx"\npart = "model_ema"\n{PIXELS}', "part: only with from"),
+        (f'from = "big.pth"\noutput = "fc1"\n{PIXELS}', "output: only with from = an .onnx"),
         ('from = "job"\ncombine = "average"', "combine: it is how the members of a"),
         ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "say one of from"),
         ("[[teacher.ensemble]]", 'each .* needs from = "..."'),
