@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from test_training import EMBEDDING, PREPROCESSING, make_network, make_training, watch
+from small_training import EMBEDDING, PREPROCESSING, make_network, make_training, watch
 from torch import nn
 
 from distill.backbones import create

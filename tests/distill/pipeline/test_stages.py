@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_pipeline import make_workspace
-from test_training import (
+from small_job import make_workspace
+from small_training import (
     EMBEDDING,
+    ENGINES,
     PREPROCESSING,
     assert_equal_bits,
+    engine_state,
     make_training,
     watch,
     weights,
@@ -29,7 +31,7 @@ from distill.pipeline.training import CHECKPOINTS, NETWORK, Stage, TrainedNetwor
 from distill.spec import StageSpec
 from distill.spec_text import parse_spec
 from distill.training import distributed
-from distill.training.checkpoints import final_checkpoint, newest_checkpoint, save_checkpoint
+from distill.training.checkpoints import final_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader
 from distill.training.engine import optimiser_state_that_fits
@@ -39,12 +41,7 @@ from distill.training.loop import STATE, Stopped, train
 from distill.training.plan import FullShuffle
 from distill.training.schedule import scheduled_rate
 
-ENGINES = {"torch": {}, "zero 2": {"engine": "deepspeed", "zero_stage": 2}}
 OPTIMISERS = {"sgd": {}, "adamw": {"optimiser": "adamw", "learning_rate": 1e-3}}
-
-
-def engine_state(folder):
-    return torch.load(newest_checkpoint(folder) / STATE, weights_only=True)["engine"]
 
 
 def by_hand(store, before, **settings):

@@ -11,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from test_pipeline import make_workspace, steps_of
+from small_job import make_workspace, steps_of
 
 from distill.training.checkpoints import newest_checkpoint, step_of
 

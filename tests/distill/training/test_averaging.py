@@ -5,9 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pydantic import ValidationError
-from test_evaluation_at_intervals import evaluated
-from test_optimisers import ENGINES
-from test_training import assert_equal_bits, make_training, watch
+from small_training import ENGINES, assert_equal_bits, evaluated, make_training, watch
 from torch import nn
 
 from distill.training.averaging import WeightAverage

@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rank_trainings import COMMON, ENGINES
-from test_training import make_training, watch
+from small_training import make_training, watch
 
 from curation.views import open_images
 from distill.training import distributed

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from test_pipeline import SPEC, make_workspace, steps_of
+from small_job import SPEC, make_workspace, steps_of
 
 from curation.workspace import Workspace
 from distill.daemon import client

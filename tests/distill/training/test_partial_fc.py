@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from test_stages import engine_state
-from test_train_options import Plain
-from test_training import (
+from small_training import (
     EMBEDDING,
     PREPROCESSING,
+    Plain,
     assert_equal_bits,
+    engine_state,
     make_training,
     watch,
     weights,

@@ -1,59 +1,15 @@
 """A whole job on tiny data: every step, nothing twice, and the run directory tells it all."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from small_job import SPEC, make_workspace, open_first, quiet, run, steps_of, wait_for
 
 import distill
-from curation.workspace import Workspace
 from distill.daemon.delivery import deliver
-from distill.pipeline.fit import check_fit
-from distill.pipeline.job import JobRun
-from distill.pipeline.record import RunRecord
-from distill.spec_text import parse_spec
-
-SPEC = """
-name = "tiny"
-[data]
-train = "drawn/train"
-evaluate = ["pairs", "drawn/train"]
-[teacher.network]
-backbone = "iresnet18"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[teacher.stage]
-epochs = 2
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[teacher.train]
-batch_size = 12
-engine = "deepspeed"
-[student]
-backbone = "mobilefacenet"
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 2
-losses = { arcface = { scale = 16.0, margin = 0.1 }, angular = {} }
-[generations]
-count = 2
-[train]
-batch_size = 12
-log_every = 1
-"""
-
-
-def make_workspace(folder, drawn_store, drawn_folder):
-    datasets = folder / "datasets" / "drawn"
-    shutil.copytree(drawn_store.path, datasets / "train.lmdb")
-    shutil.copy(drawn_folder / "pairs.bin", datasets)
-    return Workspace(folder)
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +18,6 @@ def finished(tmp_path_factory, drawn_store, drawn_folder):
     workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
     run(workspace, SPEC)
     return workspace
-
-
-def run(workspace, text):
-    spec = parse_spec(text, "spec")
-    record = RunRecord(workspace.runs / spec.name)
-    JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
-    return steps_of(workspace, spec.name)
-
-
-def steps_of(workspace, name):
-    steps = json.loads((workspace.runs / name / "steps.json").read_text())
-    return {step["name"]: step["state"] for step in steps}
 
 
 def test_every_step_is_done_in_order(finished):
@@ -158,12 +102,6 @@ def test_a_job_exports_the_formats_that_it_names(finished, drop_in_format):
     assert (finished.bundles / "exported" / "letters" / "net.bin").is_file()
 
 
-def open_first(workspace):
-    from curation.views import open_images
-
-    return open_images(workspace.datasets / "drawn" / "train.lmdb").read(0)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_or_killed_distill_run_goes_on_where_it_was(
     tmp_path, drawn_store, drawn_folder, number
@@ -219,14 +157,3 @@ def test_a_spec_that_cannot_run_is_one_line_and_does_not_take_the_name(
     assert words in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
     assert not (workspace.runs / "tiny").exists()
-
-
-def quiet():
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)

@@ -6,7 +6,7 @@ import pytest
 import rank_partial_fc
 import torch
 from rank_partial_fc import CASES, CUT, IDENTITIES, IMAGES, SAMPLED, measure
-from test_training import EMBEDDING, assert_equal_bits
+from small_training import EMBEDDING, assert_equal_bits
 
 from distill.losses import LossInputs, WeightedLosses, parse_losses
 from distill.losses.class_weights import SampledClassWeights

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from test_train_options import Plain
-from test_training import EMBEDDING, PREPROCESSING, make_training, watch, weights
+from small_training import EMBEDDING, PREPROCESSING, Plain, make_training, watch, weights
 
 from curation.views import open_images
 from distill.losses import LOSSES, WeightedLosses, parse_losses

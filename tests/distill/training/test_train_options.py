@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 from pydantic import ValidationError
-from test_training import (
+from small_training import (
     EMBEDDING,
     PREPROCESSING,
+    Plain,
     assert_equal_bits,
     make_network,
     make_training,
@@ -27,21 +28,6 @@ from distill.training.learner import Learner
 from distill.training.loop import train
 from distill.training.plan import FullShuffle
 from distill.training.shares import job_ranks
-
-
-class Plain(nn.Module):
-    """A network without batch normalisation, whose gradients do not depend on the batch's cut."""
-
-    after_global = ()
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution = nn.Conv2d(3, 8, 3, stride=4)
-        self.linear = nn.Linear(8 * 8 * 8, EMBEDDING)
-
-    def forward(self, x):
-        return self.linear(torch.relu(self.convolution(x)).flatten(1))
 
 
 def one_step(store, network, settings):

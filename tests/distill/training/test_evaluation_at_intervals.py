@@ -11,11 +11,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from test_pipeline import make_workspace
-from test_training import (
+from small_job import make_workspace
+from small_training import (
     EMBEDDING,
     PREPROCESSING,
     assert_equal_bits,
+    evaluated,
     make_network,
     make_training,
     watch,
@@ -60,11 +61,6 @@ def with_scores(training, scores, act=lambda: None):
         return {"pairs": next(remaining)}
 
     return replace(training, evaluate=scripted)
-
-
-def evaluated(metrics):
-    """The scores by step."""
-    return {line["iteration"]: line["score"] for line in metrics if "score" in line}
 
 
 def checkpoint_names(folder):

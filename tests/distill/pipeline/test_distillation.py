@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pipeline import make_workspace
-from test_training import (
+from small_job import make_workspace
+from small_training import (
     PREPROCESSING,
     assert_equal_bits,
     make_network,

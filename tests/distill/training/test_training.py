@@ -2,38 +2,39 @@
 
 import hashlib
 import json
-import os
 import resource
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import small_training
 import torch
+from small_training import (
+    EMBEDDING,
+    PREPROCESSING,
+    assert_equal_bits,
+    make_network,
+    make_training,
+    watch,
+    weights,
+)
 
 from curation.errors import UserError
 from curation.images import decode
-from distill.backbones import create
 from distill.losses import LossInputs, WeightedLosses, parse_losses
 from distill.training.checkpoints import newest_checkpoint, save_checkpoint
 from distill.training.config import TrainSettings
 from distill.training.engines import create_engine
 from distill.training.learner import Learner, optimiser
-from distill.training.loop import Stopped, Training, Watch, train
+from distill.training.loop import Stopped, train
 from distill.training.state_file import STATE
 from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
-
-PREPROCESSING = Preprocessing.ours((32, 32))
-EMBEDDING = 16
-
-
-def make_network(seed=0):
-    torch.manual_seed(seed)
-    return create("mobilefacenet", EMBEDDING, (32, 32), 0.125)
 
 
 @pytest.fixture(scope="module")
@@ -45,35 +46,6 @@ def teacher():
 @pytest.fixture(scope="module")
 def cache(teacher, drawn_store, tmp_path_factory):
     return cache_embeddings(teacher, drawn_store, tmp_path_factory.mktemp("cache"))
-
-
-def make_training(store, cache=None, losses=None, epochs=4, **settings):
-    chosen = parse_losses(losses or {"arcface": {"scale": 16.0, "margin": 0.2}}, "losses")
-    defaults = {"batch_size": 12, "learning_rate": 0.1, "log_every": 1, "checkpoint_every": 3}
-    network = make_network()
-    torch.manual_seed(1)
-    return Training(
-        network=network,
-        losses=WeightedLosses(chosen, EMBEDDING, store.identities),
-        preprocessing=PREPROCESSING,
-        images=store,
-        cache=cache,
-        epochs=epochs,
-        settings=TrainSettings(**{**defaults, **settings}),
-    )
-
-
-def watch(metrics=None, stop=lambda: False):
-    return Watch((metrics if metrics is not None else []).append, lambda done, total: None, stop)
-
-
-def weights(training):
-    return {**training.network.state_dict(), **training.losses.state_dict()}
-
-
-def assert_equal_bits(left, right):
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_the_loss_falls(drawn_store, tmp_path):
@@ -137,7 +109,7 @@ sys.path[:0] = [sys.argv[3]]
 import torch
 torch.set_num_threads(1)
 from curation.views import open_images
-from test_training import make_training, watch
+from small_training import (make_training, watch)
 from distill.training import loop
 training = make_training(open_images(Path(sys.argv[1])))
 class Killer(list):
@@ -152,7 +124,7 @@ loop.train(training, Path(sys.argv[2]), watch(Killer()))
 def test_killed_at_any_step_it_goes_on_from_the_last_checkpoint(drawn_store, tmp_path, killed_at):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    here = os.path.dirname(__file__)  # noqa: PTH120
+    here = str(Path(small_training.__file__).parent)
     arguments = [str(drawn_store.path), str(tmp_path / "cut"), here, str(killed_at)]
     outcome = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
     assert outcome.returncode == -signal.SIGKILL

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import rank_trainings
 import torch
-from test_training import assert_equal_bits
+from small_training import assert_equal_bits
 
 from distill.training.checkpoints import newest_checkpoint
 from distill.training.loop import STATE

@@ -12,8 +12,8 @@ import rank_pk_trainings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_trainings import ENGINES
-from test_pipeline import make_workspace, run
-from test_training import assert_equal_bits, make_training, watch, weights
+from small_job import make_workspace, run
+from small_training import assert_equal_bits, make_training, watch, weights
 
 from curation.errors import UserError
 from distill.spec_text import parse_spec

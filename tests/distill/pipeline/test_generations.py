@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_pipeline import make_workspace, open_first, quiet, run, steps_of
+from small_job import make_workspace, open_first, quiet, run, steps_of
 from typer.testing import CliRunner
 
 import distill

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from test_training import (
+from small_training import (
+    ENGINES,
     PREPROCESSING,
     assert_equal_bits,
     make_network,
@@ -18,12 +19,6 @@ from distill.training.engines import create_engine
 from distill.training.learner import Learner, optimiser
 from distill.training.loop import STATE, Stopped, train
 
-ENGINES = {
-    "torch": {},
-    "zero 0": {"engine": "deepspeed"},
-    "zero 1": {"engine": "deepspeed", "zero_stage": 1},
-    "zero 2": {"engine": "deepspeed", "zero_stage": 2},
-}
 ADAMW = {"optimiser": "adamw", "epochs": 2, "learning_rate": 1e-3}
 
 

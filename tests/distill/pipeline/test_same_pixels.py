@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from test_pipeline import make_workspace, run
+from small_job import make_workspace, run
 
 import distill
 from curation.conversion.convert import convert

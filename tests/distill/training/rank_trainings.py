@@ -6,10 +6,10 @@ Run by test_ranks.py: ``torchrun --nproc-per-node 2 rank_trainings.py STORE FOLD
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from test_training import make_training, watch, weights
+from small_training import make_training, watch, weights
 
 from curation.views import open_images
 from distill.training import distributed
