@@ -18,11 +18,11 @@ _LARGEST = 64 << 20
 """Bytes; a hundred thousand identities of the sample take as much."""
 
 
-class _Truth(BaseModel):
+class _TruthPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ImageTruth(_Truth):
+class ImageTruth(_TruthPart):
     """One image record: ``key`` in train.rec, ``label`` as written there, who it really shows.
 
     ``person`` is None where there is no face. ``fault`` is None or one of
@@ -35,21 +35,21 @@ class ImageTruth(_Truth):
     fault: str | None = None
 
 
-class Duplicate(_Truth):
+class Duplicate(_TruthPart):
     """The image ``key`` repeats the image ``original`` (keys in train.rec)."""
 
     key: int
     original: int
 
 
-class NonFace(_Truth):
+class NonFace(_TruthPart):
     """An image of no face; ``kind`` is one of ``curation.sample.non_faces.KINDS``."""
 
     key: int
     kind: str
 
 
-class MixedIdentity(_Truth):
+class MixedIdentity(_TruthPart):
     """Two people under one label; ``second_keys`` are the images of the smaller part."""
 
     label: int
@@ -57,21 +57,21 @@ class MixedIdentity(_Truth):
     second_keys: tuple[int, ...]
 
 
-class SplitPerson(_Truth):
+class SplitPerson(_TruthPart):
     """One person under two labels."""
 
     person: int
     labels: tuple[int, int]
 
 
-class VerificationTruth(_Truth):
+class VerificationTruth(_TruthPart):
     """The two people of every pair of ``NAME.bin``, in its order."""
 
     name: str
     people: tuple[tuple[int, int], ...]
 
 
-class Truth(_Truth):
+class Truth(_TruthPart):
     """Content of truth.json."""
 
     generator: int
