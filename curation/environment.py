@@ -179,7 +179,8 @@ class Environment:
         a free one. What lies in values is not looked at.
         """
         meta, pages = self._meta, _UsedPages(self._end // self._page_size)
-        if meta.free.flags != _FREE_FLAGS or meta.transaction >= _NO_PAGE >> 8:
+        is_odd = meta.free.flags != _FREE_FLAGS or meta.main.page_size != 0
+        if is_odd or meta.transaction >= _NO_PAGE >> 8:
             self._damaged("its meta page is not one that a conversion writes")
         for number in (0, 1):
             head = _PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
