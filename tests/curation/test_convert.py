@@ -422,9 +422,7 @@ class TestBadSources:
         convert(source, tmp_path / "train.lmdb", warn=again.append)
         assert again == lines
 
-    def test_one_image_of_another_size_is_no_reason_to_doubt_the_property_file(
-        self, tmp_path, noise_images
-    ):
+    def test_one_image_of_another_size_keeps_the_property_size(self, tmp_path, noise_images):
         odd = encode_jpeg(np.zeros((9, 9, 3), np.uint8))
         write_layout(tmp_path, [(odd, 0), *((image, 1) for image in noise_images)], (24, 20))
         with pytest.raises(UserError, match=r"record 1 .* 9x9 .*property file says 24x20"):

@@ -113,9 +113,7 @@ def test_a_store_that_was_decoded_is_not_decoded_again(make, tmp_path, monkeypat
     assert sum(counts) == 160
 
 
-def test_bad_images_in_a_store_that_was_not_decoded_are_counted_and_the_first_is_named(
-    make, tmp_path
-):
+def test_bad_images_of_an_undecoded_store_are_counted(make, tmp_path):
     source = make({7: JPEG[:-90], 130: JPEG[:-90]})
     convert(source, tmp_path / "a.lmdb")
     for _ in range(2):
@@ -173,7 +171,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_content(
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_one_that_was_begun_without_decoding_is_begun_anew_with_it(make, tmp_path):
+def test_begun_without_decoding_it_starts_anew_with_it(make, tmp_path):
     source = make({7: JPEG[:-90], 130: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, skip_bad=True)
     store = convert(source, tmp_path / "a.lmdb", skip_bad=True, decode=True)
@@ -183,9 +181,7 @@ def test_one_that_was_begun_without_decoding_is_begun_anew_with_it(make, tmp_pat
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_one_that_was_begun_with_decoding_goes_on_without_and_says_so_of_itself(
-    make, tmp_path, monkeypatch
-):
+def test_begun_with_decoding_it_goes_on_without(make, tmp_path, monkeypatch):
     source = make({150: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, decode=True)
     assert len(convert(source, tmp_path / "a.lmdb")) == 160
@@ -194,14 +190,14 @@ def test_one_that_was_begun_with_decoding_goes_on_without_and_says_so_of_itself(
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_one_that_skipped_undecodable_images_does_not_go_on_without_decoding(make, tmp_path):
+def test_after_skipped_images_it_needs_decoding_to_go_on(make, tmp_path):
     source = make({7: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, skip_bad=True, decode=True)
     with pytest.raises(UserError, match="decoded its images and skipped 1; give --decode again"):
         convert(source, tmp_path / "a.lmdb", skip_bad=True)
 
 
-def test_an_image_too_large_to_be_a_face_is_a_bad_record_with_and_without_decoding(tmp_path):
+def test_an_image_too_large_for_a_face_is_a_bad_record(tmp_path):
     data = bytearray(JPEG)
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"

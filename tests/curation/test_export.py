@@ -63,7 +63,7 @@ class TestRecords:
         assert records(tmp_path / "out") == wanted
         assert (tmp_path / "out" / "property").read_text() == "3,24,20\n"
 
-    def test_the_original_order_is_kept_where_identities_are_scattered(self, scattered, tmp_path):
+    def test_scattered_identities_keep_the_original_order(self, scattered, tmp_path):
         export_records(convert(scattered, tmp_path / "a.lmdb"), tmp_path / "out", original=True)
         assert records(tmp_path / "out") == records(scattered)
         for name in ("train.rec", "train.idx"):

@@ -120,7 +120,7 @@ def test_what_is_unknown_is_not_guessed(tmp_path, data):
     assert wrong_kind(tmp_path / "x", "RecordIO") is None
 
 
-def test_a_message_says_what_it_is_what_was_wanted_and_what_helps(tmp_path):
+def test_a_message_names_the_kind_the_want_and_the_help(tmp_path):
     (tmp_path / "train.rec").write_bytes(LFS)
     message = str(wrong_kind(tmp_path / "train.rec", "RecordIO"))
     assert message == (

@@ -57,7 +57,7 @@ class TestJpeg:
     def test_the_scans_of_a_progressive_picture_are_not_many(self):
         assert decode(PROGRESSIVE).shape == (48, 48, 3)
 
-    def test_what_looks_like_scans_behind_the_end_or_in_a_comment_is_none(self):
+    def test_scans_behind_the_end_or_in_a_comment_do_not_count(self):
         many = EMPTY_SCAN * 200
         comment = b"\xff\xfe" + struct.pack(">H", len(many) + 2) + many
         np.testing.assert_array_equal(decode(JPEG + many), decode(JPEG))

@@ -97,7 +97,7 @@ def outcome_raised(path):
 
 
 class TestImages:
-    def test_two_images_that_changed_places_are_noticed_when_they_are_read(self, damaged):
+    def test_swapped_images_are_noticed_when_they_are_read(self, damaged):
         store = Store(damaged)
         first, second = store.read(3), store.read(9)
         change(damaged, image_key(3), second)
@@ -124,7 +124,7 @@ class TestImages:
         with pytest.raises(UserError, match=r"'meta' has 2,097,152 bytes"):
             Store(damaged)
 
-    def test_a_file_that_becomes_shorter_while_it_is_read_is_one_line(self, damaged):
+    def test_a_file_that_shrinks_while_it_is_read_is_one_line(self, damaged):
         store = Store(damaged)
         store.read(0)
         with (damaged / "data.mdb").open("r+b") as file:

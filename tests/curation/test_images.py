@@ -87,7 +87,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("what", BEFORE)
 @pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg])
-def test_the_size_from_the_header_is_the_one_that_the_decoder_finds(what, encode):
+def test_the_header_and_the_decoder_agree_on_the_size(what, encode):
     """No marker hides a second, larger frame behind a small one, or the other way round."""
     data = encode(drawing(10, 12))
     behind_jfif = 20
@@ -101,13 +101,13 @@ def test_the_size_from_the_header_is_the_one_that_the_decoder_finds(what, encode
 @pytest.mark.parametrize(
     "marker", [b"\xff\xd8", b"\xff\xd9", b"\xff\x02", b"\xff\xf0", b"\xff\xde"]
 )
-def test_a_marker_that_no_decoder_accepts_ends_the_search_for_a_size(marker):
+def test_a_marker_no_decoder_accepts_ends_the_search(marker):
     data = encode_jpeg(drawing(10, 12))
     with pytest.raises(UserError, match="its header states no size"):
         probe_size(data[:2] + marker + b"\0\x02" + data[2:])
 
 
-def test_a_frame_of_another_size_behind_a_restart_marker_is_no_way_past_the_limit():
+def test_a_frame_behind_a_restart_marker_keeps_the_limit():
     data = encode_jpeg(drawing(8, 8))
     frame = data.index(b"\xff\xc0")
     large = data[:frame] + b"\xff\xd3" + data[frame:]
@@ -253,7 +253,7 @@ def test_a_png_that_lacks_only_its_end_chunk_is_whole():
 @pytest.mark.parametrize("missing", [4, 20, 200, 1000])
 @pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg, cmyk_jpeg])
 @pytest.mark.parametrize("closed", [False, True])
-def test_a_jpeg_that_ends_early_is_damaged_with_and_without_an_end_marker(missing, encode, closed):
+def test_a_jpeg_that_ends_early_is_damaged(missing, encode, closed):
     """libjpeg fills the rest with grey, and says so in a warning only."""
     data = encode(noise(64, 64))[:-missing]
     if closed:
@@ -262,7 +262,7 @@ def test_a_jpeg_that_ends_early_is_damaged_with_and_without_an_end_marker(missin
         decode(data, "photo 7")
 
 
-def test_a_progressive_jpeg_without_its_end_is_damaged_as_scans_may_be_missing():
+def test_a_progressive_jpeg_without_its_end_is_damaged():
     with pytest.raises(UserError, match="ends early"):
         decode(progressive_jpeg(noise(64, 64))[:-2])
 
@@ -368,7 +368,7 @@ def objection(use, data):
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
-def test_a_check_objects_to_what_decoding_objects_to_in_the_same_words(encode):
+def test_a_check_and_the_decoder_object_in_the_same_words(encode):
     data = encode(noise(40, 40))
     damaged = [data[:-missing] for missing in (1, 2, 3, 12, 50, 300)]
     damaged += [part + b"\xff\xd9" for part in damaged]

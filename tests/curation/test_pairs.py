@@ -220,7 +220,7 @@ def python_2_arrays(images, same):
 
 
 @pytest.mark.parametrize("code", [b"]", b"N", b"N\x85", b")", b"(l", b"K\x01", b"h\x00"])
-def test_a_file_of_instructions_alone_is_refused_before_it_takes_memory(tmp_path, code):
+def test_a_file_of_instructions_is_refused_before_it_is_read(tmp_path, code):
     beginning = b"\x80\x02]q\x00"
     (tmp_path / "lfw.bin").write_bytes(beginning + code * (1_000_000 // len(code)) + b".")
     tracemalloc.start()

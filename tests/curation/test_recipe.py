@@ -46,7 +46,7 @@ def stats(workspace):
     return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".html"}
 
 
-def test_the_ms1m_recipe_makes_a_store_two_views_and_the_evaluation_sets(workspace, source):
+def test_the_ms1m_recipe_makes_a_store_views_and_pair_sets(workspace, source):
     made = run_recipe("ms1m", workspace, source)
     assert counts(made) == {
         "train.lmdb": ("store", 90, 5, False),
@@ -184,7 +184,7 @@ class TestWhatAPersonMade:
         with pytest.raises(UserError, match=r"retina-s\.view was not made by a recipe"):
             run_recipe("ms1m", workspace, source)
 
-    def test_a_view_that_was_renamed_is_made_anew_in_its_place_and_stays(self, workspace, source):
+    def test_a_renamed_view_stays_and_is_made_anew_in_its_place(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         folder = workspace.datasets / "ms1m"
         (folder / "retina-s.view").rename(folder / "mine.view")
@@ -296,9 +296,7 @@ class TestBadRecords:
         assert (again.images, again.reused) == (15, True)
 
 
-def test_a_store_that_was_converted_again_has_everything_made_again(
-    workspace, source, write_source
-):
+def test_a_store_converted_again_has_everything_made_again(workspace, source, write_source):
     run_recipe("ms1m", workspace, source)
     folder = workspace.datasets / "ms1m"
     write_long_tail_cut(folder / "mine.view", open_images(folder / "train.lmdb"), 2)
@@ -443,9 +441,7 @@ class TestNoise:
         assert again["clean.view"].reused
         assert again["retina-s.view"].reused
 
-    def test_a_persons_view_of_the_raw_store_is_named_before_the_first_step(
-        self, run, workspace, source
-    ):
+    def test_a_persons_raw_view_is_named_before_the_first_step(self, run, workspace, source):
         folder = workspace.datasets / "ms1m"
         convert(source, folder / "train.lmdb")
         by_hand(folder / "long-tail-cut.view", 5)
@@ -469,9 +465,7 @@ class TestNoise:
         assert open_images(folder / "long-tail-cut.view").digest == kept
         assert made["train.report.html"].path.exists()
 
-    def test_decisions_that_drop_everything_leave_no_view_and_the_rest_is_made(
-        self, run, workspace
-    ):
+    def test_decisions_that_drop_everything_leave_no_view(self, run, workspace):
         run()
         folder = workspace.datasets / "ms1m"
         table = folder / "train.findings" / "decisions.tsv"

@@ -52,7 +52,7 @@ def test_what_is_kept_of_a_set_with_the_published_totals(shape, identities, imag
     assert np.unique(kept).size == np.sum(counts <= 50) == pytest.approx(identities, rel=2e-3)
 
 
-def test_as_many_people_with_every_number_of_images_give_the_paper_s_numbers():
+def test_equal_counts_of_images_give_the_papers_numbers():
     counts = simulated_counts("flat, 1 to 110")
     kept = counts[counts <= 50]
     assert len(kept) == pytest.approx(PUBLISHED_IDENTITIES, rel=0.02)

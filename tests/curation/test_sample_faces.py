@@ -63,7 +63,7 @@ def test_rotations_are_rotations(angles: tuple[float, float, float]) -> None:
     assert np.linalg.det(turn) == pytest.approx(1.0)
 
 
-def test_a_positive_yaw_turns_the_face_to_the_right_of_the_picture() -> None:
+def test_a_positive_yaw_turns_the_face_to_the_right() -> None:
     assert (rotation(30, 0, 0) @ [0, 0, 1])[0] == pytest.approx(0.5)
 
 
@@ -137,7 +137,7 @@ def test_every_expression_moves_the_face(expression: str) -> None:
     assert change.max() > 30
 
 
-def test_people_differ_more_than_their_photographs_under_equal_conditions() -> None:
+def test_people_differ_more_than_photographs_of_one() -> None:
     """In one light and pose the drawing shows who it is; the nuisance is what makes it hard."""
     calm = replace(conditions_number(6, yaw=0.0), occlusion=Occlusion(), expression=Expression())
     turned = replace(calm, yaw=4.0, expression=Expression(smile=0.3))

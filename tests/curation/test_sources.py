@@ -63,7 +63,7 @@ class TestFolders:
         for i, name in enumerate(store.source_names):
             assert store.read(i) == (folder / name).read_bytes()
 
-    def test_a_second_conversion_does_nothing_and_a_changed_file_is_noticed(self, folder, tmp_path):
+    def test_a_second_conversion_notices_only_a_changed_file(self, folder, tmp_path):
         first = convert(folder, tmp_path / "train.lmdb")
         os.utime(folder / "9" / "b.jpg")
         assert convert(folder, tmp_path / "train.lmdb").digest == first.digest

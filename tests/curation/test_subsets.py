@@ -77,7 +77,7 @@ class TestCap:
         kept = Counter(array[cap(array, maximum, np.arange(len(array)), seed)].tolist())
         assert kept == {label: min(count, maximum) for label, count in Counter(labels).items()}
 
-    def test_a_smaller_maximum_keeps_a_part_of_what_a_larger_one_keeps(self):
+    def test_a_smaller_maximum_keeps_a_part_of_a_larger_ones(self):
         keeps = [cap(LABELS, maximum, np.arange(16)) for maximum in range(1, 7)]
         for less, more in pairwise(keeps):
             assert not (less & ~more).any()

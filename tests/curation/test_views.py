@@ -47,7 +47,7 @@ def test_the_history_says_what_the_step_removed(view, store):
     assert (step.images_after, step.identities_after) == (13, 3)
 
 
-def test_a_view_of_a_view_points_to_the_store_and_goes_on_with_the_history(view, store, tmp_path):
+def test_a_view_of_a_view_points_to_the_store(view, store, tmp_path):
     second = write_retina_s(tmp_path / "second.view", view, 4)
     assert second.store.path == store.path
     assert second.rows.tolist() == [0, 1, 2, 3, 13, 14, 15]
@@ -153,7 +153,7 @@ class TestWriting:
             write_view(tmp_path / "a.view", store, one, one, "step", parameters)
         assert not (tmp_path / "a.view").exists()
 
-    def test_names_of_files_that_are_no_utf8_are_written_with_escapes(self, store, tmp_path):
+    def test_names_of_files_that_are_no_utf8_are_escaped(self, store, tmp_path):
         one, name = np.array([0]), os.fsdecode(b"l\xff.txt")
         view = write_view(tmp_path / "a.view", store, one, one, "keep", {"list": name})
         assert view.history[0].parameters == {"list": r"l\udcff.txt"}

@@ -17,7 +17,7 @@ def test_no_limits_let_everything_pass():
     check_budget(Budget(), "iresnet200", 512, SIZE, 1.0)
 
 
-def test_the_message_says_by_how_much_it_is_exceeded_and_what_fits():
+def test_the_message_tells_the_excess_and_what_fits():
     with pytest.raises(UserError) as error:
         check_budget(Budget(mflops=400, size_mib=20), "mobilefacenet", 128, SIZE, 1.0)
     message = str(error.value)
@@ -40,7 +40,7 @@ def test_width_counts():
         check_budget(budget, "mobilefacenet", 128, SIZE, 1.0)
 
 
-def test_networks_that_fit_keep_every_limit_and_the_largest_comes_first():
+def test_fitting_networks_come_largest_first():
     budget = Budget(mflops=1024, size_mib=20, embedding=512)
     fitting = fitting_networks(budget, 512, SIZE)
     costs = [cost(name, 512, SIZE, 1.0) for name in fitting]

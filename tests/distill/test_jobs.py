@@ -66,7 +66,7 @@ def test_what_the_challenge_allows_is_the_budget_of_its_entries():
 
 
 @pytest.mark.parametrize("name", ["progressive", "progressive-sample"])
-def test_the_progressive_recipe_has_the_stages_of_the_paper_in_order(name):
+def test_the_progressive_recipe_has_the_papers_stages(name):
     stages = read(name).stage
     assert [sorted(stage.losses) for stage in stages] == [
         ["arcface"],

@@ -36,7 +36,7 @@ def test_the_progressive_stages_share_the_epochs(epochs):
     assert stages[0] >= stages[1] == stages[2] > 0
 
 
-def test_recipes_that_share_steps_are_trained_one_after_the_other():
+def test_recipes_that_share_steps_are_trained_in_turn():
     trained = tasks(STUDENTS)
     jobs = [(student.name, seed, recipe) for student, seed, names in trained for recipe in names]
     assert sorted(jobs) == sorted(

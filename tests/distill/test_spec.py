@@ -119,9 +119,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
          [":15:14: train.milestones: goes with", 'schedule = "step"']),
     ],
 )  # fmt: skip
-def test_a_mistake_is_a_line_that_says_what_is_allowed_and_several_have_one_each(
-    workspace, old, new, words
-):
+def test_each_mistake_is_a_line_that_says_what_is_allowed(workspace, old, new, words):
     assert old in GOOD
     with pytest.raises(UserError) as error:
         load(GOOD.replace(old, new), workspace)

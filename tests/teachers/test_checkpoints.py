@@ -130,7 +130,7 @@ def test_an_average_counts_its_steps(path):
     assert load_checkpoint(small(), path).ignored == ("n_averaged",)
 
 
-def test_what_follows_the_network_is_not_left_out_unless_the_user_says_so(path):
+def test_only_the_user_leaves_out_what_follows_a_network(path):
     named = {f"backbone.{key}": value for key, value in weights().items()}
     torch.save(named | {"neck.weight": torch.zeros(8, 8)}, path)
     message = refused(path)
@@ -567,7 +567,7 @@ def test_a_trainers_checkpoint_is_read_without_its_classes(path, monkeypatch):
     assert (report.loaded, report.prefix) == (len(state), "model.")
 
 
-def test_a_classifier_beside_a_network_with_a_layer_of_the_same_name_is_ignored(path):
+def test_a_classifier_named_like_a_layer_is_ignored(path):
     """MagFace's: the network is under features.module, the classifier is another fc."""
     state = weights("iresnet18")
     named = {f"features.module.{key}": value for key, value in state.items()}

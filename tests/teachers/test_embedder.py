@@ -22,7 +22,7 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 4, 6, 3), dtype=np.uint8)
 
 
-def test_embeddings_are_the_modules_on_preprocessed_pixels_in_evaluation_mode():
+def test_embeddings_are_the_modules_in_evaluation_mode():
     module = network().train()
     embedder = TorchEmbedder(module, PREPROCESSING, "digest", device="cpu")
     module.train()  # as between two epochs

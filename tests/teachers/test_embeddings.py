@@ -45,7 +45,7 @@ def small_claims(monkeypatch):
     monkeypatch.setattr(embedding_cache, "_TOGETHER", 4)
 
 
-def test_the_cache_holds_what_the_teacher_says_upright_and_mirrored(drawn_store, tmp_path):
+def test_the_cache_holds_embeddings_upright_and_mirrored(drawn_store, tmp_path):
     teacher = make_teacher()
     cache = cache_embeddings(teacher, drawn_store, tmp_path)
     for index in (0, 17, len(drawn_store) - 1):
@@ -80,7 +80,7 @@ def view_of(store, path, rows):
 
 
 @pytest.mark.parametrize("rows", [[12, 13, 14, 15], [0, 9, 10, 31, 47], [47, 3, 20], [5, 5, 6]])
-def test_a_view_fills_only_its_own_rows_and_the_store_completes_them(drawn_store, tmp_path, rows):
+def test_a_view_fills_its_rows_and_the_store_the_rest(drawn_store, tmp_path, rows):
     view = view_of(drawn_store, tmp_path / "some.view", rows)
     calls = []
     first = cache_embeddings(
@@ -162,7 +162,7 @@ def test_a_flipped_bit_anywhere_is_found(drawn_store, tmp_path, name):
         flip_bit(cache.folder / name, position)
 
 
-def test_rows_that_were_written_but_not_entered_are_computed_again(drawn_store, tmp_path):
+def test_rows_written_but_not_entered_are_computed_again(drawn_store, tmp_path):
     """What a process killed between the two leaves."""
     cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
     table = np.load(cache.folder / "rows.npy", mmap_mode="r+")
@@ -277,9 +277,7 @@ def test_something_else_in_the_place_of_the_folder_or_a_file(drawn_store, tmp_pa
         ("norm", 0),
     ],
 )
-def test_vectors_that_cannot_be_are_refused_whatever_their_checksums(
-    drawn_store, tmp_path, name, number
-):
+def test_impossible_vectors_are_refused_despite_checksums(drawn_store, tmp_path, name, number):
     cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
     arrays = {each: np.load(cache.folder / f"{each}.npy") for each in ("unit", "norm", "rows")}
     arrays[name][7].flat[0] = number
@@ -355,9 +353,7 @@ def assert_equal(cache, other):
     assert np.allclose(cache.norm, other.norm, rtol=1e-4)
 
 
-def test_two_processes_share_a_cache_and_one_takes_over_what_a_killed_one_had_begun(
-    drawn_store, tmp_path, undisturbed
-):
+def test_a_process_takes_over_the_rows_of_a_killed_one(drawn_store, tmp_path, undisturbed):
     totals, teacher = [], make_teacher()
     with start(drawn_store, tmp_path, 0.2) as slow:
         wait_for(slow, 4)
@@ -462,7 +458,7 @@ def test_both_embeds_the_picture_and_its_mirror_image():
     assert np.allclose(both[:, 0], swapped[:, 1], atol=1e-5)
 
 
-def test_pictures_of_many_megabytes_go_through_the_network_a_few_at_a_time(tmp_path, monkeypatch):
+def test_large_pictures_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
     """Else 256 of the largest pictures would be 50 GB."""
     picture = encode_jpeg(np.zeros((40, 40, 3), np.uint8))
     write_layout(tmp_path / "source", [(picture, i // 5) for i in range(20)], (40, 40))

@@ -76,7 +76,7 @@ def test_vectors_of_different_lengths_cannot_be_averaged():
         Ensemble([Squares(2), Squares(3)], "average")
 
 
-def test_what_an_ensemble_says_depends_on_its_members_their_order_and_the_combination():
+def test_members_order_and_combination_make_the_ensemble():
     one, other = Squares(digest="11"), Squares(digest="22")
     swapped = Squares(2, colour="BGR", digest="11")
     ensembles = [

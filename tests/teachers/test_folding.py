@@ -27,7 +27,7 @@ def norms(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_convolutions_and_fully_connected_layers_take_up_the_norm_after_them(bias, affine):
+def test_layers_take_up_the_norm_after_them(bias, affine):
     torch.manual_seed(0)
     network = settled(nn.Sequential(
         nn.Conv2d(4, 8, 3, groups=2, bias=bias), nn.BatchNorm2d(8, affine=affine), nn.ReLU(),
@@ -88,7 +88,7 @@ def test_a_convolution_that_others_need_as_it_is_stays(kind):
     torch.testing.assert_close(fold(network)(images), network(images))
 
 
-def test_a_network_with_nothing_to_fold_comes_back_as_a_plain_copy():
+def test_a_network_with_nothing_to_fold_is_copied():
     network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     folded = fold(network)
     assert type(folded) is nn.Sequential
@@ -104,7 +104,7 @@ def test_a_network_that_cannot_be_traced_comes_back_unfolded():
     assert fold(DataDependent())(-torch.ones(2)).sum() == 2
 
 
-def test_timms_norm_with_an_activation_inside_is_folded_and_the_activation_stays():
+def test_timms_norm_is_folded_and_its_activation_stays():
     from timm.layers import BatchNormAct2d
 
     torch.manual_seed(0)

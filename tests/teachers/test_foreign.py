@@ -131,7 +131,7 @@ def test_weights_beside_the_file_are_read_and_part_of_the_digest(tmp_path: Path)
     assert len(digests) == 2
 
 
-def test_weights_in_other_files_are_not_looked_for_in_nested_graphs(tmp_path: Path):
+def test_nested_graphs_take_no_weights_of_other_files(tmp_path: Path):
     model, inner = linear_model(), linear_model().graph
     inner.initializer[0].data_location = TensorProto.EXTERNAL
     node = model.graph.node.add(op_type="If")
@@ -234,7 +234,7 @@ def test_further_dimensions_of_length_one_are_taken_off(tmp_path: Path, axes: st
     np.testing.assert_allclose(found, expected(images(3)), rtol=1e-5, atol=1e-2)
 
 
-def test_a_graph_that_takes_one_image_though_it_says_any_is_run_so(tmp_path: Path):
+def test_a_graph_that_really_takes_one_image_is_run_so(tmp_path: Path):
     """An exporter has baked the batch of its example into a Reshape."""
     nodes = [
         helper.make_node("Constant", [], ["shape"], value_ints=[1, 5]),

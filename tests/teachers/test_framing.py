@@ -63,7 +63,7 @@ def test_images_that_show_less_than_the_network_sees_are_refused(image, network)
 
 
 @given(image=sizes, network=sizes)
-def test_every_crop_lies_in_the_image_is_symmetric_and_of_the_aspect(image, network):
+def test_every_crop_is_central_and_of_the_aspect(image, network):
     if not shows_all(image, network):
         return
     part = visible_part(image, network)

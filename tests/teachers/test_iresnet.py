@@ -77,9 +77,7 @@ def test_every_normalisation_has_the_constant_of_its_source(name, epsilon):
         ("adaface_ir18", "output_layer.3", "output_layer.4"),
     ],
 )
-def test_what_comes_after_the_last_map_is_a_layer_with_bias_and_its_norm(
-    name, fully_connected, norm
-):
+def test_after_the_last_map_are_a_biased_layer_and_a_norm(name, fully_connected, norm):
     network = create(name, **SMALL)
     layer, after = network.get_submodule(fully_connected), network.get_submodule(norm)
     assert isinstance(layer, nn.Linear)
@@ -89,7 +87,7 @@ def test_what_comes_after_the_last_map_is_a_layer_with_bias_and_its_norm(
     assert {id(parameter) for parameter in head_parameters(network)} == expected
 
 
-def test_only_adafaces_output_norm_has_no_scale_and_only_insightfaces_scale_is_fixed():
+def test_output_norms_have_the_scales_of_their_sources():
     assert create("adaface_ir18", **SMALL).output_layer[4].weight is None
     assert create("treb1en_ir50", **SMALL).output_layer[4].weight.requires_grad
     assert not create("iresnet_se50", **SMALL).features.weight.requires_grad

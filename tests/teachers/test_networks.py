@@ -28,14 +28,14 @@ def test_networks_have_the_published_number_of_parameters(name, parameters):
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-def test_mobilefacenet_has_no_pointwise_convolution_in_its_second_row():
+def test_mobilefacenets_second_row_has_no_pointwise():
     network = create("mobilefacenet")
     kinds = [(m.kernel_size, m.groups, m.out_channels) for m in network.modules()
              if isinstance(m, nn.Conv2d)]  # fmt: skip
     assert kinds[:3] == [((3, 3), 1, 64), ((3, 3), 64, 64), ((1, 1), 1, 128)]
 
 
-def test_mobilefacenet_adds_the_input_only_where_stride_and_width_stay():
+def test_mobilefacenet_adds_inputs_of_equal_size_alone():
     blocks = create("mobilefacenet").bottlenecks
     assert [block.residual for block in blocks] == [False] + [True] * 4 + [False] + [True] * 6 + [
         False

@@ -15,7 +15,7 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_pixels_are_normalised_channel_by_channel_in_the_stated_order():
+def test_pixels_are_normalised_by_channel_in_the_order():
     batch = images(2, 4, 6, 3)
     preprocessing = Preprocessing(
         colour="BGR", mean=(1.0, 2.0, 3.0), std=(10.0, 20.0, 30.0), size=(4, 6)

@@ -79,9 +79,7 @@ def test_rows_that_were_computed_meanwhile_are_not_handed_out(table, claims):
     assert not work
 
 
-def test_rows_around_which_another_process_works_wait_until_it_is_done_or_gone(
-    table, claims, tmp_path
-):
+def test_rows_that_another_process_has_wait_for_it(table, claims, tmp_path):
     work = SharedWork(mask(1, 2, 12), table, claims)
     other = Elsewhere(tmp_path, 3)  # another row of the first claim: its view is another one
     assert work.take().tolist() == [12]

@@ -222,7 +222,7 @@ class TestFollowing:
         (kept,) = follow_proposals(mine, before, [self.proposal(1, self.NEW)])
         assert (kept.apply, kept.findings) == (False, self.NEW)
 
-    def test_a_verdict_on_what_is_proposed_no_more_is_the_persons_own(self) -> None:
+    def test_a_verdict_without_a_proposal_is_the_persons_own(self) -> None:
         before = [self.proposal(1, self.OLD)]
         mine = [Decision(**{**vars(before[0]), "apply": False})]
         (kept,) = follow_proposals(mine, before, [])

@@ -108,7 +108,7 @@ def test_untrusted_images_have_no_influence() -> None:
     assert mixed.nearest[10:].max() < 0.5
 
 
-def test_a_prototype_has_length_one_or_zero_where_none_is_trusted() -> None:
+def test_a_prototype_has_length_one_or_zero_without_trust() -> None:
     vectors, _ = people([9])
     assert np.linalg.norm(prototype_of(vectors, np.ones(9, np.float32))) == pytest.approx(1)
     assert not prototype_of(vectors, np.zeros(9, np.float32)).any()

@@ -229,7 +229,7 @@ def test_an_overlap_shows_the_evaluation_image(page: Node, train: Store) -> None
     assert np.abs(shown.astype(int) - original).mean() < 8
 
 
-def test_an_overlap_with_a_set_that_is_gone_still_names_the_image(page: Node) -> None:
+def test_an_overlap_with_a_removed_set_names_the_image(page: Node) -> None:
     node = case(page, "overlap-3")
     assert "Similarity 0.60 to image 3 of gone." in node.text
     assert node.all("figure", "suspect") == []
@@ -259,7 +259,7 @@ def test_the_decisions_in_the_page_are_lines_of_the_table(
     assert [(line.image, line.into) for line in split] == [(6, 1), (7, 1), (14, 1), (15, 1)]
 
 
-def test_the_funnel_shows_every_step_once_with_numbers_and_shares(page: Node) -> None:
+def test_the_funnel_shows_numbers_and_shares_of_each_step(page: Node) -> None:
     (table,) = page.all("table", "funnel")
     rows = [row.text.replace("\xa0", " ") for row in table.all("tbody")[0].all("tr")]
     assert [row.split()[0] for row in rows] == [
@@ -329,9 +329,7 @@ def test_a_check_without_a_file_is_shown_all_the_same(drawn_store: Store, tmp_pa
     assert case(page, "old-0").all("button") == []
 
 
-def test_findings_that_name_what_the_set_does_not_have_are_a_line(
-    store: Store, tmp_path: Path
-) -> None:
+def test_findings_of_another_set_are_one_line(store: Store, tmp_path: Path) -> None:
     findings = write_findings(store, [finding("duplicate", "image", [1.0], 1, of=[1])])
     save_finding(findings.path, finding("duplicate", "image", [1.0], 1, of=[16]))
     with pytest.raises(UserError, match=r"duplicate\.npz .*damaged: evidence\.of has 16 to 16"):

@@ -28,14 +28,14 @@ def test_counts(name: str, params: float, madds: float):
     assert counts.madds == pytest.approx(madds, abs=0.06e6)
 
 
-def test_the_global_depthwise_convolution_costs_what_the_paper_says():
+def test_the_global_convolution_costs_what_the_paper_says():
     pooled, depthwise = count_network("mobilenetv2"), count_network("mobilenetv2_gdconv")
     assert depthwise.madds - pooled.madds == 62720
     assert depthwise.params - pooled.params == 62720 + 2 * 1280
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_the_first_convolution_keeps_the_size_and_the_last_map_is_7x7(name: str):
+def test_the_first_map_keeps_the_size_and_the_last_is_7x7(name: str):
     sizes = []
     network = create(name, width=0.125).eval()
     for module in network.modules():
@@ -49,7 +49,7 @@ def test_the_first_convolution_keeps_the_size_and_the_last_map_is_7x7(name: str)
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_the_global_features_are_the_embedding_unless_another_length_is_asked_for(name: str):
+def test_global_features_are_the_embedding_by_default(name: str):
     with torch.device("meta"):
         paper = create(name)
         shorter = create(name, embedding=128)
@@ -86,7 +86,7 @@ def test_a_shuffle_unit_step_by_step(stride: int, groups_first: int):
     torch.testing.assert_close(unit(x), F.relu(joined))
 
 
-def test_only_the_first_pointwise_convolution_of_shufflenet_is_not_grouped():
+def test_only_shufflenets_first_pointwise_is_not_grouped():
     with torch.device("meta"):
         units = create("shufflenet").units
     assert [unit.compress[0].groups for unit in units] == [1] + [3] * 15
@@ -94,7 +94,7 @@ def test_only_the_first_pointwise_convolution_of_shufflenet_is_not_grouped():
     assert [unit.stride for unit in units] == [2, 1, 1, 1, 2] + [1] * 7 + [2, 1, 1, 1]
 
 
-def test_mobilenetv2_has_no_expansion_in_its_first_bottleneck_and_relu6():
+def test_mobilenetv2_begins_without_expansion_with_relu6():
     with torch.device("meta"):
         features = create("mobilenetv2").features
     shapes = [tuple(features[i][0].weight.shape) for i in range(3)]

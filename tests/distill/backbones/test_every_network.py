@@ -57,7 +57,7 @@ def settled_small(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_maps_a_batch_to_embeddings_and_every_parameter_learns(name):
+def test_a_batch_gives_embeddings_and_all_gradients(name):
     network = small(name)
     embeddings = network(torch.randn(2, 3, 32, 32))
     embeddings.square().sum().backward()
@@ -113,7 +113,7 @@ def test_it_refuses_a_size_that_its_strides_do_not_divide(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_comes_after_the_global_operator_is_a_part_of_it_and_not_all(name):
+def test_the_part_after_the_global_operator_is_not_all(name):
     with torch.device("meta"):
         network = create(name)
     head, everything = set(head_parameters(network)), set(network.parameters())

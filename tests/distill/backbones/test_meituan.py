@@ -51,13 +51,13 @@ def test_the_blocks_are_the_rows_of_table_1():
     assert network.embedding[0].out_channels == 282
 
 
-def test_the_width_of_table_2_is_that_after_the_block_that_ends_a_stage():
+def test_table_2_gives_the_width_after_a_stages_last_block():
     network = build_on_meta("meituan")
     ends = [block.project[0].out_channels for block in network.blocks if not block.residual]
     assert [*ends, network.last[0].out_channels] == [56, 124, 256, 512]
 
 
-def test_attention_has_a_sixteenth_of_the_projected_channels_and_no_bias():
+def test_attention_has_a_sixteenth_of_the_channels_no_bias():
     attention = [m for m in build_on_meta("meituan").modules() if isinstance(m, SqueezeExcite)]
     assert len(attention) == 2 + 1 + 6 + 1 + 15 + 1 + 24
     assert {(m.squeeze.in_channels, m.squeeze.out_channels) for m in attention} == {
@@ -82,5 +82,5 @@ def test_the_steps_move_depth_to_the_top():
     assert stems == [64, 30, 28, 26, 24, 24]
 
 
-def test_step_4_counts_988_million_operations_where_the_paper_prints_998():
+def test_step_4_counts_988_million_operations_not_998():
     assert count_network("meituan_step4").lfr_flops == pytest.approx(988.4e6, abs=0.05e6)

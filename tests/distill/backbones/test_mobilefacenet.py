@@ -40,9 +40,7 @@ def test_counts(name: str, params: float, madds: float):
         ("mobilefacenet_expansion_x2", 1.1, 1),
     ],
 )
-def test_the_paper_counts_parameters_after_folding_and_cuts_the_digits_off(
-    name: str, printed: float, digits: int
-):
+def test_the_paper_counts_folded_parameters_cut_to_digits(name: str, printed: float, digits: int):
     with torch.device("meta"):
         network = create(name)
     # Of the scale and shift of a normalisation, folding leaves a bias of the convolution.
@@ -60,7 +58,7 @@ def test_the_paper_counts_parameters_after_folding_and_cuts_the_digits_off(
         ("mobilefacenet_s", (7, 7), 128),
     ],
 )
-def test_the_global_convolution_is_depthwise_over_the_whole_last_map(name, grid, channels):
+def test_the_global_convolution_covers_the_whole_last_map(name, grid, channels):
     with torch.device("meta"):
         convolution = create(name).global_depthwise[0]
     assert NETWORKS[name].input_size == (grid[0] * 16, grid[1] * 16)
@@ -78,7 +76,7 @@ def test_m_and_s_end_in_the_global_convolution(name: str):
     assert last is network.global_depthwise[0]
 
 
-def test_only_s_has_no_pointwise_convolution_before_the_global_one():
+def test_only_s_has_no_pointwise_before_the_global_layer():
     with torch.device("meta"):
         convolutions = {
             name: [m for m in create(name).modules() if isinstance(m, nn.Conv2d)]

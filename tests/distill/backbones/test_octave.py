@@ -68,7 +68,7 @@ def test_an_octave_convolution_is_four_convolutions(kernel, stride, groups):
 
 
 @torch.no_grad()
-def test_without_low_frequencies_it_is_a_convolution_of_pooled_maps():
+def test_without_low_frequencies_it_convolves_pooled_maps():
     torch.manual_seed(0)
     layer = OctaveConv(4, 8, 0.0, 0.0, kernel=3, stride=2)
     high = torch.randn(2, 4, 8, 8)
@@ -83,7 +83,7 @@ def test_the_first_and_the_last_layer_have_two_paths():
     assert set(dict(last.named_parameters())) == {"high_to_high.weight", "low_to_high.weight"}
 
 
-def test_an_octave_convolution_has_as_many_weights_as_a_plain_one():
+def test_an_octave_has_as_many_weights_as_a_plain_layer():
     octave = OctaveConv(64, 32, 0.25, 0.25, kernel=3)
     assert sum(p.numel() for p in octave.parameters()) == 64 * 32 * 9
 

@@ -48,7 +48,7 @@ def test_seesaw_mobi_is_half_of_what_the_paper_prints():
     assert count_network("seesaw_mobi").params < 2.8e6 * 0.51
 
 
-def test_the_first_block_of_the_deep_networks_expands_to_192_channels():
+def test_the_first_deep_block_expands_to_192_channels():
     assert on_meta("dw_seesaw_v1").blocks[0].depthwise[0].out_channels == 192
 
 
@@ -70,7 +70,7 @@ def test_pointwise_groups_are_a_quarter_and_three_quarters():
     assert shapes == [(8, 4), (24, 12)]
 
 
-def test_two_normalised_groups_are_one_block_diagonal_convolution_and_one_normalisation():
+def test_two_normalised_groups_are_one_block_diagonal_layer():
     torch.manual_seed(0)
     layer = UnevenPointwise(8, 16)
     weights = [group[0].weight.flatten(1) for group in (layer.first, layer.second)]

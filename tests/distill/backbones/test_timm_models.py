@@ -38,7 +38,7 @@ def test_names_of_another_version_are_asked_of_timm_itself(tmp_path, monkeypatch
         timm_names.timm_names.cache_clear()
 
 
-def test_a_name_is_checked_without_torch_and_the_one_that_was_meant_is_said():
+def test_an_unknown_name_is_told_the_meant_one_without_torch():
     script = (
         "import sys; from distill.catalogue import defaults_of\n"
         f"print(defaults_of('timm/{MODEL}') + defaults_of('timm-pretrained/{MODEL}.lamb_in1k'))\n"
@@ -131,18 +131,18 @@ def test_pretrained_weights_come_from_the_cache(pretrained):
     assert all(torch.equal(value, pretrained[name]) for name, value in loaded.items())
 
 
-def test_without_the_prefix_weights_are_random_even_where_the_cache_has_them(pretrained):
+def test_without_the_prefix_weights_are_random_despite_a_cache(pretrained):
     torch.manual_seed(0)
     network = create(f"timm/{MODEL}", embedding=8, input_size=(32, 32)).network
     assert not torch.equal(network.conv_stem.weight, pretrained["conv_stem.weight"])
 
 
-def test_missing_weights_are_named_with_the_command_that_fetches_them(cache):
+def test_missing_weights_are_named_with_a_command_to_fetch(cache):
     with pytest.raises(UserError, match=f"`hf download {REPOSITORY} model.safetensors`"):
         create(f"timm-pretrained/{MODEL}")
 
 
-def test_missing_weights_are_found_out_before_anything_is_trained(cache):
+def test_missing_weights_are_found_before_training(cache):
     with pytest.raises(UserError, match="hf download"):
         Architecture(f"timm-pretrained/{MODEL}", 8, (32, 32), 1.0).check()
 

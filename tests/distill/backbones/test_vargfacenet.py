@@ -42,7 +42,7 @@ def test_vargnet_has_the_1029_million_operations_of_table_4():
     assert count_network("vargnet").lfr_flops // 10**6 == 1029
 
 
-def test_the_embedding_setting_takes_5_78_mib_with_its_fully_connected_layer():
+def test_the_embedding_setting_takes_5_78_mib():
     network = build_on_meta("vargfacenet")
     before = (network.last, network.global_group, network.embedding[0])
     fully_connected = network.embedding[2].weight.numel()
@@ -78,7 +78,7 @@ def test_blocks_have_the_convolutions_of_the_authors_code():
     ]
 
 
-def test_stages_have_3_7_and_4_blocks_and_only_downsampling_has_no_attention():
+def test_stages_have_3_7_and_4_blocks_with_attention():
     body = build_on_meta("vargfacenet").body
     blocks = list(body)[1:]
     stages = [[DownsamplingBlock] + [NormalBlock] * normal for normal in (2, 6, 3)]
@@ -102,7 +102,7 @@ def test_branches_are_linear_until_they_are_added():
     assert all(len(branch[1]) == 2 for branch in (block.left, block.right, block.shortcut))
 
 
-def test_every_normalisation_trains_its_scale_and_has_the_authors_epsilon():
+def test_every_norm_has_a_scale_and_the_authors_epsilon():
     network = build_on_meta("vargfacenet")
     norms = modules(network, nn.BatchNorm2d) + modules(network, nn.BatchNorm1d)
     assert {norm.eps for norm in norms} == {2e-5}

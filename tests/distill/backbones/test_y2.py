@@ -36,7 +36,7 @@ def test_bitmains_networks_have_its_sizes_in_binary_units(name, binary_mega, siz
     assert NETWORKS[name].status == "inferred"
 
 
-def test_the_lone_depthwise_layer_gives_way_to_residual_bottlenecks_as_wide_as_the_stem():
+def test_bottlenecks_as_wide_as_the_stem_replace_the_depthwise():
     with torch.device("meta"):
         network = create("y2")
     assert [len(s) for s in (network.stage1, network.stage2, network.stage3, network.stage4)] == [

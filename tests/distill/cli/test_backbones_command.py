@@ -32,7 +32,7 @@ def test_every_registered_network_is_listed():
     assert {row["name"] for row in rows()} == set(NETWORKS)
 
 
-def test_a_network_is_described_by_raw_numbers_beside_the_papers_figures():
+def test_a_network_has_our_numbers_beside_the_papers():
     (row,) = rows("mobilefacenet")
     paper = row.pop("paper")
     assert row == {
@@ -55,7 +55,7 @@ def test_a_network_is_described_by_raw_numbers_beside_the_papers_figures():
     }
 
 
-def test_the_table_shows_what_the_paper_prints_and_marks_what_it_does_not_give():
+def test_the_table_marks_what_the_paper_does_not_give():
     output = run("mobilefacenet", "iresnet18").stdout
     assert "1.003" in output
     assert "0.99M" in output

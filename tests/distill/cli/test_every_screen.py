@@ -242,7 +242,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(status), self.seen.decode()
 
 
-def test_in_a_terminal_states_have_colours_and_sentences_are_wrapped(workspace):
+def test_in_a_terminal_states_have_colours_and_lines_wrap(workspace):
     status, seen = Terminal("distill", "status", "--workspace", workspace.root).end()
     assert status == 0
     assert "\x1b[32mdone" in seen
@@ -250,7 +250,7 @@ def test_in_a_terminal_states_have_colours_and_sentences_are_wrapped(workspace):
     check(plain, 80)
 
 
-def test_watching_in_a_terminal_nothing_of_a_record_moves_or_colours_it(workspace):
+def test_no_record_moves_or_colours_a_watched_terminal(workspace):
     run_folder = workspace.runs / "at-work-with-a-name-of-forty-characters"
     metrics = {"step": NAMES[3], "loss_\x1b[31m\x9b2J\u202e[/x]": 0.25}
     (run_folder / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
@@ -277,7 +277,7 @@ def test_a_defect_is_told_without_what_moves_a_terminal():
     assert ran.stderr.splitlines()[-1] == r"ValueError: \x1b]0;x\x07[/x]\u202e"
 
 
-def test_a_conversion_in_a_terminal_says_what_it_did_and_never_0_a_second(tmp_path):
+def test_a_conversion_in_a_terminal_never_says_0_a_second(tmp_path):
     source = tmp_path / "faces"
     for number in range(4):
         (source / str(number)).mkdir(parents=True)

@@ -49,7 +49,7 @@ def test_a_log_keeps_its_lines_and_tabs_and_loses_its_colours():
     assert printable_log(b"\x1b]0;title\x07\xff") == "\\x1b]0;title\\x07\ufffd"
 
 
-def test_sentences_are_wrapped_between_words_and_commands_stay_whole():
+def test_sentences_wrap_between_words_commands_stay_whole():
     lines = wrap("see it with `distill show a-long-name` or " + "x" * 50, 32, "  ")
     assert lines == ["see it with", "  `distill show a-long-name` or", "  " + "x" * 50]
 
@@ -73,7 +73,7 @@ def test_a_table_has_every_word_whole_at_any_width(width):
     assert widest <= max(width, max(map(size_of, words)) + 10)
 
 
-def test_a_table_that_fits_has_a_line_each_and_numbers_at_the_right():
+def test_a_table_that_fits_has_a_line_for_each_row():
     lines = table_lines(["name", "images"], [["a", "5"], ["b", "1,234"]], 80, ["images"])
     assert lines == ["name  images", "----  ------", "a          5", "b      1,234"]
 

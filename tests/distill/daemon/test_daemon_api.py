@@ -176,7 +176,7 @@ def test_a_client_that_speaks_no_http_harms_nobody(api: Api, words: bytes) -> No
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can take another user's identity")
-def test_another_user_is_hung_up_on_even_where_the_modes_are_open(api: Api) -> None:
+def test_another_user_is_refused_even_with_open_modes(api: Api) -> None:
     folder = api.harness.workspace.daemon
     opened = [folder, folder / SOCKET]
     modes = {path: path.stat().st_mode for path in opened}

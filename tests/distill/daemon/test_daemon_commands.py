@@ -209,7 +209,7 @@ def test_logs_follow_a_job_to_its_end(harness: Harness) -> None:
     assert ran.stdout == (harness.run("a") / "log.txt").read_text()
 
 
-def test_a_daemon_in_the_background_comes_goes_and_leaves_its_jobs(tmp_path: Path) -> None:
+def test_a_background_daemon_goes_and_leaves_its_jobs(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     started = distill(workspace, "serve", "--background", "--slots", "3")
     assert started.returncode == 0, started.stderr

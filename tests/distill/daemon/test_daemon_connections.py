@@ -146,7 +146,7 @@ def test_where_all_are_at_work_the_next_is_told_to_come_again(harness: Harness) 
     assert set(answers[MOST_CONNECTIONS:]) == {b"503"}
 
 
-def test_submits_that_wait_for_their_check_do_not_keep_a_cancel_waiting(harness: Harness) -> None:
+def test_submits_under_check_do_not_hold_up_a_cancel(harness: Harness) -> None:
     with ExitStack() as stack:
         waiting = [
             stack.enter_context(Peer(harness, slow_submit(f"late-{number}")))
@@ -201,7 +201,7 @@ def test_whatever_is_said_is_answered_in_short_or_hung_up_on(
     assert client.health(harness.workspace) is not None
 
 
-def test_nothing_of_all_this_is_a_traceback_and_memory_is_bounded(harness: Harness) -> None:
+def test_no_connection_is_a_traceback_or_takes_memory(harness: Harness) -> None:
     wait_until(lambda: client.health(harness.workspace))
     said = (harness.workspace.root.parent / "daemon-output.txt").read_text()
     assert "Traceback" not in said

@@ -166,7 +166,7 @@ def test_pipes_and_links_in_the_place_of_files_are_refused(
         deliver(bundle, tmp_path / "place")
 
 
-def test_a_bundle_that_changes_while_it_is_copied_is_not_delivered(
+def test_a_bundle_that_changes_in_a_copy_is_not_delivered(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copyfileobj

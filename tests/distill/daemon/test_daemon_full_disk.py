@@ -88,9 +88,7 @@ def test_a_reserved_file_has_just_what_was_written(tmp_path: Path, size: int) ->
     assert path.read_bytes() == b"again"
 
 
-def test_a_job_that_ends_on_a_full_disk_is_done_and_not_run_again(
-    disk: SmallDisk, harness: Harness
-) -> None:
+def test_a_job_that_ends_on_a_full_disk_is_not_run_again(disk: SmallDisk, harness: Harness) -> None:
     harness.start()
     harness.submit("a", FILLS + "fill(3)")
     job = harness.wait_for("a", State.DONE)
@@ -117,7 +115,7 @@ def test_jobs_that_fill_the_disk_all_the_time_are_cancelled(
         assert client.cancel(harness.workspace, name).state is State.CANCELLED
 
 
-def test_where_the_end_cannot_be_recorded_the_runner_holds_the_folder_until_it_can(
+def test_a_runner_holds_the_folder_until_the_end_is_recorded(
     disk: SmallDisk, harness: Harness
 ) -> None:
     harness.start()
@@ -131,9 +129,7 @@ def test_where_the_end_cannot_be_recorded_the_runner_holds_the_folder_until_it_c
     assert starts(harness, "a") == 1
 
 
-def test_a_cancel_does_not_wait_for_an_end_that_cannot_be_recorded(
-    disk: SmallDisk, harness: Harness
-) -> None:
+def test_a_cancel_does_not_wait_for_an_unrecorded_end(disk: SmallDisk, harness: Harness) -> None:
     harness.start()
     harness.submit("a", FILLS + UNRESERVED + "fill(3)")
     wait_for_words(harness, "its end cannot be recorded")
@@ -144,7 +140,7 @@ def test_a_cancel_does_not_wait_for_an_end_that_cannot_be_recorded(
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
-def test_a_job_whose_start_finds_no_room_is_started_later_or_cancelled(
+def test_a_job_without_room_to_start_starts_later(
     disk: SmallDisk, harness: Harness, cancelled: bool
 ) -> None:
     harness.submit("a", FILLS)

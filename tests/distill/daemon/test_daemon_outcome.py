@@ -80,7 +80,7 @@ def test_a_lost_attempt_is_interrupted_not_failed(
     assert words in str(outcome.reason)
 
 
-def test_interruptions_are_retried_with_growing_waits_and_then_given_up() -> None:
+def test_interruptions_are_retried_ever_later_then_given_up() -> None:
     interrupted = judge_loss(rebooted=True, cancelled=False)
     retried = [bounded(interrupted, before) for before in range(MAXIMUM_ATTEMPTS - 1)]
     assert [outcome.event for outcome in retried] == [Event.INTERRUPT] * len(retried)

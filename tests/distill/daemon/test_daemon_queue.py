@@ -100,7 +100,7 @@ def test_a_running_job_cannot_be_submitted_again(queue: Queue) -> None:
     assert job.spec == "spec"
 
 
-def test_a_new_submit_starts_afresh_but_never_reuses_an_attempt_number(queue: Queue) -> None:
+def test_a_new_submit_never_reuses_an_attempt_number(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     queue.claim(1.0)
     queue.settle("a", 1, lambda cancelled: FAILURE, 2.0)

@@ -84,7 +84,7 @@ def test_a_reason_of_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:
         (EXIT, "pipe"),
     ],
 )
-def test_a_damaged_record_of_a_running_job_neither_stops_nor_strands_anybody(
+def test_a_damaged_record_of_a_running_job_stops_nobody(
     harness: Harness, name: str, kind: str
 ) -> None:
     """Written while the job runs, as a job or a bad disk may; the daemon is restarted on it."""
@@ -114,7 +114,7 @@ def test_a_damaged_record_of_a_running_job_neither_stops_nor_strands_anybody(
 
 
 @pytest.mark.parametrize("change", [{"exit_status": 10**30}, {"error": {}}, {"signal": 9}])
-def test_how_a_job_ended_that_cannot_be_told_is_an_interruption_with_a_reason(
+def test_an_end_that_cannot_be_read_is_an_interruption(
     harness: Harness, change: dict[str, object]
 ) -> None:
     harness.start()
@@ -132,7 +132,7 @@ def test_how_a_job_ended_that_cannot_be_told_is_an_interruption_with_a_reason(
         assert any("cannot be told" in str(line.reason) for line in queue.history("a"))
 
 
-def test_a_defect_in_looking_at_one_job_ends_that_job_and_no_other(harness: Harness) -> None:
+def test_a_defect_in_looking_at_a_job_ends_only_that_job(harness: Harness) -> None:
     """Whatever goes wrong that nobody thought of."""
 
     class Breaking:
@@ -166,7 +166,7 @@ def test_a_defect_in_looking_at_one_job_ends_that_job_and_no_other(harness: Harn
     assert "ZeroDivisionError" in str(bad.reason)
 
 
-def test_a_job_of_a_new_queue_is_not_settled_by_the_record_of_an_old_one(harness: Harness) -> None:
+def test_a_new_queues_job_is_not_settled_by_an_old_record(harness: Harness) -> None:
     """The queue is damaged, moved away as the error says, and the job submitted again."""
     harness.start()
     harness.submit("a", COUNTS)
@@ -185,7 +185,7 @@ def test_a_job_of_a_new_queue_is_not_settled_by_the_record_of_an_old_one(harness
     assert (harness.run("a") / "starts").read_text() == "xx"
 
 
-def test_a_daemon_says_that_it_begins_a_new_queue_beside_old_runs(harness: Harness) -> None:
+def test_a_daemon_says_it_begins_a_queue_beside_old_runs(harness: Harness) -> None:
     harness.run("a").mkdir(parents=True)
     (harness.run("a") / "runner.json").write_text("{}")
     try:
@@ -199,7 +199,7 @@ def test_a_daemon_says_that_it_begins_a_new_queue_beside_old_runs(harness: Harne
 
 
 @pytest.mark.parametrize("launched", [False, True])
-def test_a_queue_from_an_older_copy_runs_what_it_does_not_know_of_again(
+def test_a_restored_queue_runs_again_what_it_does_not_know(
     harness: Harness, launched: bool
 ) -> None:
     """The copy knows the first attempt as running; the second ended well since."""
@@ -221,7 +221,7 @@ def test_a_queue_from_an_older_copy_runs_what_it_does_not_know_of_again(
     assert (harness.run("a") / "starts").read_text() == "xx"
 
 
-def test_an_attempt_of_the_version_without_ids_is_settled_by_its_record(harness: Harness) -> None:
+def test_an_attempt_without_an_id_is_settled_by_its_record(harness: Harness) -> None:
     """It was started before the upgrade, and ended after it."""
     path = harness.workspace.daemon / "queue.sqlite"
     path.parent.mkdir(parents=True)
@@ -245,9 +245,7 @@ def test_an_attempt_of_the_version_without_ids_is_settled_by_its_record(harness:
 
 
 @pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
-def test_a_run_folder_that_goes_away_fails_its_job_in_plain_words(
-    harness: Harness, how: str
-) -> None:
+def test_a_run_folder_that_goes_away_fails_its_job(harness: Harness, how: str) -> None:
     harness.start()
     harness.submit("a", WAITS)
     pid, run = int(harness.wait_for_file("a", "pid")), harness.run("a")
@@ -307,7 +305,7 @@ def test_a_clock_that_is_set_neither_holds_a_retry_up_nor_a_kill(
         assert stops[-1]
 
 
-def test_an_empty_queue_file_is_damaged_and_nothing_of_it_is_touched(harness: Harness) -> None:
+def test_an_empty_queue_file_is_damaged_and_not_touched(harness: Harness) -> None:
     harness.submit("a")
     path = harness.workspace.daemon / "queue.sqlite"
     path.write_bytes(b"")
@@ -398,7 +396,7 @@ if (run / "starts").stat().st_size == 1:
     assert harness.wait_for("a", State.DONE).attempt == 2
 
 
-def test_a_waiting_record_that_makes_no_sense_is_a_failure_of_the_job(harness: Harness) -> None:
+def test_a_senseless_waiting_record_fails_the_job(harness: Harness) -> None:
     code = f"""
 import pathlib, sys
 told = '{{"step": "../../etc", "name": "x", "job": null}}'
@@ -410,7 +408,7 @@ sys.exit({STEP_BUSY})
     assert "status 75" in str(harness.wait_for("a", State.FAILED).reason)
 
 
-def test_a_signal_that_the_job_tells_of_is_an_interruption_in_its_own_words(
+def test_a_signal_the_job_reports_is_told_in_its_words(
     harness: Harness,
 ) -> None:
     """A rank was killed by the kernel; the job itself ended in order, with 128 + 9."""
@@ -422,7 +420,7 @@ def test_a_signal_that_the_job_tells_of_is_an_interruption_in_its_own_words(
     assert "interrupted: rank 1 of 2 was ended" in str(job.reason)
 
 
-def test_a_runner_that_dies_at_its_start_is_not_taken_for_the_attempt_before(
+def test_a_runner_dead_at_its_start_is_not_the_one_before(
     harness: Harness,
 ) -> None:
     class Dying:
@@ -457,7 +455,7 @@ def test_a_daemon_whose_record_is_damaged_is_found_and_stopped(harness: Harness)
     harness.daemon = None
 
 
-def test_what_cannot_be_told_of_one_job_is_told_once_and_holds_no_other_up(
+def test_an_untellable_job_is_told_once_and_blocks_no_other(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd:

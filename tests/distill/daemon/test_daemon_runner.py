@@ -113,7 +113,7 @@ def test_launch_returns_when_the_runner_holds_the_folder(run: Path) -> None:
     assert record.runner.boot_id == boot_id()
 
 
-def test_a_command_that_does_not_exist_leaves_a_record_that_says_so(run: Path) -> None:
+def test_a_missing_command_leaves_a_record_that_says_so(run: Path) -> None:
     LocalExecutor(lambda run: ["/no/such/program"], 1.0).launch(Attempt(run, 1))
     record = ended(Attempt(run, 1))
     assert record.exit_status == 127
@@ -139,7 +139,7 @@ time.sleep(100)
     assert (run / "checkpoint").read_text() == "saved"
 
 
-def test_stop_ends_children_with_their_own_sessions_that_ignore_it(run: Path) -> None:
+def test_stop_ends_stubborn_children_in_own_sessions(run: Path) -> None:
     code = STUBBORN_CHILD + "\nimport signal, time; signal.signal(15, signal.SIG_IGN)"
     local = executor(code + "\ntime.sleep(100)", grace=0.3)
     local.launch(Attempt(run, 1))
@@ -149,7 +149,7 @@ def test_stop_ends_children_with_their_own_sessions_that_ignore_it(run: Path) ->
     assert not is_alive(child)
 
 
-def test_orphans_of_a_finished_job_are_ended_before_the_record_is_written(run: Path) -> None:
+def test_orphans_of_a_job_end_before_its_record_is_written(run: Path) -> None:
     executor(STUBBORN_CHILD).launch(Attempt(run, 1))
     child = int(text_of(run / "child.pid"))
     assert ended(Attempt(run, 1)).exit_status == 0
@@ -222,7 +222,7 @@ def test_a_runner_that_comes_late_never_begins(run: Path) -> None:
     assert own_runner_record(Attempt(run, 2, "bb")) is not None
 
 
-def test_an_attempt_of_another_queue_begins_and_takes_no_old_record_for_its_own(run: Path) -> None:
+def test_another_queues_attempt_takes_no_old_record(run: Path) -> None:
     """The queue was lost: the new one counts from 1 again."""
     for number, attempt_id in ((7, "aa"), (1, "bb"), (1, "cc")):
         attempt = Attempt(run, number, attempt_id)
@@ -269,7 +269,7 @@ def test_every_process_of_a_job_carries_its_attempt(run: Path) -> None:
     assert (run / "tag").read_text() == f"{run}#4-c0ffee"
 
 
-def test_the_record_of_another_boot_says_that_the_machine_was_restarted(run: Path) -> None:
+def test_a_record_of_another_boot_tells_of_the_restart(run: Path) -> None:
     me = ProcessIdentity.of(os.getpid())
     assert me is not None
     before = ProcessIdentity(me.pid, me.start_ticks, "another-boot")

@@ -126,7 +126,7 @@ def test_acknowledged_submits_survive_kill_9_of_the_daemon(harness: Harness) -> 
     assert set(acknowledged) <= {job.name for job in client.jobs(harness.workspace)}
 
 
-def test_a_running_job_outlives_kill_9_of_the_daemon_and_its_exit_is_exact(
+def test_a_running_job_outlives_kill_9_of_the_daemon(
     harness: Harness,
 ) -> None:
     harness.start()
@@ -141,7 +141,7 @@ def test_a_running_job_outlives_kill_9_of_the_daemon_and_its_exit_is_exact(
     assert (job.exit_status, job.attempt) == (5, 1)
 
 
-def test_a_job_that_ends_while_no_daemon_runs_is_settled_by_the_next(harness: Harness) -> None:
+def test_a_job_that_ends_without_a_daemon_is_settled_later(harness: Harness) -> None:
     harness.start()
     harness.submit("a", WAITS)
     harness.wait_for_file("a", "pid")
@@ -162,7 +162,7 @@ def test_term_stops_the_daemon_and_leaves_the_job_running(harness: Harness) -> N
     assert not (harness.workspace.daemon / SOCKET).exists()
 
 
-def test_kill_9_of_the_job_runs_it_again_until_the_attempts_are_used_up(harness: Harness) -> None:
+def test_kill_9_of_a_job_uses_up_its_attempts(harness: Harness) -> None:
     harness.start()
     harness.submit("a", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     job = harness.wait_for("a", State.FAILED)
@@ -207,7 +207,7 @@ def kill_if_there(harness: Harness) -> None:
         record.runner.send(signal.SIGKILL)
 
 
-def test_a_job_that_was_claimed_but_never_launched_is_launched_after_a_restart(
+def test_a_claimed_job_is_launched_after_a_restart(
     harness: Harness,
 ) -> None:
     harness.submit("a")  # no daemon: straight into the queue

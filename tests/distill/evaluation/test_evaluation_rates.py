@@ -50,7 +50,7 @@ def test_a_far_is_measured_from_ten_allowed_impostors_on():
     assert plan_rates(0, 1000)[0].reason == "insufficient pairs: no genuine pair"
 
 
-def test_more_impostor_scores_than_can_be_kept_are_said_to_be_too_many():
+def test_too_many_impostor_scores_to_keep_are_said_to_be():
     rates = {rate.name: rate for rate in plan_rates(5, 10**12, kept=5 * 10**7)}
     assert rates["1e-2"].reason.startswith("too many pairs")
     assert rates["1e-5"].reason is None

@@ -103,7 +103,7 @@ def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
     assert result["preprocessing"] == embedder.preprocessing.digest
 
 
-def test_images_of_pairs_are_embedded_once_each_with_their_mirror(pairs: VerificationPairs):
+def test_each_image_of_pairs_is_embedded_once_with_mirror(pairs: VerificationPairs):
     embedder = GridEmbedder()
     evaluate(embedder, [pairs])
     assert embedder.images_seen == 2 * len(set(pairs.images)) < 2 * len(pairs.images)
@@ -154,7 +154,7 @@ def assert_no_accuracy(report: dict, reason: str) -> None:
         ([True] * 30 + [False] * 30, "pairs 0 to 5, one of the ten folds, are all genuine"),
     ],
 )
-def test_pairs_that_give_no_accuracy_are_said_to_and_recommend_nothing(drawn, same, reason):
+def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
     odd = pairs_of(drawn, same)
     result = evaluate(GridEmbedder(), [odd])
     assert_no_accuracy(result["sets"]["odd"], reason)
@@ -199,7 +199,7 @@ class BrokenEmbedder(GridEmbedder):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_a_network_whose_embeddings_are_none_has_no_scores_but_the_reason(drawn, pairs, value):
+def test_embeddings_of_no_length_give_a_reason_not_scores(drawn, pairs, value):
     many = DrawnImages(identities=30, images_each=4)
     result = evaluate(BrokenEmbedder(value), [pairs, many])
     reason = r"embedding of image 0 is zero or not finite"
@@ -218,7 +218,7 @@ class ConstantEmbedder(GridEmbedder):
         return np.ones((len(images), 48), np.float32)
 
 
-def test_a_network_that_gives_one_embedding_scores_chance_and_recommends_nothing(pairs):
+def test_one_embedding_for_all_scores_chance(pairs):
     result = evaluate(ConstantEmbedder(), [pairs])
     assert result["sets"]["easy"]["accuracy"] == 0.5
     assert result["thresholds"]["best_accuracy"] is None
@@ -254,7 +254,7 @@ def test_the_set_with_the_most_impostors_gives_the_threshold():
 
 
 @pytest.mark.parametrize("accuracy", [None, 0.0, 0.5, 0.95])
-def test_a_set_on_which_one_answer_is_as_good_recommends_no_threshold(accuracy: float | None):
+def test_a_set_where_one_answer_does_has_no_threshold(accuracy: float | None):
     """99 of 104 pairs are impostors: to say "no" always is right in 0.952 of them."""
     report = report_of(99, None) | {"accuracy": accuracy}
     assert recommended_thresholds({"a": report})["best_accuracy"] is None

@@ -92,7 +92,7 @@ def test_val_and_far_are_the_slow_ones(count: int, seed: int, spread: float):
     assert found.far == pytest.approx(np.mean(fars), abs=1e-12)
 
 
-def test_a_set_that_a_threshold_separates_scores_one_with_the_first_threshold_that_does():
+def test_a_separable_set_scores_one_at_the_first_threshold():
     distances = np.array([0.5, 2.5] * 10)
     found = ten_fold(distances, distances < 1)
     # 0.50 does not accept 0.5, as the distance must be below the threshold; 0.51 does.

@@ -47,7 +47,7 @@ def images_done(workspace: Workspace, name: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_job_that_needs_a_step_of_another_gives_way_and_is_cancelled_at_once(workspace):
+def test_a_job_that_needs_anothers_step_gives_way(workspace):
     """Two of one spec: the second cannot train the same teacher at the same time."""
     with open_queue(workspace) as queue:
         executor = LocalExecutor(distill_run(workspace))
@@ -70,7 +70,7 @@ def test_a_job_that_needs_a_step_of_another_gives_way_and_is_cancelled_at_once(w
 
 
 @pytest.mark.slow
-def test_a_run_by_hand_waits_for_the_step_says_so_and_can_be_stopped(workspace, tmp_path):
+def test_a_run_by_hand_waits_for_the_step_and_says_so(workspace, tmp_path):
     with by_hand(workspace, tmp_path, "first") as first:
         deadline = time.monotonic() + PATIENCE
         while not images_done(workspace, "first"):
@@ -101,7 +101,7 @@ def by_hand(workspace, folder, name):
 
 
 @pytest.mark.slow
-def test_a_rank_that_the_kernel_kills_is_an_interruption_of_its_job(workspace):
+def test_a_rank_killed_by_the_kernel_interrupts_its_job(workspace):
     spec = LONG.replace("log_every = 1", "log_every = 1\nranks = 2")
     with open_queue(workspace) as queue:
         executor = LocalExecutor(distill_run(workspace))

@@ -83,9 +83,7 @@ def test_a_centre_is_the_direction_of_the_mean_of_both_views(cache, drawn_store,
 
 
 @pytest.mark.parametrize("engine", ["torch", "deepspeed"])
-def test_moving_centres_and_maps_go_on_from_a_checkpoint_with_the_same_bits(
-    drawn_store, cache, tmp_path, engine
-):
+def test_moving_centres_and_maps_resume_to_the_same_bits(drawn_store, cache, tmp_path, engine):
     def training():
         losses = {"adadistill": {}, "angular": {"project": True}}
         return make_training(drawn_store, cache, losses, epochs=2, engine=engine)

@@ -98,9 +98,7 @@ def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
 
 
 @pytest.mark.parametrize(("command", "words"), [("check", "can be run"), ("submit", "x: queued")])
-def test_registered_networks_need_no_torch_no_process_and_one_parse(
-    workspace, tmp_path, command, words
-):
+def test_registered_networks_need_no_torch_and_one_parse(workspace, tmp_path, command, words):
     losses = "angular = {}, relational_angle = {}"
     spec = SPEC.format(**{**USUAL, "losses": losses, "teacher": TEACHER, "evaluate": '"pairs"'})
     (tmp_path / "x.toml").write_text(spec)
@@ -187,7 +185,7 @@ def test_what_will_do_nothing_is_said_beforehand(workspace, changed, words):
         assert any(word in text for text in said), said
 
 
-def test_a_disk_without_room_for_the_teachers_embeddings_is_found_before_they_are_made(
+def test_a_disk_without_room_for_embeddings_is_found_first(
     workspace, drawn_store, small_network, monkeypatch
 ):
     teacher = TorchEmbedder(small_network, Preprocessing.ours((32, 32)), "a" * 64)
@@ -228,16 +226,14 @@ def replaced(number, image):
     ],
     ids=["empty", "cut", "no picture", "odd", "none", "five", "genuine", "one file", "no set"],
 )
-def test_a_set_that_cannot_be_scored_is_refused_before_anything_is_trained(
-    workspace, change, words
-):
+def test_a_set_that_cannot_be_scored_is_refused_first(workspace, change, words):
     with_images(workspace, change)
     with pytest.raises(UserError, match=rf"data\.evaluate 2: 'odd': .*{words}") as error:
         check(workspace, evaluate='"pairs", "odd"')
     assert "\n" not in str(error.value)
 
 
-def test_two_sets_of_one_name_are_refused_before_anything_is_trained(workspace):
+def test_two_sets_of_one_name_are_refused_first(workspace):
     other = workspace.datasets / "e"
     other.mkdir(exist_ok=True)
     shutil.copy(workspace.datasets / "d" / "pairs.bin", other)

@@ -66,7 +66,7 @@ def weights_of(workspace, step):
     return (workspace.steps / step / NETWORK).read_bytes()
 
 
-def test_every_seed_of_a_generation_is_a_step_and_the_rest_is_skipped(finished):
+def test_every_seed_is_a_step_and_the_rest_is_skipped(finished):
     assert list(steps_of(finished, "family").items()) == [
         ("generation 1 seed 3", "done"), ("generation 1 seed 0", "done"),
         ("generation 1 choice", "done"),
@@ -174,7 +174,7 @@ def test_one_more_seed_trains_its_own_candidate_only(finished):
     assert list(states.values())[:3] == ["reused", "reused", "waiting"]
 
 
-def test_stopped_in_any_candidate_the_job_goes_on_to_the_same_weights(
+def test_stopped_in_any_candidate_a_job_ends_the_same(
     finished, tmp_path, drawn_store, drawn_folder
 ):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
@@ -324,7 +324,7 @@ def test_the_reason_has_the_numbers():
     assert generations.reason_to_stop.startswith("generation 2: 0.8712 after 0.8730; ")
 
 
-def test_where_no_gain_is_asked_for_the_last_generation_is_delivered():
+def test_without_a_wanted_gain_the_last_generation_counts():
     generations = generations_with([0.9, 0.8])
     assert generations.reason_to_stop is None
     assert generations.delivered.generation == 2

@@ -127,7 +127,7 @@ def test_a_job_runs_on_its_ranks_and_is_the_same_on_one(workspace):
     assert steps_of(workspace, "again")["generation 1"] == "reused"
 
 
-def test_a_stop_reaches_all_ranks_which_save_and_end_within_seconds(workspace):
+def test_a_stop_makes_all_ranks_save_and_end_in_seconds(workspace):
     job = Running(workspace, "", epochs=200)
     job.trained(4)
     began = time.monotonic()

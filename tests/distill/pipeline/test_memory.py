@@ -107,7 +107,7 @@ def test_what_a_training_took_is_given_back_before_the_next_step(finished):
     assert held["evaluate"] < steps["generation 1"]["peak_memory_bytes"] - 0.5 * grew
 
 
-def test_freed_memory_stays_in_the_process_until_it_is_given_back():
+def test_freed_memory_stays_until_it_is_given_back():
     before, kept, after = map(int, python(GIVES_BACK).split())
     assert kept - before > 200
     assert after - before < 60

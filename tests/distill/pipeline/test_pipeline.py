@@ -44,7 +44,7 @@ def test_another_job_takes_what_is_the_same_and_does_the_rest(finished):
     }  # fmt: skip
 
 
-def test_how_often_it_is_logged_or_saved_does_not_make_it_another_step(finished):
+def test_other_logging_and_saving_is_no_other_step(finished):
     other = SPEC.replace('"tiny"', '"patient"').replace("log_every = 1", "log_every = 7")
     assert run(finished, other)["generation 2"] == "reused"
 
@@ -143,7 +143,7 @@ def test_stopped_or_killed_distill_run_goes_on_where_it_was(
     ],
     ids=["a name", "a value", "what does not fit"],
 )
-def test_a_spec_that_cannot_run_is_one_line_and_does_not_take_the_name(
+def test_a_spec_that_cannot_run_does_not_take_the_name(
     tmp_path, drawn_store, drawn_folder, good, bad, words
 ):
     workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)

@@ -60,9 +60,7 @@ def steps(*states, images=1000):
         (["done", "done", "running", "skipped", "waiting"], 2, 50, 50),
     ],
 )
-def test_the_rest_of_a_job_is_estimated_from_trainings_of_the_same_kind(
-    states, current, step_left, job_left
-):
+def test_the_rest_is_estimated_from_trainings_of_the_kind(states, current, step_left, job_left):
     left = remaining(steps(*states), f"step {current}", 500, 1000, 10.0)
     assert (left["seconds_left"], left["job_seconds_left"]) == (step_left, job_left)
 

@@ -120,7 +120,7 @@ def test_the_bundle_says_how_and_a_phone_does_the_same(bundle, drawn_store):
     np.testing.assert_allclose(distill.load(bundle).embed([file])[0], feature, atol=1e-5)
 
 
-def test_the_golden_images_have_the_size_of_the_faces_so_that_another_crop_shows(bundle):
+def test_golden_images_have_the_size_of_the_faces(bundle):
     from distill.export.golden import GOLDEN_NAME
     from distill.export.safe_tensors import read_arrays
 
@@ -241,9 +241,7 @@ def check(workspace, **changes: str) -> None:
     )
 
 
-def test_a_network_that_sees_more_than_the_images_show_is_refused_at_the_door(
-    narrow_images, drawn_folder
-):
+def test_a_network_that_needs_larger_images_is_refused(narrow_images, drawn_folder):
     check(narrow_images)
     with pytest.raises(UserError, match=r"student.input_size: data.train 'drawn/train': images"):
         check(narrow_images, size="[32, 32]")

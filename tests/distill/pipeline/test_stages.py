@@ -129,7 +129,7 @@ make_stage(first).train(open_images(store), None, folder, watch)
 """
 
 
-def test_killed_in_the_middle_of_a_kept_stage_it_ends_with_the_same_bits(drawn_store, tmp_path):
+def test_killed_in_a_kept_stage_it_ends_with_the_same_bits(drawn_store, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     first, whole, cut = (tmp_path / name for name in ("first", "whole", "cut"))
@@ -159,7 +159,7 @@ def test_the_optimiser_is_that_of_the_weights_that_were_kept(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "damaged"])
-def test_without_the_checkpoint_before_a_kept_stage_says_what_to_do(drawn_store, tmp_path, damage):
+def test_a_kept_stage_without_a_checkpoint_says_what_to_do(drawn_store, tmp_path, damage):
     checkpoints = tmp_path / "distil-1" / CHECKPOINTS
     if damage == "damaged":
         save_checkpoint(checkpoints, 5, lambda folder: (folder / STATE).touch())
@@ -176,7 +176,7 @@ def stage(start="fresh", **settings):
     return Stage(architecture, losses, 1, TrainSettings(**settings), optimiser=start)
 
 
-def test_a_step_done_before_there_were_new_settings_is_still_found(drawn_store):
+def test_a_step_from_before_new_settings_is_still_found(drawn_store):
     """These were all; a step's identity is a digest of them."""
     inputs = stage().inputs(drawn_store, None)
     assert inputs.keys() == {
@@ -270,9 +270,7 @@ ema = 0.9
 """
 
 
-def test_in_a_job_a_later_stage_keeps_the_optimiser_and_every_generation_begins_afresh(
-    drawn_store, drawn_folder, tmp_path
-):
+def test_stages_keep_the_optimiser_generations_begin_afresh(drawn_store, drawn_folder, tmp_path):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
 
     def all_trained():

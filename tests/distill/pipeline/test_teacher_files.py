@@ -137,7 +137,7 @@ def test_preprocessing_is_never_guessed_but_the_usual_is_offered(backbone, offer
         ("", "colour, mean and std are"),
     ],
 )
-def test_colour_mean_and_std_have_to_be_said_wherever_a_file_is_named(table, source, said, unsaid):
+def test_a_named_file_needs_colour_mean_and_std(table, source, said, unsaid):
     with pytest.raises(UserError, match=f"preprocessing: {unsaid} missing; say how its .* 127.5"):
         teacher_spec(f'[{table}]\nfrom = "{source}"\npreprocessing = {{ {said} }}')
 
@@ -176,7 +176,7 @@ def test_keys_that_do_not_go_together_are_refused(teacher, words):
         teacher_spec(f"[teacher]\n{teacher}")
 
 
-def test_other_weights_networks_and_preprocessings_are_other_teachers(tmp_path):
+def test_other_weights_and_preprocessings_are_other_teachers(tmp_path):
     path = tmp_path / "big.pth"
     seen = set()
     for seed, size, width in [(0, SIZE, 0.125), (1, SIZE, 0.125), (0, SIZE, 0.25)]:
@@ -256,7 +256,7 @@ def test_a_colour_order_beside_the_weights_is_not_contradicted(
                 open_teacher(path, pixels, spec)
 
 
-def test_a_configuration_of_other_weights_in_the_same_folder_says_nothing(tmp_path):
+def test_a_configuration_of_other_weights_does_not_count(tmp_path):
     for name in ("one.pt", "two.pt"):
         torch.save(network().state_dict(), tmp_path / name)
     (tmp_path / "one.yaml").write_text("color_space: RGB\n")
@@ -282,7 +282,7 @@ def test_a_folder_of_weights_is_a_teacher(workspace):
         open_embedder(choice, workspace)
 
 
-def test_preprocessing_of_what_is_not_there_is_said_to_be_a_files(workspace):
+def test_preprocessing_of_a_missing_file_is_a_files_alone(workspace):
     spec = teacher_spec(f'[teacher]\nfrom = "job"\n{PIXELS}')
     with pytest.raises(UserError, match=r"no file .*job; put it there \(a finished job knows its"):
         open_spec_teacher(spec, workspace)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def test_ranks_wait_for_the_first_longer_than_an_exchange_may_take(tmp_path, start_two_ranks):
+def test_ranks_wait_for_the_first_beyond_the_time_limit(tmp_path, start_two_ranks):
     """Four seconds, where the process group gives up after two."""
     start_two_ranks(Path(__file__).with_name("rank_waiting.py"), tmp_path)
     mistake = "the first rank has found a mistake"

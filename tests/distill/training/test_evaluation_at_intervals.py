@@ -188,7 +188,7 @@ def test_the_time_of_evaluations_is_not_that_of_training(drawn_store, tmp_path):
     assert min(rates) > 12 / 1.5
 
 
-def test_a_network_without_an_accuracy_has_no_score_and_is_never_the_best(drawn_store, tmp_path):
+def test_a_network_without_an_accuracy_is_never_the_best(drawn_store, tmp_path):
     metrics = []
     training = make_training(drawn_store, epochs=2, evaluate_every=2, keep="best")
     scores = iter([{}, {"pairs": 0.5}, {}, {}])
@@ -198,7 +198,7 @@ def test_a_network_without_an_accuracy_has_no_score_and_is_never_the_best(drawn_
     assert step_of(best_checkpoint(tmp_path)) == 4
 
 
-def test_where_no_evaluation_gave_an_accuracy_there_is_no_best_to_keep(drawn_store, tmp_path):
+def test_without_any_accuracy_there_is_no_best_to_keep(drawn_store, tmp_path):
     training = make_training(drawn_store, epochs=1, evaluate_every=2, keep="best")
     training = replace(training, evaluate=lambda state, progress: {})
     with pytest.raises(UserError, match="no accuracy at any evaluation"):
@@ -220,7 +220,7 @@ def stage(pairs_file, **settings):
     return Stage(architecture, losses, 1, TrainSettings(**settings), evaluation=(pairs_file,))
 
 
-def test_only_where_the_best_is_kept_evaluation_makes_another_step(drawn_store, drawn_folder):
+def test_evaluation_makes_another_step_only_to_keep_best(drawn_store, drawn_folder):
     def inputs(**settings):
         return stage(drawn_folder / "pairs.bin", **settings).inputs(drawn_store, None)
 
@@ -307,7 +307,7 @@ def test_a_set_that_gives_no_accuracy_is_refused_at_the_door(workspace, odd_set,
     assert "\n" not in str(said.value)
 
 
-def test_a_set_without_an_accuracy_is_welcome_where_none_is_compared(workspace, odd_set):
+def test_a_set_without_an_accuracy_is_taken_if_uncompared(workspace, odd_set):
     odd_set([False] * 1000 + [True] * 1000)
     text = JOB.replace('["pairs"', '["pairs", "odd"')
     text = text.replace("evaluate_every = 3", "").replace('keep = "best"', "")

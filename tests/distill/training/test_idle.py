@@ -28,7 +28,7 @@ def said(check):
     return [notice.key for notice in check.look()]
 
 
-def test_a_loss_of_zero_in_every_step_is_noticed_and_one_that_moves_is_not():
+def test_a_loss_of_zero_in_every_step_is_noticed():
     check = IdleCheck(steps=100)
     for step in range(LEAST_STEPS):
         check.add(report(float(step), float(step), triplet=0.0, arcface=float(step)))
@@ -120,9 +120,7 @@ def test_a_run_keeps_a_warning_once_and_beside_its_step(tmp_path):
     assert [step for kind, step in told if kind == "warning"] == ["", "generation 1"]
 
 
-def test_the_card_lists_warnings_and_has_no_such_section_without_any(
-    small_config, small_evaluation
-):
+def test_the_card_lists_warnings_only_if_there_are_any(small_config, small_evaluation):
     counts = Counts(1, 1, 1)
     plain = model_card("x", small_config, counts, small_evaluation)
     assert "Warnings" not in plain

@@ -231,7 +231,7 @@ def test_a_damaged_image_is_named_and_the_loader_goes_on(drawn_store):
         assert len(list(loader.batches(2, 4))) == 2
 
 
-def test_waiting_for_data_is_counted_and_the_consumers_work_is_not(drawn_store):
+def test_waiting_for_data_is_counted_without_other_work(drawn_store):
     slow = Reading(drawn_store, lambda i: time.sleep(0.005) or drawn_store.read(i))
     with BatchLoader(slow, SIZE, make_plan("full"), threads=1) as loader:
         for _ in loader.batches(0, 5):

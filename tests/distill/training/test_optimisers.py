@@ -37,13 +37,13 @@ def test_a_momentum_beside_adamw_is_refused():
         TrainSettings(optimiser="adamw", momentum=0.9)
 
 
-def test_settings_with_their_defaults_filled_in_can_be_read_again():
+def test_filled_in_settings_can_be_read_again():
     for given in ({}, {"optimiser": "adamw"}, {"schedule": "step", "milestones": [0.5]}):
         settings = TrainSettings(**given)
         assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
-def test_adamw_has_the_papers_groups_of_weight_decay_and_torchs_betas(drawn_store):
+def test_adamw_has_the_papers_groups_and_torchs_betas(drawn_store):
     training = make_training(drawn_store)
     learner = Learner(training.network, training.losses, PREPROCESSING)
     settings = TrainSettings(optimiser="adamw", head_weight_decay=0.2)
@@ -53,7 +53,7 @@ def test_adamw_has_the_papers_groups_of_weight_decay_and_torchs_betas(drawn_stor
     assert {(*group["betas"], group["eps"]) for group in built.param_groups} == {(0.9, 0.999, 1e-8)}
 
 
-def test_the_first_update_of_adamw_is_the_learning_rate_and_the_decay(drawn_store, tmp_path):
+def test_the_first_adamw_update_is_learning_rate_and_decay(drawn_store, tmp_path):
     """With both moments at their start, m / sqrt(v) is the gradient's sign (Adam, section 2.1)."""
     before = make_network().state_dict()["stem.0.weight"].clone()
     training = make_training(
@@ -103,7 +103,7 @@ def test_every_engine_takes_and_gives_the_same_state_of_adamw(drawn_store, cut, 
     assert {float(steps) for steps in given["optimiser"]["step"].values()} == {6.0}
 
 
-def test_with_zero_a_group_counts_as_few_steps_as_its_newest_parameter(drawn_store, cut):
+def test_a_zero_group_counts_its_newest_parameters_steps(drawn_store, cut):
     """Too few make its first updates smaller; too many would make those of the new one larger."""
     training = make_training(drawn_store, **ADAMW, **ENGINES["zero 2"])
     learner = Learner(training.network, training.losses, PREPROCESSING)

@@ -85,14 +85,14 @@ def plain(*names):
 
 
 class TestDraw:
-    def test_the_batchs_identities_are_always_in_and_the_number_is_constant(self):
+    def test_the_batchs_identities_are_always_in_the_sample(self):
         steps = Steps(sgd)
         for step in range(30):
             held = steps(step)
             assert set(batch_at(step)[1].tolist()) <= set(held.tolist())
             assert len(held) == math.ceil(0.3 * IDENTITIES) == len(held.unique())
 
-    def test_a_batch_of_more_images_than_the_rate_gives_decides_the_number(self):
+    def test_a_batch_larger_than_the_rate_decides_the_number(self):
         assert len(Steps(sgd, sample_rate=0.01)(0)) == BATCH
 
     def test_it_follows_from_the_seed_and_the_step(self):
@@ -202,7 +202,7 @@ class TestRenumbered:
         ],
         ids=lambda losses: " ".join(losses),
     )
-    def test_losses_see_the_rows_that_are_held_and_their_own_state_of_all(self, losses):
+    def test_losses_see_the_held_rows_and_their_whole_state(self, losses):
         """The others go on by the original labels, with all that they keep."""
         plain, held = make_losses(losses), make_losses(losses)
         rows = torch.tensor([1, 3, 11, 20, 22])
@@ -228,7 +228,7 @@ class TestRenumbered:
             elif name != "total":
                 assert loss.item() == pytest.approx(plain.parts[name](expected).item(), rel=1e-6)
 
-    def test_sharded_on_one_rank_the_softmax_has_the_gradients_of_torch(self):
+    def test_a_sharded_softmax_has_the_gradients_of_torch(self):
         torch.manual_seed(0)
         true = torch.randn(3, dtype=torch.float64, requires_grad=True)
         others = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
@@ -295,7 +295,7 @@ class TestTraining:
             for key, by_name in state["optimiser"].items():
                 assert_equal_bits(given["optimiser"][key], by_name)
 
-    def test_without_a_loss_on_class_centres_there_is_nothing_to_sample(self):
+    def test_without_class_centres_there_is_nothing_to_sample(self):
         settings = TrainSettings(batch_size=12, centres={"sample_rate": 0.1})
         losses = make_losses({"center": {}}, width=EMBEDDING)
         assert create_engine(Learner(Plain(), losses, PREPROCESSING), settings).centres is None
@@ -328,7 +328,7 @@ class TestRefused:
             PartialCentres(make_losses({"arcface": {}}), 1.0, True, BATCH, torch.device("cpu"))
 
 
-def test_a_kept_optimiser_state_reaches_the_rows_that_are_not_drawn_yet(drawn_store, tmp_path):
+def test_a_kept_optimiser_reaches_rows_not_drawn_yet(drawn_store, tmp_path):
     train(make_training(drawn_store, epochs=1), tmp_path, watch())
     before = engine_state(tmp_path)
     sampled = make_training(drawn_store, centres={"sample_rate": 0.1}, batch_size=4)

@@ -36,7 +36,7 @@ def assert_near(left, right):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sharded_centres_give_the_losses_gradients_and_weights_of_the_plain_head(found, case):
+def test_sharded_centres_train_as_the_plain_head(found, case):
     losses, settings = CASES[case]
     plain, sharded = measure(losses, **settings), found[0][case]
     assert sharded["losses"] == pytest.approx(plain["losses"], rel=1e-5)
@@ -46,7 +46,7 @@ def test_sharded_centres_give_the_losses_gradients_and_weights_of_the_plain_head
     assert_near(sharded["weights"], plain["weights"])
 
 
-def test_each_rank_holds_its_share_of_an_odd_number_of_identities(found):
+def test_ranks_share_an_odd_number_of_identities(found):
     held = [rank["arcface"]["identities"] for rank in found]
     assert [len(each) for each in held] == [20, 21]
     assert torch.cat(held).tolist() == list(range(IDENTITIES))
@@ -60,7 +60,7 @@ def test_the_network_is_the_same_on_both_ranks(found):
 
 
 class TestSampled:
-    def test_each_rank_draws_from_its_share_and_has_the_batchs_identities(self, found):
+    def test_a_ranks_sample_has_its_share_and_the_batch(self, found):
         held = [rank["sampled"]["identities"] for rank in found]
         assert [len(each) for each in held] == [IMAGES, IMAGES]
         assert held[0].max() < 20 <= held[1].min()
@@ -98,7 +98,7 @@ class TestSampled:
 
 
 class TestTrainings:
-    def test_stopped_and_resumed_sampled_shards_end_with_the_same_bits(self, found):
+    def test_resumed_sampled_shards_end_with_the_same_bits(self, found):
         for rank in found:
             assert_equal_bits(rank["resumed"][1], rank["whole"][1])
         metrics = found[0]["resumed"][0]

@@ -59,7 +59,7 @@ def test_a_batch_holds_different_identities_with_k_images_each(plan):
 
 @settings(deadline=None, max_examples=60)
 @given(plans())
-def test_identities_come_equally_often_however_many_images_they_have(plan):
+def test_identities_come_equally_often_whatever_their_size(plan):
     seen = Counter(plan.labels[sequence(plan, 30)[:, 0]].tolist())
     often = [seen[identity] for identity in range(plan.labels.max() + 1)]
     # One more or less for being left out of a round, one for the round that is not over.
@@ -81,7 +81,7 @@ def test_all_images_of_an_identity_come_before_one_comes_again(plan):
 
 @settings(deadline=None, max_examples=60)
 @given(plans())
-def test_no_image_is_its_own_positive_unless_the_identity_has_too_few(plan):
+def test_an_image_is_its_own_positive_only_for_want_of_more(plan):
     for stretch in sequence(plan, 20):
         there = (plan.labels == plan.labels[stretch[0]]).sum()
         assert len(set(stretch.tolist())) == min(there, plan.images_each)
@@ -105,7 +105,7 @@ def test_identities_with_too_few_images_can_be_left_out():
         assert np.array_equal(plan.epoch(epoch)[0], kept[among_themselves.epoch(epoch)[0]])
 
 
-def test_an_epoch_is_as_long_as_one_of_all_images_and_mirrors_half():
+def test_an_epoch_is_as_long_as_the_set_and_mirrors_half():
     plan = PKShuffle(labels_of([10] * 100 + [3]), 40, 0, 4)
     order, mirrored = plan.epoch(1)
     assert plan.steps_per_epoch == 1003 // 40

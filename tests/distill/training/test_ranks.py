@@ -74,7 +74,7 @@ def test_stopped_and_resumed_two_ranks_end_with_the_same_bits(found, engine):
     assert_equal_bits(found[f"{engine} resumed"][1], found[engine][1])
 
 
-def test_from_one_rank_a_training_goes_on_on_two_with_another_engine(found, alone):
+def test_a_training_goes_from_one_rank_to_two_and_an_engine(found, alone):
     metrics = found["from one"][0]
     assert metrics[-1]["iteration"] == 4
     assert_same_curve(metrics, alone[0][-len(metrics) :])
@@ -105,7 +105,7 @@ def assert_near(left, right):
         assert (right[name] - value).norm() <= 0.05 * value.norm() + 1e-12, name
 
 
-def test_two_ranks_with_shards_have_the_moments_and_averages_of_one(folder, found, adamw_alone):
+def test_two_sharded_ranks_have_the_moments_of_one(folder, found, adamw_alone):
     assert_same_curve(found["adamw"][0], adamw_alone[0])
     assert_equal_bits(found["adamw resumed"][1], found["adamw"][1])
     state = last_state(folder / "adamw")

@@ -19,7 +19,7 @@ def test_the_warm_up_rises_in_equal_steps_to_the_full_rate():
     assert rates(warmup=0.1)[:10] == pytest.approx([0.01 * k for k in range(1, 11)])
 
 
-def test_the_cosine_begins_high_ends_low_and_is_half_way_in_the_middle():
+def test_the_cosine_is_half_way_in_the_middle():
     values = rates(warmup=0.0, schedule="cosine")
     assert values[0] == pytest.approx(0.1)
     assert values[50] == pytest.approx((0.1 + 0.001) / 2)

@@ -55,7 +55,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(drawn_store, engine,
 
 
 @pytest.mark.parametrize("engine", ["torch", "deepspeed"])
-def test_bfloat16_is_near_float32_and_keeps_its_weights_in_float32(drawn_store, engine):
+def test_bfloat16_is_near_float32_with_weights_in_float32(drawn_store, engine):
     reports = {}
     for precision in ("fp32", "bf16"):
         settings = TrainSettings(batch_size=12, engine=engine, precision=precision)
@@ -67,7 +67,7 @@ def test_bfloat16_is_near_float32_and_keeps_its_weights_in_float32(drawn_store, 
     assert coarse.item() == pytest.approx(fine.item(), rel=0.05)
 
 
-def test_activation_checkpointing_changes_no_bit_not_even_of_the_statistics(drawn_store, tmp_path):
+def test_activation_checkpointing_changes_no_bit(drawn_store, tmp_path):
     ends = {}
     for checkpointing in (False, True):
         training = make_training(
@@ -111,7 +111,7 @@ class WithDropout(nn.Module):
         return self.stage(x)
 
 
-def test_activation_checkpointing_draws_the_same_random_numbers_again():
+def test_activation_checkpointing_repeats_random_numbers():
     gradients = []
     for checkpointing in (False, True):
         network = WithDropout().train()
@@ -129,7 +129,7 @@ def test_blocks_are_found_inside_stages_of_stages():
     assert list(blocks(network)) == inner
 
 
-def test_activation_checkpointing_of_a_network_without_stages_is_refused():
+def test_activation_checkpointing_needs_stages():
     with pytest.raises(UserError, match=r"activation_checkpointing is true .* allowed: false"):
         checkpoint_activations(Plain())
 
@@ -194,7 +194,7 @@ def diverging(store, **settings):
     return make_training(store, learning_rate=1e30, warmup=0.0, **settings)
 
 
-def test_a_divergence_leaves_its_step_its_images_and_its_gradients(drawn_store, tmp_path):
+def test_a_divergence_leaves_its_step_images_and_gradients(drawn_store, tmp_path):
     with pytest.raises(UserError, match=r"step \d+ \(learning rate .*divergence\.json"):
         train(diverging(drawn_store, log_every=100), tmp_path / "checkpoints", watch())
     found = json.loads((tmp_path / "divergence.json").read_text())
@@ -220,7 +220,7 @@ def test_weights_never_take_what_is_not_a_number(drawn_store, tmp_path, optimise
 
 
 @pytest.mark.parametrize("engine", [{}, {"engine": "deepspeed", "zero_stage": 1}])
-def test_after_a_divergence_it_goes_back_and_on_with_a_lower_rate(drawn_store, tmp_path, engine):
+def test_after_a_divergence_it_goes_on_at_a_lower_rate(drawn_store, tmp_path, engine):
     metrics = []
     retry = Retry(retries=2, rate_factor=1e-16)
     training = diverging(drawn_store, on_divergence=retry, epochs=2, **engine)

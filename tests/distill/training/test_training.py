@@ -187,7 +187,7 @@ def test_divergence_is_said_and_not_saved(drawn_store, tmp_path):
     assert newest_checkpoint(tmp_path / "checkpoints") is None
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
     for step in (5, 10):
         save_checkpoint(tmp_path, step, lambda folder: (folder / "w").write_text("weights"))
     (tmp_path / "step-00000010" / "w").write_text("wrights")
@@ -278,7 +278,7 @@ except UserError as error:
 """
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_good_and_says_so(tmp_path):
+def test_a_full_disk_leaves_the_checkpoint_before_good(tmp_path):
     assert resource.RLIMIT_FSIZE is not None
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
