@@ -1,9 +1,25 @@
-"""The name of a test says one thing, and fits a line of a report."""
+"""The names of classes, over all packages, and those of tests."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
+import curation
+
+ROOT = Path(curation.__file__).parents[1]
 LONGEST = 60
+"""Characters of the name of a test, which says one thing."""
+
+
+def test_a_class_name_stands_once():
+    places = defaultdict(list)
+    for package in ("curation", "teachers", "distill"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name.lstrip("_")].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 300
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_no_name_of_a_test_is_longer_than_60_characters():
