@@ -14,18 +14,9 @@ from distill.losses.settings import Losses, check_shardable
 from distill.run_directory import BUNDLE
 from distill.spec import JobSpec, NetworkSpec, TeacherSource
 from distill.spec_errors import SpecError, within
-from distill.spec_text import SpecFile
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
-
-
-def load_spec(path: Path, workspace: Workspace) -> JobSpec:
-    """Read and check a spec against the registries and the workspace; ``UserError`` otherwise."""
-    spec = SpecFile.read(path)
-    with spec.placed():
-        check_names(spec.job, workspace)
-    return spec.job
 
 
 def check_names(spec: JobSpec, workspace: Workspace) -> None:

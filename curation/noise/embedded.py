@@ -94,8 +94,8 @@ class TeacherChoice(BaseModel):
     """An .onnx file, a file of weights, a bundle, a finished job, or "drawn-faces" """
     backbone: str | None = None
     colour: Literal["RGB", "BGR"] | None = None
-    mean: float | None = Field(default=None, allow_inf_nan=False)
-    std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    mean: float | None = Field(default=None, ge=-65_536, le=65_536)
+    std: float | None = Field(default=None, gt=0, le=65_536)
     part: str | None = None
     """Where the network is in a file of weights, or the output of an .onnx file with several"""
     size: int = Field(default=112, ge=1, le=4096)

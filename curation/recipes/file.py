@@ -33,7 +33,7 @@ class DrawStep(_Model):
     """Draw the sample data set into ``sources/DATASET``."""
 
     do: Literal["draw"]
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     identities: int = Field(default=150, ge=30, le=100_000)
     faults: bool = True
     """Whether wrong labels, duplicates and the like are planted"""
@@ -54,7 +54,7 @@ class LongTailCutStep(_Model):
     do: Literal["long-tail-cut"]
     of: Parents
     to: Name
-    minimum: int = Field(ge=2)
+    minimum: int = Field(ge=2, le=1_000_000_000)
 
 
 class RetinaSStep(_Model):
@@ -63,7 +63,7 @@ class RetinaSStep(_Model):
     do: Literal["retina-s"]
     of: Parents
     to: Name
-    maximum: int = Field(ge=1)
+    maximum: int = Field(ge=1, le=1_000_000_000)
 
 
 class CopyPairsStep(_Model):

@@ -9,7 +9,7 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.pipeline.fit import check_job
 from distill.pipeline.planning import plan
-from distill.spec_checks import evaluation_sets, load_spec
+from distill.spec_checks import evaluation_sets
 from distill.spec_text import SpecFile
 
 GOOD = """
@@ -190,7 +190,7 @@ def test_garbage_is_refused_in_one_line(workspace, content):
     path = workspace.root / "garbage.toml"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        load_spec(path, workspace)
+        SpecFile.read(path)
     assert "\n" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Every number of a spec has an end: none is taken that no training could mean."""
+"""Every number of a spec and of a recipe has an end: none is taken that no training could mean."""
 
 import types
 import typing
@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from curation.errors import UserError
+from curation.recipes.file import Recipe
 from distill.losses.settings import known_settings, names
 from distill.spec import JobSpec
 from distill.spec_text import parse_spec
@@ -37,7 +38,10 @@ def flat(metadata):
             yield from flat(each.metadata) if hasattr(each, "metadata") else [each]
 
 
-@pytest.mark.parametrize("model", [JobSpec, *map(known_settings, names())], ids=["job", *names()])
+MODELS = {"job": JobSpec, "recipe": Recipe, **{name: known_settings(name) for name in names()}}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_every_number_has_a_lower_and_an_upper_bound(model):
     found = list(numbers(model, [], model.__name__))
     assert found

@@ -29,8 +29,8 @@ from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network
 from distill.spec import GenerationsSpec
-from distill.spec_checks import load_spec
-from distill.spec_text import parse_spec
+from distill.spec_checks import check_names
+from distill.spec_text import SpecFile, parse_spec
 from distill.training.loop import Stopped
 from teachers.embedder import embed_mirrored
 
@@ -338,6 +338,13 @@ def test_the_best_seed_goes_on_the_first_of_equals():
     assert generations.note == "seed 5 0.7000, seed 6 0.9000, seed 7 0.9000; best: seed 6"
 
 
+def load(text, workspace):
+    spec = SpecFile.parse(text)
+    with spec.placed():
+        check_names(spec.job, workspace)
+    return spec.job
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -353,12 +360,10 @@ def test_the_best_seed_goes_on_the_first_of_equals():
         ('["pairs", "drawn/train"]', "[]", "data.evaluate names none"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_chosen_is_refused_in_one_line(finished, tmp_path, old, new, words):
+def test_what_cannot_be_chosen_is_refused_in_one_line(finished, old, new, words):
     assert old in JOB
-    path = tmp_path / "spec.toml"
-    path.write_text(JOB.replace(old, new))
     with pytest.raises(UserError, match=words) as error:
-        load_spec(path, finished)
+        load(JOB.replace(old, new), finished)
     assert "\n" not in str(error.value)
 
 
@@ -375,13 +380,11 @@ def test_a_teacher_alone_has_no_generations():
         parse_spec(teacher, "spec")
 
 
-def test_sets_for_the_choice_can_be_named_and_need_a_choice(finished, tmp_path, drawn_folder):
+def test_sets_for_the_choice_can_be_named_and_need_a_choice(finished, drawn_folder):
     shutil.copy(drawn_folder / "pairs.bin", finished.datasets / "drawn" / "more.bin")
     text = JOB.replace('["pairs", ', '["pairs", "more", ')
     chosen = text.replace("count = 4", 'count = 4\nselect_on = ["more"]')
-    path = tmp_path / "spec.toml"
-    path.write_text(chosen)
-    assert load_spec(path, finished).generations.select_on == ["more"]
-    path.write_text(f'{text[: text.index("count")]}select_on = ["more"]\n')
+    assert load(chosen, finished).generations.select_on == ["more"]
+    unchosen = f'{text[: text.index("count")]}select_on = ["more"]\n'
     with pytest.raises(UserError, match="select_on: goes with several seeds"):
-        load_spec(path, finished)
+        load(unchosen, finished)

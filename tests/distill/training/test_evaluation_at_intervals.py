@@ -34,7 +34,8 @@ from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.training import NETWORK, Stage
-from distill.spec_checks import load_spec
+from distill.spec_checks import check_names
+from distill.spec_text import SpecFile
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings
 from distill.training.loop import STATE, Stopped, train
@@ -266,9 +267,10 @@ def workspace(tmp_path, drawn_store, drawn_folder):
 
 
 def load(text, workspace):
-    path = workspace.root / "spec.toml"
-    path.write_text(text)
-    return load_spec(path, workspace)
+    spec = SpecFile.parse(text)
+    with spec.placed():
+        check_names(spec.job, workspace)
+    return spec.job
 
 
 @pytest.mark.parametrize("sets", ["[]", '["drawn/train"]'], ids=["none", "only all pairs"])
