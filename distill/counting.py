@@ -8,7 +8,8 @@
   subtracted one too: with ``2 k^2 C / g - 1`` MobileFaceNet would have 438.7 M, not 439.8 M.
 
 Both leave out activations, normalisation, additions and the products inside attention. Counted are
-the operators that one forward pass really calls, so a network may be written in any way.
+the operators that one forward pass really calls, so a network may be written in any way. torch's
+``FlopCounterMode`` has the same MAdds, with the products inside attention; it has no LFR FLOPs.
 """
 
 from collections.abc import Callable

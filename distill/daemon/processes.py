@@ -1,4 +1,9 @@
-"""Which process is which, and the end of a whole family of them (Linux, /proc)."""
+"""Which process is which, and the end of a whole family of them (Linux).
+
+psutil finds and kills families. It cannot name a process for a record: its ``create_time`` moves
+with the machine's clock, and its ``send_signal`` looks first and then sends by number. Hence the
+start in ticks since boot, and the pidfd.
+"""
 
 import os
 import signal

@@ -4,12 +4,10 @@ A step is done when its folder has a ``result.json``, which is written last. One
 a step at a time; another that wants the same is told so, and finds it done later.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.json_text import as_json, read_json
+from curation.locks import take
 from distill.spec import NAME_PATTERN
 
 RESULT, INPUTS, LOCK = "result.json", "inputs.json", "lock"
@@ -117,11 +116,7 @@ class StepStore:
         """Hold the step's lock, which ends with the process."""
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
         try:
-            began = time.monotonic()
-            while not _take(lock):
-                if time.monotonic() - began > _BUSY_SECONDS:
-                    self.busy(folder, _holder(lock))
-                time.sleep(_LOOK_SECONDS)
+            self._wait_for(lock, folder)
             with suppress(OSError):  # a full disk: then others are not told who it is
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, self.job.encode(), 0)
@@ -129,18 +124,19 @@ class StepStore:
         finally:
             os.close(lock)
 
+    def _wait_for(self, lock: int, folder: Path) -> None:
+        wait = _BUSY_SECONDS
+        while True:
+            try:
+                return take(lock, wait)
+            except BlockingIOError:
+                self.busy(folder, _holder(lock))
+            wait = _LOOK_SECONDS
+
     def folder(self, kind: str, inputs: dict[str, Any]) -> Path:
         """Where the step with these inputs lies, done or not."""
         text = json.dumps([VERSION, kind, inputs], sort_keys=True)
         return self.root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _take(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder(lock: int) -> str | None:

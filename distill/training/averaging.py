@@ -2,7 +2,8 @@
 
 Polyak and Juditsky, 1992, as an exponential moving average. In the first steps the decay is lower,
 ``(1 + n) / (10 + n)`` after n steps as in TensorFlow's, so that the average soon forgets the
-weights that the training began with.
+weights that the training began with. timm's ``ModelEmaV3`` gives the same bits with this decay, but
+imports all of timm and goes through every state dict once more at each step.
 """
 
 from collections.abc import Mapping

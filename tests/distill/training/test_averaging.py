@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from small_training import ENGINES, assert_equal_bits, evaluated, make_training, watch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from distill.training.averaging import WeightAverage
@@ -34,6 +35,24 @@ def test_the_average_is_that_of_a_naive_loop():
     assert average.weights[counts] == network.state_dict()[counts] == 5
     for name in expected.keys() - {counts}:
         assert torch.allclose(average.weights[name].double(), expected[name], atol=1e-6), name
+
+
+class RivalAverage(ModelEmaV3):
+    def get_decay(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step))
+
+
+def test_the_average_has_the_bits_of_timms():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU())
+    ours, rival = WeightAverage(network, decay=0.9), RivalAverage(network, decay=0.9)
+    for step in range(200):
+        with torch.no_grad():
+            network[0].weight.normal_()
+        network(torch.randn(2, 3, 5, 5))
+        ours.update(step)
+        rival.update(network, step)
+    assert list(ours.weights) == list(rival.module.state_dict())
+    assert_equal_bits(ours.weights, rival.module.state_dict())
 
 
 @pytest.mark.parametrize("engine", ["torch", "zero 2"])
