@@ -12,45 +12,60 @@ from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.spec_text import parse_spec
 
-SPEC = """
-name = "tiny"
-[data]
-train = "drawn/train"
-evaluate = ["pairs", "drawn/train"]
-[teacher.network]
-backbone = "iresnet18"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[teacher.stage]
-epochs = 2
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[teacher.train]
-batch_size = 12
-engine = "deepspeed"
-[student]
-backbone = "mobilefacenet"
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 2
-losses = { arcface = { scale = 16.0, margin = 0.1 }, angular = {} }
-[generations]
-count = 2
-[train]
-batch_size = 12
-log_every = 1
-"""
+ARCFACE = "arcface = { scale = 16.0, margin = 0.1 }"
+
+
+def network_text(backbone="mobilefacenet", embedding=16, size=(32, 32), width=0.125):
+    """The table of a network that trains in seconds."""
+    known = f'backbone = "{backbone}", input_size = {list(size)}, width = {width}'
+    return f"{{ {known}, embedding = {embedding} }}"
+
+
+def stage_text(losses=ARCFACE, epochs=1, more=""):
+    return f"[[stage]]\nepochs = {epochs}\nlosses = {{ {losses} }}\n{more}\n"
+
+
+def teacher_text(backbone="iresnet18", epochs=1, train="log_every = 100"):
+    """The table of a teacher that is trained in the job."""
+    return (
+        f"[teacher]\nnetwork = {network_text(backbone)}\n"
+        f"stage = {{ epochs = {epochs}, losses = {{ {ARCFACE} }} }}\n"
+        f"train = {{ batch_size = 12, {train} }}\n"
+    )
+
+
+def job_text(name, *tables, evaluate='["pairs"]', student=None, batch=12, train="log_every = 1"):
+    """The spec of a job on the drawn images; ``tables`` are its stages and what else it has."""
+    lines = [
+        f'name = "{name}"',
+        f'data = {{ train = "drawn/train", evaluate = {evaluate} }}',
+        f"student = {student or network_text()}",
+        f"train = {{ batch_size = {batch}, {train} }}",
+    ]
+    return "\n".join([*lines, *tables])
+
+
+TEACHER = teacher_text(epochs=2, train='engine = "deepspeed"')
+
+
+def whole_job_text(name="tiny", *tables, teacher=TEACHER):
+    """Of every step that a job can have: a teacher and two generations that learn from it."""
+    learn = stage_text(f"{ARCFACE}, angular = {{}}", epochs=2)
+    generations = "[generations]\ncount = 2\n"
+    sets = '["pairs", "drawn/train"]'
+    return job_text(name, teacher, learn, generations, *tables, evaluate=sets)
 
 
 def make_workspace(folder, drawn_store, drawn_folder):
+    """With the drawn images as ``drawn/train`` and pairs of them as ``pairs``."""
     datasets = folder / "datasets" / "drawn"
     shutil.copytree(drawn_store.path, datasets / "train.lmdb")
     shutil.copy(drawn_folder / "pairs.bin", datasets)
     return Workspace(folder)
 
 
-def run(workspace, text):
+def run_job(workspace, text):
+    """The steps of the job, done in this process."""
     spec = parse_spec(text, "spec")
     record = RunRecord(workspace.runs / spec.name)
     JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
@@ -58,6 +73,7 @@ def run(workspace, text):
 
 
 def steps_of(workspace, name):
+    """The state of each step."""
     steps = json.loads((workspace.runs / name / "steps.json").read_text())
     return {step["name"]: step["state"] for step in steps}
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from small_job import SPEC, make_workspace, steps_of
+from small_job import make_workspace, steps_of, teacher_text, whole_job_text
 
 from curation.workspace import Workspace
 from distill.daemon import client
@@ -19,7 +19,7 @@ from distill.daemon.server import distill_run
 from distill.daemon.service import open_queue
 from distill.daemon.states import State
 
-LONG = SPEC.replace('engine = "deepspeed"\n', "").replace("epochs = 2", "epochs = 3000")
+LONG = whole_job_text(teacher=teacher_text(epochs=3000)).replace("epochs = 2", "epochs = 3000")
 PATIENCE = 120.0
 
 
@@ -102,7 +102,7 @@ def by_hand(workspace, folder, name):
 
 @pytest.mark.slow
 def test_a_rank_killed_by_the_kernel_interrupts_its_job(workspace):
-    spec = LONG.replace("log_every = 1", "log_every = 1\nranks = 2")
+    spec = LONG.replace("log_every = 1", "log_every = 1, ranks = 2")
     with open_queue(workspace) as queue:
         executor = LocalExecutor(distill_run(workspace))
         scheduler = Scheduler(queue, executor, workspace.runs)

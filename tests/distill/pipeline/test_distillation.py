@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_job import make_workspace
+from small_job import job_text, make_workspace, network_text, stage_text, teacher_text
 from small_training import (
     PREPROCESSING,
     assert_equal_bits,
@@ -26,41 +26,22 @@ from distill.training.loop import Stopped, train
 from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import cache_embeddings
 
-SPEC = """
-name = "narrow"
-[data]
-train = "drawn/train"
-evaluate = ["pairs"]
-[teacher.network]
-backbone = "mobilefacenet"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[teacher.stage]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[teacher.train]
-batch_size = 12
-[student]
-backbone = "mobilefacenet"
-embedding = 8
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 1
-[stage.losses]
-relational_distance = {}
-relational_angle = {}
-triplet_distillation = {}
-angular = { project = true }
-angular_squared = { project = true }
-teacher_logits = { project = true }
-margin_distillation = { project = true }
-adadistill = { project = true }
-[train]
-batch_size = 12
-log_every = 1
-"""
+KINDS = [
+    "relational_distance = {}",
+    "relational_angle = {}",
+    "triplet_distillation = {}",
+    "angular = { project = true }",
+    "angular_squared = { project = true }",
+    "teacher_logits = { project = true }",
+    "margin_distillation = { project = true }",
+    "adadistill = { project = true }",
+]
+SPEC = job_text(
+    "narrow",
+    teacher_text("mobilefacenet"),
+    stage_text(", ".join(KINDS)),
+    student=network_text(embedding=8),
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +88,9 @@ def narrow(start=None, seed=0):
 
 
 def test_a_narrow_student_learns_from_every_kind_of_distillation(cache, drawn_store, tmp_path):
-    metrics, stage = [], narrow()
-    stage.train(drawn_store, cache, tmp_path, watch(metrics))
-    for name in stage.losses:
+    metrics, learning = [], narrow()
+    learning.train(drawn_store, cache, tmp_path, watch(metrics))
+    for name in learning.losses:
         values = [line[f"loss_{name}"] for line in metrics]
         assert all(np.isfinite(values))
         assert min(values) > 0
@@ -128,7 +109,7 @@ def test_a_narrow_student_is_refused_where_a_loss_compares(
     drawn_store, drawn_folder, tmp_path, name
 ):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
-    text = SPEC.replace(f"\n{name} = {{ project = true }}", f"\n{name} = {{}}")
+    text = SPEC.replace(f"{name} = {{ project = true }}", f"{name} = {{}}")
     with pytest.raises(UserError) as error:
         check_fit(parse_spec(text, "spec"), workspace)
     message = str(error.value)

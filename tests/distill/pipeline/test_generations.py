@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_job import make_workspace, open_first, quiet, run, steps_of
+from small_job import job_text, make_workspace, open_first, quiet, run_job, stage_text, steps_of
 from typer.testing import CliRunner
 
 import distill
@@ -34,27 +34,21 @@ from distill.spec_text import SpecFile, parse_spec
 from distill.training.loop import Stopped
 from teachers.embedder import embed_mirrored
 
-JOB = """
-name = "family"
-data = { train = "drawn/train", evaluate = ["pairs", "drawn/train"] }
-student = { backbone = "mobilefacenet", embedding = 16, input_size = [32, 32], width = 0.125 }
-train = { batch_size = 12, log_every = 1 }
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
+GENERATIONS = """
 [generations]
 count = 4
 seeds = [3, 0]
 stop_without_gain = true
 least_gain = 0.9
 """
+JOB = job_text("family", stage_text(), GENERATIONS, evaluate='["pairs", "drawn/train"]')
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, drawn_store, drawn_folder):
     """The workspace after the job, whose second generation cannot gain what is asked for."""
     workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
-    run(workspace, JOB)
+    run_job(workspace, JOB)
     return workspace
 
 
@@ -210,7 +204,7 @@ def diverges(monkeypatch):
 def test_a_candidate_that_diverges_is_left_out(finished, diverges):
     diverges({3})
     text = JOB.replace('"family"', '"one-diverges"').replace("count = 4", "count = 2")
-    run(finished, text)
+    run_job(finished, text)
     steps = json.loads((finished.runs / "one-diverges" / "steps.json").read_text())
     states = {step["name"]: step["state"] for step in steps}
     for number in (1, 2):
@@ -223,7 +217,7 @@ def test_a_candidate_that_diverges_is_left_out(finished, diverges):
 def test_where_all_candidates_diverge_the_job_says_so(finished, diverges):
     diverges({3, 0})
     with pytest.raises(UserError, match="training has diverged"):
-        run(finished, JOB.replace('"family"', '"all-diverge"'))
+        run_job(finished, JOB.replace('"family"', '"all-diverge"'))
 
 
 def without_accuracy(monkeypatch, seeds):
@@ -244,7 +238,7 @@ def without_accuracy(monkeypatch, seeds):
 def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
     without_accuracy(monkeypatch, {3})
     text = JOB.replace('"family"', '"one-broken"').replace("count = 4", "count = 2")
-    run(finished, text)
+    run_job(finished, text)
     steps = json.loads((finished.runs / "one-broken" / "steps.json").read_text())
     assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
 
@@ -252,7 +246,7 @@ def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
 def test_where_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
     without_accuracy(monkeypatch, {3, 0})
     with pytest.raises(UserError, match=r"no candidate of generation 1 works: .* image 3 is not"):
-        run(finished, JOB.replace('"family"', '"all-broken"'))
+        run_job(finished, JOB.replace('"family"', '"all-broken"'))
 
 
 def stop_in(workspace, text, name):

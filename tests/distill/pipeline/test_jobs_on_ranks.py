@@ -11,41 +11,12 @@ import time
 
 import psutil
 import pytest
-from small_job import make_workspace, steps_of
+from small_job import job_text, make_workspace, stage_text, steps_of, teacher_text
 
 from distill.training.checkpoints import newest_checkpoint, step_of
 
 PATIENCE = 120
-SPEC = """
-name = "{name}"
-[data]
-train = "drawn/train"
-evaluate = ["pairs"]
-[student]
-backbone = "mobilefacenet"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = {epochs}
-losses = {{ arcface = {{ scale = 16.0, margin = 0.2 }} }}
-[train]
-batch_size = 12
-log_every = 1
-checkpoint_every = 3
-"""
-TEACHER = """
-[teacher.network]
-backbone = "iresnet18"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[teacher.stage]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[teacher.train]
-batch_size = 12
-"""
+TEACHER = teacher_text()
 
 
 @pytest.fixture
@@ -59,7 +30,8 @@ class Running:
     def __init__(self, workspace, text, *launcher, name="job", epochs=2, settings="ranks = 2"):
         self.run = workspace.runs / name
         spec = workspace.root / f"{name}.toml"
-        spec.write_text(SPEC.format(name=name, epochs=epochs) + settings + "\n" + text)
+        train = f"log_every = 1, checkpoint_every = 3, {settings}"
+        spec.write_text(job_text(name, stage_text(epochs=epochs), text, train=train))
         command = [*launcher, "-m", "distill", "run", str(spec), "--workspace", str(workspace.root)]
         self.process = subprocess.Popen(
             [sys.executable, *command],
@@ -170,7 +142,7 @@ def test_a_mistake_that_one_rank_meets_is_said_in_its_own_words(workspace, drawn
 
 @pytest.mark.slow
 def test_a_training_that_diverges_is_told_once(workspace):
-    job = Running(workspace, "", settings="ranks = 2\nlearning_rate = 1e30\nwarmup = 0.0")
+    job = Running(workspace, "", settings="ranks = 2, learning_rate = 1e30, warmup = 0.0")
     status, said = job.to_the_end()
     assert status == 1
     assert said.count("error: ") == 1
@@ -182,8 +154,8 @@ def test_a_training_that_diverges_is_told_once(workspace):
     "settings",
     [
         "ranks = 2",
-        'ranks = 2\nengine = "deepspeed"\nzero_stage = 2',
-        "ranks = 2\ncentres = { sharded = true, sample_rate = 0.5 }",
+        'ranks = 2, engine = "deepspeed", zero_stage = 2',
+        "ranks = 2, centres = { sharded = true, sample_rate = 0.5 }",
     ],
     ids=["torch", "deepspeed", "partial fc"],
 )
@@ -225,7 +197,7 @@ def test_two_machines_run_a_job_and_one_goes_on_alone(workspace):
         "j",
     ]
     both = [
-        Running(workspace, TEACHER, *torchrun(2, *options), epochs=100, settings="")
+        Running(workspace, TEACHER, *torchrun(2, *options), epochs=100, settings="seed = 0")
         for _ in range(2)
     ]
     wait_until(lambda: list((both[0].run / "checkpoints").glob("generation-1/checkpoints/step-*")),
@@ -239,7 +211,7 @@ def test_two_machines_run_a_job_and_one_goes_on_alone(workspace):
 
     spec = both[0].run / "spec.toml"
     (workspace.root / "job.toml").write_text(spec.read_text())
-    alone = Running(workspace, TEACHER, epochs=100, settings="")
+    alone = Running(workspace, TEACHER, epochs=100, settings="seed = 0")
     alone.process.communicate(timeout=2 * PATIENCE)
     assert alone.process.returncode == 0
     assert steps_of(workspace, "job")["generation 1"] == "done"

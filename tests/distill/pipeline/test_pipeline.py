@@ -6,7 +6,16 @@ import subprocess
 import sys
 
 import pytest
-from small_job import SPEC, make_workspace, open_first, quiet, run, steps_of, wait_for
+from small_job import (
+    make_workspace,
+    open_first,
+    quiet,
+    run_job,
+    steps_of,
+    teacher_text,
+    wait_for,
+    whole_job_text,
+)
 
 import distill
 from distill.daemon.delivery import deliver
@@ -16,7 +25,7 @@ from distill.daemon.delivery import deliver
 def finished(tmp_path_factory, drawn_store, drawn_folder):
     """The workspace after the job."""
     workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
-    run(workspace, SPEC)
+    run_job(workspace, whole_job_text())
     return workspace
 
 
@@ -29,30 +38,27 @@ def test_every_step_is_done_in_order(finished):
 
 def test_run_again_nothing_is_done_again(finished):
     before = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
-    assert set(run(finished, SPEC).values()) == {"reused"}
+    assert set(run_job(finished, whole_job_text()).values()) == {"reused"}
     after = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
     assert (before == after).all()
 
 
 def test_another_job_takes_what_is_the_same_and_does_the_rest(finished):
-    other = SPEC.replace('name = "tiny"', 'name = "other"').replace(
-        "angular = {}", "angular = { weight = 3.0 }"
-    )
-    assert run(finished, other) == {
+    other = whole_job_text("other").replace("angular = {}", "angular = { weight = 3.0 }")
+    assert run_job(finished, other) == {
         "teach": "reused", "embed": "reused", "generation 1": "done",
         "generation 2": "done", "evaluate": "done", "export": "done",
     }  # fmt: skip
 
 
 def test_other_logging_and_saving_is_no_other_step(finished):
-    other = SPEC.replace('"tiny"', '"patient"').replace("log_every = 1", "log_every = 7")
-    assert run(finished, other)["generation 2"] == "reused"
+    other = whole_job_text("patient").replace("log_every = 1", "log_every = 7")
+    assert run_job(finished, other)["generation 2"] == "reused"
 
 
 def test_a_finished_job_is_a_teacher(finished):
-    head = SPEC[: SPEC.index("[teacher.network]")].replace("tiny", "pupil")
-    student = SPEC[SPEC.index("[student]") :]
-    assert run(finished, f'{head}[teacher]\nfrom = "tiny"\n{student}')["embed"] == "done"
+    pupil = whole_job_text("pupil", teacher='[teacher]\nfrom = "tiny"\n')
+    assert run_job(finished, pupil)["embed"] == "done"
     resolved = json.loads((finished.runs / "pupil" / "resolved.json").read_text())
     assert resolved["spec"]["teacher"]["from"] == "tiny"
 
@@ -93,7 +99,7 @@ def test_the_bundle_embeds_as_the_network_that_was_evaluated(finished):
 def test_a_job_exports_the_formats_that_it_names(finished, drop_in_format):
     drop_in_format("letters")
     formats = '[export]\nformats = ["letters"]\n'
-    steps = run(finished, SPEC.replace('"tiny"', '"exported"') + formats)
+    steps = run_job(finished, whole_job_text("exported", formats))
     assert steps["evaluate"] == "reused"
     assert steps["export"] == "done"
     bundle = distill.load(finished.runs / "exported" / "bundle")
@@ -107,12 +113,9 @@ def test_stopped_or_killed_distill_run_goes_on_where_it_was(
     tmp_path, drawn_store, drawn_folder, number
 ):
     workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)
-    long = SPEC.replace("epochs = 2", "epochs = 150", 1).replace('"deepspeed"', '"torch"')
-    long = long.replace(
-        "batch_size = 12\n", "batch_size = 12\ncheckpoint_every = 5\nlog_every = 1\n", 1
-    )
+    long = teacher_text(epochs=150, train="checkpoint_every = 5, log_every = 1")
     spec = tmp_path / "tiny.toml"
-    spec.write_text(long)
+    spec.write_text(whole_job_text(teacher=long))
     command = [sys.executable, "-m", "distill.cli.main", "run", str(spec)]
     command += ["--workspace", str(workspace.root)]
     metrics = workspace.runs / "tiny" / "metrics.jsonl"
@@ -139,7 +142,7 @@ def test_stopped_or_killed_distill_run_goes_on_where_it_was(
     [
         ('"mobilefacenet"', '"mobilefacenett"', "'mobilefacenett' is not known"),
         ("log_every = 1", 'precision = "bf17"', "precision"),
-        ("batch_size = 12\nlog", "batch_size = 1000000\nlog", "batch_size"),
+        ("batch_size = 12, log", "batch_size = 1000000, log", "batch_size"),
     ],
     ids=["a name", "a value", "what does not fit"],
 )
@@ -148,7 +151,7 @@ def test_a_spec_that_cannot_run_does_not_take_the_name(
 ):
     workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)
     spec = tmp_path / "wrong.toml"
-    spec.write_text(SPEC.replace(good, bad))
+    spec.write_text(whole_job_text().replace(good, bad))
     command = [sys.executable, "-m", "distill.cli.main", "run", str(spec)]
     command += ["--workspace", str(workspace.root)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet())

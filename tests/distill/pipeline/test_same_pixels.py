@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from small_job import make_workspace, run
+from small_job import job_text, make_workspace, network_text, run_job, stage_text
 
 import distill
 from curation.conversion.convert import convert
@@ -38,15 +38,7 @@ from tests.conftest import draw
 
 NARROW = (32, 16)
 """Of 48x48 images such a network sees rows 0 to 47 of columns 12 to 35."""
-JOB = """
-name = "narrow"
-data = { train = "drawn/train", evaluate = ["pairs"] }
-student = { backbone = "mobilefacenet", embedding = 16, input_size = [32, 16], width = 0.125 }
-train = { batch_size = 12 }
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-"""
+JOB = job_text("narrow", stage_text(), student=network_text(size=(32, 16)))
 
 
 def expected_pixels(image: np.ndarray) -> np.ndarray:
@@ -70,7 +62,7 @@ class Recorder:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, drawn_store, drawn_folder):
     workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
-    run(workspace, JOB)
+    run_job(workspace, JOB)
     return workspace
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_job import make_workspace
+from small_job import job_text, make_workspace, stage_text
 from small_training import (
     EMBEDDING,
     ENGINES,
@@ -244,30 +244,10 @@ def test_a_stage_may_have_a_learning_rate_of_its_own():
     assert (own.learning_rate, own.momentum) == (0.01, 0.8)
 
 
-JOB = """
-name = "staged"
-[data]
-train = "drawn/train"
-evaluate = ["pairs"]
-[student]
-backbone = "mobilefacenet"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.2 } }
-optimiser = "kept"
-learning_rate = 0.01
-[generations]
-count = 2
-[train]
-batch_size = 12
-ema = 0.9
-"""
+KEPT = 'optimiser = "kept"\nlearning_rate = 0.01\n'
+JOB = job_text(
+    "staged", stage_text(), stage_text(more=KEPT), "[generations]\ncount = 2", train="ema = 0.9"
+)
 
 
 def test_stages_keep_the_optimiser_generations_begin_afresh(drawn_store, drawn_folder, tmp_path):

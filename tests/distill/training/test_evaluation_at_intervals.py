@@ -1,7 +1,6 @@
 """Evaluation while a network is trained: seen in the metrics and the best checkpoint alone."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from small_job import make_workspace
+from small_job import job_text, make_workspace, stage_text
 from small_training import (
     EMBEDDING,
     PREPROCESSING,
@@ -25,7 +24,6 @@ from small_training import (
 
 from curation.errors import UserError
 from curation.pairs import read_pairs, write_pairs
-from curation.workspace import Workspace
 from distill.evaluation.evaluate_sets import evaluate
 from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
@@ -237,33 +235,13 @@ def test_the_best_cannot_be_kept_without_evaluation():
         TrainSettings(keep="best")
 
 
-JOB = """
-name = "tiny"
-[data]
-train = "drawn/train"
-evaluate = ["pairs", "drawn/train"]
-[student]
-backbone = "mobilefacenet"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 2
-losses = { arcface = { scale = 16.0, margin = 0.1 } }
-[train]
-batch_size = 12
-log_every = 1
-evaluate_every = 3
-keep = "best"
-"""
+BEST = 'log_every = 1, evaluate_every = 3, keep = "best"'
+JOB = job_text("tiny", stage_text(epochs=2), evaluate='["pairs", "drawn/train"]', train=BEST)
 
 
 @pytest.fixture
 def workspace(tmp_path, drawn_store, drawn_folder):
-    folder = tmp_path / "workspace" / "datasets" / "drawn"
-    shutil.copytree(drawn_store.path, folder / "train.lmdb")
-    shutil.copy(drawn_folder / "pairs.bin", folder)
-    return Workspace(tmp_path / "workspace")
+    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 def load(text, workspace):
@@ -312,7 +290,7 @@ def test_a_set_that_gives_no_accuracy_is_refused_at_the_door(workspace, odd_set,
 def test_a_set_without_an_accuracy_is_taken_if_uncompared(workspace, odd_set):
     odd_set([False] * 1000 + [True] * 1000)
     text = JOB.replace('["pairs"', '["pairs", "odd"')
-    text = text.replace("evaluate_every = 3", "").replace('keep = "best"', "")
+    text = text.replace(BEST, "log_every = 1")
     check_fit(load(text, workspace), workspace)
 
 
@@ -339,26 +317,7 @@ def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     assert evaluation["sets"]["pairs"]["accuracy"] == pytest.approx(kept["score"], abs=1e-6)
 
 
-ON_TWO_RANKS = """
-name = "two-ranks"
-[data]
-train = "drawn/train"
-evaluate = ["pairs"]
-[student]
-backbone = "mobilefacenet"
-embedding = 16
-input_size = [32, 32]
-width = 0.125
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0, margin = 0.2 } }
-[train]
-batch_size = 12
-log_every = 1
-evaluate_every = 2
-keep = "best"
-ranks = 2
-"""
+ON_TWO_RANKS = job_text("two-ranks", stage_text(), train=BEST.replace("3", "2") + ", ranks = 2")
 
 
 @pytest.mark.slow

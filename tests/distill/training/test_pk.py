@@ -12,7 +12,7 @@ import rank_pk_trainings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_trainings import ENGINES
-from small_job import make_workspace, run
+from small_job import job_text, make_workspace, run_job, stage_text
 from small_training import assert_equal_bits, make_training, watch, weights
 
 from curation.errors import UserError
@@ -257,29 +257,20 @@ def test_pk_batches_and_mined_triplets_are_the_same_on_two_ranks(
                 assert line[name] == pytest.approx(expected[name], rel=1e-3), name
 
 
-JOB = """
-name = "tiny"
-data = { train = "drawn/train", evaluate = ["pairs"] }
-student = { backbone = "mobilefacenet", embedding = 16, input_size = [32, 32], width = 0.125 }
-train = { batch_size = 12, log_every = 1 }
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0 } }
-[[stage]]
-epochs = 1
-losses = { arcface = { scale = 16.0 }, triplet = { mining = "batch-hard" } }
-sampler = { kind = "pk", images = 4 }
-"""
+TRIPLETS = 'arcface = { scale = 16.0 }, triplet = { mining = "batch-hard" }'
+JOB = job_text(
+    "tiny", stage_text(), stage_text(TRIPLETS, more='sampler = { kind = "pk", images = 4 }')
+)
 
 
 @pytest.mark.slow
 def test_each_stage_of_a_job_has_the_sampler_that_it_names(drawn_store, drawn_folder, tmp_path):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
-    run(workspace, JOB)
+    run_job(workspace, JOB)
     lines = (workspace.runs / "tiny" / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     assert ["mined_share" in line for line in metrics] == [False] * 4 + [True] * 4
     assert all(line["mined_share"] > 0 for line in metrics[4:])
-    again = run(workspace, JOB.replace("images = 4", "images = 2"))
+    again = run_job(workspace, JOB.replace("images = 4", "images = 2"))
     assert again["generation 1 stage 1"] == "reused"
     assert again["generation 1 stage 2"] == "done"
