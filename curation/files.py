@@ -1,6 +1,7 @@
 """Files: what is wanted of those that are read, and writing them whole or not at all."""
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from curation.errors import UserError
 from curation.locks import locked
+from curation.progress import Progress
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -58,6 +60,20 @@ def read_whole(path: Path, most: int) -> bytes:
         if size > most:
             raise UnreadableError(path, f"it has {size:,} bytes; at most {most:,} are allowed here")
         return file.read(size)
+
+
+def file_digest(path: Path, progress: Progress | None = None) -> str:
+    """SHA-256 (hex) of a file, opened as ``open_regular`` does; ``progress`` counts bytes."""
+    digest = hashlib.sha256()
+    done = 0
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        while block := file.read(1 << 20):
+            digest.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(done, size)
+    return digest.hexdigest()
 
 
 def _size_if_regular(path: Path, status: os.stat_result) -> int:

@@ -20,7 +20,7 @@ import psutil
 from curation.errors import UserError
 from distill.last_words import last_line
 from distill.process import die_with_parent, on_stop, print_to
-from distill.run_directory import RANKS
+from distill.run_directory import RANKS, read_log
 from distill.signals import FROM_OUTSIDE, signal_name
 
 MODULE = "distill"
@@ -28,6 +28,7 @@ RANK_LOST = 76
 """The exit status of a rank that lost its connection to another one (EX_PROTOCOL, sysexits.h)."""
 _MOST_RANKS = 1 << 20
 _LONGEST_LINE = 300
+_LONGEST_END = 1 << 16  # bytes of a log, in which its last line is looked for
 
 
 class RankFailed(UserError):  # noqa: N818 - what happened
@@ -161,6 +162,7 @@ def _first_to_fail(failures: Mapping[int, Any]) -> tuple[int, int]:
 
 def _said_last(log: Path) -> str:
     try:
-        return last_line(log.read_text(errors="replace"))[:_LONGEST_LINE]
-    except OSError:
+        end, _ = read_log(log, -_LONGEST_END)
+        return last_line(end.decode(errors="replace"))[:_LONGEST_LINE]
+    except (OSError, UserError):
         return last_line("")

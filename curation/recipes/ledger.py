@@ -10,10 +10,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, FailFast
 
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import atomic_file, file_digest
 from curation.json_text import read_record
 from curation.printable import printable
-from curation.sources.image_source import file_digest
 from curation.views import VIEW_FILE
 
 LEDGER_FILE = "recipe.json"

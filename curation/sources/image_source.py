@@ -1,7 +1,5 @@
 """What a conversion reads from: the one protocol of all kinds of sources."""
 
-import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from curation.files import open_regular
 from curation.printable import printable
 from curation.progress import Progress
 from curation.sources.quarantine import OnBad
@@ -141,17 +138,3 @@ class ImageSource(Protocol):
 
 
 BEGINNING = Position(0, 0)
-
-
-def file_digest(path: Path, progress: Progress | None = None) -> str:
-    """SHA-256 of a file; progress counts bytes."""
-    digest = hashlib.sha256()
-    done = 0
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        while block := file.read(1 << 20):
-            digest.update(block)
-            done += len(block)
-            if progress is not None:
-                progress(done, size)
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
+from curation.files import file_digest
 from curation.images import probe_size
 from curation.progress import Progress
 from curation.records.index import is_ordered, record_sizes
@@ -23,7 +24,6 @@ from curation.sources.image_source import (
     Position,
     SourceImages,
     SourceStamp,
-    file_digest,
 )
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from curation.sources.image_source import file_digest
+from curation.files import file_digest
 from curation.store import ImageSet, Parameter
 from curation.text_files import text_lines
 

@@ -4,13 +4,12 @@ A bundle may come from anywhere, so its list is not trusted either: it has the n
 have and no others, links are refused, and sizes are bounded.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from curation.errors import UserError
-from curation.files import open_regular, read_whole, regular_file_size
+from curation.files import file_digest, read_whole, regular_file_size
 
 SUMS_NAME = "SHA256SUMS"
 MAXIMUM_SUMS_BYTES = 2**16
@@ -20,7 +19,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 def write_sums(folder: Path) -> None:
     """List every file below ``folder``, sorted by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS_NAME).write_text("".join(lines))
 
 
@@ -53,7 +52,7 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
     size = regular_file_size(path)
     if size > most:
         raise UserError(f"{path}: {size:,} bytes; this file of a bundle has {most:,} at most")
-    if _digest(path) != sums[name]:
+    if file_digest(path) != sums[name]:
         raise UserError(
             f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
             "damaged on its way; fetch it again"
@@ -90,8 +89,3 @@ def _inside(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: missing, though {SUMS_NAME} lists it; fetch the bundle again")
     return path
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ Where the network was evaluated at that step, ``scores.json`` has its scores. Th
 the highest one stays for as long as it is the best, and the link ``best`` leads to it.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, FiniteFloat, RootModel, model_validator
 
 from curation.errors import UserError
-from curation.files import open_regular, sync_folder
+from curation.files import file_digest, sync_folder
 from curation.json_text import as_json, read_record
 
 MANIFEST, SCORES, BEST = "manifest.json", "scores.json", "best"
@@ -178,7 +177,7 @@ def _seal(folder: Path) -> None:
 def _is_whole(folder: Path) -> bool:
     try:
         sums = read_record(folder / MANIFEST, _Manifest).root
-        return all(_sha256(folder / name) == digest for name, digest in sums.items())
+        return all(file_digest(folder / name) == digest for name, digest in sums.items())
     except (OSError, UserError):
         return False
 
@@ -186,12 +185,7 @@ def _is_whole(folder: Path) -> bool:
 def _sum_and_sync(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def _all(root: Path) -> list[Path]:

@@ -102,8 +102,8 @@ def _explain(made: "PairSet") -> None:
 
 
 def _described(path: Path, made: "PairSet") -> dict[str, Any]:
+    from curation.files import file_digest
     from curation.images import probe_size
-    from curation.sources.image_source import file_digest
 
     genuine = int(made.same.sum())
     return {

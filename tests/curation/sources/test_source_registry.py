@@ -28,8 +28,9 @@ import struct
 
 import numpy as np
 
+from curation.files import file_digest
 from curation.sources.image_source import BEGINNING, ImageSource, Position
-from curation.sources.image_source import SourceImages, SourceStamp, file_digest
+from curation.sources.image_source import SourceImages, SourceStamp
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, stop_at
 from curation.sources.read_ahead import PrefixDigest
