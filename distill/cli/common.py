@@ -25,6 +25,7 @@ WorkspaceOption = Annotated[
         show_default="./workspace",
     ),
 ]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 """Context settings of both commands; the commands below them have them too."""

@@ -9,10 +9,16 @@ import typer
 
 from curation.workspace import Workspace
 from distill.cli import results
-from distill.cli.common import INTERRUPTED, JsonOption, SaidExit, WorkspaceOption, print_json
+from distill.cli.common import (
+    INTERRUPTED,
+    JobArgument,
+    JsonOption,
+    SaidExit,
+    WorkspaceOption,
+    print_json,
+)
 from distill.cli.screen import note, say
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
 
 

@@ -8,14 +8,13 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JobArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import say
 from distill.cli.step_lines import number
 
 Table = tuple[str, list[str], list[list[str]], list[str]]
 """A title, the columns' names, rows, and which columns are numbers."""
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -23,7 +23,7 @@ FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}$")
 ]
 """Of a file below the bundle's folder."""
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 ALIGNED_SIZE = (112, 112)
 """(height, width) of the ArcFace template, to which the points belong."""
@@ -149,7 +149,7 @@ class RateThreshold(BundleModel):
     """The threshold of one FAR, with what it was measured on."""
 
     threshold: FiniteFloat
-    tar: Share
+    tar: Rate
     set: PrintableName
     digest: Digest
     genuine: PositiveInt
@@ -163,9 +163,9 @@ class AccuracyThreshold(BundleModel):
     """
 
     threshold: FiniteFloat
-    accuracy: Share
-    tar: Share | None = None
-    far: Share | None = None
+    accuracy: Rate
+    tar: Rate | None = None
+    far: Rate | None = None
     set: PrintableName
     digest: Digest
     genuine: PositiveInt | None = None

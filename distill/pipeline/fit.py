@@ -38,8 +38,6 @@ from teachers.embedder import Embedder
 from teachers.embeddings import check_room
 from teachers.preprocessing import InputSizeError
 
-Losses = dict[str, LossSettings]
-
 
 @dataclass
 class Fit:
@@ -187,7 +185,7 @@ class _SpecTraining:
     architecture: Architecture
     settings: TrainSettings
     ranks: int
-    losses: Losses
+    losses: dict[str, LossSettings]
     sampler: SamplerSettings = SHUFFLE
 
     def check_network(self) -> list[Notice]:
