@@ -87,6 +87,10 @@ parallel := "-n auto --maxprocesses 8 --dist loadfile"
 test *options: setup
     python -m pytest {{ parallel }} {{ options }}
 
+# The lines that the tests run, without the slow ones; those in other processes do not count
+coverage *options: setup
+    python -m pytest {{ parallel }} --cov --cov-report=term:skip-covered {{ options }}
+
 # Our record files beside real MXNet's, which gets an environment of its own (Python 3.11)
 test-mxnet *options: setup
     #!/usr/bin/env bash
