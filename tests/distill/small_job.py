@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 import time
+from contextlib import nullcontext
+
+import pytest
 
 from curation.views import open_images
 from curation.workspace import Workspace
 from distill.pipeline.fit import check_fit
 from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
+from distill.signals import Stopped
 from distill.spec_text import parse_spec
 
 ARCFACE = "arcface = { scale = 16.0, margin = 0.1 }"
@@ -64,11 +68,15 @@ def make_workspace(folder, drawn_store, drawn_folder):
     return Workspace(folder)
 
 
-def run_job(workspace, text):
-    """The steps of the job, done in this process."""
+def run_job(workspace, text, until=None):
+    """The steps of the job, done in this process; stopped early in the step ``until``."""
     spec = parse_spec(text, "spec")
-    record = RunRecord(workspace.runs / spec.name)
-    JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
+    begun = set()
+    record = RunRecord(
+        workspace.runs / spec.name, lambda event: begun.add(event.step), lambda: until in begun
+    )
+    with nullcontext() if until is None else pytest.raises(Stopped):
+        JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     return steps_of(workspace, spec.name)
 
 

@@ -204,7 +204,7 @@ def diverges(monkeypatch):
 def test_a_candidate_that_diverges_is_left_out(finished, diverges):
     diverges({3})
     text = JOB.replace('"family"', '"one-diverges"').replace("count = 4", "count = 2")
-    run_job(finished, text)
+    run_job(finished, text, until="evaluate")
     steps = json.loads((finished.runs / "one-diverges" / "steps.json").read_text())
     states = {step["name"]: step["state"] for step in steps}
     for number in (1, 2):
@@ -237,8 +237,8 @@ def without_accuracy(monkeypatch, seeds):
 
 def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
     without_accuracy(monkeypatch, {3})
-    text = JOB.replace('"family"', '"one-broken"').replace("count = 4", "count = 2")
-    run_job(finished, text)
+    text = JOB.replace('"family"', '"one-broken"')
+    run_job(finished, text, until="generation 2 seed 3")
     steps = json.loads((finished.runs / "one-broken" / "steps.json").read_text())
     assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
 

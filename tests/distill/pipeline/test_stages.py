@@ -226,6 +226,11 @@ def test_what_changes_the_weights_makes_another_step(drawn_store, other):
     assert other.inputs(drawn_store, None) != stage().inputs(drawn_store, None)
 
 
+def test_other_logging_and_saving_is_no_other_step(drawn_store):
+    other = stage(log_every=7, checkpoint_every=2, keep_checkpoints=5)
+    assert other.inputs(drawn_store, None) == stage().inputs(drawn_store, None)
+
+
 def test_every_setting_of_a_schedule_makes_another_step(drawn_store):
     def settings(**given):
         return stage(**given).inputs(drawn_store, None)["settings"]
