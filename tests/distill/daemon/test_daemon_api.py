@@ -160,6 +160,7 @@ def test_the_api_describes_itself(api: Api) -> None:
         "/jobs/{name}",
         "/jobs/{name}/cancel",
         "/jobs/{name}/log",
+        "/wake",
     }
     for path in described["paths"].values():
         assert all(operation.get("description") for operation in path.values())
