@@ -1,12 +1,11 @@
 """Job specs are checked at the door: every mistake is one line that names the key."""
 
 import re
-import shutil
 
 import pytest
+from small_job import make_workspace
 
 from curation.errors import UserError
-from curation.workspace import Workspace
 from distill.pipeline.fit import check_job
 from distill.pipeline.planning import plan
 from distill.spec_checks import evaluation_sets
@@ -36,10 +35,7 @@ losses = { arcface = {}, angular = {} }
 
 @pytest.fixture
 def workspace(tmp_path, drawn_store, drawn_folder):
-    folder = tmp_path / "workspace" / "datasets" / "drawn"
-    shutil.copytree(drawn_store.path, folder / "train.lmdb")
-    shutil.copy(drawn_folder / "pairs.bin", folder)
-    return Workspace(tmp_path / "workspace")
+    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 def load(text, workspace):
