@@ -300,7 +300,7 @@ def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
     def least_seconds(count):  # what else the machine does only ever adds
         return min(seconds(count) for _ in range(3))
 
-    assert least_seconds(32_000) < 24 * least_seconds(4000) + 0.2
+    assert least_seconds(16_000) < 24 * least_seconds(2000) + 0.2
 
 
 def test_a_record_is_read_when_it_is_one(tmp_path):

@@ -216,7 +216,7 @@ def test_a_format_has_its_name_once_and_the_error_says_where():
         ('["pickle"]', "no such format; there are: onnx"),
         ('["onnx", "onnx"]', "one twice"),
         ("[]", "at least 1"),
-        ('"onnx"', "valid list"),
+        ('"onnx"', "must be a list"),
         ("[1]", "valid string"),
     ],
 )
