@@ -13,16 +13,33 @@ from distill.daemon.watching import watch
 from distill.run_directory import read_last_metrics
 
 
-def print_status(jobs: list[JobReport], workspace: Workspace) -> None:
-    """A table of jobs on stdout, and below it a line on each of which there is more to say."""
+def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") -> None:
+    """A table of jobs on stdout, and below it a line on each of which there is more to say.
+
+    ``wanted`` says which were asked for, where not all were.
+    """
+    if not jobs and wanted:
+        note(f"no job {wanted}; `distill status` shows all")
+        return
     if not jobs:
         note(
             f"no jobs in the workspace {workspace.root}; submit one with "
             "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
         )
         return
-    rows = [[job.name, job.state, str(job.attempt or ""), _current_step(job)] for job in jobs]
-    print_table(["job", "state", "attempt", "step"], rows, ["attempt"])
+    columns: dict[str, list[str]] = {
+        "job": [job.name for job in jobs],
+        "state": [job.state for job in jobs],
+        "attempt": [str(job.attempt or "") for job in jobs],
+        "priority": [str(job.priority or "") for job in jobs],
+        "label": [job.label for job in jobs],
+        "step": [_current_step(job) for job in jobs],
+    }
+    for name in ("priority", "label"):  # most queues have none
+        if not any(columns[name]):
+            del columns[name]
+    rows = list(zip(*columns.values(), strict=True))
+    print_table(list(columns), rows, ["attempt", "priority"])
     for job in jobs:
         if remark := _remark(job):
             say(f"{job.name}: {remark}")
@@ -94,7 +111,7 @@ def _remark(job: JobReport) -> str:
 
 def _waiting(job: JobReport) -> str:
     if job.waiting_for:
-        return f"waits for {job.waiting_for}"
+        return job.waiting_for if job.held else f"waits for {job.waiting_for}"
     if job.cancel_requested and not job.state.ended:
         return "is being cancelled"
     return job.reason or ""

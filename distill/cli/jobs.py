@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import results
+from distill.cli import order, results
 from distill.cli.common import (
     INTERRUPTED,
     JobArgument,
@@ -18,6 +19,7 @@ from distill.cli.common import (
     print_json,
 )
 from distill.cli.screen import note, say
+from distill.daemon.states import State
 
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
 
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
     for command in (serve, stop, submit, status, watch, logs, cancel):
         app.command()(command)
     app.command("follow", hidden=True)(watch)
+    order.register(app)
     results.register(app)
 
 
@@ -84,18 +87,32 @@ def submit(
         bool,
         typer.Option("--replace", help="Set an older job of this name and its folder aside."),
     ] = False,
+    priority: Annotated[
+        int | None,
+        typer.Option(help="-1000 to 1000; higher starts first.", show_default="0"),
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Do not start it before `distill release`.")
+    ] = False,
+    label: Annotated[
+        str | None, typer.Option(help="A word for several jobs; `status --label` shows them.")
+    ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Queue a job. The same spec again is done already, or goes on where it stopped.
 
-    Example: distill submit jobs/sample.toml --follow
+    Of a job that waits already, priority, label and hold are changed.
+
+    Example: distill submit jobs/sample.toml --priority 10 --label sweep
     """
     from distill.cli.submission import submit_file
     from distill.daemon import client, daemon_lock
+    from distill.daemon.placing import Placing
 
     place = Workspace.locate(workspace)
-    submission = submit_file(place, spec, replace)
+    placing = Placing(priority=priority, hold=hold, label=label)
+    submission = submit_file(place, spec, replace, placing)
     answer, name, warnings = submission.answer, submission.job.name, submission.warnings
     job = client.find_report(place, name)
     if json:
@@ -112,25 +129,40 @@ def submit(
 
 def status(
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs with this label.")] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show the jobs: their states, how far they are, what they wait for or why they failed.
 
-    Example: distill status --json
+    Example: distill status --label sweep --state failed
     """
     from distill.cli.job_view import print_status
     from distill.daemon import client, daemon_lock
 
     place = Workspace.locate(workspace)
-    jobs = client.reports(place) if job is None else [client.find_report(place, job)]
+    wanted = _wanted(state, label)
+    if job is not None and wanted:
+        raise UserError("give the name of a job, or --state and --label, and not both")
+    one = [] if job is None else [client.find_report(place, job)]
+    jobs = one or client.reports(place, state, label)
     if json:
         listed = [each.model_dump(mode="json") for each in jobs]
         print_json(listed if job is None else listed[0])
     else:
-        print_status(jobs, place)
+        print_status(jobs, place, wanted)
     if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)
+
+
+def _wanted(state: State | None, label: str | None) -> str:
+    """Which jobs are asked for, in words; empty for all."""
+    from distill.daemon.placing import check_label
+
+    in_state = [] if state is None else [f"is {state}"]
+    with_label = [] if label is None else [f"has the label {check_label(label)!r}"]
+    return " and ".join([*in_state, *with_label])
 
 
 def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:

@@ -4,13 +4,14 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
 
     states     which state follows which            (pure)
     outcome    what an ended attempt means          (pure)
+    placing    priority, hold and label of a job    (pure)
     queue      the states on disk, one transaction a transition
     runfolder  runs/JOB: the frozen spec, the lock, the records of attempts
     runner     the supervisor of one attempt; outlives the daemon
     executor   launch, observe, stop: what the scheduler asks of a place to run
     executors  those places, a file each (local processes here)
     scheduler  the loop: settle what ended, start what is due
-    service    submit, cancel, list: what the API and the commands share
+    service    submit, hold, cancel, list: what the API and the commands share
     api, server, client    HTTP on the socket
     connections            whose they are, and how long they may do nothing
     room                   what a start and an end take of the disk

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from curation.errors import UserError
 from distill import __version__
 from distill.daemon.names import name_in
+from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
 from distill.daemon.reports import JobReport, report, reports, waiting_for
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
@@ -101,16 +102,25 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         return health()
 
     @app.get("/jobs")
-    def list_jobs() -> list[JobReport]:
-        """All jobs in the order of submission."""
-        return reports(service.queue.jobs(), runs, slots, time.time())
+    def list_jobs(state: State | None = None, label: str | None = None) -> list[JobReport]:
+        """All jobs, or those in one state or with one label, in the order of submission."""
+        jobs, running = service.queue.jobs(state, label), service.queue.names(State.RUNNING)
+        return reports(jobs, running, runs, slots, time.time())
 
     @app.post("/jobs", openapi_extra=_TOML_BODY)
-    async def submit(request: Request, replace: bool = False) -> Submitted:
+    async def submit(
+        request: Request,
+        replace: bool = False,
+        priority: int | None = None,
+        hold: bool = False,
+        label: str | None = None,
+    ) -> Submitted:
         """Queue the job spec in the body (TOML). Answered when it is on the disk."""
+        placing = Placing(priority=priority, hold=hold, label=label)
         spec = decode_spec(await _limited_body(request))
         name = name_in(spec)
-        submission = await run_sync(service.submit, name, spec, replace, limiter=checking)
+        asked = (name, spec, replace, placing)
+        submission = await run_sync(service.submit, *asked, limiter=checking)
         return Submitted(
             answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
         )
@@ -124,6 +134,16 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     def cancel(name: str) -> JobReport:
         """Cancel a job. A running one has `cancel_requested` until it has ended."""
         return shown(service.cancel(name))
+
+    @app.post("/jobs/{name}/hold")
+    def hold(name: str) -> JobReport:
+        """Keep a queued job from starting."""
+        return shown(*service.hold([name]))
+
+    @app.post("/jobs/{name}/release")
+    def release(name: str) -> JobReport:
+        """Let a held job start."""
+        return shown(*service.release([name]))
 
     @app.get("/jobs/{name}/log", response_class=Response)
     def log(name: str, offset: Annotated[int, Query(ge=-(1 << 40), le=1 << 60)] = 0) -> Response:

@@ -6,7 +6,7 @@ Only a cancel goes through the daemon where one answers, which has the job's pro
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -20,6 +20,7 @@ from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS
 from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck
+from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
 from distill.daemon.queue_file import trouble
 from distill.daemon.reports import JobReport, report, waiting_for
@@ -50,17 +51,30 @@ def health(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def submit(
-    workspace: Workspace, name: str, spec: str, replace: bool, check: SpecCheck
+    workspace: Workspace,
+    name: str,
+    spec: str,
+    replace: bool,
+    check: SpecCheck,
+    placing: Placing = AS_BEFORE,
 ) -> Submission:
-    """See `JobService.submit`. The job is on the disk when this returns.
+    """See `JobService.submit`. The job is on the disk when this returns."""
+    with _changing(workspace, check) as service:
+        return service.submit(name, spec, replace, placing)
 
-    ``UserError`` where a daemon is there that has another queue than the one on the disk.
-    """
-    _ask(workspace, "POST", "/wake")
-    with _opened(workspace) as queue:
-        submission = JobService(workspace, queue, check).submit(name, spec, replace)
-    _ask(workspace, "POST", "/wake")
-    return submission
+
+def hold(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """See `JobService.hold`; daemon or not."""
+    _find_jobs(workspace, names)
+    with _changing(workspace) as service:
+        return service.hold(names)
+
+
+def release(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """See `JobService.release`; daemon or not."""
+    _find_jobs(workspace, names)
+    with _changing(workspace) as service:
+        return service.release(names)
 
 
 def cancel(workspace: Workspace, name: str) -> Job:
@@ -79,6 +93,11 @@ def cancel(workspace: Workspace, name: str) -> Job:
                 scheduler.look_at(name)
 
         return _wait_for_end(queue, name, look)
+
+
+def _find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """Nothing is made in a workspace where one of the jobs is not."""
+    return [find_job(workspace, name) for name in names]
 
 
 def jobs(workspace: Workspace) -> list[Job]:
@@ -107,11 +126,20 @@ def find_job(workspace: Workspace, name: str) -> Job:
     return job
 
 
-def reports(workspace: Workspace) -> list[JobReport]:
-    """What is to be told of every job, daemon or not; ``UserError`` where the queue is lost."""
+def reports(
+    workspace: Workspace, state: State | None = None, label: str | None = None
+) -> list[JobReport]:
+    """What is to be told of all jobs, or those in one state or with one label, daemon or not.
+
+    ``UserError`` where the queue is lost.
+    """
     if (error := lost_queue(workspace)) is not None:
         raise error
-    return reports_of(jobs(workspace), workspace.runs, _slots(workspace), time.time())
+    with read_queue(workspace) as queue:
+        if queue is None:
+            return []
+        shown, running = queue.jobs(state, label), queue.names(State.RUNNING)
+    return reports_of(shown, running, workspace.runs, _slots(workspace), time.time())
 
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
@@ -126,6 +154,18 @@ def _slots(workspace: Workspace) -> int | None:
     """The daemon's slots; ``None`` where no daemon runs."""
     daemon = daemon_lock.find(workspace)
     return None if daemon is None else daemon.slots
+
+
+@contextmanager
+def _changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[JobService]:
+    """The jobs to change, on the disk when this ends; the daemon is told.
+
+    ``UserError`` where a daemon is there that has another queue than the one on the disk.
+    """
+    _ask(workspace, "POST", "/wake")
+    with _opened(workspace) as queue:
+        yield JobService(workspace, queue, check or spec_check(workspace))
+    _ask(workspace, "POST", "/wake")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from curation.errors import UserError
 from distill.daemon import queue_file
 from distill.daemon.attempts import fresh_id
 from distill.daemon.outcome import Outcome, bounded
+from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.room import has_room
 from distill.daemon.schema import JOB_COLUMNS, has_tables, is_current, migrate
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
@@ -41,7 +42,7 @@ class Job:
     spec: str
     state: State
     position: int
-    """Order in the queue: lower goes first."""
+    """The order of submission; within one priority, lower starts first."""
     attempt: int
     """Counts every start of this name in this queue, and never goes back."""
     attempt_id: str
@@ -55,6 +56,12 @@ class Job:
     """How many seconds ``not_before`` was in the future when it was set."""
     blocked_by: str | None
     """Of a queued job, the step that another job does at present (its folder in ``steps/``)."""
+    priority: int
+    """Higher starts first."""
+    held: bool
+    """Queued, and not to be started until it is released."""
+    label: str
+    """What several jobs may share; empty where none was given."""
     submitted_at: float
     started_at: float | None
     finished_at: float | None
@@ -175,10 +182,13 @@ class Queue:
         self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         self._least_free = ROOM // 2
 
-    def jobs(self, state: State | None = None) -> list[Job]:
-        """All jobs, or those in one state, in the order of submission."""
-        chosen = "" if state is None else "WHERE state = ?"
-        return self._select(f"{chosen} ORDER BY position", *([] if state is None else [state]))
+    def jobs(self, state: State | None = None, label: str | None = None) -> list[Job]:
+        """All jobs, or those in one state or with one label, in the order of submission."""
+        wanted = {"state": state, "label": label}
+        chosen = {column: value for column, value in wanted.items() if value is not None}
+        conditions = " AND ".join(f"{column} = ?" for column in chosen)
+        where = f"WHERE {conditions}" if chosen else ""
+        return self._select(f"{where} ORDER BY position", *chosen.values())
 
     def job(self, name: str) -> Job | None:
         found = self._select("WHERE name = ?", name)
@@ -221,24 +231,48 @@ class Queue:
             for row in rows
         ]
 
-    def submit(self, name: str, spec: str, now: float) -> Job:
+    def submit(self, name: str, spec: str, now: float, placing: Placing = AS_BEFORE) -> Job:
         """Queue a new job, or an ended (or waiting) one again, perhaps with another spec.
 
         ``TransitionRefusedError`` where it is running. Returned means committed.
         """
         with self.exclusive():
             if self.job(name) is None:
-                self._insert(name, spec, now)
+                self._insert(name, spec, now, placing)
             else:
-                self._resubmit(name, spec, now)
+                self._resubmit(name, spec, now, placing)
+            return self._existing(name)
+
+    def place(self, name: str, placing: Placing, now: float) -> Job:
+        """Give a queued job another priority or label, or hold it, where it is in the queue."""
+        with self.exclusive():
+            if said := _said(placing):
+                self._update(name, **said)
+            return self.hold(name, now) if placing.hold else self._existing(name)
+
+    def hold(self, name: str, now: float) -> Job:
+        """Keep a queued job from starting; ``TransitionRefusedError`` where it is not queued."""
+        return self._set_held(name, True, now)
+
+    def release(self, name: str, now: float) -> Job:
+        """Let a held job start; ``TransitionRefusedError`` where it is not queued."""
+        return self._set_held(name, False, now)
+
+    def _set_held(self, name: str, held: bool, now: float) -> Job:
+        event = Event.HOLD if held else Event.RELEASE
+        with self.exclusive():
+            job = self._existing(name)
+            next_state(job.state, event)
+            if job.held is not held:
+                self._move(job, event, now, held=held)
             return self._existing(name)
 
     def claim(self, now: float) -> Job | None:
         """Start the first queued job that is due: it is running, with a new attempt number."""
         with self.exclusive():
             due = self._select(
-                f"WHERE state = ? AND blocked_by IS NULL AND NOT {_WAITS}"
-                " ORDER BY position LIMIT 1",
+                f"WHERE state = ? AND held = 0 AND blocked_by IS NULL AND NOT {_WAITS}"
+                " ORDER BY priority DESC, position LIMIT 1",
                 State.QUEUED,
                 now,
                 now,
@@ -288,24 +322,26 @@ class Queue:
             job = self._existing(name)
             if job.state is State.QUEUED:
                 told = {"reason": "cancelled by the user", "hint": None, "blocked_by": None}
-                self._move(job, Event.CANCEL, now, finished_at=now, **told)
+                self._move(job, Event.CANCEL, now, finished_at=now, held=False, **told)
             elif job.state is State.RUNNING and job.cancel_requested_at is None:
                 self._update(job.name, cancel_requested_at=now)
             return self._existing(name)
 
-    def _insert(self, name: str, spec: str, now: float) -> None:
+    def _insert(self, name: str, spec: str, now: float, placing: Placing) -> None:
         self._connection.execute(
             "INSERT INTO jobs (name, spec, state, position, submitted_at) VALUES (?, ?, ?, ?, ?)",
             (name, spec, State.QUEUED, self._next_position(), now),
         )
+        self._update(name, held=placing.hold, **_said(placing))
         self._log(self._existing(name), Event.SUBMIT, now)
 
-    def _resubmit(self, name: str, spec: str, now: float) -> None:
+    def _resubmit(self, name: str, spec: str, now: float, placing: Placing) -> None:
         fresh: dict[str, Any] = dict.fromkeys(
             ("started_at", "finished_at", "cancel_requested_at", "exit_status", "reason", "hint")
         )
         fresh |= {"spec": spec, "submitted_at": now, "position": self._next_position()}
         fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
+        fresh |= {"held": placing.hold, **_said(placing)}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
     def _next_position(self) -> int:
@@ -345,9 +381,14 @@ class Queue:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        **{**dict(row), "state": State(row["state"]), "launched": bool(row["launched"])},
-    )
+    flags = {name: bool(row[name]) for name in ("launched", "held")}
+    return Job(**{**dict(row), "state": State(row["state"]), **flags})
+
+
+def _said(placing: Placing) -> dict[str, Any]:
+    """The columns that a placing sets; what it leaves open stays as it is."""
+    said = {"priority": placing.priority, "label": placing.label}
+    return {column: value for column, value in said.items() if value is not None}
 
 
 def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:

@@ -27,6 +27,10 @@ class JobReport(BaseModel):
     name: str
     state: State
     attempt: int
+    priority: int
+    """Higher starts first"""
+    held: bool
+    label: str
     cancel_requested: bool
     reason: str | None
     """Why it failed; of a queued or running job, why the attempt before was interrupted."""
@@ -48,6 +52,9 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
         name=job.name,
         state=job.state,
         attempt=job.attempt,
+        priority=job.priority,
+        held=job.held,
+        label=job.label,
         cancel_requested=job.cancel_requested_at is not None,
         reason=job.reason,
         hint=job.hint,
@@ -62,9 +69,10 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
     )
 
 
-def reports(jobs: list[Job], runs: Path, slots: int | None, now: float) -> list[JobReport]:
-    """The reports of all jobs; ``slots`` is ``None`` where no daemon runs."""
-    running = [job.name for job in jobs if job.state is State.RUNNING]
+def reports(
+    jobs: Sequence[Job], running: Sequence[str], runs: Path, slots: int | None, now: float
+) -> list[JobReport]:
+    """The reports of jobs; ``slots`` is ``None`` where no daemon runs."""
     return [report(job, runs, waiting_for(job, running, slots, now, runs)) for job in jobs]
 
 
@@ -77,6 +85,8 @@ def waiting_for(
     """
     if job.state is not State.QUEUED:
         return None
+    if job.held:
+        return f"held: `distill release {job.name}`"
     if slots is None:
         return "a daemon: start it with `distill serve --background`"
     if job.blocked_by is not None:

@@ -17,6 +17,9 @@ JOB_COLUMNS = (
     "not_before",
     "back_off",
     "blocked_by",
+    "priority",
+    "held",
+    "label",
     "submitted_at",
     "started_at",
     "finished_at",
@@ -75,7 +78,14 @@ _VERSION_3 = (
     "CREATE INDEX blocked_jobs ON jobs (position) WHERE blocked_by IS NOT NULL",
 )
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = (
+    "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN held INTEGER NOT NULL DEFAULT 0 CHECK (held IN (0, 1))",
+    "ALTER TABLE jobs ADD COLUMN label TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX jobs_by_priority ON jobs (state, held, priority DESC, position)",
+)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

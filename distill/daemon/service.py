@@ -11,6 +11,7 @@ from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon import queue_file
 from distill.daemon.names import SpecCheck
+from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
 from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
@@ -36,11 +37,16 @@ class Answer(StrEnum):
     AGAIN = "queued again"
     REPLACED = "replaced"
     ALREADY_QUEUED = "already queued"
+    CHANGED = "already queued, changed"
     ALREADY_RUNNING = "already running"
     ALREADY_DONE = "already done"
 
 
 _NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answer.ALREADY_DONE})
+
+
+_STATES_OF = {"hold": (State.QUEUED,), "release": (State.QUEUED,)}
+"""The jobs that each verb is for."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +75,60 @@ class JobService:
         self._check = check
         self._wake = wake
 
-    def submit(self, name: str, spec: str, replace: bool = False) -> Submission:
+    def submit(
+        self, name: str, spec: str, replace: bool = False, placing: Placing = AS_BEFORE
+    ) -> Submission:
         """Queue a spec, whose text gives the job this ``name``, or say why there is nothing to do.
 
         The same spec again is done already, goes on, or is tried again; another spec under a name
-        that is taken needs ``replace``, and the old run folder is set aside. ``UserError`` for a
-        spec that cannot run, ``ConflictError`` where the name is in the way.
+        that is taken needs ``replace``, and the old run folder is set aside. A job that is queued
+        already takes the ``placing``. ``UserError`` for a spec that cannot run, ``ConflictError``
+        where the name is in the way.
         """
         if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
-            return Submission(answer, self.job(name))
+            return self._already(answer, name, placing)
         warnings = self._check(spec)  # takes seconds: the queue stays free meanwhile
         with self.queue.exclusive():  # two submits of one name must not both find it free
             answer = self._answer(name, spec, replace)
-            if answer not in _NOTHING_TO_DO:
-                self.queue.submit(name, spec, time.time())
+            if answer in _NOTHING_TO_DO:
+                return self._already(answer, name, placing)
+            self.queue.submit(name, spec, time.time(), placing)
         self._freeze(name)
         self._wake()
         return Submission(answer, self.job(name), tuple(warnings))
+
+    def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
+        """Nothing new is queued; what is said of the place counts for a job that waits."""
+        with self.queue.exclusive():
+            job = self.job(name)
+            if placing == AS_BEFORE:
+                return Submission(answer, job)
+            if job.state is not State.QUEUED:
+                told = f"{name} is {job.state}: priority, label and hold are for jobs that wait"
+                return Submission(answer, job, (told,))
+            placed = self.queue.place(name, placing, time.time())
+        self._wake()
+        return Submission(answer if placed == job else Answer.CHANGED, placed)
+
+    def hold(self, names: Iterable[str]) -> list[Job]:
+        """Keep queued jobs from starting; ``ConflictError``, for all, where one is not queued."""
+        return self._move_all(names, self.queue.hold, "hold")
+
+    def release(self, names: Iterable[str]) -> list[Job]:
+        """Let held jobs start; ``ConflictError``, for all, where one is not queued."""
+        return self._move_all(names, self.queue.release, "release")
+
+    def _move_all(
+        self, names: Iterable[str], move: Callable[[str, float], Job], verb: str
+    ) -> list[Job]:
+        with self.queue.exclusive():
+            jobs = [self.job(name) for name in dict.fromkeys(names)]
+            try:
+                moved = [move(job.name, time.time()) for job in jobs]
+            except TransitionRefusedError:
+                raise ConflictError(_refused(jobs, verb)) from None
+        self._wake()
+        return moved
 
     def wake(self) -> None:
         """Have the daemon look at the queue; ``sqlite3.Error`` where that is another file now."""
@@ -158,6 +201,13 @@ class JobService:
             job = self.queue.job(name)
             if job is not None and job.state is State.QUEUED:
                 freeze_spec(self.workspace.runs / name, job.spec)
+
+
+def _refused(jobs: list[Job], verb: str) -> str:
+    at_fault = next(job for job in jobs if job.state not in _STATES_OF[verb])
+    states = " or ".join(_STATES_OF[verb])
+    others = "; nothing is changed of the others either" if len(jobs) > 1 else ""
+    return f"job {at_fault.name!r} is {at_fault.state}, and {verb} is for {states} jobs{others}"
 
 
 def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:

@@ -30,6 +30,8 @@ class Event(StrEnum):
     INTERRUPT = "interrupt"
     WAIT = "wait"
     CANCEL = "cancel"
+    HOLD = "hold"
+    RELEASE = "release"
 
 
 class TransitionRefusedError(Exception):
@@ -41,6 +43,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.QUEUED, Event.SUBMIT): State.QUEUED,
         (State.QUEUED, Event.START): State.RUNNING,
         (State.QUEUED, Event.CANCEL): State.CANCELLED,
+        (State.QUEUED, Event.HOLD): State.QUEUED,
+        (State.QUEUED, Event.RELEASE): State.QUEUED,
         (State.RUNNING, Event.SUCCEED): State.DONE,
         (State.RUNNING, Event.FAIL): State.FAILED,
         (State.RUNNING, Event.INTERRUPT): State.QUEUED,

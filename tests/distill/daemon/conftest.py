@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemon_under_test import accept
@@ -15,6 +16,7 @@ from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
 from distill.daemon.service import Answer
 from distill.daemon.states import State
@@ -60,8 +62,11 @@ class Harness:
         self.daemon = None
         return status
 
-    def submit(self, name: str, code: str = "pass", replace: bool = False) -> Answer:
-        return client.submit(self.workspace, name, spec(name, code), replace, accept).answer
+    def submit(
+        self, name: str, code: str = "pass", replace: bool = False, **placing: Any
+    ) -> Answer:
+        asked = (name, spec(name, code), replace, accept, Placing(**placing))
+        return client.submit(self.workspace, *asked).answer
 
     def job(self, name: str) -> Job:
         return client.find_job(self.workspace, name)

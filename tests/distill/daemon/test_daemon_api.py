@@ -152,6 +152,25 @@ def test_another_spec_under_a_taken_name_needs_replace(api: Api) -> None:
     assert "two" in (api.harness.run("taken") / "log.txt").read_text()
 
 
+def test_a_held_job_starts_when_it_is_released(api: Api) -> None:
+    asked: dict[str, str | int] = {"hold": True, "priority": 5, "label": "sweep/1"}
+    told = api.http.post("/jobs", content=spec("held"), params=asked).json()["job"]
+    assert (told["held"], told["priority"], told["label"]) == (True, 5, "sweep/1")
+    assert told["waiting_for"] == "held: `distill release held`"
+    assert [job["name"] for job in api.http.get("/jobs?label=sweep/1").json()] == ["held"]
+    assert api.http.get("/jobs?label=sweep/1&state=done").json() == []
+    assert api.http.post("/jobs/held/release").json()["held"] is False
+    api.harness.wait_for("held", State.DONE)
+    assert api.http.post("/jobs/held/hold").status_code == 409
+
+
+@pytest.mark.parametrize(
+    "asked", [{"priority": "1001"}, {"priority": "9" * 30}, {"label": "a\x1bb"}]
+)
+def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> None:
+    assert api.http.post("/jobs", content=spec("x"), params=asked).status_code == 422
+
+
 def test_the_api_describes_itself(api: Api) -> None:
     described = api.http.get("/openapi.json").json()
     assert set(described["paths"]) == {
@@ -159,7 +178,9 @@ def test_the_api_describes_itself(api: Api) -> None:
         "/jobs",
         "/jobs/{name}",
         "/jobs/{name}/cancel",
+        "/jobs/{name}/hold",
         "/jobs/{name}/log",
+        "/jobs/{name}/release",
         "/wake",
     }
     for path in described["paths"].values():

@@ -38,6 +38,9 @@ write("steps.json", [step | {"state": "done", "seconds": 0.6}])
 """
 
 
+VERBS = ("serve", "submit", "status", "watch", "logs", "cancel", "hold", "release")
+
+
 class Ran:
     """What a command said and how it ended."""
 
@@ -292,7 +295,7 @@ def test_show_survives_records_that_make_no_sense(tmp_path: Path, content: str) 
     assert Ran(workspace, "show", "odd").status == 0
 
 
-@pytest.mark.parametrize("command", ["serve", "submit", "status", "watch", "logs", "cancel"])
+@pytest.mark.parametrize("command", [*VERBS])
 def test_help_has_an_example(command: str) -> None:
     help_text = CliRunner().invoke(app, [command, "--help"]).stdout
     assert f"Example: distill {command}" in help_text

@@ -49,6 +49,7 @@ def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path)
         "claim": lambda queue: queue.claim(1.0),
         "who runs": lambda queue: (queue.jobs(State.RUNNING), queue.names(State.RUNNING)),
         "who waits for a step": lambda queue: queue.blocked(),
+        "hold": lambda queue: queue.hold("job-00006", 1.0),
         "cancel": lambda queue: queue.request_cancel("job-00007", 2.0),
         "settle": lambda queue: queue.settle(
             "job-00000", 1, lambda cancelled: Outcome(event=Event.SUCCEED), 3.0
@@ -65,6 +66,18 @@ def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path)
     short, long = costs
     assert all(short.values())
     assert {what: steps for what, steps in long.items() if steps > 1.2 * short[what]} == {}
+
+
+def test_held_jobs_cost_a_claim_nothing(tmp_path: Path) -> None:
+    costs = []
+    for count in (10, 3000):
+        with Queue(tmp_path / f"{count}.sqlite") as queue:
+            fill(queue, count)
+            queue._connection.execute("UPDATE jobs SET held = 1, priority = 9")
+            queue.submit("last", "spec", 1.0)
+            costs.append(steps_of(queue, lambda q=queue: q.claim(2.0)))
+            assert [job.name for job in queue.jobs(State.RUNNING)] == ["last"]
+    assert costs[1] < 1.2 * costs[0]
 
 
 def test_all_jobs_are_counted_and_named_by_state(tmp_path: Path) -> None:
@@ -89,7 +102,7 @@ def test_waiting_jobs_name_a_few_of_those_that_run(tmp_path: Path) -> None:
         fill(queue, 60)
         for _ in range(40):
             queue.claim(1.0)
-        shown = reports(queue.jobs(), tmp_path, 40, 2.0)
+        shown = reports(queue.jobs(), queue.names(State.RUNNING), tmp_path, 40, 2.0)
     told = {job.waiting_for for job in shown if job.state is State.QUEUED}
     names = ", ".join(f"job-{number:05}" for number in range(MOST_NAMED))
     assert told == {f"a slot: 40 of 40 taken by {names} and 35 more"}
@@ -111,7 +124,8 @@ def test_ten_thousand_jobs_are_shown_in_a_second(
         queue.claim(1.0)
 
         def status() -> None:
-            print_status(reports(queue.jobs(), workspace.runs, 1, 2.0), workspace)
+            told = reports(queue.jobs(), ["job-00000"], workspace.runs, 1, 2.0)
+            print_status(told, workspace)
 
         assert seconds(status) < 3.0  # 0.5 s here; it was 11 s
     assert capsys.readouterr().out.count("waits for a slot: 1 of 1 taken by job-00000\n") == 9_999
@@ -129,12 +143,13 @@ def test_a_long_queue_is_told_over_http(harness: Harness) -> None:
     assert len(client.reports(harness.workspace)) == 3_001
 
 
-def test_a_queue_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_queue_of_an_older_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     path = tmp_path / "queue.sqlite"
     old = sqlite3.connect(path)
-    for statement in MIGRATIONS[0]:
+    for statement in [line for migration in MIGRATIONS[:version] for line in migration]:
         old.execute(statement)
-    old.execute("PRAGMA user_version = 1")
+    old.execute(f"PRAGMA user_version = {version}")
     old.execute(
         "INSERT INTO jobs (name, spec, state, position, submitted_at)"
         " VALUES ('a', 'spec', 'queued', 1, 0.0)"
@@ -142,6 +157,9 @@ def test_a_queue_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     old.commit()
     old.close()
     with Queue(path) as queue:
-        assert queue.claim(1.0) == queue.job("a")
-        (version,) = queue._connection.execute("PRAGMA user_version").fetchone()
-    assert version == len(MIGRATIONS)
+        job = queue.claim(1.0)
+        assert job == queue.job("a")
+        assert job is not None
+        assert (job.priority, job.held, job.label) == (0, False, "")
+        (now,) = queue._connection.execute("PRAGMA user_version").fetchone()
+    assert now == len(MIGRATIONS)

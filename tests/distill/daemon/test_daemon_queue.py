@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from curation.errors import UserError
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
+from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.states import Event, State, TransitionRefusedError
@@ -44,6 +45,51 @@ def test_jobs_start_in_the_order_of_submission(queue: Queue) -> None:
     started = [job.name for _ in range(3) if (job := queue.claim(1.0))]
     assert started == ["c", "a", "b"]
     assert queue.claim(1.0) is None
+
+
+def test_a_higher_priority_starts_first(queue: Queue) -> None:
+    for name, priority in {"a": None, "b": -1, "c": 7, "d": 0, "e": 7}.items():
+        queue.submit(name, "spec", 0.0, Placing(priority=priority))
+    assert [job.name for _ in range(5) if (job := queue.claim(1.0))] == ["c", "e", "a", "d", "b"]
+
+
+def test_a_held_job_starts_after_its_release(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0, Placing(hold=True, priority=9))
+    queue.submit("b", "spec", 0.0)
+    queue.hold("b", 1.0)
+    queue.hold("b", 1.0)
+    assert queue.claim(2.0) is None
+    queue.release("b", 3.0)
+    queue.release("b", 3.0)
+    claimed = queue.claim(4.0)
+    assert claimed is not None
+    assert claimed.name == "b"
+    events = [line.event for line in queue.history("b")]
+    assert events == [Event.SUBMIT, Event.HOLD, Event.RELEASE, Event.START]
+    for move in (queue.hold, queue.release):
+        with pytest.raises(TransitionRefusedError, match="a running job cannot"):
+            move("b", 5.0)
+
+
+def test_a_new_submit_keeps_priority_and_label_and_no_hold(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0, Placing(hold=True, priority=3, label="x"))
+    queue.request_cancel("a", 1.0)
+    again = queue.submit("a", "spec", 2.0)
+    assert (again.held, again.priority, again.label) == (False, 3, "x")
+    other = queue.submit("a", "spec", 3.0, Placing(priority=0, label=""))
+    assert (other.priority, other.label) == (0, "")
+
+
+@pytest.mark.parametrize("label", ["a b", "-a", "a\n", "é", "a" * 65, "\x1b[31m", "a|b", "{}"])
+def test_a_label_is_one_plain_word(label: str) -> None:
+    with pytest.raises(UserError, match="cannot be a label"):
+        Placing(label=label)
+
+
+@pytest.mark.parametrize("priority", [1001, -1001, 10**5000], ids=["above", "below", "huge"])
+def test_a_priority_has_a_range(priority: int) -> None:
+    with pytest.raises(UserError, match="within -1000 to 1000"):
+        Placing(priority=priority)
 
 
 def test_what_was_returned_is_there_after_opening_again(queue: Queue) -> None:
@@ -213,30 +259,78 @@ class QueueMachine(RuleBasedStateMachine):
         self.model: dict[str, State] = {}
         self.starts: dict[str, int] = {}
         self.losses: dict[str, int] = {}
+        self.order: list[str] = []
+        self.priorities: dict[str, int] = {}
+        self.held: set[str] = set()
+        self.due: dict[str, float] = {}
 
     def teardown(self) -> None:
         self.queue.close()
         self.folder.cleanup()
 
-    @rule(target=names, name=st.sampled_from(["a", "b", "c"]))
-    def submit(self, name: str) -> str:
+    @rule(
+        target=names,
+        name=st.sampled_from(["a", "b", "c"]),
+        priority=st.sampled_from([None, -1, 0, 2]),
+        hold=st.booleans(),
+    )
+    def submit(self, name: str, priority: int | None, hold: bool) -> str:
+        placing = Placing(priority=priority, hold=hold)
         if self.model.get(name) is State.RUNNING:
             with pytest.raises(TransitionRefusedError):
-                self.queue.submit(name, "spec", self.now)
+                self.queue.submit(name, "spec", self.now, placing)
         else:
-            self.queue.submit(name, "spec", self.now)
-            self.model[name], self.losses[name] = State.QUEUED, 0
+            self.queue.submit(name, "spec", self.now, placing)
+            self.model[name], self.losses[name], self.due[name] = State.QUEUED, 0, 0.0
+            self.order = [other for other in self.order if other != name] + [name]
+            self._place(name, priority)
+            self._hold(name, hold)
         return name
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 100.0]))
     def claim(self, seconds: float) -> None:
         self.now += seconds
         job = self.queue.claim(self.now)
+        assert (job.name if job else None) == self._next()
         if job is not None:
-            assert self.model[job.name] is State.QUEUED
             self.starts[job.name] = self.starts.get(job.name, 0) + 1
             assert job.attempt == self.starts[job.name]
             self.model[job.name] = State.RUNNING
+
+    def _next(self) -> str | None:
+        """Who starts now: the highest priority, and of those the first that was submitted."""
+        due = [name for name in self.order if self._is_due(name)]
+        return max(due, key=lambda name: self.priorities[name], default=None)
+
+    def _is_due(self, name: str) -> bool:
+        waits = self.model[name] is State.QUEUED and name not in self.held
+        return waits and self.now >= self.due[name]
+
+    def _place(self, name: str, priority: int | None) -> None:
+        before = self.priorities.get(name, 0)
+        self.priorities[name] = before if priority is None else priority
+
+    def _hold(self, name: str, hold: bool) -> None:
+        (self.held.add if hold else self.held.discard)(name)
+
+    @rule(name=names, hold=st.booleans())
+    def hold_or_release(self, name: str, hold: bool) -> None:
+        move = self.queue.hold if hold else self.queue.release
+        if self.model[name] is State.QUEUED:
+            move(name, self.now)
+            self._hold(name, hold)
+        else:
+            with pytest.raises(TransitionRefusedError):
+                move(name, self.now)
+
+    @precondition(lambda self: State.QUEUED in self.model.values())
+    @rule(data=st.data(), priority=st.sampled_from([None, -1, 0, 2]), hold=st.booleans())
+    def place(self, data: st.DataObject, priority: int | None, hold: bool) -> None:
+        queued = sorted(name for name, state in self.model.items() if state is State.QUEUED)
+        name = data.draw(st.sampled_from(queued))
+        self.queue.place(name, Placing(priority=priority, hold=hold), self.now)
+        self._place(name, priority)
+        self._hold(name, hold or name in self.held)
 
     @rule(name=names, outcome=st.sampled_from([SUCCESS, FAILURE, LOST]), late=st.booleans())
     def settle(self, name: str, outcome: Outcome, late: bool) -> None:
@@ -253,6 +347,7 @@ class QueueMachine(RuleBasedStateMachine):
         )
         self.model[name] = self._expected(name, outcome, cancelled_before)
         assert after.state is self.model[name]
+        self.due[name] = after.not_before
 
     def _expected(self, name: str, outcome: Outcome, cancelled: bool) -> State:
         if cancelled:
@@ -267,6 +362,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.request_cancel(name, self.now)
         if self.model[name] is State.QUEUED:
             self.model[name] = State.CANCELLED
+            self.held.discard(name)
 
     @precondition(lambda self: self.model)
     @rule()
@@ -277,6 +373,12 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def same_as_the_model(self) -> None:
         assert {job.name: job.state for job in self.queue.jobs()} == self.model
+
+    @invariant()
+    def held_and_placed_as_said(self) -> None:
+        jobs = self.queue.jobs()
+        assert {job.name for job in jobs if job.held} == self.held
+        assert {job.name: job.priority for job in jobs} == self.priorities
 
     @invariant()
     def the_history_ends_in_the_state(self) -> None:

@@ -1,0 +1,124 @@
+"""What starts and what does not, as a user says it: priority, hold, release, labels."""
+
+import json
+
+import pytest
+from conftest import Harness, spec
+from test_daemon_commands import Ran
+
+from distill.daemon.service import Answer
+from distill.daemon.states import State
+
+WRITES_ORDER = """import pathlib, sys
+run = pathlib.Path(sys.argv[1])
+with (run.parent / "order.txt").open("a") as file:
+    file.write(run.name + "\\n")
+"""
+
+
+def test_the_daemon_starts_by_priority_and_leaves_held_jobs(harness: Harness) -> None:
+    harness.submit("first", WRITES_ORDER)
+    harness.submit("kept", WRITES_ORDER, priority=1000, hold=True)
+    harness.submit("urgent", WRITES_ORDER, priority=5)
+    harness.submit("last", WRITES_ORDER, priority=-5)
+    harness.start()
+    harness.wait_for("last", State.DONE)
+    assert harness.job("kept").state is State.QUEUED
+    assert Ran(harness.workspace, "release", "kept").stdout == "kept: queued\n"
+    harness.wait_for("kept", State.DONE)
+    order = (harness.workspace.runs / "order.txt").read_text().split()
+    assert order == ["urgent", "first", "last", "kept"]
+
+
+def test_a_held_job_says_how_it_is_released(harness: Harness) -> None:
+    harness.submit("a")
+    harness.submit("b")
+    assert Ran(harness.workspace, "hold", "a", "b", "a").stdout == "a: held\nb: held\n"
+    assert "a: held: `distill release a`\n" in Ran(harness.workspace, "status").stdout
+    (told,) = json.loads(Ran(harness.workspace, "release", "b", "--json").stdout)
+    assert (told["name"], told["held"]) == ("b", False)
+    told = json.loads(Ran(harness.workspace, "status", "a", "--json").stdout)
+    assert told["waiting_for"] == "held: `distill release a`"
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_all_are_held_or_none(harness: Harness, verb: str) -> None:
+    harness.submit("a", hold=verb == "release")
+    harness.submit("b")
+    Ran(harness.workspace, "cancel", "b")
+    before = harness.job("a")
+    error = Ran(harness.workspace, verb, "a", "b").error
+    assert f"job 'b' is cancelled, and {verb} is for queued jobs" in error
+    assert "no job 'c'" in Ran(harness.workspace, verb, "a", "c").error
+    assert "cannot name a job" in Ran(harness.workspace, verb, "a", "../b").error
+    assert harness.job("a") == before
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_in_an_empty_workspace_nothing_is_made(harness: Harness, verb: str) -> None:
+    assert "no job" in Ran(harness.workspace, verb, "a").error
+    assert not harness.workspace.root.exists()
+
+
+def test_the_place_of_a_waiting_job_can_be_changed(harness: Harness) -> None:
+    harness.submit("a")
+    assert harness.submit("a", priority=7, label="x") is Answer.CHANGED
+    assert harness.submit("a", priority=7, label="x") is Answer.ALREADY_QUEUED
+    assert harness.submit("a", hold=True) is Answer.CHANGED
+    job = harness.job("a")
+    assert (job.priority, job.label, job.held) == (7, "x", True)
+
+
+def test_the_place_of_a_job_that_ended_is_no_more(harness: Harness) -> None:
+    harness.start()
+    harness.submit("a")
+    harness.wait_for("a", State.DONE)
+    assert harness.submit("a", priority=7) is Answer.ALREADY_DONE
+    assert harness.job("a").priority == 0
+
+
+def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
+    harness.submit("a", label="sweep:1", priority=3)
+    harness.submit("b", label="sweep:1")
+    harness.submit("c")
+    Ran(harness.workspace, "cancel", "b")
+
+    def names(*options: str) -> list[str]:
+        told = json.loads(Ran(harness.workspace, "status", "--json", *options).stdout)
+        return [job["name"] for job in told]
+
+    assert names("--label", "sweep:1") == ["a", "b"]
+    assert names("--label", "sweep:1", "--state", "cancelled") == ["b"]
+    assert names("--state", "queued") == ["a", "c"]
+    assert names("--label", "none") == []
+    shown = Ran(harness.workspace, "status").stdout
+    assert "sweep:1" in shown
+    assert "priority" in shown
+    plain = Ran(harness.workspace, "status", "--state", "cancelled").stdout
+    assert "priority" not in plain
+    nothing = Ran(harness.workspace, "status", "--label", "none", "--state", "failed")
+    assert nothing.stderr.startswith("no job is failed and has the label 'none'; ")
+    assert "not both" in Ran(harness.workspace, "status", "a", "--label", "sweep:1").error
+    assert "cannot be a label" in Ran(harness.workspace, "status", "--label", "a b").error
+    assert Ran(harness.workspace, "status", "--state", "lost").status == 2
+
+
+def test_a_label_that_came_another_way_moves_no_terminal(harness: Harness) -> None:
+    from distill.daemon.service import open_queue
+
+    harness.submit("a")
+    with open_queue(harness.workspace) as queue:
+        queue._update("a", label="\x1b]0;title\x07")
+    for command in (["status"], ["status", "a"], ["status", "--json"]):
+        assert "\x1b" not in Ran(harness.workspace, *command).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--priority", "2000"], "is within"), (["--label", "no good"], "cannot be a label")],
+)
+def test_a_place_that_is_none_is_refused(harness: Harness, option: list[str], words: str) -> None:
+    path = harness.workspace.root.parent / "job.toml"
+    path.write_text(spec("a"))
+    assert words in Ran(harness.workspace, "submit", str(path), *option).error
+    assert not harness.workspace.root.exists()
