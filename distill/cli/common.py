@@ -26,6 +26,7 @@ WorkspaceOption = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
+JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 """Context settings of both commands; the commands below them have them too."""

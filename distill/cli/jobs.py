@@ -1,7 +1,5 @@
-"""The commands around the job queue: serve, stop, submit, status, watch, logs, cancel."""
+"""The commands around the job queue: serve, stop, submit, status, cancel."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +7,10 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import order, results
+from distill.cli import following, order, results
 from distill.cli.common import (
-    INTERRUPTED,
     JobArgument,
     JsonOption,
-    SaidExit,
     WorkspaceOption,
     print_json,
 )
@@ -26,9 +22,9 @@ _START_HINT = "no daemon is running: start one with `distill serve --background`
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (serve, stop, submit, status, watch, logs, cancel):
+    for command in (serve, stop, submit, status, cancel):
         app.command()(command)
-    app.command("follow", hidden=True)(watch)
+    following.register(app)
     order.register(app)
     results.register(app)
 
@@ -124,7 +120,7 @@ def submit(
     if not job.state.ended and daemon_lock.find(place) is None:
         note(_START_HINT)
     if follow:
-        _follow(place, name)
+        following.follow_to_end(place, name)
 
 
 def status(
@@ -165,40 +161,6 @@ def _wanted(state: State | None, label: str | None) -> str:
     return " and ".join([*in_state, *with_label])
 
 
-def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
-    """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
-
-    The exit status is 0 if the job is done, and 1 if it failed or was cancelled.
-
-    Example: distill watch sample
-    """
-    _follow(Workspace.locate(workspace), job)
-
-
-def logs(
-    job: JobArgument,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
-    ] = False,
-    lines: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, help="Only the last N lines.")
-    ] = None,
-    workspace: WorkspaceOption = None,
-) -> None:
-    """Print what a job wrote.
-
-    Example: distill logs sample --follow --lines 20
-    """
-    from distill.cli.job_log import follow_log, print_log
-
-    place = Workspace.locate(workspace)
-    if follow:
-        with _looking_at(job):
-            follow_log(place, job, lines)
-    else:
-        print_log(place, job, lines)
-
-
 def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Cancel a job; returns when nothing of it runs. Submitted again, it goes on.
 
@@ -228,26 +190,3 @@ def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
     health: dict[str, Any] = background.start(place, slots, executor)
     log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
-
-
-def _follow(place: Workspace, name: str) -> None:
-    from distill.cli.job_view import follow
-    from distill.spec import check_name
-
-    with _looking_at(name):
-        done = follow(place, check_name(name))
-    if not done:
-        raise SystemExit(1)
-
-
-@contextmanager
-def _looking_at(name: str) -> Iterator[None]:
-    """Ctrl-C ends the looking and not the job, which is said."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(
-            f"{name} goes on; look again with `distill watch {name}`, end it with "
-            f"`distill cancel {name}`"
-        )
-        raise SaidExit(INTERRUPTED[0]) from None

@@ -1,14 +1,12 @@
 """The commands that say what starts and what does not: hold, release."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.screen import say
-
-JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,7 @@
 """Following a job from the queue and its run folder, whoever runs it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from curation.errors import UserError
 from curation.workspace import Workspace
@@ -15,6 +15,10 @@ from distill.daemon.states import State
 _LOOK_SECONDS = 0.25
 _DAEMON_SECONDS = 5.0
 """How long a daemon may be away (restarted, say) before following ends."""
+
+
+class StillGoingError(UserError):
+    """The time to wait is over, and a job has not ended."""
 
 
 def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
@@ -33,6 +37,20 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
         if job.state.ended:
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> Iterator[JobReport]:
+    """The last report of each job, one after the other, as soon as it has ended.
+
+    ``StillGoingError`` where one has not ended after ``seconds``.
+    """
+    began = time.monotonic()
+    for name in names:
+        for job in watch(workspace, name):
+            if job.state.ended:
+                yield job
+            elif seconds is not None and time.monotonic() - began >= seconds:
+                raise StillGoingError(f"job {name!r} is still {job.state} after {seconds:g} s")
 
 
 def _looks(workspace: Workspace) -> Iterator[Queue | None]:

@@ -1,0 +1,132 @@
+"""The commands that look on until something ends: watch, wait, logs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from curation.workspace import Workspace
+from distill.cli.common import (
+    INTERRUPTED,
+    JobArgument,
+    JobsArgument,
+    JsonOption,
+    SaidExit,
+    WorkspaceOption,
+    print_json,
+)
+from distill.cli.screen import note, say
+from distill.daemon.states import State
+
+TIMED_OUT = 124
+"""Exit status, as of timeout(1): some job goes on."""
+_LONGEST_WAIT = 10**9  # seconds
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (watch, wait, logs):
+        app.command()(command)
+    app.command("follow", hidden=True)(watch)
+
+
+def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
+    """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
+
+    The exit status is 0 if the job is done, and 1 if it failed or was cancelled.
+
+    Example: distill watch sample
+    """
+    follow_to_end(Workspace.locate(workspace), job)
+
+
+def wait(
+    jobs: JobsArgument,
+    timeout: Annotated[
+        int | None,
+        typer.Option(min=0, max=_LONGEST_WAIT, help="Seconds to wait at most; 0 only looks."),
+    ] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Wait until all jobs have ended, and say how each did. Ctrl-C leaves them running.
+
+    The exit status is 0 if all are done, 1 if one failed or was cancelled, 124 after the timeout.
+
+    Example: distill wait teacher student --timeout 86400 && distill pull student
+    """
+    from distill.daemon import client
+    from distill.daemon.watching import StillGoingError, ends
+
+    place, names = Workspace.locate(workspace), list(dict.fromkeys(jobs))
+    for found in [client.find_report(place, name) for name in names]:  # all, or none is waited for
+        if found.held:
+            note(f"{found.name}: {found.waiting_for}")
+    ended, left = [], list(names)
+    with _looking_at(left, "wait"):
+        try:
+            for job in ends(place, names, timeout):
+                ended.append(job)
+                left.remove(job.name)
+                if not json:
+                    say(f"{job.name}: {job.state}{f': {job.reason}' if job.reason else ''}")
+        except StillGoingError as error:
+            note(f"error: {error}")
+            raise SaidExit(TIMED_OUT) from None
+    if json:
+        print_json([job.model_dump(mode="json") for job in ended])
+    if any(job.state is not State.DONE for job in ended):
+        raise SystemExit(1)
+
+
+def logs(
+    job: JobArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
+    ] = False,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, help="Only the last N lines.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Print what a job wrote.
+
+    Example: distill logs sample --follow --lines 20
+    """
+    from distill.cli.job_log import follow_log, print_log
+
+    place = Workspace.locate(workspace)
+    if follow:
+        with _looking_at([job]):
+            follow_log(place, job, lines)
+    else:
+        print_log(place, job, lines)
+
+
+def follow_to_end(place: Workspace, name: str) -> None:
+    """Show a job until it ends; exit status 1 unless it is done."""
+    from distill.cli.job_view import follow
+    from distill.spec import check_name
+
+    with _looking_at([name]):
+        done = follow(place, check_name(name))
+    if not done:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _looking_at(names: list[str], command: str = "watch") -> Iterator[None]:
+    """Ctrl-C ends the looking and not the jobs that are then in ``names``, which is said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        one = len(names) == 1
+        if names:  # or the last has just ended
+            again = "look" if command == "watch" else command
+            note(
+                f"{', '.join(names)} {'goes' if one else 'go'} on; {again} again with "
+                f"`distill {command} {' '.join(names)}`, end {'it' if one else 'one'} with "
+                f"`distill cancel {names[0]}`"
+            )
+        raise SaidExit(INTERRUPTED[0]) from None
