@@ -7,7 +7,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import following, order, results
+from distill.cli import following, order, past, results
 from distill.cli.common import (
     JobArgument,
     JsonOption,
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     following.register(app)
     order.register(app)
+    past.register(app)
     results.register(app)
 
 

@@ -21,10 +21,11 @@ from distill.daemon.executor import GRACE_SECONDS
 from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
 from distill.daemon.reports import JobReport, report, waiting_for
 from distill.daemon.reports import reports as reports_of
+from distill.daemon.runfolder import frozen_spec
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
 from distill.daemon.service import (
@@ -38,6 +39,7 @@ from distill.daemon.service import (
     unknown_job,
 )
 from distill.daemon.states import State
+from distill.run_directory import one_line
 from distill.spec import check_name
 
 _ANSWER_SECONDS = 150.0
@@ -124,6 +126,29 @@ def find_job(workspace: Workspace, name: str) -> Job:
     if job is None:
         raise unknown_job(name, names(workspace), workspace)
     return job
+
+
+def history(workspace: Workspace, name: str) -> list[Transition]:
+    """Every transition of a job, oldest first, daemon or not; ``UnknownJobError`` without one."""
+    find_job(workspace, name)
+    with read_queue(workspace) as queue:
+        try:
+            return [] if queue is None else queue.history(name)
+        except ValueError as error:  # no software that is known wrote it
+            fault = sqlite3.DatabaseError(one_line(str(error)))
+            raise UserError(trouble(workspace.daemon / QUEUE_FILE, fault)) from None
+
+
+def spec_of(workspace: Workspace, name: str) -> str:
+    """The spec of a job, or of a folder that was run by hand or set aside.
+
+    ``UnknownJobError`` where there is neither.
+    """
+    job = job_named(workspace, check_name(name))
+    spec = frozen_spec(workspace.runs / name) if job is None else job.spec
+    if spec is None:
+        raise unknown_job(name, names(workspace), workspace)
+    return spec
 
 
 def reports(

@@ -60,9 +60,9 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
         hint=job.hint,
         waiting_for=waiting_for,
         exit_status=job.exit_status,
-        submitted_at=_iso(job.submitted_at),
-        started_at=None if job.started_at is None else _iso(job.started_at),
-        finished_at=None if job.finished_at is None else _iso(job.finished_at),
+        submitted_at=iso(job.submitted_at),
+        started_at=None if job.started_at is None else iso(job.started_at),
+        finished_at=None if job.finished_at is None else iso(job.finished_at),
         # Ten thousand jobs that never began have twenty thousand files that are not there.
         steps=read_steps(run) if begun else [],
         progress=read_progress(run) if begun else None,
@@ -105,5 +105,6 @@ def _by(running: Sequence[str]) -> str:
     return f" by {', '.join(running[:MOST_NAMED])}{more}"
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """A time in epoch seconds as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

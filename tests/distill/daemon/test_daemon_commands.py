@@ -38,7 +38,19 @@ write("steps.json", [step | {"state": "done", "seconds": 0.6}])
 """
 
 
-VERBS = ("serve", "submit", "status", "watch", "logs", "cancel", "hold", "release", "wait")
+VERBS = (
+    "serve",
+    "submit",
+    "status",
+    "watch",
+    "logs",
+    "cancel",
+    "hold",
+    "release",
+    "wait",
+    "history",
+    "diff",
+)
 
 
 class Ran:
@@ -75,13 +87,15 @@ def test_reading_commands_make_nothing_and_say_what_to_do(tmp_path: Path) -> Non
     workspace = Workspace(tmp_path / "none")
     assert "distill submit" in Ran(workspace, "status").stderr
     assert json.loads(Ran(workspace, "status", "--json").stdout) == []
-    for command in ("show", "logs", "pull", "watch", "wait", "cancel"):
+    for command in ("show", "logs", "pull", "watch", "wait", "history", "cancel"):
         assert "no job" in Ran(workspace, command, "nobody").error
     assert "no daemon" in Ran(workspace, "stop").stdout
     assert not workspace.root.exists()
 
 
-@pytest.mark.parametrize("command", ["status", "show", "logs", "pull", "watch", "wait", "cancel"])
+@pytest.mark.parametrize(
+    "command", ["status", "show", "logs", "pull", "watch", "wait", "history", "cancel"]
+)
 @pytest.mark.parametrize("name", ["../../etc", "A", "a\n"])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, command: str, name: str) -> None:
     assert "cannot name a job" in Ran(Workspace(tmp_path), command, name).error

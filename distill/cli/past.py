@@ -1,0 +1,92 @@
+"""The commands that look back: history, diff."""
+
+import json as json_module
+from typing import Annotated, Any
+
+import typer
+
+from curation.workspace import Workspace
+from distill.cli.common import JobArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.screen import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (history, diff):
+        app.command()(command)
+
+
+def history(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Show every change of a job's state: when, by what, in which attempt, and why. Times are UTC.
+
+    Example: distill history sample
+    """
+    from distill.daemon import client
+    from distill.daemon.reports import iso
+
+    lines = [
+        {
+            "at": iso(line.at),
+            "attempt": line.attempt,
+            "event": line.event,
+            "state": line.state,
+            "reason": line.reason,
+        }
+        for line in client.history(Workspace.locate(workspace), job)
+    ]
+    if json:
+        print_json(lines)
+        return
+    rows = [["" if value is None else str(value) for value in line.values()] for line in lines]
+    print_table(["at", "attempt", "event", "state", "reason"], rows, ["attempt"])
+
+
+def diff(
+    first: Annotated[str, typer.Argument(metavar="JOB", help="A job, or a run set aside.")],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another one.")],
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show in what the specs of two jobs differ, as they were submitted; their names are left out.
+
+    Example: distill diff student-a student-b
+    """
+    from curation.toml_text import read_toml
+    from distill.daemon import client
+    from distill.spec_difference import differences
+
+    place = Workspace.locate(workspace)
+    specs = {name: client.spec_of(place, name) for name in (first, second)}
+    documents = {name: read_toml(text, f"the spec of {name}") for name, text in specs.items()}
+    found = [
+        line for line in differences(documents[first], documents[second]) if line.key != "name"
+    ]
+    if json:
+        told = [{"key": line.key, **_said(line.first, line.second)} for line in found]
+        print_json({"first": first, "second": second, "differences": told})
+    elif found:
+        rows = [[line.key, _shown(line.first), _shown(line.second)] for line in found]
+        print_table(["key", first, second], rows)
+    else:
+        say(f"the specs of {first} and {second} say the same")
+
+
+def _said(first: Any, second: Any) -> dict[str, Any]:
+    """Values as JSON has them; what a spec does not say is left out."""
+    from distill.spec_difference import ABSENT
+
+    said = {"first": first, "second": second}
+    plain = json_module.dumps(
+        {side: value for side, value in said.items() if value is not ABSENT}, default=str
+    )
+    return dict(json_module.loads(plain))
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a spec, nearly: "1" is not 1."""
+    from distill.spec_difference import ABSENT
+
+    if value is ABSENT:
+        return "-"
+    return json_module.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,53 @@
+"""In what two job specs differ: by key, as they were written, defaults left out. Pure."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class _Absent:
+    """What a spec does not say; TOML has no value that could stand for it."""
+
+
+ABSENT = _Absent()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key that has not the same value in both; ``ABSENT`` where one does not have it."""
+
+    key: str
+    """As in TOML, with the number of the table in an array: ``stage[2].losses.arcface.margin``"""
+    first: Any
+    second: Any
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """The keys of two parsed documents that differ, in the order in which they are written."""
+    one, other = dict(_leaves(first)), dict(_leaves(second))
+    pairs = ((key, one.get(key, ABSENT), other.get(key, ABSENT)) for key in {**one, **other})
+    return [Difference(*pair) for pair in pairs if not _are_same(pair[1], pair[2])]
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything that is no table; a table only where it is empty."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            part = name if _BARE.fullmatch(name) else json.dumps(name)
+            yield from _leaves(inner, f"{key}.{part}" if key else part)
+    elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        for number, entry in enumerate(value, 1):
+            yield from _leaves(entry, f"{key}[{number}]")
+    elif key:
+        yield key, value
+
+
+def _are_same(first: Any, second: Any) -> bool:
+    """1 is 1.0 but not true, and a number that is none is itself."""
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    return first == second or repr(first) == repr(second)
