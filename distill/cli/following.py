@@ -16,6 +16,7 @@ from distill.cli.common import (
     WorkspaceOption,
     print_json,
 )
+from distill.cli.order import note_drain
 from distill.cli.screen import note, say
 from distill.daemon.states import State
 
@@ -63,6 +64,7 @@ def wait(
     for found in [client.find_report(place, name) for name in names]:  # all, or none is waited for
         if found.held:
             note(f"{found.name}: {found.waiting_for}")
+    note_drain(place)
     ended, left = [], list(names)
     with _looking_at(left, "wait"):
         try:

@@ -120,6 +120,8 @@ def submit(
         say(f"{name}: {answer}")
     if not job.state.ended and daemon_lock.find(place) is None:
         note(_START_HINT)
+    if not job.state.ended:
+        order.note_drain(place)
     if follow:
         following.follow_to_end(place, name)
 
@@ -149,6 +151,7 @@ def status(
         print_json(listed if job is None else listed[0])
     else:
         print_status(jobs, place, wanted)
+    order.note_drain(place)
     if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)
 
@@ -191,3 +194,4 @@ def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
     health: dict[str, Any] = background.start(place, slots, executor)
     log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
+    order.note_drain(place)

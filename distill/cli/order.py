@@ -1,4 +1,4 @@
-"""The commands that say what starts and what does not: hold, release."""
+"""The commands that say what starts and what does not: hold, release, retry, drain, undrain."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import typer
 
 from curation.workspace import Workspace
 from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
-from distill.cli.screen import say
+from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (hold, release):
+    for command in (hold, release, retry, drain, undrain):
         app.command()(command)
 
 
@@ -37,6 +37,58 @@ def release(
 
     place = Workspace.locate(workspace)
     _print_moved(place, client.release(place, jobs), "queued", json)
+
+
+def retry(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Queue failed or cancelled jobs again, with the specs that they were submitted with.
+
+    Finished steps are found, and training goes on from its last checkpoint.
+
+    Example: distill retry student-a student-b
+    """
+    from distill.daemon import client
+
+    place = Workspace.locate(workspace)
+    _print_moved(place, client.retry(place, jobs), "queued again", json)
+
+
+def drain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Let no more jobs start, also after a restart of the daemon. Those that run go on.
+
+    Jobs can be submitted meanwhile; they start after `distill undrain`.
+
+    Example: distill drain
+    """
+    from distill.daemon import client
+
+    running = client.drain(Workspace.locate(workspace))
+    if json:
+        print_json({"drained": True, "running": running})
+    else:
+        say(f"no job starts before `distill undrain`; {len(running)} running")
+
+
+def undrain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Let jobs start again after `distill drain`.
+
+    Example: distill undrain
+    """
+    from distill.daemon import client
+
+    client.undrain(Workspace.locate(workspace))
+    if json:
+        print_json({"drained": False})
+    else:
+        say("jobs start again")
+
+
+def note_drain(place: Workspace) -> None:
+    """Say on stderr where no job starts, and since when."""
+    from distill.daemon import client
+    from distill.daemon.reports import iso
+
+    if (since := client.drained_since(place)) is not None:
+        note(f"drained since {iso(since)}: no job starts before `distill undrain`")
 
 
 def _print_moved(place: Workspace, moved: list[Any], answer: str, json: bool) -> None:

@@ -11,7 +11,7 @@ docs/daemon.md tells the life of a job as a numbered page; the rooms follow it:
     executor   launch, observe, stop: what the scheduler asks of a place to run
     executors  those places, a file each (local processes here)
     scheduler  the loop: settle what ended, start what is due
-    service    submit, hold, cancel, list: what the API and the commands share
+    service    submit, hold, retry, drain, cancel: what the API and the commands share
     api, server, client    HTTP on the socket
     connections            whose they are, and how long they may do nothing
     room                   what a start and an end take of the disk

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import time
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -19,7 +18,7 @@ from distill import __version__
 from distill.daemon.names import name_in
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
-from distill.daemon.reports import JobReport, report, reports, waiting_for
+from distill.daemon.reports import JobReport, report, surroundings
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
 from distill.run_directory import LOG, read_log
@@ -38,6 +37,8 @@ class Health(BaseModel):
     version: str
     workspace: str
     slots: int
+    drained: bool
+    """No job starts."""
     jobs: dict[State, int]
 
 
@@ -81,8 +82,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     _answer_errors(app)
 
     def shown(job: Job) -> JobReport:
-        running = service.queue.names(State.RUNNING)
-        return report(job, runs, waiting_for(job, running, slots, time.time(), runs))
+        return report(job, surroundings(service.queue, slots, runs))
 
     @app.get("/health")
     def health() -> Health:
@@ -92,6 +92,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
             version=__version__,
             workspace=str(service.workspace.root),
             slots=slots,
+            drained=service.queue.drained_since() is not None,
             jobs=service.queue.counts(),
         )
 
@@ -101,11 +102,23 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         service.wake()
         return health()
 
+    @app.post("/drain")
+    def drain() -> Health:
+        """Let no job start; those that run go on."""
+        service.drain()
+        return health()
+
+    @app.post("/undrain")
+    def undrain() -> Health:
+        """Let jobs start again."""
+        service.undrain()
+        return health()
+
     @app.get("/jobs")
     def list_jobs(state: State | None = None, label: str | None = None) -> list[JobReport]:
         """All jobs, or those in one state or with one label, in the order of submission."""
-        jobs, running = service.queue.jobs(state, label), service.queue.names(State.RUNNING)
-        return reports(jobs, running, runs, slots, time.time())
+        around = surroundings(service.queue, slots, runs)
+        return [report(job, around) for job in service.queue.jobs(state, label)]
 
     @app.post("/jobs", openapi_extra=_TOML_BODY)
     async def submit(
@@ -144,6 +157,11 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     def release(name: str) -> JobReport:
         """Let a held job start."""
         return shown(*service.release([name]))
+
+    @app.post("/jobs/{name}/retry")
+    def retry(name: str) -> JobReport:
+        """Queue a failed or cancelled job again, under the spec that it was submitted with."""
+        return shown(*service.retry([name]))
 
     @app.get("/jobs/{name}/log", response_class=Response)
     def log(name: str, offset: Annotated[int, Query(ge=-(1 << 40), le=1 << 60)] = 0) -> Response:

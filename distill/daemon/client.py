@@ -23,8 +23,7 @@ from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
-from distill.daemon.reports import JobReport, report, waiting_for
-from distill.daemon.reports import reports as reports_of
+from distill.daemon.reports import JobReport, report, surroundings
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
@@ -97,6 +96,26 @@ def cancel(workspace: Workspace, name: str) -> Job:
         return _wait_for_end(queue, name, look)
 
 
+def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """See `JobService.retry`; daemon or not."""
+    _find_jobs(workspace, names)
+    with _changing(workspace) as service:
+        return service.retry(names)
+
+
+def drain(workspace: Workspace) -> list[str]:
+    """Let no job start, whichever daemon comes; the names of those that run on."""
+    with _changing(workspace) as service:
+        service.drain()
+        return service.queue.names(State.RUNNING)
+
+
+def undrain(workspace: Workspace) -> None:
+    """Let jobs start again."""
+    with _changing(workspace) as service:
+        service.undrain()
+
+
 def _find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
     """Nothing is made in a workspace where one of the jobs is not."""
     return [find_job(workspace, name) for name in names]
@@ -163,16 +182,23 @@ def reports(
     with read_queue(workspace) as queue:
         if queue is None:
             return []
-        shown, running = queue.jobs(state, label), queue.names(State.RUNNING)
-    return reports_of(shown, running, workspace.runs, _slots(workspace), time.time())
+        around = surroundings(queue, _slots(workspace), workspace.runs)
+        jobs = queue.jobs(state, label)
+    return [report(job, around) for job in jobs]
 
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
     job = find_job(workspace, name)
-    running = names(workspace, State.RUNNING) if job.state is State.QUEUED else []
-    awaited = waiting_for(job, running, _slots(workspace), time.time(), workspace.runs)
-    return report(job, workspace.runs, awaited)
+    with read_queue(workspace) as queue:
+        assert queue is not None, "the job was found in it"
+        return report(job, surroundings(queue, _slots(workspace), workspace.runs))
+
+
+def drained_since(workspace: Workspace) -> float | None:
+    """Since when no job starts; ``None`` where they do."""
+    with read_queue(workspace) as queue:
+        return None if queue is None else queue.drained_since()
 
 
 def _slots(workspace: Workspace) -> int | None:

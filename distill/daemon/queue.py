@@ -267,9 +267,28 @@ class Queue:
                 self._move(job, event, now, held=held)
             return self._existing(name)
 
+    def drain(self, now: float) -> None:
+        """Let no job start, until `undrain`; those that run are not touched."""
+        with self.exclusive():
+            if self.drained_since() is None:
+                self._connection.execute("INSERT INTO drain (since) VALUES (?)", (now,))
+
+    def undrain(self) -> None:
+        """Let jobs start again."""
+        with self.exclusive():
+            self._connection.execute("DELETE FROM drain")
+
+    def drained_since(self) -> float | None:
+        """Since when no job starts; ``None`` where they do."""
+        with self._mutex:
+            (since,) = self._connection.execute("SELECT min(since) FROM drain").fetchone()
+        return None if since is None else float(since)
+
     def claim(self, now: float) -> Job | None:
         """Start the first queued job that is due: it is running, with a new attempt number."""
         with self.exclusive():
+            if self.drained_since() is not None:
+                return None
             due = self._select(
                 f"WHERE state = ? AND held = 0 AND blocked_by IS NULL AND NOT {_WAITS}"
                 " ORDER BY priority DESC, position LIMIT 1",

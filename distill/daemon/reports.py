@@ -3,14 +3,16 @@
 A run started by hand has a folder and no row; it is shown as far as its folder tells.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.daemon.queue import Job
+from distill.daemon.queue import Job, Queue
 from distill.daemon.room import has_room
 from distill.daemon.states import State
 from distill.run_directory import read_progress, read_steps
@@ -45,9 +47,34 @@ class JobReport(BaseModel):
     progress: dict[str, Any] | None
 
 
-def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the start of a queued job depends on beside the job itself."""
+
+    running: Sequence[str]
+    """The names of the jobs that hold slots"""
+    slots: int | None
+    """``None`` where no daemon runs"""
+    drained: bool
+    runs: Path
+    """The folder of run folders"""
+    now: float
+
+
+def surroundings(queue: Queue, slots: int | None, runs: Path) -> Surroundings:
+    """As they are now."""
+    return Surroundings(
+        running=queue.names(State.RUNNING),
+        slots=slots,
+        drained=queue.drained_since() is not None,
+        runs=runs,
+        now=time.time(),
+    )
+
+
+def report(job: Job, around: Surroundings) -> JobReport:
     """The report of one job."""
-    run, begun = runs / job.name, job.attempt > 0
+    run, begun = around.runs / job.name, job.attempt > 0
     return JobReport(
         name=job.name,
         state=job.state,
@@ -58,7 +85,7 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
         cancel_requested=job.cancel_requested_at is not None,
         reason=job.reason,
         hint=job.hint,
-        waiting_for=waiting_for,
+        waiting_for=waiting_for(job, around),
         exit_status=job.exit_status,
         submitted_at=iso(job.submitted_at),
         started_at=None if job.started_at is None else iso(job.started_at),
@@ -69,32 +96,23 @@ def report(job: Job, runs: Path, waiting_for: str | None = None) -> JobReport:
     )
 
 
-def reports(
-    jobs: Sequence[Job], running: Sequence[str], runs: Path, slots: int | None, now: float
-) -> list[JobReport]:
-    """The reports of jobs; ``slots`` is ``None`` where no daemon runs."""
-    return [report(job, runs, waiting_for(job, running, slots, now, runs)) for job in jobs]
-
-
-def waiting_for(
-    job: Job, running: Sequence[str], slots: int | None, now: float, runs: Path
-) -> str | None:
-    """What a queued job waits for, in words to act on; ``None`` for any other job.
-
-    ``running`` are the names of the jobs that hold slots.
-    """
+def waiting_for(job: Job, around: Surroundings) -> str | None:
+    """What a queued job waits for, in words to act on; ``None`` for any other job."""
     if job.state is not State.QUEUED:
         return None
     if job.held:
         return f"held: `distill release {job.name}`"
-    if slots is None:
+    if around.drained:
+        return "the end of the drain: `distill undrain`"
+    if around.slots is None:
         return "a daemon: start it with `distill serve --background`"
     if job.blocked_by is not None:
         return job.reason
-    if now < job.not_before <= now + job.back_off:
-        return f"its next attempt in {job.not_before - now:.0f} s ({job.reason})"
-    if len(running) >= slots:
-        return f"a slot: {len(running)} of {slots} taken{_by(running)}"
+    if around.now < job.not_before <= around.now + job.back_off:
+        return f"its next attempt in {job.not_before - around.now:.0f} s ({job.reason})"
+    if len(around.running) >= around.slots:
+        return f"a slot: {len(around.running)} of {around.slots} taken{_by(around.running)}"
+    runs = around.runs
     return "its start" if has_room(runs) else f"room on the disk of {runs}: make some"
 
 

@@ -85,7 +85,10 @@ _VERSION_4 = (
     "CREATE INDEX jobs_by_priority ON jobs (state, held, priority DESC, position)",
 )
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+# At most one row: no job starts.
+_VERSION_5 = ("CREATE TABLE drain (since REAL NOT NULL) STRICT",)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

@@ -63,6 +63,8 @@ def serve(
         service = JobService(workspace, queue, check or spec_check(workspace), wake.set)
         with _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
+            if queue.drained_since() is not None:
+                _log.info("no job starts before `distill undrain`")
             troubles = Troubles(_log.error)
             while not wake.stopped and api.is_alive():
                 _step(scheduler, troubles)

@@ -45,7 +45,11 @@ class Answer(StrEnum):
 _NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answer.ALREADY_DONE})
 
 
-_STATES_OF = {"hold": (State.QUEUED,), "release": (State.QUEUED,)}
+_STATES_OF = {
+    "hold": (State.QUEUED,),
+    "release": (State.QUEUED,),
+    "retry": (State.FAILED, State.CANCELLED),
+}
 """The jobs that each verb is for."""
 
 
@@ -118,15 +122,37 @@ class JobService:
         """Let held jobs start; ``ConflictError``, for all, where one is not queued."""
         return self._move_all(names, self.queue.release, "release")
 
+    def retry(self, names: Iterable[str]) -> list[Job]:
+        """Queue failed or cancelled jobs again, under the specs that they were submitted with.
+
+        They were checked then and are not checked again. ``ConflictError``, for all, where one has
+        not failed and was not cancelled.
+        """
+        moved = self._move_all(names, self._submit_again, "retry")
+        for job in moved:
+            self._freeze(job.name)
+        return moved
+
+    def _submit_again(self, name: str, now: float) -> Job:
+        return self.queue.submit(name, self.job(name).spec, now)
+
+    def drain(self) -> None:
+        """Let no job start; those that run go on."""
+        self.queue.drain(time.time())
+
+    def undrain(self) -> None:
+        """Let jobs start again."""
+        self.queue.undrain()
+        self._wake()
+
     def _move_all(
         self, names: Iterable[str], move: Callable[[str, float], Job], verb: str
     ) -> list[Job]:
         with self.queue.exclusive():
             jobs = [self.job(name) for name in dict.fromkeys(names)]
-            try:
-                moved = [move(job.name, time.time()) for job in jobs]
-            except TransitionRefusedError:
-                raise ConflictError(_refused(jobs, verb)) from None
+            if any(job.state not in _STATES_OF[verb] for job in jobs):
+                raise ConflictError(_refused(jobs, verb))
+            moved = [move(job.name, time.time()) for job in jobs]
         self._wake()
         return moved
 
@@ -206,7 +232,7 @@ class JobService:
 def _refused(jobs: list[Job], verb: str) -> str:
     at_fault = next(job for job in jobs if job.state not in _STATES_OF[verb])
     states = " or ".join(_STATES_OF[verb])
-    others = "; nothing is changed of the others either" if len(jobs) > 1 else ""
+    others = "; the others are left as they were" if len(jobs) > 1 else ""
     return f"job {at_fault.name!r} is {at_fault.state}, and {verb} is for {states} jobs{others}"
 
 

@@ -7,7 +7,7 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
 from distill.daemon.queue import Job, Queue
-from distill.daemon.reports import JobReport, report, waiting_for
+from distill.daemon.reports import JobReport, report, surroundings
 from distill.daemon.runfolder import in_use
 from distill.daemon.service import read_queue, unknown_job
 from distill.daemon.states import State
@@ -31,9 +31,7 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
         job = None if queue is None else queue.job(name)
         if queue is None or job is None:
             raise unknown_job(name, [] if queue is None else queue.names(), workspace)
-        slots, running = patience.slots(job), queue.names(State.RUNNING)
-        awaited = waiting_for(job, running, slots, time.time(), workspace.runs)
-        yield report(job, workspace.runs, awaited)
+        yield report(job, surroundings(queue, patience.slots(job), workspace.runs))
         if job.state.ended:
             return
         time.sleep(_LOOK_SECONDS)

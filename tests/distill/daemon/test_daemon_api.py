@@ -164,6 +164,15 @@ def test_a_held_job_starts_when_it_is_released(api: Api) -> None:
     assert api.http.post("/jobs/held/hold").status_code == 409
 
 
+def test_a_drained_daemon_starts_nothing(api: Api) -> None:
+    assert api.http.post("/drain").json()["drained"] is True
+    waiting = api.http.post("/jobs", content=spec("drained")).json()["job"]["waiting_for"]
+    assert waiting == "the end of the drain: `distill undrain`"
+    assert api.http.post("/undrain").json()["drained"] is False
+    api.harness.wait_for("drained", State.DONE)
+    assert api.http.post("/jobs/drained/retry").status_code == 409
+
+
 @pytest.mark.parametrize(
     "asked", [{"priority": "1001"}, {"priority": "9" * 30}, {"label": "a\x1bb"}]
 )
@@ -174,6 +183,7 @@ def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> Non
 def test_the_api_describes_itself(api: Api) -> None:
     described = api.http.get("/openapi.json").json()
     assert set(described["paths"]) == {
+        "/drain",
         "/health",
         "/jobs",
         "/jobs/{name}",
@@ -181,6 +191,8 @@ def test_the_api_describes_itself(api: Api) -> None:
         "/jobs/{name}/hold",
         "/jobs/{name}/log",
         "/jobs/{name}/release",
+        "/jobs/{name}/retry",
+        "/undrain",
         "/wake",
     }
     for path in described["paths"].values():

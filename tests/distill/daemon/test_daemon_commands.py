@@ -50,6 +50,9 @@ VERBS = (
     "wait",
     "history",
     "diff",
+    "retry",
+    "drain",
+    "undrain",
 )
 
 

@@ -13,7 +13,7 @@ from distill.cli.job_view import print_status
 from distill.daemon import client
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
-from distill.daemon.reports import MOST_NAMED, reports
+from distill.daemon.reports import MOST_NAMED, report, surroundings
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.service import open_queue
 from distill.daemon.states import Event, State
@@ -102,7 +102,8 @@ def test_waiting_jobs_name_a_few_of_those_that_run(tmp_path: Path) -> None:
         fill(queue, 60)
         for _ in range(40):
             queue.claim(1.0)
-        shown = reports(queue.jobs(), queue.names(State.RUNNING), tmp_path, 40, 2.0)
+        around = surroundings(queue, 40, tmp_path)
+        shown = [report(job, around) for job in queue.jobs()]
     told = {job.waiting_for for job in shown if job.state is State.QUEUED}
     names = ", ".join(f"job-{number:05}" for number in range(MOST_NAMED))
     assert told == {f"a slot: 40 of 40 taken by {names} and 35 more"}
@@ -124,8 +125,8 @@ def test_ten_thousand_jobs_are_shown_in_a_second(
         queue.claim(1.0)
 
         def status() -> None:
-            told = reports(queue.jobs(), ["job-00000"], workspace.runs, 1, 2.0)
-            print_status(told, workspace)
+            around = surroundings(queue, 1, workspace.runs)
+            print_status([report(job, around) for job in queue.jobs()], workspace)
 
         assert seconds(status) < 3.0  # 0.5 s here; it was 11 s
     assert capsys.readouterr().out.count("waits for a slot: 1 of 1 taken by job-00000\n") == 9_999

@@ -1,4 +1,4 @@
-"""What starts and what does not, as a user says it: priority, hold, release, labels."""
+"""What starts and what does not, as a user says it: priority, hold, labels, retry, drain."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from conftest import Harness, spec
 from test_daemon_commands import Ran
 
+from distill.daemon import client
 from distill.daemon.service import Answer
 from distill.daemon.states import State
 
@@ -54,7 +55,7 @@ def test_all_are_held_or_none(harness: Harness, verb: str) -> None:
     assert harness.job("a") == before
 
 
-@pytest.mark.parametrize("verb", ["hold", "release"])
+@pytest.mark.parametrize("verb", ["hold", "release", "retry"])
 def test_in_an_empty_workspace_nothing_is_made(harness: Harness, verb: str) -> None:
     assert "no job" in Ran(harness.workspace, verb, "a").error
     assert not harness.workspace.root.exists()
@@ -122,3 +123,80 @@ def test_a_place_that_is_none_is_refused(harness: Harness, option: list[str], wo
     path.write_text(spec("a"))
     assert words in Ran(harness.workspace, "submit", str(path), *option).error
     assert not harness.workspace.root.exists()
+
+
+FAILS_AT_FIRST = """import pathlib, sys
+mark = pathlib.Path(sys.argv[1]) / "tried"
+if not mark.exists():
+    mark.touch()
+    sys.exit(3)
+"""
+
+
+def test_failed_and_cancelled_jobs_are_retried_with_their_own_specs(harness: Harness) -> None:
+    harness.submit("a", FAILS_AT_FIRST, label="x", priority=2)
+    harness.submit("b", hold=True)
+    harness.start()
+    harness.wait_for("a", State.FAILED)
+    Ran(harness.workspace, "cancel", "b")
+    spec_before = harness.job("a").spec
+    told = json.loads(Ran(harness.workspace, "retry", "a", "b", "--json").stdout)
+    assert [job["name"] for job in told] == ["a", "b"]
+    again = harness.wait_for("a", State.DONE)
+    harness.wait_for("b", State.DONE)
+    assert (again.attempt, again.spec, again.label) == (2, spec_before, "x")
+    assert not harness.run("a").with_name("a.old-1").exists()
+
+
+def test_only_what_failed_or_was_cancelled_is_retried(harness: Harness) -> None:
+    harness.submit("a")
+    harness.submit("b")
+    Ran(harness.workspace, "cancel", "a")
+    error = Ran(harness.workspace, "retry", "a", "b").error
+    assert "job 'b' is queued, and retry is for failed or cancelled jobs" in error
+    assert harness.job("a").state is State.CANCELLED
+    assert Ran(harness.workspace, "retry", "a", "a").stdout == "a: queued again\n"
+    harness.start()
+    harness.wait_for("b", State.DONE)
+    harness.wait_for("a", State.DONE)
+    assert "is done" in Ran(harness.workspace, "retry", "a").error
+
+
+def test_a_drain_lets_what_runs_end_and_outlives_the_daemon(harness: Harness) -> None:
+    harness.start(slots=2)
+    wait_for_go = "import pathlib, sys, time\nrun = pathlib.Path(sys.argv[1])\n"
+    wait_for_go += "while not (run / 'go').exists(): time.sleep(0.01)"
+    harness.submit("on", wait_for_go)
+    harness.wait_for("on", State.RUNNING)
+    told = Ran(harness.workspace, "drain").stdout
+    assert told == "no job starts before `distill undrain`; 1 running\n"
+    harness.submit("next")
+    harness.kill()
+    harness.start(slots=2)
+    (harness.run("on") / "go").touch()
+    harness.wait_for("on", State.DONE)
+    health = client.health(harness.workspace)
+    assert health is not None
+    assert health["drained"] is True
+    assert harness.job("next").state is State.QUEUED
+    shown = Ran(harness.workspace, "status")
+    assert "next: waits for the end of the drain: `distill undrain`\n" in shown.stdout
+    assert "drained since 2" in shown.stderr
+    since = client.drained_since(harness.workspace)
+    assert json.loads(Ran(harness.workspace, "drain", "--json").stdout) == {
+        "drained": True,
+        "running": [],
+    }
+    assert client.drained_since(harness.workspace) == since
+    assert Ran(harness.workspace, "undrain").stdout == "jobs start again\n"
+    harness.wait_for("next", State.DONE)
+    assert "drained" not in Ran(harness.workspace, "status").stderr
+
+
+def test_a_drain_needs_no_daemon_and_no_job(harness: Harness) -> None:
+    assert json.loads(Ran(harness.workspace, "undrain", "--json").stdout) == {"drained": False}
+    assert Ran(harness.workspace, "drain").status == 0
+    harness.submit("a")
+    harness.start()
+    assert harness.job("a").state is State.QUEUED
+    assert Ran(harness.workspace, "cancel", "a").stdout == "a: cancelled\n"

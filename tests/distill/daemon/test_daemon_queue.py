@@ -262,6 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.order: list[str] = []
         self.priorities: dict[str, int] = {}
         self.held: set[str] = set()
+        self.drained = False
         self.due: dict[str, float] = {}
 
     def teardown(self) -> None:
@@ -299,7 +300,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _next(self) -> str | None:
         """Who starts now: the highest priority, and of those the first that was submitted."""
-        due = [name for name in self.order if self._is_due(name)]
+        due = [name for name in self.order if self._is_due(name) and not self.drained]
         return max(due, key=lambda name: self.priorities[name], default=None)
 
     def _is_due(self, name: str) -> bool:
@@ -312,6 +313,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _hold(self, name: str, hold: bool) -> None:
         (self.held.add if hold else self.held.discard)(name)
+
+    @rule(drained=st.booleans())
+    def drain_or_undrain(self, drained: bool) -> None:
+        if drained:
+            self.queue.drain(self.now)
+        else:
+            self.queue.undrain()
+        self.drained = drained
 
     @rule(name=names, hold=st.booleans())
     def hold_or_release(self, name: str, hold: bool) -> None:
@@ -377,6 +386,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def held_and_placed_as_said(self) -> None:
         jobs = self.queue.jobs()
+        assert (self.queue.drained_since() is not None) is self.drained
         assert {job.name for job in jobs if job.held} == self.held
         assert {job.name: job.priority for job in jobs} == self.priorities
 
