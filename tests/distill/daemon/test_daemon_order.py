@@ -133,7 +133,7 @@ if not mark.exists():
 """
 
 
-def test_failed_and_cancelled_jobs_are_retried_with_their_own_specs(harness: Harness) -> None:
+def test_failed_and_cancelled_jobs_go_again_with_their_specs(harness: Harness) -> None:
     harness.submit("a", FAILS_AT_FIRST, label="x", priority=2)
     harness.submit("b", hold=True)
     harness.start()
