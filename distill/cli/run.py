@@ -109,8 +109,8 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     from distill.run_directory import SPEC
     from distill.training.distributed import on_first_rank, rank
 
-    checked = partial(_checked, spec, place)
     if Path(spec.origin).resolve() == (folder / SPEC).resolve():
+        checked = partial(_check, spec, place)
         return _run_in(folder, spec.job, place, checked, patient=False)
     with ExitStack() as held:
 
@@ -120,9 +120,9 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
 
         try:
             on_first_rank(lambda: _refuse_another_spec(spec, folder))
-            fit = checked()  # a spec that cannot be run does not take the name
+            fit = _check(spec, place)  # a spec that cannot be run does not take the name
             on_first_rank(take_folder)
-        except UserError:
+        except Exception:
             if rank() > 0:
                 return 1  # the first one says it
             raise
@@ -141,20 +141,26 @@ def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
         )
 
 
-def _checked(spec: "SpecFile", workspace: Workspace) -> "Fit":
-    """What the first rank found of the job; the others open the teacher alone."""
-    from distill.pipeline.fit import Fit, check_job, given_teacher
+def _check(spec: "SpecFile", workspace: Workspace) -> "Fit | None":
+    """What the first rank finds of the job, there alone; all raise what it raises."""
+    from distill.pipeline.fit import check_job
     from distill.training.distributed import only_on_first_rank
 
-    found = only_on_first_rank(lambda: check_job(spec, workspace))
-    return found or Fit([], given_teacher(spec.job, workspace))
+    return only_on_first_rank(lambda: check_job(spec, workspace))
+
+
+def _own_fit(found: "Fit | None", spec: "JobSpec", workspace: Workspace) -> "Fit":
+    """That of this rank: those after the first only open the teacher."""
+    from distill.pipeline.fit import Fit, given_teacher
+
+    return found or Fit([], given_teacher(spec, workspace))
 
 
 def _run_in(
     folder: Path,
     spec: "JobSpec",
     workspace: Workspace,
-    checked: Callable[[], "Fit"],
+    checked: Callable[[], "Fit | None"],
     patient: bool,
 ) -> int:
     """Run the job, on record from ``checked`` on, which says that it can be run."""
@@ -168,7 +174,8 @@ def _run_in(
 
     with _StopOnSignal() as stop, _record(folder, stop) as record:
         try:
-            JobRun(spec, workspace, record, checked(), patient).run()
+            fit = _own_fit(checked(), spec, workspace)
+            JobRun(spec, workspace, record, fit, patient).run()
         except Stopped:
             leave_together()
             # Where nobody asked this process, a rank was asked.

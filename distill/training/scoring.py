@@ -47,8 +47,7 @@ class Scoring:
         The same on every rank. Empty where the network has no accuracy, None where the training was
         asked to stop meanwhile.
         """
-        scores = self._evaluate(weights, done) if distributed.rank() == 0 else None
-        return distributed.from_first_rank(scores)
+        return distributed.on_first_rank(lambda: self._evaluate(weights, done))
 
     def are_best(self, scores: dict[str, float]) -> bool:
         """Whether they beat those of every checkpoint; the same on every rank."""
