@@ -15,6 +15,7 @@ from curation.toml_positions import Location
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses
+from distill.resources import Resources
 from distill.spec_errors import SpecError, within
 from distill.training.config import (
     Epochs,
@@ -258,6 +259,7 @@ class JobSpec(Strict):
     generations: GenerationsSpec = GenerationsSpec()
     train: TrainSettings = TrainSettings()
     export: ExportSpec = ExportSpec()
+    resources: Resources = Resources()
 
     @model_validator(mode="after")
     def _something_to_train(self) -> "JobSpec":
@@ -301,8 +303,23 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_rank_for_each_gpu(self) -> "JobSpec":
+        wanted = self.resources.ranks
+        settings: dict[Location, TrainSettings] = {("train",): self.train}
+        if self.teacher is not None:
+            settings["teacher", "train"] = self.teacher.train
+        for key, each in settings.items():
+            if wanted and each.ranks not in (None, wanted):
+                raise SpecError(
+                    (*key, "ranks"),
+                    f"{each.ranks} is not the number of GPUs, resources.gpus x nodes = {wanted}; "
+                    "each rank has one: give both the same, or leave ranks out",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _whole_identities(self) -> "JobSpec":
-        micro_batches = (self.train.ranks or 1) * self.train.accumulate
+        micro_batches = (self.train.ranks or self.resources.ranks or 1) * self.train.accumulate
         for index, stage in enumerate(self.stage):
             with within("stage", index, "sampler"):
                 stage.sampler.check_shares(self.train.batch_size, micro_batches)

@@ -91,7 +91,7 @@ def ranks_of(spec: JobSpec) -> int:
         trainings["teacher", "train"] = spec.teacher.train
     if spec.student is not None:
         trainings["train",] = spec.train
-    return job_ranks(trainings)
+    return job_ranks(trainings, spec.resources)
 
 
 def given_teacher(spec: JobSpec, workspace: Workspace) -> Embedder | None:

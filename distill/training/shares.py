@@ -11,6 +11,7 @@ import numpy as np
 from curation.views import ImageSet
 from distill.launcher import launched_ranks
 from distill.losses.needs import Supply
+from distill.resources import UNSAID, Resources
 from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import create_plan
@@ -29,11 +30,11 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def job_ranks(trainings: Mapping[Location, TrainSettings]) -> int:
+def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources = UNSAID) -> int:
     """How many ranks run a job with these trainings, by their tables in the spec.
 
-    Those that a launcher started; else ``ranks`` of the trainings, else the number of GPUs, else 1.
-    ``UserError`` where that cannot be.
+    Those that a launcher started; else one for each GPU of ``resources``; else ``ranks`` of the
+    trainings, else the number of GPUs, else 1. ``UserError`` where that cannot be.
     """
     if (launched := launched_ranks()) is not None:
         return launched
@@ -42,7 +43,9 @@ def job_ranks(trainings: Mapping[Location, TrainSettings]) -> int:
         both = " and ".join(f"{in_words(key)}.ranks is {ranks}" for key, ranks in said.items())
         message = f"{both}; every rank runs the whole job: give both the same, or one alone"
         raise SpecError((*max(said), "ranks"), message)
-    gpus = gpu_count()
+    if resources.ranks is not None:
+        return resources.ranks
+    gpus = gpu_count() if resources.gpus is None else 0
     cores = os.cpu_count() or 1
     most, of_what = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
     for key, ranks in said.items():
