@@ -179,6 +179,11 @@ bench-convert *options: setup
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}
 
+# The queue beside huey and, where it is installed, task-spooler: --jobs, --json
+bench-queue-peers *options: setup
+    python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+    python tests/benchmarks/queue_peers.py {{ options }}
+
 # Planted faults found by the noise checks and by other ways to clean: --data, --teacher, --embeddings
 bench-noise *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
