@@ -226,6 +226,10 @@ class TomlSource:
         self._text = text
         self._origin = origin
 
+    def has(self, location: Location) -> bool:
+        """Whether the document itself says what is at ``location``."""
+        return not location or location in self._positions.places
+
     def at(self, location: Location, of_key: bool = False) -> str:
         """``jobs/x.toml:14:9``: the line and column, both from 1, of a value, or of its key.
 

@@ -21,7 +21,7 @@ class Difference:
     """One key that has not the same value in both; ``ABSENT`` where one does not have it."""
 
     key: str
-    """As in TOML, with the number of the table in an array: ``stage[2].losses.arcface.margin``"""
+    """As ``--set`` takes it, tables of arrays counted from 0: ``stage[1].losses.arcface.margin``"""
     first: Any
     second: Any
 
@@ -40,7 +40,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             part = name if _BARE.fullmatch(name) else json.dumps(name)
             yield from _leaves(inner, f"{key}.{part}" if key else part)
     elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
-        for number, entry in enumerate(value, 1):
+        for number, entry in enumerate(value):
             yield from _leaves(entry, f"{key}[{number}]")
     elif key:
         yield key, value

@@ -1,6 +1,6 @@
 """Job specs as text: read, parsed, and each fault located by file, line and column."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
 from curation.toml_positions import Location, TomlSource, in_words, within_document
 from curation.toml_text import LARGEST, read_toml
+from curation.toml_writing import toml_text
 from distill.losses.settings import known_settings
 from distill.spec import JobSpec
 from distill.spec_errors import SpecError
+from distill.spec_overrides import OverriddenSource, override, parse_override
 
 UNNAMED_SPEC = "spec.toml"
 """How messages call a spec that came without a file name."""
@@ -39,29 +41,47 @@ def parse_spec(text: str, origin: str) -> JobSpec:
 
     jobs/x.toml:14:34: stage 1: losses.arcface.margin: 28.6 is above 1.5708 (radians)
     """
-    document = read_toml(text, origin)
-    try:
-        return JobSpec.model_validate(document)
-    except ValidationError as error:
-        raise UserError(_describe(error, document, TomlSource(text, origin))) from None
+    return SpecFile.parse(text, origin).job
 
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A job spec, its text, and what messages call it."""
+    """A job spec with its overrides, its text, and what messages call it."""
 
     job: JobSpec
     text: str
+    """What is queued and run: as it was written, or, where something in it is overridden, anew."""
     origin: str
+    source: OverriddenSource
+    written: str
+    """The text without the overrides."""
+    overrides: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path) -> "SpecFile":
-        """``UserError`` as from `read_spec` and `parse_spec`."""
-        return cls.parse(read_spec(path), str(path))
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> "SpecFile":
+        """``UserError`` as from `read_spec` and `parse`."""
+        return cls.parse(read_spec(path), str(path), overrides)
 
     @classmethod
-    def parse(cls, text: str, origin: str = UNNAMED_SPEC) -> "SpecFile":
-        return cls(parse_spec(text, origin), text, origin)
+    def parse(
+        cls, text: str, origin: str = UNNAMED_SPEC, overrides: Sequence[str] = ()
+    ) -> "SpecFile":
+        """Check the form of a spec, in which the ``overrides`` (``train.seed=3``) replace values.
+
+        ``UserError`` says where each fault is: line and column in ``origin``, or which override.
+        """
+        found = override(read_toml(text, origin), [parse_override(each) for each in overrides])
+        source = OverriddenSource(TomlSource(text, origin), found)
+        try:
+            job = JobSpec.model_validate(found.document)
+        except ValidationError as error:
+            raise UserError(_describe(error, found.document, source)) from None
+        effective = toml_text(found.document) if overrides else text
+        if len(effective) > LARGEST_SPEC:
+            raise UserError(
+                f"{origin} is larger than {LARGEST_SPEC >> 10} KiB with what --set says"
+            )
+        return cls(job, effective, origin, source, text, tuple(overrides))
 
     @contextmanager
     def placed(self) -> Iterator[None]:
@@ -69,8 +89,7 @@ class SpecFile:
         try:
             yield
         except SpecError as error:
-            place = TomlSource(self.text, self.origin).at(error.location)
-            raise UserError(f"{place}: {error}") from None
+            raise UserError(f"{self.source.at(error.location)}: {error}") from None
         except UserError as error:
             raise UserError(f"{self.origin}: {error}") from None
 
@@ -96,7 +115,7 @@ def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
         ) from None
 
 
-def _describe(error: ValidationError, document: Mapping[str, Any], source: TomlSource) -> str:
+def _describe(error: ValidationError, document: Mapping[str, Any], source: OverriddenSource) -> str:
     """Every fault; in lines of their own where they are several."""
     faults: dict[str, None] = {}
     for fault in error.errors(include_url=False):
@@ -119,7 +138,7 @@ def _of_another_type(fault: Any, document: Mapping[str, Any]) -> bool:
     return fault["type"] == ("float_type" if is_list else "tuple_type")
 
 
-def _fault(fault: Any, document: Mapping[str, Any], source: TomlSource) -> str:
+def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) -> str:
     """One fault with its place, its key, and what is allowed."""
     kind, cause = fault["type"], fault.get("ctx", {}).get("error")
     location = within_document(fault["loc"], document)

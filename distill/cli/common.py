@@ -27,6 +27,14 @@ WorkspaceOption = Annotated[
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another value than the spec's: train.seed=3, stage[0].epochs=2. For each one --set.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 """Context settings of both commands; the commands below them have them too."""

@@ -11,6 +11,7 @@ from distill.cli import following, order, past, results
 from distill.cli.common import (
     JobArgument,
     JsonOption,
+    SetOption,
     WorkspaceOption,
     print_json,
 )
@@ -79,6 +80,7 @@ def submit(
     spec: Annotated[
         Path, typer.Argument(metavar="SPEC", help="The job spec, such as jobs/sample.toml.")
     ],
+    overrides: SetOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Watch the job to its end.")] = False,
     replace: Annotated[
         bool,
@@ -102,6 +104,8 @@ def submit(
     Of a job that waits already, priority, label and hold are changed.
 
     Example: distill submit jobs/sample.toml --priority 10 --label sweep
+
+    Example: distill submit jobs/sample.toml --set name=seed-3 --set train.seed=3
     """
     from distill.cli.submission import submit_file
     from distill.daemon import client, daemon_lock
@@ -109,7 +113,7 @@ def submit(
 
     place = Workspace.locate(workspace)
     placing = Placing(priority=priority, hold=hold, label=label)
-    submission = submit_file(place, spec, replace, placing)
+    submission = submit_file(place, spec, overrides or (), replace, placing)
     answer, name, warnings = submission.answer, submission.job.name, submission.warnings
     job = client.find_report(place, name)
     if json:

@@ -11,7 +11,14 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, SaidExit, WorkspaceOption, fail, print_json
+from distill.cli.common import (
+    JsonOption,
+    SaidExit,
+    SetOption,
+    WorkspaceOption,
+    fail,
+    print_json,
+)
 from distill.cli.display import Display, display
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, show_progress
@@ -33,15 +40,20 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
 
 
-def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+def check(
+    spec: SpecArgument,
+    overrides: SetOption = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
     """Check a job spec without running it: what cannot work, and what will do nothing.
 
-    Example: distill check jobs/sample.toml
+    Example: distill check jobs/sample.toml --set train.learning_rate=0.05
     """
     from distill.pipeline.fit import check_job
     from distill.spec_text import SpecFile
 
-    checked = SpecFile.read(spec)
+    checked = SpecFile.read(spec, overrides or ())
     fit = check_job(checked, Workspace.locate(workspace))
     warnings = [notice.text for notice in fit.notices]
     if json:
@@ -52,7 +64,7 @@ def check(spec: SpecArgument, json: JsonOption = False, workspace: WorkspaceOpti
     say(f"{spec}: job {checked.job.name!r} can be run")
 
 
-def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
+def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:
     """Run a job here and now, without the daemon; run again, it goes on where it stopped.
 
     Under torchrun, or another launcher of several ranks, every rank runs it. Without one a job of
@@ -67,7 +79,7 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     from distill.spec_text import SpecFile
 
     place = Workspace.locate(workspace)
-    given = SpecFile.read(spec)
+    given = SpecFile.read(spec, overrides or ())
     folder = place.runs / given.job.name
     if launched_ranks() is not None:
         die_with_launcher()
@@ -82,7 +94,8 @@ def run(spec: SpecArgument, workspace: WorkspaceOption = None) -> None:
     if ranks == 1:
         raise SystemExit(_run_rank(given, folder, place))
     try:
-        arguments = ["run", str(spec), "--workspace", str(place.root)]
+        settings = [part for each in overrides or () for part in ("--set", each)]
+        arguments = ["run", str(spec), *settings, "--workspace", str(place.root)]
         raise SaidExit(run_on_ranks(ranks, arguments, folder))
     except RankFailed as failed:
         _say_failed_rank(folder, failed)
@@ -109,7 +122,8 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     from distill.run_directory import SPEC
     from distill.training.distributed import on_first_rank, rank
 
-    if Path(spec.origin).resolve() == (folder / SPEC).resolve():
+    own = Path(spec.origin).resolve() == (folder / SPEC).resolve()
+    if own and not spec.overrides:
         checked = partial(_check, spec, place)
         return _run_in(folder, spec.job, place, checked, patient=False)
     with ExitStack() as held:

@@ -1,5 +1,6 @@
 """Submitting a spec from a file: it is parsed once and checked here, as `distill check` does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from curation.workspace import Workspace
@@ -10,9 +11,15 @@ from distill.pipeline.fit import check_job
 from distill.spec_text import SpecFile
 
 
-def submit_file(workspace: Workspace, path: Path, replace: bool, placing: Placing) -> Submission:
-    """Queue the spec in ``path``: see ``client.submit``."""
-    spec = SpecFile.read(path)
+def submit_file(
+    workspace: Workspace,
+    path: Path,
+    overrides: Sequence[str],
+    replace: bool,
+    placing: Placing,
+) -> Submission:
+    """Queue the spec in ``path``, with what ``--set`` says: see ``client.submit``."""
+    spec = SpecFile.read(path, overrides)
 
     def check(text: str) -> list[str]:
         return [notice.text for notice in check_job(spec, workspace).notices]

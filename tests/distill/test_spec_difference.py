@@ -24,7 +24,7 @@ def different(first: str, second: str) -> dict[str, tuple[Any, Any]]:
         ("a = []", "", {"a": ([], ABSENT)}),
         ("[a]\nb = 1\nc = 2", "a = { c = 2, b = 1 }", {}),
         ("[a]", "a.b = {}", {"a": ({}, ABSENT), "a.b": (ABSENT, {})}),
-        ("[[s]]\ne = 1\n[[s]]\ne = 2", "[[s]]\ne = 1", {"s[2].e": (2, ABSENT)}),
+        ("[[s]]\ne = 1\n[[s]]\ne = 2", "[[s]]\ne = 1", {"s[1].e": (2, ABSENT)}),
         ("a.b = 1", "'a.b' = 1", {"a.b": (1, ABSENT), '"a.b"': (ABSENT, 1)}),
         ("a = 1\nb = 1\nz = 1", "z = 2\nb = 1\na = 2", {"a": (1, 2), "z": (1, 2)}),
         ("", "", {}),
