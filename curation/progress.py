@@ -61,3 +61,16 @@ class Pace:
 def seconds_left(done: float, total: float, per_second: float | None) -> float | None:
     """How long the rest takes at this speed; ``None`` where it is not known."""
     return None if not per_second else max(total - done, 0) / per_second
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it: ``7 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(minutes / 1440)} days"

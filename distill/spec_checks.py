@@ -3,6 +3,7 @@
 ``distill.spec`` has the spec's form, which needs no torch, and ``distill.spec_text`` reads it.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from curation.errors import UserError
@@ -19,9 +20,12 @@ from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
 
-def check_names(spec: JobSpec, workspace: Workspace) -> None:
-    """Raise ``SpecError`` where the registries or the workspace lack what the spec names."""
-    _check_data(spec, workspace)
+def check_names(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> None:
+    """Raise ``SpecError`` where the registries or the workspace lack what the spec names.
+
+    The jobs in ``coming`` are still to make teachers, and need not be there.
+    """
+    _check_data(spec, workspace, coming)
     _check_networks(spec)
 
 
@@ -81,7 +85,19 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
     )
 
 
-def _check_data(spec: JobSpec, workspace: Workspace) -> None:
+def coming_teachers(spec: JobSpec, coming: Collection[str]) -> list[str]:
+    """The teachers of the spec that jobs in ``coming`` are still to make."""
+    if spec.teacher is None:
+        return []
+    sources = spec.teacher.sources.values()
+    return [
+        each.source
+        for each in sources
+        if each.preprocessing is None and each.source is not None and each.source in coming
+    ]
+
+
+def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) -> None:
     with within("data", "train"):
         workspace.image_set(spec.data.train)
     pairs = pair_sets(spec, workspace)
@@ -89,8 +105,9 @@ def _check_data(spec: JobSpec, workspace: Workspace) -> None:
     _check_selection(spec, pairs)
     sources = spec.teacher.sources if spec.teacher is not None else {}
     for key, teacher in sources.items():
-        with within("teacher", *key, "from"):
-            teacher_path(teacher, workspace)
+        if teacher.source not in coming_teachers(spec, coming):
+            with within("teacher", *key, "from"):
+                teacher_path(teacher, workspace)
         if teacher.backbone is not None:
             with within("teacher", *key, "backbone"):
                 defaults_of(teacher.backbone)

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from curation.progress import Pace, Progress
-from distill.cli.display import LINE_SECONDS, Display, counted, display, quantity, spoken, took
+from curation.progress import Pace, Progress, spoken
+from distill.cli.display import LINE_SECONDS, Display, counted, display, quantity, took
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from curation.printable import printable
-from curation.progress import seconds_left
+from curation.progress import seconds_left, spoken
 from distill.cli.screen import INDENT, can_show, note, screen_width, size_of, wrap
 
 LINE_SECONDS = 60.0
@@ -133,18 +133,6 @@ def amount(count: float, unit: str) -> str:
 def quantity(count: float, unit: str) -> str:
     """``5,000 images``, ``1.2 GB``."""
     return amount(count, unit) if unit == "bytes" else f"{amount(count, unit)} {unit}"
-
-
-def spoken(seconds: float) -> str:
-    """A time as people say it: ``7 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{round(minutes / 1440)} days"
 
 
 def took(seconds: float) -> str:

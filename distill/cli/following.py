@@ -53,7 +53,8 @@ def wait(
 ) -> None:
     """Wait until all jobs have ended, and say how each did. Ctrl-C leaves them running.
 
-    The exit status is 0 if all are done, 1 if one failed or was cancelled, 124 after the timeout.
+    The exit status is 0 if all are done, 1 if one failed, was cancelled, or waits for such a job,
+    124 after the timeout.
 
     Example: distill wait teacher student --timeout 86400 && distill pull student
     """
@@ -72,7 +73,8 @@ def wait(
                 ended.append(job)
                 left.remove(job.name)
                 if not json:
-                    say(f"{job.name}: {job.state}{f': {job.reason}' if job.reason else ''}")
+                    why = job.waiting_for or job.reason
+                    say(f"{job.name}: {job.state}{f': {why}' if why else ''}")
         except StillGoingError as error:
             note(f"error: {error}")
             raise SaidExit(TIMED_OUT) from None

@@ -63,7 +63,7 @@ def _last_words(job: JobReport) -> str:
             f"{job.name}: done; `distill show {job.name}` shows what came out, "
             f"`distill pull {job.name}` takes the bundle"
         )
-    told = "; ".join(part for part in (job.reason, job.hint) if part)
+    told = "; ".join(part for part in (job.waiting_for or job.reason, job.hint) if part)
     return f"{job.name}: {job.state}: {told} (`distill show {job.name}`, `distill logs {job.name}`)"
 
 
@@ -111,7 +111,8 @@ def _remark(job: JobReport) -> str:
 
 def _waiting(job: JobReport) -> str:
     if job.waiting_for:
-        return job.waiting_for if job.held else f"waits for {job.waiting_for}"
+        plain = job.held or job.waiting_for.startswith("after ")
+        return job.waiting_for if plain else f"waits for {job.waiting_for}"
     if job.cancel_requested and not job.state.ended:
         return "is being cancelled"
     return job.reason or ""

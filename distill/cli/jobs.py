@@ -96,23 +96,28 @@ def submit(
     label: Annotated[
         str | None, typer.Option(help="A word for several jobs; `status --label` shows them.")
     ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOB", help="Start it when this job is done; may be given again."),
+    ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Queue a job. The same spec again is done already, or goes on where it stopped.
 
-    Of a job that waits already, priority, label and hold are changed.
+    A job whose teacher is another job starts after that one. Of a job that waits already, priority,
+    label, hold and after are changed; --after "" takes earlier ones away.
 
-    Example: distill submit jobs/sample.toml --priority 10 --label sweep
+    Example: distill submit jobs/student.toml --after teacher --priority 10 --label sweep
 
     Example: distill submit jobs/sample.toml --set name=seed-3 --set train.seed=3
     """
     from distill.cli.submission import submit_file
     from distill.daemon import client, daemon_lock
-    from distill.daemon.placing import Placing
+    from distill.daemon.placing import Placing, said_after
 
     place = Workspace.locate(workspace)
-    placing = Placing(priority=priority, hold=hold, label=label)
+    placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
     submission = submit_file(place, spec, overrides or (), replace, placing)
     answer, name, warnings = submission.answer, submission.job.name, submission.warnings
     job = client.find_report(place, name)
@@ -121,7 +126,8 @@ def submit(
     else:
         for warning in warnings:
             note(f"warning: {warning}")
-        say(f"{name}: {answer}")
+        ahead = f", after {', '.join(job.after)}" if job.after else ""
+        say(f"{name}: {answer}{ahead}")
     if not job.state.ended and daemon_lock.find(place) is None:
         note(_START_HINT)
     if not job.state.ended:

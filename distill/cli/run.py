@@ -48,13 +48,16 @@ def check(
 ) -> None:
     """Check a job spec without running it: what cannot work, and what will do nothing.
 
+    A teacher that a queued or running job will make is looked at when the job starts.
+
     Example: distill check jobs/sample.toml --set train.learning_rate=0.05
     """
+    from distill.daemon import client
     from distill.pipeline.fit import check_job
     from distill.spec_text import SpecFile
 
-    checked = SpecFile.read(spec, overrides or ())
-    fit = check_job(checked, Workspace.locate(workspace))
+    checked, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
+    fit = check_job(checked, place, client.unfinished(place, checked.job.name))
     warnings = [notice.text for notice in fit.notices]
     if json:
         print_json({"name": checked.job.name, "warnings": warnings})

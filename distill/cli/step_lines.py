@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distill.cli.display import Display, counted, spoken, took
+from curation.progress import spoken
+from distill.cli.display import Display, counted, took
 
 UNIT = "images"
 

@@ -22,6 +22,7 @@ def submit_file(
     spec = SpecFile.read(path, overrides)
 
     def check(text: str) -> list[str]:
-        return [notice.text for notice in check_job(spec, workspace).notices]
+        coming = client.unfinished(workspace, spec.job.name)
+        return [notice.text for notice in check_job(spec, workspace, coming).notices]
 
     return client.submit(workspace, spec.job.name, spec.text, replace, check, placing)

@@ -16,11 +16,12 @@ from starlette.requests import ClientDisconnect
 from curation.errors import UserError
 from distill import __version__
 from distill.daemon.names import name_in
-from distill.daemon.placing import Placing
+from distill.daemon.placing import Placing, said_after
 from distill.daemon.queue import Job
-from distill.daemon.reports import JobReport, report, surroundings
+from distill.daemon.reports import JobReport, report
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
+from distill.daemon.waiting import surroundings
 from distill.run_directory import LOG, read_log
 from distill.spec_text import LARGEST_SPEC, decode_spec
 
@@ -82,7 +83,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     _answer_errors(app)
 
     def shown(job: Job) -> JobReport:
-        return report(job, surroundings(service.queue, slots, runs))
+        return report(job, surroundings(service.queue, slots, runs, [job]))
 
     @app.get("/health")
     def health() -> Health:
@@ -117,8 +118,9 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     @app.get("/jobs")
     def list_jobs(state: State | None = None, label: str | None = None) -> list[JobReport]:
         """All jobs, or those in one state or with one label, in the order of submission."""
-        around = surroundings(service.queue, slots, runs)
-        return [report(job, around) for job in service.queue.jobs(state, label)]
+        jobs = service.queue.jobs(state, label)
+        around = surroundings(service.queue, slots, runs, jobs)
+        return [report(job, around) for job in jobs]
 
     @app.post("/jobs", openapi_extra=_TOML_BODY)
     async def submit(
@@ -127,9 +129,10 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         priority: int | None = None,
         hold: bool = False,
         label: str | None = None,
+        after: Annotated[list[str] | None, Query()] = None,
     ) -> Submitted:
         """Queue the job spec in the body (TOML). Answered when it is on the disk."""
-        placing = Placing(priority=priority, hold=hold, label=label)
+        placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
         spec = decode_spec(await _limited_body(request))
         name = name_in(spec)
         asked = (name, spec, replace, placing)

@@ -23,7 +23,7 @@ from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
-from distill.daemon.reports import JobReport, report, surroundings
+from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
@@ -38,6 +38,7 @@ from distill.daemon.service import (
     unknown_job,
 )
 from distill.daemon.states import State
+from distill.daemon.waiting import surroundings
 from distill.run_directory import one_line
 from distill.spec import check_name
 
@@ -133,6 +134,15 @@ def names(workspace: Workspace, state: State | None = None) -> list[str]:
         return [] if queue is None else queue.names(state)
 
 
+def unfinished(workspace: Workspace, but: str) -> frozenset[str]:
+    """The names of all jobs that are queued or run, without that of the job ``but``."""
+    with read_queue(workspace) as queue:
+        if queue is None:
+            return frozenset()
+        found = [*queue.names(State.QUEUED), *queue.names(State.RUNNING)]
+    return frozenset(found) - {but}
+
+
 def job_named(workspace: Workspace, name: str) -> Job | None:
     """One job, daemon or not; ``None`` where there is none."""
     with read_queue(workspace) as queue:
@@ -182,8 +192,8 @@ def reports(
     with read_queue(workspace) as queue:
         if queue is None:
             return []
-        around = surroundings(queue, _slots(workspace), workspace.runs)
         jobs = queue.jobs(state, label)
+        around = surroundings(queue, _slots(workspace), workspace.runs, jobs)
     return [report(job, around) for job in jobs]
 
 
@@ -192,7 +202,7 @@ def find_report(workspace: Workspace, name: str) -> JobReport:
     job = find_job(workspace, name)
     with read_queue(workspace) as queue:
         assert queue is not None, "the job was found in it"
-        return report(job, surroundings(queue, _slots(workspace), workspace.runs))
+        return report(job, surroundings(queue, _slots(workspace), workspace.runs, [job]))
 
 
 def drained_since(workspace: Workspace) -> float | None:

@@ -1,10 +1,11 @@
 """Names of jobs, and the text of job specs, as they come from outside."""
 
+import re
 from collections.abc import Callable
 
 from curation.errors import UserError
 from curation.toml_text import read_toml
-from distill.spec import check_name
+from distill.spec import NAME_PATTERN, check_name
 from distill.spec_text import UNNAMED_SPEC
 
 SpecCheck = Callable[[str], list[str]]
@@ -17,3 +18,23 @@ def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
     if "name" not in document:
         raise UserError(f'{what} has no name; begin it with a line such as name = "my-student"')
     return check_name(document["name"])
+
+
+def teachers_in(text: str) -> list[str]:
+    """The names in the text of a spec that its teachers may have as jobs.
+
+    A teacher whose preprocessing is said is a file; what is no spec names none.
+    """
+    if "from" not in text:
+        return []  # as most: it need not be parsed again
+    teacher = read_toml(text, UNNAMED_SPEC).get("teacher")
+    if not isinstance(teacher, dict):
+        return []
+    members = teacher.get("ensemble")
+    sources = [teacher, *(members if isinstance(members, list) else [])]
+    names = [
+        each.get("from")
+        for each in sources
+        if isinstance(each, dict) and each.get("preprocessing") is None
+    ]
+    return [name for name in names if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name)]

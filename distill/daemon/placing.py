@@ -1,6 +1,7 @@
 """What a submit says of a job beside its spec: when it starts, and what it belongs to."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from curation.errors import UserError
@@ -24,6 +25,8 @@ class Placing:
     """Not to be started until it is released."""
     label: str | None = None
     """One word that several jobs share; empty takes an earlier one away."""
+    after: tuple[str, ...] | None = None
+    """Jobs that must be done before it starts; empty takes earlier ones away."""
 
     def __post_init__(self) -> None:
         if self.priority is not None and abs(self.priority) > HIGHEST_PRIORITY:
@@ -35,6 +38,11 @@ class Placing:
 
 AS_BEFORE = Placing()
 """Nothing is said."""
+
+
+def said_after(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """``Placing.after`` as a command or a request says it: one empty name takes others away."""
+    return None if names is None else tuple(name for name in names if name)
 
 
 def check_label(label: str) -> str:

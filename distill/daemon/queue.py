@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from curation.errors import UserError
 from distill.daemon import queue_file
 from distill.daemon.attempts import fresh_id
+from distill.daemon.dependencies import Ahead, Dependencies
 from distill.daemon.outcome import Outcome, bounded
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.room import has_room
@@ -30,6 +31,8 @@ ROOM = 100
 """Pages that the queue's files have to spare, so that jobs can be ended on a full disk."""
 _PAGE_BYTES = 4096
 _ROOM_SECONDS = 60.0
+_STARTABLE = "state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL"
+"""Word for word the condition of the index ``startable``."""
 _WAITS = "(not_before > ? AND not_before <= ? + back_off)"
 """Given the time twice. More than the back-off is left where the clock was set back: it is over."""
 
@@ -62,6 +65,8 @@ class Job:
     """Queued, and not to be started until it is released."""
     label: str
     """What several jobs may share; empty where none was given."""
+    unmet: int
+    """How many of the jobs that it is after are not done; with one it is not started."""
     submitted_at: float
     started_at: float | None
     finished_at: float | None
@@ -100,6 +105,7 @@ class Queue:
                 queue_file.make(path)
             self._file = queue_file.identity(path)
             self._connection = queue_file.connect(path)
+            self._dependencies = Dependencies(self._connection)
             self._prepare()
         except sqlite3.Error as error:
             self.close()
@@ -234,20 +240,50 @@ class Queue:
     def submit(self, name: str, spec: str, now: float, placing: Placing = AS_BEFORE) -> Job:
         """Queue a new job, or an ended (or waiting) one again, perhaps with another spec.
 
-        ``TransitionRefusedError`` where it is running. Returned means committed.
+        ``TransitionRefusedError`` where it is running, ``CircleError`` where it would wait for
+        itself. Returned means committed.
         """
         with self.exclusive():
             if self.job(name) is None:
                 self._insert(name, spec, now, placing)
             else:
                 self._resubmit(name, spec, now, placing)
+            if placing.after is None:
+                self._dependencies.check(name)
+            else:
+                self._dependencies.set(name, placing.after)
             return self._existing(name)
 
+    def after(self, name: str) -> list[str]:
+        """The jobs that this one starts after."""
+        with self._mutex:
+            return self._dependencies.of(name)
+
+    def dependants(self, name: str) -> list[Job]:
+        """The jobs that start after this one."""
+        with self._mutex:
+            return [self._existing(other) for other in self._dependencies.dependants(name)]
+
+    def ahead(self, names: Collection[str]) -> dict[str, list[Ahead]]:
+        """The jobs that each of these is after, for those that are after any."""
+        with self._mutex:
+            return self._dependencies.ahead(names)
+
+    def in_vain(self, name: str) -> Ahead | None:
+        """The failed or cancelled job that keeps this one from ever starting, if one does."""
+        with self._mutex:
+            return self._dependencies.in_vain(name)
+
     def place(self, name: str, placing: Placing, now: float) -> Job:
-        """Give a queued job another priority or label, or hold it, where it is in the queue."""
+        """Give a queued job another priority or label, have it start after others, or hold it.
+
+        It keeps its place in the queue. ``CircleError`` where it would wait for itself.
+        """
         with self.exclusive():
             if said := _said(placing):
                 self._update(name, **said)
+            if placing.after is not None:
+                self._dependencies.set(name, placing.after)
             return self.hold(name, now) if placing.hold else self._existing(name)
 
     def hold(self, name: str, now: float) -> Job:
@@ -290,9 +326,8 @@ class Queue:
             if self.drained_since() is not None:
                 return None
             due = self._select(
-                f"WHERE state = ? AND held = 0 AND blocked_by IS NULL AND NOT {_WAITS}"
+                f"INDEXED BY startable WHERE {_STARTABLE} AND NOT {_WAITS}"
                 " ORDER BY priority DESC, position LIMIT 1",
-                State.QUEUED,
                 now,
                 now,
             )
@@ -369,7 +404,10 @@ class Queue:
 
     def _move(self, job: Job, event: Event, now: float, **changes: Any) -> None:
         """The one place where a state changes: guarded by the table, noted in the history."""
-        self._update(job.name, state=next_state(job.state, event), **changes)
+        state = next_state(job.state, event)
+        self._update(job.name, state=state, **changes)
+        if State.DONE in (state, job.state):
+            self._dependencies.done_changed(job.name)
         self._log(self._existing(job.name), event, now)
 
     def _update(self, name: str, **changes: Any) -> None:

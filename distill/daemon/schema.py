@@ -20,6 +20,7 @@ JOB_COLUMNS = (
     "priority",
     "held",
     "label",
+    "unmet",
     "submitted_at",
     "started_at",
     "finished_at",
@@ -88,7 +89,26 @@ _VERSION_4 = (
 # At most one row: no job starts.
 _VERSION_5 = ("CREATE TABLE drain (since REAL NOT NULL) STRICT",)
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+# `unmet` counts what a job is after and is not done, so that a claim looks at `startable` alone.
+_VERSION_6 = (
+    """
+    CREATE TABLE dependencies (
+        job TEXT NOT NULL REFERENCES jobs (name),
+        after TEXT NOT NULL REFERENCES jobs (name),
+        PRIMARY KEY (job, after),
+        CHECK (job != after)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX dependants ON dependencies (after)",
+    "ALTER TABLE jobs ADD COLUMN unmet INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX jobs_by_priority",
+    """
+    CREATE INDEX startable ON jobs (priority DESC, position)
+    WHERE state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL
+    """,
+)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

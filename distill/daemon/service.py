@@ -3,19 +3,20 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from curation.errors import UserError
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon import queue_file
-from distill.daemon.names import SpecCheck
+from distill.daemon.dependencies import CircleError
+from distill.daemon.names import SpecCheck, teachers_in
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
 from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
-from distill.run_directory import RUNNER, SPEC
+from distill.run_directory import BUNDLE, RUNNER, SPEC
 from distill.spec import check_name
 
 QUEUE_FILE = "queue.sqlite"
@@ -86,8 +87,9 @@ class JobService:
 
         The same spec again is done already, goes on, or is tried again; another spec under a name
         that is taken needs ``replace``, and the old run folder is set aside. A job that is queued
-        already takes the ``placing``. ``UserError`` for a spec that cannot run, ``ConflictError``
-        where the name is in the way.
+        already takes the ``placing``. It starts after jobs of the queue that make its teachers.
+        ``UserError`` for a spec that cannot run, ``ConflictError`` where the name is in the way, or
+        the job would wait for itself.
         """
         if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
             return self._already(answer, name, placing)
@@ -96,7 +98,9 @@ class JobService:
             answer = self._answer(name, spec, replace)
             if answer in _NOTHING_TO_DO:
                 return self._already(answer, name, placing)
-            self.queue.submit(name, spec, time.time(), placing)
+            placed = self._with_teachers(name, spec, placing)
+            with _no_circle():
+                self.queue.submit(name, spec, time.time(), placed)
         self._freeze(name)
         self._wake()
         return Submission(answer, self.job(name), tuple(warnings))
@@ -108,11 +112,34 @@ class JobService:
             if placing == AS_BEFORE:
                 return Submission(answer, job)
             if job.state is not State.QUEUED:
-                told = f"{name} is {job.state}: priority, label and hold are for jobs that wait"
-                return Submission(answer, job, (told,))
-            placed = self.queue.place(name, placing, time.time())
+                told = f"{name} is {job.state}: priority, label, hold and after are for jobs that "
+                return Submission(answer, job, (f"{told}wait",))
+            before = (job, self.queue.after(name))
+            if placing.after is not None:
+                placing = self._with_teachers(name, job.spec, placing)
+            with _no_circle():
+                placed = self.queue.place(name, placing, time.time())
+            changed = before != (placed, self.queue.after(name))
         self._wake()
-        return Submission(answer if placed == job else Answer.CHANGED, placed)
+        return Submission(Answer.CHANGED if changed else answer, placed)
+
+    def _with_teachers(self, name: str, spec: str, placing: Placing) -> Placing:
+        """The placing, which also waits for those jobs of the queue that make its teachers.
+
+        What is not said stays as it was, unless this is another spec. ``UnknownJobError`` where the
+        queue lacks a job that it says.
+        """
+        before = self.queue.job(name)
+        kept = self.queue.after(name) if before is not None and before.spec == spec else []
+        said = kept if placing.after is None else [self.job(each).name for each in placing.after]
+        made = [each for each in teachers_in(spec) if self._makes_teacher(each, name)]
+        return replace(placing, after=tuple(dict.fromkeys([*said, *made])))
+
+    def _makes_teacher(self, teacher: str, student: str) -> bool:
+        """Whether a job of the queue has made this teacher, or is to make it."""
+        job = None if teacher == student else self.queue.job(teacher)
+        made = (self.workspace.runs / teacher / BUNDLE).is_dir()
+        return job is not None and (job.state is State.DONE or not made)
 
     def hold(self, names: Iterable[str]) -> list[Job]:
         """Keep queued jobs from starting; ``ConflictError``, for all, where one is not queued."""
@@ -134,7 +161,8 @@ class JobService:
         return moved
 
     def _submit_again(self, name: str, now: float) -> Job:
-        return self.queue.submit(name, self.job(name).spec, now)
+        with _no_circle():
+            return self.queue.submit(name, self.job(name).spec, now)
 
     def drain(self) -> None:
         """Let no job start; those that run go on."""
@@ -227,6 +255,14 @@ class JobService:
             job = self.queue.job(name)
             if job is not None and job.state is State.QUEUED:
                 freeze_spec(self.workspace.runs / name, job.spec)
+
+
+@contextmanager
+def _no_circle() -> Iterator[None]:
+    try:
+        yield
+    except CircleError as error:
+        raise ConflictError(f"{error}; `distill status` shows who waits for whom") from None
 
 
 def _refused(jobs: list[Job], verb: str) -> str:

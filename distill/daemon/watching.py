@@ -7,10 +7,11 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
 from distill.daemon.queue import Job, Queue
-from distill.daemon.reports import JobReport, report, surroundings
+from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import in_use
 from distill.daemon.service import read_queue, unknown_job
 from distill.daemon.states import State
+from distill.daemon.waiting import surroundings
 
 _LOOK_SECONDS = 0.25
 _DAEMON_SECONDS = 5.0
@@ -22,7 +23,7 @@ class StillGoingError(UserError):
 
 
 def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
-    """The job's report, a few times a second, the last one after its end.
+    """The job's report, a few times a second, the last one after its end, or where it has none.
 
     ``UserError`` where nobody is there to bring it to its end: following never hangs.
     """
@@ -31,21 +32,28 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
         job = None if queue is None else queue.job(name)
         if queue is None or job is None:
             raise unknown_job(name, [] if queue is None else queue.names(), workspace)
-        yield report(job, surroundings(queue, patience.slots(job), workspace.runs))
-        if job.state.ended:
+        around = surroundings(queue, patience.slots(job), workspace.runs, [job])
+        told = report(job, around)
+        yield told
+        if over(told):
             return
         time.sleep(_LOOK_SECONDS)
 
 
+def over(job: JobReport) -> bool:
+    """Whether nothing more comes of the job by itself."""
+    return job.state.ended or job.in_vain
+
+
 def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> Iterator[JobReport]:
-    """The last report of each job, one after the other, as soon as it has ended.
+    """The last report of each job, one after the other, as soon as it is over.
 
     ``StillGoingError`` where one has not ended after ``seconds``.
     """
     began = time.monotonic()
     for name in names:
         for job in watch(workspace, name):
-            if job.state.ended:
+            if over(job):
                 yield job
             elif seconds is not None and time.monotonic() - began >= seconds:
                 raise StillGoingError(f"job {name!r} is still {job.state} after {seconds:g} s")

@@ -4,7 +4,7 @@ Whatever lies on the disk when a job is submitted is looked at then: a fault tha
 expensive steps costs days. The rules are those of the parts themselves, which are called here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.spec import JobSpec, StudentSpec
-from distill.spec_checks import check_names
+from distill.spec_checks import check_names, coming_teachers
 from distill.spec_errors import SpecError, in_words, within
 from distill.spec_text import SpecFile
 from distill.training.config import SamplerSettings, TrainSettings
@@ -53,20 +53,24 @@ class Fit:
         return teacher
 
 
-def check_job(spec: SpecFile, workspace: Workspace) -> Fit:
-    """Raise ``UserError``, with the place in the spec, where the job cannot be run."""
+def check_job(spec: SpecFile, workspace: Workspace, coming: Collection[str] = frozenset()) -> Fit:
+    """Raise ``UserError``, with the place in the spec, where the job cannot be run.
+
+    What depends on a teacher that a job in ``coming`` is still to make is not checked.
+    """
     with spec.placed():
-        check_names(spec.job, workspace)
-        return check_fit(spec.job, workspace)
+        check_names(spec.job, workspace, coming)
+        return check_fit(spec.job, workspace, coming)
 
 
-def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
+def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> Fit:
     """Raise ``SpecError`` where the parts of a spec cannot work together; trains nothing."""
     with within("data", "train"):
         images = open_images(workspace.image_set(spec.data.train))
     sets = open_sets(spec, workspace)
     ranks = ranks_of(spec)
-    teacher = given_teacher(spec, workspace)
+    awaited = bool(coming_teachers(spec, coming))
+    teacher = None if awaited else given_teacher(spec, workspace)
     if teacher is not None and guided(spec):
         check_room(teacher, images, workspace.cache)
     length = _teacher_embedding(spec, teacher)
@@ -77,7 +81,7 @@ def check_fit(spec: JobSpec, workspace: Workspace) -> Fit:
     for training in networks.values():
         notices += training.check_network()
     check_image_sizes(spec, images, sets, _input_sizes(networks, teacher))
-    if spec.student is not None:
+    if spec.student is not None and not (awaited and spec.student.embedding is None):
         _check_student(spec, spec.student, length)
     for training in trainings:
         notices += training.check_losses(images)

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from curation.printable import printable
+from curation.progress import spoken
 from distill.cli import display as displays
-from distill.cli.display import Display, amount, counted, percent, speed, spoken
+from distill.cli.display import Display, amount, counted, percent, speed
 from distill.cli.screen import printable_log, size_of, wrap
 from distill.cli.tables import table_lines
 
@@ -113,7 +114,7 @@ def test_a_speed_above_nothing_is_never_zero():
 
 def test_times_are_said_as_people_say_them():
     told = [spoken(seconds) for seconds in (7, 59, 61, 3599, 12_000, 500_000)]
-    assert told == ["7 s", "59 s", "1 min", "1 h 0 min", "3 h 20 min", "6 days"]
+    assert told == ["7 s", "59 s", "1 min", "1 h", "3 h 20 min", "6 days"]
     assert (percent(999, 1000), percent(1000, 1000), percent(5, 0)) == ("99%", "100%", "")
     assert amount(1234567, "images") == "1,234,567"
 

@@ -13,10 +13,11 @@ from distill.cli.job_view import print_status
 from distill.daemon import client
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
-from distill.daemon.reports import MOST_NAMED, report, surroundings
+from distill.daemon.reports import report
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.service import open_queue
 from distill.daemon.states import Event, State
+from distill.daemon.waiting import MOST_NAMED, surroundings
 
 
 def fill(queue: Queue, count: int, first: int = 0) -> None:
@@ -68,12 +69,13 @@ def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path)
     assert {what: steps for what, steps in long.items() if steps > 1.2 * short[what]} == {}
 
 
-def test_held_jobs_cost_a_claim_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["held", "unmet"])
+def test_jobs_that_may_not_start_cost_a_claim_nothing(tmp_path: Path, kept: str) -> None:
     costs = []
     for count in (10, 3000):
         with Queue(tmp_path / f"{count}.sqlite") as queue:
             fill(queue, count)
-            queue._connection.execute("UPDATE jobs SET held = 1, priority = 9")
+            queue._connection.execute(f"UPDATE jobs SET {kept} = 1, priority = 9")
             queue.submit("last", "spec", 1.0)
             costs.append(steps_of(queue, lambda q=queue: q.claim(2.0)))
             assert [job.name for job in queue.jobs(State.RUNNING)] == ["last"]
@@ -102,8 +104,9 @@ def test_waiting_jobs_name_a_few_of_those_that_run(tmp_path: Path) -> None:
         fill(queue, 60)
         for _ in range(40):
             queue.claim(1.0)
-        around = surroundings(queue, 40, tmp_path)
-        shown = [report(job, around) for job in queue.jobs()]
+        jobs = queue.jobs()
+        around = surroundings(queue, 40, tmp_path, jobs)
+        shown = [report(job, around) for job in jobs]
     told = {job.waiting_for for job in shown if job.state is State.QUEUED}
     names = ", ".join(f"job-{number:05}" for number in range(MOST_NAMED))
     assert told == {f"a slot: 40 of 40 taken by {names} and 35 more"}
@@ -125,8 +128,9 @@ def test_ten_thousand_jobs_are_shown_in_a_second(
         queue.claim(1.0)
 
         def status() -> None:
-            around = surroundings(queue, 1, workspace.runs)
-            print_status([report(job, around) for job in queue.jobs()], workspace)
+            jobs = queue.jobs()
+            around = surroundings(queue, 1, workspace.runs, jobs)
+            print_status([report(job, around) for job in jobs], workspace)
 
         assert seconds(status) < 3.0  # 0.5 s here; it was 11 s
     assert capsys.readouterr().out.count("waits for a slot: 1 of 1 taken by job-00000\n") == 9_999

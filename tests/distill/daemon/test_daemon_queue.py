@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from curation.errors import UserError
+from distill.daemon.dependencies import CircleError
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
@@ -264,6 +265,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: set[str] = set()
         self.drained = False
         self.due: dict[str, float] = {}
+        self.after: dict[str, frozenset[str]] = {}
 
     def teardown(self) -> None:
         self.queue.close()
@@ -274,14 +276,27 @@ class QueueMachine(RuleBasedStateMachine):
         name=st.sampled_from(["a", "b", "c"]),
         priority=st.sampled_from([None, -1, 0, 2]),
         hold=st.booleans(),
+        after=st.none() | st.frozensets(st.sampled_from(["a", "b", "c"])),
     )
-    def submit(self, name: str, priority: int | None, hold: bool) -> str:
-        placing = Placing(priority=priority, hold=hold)
-        if self.model.get(name) is State.RUNNING:
+    def submit(
+        self, name: str, priority: int | None, hold: bool, after: frozenset[str] | None
+    ) -> str:
+        if after is not None:
+            after &= self.model.keys() | {name}
+        placing = Placing(priority=priority, hold=hold, after=after and tuple(after))
+        running = self.model.get(name) is State.RUNNING
+        if not running and self._is_circle(name, after):
+            before = self.queue.job(name)
+            with pytest.raises(CircleError):
+                self.queue.submit(name, "spec", self.now, placing)
+            assert self.queue.job(name) == before
+            after, placing = frozenset(), Placing(priority=priority, hold=hold, after=())
+        if running:
             with pytest.raises(TransitionRefusedError):
                 self.queue.submit(name, "spec", self.now, placing)
         else:
             self.queue.submit(name, "spec", self.now, placing)
+            self.after[name] = self.after.get(name, frozenset()) if after is None else after
             self.model[name], self.losses[name], self.due[name] = State.QUEUED, 0, 0.0
             self.order = [other for other in self.order if other != name] + [name]
             self._place(name, priority)
@@ -305,7 +320,17 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _is_due(self, name: str) -> bool:
         waits = self.model[name] is State.QUEUED and name not in self.held
-        return waits and self.now >= self.due[name]
+        met = all(self.model[other] is State.DONE for other in self.after[name])
+        return waits and met and self.now >= self.due[name]
+
+    def _is_circle(self, name: str, after: frozenset[str] | None) -> bool:
+        """Whether the job would wait for itself, by way of others that wait."""
+        ahead = set(self.after.get(name, ()) if after is None else after)
+        for _ in self.model:
+            for other in [each for each in ahead if each in self.model]:
+                if not self.model[other].ended and other != name:
+                    ahead |= self.after[other]
+        return name in ahead
 
     def _place(self, name: str, priority: int | None) -> None:
         before = self.priorities.get(name, 0)
@@ -389,6 +414,19 @@ class QueueMachine(RuleBasedStateMachine):
         assert (self.queue.drained_since() is not None) is self.drained
         assert {job.name for job in jobs if job.held} == self.held
         assert {job.name: job.priority for job in jobs} == self.priorities
+        assert {name: frozenset(self.queue.after(name)) for name in self.model} == self.after
+        assert {job.name for job in jobs if self.queue.in_vain(job.name)} == self._doomed()
+
+    def _doomed(self) -> set[str]:
+        """Those after a job that failed or was cancelled, and those that wait for them."""
+        bad = {name for name, state in self.model.items() if state.ended} - {
+            name for name, state in self.model.items() if state is State.DONE
+        }
+        behind: set[str] = set()
+        for _ in self.model:
+            waiting = {name for name in behind if self.model[name] is State.QUEUED}
+            behind = {name for name in self.model if self.after[name] & (bad | waiting)}
+        return behind
 
     @invariant()
     def the_history_ends_in_the_state(self) -> None:

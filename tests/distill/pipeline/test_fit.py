@@ -13,6 +13,7 @@ from curation.pairs import read_pairs
 from curation.store import Store
 from curation.views import write_subset
 from curation.workspace import Workspace
+from distill.daemon.check import spec_check
 from distill.pipeline.fit import check_job
 from distill.spec_text import SpecFile
 from teachers import embeddings
@@ -95,6 +96,44 @@ def check(workspace, **changed):
 )
 def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
     assert check(workspace, **sound) == []
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    ['[teacher]\nfrom = "t"', '[[teacher.ensemble]]\nfrom = "t"\n[[teacher.ensemble]]\nfrom = "t"'],
+)
+def test_a_teacher_that_is_still_to_be_made_is_not_looked_at(workspace, teacher):
+    text = SPEC.format(**{**USUAL, "teacher": teacher, "losses": "angular = {}"})
+    spec = SpecFile.parse(text)
+    assert check_job(spec, workspace, {"t"}).teacher is None
+    for coming in ({"other"}, frozenset()):
+        with pytest.raises(UserError, match="no finished job"):
+            check_job(spec, workspace, coming)
+    unknown = SpecFile.parse(text.replace("mobilefacenet", "mobilfacenet"))
+    with pytest.raises(UserError, match="mobilefacenet"):
+        check_job(unknown, workspace, {"t"})
+
+
+def test_a_student_queued_after_its_teacher_is_accepted(workspace, tmp_path):
+    """With the real check, in the command and in the daemon's process of its own."""
+    place = Workspace(tmp_path / "workspace")
+    shutil.copytree(workspace.datasets, place.datasets)
+    teacher, student = tmp_path / "t.toml", tmp_path / "s.toml"
+    teacher.write_text(SPEC.format(**USUAL).replace('"x"', '"t"'))
+    taught = {**USUAL, "losses": "angular = {}", "teacher": '[teacher]\nfrom = "t"'}
+    student.write_text(SPEC.format(**taught))
+
+    def distill(*words):
+        command = [sys.executable, "-m", "distill.cli.main", *map(str, words)]
+        return subprocess.run(
+            [*command, "--workspace", str(place.root)], capture_output=True, text=True, check=False
+        )
+
+    assert "no finished job" in distill("submit", student).stderr
+    assert distill("submit", teacher).returncode == 0
+    assert spec_check(place)(student.read_text()) == []
+    assert "x: queued, after t\n" in distill("submit", student).stdout
+    assert "x: after t, which is queued\n" in distill("status").stdout
 
 
 @pytest.mark.parametrize(("command", "words"), [("check", "can be run"), ("submit", "x: queued")])

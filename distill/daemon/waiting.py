@@ -1,0 +1,110 @@
+"""Why a queued job does not run yet, in words to act on."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.progress import spoken
+from distill.daemon.dependencies import Ahead
+from distill.daemon.queue import Job, Queue
+from distill.daemon.room import has_room
+from distill.daemon.states import State
+from distill.run_directory import read_progress
+
+MOST_NAMED = 5
+"""Other jobs that each waiting one names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the start of queued jobs depends on beside the jobs themselves."""
+
+    running: Sequence[str]
+    """The names of the jobs that hold slots"""
+    slots: int | None
+    """``None`` where no daemon runs"""
+    drained: bool
+    ahead: Mapping[str, Sequence[Ahead]]
+    """The jobs that each is after, where it is after any"""
+    in_vain: Mapping[str, Ahead]
+    """By those that wait for it, with others between or not, a job that failed or was cancelled"""
+    runs: Path
+    """The folder of run folders"""
+    now: float
+
+
+def surroundings(queue: Queue, slots: int | None, runs: Path, jobs: Iterable[Job]) -> Surroundings:
+    """As they are now, for these jobs."""
+    jobs = list(jobs)
+    waiting = [job for job in jobs if job.state is State.QUEUED and job.unmet]
+    doomed = {job.name: queue.in_vain(job.name) for job in waiting}
+    return Surroundings(
+        running=queue.names(State.RUNNING),
+        slots=slots,
+        drained=queue.drained_since() is not None,
+        ahead=queue.ahead([job.name for job in jobs]),
+        in_vain={name: root for name, root in doomed.items() if root is not None},
+        runs=runs,
+        now=time.time(),
+    )
+
+
+def waiting_for(job: Job, around: Surroundings) -> str | None:
+    """What a queued job waits for, in words to act on; ``None`` for any other job."""
+    if job.state is not State.QUEUED:
+        return None
+    if job.held:
+        return f"held: `distill release {job.name}`"
+    if job.unmet:
+        return _jobs_ahead(job, around)
+    if around.drained:
+        return "the end of the drain: `distill undrain`"
+    if around.slots is None:
+        return "a daemon: start it with `distill serve --background`"
+    if job.blocked_by is not None:
+        return job.reason
+    if around.now < job.not_before <= around.now + job.back_off:
+        return f"its next attempt in {job.not_before - around.now:.0f} s ({job.reason})"
+    if len(around.running) >= around.slots:
+        return f"a slot: {len(around.running)} of {around.slots} taken{_by(around.running)}"
+    runs = around.runs
+    return "its start" if has_room(runs) else f"room on the disk of {runs}: make some"
+
+
+def _jobs_ahead(job: Job, around: Surroundings) -> str:
+    """Those that it is after; where it waits for them in vain, the one that is at fault."""
+    ahead = around.ahead.get(job.name, ())
+    if (root := around.in_vain.get(job.name)) is not None:
+        return f"after {_way_to(root, ahead)}, which {_ended(root)}"
+    unmet = [other for other in ahead if other.state is not State.DONE]
+    told = " and ".join(f"{each.name}, which {_stands(each, around.runs)}" for each in unmet[:2])
+    return f"after {told}{f' and {len(unmet) - 2} more' if len(unmet) > 2 else ''}"
+
+
+def _way_to(root: Ahead, ahead: Sequence[Ahead]) -> str:
+    if root.name in {other.name for other in ahead}:
+        return root.name
+    waiting = [other.name for other in ahead if other.state is State.QUEUED]
+    return f"{' and '.join(waiting[:2])}, which waits for {root.name}"
+
+
+def _ended(root: Ahead) -> str:
+    how = "failed" if root.state is State.FAILED else "was cancelled"
+    return f"{how}: `distill retry {root.name}`"
+
+
+def _stands(other: Ahead, runs: Path) -> str:
+    """How a job stands that others wait for."""
+    if other.state is State.QUEUED:
+        return f"is held: `distill release {other.name}`" if other.held else "is queued"
+    progress = read_progress(runs / other.name) or {}
+    left = progress.get("job_seconds_left") or progress.get("seconds_left")
+    return f"is running, about {spoken(left)} left" if left else "is running"
+
+
+def _by(running: Sequence[str]) -> str:
+    if not running:
+        return ""
+    more = f" and {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
+    return f" by {', '.join(running[:MOST_NAMED])}{more}"
