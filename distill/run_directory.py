@@ -32,6 +32,8 @@ BUNDLE, CHECKPOINTS = "bundle", "checkpoints"
 RANKS = "ranks"
 """What each rank but the first prints"""
 
+STEP_PATTERN = r"^[a-z]{1,20}-[0-9a-f]{16}$"
+"""The folder of a step in ``steps/``"""
 LARGEST_RECORD = 16 << 20
 """Bytes: an evaluation of a hundred candidates on many sets has less than one."""
 _LONGEST_REASON = 500
@@ -64,7 +66,7 @@ class Failure(Record):
 class Waiting(Record):
     """The step of another job that a job needs (``waiting.json``)."""
 
-    step: Annotated[str, Field(pattern=r"^[a-z]{1,20}-[0-9a-f]{16}$")]
+    step: Annotated[str, Field(pattern=STEP_PATTERN)]
     """Its folder in ``steps/``"""
     name: Name
     """As the waiting job calls it"""

@@ -78,7 +78,7 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
         return bundle
     if path.exists():
         raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
-    finished = [each.parent.name for each in workspace.runs.glob("*/bundle")]
+    finished = [each.parent.name for each in workspace.runs.glob("[!.]*/bundle")]
     raise UserError(
         f"{source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
         f"no finished job ({bundle} is missing); run that job first{meant(source, finished)}"

@@ -7,7 +7,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import following, order, past, results
+from distill.cli import following, order, past, removal, results
 from distill.cli.common import (
     JobArgument,
     JsonOption,
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     following.register(app)
     order.register(app)
     past.register(app)
+    removal.register(app)
     results.register(app)
 
 

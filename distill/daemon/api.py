@@ -18,6 +18,7 @@ from distill import __version__
 from distill.daemon.names import name_in
 from distill.daemon.placing import Placing, said_after
 from distill.daemon.queue import Job
+from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
@@ -165,6 +166,11 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     def retry(name: str) -> JobReport:
         """Queue a failed or cancelled job again, under the spec that it was submitted with."""
         return shown(*service.retry([name]))
+
+    @app.delete("/jobs/{name}")
+    def remove_job(name: str, bundle: bool = False) -> Removed:
+        """Take an ended job, or a queued one that never ran, away with what it alone left."""
+        return remove(service.workspace, service.queue, [name], bundles=bundle)
 
     @app.get("/jobs/{name}/log", response_class=Response)
     def log(name: str, offset: Annotated[int, Query(ge=-(1 << 40), le=1 << 60)] = 0) -> Response:

@@ -3,6 +3,7 @@
 Only a cancel goes through the daemon where one answers, which has the job's processes.
 """
 
+import os
 import socket
 import sqlite3
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.json_text import parse_json
 from curation.workspace import Workspace
-from distill.daemon import daemon_lock
+from distill.daemon import daemon_lock, removal
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
 from distill.daemon.executor import GRACE_SECONDS
@@ -23,6 +24,7 @@ from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
+from distill.daemon.removal import Removed
 from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.scheduler import Scheduler
@@ -95,6 +97,19 @@ def cancel(workspace: Workspace, name: str) -> Job:
                 scheduler.look_at(name)
 
         return _wait_for_end(queue, name, look)
+
+
+def remove(
+    workspace: Workspace, names: Sequence[str], *, bundles: bool = False, dry: bool = False
+) -> Removed:
+    """See `removal.remove`; daemon or not."""
+    if (lost := lost_queue(workspace)) is not None:
+        raise lost  # its jobs are not to be told from runs by hand
+    for name in names:  # nothing is made in a workspace where one is not
+        if not os.path.lexists(workspace.runs / check_name(name)):
+            find_job(workspace, name)
+    with _changing(workspace) as service:
+        return removal.remove(workspace, service.queue, names, bundles=bundles, dry=dry)
 
 
 def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:

@@ -33,6 +33,13 @@ _PAGE_BYTES = 4096
 _ROOM_SECONDS = 60.0
 _STARTABLE = "state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL"
 """Word for word the condition of the index ``startable``."""
+_OF_JOBS = (
+    ("dependencies", "job"),
+    ("dependencies", "after"),
+    ("transitions", "job"),
+    ("jobs", "name"),
+)
+"""Tables and columns with names of jobs, the last one that with the jobs themselves"""
 _WAITS = "(not_before > ? AND not_before <= ? + back_off)"
 """Given the time twice. More than the back-off is left where the clock was set back: it is over."""
 
@@ -380,6 +387,13 @@ class Queue:
             elif job.state is State.RUNNING and job.cancel_requested_at is None:
                 self._update(job.name, cancel_requested_at=now)
             return self._existing(name)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Take jobs that do not run out of the queue, with their histories."""
+        with self.exclusive():
+            every = [(name,) for name in names]
+            for table, column in _OF_JOBS:
+                self._connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", every)
 
     def _insert(self, name: str, spec: str, now: float, placing: Placing) -> None:
         self._connection.execute(

@@ -274,7 +274,7 @@ def _refused(jobs: list[Job], verb: str) -> str:
 
 def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:
     """The error for a name that neither one of the ``known`` jobs nor a run folder has."""
-    runs = [run.name for run in workspace.runs.glob("*") if run.is_dir()]
+    runs = [run.name for run in workspace.runs.glob("[!.]*") if run.is_dir()]
     if name in runs and (workspace.runs / name / RUNNER).exists():
         return UnknownJobError(
             f"job {name!r} is not in the queue, which was lost or begun anew since it ran; "
@@ -312,7 +312,7 @@ def lost_queue(workspace: Workspace) -> UserError | None:
     path = workspace.daemon / QUEUE_FILE
     if path.exists():
         return None
-    left = sorted(record.parent.name for record in workspace.runs.glob(f"*/{RUNNER}"))
+    left = sorted(record.parent.name for record in workspace.runs.glob(f"[!.]*/{RUNNER}"))
     left = [name for name in left if OLD_RUN not in name]
     if not left:
         return None

@@ -97,7 +97,6 @@ class StepStore:
         with ExitStack() as held:
 
             def begin() -> dict[str, Any] | None:
-                folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(self._held(folder))
                 result = _read(folder / RESULT)
                 if result is None:
@@ -113,10 +112,15 @@ class StepStore:
 
     @contextmanager
     def _held(self, folder: Path) -> Iterator[None]:
-        """Hold the step's lock, which ends with the process."""
+        """Make the folder where it is not there, and hold its lock, which ends with the process."""
+        folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
         try:
             self._wait_for(lock, folder)
+            if not _is_at(lock, folder / LOCK):  # the step was removed meanwhile
+                with self._held(folder):
+                    yield
+                return
             with suppress(OSError):  # a full disk: then others are not told who it is
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, self.job.encode(), 0)
@@ -137,6 +141,14 @@ class StepStore:
         """Where the step with these inputs lies, done or not."""
         text = json.dumps([VERSION, kind, inputs], sort_keys=True)
         return self.root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether what is open is still the file of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(lock: int) -> str | None:

@@ -51,6 +51,7 @@ VERBS = (
     "history",
     "diff",
     "retry",
+    "remove",
     "drain",
     "undrain",
 )

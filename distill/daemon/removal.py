@@ -1,0 +1,243 @@
+"""Taking jobs out of the queue, with what they alone left on the disk.
+
+A step goes where no run folder that stays uses it, in the queue or not. Folders are renamed before
+they are deleted, so that nobody meets half of one; the next removal deletes what a killed one left.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.locks import held
+from curation.workspace import Workspace
+from distill.daemon.queue import Queue
+from distill.daemon.runfolder import in_use
+from distill.daemon.service import ConflictError, unknown_job
+from distill.daemon.states import State
+from distill.pipeline.steps import LOCK
+from distill.run_directory import (
+    BUNDLE,
+    CHECKPOINTS,
+    EVALUATION,
+    SPEC,
+    STEP_PATTERN,
+    STEPS,
+    StepRecords,
+    damage,
+    read_steps,
+)
+from distill.spec import check_name
+
+_GONE = ".removed-"
+"""Begins the name of a folder that is about to be deleted."""
+_KEPT = (SPEC, BUNDLE, EVALUATION)
+"""What stays of a run folder whose bundle is kept: a job may still be taught by it."""
+_AT_ONCE = 200
+"""Steps whose locks are held at a time; a process has some thousand descriptors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What a removal took away, or would."""
+
+    jobs: tuple[str, ...]
+    bundles_kept: tuple[str, ...]
+    """Jobs whose run folder stays with its bundle, and nothing else"""
+    steps: int
+    """Folders in ``steps/``"""
+    bytes: int
+    """Of the disk"""
+
+
+def remove(
+    workspace: Workspace,
+    queue: Queue,
+    names: Iterable[str],
+    *,
+    bundles: bool = False,
+    dry: bool = False,
+) -> Removed:
+    """Take jobs, and run folders that are in no queue, away: all of them or none.
+
+    A job must have ended, or be queued and never have run, and none that stays may wait for it.
+    Bundles stay unless ``bundles`` is said. With ``dry`` nothing is changed. ``ConflictError``
+    where a job is in the way, ``UnknownJobError`` where there is neither job nor folder.
+    """
+    removal = _Removal(workspace, queue, tuple(dict.fromkeys(map(check_name, names))), bundles)
+    removal.check()
+    told = removal.told()
+    if not dry:
+        removal.do()
+    return told
+
+
+class _Removal:
+    """One removal; ``check`` comes first."""
+
+    def __init__(
+        self, workspace: Workspace, queue: Queue, names: tuple[str, ...], bundles: bool
+    ) -> None:
+        self._runs, self._steps = workspace.runs, workspace.steps
+        self._workspace, self._queue, self._names = workspace, queue, names
+        runs = [self._runs / name for name in names]
+        self._pruned = {run for run in runs if not bundles and (run / BUNDLE).is_dir()}
+        self._whole = {run for run in runs if os.path.lexists(run)} - self._pruned
+
+    def check(self) -> None:
+        """``ConflictError`` or ``UnknownJobError`` where one of the jobs cannot go."""
+        for name in self._names:
+            self._check_state(name)
+            for other in self._queue.dependants(name):
+                if not other.state.ended and other.name not in self._names:
+                    raise ConflictError(
+                        f"job {other.name!r} starts after {name!r}; remove that one too, or "
+                        f"`distill cancel {other.name}` first"
+                    )
+            if in_use(self._runs / name):
+                raise ConflictError(f"the run folder of {name!r} is in use; wait for its end")
+
+    def _check_state(self, name: str) -> None:
+        job = self._queue.job(name)
+        if job is None:
+            if not os.path.lexists(self._runs / name):
+                raise unknown_job(name, self._queue.names(), self._workspace)
+        elif job.state is State.RUNNING or (job.state is State.QUEUED and job.attempt > 0):
+            ran = "is running" if job.state is State.RUNNING else "is queued again after it ran"
+            raise ConflictError(f"job {name!r} {ran}; `distill cancel {name}` first")
+
+    def told(self) -> Removed:
+        """What there is to be taken away."""
+        steps = self._unused(self._candidates())
+        pruned = [path for run in self._pruned for path in _prunable(run)]
+        folders = [*self._whole, *pruned, *steps]
+        return Removed(
+            jobs=self._names,
+            bundles_kept=tuple(sorted(run.name for run in self._pruned)),
+            steps=len(steps),
+            bytes=sum(map(_size, folders)),
+        )
+
+    def do(self) -> None:
+        candidates = self._candidates()
+        runs, steps = list(_left_over(self._runs)), list(_left_over(self._steps))
+        with ExitStack() as undone:
+            with self._queue.exclusive():
+                self.check()  # what was free a moment ago may have been started
+                self._queue.forget(self._names)
+                for run in self._whole:
+                    runs.append(_rename(run))
+                    undone.callback(runs[-1].rename, run)
+            undone.pop_all()  # committed
+        for run in self._pruned:
+            self._prune(run)
+        for begin in range(0, len(candidates), _AT_ONCE):
+            steps += self._take(candidates[begin : begin + _AT_ONCE])
+        for path in [*steps, *runs]:  # the runs last: they tell which steps there were
+            _delete(path)
+
+    def _prune(self, run: Path) -> None:
+        """Leave the bundle, unless the job was submitted again this very moment."""
+        with self._queue.exclusive():
+            if self._queue.job(run.name) is None and not in_use(run):
+                for path in _prunable(run):
+                    _delete(path)
+
+    def _candidates(self) -> list[Path]:
+        """The steps of the run folders that go, also of those that a killed removal left."""
+        going = [*self._whole, *self._pruned, *_left_over(self._runs)]
+        used = {step for run in going for step in _used(run, self._steps)}
+        return sorted(self._steps / step for step in used if (self._steps / step).is_dir())
+
+    def _unused(self, steps: Sequence[Path]) -> list[Path]:
+        """Those that no run folder uses that stays."""
+        if not steps:
+            return []
+        staying = {step for run in self._pruned for step in _linked([run / BUNDLE], self._steps)}
+        for run in self._runs.iterdir():
+            if run not in self._whole | self._pruned and not run.name.startswith(_GONE):
+                staying |= _used(run, self._steps)
+        return [step for step in steps if step.name not in staying]
+
+    def _take(self, steps: Sequence[Path]) -> list[Path]:
+        """Rename those that nobody uses; what a job does just now has its lock."""
+        with ExitStack() as locks:
+            free = []
+            for step in steps:
+                with suppress(BlockingIOError, FileNotFoundError):
+                    locks.enter_context(held(step / LOCK))
+                    free.append(step)
+            # Looked at with the locks: a job says what it uses before it asks for the lock.
+            return [_rename(step) for step in self._unused(free)]
+
+
+def _prunable(run: Path) -> list[Path]:
+    """What goes of a run folder that stays with its bundle."""
+    return [path for path in run.iterdir() if path.name not in _KEPT]
+
+
+def _used(run: Path, steps: Path) -> set[str]:
+    """The names of the steps that a run folder uses; ``UserError`` where that cannot be told."""
+    if (why := damage(run / STEPS, StepRecords)) is not None:
+        raise UserError(
+            f"which steps {run.name!r} uses cannot be told ({run / STEPS}: {why}); "
+            f"`distill remove {run.name}` first, or move that file away"
+        )
+    listed = {str(step.get("id")) for step in read_steps(run)}
+    folder = run / CHECKPOINTS
+    links = [run / BUNDLE, *(folder.iterdir() if folder.is_dir() else ())]
+    return {name for name in listed if re.fullmatch(STEP_PATTERN, name)} | _linked(links, steps)
+
+
+def _linked(links: Iterable[Path], steps: Path) -> set[str]:
+    """The steps that these links lead to."""
+    root, found = steps.resolve(), set()
+    for link in links:
+        with suppress(OSError, RuntimeError):  # a loop
+            target = link.resolve()
+            if target != root and target.is_relative_to(root):
+                found.add(target.relative_to(root).parts[0])
+    return found
+
+
+def _rename(folder: Path) -> Path:
+    """Give a folder, held until it has it, a name that nobody looks for."""
+    gone = folder.with_name(f"{_GONE}{folder.name}")
+    if os.path.lexists(gone):
+        _delete(gone)
+    folder.rename(gone)
+    return gone
+
+
+def _left_over(root: Path) -> Iterator[Path]:
+    """What a removal that was killed did not delete."""
+    return root.glob(f"{_GONE}*")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=_unless_gone)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unless_gone(function: object, path: str, error: tuple[type, BaseException, object]) -> None:
+    """Another removal may delete the same."""
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
+
+
+def _size(path: Path) -> int:
+    """The bytes that a file or folder takes of the disk, without what its links lead to."""
+    try:
+        total = path.lstat().st_blocks * 512
+        if path.is_dir() and not path.is_symlink():
+            with os.scandir(path) as entries:
+                total += sum(_size(Path(entry.path)) for entry in entries)
+    except FileNotFoundError:
+        return 0
+    return total
