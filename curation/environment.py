@@ -109,9 +109,15 @@ class Environment:
             self._damaged(f"it has no room for {entries} entries")
         self._leaves: tuple[array[int], array[int]] | None = None
         # Memory that costs nothing until it is used.
-        self._offsets = np.zeros(entries, np.int64).data
-        """Where the values of numbers lie; 0 where that is not known yet"""
-        self._sizes = np.zeros(entries, np.uint32).data
+        try:
+            self._offsets = np.zeros(entries, np.int64).data
+            """Where the values of numbers lie; 0 where that is not known yet"""
+            self._sizes = np.zeros(entries, np.uint32).data
+        except MemoryError:
+            raise UserError(
+                f"{self._path} has {entries:,} entries by what it says, for which there is not "
+                "enough memory"
+            ) from None
 
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
         """The value under ``key``, or None; ``UserError`` where it has more than ``most`` bytes."""

@@ -15,11 +15,13 @@ import io
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
+
+from curation.images import MAX_FILE_BYTES
 
 _OPCODES = frozenset(
     (
@@ -34,6 +36,7 @@ _OPCODES = frozenset(
         *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
     )
 )
+_BY_CODE = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MEMO_WRITES = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 _LIST_MAKERS = frozenset(["LIST", "EMPTY_LIST"])
 _MOST_LISTS = 16
@@ -42,6 +45,10 @@ _FREE_OPCODES = 20_000
 _BYTES_PER_OPCODE = 16
 """An image has some hundred bytes at least, and takes up to thirty opcodes as an array."""
 _MOST_OPCODES = 1 << 22
+_LENGTHS_OF_TEXT = {"BINUNICODE": 4, "BINUNICODE8": 8}
+"""Bytes of the number before a text; the texts of ``UNICODE`` end with their line."""
+_LONGEST_TEXT = MAX_FILE_BYTES * 2
+"""Bytes: each of an image file as UTF-8, as Python 3 writes bytes in the old protocols"""
 
 
 class RefusedError(Exception):
@@ -62,8 +69,7 @@ def _check_opcodes(data: bytes) -> None:
     """Refuse opcodes beyond the list, and more of them, or of memory, than the data account for."""
     allowed = min(_FREE_OPCODES + len(data) // _BYTES_PER_OPCODE, _MOST_OPCODES)
     lists = 0
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        name = opcode.name
+    for number, (name, argument) in enumerate(_opcodes(data)):
         if name not in _OPCODES:
             raise RefusedError(f"it uses the pickle opcode {name}, which a set does not need")
         if name == "GLOBAL" and argument not in _GLOBALS:
@@ -76,6 +82,42 @@ def _check_opcodes(data: bytes) -> None:
             raise RefusedError(f"it makes more than {_MOST_LISTS} lists")
         if number > allowed:
             raise RefusedError(f"it has more than {allowed} opcodes in {len(data)} bytes")
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Name and argument of each up to ``STOP``, as ``pickletools.genops`` gives them.
+
+    ``RefusedError`` where a text would take more memory than bytes do: four for each, where a
+    single letter is beyond Latin-1.
+    """
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        opcode = _BY_CODE.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError(f"at byte {stream.tell() - 1}, opcode {code!r} unknown")
+        if _text_length(opcode.name, data, stream.tell()) > _LONGEST_TEXT:
+            raise RefusedError(f"it has a text of more than {_LONGEST_TEXT:,} bytes")
+        argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        if isinstance(argument, str) and not argument.isascii() and not _is_latin1(argument):
+            raise RefusedError("it has a text with letters beyond Latin-1")
+        yield opcode.name, argument
+        if code == pickle.STOP:
+            return
+    raise ValueError("pickle exhausted before seeing STOP")
+
+
+def _text_length(name: str, data: bytes, place: int) -> int:
+    if name == "UNICODE":
+        return data.find(b"\n", place) - place
+    return int.from_bytes(data[place : place + _LENGTHS_OF_TEXT.get(name, 0)], "little")
+
+
+def _is_latin1(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _PlainUnpickler(pickle.Unpickler):

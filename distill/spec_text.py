@@ -132,8 +132,8 @@ def _describe(error: ValidationError, document: Mapping[str, Any], source: Overr
 
 def _of_another_type(fault: Any, document: Mapping[str, Any]) -> bool:
     """Whether it only says that a list is no number, or the reverse, where either may stand."""
-    if len(fault["loc"]) == len(within_document(fault["loc"], document)):
-        return False
+    if fault["loc"][-1:] == within_document(fault["loc"], document)[-1:]:
+        return False  # of an element of the list
     is_list = isinstance(fault["input"], list)
     return fault["type"] == ("float_type" if is_list else "tuple_type")
 
@@ -195,8 +195,16 @@ def _allowed(location: Location) -> str:
 
 def _unit(location: Location) -> str:
     """What a number at ``location`` is in, as the description of its field says."""
-    field = _fields(_table_at(location[:-1])).get(str(location[-1])) if location else None
+    *table, key = _of_field(location)
+    field = _fields(_table_at(tuple(table))).get(str(key))
     return f" ({field.description})" if field is not None and field.description else ""
+
+
+def _of_field(location: Location) -> Location:
+    """Without the numbers at its end, which are those of elements of a list."""
+    while isinstance(location[-1], int):
+        location = location[:-1]
+    return location
 
 
 def _table_at(location: Location) -> type[BaseModel]:

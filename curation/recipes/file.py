@@ -124,6 +124,8 @@ _STEPS = {
     for step in get_args(get_args(Step)[0])
     for name in get_args(step.model_fields["do"].annotation)
 }
+_TABLES: dict[Any, type[BaseModel]] = {**_STEPS, "teacher": TeacherChoice}
+"""By the last name of a fault's location that is no key of theirs"""
 
 
 class Recipe(_Model):
@@ -164,7 +166,7 @@ def _describe(error: ValidationError, document: dict[str, Any], source: TomlSour
     place, key = source.at(location), in_words(location)
     if fault["type"] == "extra_forbidden":
         *_, outer, name = (None, *fault["loc"])
-        fields = _STEPS[outer].model_fields if isinstance(outer, str) else Recipe.model_fields
+        fields = _TABLES.get(outer, Recipe).model_fields
         place, key = source.at(location, of_key=True), in_words(location[:-1])
         message = f"unknown key {str(name)[:80]!r}{hint(str(name), fields)}"
     elif fault["type"] == "union_tag_invalid":

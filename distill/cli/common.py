@@ -94,6 +94,8 @@ def run_app(app: typer.Typer) -> None:
         raise
     except OSError as error:
         fail(_told(error))
+    except MemoryError as error:
+        fail(f"not enough memory: {error or 'none is left'}; free some, or take a larger machine")
     finally:
         sys.excepthook = print_traceback  # Typer has put its own there
 

@@ -91,6 +91,16 @@ class TestNodes:
             path.write_bytes(data)
             assert "no room for" in outcome(damaged)
 
+    def test_a_file_of_holes_cannot_ask_for_all_memory(self, damaged):
+        path = damaged / "data.mdb"
+        data = bytearray(path.read_bytes())
+        for page in (0, PAGE):
+            struct.pack_into("<Q", data, page + 16 + 24 + 48 + 32, 1 << 39)
+            struct.pack_into("<Q", data, page + 16 + 24 + 96, (1 << 31) - 1)
+        path.write_bytes(data)
+        os.truncate(path, PAGE << 31)
+        assert "for which there is not enough memory" in outcome(damaged)
+
 
 def outcome_raised(path):
     return [Store(path).read(i) for i in range(16)]

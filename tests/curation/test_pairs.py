@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation import plain_pickle
 from curation.errors import UserError
 from curation.pairs import read_pairs, write_pairs
 
@@ -307,6 +308,24 @@ class TestHarmfulPickles:
     def test_a_short_file_cannot_ask_for_much_memory(self, tmp_path, data):
         (tmp_path / "lfw.bin").write_bytes(data)
         with pytest.raises(UserError, match=r"lfw\.bin"):
+            read_pairs(tmp_path / "lfw.bin")
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            (b"X%s" + b"a" * 30, "a text of more than 16 bytes"),
+            (b"\x8d%s\0\0\0\0" + b"a" * 30, "a text of more than 16 bytes"),
+            (b"V" + b"a" * 30 + b"\n", "a text of more than 16 bytes"),
+            (b"X\4\0\0\0" + "\U0001f600".encode(), "letters beyond Latin-1"),
+            (b"V\\u0100\n", "letters beyond Latin-1"),
+        ],
+        ids=["BINUNICODE", "BINUNICODE8", "UNICODE", "four bytes each", "two bytes each"],
+    )
+    def test_texts_take_no_more_memory_than_images(self, tmp_path, monkeypatch, text, complaint):
+        monkeypatch.setattr(plain_pickle, "_LONGEST_TEXT", 16)
+        text = text.replace(b"%s", struct.pack("<I", 30))
+        (tmp_path / "lfw.bin").write_bytes(b"\x80\x04" + text + b".")
+        with pytest.raises(UserError, match=complaint):
             read_pairs(tmp_path / "lfw.bin")
 
     def test_deep_nesting_ends_in_an_error(self, tmp_path):

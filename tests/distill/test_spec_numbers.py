@@ -77,9 +77,41 @@ losses = {{ arcface = {{ margin = {margin} }} }}
         ({"train": "power = nan"},
          "s:9:9: train.power: Input should be less than or equal to 100, got nan"),
         ({"train": "power = inf"}, "s:9:9: train.power: inf is above 100"),
+        ({"train": "milestones = [0.5, 0]"}, "s:9:20: train.milestones 2: must be above 0, got 0"),
     ],
 )  # fmt: skip
 def test_a_number_beyond_its_end_is_told_with_its_place(given, words):
     with pytest.raises(UserError) as error:
         parse_spec(SPEC.format(**{"epochs": 1, "margin": 0.5, "train": "", **given}), "s")
     assert str(error.value) == words
+
+
+TEACHER = """
+name = "x"
+data = {{ train = "d/train" }}
+student = {{ backbone = "mobilefacenet" }}
+[[stage]]
+epochs = 1
+losses = {{ arcface = {{}} }}
+[[teacher.ensemble]]
+from = "a.onnx"
+preprocessing = {{ colour = "RGB", mean = {mean}, std = 1.0, size = {size} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": "[[], 2.0, 3.0]"}, "mean 1: Input should be a valid number"),
+        ({"mean": "[1.0, 2.0, {}]"}, "mean 3: Input should be a valid number"),
+        ({"mean": "[1.0, 2.0]"}, "mean: value 3 is missing"),
+        ({"mean": "true"}, "mean: Input should be a valid number"),
+        ({"size": "[112, 0]"}, "size 2: must be above 0, got 0"),
+        ({"size": "[[112], 112]"}, "size 1: Input should be a valid integer"),
+    ],
+)
+def test_a_number_in_a_list_is_told_with_its_place(given, words):
+    text = TEACHER.format(**{"mean": "127.5", "size": "[112, 112]", **given})
+    with pytest.raises(UserError, match=r"^s:10:\d+: teacher.ensemble 1: prep") as error:
+        parse_spec(text, "s")
+    assert words in str(error.value)

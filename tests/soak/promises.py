@@ -39,7 +39,8 @@ class Promises:
 
     def broken(self) -> list[str]:
         """Every promise that is not kept, in words."""
-        with open_queue(self.workspace) as queue:
+        # Of one moment: the daemon may end a job between two looks.
+        with open_queue(self.workspace) as queue, queue.exclusive():
             jobs = {job.name: job for job in queue.jobs()}
             histories = {name: queue.history(name) for name in jobs}
         faults = [f"{name} is lost" for name in self.specs.keys() - jobs.keys()]

@@ -277,6 +277,16 @@ def test_a_defect_is_told_without_what_moves_a_terminal():
     assert ran.stderr.splitlines()[-1] == r"ValueError: \x1b]0;x\x07[/x]\u202e"
 
 
+def test_too_little_memory_is_one_line():
+    code = "import numpy, typer; from distill.cli.common import run_app\napp = typer.Typer()\n"
+    code += "@app.command()\ndef fails():\n    numpy.zeros(1 << 60, numpy.int8)\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}run_app(app)"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert re.fullmatch("error: not enough memory; .*1.00 EiB.*\n", ran.stderr)
+
+
 def test_a_conversion_in_a_terminal_never_says_0_a_second(tmp_path):
     source = tmp_path / "faces"
     for number in range(4):

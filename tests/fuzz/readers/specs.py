@@ -1,9 +1,15 @@
 """Job specs and recipes: TOML of people."""
 
+import copy
+import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from curation.errors import UserError
 from curation.recipes.file import RECIPES, parse_recipe
+from curation.toml_text import read_toml
 from distill.daemon.names import name_in
 from distill.spec_text import parse_spec, read_spec
 from tests.fuzz.harness import Files, Special, reader
@@ -12,9 +18,11 @@ _SPEC = b"""name = "try"
 [data]
 train = "drawn/train"
 evaluate = ["pairs", "drawn/other"]
-[teacher]
+[[teacher.ensemble]]
 from = "teacher.onnx"
-preprocessing = { colour = "RGB", mean = 127.5, std = 127.5, size = [112, 112] }
+preprocessing = { colour = "RGB", mean = [127.5, 127.5, 127.5], std = 127.5, size = [112, 112] }
+[[teacher.ensemble]]
+from = "drawn"
 [student]
 backbone = "mobilefacenet"
 input_size = [112, 112]
@@ -28,10 +36,13 @@ losses = { arcface = {} }
 [generations]
 count = 2
 seeds = [1, 2]
+select_on = ["pairs"]
 [train]
 batch_size = 64
 schedule = "step"
 milestones = [0.5, 0.8]
+[export]
+formats = ["onnx"]
 """
 _ODD = (
     "a" + ".a" * 40 + " = 1", "[" + "b." * 3_000 + "b]", "x = " + "[" * 3_000, "x = " + "{a=" * 900,
@@ -54,6 +65,45 @@ def _add(rng: random.Random, files: dict[str, bytes | Special]) -> None:
             files[name] = b"\n".join(lines)
 
 
+_VALUES: list[Any] = [
+    0, -1, 2**62, 0.0, -0.5, 1e308, float("nan"), float("inf"), True, "", "x", [], {}, [[]], [0],
+    [-1, 1], {"a": 1}, {"losses": 1}, {"losses": {"x": 1}}, [{"a": 1}], ["a", "a"], [1] * 2000,
+]  # fmt: skip
+
+
+def _replace(rng: random.Random, files: dict[str, bytes | Special]) -> None:
+    """A value of another type or size somewhere in the document, or a key that is not known."""
+    for name, content in list(files.items()):
+        try:
+            document = read_toml(content.decode() if isinstance(content, bytes) else "=", name)
+        except (ValueError, UserError):
+            continue
+        if not document:
+            continue
+        table, key = rng.choice(list(_places(document)))
+        key = rng.choice((key, "odd")) if isinstance(table, dict) else key
+        table[key] = copy.deepcopy(rng.choice(_VALUES))
+        pairs = (f"{json.dumps(key)} = {_toml(value)}" for key, value in document.items())
+        files[name] = "\n".join(pairs).encode()
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each table or array in a document, with each key in it."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from _places(inner)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)
+
+
 def _specs() -> list[Files]:
     return [{"spec.toml": _SPEC}]
 
@@ -62,7 +112,7 @@ def _recipes() -> list[Files]:
     return [{"recipe.toml": path.read_bytes()} for path in sorted(RECIPES.glob("*.toml"))]
 
 
-@reader("spec", _specs, [_add, _add])
+@reader("spec", _specs, [_add, _replace])
 def read(folder: Path) -> None:
     """As the command reads one, and as the daemon does before it asks the command."""
     text = read_spec(folder / "spec.toml")
@@ -70,7 +120,7 @@ def read(folder: Path) -> None:
     parse_spec(text, "spec.toml")
 
 
-@reader("recipe", _recipes, [_add, _add])
+@reader("recipe", _recipes, [_add, _replace])
 def read_recipe(folder: Path) -> None:
     """The form of one, through the same door as a spec."""
     parse_recipe(read_spec(folder / "recipe.toml"), "recipe.toml")
