@@ -1,5 +1,6 @@
 """What came out of a job: `show` it, `pull` its bundle."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ def show(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption 
         print_json(outcome)
         return
     _print_head(job, outcome)
+    _print_origin(outcome["provenance"])
     for title, names, rows, numbers in _tables(outcome):
         say("")
         print_table(names, rows, numbers, title=title)
@@ -85,12 +87,14 @@ def _outcome(place: Workspace, name: str) -> dict[str, Any]:
         raise unknown_job(name, [], place)
     # A run started by hand was never queued.
     told = job or read_failure(run)
+    origin = client.provenance_of(place, name)
     return {
         "name": name,
         "state": job.state if job else _without_queue(run),
         "reason": told and told.reason,
         "hint": told and told.hint,
         "run": str(run),
+        "provenance": origin and origin.model_dump(mode="json"),
         "steps": read_steps(run),
         "warnings": read_warnings(run),
         "evaluation": read_evaluation(run),
@@ -128,6 +132,18 @@ def _print_head(job: str, outcome: dict[str, Any]) -> None:
     if outcome["state"] == "failed":
         say(f"  its log: `distill logs {job} --lines 50`")
         say(f"  to go on after its last finished step: `distill submit {outcome['run']}/spec.toml`")
+
+
+def _print_origin(origin: dict[str, Any] | None) -> None:
+    """Where the job comes from, in short; --json has all of it."""
+    from distill.provenance import Code
+
+    if origin is None:
+        return
+    code = Code.model_validate(origin["code"])
+    say(f"  from {origin['file']}, {origin['at']}, {code}")
+    if settings := [part for each in origin["overrides"] for part in ("--set", each)]:
+        say(f"  with {shlex.join(settings)}")
 
 
 def _tables(outcome: dict[str, Any]) -> list[Table]:

@@ -52,19 +52,21 @@ def check(
 
     Example: distill check jobs/sample.toml --set train.learning_rate=0.05
     """
+    from distill.cli.submission import checked
     from distill.daemon import client
     from distill.pipeline.fit import check_job
+    from distill.software import code_on_disk
     from distill.spec_text import SpecFile
 
-    checked, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
-    fit = check_job(checked, place, client.unfinished(place, checked.job.name))
-    warnings = [notice.text for notice in fit.notices]
+    given, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
+    fit = check_job(given, place, client.unfinished(place, given.job.name))
+    found = checked(given, fit, code_on_disk())
     if json:
-        print_json({"name": checked.job.name, "warnings": warnings})
+        print_json({"name": given.job.name, **found.model_dump(mode="json")})
         return
-    for warning in warnings:
+    for warning in found.warnings:
         note(f"warning: {warning}")
-    say(f"{spec}: job {checked.job.name!r} can be run")
+    say(f"{spec}: job {given.job.name!r} can be run")
 
 
 def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:
@@ -121,19 +123,24 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     ``STEP_BUSY`` where another job does a step of it, and it was started by the daemon, which has
     other jobs to start. Its runner holds the run directory then.
     """
-    from distill.daemon.runfolder import freeze_spec, locked
+    from distill.daemon.runfolder import freeze_provenance, freeze_spec, locked
+    from distill.pipeline.provenance import provenance
     from distill.run_directory import SPEC
+    from distill.software import code_on_disk
     from distill.training.distributed import on_first_rank, rank
 
     own = Path(spec.origin).resolve() == (folder / SPEC).resolve()
     if own and not spec.overrides:
-        checked = partial(_check, spec, place)
+        checked = partial(_check, spec, place, folder)
         return _run_in(folder, spec.job, place, checked, patient=False)
     with ExitStack() as held:
 
         def take_folder() -> None:
             freeze_spec(folder, spec.text)
             held.enter_context(locked(folder))
+            assert fit is not None, "the first rank has checked it"
+            origin = provenance(spec, fit, code_on_disk())
+            freeze_provenance(folder, origin.model_dump_json())
 
         try:
             on_first_rank(lambda: _refuse_another_spec(spec, folder))
@@ -158,12 +165,22 @@ def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
         )
 
 
-def _check(spec: "SpecFile", workspace: Workspace) -> "Fit | None":
-    """What the first rank finds of the job, there alone; all raise what it raises."""
+def _check(spec: "SpecFile", workspace: Workspace, submitted: Path | None = None) -> "Fit | None":
+    """What the first rank finds of the job, there alone; all raise what it raises.
+
+    Of a job that was ``submitted``, as this run directory says, also what has changed since.
+    """
     from distill.pipeline.fit import check_job
+    from distill.pipeline.provenance import changed_since_submit
     from distill.training.distributed import only_on_first_rank
 
-    return only_on_first_rank(lambda: check_job(spec, workspace))
+    def look() -> "Fit":
+        fit = check_job(spec, workspace)
+        if submitted is not None:
+            fit.notices += changed_since_submit(submitted, spec.job, fit)
+        return fit
+
+    return only_on_first_rank(look)
 
 
 def _own_fit(found: "Fit | None", spec: "JobSpec", workspace: Workspace) -> "Fit":

@@ -5,10 +5,20 @@ from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.daemon import client
+from distill.daemon.names import Checked
 from distill.daemon.placing import Placing
 from distill.daemon.service import Submission
-from distill.pipeline.fit import check_job
+from distill.pipeline.fit import Fit, check_job
+from distill.pipeline.provenance import provenance
+from distill.provenance import Code
+from distill.software import code_on_disk
 from distill.spec_text import SpecFile
+
+
+def checked(spec: SpecFile, fit: Fit, code: Code) -> Checked:
+    """What is said, and kept, of a spec that can be run."""
+    warnings = tuple(notice.text for notice in fit.notices)
+    return Checked(warnings=warnings, provenance=provenance(spec, fit, code))
 
 
 def submit_file(
@@ -21,8 +31,8 @@ def submit_file(
     """Queue the spec in ``path``, with what ``--set`` says: see ``client.submit``."""
     spec = SpecFile.read(path, overrides)
 
-    def check(text: str) -> list[str]:
+    def check(text: str) -> Checked:
         coming = client.unfinished(workspace, spec.job.name)
-        return [notice.text for notice in check_job(spec, workspace, coming).notices]
+        return checked(spec, check_job(spec, workspace, coming), code_on_disk())
 
     return client.submit(workspace, spec.job.name, spec.text, replace, check, placing)

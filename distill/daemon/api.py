@@ -23,6 +23,7 @@ from distill.daemon.reports import JobReport, report
 from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
 from distill.daemon.states import State
 from distill.daemon.waiting import surroundings
+from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
 from distill.spec_text import LARGEST_SPEC, decode_spec
 
@@ -146,6 +147,11 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     def show_job(name: str) -> JobReport:
         """One job."""
         return shown(service.job(name))
+
+    @app.get("/jobs/{name}/provenance")
+    def provenance(name: str) -> Provenance | None:
+        """Where the job comes from: overrides, code, data, versions; null where nobody said it."""
+        return parse_provenance(service.queue.provenance(service.job(name).name))
 
     @app.post("/jobs/{name}/cancel")
     def cancel(name: str) -> JobReport:

@@ -8,41 +8,37 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from curation.errors import UserError
 from curation.json_text import parse_record
 from curation.workspace import Workspace
-from distill.daemon.names import SpecCheck
+from distill.daemon.names import Checked, SpecCheck
 from distill.last_words import error_in, last_line
 from distill.spec_text import UNNAMED_SPEC
 
 _CHECK_SECONDS = 120.0
 
 
-class _Checked(BaseModel):
-    """What `distill check --json` prints."""
-
-    warnings: list[str]
-
-
 def spec_check(workspace: Workspace) -> SpecCheck:
     """The check of real job specs: what `distill run` would refuse is refused before it queues."""
 
-    def check(text: str) -> list[str]:
+    def check(text: str) -> Checked:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "spec.toml"
             path.write_text(text, encoding="utf-8", newline="")
             try:
-                return _warnings(path, workspace)
+                checked = _check(path, workspace)
             except UserError as error:
                 raise UserError(str(error).replace(str(path), UNNAMED_SPEC)) from None
+        if checked.provenance is None:
+            return checked
+        origin = checked.provenance.model_copy(update={"file": UNNAMED_SPEC})
+        return checked.model_copy(update={"provenance": origin})
 
     return check
 
 
-def _warnings(path: Path, workspace: Workspace) -> list[str]:
-    """What will do nothing; ``UserError`` with what is wrong with the spec."""
+def _check(path: Path, workspace: Workspace) -> Checked:
+    """``UserError`` with what is wrong with the spec."""
     command = [sys.executable, "-m", "distill.cli.main", "check", "--json", str(path)]
     try:
         checked = subprocess.run(
@@ -57,6 +53,6 @@ def _warnings(path: Path, workspace: Workspace) -> list[str]:
             f"{UNNAMED_SPEC} could not be checked in {_CHECK_SECONDS:.0f} s; submit it again"
         ) from None
     if checked.returncode == 0:
-        return parse_record(checked.stdout, _Checked).warnings
+        return parse_record(checked.stdout, Checked)
     said = checked.stderr.decode(errors="replace")
     raise UserError(error_in(said) or f"{UNNAMED_SPEC} cannot be checked: {last_line(said)}")

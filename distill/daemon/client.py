@@ -41,6 +41,7 @@ from distill.daemon.service import (
 )
 from distill.daemon.states import State
 from distill.daemon.waiting import surroundings
+from distill.provenance import Provenance, parse_provenance, read_provenance
 from distill.run_directory import one_line
 from distill.spec import check_name
 
@@ -193,6 +194,13 @@ def spec_of(workspace: Workspace, name: str) -> str:
     if spec is None:
         raise unknown_job(name, names(workspace), workspace)
     return spec
+
+
+def provenance_of(workspace: Workspace, name: str) -> Provenance | None:
+    """Where a job comes from; of a run by hand what its folder says. ``None`` if nobody says it."""
+    with read_queue(workspace) as queue:
+        kept = None if queue is None else queue.provenance(name)
+    return parse_provenance(kept) if kept else read_provenance(workspace.runs / name)
 
 
 def reports(

@@ -3,13 +3,27 @@
 import re
 from collections.abc import Callable
 
+from pydantic import BaseModel, ConfigDict
+
 from curation.errors import UserError
 from curation.toml_text import read_toml
+from distill.provenance import Provenance
 from distill.spec import NAME_PATTERN, check_name
 from distill.spec_text import UNNAMED_SPEC
 
-SpecCheck = Callable[[str], list[str]]
-"""Given the text of a spec, what in it will do nothing; ``UserError`` where it cannot be run."""
+
+class Checked(BaseModel):
+    """What was found of a spec that can be run; `distill check --json` prints it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    warnings: tuple[str, ...] = ()
+    """What in it will do nothing"""
+    provenance: Provenance | None = None
+
+
+SpecCheck = Callable[[str], Checked]
+"""Given the text of a spec; ``UserError`` where it cannot be run."""
 
 
 def name_in(text: str, what: str = UNNAMED_SPEC) -> str:

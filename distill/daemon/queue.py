@@ -281,6 +281,22 @@ class Queue:
         with self._mutex:
             return self._dependencies.in_vain(name)
 
+    def keep_provenance(self, name: str, record: str) -> None:
+        """Remember where a job comes from (``distill.provenance.Provenance`` as JSON)."""
+        with self.exclusive():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO provenance (job, record) VALUES (?, ?)",
+                (name, _storable(record)),
+            )
+
+    def provenance(self, name: str) -> str | None:
+        """What `keep_provenance` was given of the newest submit that gave any."""
+        with self._mutex:
+            row = self._connection.execute(
+                "SELECT record FROM provenance WHERE job = ?", (name,)
+            ).fetchone()
+        return None if row is None else str(row["record"])
+
     def place(self, name: str, placing: Placing, now: float) -> Job:
         """Give a queued job another priority or label, have it start after others, or hold it.
 

@@ -21,7 +21,7 @@ from curation.locks import held, is_held
 from distill.daemon.attempts import Attempt
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.records import ExitRecord, RunnerRecord
-from distill.run_directory import EXIT, FAILURE, RUNNER, SPEC, found
+from distill.run_directory import EXIT, FAILURE, PROVENANCE, RUNNER, SPEC, found
 
 OLD_RUN = ".old-"
 """In the name of a folder that was set aside for another spec."""
@@ -97,6 +97,12 @@ def freeze_spec(run: Path, spec: str) -> None:
         _set_aside(run)
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / SPEC, spec)
+
+
+def freeze_provenance(run: Path, provenance: str | None) -> None:
+    """Let the folder, which is there, say where the job comes from, as the queue has it."""
+    if provenance is not None:
+        write_whole(run / PROVENANCE, provenance)
 
 
 def _set_aside(run: Path) -> None:

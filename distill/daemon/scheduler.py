@@ -34,6 +34,7 @@ from distill.daemon.queue import Job, Judge, Queue
 from distill.daemon.records import ExitRecord
 from distill.daemon.room import has_room
 from distill.daemon.runfolder import (
+    freeze_provenance,
     freeze_spec,
     own_runner_record,
     read_exit_record,
@@ -210,6 +211,7 @@ class Scheduler:
         try:
             with self._queue.exclusive():
                 freeze_spec(attempt.run, job.spec)
+                freeze_provenance(attempt.run, self._queue.provenance(job.name))
             if self._executor.launch(attempt):
                 self._queue.note_launched(job.name, job.attempt)
             _log.info("%s: attempt %d runs", job.name, job.attempt)

@@ -108,7 +108,17 @@ _VERSION_6 = (
     """,
 )
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+# Not with the jobs, all of which are read for a list of them.
+_VERSION_7 = (
+    """
+    CREATE TABLE provenance (
+        job TEXT PRIMARY KEY REFERENCES jobs (name) ON DELETE CASCADE,
+        record TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

@@ -14,7 +14,13 @@ from distill.daemon.dependencies import CircleError
 from distill.daemon.names import SpecCheck, teachers_in
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
-from distill.daemon.runfolder import OLD_RUN, freeze_spec, frozen_spec, in_use
+from distill.daemon.runfolder import (
+    OLD_RUN,
+    freeze_provenance,
+    freeze_spec,
+    frozen_spec,
+    in_use,
+)
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 from distill.run_directory import BUNDLE, RUNNER, SPEC
 from distill.spec import check_name
@@ -93,7 +99,7 @@ class JobService:
         """
         if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
             return self._already(answer, name, placing)
-        warnings = self._check(spec)  # takes seconds: the queue stays free meanwhile
+        checked = self._check(spec)  # takes seconds: the queue stays free meanwhile
         with self.queue.exclusive():  # two submits of one name must not both find it free
             answer = self._answer(name, spec, replace)
             if answer in _NOTHING_TO_DO:
@@ -101,9 +107,11 @@ class JobService:
             placed = self._with_teachers(name, spec, placing)
             with _no_circle():
                 self.queue.submit(name, spec, time.time(), placed)
+            if checked.provenance is not None:
+                self.queue.keep_provenance(name, checked.provenance.model_dump_json())
         self._freeze(name)
         self._wake()
-        return Submission(answer, self.job(name), tuple(warnings))
+        return Submission(answer, self.job(name), checked.warnings)
 
     def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
         """Nothing new is queued; what is said of the place counts for a job that waits."""
@@ -255,6 +263,7 @@ class JobService:
             job = self.queue.job(name)
             if job is not None and job.state is State.QUEUED:
                 freeze_spec(self.workspace.runs / name, job.spec)
+                freeze_provenance(self.workspace.runs / name, self.queue.provenance(name))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ expensive steps costs days. The rules are those of the parts themselves, which a
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from curation.errors import UserError
 from curation.toml_positions import Location
@@ -45,6 +45,8 @@ class Fit:
 
     notices: list[Notice]
     teacher: Embedder | None
+    data: dict[str, str] = field(default_factory=dict)
+    """Digests of the data sets, by their names in the spec"""
 
     def take_teacher(self) -> Embedder:
         """The given teacher, which was opened to be checked and is the caller's alone from now."""
@@ -85,7 +87,8 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
         _check_student(spec, spec.student, length)
     for training in trainings:
         notices += training.check_losses(images)
-    return Fit(notices, teacher)
+    named = {spec.data.train: images, **sets}
+    return Fit(notices, teacher, {name: each.digest for name, each in named.items()})
 
 
 def ranks_of(spec: JobSpec) -> int:

@@ -27,11 +27,13 @@ from distill.pipeline.planning import (
     plan,
     stage_name,
 )
+from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.training import Stage, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network, export_network
+from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
@@ -271,8 +273,9 @@ class JobRun:
             if reused:
                 state.state = "reused"
             evaluation = {**outcome.result, "networks": reports, **selection}
-            if self.record.warnings:
-                evaluation["warnings"] = self.record.warnings
+            # What has changed since the submit is no fault of the scores, and in the lineage.
+            if warnings := [each for each in self.record.warnings if each["key"] != CHANGED]:
+                evaluation["warnings"] = warnings
             self.record.write_json(EVALUATION, evaluation)
         return evaluation
 
@@ -286,7 +289,7 @@ class JobRun:
             name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
             outcome = on_first_rank(
                 lambda: export_network(
-                    name, trained, size, evaluation, lineage, formats, self.steps
+                    name, trained, size, evaluation, lineage, self._origin(), formats, self.steps
                 )
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
@@ -299,6 +302,15 @@ class JobRun:
         if seeds := self.spec.generations.seeds:
             return {"images": images, "seeds": seeds}
         return {"images": images, "seed": self.spec.train.seed}
+
+    def _origin(self) -> dict[str, Any]:
+        """Where the job comes from, without paths of its maker, and what has changed since."""
+        found = read_provenance(self.record.folder)
+        if found is None:
+            return {}
+        told = found.model_dump(mode="json", exclude={"file", "written"})
+        changed = [each["text"] for each in self.record.warnings if each["key"] == CHANGED]
+        return {"provenance": told | ({"changed": changed} if changed else {})}
 
     def _lineage(self) -> list[dict[str, Any]]:
         steps = [step for step in self.record.steps if step.id and step.state != "skipped"]

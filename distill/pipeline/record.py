@@ -1,14 +1,11 @@
 """The run directory ``runs/JOB/``: everything that anybody shows of a job is read from here."""
 
 import os
-import platform
 import re
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from curation.errors import UserError
 from curation.files import DISK_ERRORS, atomic_file, write_reserved
 from curation.json_text import as_json
 from curation.progress import Pace, seconds_left
+from distill import __version__
 from distill.notices import Notice
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
@@ -30,6 +28,7 @@ from distill.run_directory import (
     StepState,
 )
 from distill.signals import RankLost, Stopped
+from distill.software import code_on_disk, versions
 from distill.spec import JobSpec
 
 _NO_MEMORY = re.compile(
@@ -89,8 +88,8 @@ class RunRecord:
         self.write_json(WARNINGS, self.warnings)
         resolved = {
             "spec": spec.model_dump(mode="json", by_alias=True),
-            "versions": _versions(),
-            "git_commit": _git_commit(),
+            "versions": {"face-distill": __version__, **versions()},
+            "git_commit": code_on_disk().commit,
             **facts,
         }
         self.write_json(RESOLVED, resolved)
@@ -271,18 +270,3 @@ def remaining(
             rest = seconds_left(0, step.images, speeds.get(step.kind))
             whole = None if rest is None else whole + rest
     return {"per_second": per_second, "seconds_left": left, "job_seconds_left": whole}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("face-distill", "torch", "numpy", "onnx", "onnxruntime", "timm")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that the code runs from, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return None
-    return answer.stdout.strip() or None

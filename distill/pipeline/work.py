@@ -59,10 +59,15 @@ def export_network(
     image_size: tuple[int, int],
     evaluation: dict[str, Any],
     lineage: dict[str, Any],
+    origin: dict[str, Any],
     formats: Sequence[str],
     steps: StepStore,
 ) -> StepOutcome:
-    """The bundle of a network trained on images of that size, in ``bundle/`` of the step."""
+    """The bundle of a network trained on images of that size, in ``bundle/`` of the step.
+
+    ``origin`` goes into the lineage and is no part of the step's identity: a bundle that is there
+    says where it came from then.
+    """
     architecture = trained.architecture.unweighted
     preprocessing = architecture.preprocessing
     config = BundleConfig(
@@ -80,7 +85,8 @@ def export_network(
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
-        export_bundle(bundle, trained.load(), config, evaluation, lineage, name, formats)
+        told = {**lineage, **origin}
+        export_bundle(bundle, trained.load(), config, evaluation, told, name, formats)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 
     return steps.perform("export", inputs, work)

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from curation.workspace import Workspace
-from distill.daemon import outcome, server
+from distill.daemon import names, outcome, server
 
 SLOTS = 3
 JOB = Path(__file__).with_name("job.py")
@@ -15,10 +15,10 @@ def command(run: Path) -> list[str]:
     return [sys.executable, "-S", str(JOB), str(run)]
 
 
-def check(text: str) -> list[str]:
+def check(text: str) -> names.Checked:
     """Any TOML is a spec here."""
     tomllib.loads(text)
-    return []
+    return names.Checked()
 
 
 if __name__ == "__main__":

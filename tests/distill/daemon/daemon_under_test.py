@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 from curation.workspace import Workspace
-from distill.daemon import connections, outcome, server
+from distill.daemon import connections, names, outcome, server
 
 
 def code_of(run: Path) -> list[str]:
@@ -18,11 +18,11 @@ def code_of(run: Path) -> list[str]:
     return [sys.executable, "-c", spec["code"], str(run)]
 
 
-def accept(text: str) -> list[str]:
+def accept(text: str) -> names.Checked:
     """Any TOML with a name is a spec here; some take their time."""
     if "# slow" in text:
         time.sleep(0.05)
-    return []
+    return names.Checked()
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ def test_the_api_describes_itself(api: Api) -> None:
         "/jobs/{name}/cancel",
         "/jobs/{name}/hold",
         "/jobs/{name}/log",
+        "/jobs/{name}/provenance",
         "/jobs/{name}/release",
         "/jobs/{name}/retry",
         "/undrain",

@@ -6,6 +6,7 @@ import pytest
 from conftest import Harness, spec
 from daemon_under_test import accept
 
+from distill.daemon.names import Checked
 from distill.daemon.outcome import Outcome
 from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
 from distill.daemon.service import (
@@ -63,8 +64,8 @@ def test_the_same_spec_again(
 
 
 def test_what_will_do_nothing_is_part_of_the_answer(harness: Harness) -> None:
-    def check(text: str) -> list[str]:
-        return ["a loss does nothing"]
+    def check(text: str) -> Checked:
+        return Checked(warnings=("a loss does nothing",))
 
     service = JobService(harness.workspace, open_queue(harness.workspace), check)
     assert service.submit("a", spec("a", "one")).warnings == ("a loss does nothing",)

@@ -17,7 +17,7 @@ from curation.files import read_whole
 from curation.workspace import Workspace
 from distill.daemon import connections
 from distill.daemon.address import socket_path
-from distill.daemon.names import name_in
+from distill.daemon.names import Checked, name_in
 from distill.daemon.server import _api
 from distill.daemon.service import JobService, open_queue
 from tests.fuzz.harness import Files, Special, reader
@@ -131,9 +131,9 @@ def _take_away(workspace: Workspace, serving: object) -> None:
     shutil.rmtree(workspace.root)
 
 
-def _check(text: str) -> list[str]:
+def _check(text: str) -> Checked:
     name_in(text)
-    return []
+    return Checked()
 
 
 @reader("http", _samples, [_words], share=0.1)

@@ -1,0 +1,53 @@
+"""Where a job comes from: frozen when it is checked to be queued, compared when it starts.
+
+Digests of data sets and teachers are those that the check has found anyway.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from curation.printable import printable
+from distill.notices import Notice
+from distill.pipeline.fit import Fit
+from distill.provenance import Circumstances, Code, Provenance, changes, read_provenance
+from distill.software import code_on_disk, versions
+from distill.spec import JobSpec
+from distill.spec_text import SpecFile
+
+CHANGED = "changed since the submit"
+"""The key of notices about what is not as it was"""
+
+
+def provenance(spec: SpecFile, fit: Fit, code: Code) -> Provenance:
+    """Of a spec that was just checked."""
+    found = _circumstances(spec.job, fit, code)
+    return Provenance(
+        **dict(found),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        file=printable(spec.origin)[:1000],
+        spec=hashlib.sha256(spec.text.encode()).hexdigest(),
+        overrides=spec.overrides,
+        written=spec.written if spec.overrides else None,
+    )
+
+
+def changed_since_submit(run: Path, spec: JobSpec, fit: Fit) -> list[Notice]:
+    """What of code, data and versions is not as it was when the job in ``run`` was submitted."""
+    before = read_provenance(run)
+    if before is None:
+        return []
+    now = _circumstances(spec, fit, code_on_disk())
+    told = "; ".join(changes(before, now))
+    return [Notice(CHANGED, f"not as when it was submitted: {told}")] if told else []
+
+
+def _circumstances(spec: JobSpec, fit: Fit, code: Code) -> Circumstances:
+    given = spec.teacher.sources.values() if spec.teacher is not None else ()
+    name = " + ".join(str(source.source) for source in given)[:1000]
+    return Circumstances(
+        code=code,
+        versions=versions(),
+        data=fit.data,
+        teacher={} if fit.teacher is None else {name: fit.teacher.digest},
+    )

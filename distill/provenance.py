@@ -1,0 +1,101 @@
+"""Where a job comes from, frozen when it is submitted: spec, overrides, code, data, versions.
+
+Read from files that other processes wrote; ``distill.pipeline.provenance`` gathers it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from curation.json_text import parse_record
+from distill.run_directory import PROVENANCE, Record, found
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Hex SHA-256"""
+Text = Annotated[str, Field(min_length=1, max_length=5000)]
+_SHORT = 12
+"""Digits of a digest that people compare."""
+
+
+class Code(Record):
+    """The code of this software, as it lies on the disk."""
+
+    version: Text
+    digest: Digest
+    """Of names and bytes of all its files"""
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    """Of the git checkout that it lies in, if it does"""
+    changed: bool | None = None
+    """Whether it differs from the commit"""
+
+    def __str__(self) -> str:
+        if self.commit is None:
+            return f"{self.version}, digest {self.digest[:_SHORT]}"
+        return f"commit {self.commit[:_SHORT]}{' with changes' if self.changed else ''}"
+
+
+class Circumstances(Record):
+    """What the outcome of a job follows from beside its spec."""
+
+    code: Code
+    versions: dict[Text, Text]
+    """Of Python, and of the packages that do the work"""
+    data: dict[Text, Digest]
+    """The data sets by the names that the spec has for them"""
+    teacher: dict[Text, Digest]
+    """The teacher that was there, by what the spec calls it"""
+
+
+class Provenance(Circumstances):
+    """Where a job comes from (``provenance.json``, and ``lineage.json`` of a bundle)."""
+
+    at: Text
+    """When that was frozen, as ISO 8601 in UTC"""
+    file: Text
+    """The path of the spec, as it was given"""
+    spec: Digest
+    """Of the text that is run"""
+    overrides: tuple[str, ...] = Field(default=(), strict=False, max_length=1000)
+    """What ``--set`` said"""
+    written: str | None = None
+    """The text before the overrides; ``None`` where there are none"""
+
+
+def read_provenance(run: Path) -> Provenance | None:
+    """That of a run directory; ``None`` where it has none that can be read."""
+    return found(run / PROVENANCE, Provenance)
+
+
+def parse_provenance(record: str | None) -> Provenance | None:
+    """That of the queue; ``None`` where it has none, or one of a version that is not known here."""
+    try:
+        return None if record is None else parse_record(record.encode(), Provenance)
+    except ValueError:
+        return None
+
+
+def changes(before: Circumstances, now: Circumstances) -> Iterator[str]:
+    """What is not as it was, in words; only of what was known before, and is now."""
+    if before.code.digest != now.code.digest:
+        old, new = str(before.code), str(now.code)
+        if old == new:
+            old, new = (f"digest {each.code.digest[:_SHORT]}" for each in (before, now))
+        yield f"the code was {old} and is {new}"
+    elif before.code.version != now.code.version:
+        yield f"face-distill was {before.code.version} and is {now.code.version}"
+    for name, old, new in _changed(before.versions, now.versions):
+        yield f"{name} was {old} and is {new}"
+    for kind, olds, news in (
+        ("data set", before.data, now.data),
+        ("teacher", before.teacher, now.teacher),
+    ):
+        for name, old, new in _changed(olds, news):
+            yield f"the {kind} {name} had the digest {old[:_SHORT]} and has {new[:_SHORT]}"
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    for name, old in before.items():
+        if (new := now.get(name, old)) != old:
+            yield name, old, new

@@ -1,0 +1,128 @@
+"""From the submit to the bundle: what a job says about where it comes from."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_job import job_text, make_workspace, stage_text
+from test_daemon_commands import Ran, distill
+
+from curation.workspace import Workspace
+from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.runfolder import freeze_provenance
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.server import distill_run
+from distill.daemon.service import open_queue
+from distill.daemon.states import State
+from distill.pipeline.fit import check_job
+from distill.pipeline.job import JobRun
+from distill.pipeline.provenance import changed_since_submit
+from distill.pipeline.record import RunRecord
+from distill.spec_text import SpecFile
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, drawn_store, drawn_folder) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
+
+
+@pytest.fixture(scope="module")
+def spec(workspace: Workspace) -> Path:
+    path = workspace.root / "small.toml"
+    path.write_text(job_text("small", stage_text()))
+    return path
+
+
+def submit(workspace: Workspace, spec: Path, *settings: str) -> None:
+    given = [part for each in settings for part in ("--set", each)]
+    assert Ran(workspace, "submit", str(spec), *given).status == 0
+
+
+def run_here(workspace: Workspace, name: str) -> None:
+    """The job as its runner starts it, in this process."""
+    spec = SpecFile.read(workspace.runs / name / "spec.toml")
+    fit = check_job(spec, workspace)
+    fit.notices += changed_since_submit(workspace.runs / name, spec.job, fit)
+    JobRun(spec.job, workspace, RunRecord(workspace.runs / name), fit).run()
+
+
+def change_queued(workspace: Workspace, name: str) -> None:
+    """As if code and data had been others when the job was submitted."""
+    with open_queue(workspace) as queue:
+        told = json.loads(queue.provenance(name))
+        told["code"] |= {"digest": "0" * 64, "commit": "c" * 40, "changed": False}
+        told["data"]["pairs"] = "0" * 64
+        queue.keep_provenance(name, json.dumps(told))
+        freeze_provenance(workspace.runs / name, queue.provenance(name))
+
+
+def test_it_is_frozen_at_the_submit_and_comes_with_the_bundle(workspace, spec) -> None:
+    submit(workspace, spec, "name=set", "train.seed=3")
+    shown = json.loads(Ran(workspace, "show", "set", "--json").stdout)["provenance"]
+    assert shown["file"] == str(spec)
+    assert shown["overrides"] == ["name=set", "train.seed=3"]
+    assert shown["written"] == spec.read_text()
+    assert set(shown["data"]) == {"drawn/train", "pairs"}
+    assert shown["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert json.loads((workspace.runs / "set" / "provenance.json").read_text()) == shown
+    assert "with --set name=set --set train.seed=3" in Ran(workspace, "show", "set").stdout
+    run_here(workspace, "set")
+    lineage = json.loads((workspace.runs / "set" / "bundle" / "lineage.json").read_text())
+    kept = {key: value for key, value in shown.items() if key not in ("file", "written")}
+    assert lineage["provenance"] == kept
+    assert "warning" not in Ran(workspace, "show", "set").stdout
+
+
+def test_what_changed_before_the_start_is_said_and_does_no_harm(workspace, spec) -> None:
+    submit(workspace, spec, "name=late", "train.seed=3")  # trained before
+    change_queued(workspace, "late")
+    run_here(workspace, "late")
+    words = "not as when it was submitted: the code was commit cccccccccccc and is "
+    assert words in Ran(workspace, "show", "late").stdout
+    bundle = (workspace.runs / "late" / "bundle").resolve()
+    lineage = json.loads((bundle / "lineage.json").read_text())
+    (changed,) = lineage["provenance"]["changed"]
+    assert "the data set pairs had the digest 000000000000" in changed
+    assert "not as when" not in (bundle / "README.md").read_text()
+
+
+def test_submitted_anew_it_is_anew_and_tried_again_it_is_kept(workspace, spec) -> None:
+    submit(workspace, spec, "name=again")
+    frozen = json.loads((workspace.runs / "again" / "provenance.json").read_text())
+    change_queued(workspace, "again")
+    Ran(workspace, "cancel", "again")
+    Ran(workspace, "retry", "again")
+    told = json.loads(Ran(workspace, "show", "again", "--json").stdout)["provenance"]
+    assert told["code"]["commit"] == "c" * 40
+    Ran(workspace, "cancel", "again")
+    submit(workspace, spec, "name=again")
+    told = json.loads(Ran(workspace, "show", "again", "--json").stdout)["provenance"]
+    assert told["code"] == frozen["code"]
+
+
+def test_a_job_of_an_older_version_has_none(workspace) -> None:
+    with open_queue(workspace) as queue:
+        queue.submit("older", "name = 'older'", 1.0)
+    assert json.loads(Ran(workspace, "show", "older", "--json").stdout)["provenance"] is None
+
+
+@pytest.mark.slow
+def test_real_processes_say_so_as_well(workspace, spec) -> None:
+    submit(workspace, spec, "name=queued")
+    change_queued(workspace, "queued")
+    with open_queue(workspace) as queue:
+        scheduler = Scheduler(queue, LocalExecutor(distill_run(workspace)), workspace.runs)
+        end = time.monotonic() + 120
+        while not queue.job("queued").state.ended:
+            assert time.monotonic() < end
+            scheduler.step()
+            time.sleep(0.05)
+        assert queue.job("queued").state is State.DONE, queue.job("queued").reason
+    words = "not as when it was submitted: the code was commit cccccccccccc and is "
+    assert words in (workspace.runs / "queued" / "log.txt").read_text()
+    assert distill(workspace, "run", str(spec), "--set", "name=hand").returncode == 0
+    shown = json.loads(Ran(workspace, "show", "hand", "--json").stdout)
+    assert shown["state"] == "run by hand"
+    assert shown["provenance"]["overrides"] == ["name=hand"]
