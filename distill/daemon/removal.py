@@ -24,6 +24,7 @@ from distill.run_directory import (
     BUNDLE,
     CHECKPOINTS,
     EVALUATION,
+    PROVENANCE,
     SPEC,
     STEP_PATTERN,
     STEPS,
@@ -35,7 +36,7 @@ from distill.spec import check_name
 
 _GONE = ".removed-"
 """Begins the name of a folder that is about to be deleted."""
-_KEPT = (SPEC, BUNDLE, EVALUATION)
+_KEPT = (SPEC, PROVENANCE, BUNDLE, EVALUATION)
 """What stays of a run folder whose bundle is kept: a job may still be taught by it."""
 _AT_ONCE = 200
 """Steps whose locks are held at a time; a process has some thousand descriptors."""
