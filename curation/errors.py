@@ -1,5 +1,11 @@
 """The one exception that every command turns into one clear line."""
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+_MOST_TOLD = 20
+
 
 class UserError(ValueError):
     """Something the user gave cannot be used.
@@ -8,3 +14,21 @@ class UserError(ValueError):
     may follow in lines that begin with two spaces. Commands print it as ``error: MESSAGE`` and exit
     with 1; a traceback means a defect of ours.
     """
+
+
+def results_of(tasks: Iterable[Callable[[], Result]]) -> list[Result]:
+    """What every task gives; where some fail, one ``UserError`` with what is wrong with each."""
+    results, errors = [], []
+    for task in tasks:
+        try:
+            results.append(task())
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        told = [str(error) for error in errors[:_MOST_TOLD]]
+        if len(errors) > _MOST_TOLD:
+            told.append(f"and {len(errors) - _MOST_TOLD:,} more")
+        raise UserError("\n  ".join(told))
+    return results

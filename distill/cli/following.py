@@ -1,6 +1,6 @@
 """The commands that look on until something ends: watch, wait, logs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -39,7 +39,7 @@ def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
 
     Example: distill watch sample
     """
-    follow_to_end(Workspace.locate(workspace), job)
+    follow_to_end(Workspace.locate(workspace), [job])
 
 
 def wait(
@@ -108,14 +108,17 @@ def logs(
         print_log(place, job, lines)
 
 
-def follow_to_end(place: Workspace, name: str) -> None:
-    """Show a job until it ends; exit status 1 unless it is done."""
+def follow_to_end(place: Workspace, names: Sequence[str]) -> None:
+    """Show jobs, one after the other, until all have ended; exit status 1 unless all are done."""
     from distill.cli.job_view import follow
     from distill.spec import check_name
 
-    with _looking_at([name]):
-        done = follow(place, check_name(name))
-    if not done:
+    done, left = [], list(names)
+    with _looking_at(left):
+        for name in names:
+            done.append(follow(place, check_name(name)))
+            left.remove(name)
+    if not all(done):
         raise SystemExit(1)
 
 

@@ -1,7 +1,8 @@
 """The commands around the job queue: serve, stop, submit, status, cancel."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +16,13 @@ from distill.cli.common import (
     WorkspaceOption,
     print_json,
 )
+from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 from distill.daemon.states import State
+
+if TYPE_CHECKING:
+    from distill.daemon.reports import JobReport
+    from distill.daemon.service import Submission
 
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
 
@@ -78,11 +84,11 @@ def stop(workspace: WorkspaceOption = None) -> None:
 
 
 def submit(
-    spec: Annotated[
-        Path, typer.Argument(metavar="SPEC", help="The job spec, such as jobs/sample.toml.")
+    specs: Annotated[
+        list[Path], typer.Argument(metavar="SPEC", help="Job specs, such as jobs/sample.toml.")
     ],
     overrides: SetOption = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Watch the job to its end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Watch the jobs to their end.")] = False,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Set an older job of this name and its folder aside."),
@@ -104,7 +110,7 @@ def submit(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Queue a job. The same spec again is done already, or goes on where it stopped.
+    """Queue jobs: all of them, or none. The same spec again is done, or goes on where it stopped.
 
     A job whose teacher is another job starts after that one. Of a job that waits already, priority,
     label, hold and after are changed; --after "" takes earlier ones away.
@@ -112,29 +118,49 @@ def submit(
     Example: distill submit jobs/student.toml --after teacher --priority 10 --label sweep
 
     Example: distill submit jobs/sample.toml --set name=seed-3 --set train.seed=3
+
+    Example: distill submit jobs/teacher.toml jobs/student.toml --follow
     """
-    from distill.cli.submission import submit_file
+    from distill.cli.submission import submit_files
     from distill.daemon import client, daemon_lock
     from distill.daemon.placing import Placing, said_after
 
     place = Workspace.locate(workspace)
     placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
-    submission = submit_file(place, spec, overrides or (), replace, placing)
-    answer, name, warnings = submission.answer, submission.job.name, submission.warnings
-    job = client.find_report(place, name)
+    made = submit_files(place, specs, overrides or (), replace, placing)
+    names = [each.job.name for each in made]
+    jobs = client.find_reports(place, names)
     if json:
-        print_json({"answer": answer, "job": job.model_dump(mode="json"), "warnings": warnings})
+        told = [
+            {"answer": each.answer, "job": job.model_dump(mode="json"), "warnings": each.warnings}
+            for each, job in zip(made, jobs, strict=True)
+        ]
+        print_json(told if len(specs) > 1 else told[0])
     else:
-        for warning in warnings:
-            note(f"warning: {warning}")
-        ahead = f", after {', '.join(job.after)}" if job.after else ""
-        say(f"{name}: {answer}{ahead}")
-    if not job.state.ended and daemon_lock.find(place) is None:
-        note(_START_HINT)
-    if not job.state.ended:
+        _print_submitted(made, jobs)
+    if not all(job.state.ended for job in jobs):
+        if daemon_lock.find(place) is None:
+            note(_START_HINT)
         order.note_drain(place)
     if follow:
-        following.follow_to_end(place, name)
+        following.follow_to_end(place, names)
+
+
+def _print_submitted(made: "Sequence[Submission]", jobs: "Sequence[JobReport]") -> None:
+    """A line for one, a table for several; the warnings before it."""
+    for each, job in zip(made, jobs, strict=True):
+        for warning in each.warnings:
+            note(f"warning: {warning}" if len(made) == 1 else f"warning: {job.name}: {warning}")
+    if len(made) == 1:
+        ahead = f", after {', '.join(jobs[0].after)}" if jobs[0].after else ""
+        say(f"{jobs[0].name}: {made[0].answer}{ahead}")
+        return
+    names = ["job", "answer", "after"] if any(job.after for job in jobs) else ["job", "answer"]
+    rows = [
+        [job.name, each.answer, ", ".join(job.after)][: len(names)]
+        for each, job in zip(made, jobs, strict=True)
+    ]
+    print_table(names, rows)
 
 
 def status(

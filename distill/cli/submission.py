@@ -1,8 +1,10 @@
-"""Submitting a spec from a file: it is parsed once and checked here, as `distill check` does."""
+"""Submitting specs from files: each is parsed once and checked here, as `distill check` does."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
+from curation.errors import UserError, results_of
 from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.names import Checked
@@ -12,6 +14,7 @@ from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.provenance import provenance
 from distill.provenance import Code
 from distill.software import code_on_disk
+from distill.spec_overrides import parse_override
 from distill.spec_text import SpecFile
 
 
@@ -21,18 +24,58 @@ def checked(spec: SpecFile, fit: Fit, code: Code) -> Checked:
     return Checked(warnings=warnings, provenance=provenance(spec, fit, code))
 
 
-def submit_file(
+def submit_files(
     workspace: Workspace,
-    path: Path,
+    paths: Sequence[Path],
     overrides: Sequence[str],
     replace: bool,
     placing: Placing,
-) -> Submission:
-    """Queue the spec in ``path``, with what ``--set`` says: see ``client.submit``."""
-    spec = SpecFile.read(path, overrides)
+) -> list[Submission]:
+    """Queue the specs in ``paths``, with what ``--set`` says: see ``client.submit_all``."""
+    try:
+        return _submit(workspace, paths, overrides, replace, placing)
+    except UserError as error:
+        if len(paths) == 1:
+            raise
+        raise UserError(f"{error}\n  none of the {len(paths)} jobs is queued") from None
+
+
+def _submit(
+    workspace: Workspace,
+    paths: Sequence[Path],
+    overrides: Sequence[str],
+    replace: bool,
+    placing: Placing,
+) -> list[Submission]:
+    if len(paths) > 1:
+        _check_name_is_not_set(overrides)
+    specs = results_of([partial(SpecFile.read, path, overrides) for path in paths])
+    _check_names_differ(specs)
+    by_text = {spec.text: spec for spec in specs}
+    code = cache(code_on_disk)
 
     def check(text: str) -> Checked:
-        coming = client.unfinished(workspace, spec.job.name)
-        return checked(spec, check_job(spec, workspace, coming), code_on_disk())
+        spec = by_text[text]
+        coming = client.unfinished(workspace, spec.job.name) | {each.job.name for each in specs}
+        fit = check_job(spec, workspace, coming - {spec.job.name})
+        return checked(spec, fit, code())
 
-    return client.submit(workspace, spec.job.name, spec.text, replace, check, placing)
+    texts = {spec.job.name: spec.text for spec in specs}
+    return client.submit_all(workspace, texts, replace, check, placing)
+
+
+def _check_name_is_not_set(overrides: Sequence[str]) -> None:
+    for each in map(parse_override, overrides):
+        if each.parts == ("name",):
+            raise UserError(f"{each.shown}: several specs cannot have one name; submit them apart")
+
+
+def _check_names_differ(specs: Sequence[SpecFile]) -> None:
+    named: dict[str, SpecFile] = {}
+    for spec in specs:
+        other = named.setdefault(spec.job.name, spec)
+        if other is not spec:
+            both = f"{other.origin} and {spec.origin}"
+            if other.origin == spec.origin:
+                both = f"{spec.origin} is given twice: both"
+            raise UserError(f"{both} are the job {spec.job.name!r}; give each job once")

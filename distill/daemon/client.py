@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -63,9 +63,21 @@ def submit(
     check: SpecCheck,
     placing: Placing = AS_BEFORE,
 ) -> Submission:
-    """See `JobService.submit`. The job is on the disk when this returns."""
+    """See `JobService.submit_all`. The job is on the disk when this returns."""
+    (submission,) = submit_all(workspace, {name: spec}, replace, check, placing)
+    return submission
+
+
+def submit_all(
+    workspace: Workspace,
+    specs: Mapping[str, str],
+    replace: bool,
+    check: SpecCheck,
+    placing: Placing = AS_BEFORE,
+) -> list[Submission]:
+    """See `JobService.submit_all`. The jobs are on the disk when this returns."""
     with _changing(workspace, check) as service:
-        return service.submit(name, spec, replace, placing)
+        return service.submit_all(specs, replace, placing)
 
 
 def hold(workspace: Workspace, names: Sequence[str]) -> list[Job]:
@@ -222,10 +234,22 @@ def reports(
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
-    job = find_job(workspace, name)
+    (told,) = find_reports(workspace, [name])
+    return told
+
+
+def find_reports(workspace: Workspace, names: Sequence[str]) -> list[JobReport]:
+    """What is to be told of these jobs; ``UnknownJobError`` where one is not there."""
+    for name in names:
+        check_name(name)
     with read_queue(workspace) as queue:
-        assert queue is not None, "the job was found in it"
-        return report(job, surroundings(queue, _slots(workspace), workspace.runs, [job]))
+        found = [] if queue is None else [queue.job(name) for name in names]
+        jobs = [job for job in found if job is not None]
+        if queue is not None and len(jobs) == len(names):
+            around = surroundings(queue, _slots(workspace), workspace.runs, jobs)
+            return [report(job, around) for job in jobs]
+    _find_jobs(workspace, names)
+    raise UserError("the jobs were removed at this very moment; `distill status` shows the others")
 
 
 def drained_since(workspace: Workspace) -> float | None:

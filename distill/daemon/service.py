@@ -1,17 +1,19 @@
 """What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
 
-from curation.errors import UserError
+from curation.errors import UserError, results_of
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon import queue_file
 from distill.daemon.dependencies import CircleError
-from distill.daemon.names import SpecCheck, teachers_in
+from distill.daemon.names import Checked, SpecCheck, teachers_in
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
 from distill.daemon.runfolder import (
@@ -89,29 +91,57 @@ class JobService:
     def submit(
         self, name: str, spec: str, replace: bool = False, placing: Placing = AS_BEFORE
     ) -> Submission:
-        """Queue a spec, whose text gives the job this ``name``, or say why there is nothing to do.
+        """`submit_all` of one spec, whose text gives the job this ``name``."""
+        (submission,) = self.submit_all({name: spec}, replace, placing)
+        return submission
 
-        The same spec again is done already, goes on, or is tried again; another spec under a name
-        that is taken needs ``replace``, and the old run folder is set aside. A job that is queued
-        already takes the ``placing``. It starts after jobs of the queue that make its teachers.
-        ``UserError`` for a spec that cannot run, ``ConflictError`` where the name is in the way, or
-        the job would wait for itself.
+    def submit_all(
+        self, specs: Mapping[str, str], replace: bool = False, placing: Placing = AS_BEFORE
+    ) -> list[Submission]:
+        """Queue specs, by the names that their texts give; say where there is nothing to do.
+
+        All of them or none. The same spec again is done already, goes on, or is tried again;
+        another spec under a name that is taken needs ``replace``, and the old run folder is set
+        aside. A job that is queued already takes the ``placing``. Jobs start after jobs of the
+        queue, or among these, that make their teachers. ``UserError`` for a spec that cannot run,
+        ``ConflictError`` where the name is in the way, or the job would wait for itself.
         """
-        if (answer := self._answer(name, spec, replace)) in _NOTHING_TO_DO:
-            return self._already(answer, name, placing)
-        checked = self._check(spec)  # takes seconds: the queue stays free meanwhile
+        checked = self._checked(specs, replace)  # takes seconds: the queue stays free meanwhile
         with self.queue.exclusive():  # two submits of one name must not both find it free
-            answer = self._answer(name, spec, replace)
-            if answer in _NOTHING_TO_DO:
-                return self._already(answer, name, placing)
-            placed = self._with_teachers(name, spec, placing)
-            with _no_circle():
-                self.queue.submit(name, spec, time.time(), placed)
-            if checked.provenance is not None:
-                self.queue.keep_provenance(name, checked.provenance.model_dump_json())
-        self._freeze(name)
+            made = {
+                name: self._submit(name, specs[name], replace, placing, checked.get(name))
+                for name in _teachers_first(specs)
+            }
+        for name, submission in made.items():
+            if submission.answer not in _NOTHING_TO_DO:
+                self._freeze(name)
         self._wake()
-        return Submission(answer, self.job(name), checked.warnings)
+        return [made[name] for name in specs]
+
+    def _checked(self, specs: Mapping[str, str], replace: bool) -> dict[str, Checked]:
+        """What was found of those that are to be queued; ``UserError`` for all that cannot be."""
+
+        def check(name: str, spec: str) -> Checked | None:
+            nothing_to_do = self._answer(name, spec, replace) in _NOTHING_TO_DO
+            return None if nothing_to_do else self._check(spec)
+
+        found = results_of([partial(check, name, spec) for name, spec in specs.items()])
+        return {name: each for name, each in zip(specs, found, strict=True) if each is not None}
+
+    def _submit(
+        self, name: str, spec: str, replace: bool, placing: Placing, checked: Checked | None
+    ) -> Submission:
+        answer = self._answer(name, spec, replace)
+        if answer in _NOTHING_TO_DO:
+            return self._already(answer, name, placing)
+        if checked is None:
+            raise ConflictError(f"job {name!r} was changed at this very moment; submit it again")
+        placed = self._with_teachers(name, spec, placing)
+        with _no_circle():
+            job = self.queue.submit(name, spec, time.time(), placed)
+        if checked.provenance is not None:
+            self.queue.keep_provenance(name, checked.provenance.model_dump_json())
+        return Submission(answer, job, checked.warnings)
 
     def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
         """Nothing new is queued; what is said of the place counts for a job that waits."""
@@ -128,7 +158,6 @@ class JobService:
             with _no_circle():
                 placed = self.queue.place(name, placing, time.time())
             changed = before != (placed, self.queue.after(name))
-        self._wake()
         return Submission(Answer.CHANGED if changed else answer, placed)
 
     def _with_teachers(self, name: str, spec: str, placing: Placing) -> Placing:
@@ -272,6 +301,19 @@ def _no_circle() -> Iterator[None]:
         yield
     except CircleError as error:
         raise ConflictError(f"{error}; `distill status` shows who waits for whom") from None
+
+
+def _teachers_first(specs: Mapping[str, str]) -> list[str]:
+    """The names, in their order as far as the specs that make teachers of others come before."""
+    teachers = {
+        name: [each for each in teachers_in(spec) if each in specs and each != name]
+        for name, spec in specs.items()
+    }
+    try:
+        return list(TopologicalSorter(teachers).static_order())
+    except CycleError as error:
+        circle = " of ".join(map(repr, error.args[1]))
+        raise ConflictError(f"each would be taught by the next: {circle}") from None
 
 
 def _refused(jobs: list[Job], verb: str) -> str:

@@ -56,3 +56,84 @@ def test_a_wrong_value_is_refused_by_its_name(
     path = write_spec(tmp_path, "a")
     assert words in Ran(workspace, command, path, "--set", setting).error
     assert not workspace.runs.exists()
+
+
+def test_several_are_queued_in_their_order(workspace: Workspace, tmp_path: Path) -> None:
+    paths = [write_spec(tmp_path, name) for name in ("b", "a", "c")]
+    ran = Ran(workspace, "submit", *paths, "--label", "sweep", "--set", "train.seed=3")
+    assert [line.split() for line in ran.stdout.splitlines()[2:]] == [
+        ["b", "queued"], ["a", "queued"], ["c", "queued"],
+    ]  # fmt: skip
+    assert client.names(workspace) == ["b", "a", "c"]
+    assert {job.label for job in client.jobs(workspace)} == {"sweep"}
+    assert frozen(workspace, "c")["train"]["seed"] == 3
+    told = json.loads(Ran(workspace, "submit", *paths, "--set", "train.seed=3", "--json").stdout)
+    assert [(each["job"]["name"], each["answer"]) for each in told] == [
+        ("b", "already queued"), ("a", "already queued"), ("c", "already queued"),
+    ]  # fmt: skip
+
+
+def test_where_one_cannot_be_queued_none_is_and_each_fault_is_told(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    good, bad, worse = (write_spec(tmp_path, name) for name in ("good", "bad", "worse"))
+    for path, old, new in ((bad, "epochs", "epoch"), (worse, '"mobilefacenet"', "3")):
+        Path(path).write_text(Path(path).read_text().replace(old, new))
+    ran = Ran(workspace, "submit", good, bad, worse)
+    assert ran.status == 1
+    assert f"{bad}:7:1: stage 1: unknown key 'epoch'" in ran.stderr
+    assert f"{worse}:4:24: student.backbone: " in ran.stderr
+    assert "none of the 3 jobs is queued" in ran.stderr
+    assert not workspace.daemon.exists()
+
+
+def test_two_faults_of_fit_are_both_told(workspace: Workspace, tmp_path: Path) -> None:
+    paths = [write_spec(tmp_path, name) for name in ("a", "b")]
+    ran = Ran(workspace, "submit", *paths, "--set", "data.evaluate=['none']")
+    assert ran.stderr.count("--set data.evaluate=['none']: data.evaluate 1: ") == 2
+    assert client.names(workspace) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--set", "name=x"), "--set name=x: several specs cannot have one name"),
+        (("a.toml",), "a.toml is given twice: both are the job 'a'"),
+    ],
+)
+def test_several_jobs_need_several_names(
+    workspace: Workspace, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    given = [write_spec(tmp_path, name) for name in ("a", "b")]
+    more = [str(tmp_path / each) if each.endswith(".toml") else each for each in options]
+    assert words in Ran(workspace, "submit", *given, *more).stderr
+
+
+def test_a_conflict_of_one_keeps_the_others_out(workspace: Workspace, tmp_path: Path) -> None:
+    a, b = (write_spec(tmp_path, name) for name in ("a", "b"))
+    Ran(workspace, "submit", a)
+    ran = Ran(workspace, "submit", b, a, "--set", "train.seed=9")
+    assert "job 'a' exists with another spec" in ran.stderr
+    assert client.names(workspace) == ["a"]
+
+
+def write_pupil(folder: Path, name: str, teacher: str) -> str:
+    path = folder / f"{name}.toml"
+    losses = stage_text("angular = {}")
+    path.write_text(job_text(name, f"[teacher]\nfrom = '{teacher}'", losses))
+    return str(path)
+
+
+def test_a_pupil_may_come_before_its_teacher(workspace: Workspace, tmp_path: Path) -> None:
+    pupil, teacher = write_pupil(tmp_path, "pupil", "master"), write_spec(tmp_path, "master")
+    ran = Ran(workspace, "submit", pupil, teacher)
+    assert ran.status == 0, ran.stderr
+    assert [line.split() for line in ran.stdout.splitlines()[2:]] == [
+        ["pupil", "queued", "master"], ["master", "queued"],
+    ]  # fmt: skip
+
+
+def test_those_who_would_teach_each_other_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    paths = [write_pupil(tmp_path, one, other) for one, other in ("ab", "ba")]
+    assert "each would be taught by the next" in Ran(workspace, "submit", *paths).stderr
+    assert client.names(workspace) == []
