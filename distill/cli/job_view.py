@@ -33,9 +33,10 @@ def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") 
         "attempt": [str(job.attempt or "") for job in jobs],
         "priority": [str(job.priority or "") for job in jobs],
         "label": [job.label for job in jobs],
+        "GPU": [", ".join(map(str, job.gpus)) for job in jobs],
         "step": [_current_step(job) for job in jobs],
     }
-    for name in ("priority", "label"):  # most queues have none
+    for name in ("priority", "label", "GPU"):  # most queues have none
         if not any(columns[name]):
             del columns[name]
     rows = list(zip(*columns.values(), strict=True))

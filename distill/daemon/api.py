@@ -85,7 +85,8 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     _answer_errors(app)
 
     def shown(job: Job) -> JobReport:
-        return report(job, surroundings(service.queue, slots, runs, [job]))
+        around = surroundings(service.queue, slots, runs, [job], service.capacity())
+        return report(job, around)
 
     @app.get("/health")
     def health() -> Health:
@@ -121,7 +122,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     def list_jobs(state: State | None = None, label: str | None = None) -> list[JobReport]:
         """All jobs, or those in one state or with one label, in the order of submission."""
         jobs = service.queue.jobs(state, label)
-        around = surroundings(service.queue, slots, runs, jobs)
+        around = surroundings(service.queue, slots, runs, jobs, service.capacity())
         return [report(job, around) for job in jobs]
 
     @app.post("/jobs", openapi_extra=_TOML_BODY)

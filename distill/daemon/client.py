@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
@@ -18,8 +19,9 @@ from curation.workspace import Workspace
 from distill.daemon import daemon_lock, removal
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
-from distill.daemon.executor import GRACE_SECONDS
+from distill.daemon.executor import GRACE_SECONDS, Executor
 from distill.daemon.executors.registry import find_executor
+from distill.daemon.machine import Machine
 from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
@@ -40,7 +42,7 @@ from distill.daemon.service import (
     unknown_job,
 )
 from distill.daemon.states import State
-from distill.daemon.waiting import surroundings
+from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance, read_provenance
 from distill.run_directory import one_line
 from distill.spec import check_name
@@ -101,9 +103,7 @@ def cancel(workspace: Workspace, name: str) -> Job:
     with _opened(workspace) as queue:
         if not through_daemon:
             JobService(workspace, queue, spec_check(workspace)).cancel(name)
-        build = find_executor(daemon_lock.last_executor(workspace))
-        executor = build(distill_run(workspace), GRACE_SECONDS)
-        scheduler = Scheduler(queue, executor, workspace.runs)
+        scheduler = Scheduler(queue, _executor(workspace), workspace.runs)
 
         def look() -> None:
             if daemon_lock.find(workspace) is None:
@@ -228,7 +228,7 @@ def reports(
         if queue is None:
             return []
         jobs = queue.jobs(state, label)
-        around = surroundings(queue, _slots(workspace), workspace.runs, jobs)
+        around = _surroundings(workspace, queue, jobs)
     return [report(job, around) for job in jobs]
 
 
@@ -246,7 +246,7 @@ def find_reports(workspace: Workspace, names: Sequence[str]) -> list[JobReport]:
         found = [] if queue is None else [queue.job(name) for name in names]
         jobs = [job for job in found if job is not None]
         if queue is not None and len(jobs) == len(names):
-            around = surroundings(queue, _slots(workspace), workspace.runs, jobs)
+            around = _surroundings(workspace, queue, jobs)
             return [report(job, around) for job in jobs]
     _find_jobs(workspace, names)
     raise UserError("the jobs were removed at this very moment; `distill status` shows the others")
@@ -258,10 +258,22 @@ def drained_since(workspace: Workspace) -> float | None:
         return None if queue is None else queue.drained_since()
 
 
-def _slots(workspace: Workspace) -> int | None:
-    """The daemon's slots; ``None`` where no daemon runs."""
+def _surroundings(workspace: Workspace, queue: Queue, jobs: Sequence[Job]) -> Surroundings:
+    """With those of the daemon, where one runs."""
     daemon = daemon_lock.find(workspace)
-    return None if daemon is None else daemon.slots
+    slots, machine = (None, None) if daemon is None else (daemon.slots, daemon.machine)
+    return surroundings(queue, slots, workspace.runs, jobs, machine)
+
+
+def _capacity(workspace: Workspace) -> Machine | None:
+    """What jobs share, or would share under a daemon as the last one was."""
+    daemon = daemon_lock.find(workspace)
+    return _executor(workspace).capacity() if daemon is None else daemon.machine
+
+
+def _executor(workspace: Workspace) -> Executor:
+    build = find_executor(daemon_lock.last_executor(workspace))
+    return build(distill_run(workspace), GRACE_SECONDS)
 
 
 @contextmanager
@@ -272,7 +284,8 @@ def _changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[
     """
     _ask(workspace, "POST", "/wake")
     with _opened(workspace) as queue:
-        yield JobService(workspace, queue, check or spec_check(workspace))
+        capacity = partial(_capacity, workspace)
+        yield JobService(workspace, queue, check or spec_check(workspace), capacity=capacity)
     _ask(workspace, "POST", "/wake")
 
 

@@ -14,6 +14,7 @@ from curation.errors import UserError
 from curation.locks import held, is_held
 from curation.workspace import Workspace
 from distill.daemon.address import listener
+from distill.daemon.machine import Machine
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.runfolder import write_whole
 from distill.daemon.service import read_queue
@@ -45,10 +46,14 @@ class Daemon(BaseModel):
     slots: Annotated[int, Field(ge=0, lt=1 << 31)]
     """1 where its record cannot be used"""
     executor: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] = LOCAL
+    machine: Machine | None = None
+    """What its jobs share, where it shares that out"""
 
 
 @contextmanager
-def daemon_lock(workspace: Workspace, slots: int, executor: str = LOCAL) -> Iterator[None]:
+def daemon_lock(
+    workspace: Workspace, slots: int, executor: str = LOCAL, machine: Machine | None = None
+) -> Iterator[None]:
     """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any.
 
     Or where jobs run under another executor, which only that one can look after.
@@ -62,7 +67,7 @@ def daemon_lock(workspace: Workspace, slots: int, executor: str = LOCAL) -> Iter
         _check_executor(workspace, executor)
         me = ProcessIdentity.of(os.getpid())
         assert me is not None
-        daemon = Daemon(process=me, slots=slots, executor=executor)
+        daemon = Daemon(process=me, slots=slots, executor=executor, machine=machine)
         write_whole(workspace.daemon / _RECORD, daemon.model_dump_json())
         yield
 

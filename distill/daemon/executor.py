@@ -4,18 +4,24 @@ The same runner works everywhere and the run folder is the truth: an executor on
 whether it lives, and stops it. Results and logs are never asked of an executor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from distill.daemon.attempts import Attempt
+from distill.daemon.machine import Machine
 
 GRACE_SECONDS = 30.0
 """How long a job may take to write a checkpoint after TERM, before everything of it is killed."""
 
 JobCommand = Callable[[Path], list[str]]
 """Given the run folder, the argument vector of the job."""
+
+
+ALONE: Mapping[str, str] = MappingProxyType({})
+"""What a job is told that has the machine for itself."""
 
 
 class Liveness(StrEnum):
@@ -42,10 +48,14 @@ class LaunchKilledError(LaunchError):
 class Executor(Protocol):
     """What the scheduler needs of a place to run."""
 
-    def launch(self, attempt: Attempt) -> bool:
+    def capacity(self) -> Machine | None:
+        """What the attempts share, to be given out here; ``None`` where the place does that."""
+
+    def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
         """Start the attempt, or do nothing where it was started before; ``LaunchError`` else.
 
-        False where that takes long: a later look will tell what became of it.
+        ``environment`` tells the job of its share of the ``capacity``. False where that takes long:
+        a later look will tell what became of it.
         """
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:

@@ -10,14 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
 from distill.daemon import queue_file
 from distill.daemon.attempts import fresh_id
+from distill.daemon.demand import DEMAND_COLUMNS, Demand, demand_of
 from distill.daemon.dependencies import Ahead, Dependencies
+from distill.daemon.ledger import Ledger, Shares
+from distill.daemon.machine import Gpu, Machine
 from distill.daemon.outcome import Outcome, bounded
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.room import has_room
@@ -42,6 +45,7 @@ _OF_JOBS = (
 """Tables and columns with names of jobs, the last one that with the jobs themselves"""
 _WAITS = "(not_before > ? AND not_before <= ? + back_off)"
 """Given the time twice. More than the back-off is left where the clock was set back: it is over."""
+_DUE = f"{_STARTABLE} AND NOT {_WAITS} AND disk <= ?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,8 @@ class Job:
     """What several jobs may share; empty where none was given."""
     unmet: int
     """How many of the jobs that it is after are not done; with one it is not started."""
+    demand: Demand
+    """What its spec says that it needs of the machine."""
     submitted_at: float
     started_at: float | None
     finished_at: float | None
@@ -113,6 +119,7 @@ class Queue:
             self._file = queue_file.identity(path)
             self._connection = queue_file.connect(path)
             self._dependencies = Dependencies(self._connection)
+            self._ledger = Ledger(self._connection)
             self._prepare()
         except sqlite3.Error as error:
             self.close()
@@ -343,23 +350,43 @@ class Queue:
             (since,) = self._connection.execute("SELECT min(since) FROM drain").fetchone()
         return None if since is None else float(since)
 
-    def claim(self, now: float) -> Job | None:
-        """Start the first queued job that is due: it is running, with a new attempt number."""
+    def claim(
+        self, now: float, machine: Machine | None = None, disk: int = sys.maxsize
+    ) -> Job | None:
+        """Start the first queued job that is due: it is running, with a new attempt number.
+
+        Where jobs share a ``machine``, the first that fits into what is left of it. ``disk`` is how
+        many bytes are free there, of which some jobs need much.
+        """
         with self.exclusive():
             if self.drained_since() is not None:
                 return None
-            due = self._select(
-                f"INDEXED BY startable WHERE {_STARTABLE} AND NOT {_WAITS}"
-                " ORDER BY priority DESC, position LIMIT 1",
-                now,
-                now,
-            )
-            if not due:
+            if machine is None:
+                due = self._select(
+                    f"INDEXED BY startable WHERE {_DUE} ORDER BY priority DESC, position LIMIT 1",
+                    *(now, now, disk),
+                )
+                name = due[0].name if due else None
+            else:
+                name = self._ledger.turn(_DUE, (now, now, disk), machine).name
+            if name is None:
                 return None
-            job = due[0]
+            job = self._existing(name)
             fresh = {"attempt": job.attempt + 1, "attempt_id": fresh_id(), "launched": False}
+            if machine is not None:
+                self._ledger.take(name, job.demand, machine)
             self._move(job, Event.START, now, started_at=now, **fresh)
-            return self._existing(job.name)
+            return self._existing(name)
+
+    def gpus(self) -> dict[str, list[Gpu]]:
+        """The GPUs of every running job that holds some."""
+        with self._mutex:
+            return self._ledger.holders()
+
+    def shares(self, machine: Machine, now: float, disk: int) -> Shares:
+        """How the machine is shared out, with so many bytes free on the disk."""
+        with self._mutex:
+            return self._ledger.shares(_DUE, (now, now, disk), machine)
 
     def note_launched(self, name: str, attempt: int) -> None:
         """Remember that the runner of this attempt began, whatever becomes of the run folder."""
@@ -416,7 +443,7 @@ class Queue:
             "INSERT INTO jobs (name, spec, state, position, submitted_at) VALUES (?, ?, ?, ?, ?)",
             (name, spec, State.QUEUED, self._next_position(), now),
         )
-        self._update(name, held=placing.hold, **_said(placing))
+        self._update(name, held=placing.hold, **_said(placing), **asdict(demand_of(spec)))
         self._log(self._existing(name), Event.SUBMIT, now)
 
     def _resubmit(self, name: str, spec: str, now: float, placing: Placing) -> None:
@@ -425,7 +452,7 @@ class Queue:
         )
         fresh |= {"spec": spec, "submitted_at": now, "position": self._next_position()}
         fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
-        fresh |= {"held": placing.hold, **_said(placing)}
+        fresh |= {"held": placing.hold, **_said(placing), **asdict(demand_of(spec))}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
     def _next_position(self) -> int:
@@ -438,6 +465,8 @@ class Queue:
         self._update(job.name, state=state, **changes)
         if State.DONE in (state, job.state):
             self._dependencies.done_changed(job.name)
+        if job.state is State.RUNNING:
+            self._ledger.give_back(job.name)
         self._log(self._existing(job.name), event, now)
 
     def _update(self, name: str, **changes: Any) -> None:
@@ -468,8 +497,10 @@ class Queue:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    flags = {name: bool(row[name]) for name in ("launched", "held")}
-    return Job(**{**dict(row), "state": State(row["state"]), **flags})
+    values = dict(row)
+    demand = Demand(**{column: values.pop(column) for column in DEMAND_COLUMNS})
+    flags = {name: bool(values[name]) for name in ("launched", "held")}
+    return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand})
 
 
 def _said(placing: Placing) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class JobReport(BaseModel):
     submitted_at: str
     started_at: str | None
     finished_at: str | None
+    gpus: list[int]
+    """Of a running job, the numbers of its GPUs"""
     steps: list[dict[str, Any]]
     progress: dict[str, Any] | None
 
@@ -64,6 +66,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         submitted_at=iso(job.submitted_at),
         started_at=None if job.started_at is None else iso(job.started_at),
         finished_at=None if job.finished_at is None else iso(job.finished_at),
+        gpus=[gpu.number for gpu in around.gpus.get(job.name, [])],
         # Ten thousand jobs that never began have twenty thousand files that are not there.
         steps=read_steps(run) if begun else [],
         progress=read_progress(run) if begun else None,

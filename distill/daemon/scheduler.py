@@ -7,7 +7,7 @@ the queue and looks at them as at every other time.
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,15 @@ from curation.locks import is_held
 from curation.workspace import Workspace
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import (
+    ALONE,
     GRACE_SECONDS,
     Executor,
     LaunchError,
     LaunchKilledError,
     Liveness,
 )
+from distill.daemon.ledger import environment
+from distill.daemon.machine import Machine
 from distill.daemon.outcome import (
     Outcome,
     judge_displaced,
@@ -32,7 +35,7 @@ from distill.daemon.outcome import (
 )
 from distill.daemon.queue import Job, Judge, Queue
 from distill.daemon.records import ExitRecord
-from distill.daemon.room import has_room
+from distill.daemon.room import LEAST_ROOM, free_bytes, has_room
 from distill.daemon.runfolder import (
     freeze_provenance,
     freeze_spec,
@@ -61,14 +64,19 @@ class Scheduler:
         runs: Path,
         *,
         slots: int = 1,
+        machine: Machine | None = None,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``runs`` is the folder of run folders; ``grace`` that of the executor, in seconds."""
+        """``runs`` is the folder of run folders; ``grace`` that of the executor, in seconds.
+
+        ``machine`` is what the jobs share, where the executor does not share it out itself.
+        """
         self._queue = queue
         self._executor = executor
         self._runs = runs
         self._slots = slots
+        self._machine = machine
         self._grace = grace
         self._clock = clock
         self._steps = Workspace(runs.parent).steps
@@ -90,7 +98,8 @@ class Scheduler:
 
     def _next(self) -> Job | None:
         """Claim a job, unless a start would fail for want of room on the disk."""
-        return self._queue.claim(self._clock()) if has_room(self._runs) else None
+        room = free_bytes(self._runs)
+        return self._queue.claim(self._clock(), self._machine, room) if room >= LEAST_ROOM else None
 
     def look_at(self, name: str) -> None:
         """Look once at one job, if it is running; others are left alone."""
@@ -212,7 +221,7 @@ class Scheduler:
             with self._queue.exclusive():
                 freeze_spec(attempt.run, job.spec)
                 freeze_provenance(attempt.run, self._queue.provenance(job.name))
-            if self._executor.launch(attempt):
+            if self._executor.launch(attempt, self._share(job)):
                 self._queue.note_launched(job.name, job.attempt)
             _log.info("%s: attempt %d runs", job.name, job.attempt)
         except LaunchKilledError:
@@ -224,6 +233,13 @@ class Scheduler:
             outcome = Outcome(event=Event.FAIL, reason=reason)
             self._executor.close(attempt)
             self._settle(job, lambda cancelled: outcome)
+
+    def _share(self, job: Job) -> Mapping[str, str]:
+        """What the job is told of its share of the machine."""
+        if self._machine is None:
+            return ALONE
+        gpus = self._queue.gpus().get(job.name, [])
+        return environment(gpus, job.demand, self._machine, self._slots)
 
     def _settle(self, job: Job, judge: Judge) -> None:
         for noted in (self._losses, self._stopped):

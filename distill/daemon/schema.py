@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from curation.errors import UserError
+from distill.daemon.demand import DEMAND_COLUMNS
 
 JOB_COLUMNS = (
     "name",
@@ -21,6 +22,7 @@ JOB_COLUMNS = (
     "held",
     "label",
     "unmet",
+    *DEMAND_COLUMNS,
     "submitted_at",
     "started_at",
     "finished_at",
@@ -118,7 +120,33 @@ _VERSION_7 = (
     """,
 )
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7)
+# What a job needs of its machine, and who has which GPU.
+_VERSION_8 = (
+    "ALTER TABLE jobs ADD COLUMN gpus INTEGER",
+    "ALTER TABLE jobs ADD COLUMN ranks INTEGER",
+    "ALTER TABLE jobs ADD COLUMN cpus INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN memory INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN disk INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN nodes INTEGER NOT NULL DEFAULT 1",
+    """
+    CREATE TABLE gpus (
+        uuid TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,
+        job TEXT NOT NULL REFERENCES jobs (name)
+    ) STRICT
+    """,
+)
+
+MIGRATIONS = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+    _VERSION_8,
+)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

@@ -52,15 +52,18 @@ def serve(
     grace: float = GRACE_SECONDS,
 ) -> None:
     """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
-    build = find_executor(executor)
+    place = find_executor(executor)(command or distill_run(workspace), grace)
+    machine = place.capacity()
     with (
-        daemon_lock(workspace, slots, executor),
+        daemon_lock(workspace, slots, executor, machine),
         open_queue(workspace) as queue,
         closing(_WakeEvent()) as wake,
     ):
-        place = build(command or distill_run(workspace), grace)
-        scheduler = Scheduler(queue, place, workspace.runs, slots=slots, grace=grace)
-        service = JobService(workspace, queue, check or spec_check(workspace), wake.set)
+        scheduler = Scheduler(
+            queue, place, workspace.runs, slots=slots, machine=machine, grace=grace
+        )
+        checked = check or spec_check(workspace)
+        service = JobService(workspace, queue, checked, wake.set, lambda: machine)
         with _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             if queue.drained_since() is not None:

@@ -12,7 +12,9 @@ from curation.errors import UserError, results_of
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon import queue_file
+from distill.daemon.demand import demand_of, excess
 from distill.daemon.dependencies import CircleError
+from distill.daemon.machine import Machine
 from distill.daemon.names import Checked, SpecCheck, teachers_in
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue
@@ -81,11 +83,16 @@ class JobService:
         queue: Queue,
         check: SpecCheck,
         wake: Callable[[], None] = lambda: None,
+        capacity: Callable[[], Machine | None] = lambda: None,
     ) -> None:
-        """``wake`` is called when the scheduler has reason to look."""
+        """``wake`` is called when the scheduler has reason to look.
+
+        ``capacity`` says what the jobs share, where anybody here shares that out.
+        """
         self.workspace = workspace
         self.queue = queue
         self._check = check
+        self.capacity = capacity
         self._wake = wake
 
     def submit(
@@ -122,8 +129,10 @@ class JobService:
         """What was found of those that are to be queued; ``UserError`` for all that cannot be."""
 
         def check(name: str, spec: str) -> Checked | None:
-            nothing_to_do = self._answer(name, spec, replace) in _NOTHING_TO_DO
-            return None if nothing_to_do else self._check(spec)
+            if self._answer(name, spec, replace) in _NOTHING_TO_DO:
+                return None
+            self._refuse_excess(name, spec)
+            return self._check(spec)
 
         found = results_of([partial(check, name, spec) for name, spec in specs.items()])
         return {name: each for name, each in zip(specs, found, strict=True) if each is not None}
@@ -142,6 +151,14 @@ class JobService:
         if checked.provenance is not None:
             self.queue.keep_provenance(name, checked.provenance.model_dump_json())
         return Submission(answer, job, checked.warnings)
+
+    def _refuse_excess(self, name: str, spec: str) -> None:
+        """``UserError`` where the job asks more of the machine than that has."""
+        demand = demand_of(spec)
+        if demand.says_nothing or (machine := self.capacity()) is None:
+            return
+        if (why := excess(demand, machine)) is not None:
+            raise UserError(f"job {name!r} needs {why}; change [resources] of its spec")
 
     def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
         """Nothing new is queued; what is said of the place counts for a job that waits."""

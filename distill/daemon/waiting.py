@@ -7,9 +7,12 @@ from pathlib import Path
 
 from curation.progress import spoken
 from distill.daemon.dependencies import Ahead
+from distill.daemon.ledger import Shares
+from distill.daemon.machine import Gpu, Machine
 from distill.daemon.queue import Job, Queue
-from distill.daemon.room import has_room
+from distill.daemon.room import LEAST_ROOM, free_bytes
 from distill.daemon.states import State
+from distill.resources import in_gigabytes
 from distill.run_directory import read_progress
 
 MOST_NAMED = 5
@@ -31,12 +34,24 @@ class Surroundings:
     """By those that wait for it, with others between or not, a job that failed or was cancelled"""
     runs: Path
     """The folder of run folders"""
+    disk: int
+    """Bytes that are free there"""
+    gpus: Mapping[str, Sequence[Gpu]]
+    """Those that running jobs hold"""
+    shares: Shares | None
+    """How the machine is shared out; ``None`` where no daemon does that"""
     now: float
 
 
-def surroundings(queue: Queue, slots: int | None, runs: Path, jobs: Iterable[Job]) -> Surroundings:
-    """As they are now, for these jobs."""
-    jobs = list(jobs)
+def surroundings(
+    queue: Queue,
+    slots: int | None,
+    runs: Path,
+    jobs: Iterable[Job],
+    machine: Machine | None = None,
+) -> Surroundings:
+    """As they are now, for these jobs, where a daemon has so many slots on a ``machine``."""
+    jobs, now, disk = list(jobs), time.time(), free_bytes(runs)
     waiting = [job for job in jobs if job.state is State.QUEUED and job.unmet]
     doomed = {job.name: queue.in_vain(job.name) for job in waiting}
     return Surroundings(
@@ -46,7 +61,10 @@ def surroundings(queue: Queue, slots: int | None, runs: Path, jobs: Iterable[Job
         ahead=queue.ahead([job.name for job in jobs]),
         in_vain={name: root for name, root in doomed.items() if root is not None},
         runs=runs,
-        now=time.time(),
+        disk=disk,
+        gpus=queue.gpus(),
+        shares=None if machine is None else queue.shares(machine, now, disk),
+        now=now,
     )
 
 
@@ -68,8 +86,17 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
         return f"its next attempt in {job.not_before - around.now:.0f} s ({job.reason})"
     if len(around.running) >= around.slots:
         return f"a slot: {len(around.running)} of {around.slots} taken{_by(around.running)}"
-    runs = around.runs
-    return "its start" if has_room(runs) else f"room on the disk of {runs}: make some"
+    return _short(job, around) or "its start"
+
+
+def _short(job: Job, around: Surroundings) -> str | None:
+    """What the machine has too little of."""
+    if around.disk < LEAST_ROOM:
+        return f"room on the disk of {around.runs}: make some"
+    if around.disk < job.demand.disk:
+        need, free = in_gigabytes(job.demand.disk), in_gigabytes(around.disk)
+        return f"{need} on the disk of {around.runs}, which has {free} free: make room"
+    return None if around.shares is None else around.shares.shortage(job.demand)
 
 
 def _jobs_ahead(job: Job, around: Surroundings) -> str:

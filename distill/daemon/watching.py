@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
+from distill.daemon.machine import Machine
 from distill.daemon.queue import Job, Queue
 from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import in_use
@@ -32,7 +33,8 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
         job = None if queue is None else queue.job(name)
         if queue is None or job is None:
             raise unknown_job(name, [] if queue is None else queue.names(), workspace)
-        around = surroundings(queue, patience.slots(job), workspace.runs, [job])
+        slots, machine = patience.daemon(job)
+        around = surroundings(queue, slots, workspace.runs, [job], machine)
         told = report(job, around)
         yield told
         if over(told):
@@ -75,19 +77,19 @@ class _Patience:
         self._workspace = workspace
         self._seen: float | None = None
 
-    def slots(self, job: Job) -> int | None:
-        """The daemon's slots; ``None`` where there is none and none is needed just now."""
+    def daemon(self, job: Job) -> tuple[int | None, Machine | None]:
+        """The slots and the machine of the daemon; without, where none is needed just now."""
         daemon = daemon_lock.find(self._workspace)
         if daemon is not None:
             self._seen = time.monotonic()
-            return daemon.slots
+            return daemon.slots, daemon.machine
         at_work = job.state is State.RUNNING and in_use(self._workspace.runs / job.name)
         if not (at_work or job.state.ended or self._recently()):
             raise UserError(
                 f"job {job.name!r} is {job.state} and no daemon is running to go on with it; "
                 "start one with `distill serve --background`"
             )
-        return None
+        return None, None
 
     def _recently(self) -> bool:
         return self._seen is not None and time.monotonic() - self._seen < _DAEMON_SECONDS

@@ -1,13 +1,15 @@
 """Attempts as processes of this machine."""
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import (
+    ALONE,
     GRACE_SECONDS,
     JobCommand,
     LaunchError,
@@ -15,6 +17,7 @@ from distill.daemon.executor import (
     Liveness,
 )
 from distill.daemon.executors.registry import executor
+from distill.daemon.machine import Machine, this_machine
 from distill.daemon.processes import (
     DIED,
     RUNNER_MODULE,
@@ -45,13 +48,17 @@ class LocalExecutor:
         self._command = command
         self._grace = grace
 
-    def launch(self, attempt: Attempt) -> bool:
+    def capacity(self) -> Machine | None:
+        return this_machine()
+
+    def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
         runner = [sys.executable, "-m", RUNNER_MODULE, str(attempt.run), str(attempt.number)]
         fence = [id_option(attempt), f"--after={begins_after(attempt)}"]
         command = ["--grace", str(self._grace), "--", *self._command(attempt.run)]
         try:
             launched = subprocess.run(
                 [*runner, *fence, *command],
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_LAUNCH_SECONDS,

@@ -22,9 +22,9 @@ from distill.daemon.executors.registry import executor
 
 @executor("noted")
 class Noted(LocalExecutor):
-    def launch(self, attempt):
+    def launch(self, attempt, environment):
         attempt.run.joinpath("noted").touch()
-        return super().launch(attempt)
+        return super().launch(attempt, environment)
 """
 SERVE = """
 import sys

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from distill.cli.job_view import follow, print_status
 from distill.cli.results import show
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
+from distill.daemon.executor import ALONE
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
@@ -116,7 +118,7 @@ def _say(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 class _NoLaunch(LocalExecutor):
     """The real one, but that nothing is started or asked for by hand."""
 
-    def launch(self, attempt: Attempt) -> bool:
+    def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
         return True
 
 

@@ -1,0 +1,94 @@
+"""What a job needs of the machine that it runs on, as its spec says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from curation.errors import UserError
+from curation.toml_text import read_toml
+from distill.daemon.machine import Machine
+from distill.resources import UNSAID, Resources, in_gigabytes
+from distill.spec_text import UNNAMED_SPEC
+
+DEMAND_COLUMNS = ("gpus", "ranks", "cpus", "memory", "disk", "nodes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """``gpus`` and ``ranks`` are ``None``, sizes and ``cpus`` 0 where the spec says none."""
+
+    gpus: int | None = None
+    ranks: int | None = None
+    """Those of its trainings"""
+    cpus: int = 0
+    memory: int = 0
+    """Bytes"""
+    disk: int = 0
+    """Bytes that have to be free before the start"""
+    nodes: int = 1
+
+    @property
+    def says_nothing(self) -> bool:
+        """It fits on any machine."""
+        return not (self.gpus or self.cpus or self.memory) and self.nodes == 1
+
+    def gpus_on(self, machine: Machine) -> int:
+        """How many it gets there: as said, else one a rank, else all."""
+        if self.gpus is not None:
+            return self.gpus
+        there = len(machine.gpus)
+        return there if self.ranks is None else min(self.ranks, there)
+
+
+NOTHING_SAID = Demand()
+
+
+def demand_of(spec: str) -> Demand:
+    """That of the job with this spec; what is no spec says nothing."""
+    try:
+        document = read_toml(spec, UNNAMED_SPEC)
+    except UserError:
+        return NOTHING_SAID
+    resources = resources_in(document)
+    trainings = (document.get("train"), _table(document.get("teacher")).get("train"))
+    ranks = [_table(training).get("ranks") for training in trainings]
+    said = [each for each in ranks if isinstance(each, int) and 0 < each <= 4096]
+    return Demand(
+        gpus=resources.gpus,
+        ranks=max(said, default=None),
+        cpus=resources.cpus or 0,
+        memory=resources.memory_bytes or 0,
+        disk=resources.disk_bytes or 0,
+        nodes=resources.nodes,
+    )
+
+
+def resources_in(document: dict[str, Any]) -> Resources:
+    """Those of a spec, read; with a fault in them, none are said."""
+    try:
+        return Resources.model_validate(document.get("resources", {}))
+    except ValidationError:
+        return UNSAID
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def excess(demand: Demand, machine: Machine) -> str | None:
+    """Why the job can never run there, with numbers; ``None`` where it can."""
+    if demand.nodes > 1:
+        return f"{demand.nodes} nodes, which a cluster has: `distill serve --executor slurm`"
+    if (gpus := demand.gpus_on(machine)) > len(machine.gpus):
+        return f"{in_gpus(gpus)}, and this machine has {len(machine.gpus) or 'none'}"
+    if demand.cpus > machine.cores:
+        return f"{demand.cpus} cores, and this machine has {machine.cores}"
+    if demand.memory > machine.memory:
+        has = in_gigabytes(machine.memory)
+        return f"{in_gigabytes(demand.memory)} of memory, and this machine has {has}"
+    return None
+
+
+def in_gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"

@@ -1,0 +1,207 @@
+"""Who has which GPU, and how many cores and how much memory are promised: tables of the queue.
+
+Every method is a part of the caller's transaction. What is here is true across daemons: a GPU is
+in the table from the claim of an attempt until it is settled, whoever lives meanwhile.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from distill.daemon.demand import Demand, excess, in_gpus
+from distill.daemon.machine import Gpu, Machine
+from distill.resources import in_gigabytes
+
+MOST_NAMED = 5
+"""Jobs in a line that says who holds what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """So much of each kind; memory in bytes."""
+
+    gpus: int
+    cpus: int
+    memory: int
+
+    @classmethod
+    def needed(cls, demand: Demand, machine: Machine) -> "Amounts":
+        """By a job that runs on this machine."""
+        return cls(gpus=demand.gpus_on(machine), cpus=demand.cpus, memory=demand.memory)
+
+    def short_of(self, need: "Amounts") -> set[str]:
+        """The kinds of which there is too little."""
+        return {kind for kind, held in vars(self).items() if held < getattr(need, kind)}
+
+    def less(self, need: "Amounts") -> "Amounts":
+        """What is left; none where there was too little."""
+        left = {kind: max(0, held - getattr(need, kind)) for kind, held in vars(self).items()}
+        return Amounts(**left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Whose turn it is to start."""
+
+    name: str | None
+    """``None`` where nobody may"""
+    passed: list[str]
+    """Jobs that are before it and do not fit, at most one for each kind of thing that is short"""
+    left: Amounts
+    """What is free and not kept for those"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """How the machine is shared out now."""
+
+    machine: Machine
+    free: Amounts
+    turn: Turn
+    holders: Mapping[str, Sequence[Gpu]]
+
+    def shortage(self, demand: Demand) -> str | None:
+        """What a job that is due waits for, in words to act on; ``None`` where it may start."""
+        if (why := excess(demand, self.machine)) is not None:
+            return why
+        need, free = Amounts.needed(demand, self.machine), self.free
+        if need.gpus > free.gpus:
+            return f"{in_gpus(need.gpus)}, {_is_free(free.gpus)}{self._held()}"
+        if need.cpus > free.cpus:
+            return f"{need.cpus} cores, {_is_free(free.cpus)} of {self.machine.cores}"
+        if need.memory > free.memory:
+            sizes = [in_gigabytes(n) for n in (need.memory, free.memory, self.machine.memory)]
+            return f"{sizes[0]} of memory, {sizes[1]} of {sizes[2]} is not promised to others"
+        if self.turn.passed and self.turn.left.short_of(need):
+            return f"job {self.turn.passed[0]}, for which what is free is kept"
+        return None
+
+    def _held(self) -> str:
+        held = [f"job {name} holds GPU {numbers(of)}" for name, of in self.holders.items()]
+        more = f"; and {len(held) - MOST_NAMED} more jobs" if len(held) > MOST_NAMED else ""
+        return f": {'; '.join(held[:MOST_NAMED])}{more}" if held else ""
+
+
+class Ledger:
+    """The GPUs, cores and memory of one machine, as the queue's jobs hold them."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def turn(self, due: str, values: Sequence[object], machine: Machine) -> Turn:
+        """Which of the jobs that the condition ``due`` names may start now.
+
+        What is free of what an earlier job needs is kept for it, so that no smaller one takes it
+        from it again and again. Jobs that need none of it pass; what can never run here keeps
+        nobody back.
+        """
+        left, passed, closed = self.free(machine), list[str](), set[str]()
+        columns = {"gpus": _gpus_needed(machine), "cpus": "cpus", "memory": "memory"}
+        possible = (
+            f"nodes = 1 AND {columns['gpus']} <= {len(machine.gpus)}"
+            f" AND cpus <= {machine.cores} AND memory <= {machine.memory}"
+        )
+        while True:
+            without = [f"{columns[kind]} = 0" for kind in closed]
+            others = f"name NOT IN ({', '.join('?' * len(passed))})"
+            row = self._connection.execute(
+                f"SELECT name, {', '.join(columns.values())} FROM jobs INDEXED BY startable"
+                f" WHERE {' AND '.join([due, possible, others, *without])}"
+                " ORDER BY priority DESC, position LIMIT 1",
+                (*values, *passed),
+            ).fetchone()
+            if row is None:
+                return Turn(name=None, passed=passed, left=left)
+            need = Amounts(gpus=row[1], cpus=row[2], memory=row[3])
+            if not left.short_of(need):
+                return Turn(name=row[0], passed=passed, left=left)
+            closed |= left.short_of(need)  # one more each time: this ends
+            left = left.less(need)
+            passed.append(row[0])
+
+    def free(self, machine: Machine) -> Amounts:
+        """What no running job holds."""
+        cpus, memory = self._connection.execute(
+            "SELECT total(cpus), total(memory) FROM jobs WHERE state = 'running'"
+        ).fetchone()
+        return Amounts(
+            gpus=len(self._free_gpus(machine)),
+            cpus=max(0, machine.cores - int(cpus)),
+            memory=max(0, machine.memory - int(memory)),
+        )
+
+    def _free_gpus(self, machine: Machine) -> list[Gpu]:
+        if not machine.gpus:
+            return []
+        (unknown,) = self._connection.execute(
+            f"SELECT count(*) FROM jobs WHERE state = 'running' AND {_gpus_needed(machine)} > 0"
+            " AND name NOT IN (SELECT job FROM gpus)"
+        ).fetchone()
+        if unknown:  # started by a version without this table: it may be on any
+            return []
+        taken = {uuid for (uuid,) in self._connection.execute("SELECT uuid FROM gpus")}
+        return [gpu for gpu in machine.gpus if gpu.uuid not in taken]
+
+    def take(self, name: str, demand: Demand, machine: Machine) -> None:
+        """Give a job that is about to run its GPUs: of the free ones those of lowest number."""
+        given = self._free_gpus(machine)[: demand.gpus_on(machine)]
+        self._connection.executemany(
+            "INSERT INTO gpus (uuid, number, job) VALUES (?, ?, ?)",
+            [(gpu.uuid, gpu.number, name) for gpu in given],
+        )
+
+    def give_back(self, name: str) -> None:
+        """The job does not run any more."""
+        self._connection.execute("DELETE FROM gpus WHERE job = ?", (name,))
+
+    def shares(self, due: str, values: Sequence[object], machine: Machine) -> Shares:
+        """As they are, where the jobs that ``due`` names want to start."""
+        turn = self.turn(due, values, machine)
+        free = self.free(machine)
+        return Shares(machine=machine, free=free, turn=turn, holders=self.holders())
+
+    def holders(self) -> dict[str, list[Gpu]]:
+        """The GPUs of every job that holds some."""
+        rows = self._connection.execute("SELECT job, number, uuid FROM gpus ORDER BY number")
+        held: dict[str, list[Gpu]] = {}
+        for job, number, uuid in rows.fetchall():
+            held.setdefault(job, []).append(Gpu(number=number, uuid=uuid))
+        return held
+
+
+def environment(
+    gpus: Sequence[Gpu], demand: Demand, machine: Machine, slots: int
+) -> dict[str, str]:
+    """What a job is told of its share of the machine.
+
+    Its threads are those of its cores, for each rank; where it says none and others may run beside
+    it, of an even share of the cores.
+    """
+    told: dict[str, str] = {}
+    if gpus or machine.gpus:
+        told["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        told["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
+    ranks = len(gpus) or demand.gpus or demand.ranks or 1
+    if demand.cpus:
+        told["OMP_NUM_THREADS"] = str(max(1, demand.cpus // ranks))
+    elif slots > 1:
+        told["OMP_NUM_THREADS"] = str(max(1, machine.cores // slots // ranks))
+    return told
+
+
+def numbers(gpus: Sequence[Gpu]) -> str:
+    """``0 to 6, 8``"""
+    runs = groupby(enumerate(gpu.number for gpu in gpus), key=lambda each: each[1] - each[0])
+    ends = [[number for _, number in run] for _, run in runs]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in ends)
+
+
+def _gpus_needed(machine: Machine) -> str:
+    """``Demand.gpus_on`` in SQL."""
+    there = len(machine.gpus)
+    return f"coalesce(gpus, min(ranks, {there}), {there})"
+
+
+def _is_free(count: int) -> str:
+    return f"{count or 'none'} {'are' if count > 1 else 'is'} free"
