@@ -39,10 +39,11 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def write_catalogue() -> list[dict[str, Any]]:
-    """Count every network anew, and keep what is said of it."""
+    """Count every network anew, and keep what is said of it: students first, then teachers."""
     from distill.backbones import NETWORKS
 
-    rows = [describe(name) for name in NETWORKS]
+    teachers_last = sorted(NETWORKS, key=lambda name: NETWORKS[name].family.startswith("iresnet"))
+    rows = [describe(name) for name in teachers_last]
     kept = {"files": backbone_files(), "networks": rows}
     CATALOGUE.write_text(json.dumps(kept, indent=1) + "\n")
     return rows

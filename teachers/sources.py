@@ -19,6 +19,7 @@ USUAL = (
     ("adaface", "AdaFace's networks", "BGR", 127.5, 127.5),
     ("adaface", "CVLface's networks with the same layers", "RGB", 127.5, 127.5),
     ("treb1en", "TreB1eN's networks", "BGR", 127.5, 127.5),
+    ("facelivt", "FaceLiVT's networks", "RGB", 127.5, 127.5),
 )
 _CONFIGURATION_BYTES = 1 << 20
 # A line of YAML or JSON; nothing is parsed of a file that anybody may have written.

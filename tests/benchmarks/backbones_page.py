@@ -25,7 +25,8 @@ DIGITS = {"params": (1e6, 3), "madds": (1e6, 1), "lfr_flops": (1e6, 1), "size_mi
 EVERYWHERE = {
     "mobilefacenet", "mobilefacenet_s", "seesaw_share", "shufflenet", "mobilenetv2",
     "ghostfacenetv1", "ghostfacenetv1_s2", "ghostfacenetv2", "edgeface_base", "edgeface_s",
-    "edgeface_xs", "edgeface_xxs", "iresnet18", "iresnet50", "iresnet100", "iresnet200",
+    "edgeface_xs", "edgeface_xxs", "facelivtv2_xs", "facelivtv2_s", "facelivt_m", "iresnet18",
+    "iresnet50", "iresnet100", "iresnet200",
 }  # fmt: skip
 NEAR_THE_LIMIT = {
     "y2", "bitmain_yoa", "bitmain_yob", "bitmain_yoc", "bitmain_yoe", "vargfacenet", "vargnet",

@@ -114,3 +114,62 @@ def test_timms_norm_is_folded_and_its_activation_stays():
     assert norms(folded) == 0
     assert folded(images).min() == 0
     torch.testing.assert_close(folded(images), network(images))
+
+
+class Branches(nn.Module):
+    """Convolutions of the same input, and the input itself, added."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, shortcut: bool) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.norm = nn.BatchNorm2d(first.out_channels)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.first(x) + self.second(x))
+        return x + y if self.shortcut else y
+
+
+def convolutions(network: nn.Module) -> int:
+    return sum(isinstance(m, nn.Conv2d) for m in network.modules())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kernels", [(3, 1), (1, 3), (5, 3), (1, 1)])
+@pytest.mark.parametrize(("stride", "shortcut"), [(1, True), (1, False), (2, False)])
+def test_branches_and_shortcut_become_one_convolution(kernels, groups, bias, stride, shortcut):
+    torch.manual_seed(0)
+    pair = [nn.Conv2d(4, 4, k, stride, k // 2, groups=groups, bias=bias) for k in kernels]
+    network = settled(Branches(*pair, shortcut))
+    images = torch.randn(2, 4, 6, 6)
+    folded = fold(network)
+    assert (convolutions(folded), norms(folded)) == (1, 0)
+    assert "add" not in folded.code
+    torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kernel_size": 1, "groups": 2},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": (1, 3), "padding": (0, 1)},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        {"kernel_size": 3, "padding": "same"},
+    ],
+)
+def test_branches_of_another_kind_stay(other):
+    torch.manual_seed(0)
+    network = settled(Branches(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, **other), False))
+    images = torch.randn(2, 4, 6, 6)
+    assert convolutions(fold(network)) == 2
+    torch.testing.assert_close(fold(network)(images), network(images))
+
+
+def test_a_norm_before_a_fully_connected_layer_goes_into_it():
+    torch.manual_seed(0)
+    network = settled(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 3)))
+    images = torch.randn(4, 6, 1, 1)
+    assert norms(fold(network)) == 0
+    torch.testing.assert_close(fold(network)(images), network(images), rtol=1e-5, atol=1e-5)

@@ -1,8 +1,7 @@
 """A network as one ONNX file: float32 ``image`` [N, 3, H, W] to ``embedding`` [N, D], any N.
 
-The exporter's optimiser folds batch normalisation into the convolution or fully connected layer
-right before it. One that comes before a padded convolution, as in an iresnet block, stays: the
-padding is zero after it, not before.
+Normalisation, parallel branches and shortcuts are folded into the convolutions before that; see
+`teachers.folding` for what stays.
 """
 
 from pathlib import Path
@@ -32,7 +31,9 @@ class OnnxExporter(Exporter):
     card = "`model.onnx` is the same network for any ONNX runtime; its output is not normalised."
 
     def export(self, folder: Path, network: "torch.nn.Module", size: tuple[int, int]) -> None:
-        model = _without_traces(_export(network, size))
+        from teachers.folding import fold
+
+        model = _without_traces(_export(fold(network), size))
         (folder / MODEL_NAME).write_bytes(model.SerializeToString(deterministic=True))
 
     def run(self, folder: Path) -> Embed:
