@@ -1,16 +1,20 @@
-"""The commands that free the disk: remove."""
+"""The commands that free the disk: remove, clean."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
+from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.display import amount
 from distill.cli.screen import note, say
+from distill.daemon.states import State
 
-BundleOption = Annotated[bool, typer.Option("--bundle", help="Remove bundles in runs/ too.")]
+BundleOption = Annotated[
+    bool, typer.Option("--bundles", "--bundle", help="Remove bundles in runs/ too.")
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would go, and what that frees.")
 ]
@@ -18,7 +22,8 @@ DryRunOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command()(remove)
+    for command in (remove, clean):
+        app.command()(command)
 
 
 def remove(
@@ -30,7 +35,7 @@ def remove(
 ) -> None:
     """Take ended jobs, and queued ones that never ran, away with what they alone left on the disk.
 
-    A step that another run uses stays. So does a bundle, in runs/JOB, unless --bundle is given;
+    A step that another run uses stays. So does a bundle, in runs/JOB, unless --bundles is given;
     bundles that were pulled are not touched.
 
     Example: distill remove student-a student-b --dry-run
@@ -41,10 +46,51 @@ def remove(
     print_removed(client.remove(place, jobs, bundles=bundle, dry=dry_run), dry_run, json)
 
 
-def print_removed(removed: Any, dry_run: bool, json: bool) -> None:
-    """What went, or would go: a ``distill.daemon.removal.Removed``."""
+def clean(
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="How long ago they ended, such as 30d or 12h.")
+    ],
+    state: Annotated[
+        State | None, typer.Option(help="Only done, failed or cancelled jobs.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs with this label.")] = None,
+    bundles: BundleOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Take all jobs away that ended long ago, as `distill remove` does, and say what that frees.
+
+    Bundles stay unless --bundles is given, as do steps that other runs use, and jobs that others
+    are still to start after.
+
+    Example: distill clean --older-than 30d --state failed --dry-run
+    """
+    from distill.daemon import client
+    from distill.daemon.cleaning import parse_age
+    from distill.daemon.placing import check_label
+
+    if state is not None and not state.ended:
+        raise UserError(
+            f"only ended jobs are cleaned: --state done, failed or cancelled, not {state}"
+        )
+    age = parse_age(older_than)
+    label = None if label is None else check_label(label)
+    place = Workspace.locate(workspace)
+    removed, left = client.clean(place, age, state, label, bundles=bundles, dry=dry_run)
+    if not json:
+        for name, reason in left.items():
+            note(f"{name} stays: {reason}")
+    print_removed(removed, dry_run, json, left)
+
+
+def print_removed(
+    removed: Any, dry_run: bool, json: bool, left: dict[str, str] | None = None
+) -> None:
+    """What went, or would go: a ``distill.daemon.removal.Removed``. JSON has what was ``left``."""
     if json:
-        print_json({**asdict(removed), "dry_run": dry_run})
+        told = {} if left is None else {"left": left}
+        print_json({**asdict(removed), **told, "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
     for name in removed.jobs:
@@ -54,7 +100,7 @@ def print_removed(removed: Any, dry_run: bool, json: bool) -> None:
     if removed.bundles_kept:
         names = ", ".join(removed.bundles_kept[:5])
         more = f" and {len(removed.bundles_kept) - 5} more" if len(removed.bundles_kept) > 5 else ""
-        note(f"the bundle stays in runs/ for {names}{more}; --bundle removes it too")
+        note(f"the bundle stays in runs/ for {names}{more}; --bundles removes it too")
 
 
 def _counted(count: int, what: str) -> str:

@@ -19,6 +19,7 @@ from curation.workspace import Workspace
 from distill.daemon import daemon_lock, removal
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
+from distill.daemon.cleaning import old_jobs
 from distill.daemon.executor import GRACE_SECONDS, Executor
 from distill.daemon.executors.registry import find_executor
 from distill.daemon.machine import Machine
@@ -123,6 +124,30 @@ def remove(
             find_job(workspace, name)
     with _changing(workspace) as service:
         return removal.remove(workspace, service.queue, names, bundles=bundles, dry=dry)
+
+
+def clean(
+    workspace: Workspace,
+    age: float,
+    state: State | None = None,
+    label: str | None = None,
+    *,
+    bundles: bool = False,
+    dry: bool = False,
+) -> tuple[Removed, dict[str, str]]:
+    """Remove the jobs that ended more than ``age`` seconds ago; daemon or not.
+
+    Also those that stay, with the reason.
+    """
+    if (lost := lost_queue(workspace)) is not None:
+        raise lost
+    with read_queue(workspace) as queue:
+        if queue is None:
+            return Removed(jobs=(), bundles_kept=(), steps=0, bytes=0), {}
+    with _changing(workspace) as service:
+        old = old_jobs(workspace, service.queue, time.time() - age, state, label)
+        told = removal.remove(workspace, service.queue, old.names, bundles=bundles, dry=dry)
+    return told, old.left
 
 
 def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:
