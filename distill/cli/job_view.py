@@ -116,4 +116,6 @@ def _waiting(job: JobReport) -> str:
         return job.waiting_for if plain else f"waits for {job.waiting_for}"
     if job.cancel_requested and not job.state.ended:
         return "is being cancelled"
+    if job.pause_requested and not job.state.ended:
+        return "is being paused" if job.held else "stops, and goes on after that"
     return job.reason or ""

@@ -1,4 +1,4 @@
-"""The commands around the job queue: serve, stop, submit, status, cancel."""
+"""The commands around the job queue: serve, stop, submit, status."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,8 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import following, order, past, removal, results
+from distill.cli import ending, following, order, past, removal, results
 from distill.cli.common import (
-    JobArgument,
     JsonOption,
     SetOption,
     WorkspaceOption,
@@ -29,8 +28,9 @@ _START_HINT = "no daemon is running: start one with `distill serve --background`
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (serve, stop, submit, status, cancel):
+    for command in (serve, stop, submit, status):
         app.command()(command)
+    ending.register(app)
     following.register(app)
     order.register(app)
     past.register(app)
@@ -98,7 +98,7 @@ def submit(
         typer.Option(help="-1000 to 1000; higher starts first.", show_default="0"),
     ] = None,
     hold: Annotated[
-        bool, typer.Option("--hold", help="Do not start it before `distill release`.")
+        bool, typer.Option("--hold", help="Do not start it before `distill resume`.")
     ] = False,
     label: Annotated[
         str | None, typer.Option(help="A word for several jobs; `status --label` shows them.")
@@ -200,24 +200,6 @@ def _wanted(state: State | None, label: str | None) -> str:
     in_state = [] if state is None else [f"is {state}"]
     with_label = [] if label is None else [f"has the label {check_label(label)!r}"]
     return " and ".join([*in_state, *with_label])
-
-
-def cancel(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Cancel a job; returns when nothing of it runs. Submitted again, it goes on.
-
-    A running job gets TERM and 30 s for a last checkpoint.
-
-    Example: distill cancel sample
-    """
-    from distill.daemon import client
-
-    place = Workspace.locate(workspace)
-    client.cancel(place, job)
-    ended = client.find_report(place, job)
-    if json:
-        print_json(ended.model_dump(mode="json"))
-    else:
-        say(f"{job}: {ended.state}")
 
 
 def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:

@@ -1,42 +1,61 @@
-"""The commands that say what starts and what does not: hold, release, retry, drain, undrain."""
+"""The commands that say what starts and when: resume, move, retry, drain, undrain."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.common import (
+    JobArgument,
+    JobsArgument,
+    JsonOption,
+    WorkspaceOption,
+    print_json,
+)
 from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (hold, release, retry, drain, undrain):
+    for command in (resume, move, retry, drain, undrain):
         app.command()(command)
 
 
-def hold(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Keep queued jobs from starting, until `distill release`. Running ones are not touched.
+def resume(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Let paused jobs start when it is their turn, from their last checkpoints.
 
-    Example: distill hold teacher student-a
+    Example: distill resume teacher
     """
     from distill.daemon import client
 
     place = Workspace.locate(workspace)
-    _print_moved(place, client.hold(place, jobs), "held", json)
+    _print_moved(place, client.resume(place, jobs), None, json)
 
 
-def release(
-    jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None
+def move(
+    job: JobArgument,
+    first: Annotated[bool, typer.Option("--first", help="Before all others.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Behind all others.")] = False,
+    before: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Right before this queued job.")
+    ] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Let held jobs start when it is their turn.
+    """Change the order in which queued jobs of one priority start.
 
-    Example: distill release teacher
+    Example: distill move student-b --before student-a
     """
     from distill.daemon import client
+    from distill.daemon.service import QueueEnd
 
+    if [first, last, before is not None].count(True) != 1:
+        raise UserError(f"say where to move {job}: --first, --last, or --before OTHER")
+    to = QueueEnd.FIRST if first else QueueEnd.LAST if last else None
     place = Workspace.locate(workspace)
-    _print_moved(place, client.release(place, jobs), "queued", json)
+    where = to or f"before {before}"
+    _print_moved(place, [client.move(place, job, to, before)], f"moved {where}", json)
 
 
 def retry(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
@@ -91,12 +110,13 @@ def note_drain(place: Workspace) -> None:
         note(f"drained since {iso(since)}: no job starts before `distill undrain`")
 
 
-def _print_moved(place: Workspace, moved: list[Any], answer: str, json: bool) -> None:
+def _print_moved(place: Workspace, moved: list[Any], answer: str | None, json: bool) -> None:
+    """``answer`` is what became of each, where that is not its state."""
     from distill.daemon import client
 
     if json:
-        found = [client.find_report(place, job.name) for job in moved]
+        found = client.find_reports(place, [job.name for job in moved])
         print_json([job.model_dump(mode="json") for job in found])
         return
     for job in moved:
-        say(f"{job.name}: {answer}")
+        say(f"{job.name}: {answer or job.state}")

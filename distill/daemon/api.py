@@ -20,7 +20,7 @@ from distill.daemon.placing import Placing, said_after
 from distill.daemon.queue import Job
 from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report
-from distill.daemon.service import Answer, ConflictError, JobService, UnknownJobError
+from distill.daemon.service import Answer, ConflictError, JobService, QueueEnd, UnknownJobError
 from distill.daemon.states import State
 from distill.daemon.waiting import surroundings
 from distill.provenance import Provenance, parse_provenance
@@ -155,19 +155,29 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         return parse_provenance(service.queue.provenance(service.job(name).name))
 
     @app.post("/jobs/{name}/cancel")
-    def cancel(name: str) -> JobReport:
+    def cancel(name: str, force: bool = False) -> JobReport:
         """Cancel a job. A running one has `cancel_requested` until it has ended."""
-        return shown(service.cancel(name))
+        return shown(*service.cancel([name], force))
 
-    @app.post("/jobs/{name}/hold")
-    def hold(name: str) -> JobReport:
-        """Keep a queued job from starting."""
-        return shown(*service.hold([name]))
+    @app.post("/cancel")
+    def cancel_all(label: str | None = None, force: bool = False) -> list[str]:
+        """Cancel all jobs that have not ended, or those with a label; their names."""
+        return [job.name for job in service.cancel_all(label, force)]
 
-    @app.post("/jobs/{name}/release")
-    def release(name: str) -> JobReport:
-        """Let a held job start."""
-        return shown(*service.release([name]))
+    @app.post("/jobs/{name}/pause")
+    def pause(name: str) -> JobReport:
+        """Keep a job from starting. A running one has `pause_requested` until it has stopped."""
+        return shown(*service.pause([name]))
+
+    @app.post("/jobs/{name}/resume")
+    def resume(name: str) -> JobReport:
+        """Let a paused job start."""
+        return shown(*service.resume([name]))
+
+    @app.post("/jobs/{name}/move")
+    def move(name: str, to: QueueEnd | None = None, before: str | None = None) -> JobReport:
+        """Let a queued job start `first` or `last` of its priority, or before another one."""
+        return shown(service.move(name, to, before))
 
     @app.post("/jobs/{name}/retry")
     def retry(name: str) -> JobReport:

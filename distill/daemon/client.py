@@ -1,13 +1,10 @@
-"""What the commands do with the queue: on its file, which the daemon looks at all the time.
-
-Only a cancel goes through the daemon where one answers, which has the job's processes.
-"""
+"""What the commands do with the queue: on its file, which the daemon looks at all the time."""
 
 import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -30,13 +27,12 @@ from distill.daemon.queue_file import trouble
 from distill.daemon.removal import Removed
 from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import frozen_spec
-from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
 from distill.daemon.service import (
     QUEUE_FILE,
     JobService,
+    QueueEnd,
     Submission,
-    UnknownJobError,
     lost_queue,
     open_queue,
     read_queue,
@@ -49,8 +45,6 @@ from distill.run_directory import one_line
 from distill.spec import check_name
 
 _ANSWER_SECONDS = 150.0
-_STOP_SECONDS = GRACE_SECONDS + 30.0
-_LOOK_SECONDS = 0.1
 
 
 def health(workspace: Workspace) -> dict[str, Any] | None:
@@ -79,38 +73,22 @@ def submit_all(
     placing: Placing = AS_BEFORE,
 ) -> list[Submission]:
     """See `JobService.submit_all`. The jobs are on the disk when this returns."""
-    with _changing(workspace, check) as service:
+    with changing(workspace, check) as service:
         return service.submit_all(specs, replace, placing)
 
 
-def hold(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """See `JobService.hold`; daemon or not."""
-    _find_jobs(workspace, names)
-    with _changing(workspace) as service:
-        return service.hold(names)
+def resume(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """See `JobService.resume`; daemon or not."""
+    find_jobs(workspace, names)
+    with changing(workspace) as service:
+        return service.resume(names)
 
 
-def release(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """See `JobService.release`; daemon or not."""
-    _find_jobs(workspace, names)
-    with _changing(workspace) as service:
-        return service.release(names)
-
-
-def cancel(workspace: Workspace, name: str) -> Job:
-    """Cancel a job and wait until nothing of it runs; the job as it then is."""
-    find_job(workspace, name)
-    through_daemon = _ask(workspace, "POST", f"/jobs/{name}/cancel") is not None
-    with _opened(workspace) as queue:
-        if not through_daemon:
-            JobService(workspace, queue, spec_check(workspace)).cancel(name)
-        scheduler = Scheduler(queue, _executor(workspace), workspace.runs)
-
-        def look() -> None:
-            if daemon_lock.find(workspace) is None:
-                scheduler.look_at(name)
-
-        return _wait_for_end(queue, name, look)
+def move(workspace: Workspace, name: str, to: QueueEnd | None, before: str | None) -> Job:
+    """See `JobService.move`; daemon or not."""
+    find_jobs(workspace, [name] if before is None else [name, before])
+    with changing(workspace) as service:
+        return service.move(name, to, before)
 
 
 def remove(
@@ -122,7 +100,7 @@ def remove(
     for name in names:  # nothing is made in a workspace where one is not
         if not os.path.lexists(workspace.runs / check_name(name)):
             find_job(workspace, name)
-    with _changing(workspace) as service:
+    with changing(workspace) as service:
         return removal.remove(workspace, service.queue, names, bundles=bundles, dry=dry)
 
 
@@ -144,7 +122,7 @@ def clean(
     with read_queue(workspace) as queue:
         if queue is None:
             return Removed(jobs=(), bundles_kept=(), steps=0, bytes=0), {}
-    with _changing(workspace) as service:
+    with changing(workspace) as service:
         old = old_jobs(workspace, service.queue, time.time() - age, state, label)
         told = removal.remove(workspace, service.queue, old.names, bundles=bundles, dry=dry)
     return told, old.left
@@ -152,27 +130,37 @@ def clean(
 
 def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:
     """See `JobService.retry`; daemon or not."""
-    _find_jobs(workspace, names)
-    with _changing(workspace) as service:
+    find_jobs(workspace, names)
+    with changing(workspace) as service:
         return service.retry(names)
 
 
 def drain(workspace: Workspace) -> list[str]:
     """Let no job start, whichever daemon comes; the names of those that run on."""
-    with _changing(workspace) as service:
+    with changing(workspace) as service:
         service.drain()
         return service.queue.names(State.RUNNING)
 
 
 def undrain(workspace: Workspace) -> None:
     """Let jobs start again."""
-    with _changing(workspace) as service:
+    with changing(workspace) as service:
         service.undrain()
 
 
-def _find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """Nothing is made in a workspace where one of the jobs is not."""
-    return [find_job(workspace, name) for name in names]
+def find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """These jobs, daemon or not; ``UnknownJobError`` where there is none of a name.
+
+    To look before a change: nothing is made in a workspace where one of the jobs is not.
+    """
+    checked = [check_name(name) for name in names]
+    with read_queue(workspace) as queue:
+        found = {name: None if queue is None else queue.job(name) for name in checked}
+        known = [] if queue is None or all(found.values()) else queue.names()
+    for name, job in found.items():
+        if job is None:
+            raise unknown_job(name, known, workspace)
+    return [job for name in checked if (job := found[name]) is not None]
 
 
 def jobs(workspace: Workspace) -> list[Job]:
@@ -204,10 +192,7 @@ def job_named(workspace: Workspace, name: str) -> Job | None:
 
 def find_job(workspace: Workspace, name: str) -> Job:
     """One job, daemon or not; ``UnknownJobError`` where there is none."""
-    job = job_named(workspace, check_name(name))
-    if job is None:
-        raise unknown_job(name, names(workspace), workspace)
-    return job
+    return find_jobs(workspace, [name])[0]
 
 
 def history(workspace: Workspace, name: str) -> list[Transition]:
@@ -259,22 +244,17 @@ def reports(
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
     """What is to be told of one job; ``UnknownJobError`` where there is none."""
-    (told,) = find_reports(workspace, [name])
-    return told
+    return find_reports(workspace, [name])[0]
 
 
 def find_reports(workspace: Workspace, names: Sequence[str]) -> list[JobReport]:
-    """What is to be told of these jobs; ``UnknownJobError`` where one is not there."""
-    for name in names:
-        check_name(name)
+    """What is to be told of these jobs; ``UnknownJobError`` where there is none of a name."""
+    jobs = find_jobs(workspace, names)
     with read_queue(workspace) as queue:
-        found = [] if queue is None else [queue.job(name) for name in names]
-        jobs = [job for job in found if job is not None]
-        if queue is not None and len(jobs) == len(names):
-            around = _surroundings(workspace, queue, jobs)
-            return [report(job, around) for job in jobs]
-    _find_jobs(workspace, names)
-    raise UserError("the jobs were removed at this very moment; `distill status` shows the others")
+        if queue is None:
+            return []
+        around = _surroundings(workspace, queue, jobs)
+    return [report(job, around) for job in jobs]
 
 
 def drained_since(workspace: Workspace) -> float | None:
@@ -293,16 +273,17 @@ def _surroundings(workspace: Workspace, queue: Queue, jobs: Sequence[Job]) -> Su
 def _capacity(workspace: Workspace) -> Machine | None:
     """What jobs share, or would share under a daemon as the last one was."""
     daemon = daemon_lock.find(workspace)
-    return _executor(workspace).capacity() if daemon is None else daemon.machine
+    return last_executor(workspace).capacity() if daemon is None else daemon.machine
 
 
-def _executor(workspace: Workspace) -> Executor:
+def last_executor(workspace: Workspace) -> Executor:
+    """Where the daemon runs jobs, or the last one did."""
     build = find_executor(daemon_lock.last_executor(workspace))
     return build(distill_run(workspace), GRACE_SECONDS)
 
 
 @contextmanager
-def _changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[JobService]:
+def changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[JobService]:
     """The jobs to change, on the disk when this ends; the daemon is told.
 
     ``UserError`` where a daemon is there that has another queue than the one on the disk.
@@ -322,18 +303,6 @@ def _opened(workspace: Workspace) -> Iterator[Queue]:
             yield queue
     except sqlite3.Error as error:
         raise UserError(trouble(workspace.daemon / QUEUE_FILE, error)) from None
-
-
-def _wait_for_end(queue: Queue, name: str, look: Callable[[], None]) -> Job:
-    deadline = time.monotonic() + _STOP_SECONDS
-    while (job := queue.job(name)) and job.state is State.RUNNING:
-        if time.monotonic() > deadline:
-            raise UserError(f"job {name!r} does not stop; it will be cancelled when it does")
-        look()
-        time.sleep(_LOOK_SECONDS)
-    if job is None:
-        raise UnknownJobError(f"there is no job {name!r} any more")
-    return job
 
 
 class _Connection(HTTPConnection):

@@ -89,6 +89,13 @@ def judge_vanished(what: str, cancelled: bool) -> Outcome:
     )
 
 
+def paused(outcome: Outcome) -> Outcome:
+    """Of an attempt that was asked to pause: that it was ended is no interruption."""
+    if outcome.event is not Event.INTERRUPT:
+        return outcome
+    return Outcome(event=Event.PAUSE, exit_status=outcome.exit_status)
+
+
 def bounded(outcome: Outcome, interruptions: int) -> Outcome:
     """Limit the retries: ``interruptions`` counts those before this outcome.
 

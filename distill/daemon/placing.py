@@ -22,7 +22,7 @@ class Placing:
     priority: int | None = None
     """Higher starts first; within one priority the order of submission decides."""
     hold: bool = False
-    """Not to be started until it is released."""
+    """Not to be started until it is resumed."""
     label: str | None = None
     """One word that several jobs share; empty takes an earlier one away."""
     after: tuple[str, ...] | None = None

@@ -21,7 +21,8 @@ from distill.daemon.demand import DEMAND_COLUMNS, Demand, demand_of
 from distill.daemon.dependencies import Ahead, Dependencies
 from distill.daemon.ledger import Ledger, Shares
 from distill.daemon.machine import Gpu, Machine
-from distill.daemon.outcome import Outcome, bounded
+from distill.daemon.ordering import Ordering
+from distill.daemon.outcome import Outcome, bounded, paused
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.room import has_room
 from distill.daemon.schema import JOB_COLUMNS, has_tables, is_current, migrate
@@ -73,7 +74,7 @@ class Job:
     priority: int
     """Higher starts first."""
     held: bool
-    """Queued, and not to be started until it is released."""
+    """Queued, and not to be started until it is resumed; or running, and to be so when it stops."""
     label: str
     """What several jobs may share; empty where none was given."""
     unmet: int
@@ -84,6 +85,10 @@ class Job:
     started_at: float | None
     finished_at: float | None
     cancel_requested_at: float | None
+    forced: bool
+    """Its cancel leaves it no time for a checkpoint."""
+    pause_requested_at: float | None
+    """Since when its attempt is to stop and be queued again"""
     exit_status: int | None
     reason: str | None
     hint: str | None
@@ -120,6 +125,7 @@ class Queue:
             self._connection = queue_file.connect(path)
             self._dependencies = Dependencies(self._connection)
             self._ledger = Ledger(self._connection)
+            self._ordering = Ordering(self._connection)
             self._prepare()
         except sqlite3.Error as error:
             self.close()
@@ -314,24 +320,51 @@ class Queue:
                 self._update(name, **said)
             if placing.after is not None:
                 self._dependencies.set(name, placing.after)
-            return self.hold(name, now) if placing.hold else self._existing(name)
+            return self.pause(name, now) if placing.hold else self._existing(name)
 
-    def hold(self, name: str, now: float) -> Job:
-        """Keep a queued job from starting; ``TransitionRefusedError`` where it is not queued."""
-        return self._set_held(name, True, now)
+    def pause(self, name: str, now: float) -> Job:
+        """Keep a queued job from starting; of a running one record the wish that it stops.
 
-    def release(self, name: str, now: float) -> Job:
-        """Let a held job start; ``TransitionRefusedError`` where it is not queued."""
-        return self._set_held(name, False, now)
-
-    def _set_held(self, name: str, held: bool, now: float) -> Job:
-        event = Event.HOLD if held else Event.RELEASE
+        ``TransitionRefusedError`` where it has ended.
+        """
         with self.exclusive():
             job = self._existing(name)
-            next_state(job.state, event)
-            if job.held is not held:
-                self._move(job, event, now, held=held)
+            next_state(job.state, Event.PAUSE)
+            if job.state is State.RUNNING:
+                self._update(name, held=True, pause_requested_at=job.pause_requested_at or now)
+            elif not job.held:
+                self._move(job, Event.PAUSE, now, held=True)
             return self._existing(name)
+
+    def resume(self, name: str, now: float) -> Job:
+        """Let a paused job start; one that is still to stop starts again right after that.
+
+        ``TransitionRefusedError`` where it has ended.
+        """
+        with self.exclusive():
+            job = self._existing(name)
+            if job.state is State.RUNNING:
+                self._update(name, held=False)
+                return self._existing(name)
+            next_state(job.state, Event.RESUME)
+            if job.held:
+                self._move(job, Event.RESUME, now, held=False)
+            return self._existing(name)
+
+    def move_first(self, name: str) -> None:
+        """Start a queued job before all others of its priority."""
+        with self.exclusive():
+            self._ordering.first(name)
+
+    def move_last(self, name: str) -> None:
+        """Start a queued job after all others of its priority that are queued now."""
+        with self.exclusive():
+            self._ordering.last(name)
+
+    def move_before(self, name: str, other: str) -> None:
+        """Start a queued job right before another one that is queued with the same priority."""
+        with self.exclusive():
+            self._ordering.before(name, other)
 
     def drain(self, now: float) -> None:
         """Let no job start, until `undrain`; those that run are not touched."""
@@ -416,19 +449,26 @@ class Queue:
             if job.attempt != attempt:
                 raise TransitionRefusedError(f"attempt {attempt} of {name} is of the past")
             # Here and not before: a cancel that came a moment ago must not be lost to a retry.
-            outcome = bounded(judge(job.cancel_requested_at is not None), job.interruptions)
+            outcome = judge(job.cancel_requested_at is not None)
+            if job.pause_requested_at is not None:
+                outcome = paused(outcome)
+            outcome = bounded(outcome, job.interruptions)
             self._move(job, outcome.event, now, **_changes(job, outcome, now))
             return self._existing(name)
 
-    def request_cancel(self, name: str, now: float) -> Job:
-        """Cancel a queued job at once; of a running one record the wish; leave an ended one."""
+    def request_cancel(self, name: str, now: float, force: bool = False) -> Job:
+        """Cancel a queued job at once; of a running one record the wish; leave an ended one.
+
+        With ``force`` a running one is killed, without time for a checkpoint.
+        """
         with self.exclusive():
             job = self._existing(name)
             if job.state is State.QUEUED:
                 told = {"reason": "cancelled by the user", "hint": None, "blocked_by": None}
                 self._move(job, Event.CANCEL, now, finished_at=now, held=False, **told)
-            elif job.state is State.RUNNING and job.cancel_requested_at is None:
-                self._update(job.name, cancel_requested_at=now)
+            elif job.state is State.RUNNING:
+                asked = job.cancel_requested_at or now
+                self._update(job.name, cancel_requested_at=asked, forced=job.forced or force)
             return self._existing(name)
 
     def forget(self, names: Collection[str]) -> None:
@@ -441,7 +481,7 @@ class Queue:
     def _insert(self, name: str, spec: str, now: float, placing: Placing) -> None:
         self._connection.execute(
             "INSERT INTO jobs (name, spec, state, position, submitted_at) VALUES (?, ?, ?, ?, ?)",
-            (name, spec, State.QUEUED, self._next_position(), now),
+            (name, spec, State.QUEUED, self._ordering.behind_all(), now),
         )
         self._update(name, held=placing.hold, **_said(placing), **asdict(demand_of(spec)))
         self._log(self._existing(name), Event.SUBMIT, now)
@@ -450,14 +490,11 @@ class Queue:
         fresh: dict[str, Any] = dict.fromkeys(
             ("started_at", "finished_at", "cancel_requested_at", "exit_status", "reason", "hint")
         )
-        fresh |= {"spec": spec, "submitted_at": now, "position": self._next_position()}
+        fresh |= {"spec": spec, "submitted_at": now, "position": self._ordering.behind_all()}
+        fresh |= {"forced": False, "pause_requested_at": None}
         fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
         fresh |= {"held": placing.hold, **_said(placing), **asdict(demand_of(spec))}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
-
-    def _next_position(self) -> int:
-        (highest,) = self._connection.execute("SELECT max(position) FROM jobs").fetchone()
-        return (highest or 0) + 1
 
     def _move(self, job: Job, event: Event, now: float, **changes: Any) -> None:
         """The one place where a state changes: guarded by the table, noted in the history."""
@@ -499,7 +536,7 @@ class Queue:
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
     demand = Demand(**{column: values.pop(column) for column in DEMAND_COLUMNS})
-    flags = {name: bool(values[name]) for name in ("launched", "held")}
+    flags = {name: bool(values[name]) for name in ("launched", "held", "forced")}
     return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand})
 
 
@@ -511,13 +548,16 @@ def _said(placing: Placing) -> dict[str, Any]:
 
 def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
     """The columns an outcome sets beside the state."""
-    told = {"reason": outcome.reason, "hint": outcome.hint, "exit_status": outcome.exit_status}
+    told: dict[str, Any] = {"reason": outcome.reason, "hint": outcome.hint}
+    told |= {"exit_status": outcome.exit_status, "pause_requested_at": None}
+    if outcome.event is Event.PAUSE:
+        return told | {"started_at": None}
     if outcome.event is Event.WAIT:
         return told | {"blocked_by": outcome.blocked_by, "started_at": None}
     if outcome.event is Event.INTERRUPT:
         waiting = {"interruptions": job.interruptions + 1, "not_before": now + outcome.delay}
         return told | waiting | {"back_off": outcome.delay, "started_at": None}
-    return told | {"finished_at": now}
+    return told | {"finished_at": now, "held": False}
 
 
 def _storable(value: object) -> object:

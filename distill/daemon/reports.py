@@ -29,6 +29,7 @@ class JobReport(BaseModel):
     after: list[str]
     """The jobs that have to be done before it starts"""
     cancel_requested: bool
+    pause_requested: bool
     reason: str | None
     """Why it failed; of a queued or running job, why the attempt before was interrupted."""
     hint: str | None
@@ -58,6 +59,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         label=job.label,
         after=[other.name for other in around.ahead.get(job.name, ())],
         cancel_requested=job.cancel_requested_at is not None,
+        pause_requested=job.pause_requested_at is not None,
         reason=job.reason,
         hint=job.hint,
         waiting_for=waiting_for(job, around),

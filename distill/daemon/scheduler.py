@@ -153,12 +153,12 @@ class Scheduler:
         if not job.launched and _has_begun(attempt):
             self._queue.note_launched(job.name, job.attempt)
         if liveness is Liveness.ALIVE:
-            self._stop_if_cancelled(job, attempt)
-        elif liveness is Liveness.UNSTARTED and not (job.launched or job.cancel_requested_at):
+            self._stop_if_asked(job, attempt)
+        elif liveness is Liveness.UNSTARTED and not (job.launched or _is_to_stop(job)):
             if has_room(self._runs):
                 self._start(job)
         elif liveness is Liveness.DISPLACED:
-            self._leave_if_cancelled(job)
+            self._leave_if_asked(job)
         elif liveness is Liveness.UNREACHABLE:
             raise OSError(f"it cannot be told whether anybody works in {attempt.run}")
         else:
@@ -195,17 +195,17 @@ class Scheduler:
         why = damage(attempt.run / EXIT, ExitRecord)
         return partial(judge_loss, self._executor.rebooted_since(attempt), damage=why)
 
-    def _stop_if_cancelled(self, job: Job, attempt: Attempt) -> None:
-        if job.cancel_requested_at is None:
+    def _stop_if_asked(self, job: Job, attempt: Attempt) -> None:
+        if not _is_to_stop(job):
             return
-        # Not by the time of the cancel: clocks are set.
+        # Not by the time of the request: clocks are set.
         asked = self._stopped.setdefault(attempt, time.monotonic())
         overdue = time.monotonic() - asked > self._grace + _OVERTIME_SECONDS
-        self._executor.stop(attempt, kill=overdue)
+        self._executor.stop(attempt, kill=overdue or job.forced)
 
-    def _leave_if_cancelled(self, job: Job) -> None:
+    def _leave_if_asked(self, job: Job) -> None:
         """Who holds the folder is no attempt of this job's: it is not to be stopped."""
-        if job.cancel_requested_at is not None:
+        if _is_to_stop(job):
             self._settle(job, judge_displaced)
 
     def _unblock(self) -> None:
@@ -249,6 +249,10 @@ class Scheduler:
         except TransitionRefusedError:
             return  # somebody settled it first
         _log.info("%s: %s%s", job.name, after.state, f" ({after.reason})" if after.reason else "")
+
+
+def _is_to_stop(job: Job) -> bool:
+    return job.cancel_requested_at is not None or job.pause_requested_at is not None
 
 
 def _has_begun(attempt: Attempt) -> bool:

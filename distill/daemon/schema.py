@@ -27,6 +27,8 @@ JOB_COLUMNS = (
     "started_at",
     "finished_at",
     "cancel_requested_at",
+    "forced",
+    "pause_requested_at",
     "exit_status",
     "reason",
     "hint",
@@ -137,6 +139,14 @@ _VERSION_8 = (
     """,
 )
 
+# What was `hold` and `release` is a part of `pause` and `resume`.
+_VERSION_9 = (
+    "ALTER TABLE jobs ADD COLUMN forced INTEGER NOT NULL DEFAULT 0 CHECK (forced IN (0, 1))",
+    "ALTER TABLE jobs ADD COLUMN pause_requested_at REAL",
+    "UPDATE transitions SET event = 'pause' WHERE event = 'hold'",
+    "UPDATE transitions SET event = 'resume' WHERE event = 'release'",
+)
+
 MIGRATIONS = (
     _VERSION_1,
     _VERSION_2,
@@ -146,6 +156,7 @@ MIGRATIONS = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 
 

@@ -16,7 +16,7 @@ from distill.daemon.demand import demand_of, excess
 from distill.daemon.dependencies import CircleError
 from distill.daemon.machine import Machine
 from distill.daemon.names import Checked, SpecCheck, teachers_in
-from distill.daemon.placing import AS_BEFORE, Placing
+from distill.daemon.placing import AS_BEFORE, Placing, check_label
 from distill.daemon.queue import Job, Queue
 from distill.daemon.runfolder import (
     OLD_RUN,
@@ -53,12 +53,20 @@ class Answer(StrEnum):
     ALREADY_DONE = "already done"
 
 
+class QueueEnd(StrEnum):
+    """Where a queued job is moved to, among those of its priority."""
+
+    FIRST = "first"
+    LAST = "last"
+
+
 _NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answer.ALREADY_DONE})
 
 
 _STATES_OF = {
-    "hold": (State.QUEUED,),
-    "release": (State.QUEUED,),
+    "pause": (State.QUEUED, State.RUNNING),
+    "resume": (State.QUEUED, State.RUNNING),
+    "move": (State.QUEUED,),
     "retry": (State.FAILED, State.CANCELLED),
 }
 """The jobs that each verb is for."""
@@ -195,13 +203,50 @@ class JobService:
         made = (self.workspace.runs / teacher / BUNDLE).is_dir()
         return job is not None and (job.state is State.DONE or not made)
 
-    def hold(self, names: Iterable[str]) -> list[Job]:
-        """Keep queued jobs from starting; ``ConflictError``, for all, where one is not queued."""
-        return self._move_all(names, self.queue.hold, "hold")
+    def pause(self, names: Iterable[str]) -> list[Job]:
+        """Keep queued jobs from starting, and have running ones stop after a checkpoint.
 
-    def release(self, names: Iterable[str]) -> list[Job]:
-        """Let held jobs start; ``ConflictError``, for all, where one is not queued."""
-        return self._move_all(names, self.queue.release, "release")
+        ``ConflictError``, for all, where one has ended or is being cancelled.
+        """
+        return self._move_all(names, self._pause, "pause")
+
+    def _pause(self, name: str, now: float) -> Job:
+        if self.job(name).cancel_requested_at is not None:
+            raise ConflictError(f"job {name!r} is being cancelled, and cannot be paused")
+        return self.queue.pause(name, now)
+
+    def resume(self, names: Iterable[str]) -> list[Job]:
+        """Let paused jobs start (again); ``ConflictError``, for all, where one has ended."""
+        return self._move_all(names, self.queue.resume, "resume")
+
+    def move(self, name: str, to: QueueEnd | None = None, before: str | None = None) -> Job:
+        """Let a queued job start first or last of its priority, or before another one.
+
+        ``ConflictError`` where one of the two is not queued, or they have different priorities.
+        """
+        if (to is None) == (before is None):
+            raise UserError("say where to move it: first, last, or before another job")
+        with self.queue.exclusive():
+            jobs = [self.job(each) for each in (name, before) if each is not None]
+            if any(job.state is not State.QUEUED for job in jobs):
+                raise ConflictError(_refused(jobs, "move"))
+            if before is not None:
+                self._move_before(*jobs)
+            elif to is QueueEnd.FIRST:
+                self.queue.move_first(name)
+            else:
+                self.queue.move_last(name)
+        return self.job(name)
+
+    def _move_before(self, job: Job, other: Job) -> None:
+        if job.priority != other.priority:
+            raise ConflictError(
+                f"job {other.name!r} has the priority {other.priority} and {job.name!r} "
+                f"{job.priority}: jobs are moved within one priority; submit {job.name!r} again "
+                f"with --priority {other.priority} first"
+            )
+        if job.name != other.name:
+            self.queue.move_before(job.name, other.name)
 
     def retry(self, names: Iterable[str]) -> list[Job]:
         """Queue failed or cancelled jobs again, under the specs that they were submitted with.
@@ -250,12 +295,25 @@ class JobService:
             raise unknown_job(name, self.queue.names(), self.workspace)
         return job
 
-    def cancel(self, name: str) -> Job:
-        """Cancel a job: at once where it waits, soon where it runs, not at all where it ended."""
-        self.job(name)
-        job = self.queue.request_cancel(name, time.time())
+    def cancel(self, names: Iterable[str], force: bool = False) -> list[Job]:
+        """Cancel jobs: at once where they wait, soon where they run, not at all where they ended.
+
+        With ``force`` running ones are killed, without time for a checkpoint.
+        """
+        with self.queue.exclusive():
+            jobs = [self.job(name) for name in dict.fromkeys(names)]
+            now = time.time()
+            cancelled = [self.queue.request_cancel(job.name, now, force) for job in jobs]
         self._wake()
-        return job
+        return cancelled
+
+    def cancel_all(self, label: str | None = None, force: bool = False) -> list[Job]:
+        """Cancel all jobs that have not ended, or those with a label."""
+        if label is not None:
+            check_label(label)
+        with self.queue.exclusive():
+            left = [job for job in self.queue.jobs(label=label) if not job.state.ended]
+            return self.cancel([job.name for job in left], force)
 
     def _answer(self, name: str, spec: str, replace: bool) -> Answer:
         job = self.queue.job(name)

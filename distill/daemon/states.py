@@ -30,8 +30,8 @@ class Event(StrEnum):
     INTERRUPT = "interrupt"
     WAIT = "wait"
     CANCEL = "cancel"
-    HOLD = "hold"
-    RELEASE = "release"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class TransitionRefusedError(Exception):
@@ -43,12 +43,13 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.QUEUED, Event.SUBMIT): State.QUEUED,
         (State.QUEUED, Event.START): State.RUNNING,
         (State.QUEUED, Event.CANCEL): State.CANCELLED,
-        (State.QUEUED, Event.HOLD): State.QUEUED,
-        (State.QUEUED, Event.RELEASE): State.QUEUED,
+        (State.QUEUED, Event.PAUSE): State.QUEUED,
+        (State.QUEUED, Event.RESUME): State.QUEUED,
         (State.RUNNING, Event.SUCCEED): State.DONE,
         (State.RUNNING, Event.FAIL): State.FAILED,
         (State.RUNNING, Event.INTERRUPT): State.QUEUED,
         (State.RUNNING, Event.WAIT): State.QUEUED,
+        (State.RUNNING, Event.PAUSE): State.QUEUED,
         (State.RUNNING, Event.CANCEL): State.CANCELLED,
         (State.DONE, Event.SUBMIT): State.QUEUED,
         (State.FAILED, Event.SUBMIT): State.QUEUED,

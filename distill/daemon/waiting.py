@@ -73,7 +73,7 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
     if job.state is not State.QUEUED:
         return None
     if job.held:
-        return f"held: `distill release {job.name}`"
+        return f"held: `distill resume {job.name}`"
     if job.unmet:
         return _jobs_ahead(job, around)
     if around.drained:
@@ -124,7 +124,7 @@ def _ended(root: Ahead) -> str:
 def _stands(other: Ahead, runs: Path) -> str:
     """How a job stands that others wait for."""
     if other.state is State.QUEUED:
-        return f"is held: `distill release {other.name}`" if other.held else "is queued"
+        return f"is held: `distill resume {other.name}`" if other.held else "is queued"
     progress = read_progress(runs / other.name) or {}
     left = progress.get("job_seconds_left") or progress.get("seconds_left")
     return f"is running, about {spoken(left)} left" if left else "is running"

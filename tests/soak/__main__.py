@@ -11,7 +11,7 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon import client
+from distill.daemon import client, stopping
 from distill.daemon.service import Answer
 from tests.soak.daemon import check
 from tests.soak.promises import Promises, wait_until_settled
@@ -110,7 +110,7 @@ class Soak:
     def _cancel(self, name: str, dice: random.Random) -> None:
         self._promises.cancels.add(name)
         try:
-            client.cancel(self._promises.workspace, name)
+            stopping.cancel(self._promises.workspace, [name])
         except UserError as error:
             self.counts["cancels of nothing" if "no job" in str(error) else "cancels lost"] += 1
             return
@@ -121,7 +121,7 @@ class Soak:
         self._world.wait_for_daemon()
         for name in self._waiting():
             self._promises.cancels.add(name)
-            client.cancel(self._promises.workspace, name)
+            stopping.cancel(self._promises.workspace, [name])
         faults = [f"{job} is stuck" for job in wait_until_settled(self._promises, PATIENCE)]
         faults += self._promises.broken()
         deadline = time.monotonic() + PATIENCE

@@ -152,16 +152,16 @@ def test_another_spec_under_a_taken_name_needs_replace(api: Api) -> None:
     assert "two" in (api.harness.run("taken") / "log.txt").read_text()
 
 
-def test_a_held_job_starts_when_it_is_released(api: Api) -> None:
+def test_a_held_job_starts_when_it_is_resumed(api: Api) -> None:
     asked: dict[str, str | int] = {"hold": True, "priority": 5, "label": "sweep/1"}
     told = api.http.post("/jobs", content=spec("held"), params=asked).json()["job"]
     assert (told["held"], told["priority"], told["label"]) == (True, 5, "sweep/1")
-    assert told["waiting_for"] == "held: `distill release held`"
+    assert told["waiting_for"] == "held: `distill resume held`"
     assert [job["name"] for job in api.http.get("/jobs?label=sweep/1").json()] == ["held"]
     assert api.http.get("/jobs?label=sweep/1&state=done").json() == []
-    assert api.http.post("/jobs/held/release").json()["held"] is False
+    assert api.http.post("/jobs/held/resume").json()["held"] is False
     api.harness.wait_for("held", State.DONE)
-    assert api.http.post("/jobs/held/hold").status_code == 409
+    assert api.http.post("/jobs/held/pause").status_code == 409
 
 
 def test_a_drained_daemon_starts_nothing(api: Api) -> None:
@@ -183,15 +183,17 @@ def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> Non
 def test_the_api_describes_itself(api: Api) -> None:
     described = api.http.get("/openapi.json").json()
     assert set(described["paths"]) == {
+        "/cancel",
         "/drain",
         "/health",
         "/jobs",
         "/jobs/{name}",
         "/jobs/{name}/cancel",
-        "/jobs/{name}/hold",
+        "/jobs/{name}/move",
+        "/jobs/{name}/pause",
         "/jobs/{name}/log",
         "/jobs/{name}/provenance",
-        "/jobs/{name}/release",
+        "/jobs/{name}/resume",
         "/jobs/{name}/retry",
         "/undrain",
         "/wake",

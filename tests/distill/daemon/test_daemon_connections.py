@@ -12,7 +12,7 @@ import pytest
 from conftest import Harness, spec, wait_until
 
 from curation.errors import UserError
-from distill.daemon import client
+from distill.daemon import client, stopping
 from distill.daemon.address import SOCKET
 from distill.daemon.connections import MOST_CONNECTIONS
 from distill.daemon.service import Answer, open_queue
@@ -140,7 +140,7 @@ def test_where_all_are_at_work_the_next_is_told_to_come_again(harness: Harness) 
             for number in range(MOST_CONNECTIONS + 20)
         ]
         with pytest.raises(UserError, match="64 requests to answer; try again in a moment"):
-            client.cancel(harness.workspace, "job-7")
+            stopping.cancel(harness.workspace, ["job-7"])
         answers = [peer.heard().split()[1] for peer in peers]
     assert answers[:MOST_CONNECTIONS] == [b"200"] * MOST_CONNECTIONS
     assert set(answers[MOST_CONNECTIONS:]) == {b"503"}
@@ -153,7 +153,7 @@ def test_submits_under_check_do_not_hold_up_a_cancel(harness: Harness) -> None:
             for number in range(50)
         ]
         began = time.monotonic()
-        client.cancel(harness.workspace, "job-7")
+        stopping.cancel(harness.workspace, ["job-7"])
         cancelled = time.monotonic()
         assert b"200" in waiting[-1].heard()
         assert cancelled - began < 0.5 * (time.monotonic() - began)

@@ -10,7 +10,7 @@ import pytest
 from conftest import SCRIPT, Harness, wait_until
 
 from curation.errors import UserError
-from distill.daemon import client, executors
+from distill.daemon import client, executors, stopping
 from distill.daemon.daemon_lock import daemon_lock, last_executor
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.executors.registry import EXECUTORS, executor, find_executor
@@ -67,7 +67,7 @@ def test_a_file_dropped_into_the_room_runs_the_jobs(harness: Harness, room: Path
     with pytest.raises(UserError, match=refused), daemon_lock(harness.workspace, 1):
         pass
     assert last_executor(harness.workspace) == "noted"
-    assert client.cancel(harness.workspace, "a").state is State.CANCELLED
+    assert stopping.cancel(harness.workspace, ["a"])[0].state is State.CANCELLED
     with daemon_lock(harness.workspace, 1):
         assert last_executor(harness.workspace) == "local"
 

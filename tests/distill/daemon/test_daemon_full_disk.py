@@ -12,7 +12,7 @@ from daemon_under_test import code_of
 from small_disk import SmallDisk, disk
 
 from curation.files import atomic_file, reserve, write_reserved
-from distill.daemon import client
+from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.queue import Queue
@@ -112,7 +112,7 @@ def test_jobs_that_fill_the_disk_all_the_time_are_cancelled(
         (harness.run(name) / "go").touch()
     wait_until(lambda: disk.free() == 0)
     for name in ("a", "b"):
-        assert client.cancel(harness.workspace, name).state is State.CANCELLED
+        assert stopping.cancel(harness.workspace, [name])[0].state is State.CANCELLED
 
 
 def test_a_runner_holds_the_folder_until_the_end_is_recorded(
@@ -134,7 +134,7 @@ def test_a_cancel_does_not_wait_for_an_unrecorded_end(disk: SmallDisk, harness: 
     harness.submit("a", FILLS + UNRESERVED + "fill(3)")
     wait_for_words(harness, "its end cannot be recorded")
     began = time.monotonic()
-    assert client.cancel(harness.workspace, "a").state is State.CANCELLED
+    assert stopping.cancel(harness.workspace, ["a"])[0].state is State.CANCELLED
     assert time.monotonic() - began < 5
     assert starts(harness, "a") == 1
 

@@ -50,7 +50,7 @@ def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path)
         "claim": lambda queue: queue.claim(1.0),
         "who runs": lambda queue: (queue.jobs(State.RUNNING), queue.names(State.RUNNING)),
         "who waits for a step": lambda queue: queue.blocked(),
-        "hold": lambda queue: queue.hold("job-00006", 1.0),
+        "pause": lambda queue: queue.pause("job-00006", 1.0),
         "cancel": lambda queue: queue.request_cancel("job-00007", 2.0),
         "settle": lambda queue: queue.settle(
             "job-00000", 1, lambda cancelled: Outcome(event=Event.SUCCEED), 3.0

@@ -1,4 +1,4 @@
-"""What starts and what does not, as a user says it: priority, hold, labels, retry, drain."""
+"""What starts and what does not, as a user says it: priority, order, labels, retry, drain."""
 
 import json
 
@@ -25,37 +25,37 @@ def test_the_daemon_starts_by_priority_and_leaves_held_jobs(harness: Harness) ->
     harness.start()
     harness.wait_for("last", State.DONE)
     assert harness.job("kept").state is State.QUEUED
-    assert Ran(harness.workspace, "release", "kept").stdout == "kept: queued\n"
+    assert Ran(harness.workspace, "resume", "kept").stdout == "kept: queued\n"
     harness.wait_for("kept", State.DONE)
     order = (harness.workspace.runs / "order.txt").read_text().split()
     assert order == ["urgent", "first", "last", "kept"]
 
 
-def test_a_held_job_says_how_it_is_released(harness: Harness) -> None:
+def test_a_held_job_says_how_it_is_resumed(harness: Harness) -> None:
     harness.submit("a")
     harness.submit("b")
-    assert Ran(harness.workspace, "hold", "a", "b", "a").stdout == "a: held\nb: held\n"
-    assert "a: held: `distill release a`\n" in Ran(harness.workspace, "status").stdout
-    (told,) = json.loads(Ran(harness.workspace, "release", "b", "--json").stdout)
+    assert Ran(harness.workspace, "pause", "a", "b", "a").stdout == "a: paused\nb: paused\n"
+    assert "a: held: `distill resume a`\n" in Ran(harness.workspace, "status").stdout
+    (told,) = json.loads(Ran(harness.workspace, "resume", "b", "--json").stdout)
     assert (told["name"], told["held"]) == ("b", False)
     told = json.loads(Ran(harness.workspace, "status", "a", "--json").stdout)
-    assert told["waiting_for"] == "held: `distill release a`"
+    assert told["waiting_for"] == "held: `distill resume a`"
 
 
-@pytest.mark.parametrize("verb", ["hold", "release"])
-def test_all_are_held_or_none(harness: Harness, verb: str) -> None:
-    harness.submit("a", hold=verb == "release")
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_all_are_paused_or_none(harness: Harness, verb: str) -> None:
+    harness.submit("a", hold=verb == "resume")
     harness.submit("b")
     Ran(harness.workspace, "cancel", "b")
     before = harness.job("a")
     error = Ran(harness.workspace, verb, "a", "b").error
-    assert f"job 'b' is cancelled, and {verb} is for queued jobs" in error
+    assert f"job 'b' is cancelled, and {verb} is for queued or running jobs" in error
     assert "no job 'c'" in Ran(harness.workspace, verb, "a", "c").error
     assert "cannot name a job" in Ran(harness.workspace, verb, "a", "../b").error
     assert harness.job("a") == before
 
 
-@pytest.mark.parametrize("verb", ["hold", "release", "retry"])
+@pytest.mark.parametrize("verb", ["pause", "resume", "retry"])
 def test_in_an_empty_workspace_nothing_is_made(harness: Harness, verb: str) -> None:
     assert "no job" in Ran(harness.workspace, verb, "a").error
     assert not harness.workspace.root.exists()
@@ -160,6 +160,41 @@ def test_only_what_failed_or_was_cancelled_is_retried(harness: Harness) -> None:
     harness.wait_for("b", State.DONE)
     harness.wait_for("a", State.DONE)
     assert "is done" in Ran(harness.workspace, "retry", "a").error
+
+
+def test_queued_jobs_are_moved(harness: Harness) -> None:
+    for name in "abc":
+        harness.submit(name, WRITES_ORDER)
+    harness.submit("urgent", WRITES_ORDER, priority=2)
+    assert Ran(harness.workspace, "move", "c", "--first").stdout == "c: moved first\n"
+    assert Ran(harness.workspace, "move", "a", "--last").stdout == "a: moved last\n"
+    told = json.loads(Ran(harness.workspace, "move", "b", "--before", "c", "--json").stdout)
+    assert [job["name"] for job in told] == ["b"]
+    harness.start()
+    harness.wait_for("a", State.DONE)
+    order = (harness.workspace.runs / "order.txt").read_text().split()
+    assert order == ["urgent", "b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a"], "say where to move a: --first, --last, or --before OTHER"),
+        (["a", "--first", "--last"], "say where to move a"),
+        (["a", "--before", "urgent"], "jobs are moved within one priority"),
+        (["a", "--before", "x"], "no job 'x'"),
+        (["a", "--before", "ended"], "job 'ended' is cancelled, and move is for queued jobs"),
+        (["ended", "--last"], "job 'ended' is cancelled, and move is for queued jobs"),
+    ],
+)
+def test_a_move_to_nowhere_is_refused(harness: Harness, words: list[str], said: str) -> None:
+    harness.submit("a")
+    harness.submit("urgent", priority=2)
+    harness.submit("ended")
+    Ran(harness.workspace, "cancel", "ended")
+    before = client.jobs(harness.workspace)
+    assert said in Ran(harness.workspace, "move", *words).error
+    assert client.jobs(harness.workspace) == before
 
 
 def test_a_drain_lets_what_runs_end_and_outlives_the_daemon(harness: Harness) -> None:

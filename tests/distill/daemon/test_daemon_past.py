@@ -21,13 +21,13 @@ if not mark.exists():
 
 def test_history_tells_every_attempt_and_why_it_ended(harness: Harness) -> None:
     harness.submit("a", FAILS_ONCE, hold=True)
-    Ran(harness.workspace, "release", "a")
+    Ran(harness.workspace, "resume", "a")
     harness.start()
     harness.wait_for("a", State.DONE)
     told = json.loads(Ran(harness.workspace, "history", "a", "--json").stdout)
     assert [(line["event"], line["state"], line["attempt"]) for line in told] == [
         ("submit", "queued", 0),
-        ("release", "queued", 0),
+        ("resume", "queued", 0),
         ("start", "running", 1),
         ("interrupt", "queued", 1),
         ("start", "running", 2),

@@ -54,22 +54,104 @@ def test_a_higher_priority_starts_first(queue: Queue) -> None:
     assert [job.name for _ in range(5) if (job := queue.claim(1.0))] == ["c", "e", "a", "d", "b"]
 
 
-def test_a_held_job_starts_after_its_release(queue: Queue) -> None:
+def test_a_held_job_starts_when_it_is_resumed(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0, Placing(hold=True, priority=9))
     queue.submit("b", "spec", 0.0)
-    queue.hold("b", 1.0)
-    queue.hold("b", 1.0)
+    queue.pause("b", 1.0)
+    queue.pause("b", 1.0)
     assert queue.claim(2.0) is None
-    queue.release("b", 3.0)
-    queue.release("b", 3.0)
+    queue.resume("b", 3.0)
+    queue.resume("b", 3.0)
     claimed = queue.claim(4.0)
     assert claimed is not None
     assert claimed.name == "b"
     events = [line.event for line in queue.history("b")]
-    assert events == [Event.SUBMIT, Event.HOLD, Event.RELEASE, Event.START]
-    for move in (queue.hold, queue.release):
-        with pytest.raises(TransitionRefusedError, match="a running job cannot"):
-            move("b", 5.0)
+    assert events == [Event.SUBMIT, Event.PAUSE, Event.RESUME, Event.START]
+    queue.settle("b", 1, lambda cancelled: SUCCESS, 5.0)
+    for move in (queue.pause, queue.resume):
+        with pytest.raises(TransitionRefusedError, match="a done job cannot"):
+            move("b", 6.0)
+
+
+def test_a_paused_attempt_is_no_interruption(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    for attempt in range(1, MAXIMUM_ATTEMPTS + 3):
+        assert queue.claim(1.0) is not None
+        queue.pause("a", 2.0)
+        queue.pause("a", 3.0)
+        job = queue.settle("a", attempt, lambda cancelled: LOST, 4.0)
+        assert (job.state, job.held, job.interruptions, job.reason) == (State.QUEUED, True, 0, None)
+        assert queue.claim(4.0) is None
+        queue.resume("a", 5.0)
+    assert [line.event for line in queue.history("a")][:4] == [
+        Event.SUBMIT,
+        Event.START,
+        Event.PAUSE,
+        Event.RESUME,
+    ]
+
+
+def test_a_job_resumed_before_it_stopped_starts_again_at_once(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.pause("a", 2.0)
+    queue.resume("a", 3.0)
+    job = queue.settle("a", 1, lambda cancelled: LOST, 4.0)
+    assert (job.state, job.held, job.interruptions) == (State.QUEUED, False, 0)
+    again = queue.claim(4.0)
+    assert again is not None
+    assert (again.attempt, again.pause_requested_at) == (2, None)
+    assert queue.settle("a", 2, lambda cancelled: LOST, 5.0).interruptions == 1
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(SUCCESS, State.DONE), (FAILURE, State.FAILED)])
+def test_a_job_that_ends_while_it_is_paused_has_ended(
+    queue: Queue, outcome: Outcome, state: State
+) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.pause("a", 2.0)
+    job = queue.settle("a", 1, lambda cancelled: outcome, 4.0)
+    assert (job.state, job.held, job.pause_requested_at) == (state, False, None)
+
+
+def test_a_cancel_wins_over_a_pause(queue: Queue) -> None:
+    queue.submit("a", "spec", 0.0)
+    queue.claim(1.0)
+    queue.pause("a", 2.0)
+    queue.request_cancel("a", 3.0, force=True)
+    job = queue.settle("a", 1, lambda cancelled: CANCELLED if cancelled else LOST, 4.0)
+    assert (job.state, job.held, job.forced) == (State.CANCELLED, False, True)
+    again = queue.submit("a", "spec", 5.0)
+    assert not again.forced
+    assert again.pause_requested_at is again.cancel_requested_at is None
+
+
+def test_queued_jobs_are_moved_within_their_priority(queue: Queue) -> None:
+    for name in "abcde":
+        queue.submit(name, "spec", 0.0)
+    queue.submit("urgent", "spec", 0.0, Placing(priority=1))
+
+    def order() -> str:
+        jobs = queue.jobs(State.QUEUED)
+        return "".join(job.name for job in jobs if not job.priority)
+
+    queue.move_first("c")
+    assert order() == "cabde"
+    queue.move_last("a")
+    assert order() == "cbdea"
+    queue.move_before("e", "c")
+    assert order() == "ecbda"
+    queue.move_before("e", "a")
+    assert order() == "cbdea"
+    queue.move_before("b", "d")
+    assert order() == "cbdea"
+    queue.move_last("a")
+    queue.move_first("c")
+    assert order() == "cbdea"
+    assert [job.name for _ in range(3) if (job := queue.claim(1.0))] == ["urgent", "c", "b"]
+    queue.submit("f", "spec", 0.0)
+    assert order() == "deaf"
 
 
 def test_a_new_submit_keeps_priority_and_label_and_no_hold(queue: Queue) -> None:
@@ -266,6 +348,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.drained = False
         self.due: dict[str, float] = {}
         self.after: dict[str, frozenset[str]] = {}
+        self.pausing: set[str] = set()
 
     def teardown(self) -> None:
         self.queue.close()
@@ -347,15 +430,40 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.undrain()
         self.drained = drained
 
-    @rule(name=names, hold=st.booleans())
-    def hold_or_release(self, name: str, hold: bool) -> None:
-        move = self.queue.hold if hold else self.queue.release
-        if self.model[name] is State.QUEUED:
+    @rule(name=names, pause=st.booleans())
+    def pause_or_resume(self, name: str, pause: bool) -> None:
+        move = self.queue.pause if pause else self.queue.resume
+        if not self.model[name].ended:
             move(name, self.now)
-            self._hold(name, hold)
+            self._hold(name, pause)
+            if pause and self.model[name] is State.RUNNING:
+                self.pausing.add(name)
         else:
             with pytest.raises(TransitionRefusedError):
                 move(name, self.now)
+
+    @precondition(lambda self: State.QUEUED in self.model.values())
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        queued = [name for name in self.order if self.model[name] is State.QUEUED]
+        name = data.draw(st.sampled_from(queued))
+        rest = [other for other in self.order if other != name]
+        others = [
+            other
+            for other in queued
+            if other != name and self.priorities[other] == self.priorities[name]
+        ]
+        to = data.draw(st.sampled_from(["first", "last", *others]))
+        if to == "first":
+            self.queue.move_first(name)
+            self.order = [name, *rest]
+        elif to == "last":
+            self.queue.move_last(name)
+            self.order = [*rest, name]
+        else:
+            self.queue.move_before(name, to)
+            place = rest.index(to)
+            self.order = [*rest[:place], name, *rest[place:]]
 
     @precondition(lambda self: State.QUEUED in self.model.values())
     @rule(data=st.data(), priority=st.sampled_from([None, -1, 0, 2]), hold=st.booleans())
@@ -380,12 +488,17 @@ class QueueMachine(RuleBasedStateMachine):
             name, attempt, lambda cancelled: CANCELLED if cancelled else outcome, self.now
         )
         self.model[name] = self._expected(name, outcome, cancelled_before)
+        self.pausing.discard(name)
+        if self.model[name].ended:
+            self.held.discard(name)
         assert after.state is self.model[name]
         self.due[name] = after.not_before
 
     def _expected(self, name: str, outcome: Outcome, cancelled: bool) -> State:
         if cancelled:
             return State.CANCELLED
+        if outcome is LOST and name in self.pausing:
+            return State.QUEUED
         if outcome is LOST:
             self.losses[name] += 1
             return State.FAILED if self.losses[name] >= MAXIMUM_ATTEMPTS else State.QUEUED

@@ -17,7 +17,7 @@ from test_daemon_serve import SLEEP, WAITS
 from curation.errors import UserError
 from curation.locks import held
 from curation.workspace import Workspace
-from distill.daemon import client
+from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchKilledError, Liveness
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
@@ -108,7 +108,7 @@ def test_a_damaged_record_of_a_running_job_stops_nobody(
     harness.submit("good")  # waits for the slot of the bad one
     time.sleep(0.6)
     assert harness.job("bad").state is State.RUNNING, "it is alive: its lock is held"
-    cancelled = client.cancel(harness.workspace, "bad")
+    cancelled = stopping.cancel(harness.workspace, ["bad"])[0]
     assert cancelled.state is State.CANCELLED
     assert harness.wait_for("good", State.DONE).attempt == 1
 
@@ -392,7 +392,7 @@ if (run / "starts").stat().st_size == 1:
         harness.submit("cancelled", waits)
         wait_until(lambda: harness.job("cancelled").attempt == 1)
         harness.wait_for("cancelled", State.QUEUED)
-        assert client.cancel(harness.workspace, "cancelled").state is State.CANCELLED
+        assert stopping.cancel(harness.workspace, ["cancelled"])[0].state is State.CANCELLED
     assert harness.wait_for("a", State.DONE).attempt == 2
 
 

@@ -16,7 +16,7 @@ from conftest import SCRIPT, Harness, is_alive, kill, wait_until
 from daemon_under_test import code_of
 
 from curation.errors import UserError
-from distill.daemon import client, daemon_lock
+from distill.daemon import client, daemon_lock, stopping
 from distill.daemon.address import SOCKET
 from distill.daemon.attempts import Attempt
 from distill.daemon.daemon_lock import network_filesystem
@@ -235,7 +235,7 @@ time.sleep(100)
     pids = [int(pid) for pid in harness.wait_for_file("a", "pids").split()]
     if not running:
         harness.kill(signal.SIGKILL)
-    job = client.cancel(harness.workspace, "a")
+    job = stopping.cancel(harness.workspace, ["a"])[0]
     assert (job.state, job.reason) == (State.CANCELLED, "cancelled by the user")
     assert not any(is_alive(pid) for pid in pids)
     wait_until(lambda: not is_alive(runner_pid(harness, "a")))
@@ -245,8 +245,8 @@ def test_a_queued_job_is_cancelled_at_once_and_never_starts(harness: Harness) ->
     harness.start()
     harness.submit("busy", SLEEP)
     harness.submit("waiting", "import sys; open(sys.argv[1] + '/started', 'w')")
-    assert client.cancel(harness.workspace, "waiting").state is State.CANCELLED
-    client.cancel(harness.workspace, "busy")
+    assert stopping.cancel(harness.workspace, ["waiting"])[0].state is State.CANCELLED
+    stopping.cancel(harness.workspace, ["busy"])
     harness.submit("last")
     harness.wait_for("last", State.DONE)
     assert not (harness.run("waiting") / "started").exists()

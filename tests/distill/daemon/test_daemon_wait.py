@@ -11,7 +11,7 @@ import pytest
 from conftest import PATIENCE, Harness
 from test_daemon_commands import Ran
 
-from distill.daemon import client
+from distill.daemon import stopping
 from distill.daemon.states import State
 
 LONG = "import time; time.sleep(100)"
@@ -38,10 +38,10 @@ def test_one_that_failed_or_was_cancelled_is_none(harness: Harness, options: lis
     assert "good" in ran.stdout, "the others are waited for all the same"
     assert "status 3" in ran.stdout
     harness.wait_for("good", State.DONE)
-    threading.Timer(0.5, client.cancel, (harness.workspace, "kept")).start()
+    threading.Timer(0.5, stopping.cancel, (harness.workspace, ["kept"])).start()
     ran = Ran(harness.workspace, "wait", "good", "kept", *options)
     assert ran.status == 1
-    assert "kept: held: `distill release kept`" in ran.stderr
+    assert "kept: held: `distill resume kept`" in ran.stderr
 
 
 def test_without_a_daemon_it_does_not_hang(harness: Harness) -> None:

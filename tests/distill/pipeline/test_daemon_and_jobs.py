@@ -12,7 +12,7 @@ import pytest
 from small_job import make_workspace, steps_of, teacher_text, whole_job_text
 
 from curation.workspace import Workspace
-from distill.daemon import client
+from distill.daemon import client, stopping
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
@@ -38,7 +38,7 @@ def workspace(tmp_path, drawn_store, drawn_folder) -> Iterator[Workspace]:
     made = make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
     yield made
     for job in client.jobs(made):
-        client.cancel(made, job.name)
+        stopping.cancel(made, [job.name])
 
 
 def images_done(workspace: Workspace, name: str) -> int:
@@ -62,9 +62,9 @@ def test_a_job_that_needs_anothers_step_gives_way(workspace):
         assert queue.job("second").reason == "step teach of job first, which does the same"
         wait_until(lambda: queue.job("third").blocked_by, scheduler)  # it got the slot
         began = time.monotonic()
-        assert client.cancel(workspace, "second").state is State.CANCELLED
+        assert stopping.cancel(workspace, ["second"])[0].state is State.CANCELLED
         assert time.monotonic() - began < 3
-        client.cancel(workspace, "first")
+        stopping.cancel(workspace, ["first"])
         wait_until(lambda: images_done(workspace, "third"), scheduler)
         assert queue.job("third").interruptions == 0
 

@@ -1,0 +1,82 @@
+"""The commands that end what runs: cancel, pause; they return when nothing of it runs."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.screen import note, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (cancel, pause):
+        app.command()(command)
+
+
+def cancel(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All jobs that have not ended.")
+    ] = False,
+    label: Annotated[
+        str | None, typer.Option(help="All jobs with this label that have not ended.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Kill at once, without time for a checkpoint.")
+    ] = False,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Cancel jobs; returns when nothing of them runs. Submitted again, they go on.
+
+    A running job gets TERM and 30 s for a last checkpoint.
+
+    Example: distill cancel sample
+
+    Example: distill cancel --label sweep --force
+    """
+    from distill.daemon import stopping
+
+    place = Workspace.locate(workspace)
+    if [bool(jobs), everything, label is not None].count(True) != 1:
+        raise UserError("say which jobs to cancel: their names, --all, or --label L")
+    if jobs:
+        ended = stopping.cancel(place, list(dict.fromkeys(jobs)), force)
+    else:
+        ended = stopping.cancel_all(place, label, force)
+    if not ended:
+        note("no job is queued or running" + (f" with the label {label!r}" if label else ""))
+    _print(place, ended, json, one=jobs is not None and len(jobs) == 1)
+
+
+def pause(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+    """Keep jobs from running until `distill resume`; returns when nothing of them runs.
+
+    A running job gets TERM and 30 s for a checkpoint. Its slot is free then, and it is queued where
+    it was; resumed, it goes on from its last checkpoint.
+
+    Example: distill pause teacher student-a
+    """
+    from distill.daemon import stopping
+
+    place = Workspace.locate(workspace)
+    _print(place, stopping.pause(place, list(dict.fromkeys(jobs))), json)
+
+
+def _print(place: Workspace, jobs: Sequence[Any], json: bool, one: bool = False) -> None:
+    from distill.daemon import client
+
+    if json:
+        found = client.find_reports(place, [job.name for job in jobs])
+        told = [report.model_dump(mode="json") for report in found]
+        print_json(told[0] if one else told)
+        return
+    for job in jobs:
+        why = f": {job.reason}" if job.state == "failed" else ""
+        say(f"{job.name}: {'paused' if job.held else job.state}{why}")

@@ -1,0 +1,58 @@
+"""The order of the queue: ``jobs.position``, which decides within one priority."""
+
+import sqlite3
+from collections.abc import Sequence
+
+
+class Ordering:
+    """The positions, inside the transactions of the queue that has them."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def behind_all(self) -> int:
+        """A position behind all others."""
+        (last,) = self._connection.execute("SELECT max(position) FROM jobs").fetchone()
+        return (last or 0) + 1
+
+    def first(self, name: str) -> None:
+        """Put a job before all others."""
+        (first,) = self._connection.execute("SELECT min(position) FROM jobs").fetchone()
+        self._put(name, first - 1)
+
+    def last(self, name: str) -> None:
+        """Put a job behind all others."""
+        self._put(name, self.behind_all())
+
+    def before(self, name: str, other: str) -> None:
+        """Put a queued job right before another one of its priority: those between give way."""
+        rows = self._connection.execute(
+            "SELECT name, position FROM jobs WHERE state = 'queued'"
+            " AND priority = (SELECT priority FROM jobs WHERE name = ?) ORDER BY position",
+            (name,),
+        ).fetchall()
+        places = dict(map(tuple, rows))
+        order = [each for each in places if each != name]
+        order.insert(order.index(other), name)
+        self._give(order, list(places.values()))
+
+    def _give(self, order: Sequence[str], positions: Sequence[int]) -> None:
+        """No two may have the same position even for a moment: first they go behind all."""
+        behind = self.behind_all()
+        moved = [
+            (position, name)
+            for name, position in zip(order, positions, strict=True)
+            if self._position(name) != position
+        ]
+        for shift in (behind - min(positions), 0):
+            self._connection.executemany(
+                "UPDATE jobs SET position = ? WHERE name = ?",
+                [(position + shift, name) for position, name in moved],
+            )
+
+    def _position(self, name: str) -> int:
+        row = self._connection.execute("SELECT position FROM jobs WHERE name = ?", (name,))
+        return int(row.fetchone()[0])
+
+    def _put(self, name: str, position: int) -> None:
+        self._connection.execute("UPDATE jobs SET position = ? WHERE name = ?", (position, name))

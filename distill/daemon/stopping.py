@@ -1,0 +1,81 @@
+"""The commands that end what runs: they return when it has ended, daemon or not."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import client, daemon_lock
+from distill.daemon.executor import GRACE_SECONDS
+from distill.daemon.queue import Job, Queue
+from distill.daemon.scheduler import Scheduler
+from distill.daemon.service import UnknownJobError
+from distill.daemon.states import State
+
+_STOP_SECONDS = GRACE_SECONDS + 30.0
+_LOOK_SECONDS = 0.1
+
+
+def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> list[Job]:
+    """See `JobService.cancel`; the jobs as they are when nothing of them runs any more."""
+    client.find_jobs(workspace, names)
+    with client.changing(workspace) as service:
+        asked = service.cancel(names, force)
+    return _stopped(workspace, asked)
+
+
+def cancel_all(workspace: Workspace, label: str | None, force: bool = False) -> list[Job]:
+    """See `JobService.cancel_all`; the jobs as they are when nothing of them runs any more."""
+    if not client.names(workspace):
+        return []  # and nothing is made in an empty workspace
+    with client.changing(workspace) as service:
+        asked = service.cancel_all(label, force)
+    return _stopped(workspace, asked)
+
+
+def pause(workspace: Workspace, names: Sequence[str]) -> list[Job]:
+    """See `JobService.pause`; the jobs as they are when those attempts run no more."""
+    client.find_jobs(workspace, names)
+    with client.changing(workspace) as service:
+        asked = service.pause(names)
+    return _stopped(workspace, asked)
+
+
+def _stopped(workspace: Workspace, asked: Sequence[Job]) -> list[Job]:
+    running = [job for job in asked if job.state is State.RUNNING]
+    if not running:
+        return list(asked)
+    with client.changing(workspace) as service:
+        queue, executor = service.queue, client.last_executor(workspace)
+        _wait_for_end(workspace, queue, Scheduler(queue, executor, workspace.runs), running)
+        return [_there(queue, job.name) for job in asked]
+
+
+def _wait_for_end(
+    workspace: Workspace, queue: Queue, scheduler: Scheduler, jobs: Sequence[Job]
+) -> None:
+    """Until none of these attempts runs; without a daemon they are looked after from here."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while left := [job for job in jobs if _runs(_there(queue, job.name), job.attempt)]:
+        if time.monotonic() > deadline:
+            names = ", ".join(repr(job.name) for job in left[:5])
+            raise UserError(f"job {names} does not stop yet; the request is kept")
+        if daemon_lock.find(workspace) is None:
+            _look_at(scheduler, left)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _look_at(scheduler: Scheduler, jobs: Iterable[Job]) -> None:
+    for job in jobs:
+        scheduler.look_at(job.name)
+
+
+def _runs(job: Job, attempt: int) -> bool:
+    return job.state is State.RUNNING and job.attempt == attempt
+
+
+def _there(queue: Queue, name: str) -> Job:
+    job = queue.job(name)
+    if job is None:
+        raise UnknownJobError(f"there is no job {name!r} any more")
+    return job
