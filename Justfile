@@ -105,6 +105,10 @@ test-mxnet *options: setup
     fi
     MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
 
+# Jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
+test-slurm *options: setup
+    python -m pytest -m slurm tests/slurm tests/distill/daemon/test_executor_contract.py {{ options }}
+
 # The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
 soak *options: setup
     python -m tests.soak {{ options }}

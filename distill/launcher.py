@@ -2,7 +2,8 @@
 
 Every rank runs the whole job. torchrun, Slurm with torchrun, or any other launcher that sets RANK,
 WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT will do. Without one a job of several ranks
-calls torchrun itself, and this process is then its agent.
+calls torchrun itself, and this process is then its agent; on several machines one of the agents,
+which find each other by ``NODES`` and ``RENDEZVOUS`` in their environment.
 """
 
 import logging
@@ -21,11 +22,13 @@ from curation.errors import UserError
 from distill.last_words import last_line
 from distill.process import die_with_parent, on_stop, print_to
 from distill.run_directory import RANKS, read_log
-from distill.signals import FROM_OUTSIDE, signal_name
+from distill.signals import FROM_OUTSIDE, RANK_LOST, STEP_BUSY, signal_name
 
 MODULE = "distill"
-RANK_LOST = 76
-"""The exit status of a rank that lost its connection to another one (EX_PROTOCOL, sysexits.h)."""
+NODES, RENDEZVOUS = "DISTILL_NODES", "DISTILL_RENDEZVOUS"
+"""How many machines run ``distill run`` for this job, and HOST:PORT of the first one."""
+_OF_ALL = (STEP_BUSY, 128 + signal.SIGTERM)
+"""The exit statuses that a rank never has alone: a job that gave way, and one that was stopped."""
 _MOST_RANKS = 1 << 20
 _LONGEST_LINE = 300
 _LONGEST_END = 1 << 16  # bytes of a log, in which its last line is looked for
@@ -43,7 +46,12 @@ class RankFailed(UserError):  # noqa: N818 - what happened
 
     @property
     def exit_status(self) -> int:
-        """That of the job: 128 + N where signal N came from outside, so that it may go on."""
+        """That of the job: 128 + N where signal N came from outside, so that it may go on.
+
+        A rank that was lost by all of this machine's is another machine's, which says more.
+        """
+        if self.status == RANK_LOST:
+            return RANK_LOST
         return 128 - self.status if -self.status in FROM_OUTSIDE else 1
 
 
@@ -87,21 +95,24 @@ def write_to_log(run: Path, rank: int) -> None:
 
 
 def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
-    """``distill ARGUMENTS`` as that many ranks of this machine; the exit status of the job.
+    """``distill ARGUMENTS`` as that many ranks; the exit status of the job.
 
-    The first one writes to this process's terminal, the others to their logs in ``run``. A stop
-    that reaches this process reaches all of them, and they end with it. Raises ``RankFailed`` but
-    where the first one failed with an exit status, as it has given its reason.
+    All are on this machine, or as many on each of ``NODES``. The first one writes to this process's
+    terminal, the others to their logs in ``run``. A stop that reaches this process reaches all of
+    its ranks, and they end with it. Raises ``RankFailed`` but where the first one failed with an
+    exit status, as it has given its reason, and where all ranks end with the same.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
     stop = _PassOn()
-    threads = max(1, (os.cpu_count() or 1) // ranks)
+    nodes = _number(NODES) if NODES in os.environ else 1
+    here = ranks // nodes
+    threads = max(1, (os.cpu_count() or 1) // here)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    options = ["--standalone", "--nproc-per-node", str(ranks), "--max-restarts", "0"]
+    options = [*_meeting(nodes, run), "--nproc-per-node", str(here), "--max-restarts", "0"]
     options += ["--signals-to-handle", "SIGQUIT"]  # its own handlers let ranks save for 30 seconds
     try:
         torchrun(parse_args([*options, "-m", MODULE, *arguments]))
@@ -109,12 +120,20 @@ def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
         rank, status = _first_to_fail(error.failures)
         if stop.received and status in (-signal.SIGTERM, 128 + signal.SIGTERM):
             return 128 + stop.received
-        if status > 0 and rank == 0:
+        if status > 0 and (rank == 0 or status in _OF_ALL):
             return status
         raise RankFailed(rank, ranks, status, log_file(run, rank)) from None
     except OSError as error:
         raise UserError(f"torchrun cannot start {ranks} ranks: {error}") from None
     return 0
+
+
+def _meeting(nodes: int, run: Path) -> list[str]:
+    """How the agents of all machines find each other."""
+    if nodes == 1:
+        return ["--standalone"]
+    endpoint = ["--rdzv-backend", "c10d", "--rdzv-endpoint", os.environ[RENDEZVOUS]]
+    return ["--nnodes", str(nodes), *endpoint, "--rdzv-id", run.name]
 
 
 class _PassOn:

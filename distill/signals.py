@@ -1,4 +1,4 @@
-"""What ends a job from outside: signals, a lost rank, and being asked to stop."""
+"""What ends a job from outside: signals, a lost rank, a step of others, and being asked to stop."""
 
 import signal
 
@@ -7,6 +7,11 @@ from curation.errors import UserError
 FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
 """Sent by an operator, a shutdown, or the kernel where memory is short. SIGSEGV, SIGABRT and their
 kind are the process's own fault, and would come again."""
+
+STEP_BUSY = 75
+"""The exit status of a job that needs a step which another one does (EX_TEMPFAIL, sysexits.h)."""
+RANK_LOST = 76
+"""That of ranks which lost their connection to another one (EX_PROTOCOL, sysexits.h)."""
 
 
 def signal_name(number: int) -> str:

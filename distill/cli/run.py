@@ -111,7 +111,7 @@ def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
     from distill.run_directory import read_failure
 
     if failed.status > 0 and (said := read_failure(folder)):
-        fail(said.reason)
+        fail(said.reason, failed.exit_status)
     _say_failure(folder, failed)
     fail(str(failed), failed.exit_status)
 
@@ -198,12 +198,11 @@ def _run_in(
     patient: bool,
 ) -> int:
     """Run the job, on record from ``checked`` on, which says that it can be run."""
-    from distill.daemon.outcome import STEP_BUSY
-    from distill.launcher import RANK_LOST
+    from distill.fence import Displaced
     from distill.pipeline.job import JobRun
     from distill.pipeline.record import failure, is_out_of_memory
     from distill.pipeline.steps import StepBusy
-    from distill.signals import RankLost, Stopped
+    from distill.signals import RANK_LOST, STEP_BUSY, RankLost, Stopped
     from distill.training.distributed import is_lost_rank, leave_together, world_size
 
     with _StopOnSignal() as stop, _record(folder, stop) as record:
@@ -218,6 +217,9 @@ def _run_in(
             record.gave_way(busy)
             leave_together()
             return STEP_BUSY
+        except Displaced as displaced:
+            note(f"error: {displaced}; it ends without writing anything more")
+            return 128 + signal.SIGTERM
         except Exception as error:
             if world_size() > 1 and is_lost_rank(error):
                 lost = RankLost(f"another rank of the job has ended ({str(error).splitlines()[0]})")
@@ -261,7 +263,11 @@ def _say_failure(folder: Path, error: Exception) -> None:
 
 
 class _StopOnSignal:
-    """True once SIGTERM or SIGINT has come; a second one ends the process at once."""
+    """True once SIGTERM or SIGINT has come; a SIGINT after that ends the process at once.
+
+    Further SIGTERMs do nothing: Slurm sends one to every process of a step, and an agent of ranks
+    passes its own on to them.
+    """
 
     received = 0
 
@@ -280,7 +286,7 @@ class _StopOnSignal:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self.received = number
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _observer(shown: Display) -> "Observer":

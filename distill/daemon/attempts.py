@@ -4,17 +4,14 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.fence import attempt_name
+
 _ID_BYTES = 8
 
 
 def fresh_id() -> str:
     """An id that no queue has given before: queues are lost, copied and restored."""
     return secrets.token_hex(_ID_BYTES)
-
-
-def attempt_name(number: int, attempt_id: str) -> str:
-    """``NUMBER-ID``; the number alone for an attempt of the versions that gave no ids."""
-    return f"{number}-{attempt_id}" if attempt_id else str(number)
 
 
 @dataclass(frozen=True)

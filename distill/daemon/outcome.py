@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from distill.daemon.records import ExitRecord
 from distill.daemon.states import Event
 from distill.run_directory import Failure, Waiting
-from distill.signals import FROM_OUTSIDE, signal_name
+from distill.signals import FROM_OUTSIDE, RANK_LOST, STEP_BUSY, signal_name
 
 MAXIMUM_ATTEMPTS = 3
 """How often one submit is started before interruptions become a failure."""
@@ -15,8 +15,6 @@ BACK_OFF_SECONDS = (2.0, 10.0)
 """The wait before the second and the third attempt."""
 
 _SHELL_SIGNAL_BASE = 128
-STEP_BUSY = 75
-"""The exit status of a job that needs a step which another one does (EX_TEMPFAIL, sysexits.h)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,9 @@ def judge_exit(
         return _blocked(waiting)
     if (number := _signal_of(record)) is not None:
         return _ended_by_signal(number, status, failure)
+    if status == RANK_LOST:
+        told = "a rank was lost, perhaps with its machine" if failure is None else failure.reason
+        return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {told}", exit_status=status)
     if failure is not None:
         return Outcome(
             event=Event.FAIL, reason=failure.reason, hint=failure.hint, exit_status=status

@@ -7,7 +7,7 @@ start in ticks since boot, and the pidfd.
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from distill.daemon.attempts import Attempt
+from distill.fence import TAG_VARIABLE
 
 if TYPE_CHECKING:
     import psutil
-
-TAG_VARIABLE = "DISTILL_ATTEMPT"
-"""In the environment of every process of a job: ``RUN_FOLDER#ATTEMPT``."""
 
 RUNNER_MODULE = "distill.daemon.runner"
 DIED = 3
@@ -72,16 +70,20 @@ def tag(attempt: Attempt) -> str:
     return f"{attempt.run}#{attempt.name}"
 
 
-def kill_tagged(run: Path) -> int:
-    """Kill every process of any attempt in ``run``; the number that was alive.
+def kill_tagged(run: Path, chosen: Callable[[str], bool] = lambda attempt: True) -> int:
+    """Kill every process of the ``chosen`` attempts in ``run``, all unless said; how many lived.
 
-    Meant for the time after a runner's violent death: what it supervised has no other mark left,
-    since torchrun gives its ranks sessions of their own. A process started while this looks may be
-    missed, so call again until it says 0.
+    Meant for what has no other mark left: after a runner's violent death, since torchrun gives its
+    ranks sessions of their own, and for the tasks of `srun`, which are nobody's descendants. A
+    process started while this looks may be missed, so call again until it says 0.
     """
     import psutil
 
-    return _kill(process for process in psutil.process_iter() if _is_tagged(process, run))
+    def is_meant(process: psutil.Process) -> bool:
+        place, _, attempt = _tag_of(process).rpartition("#")
+        return place == str(run) and chosen(attempt)
+
+    return _kill(process for process in psutil.process_iter() if is_meant(process))
 
 
 def id_option(attempt: Attempt) -> str:
@@ -123,13 +125,13 @@ def _kill(processes: Iterable["psutil.Process"]) -> int:
     return alive
 
 
-def _is_tagged(process: "psutil.Process", run: Path) -> bool:
+def _tag_of(process: "psutil.Process") -> str:
     import psutil
 
     try:
-        return process.environ().get(TAG_VARIABLE, "").rpartition("#")[0] == str(run)
+        return str(process.environ().get(TAG_VARIABLE, ""))
     except (psutil.Error, OSError):
-        return False  # not ours to read, or gone meanwhile
+        return ""  # not ours to read, or gone meanwhile
 
 
 def _start_ticks(pid: int) -> int | None:

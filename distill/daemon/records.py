@@ -8,8 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from distill.daemon.attempts import attempt_name
 from distill.daemon.processes import ProcessIdentity
+from distill.fence import attempt_name
 from distill.run_directory import Record, Seconds
 
 AttemptNumber = Annotated[int, Field(ge=0, lt=1 << 53)]

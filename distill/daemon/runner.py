@@ -2,30 +2,24 @@
 
 It returns when the runner proper, a process in a session of its own, holds the run folder. That
 one outlives the daemon that started it. It takes every orphan of the job as its own child, passes
-a TERM on, kills whatever is left of the job at its end, and writes ``exit.json`` last of all.
+a TERM on, kills whatever is left of the job at its end, and writes ``exit.json`` last of all. In
+the batch script of a Slurm job it is that process itself.
 """
 
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from typing import BinaryIO
 
 from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
-from distill.daemon.processes import (
-    DIED,
-    TAG_VARIABLE,
-    ProcessIdentity,
-    kill_descendants,
-    kill_tagged,
-    tag,
-)
+from distill.daemon.processes import DIED, ProcessIdentity, kill_tagged, tag
 from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import (
     FolderInUseError,
@@ -37,7 +31,9 @@ from distill.daemon.runfolder import (
     write_exit_record,
     write_runner_record,
 )
-from distill.process import adopt_orphans, on_stop, print_to
+from distill.daemon.supervision import StopRequest, note, run_to_end
+from distill.fence import is_displaced
+from distill.process import print_to
 from distill.run_directory import EXIT, FAILURE, LOG, WAITING
 from distill.signals import signal_name
 
@@ -45,6 +41,8 @@ _LOCK_SECONDS = 5.0
 _CANNOT_START = 127  # as a shell says it
 _READY = b"ready"
 _LONGEST_PAUSE = 30.0
+_NOT_OURS = 1
+"""The exit status where there is none of a job's own."""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,16 +53,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--id", required=True, help="tells the attempt from those of other queues")
     parser.add_argument("--after", required=True, help="the attempt that must be the newest so far")
     parser.add_argument("--grace", type=float, required=True, help="seconds from TERM to KILL")
+    parser.add_argument("--foreground", action="store_true", help="be the runner proper itself")
+    parser.add_argument(
+        "--stop-with", choices=["TERM", "USR1"], default="TERM", help="what the job stops at"
+    )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
+    attempt = Attempt(options.run, options.attempt, options.id)
+    stop_with = signal.Signals[f"SIG{options.stop_with}"]
+    run = partial(_run, attempt, options.after, options.command, options.grace, stop_with)
+    if options.foreground:
+        return run(lambda said: None)
     reader, writer = os.pipe()
     if os.fork() > 0:
         os.close(writer)
         return _report(reader)
     os.close(reader)
     os.setsid()
-    attempt = Attempt(options.run, options.attempt, options.id)
-    _run(attempt, options.after, options.command, options.grace, writer)
+    with os.fdopen(writer, "wb") as pipe:
+        run(partial(_say, pipe))
     return 0
 
 
@@ -78,29 +85,45 @@ def _report(reader: int) -> int:
     return 1 if said else DIED
 
 
-def _run(attempt: Attempt, after: str, command: list[str], grace: float, ready: int) -> None:
-    """Hold the folder, run the job, leave the exit record."""
+def _say(pipe: BinaryIO, said: bytes) -> None:
+    """To the process that waits for the start, once. Its daemon may no longer listen."""
+    with suppress(OSError, ValueError):
+        pipe.write(said)
+        pipe.close()
+
+
+def _run(
+    attempt: Attempt,
+    after: str,
+    command: list[str],
+    grace: float,
+    stop_with: signal.Signals,
+    say: Callable[[bytes], None],
+) -> int:
+    """Hold the folder, run the job, leave the exit record; the job's exit status."""
     run = attempt.run
     try:
+        if own_runner_record(attempt) is not None:  # it runs, ran, or was closed
+            say(_READY)
+            return 0
         print_to(run / LOG)
         with locked(run, wait=_LOCK_SECONDS):
-            stop = _StopRequest(grace)
-            if _begin(attempt, after):
-                os.write(ready, _READY)
-                os.close(ready)
-                held = _folder(run)
-                record = _supervise(attempt, command, stop)
-                if _folder(run) == held:
-                    _record_end(run, record, stop)
-                else:
-                    _note("the run folder was removed or renamed: its end is not recorded")
-            else:
-                os.write(ready, _READY)
+            stop = StopRequest(grace, stop_with)
+            begins = _begin(attempt, after)
+            say(_READY)
+            if not begins:
+                return 0
+            held = _folder(run)
+            record = _supervise(attempt, command, stop)
+            if record is None or _folder(run) != held:
+                note("another attempt has begun, or the folder is gone: its end is not recorded")
+                return _NOT_OURS
+            _record_end(run, record, stop)
+            return _NOT_OURS if record.exit_status is None else record.exit_status
     except (OSError, FolderInUseError) as error:
-        # The daemon may no longer listen: then the log has it.
-        with suppress(OSError):
-            os.write(ready, str(error).encode())
-        _note(f"the runner stopped: {error}")
+        say(str(error).encode())
+        note(f"the runner stopped: {error}")
+        return _NOT_OURS
 
 
 def _folder(run: Path) -> tuple[int, int] | None:
@@ -128,7 +151,7 @@ def _begin(attempt: Attempt, after: str) -> bool:
     return True
 
 
-def _record_end(run: Path, record: ExitRecord, stop: "_StopRequest") -> None:
+def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
     """Write the exit record, however long the disk is full; a cancel ends the waiting.
 
     The folder stays held meanwhile: a job that has ended is not run again for that.
@@ -140,63 +163,24 @@ def _record_end(run: Path, record: ExitRecord, stop: "_StopRequest") -> None:
         except OSError as error:
             if error.errno not in DISK_ERRORS or stop.asked:
                 raise
-            _note(f"its end cannot be recorded ({error.strerror}); tried again in {pause:.0f} s")
+            note(f"its end cannot be recorded ({error.strerror}); tried again in {pause:.0f} s")
         stop.wait(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-class _StopRequest:
-    """Passes the first TERM, INT or HUP on to the job as TERM, and sends KILL after the grace.
+def _supervise(attempt: Attempt, command: list[str], stop: StopRequest) -> ExitRecord | None:
+    """Run the command to its end, and end whatever it leaves behind.
 
-    Only the job's first process gets the TERM: it knows its own children, and a worker that dies
-    first would disturb the last checkpoint.
+    ``None`` where another attempt began meanwhile: then the end of this one is no news.
     """
-
-    def __init__(self, grace: float) -> None:
-        self._grace = grace
-        self.asked = False
-        self._job: int | None = None
-        on_stop(self._on_stop, signal.SIGHUP)
-        signal.signal(signal.SIGALRM, self._on_alarm)
-
-    def watch(self, job: int) -> None:
-        """From now on the job is the process behind this pidfd."""
-        self._job = job
-        if self.asked:
-            self._send(signal.SIGTERM)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep until the time is over or a stop is asked for."""
-        deadline = time.monotonic() + seconds
-        while not self.asked and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.25))
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            return
-        self.asked = True
-        signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
-        self._send(signal.SIGTERM)
-
-    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self._job is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._job, number)
-
-
-def _supervise(attempt: Attempt, command: list[str], stop: _StopRequest) -> ExitRecord:
-    """Run the command to its end, and end whatever it leaves behind."""
-    adopt_orphans()
     started_at = time.time()
-    _note(f"attempt {attempt.number} starts")
+    note(f"attempt {attempt.number} starts")
     try:
-        status, error = _run_to_end(command, tag(attempt), stop), None
+        status, error = run_to_end(command, tag(attempt), stop), None
     except OSError as trouble:
         status, error = _CANNOT_START, f"the job cannot be started: {trouble}"
-    _end_descendants()
+    while kill_tagged(attempt.run, lambda name: name == attempt.name):
+        time.sleep(0.02)
     record = ExitRecord(
         attempt=attempt.number,
         id=attempt.id,
@@ -207,45 +191,8 @@ def _supervise(attempt: Attempt, command: list[str], stop: _StopRequest) -> Exit
         finished_at=time.time(),
     )
     ended = f"by {signal_name(-status)}" if status < 0 else f"with status {status}"
-    _note(f"attempt {attempt.number} ended {ended}")
-    return record
-
-
-def _run_to_end(command: list[str], attempt_tag: str, stop: _StopRequest) -> int:
-    """The exit status of the command, or minus the number of the signal that ended it."""
-    job = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, TAG_VARIABLE: attempt_tag},
-        start_new_session=True,
-    )
-    stop.watch(os.pidfd_open(job.pid))
-    # Any child: orphans of the job became ours and have to be reaped too.
-    ended, status = os.waitpid(-1, 0)
-    while ended != job.pid:
-        ended, status = os.waitpid(-1, 0)
-    job.returncode = os.waitstatus_to_exitcode(status)
-    return job.returncode
-
-
-def _end_descendants() -> None:
-    while kill_descendants():
-        _reap()
-        time.sleep(0.02)
-    _reap()
-
-
-def _reap() -> None:
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _note(text: str) -> None:
-    """A line of the runner's own in the log."""
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    with suppress(OSError):
-        os.write(2, f"--- {now}: {text}\n".encode())
+    note(f"attempt {attempt.number} ended {ended}")
+    return None if is_displaced(attempt.run, attempt.name) else record
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from curation.files import DISK_ERRORS, atomic_file, write_reserved
 from curation.json_text import as_json
 from curation.progress import Pace, seconds_left
 from distill import __version__
+from distill.fence import Displaced, check_fence
 from distill.notices import Notice
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.steps import StepBusy
@@ -56,7 +57,10 @@ Observer = Callable[[StepEvent], None]
 
 
 class RunRecord:
-    """Writes a run directory. ``stop`` says whether the job was asked to stop."""
+    """Writes a run directory. ``stop`` says whether the job was asked to stop.
+
+    Writing raises ``Displaced`` where another attempt of the job has begun.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class RunRecord:
     def _open(self) -> None:
         """Make the folder, without what an attempt before said of its end."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        check_fence()
         for of_before in (FAILURE, WAITING):
             (self.folder / of_before).unlink(missing_ok=True)
 
@@ -179,15 +184,18 @@ class RunRecord:
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace ``name`` atomically."""
+        check_fence()
         with atomic_file(self.folder / name) as file:
             file.write(as_json(value, indent=2).encode())
 
     def _append(self, name: str, line: str) -> None:
+        check_fence()
         with (self.folder / name).open("a") as file:
             file.write(line)
 
     def link(self, name: str, target: Path) -> None:
         """Make ``name`` in the run directory point to what a step left elsewhere."""
+        check_fence()
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.link")
@@ -227,7 +235,8 @@ def write_failure(folder: Path, error: Exception) -> None:
         return
     reason, hint = failure(error, folder)
     told = as_json({"reason": reason, "hint": hint}).encode()
-    with suppress(OSError):  # the error itself is what matters
+    with suppress(OSError, Displaced):  # the error itself is what matters
+        check_fence()
         write_reserved(folder / FAILURE, told)
 
 

@@ -18,6 +18,7 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.json_text import as_json, read_json
 from curation.locks import take
+from distill.fence import check_fence
 from distill.spec import NAME_PATTERN
 
 RESULT, INPUTS, LOCK = "result.json", "inputs.json", "lock"
@@ -171,5 +172,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
+    check_fence()
     with atomic_file(path) as file:
         file.write(as_json(value, indent=2).encode())

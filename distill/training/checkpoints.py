@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, RootModel, model_validator
 from curation.errors import UserError
 from curation.files import file_digest, sync_folder
 from curation.json_text import as_json, read_record
+from distill.fence import check_fence
 
 MANIFEST, SCORES, BEST = "manifest.json", "scores.json", "best"
 SCORE = "score"
@@ -54,8 +55,9 @@ def save_checkpoint(
     """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there, and the ``scores``.
 
     The last ``keep`` stay, and the best. A disk that fills up raises ``UserError`` and leaves the
-    others good.
+    others good; ``Displaced`` where another attempt of the job has begun.
     """
+    check_fence()
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
     partial = root / f".step-{step:08d}.partial"
@@ -72,6 +74,7 @@ def save_checkpoint(
             f"checkpoint of step {step} could not be written to {root} ({_first_line(error)}); "
             f"free space on the disk and run again: it goes on from {_name(_newest(root))}"
         ) from error
+    check_fence()
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     best = best_checkpoint(root)

@@ -34,7 +34,8 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
     """How many ranks run a job with these trainings, by their tables in the spec.
 
     Those that a launcher started; else one for each GPU of ``resources``; else ``ranks`` of the
-    trainings, else the number of GPUs, else 1. ``UserError`` where that cannot be.
+    trainings, else one for each of several nodes, else the number of GPUs, else 1. ``UserError``
+    where that cannot be.
     """
     if (launched := launched_ranks()) is not None:
         return launched
@@ -45,6 +46,8 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
         raise SpecError((*max(said), "ranks"), message)
     if resources.ranks is not None:
         return resources.ranks
+    if resources.nodes > 1:
+        return _ranks_on(resources.nodes, said)
     gpus = gpu_count() if resources.gpus is None else 0
     cores = os.cpu_count() or 1
     most, of_what = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
@@ -57,6 +60,18 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
             )
         return ranks
     return max(1, gpus)
+
+
+def _ranks_on(nodes: int, said: Mapping[Location, int]) -> int:
+    """As many on each of several nodes, which are other machines than this one."""
+    for key, ranks in said.items():
+        if ranks % nodes:
+            raise SpecError(
+                (*key, "ranks"),
+                f"{ranks} is no multiple of resources.nodes = {nodes}; each node has as many",
+            )
+        return ranks
+    return nodes
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:

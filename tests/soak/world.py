@@ -15,7 +15,8 @@ import psutil
 
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.processes import RUNNER_MODULE, TAG_VARIABLE
+from distill.daemon.processes import RUNNER_MODULE
+from distill.fence import TAG_VARIABLE
 
 PATIENCE = 60.0
 HARM = {"start": 6, "daemon": 2, "stop": 1, "runner": 2, "job": 2, "rank": 2}

@@ -73,7 +73,8 @@ def test_a_file_dropped_into_the_room_runs_the_jobs(harness: Harness, room: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("locla", "did you mean 'local'"), ("slurm", "local"), ("", "local")]
+    ("name", "words"),
+    [("locla", "did you mean 'local'"), ("slrum", "did you mean 'slurm'"), ("", "local, slurm")],
 )
 def test_an_unknown_executor_is_answered_with_those_there_are(name: str, words: str) -> None:
     with pytest.raises(UserError, match=f"no executor '{name}'.*{words}"):

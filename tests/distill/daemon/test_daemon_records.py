@@ -20,7 +20,7 @@ from curation.workspace import Workspace
 from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchKilledError, Liveness
-from distill.daemon.outcome import MAXIMUM_ATTEMPTS, STEP_BUSY, Outcome, judge_loss
+from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import freeze_spec, write_runner_record
 from distill.daemon.scheduler import Scheduler
@@ -29,6 +29,7 @@ from distill.daemon.service import Answer, open_queue
 from distill.daemon.states import Event, State
 from distill.pipeline.steps import LOCK
 from distill.run_directory import EXIT, RUNNER
+from distill.signals import STEP_BUSY
 
 FAILS_WITH = """
 import pathlib, sys

@@ -18,7 +18,6 @@ from distill.daemon.executor import LaunchError, Liveness
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.processes import (
     RUNNER_MODULE,
-    TAG_VARIABLE,
     ProcessIdentity,
     boot_id,
     kill_tagged,
@@ -32,6 +31,7 @@ from distill.daemon.runfolder import (
     read_runner_record,
     write_runner_record,
 )
+from distill.fence import TAG_VARIABLE
 from distill.run_directory import EXIT, FAILURE, LOG, METRICS, RUNNER, damage, read_last_metrics
 
 # A child in a session of its own that ignores TERM, as torchrun's ranks may; its pid in a file.

@@ -1,0 +1,220 @@
+"""Attempts as jobs of Slurm: the runner is the batch script, on the first machine of the job.
+
+A job of one machine is the runner's own child, as everywhere. One of several has a task of `srun`
+on each, ``distill.daemon.node``, so that preemption's TERM, which goes to steps, reaches all.
+"""
+
+import math
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from curation.toml_text import read_toml
+from distill.daemon import slurm_commands as slurm
+from distill.daemon.attempts import Attempt
+from distill.daemon.demand import resources_in
+from distill.daemon.executor import ALONE, GRACE_SECONDS, JobCommand, LaunchError, Liveness
+from distill.daemon.executors.registry import executor
+from distill.daemon.machine import Machine
+from distill.daemon.processes import RUNNER_MODULE, id_option
+from distill.daemon.runfolder import (
+    FolderInUseError,
+    begins_after,
+    frozen_spec,
+    in_use,
+    locked,
+    own_runner_record,
+    read_runner_record,
+    write_runner_record,
+)
+from distill.launcher import NODES, RENDEZVOUS
+from distill.resources import Resources
+from distill.run_directory import LOG
+
+NODE_MODULE = "distill.daemon.node"
+
+_LATER_THAN_NODES = 5.0
+"""Seconds by which the runner's grace is longer than that of the nodes, which report to it."""
+_MOST_SUBMITS = 3
+"""How often an attempt is submitted that Slurm loses, or that ends before it begins."""
+_AGAIN_SECONDS = 5.0
+
+# The first free port of the first machine, where those of all find each other.
+_RENDEZVOUS = (
+    "import socket; s = socket.socket(); s.bind(('', 0)); "
+    "print(f'{socket.gethostname()}:{s.getsockname()[1]}')"
+)
+
+
+@executor("slurm")
+class SlurmExecutor:
+    """Attempts as jobs of Slurm, named after the attempt."""
+
+    def __init__(self, command: JobCommand, grace: float = GRACE_SECONDS) -> None:
+        self._command = command
+        self._grace = grace
+        self._listing = slurm.SlurmListing()
+        self._submits: dict[Attempt, int] = {}
+        self._again_at: dict[tuple[str, Attempt], float] = {}
+
+    def capacity(self) -> Machine | None:
+        return None  # Slurm shares it out
+
+    def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
+        entries = self._listing.entries()
+        begun = own_runner_record(attempt) is not None
+        if (
+            entries is None
+            or job_name(attempt) in entries
+            or begun
+            or self._too_soon("launch", attempt)
+        ):
+            return False
+        submits = self._submits[attempt] = self._submits.get(attempt, 0) + 1
+        if submits > _MOST_SUBMITS:
+            raise LaunchError(
+                f"it was submitted to Slurm {_MOST_SUBMITS} times and never began; "
+                "the end of its log.txt may tell why"
+            )
+        try:
+            slurm.submit(self._options(attempt), self._script(attempt))
+        except slurm.SlurmBusyError:
+            self._submits[attempt] = submits - 1
+        except slurm.SlurmRefusedError as error:
+            raise LaunchError(f"Slurm does not take it: {error}") from None
+        else:
+            self._listing.add(job_name(attempt))
+        return False
+
+    def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
+        entries = self._listing.entries() if attempts else {}
+        self._forget_but(set(attempts))
+        return {attempt: _liveness(attempt, entries) for attempt in attempts}
+
+    def stop(self, attempt: Attempt, kill: bool = False) -> None:
+        if self._too_soon("kill" if kill else "stop", attempt):
+            return
+        name = job_name(attempt)
+        entries = self._listing.entries()
+        if entries is not None and name not in entries:
+            # Slurm has given it up, and its processes go on: they will see this.
+            write_runner_record(attempt, None)
+        elif kill:
+            slurm.cancel(name)
+        else:
+            slurm.cancel(name, "--state=PENDING")
+            slurm.cancel(name, "--state=RUNNING", "--batch", "--signal=TERM")
+
+    def close(self, attempt: Attempt) -> bool:
+        entries = self._listing.entries(since=time.monotonic())
+        if entries is None:
+            return False
+        if (name := job_name(attempt)) in entries:
+            if not self._too_soon("close", attempt):
+                slurm.cancel(name)
+            return False
+        try:
+            with locked(attempt.run):
+                if own_runner_record(attempt) is None:
+                    write_runner_record(attempt, None)
+        except FolderInUseError:
+            return False
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return True
+
+    def rebooted_since(self, attempt: Attempt) -> bool:
+        return False  # Slurm tells of machines
+
+    def _too_soon(self, what: str, attempt: Attempt) -> bool:
+        """Whether Slurm was asked to do this with the attempt a moment ago; now it is."""
+        now = time.monotonic()
+        if now < self._again_at.get((what, attempt), now):
+            return True
+        self._again_at[what, attempt] = now + _AGAIN_SECONDS
+        return False
+
+    def _forget_but(self, attempts: set[Attempt]) -> None:
+        self._submits = {each: self._submits[each] for each in attempts & self._submits.keys()}
+        kept = {(what, of): at for (what, of), at in self._again_at.items() if of in attempts}
+        self._again_at = kept
+
+    def _options(self, attempt: Attempt) -> list[str]:
+        place = re.sub(r"([\\%])", r"\\\1", str(attempt.run))  # else %x is the job's name
+        return [
+            f"--job-name={job_name(attempt)}",
+            f"--output={place}/{LOG}",
+            "--open-mode=append",
+            *options(resources(attempt), self._grace),
+        ]
+
+    def _script(self, attempt: Attempt) -> str:
+        wanted = resources(attempt)
+        runner = [sys.executable, "-m", RUNNER_MODULE, str(attempt.run), str(attempt.number)]
+        fence = [id_option(attempt), f"--after={begins_after(attempt)}", "--foreground"]
+        lines, grace, job = ["#!/bin/sh"], self._grace, self._command(attempt.run)
+        if wanted.nodes > 1:
+            meet = shlex.join([sys.executable, "-c", _RENDEZVOUS])
+            lines.append(f'export {NODES}={wanted.nodes} {RENDEZVOUS}="$({meet})"')
+            node = [sys.executable, "-m", NODE_MODULE, "--grace", str(grace), "--"]
+            job, grace = [*step(wanted), *node, *job], grace + _LATER_THAN_NODES
+            fence.append("--stop-with=USR1")
+        command = [*runner, *fence, f"--grace={grace}", "--", *job]
+        return "\n".join([*lines, "exec " + shlex.join(command), ""])
+
+
+def job_name(attempt: Attempt) -> str:
+    """That of the attempt in Slurm: no other attempt of any queue has it."""
+    return f"{slurm.PREFIX}{attempt.run.name}-{attempt.name}"
+
+
+def resources(attempt: Attempt) -> Resources:
+    """What the frozen spec asks for; ``UserError`` where that cannot be read."""
+    return resources_in(read_toml(frozen_spec(attempt.run) or "", "the spec"))
+
+
+def options(wanted: Resources, grace: float) -> list[str]:
+    """The options of `sbatch` for a job that needs ``grace`` seconds for its last checkpoint."""
+    early = math.ceil(grace + 2 * _LATER_THAN_NODES)
+    given = {
+        "nodes": wanted.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": wanted.cpus,
+        "mem": wanted.memory_bytes and f"{math.ceil(wanted.memory_bytes / 2**20)}M",
+        "gres": wanted.gres or (f"gpu:{wanted.gpus}" if wanted.gpus else None),
+        "time": wanted.seconds and math.ceil((wanted.seconds + early) / 60),
+        "partition": wanted.partition,
+        "account": wanted.account,
+        "qos": wanted.qos,
+        "signal": f"B:USR1@{early}",
+    }
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
+
+
+def step(wanted: Resources) -> list[str]:
+    """`srun` of a task on each machine."""
+    nodes = [f"--nodes={wanted.nodes}", f"--ntasks={wanted.nodes}", "--ntasks-per-node=1"]
+    # srun does not take it over from sbatch.
+    cpus = [f"--cpus-per-task={wanted.cpus}"] if wanted.cpus else []
+    # Where one machine is lost the others find out themselves, and say so.
+    return ["srun", *nodes, *cpus, "--mpi=none", "--kill-on-bad-exit=0", "--wait=300"]
+
+
+def _liveness(attempt: Attempt, entries: slurm.Entries | None) -> Liveness:
+    if entries is None:
+        return Liveness.UNREACHABLE
+    if job_name(attempt) in entries:
+        return Liveness.ALIVE
+    try:
+        held = in_use(attempt.run)
+    except OSError:
+        return Liveness.UNREACHABLE
+    newest = read_runner_record(attempt.run)
+    if newest is not None and newest.name == attempt.name:
+        # Held: Slurm has given up the machine, and what runs there goes on.
+        return Liveness.ALIVE if held else Liveness.GONE
+    if newest is not None and held:
+        return Liveness.DISPLACED
+    return Liveness.UNSTARTED

@@ -1,0 +1,142 @@
+"""A command of an attempt run to its end, with whatever it leaves behind: by a runner, and on each
+machine of a job of several.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from distill.daemon.processes import kill_descendants
+from distill.fence import TAG_VARIABLE, is_displaced
+from distill.process import adopt_orphans, on_stop
+
+_LOOK_SECONDS = 2.0
+"""How often it is looked whether another attempt has begun."""
+
+
+class StopRequest:
+    """Passes the first TERM, INT, HUP or USR1 on to the job, and sends KILL after the grace.
+
+    Only the job's first process gets the signal: it knows its own children, and a worker that dies
+    first would disturb the last checkpoint. USR1 is how Slurm says that its time is almost over,
+    and what `srun` takes to its tasks (it answers a TERM by killing them).
+    """
+
+    def __init__(self, grace: float, stop_with: signal.Signals = signal.SIGTERM) -> None:
+        self._grace, self._stop_with = grace, stop_with
+        self.asked: signal.Signals | None = None
+        """The first signal that came"""
+        self._job: int | None = None
+        on_stop(self._on_stop, signal.SIGHUP, signal.SIGUSR1)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def watch(self, job: int) -> None:
+        """From now on the job is the process behind this pidfd."""
+        self._job = job
+        if self.asked:
+            self._send(self._stop_with)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until the time is over or a stop is asked for."""
+        deadline = time.monotonic() + seconds
+        while not self.asked and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.25))
+
+    def kill(self) -> None:
+        """End the job at once."""
+        self._send(signal.SIGKILL)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            return
+        self.asked = signal.Signals(number)
+        signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
+        self._send(self._stop_with)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        self.kill()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._job is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._job, number)
+
+
+class FenceWatch:
+    """Kills the job of an attempt that is not the newest in its run folder any more."""
+
+    def __init__(self, run: Path, name: str, stop: StopRequest) -> None:
+        self._run, self._name, self._stop = run, name, stop
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="fence", daemon=True)
+
+    def __enter__(self) -> "FenceWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            if is_displaced(self._run, self._name):
+                note("another attempt has begun, or this one was given up: its job is killed")
+                self._stop.kill()
+                return
+
+
+def _ignore_usr1() -> None:
+    """Slurm sends what a step gets to each of its processes; the job is to see the TERM alone."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
+    """The exit status of the command, or minus the number of the signal that ended it.
+
+    Nothing that it started is left then. ``OSError`` where it cannot be started.
+    """
+    adopt_orphans()
+    run, _, name = attempt_tag.rpartition("#")
+    job = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, TAG_VARIABLE: attempt_tag},
+        start_new_session=True,
+        preexec_fn=_ignore_usr1,
+    )
+    stop.watch(os.pidfd_open(job.pid))
+    with FenceWatch(Path(run), name, stop):
+        # Any child: orphans of the job became ours and have to be reaped too.
+        ended, status = os.waitpid(-1, 0)
+        while ended != job.pid:
+            ended, status = os.waitpid(-1, 0)
+    job.returncode = os.waitstatus_to_exitcode(status)
+    _end_descendants()
+    return job.returncode
+
+
+def _end_descendants() -> None:
+    while kill_descendants():
+        _reap()
+        time.sleep(0.02)
+    _reap()
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def note(text: str) -> None:
+    """A line of the supervisor's own in the log."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    with suppress(OSError):
+        os.write(2, f"--- {now}: {text}\n".encode())

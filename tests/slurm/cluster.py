@@ -1,0 +1,100 @@
+"""A real Slurm with two emulated nodes on this machine, for the tests that are marked `slurm`."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("two_nodes.sh")
+_PORTS = 6
+MISSING = (
+    "Slurm is not installed: as root, apt-get update && "
+    "apt-get install -y --no-install-recommends slurm-wlm munge"
+)
+
+
+class Cluster:
+    """Its daemons: ``ctld``, ``n1`` and ``n2`` (the nodes' slurmd), ``munged``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        settings = {"SLURM2_PORT": str(_free_ports()), "SLURM2_GRACE": "15"}
+        self._environment = {**os.environ, **settings}
+        self.conf = folder / "slurm.conf"
+
+    def _script(self, verb: str, *what: str) -> None:
+        command = ["bash", str(SCRIPT), verb, str(self.folder), *what]
+        done = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=False, timeout=90
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self) -> None:
+        self._script("start")
+
+    def stop(self) -> None:
+        self._script("stop")
+
+    def kill(self, daemon: str) -> None:
+        """`kill -9` one daemon."""
+        self._script("kill", daemon)
+
+    def revive(self, daemon: str) -> None:
+        """Start a daemon again."""
+        self._script("daemon", daemon)
+
+    def ask(self, *command: str) -> str:
+        """What a command of Slurm prints."""
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return asked.stdout + asked.stderr
+
+    def ids(self, name: str = "") -> list[str]:
+        """The ids of the jobs that wait or run, or of those whose name has this in it."""
+        lines = self.ask("squeue", "-h", "-o", "%i %j").splitlines()
+        return [line.split()[0] for line in lines if name in line.split()[-1]]
+
+
+def _free_ports() -> int:
+    """The first of as many ports in a row as it needs, none of which anybody listens at."""
+    while True:
+        first = 20_000 + secrets.randbelow(10_000)
+        try:
+            for port in range(first, first + _PORTS):
+                with socket.socket() as asked:
+                    asked.bind(("", port))
+        except OSError:
+            continue
+        return first
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Started, with ``SLURM_CONF`` set; skips the test where Slurm is not installed."""
+    if any(
+        shutil.which(name, path="/usr/sbin:/usr/bin") is None for name in ("slurmctld", "munged")
+    ):
+        pytest.skip(MISSING)
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of its own needs root")
+    # Not where pytest's folders are: names of sockets are short.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
+    cluster = Cluster(folder)
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(cluster.conf)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        if before is None:
+            del os.environ["SLURM_CONF"]
+        else:
+            os.environ["SLURM_CONF"] = before
+        shutil.rmtree(folder)
