@@ -12,7 +12,7 @@ from curation.workspace import Workspace
 SOCKET = "api.sock"
 CREDENTIALS = struct.Struct("3i")
 """pid, uid, gid of the other side (unix(7), SO_PEERCRED)"""
-_LONGEST_PATH = 107  # sun_path without its final zero (unix(7))
+LONGEST_PATH = 107  # sun_path without its final zero (unix(7))
 _BACKLOG = 64
 
 
@@ -20,7 +20,7 @@ _BACKLOG = 64
 def socket_path(workspace: Workspace) -> Iterator[str]:
     """A path of the socket that fits into an address, good as long as the block lasts."""
     path = workspace.daemon / SOCKET
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
+    if len(os.fsencode(path)) <= LONGEST_PATH:
         yield str(path)
         return
     folder = os.open(workspace.daemon, os.O_PATH | os.O_DIRECTORY)

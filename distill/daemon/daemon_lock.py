@@ -133,13 +133,18 @@ def network_filesystem(path: Path, mounts: dict[str, str]) -> str | None:
     return kind if kind in _NETWORK else None
 
 
-def _prepare_folder(workspace: Workspace) -> None:
+def network_kind(path: Path) -> str | None:
+    """The kind of network file system that ``path`` lies on here; ``None`` for a local disk."""
     import psutil
 
+    mounts = {entry.mountpoint: entry.fstype for entry in psutil.disk_partitions(all=True)}
+    return network_filesystem(path.resolve(), mounts)
+
+
+def _prepare_folder(workspace: Workspace) -> None:
     workspace.daemon.mkdir(parents=True, exist_ok=True)
     workspace.daemon.chmod(0o700)
-    mounts = {entry.mountpoint: entry.fstype for entry in psutil.disk_partitions(all=True)}
-    if kind := network_filesystem(workspace.daemon.resolve(), mounts):
+    if kind := network_kind(workspace.daemon):
         raise UserError(
             f"the queue cannot lie on {kind} ({workspace.daemon}); put the workspace on a local "
             "disk and link its datasets/ to where the images are"

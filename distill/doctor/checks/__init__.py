@@ -1,0 +1,1 @@
+"""The checks of `distill doctor`; every file here is found."""

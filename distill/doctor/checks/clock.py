@@ -1,0 +1,50 @@
+"""The clock: back-off, ages and the order of files go by it."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+
+from curation.workspace import Workspace
+from distill.doctor.children import existing
+from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
+
+_BEGIN_OF_TIME = 1_735_689_600.0  # 2025-01-01
+_WATCHED_SECONDS = 0.5
+MOST_JUMP, MOST_SKEW = 0.25, 2.0
+"""Seconds"""
+
+
+@check("clock")
+def clock(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Whether it is set, runs evenly, and is that of the file system."""
+    before = time.time() - time.monotonic()
+    time.sleep(_WATCHED_SECONDS)
+    jump = time.time() - time.monotonic() - before
+    yield judge_clock(time.time(), jump)
+    folder = existing(workspace.root)
+    if os.access(folder, os.W_OK):
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            yield judge_skew(os.fstat(file.fileno()).st_mtime - time.time())
+
+
+def judge_clock(now: float, jump: float) -> Diagnosis:
+    """``jump`` is how many seconds the clock went beside the time that passed."""
+    if now < _BEGIN_OF_TIME:
+        return wrong(f"it is set to {time.strftime('%Y-%m-%d', time.gmtime(now))}", "set the clock")
+    if abs(jump) > MOST_JUMP:
+        return warning(
+            f"it jumped by {jump:+.2f} s while it was watched",
+            "look at what sets it: `timedatectl`, `chronyc tracking`",
+        )
+    return ok(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now))} UTC, runs evenly")
+
+
+def judge_skew(seconds: float) -> Diagnosis:
+    """``seconds`` is how far a file that was just made seems to come from the future."""
+    if abs(seconds) > MOST_SKEW:
+        return warning(
+            f"files in the workspace are dated {seconds:+.1f} s beside this machine's clock",
+            "synchronise the clocks of this machine and of the file server (ntp, chrony)",
+        )
+    return ok("files in the workspace have this machine's time")

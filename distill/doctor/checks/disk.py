@@ -1,0 +1,79 @@
+"""The disk of the workspace: room, speed, and whether SQLite can work on it."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from curation.workspace import Workspace
+from distill.daemon.daemon_lock import network_kind
+from distill.doctor.children import existing
+from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
+
+FEW_BYTES, VERY_FEW_BYTES = 20 << 30, 1 << 30
+SLOW = 50e6
+"""Bytes a second; a checkpoint of a ResNet-100 has 0.8 GB"""
+_WRITTEN, _BLOCK = 64 << 20, 1 << 20
+_WRITING_SECONDS = 5.0
+
+
+@check("disk", seconds=40.0)
+def disk(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Room, and the speed of writing."""
+    folder = existing(workspace.root)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield wrong(f"{folder} cannot be written", "name another workspace with --workspace")
+        return
+    free = shutil.disk_usage(folder).free
+    yield judge_room(folder, free)
+    if free > VERY_FEW_BYTES:
+        yield judge_speed(_written_per_second(folder))
+
+
+@check("file system")
+def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Where the queue lies: SQLite's WAL needs a local disk."""
+    folder = existing(workspace.daemon)
+    kind = network_kind(folder)
+    if kind is not None:
+        yield wrong(
+            f"{folder} is on a network file system ({kind}), where the queue cannot be",
+            "put the workspace on a local disk, and link its datasets/ to where the images are",
+        )
+    else:
+        yield ok(f"{folder} is on a local disk")
+
+
+def judge_room(folder: Path, free: int) -> Diagnosis:
+    told = f"{_gigabytes(free)} free at {folder}"
+    if free < VERY_FEW_BYTES:
+        return wrong(told, "make room: `distill clean --older-than 30d --dry-run`")
+    if free < FEW_BYTES:
+        return warning(told, "make room: `distill clean --older-than 30d --dry-run`")
+    return ok(told)
+
+
+def judge_speed(per_second: float) -> Diagnosis:
+    told = f"writes {_gigabytes(per_second)} a second"
+    if per_second < SLOW:
+        return warning(told, "checkpoints will take long: use a faster disk, or save less often")
+    return ok(told)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _written_per_second(folder: Path) -> float:
+    """Bytes a second to the disk itself, of a file without a name."""
+    block = os.urandom(_BLOCK)
+    began, done = time.monotonic(), 0
+    with tempfile.TemporaryFile(dir=folder) as file:
+        while done < _WRITTEN and time.monotonic() - began < _WRITING_SECONDS:
+            file.write(block)
+            file.flush()
+            done += _BLOCK
+        os.fsync(file.fileno())
+    return done / (time.monotonic() - began)

@@ -1,0 +1,158 @@
+"""GPUs: which there are, their free memory, and whether torch, NCCL and FAISS can use them."""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.workspace import Workspace
+from distill.doctor.children import IMPORT_SECONDS, NoAnswerError, ask, ask_python
+from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
+
+_MIB = 1 << 20
+_ASK_SECONDS = 15.0
+_LEAST_FREE = 0.5
+_LEAST_SHARED = 1 << 30
+"""Bytes of /dev/shm that NCCL and the loader's processes want"""
+_QUERY = "--query-gpu=index,name,memory.total,memory.free,driver_version"
+_LINE = re.compile(r"(\d+), (.{1,100}), (\d+|\[N/A\]), (\d+|\[N/A\]), ([\w.]{1,40})")
+_TORCH = """
+import json, torch
+there = torch.cuda.is_available()
+reason = ""
+if not there:
+    try:
+        torch.cuda.init()
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+nccl = torch.distributed.is_nccl_available()
+number = ".".join(map(str, torch.cuda.nccl.version())) if nccl and there else ""
+print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "reason": reason,
+    "devices": torch.cuda.device_count() if there else 0, "nccl": nccl, "nccl_version": number}))
+"""
+_FAISS = """
+import json, faiss
+print(json.dumps([faiss.__version__, getattr(faiss, "get_num_gpus", int)()]))
+"""
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """What nvidia-smi says of one; memory in MiB, where it is not shared with the machine's."""
+
+    index: int
+    name: str
+    total: int | None
+    free: int | None
+    driver: str
+
+
+@check("gpu")
+def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Those of this machine, and what of their memory is free."""
+    try:
+        found = _gpus()
+    except NoAnswerError as error:
+        yield wrong(f"nvidia-smi: {error}", "see that the driver is loaded: `nvidia-smi`")
+        return
+    if not found:
+        yield ok("none: jobs train on the CPU")
+    yield from map(judge_memory, found)
+
+
+@check("torch", seconds=IMPORT_SECONDS + 10)
+def torch(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Whether torch can be imported, and can use the GPUs; NCCL where there are several."""
+    try:
+        told = ask_python(_TORCH)
+    except NoAnswerError as error:
+        yield wrong(f"torch cannot be used: {error}", "`pip install --force-reinstall torch`")
+        return
+    try:
+        count = len(_gpus())
+    except NoAnswerError:
+        return  # said by the check of the GPUs
+    yield from judge_torch(told, count)
+    if count > 0:
+        yield judge_shared(shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0)
+
+
+@check("faiss", seconds=IMPORT_SECONDS + 10)
+def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
+    """What searches neighbours, on the GPU where there is one."""
+    try:
+        version, usable = ask_python(_FAISS)
+        count = len(_gpus())
+    except NoAnswerError as error:
+        yield wrong(f"FAISS cannot be used: {error}", "`pip install 'face-distill[cpu]'`, or [gpu]")
+        return
+    if count and not usable:
+        then = "`pip uninstall faiss-cpu && pip install 'face-distill[gpu]'`"
+        yield warning(f"FAISS {version} is built for CPUs only: neighbours are found slowly", then)
+    else:
+        yield ok(f"FAISS {version}, on {f'{usable} GPUs' if usable else 'the CPU'}")
+
+
+def read_gpus(text: str) -> list[GpuMemory]:
+    """What ``nvidia-smi --query-gpu`` printed as CSV; lines that say nothing are left out."""
+    found = [_LINE.fullmatch(line.strip()) for line in text.splitlines()]
+    return [
+        GpuMemory(int(line[1]), line[2], _mebibytes(line[3]), _mebibytes(line[4]), line[5])
+        for line in found
+        if line
+    ]
+
+
+def _mebibytes(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def judge_memory(gpu: GpuMemory) -> Diagnosis:
+    told = f"GPU {gpu.index}: {gpu.name}, driver {gpu.driver}"
+    if gpu.free is None or gpu.total is None:
+        return ok(told)
+    told = f"{told}, {gpu.free:,} of {gpu.total:,} MiB free"
+    if gpu.free < _LEAST_FREE * gpu.total:
+        return warning(told, "another process holds the rest: `nvidia-smi` shows which")
+    return ok(told)
+
+
+def judge_torch(told: dict[str, Any], gpus: int) -> Iterator[Diagnosis]:
+    """``told`` is what torch said of itself, ``gpus`` how many nvidia-smi lists."""
+    built = f"CUDA {told['cuda']}" if told["cuda"] else "CPUs"
+    text = f"torch {told['version']}, built for {built}"
+    if gpus == 0 or told["devices"] >= gpus:
+        yield ok(text)
+    elif not told["cuda"]:
+        yield wrong(text, "install the build with CUDA: https://pytorch.org/get-started/locally")
+    elif told["devices"] == 0:
+        yield wrong(
+            f"{text}, cannot use the driver: {told['reason'] or 'it says no reason'}",
+            f"install a driver for CUDA {told['cuda']}, or a torch for the one that is there",
+        )
+    else:
+        yield warning(
+            f"{text}, sees {told['devices']} of {gpus} GPUs",
+            "CUDA_VISIBLE_DEVICES may hide the others; the daemon sets it for each job",
+        )
+    if gpus > 1 and not told["nccl"]:
+        yield wrong("torch has no NCCL: ranks cannot exchange gradients on GPUs", "install "
+                    "torch's build for CUDA on Linux")  # fmt: skip
+    elif gpus > 1:
+        yield ok(f"NCCL {told['nccl_version'] or 'is there'}")
+
+
+def judge_shared(size: int) -> Diagnosis:
+    """``size`` is that of /dev/shm, in bytes."""
+    if size < _LEAST_SHARED:
+        told = f"/dev/shm has {size // _MIB} MiB: too little for NCCL and the loader's processes"
+        return warning(told, "give the container more: `docker run --shm-size 8g`, or --ipc=host")
+    return ok(f"/dev/shm has {size / 1e9:.1f} GB")
+
+
+def _gpus() -> Sequence[GpuMemory]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    return read_gpus(ask(["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"], _ASK_SECONDS))

@@ -1,0 +1,71 @@
+"""The packages that this software is built on: versions, and those that break when imported."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from curation.workspace import Workspace
+from distill import __version__
+from distill.doctor.children import IMPORT_SECONDS, NoAnswerError, ask_python
+from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
+
+_PRODUCT = "face-distill"
+_DEEPSPEED = "import json, deepspeed; print(json.dumps(deepspeed.__version__))"
+_JPEG = """
+import json, numpy, simplejpeg
+picture = numpy.arange(4 * 8 * 3, dtype=numpy.uint8).reshape(4, 8, 3)
+assert simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture)).shape == picture.shape
+print(json.dumps(True))
+"""
+
+
+@check("versions")
+def versions(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Every package that the product names, against the versions that it names."""
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(each) for each in requires(_PRODUCT) or ()]
+    except PackageNotFoundError:
+        told = f"{_PRODUCT} is not installed: it runs from its folder"
+        yield warning(told, "`pip install -e .` there, so that its packages are checked too")
+        return
+    always = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    lines = [line for each in always if (line := _wrong(each.name, each.specifier)) is not None]
+    for line in lines:
+        yield wrong(line, f"`pip install --upgrade {_PRODUCT}`")
+    if not lines:
+        told = f"{_PRODUCT} {__version__} and {len(always)} packages, Python"
+        yield ok(f"{told} {platform.python_version()}")
+
+
+def _wrong(name: str, allowed: object) -> str | None:
+    """What is wrong with the installed version of a package, against a ``SpecifierSet``."""
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return f"{name} is not installed; allowed: {allowed or 'any version'}"
+    fits = allowed.contains(found, prereleases=True)  # type: ignore[attr-defined]
+    return None if fits else f"{name} is {found}; allowed: {allowed}"
+
+
+@check("deepspeed", seconds=IMPORT_SECONDS + 10)
+def deepspeed(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Whether the engine ``deepspeed`` can be used; torch's own needs it not."""
+    try:
+        yield ok(f"DeepSpeed {ask_python(_DEEPSPEED)}")
+    except NoAnswerError as error:
+        yield warning(
+            f"DeepSpeed cannot be imported: {error}",
+            '`pip install --force-reinstall deepspeed`, or train with engine = "torch"',
+        )
+
+
+@check("jpeg", seconds=IMPORT_SECONDS + 10)
+def jpeg(workspace: Workspace) -> Iterator[Diagnosis]:
+    """Whether images can be read: libjpeg-turbo, by way of simplejpeg."""
+    try:
+        ask_python(_JPEG)
+        yield ok(f"libjpeg-turbo reads and writes (simplejpeg {version('simplejpeg')})")
+    except NoAnswerError as error:
+        yield wrong(f"no JPEG can be read: {error}", "`pip install --force-reinstall simplejpeg`")

@@ -1,0 +1,82 @@
+"""Questions to other processes, which may crash or hang: an import, a driver's program."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from curation.json_text import parse_json
+from distill.last_words import last_line
+
+IMPORT_SECONDS = 90.0
+"""What a big package may take to be imported from a slow disk, beside others"""
+_LARGEST_ANSWER = 1 << 20
+_KILL_SECONDS = 5.0
+
+
+class NoAnswerError(Exception):
+    """Why a process gave no answer, in one line."""
+
+
+def ask(command: Sequence[str], seconds: float) -> str:
+    """What the command prints; ``NoAnswerError`` where it fails, or takes longer.
+
+    It is killed then, with all that it started. Its output goes to a file: what it leaves running
+    may keep a pipe open for ever.
+    """
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=complained,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise NoAnswerError(f"{command[0]}: {error.strerror}") from None
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise NoAnswerError(f"no answer in {seconds:.0f} s") from None
+        finally:
+            _kill(process)
+        for file in (said, complained):
+            file.seek(0)
+        answer = said.read(_LARGEST_ANSWER).decode(errors="replace")
+        if status != 0:
+            why = last_line(complained.read(_LARGEST_ANSWER).decode(errors="replace") or answer)
+            raise NoAnswerError(why or _status_in_words(status))
+        return answer
+
+
+def ask_python(code: str, seconds: float = IMPORT_SECONDS) -> Any:
+    """The JSON in the last line that this Python prints for the code; ``NoAnswerError`` else."""
+    answer = ask([sys.executable, "-c", code], seconds)
+    try:
+        return parse_json((answer.strip().splitlines() or [""])[-1].encode())
+    except ValueError:
+        raise NoAnswerError("it printed something else than an answer") from None
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):  # where no signal reaches it
+        process.wait(_KILL_SECONDS)
+
+
+def _status_in_words(status: int) -> str:
+    if status < 0:
+        return f"it was ended by signal {-status}"
+    return f"it ended with status {status}"
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.parents) if each.is_dir())

@@ -1,0 +1,107 @@
+"""The registry of checks, and how they are run: side by side, none for longer than its time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from curation.registry import check_unused, import_files
+from curation.workspace import Workspace
+
+CHECK_SECONDS = 20.0
+
+
+class Verdict(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Jobs run, but slower, or not all of them"""
+    WRONG = "wrong"
+    """Jobs would fail"""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One line of what a check found; ``next`` is what to do about it."""
+
+    verdict: Verdict
+    text: str
+    next: str = ""
+
+
+def ok(text: str) -> Diagnosis:
+    return Diagnosis(Verdict.OK, text)
+
+
+def warning(text: str, then: str) -> Diagnosis:
+    return Diagnosis(Verdict.WARNING, text, then)
+
+
+def wrong(text: str, then: str) -> Diagnosis:
+    return Diagnosis(Verdict.WRONG, text, then)
+
+
+Check = Callable[[Workspace], Iterable[Diagnosis]]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    check: Check
+    seconds: float
+
+
+CHECKS: dict[str, _Entry] = {}
+
+
+def check(name: str, seconds: float = CHECK_SECONDS) -> Callable[[Check], Check]:
+    """Enter a check under its name. What takes longer than ``seconds`` is given up, and wrong."""
+
+    def enter(function: Check) -> Check:
+        before = CHECKS.get(name)
+        check_unused("check", name, before and before.check, function)
+        CHECKS[name] = _Entry(function, seconds)
+        return function
+
+    return enter
+
+
+def examine(workspace: Workspace) -> Iterator[tuple[str, Diagnosis]]:
+    """The findings of all checks, by the names of these, in their order."""
+    import_files("distill.doctor.checks")
+    running = [_Running(name, entry, workspace) for name, entry in CHECKS.items()]
+    for each in running:
+        for finding in each.findings():
+            yield each.name, finding
+
+
+@dataclass
+class _Running:
+    """One check at work, in a thread that nobody waits for at the end: a dead file server holds it
+    where no signal reaches."""
+
+    name: str
+    entry: _Entry
+    workspace: Workspace
+    began: float = field(default_factory=time.monotonic)
+    found: list[Diagnosis] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.found += self.entry.check(self.workspace)
+        except Exception as error:
+            told = f"the check itself failed: {type(error).__name__}: {error}"
+            self.found.append(wrong(told, "tell the makers of this software"))
+
+    def findings(self) -> list[Diagnosis]:
+        """What was found in the time that the check has."""
+        self._thread.join(max(0.0, self.began + self.entry.seconds - time.monotonic()))
+        if self._thread.is_alive():
+            told = f"no answer in {self.entry.seconds:.0f} s"
+            return [wrong(told, "see what of it hangs: a file server, a driver, a network")]
+        return self.found
