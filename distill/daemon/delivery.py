@@ -22,7 +22,7 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
     run = workspace.runs / check_name(name)
     if not run.is_dir():
         raise unknown_job(name, [], workspace)
-    bundle = workspace.inside(BUNDLE, run, "the bundle of job")
+    bundle = workspace.inside(BUNDLE, run, f"job {name!r}: its link")
     if not bundle.is_dir():
         raise UserError(f"job {name!r} has no bundle yet; see how far it is: `distill status`")
     return bundle

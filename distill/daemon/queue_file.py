@@ -1,6 +1,7 @@
 """The file of the queue: made whole, told from one that replaced it, and read where it is fixed."""
 
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -85,9 +86,13 @@ def readable(path: Path) -> Iterator[Path]:
         yield copy
 
 
+_OTHER_TABLES = re.compile("no such|duplicate")
+"""How SQLite says that the tables are not those of the version that the file claims"""
+
+
 def trouble(path: Path, error: sqlite3.Error) -> str:
     """One line on why the queue in ``path`` cannot be used."""
-    if not isinstance(error, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError) or _OTHER_TABLES.match(str(error)):
         return (
             f"the queue {path} is damaged ({error}); put a copy of it back, or move it away and "
             f"submit the jobs again, each with {resubmit(path)}: the run folders keep their "

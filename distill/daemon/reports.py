@@ -13,6 +13,9 @@ from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, waiting_for
 from distill.run_directory import read_progress, read_steps
 
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of the years 1 to 9999, in epoch seconds"""
+
 
 class JobReport(BaseModel):
     """One job, as `distill status --json` and the API show it; times are ISO 8601 in UTC."""
@@ -76,5 +79,6 @@ def report(job: Job, around: Surroundings) -> JobReport:
 
 
 def iso(seconds: float) -> str:
-    """A time in epoch seconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    """A time in epoch seconds as ISO 8601 in UTC; what no calendar has is its nearest end."""
+    within = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
+    return datetime.fromtimestamp(within, UTC).isoformat(timespec="seconds")

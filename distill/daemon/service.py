@@ -1,5 +1,6 @@
 """What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -424,13 +425,19 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
 
 @contextmanager
 def read_queue(workspace: Workspace) -> Iterator[Queue | None]:
-    """The workspace's queue to read, also where nothing can be written; ``None`` where none is."""
+    """The workspace's queue to read, also where nothing can be written; ``None`` where none is.
+
+    SQLite's troubles in the block become the user's one line.
+    """
     path = workspace.daemon / QUEUE_FILE
     if not path.exists():
         yield None
         return
     with queue_file.readable(path) as place, Queue(place, named=path) as queue:
-        yield queue
+        try:
+            yield queue
+        except sqlite3.Error as error:
+            raise UserError(queue_file.trouble(path, error)) from None
 
 
 def lost_queue(workspace: Workspace) -> UserError | None:

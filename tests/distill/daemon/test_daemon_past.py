@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import Harness
 from daemon_under_test import accept
 from test_daemon_commands import Ran
@@ -47,6 +48,24 @@ def test_a_history_that_nobody_wrote_is_one_line(harness: Harness) -> None:
         queue._connection.execute("UPDATE transitions SET event = 'x' || char(27)")
     error = Ran(harness.workspace, "history", "a").error
     assert "queue.sqlite is damaged" in error
+
+
+def test_a_queue_without_one_of_its_tables_is_one_line(harness: Harness) -> None:
+    harness.submit("a")
+    with open_queue(harness.workspace) as queue:
+        queue._connection.execute("DROP TABLE transitions")
+    assert "is damaged (no such table: transitions)" in Ran(harness.workspace, "history", "a").error
+
+
+@pytest.mark.parametrize("moment", [1e300, -1e300, 1e15, -1e12])
+def test_times_that_no_calendar_has_are_told_as_its_ends(harness: Harness, moment: float) -> None:
+    harness.submit("a")
+    with open_queue(harness.workspace) as queue:
+        queue._connection.execute("UPDATE jobs SET submitted_at = ?", (moment,))
+        queue._connection.execute("UPDATE transitions SET at = ?", (moment,))
+    end = "9999-12-31T23:59:59+00:00" if moment > 0 else "0001-01-01T00:00:00+00:00"
+    assert json.loads(Ran(harness.workspace, "status", "--json").stdout)[0]["submitted_at"] == end
+    assert json.loads(Ran(harness.workspace, "history", "a", "--json").stdout)[0]["at"] == end
 
 
 def submit(harness: Harness, name: str, text: str) -> None:
