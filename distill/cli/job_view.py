@@ -7,7 +7,7 @@ from distill.cli.display import Display, display
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 from distill.cli.step_lines import ended_line, progress_words, show_progress
-from distill.daemon.reports import JobReport
+from distill.daemon.reports import JobReport, ReportPage
 from distill.daemon.states import State
 from distill.daemon.watching import watch
 from distill.run_directory import read_last_metrics
@@ -44,6 +44,14 @@ def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") 
     for job in jobs:
         if remark := _remark(job):
             say(f"{job.name}: {remark}")
+
+
+def print_pages(page: ReportPage) -> None:
+    """How many jobs there are beside those of a page, and how to see them."""
+    counts = [f"{count:,} {state}" for state, count in page.counts.items() if count]
+    there = f"page {page.page:,} of {page.pages:,}, the newest jobs first; {', '.join(counts)}"
+    more = f"; --page {page.page + 1} shows the next" if page.page < page.pages else ""
+    say(f"{there}{more}")
 
 
 def follow(workspace: Workspace, name: str) -> bool:

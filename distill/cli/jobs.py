@@ -17,6 +17,7 @@ from distill.cli.common import (
 )
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
+from distill.daemon.listing import LIMIT, MOST, Wanted
 from distill.daemon.states import State
 
 if TYPE_CHECKING:
@@ -167,27 +168,39 @@ def status(
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     label: Annotated[str | None, typer.Option(help="Only jobs with this label.")] = None,
+    page: Annotated[int, typer.Option(min=1, max=1 << 40, help="Which page of them.")] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs on a page.")] = LIMIT,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show the jobs: their states, how far they are, what they wait for or why they failed.
 
+    The newest come first, a page at a time; jobs of other pages that run or failed lately come
+    before them.
+
     Example: distill status --label sweep --state failed
     """
-    from distill.cli.job_view import print_status
+    from distill.cli.job_view import print_pages, print_status
     from distill.daemon import client, daemon_lock
 
     place = Workspace.locate(workspace)
     wanted = _wanted(state, label)
     if job is not None and wanted:
         raise UserError("give the name of a job, or --state and --label, and not both")
-    one = [] if job is None else [client.find_report(place, job)]
-    jobs = one or client.reports(place, state, label)
+    if job is not None:
+        jobs = [client.find_report(place, job)]
+    else:
+        found = client.page(place, Wanted(state=state, label=label, page=page, limit=limit))
+        if page > found.pages:
+            raise UserError(f"there is no page {page}; the last one is {found.pages}")
+        jobs = found.jobs
     if json:
         listed = [each.model_dump(mode="json") for each in jobs]
         print_json(listed if job is None else listed[0])
     else:
         print_status(jobs, place, wanted)
+        if job is None and found.pages > 1:
+            print_pages(found)
     order.note_drain(place)
     if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)

@@ -15,14 +15,15 @@ from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
 from distill import __version__
+from distill.daemon.listing import LIMIT, MOST, Wanted
 from distill.daemon.names import name_in
 from distill.daemon.placing import Placing, said_after
 from distill.daemon.queue import Job
 from distill.daemon.removal import Removed, remove
-from distill.daemon.reports import JobReport, report
+from distill.daemon.reports import JobReport, report, report_page
 from distill.daemon.service import Answer, ConflictError, JobService, QueueEnd, UnknownJobError
 from distill.daemon.states import State
-from distill.daemon.waiting import surroundings
+from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
 from distill.spec_text import LARGEST_SPEC, decode_spec
@@ -84,9 +85,11 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     checking = CapacityLimiter(CHECKS_AT_ONCE)
     _answer_errors(app)
 
+    def around(jobs: list[Job]) -> Surroundings:
+        return surroundings(service.queue, slots, runs, jobs, service.capacity())
+
     def shown(job: Job) -> JobReport:
-        around = surroundings(service.queue, slots, runs, [job], service.capacity())
-        return report(job, around)
+        return report(job, around([job]))
 
     @app.get("/health")
     def health() -> Health:
@@ -119,11 +122,23 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         return health()
 
     @app.get("/jobs")
-    def list_jobs(state: State | None = None, label: str | None = None) -> list[JobReport]:
-        """All jobs, or those in one state or with one label, in the order of submission."""
-        jobs = service.queue.jobs(state, label)
-        around = surroundings(service.queue, slots, runs, jobs, service.capacity())
-        return [report(job, around) for job in jobs]
+    def list_jobs(
+        response: Response,
+        state: State | None = None,
+        label: str | None = None,
+        page: Annotated[int, Query(ge=1, le=1 << 40)] = 1,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = LIMIT,
+    ) -> list[JobReport]:
+        """A page of the jobs, or of those in one state or with one label, the newest first.
+
+        Where no state is asked for, jobs of other pages that run or failed lately come before them.
+        The headers `X-Total-Count` and `X-Page-Count` say how many jobs and pages there are.
+        """
+        wanted = Wanted(state=state, label=label, page=page, limit=limit)
+        found = report_page(service.queue, wanted, around)
+        response.headers["X-Total-Count"] = str(found.total)
+        response.headers["X-Page-Count"] = str(found.pages)
+        return found.jobs
 
     @app.post("/jobs", openapi_extra=_TOML_BODY)
     async def submit(

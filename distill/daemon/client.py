@@ -19,13 +19,14 @@ from distill.daemon.check import spec_check
 from distill.daemon.cleaning import old_jobs
 from distill.daemon.executor import GRACE_SECONDS, Executor
 from distill.daemon.executors.registry import find_executor
+from distill.daemon.listing import Wanted
 from distill.daemon.machine import Machine
 from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
 from distill.daemon.removal import Removed
-from distill.daemon.reports import JobReport, report
+from distill.daemon.reports import JobReport, ReportPage, report, report_page
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.server import distill_run
 from distill.daemon.service import (
@@ -225,10 +226,8 @@ def provenance_of(workspace: Workspace, name: str) -> Provenance | None:
     return parse_provenance(kept) if kept else read_provenance(workspace.runs / name)
 
 
-def reports(
-    workspace: Workspace, state: State | None = None, label: str | None = None
-) -> list[JobReport]:
-    """What is to be told of all jobs, or those in one state or with one label, daemon or not.
+def page(workspace: Workspace, wanted: Wanted) -> ReportPage:
+    """What is to be told of a page of the jobs, daemon or not.
 
     ``UserError`` where the queue is lost.
     """
@@ -236,10 +235,8 @@ def reports(
         raise error
     with read_queue(workspace) as queue:
         if queue is None:
-            return []
-        jobs = queue.jobs(state, label)
-        around = _surroundings(workspace, queue, jobs)
-    return [report(job, around) for job in jobs]
+            return ReportPage(jobs=[], page=1, pages=1, total=0, counts={})
+        return report_page(queue, wanted, partial(_surroundings, workspace, queue))
 
 
 def find_report(workspace: Workspace, name: str) -> JobReport:

@@ -20,6 +20,7 @@ from distill.daemon.attempts import fresh_id
 from distill.daemon.demand import DEMAND_COLUMNS, Demand, demand_of
 from distill.daemon.dependencies import Ahead, Dependencies
 from distill.daemon.ledger import Ledger, Shares
+from distill.daemon.listing import Listed, Wanted, in_this_order, listed
 from distill.daemon.machine import Gpu, Machine
 from distill.daemon.ordering import Ordering
 from distill.daemon.outcome import Outcome, bounded, paused
@@ -35,6 +36,7 @@ ROOM = 100
 """Pages that the queue's files have to spare, so that jobs can be ended on a full disk."""
 _PAGE_BYTES = 4096
 _ROOM_SECONDS = 60.0
+_COLUMNS = ", ".join(f"jobs.{column}" for column in JOB_COLUMNS)
 _STARTABLE = "state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL"
 """Word for word the condition of the index ``startable``."""
 _OF_JOBS = (
@@ -215,6 +217,12 @@ class Queue:
         conditions = " AND ".join(f"{column} = ?" for column in chosen)
         where = f"WHERE {conditions}" if chosen else ""
         return self._select(f"{where} ORDER BY position", *chosen.values())
+
+    def page(self, wanted: Wanted) -> tuple[list[Job], Listed]:
+        """A page of the jobs, the newest first; see `listing`."""
+        with self._mutex:
+            page = listed(self._connection, wanted)
+            return self._select(*in_this_order(page.names)), page
 
     def job(self, name: str) -> Job | None:
         found = self._select("WHERE name = ?", name)
@@ -528,7 +536,7 @@ class Queue:
     def _select(self, where: str, *values: object) -> list[Job]:
         with self._mutex:
             rows = self._connection.execute(
-                f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs {where}", values
+                f"SELECT {_COLUMNS} FROM jobs {where}", values
             ).fetchall()
         return [_job(row) for row in rows]
 

@@ -3,12 +3,14 @@
 A run started by hand has a folder and no row; it is shown as far as its folder tells.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.daemon.queue import Job
+from distill.daemon.listing import Wanted
+from distill.daemon.queue import Job, Queue
 from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, waiting_for
 from distill.run_directory import read_progress, read_steps
@@ -50,6 +52,20 @@ class JobReport(BaseModel):
     progress: dict[str, Any] | None
 
 
+class ReportPage(BaseModel):
+    """A page of the jobs; those that run or failed lately are on every page, and come first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    jobs: list[JobReport]
+    page: int
+    pages: int
+    total: int
+    """Jobs that are asked for, on all pages"""
+    counts: dict[State, int]
+    """Jobs in each state, of those with the label that is asked for"""
+
+
 def report(job: Job, around: Surroundings) -> JobReport:
     """The report of one job."""
     run, begun = around.runs / job.name, job.attempt > 0
@@ -82,3 +98,18 @@ def iso(seconds: float) -> str:
     """A time in epoch seconds as ISO 8601 in UTC; what no calendar has is its nearest end."""
     within = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     return datetime.fromtimestamp(within, UTC).isoformat(timespec="seconds")
+
+
+def report_page(
+    queue: Queue, wanted: Wanted, around: Callable[[list[Job]], Surroundings]
+) -> ReportPage:
+    """A page of the queue; ``around`` says what the jobs on it depend on."""
+    jobs, listed = queue.page(wanted)
+    surroundings = around(jobs)
+    return ReportPage(
+        jobs=[report(job, surroundings) for job in jobs],
+        page=wanted.page,
+        pages=listed.pages,
+        total=listed.total,
+        counts=listed.counts,
+    )

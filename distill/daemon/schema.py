@@ -147,6 +147,11 @@ _VERSION_9 = (
     "UPDATE transitions SET event = 'resume' WHERE event = 'release'",
 )
 
+# All that a list of jobs is chosen by: the jobs themselves, with their specs, are not looked at.
+_VERSION_10 = (
+    "CREATE INDEX listed ON jobs (submitted_at DESC, position DESC, state, label, name)",
+)
+
 MIGRATIONS = (
     _VERSION_1,
     _VERSION_2,
@@ -157,6 +162,7 @@ MIGRATIONS = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 
 

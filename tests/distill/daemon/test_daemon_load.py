@@ -1,19 +1,26 @@
 """Thousands of jobs: what is asked of one costs the same, what is asked of all grows with them."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from conftest import Harness, spec
+from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
 from distill.cli.job_view import print_status
 from distill.daemon import client
+from distill.daemon.address import socket_path
+from distill.daemon.listing import MOST, Wanted
 from distill.daemon.outcome import Outcome
+from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
-from distill.daemon.reports import report
+from distill.daemon.reports import report, report_page
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.service import open_queue
 from distill.daemon.states import Event, State
@@ -128,12 +135,73 @@ def test_ten_thousand_jobs_are_shown_in_a_second(
         queue.claim(1.0)
 
         def status() -> None:
-            jobs = queue.jobs()
-            around = surroundings(queue, 1, workspace.runs, jobs)
-            print_status([report(job, around) for job in jobs], workspace)
+            wanted = Wanted(limit=MOST)
+            page = report_page(queue, wanted, lambda jobs: surroundings(queue, 1, tmp_path, jobs))
+            print_status(page.jobs, workspace)
 
-        assert seconds(status) < 3.0  # 0.5 s here; it was 11 s
-    assert capsys.readouterr().out.count("waits for a slot: 1 of 1 taken by job-00000\n") == 9_999
+        assert seconds(status) < 3.0  # 0.1 s here
+    out = capsys.readouterr().out
+    assert out.count("waits for a slot: 1 of 1 taken by job-00000\n") == MOST
+
+
+def names_of(queue: Queue, **wanted: Any) -> list[str]:
+    return [job.name for job in queue.page(Wanted(**wanted))[0]]
+
+
+def test_a_page_has_the_newest_jobs_and_those_at_work_or_failed(tmp_path: Path) -> None:
+    with Queue(tmp_path / "queue.sqlite") as queue:
+        for number in range(9):
+            queue.submit(f"j{number}", "spec", float(number))
+        for name in ("j0", "j1"):
+            job = queue.claim(10.0)
+            assert job is not None
+            assert job.name == name
+        failed = Outcome(event=Event.FAIL, reason="no")
+        queue.settle("j1", 1, lambda cancelled: failed, 11.0)
+        assert names_of(queue) == [f"j{number}" for number in range(8, -1, -1)]
+        assert names_of(queue, limit=3) == ["j0", "j1", "j8", "j7", "j6"]
+        assert names_of(queue, limit=3, page=3) == ["j2", "j1", "j0"]
+        assert names_of(queue, limit=3, page=4) == ["j0", "j1"]
+        assert names_of(queue, limit=2, state=State.QUEUED, page=2) == ["j6", "j5"]
+        listed = queue.page(Wanted(limit=2, state=State.QUEUED))[1]
+        assert (listed.total, listed.pages) == (7, 4)
+        assert listed.counts == {
+            State.QUEUED: 7,
+            State.RUNNING: 1,
+            State.DONE: 0,
+            State.FAILED: 1,
+            State.CANCELLED: 0,
+        }
+
+
+def test_a_page_of_a_label_is_of_nothing_else(tmp_path: Path) -> None:
+    with Queue(tmp_path / "queue.sqlite") as queue:
+        for number in range(6):
+            label = "x" if number % 2 else None
+            queue.submit(f"j{number}", "spec", 0.0, Placing(label=label))
+        queue.claim(1.0)
+        assert names_of(queue, label="x", limit=2) == ["j5", "j3"]
+        page = queue.page(Wanted(label="x", limit=2))[1]
+        assert (page.total, page.pages, page.counts[State.RUNNING]) == (3, 2, 0)
+        assert names_of(queue, label="none") == []
+
+
+def test_pages_are_shown_and_counted(harness: Harness) -> None:
+    with open_queue(harness.workspace) as queue:
+        fill(queue, 7)
+
+    def status(*options: str) -> Ran:
+        return Ran(harness.workspace, "status", *options)
+
+    shown = status("--limit", "3", "--page", "2").stdout
+    assert shown.endswith("page 2 of 3, the newest jobs first; 7 queued; --page 3 shows the next\n")
+    assert "job-00003" in shown
+    assert "job-00006" not in shown
+    assert "page" not in status().stdout
+    told = json.loads(status("--limit", "3", "--json").stdout)
+    assert [job["name"] for job in told] == ["job-00006", "job-00005", "job-00004"]
+    assert "there is no page 4; the last one is 3" in status("--limit", "3", "--page", "4").error
+    assert status("--limit", "0").status == 2
 
 
 def test_a_long_queue_is_told_over_http(harness: Harness) -> None:
@@ -145,7 +213,16 @@ def test_a_long_queue_is_told_over_http(harness: Harness) -> None:
     assert health["jobs"] == {**dict.fromkeys(map(str, State), 0), "queued": 3_000}
     harness.submit("one-more")
     assert client.find_report(harness.workspace, "one-more").waiting_for == "a slot: 0 of 0 taken"
-    assert len(client.reports(harness.workspace)) == 3_001
+    page = client.page(harness.workspace, Wanted(limit=7))
+    assert (page.jobs[0].name, len(page.jobs), page.total) == ("one-more", 7, 3_001)
+    with socket_path(harness.workspace) as address:
+        transport = httpx.HTTPTransport(uds=address)
+        with httpx.Client(transport=transport, base_url="http://daemon") as http:
+            answer = http.get("/jobs", params={"page": 2, "limit": 1000})
+            assert http.get("/jobs", params={"page": 0}).status_code == 422
+            assert http.get("/jobs", params={"limit": 1001}).status_code == 422
+    assert (len(answer.json()), answer.headers["X-Total-Count"]) == (1000, "3001")
+    assert answer.headers["X-Page-Count"] == "4"
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))

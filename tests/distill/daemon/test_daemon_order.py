@@ -88,9 +88,9 @@ def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
         told = json.loads(Ran(harness.workspace, "status", "--json", *options).stdout)
         return [job["name"] for job in told]
 
-    assert names("--label", "sweep:1") == ["a", "b"]
+    assert names("--label", "sweep:1") == ["b", "a"]
     assert names("--label", "sweep:1", "--state", "cancelled") == ["b"]
-    assert names("--state", "queued") == ["a", "c"]
+    assert names("--state", "queued") == ["c", "a"]
     assert names("--label", "none") == []
     shown = Ran(harness.workspace, "status").stdout
     assert "sweep:1" in shown

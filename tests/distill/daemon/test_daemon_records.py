@@ -20,6 +20,7 @@ from curation.workspace import Workspace
 from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchKilledError, Liveness
+from distill.daemon.listing import Wanted
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import freeze_spec, write_runner_record
@@ -62,7 +63,7 @@ def test_what_a_job_writes_harms_itself_alone(harness: Harness, name: str, conte
     assert ("failure.json cannot tell why" in str(bad.reason)) == (name == "failure.json")
     for command in (["status"], ["status", "--json"], ["show", "bad"], ["show", "bad", "--json"]):
         assert Ran(harness.workspace, *command).status == 0
-    assert {each.name for each in client.reports(harness.workspace)} == {"bad", "good"}
+    assert {each.name for each in client.page(harness.workspace, Wanted()).jobs} == {"bad", "good"}
 
 
 def test_a_reason_of_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import ALONE
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.listing import Wanted
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import open_queue
 from distill.daemon.states import State
@@ -149,7 +150,7 @@ def read_run(folder: Path) -> None:
 def _look(workspace: Workspace) -> None:
     """All that shows a job; none of it may be refused for what lies in a run folder."""
     with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
-        jobs = client.reports(workspace)
+        jobs = client.page(workspace, Wanted()).jobs
         print_status(jobs, workspace)
         assert [job.name for job in jobs] == ["a", "b"]
         show("a", json=False, workspace=workspace.root)

@@ -1,0 +1,82 @@
+"""A page of the jobs, the newest first; those that run or failed lately are on every page."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distill.daemon.states import State
+
+LIMIT, MOST = 50, 1000
+"""Jobs on a page, unless said otherwise, and at most"""
+FAILED_SHOWN = 20
+"""Failed jobs of other pages, the newest ones, that every page shows"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which jobs are asked for, and which page of them; pages are counted from 1."""
+
+    state: State | None = None
+    label: str | None = None
+    page: int = 1
+    limit: int = LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """The names on a page, and how many jobs there are in each state beside their page."""
+
+    names: Sequence[str]
+    counts: dict[State, int]
+    """Of all jobs with the label, where one is asked for"""
+    total: int
+    """Of those that are asked for"""
+    pages: int
+
+
+def listed(connection: sqlite3.Connection, wanted: Wanted) -> Listed:
+    """The page; only the index ``listed`` is read, whatever else there is of the jobs."""
+    counts = _counts(connection, wanted.label)
+    total = sum(counts.values()) if wanted.state is None else counts[wanted.state]
+    on_page = _names(
+        connection, wanted.state, wanted.label, wanted.limit, (wanted.page - 1) * wanted.limit
+    )
+    always: list[str] = []
+    if wanted.state is None:
+        always += _names(connection, State.RUNNING, wanted.label, MOST)
+        always += _names(connection, State.FAILED, wanted.label, FAILED_SHOWN)
+    names = [*(name for name in always if name not in on_page), *on_page]
+    return Listed(names=names, counts=counts, total=total, pages=max(1, -(-total // wanted.limit)))
+
+
+def _counts(connection: sqlite3.Connection, label: str | None) -> dict[State, int]:
+    rows = connection.execute(
+        "SELECT state, count(*) FROM jobs INDEXED BY listed"
+        " WHERE ?1 IS NULL OR label = ?1 GROUP BY state",
+        (label,),
+    )
+    found = dict(map(tuple, rows))
+    return {state: found.get(state, 0) for state in State}
+
+
+def _names(
+    connection: sqlite3.Connection,
+    state: State | None,
+    label: str | None,
+    limit: int,
+    offset: int = 0,
+) -> list[str]:
+    rows = connection.execute(
+        "SELECT name FROM jobs INDEXED BY listed"
+        " WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR label = ?2)"
+        " ORDER BY submitted_at DESC, position DESC LIMIT ?3 OFFSET ?4",
+        (state, label, limit, offset),
+    )
+    return [name for (name,) in rows]
+
+
+def in_this_order(names: Sequence[str]) -> tuple[str, str]:
+    """The end of a query for these jobs, and its value."""
+    chosen = "JOIN json_each(?) AS chosen ON chosen.value = jobs.name ORDER BY chosen.key"
+    return chosen, json.dumps(list(names))
