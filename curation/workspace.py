@@ -21,6 +21,8 @@ from curation.errors import UserError
 from curation.suggestions import hint
 
 WORKSPACE_VARIABLE = "DISTILL_WORKSPACE"
+QUEUE_FILE = "queue.sqlite"
+"""In ``daemon/``"""
 EVALUATION = "evaluation set"
 """How messages call a set that a network is scored on; it may be one of pairs."""
 

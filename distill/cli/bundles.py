@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distill.cli import completion
 from distill.cli.common import JsonOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
@@ -22,7 +23,13 @@ MOST_COMPARED = 200
 """Images whose pairs are listed: 19,900 of them. The pairs of 10,000 images take gigabytes."""
 
 BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="A bundle's folder.",
+        show_default=False,
+        autocompletion=completion.bundles,
+    ),
 ]
 
 

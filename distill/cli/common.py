@@ -14,6 +14,7 @@ import typer
 from curation.errors import UserError
 from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
+from distill.cli import completion
 from distill.cli.screen import can_show, note, print_traceback, write
 
 WorkspaceOption = Annotated[
@@ -25,8 +26,24 @@ WorkspaceOption = Annotated[
         show_default="./workspace",
     ),
 ]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
-JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's name.", autocompletion=completion.jobs)
+]
+JobsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB", help="Names of jobs.", autocompletion=completion.jobs),
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's name.", autocompletion=completion.runs)
+]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB", help="Names of jobs.", autocompletion=completion.runs),
+]
+LabelOption = Annotated[
+    str | None,
+    typer.Option(help="Only jobs with this label.", autocompletion=completion.labels),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

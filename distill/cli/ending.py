@@ -7,6 +7,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.cli import completion
 from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.screen import note, say
 
@@ -19,13 +20,17 @@ def register(app: typer.Typer) -> None:
 
 def cancel(
     jobs: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs.")
+        list[str] | None,
+        typer.Argument(metavar="[JOB]...", help="Names of jobs.", autocompletion=completion.jobs),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All jobs that have not ended.")
     ] = False,
     label: Annotated[
-        str | None, typer.Option(help="All jobs with this label that have not ended.")
+        str | None,
+        typer.Option(
+            help="All jobs with this label that have not ended.", autocompletion=completion.labels
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Kill at once, without time for a checkpoint.")

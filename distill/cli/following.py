@@ -12,6 +12,7 @@ from distill.cli.common import (
     JobArgument,
     JobsArgument,
     JsonOption,
+    RunArgument,
     SaidExit,
     WorkspaceOption,
     print_json,
@@ -85,7 +86,7 @@ def wait(
 
 
 def logs(
-    job: JobArgument,
+    job: RunArgument,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
     ] = False,

@@ -8,9 +8,10 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import ending, following, order, past, removal, results
+from distill.cli import completion, ending, following, order, past, removal, results
 from distill.cli.common import (
     JsonOption,
+    LabelOption,
     SetOption,
     WorkspaceOption,
     print_json,
@@ -102,11 +103,19 @@ def submit(
         bool, typer.Option("--hold", help="Do not start it before `distill resume`.")
     ] = False,
     label: Annotated[
-        str | None, typer.Option(help="A word for several jobs; `status --label` shows them.")
+        str | None,
+        typer.Option(
+            help="A word for several jobs; `status --label` shows them.",
+            autocompletion=completion.labels,
+        ),
     ] = None,
     after: Annotated[
         list[str] | None,
-        typer.Option(metavar="JOB", help="Start it when this job is done; may be given again."),
+        typer.Option(
+            metavar="JOB",
+            help="Start it when this job is done; may be given again.",
+            autocompletion=completion.jobs,
+        ),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -165,9 +174,12 @@ def _print_submitted(made: "Sequence[Submission]", jobs: "Sequence[JobReport]") 
 
 
 def status(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="[JOB]", help="Only this job.", autocompletion=completion.jobs),
+    ] = None,
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    label: Annotated[str | None, typer.Option(help="Only jobs with this label.")] = None,
+    label: LabelOption = None,
     page: Annotated[int, typer.Option(min=1, max=1 << 40, help="Which page of them.")] = 1,
     limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs on a page.")] = LIMIT,
     json: JsonOption = False,

@@ -6,6 +6,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.cli import completion
 from distill.cli.common import (
     JobArgument,
     JobsArgument,
@@ -38,7 +39,10 @@ def move(
     first: Annotated[bool, typer.Option("--first", help="Before all others.")] = False,
     last: Annotated[bool, typer.Option("--last", help="Behind all others.")] = False,
     before: Annotated[
-        str | None, typer.Option(metavar="OTHER", help="Right before this queued job.")
+        str | None,
+        typer.Option(
+            metavar="OTHER", help="Right before this queued job.", autocompletion=completion.jobs
+        ),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,

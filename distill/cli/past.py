@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from curation.workspace import Workspace
+from distill.cli import completion
 from distill.cli.common import JobArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import say
@@ -43,8 +44,15 @@ def history(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOpti
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="JOB", help="A job, or a run set aside.")],
-    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another one.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB", help="A job, or a run set aside.", autocompletion=completion.runs
+        ),
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="OTHER", help="Another one.", autocompletion=completion.runs)
+    ],
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:

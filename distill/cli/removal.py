@@ -7,7 +7,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JsonOption, LabelOption, RunsArgument, WorkspaceOption, print_json
 from distill.cli.display import amount
 from distill.cli.screen import note, say
 from distill.daemon.states import State
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def remove(
-    jobs: JobsArgument,
+    jobs: RunsArgument,
     bundle: BundleOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -53,7 +53,7 @@ def clean(
     state: Annotated[
         State | None, typer.Option(help="Only done, failed or cancelled jobs.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Only jobs with this label.")] = None,
+    label: LabelOption = None,
     bundles: BundleOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,

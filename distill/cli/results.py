@@ -9,7 +9,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JobArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JobArgument, JsonOption, RunArgument, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import say
 from distill.cli.step_lines import number
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def show(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
+def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Show what came out of a job: its steps, the evaluation, the bundle, and where it lies.
 
     Example: distill show sample

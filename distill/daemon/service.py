@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from curation.errors import UserError, results_of
 from curation.suggestions import hint
-from curation.workspace import Workspace
+from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon import queue_file
 from distill.daemon.demand import demand_of, excess
 from distill.daemon.dependencies import CircleError
@@ -30,7 +30,6 @@ from distill.daemon.states import Event, State, TransitionRefusedError, next_sta
 from distill.run_directory import BUNDLE, RUNNER, SPEC
 from distill.spec import check_name
 
-QUEUE_FILE = "queue.sqlite"
 _MOST_NAMED = 5
 
 

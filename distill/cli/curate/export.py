@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.places import locate
@@ -27,7 +28,11 @@ def register(app: typer.Typer) -> None:
 def export(
     source: Annotated[
         str,
-        typer.Argument(help="A store or view: its path or workspace name.", show_default=False),
+        typer.Argument(
+            help="A store or view: its path or workspace name.",
+            show_default=False,
+            autocompletion=completion.image_sets,
+        ),
     ],
     destination: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
     form: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curation.noise.checks import check_names
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.places import locate, view_path
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from curation.noise.findings import Findings
 
 ImagesArgument = Annotated[
-    str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
+    str,
+    typer.Argument(
+        help="A store or view: its path or workspace name.",
+        show_default=False,
+        autocompletion=completion.image_sets,
+    ),
 ]
 BackboneOption = Annotated[
     str | None,
@@ -66,6 +72,7 @@ def check(
             help="An .onnx file or a file of weights (by path, or in teachers/), a bundle, a "
             "finished job's name, or drawn-faces, which knows the sample.",
             show_default=False,
+            autocompletion=completion.teachers,
         ),
     ],
     evaluate: Annotated[
@@ -73,6 +80,7 @@ def check(
         typer.Option(
             help="Verification set (*.bin) whose people must not be trained on; repeat for more.",
             show_default="all *.bin beside the images",
+            autocompletion=completion.pair_files,
         ),
     ] = None,
     only: Annotated[

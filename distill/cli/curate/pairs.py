@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.places import locate, pairs_path
@@ -29,6 +30,7 @@ def pairs(
         typer.Argument(
             help="A list of pairs, or a store or view: its path or workspace name.",
             show_default=False,
+            autocompletion=completion.image_sets,
         ),
     ],
     destination: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.noise import (
@@ -35,7 +36,12 @@ def register(app: typer.Typer) -> None:
 
 
 def recipe(
-    name: Annotated[str, typer.Argument(help="See `curate recipes`.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="See `curate recipes`.", show_default=False, autocompletion=completion.recipes
+        ),
+    ],
     source: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +59,7 @@ def recipe(
             help="Who looks for noise: an .onnx file, a file of weights, a bundle, or a finished "
             "job's name.",
             show_default="the recipe's own, if any",
+            autocompletion=completion.teachers,
         ),
     ] = None,
     backbone: BackboneOption = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.places import locate
@@ -24,7 +25,10 @@ def report(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SET", help="A store or view: its path or workspace name.", show_default=False
+            metavar="SET",
+            help="A store or view: its path or workspace name.",
+            show_default=False,
+            autocompletion=completion.image_sets,
         ),
     ],
     to: Annotated[
@@ -41,6 +45,7 @@ def report(
         typer.Option(
             metavar="FILE.bin",
             help="An evaluation set of the check `overlap`; repeat it for more.",
+            autocompletion=completion.pair_files,
             show_default="those beside the store",
         ),
     ] = None,

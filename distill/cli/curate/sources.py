@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from curation.errors import UserError
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.places import locate
@@ -87,6 +88,7 @@ def verify(
         str,
         typer.Argument(
             help="A store, a view, a workspace name (DATASET/NAME), or what `convert` takes.",
+            autocompletion=completion.image_sets,
             show_default=False,
         ),
     ],

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.drawing import print_inspection
@@ -26,6 +27,7 @@ def inspect(
         typer.Argument(
             help="A store, a view, a source, a .bin file, or a workspace name (DATASET/NAME).",
             show_default=False,
+            autocompletion=completion.data_sets,
         ),
     ],
     as_json: JsonOption = False,
@@ -59,7 +61,11 @@ def inspect(
 def images(
     source: Annotated[
         str,
-        typer.Argument(help="A store or view: its path or workspace name.", show_default=False),
+        typer.Argument(
+            help="A store or view: its path or workspace name.",
+            show_default=False,
+            autocompletion=completion.image_sets,
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="Where to write the files.", show_default=False)],
     identities: Annotated[

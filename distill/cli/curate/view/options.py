@@ -6,11 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from distill.cli import completion
 from distill.cli.curate.places import locate, view_path
 from distill.cli.reports import print_report
 
 Parent = Annotated[
-    str, typer.Argument(help="A store or view: its path or workspace name.", show_default=False)
+    str,
+    typer.Argument(
+        help="A store or view: its path or workspace name.",
+        show_default=False,
+        autocompletion=completion.image_sets,
+    ),
 ]
 Destination = Annotated[
     str, typer.Argument(help="The view: a path NAME.view or workspace name.", show_default=False)
