@@ -179,7 +179,7 @@ bench-shuffle *options: setup
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
-# The daemon and the commands with ten thousand queued jobs: --jobs
+# The daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}
 

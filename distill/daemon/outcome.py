@@ -120,7 +120,7 @@ _SEE_LOG = "the end of its log.txt may tell"
 def _blocked(waiting: Waiting) -> Outcome:
     """No interruption: it is not counted, and over when nobody does the step any more."""
     by = f"job {waiting.job}" if waiting.job else "another job"
-    reason = f"step {waiting.name} of {by}, which does the same"
+    reason = f"shares the step {waiting.name} with {by}, which does it now"
     return Outcome(event=Event.WAIT, reason=reason, blocked_by=waiting.step)
 
 

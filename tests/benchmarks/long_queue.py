@@ -1,91 +1,265 @@
 """What the daemon and the commands take with thousands of queued jobs.
 
-Run: just bench-queue [--jobs N]. The daemon has no slots and accepts every spec, so a submit is
-measured without its check. CPU time is that of the daemon for requests, of all processes for
-commands.
+Run: just bench-queue [--jobs N] [--seconds N] [--json]. The daemon has one slot and a workspace of
+drawn pictures. Submits over HTTP are of a spec that is not checked, as a check takes what it takes
+with an empty queue; `distill submit` checks a real one. CPU time is that of the daemon for
+requests, of all processes for commands.
 """
 
 import argparse
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+from drawn_store import drawn_store
 
 from curation.workspace import Workspace
 from distill.daemon import client, server
 from distill.daemon.address import socket_path
+from distill.daemon.names import Checked
 from distill.daemon.service import open_queue
+from distill.daemon.states import State
 
 SPEC = Path(__file__).parents[2] / "jobs" / "sample.toml"
-COMMANDS = (["status"], ["status", "--json"], ["status", "job-00500"], ["show", "job-00500"])
+TINY = """
+name = "{name}"
+data = {{ train = "drawn/train", evaluate = ["drawn/train"] }}
+student = {{ backbone = "mobilefacenet", input_size = [32, 32], width = 0.125, embedding = 16 }}
+train = {{ batch_size = 8 }}
+stage = [{{ epochs = 1, losses = {{ arcface = {{}} }} }}]
+"""
+CLIENTS = 50
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table; ``bar`` is what it should be at most, or with ``least`` at least."""
+
+    what: str
+    value: float
+    unit: str
+    bar: float | None = None
+    least: bool = False
+    cpu: float | None = None
+    """Seconds of work, of one request or command"""
+
+    @property
+    def met(self) -> bool | None:
+        if self.bar is None:
+            return None
+        return self.value >= self.bar if self.least else self.value <= self.bar
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=30.0, help="that 50 clients ask")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        server.serve(Workspace(options.serve), slots=0, check=lambda text: [])
+        server.serve(Workspace(options.serve), slots=1, check=lambda text: Checked())
         return
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder) / "workspace")
-        fill(workspace, options.jobs)
-        command = [sys.executable, __file__, "--serve", str(workspace.root)]
-        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        try:
-            while client.health(workspace) is None:
-                time.sleep(0.05)
-            measure(workspace, daemon.pid)
-        finally:
-            daemon.terminate()
-            daemon.wait()
+        place = Workspace(Path(folder) / "workspace")
+        drawn_store(place.datasets / "drawn", 64)
+        (place.datasets / "drawn" / "drawn.lmdb").rename(place.datasets / "drawn" / "train.lmdb")
+        lines = list(measure(place, options.jobs, options.seconds))
+    if options.json:
+        told = [{**asdict(line), "met": line.met} for line in lines]
+        sys.stdout.write(json.dumps({"jobs": options.jobs, "measured": told}, indent=2) + "\n")
+        return
+    for line in lines:
+        sys.stdout.write(f"{in_words(line)}\n")
 
 
-def fill(workspace: Workspace, count: int) -> None:
-    """Queue jobs as large as real ones."""
+def in_words(line: Measured) -> str:
+    sign = {None: "", True: "", False: "  MISSED"}[line.met]
+    bar = "" if line.bar is None else f"{'>=' if line.least else '<='} {line.bar:,g}"
+    cpu = "" if line.cpu is None else f"CPU {line.cpu * 1e3:,.1f} ms"
+    return f"{line.what:44}{line.value:10,.2f} {line.unit:4}{bar:>9}  {cpu:16}{sign}".rstrip()
+
+
+def measure(place: Workspace, jobs: int, seconds: float) -> Iterator[Measured]:
+    """Every number, as soon as it is there."""
+    with daemon(place):
+        yield from finished_job(place)
+    fill(place, jobs)
+    with daemon(place) as (process, started), http(place) as ask:
+        yield Measured("restart to serving", started, "s", 1.0)
+        pid = process.pid
+        yield request("GET /health", pid, lambda n: ask.get("/health"))
+        yield request("GET /jobs: the first page", pid, lambda n: ask.get("/jobs"), 50.0)
+        yield request("GET /jobs?page=100", pid, lambda n: ask.get("/jobs?page=100&limit=50"))
+        yield request("GET /jobs/NAME", pid, lambda n: ask.get("/jobs/job-00100"))
+        yield request(
+            "POST /jobs", pid, lambda n: ask.post("/jobs", content=f"name = 'new-{n}'"), 10.0
+        )
+        yield request("POST /jobs/NAME/cancel", pid, lambda n: ask.post(f"/jobs/new-{n}/cancel"))
+        yield from commands(place)
+        yield from crowd(place, seconds)
+        yield Measured("memory of the daemon (RSS)", memory(pid), "MB", 150.0)
+
+
+@contextmanager
+def daemon(place: Workspace) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A daemon that answers, and how long it took until it did."""
+    began = time.monotonic()
+    command = [sys.executable, __file__, "--serve", str(place.root)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        while client.health(place) is None:
+            time.sleep(0.01)
+        yield process, time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def http(place: Workspace) -> Iterator[httpx.Client]:
+    with socket_path(place) as address:
+        transport = httpx.HTTPTransport(uds=address)
+        with httpx.Client(transport=transport, base_url="http://daemon", timeout=100) as ask:
+            yield ask
+
+
+def fill(place: Workspace, count: int) -> None:
+    """Queue jobs as large as real ones; they are held, or the daemon would run them."""
     text = SPEC.read_text().partition("[data]")[2]
-    with open_queue(workspace) as queue, queue.exclusive():
+    with open_queue(place) as queue, queue.exclusive():
         for number in range(count):
             name = f"job-{number:05}"
             queue.submit(name, f"name = '{name}'\n[data]{text}", time.time())
+        queue.drain(time.time())
 
 
-def measure(workspace: Workspace, daemon: int) -> None:
-    with socket_path(workspace) as address:
-        transport = httpx.HTTPTransport(uds=address)
-        with httpx.Client(transport=transport, base_url="http://daemon", timeout=100) as http:
-            show("GET /health", daemon, lambda n: http.get("/health"))
-            show("GET /jobs", daemon, lambda n: http.get("/jobs"), times=3)
-            show("GET /jobs/NAME", daemon, lambda n: http.get("/jobs/job-00500"))
-            show("POST /jobs", daemon, lambda n: http.post("/jobs", content=f"name = 'new-{n}'"))
-            show("POST /jobs/NAME/cancel", daemon, lambda n: http.post(f"/jobs/new-{n}/cancel"))
-    for words in COMMANDS:
+def finished_job(place: Workspace) -> Iterator[Measured]:
+    """A job whose steps another one of the same spec has done."""
+    for name in ("first", "again"):
+        path = place.root / f"{name}.toml"
+        path.write_text(TINY.format(name=name))
+        began = time.monotonic()
+        distill(place, "submit", str(path))
+        while (state := client.find_job(place, name).state) is not State.DONE:
+            if state.ended:
+                raise SystemExit(f"{name}: {client.find_job(place, name).reason}")
+            time.sleep(0.02)
+        took = time.monotonic() - began
+    yield Measured("a job whose steps are done, submit to done", took, "s", 3.0)
+
+
+def commands(place: Workspace) -> Iterator[Measured]:
+    for words, bar in {
+        ("status",): 0.6,
+        ("status", "--json"): 0.6,
+        ("status", "job-00100"): 0.6,
+        ("show", "job-00100"): None,
+    }.items():
+        yield command(place, words, bar)
+    for number in range(2):  # the second finds everything in the disk's cache
+        path = place.root / f"more-{number}.toml"
+        path.write_text(TINY.format(name=f"more-{number}"))
+        told = command(place, ("submit", str(path)), 1.0)
+    yield Measured("distill submit SPEC", told.value, "s", 1.0, cpu=told.cpu)
+
+
+def command(place: Workspace, words: tuple[str, ...], bar: float | None) -> Measured:
+    """The best of three: it is the machine's other work that makes one slow."""
+    took, used = [], []
+    for _ in range(1 if words[0] == "submit" else 3):
         before, began = children(), time.monotonic()
-        command = [sys.executable, "-m", "distill.cli.main", *words]
-        subprocess.run(
-            [*command, "--workspace", str(workspace.root)], stdout=subprocess.DEVNULL, check=True
-        )
-        told = f"{time.monotonic() - began:6.2f} s, CPU {children() - before:6.2f} s"
-        sys.stdout.write(f"distill {' '.join(words):24}{told}\n")
+        distill(place, *words)
+        took.append(time.monotonic() - began)
+        used.append(children() - before)
+    return Measured(f"distill {' '.join(words)}", min(took), "s", bar, cpu=min(used))
 
 
-def show(what: str, daemon: int, ask: Callable[[int], httpx.Response], times: int = 40) -> None:
+def distill(place: Workspace, *words: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "distill.cli.main", *words, "--workspace", str(place.root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def request(
+    what: str,
+    daemon: int,
+    ask: Callable[[int], httpx.Response],
+    bar: float | None = None,
+    times: int = 100,
+) -> Measured:
     """The median of some requests, one after the other, and what the daemon took for each."""
     before, took = cpu(daemon), []
     for number in range(times):
         began = time.monotonic()
         ask(number).raise_for_status()
         took.append(time.monotonic() - began)
-    each, median = (cpu(daemon) - before) / times * 1e3, statistics.median(took) * 1e3
-    sys.stdout.write(f"{what:30}{median:8.1f} ms, CPU {each:8.1f} ms\n")
+    each = (cpu(daemon) - before) / times
+    return Measured(f"{what} (p50)", statistics.median(took) * 1e3, "ms", bar, cpu=each)
+
+
+def crowd(place: Workspace, seconds: float) -> Iterator[Measured]:
+    """Clients who read and write without a pause, each on a connection of its own."""
+    took: list[float] = []
+    errors: list[Any] = []
+    deadline = time.monotonic() + seconds
+
+    def one(client_number: int) -> None:
+        with http(place) as ask:
+            number = 0
+            while time.monotonic() < deadline:
+                name = f"crowd-{client_number}-{number // 6}"
+                began = time.monotonic()
+                try:
+                    kind = number % 6
+                    if kind == 0:
+                        answer = ask.post("/jobs", content=f"name = '{name}'")
+                    elif kind == 1:
+                        answer = ask.get("/jobs")
+                    elif kind == 5:
+                        answer = ask.post(f"/jobs/{name}/cancel")
+                    else:
+                        answer = ask.get(f"/jobs/{name}")
+                    answer.raise_for_status()
+                except httpx.HTTPError as error:
+                    errors.append(error)
+                took.append(time.monotonic() - began)
+                number += 1
+
+    clients = [threading.Thread(target=one, args=(number,)) for number in range(CLIENTS)]
+    for each in clients:
+        each.start()
+    for each in clients:
+        each.join()
+    took.sort()
+    who = f"{CLIENTS} clients, {seconds:g} s"
+    yield Measured(f"{who}: answers", len(took), "", 5000 * seconds / 30, least=True)
+    yield Measured(f"{who}: p50", took[len(took) // 2] * 1e3, "ms")
+    yield Measured(f"{who}: p99", took[len(took) * 99 // 100] * 1e3, "ms", 500.0)
+    yield Measured(f"{who}: errors", len(errors), "", 0.0)
+    if errors:
+        sys.stderr.write(f"the first error: {errors[0]}\n")
+
+
+def memory(pid: int) -> float:
+    """Megabytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu(pid: int) -> float:

@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon import client, stopping
-from distill.daemon.service import Answer
-from tests.soak.daemon import check
+from distill.daemon import client
 from tests.soak.promises import Promises, wait_until_settled
+from tests.soak.user import User
 from tests.soak.world import PATIENCE, World
 
 ROUNDS = 200
@@ -51,12 +49,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Soak:
-    """A user who submits, replaces and cancels, while somebody kills; and what was promised."""
+    """A user who gives commands while somebody kills; and what was promised."""
 
     def __init__(self, workspace: Workspace, seed: int, tell: Callable[[str], object]) -> None:
         self.counts: Counter[str] = Counter()
         self._world = World(workspace, self.counts)
         self._promises = Promises(workspace)
+        self._user = User(self._promises, counts=self.counts)
         self._seed = seed
         self._tell = tell
 
@@ -83,46 +82,18 @@ class Soak:
         with self._world.harmed(random.Random(f"{self._seed} harm {number}")):
             for _ in range(dice.randint(2, ACTIONS)):
                 name = f"job-{number // SETTLED_EVERY}-{dice.randrange(NAMES)}"
-                actions = [self._submit, self._replace, self._cancel]
-                (action,) = dice.choices(actions, weights=[5, 1, 1])
-                action(name, dice)
+                self._user.act(name, dice)
                 time.sleep(dice.uniform(0.0, 0.3))
         return self._promises.broken()
-
-    def _submit(self, name: str, dice: random.Random, replace: bool = False) -> None:
-        known = sorted(self._promises.specs.get(name, ()))
-        spec = known[0] if known and not replace else new_spec(name, dice)
-        self._promises.asked(name, spec)
-        try:
-            answer = client.submit(self._promises.workspace, name, spec, replace, check).answer
-        except UserError as error:
-            self.counts["submits refused" if "exists" in str(error) else "submits lost"] += 1
-            return
-        self._promises.acknowledged(name, spec)
-        self.counts["submits"] += 1
-        if answer in (Answer.QUEUED, Answer.AGAIN, Answer.REPLACED):
-            self._promises.cancels.discard(name)
-            self.counts["replaced"] += answer is Answer.REPLACED
-
-    def _replace(self, name: str, dice: random.Random) -> None:
-        self._submit(name, dice, replace=True)
-
-    def _cancel(self, name: str, dice: random.Random) -> None:
-        self._promises.cancels.add(name)
-        try:
-            stopping.cancel(self._promises.workspace, [name])
-        except UserError as error:
-            self.counts["cancels of nothing" if "no job" in str(error) else "cancels lost"] += 1
-            return
-        self.counts["cancels"] += 1
 
     def _settle(self) -> list[str]:
         """Leave all in peace: every job comes to its end, and nothing of it is left."""
         self._world.wait_for_daemon()
-        for name in self._waiting():
-            self._promises.cancels.add(name)
-            stopping.cancel(self._promises.workspace, [name])
-        faults = [f"{job} is stuck" for job in wait_until_settled(self._promises, PATIENCE)]
+        self._user.leave_in_peace()
+        faults = [
+            f"{job} is stuck"
+            for job in wait_until_settled(self._promises, PATIENCE, self._user.give_up_in_vain)
+        ]
         faults += self._promises.broken()
         deadline = time.monotonic() + PATIENCE
         while (left := self._world.processes()) and time.monotonic() < deadline:
@@ -131,25 +102,11 @@ class Soak:
         self._count_ends()
         return faults
 
-    def _waiting(self) -> list[str]:
-        """The jobs whose spec lets them end only by a cancel."""
-        jobs = client.jobs(self._promises.workspace)
-        return [job.name for job in jobs if not job.state.ended and 'end = "wait"' in job.spec]
-
     def _count_ends(self) -> None:
         jobs = client.jobs(self._promises.workspace)
         self.counts["jobs"], self.counts["attempts"] = len(jobs), sum(job.attempt for job in jobs)
         for state, count in Counter(job.state for job in jobs).items():
             self.counts[f"ended: {state}"] = count
-
-
-def new_spec(name: str, dice: random.Random) -> str:
-    """A spec that no submit had before."""
-    end = dice.choice(["done", "done", "fail", "wait"])
-    return (
-        f'name = "{name}"\nsteps = {dice.randint(1, 4)}\nseconds = {dice.uniform(0, 0.4):.3f}\n'
-        f'end = "{end}"\nnumber = {dice.randrange(10**9)}\n'
-    )
 
 
 def summary(counts: Counter[str], seed: int, seconds: float) -> str:

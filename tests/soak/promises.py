@@ -1,15 +1,18 @@
 """What the daemon has promised so far, and whether it is kept."""
 
+import sqlite3
 import time
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.daemon.attempts import Attempt
 from distill.daemon.queue import Job
 from distill.daemon.runfolder import read_exit_record
-from distill.daemon.service import open_queue
+from distill.daemon.service import QUEUE_FILE, open_queue
 from distill.daemon.states import TRANSITIONS, Event, State
 from tests.soak.daemon import SLOTS
 
@@ -25,25 +28,62 @@ class Promises:
     """Jobs as they were at their end: they stay so until they are submitted again."""
     cancels: set[str] = field(default_factory=set)
     """Jobs that were asked to be cancelled since their last submit"""
+    paused: set[str] = field(default_factory=set)
+    """Jobs that must not run before they are resumed or submitted again"""
+    after: dict[str, tuple[int, set[str]]] = field(default_factory=dict)
+    """What a job was told to start after, and the last line of history before"""
+    drain: int | None = None
+    """The last line of history before a drain that was answered: no job has started since"""
     steps: dict[str, set[str]] = field(default_factory=dict)
     """Of every job, the finished steps, each with what it holds"""
 
     def asked(self, name: str, spec: str) -> None:
         """A submit is under way: from now on the job may be of this spec, and run again."""
         self.ended.pop(name, None)
+        self.resumed(name)
+        self.after.pop(name, None)
         if name in self.specs:
             self.specs[name].add(spec)
 
-    def acknowledged(self, name: str, spec: str) -> None:
+    def acknowledged(self, name: str, spec: str, after: Collection[str] | None) -> None:
+        """``after`` is said where the job begins anew."""
         self.specs[name] = {spec}
+        if after is not None:
+            self.after[name] = (self._last_line(), set(after))
+
+    def resumed(self, name: str) -> None:
+        """It may run from now on."""
+        self.paused.discard(name)
+
+    def drained(self) -> None:
+        """From now on no job starts."""
+        with open_queue(self.workspace) as queue:
+            if queue.drained_since() is not None and self.drain is None:
+                self.drain = self._last_line()
+
+    def undrained(self) -> None:
+        self.drain = None
+
+    def _last_line(self) -> int:
+        return max((number for number, *_ in self._history()), default=0)
+
+    def _history(self) -> list[tuple[int, str, str, str]]:
+        """Number, job, event and state of every line of all histories."""
+        path = self.workspace.daemon / QUEUE_FILE
+        with closing(sqlite3.connect(path, timeout=10)) as connection:
+            rows = connection.execute("SELECT id, job, event, state FROM transitions ORDER BY id")
+            return rows.fetchall()
 
     def broken(self) -> list[str]:
         """Every promise that is not kept, in words."""
         # Of one moment: the daemon may end a job between two looks.
         with open_queue(self.workspace) as queue, queue.exclusive():
-            jobs = {job.name: job for job in queue.jobs()}
+            # What is done of others is nothing that an ended job keeps.
+            jobs = {job.name: replace(job, unmet=0) for job in queue.jobs()}
             histories = {name: queue.history(name) for name in jobs}
+            lines = self._history()
         faults = [f"{name} is lost" for name in self.specs.keys() - jobs.keys()]
+        faults += self._of_starts(lines)
         running = [job.name for job in jobs.values() if job.state is State.RUNNING]
         if len(running) > SLOTS:
             faults.append(f"{len(running)} jobs run in {SLOTS} slots")
@@ -55,8 +95,24 @@ class Promises:
                 self.ended.setdefault(name, job)
         return faults
 
+    def _of_starts(self, lines: list[tuple[int, str, str, str]]) -> list[str]:
+        """Starts during a drain, and before the jobs that have to be done."""
+        faults, states = [], dict[str, str]()
+        for number, name, event, state in lines:
+            if event == Event.START:
+                if self.drain is not None and number > self.drain:
+                    faults.append(f"{name} started while nothing should")
+                since, ahead = self.after.get(name, (number, set()))
+                early = [other for other in ahead if states.get(other) != State.DONE]
+                if number > since and early:
+                    faults.append(f"{name} started before {early} was done")
+            states[name] = state
+        return faults
+
     def _of_job(self, job: Job) -> list[str]:
         faults = []
+        if job.name in self.paused and job.state is State.RUNNING:
+            faults.append("it runs and is paused")
         if job.spec not in self.specs.get(job.name, {job.spec}):
             faults.append("it has another spec than the one acknowledged")
         if job != self.ended.get(job.name, job):
@@ -127,9 +183,15 @@ def _of_history(job: Job, walked: list[tuple[Event, State, int]]) -> list[str]:
     return faults
 
 
-def wait_until_settled(promises: Promises, patience: float) -> list[str]:
-    """Those that are stuck: not at their end after so many seconds in peace."""
+def wait_until_settled(
+    promises: Promises, patience: float, give_up: Callable[[], object]
+) -> list[str]:
+    """Those that are stuck: not at their end after so many seconds in peace.
+
+    ``give_up`` ends those that wait in vain; they are not stuck.
+    """
     deadline = time.monotonic() + patience
     while (left := promises.unsettled()) and time.monotonic() < deadline:
+        give_up()
         time.sleep(0.2)
     return left

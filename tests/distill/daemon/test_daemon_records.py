@@ -390,7 +390,7 @@ if (run / "starts").stat().st_size == 1:
         job = harness.wait_for("a", State.QUEUED)
         assert (job.attempt, job.interruptions) == (1, 0)
         shown = Ran(harness.workspace, "status").stdout
-        assert "a: waits for step generation 1 of job first" in shown
+        assert "a: shares the step generation 1 with job first" in shown
         harness.submit("cancelled", waits)
         wait_until(lambda: harness.job("cancelled").attempt == 1)
         harness.wait_for("cancelled", State.QUEUED)

@@ -59,7 +59,8 @@ def test_a_job_that_needs_anothers_step_gives_way(workspace):
         wait_until(lambda: queue.job("second").blocked_by, scheduler)
         second = client.find_report(workspace, "second")
         assert (second.state, second.attempt) == (State.QUEUED, 1)
-        assert queue.job("second").reason == "step teach of job first, which does the same"
+        told = "shares the step teach with job first, which does it now"
+        assert queue.job("second").reason == told
         wait_until(lambda: queue.job("third").blocked_by, scheduler)  # it got the slot
         began = time.monotonic()
         assert stopping.cancel(workspace, ["second"])[0].state is State.CANCELLED
