@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,19 @@ class Difference:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """The keys of two parsed documents that differ, in the order in which they are written."""
-    one, other = dict(_leaves(first)), dict(_leaves(second))
-    pairs = ((key, one.get(key, ABSENT), other.get(key, ABSENT)) for key in {**one, **other})
-    return [Difference(*pair) for pair in pairs if not _are_same(pair[1], pair[2])]
+    return [Difference(key, *values) for key, values in varying([first, second]).items()]
+
+
+def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys that not all documents have the same value at, with all values in their order."""
+    leaves = [dict(_leaves(document)) for document in documents]
+    keys = dict.fromkeys(key for each in leaves for key in each)
+    rows = {key: [each.get(key, ABSENT) for each in leaves] for key in keys}
+    return {
+        key: values
+        for key, values in rows.items()
+        if not all(_are_same(values[0], other) for other in values)
+    }
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import completion, ending, following, order, past, removal, results
+from distill.cli import comparing, completion, ending, following, order, past, removal, results
 from distill.cli.common import (
     JsonOption,
     LabelOption,
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     past.register(app)
     removal.register(app)
     results.register(app)
+    comparing.register(app)
 
 
 def serve(

@@ -74,7 +74,7 @@ def diff(
         told = [{"key": line.key, **_said(line.first, line.second)} for line in found]
         print_json({"first": first, "second": second, "differences": told})
     elif found:
-        rows = [[line.key, _shown(line.first), _shown(line.second)] for line in found]
+        rows = [[line.key, shown_value(line.first), shown_value(line.second)] for line in found]
         print_table(["key", first, second], rows)
     else:
         say(f"the specs of {first} and {second} say the same")
@@ -91,7 +91,7 @@ def _said(first: Any, second: Any) -> dict[str, Any]:
     return dict(json_module.loads(plain))
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A value as it stands in a spec, nearly: "1" is not 1."""
     from distill.spec_difference import ABSENT
 

@@ -13,6 +13,7 @@ from distill.cli.common import JobArgument, JsonOption, RunArgument, WorkspaceOp
 from distill.cli.reports import print_table
 from distill.cli.screen import say
 from distill.cli.step_lines import number
+from distill.comparison import figures_of
 
 Table = tuple[str, list[str], list[list[str]], list[str]]
 """A title, the columns' names, rows, and which columns are numbers."""
@@ -29,7 +30,7 @@ def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption 
 
     Example: distill show sample
     """
-    outcome = _outcome(Workspace.locate(workspace), job)
+    outcome = outcome_of(Workspace.locate(workspace), job)
     if json:
         print_json(outcome)
         return
@@ -74,7 +75,7 @@ def pull(
         say(f"the bundle of {job!r} is in {target} already, its checksums are right")
 
 
-def _outcome(place: Workspace, name: str) -> dict[str, Any]:
+def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
     from distill.daemon.service import unknown_job
@@ -185,7 +186,7 @@ def _shown(value: float | None, form: str) -> str:
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     """Network, set, figures: for every network that was scored, else for the job's own."""
-    return [(network, name, _figures(report)) for network, name, report in _reports(evaluation)]
+    return [(network, name, figures_of(report)) for network, name, report in _reports(evaluation)]
 
 
 def _reports(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -213,25 +214,11 @@ def _missing(report: Any) -> dict[str, str]:
     if not isinstance(report, dict):
         return {}
     missing = {"accuracy": report.get("reason")}
-    if not _figures(report):
+    if not figures_of(report):
         rates = report.get("tar_at_far")
         first = next(iter(rates.values()), None) if isinstance(rates, dict) else None
         missing["TAR"] = first.get("reason") if isinstance(first, dict) else None
     return {figure: reason for figure, reason in missing.items() if isinstance(reason, str)}
-
-
-def _figures(report: Any) -> dict[str, float]:
-    """Accuracy and its deviation, and TAR at each FAR; thresholds and counts are in --json."""
-    if not isinstance(report, dict):
-        return {}
-    shown = (key for key in ("accuracy", "std") if isinstance(report.get(key), float))
-    figures = {key: report[key] for key in shown}
-    rates = report.get("tar_at_far")
-    for rate, measured in (rates if isinstance(rates, dict) else {}).items():
-        tar = measured.get("tar") if isinstance(measured, dict) else None
-        if isinstance(tar, float):
-            figures[f"FAR {rate}"] = tar
-    return figures
 
 
 def _place(figure: str) -> tuple[bool, str]:

@@ -1,0 +1,189 @@
+"""`distill compare`: results of jobs and bundles side by side."""
+
+import json as json_module
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.cli import completion
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.past import shown_value
+from distill.cli.reports import print_table
+from distill.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from distill.comparison import Row, Subject
+
+MOST_COMPARED = 100
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(compare)
+
+
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="JOB|BUNDLE", help="Jobs, or bundles' folders.", autocompletion=completion.runs
+        ),
+    ],
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show results side by side, the best marked, and in what the jobs' specs differ.
+
+    Scores on sets of one name that are not the same set are not compared. The deviation of an
+    accuracy is that over its ten folds.
+
+    Example: distill compare student-a student-b ./pulled-student
+    """
+    from distill.comparison import compare as compared
+    from distill.spec_difference import varying
+
+    place, given = Workspace.locate(workspace), list(dict.fromkeys(names))
+    if not 2 <= len(given) <= MOST_COMPARED:
+        raise UserError(f"give 2 to {MOST_COMPARED} different jobs or bundles to compare")
+    found = [_look(name, place) for name in given]
+    rows = compared([each.subject for each in found])
+    specs = varying([each.spec for each in found if each.spec is not None])
+    specs.pop("name", None)
+    if json:
+        _print_json(found, rows, specs)
+    else:
+        _print(found, rows, specs)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A subject with what else is told of it."""
+
+    subject: "Subject"
+    state: str
+    spec: dict[str, Any] | None
+    lacks: str | None
+    """Why there is nothing to compare"""
+
+
+def _look(name: str, place: Workspace) -> _Found:
+    """A job or run by its name; else a bundle, pulled or by its path."""
+    if "/" not in name and name not in (".", ".."):
+        from distill.daemon import client
+
+        if client.job_named(place, name) is not None or (place.runs / name).is_dir():
+            return _job(name, place)
+        if (place.bundles / name).is_dir():
+            return _bundle(name, place.bundles / name)
+    if Path(name).is_dir():
+        return _bundle(name, Path(name))
+    return _job(name, place)  # which says that there is none
+
+
+def _job(name: str, place: Workspace) -> _Found:
+    from curation.toml_text import read_toml
+    from distill.cli.results import outcome_of
+    from distill.daemon import client
+
+    outcome = outcome_of(place, name)
+    spec = read_toml(client.spec_of(place, name), f"the spec of {name}")
+    files = outcome["bundle"]["files"] if outcome["bundle"] else {}
+    lacks = None if outcome["evaluation"] else f"{outcome['state']}, and has no results yet"
+    subject = _subject(name, outcome["evaluation"], files)
+    return _Found(subject, outcome["state"], spec, lacks)
+
+
+def _bundle(name: str, folder: Path) -> _Found:
+    from curation.json_text import read_json
+    from distill.export.bundle_files import check_bundle, files_of
+
+    config, _ = check_bundle(folder)
+    files = {each: (folder / each).stat().st_size for each in files_of(config)}
+    evaluation = read_json(folder / "evaluation.json")
+    return _Found(_subject(name, evaluation, files), "bundle", None, None)
+
+
+def _subject(name: str, evaluation: Any, files: dict[str, int]) -> "Subject":
+    from distill.comparison import Subject, figures_of
+
+    sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
+    reports = sets if isinstance(sets, dict) else {}
+    digests = {
+        str(each): str(report["digest"])
+        for each, report in reports.items()
+        if isinstance(report, dict) and "digest" in report
+    }
+    deployed = {each: size for each, size in files.items() if each.startswith("model")}
+    figures = {str(each): figures_of(report) for each, report in reports.items()}
+    return Subject(name=name, figures=figures, digests=digests, sizes=deployed)
+
+
+def _print(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
+    for each in found:
+        if each.lacks:
+            note(f"{each.subject.name} is {each.lacks}")
+    names = [each.subject.name for each in found]
+    if rows:
+        print_table(["measure", *names], [_cells(row) for row in rows], names)
+        say("")
+        say("* the best")
+    for row in rows:
+        if not row.comparable:
+            note(f"{row.measure}: not compared, since the sets of this name differ")
+    if specs:
+        say("")
+        named = [each.subject.name for each in found if each.spec is not None]
+        lines = [[key, *map(shown_value, values)] for key, values in specs.items()]
+        print_table(["key", *named], lines, title="in what the specs differ")
+
+
+def _cells(row: "Row") -> list[str]:
+    cells = [row.measure]
+    for place, (value, spread) in enumerate(zip(row.values, row.deviations, strict=True)):
+        if value is None:
+            cells.append("-")
+            continue
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        text += f" ± {spread:.4f}" if spread is not None else ""
+        cells.append(f"{text} *" if place in row.best else text)
+    return cells
+
+
+def _print_json(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
+    from distill.spec_difference import ABSENT
+
+    names = [each.subject.name for each in found]
+    named = [each.subject.name for each in found if each.spec is not None]
+    differences = [
+        {
+            "key": key,
+            "values": {
+                name: value
+                for name, value in zip(named, values, strict=True)
+                if value is not ABSENT
+            },
+        }
+        for key, values in specs.items()
+    ]
+    told = {
+        "compared": [
+            {"name": each.subject.name, "state": each.state, "results": each.lacks is None}
+            for each in found
+        ],
+        "results": [
+            {
+                "measure": row.measure,
+                "values": dict(zip(names, row.values, strict=True)),
+                "deviations": dict(zip(names, row.deviations, strict=True)),
+                "best": [names[place] for place in row.best],
+                "comparable": row.comparable,
+            }
+            for row in rows
+        ],
+        "differences": json_module.loads(json_module.dumps(differences, default=str)),
+    }
+    print_json(told)

@@ -1,0 +1,90 @@
+"""Results of several jobs or bundles side by side: which is best at what. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One job or bundle; what it does not say, or is not a number, is left out."""
+
+    name: str
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By set and measure; higher is better. The deviation of ``accuracy`` is ``std``."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of the sets"""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the files that are deployed; lower is better"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measure of all subjects, in their order."""
+
+    measure: str
+    values: list[float | None]
+    deviations: list[float | None]
+    best: list[int]
+    """The places of the best; none where all are the same, or cannot be compared"""
+    comparable: bool = True
+    """Whether all were measured on the same set"""
+
+
+def compare(subjects: Sequence[Subject]) -> list[Row]:
+    """All measures that any subject has: scores by set, then sizes."""
+    return [*_scores(subjects), *_sizes(subjects)]
+
+
+def figures_of(report: Any) -> dict[str, float]:
+    """Accuracy and its deviation, and TAR at each FAR, of one set's report by anybody."""
+    if not isinstance(report, dict):
+        return {}
+    figures = {key: report[key] for key in ("accuracy", "std") if _is_number(report.get(key))}
+    rates = report.get("tar_at_far")
+    for rate, measured in (rates if isinstance(rates, dict) else {}).items():
+        tar = measured.get("tar") if isinstance(measured, dict) else None
+        if _is_number(tar):
+            figures[f"FAR {rate}"] = tar
+    return figures
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float)
+
+
+def _scores(subjects: Sequence[Subject]) -> Iterator[Row]:
+    for name in dict.fromkeys(each for subject in subjects for each in subject.figures):
+        scored = [subject.figures.get(name, {}) for subject in subjects]
+        digests = {subject.digests[name] for subject in subjects if name in subject.digests}
+        measures = dict.fromkeys(key for figures in scored for key in figures if key != "std")
+        for measure in sorted(measures, key=lambda key: (key.startswith("FAR"), key)):
+            values = [figures.get(measure) for figures in scored]
+            spread = [figures.get("std") for figures in scored]
+            shown = f"TAR at {measure}" if measure.startswith("FAR") else measure
+            yield Row(
+                measure=f"{name}: {shown}",
+                values=values,
+                deviations=spread if measure == "accuracy" else [None] * len(values),
+                best=_best(values, max) if len(digests) < 2 else [],
+                comparable=len(digests) < 2,
+            )
+
+
+def _sizes(subjects: Sequence[Subject]) -> Iterator[Row]:
+    for name in dict.fromkeys(each for subject in subjects for each in subject.sizes):
+        values = [subject.sizes.get(name) for subject in subjects]
+        yield Row(
+            measure=f"{name}: bytes",
+            values=[*values],
+            deviations=[None] * len(values),
+            best=_best(values, min),
+        )
+
+
+def _best(values: Sequence[float | None], choose: Any) -> list[int]:
+    known = [value for value in values if value is not None]
+    if len(set(known)) < 2:
+        return []
+    best = choose(known)
+    return [place for place, value in enumerate(values) if value == best]
