@@ -31,7 +31,7 @@ def test_links_lead_to_files(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_names_exist(page):
     blocks = "\n".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
-    named = re.findall(r"^(curate|distill) ([a-z-]+)", blocks, re.MULTILINE)
+    named = re.findall(r"^(curate|distill) ([a-z][a-z-]*)", blocks, re.MULTILINE)
     assert [f"{name} {verb}" for name, verb in named if f"{name} {verb}" not in COMMANDS] == []
 
 
