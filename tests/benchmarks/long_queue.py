@@ -76,13 +76,14 @@ def main() -> None:
         place = Workspace(Path(folder) / "workspace")
         drawn_store(place.datasets / "drawn", 64)
         (place.datasets / "drawn" / "drawn.lmdb").rename(place.datasets / "drawn" / "train.lmdb")
-        lines = list(measure(place, options.jobs, options.seconds))
+        told = []
+        for line in measure(place, options.jobs, options.seconds):
+            told.append({**asdict(line), "met": line.met})
+            if not options.json:
+                sys.stdout.write(f"{in_words(line)}\n")
+                sys.stdout.flush()
     if options.json:
-        told = [{**asdict(line), "met": line.met} for line in lines]
         sys.stdout.write(json.dumps({"jobs": options.jobs, "measured": told}, indent=2) + "\n")
-        return
-    for line in lines:
-        sys.stdout.write(f"{in_words(line)}\n")
 
 
 def in_words(line: Measured) -> str:
@@ -192,6 +193,7 @@ def distill(place: Workspace, *words: str) -> None:
         [sys.executable, "-m", "distill.cli.main", *words, "--workspace", str(place.root)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         check=True,
     )
 
