@@ -5,18 +5,17 @@ only the registry of networks and the workspace know (backbones, data sets, teac
 ``distill.spec_checks`` checks.
 """
 
-import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from curation.errors import UserError
 from curation.toml_positions import Location
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses
 from distill.resources import Resources
 from distill.spec_errors import SpecError, within
+from distill.spec_source import check_name
 from distill.training.config import (
     Epochs,
     LearningRate,
@@ -29,19 +28,6 @@ from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 from teachers.trial import LEAST_ACCURACY
-
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-
-
-def check_name(name: object) -> str:
-    """``name`` where it may name a job, and so a folder; ``UserError`` else."""
-    if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
-        return name
-    raise UserError(
-        f"{str(name)[:80]!r} cannot name a job: write up to 64 of a-z 0-9 . _ - "
-        "beginning with a letter or a digit"
-    )
-
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]

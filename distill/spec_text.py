@@ -12,19 +12,16 @@ from pydantic.fields import FieldInfo
 from curation.errors import UserError
 from curation.suggestions import LINE, in_lines, meant
 from curation.toml_positions import Location, TomlSource, in_words, within_document
-from curation.toml_text import LARGEST, read_toml
+from curation.toml_text import read_toml
 from curation.toml_writing import toml_text
 from distill.losses.settings import known_settings
 from distill.spec import JobSpec
 from distill.spec_errors import SpecError
 from distill.spec_overrides import OverriddenSource, override, parse_override
+from distill.spec_source import LARGEST_SPEC, UNNAMED_SPEC, read_spec
 
-UNNAMED_SPEC = "spec.toml"
-"""How messages call a spec that came without a file name."""
 MOST_FAULTS = 10
 """Reported of one spec."""
-LARGEST_SPEC = LARGEST
-"""Bytes."""
 LONGEST_KEY, LONGEST_FAULT = 80, 1_000
 """Characters of a key, and of what is wrong with it, that are shown."""
 _BEYOND = {
@@ -92,27 +89,6 @@ class SpecFile:
             raise UserError(f"{self.source.at(error.location)}: {error}") from None
         except UserError as error:
             raise UserError(f"{self.origin}: {error}") from None
-
-
-def read_spec(path: Path) -> str:
-    """The text of a job spec; ``UserError`` where the file cannot be one."""
-    if not path.is_file():
-        kind = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"the job spec {path} {kind}; give a TOML file such as jobs/sample.toml")
-    with path.open("rb") as file:
-        return decode_spec(file.read(LARGEST_SPEC + 1), str(path))
-
-
-def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
-    """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
-    if len(data) > LARGEST_SPEC:
-        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{what} is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
 
 
 def _describe(error: ValidationError, document: Mapping[str, Any], source: OverriddenSource) -> str:

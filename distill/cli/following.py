@@ -112,7 +112,7 @@ def logs(
 def follow_to_end(place: Workspace, names: Sequence[str]) -> None:
     """Show jobs, one after the other, until all have ended; exit status 1 unless all are done."""
     from distill.cli.job_view import follow
-    from distill.spec import check_name
+    from distill.spec_source import check_name
 
     done, left = [], list(names)
     with _looking_at(left):

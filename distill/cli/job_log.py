@@ -9,7 +9,7 @@ from distill.cli.screen import printable_log, write
 from distill.daemon.service import unknown_job
 from distill.daemon.watching import watch
 from distill.run_directory import LOG, read_log
-from distill.spec import check_name
+from distill.spec_source import check_name
 
 LONGEST_LINE = 1 << 20
 """Bytes. What is longer is printed in pieces."""

@@ -80,7 +80,7 @@ def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
     from distill.daemon import client
     from distill.daemon.service import unknown_job
     from distill.run_directory import read_evaluation, read_failure, read_steps, read_warnings
-    from distill.spec import check_name
+    from distill.spec_source import check_name
 
     run = place.runs / check_name(name)
     job = client.job_named(place, name)

@@ -26,7 +26,7 @@ from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
-from distill.spec_text import LARGEST_SPEC, decode_spec
+from distill.spec_source import LARGEST_SPEC, decode_spec
 
 CHECKS_AT_ONCE = 2
 """Specs; a check is a process of up to a gigabyte. Other submits wait, and nothing else does."""

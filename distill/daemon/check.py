@@ -13,7 +13,7 @@ from curation.json_text import parse_record
 from curation.workspace import Workspace
 from distill.daemon.names import Checked, SpecCheck
 from distill.last_words import error_in, last_line
-from distill.spec_text import UNNAMED_SPEC
+from distill.spec_source import UNNAMED_SPEC
 
 _CHECK_SECONDS = 120.0
 

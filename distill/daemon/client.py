@@ -43,7 +43,7 @@ from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance, read_provenance
 from distill.run_directory import one_line
-from distill.spec import check_name
+from distill.spec_source import check_name
 
 _ANSWER_SECONDS = 150.0
 

@@ -14,7 +14,7 @@ from distill.daemon.service import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
 from distill.run_directory import BUNDLE
-from distill.spec import check_name
+from distill.spec_source import check_name
 
 
 def bundle_of(workspace: Workspace, name: str) -> Path:

@@ -9,7 +9,7 @@ from curation.errors import UserError
 from curation.toml_text import read_toml
 from distill.daemon.machine import Machine
 from distill.resources import UNSAID, Resources, in_gigabytes
-from distill.spec_text import UNNAMED_SPEC
+from distill.spec_source import UNNAMED_SPEC
 
 DEMAND_COLUMNS = ("gpus", "ranks", "cpus", "memory", "disk", "nodes")
 

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from curation.errors import UserError
 from curation.toml_text import read_toml
 from distill.provenance import Provenance
-from distill.spec import NAME_PATTERN, check_name
-from distill.spec_text import UNNAMED_SPEC
+from distill.spec_source import NAME_PATTERN, UNNAMED_SPEC, check_name
 
 
 class Checked(BaseModel):

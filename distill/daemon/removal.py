@@ -32,7 +32,7 @@ from distill.run_directory import (
     damage,
     read_steps,
 )
-from distill.spec import check_name
+from distill.spec_source import check_name
 
 _GONE = ".removed-"
 """Begins the name of a folder that is about to be deleted."""

@@ -28,7 +28,7 @@ from distill.daemon.runfolder import (
 )
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 from distill.run_directory import BUNDLE, RUNNER, SPEC
-from distill.spec import check_name
+from distill.spec_source import check_name
 
 _MOST_NAMED = 5
 

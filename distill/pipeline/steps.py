@@ -19,7 +19,7 @@ from curation.files import atomic_file
 from curation.json_text import as_json, read_json
 from curation.locks import take
 from distill.fence import check_fence
-from distill.spec import NAME_PATTERN
+from distill.spec_source import NAME_PATTERN
 
 RESULT, INPUTS, LOCK = "result.json", "inputs.json", "lock"
 VERSION = 1

@@ -7,7 +7,8 @@ from test_spec import GOOD
 
 from curation.errors import UserError
 from distill.spec_overrides import MOST_OVERRIDES, override, parse_override
-from distill.spec_text import LARGEST_SPEC, SpecFile
+from distill.spec_source import LARGEST_SPEC
+from distill.spec_text import SpecFile
 
 
 def applied(text: str, *overrides: str) -> dict:

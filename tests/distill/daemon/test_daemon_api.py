@@ -13,7 +13,7 @@ from conftest import Harness, spec
 
 from distill.daemon.address import SOCKET
 from distill.daemon.states import State
-from distill.spec_text import LARGEST_SPEC
+from distill.spec_source import LARGEST_SPEC
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.daemon import client, daemon_lock
 from distill.daemon.states import State
-from distill.spec_text import LARGEST_SPEC
+from distill.spec_source import LARGEST_SPEC
 
 STEPS = """
 import json, pathlib, sys, time

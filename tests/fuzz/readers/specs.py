@@ -11,7 +11,8 @@ from curation.errors import UserError
 from curation.recipes.file import RECIPES, parse_recipe
 from curation.toml_text import read_toml
 from distill.daemon.names import name_in
-from distill.spec_text import parse_spec, read_spec
+from distill.spec_source import read_spec
+from distill.spec_text import parse_spec
 from tests.fuzz.harness import Files, Special, reader
 
 _SPEC = b"""name = "try"

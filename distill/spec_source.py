@@ -1,0 +1,47 @@
+"""Names of jobs and texts of specs as they come from outside, before a spec is understood.
+
+Whatever only looks at jobs needs no more; ``distill.spec`` brings losses, numpy and image sets.
+"""
+
+import re
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.toml_text import LARGEST
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+UNNAMED_SPEC = "spec.toml"
+"""How messages call a spec that came without a file name."""
+LARGEST_SPEC = LARGEST
+"""Bytes."""
+
+
+def check_name(name: object) -> str:
+    """``name`` where it may name a job, and so a folder; ``UserError`` else."""
+    if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
+        return name
+    raise UserError(
+        f"{str(name)[:80]!r} cannot name a job: write up to 64 of a-z 0-9 . _ - "
+        "beginning with a letter or a digit"
+    )
+
+
+def read_spec(path: Path) -> str:
+    """The text of a job spec; ``UserError`` where the file cannot be one."""
+    if not path.is_file():
+        kind = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"the job spec {path} {kind}; give a TOML file such as jobs/sample.toml")
+    with path.open("rb") as file:
+        return decode_spec(file.read(LARGEST_SPEC + 1), str(path))
+
+
+def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
+    """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
+    if len(data) > LARGEST_SPEC:
+        raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{what} is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from None
