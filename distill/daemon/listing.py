@@ -1,11 +1,14 @@
 """A page of the jobs, the newest first; those that run or failed lately are on every page."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distill.daemon.states import State
+
+if TYPE_CHECKING:
+    import sqlite3  # a command's help says the limits, and needs no more
 
 LIMIT, MOST = 50, 1000
 """Jobs on a page, unless said otherwise, and at most"""
@@ -35,7 +38,7 @@ class Listed:
     pages: int
 
 
-def listed(connection: sqlite3.Connection, wanted: Wanted) -> Listed:
+def listed(connection: "sqlite3.Connection", wanted: Wanted) -> Listed:
     """The page; only the index ``listed`` is read, whatever else there is of the jobs."""
     counts = _counts(connection, wanted.label)
     total = sum(counts.values()) if wanted.state is None else counts[wanted.state]
@@ -50,7 +53,7 @@ def listed(connection: sqlite3.Connection, wanted: Wanted) -> Listed:
     return Listed(names=names, counts=counts, total=total, pages=max(1, -(-total // wanted.limit)))
 
 
-def _counts(connection: sqlite3.Connection, label: str | None) -> dict[State, int]:
+def _counts(connection: "sqlite3.Connection", label: str | None) -> dict[State, int]:
     rows = connection.execute(
         "SELECT state, count(*) FROM jobs INDEXED BY listed"
         " WHERE ?1 IS NULL OR label = ?1 GROUP BY state",
@@ -61,7 +64,7 @@ def _counts(connection: sqlite3.Connection, label: str | None) -> dict[State, in
 
 
 def _names(
-    connection: sqlite3.Connection,
+    connection: "sqlite3.Connection",
     state: State | None,
     label: str | None,
     limit: int,
