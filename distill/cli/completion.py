@@ -5,7 +5,6 @@ imports what takes long, such as numpy.
 """
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -102,6 +101,8 @@ def _asked(place: Workspace, question: str, begun: str) -> list[str]:
     path = place.daemon / QUEUE_FILE
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     uri = f"{path.as_uri()}?{'mode=rw' if writable else 'immutable=1'}"
+    import sqlite3
+
     with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
         rows = connection.execute(f"{question} LIMIT {MOST_OFFERED}", (len(begun), begun))
         return [str(name) for (name,) in rows]
