@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli import completion
-from distill.cli.common import JsonOption, print_json
+from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
@@ -35,8 +35,8 @@ BundleArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``distill``."""
-    app.command()(embed)
-    app.command()(verify)
+    app.command(rich_help_panel=NETWORKS)(embed)
+    app.command(rich_help_panel=NETWORKS)(verify)
 
 
 def embed(

@@ -53,6 +53,9 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JOBS, ORDER, RESULTS = "Jobs", "Order of the queue", "Results"
+NETWORKS, PLACE = "Networks and bundles", "Daemon and machine"
+"""The parts of `distill --help`"""
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 """Context settings of both commands; the commands below them have them too."""
 

@@ -10,7 +10,7 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import completion
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.past import shown_value
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
@@ -23,7 +23,7 @@ MOST_COMPARED = 100
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command()(compare)
+    app.command(rich_help_panel=RESULTS)(compare)
 
 
 def compare(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.common import PLACE, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
@@ -14,7 +14,7 @@ _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "wrong": "\x1b[31m"}
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command()(doctor)
+    app.command(rich_help_panel=PLACE)(doctor)
 
 
 def doctor(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:

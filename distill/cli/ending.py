@@ -8,14 +8,14 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import completion
-from distill.cli.common import JobsArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.common import JOBS, ORDER, JobsArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (cancel, pause):
-        app.command()(command)
+    app.command(rich_help_panel=JOBS)(cancel)
+    app.command(rich_help_panel=ORDER)(pause)
 
 
 def cancel(

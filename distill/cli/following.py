@@ -9,6 +9,7 @@ import typer
 from curation.workspace import Workspace
 from distill.cli.common import (
     INTERRUPTED,
+    JOBS,
     JobArgument,
     JobsArgument,
     JsonOption,
@@ -29,7 +30,7 @@ _LONGEST_WAIT = 10**9  # seconds
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (watch, wait, logs):
-        app.command()(command)
+        app.command(rich_help_panel=JOBS)(command)
     app.command("follow", hidden=True)(watch)
 
 

@@ -10,6 +10,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import comparing, completion, ending, following, order, past, removal, results
 from distill.cli.common import (
+    JOBS,
+    PLACE,
     JsonOption,
     LabelOption,
     SetOption,
@@ -30,8 +32,8 @@ _START_HINT = "no daemon is running: start one with `distill serve --background`
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (serve, stop, submit, status):
-        app.command()(command)
+    for command in (submit, status):
+        app.command(rich_help_panel=JOBS)(command)
     ending.register(app)
     following.register(app)
     order.register(app)
@@ -39,6 +41,8 @@ def register(app: typer.Typer) -> None:
     removal.register(app)
     results.register(app)
     comparing.register(app)
+    for command in (serve, stop):
+        app.command(rich_help_panel=PLACE)(command)
 
 
 def serve(

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill.cli.common import JsonOption, print_json
+from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.reports import print_below, print_table
 
 CAPTION = """\
@@ -17,7 +17,7 @@ HEADERS = {"params": "params", "madds": "MAdds", "lfr_flops": "LFR FLOPs", "size
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``distill``."""
-    app.command()(backbones)
+    app.command(rich_help_panel=NETWORKS)(backbones)
 
 
 def backbones(

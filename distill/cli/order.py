@@ -8,6 +8,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import completion
 from distill.cli.common import (
+    JOBS,
+    ORDER,
     JobArgument,
     JobsArgument,
     JsonOption,
@@ -19,8 +21,9 @@ from distill.cli.screen import note, say
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (resume, move, retry, drain, undrain):
-        app.command()(command)
+    for command in (resume, move, drain, undrain):
+        app.command(rich_help_panel=ORDER)(command)
+    app.command(rich_help_panel=JOBS)(retry)
 
 
 def resume(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from curation.workspace import Workspace
 from distill.cli import completion
-from distill.cli.common import JobArgument, JsonOption, WorkspaceOption, print_json
+from distill.cli.common import RESULTS, JobArgument, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import say
 
@@ -15,7 +15,7 @@ from distill.cli.screen import say
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (history, diff):
-        app.command()(command)
+        app.command(rich_help_panel=RESULTS)(command)
 
 
 def history(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:

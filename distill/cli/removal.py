@@ -7,7 +7,14 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, LabelOption, RunsArgument, WorkspaceOption, print_json
+from distill.cli.common import (
+    JOBS,
+    JsonOption,
+    LabelOption,
+    RunsArgument,
+    WorkspaceOption,
+    print_json,
+)
 from distill.cli.display import amount
 from distill.cli.screen import note, say
 from distill.daemon.states import State
@@ -23,7 +30,7 @@ DryRunOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (remove, clean):
-        app.command()(command)
+        app.command(rich_help_panel=JOBS)(command)
 
 
 def remove(

@@ -9,7 +9,14 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JobArgument, JsonOption, RunArgument, WorkspaceOption, print_json
+from distill.cli.common import (
+    RESULTS,
+    JobArgument,
+    JsonOption,
+    RunArgument,
+    WorkspaceOption,
+    print_json,
+)
 from distill.cli.reports import print_table
 from distill.cli.screen import say
 from distill.cli.step_lines import number
@@ -22,7 +29,7 @@ Table = tuple[str, list[str], list[list[str]], list[str]]
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (show, pull):
-        app.command()(command)
+        app.command(rich_help_panel=RESULTS)(command)
 
 
 def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:

@@ -12,6 +12,7 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import (
+    JOBS,
     JsonOption,
     SaidExit,
     SetOption,
@@ -36,8 +37,8 @@ SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/s
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command()(run)
-    app.command()(check)
+    app.command(rich_help_panel=JOBS)(run)
+    app.command(rich_help_panel=JOBS)(check)
 
 
 def check(
