@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
     removal.register(app)
     results.register(app)
     comparing.register(app)
-    for command in (serve, stop):
-        app.command(rich_help_panel=PLACE)(command)
+    app.command(rich_help_panel=PLACE)(serve)
+    app.command(rich_help_panel=PLACE)(stop)
 
 
 def serve(
