@@ -5,22 +5,24 @@ only the registry of networks and the workspace know (backbones, data sets, teac
 ``distill.spec_checks`` checks.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from curation.toml_positions import Location
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
-from distill.losses.settings import Losses
+from distill.losses.settings import Losses, Weight
 from distill.resources import Resources
 from distill.spec_errors import SpecError, within
 from distill.spec_source import check_name
 from distill.training.config import (
+    FROZEN,
     Epochs,
     LearningRate,
     OptimiserStart,
     SamplerSettings,
+    Share,
     Strict,
     TrainSettings,
 )
@@ -54,10 +56,77 @@ class NetworkSpec(Strict):
     width: Width = 1.0
 
 
-class StudentSpec(NetworkSpec):
-    """The network that learns, and what it may cost."""
+def all_said(given: Any) -> Any:
+    """Before the preprocessing itself is looked at, to say what its makers use too."""
+    said = given.get("preprocessing") if isinstance(given, dict) else None
+    if isinstance(said, dict):
+        source, backbone = given.get("from"), given.get("backbone")
+        if unsaid := unsaid_preprocessing(said, str(source), str(backbone)):
+            raise SpecError(("preprocessing",), unsaid)
+    return given
 
+
+def _preprocessing_missing(source: str, backbone: str | None) -> str:
+    return (
+        "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
+        "preprocessing = { colour, mean, std, size }: "
+        f"{unsaid_preprocessing({}, source, backbone)}"
+    )
+
+
+class StudentSpec(NetworkSpec):
+    """The network that learns, and what it may cost.
+
+    ``from`` is the network whose weights it begins with: a finished job, a bundle in the
+    workspace's teachers/, or a file of weights there with its ``preprocessing`` and the ``part`` of
+    the file. What is not said of the student is as there. ``remember`` is the weight of a loss that
+    holds its embeddings to those of that network (`distill.training.remembering`).
+    """
+
+    backbone: str = ""
+    source: Annotated[str | None, Field(alias="from")] = None
+    part: str | None = None
+    preprocessing: Preprocessing | None = None
+    remember: Weight | None = None
     budget: Budget | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_left_unsaid(cls, given: Any) -> Any:
+        return all_said(given)
+
+    @model_validator(mode="after")
+    def _as_its_beginning_needs(self) -> "StudentSpec":
+        source = self.source
+        is_file = self.preprocessing is not None or (source is not None and is_weights(source))
+        if not self.backbone and (source is None or is_file):
+            raise SpecError(("backbone",), "is missing; name the network, such as mobilefacenet")
+        said = {"part", "preprocessing", "remember"} & self.model_fields_set
+        if source is None:
+            if said:
+                raise SpecError(
+                    (min(said),), 'goes with from = "...", the network to begin with; add that'
+                )
+        elif is_onnx(source):
+            raise SpecError(
+                ("from",),
+                "a graph cannot be trained; allowed: a finished job, a bundle, or a file of "
+                f"weights ({', '.join(WEIGHT_SUFFIXES)})",
+            )
+        elif self.preprocessing is None and is_file:
+            raise SpecError(("from",), _preprocessing_missing(source, self.backbone))
+        elif self.preprocessing is None and self.part is not None:
+            raise SpecError(("part",), "only with from = a file of weights")
+        elif self.preprocessing is not None and self.input_size not in (
+            None,
+            self.preprocessing.size,
+        ):
+            raise SpecError(
+                ("input_size",),
+                f"{list(self.input_size or ())} is not the size in preprocessing, "
+                f"{list(self.preprocessing.size)}; leave it out",
+            )
+        return self
 
 
 class TeacherTraining(Strict):
@@ -87,13 +156,7 @@ class TeacherSource(Strict):
     @model_validator(mode="before")
     @classmethod
     def _nothing_left_unsaid(cls, given: Any) -> Any:
-        """Before the preprocessing itself is looked at, to say what its makers use too."""
-        said = given.get("preprocessing") if isinstance(given, dict) else None
-        if isinstance(said, dict):
-            source, backbone = given.get("from"), given.get("backbone")
-            if unsaid := unsaid_preprocessing(said, str(source), str(backbone)):
-                raise SpecError(("preprocessing",), unsaid)
-        return given
+        return all_said(given)
 
     @model_validator(mode="after")
     def _as_its_file_needs(self) -> "TeacherSource":
@@ -109,12 +172,7 @@ class TeacherSource(Strict):
         if self.output is not None and not is_onnx(source):
             raise SpecError(("output",), "only with from = an .onnx file with several outputs")
         if self.preprocessing is None and is_file:
-            raise SpecError(
-                ("from",),
-                "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
-                "preprocessing = { colour, mean, std, size }: "
-                f"{unsaid_preprocessing({}, source, self.backbone)}",
-            )
+            raise SpecError(("from",), _preprocessing_missing(source, self.backbone))
         return self
 
     @property
@@ -168,7 +226,8 @@ class StageSpec(Strict):
     """One stage of a student's training; stages run in order, each from the weights before.
 
     ``optimiser`` kept goes on with the state of the stage before. ``learning_rate`` stands for that
-    of ``train``.
+    of ``train``, and so does ``body_learning_rate``. ``freeze`` keeps the body as it is: all layers
+    before the network's global operator and that itself, with their running statistics.
     """
 
     epochs: Epochs
@@ -176,12 +235,25 @@ class StageSpec(Strict):
     sampler: SamplerSettings = SamplerSettings()
     optimiser: OptimiserStart = "fresh"
     learning_rate: LearningRate | None = None
+    body_learning_rate: Share | None = None
+    freeze: Literal["body"] | None = None
+
+    @model_validator(mode="after")
+    def _frozen_or_slow(self) -> "StageSpec":
+        if self.freeze is not None and self.body_learning_rate is not None:
+            raise SpecError(
+                ("body_learning_rate",),
+                'has no meaning with freeze = "body"; leave one of them out',
+            )
+        return self
 
     def settings(self, train: TrainSettings) -> TrainSettings:
         """How this stage is trained, where ``train`` is said for all."""
-        if self.learning_rate is None:
-            return train
-        return train.model_copy(update={"learning_rate": self.learning_rate})
+        body = FROZEN if self.freeze else self.body_learning_rate
+        said = {"learning_rate": self.learning_rate, "body_learning_rate": body}
+        return train.model_copy(
+            update={key: value for key, value in said.items() if value is not None}
+        )
 
 
 class GenerationsSpec(Strict):
@@ -268,6 +340,17 @@ class JobSpec(Strict):
                     f"{name!r} is not in data.evaluate; "
                     f"allowed: {', '.join(self.data.evaluate) or 'nothing, as that is empty'}",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_freeze(self) -> "JobSpec":
+        begins = self.student is not None and self.student.source is not None
+        if self.stage and self.stage[0].freeze and not begins:
+            raise SpecError(
+                ("stage", 0, "freeze"),
+                "the first stage would keep a body of random weights; "
+                'freeze a later one, or give student.from = "..."',
+            )
         return self
 
     @model_validator(mode="after")

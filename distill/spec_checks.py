@@ -3,7 +3,7 @@
 ``distill.spec`` has the spec's form, which needs no torch, and ``distill.spec_text`` reads it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from curation.errors import UserError
@@ -11,9 +11,10 @@ from curation.suggestions import meant
 from curation.toml_positions import Location
 from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
+from distill.export.checksums import SUMS_NAME
 from distill.losses.settings import Losses, check_shardable
 from distill.run_directory import BUNDLE
-from distill.spec import JobSpec, NetworkSpec, TeacherSource
+from distill.spec import JobSpec, NetworkSpec, StudentSpec, TeacherSource
 from distill.spec_errors import SpecError, within
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
@@ -61,7 +62,7 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
     return pairs if pairs.is_file() else workspace.image_set(full, EVALUATION)
 
 
-def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
+def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> Path:
     """The file or folder in teachers/, or the bundle of the finished job, that ``from`` names."""
     source = teacher.source
     assert source is not None
@@ -76,6 +77,8 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
     bundle = workspace.inside(source, workspace.runs, "teacher") / BUNDLE
     if bundle.is_dir():
         return bundle
+    if (path / SUMS_NAME).is_file():
+        return path
     if path.exists():
         raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
     finished = [each.parent.name for each in workspace.runs.glob("[!.]*/bundle")]
@@ -87,9 +90,15 @@ def teacher_path(teacher: TeacherSource, workspace: Workspace) -> Path:
 
 def coming_teachers(spec: JobSpec, coming: Collection[str]) -> list[str]:
     """The teachers of the spec that jobs in ``coming`` are still to make."""
-    if spec.teacher is None:
-        return []
-    sources = spec.teacher.sources.values()
+    return _coming([] if spec.teacher is None else spec.teacher.sources.values(), coming)
+
+
+def comes_later(student: StudentSpec | None, coming: Collection[str]) -> bool:
+    """Whether a job in ``coming`` is still to make what the student begins with."""
+    return student is not None and bool(_coming([student], coming))
+
+
+def _coming(sources: Iterable[TeacherSource | StudentSpec], coming: Collection[str]) -> list[str]:
     return [
         each.source
         for each in sources
@@ -103,6 +112,9 @@ def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) ->
     pairs = pair_sets(spec, workspace)
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)
+    if spec.student is not None and spec.student.source and not comes_later(spec.student, coming):
+        with within("student", "from"):
+            teacher_path(spec.student, workspace)
     sources = spec.teacher.sources if spec.teacher is not None else {}
     for key, teacher in sources.items():
         if teacher.source not in coming_teachers(spec, coming):
@@ -159,8 +171,9 @@ def _check_networks(spec: JobSpec) -> None:
             _check_losses(spec.teacher.stage.losses, spec.teacher.train, "a teacher has no teacher")
     if spec.student is None:
         return
-    with within("student"):
-        _check_network(spec.student)
+    if spec.student.backbone:
+        with within("student"):
+            _check_network(spec.student)
     unguided = "needs a [teacher]" if spec.teacher is None else None
     for index, stage in enumerate(spec.stage):
         with within("stage", index, "losses"):

@@ -139,9 +139,21 @@ def head_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
 
     Source: MobileFaceNets, section IV.A: 4e-5, but 4e-4 for the last layers after GDConv.
     """
+    for module in head_modules(network):
+        yield from module.parameters()
+
+
+def head_modules(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules after the global operator; what is before them, and that itself, is the body."""
     names: Any = network.after_global
     for name in names:
-        yield from network.get_submodule(name).parameters()
+        yield network.get_submodule(name)
+
+
+def body_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
+    """All parameters but those of the head."""
+    head = set(head_parameters(network))
+    return (parameter for parameter in network.parameters() if parameter not in head)
 
 
 def final_grid(name: str, input_size: Size, stride: int) -> Size:

@@ -185,10 +185,12 @@ def _check(spec: "SpecFile", workspace: Workspace, submitted: Path | None = None
 
 
 def _own_fit(found: "Fit | None", spec: "JobSpec", workspace: Workspace) -> "Fit":
-    """That of this rank: those after the first only open the teacher."""
-    from distill.pipeline.fit import Fit, given_teacher
+    """That of this rank: those after the first only open the networks that are there."""
+    from distill.pipeline.fit import Fit, given_beginning, given_teacher
 
-    return found or Fit([], given_teacher(spec, workspace))
+    return found or Fit(
+        [], given_teacher(spec, workspace), old=given_beginning(spec.student, workspace)
+    )
 
 
 def _run_in(

@@ -34,17 +34,16 @@ def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
 
 
 def teachers_in(text: str) -> list[str]:
-    """The names in the text of a spec that its teachers may have as jobs.
+    """The names in the text of a spec that its teachers may have as jobs, and what it begins with.
 
-    A teacher whose preprocessing is said is a file; what is no spec names none.
+    A network whose preprocessing is said is a file; what is no spec names none.
     """
     if "from" not in text:
         return []  # as most: it need not be parsed again
-    teacher = read_toml(text, UNNAMED_SPEC).get("teacher")
-    if not isinstance(teacher, dict):
-        return []
-    members = teacher.get("ensemble")
-    sources = [teacher, *(members if isinstance(members, list) else [])]
+    document = read_toml(text, UNNAMED_SPEC)
+    teacher = document.get("teacher")
+    members = teacher.get("ensemble") if isinstance(teacher, dict) else None
+    sources = [teacher, *(members if isinstance(members, list) else []), document.get("student")]
     names = [
         each.get("from")
         for each in sources

@@ -148,13 +148,28 @@ def runtimes_of(config: BundleConfig) -> list[str]:
 def _open(path: Path, runtime: str, config: BundleConfig) -> Embedder:
     if runtime != TORCH:
         return exporters()[runtime].embedder(path, config.face.preprocessing)
-    from distill.export.safe_tensors import load_weights
     from teachers.embedder import TorchEmbedder, module_digest
     from teachers.folding import fold
 
+    module = _trained(path, config)
+    return TorchEmbedder(fold(module), config.face.preprocessing, module_digest(module))
+
+
+def open_bundle_network(path: Path) -> tuple[BundleConfig, "torch.nn.Module"]:
+    """What a bundle says of its network, and that with its weights, to be trained on.
+
+    Errors as of `BundleEmbedder`.
+    """
+    config = check_bundle(path).config
+    return config, _trained(path, config)
+
+
+def _trained(path: Path, config: BundleConfig) -> "torch.nn.Module":
+    from distill.export.safe_tensors import load_weights
+
     module = _unweighted(config)
     load_weights(path / WEIGHTS_NAME, module)
-    return TorchEmbedder(fold(module), config.face.preprocessing, module_digest(module))
+    return module
 
 
 def _unweighted(config: BundleConfig) -> "torch.nn.Module":

@@ -20,6 +20,8 @@ class Architecture:
     embedding: int
     input_size: tuple[int, int]
     width: float
+    given: Preprocessing | None = None
+    """That of a network which began elsewhere, where it is another than ours."""
 
     @classmethod
     def resolve(cls, spec: NetworkSpec, embedding: int | None = None) -> "Architecture":
@@ -31,8 +33,9 @@ class Architecture:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``."""
-        return Preprocessing.ours(self.input_size)
+        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``, unless they began elsewhere
+        with another."""
+        return self.given or Preprocessing.ours(self.input_size)
 
     @property
     def unweighted(self) -> "Architecture":
@@ -57,9 +60,12 @@ class Architecture:
             self.build()
 
     def describe(self) -> dict[str, Any]:
-        return {
+        described = {
             "backbone": self.backbone,
             "embedding": self.embedding,
             "input_size": list(self.input_size),
             "width": self.width,
         }
+        if self.given is None:
+            return described
+        return {**described, "preprocessing": self.given.canonical_json()}

@@ -17,11 +17,12 @@ from distill.losses import ComparisonSettings, LossSettings
 from distill.losses.needs import Supply, lacking, seldom
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
+from distill.pipeline.beginning import OldNetwork, check_beginning, given_beginning
 from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.spec import JobSpec, StudentSpec
-from distill.spec_checks import check_names, coming_teachers
+from distill.spec_checks import check_names, comes_later, coming_teachers
 from distill.spec_errors import SpecError, in_words, within
 from distill.spec_text import SpecFile
 from distill.training.config import SamplerSettings, TrainSettings
@@ -47,6 +48,8 @@ class Fit:
     teacher: Embedder | None
     data: dict[str, str] = field(default_factory=dict)
     """Digests of the data sets, by their names in the spec"""
+    old: OldNetwork | None = None
+    """The network that the student begins with"""
 
     def take_teacher(self) -> Embedder:
         """The given teacher, which was opened to be checked and is the caller's alone from now."""
@@ -76,19 +79,25 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     if teacher is not None and guided(spec):
         check_room(teacher, images, workspace.cache)
     length = _teacher_embedding(spec, teacher)
-    trainings = list(_trainings(spec, length, ranks))
+    later = comes_later(spec.student, coming)
+    old = None if later else given_beginning(spec.student, workspace)
+    student = None if later else student_architecture(spec, length, old)
+    trainings = list(_trainings(spec, student, ranks))
     # The stages of a student differ in nothing that its network notices.
     networks = {training.key: training for training in trainings}
     notices = [*check_sets(spec, workspace, sets, images), *_unused_teacher(spec)]
     for training in networks.values():
         notices += training.check_network()
     check_image_sizes(spec, images, sets, _input_sizes(networks, teacher))
-    if spec.student is not None and not (awaited and spec.student.embedding is None):
-        _check_student(spec, spec.student, length)
+    if spec.student is not None and student is not None:
+        if old is not None:
+            notices += check_beginning(old, spec.student, student)
+        if not (awaited and spec.student.embedding is None):
+            _check_student(spec, spec.student, student, length)
     for training in trainings:
         notices += training.check_losses(images)
     named = {spec.data.train: images, **sets}
-    return Fit(notices, teacher, {name: each.digest for name, each in named.items()})
+    return Fit(notices, teacher, {name: each.digest for name, each in named.items()}, old)
 
 
 def ranks_of(spec: JobSpec) -> int:
@@ -108,6 +117,15 @@ def given_teacher(spec: JobSpec, workspace: Workspace) -> Embedder | None:
     from distill.pipeline.teacher_files import open_spec_teacher  # brings torch
 
     return open_spec_teacher(spec.teacher, workspace)
+
+
+def student_architecture(
+    spec: JobSpec, teacher: int | None, old: OldNetwork | None
+) -> Architecture | None:
+    """The student, whose teacher's embedding is so long; None where there is none."""
+    if spec.student is None:
+        return None
+    return Architecture.resolve(spec.student, teacher) if old is None else old.begun(spec.student)
 
 
 def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:
@@ -136,9 +154,10 @@ def _input_sizes(
     return sizes if teacher is None else {**sizes, ("teacher",): input_sizes(teacher)}
 
 
-def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> None:
+def _check_student(
+    spec: JobSpec, student: StudentSpec, resolved: Architecture, teacher: int | None
+) -> None:
     """Its budget, and its embedding and the teacher's, of length ``teacher``."""
-    resolved = Architecture.resolve(student, teacher)
     if student.budget is not None:
         check_budget(
             student.budget,
@@ -151,8 +170,10 @@ def _check_student(spec: JobSpec, student: StudentSpec, teacher: int | None) -> 
         _check_comparisons(spec, resolved.embedding, teacher)
 
 
-def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_SpecTraining"]:
-    """The teacher's, and one for each stage of the student."""
+def _trainings(
+    spec: JobSpec, student: Architecture | None, ranks: int
+) -> Iterator["_SpecTraining"]:
+    """The teacher's, and one for each stage of the student where that is known."""
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         losses = spec.teacher.stage.losses
@@ -166,15 +187,14 @@ def _trainings(spec: JobSpec, teacher: int | None, ranks: int) -> Iterator["_Spe
             ranks,
             losses,
         )
-    for index, stage in enumerate(spec.stage):
-        assert spec.student is not None
-        architecture = Architecture.resolve(spec.student, teacher)
+    for index, stage in enumerate(spec.stage if student is not None else []):
+        assert student is not None
         settings = stage.settings(spec.train)
         yield _SpecTraining(
             ("train",),
             ("stage", index),
             ("student",),
-            architecture,
+            student,
             settings,
             ranks,
             stage.losses,
@@ -286,8 +306,10 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
         for name, loss in stage.losses.items():
             if isinstance(loss, ComparisonSettings) and not loss.project:
                 project = in_words(("stage", index, "losses", name, "project"))
+                begins = spec.student is not None and spec.student.source is not None
+                unsaid = "" if begins else " (or leave it out)"
                 raise SpecError(
                     ("student", "embedding"),
                     f"{student} is not the teacher's {teacher}, and {name} compares them; "
-                    f"allowed: {teacher} (or leave it out), or {project} = true",
+                    f"allowed: {teacher}{unsaid}, or {project} = true",
                 )

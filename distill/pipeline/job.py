@@ -16,7 +16,7 @@ from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
 from distill.pipeline.architecture import Architecture
-from distill.pipeline.fit import Fit
+from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations
 from distill.pipeline.planning import (
     candidate_name,
@@ -92,7 +92,10 @@ class JobRun:
             teacher = None  # a big one takes as much memory as the student's training
         selection: dict[str, Any] = {}
         if self.spec.student is not None:
-            architecture = Architecture.resolve(self.spec.student, embedding)
+            architecture = student_architecture(self.spec, embedding, self.fit.old)
+            assert architecture is not None
+            if self.fit.old is not None:
+                networks["old"] = self.fit.old.embedder
             generations = self._generations(architecture, cache)
             trained = generations.delivered.trained
             for each in generations.in_order_of_delivery:
@@ -221,6 +224,7 @@ class JobRun:
         cache: EmbeddingCache | None,
     ) -> TrainedNetwork:
         """All stages of one generation, each from the weights before."""
+        assert self.spec.student is not None
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
             settings = stage_spec.settings(self.spec.train).model_copy(update={"seed": seed})
@@ -233,6 +237,8 @@ class JobRun:
                 self.pair_sets,
                 stage_spec.sampler,
                 stage_spec.optimiser,
+                self.fit.old,
+                self.spec.student.remember,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(
@@ -298,10 +304,15 @@ class JobRun:
                 state.state = "reused"
 
     def _facts(self) -> dict[str, Any]:
-        images = {"name": self.spec.data.train, "digest": self.images.digest}
+        facts: dict[str, Any] = {
+            "images": {"name": self.spec.data.train, "digest": self.images.digest}
+        }
+        if self.fit.old is not None:
+            assert self.spec.student is not None
+            facts["from"] = {"name": self.spec.student.source, "digest": self.fit.old.digest}
         if seeds := self.spec.generations.seeds:
-            return {"images": images, "seeds": seeds}
-        return {"images": images, "seed": self.spec.train.seed}
+            return {**facts, "seeds": seeds}
+        return {**facts, "seed": self.spec.train.seed}
 
     def _origin(self) -> dict[str, Any]:
         """Where the job comes from, without paths of its maker, and what has changed since."""

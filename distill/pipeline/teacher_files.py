@@ -56,7 +56,7 @@ def open_teacher(
     check_colour(path, preprocessing.colour)
     if is_onnx(path.name):
         return OnnxEmbedder(path, preprocessing, choice)
-    return _open_weights(path, preprocessing, network, choice)
+    return open_weights(path, preprocessing, network, choice)
 
 
 def find_teacher(name: str, workspace: Workspace) -> Path:
@@ -80,7 +80,7 @@ def is_bundle(path: Path) -> bool:
     )
 
 
-def _open_weights(
+def open_weights(
     path: Path, preprocessing: Preprocessing, network: NetworkSpec | None, part: str | None
 ) -> TorchEmbedder:
     """A file of weights in the network they belong to, every key of it accounted for."""

@@ -15,6 +15,7 @@ from distill.export.safe_tensors import load_weights, read_tensors, write_weight
 from distill.losses import LossSettings, WeightedLosses
 from distill.notices import keeping, read_notices
 from distill.pipeline.architecture import Architecture
+from distill.pipeline.beginning import OldNetwork
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
@@ -24,6 +25,7 @@ from distill.training.config import OptimiserStart, SamplerSettings, TrainSettin
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
+from distill.training.remembering import Remembered
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embedding_cache import EmbeddingCache
@@ -91,6 +93,8 @@ class TrainedNetwork:
 class Stage:
     """One training of one network: a teacher's, or a stage of a student's generation.
 
+    ``old`` is the network that a student begins with where there is no ``start``, and is held to
+    with the weight ``remember``.
     ``evaluation`` are the sets of pairs for ``settings.evaluate_every``.
     """
 
@@ -102,6 +106,8 @@ class Stage:
     evaluation: tuple[Path, ...] = ()
     sampler: SamplerSettings = SHUFFLE
     optimiser: OptimiserStart = "fresh"
+    old: OldNetwork | None = None
+    remember: float | None = None
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -118,6 +124,10 @@ class Stage:
         if crops(images.image_size, self.architecture.input_size):
             # Only then, as only these were trained on other pixels before: squeezed ones.
             inputs["cropped"] = True
+        if self.old is not None and self.start is None:
+            inputs["from"] = self.old.digest
+        if self.old is not None and self.remember is not None:
+            inputs["remember"] = {"weight": self.remember, "network": self.old.digest}
         if self.optimiser == "kept":
             inputs["optimiser"] = "kept"
         if self.settings.keep == "best":
@@ -160,7 +170,11 @@ class Stage:
         if losses.needs_teacher_centres:
             assert cache is not None, "a job sees to it that there is one"
             losses.teacher_centres = teacher_centres(cache, images)
-        optimiser_from = None
+        optimiser_from = remembered = None
+        if self.old is not None and self.remember is not None:
+            remembered = Remembered(self.old.load(), self.remember)
+        if self.start is None and self.old is not None:
+            self.old.take_into(network)
         if self.start is not None:
             _start_from(self.start.folder, network, losses)
             optimiser_from = self.start.folder / CHECKPOINTS if self.optimiser == "kept" else None
@@ -174,6 +188,7 @@ class Stage:
             settings=settings,
             sampler=self.sampler,
             optimiser_from=optimiser_from,
+            remembered=remembered,
             # Last: it draws random numbers, which the starting weights must not depend on.
             evaluate=self._evaluate(),
         )

@@ -32,6 +32,9 @@ LearningRate = Annotated[float, Field(gt=0, le=1e30)]
 Share = Annotated[float, Field(gt=0, le=1)]
 WeightDecay = Annotated[float, Field(ge=0, le=100)]
 
+FROZEN = 0.0
+"""The ``body_learning_rate`` of a stage that keeps the body as it is."""
+
 OptimiserStart = Literal["fresh", "kept"]
 """Whether a stage's optimiser forgets the stage before."""
 
@@ -119,7 +122,8 @@ class TrainSettings(Strict):
 
     ``optimiser`` adamw has defaults of its own (``USUAL``), torch's betas, and no ``momentum``.
     ``head_weight_decay`` is that of the layers after the network's global operator and of the class
-    centres, ``weight_decay`` where it is not said. ``ema`` is the decay of the average of the
+    centres, ``weight_decay`` where it is not said; ``body_learning_rate`` is the factor of the rate
+    for all other layers. ``ema`` is the decay of the average of the
     weights over the steps, which is then what a training leaves (``distill.training.averaging``).
 
     The learning rate rises linearly over ``warmup`` (a share of all steps), then falls along
@@ -138,6 +142,7 @@ class TrainSettings(Strict):
     batch_size: int = Field(default=512, ge=1, le=1 << 24)
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: LearningRate = 0.1
+    body_learning_rate: Share = 1.0
     final_learning_rate: float | None = Field(default=1e-4, ge=0, le=1e30)
     schedule: Literal["cosine", "linear", "polynomial", "step", "constant"] = "cosine"
     milestones: list[Share] | None = Field(default=None, min_length=1, max_length=1000)

@@ -24,7 +24,7 @@ from distill.training.engine import (
     parameter_shapes,
     total_norm,
 )
-from distill.training.learner import Learner, micro_batches, optimiser, to_device
+from distill.training.learner import Learner, micro_batches, optimiser, set_rate, to_device
 
 
 class DeepSpeedEngine:
@@ -53,8 +53,7 @@ class DeepSpeedEngine:
         self.device = torch.device(self._engine.device)
 
     def step(self, batch: Batch, learning_rate: float) -> StepReport:
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self._engine.optimizer, learning_rate)
         parts: list[dict[str, Tensor]] = []
         for arguments in micro_batches(to_device(batch, self.device), self.accumulate):
             losses = self._engine(*arguments)

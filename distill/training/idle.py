@@ -66,7 +66,7 @@ def _notice(name: str, value: float) -> Notice:
         text = f"the gradient was {value:g} {always}: the network does not learn"
     elif value != 0:
         text = f"the loss {name!r} was {value:g} {always}: nothing is learned from it"
-    elif LOSSES[name].settings.needs.positives:
+    elif name in LOSSES and LOSSES[name].settings.needs.positives:
         text = (
             f"the loss {name!r} was exactly 0 {always}: no triplet violated its margin, and "
             "nothing is learned from it; batches need several images of an identity "

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from distill.losses import LossInputs, WeightedLosses
 from distill.training.config import TrainSettings
 from distill.training.data import Batch
-from teachers.networks import head_parameters
+from distill.training.remembering import Remembered
+from teachers.networks import body_parameters, head_modules, head_parameters
 from teachers.preprocessing import Preprocessing
 
 
@@ -14,7 +15,8 @@ class Learner(nn.Module):
     """uint8 batches in, losses out; normalises the pixels on the device it runs on.
 
     With ``bf16`` the network computes in bfloat16 where that is safe (autocast); weights, losses
-    and class centres stay float32.
+    and class centres stay float32. With ``frozen`` the network's body stays as it is.
+    ``remembered`` adds its loss, "remember", to those of ``losses``.
     """
 
     def __init__(
@@ -23,9 +25,15 @@ class Learner(nn.Module):
         losses: WeightedLosses,
         preprocessing: Preprocessing,
         bf16: bool = False,
+        frozen: bool = False,
+        remembered: Remembered | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.frozen, self.remembered = frozen, remembered
+        if frozen:
+            for parameter in body_parameters(network):
+                parameter.requires_grad = False
         self.losses = losses
         self.bf16 = bf16
         self.reverse_colours = preprocessing.colour == "BGR"
@@ -41,9 +49,24 @@ class Learner(nn.Module):
         images = ((ordered.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             embeddings = self.network(images)
-        return self.losses(LossInputs(embeddings.float(), labels, teacher))
+            old = None if self.remembered is None else self.remembered.embeddings(images)
+        inputs = LossInputs(embeddings.float(), labels, teacher)
+        losses = self.losses(inputs)
+        if self.remembered is None or old is None:
+            return losses
+        return self.remembered.add(losses, inputs, old)
+
+    def train(self, mode: bool = True) -> "Learner":
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()  # batch statistics would move, and the embeddings with them
+            for part in head_modules(self.network):
+                part.train(mode)
+        return self
 
 
+RATE = "rate"
+"""The factor of the learning rate in a group of the optimiser."""
 Arguments = tuple[Tensor, Tensor, Tensor | None]
 
 
@@ -61,23 +84,42 @@ def micro_batches(arguments: Arguments, count: int) -> list[Arguments]:
     return list(zip(pixels.chunk(count), labels.chunk(count), teachers, strict=True))
 
 
+def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """The learning rate of the next step, in each group times its own factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate * group[RATE]
+
+
 def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, and the papers' groups of weight decay.
 
     Weights decay, but not biases, norms and slopes (one dimension). What comes after the network's
     global operator, and the losses' class centres, decay with ``head_weight_decay``. Source:
-    MobileFaceNets, section IV.A.
+    MobileFaceNets, section IV.A. The body learns at ``body_learning_rate`` times the rate.
     """
     decays = {"body": settings.weight_decay, "head": settings.weight_decay, "free": 0.0}
     if settings.head_weight_decay is not None:
         decays["head"] = settings.head_weight_decay
+    slow = settings.body_learning_rate != 1
+    if slow:
+        decays["free in body"] = 0.0
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in decays}
     head = {*head_parameters(learner.network), *learner.losses.parameters()}
     for parameter in learner.parameters():
         if parameter.requires_grad:
-            kind = "free" if parameter.ndim <= 1 else "head" if parameter in head else "body"
+            kind = "head" if parameter in head else "body"
+            if parameter.ndim <= 1:
+                kind = "free in body" if slow and kind == "body" else "free"
             groups[kind].append(parameter)
-    parameters = [{"params": groups[name], "weight_decay": decay} for name, decay in decays.items()]
+    parameters = [
+        {
+            "params": groups[name],
+            "weight_decay": decay,
+            RATE: settings.body_learning_rate if name.endswith("body") else 1.0,
+        }
+        for name, decay in decays.items()
+        if groups[name] or not slow
+    ]
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=settings.learning_rate)
     assert settings.momentum is not None

@@ -29,7 +29,7 @@ from distill.training.checkpoints import (
     scores_of,
     step_of,
 )
-from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.config import FROZEN, SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.divergence import Diverged, DivergenceCheck
 from distill.training.engine import StepReport, optimiser_state_that_fits
@@ -39,6 +39,7 @@ from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.meter import Meter, Watch, loss_statistics
 from distill.training.plan import SHUFFLE, create_plan
+from distill.training.remembering import Remembered
 from distill.training.schedule import scheduled_rate
 from distill.training.scoring import Evaluate, Scoring
 from distill.training.shares import check_engine, check_shares
@@ -55,6 +56,7 @@ class Training:
     starting weights and are trained in place. ``evaluate`` is needed on rank 0 where
     ``settings.evaluate_every`` is set. ``optimiser_from`` are the checkpoints of a training whose
     optimiser goes on, where the parameters have the same name and shape; None: a fresh one.
+    ``remembered`` is the network that the new one is held to.
     """
 
     network: nn.Module
@@ -67,6 +69,7 @@ class Training:
     evaluate: Evaluate | None = None
     sampler: SamplerSettings = SHUFFLE
     optimiser_from: Path | None = None
+    remembered: Remembered | None = None
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
@@ -320,6 +323,8 @@ def _learner(training: Training) -> Learner:
         training.losses,
         training.preprocessing,
         bf16=settings.precision == "bf16",
+        frozen=settings.body_learning_rate == FROZEN,
+        remembered=training.remembered,
     )
     if settings.sync_batch_norm and distributed.world_size() > 1:
         synchronise_batch_norm(learner, distributed.device())

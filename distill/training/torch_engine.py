@@ -21,7 +21,7 @@ from distill.training.engine import (
     parameter_shapes,
     total_norm,
 )
-from distill.training.learner import Learner, micro_batches, optimiser, to_device
+from distill.training.learner import Learner, micro_batches, optimiser, set_rate, to_device
 from distill.training.partial_fc import NAME, partial_centres
 
 
@@ -40,8 +40,7 @@ class TorchEngine:
         self._module = _distributed(learner) if distributed.world_size() > 1 else learner
 
     def step(self, batch: Batch, learning_rate: float) -> StepReport:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self.optimiser, learning_rate)
         self.optimiser.zero_grad(set_to_none=True)
         if self.centres is not None:
             self.centres.gather(batch.labels, self.optimiser.state)

@@ -45,7 +45,7 @@ def test_every_step_of_a_job_has_a_name_of_its_own(spec):
 
 def test_every_network_can_be_built_and_keeps_its_budget(spec):
     for network in (spec.student, spec.teacher and spec.teacher.network):
-        if network is not None:
+        if network is not None and network.backbone:
             lookup(network.backbone)
             Architecture.resolve(network).check()
     if spec.student is not None and spec.student.budget is not None:

@@ -1,0 +1,173 @@
+"""The network that a student begins with: a finished job's, a bundle's, or a file of weights.
+
+Weights go by name and shape; every key of both networks is taken, or said to be new or left behind.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from curation.workspace import Workspace
+from distill.notices import Notice
+from distill.pipeline.architecture import Architecture
+from distill.spec import NetworkSpec, StudentSpec
+from distill.spec_checks import teacher_path
+from distill.spec_errors import SpecError, within
+from teachers.embedder import Embedder, TorchEmbedder, module_digest
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+SHOWN = 3
+"""Keys that a message names of many."""
+State = Mapping[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The keys of a new network that are in the old one, and fit; the others; and the old one's."""
+
+    taken: tuple[str, ...]
+    new: tuple[str, ...]
+    left: tuple[str, ...]
+
+    @classmethod
+    def of(cls, new: State, old: State) -> "Overlap":
+        fit = {key for key in new if key in old and new[key].shape == old[key].shape}
+        return cls(
+            tuple(key for key in new if key in fit),
+            tuple(key for key in new if key not in fit),
+            tuple(key for key in old if key not in fit),
+        )
+
+
+@dataclass(frozen=True)
+class OldNetwork:
+    """A network with its weights, as it is found; ``digest`` stands for all of it."""
+
+    architecture: Architecture
+    module: "torch.nn.Module"
+    digest: str
+
+    def load(self) -> "torch.nn.Module":
+        """The network with its weights, on the CPU, the caller's own."""
+        return copy.deepcopy(self.module)
+
+    def embedder(self) -> Embedder:
+        return TorchEmbedder(self.load(), self.architecture.preprocessing, self.digest)
+
+    def begun(self, student: StudentSpec) -> Architecture:
+        """The student, which is as this network where it is not said to be another."""
+        old, said = self.architecture, student.model_fields_set
+        if student.backbone and student.backbone != old.backbone:
+            raise SpecError(
+                ("student", "backbone"),
+                f"{student.backbone!r} is not what student.from is, {old.backbone!r}; "
+                "leave it out, or begin without from",
+            )
+        height, width = student.input_size or old.input_size
+        size = height, width
+        look = _unlike_ours(old.preprocessing.model_copy(update={"size": size}))
+        return Architecture(
+            old.backbone,
+            student.embedding or old.embedding,
+            size,
+            student.width if "width" in said else old.width,
+            look,
+        )
+
+    def overlap(self, student: Architecture) -> Overlap:
+        """What the student takes; ``SpecError`` where that is less than half of its layers."""
+        import torch
+
+        with torch.device("meta"):
+            new = student.unweighted.build().state_dict()
+        overlap = Overlap.of(new, self.module.state_dict())
+        if 2 * len(overlap.taken) < len(new):
+            raise SpecError(
+                ("student", "from"),
+                f"only {len(overlap.taken)} of the {len(new)} tensors of the student have the name "
+                f"and the shape of one there; new: {_first(overlap.new)}; "
+                "give it the same width and input_size",
+            )
+        return overlap
+
+    def take_into(self, network: "torch.nn.Module") -> None:
+        """Give a student the weights that fit it."""
+        own, old = network.state_dict(), self.module.state_dict()
+        taken = {key: old[key] for key in Overlap.of(own, old).taken}
+        network.load_state_dict(taken, strict=False)
+
+
+def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNetwork | None:
+    """What ``student.from`` names, where it does; ``SpecError`` where that is no such network."""
+    if student is None or student.source is None:
+        return None
+    with within("student", "from"):
+        path = teacher_path(student, workspace)
+        if student.preprocessing is None:
+            from distill.export.embedder import open_bundle_network
+
+            config, module = open_bundle_network(path)
+            look = config.face.preprocessing
+            spec = NetworkSpec(
+                backbone=config.architecture,
+                embedding=config.num_features,
+                input_size=look.size,
+                width=config.width,
+            )
+        else:
+            from distill.pipeline.teacher_files import open_weights
+
+            look = student.preprocessing
+            spec = NetworkSpec(
+                backbone=student.backbone,
+                embedding=student.embedding,
+                input_size=look.size,
+                width=student.width,
+            )
+            module = open_weights(path, look, spec, student.part).module.cpu()
+        found = replace(Architecture.resolve(spec), given=_unlike_ours(look))
+        text = f"{found.describe()}|{module_digest(module)}"
+        return OldNetwork(found, module, hashlib.sha256(text.encode()).hexdigest())
+
+
+def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -> list[Notice]:
+    """What is not taken over of the old network; ``SpecError`` where nearly nothing is, and where
+    the student cannot be held to what that network says."""
+    if said.remember is not None:
+        _check_remembers(old, student)
+    overlap = old.overlap(student)
+    if not overlap.new and not overlap.left:
+        return []
+    total = len(overlap.taken) + len(overlap.new)
+    text = f"student.from: {len(overlap.taken)} of {total} tensors are taken over"
+    if overlap.new:
+        text += f"; they begin anew: {_first(overlap.new)}"
+    if overlap.left:
+        text += f"; left behind: {_first(overlap.left)}"
+    return [Notice("beginning", text)]
+
+
+def _check_remembers(old: OldNetwork, student: Architecture) -> None:
+    """Raise ``SpecError`` where the student cannot be held to what the old network says."""
+    then = old.architecture
+    if (then.input_size, then.embedding) != (student.input_size, student.embedding):
+        height, width = then.input_size
+        raise SpecError(
+            ("student", "remember"),
+            f"needs the embedding ({then.embedding}) and the input_size ([{height}, {width}]) of "
+            "the network in student.from; leave both out, or remember",
+        )
+
+
+def _unlike_ours(look: Preprocessing) -> Preprocessing | None:
+    return None if look.digest == Preprocessing.ours(look.size).digest else look
+
+
+def _first(keys: tuple[str, ...]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return f"{', '.join(keys[:SHOWN])}{more}"
