@@ -99,7 +99,7 @@ def _key(text: str) -> tuple[tuple[int | str, ...], int]:
         if found["number"] is not None:
             parts.append(int(found["number"]))
         else:
-            parts.append(found["bare"] or tomllib.loads(f"k = {found['quoted']}")["k"])
+            parts.append(found["bare"] or _unquoted(found["quoted"], text))
         place = found.end()
     rest = text[place:].lstrip()
     if not parts or not rest.startswith("="):
@@ -109,6 +109,13 @@ def _key(text: str) -> tuple[tuple[int | str, ...], int]:
     if len(parts) > MOST_PARTS:
         raise UserError(f"{_shown(text)}: the key has more than {MOST_PARTS} parts")
     return tuple(parts), len(text) - len(rest)
+
+
+def _unquoted(part: str, whole: str) -> str:
+    try:
+        return str(tomllib.loads(f"key = {part}")["key"])
+    except tomllib.TOMLDecodeError:
+        raise UserError(f"{_shown(whole)}: {part[:40]!r} is no key of TOML; {_EXAMPLE}") from None
 
 
 def _value(text: str, whole: str) -> Any:

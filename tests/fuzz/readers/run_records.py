@@ -11,6 +11,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.locks import held
 from curation.workspace import Workspace
+from distill.cli.comparing import compare
 from distill.cli.job_log import print_log
 from distill.cli.job_view import follow, print_status
 from distill.cli.results import show
@@ -49,6 +50,17 @@ _SCORES = {
     "tar_at_far": {"1e-3": {"tar": 0.7}, "1e-4": {"tar": None, "reason": "few"}},
 }
 _EVALUATED = {"sets": {"lfw": _SCORES}}
+_ORIGIN = {
+    "code": {"version": "0.1.0", "digest": "0" * 64, "commit": "a" * 40, "changed": True},
+    "versions": {"python": "3.11.7", "torch": "2.14.1"},
+    "data": {"ms1m/train": "1" * 64},
+    "teacher": {"r100.onnx": "2" * 64},
+    "at": "2026-01-02T03:04:05+00:00",
+    "file": "jobs/a.toml",
+    "spec": "3" * 64,
+    "overrides": ["train.seed=3"],
+    "written": "name = 'a'",
+}
 _WORDS = (
     "\\ud800",
     "\\udcff.jpg",
@@ -84,6 +96,7 @@ def _run(**others: Any) -> Files:
             "sets": {"lfw": _SCORES},
             "networks": {"student": {"sets": {"lfw": _SCORES}}},
         },
+        "provenance": _ORIGIN,
         **others,
     }
     line = {"step": "generation 1", "time": 3.5, "iteration": 4, "loss_angular": 0.5}
@@ -152,9 +165,11 @@ def _look(workspace: Workspace) -> None:
     with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
         jobs = client.page(workspace, Wanted()).jobs
         print_status(jobs, workspace)
-        assert [job.name for job in jobs] == ["a", "b"]
+        assert sorted(job.name for job in jobs) == ["a", "b"]
         show("a", json=False, workspace=workspace.root)
         show("a", json=True, workspace=workspace.root)
+        compare(["a", "b"], json=False, workspace=workspace.root)
+        compare(["a", "b"], json=True, workspace=workspace.root)
         with suppress(UserError):  # no daemon is there to bring it to its end
             follow(workspace, "a")
         print_log(workspace, "a", None)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
+from curation.files import read_whole
 from curation.recipes.file import RECIPES, parse_recipe
 from curation.toml_text import read_toml
+from curation.toml_writing import toml_value
 from distill.daemon.names import name_in
 from distill.spec_source import read_spec
-from distill.spec_text import parse_spec
+from distill.spec_text import SpecFile, parse_spec
 from tests.fuzz.harness import Files, Special, reader
 
 _SPEC = b"""name = "try"
@@ -84,7 +86,7 @@ def _replace(rng: random.Random, files: dict[str, bytes | Special]) -> None:
         table, key = rng.choice(list(_places(document)))
         key = rng.choice((key, "odd")) if isinstance(table, dict) else key
         table[key] = copy.deepcopy(rng.choice(_VALUES))
-        pairs = (f"{json.dumps(key)} = {_toml(value)}" for key, value in document.items())
+        pairs = (f"{json.dumps(key)} = {toml_value(value)}" for key, value in document.items())
         files[name] = "\n".join(pairs).encode()
 
 
@@ -94,15 +96,6 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield value, key
         if isinstance(inner, dict | list):
             yield from _places(inner)
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML in one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
 def _specs() -> list[Files]:
@@ -118,7 +111,23 @@ def read(folder: Path) -> None:
     """As the command reads one, and as the daemon does before it asks the command."""
     text = read_spec(folder / "spec.toml")
     name_in(text)
-    parse_spec(text, "spec.toml")
+    job = parse_spec(text, "spec.toml")
+    again = SpecFile.parse(text, "spec.toml", [f'name="{job.name}"'])
+    assert SpecFile.parse(again.text).job == job
+
+
+def _overrides() -> list[Files]:
+    given = ("train.seed=3", "stage[1].losses.arcface={ margin = 0.4 }", "stage.0.epochs=2",
+             "data.evaluate=['pairs']", "train.schedule=cosine", '"train"."seed"=0x10')  # fmt: skip
+    return [{"set": each.encode()} for each in given]
+
+
+@reader("override", _overrides, [_add], share=0.3)
+def read_override(folder: Path) -> None:
+    """What `--set` was given, as a shell gives any bytes."""
+    given = read_whole(folder / "set", 1 << 20).decode(errors="surrogateescape")
+    spec = SpecFile.parse(_SPEC.decode(), "spec.toml", [given])
+    assert SpecFile.parse(spec.text).job == spec.job
 
 
 @reader("recipe", _recipes, [_add, _replace])
