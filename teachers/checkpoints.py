@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from curation.errors import UserError
 from teachers.networks import NETWORKS, create
-from teachers.weight_files import Part, read_parts, shortened
+from teachers.weight_files import Part, StoredTensor, read_parts, shortened
 
 LONGEST_PREFIX, MOST_PREFIXES = 8, 8
 """Components that a wrapper puts before every key, and how many such prefixes are compared."""
@@ -85,7 +85,7 @@ class _Match:
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's state, as far as it is there."""
-        return {key: self.part.tensors[self.prefix + key] for key in self.loaded}
+        return {key: self.part.tensors[self.prefix + key].read() for key in self.loaded}
 
 
 def load_checkpoint(network: nn.Module, path: Path, part: str | None = None) -> LoadReport:
@@ -138,7 +138,7 @@ def _equal(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
     )
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+def _shapes(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> Shapes:
     return {key: tensor.shape for key, tensor in tensors.items()}
 
 

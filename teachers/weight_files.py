@@ -5,8 +5,10 @@ files in the way of Hugging Face.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from teachers.sources import weights_in
 SCAN_MEMORY, SCAN_SECONDS = 1 << 30, 3
 LARGEST_INDEX = 1 << 22
 """Bytes of the JSON that says which shard has which tensor"""
+
+LARGEST_SPAN = 1 << 28
+"""Bytes that are read for a tensor that is much smaller, a slice of another one"""
 
 WHOLE_NAMES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights in a folder; ``.index.json`` lists several files."""
@@ -58,11 +63,22 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, of which only what a network needs is read: ``read`` gives its elements.
+
+    A checkpoint may hold, beside the network, an optimiser and centres of a million classes.
+    """
+
+    shape: torch.Size
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
 class Part:
     """A mapping that holds tensors; ``path`` are the keys to it, with dots, "" where it is all."""
 
     path: str
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
 
 
 def read_parts(path: Path) -> list[Part]:
@@ -116,7 +132,12 @@ def _read_safetensors(path: Path) -> list[Part]:
         ) from None
     if len(tensors) > MOST_TENSORS:
         raise UserError(f"{path}: more than {MOST_TENSORS:,} tensors; not weights of a network")
-    return [Part("", tensors)] if tensors else []
+    return [Part("", {key: _mapped(each) for key, each in tensors.items()})] if tensors else []
+
+
+def _mapped(tensor: Tensor) -> StoredTensor:
+    """One of safetensors' own, which maps files: what nobody looks at is not read."""
+    return StoredTensor(tensor.shape, lambda: tensor)
 
 
 def described_tensors(path: Path) -> dict[str, Any]:
@@ -138,9 +159,16 @@ def described_tensors(path: Path) -> dict[str, Any]:
 def _read_pickle(path: Path) -> list[Part]:
     """The tensors that the pickle describes, from the bytes where they lie; it is not run."""
     found = described_tensors(path)
-    storages = list(_read_storages(path, found["storages"]))
+    starts = [start for start, _ in found["storages"]]
+
+    def stored(number: int, dtype: str, offset: int, size: list, stride: list) -> StoredTensor:
+        kind = getattr(torch, dtype)
+        return StoredTensor(
+            torch.Size(size), partial(_read, path, starts[number], kind, offset, size, stride)
+        )
+
     return [
-        Part(keys, {key: _tensor(storages, *each) for key, each in tensors.items()})
+        Part(keys, {key: stored(*each) for key, each in tensors.items()})
         for keys, tensors in found["parts"]
     ]
 
@@ -160,22 +188,25 @@ def _check_names(path: Path, names: list[str]) -> None:
             raise _unsafe(path, f"it would call {name:.100}")
 
 
-def _read_storages(path: Path, places: list[tuple[int, int]]) -> Iterator[Tensor]:
-    with open_regular(path) as file:
-        for start, length in places:
-            file.seek(start)
-            content = bytearray(file.read(length))
-            if len(content) < length:
-                raise UserError(f"{path}: it became shorter while it was read; copy it again")
-            yield torch.frombuffer(content, dtype=torch.uint8) if length else torch.empty(0).byte()
-
-
-def _tensor(
-    storages: list[Tensor], number: int, dtype: str, offset: int, size: list, stride: list
+def _read(
+    path: Path, start: int, dtype: torch.dtype, offset: int, size: list[int], stride: list[int]
 ) -> Tensor:
-    kind = getattr(torch, dtype)
-    whole = storages[number][: len(storages[number]) // kind.itemsize * kind.itemsize]
-    return whole.view(kind).as_strided(size, stride, offset)
+    """The elements of a tensor: from the ``offset``-th after the byte ``start`` on."""
+    steps = zip(size, stride, strict=True)
+    last = sum((length - 1) * step for length, step in steps) if all(size) else -1
+    span = (last + 1) * dtype.itemsize
+    if span > max(LARGEST_SPAN, 2 * prod(size) * dtype.itemsize):
+        raise UserError(
+            f"{path}: the {prod(size):,} elements of a tensor lie among {span:,} bytes; save a "
+            "copy of it (tensor.clone())"
+        )
+    content = bytearray(span)
+    with open_regular(path) as file:
+        file.seek(start + offset * dtype.itemsize)
+        if file.readinto(content) < span:
+            raise UserError(f"{path}: it became shorter while it was read; copy it again")
+    flat = torch.frombuffer(content, dtype=dtype) if span else torch.empty(0, dtype=dtype)
+    return flat.as_strided(size, stride)
 
 
 def _unsafe(path: Path, reason: str) -> UserError:
