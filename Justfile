@@ -107,7 +107,8 @@ test-mxnet *options: setup
 
 # Jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
 test-slurm *options: setup
-    python -m pytest -m slurm tests/slurm tests/distill/daemon/test_executor_contract.py {{ options }}
+    python -m pytest -m slurm tests/distill/daemon/test_executor_contract.py tests/distill/daemon/test_slurm.py \
+        tests/distill/pipeline/test_job_in_slurm.py {{ options }}
 
 # The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
 soak *options: setup
@@ -121,9 +122,9 @@ test-gpu *options: setup
 fuzz *options: setup
     python -m tests.fuzz {{ options }}
 
-# All tests
+# All tests but those in Slurm
 test-all *options: setup
-    python -m pytest {{ parallel }} -m "" {{ options }}
+    python -m pytest {{ parallel }} -m "not slurm" {{ options }}
 
 # What each measure takes off a training step on the CPU
 bench-train-step: setup

@@ -28,6 +28,7 @@ from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.ensemble import CombinedCaches, Ensemble
 from teachers.filling import Pictures, RowSource, fill
+from teachers.team import Team, fill_with_team
 
 CLAIM = 256
 """Rows of a claim in new caches, and of a batch: what a process that is killed has to do again."""
@@ -44,37 +45,52 @@ def cache_embeddings(
     images: ImageSet,
     cache_root: Path,
     progress: Progress | None = None,
+    team: Team | None = None,
 ) -> EmbeddingCache:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
 
     Computes what is missing, and touches no other images of the store; stopped at any moment, it
     goes on from the last batch of rows. Several processes that call it at once, such as the ranks
-    of a job, share the work; one that dies costs only its share of the speed. The embeddings of
-    an ensemble are put together from the caches of its members. Progress counts images. Raises
+    of a job, share the work; one that dies costs only its share of the speed. Ranks of several
+    machines are a ``team``, and each calls this. The embeddings of an ensemble are put together
+    from the caches of its members. Progress counts images, on the first rank of a team. Raises
     ``UserError`` where an image is damaged, where the teacher gives vectors that are zero or not
     finite, and where the cache is damaged.
     """
     folder = cache_root / cache_digest(embedder, images)
-    about = _about(embedder, images)
-    if not (folder / ABOUT).exists():
-        _allocate(folder, about)
-    cache = EmbeddingCache(folder)
-    if cache.about != about.model_copy(update={"claim": cache.about.claim}):
-        raise damaged(folder, f"{ABOUT} is that of another cache")
+    is_first = team is None or team.rank == 0
     wanted = _wanted(images)
-    missing = cache.table.missing_of(wanted)
-    if missing.any():
+    missing = np.zeros(0, bool)
+    if is_first:
+        cache = _opened(folder, _about(embedder, images))
+        missing = cache.table.missing_of(wanted)
+    if missing.any() if team is None else team.from_first(bool(missing.any())):
         source: RowSource
         if isinstance(embedder, Ensemble):
             caches = [
-                cache_embeddings(member, images, cache_root, progress)
+                cache_embeddings(member, images, cache_root, progress, team)
                 for member in embedder.members
             ]
             source = CombinedCaches(embedder, caches)
         else:
             source = Pictures(embedder, images.store)
-        fill(cache, missing, source, progress)
+        if team is None:
+            fill(cache, missing, source, progress)
+        else:
+            fill_with_team(cache if is_first else None, missing, source, progress, team)
+    if not is_first:
+        cache = EmbeddingCache(folder)  # not before it is whole: files are seen as they were opened
     cache.verify(wanted)
+    return cache
+
+
+def _opened(folder: Path, about: CacheAbout) -> EmbeddingCache:
+    """The cache, made where it is missing; ``UserError`` where it is another one."""
+    if not (folder / ABOUT).exists():
+        _allocate(folder, about)
+    cache = EmbeddingCache(folder)
+    if cache.about != about.model_copy(update={"claim": cache.about.claim}):
+        raise damaged(folder, f"{ABOUT} is that of another cache")
     return cache
 
 

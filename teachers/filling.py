@@ -81,7 +81,7 @@ def fill(
     Returns when all are computed, by whomever. ``progress`` counts the rows of all processes.
     """
     total = int(missing.sum())
-    with _Writer(cache) as writer, ThreadPoolExecutor(AHEAD, "load") as loaders:
+    with CacheWriter(cache) as writer, ThreadPoolExecutor(AHEAD, "load") as loaders:
         work = SharedWork(missing, cache.table, writer.claims)
 
         def tell() -> None:
@@ -95,7 +95,7 @@ def fill(
             if ahead:
                 taken, loaded = ahead.popleft()
                 raw = source.embed(loaded.result())
-                _check(raw, taken)
+                check_embeddings(raw, taken)
                 writer.write(taken, raw)
             elif work:
                 time.sleep(PAUSE)
@@ -104,7 +104,8 @@ def fill(
         tell()
 
 
-def _check(raw: np.ndarray, rows: np.ndarray) -> None:
+def check_embeddings(raw: np.ndarray, rows: np.ndarray) -> None:
+    """Raise ``UserError`` where a row's embedding (float32 [rows, 2, D]) is zero or not finite."""
     bad = ~np.isfinite(raw).all(axis=(1, 2)) | (np.linalg.norm(raw, axis=2) == 0).any(axis=1)
     if bad.any():
         raise UserError(
@@ -113,7 +114,7 @@ def _check(raw: np.ndarray, rows: np.ndarray) -> None:
         )
 
 
-class _Writer:
+class CacheWriter:
     """Writes rows while the next are embedded: first their values, then that they are there."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
@@ -126,7 +127,7 @@ class _Writer:
         self._thread = ThreadPoolExecutor(1, "write")
         self._last: Future[None] | None = None
 
-    def __enter__(self) -> "_Writer":
+    def __enter__(self) -> "CacheWriter":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,7 +1,7 @@
 """Small real data for every test: drawn images, a real store, a tiny network that embeds."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from curation.images import encode_jpeg
 from curation.pairs import write_pairs
 from curation.records.layout_writer import write_layout
 from curation.store import Store
+from tests.slurm.cluster import Cluster, running_cluster
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before torch is imported
 
@@ -76,3 +77,10 @@ def drawn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn_store(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The drawn images as a store."""
     return convert(drawn_folder, tmp_path_factory.mktemp("stores") / "drawn.lmdb")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real Slurm with two nodes, for tests with the marker `slurm`."""
+    with running_cluster() as cluster:
+        yield cluster

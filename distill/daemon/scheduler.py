@@ -151,7 +151,7 @@ class Scheduler:
         if self._settle_by_record(job, attempt):
             return
         if not job.launched and _has_begun(attempt):
-            self._queue.note_launched(job.name, job.attempt)
+            self._note_launched(job)
         if liveness is Liveness.ALIVE:
             self._stop_if_asked(job, attempt)
         elif liveness is Liveness.UNSTARTED and not (job.launched or _is_to_stop(job)):
@@ -163,6 +163,10 @@ class Scheduler:
             raise OSError(f"it cannot be told whether anybody works in {attempt.run}")
         else:
             self._end_lost(job, attempt)
+
+    def _note_launched(self, job: Job) -> None:
+        self._queue.note_launched(job.name, job.attempt)
+        _log.info("%s: attempt %d runs", job.name, job.attempt)
 
     def _settle_by_record(self, job: Job, attempt: Attempt) -> bool:
         record = read_exit_record(attempt)
@@ -222,8 +226,7 @@ class Scheduler:
                 freeze_spec(attempt.run, job.spec)
                 freeze_provenance(attempt.run, self._queue.provenance(job.name))
             if self._executor.launch(attempt, self._share(job)):
-                self._queue.note_launched(job.name, job.attempt)
-            _log.info("%s: attempt %d runs", job.name, job.attempt)
+                self._note_launched(job)
         except LaunchKilledError:
             self._end_lost(job, attempt)  # which leaves one alone that lives
         except (LaunchError, UserError, OSError) as error:

@@ -3,9 +3,9 @@ machine of a job of several.
 """
 
 import os
+import select
 import signal
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from distill.daemon.processes import kill_descendants
 from distill.fence import TAG_VARIABLE, is_displaced
 from distill.process import adopt_orphans, on_stop
 
-_LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 """How often it is looked whether another attempt has begun."""
 
 
@@ -68,30 +68,6 @@ class StopRequest:
                 signal.pidfd_send_signal(self._job, number)
 
 
-class FenceWatch:
-    """Kills the job of an attempt that is not the newest in its run folder any more."""
-
-    def __init__(self, run: Path, name: str, stop: StopRequest) -> None:
-        self._run, self._name, self._stop = run, name, stop
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="fence", daemon=True)
-
-    def __enter__(self) -> "FenceWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
-            if is_displaced(self._run, self._name):
-                note("another attempt has begun, or this one was given up: its job is killed")
-                self._stop.kill()
-                return
-
-
 def _ignore_usr1() -> None:
     """Slurm sends what a step gets to each of its processes; the job is to see the TERM alone."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -100,7 +76,8 @@ def _ignore_usr1() -> None:
 def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
     """The exit status of the command, or minus the number of the signal that ended it.
 
-    Nothing that it started is left then. ``OSError`` where it cannot be started.
+    Nothing that it started is left then. It is killed where its attempt is not the newest in its
+    run folder any more. ``OSError`` where it cannot be started.
     """
     adopt_orphans()
     run, _, name = attempt_tag.rpartition("#")
@@ -111,15 +88,29 @@ def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
         start_new_session=True,
         preexec_fn=_ignore_usr1,
     )
-    stop.watch(os.pidfd_open(job.pid))
-    with FenceWatch(Path(run), name, stop):
-        # Any child: orphans of the job became ours and have to be reaped too.
-        ended, status = os.waitpid(-1, 0)
-        while ended != job.pid:
-            ended, status = os.waitpid(-1, 0)
-    job.returncode = os.waitstatus_to_exitcode(status)
+    process = os.pidfd_open(job.pid)
+    stop.watch(process)
+    while (status := _ended(job.pid, process)) is None:
+        if is_displaced(Path(run), name):
+            note("another attempt has begun, or this one was given up: its job is killed")
+            stop.kill()
+    job.returncode = status
     _end_descendants()
-    return job.returncode
+    return status
+
+
+def _ended(job: int, process: int) -> int | None:
+    """How the job ended; ``None`` where it has not within ``LOOK_SECONDS``.
+
+    Orphans of the job became ours and have to be reaped too.
+    """
+    ended = select.poll()
+    ended.register(process, select.POLLIN)
+    ended.poll(LOOK_SECONDS * 1000)
+    while (child := os.waitpid(-1, os.WNOHANG))[0]:
+        if child[0] == job:
+            return os.waitstatus_to_exitcode(child[1])
+    return None
 
 
 def _end_descendants() -> None:

@@ -37,7 +37,7 @@ from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
-from distill.training.distributed import on_first_rank
+from distill.training.distributed import on_first_rank, several_machines
 from distill.training.divergence import Diverged
 from distill.training.memory import give_back_memory
 from distill.training.meter import Watch
@@ -141,7 +141,9 @@ class JobRun:
                 computed.append(done)
                 self.record.interruptible_progress(done, total)
 
-            cache = cache_embeddings(teacher, self.images, self.workspace.cache, progress)
+            cache = cache_embeddings(
+                teacher, self.images, self.workspace.cache, progress, several_machines()
+            )
             if not computed:
                 state.state = "reused"
         return cache

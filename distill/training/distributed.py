@@ -6,6 +6,7 @@ waited for.
 """
 
 import pickle
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -96,6 +97,34 @@ def _portable(error: Exception) -> Exception:
         kind = UserError if isinstance(error, UserError) else RuntimeError
         return kind(str(error))
     return error
+
+
+class Machines:
+    """The ranks of several machines, as a ``teachers.team.Team``; they wait as long as it takes."""
+
+    def __init__(self) -> None:
+        self.rank, self.ranks = rank(), world_size()
+        self._group = _group(PATIENCE)
+
+    def from_first(self, value: Any) -> Any:
+        values = [_portable(value) if isinstance(value, Exception) else value]
+        dist.broadcast_object_list(values, group=self._group)
+        return values[0]
+
+    def to_first(self, value: Any) -> list[Any] | None:
+        values: list[Any] | None = [None] * self.ranks if self.rank == 0 else None
+        own = _portable(value) if isinstance(value, Exception) else value
+        dist.gather_object(own, values, group=self._group)
+        return values
+
+
+def several_machines() -> Machines | None:
+    """All ranks, where they are on several machines; ``None`` where they are on one."""
+    if world_size() == 1:
+        return None
+    names: list[Any] = [None] * world_size()
+    dist.all_gather_object(names, platform.node(), group=_group(PATIENCE))
+    return Machines() if len(set(names)) > 1 else None
 
 
 def wait_for_all() -> None:

@@ -4,6 +4,7 @@ A job of one machine is the runner's own child, as everywhere. One of several ha
 on each, ``distill.daemon.node``, so that preemption's TERM, which goes to steps, reaches all.
 """
 
+import logging
 import math
 import re
 import shlex
@@ -32,6 +33,8 @@ from distill.daemon.runfolder import (
 from distill.launcher import NODES, RENDEZVOUS
 from distill.resources import Resources
 from distill.run_directory import LOG
+
+_log = logging.getLogger("distill.daemon")
 
 NODE_MODULE = "distill.daemon.node"
 
@@ -86,6 +89,7 @@ class SlurmExecutor:
             raise LaunchError(f"Slurm does not take it: {error}") from None
         else:
             self._listing.add(job_name(attempt))
+            _log.info("%s: submitted to Slurm as %s", attempt.run.name, job_name(attempt))
         return False
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:

@@ -15,14 +15,16 @@ from daemon_under_test import accept
 from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
 from distill.daemon.attempts import Attempt
+from distill.daemon.executor import Executor
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.executors.slurm import SlurmExecutor
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
 from distill.daemon.service import Answer
 from distill.daemon.states import State
 
 SCRIPT = Path(__file__).with_name("daemon_under_test.py")
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def spec(name: str, code: str = "pass") -> str:
@@ -44,8 +46,11 @@ class Harness:
         self.workspace = Workspace(root)
         self.daemon: subprocess.Popen[bytes] | None = None
 
+    executor: type[LocalExecutor] | type[SlurmExecutor] = LocalExecutor
+
     def start(self, slots: int = 1, grace: float = 10.0, wait: bool = True) -> None:
-        arguments = [str(self.workspace.root), str(slots), str(grace)]
+        name = "slurm" if self.executor is SlurmExecutor else "local"
+        arguments = [str(self.workspace.root), str(slots), str(grace), name]
         log = (self.workspace.root.parent / "daemon-output.txt").open("ab")
         with log:
             self.daemon = subprocess.Popen(
@@ -63,9 +68,9 @@ class Harness:
         return status
 
     def submit(
-        self, name: str, code: str = "pass", replace: bool = False, **placing: Any
+        self, name: str, code: str = "pass", replace: bool = False, more: str = "", **placing: Any
     ) -> Answer:
-        asked = (name, spec(name, code), replace, accept, Placing(**placing))
+        asked = (name, spec(name, code) + more, replace, accept, Placing(**placing))
         return client.submit(self.workspace, *asked).answer
 
     def job(self, name: str) -> Job:
@@ -89,12 +94,12 @@ class Harness:
             self.kill()
         assert daemon_lock.find(self.workspace) is None
         for job in client.jobs(self.workspace):
-            end(Attempt(self.run(job.name), job.attempt, job.attempt_id))
+            attempt = Attempt(self.run(job.name), job.attempt, job.attempt_id)
+            end(attempt, self.executor(lambda run: []))
 
 
-def end(attempt: Attempt) -> None:
+def end(attempt: Attempt, executor: Executor) -> None:
     """Kill everything of an attempt, also a runner that is only about to begin."""
-    executor = LocalExecutor(lambda run: [])
 
     def ended() -> bool:
         executor.stop(attempt, kill=True)

@@ -1,6 +1,6 @@
 """A real daemon whose jobs are the Python code in their specs: ``name = ...``, ``code = ...``.
 
-Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE``.
+Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE [EXECUTOR]``.
 """
 
 import sys
@@ -32,6 +32,7 @@ if __name__ == "__main__":
     server.serve(
         Workspace(Path(sys.argv[1])),
         slots=int(sys.argv[2]),
+        executor=(*sys.argv, "local")[4],
         command=code_of,
         check=accept,
         grace=float(sys.argv[3]),

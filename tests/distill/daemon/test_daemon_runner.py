@@ -222,6 +222,24 @@ def test_a_runner_that_comes_late_never_begins(run: Path) -> None:
     assert own_runner_record(Attempt(run, 2, "bb")) is not None
 
 
+@pytest.mark.parametrize("after", [Attempt(Path(), 2, "bb"), None])
+def test_a_runner_that_is_displaced_kills_its_job(run: Path, after: Attempt | None) -> None:
+    """As where locks do not hold: another attempt has begun, or this one was given up."""
+    attempt = Attempt(run, 1, "aa")
+    executor(STUBBORN_CHILD + "\nimport time; time.sleep(100)").launch(attempt)
+    child = int(text_of(run / "child.pid"))
+    me = ProcessIdentity.of(os.getpid())
+    if after is None:
+        write_runner_record(attempt, None)
+    else:
+        write_runner_record(Attempt(run, after.number, after.id), me)
+    wait_until(lambda: not in_use(run), "the runner has ended")
+    assert not is_alive(child)
+    assert not (run / EXIT).exists()
+    assert "another attempt has begun, or this one was given up" in (run / LOG).read_text()
+    (run / RUNNER).unlink()  # that process is this one
+
+
 def test_another_queues_attempt_takes_no_old_record(run: Path) -> None:
     """The queue was lost: the new one counts from 1 again."""
     for number, attempt_id in ((7, "aa"), (1, "bb"), (1, "cc")):

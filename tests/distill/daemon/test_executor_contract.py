@@ -17,7 +17,6 @@ from distill.daemon.executors.slurm import SlurmExecutor
 from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import own_runner_record, read_exit_record
 from distill.run_directory import EXIT, LOG
-from tests.slurm.cluster import running_cluster
 
 SLEEP = "import time; time.sleep(100)"
 SAVES = """
@@ -79,16 +78,10 @@ class Place:
         return False
 
 
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[None]:
-    with running_cluster():
-        yield
-
-
 @pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "slurm":
-        request.getfixturevalue("slurm")
+        request.getfixturevalue("cluster")
     kinds = {"local": LocalExecutor, "slurm": SlurmExecutor}
     made = Place(kinds[request.param], tmp_path / "a run, 100% \\ odd")
     yield made
