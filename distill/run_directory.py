@@ -31,6 +31,8 @@ FAILURE, WAITING = "failure.json", "waiting.json"
 """Why the job failed, and which step of another job it needs"""
 BUNDLE, CHECKPOINTS = "bundle", "checkpoints"
 """Links to what the steps left"""
+HALVED = "halved.json"
+"""Where a job ran out of memory: from then on each batch is taken in twice as many parts"""
 RANKS = "ranks"
 """What each rank but the first prints"""
 
@@ -63,6 +65,13 @@ class Failure(Record):
 
     reason: Annotated[str, Field(pattern=r"\S")]
     hint: str | None = None
+    out_of_memory: bool = False
+
+
+class Halved(Record):
+    """That an attempt ran out of memory (``halved.json``), in its own words."""
+
+    reason: str
 
 
 class Waiting(Record):
@@ -183,12 +192,17 @@ def read_failure(run: Path) -> Failure | None:
     if told is None:
         return None
     hint = None if told.hint is None else one_line(told.hint)
-    return Failure(reason=one_line(told.reason), hint=hint)
+    return Failure(reason=one_line(told.reason), hint=hint, out_of_memory=told.out_of_memory)
 
 
 def one_line(text: str) -> str:
     """At most so much of what somebody wrote as a table and a log can take."""
     return " ".join(text.split())[:_LONGEST_REASON]
+
+
+def read_halved(run: Path) -> Halved | None:
+    """Why each batch is taken in twice as many parts; ``None`` where it is not."""
+    return found(run / HALVED, Halved)
 
 
 def read_waiting(run: Path) -> Waiting | None:

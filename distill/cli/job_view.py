@@ -115,7 +115,7 @@ def _remark(job: JobReport) -> str:
     words = progress_words(progress) if step and progress.get("step") == step else []
     told = [", ".join([step, *words])] if words else []
     more = f"see `distill show {job.name}`" if job.state is State.FAILED else ""
-    return "; ".join([*told, *filter(None, [_waiting(job), job.hint, more])])
+    return "; ".join([*told, *filter(None, [_waiting(job), job.stalled, job.hint, more])])
 
 
 def _waiting(job: JobReport) -> str:

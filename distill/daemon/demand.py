@@ -41,16 +41,9 @@ class Demand:
         return there if self.ranks is None else min(self.ranks, there)
 
 
-NOTHING_SAID = Demand()
-
-
 def demand_of(spec: str) -> Demand:
     """That of the job with this spec; what is no spec says nothing."""
-    try:
-        document = read_toml(spec, UNNAMED_SPEC)
-    except UserError:
-        return NOTHING_SAID
-    resources = resources_in(document)
+    document, resources = _document(spec), resources_in(spec)
     trainings = (document.get("train"), _table(document.get("teacher")).get("train"))
     ranks = [_table(training).get("ranks") for training in trainings]
     said = [each for each in ranks if isinstance(each, int) and 0 < each <= 4096]
@@ -64,12 +57,19 @@ def demand_of(spec: str) -> Demand:
     )
 
 
-def resources_in(document: dict[str, Any]) -> Resources:
-    """Those of a spec, read; with a fault in them, none are said."""
+def resources_in(spec: str) -> Resources:
+    """What the text of a spec says of them; what is no spec, or has a fault there, says nothing."""
     try:
-        return Resources.model_validate(document.get("resources", {}))
+        return Resources.model_validate(_document(spec).get("resources", {}))
     except ValidationError:
         return UNSAID
+
+
+def _document(spec: str) -> dict[str, Any]:
+    try:
+        return read_toml(spec, UNNAMED_SPEC)
+    except UserError:
+        return {}
 
 
 def _table(value: Any) -> dict[str, Any]:

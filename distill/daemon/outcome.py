@@ -3,7 +3,7 @@
 import signal
 from dataclasses import dataclass, replace
 
-from distill.daemon.records import ExitRecord
+from distill.daemon.records import ExitRecord, Stop
 from distill.daemon.states import Event
 from distill.run_directory import Failure, Waiting
 from distill.signals import FROM_OUTSIDE, RANK_LOST, STEP_BUSY, signal_name
@@ -29,6 +29,12 @@ class Outcome:
     """Seconds to wait before the next attempt; only with ``Event.INTERRUPT``."""
     blocked_by: str | None = None
     """The step that another job does; only with ``Event.WAIT``."""
+    disk: int = 0
+    """Bytes that have to be free before the next attempt."""
+    last: bool = False
+    """It goes to the end of the queue."""
+    out_of_memory: bool = False
+    """The next attempt takes each batch in twice as many parts; there is one such attempt."""
 
 
 def judge_exit(
@@ -45,15 +51,23 @@ def judge_exit(
         return Outcome(event=Event.CANCEL, reason="cancelled by the user", exit_status=status)
     if status == STEP_BUSY and waiting is not None:
         return _blocked(waiting)
+    if record.stopped is not None:
+        return _stopped(record.stopped, status, failure)
     if (number := _signal_of(record)) is not None:
-        return _ended_by_signal(number, status, failure)
+        ended = _ended_by_signal(number, status, failure)
+        killed = number == signal.SIGKILL and record.out_of_memory
+        return replace(ended, reason=_KILLED_FOR_MEMORY, out_of_memory=True) if killed else ended
     if status == RANK_LOST:
         told = "a rank was lost, perhaps with its machine" if failure is None else failure.reason
         return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {told}", exit_status=status)
     if failure is not None:
-        return Outcome(
+        failed = Outcome(
             event=Event.FAIL, reason=failure.reason, hint=failure.hint, exit_status=status
         )
+        if not failure.out_of_memory:
+            return failed
+        reason = f"interrupted: {failure.reason}"
+        return replace(failed, event=Event.INTERRUPT, reason=reason, out_of_memory=True)
     reason = record.error or f"the job ended with status {status} and did not say why"
     return Outcome(event=Event.FAIL, reason=reason, hint=_SEE_LOG, exit_status=status)
 
@@ -97,13 +111,21 @@ def paused(outcome: Outcome) -> Outcome:
     return Outcome(event=Event.PAUSE, exit_status=outcome.exit_status)
 
 
-def bounded(outcome: Outcome, interruptions: int) -> Outcome:
-    """Limit the retries: ``interruptions`` counts those before this outcome.
+def bounded(outcome: Outcome, interruptions: int, halved: bool = False) -> Outcome:
+    """Limit the retries: ``interruptions`` counts those before this outcome without progress.
 
-    An interruption within the limit gets its back-off; one too many becomes a failure.
+    An interruption within the limit gets its back-off; one too many becomes a failure, and so does
+    a want of memory where the batches were ``halved`` for that before.
     """
     if outcome.event is not Event.INTERRUPT:
         return outcome
+    if outcome.out_of_memory and halved:
+        return replace(
+            outcome,
+            event=Event.FAIL,
+            reason=f"{_cause(outcome)}, also with half the images at a time",
+            hint=outcome.hint or _LESS_MEMORY,
+        )
     if interruptions + 1 >= MAXIMUM_ATTEMPTS:
         return replace(
             outcome,
@@ -115,6 +137,28 @@ def bounded(outcome: Outcome, interruptions: int) -> Outcome:
 
 
 _SEE_LOG = "the end of its log.txt may tell"
+_LESS_MEMORY = "lower train.batch_size or raise train.accumulate, and submit again"
+_KILLED_FOR_MEMORY = "interrupted: the kernel ended it, as the machine had no memory left"
+
+
+def _cause(outcome: Outcome) -> str:
+    return (outcome.reason or "").removeprefix("interrupted: ")
+
+
+def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome:
+    """By its runner, which saw something coming."""
+    if stop.fail:
+        hint = "raise it and submit again: it goes on from its last checkpoint"
+        return Outcome(event=Event.FAIL, reason=stop.reason, hint=hint, exit_status=status)
+    own = f" ({failure.reason})" if failure is not None else ""
+    return Outcome(
+        event=Event.INTERRUPT,
+        reason=f"interrupted: {stop.reason}{own}",
+        exit_status=status,
+        disk=stop.disk,
+        last=stop.why == "time",
+        out_of_memory=stop.why == "memory",
+    )
 
 
 def _blocked(waiting: Waiting) -> Outcome:

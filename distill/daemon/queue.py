@@ -25,6 +25,7 @@ from distill.daemon.machine import Gpu, Machine
 from distill.daemon.ordering import Ordering
 from distill.daemon.outcome import Outcome, bounded, paused
 from distill.daemon.placing import AS_BEFORE, Placing
+from distill.daemon.progress import NOTHING_MADE, Made
 from distill.daemon.room import has_room
 from distill.daemon.schema import JOB_COLUMNS, has_tables, is_current, migrate
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
@@ -81,6 +82,10 @@ class Job:
     """What several jobs may share; empty where none was given."""
     unmet: int
     """How many of the jobs that it is after are not done; with one it is not started."""
+    made: Made
+    """How far it was at its last interruption."""
+    halved: str | None
+    """Why each batch is taken in twice as many parts, where it is."""
     demand: Demand
     """What its spec says that it needs of the machine."""
     submitted_at: float
@@ -446,8 +451,12 @@ class Queue:
         with self.exclusive():
             self._update(name, blocked_by=None, reason=None)
 
-    def settle(self, name: str, attempt: int, judge: Judge, now: float) -> Job:
+    def settle(
+        self, name: str, attempt: int, judge: Judge, now: float, made: Made = NOTHING_MADE
+    ) -> Job:
         """Record how an attempt ended: ``judge`` is asked inside the transaction.
+
+        Interruptions before progress, which ``made`` says, count no more.
 
         ``TransitionRefusedError`` where the job is not running, or runs another attempt: whoever
         comes late with an old attempt changes nothing.
@@ -460,8 +469,13 @@ class Queue:
             outcome = judge(job.cancel_requested_at is not None)
             if job.pause_requested_at is not None:
                 outcome = paused(outcome)
-            outcome = bounded(outcome, job.interruptions)
-            self._move(job, outcome.event, now, **_changes(job, outcome, now))
+            before = 0 if made.beyond(job.made) else job.interruptions
+            outcome = bounded(outcome, before, job.halved is not None)
+            changes = _changes(job, outcome, now)
+            if outcome.event is Event.INTERRUPT:
+                changes |= {"interruptions": before + 1, **job.made.up_to(made)}
+                changes |= {"position": self._ordering.behind_all()} if outcome.last else {}
+            self._move(job, outcome.event, now, **changes)
             return self._existing(name)
 
     def request_cancel(self, name: str, now: float, force: bool = False) -> Job:
@@ -501,6 +515,7 @@ class Queue:
         fresh |= {"spec": spec, "submitted_at": now, "position": self._ordering.behind_all()}
         fresh |= {"forced": False, "pause_requested_at": None}
         fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
+        fresh |= {"halved": None, **asdict(NOTHING_MADE)}
         fresh |= {"held": placing.hold, **_said(placing), **asdict(demand_of(spec))}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
@@ -544,8 +559,9 @@ class Queue:
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
     demand = Demand(**{column: values.pop(column) for column in DEMAND_COLUMNS})
+    made = Made(iterations=values.pop("iterations"), images=values.pop("images"))
     flags = {name: bool(values[name]) for name in ("launched", "held", "forced")}
-    return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand})
+    return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand, "made": made})
 
 
 def _said(placing: Placing) -> dict[str, Any]:
@@ -563,8 +579,9 @@ def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
     if outcome.event is Event.WAIT:
         return told | {"blocked_by": outcome.blocked_by, "started_at": None}
     if outcome.event is Event.INTERRUPT:
-        waiting = {"interruptions": job.interruptions + 1, "not_before": now + outcome.delay}
-        return told | waiting | {"back_off": outcome.delay, "started_at": None}
+        told |= {"not_before": now + outcome.delay, "back_off": outcome.delay, "started_at": None}
+        told |= {"halved": outcome.reason} if outcome.out_of_memory else {}
+        return told | {"disk": max(job.demand.disk, outcome.disk)}
     return told | {"finished_at": now, "held": False}
 
 

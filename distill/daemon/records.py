@@ -4,7 +4,7 @@ What is read has the types and ranges that all others count on: a pid that the s
 exit status that SQLite can hold.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,17 @@ class RunnerRecord(Record):
         return attempt_name(self.attempt, self.id)
 
 
+class Stop(Record):
+    """Why the runner itself stopped a job (``distill.daemon.guards``)."""
+
+    why: Literal["disk", "memory", "time", "stall"]
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+    fail: bool = False
+    """That is the job's end, and no interruption"""
+    disk: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
+    """Bytes that have to be free before it goes on"""
+
+
 class ExitRecord(Record):
     """What the runner saw of the end of one attempt (``exit.json``); times in epoch seconds."""
 
@@ -42,6 +53,9 @@ class ExitRecord(Record):
     exit_status: Annotated[int, Field(ge=0, le=255)] | None
     signal: Annotated[int, Field(ge=1, le=64)] | None
     error: str | None
+    stopped: Stop | None = None
+    out_of_memory: bool = False
+    """The kernel ended processes meanwhile, for want of memory"""
     started_at: Seconds
     finished_at: Seconds
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill.daemon.listing import Wanted
 from distill.daemon.queue import Job, Queue
+from distill.daemon.stalls import stall
 from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, waiting_for
 from distill.run_directory import read_progress, read_steps
@@ -46,6 +47,8 @@ class JobReport(BaseModel):
     submitted_at: str
     started_at: str | None
     finished_at: str | None
+    stalled: str | None
+    """Of a running job, that nothing was heard of it for longer than its spec allows"""
     gpus: list[int]
     """Of a running job, the numbers of its GPUs"""
     steps: list[dict[str, Any]]
@@ -87,6 +90,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         submitted_at=iso(job.submitted_at),
         started_at=None if job.started_at is None else iso(job.started_at),
         finished_at=None if job.finished_at is None else iso(job.finished_at),
+        stalled=stall(run, job.spec) if job.state is State.RUNNING else None,
         gpus=[gpu.number for gpu in around.gpus.get(job.name, [])],
         # Ten thousand jobs that never began have twenty thousand files that are not there.
         steps=read_steps(run) if begun else [],

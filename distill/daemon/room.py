@@ -1,20 +1,60 @@
 """Room on the disk: what the start of a job takes, and what is kept for the end of one."""
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
+
+from distill.run_directory import CHECKPOINTS
 
 LEAST_ROOM = 1 << 18
 """Bytes. With fewer free no job is started: it could not even write its records."""
+_USUAL_ROOM = 1 << 26
+_SHARE = 20
+_CHECKPOINT = re.compile(r"step-[0-9]{8,18}")
 
 
-def has_room(folder: Path, size: int = LEAST_ROOM) -> bool:
-    """Whether the disk of ``folder``, or of one above that exists, has ``size`` bytes."""
-    return free_bytes(folder) >= size
+@dataclass(frozen=True)
+class Room:
+    """Bytes of a disk that anybody may use."""
+
+    free: int
+    total: int
 
 
-def free_bytes(folder: Path) -> int:
-    """What is free on the disk of ``folder``, or of one above that exists."""
+def room_of(folder: Path) -> Room:
+    """That of the disk of ``folder``, or of one above that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
+    return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
+
+
+def has_room(folder: Path, size: int = LEAST_ROOM) -> bool:
+    """Whether the disk of ``folder`` has ``size`` bytes."""
+    return room_of(folder).free >= size
+
+
+def least_room(room: Room) -> int:
+    """With fewer bytes free no job is started: 64 MiB, or a twentieth of a small disk."""
+    return max(LEAST_ROOM, min(_USUAL_ROOM, room.total // _SHARE))
+
+
+def lowest_room(room: Room) -> int:
+    """With fewer bytes free, beside what a checkpoint takes, a job that runs is stopped."""
+    return least_room(room) // 4
+
+
+def newest_checkpoint_bytes(run: Path) -> int:
+    """The size of the job's newest checkpoint, as the next one will have; 0 without one."""
+    try:
+        found = [
+            each
+            for each in run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}/step-*")
+            if _CHECKPOINT.fullmatch(each.name)
+        ]
+        newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=None)
+        files = [] if newest is None else list(newest.iterdir())
+        return sum(file.stat().st_size for file in files)
+    except OSError:  # it was removed at this very moment
+        return 0

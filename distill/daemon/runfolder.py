@@ -21,7 +21,17 @@ from curation.locks import held, is_held
 from distill.daemon.attempts import Attempt
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.records import ExitRecord, RunnerRecord
-from distill.run_directory import EXIT, FAILURE, PROVENANCE, RUNNER, SPEC, found
+from distill.run_directory import (
+    EXIT,
+    FAILURE,
+    HALVED,
+    PROVENANCE,
+    RUNNER,
+    SPEC,
+    Halved,
+    found,
+    read_halved,
+)
 
 OLD_RUN = ".old-"
 """In the name of a folder that was set aside for another spec."""
@@ -132,6 +142,14 @@ def write_runner_record(attempt: Attempt, runner: ProcessIdentity | None) -> Non
     """Make this the newest attempt in its folder; without a runner it never begins."""
     record = RunnerRecord(attempt=attempt.number, id=attempt.id, runner=runner)
     write_whole(attempt.run / RUNNER, record.model_dump_json())
+
+
+def keep_halved(run: Path, reason: str | None) -> None:
+    """Say why the job takes each batch in twice as many parts; ``None`` where it does not."""
+    if reason is None:
+        remove_record(run / HALVED)
+    elif (told := Halved(reason=reason)) != read_halved(run):
+        write_whole(run / HALVED, told.model_dump_json())
 
 
 def read_runner_record(run: Path) -> RunnerRecord | None:

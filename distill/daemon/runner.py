@@ -19,11 +19,13 @@ from typing import BinaryIO
 
 from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
+from distill.daemon.guards import GuardWatch, guards_of
 from distill.daemon.processes import DIED, ProcessIdentity, kill_tagged, tag
 from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import (
     FolderInUseError,
     begins_after,
+    frozen_spec,
     locked,
     own_runner_record,
     remove_record,
@@ -114,7 +116,7 @@ def _run(
             if not begins:
                 return 0
             held = _folder(run)
-            record = _supervise(attempt, command, stop)
+            record = _supervise(attempt, command, stop, grace)
             if record is None or _folder(run) != held:
                 note("another attempt has begun, or the folder is gone: its end is not recorded")
                 return _NOT_OURS
@@ -168,25 +170,33 @@ def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _supervise(attempt: Attempt, command: list[str], stop: StopRequest) -> ExitRecord | None:
+def _supervise(
+    attempt: Attempt, command: list[str], stop: StopRequest, grace: float
+) -> ExitRecord | None:
     """Run the command to its end, and end whatever it leaves behind.
 
     ``None`` where another attempt began meanwhile: then the end of this one is no news.
     """
     started_at = time.time()
     note(f"attempt {attempt.number} starts")
+    watch = GuardWatch(guards_of(attempt.run, frozen_spec(attempt.run) or ""), stop, grace)
     try:
-        status, error = run_to_end(command, tag(attempt), stop), None
+        with watch:
+            status, error = run_to_end(command, tag(attempt), stop), None
     except OSError as trouble:
         status, error = _CANNOT_START, f"the job cannot be started: {trouble}"
     while kill_tagged(attempt.run, lambda name: name == attempt.name):
         time.sleep(0.02)
+    if status:
+        watch.look_at_end()
     record = ExitRecord(
         attempt=attempt.number,
         id=attempt.id,
         exit_status=status if status >= 0 else None,
         signal=-status if status < 0 else None,
         error=error,
+        stopped=watch.stopped,
+        out_of_memory=watch.killed_for_memory,
         started_at=started_at,
         finished_at=time.time(),
     )

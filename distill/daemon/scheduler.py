@@ -33,12 +33,14 @@ from distill.daemon.outcome import (
     judge_loss,
     judge_vanished,
 )
+from distill.daemon.progress import progress_made
 from distill.daemon.queue import Job, Judge, Queue
 from distill.daemon.records import ExitRecord
-from distill.daemon.room import LEAST_ROOM, free_bytes, has_room
+from distill.daemon.room import has_room, least_room, room_of
 from distill.daemon.runfolder import (
     freeze_provenance,
     freeze_spec,
+    keep_halved,
     own_runner_record,
     read_exit_record,
     read_runner_record,
@@ -98,8 +100,10 @@ class Scheduler:
 
     def _next(self) -> Job | None:
         """Claim a job, unless a start would fail for want of room on the disk."""
-        room = free_bytes(self._runs)
-        return self._queue.claim(self._clock(), self._machine, room) if room >= LEAST_ROOM else None
+        room = room_of(self._runs)
+        if room.free < least_room(room):
+            return None
+        return self._queue.claim(self._clock(), self._machine, room.free)
 
     def look_at(self, name: str) -> None:
         """Look once at one job, if it is running; others are left alone."""
@@ -224,6 +228,7 @@ class Scheduler:
         try:
             with self._queue.exclusive():
                 freeze_spec(attempt.run, job.spec)
+                keep_halved(attempt.run, job.halved)
                 freeze_provenance(attempt.run, self._queue.provenance(job.name))
             if self._executor.launch(attempt, self._share(job)):
                 self._note_launched(job)
@@ -248,7 +253,8 @@ class Scheduler:
         for noted in (self._losses, self._stopped):
             noted.pop(self._attempt(job), None)
         try:
-            after = self._queue.settle(job.name, job.attempt, judge, self._clock())
+            made = progress_made(self._runs / job.name)
+            after = self._queue.settle(job.name, job.attempt, judge, self._clock(), made)
         except TransitionRefusedError:
             return  # somebody settled it first
         _log.info("%s: %s%s", job.name, after.state, f" ({after.reason})" if after.reason else "")

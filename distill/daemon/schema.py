@@ -23,6 +23,9 @@ JOB_COLUMNS = (
     "label",
     "unmet",
     *DEMAND_COLUMNS,
+    "iterations",
+    "images",
+    "halved",
     "submitted_at",
     "started_at",
     "finished_at",
@@ -152,6 +155,13 @@ _VERSION_10 = (
     "CREATE INDEX listed ON jobs (submitted_at DESC, position DESC, state, label, name)",
 )
 
+# How far a job had come at its last interruption, and whether that was for want of memory.
+_VERSION_11 = (
+    "ALTER TABLE jobs ADD COLUMN iterations INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN images INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN halved TEXT",
+)
+
 MIGRATIONS = (
     _VERSION_1,
     _VERSION_2,
@@ -163,6 +173,7 @@ MIGRATIONS = (
     _VERSION_8,
     _VERSION_9,
     _VERSION_10,
+    _VERSION_11,
 )
 
 

@@ -10,7 +10,7 @@ from distill.daemon.dependencies import Ahead
 from distill.daemon.ledger import Shares
 from distill.daemon.machine import Gpu, Machine
 from distill.daemon.queue import Job, Queue
-from distill.daemon.room import LEAST_ROOM, free_bytes
+from distill.daemon.room import Room, least_room, room_of
 from distill.daemon.states import State
 from distill.resources import in_gigabytes
 from distill.run_directory import read_progress
@@ -34,8 +34,8 @@ class Surroundings:
     """By those that wait for it, with others between or not, a job that failed or was cancelled"""
     runs: Path
     """The folder of run folders"""
-    disk: int
-    """Bytes that are free there"""
+    room: Room
+    """That of its disk"""
     gpus: Mapping[str, Sequence[Gpu]]
     """Those that running jobs hold"""
     shares: Shares | None
@@ -51,7 +51,7 @@ def surroundings(
     machine: Machine | None = None,
 ) -> Surroundings:
     """As they are now, for these jobs, where a daemon has so many slots on a ``machine``."""
-    jobs, now, disk = list(jobs), time.time(), free_bytes(runs)
+    jobs, now, room = list(jobs), time.time(), room_of(runs)
     waiting = [job for job in jobs if job.state is State.QUEUED and job.unmet]
     doomed = {job.name: queue.in_vain(job.name) for job in waiting}
     return Surroundings(
@@ -61,9 +61,9 @@ def surroundings(
         ahead=queue.ahead([job.name for job in jobs]),
         in_vain={name: root for name, root in doomed.items() if root is not None},
         runs=runs,
-        disk=disk,
+        room=room,
         gpus=queue.gpus(),
-        shares=None if machine is None else queue.shares(machine, now, disk),
+        shares=None if machine is None else queue.shares(machine, now, room.free),
         now=now,
     )
 
@@ -91,10 +91,10 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
 
 def _short(job: Job, around: Surroundings) -> str | None:
     """What the machine has too little of."""
-    if around.disk < LEAST_ROOM:
+    if around.room.free < least_room(around.room):
         return f"room on the disk of {around.runs}: make some"
-    if around.disk < job.demand.disk:
-        need, free = in_gigabytes(job.demand.disk), in_gigabytes(around.disk)
+    if around.room.free < job.demand.disk:
+        need, free = in_gigabytes(job.demand.disk), in_gigabytes(around.room.free)
         return f"{need} on the disk of {around.runs}, which has {free} free: make room"
     return None if around.shares is None else around.shares.shortage(job.demand)
 

@@ -34,7 +34,7 @@ from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.training import Stage, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
-from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState
+from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState, read_halved
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
 from distill.training.distributed import on_first_rank, several_machines
@@ -71,6 +71,8 @@ class JobRun:
         self.steps = StepStore(workspace.steps, spec.name, busy)
         self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
         self.pair_sets = tuple(pair_sets(spec, workspace).values())
+        told = read_halved(record.folder)
+        self.halved = None if told is None else told.reason
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
     def run(self) -> None:
@@ -126,6 +128,7 @@ class JobRun:
             spec.stage.epochs,
             spec.train,
             evaluation=self.pair_sets,
+            halved=self.halved,
         )
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
@@ -241,6 +244,7 @@ class JobRun:
                 stage_spec.optimiser,
                 self.fit.old,
                 self.spec.student.remember,
+                self.halved,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(

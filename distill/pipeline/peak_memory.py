@@ -52,10 +52,10 @@ class PeakMemory:
 
     def _look(self) -> None:
         family = self._family or [psutil.Process()]
-        self.bytes = max(self.bytes, sum(map(_private, family)))
+        self.bytes = max(self.bytes, sum(map(private_bytes, family)))
 
 
-def _private(process: psutil.Process) -> int:
+def private_bytes(process: psutil.Process) -> int:
     """Bytes in memory that are this process's alone; 0 where it is gone."""
     try:
         memory = process.memory_info()

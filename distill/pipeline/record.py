@@ -234,7 +234,8 @@ def write_failure(folder: Path, error: Exception) -> None:
     if isinstance(error, RankLost) and (folder / FAILURE).exists():
         return
     reason, hint = failure(error, folder)
-    told = as_json({"reason": reason, "hint": hint}).encode()
+    said = {"reason": reason, "hint": hint, "out_of_memory": is_out_of_memory(error)}
+    told = as_json(said).encode()
     with suppress(OSError, Displaced):  # the error itself is what matters
         check_fence()
         write_reserved(folder / FAILURE, told)

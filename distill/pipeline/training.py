@@ -16,6 +16,7 @@ from distill.losses import LossSettings, WeightedLosses
 from distill.notices import keeping, read_notices
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork
+from distill.pipeline.halving import halved, notice_of
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
@@ -95,7 +96,8 @@ class Stage:
 
     ``old`` is the network that a student begins with where there is no ``start``, and is held to
     with the weight ``remember``.
-    ``evaluation`` are the sets of pairs for ``settings.evaluate_every``.
+    ``evaluation`` are the sets of pairs for ``settings.evaluate_every``. ``halved`` says why half
+    the images are taken at a time, where they are: no part of what the weights are called.
     """
 
     architecture: Architecture
@@ -108,6 +110,7 @@ class Stage:
     optimiser: OptimiserStart = "fresh"
     old: OldNetwork | None = None
     remember: float | None = None
+    halved: str | None = None
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -146,6 +149,8 @@ class Stage:
         Gives the last losses. Every rank calls it, and the first writes. Errors as of ``train``.
         """
         training = self.training(images, cache)
+        if self.halved is not None:
+            training = self._halved(training, self.halved, watch)
         events = self.settings.tensorboard and distributed.rank() == 0
         with event_files(folder / "tensorboard", events, watch) as watching:
             latest = train(training, folder / CHECKPOINTS, watching)
@@ -153,6 +158,12 @@ class Stage:
             write_weights(folder / NETWORK, training.network)
             write_weights(folder / LOSSES, training.losses)
         return latest
+
+    def _halved(self, training: Training, reason: str, watch: Watch) -> Training:
+        half = halved(self.settings, self.sampler, distributed.world_size())
+        if distributed.rank() == 0:
+            watch.warn(notice_of(self.settings, half, reason))
+        return training if half is None else replace(training, settings=half)
 
     def training(self, images: ImageSet, cache: EmbeddingCache | None) -> Training:
         """The same on every rank: the starting weights follow from the seed."""

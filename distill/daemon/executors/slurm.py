@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from curation.toml_text import read_toml
 from distill.daemon import slurm_commands as slurm
 from distill.daemon.attempts import Attempt
 from distill.daemon.demand import resources_in
@@ -175,8 +174,8 @@ def job_name(attempt: Attempt) -> str:
 
 
 def resources(attempt: Attempt) -> Resources:
-    """What the frozen spec asks for; ``UserError`` where that cannot be read."""
-    return resources_in(read_toml(frozen_spec(attempt.run) or "", "the spec"))
+    """What the frozen spec asks for."""
+    return resources_in(frozen_spec(attempt.run) or "")
 
 
 def options(wanted: Resources, grace: float) -> list[str]:

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def test_a_defect_in_looking_at_a_job_ends_only_that_job(harness: Harness) -> No
     class Breaking:
         closed = 0
 
-        def launch(self, attempt: Attempt) -> bool:
+        def launch(self, attempt: Attempt, environment: Mapping[str, str]) -> bool:
             if attempt.run.name == "bad":
                 raise ZeroDivisionError("\udcff of nobody")
             return True
@@ -426,7 +426,7 @@ def test_a_runner_dead_at_its_start_is_not_the_one_before(
     harness: Harness,
 ) -> None:
     class Dying:
-        def launch(self, attempt: Attempt) -> bool:
+        def launch(self, attempt: Attempt, environment: Mapping[str, str]) -> bool:
             write_runner_record(Attempt(attempt.run, 9, "aa"), None)  # of another queue
             raise LaunchKilledError("the runner was killed at its start")
 
@@ -461,7 +461,7 @@ def test_an_untellable_job_is_told_once_and_blocks_no_other(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd:
-        def launch(self, attempt: Attempt) -> bool:
+        def launch(self, attempt: Attempt, environment: Mapping[str, str]) -> bool:
             return True
 
         def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -339,7 +340,7 @@ def test_unreachable_changes_nothing(harness: Harness) -> None:
     class Unreachable:
         launches = 0
 
-        def launch(self, attempt: Attempt) -> None:
+        def launch(self, attempt: Attempt, environment: Mapping[str, str]) -> None:
             self.launches += 1
 
         def observe(self, attempts: list[Attempt]) -> dict[Attempt, Liveness]:

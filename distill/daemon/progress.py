@@ -1,0 +1,43 @@
+"""How far a job has come for good: what an interruption does not take back."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.run_directory import CHECKPOINTS, read_progress, read_steps
+
+_CHECKPOINT = re.compile(r"step-([0-9]{8,18})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """``iterations`` of its trainings up to their newest checkpoints, and ``images`` embedded."""
+
+    iterations: int = 0
+    images: int = 0
+
+    def beyond(self, before: "Made") -> bool:
+        return self.iterations > before.iterations or self.images > before.images
+
+    def up_to(self, other: "Made") -> dict[str, int]:
+        """The higher number of each."""
+        return {what: max(count, getattr(other, what)) for what, count in vars(self).items()}
+
+
+NOTHING_MADE = Made()
+
+
+def progress_made(run: Path) -> Made:
+    """What the run folder tells; nothing where it tells nothing."""
+    iterations: dict[str, int] = {}
+    try:
+        for each in run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}/step-*"):
+            if found := _CHECKPOINT.fullmatch(each.name):
+                training = str(each.parent)
+                iterations[training] = max(iterations.get(training, 0), int(found[1]))
+    except OSError:  # something was removed at this very moment
+        return Made()
+    progress, embedding = read_progress(run), {"embed"}
+    embedding &= {str(step.get("name")) for step in read_steps(run) if step.get("kind") == "embed"}
+    images = progress["done"] if progress and progress.get("step") in embedding else 0
+    return Made(iterations=min(sum(iterations.values()), 1 << 60), images=images)
