@@ -55,12 +55,14 @@ def check(
     """
     from distill.cli.submission import checked
     from distill.daemon import client
+    from distill.daemon.names import teachers_in
     from distill.pipeline.fit import check_job
     from distill.software import code_on_disk
     from distill.spec_text import SpecFile
 
     given, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
-    fit = check_job(given, place, client.unfinished(place, given.job.name))
+    coming = client.unfinished(place, teachers_in(given.text)) - {given.job.name}
+    fit = check_job(given, place, coming)
     found = checked(given, fit, code_on_disk())
     if json:
         print_json({"name": given.job.name, **found.model_dump(mode="json")})

@@ -7,7 +7,7 @@ from pathlib import Path
 from curation.errors import UserError, results_of
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.names import Checked
+from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
 from distill.daemon.service import Submission
 from distill.pipeline.fit import Fit, check_job
@@ -56,7 +56,8 @@ def _submit(
 
     def check(text: str) -> Checked:
         spec = by_text[text]
-        coming = client.unfinished(workspace, spec.job.name) | {each.job.name for each in specs}
+        queued = client.unfinished(workspace, teachers_in(text))
+        coming = queued | {each.job.name for each in specs}
         fit = check_job(spec, workspace, coming - {spec.job.name})
         return checked(spec, fit, code())
 

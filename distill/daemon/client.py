@@ -4,7 +4,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -176,13 +176,13 @@ def names(workspace: Workspace, state: State | None = None) -> list[str]:
         return [] if queue is None else queue.names(state)
 
 
-def unfinished(workspace: Workspace, but: str) -> frozenset[str]:
-    """The names of all jobs that are queued or run, without that of the job ``but``."""
+def unfinished(workspace: Workspace, names: Collection[str]) -> frozenset[str]:
+    """Those of these names that are jobs which are queued or run."""
+    if not names:
+        return frozenset()
     with read_queue(workspace) as queue:
-        if queue is None:
-            return frozenset()
-        found = [*queue.names(State.QUEUED), *queue.names(State.RUNNING)]
-    return frozenset(found) - {but}
+        jobs = [] if queue is None else [queue.job(name) for name in names]
+    return frozenset(job.name for job in jobs if job is not None and not job.state.ended)
 
 
 def job_named(workspace: Workspace, name: str) -> Job | None:

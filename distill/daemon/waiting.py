@@ -25,6 +25,8 @@ class Surroundings:
 
     running: Sequence[str]
     """The names of the jobs that hold slots"""
+    slot_in: float | None
+    """Seconds until the first of them ends, where any of them tells"""
     slots: int | None
     """``None`` where no daemon runs"""
     drained: bool
@@ -53,9 +55,11 @@ def surroundings(
     """As they are now, for these jobs, where a daemon has so many slots on a ``machine``."""
     jobs, now, room = list(jobs), time.time(), room_of(runs)
     waiting = [job for job in jobs if job.state is State.QUEUED and job.unmet]
+    running = queue.names(State.RUNNING)
     doomed = {job.name: queue.in_vain(job.name) for job in waiting}
     return Surroundings(
-        running=queue.names(State.RUNNING),
+        running=running,
+        slot_in=min(filter(None, (_seconds_left(runs / name) for name in running)), default=None),
         slots=slots,
         drained=queue.drained_since() is not None,
         ahead=queue.ahead([job.name for job in jobs]),
@@ -85,7 +89,9 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
     if around.now < job.not_before <= around.now + job.back_off:
         return f"its next attempt in {job.not_before - around.now:.0f} s ({job.reason})"
     if len(around.running) >= around.slots:
-        return f"a slot: {len(around.running)} of {around.slots} taken{_by(around.running)}"
+        taken = f"{len(around.running)} of {around.slots} taken{_by(around.running)}"
+        left = "" if around.slot_in is None else f", one for about {spoken(around.slot_in)} more"
+        return f"a slot: {taken}{left}"
     return _short(job, around) or "its start"
 
 
@@ -125,9 +131,14 @@ def _stands(other: Ahead, runs: Path) -> str:
     """How a job stands that others wait for."""
     if other.state is State.QUEUED:
         return f"is held: `distill resume {other.name}`" if other.held else "is queued"
-    progress = read_progress(runs / other.name) or {}
-    left = progress.get("job_seconds_left") or progress.get("seconds_left")
+    left = _seconds_left(runs / other.name)
     return f"is running, about {spoken(left)} left" if left else "is running"
+
+
+def _seconds_left(run: Path) -> float | None:
+    """How long a running job will take, as it says itself."""
+    progress = read_progress(run) or {}
+    return progress.get("job_seconds_left") or progress.get("seconds_left")
 
 
 def _by(running: Sequence[str]) -> str:

@@ -178,6 +178,9 @@ def test_the_user_is_told_what_is_waited_for(harness: Harness) -> None:
     assert (
         "b: after a, which is running, about 2 h left\n" in Ran(harness.workspace, "status").stdout
     )
+    harness.submit("free")
+    waits = json.loads(Ran(harness.workspace, "status", "free", "--json").stdout)["waiting_for"]
+    assert waits == "a slot: 1 of 1 taken by a, one for about 2 h more"
     harness.submit("c", after=("b",))
     told = json.loads(Ran(harness.workspace, "status", "c", "--json").stdout)
     assert (told["after"], told["waiting_for"]) == (["b"], "after b, which is queued")
