@@ -46,6 +46,8 @@ class Circumstances(Record):
     """The data sets by the names that the spec has for them"""
     teacher: dict[Text, Digest]
     """The teacher that was there, by what the spec calls it"""
+    beginning: dict[Text, Digest] = Field(default_factory=dict)
+    """The network that the student begins with, if it was there, by what the spec calls it"""
 
 
 class Provenance(Circumstances):
@@ -90,6 +92,7 @@ def changes(before: Circumstances, now: Circumstances) -> Iterator[str]:
     for kind, olds, news in (
         ("data set", before.data, now.data),
         ("teacher", before.teacher, now.teacher),
+        ("beginning", before.beginning, now.beginning),
     ):
         for name, old, new in _changed(olds, news):
             yield f"the {kind} {name} had the digest {old[:_SHORT]} and has {new[:_SHORT]}"

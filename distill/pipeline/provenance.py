@@ -50,4 +50,11 @@ def _circumstances(spec: JobSpec, fit: Fit, code: Code) -> Circumstances:
         versions=versions(),
         data=fit.data,
         teacher={} if fit.teacher is None else {name: fit.teacher.digest},
+        beginning=_beginning(spec, fit),
     )
+
+
+def _beginning(spec: JobSpec, fit: Fit) -> dict[str, str]:
+    if fit.old is None or spec.student is None:
+        return {}
+    return {str(spec.student.source)[:1000]: fit.old.digest}

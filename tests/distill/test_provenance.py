@@ -18,6 +18,7 @@ def circumstances(**other) -> Circumstances:
         "versions": {"python": "3.11.7", "torch": "2.14.1"},
         "data": {"ms1m/train": ONE, "lfw": ONE},
         "teacher": {"r100.onnx": ONE},
+        "beginning": {"tiny": ONE},
     }
     return Circumstances(**{**known, **other})
 
@@ -33,6 +34,8 @@ def circumstances(**other) -> Circumstances:
         ({"teacher": {"r100.onnx": OTHER}},
          [f"the teacher r100.onnx had the digest {ONE[:12]} and has {OTHER[:12]}"]),
         ({"teacher": {}}, []),
+        ({"beginning": {"tiny": OTHER}},
+         [f"the beginning tiny had the digest {ONE[:12]} and has {OTHER[:12]}"]),
         ({"code": Code(version="1.0", digest=OTHER, commit="b" * 40, changed=True)},
          ["the code was commit aaaaaaaaaaaa and is commit bbbbbbbbbbbb with changes"]),
         ({"code": Code(version="1.1", digest=OTHER)},
