@@ -24,6 +24,7 @@ from distill.daemon.listing import LIMIT, MOST, Wanted
 from distill.daemon.states import State
 
 if TYPE_CHECKING:
+    from distill.daemon.notifications import Notify
     from distill.daemon.reports import JobReport
     from distill.daemon.service import Submission
 
@@ -51,6 +52,12 @@ def serve(
         bool, typer.Option("--background", help="Detach, once the daemon answers.")
     ] = False,
     executor: Annotated[str, typer.Option(help="Where the jobs run.")] = "local",
+    notify_command: Annotated[
+        str | None, typer.Option(help="A program for each end of a job: JSON on its input.")
+    ] = None,
+    notify_webhook: Annotated[
+        str | None, typer.Option(help="An address for each end of a job: JSON by POST.")
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Run the daemon: it starts queued jobs and serves the API on the workspace's socket.
@@ -60,20 +67,22 @@ def serve(
 
     Example: distill serve --background
     """
+    from distill.daemon.notifications import Notify
     from distill.daemon.service import lost_queue
 
     place = Workspace.locate(workspace)
+    notify = Notify(notify_command, notify_webhook)
     if (lost := lost_queue(place)) is not None:
         note(f"warning: a new queue begins: {lost}")
     if background:
-        _serve_in_background(place, slots, executor)
+        _serve_in_background(place, slots, executor, notify)
         return
     from distill.daemon.daemon_lock import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
     log_to_stderr(place.daemon / LOG)
-    serve_here(place, slots=slots, executor=executor)
+    serve_here(place, slots=slots, executor=executor, notify=notify)
 
 
 def stop(workspace: WorkspaceOption = None) -> None:
@@ -199,6 +208,7 @@ def status(
     """
     from distill.cli.job_view import print_pages, print_status
     from distill.daemon import client, daemon_lock
+    from distill.daemon.notifications import take_failure
 
     place = Workspace.locate(workspace)
     wanted = _wanted(state, label)
@@ -219,6 +229,8 @@ def status(
         if job is None and found.pages > 1:
             print_pages(found)
     order.note_drain(place)
+    if (failed := take_failure(place)) is not None:
+        note(f"warning: {failed} (the daemon's log has more)")
     if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)
 
@@ -232,7 +244,7 @@ def _wanted(state: State | None, label: str | None) -> str:
     return " and ".join([*in_state, *with_label])
 
 
-def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
+def _serve_in_background(place: Workspace, slots: int, executor: str, notify: "Notify") -> None:
     from distill.daemon import background, daemon_lock
 
     running = daemon_lock.find(place)
@@ -240,7 +252,7 @@ def _serve_in_background(place: Workspace, slots: int, executor: str) -> None:
         pid = running.process.pid
         say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
         return
-    health: dict[str, Any] = background.start(place, slots, executor)
+    health: dict[str, Any] = background.start(place, slots, executor, notify)
     log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
     order.note_drain(place)

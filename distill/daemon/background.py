@@ -7,6 +7,7 @@ import time
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
+from distill.daemon.notifications import NOBODY, Notify
 from distill.last_words import error_in, last_line
 from distill.run_directory import read_log
 
@@ -14,11 +15,15 @@ _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 
 
-def start(workspace: Workspace, slots: int, executor: str) -> dict[str, object]:
+def start(
+    workspace: Workspace, slots: int, executor: str, notify: Notify = NOBODY
+) -> dict[str, object]:
     """Start a daemon and wait until it answers; its health. ``UserError`` where it does not."""
     workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = workspace.daemon / daemon_lock.LOG
     options = ["--workspace", str(workspace.root), "--slots", str(slots), "--executor", executor]
+    told = {"--notify-command": notify.command, "--notify-webhook": notify.webhook}
+    options += [f"{option}={value}" for option, value in told.items() if value is not None]
     with path.open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(

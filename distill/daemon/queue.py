@@ -259,16 +259,23 @@ class Queue:
                 " WHERE job = ? ORDER BY id",
                 (name,),
             ).fetchall()
-        return [
-            Transition(
-                at=row["at"],
-                attempt=row["attempt"],
-                event=Event(row["event"]),
-                state=State(row["state"]),
-                reason=row["reason"],
-            )
-            for row in rows
-        ]
+        return [_transition(row) for row in rows]
+
+    def last_transition(self) -> int:
+        """The number of the newest transition of any job; 0 where there is none."""
+        with self._mutex:
+            (last,) = self._connection.execute("SELECT max(id) FROM transitions").fetchone()
+        return int(last or 0)
+
+    def transitions_after(self, number: int, most: int = 100) -> list[tuple[int, str, Transition]]:
+        """The next transitions of all jobs, oldest first: their numbers and whose they are."""
+        with self._mutex:
+            rows = self._connection.execute(
+                "SELECT id, job, at, attempt, event, state, reason FROM transitions"
+                " WHERE id > ? ORDER BY id LIMIT ?",
+                (number, most),
+            ).fetchall()
+        return [(row["id"], row["job"], _transition(row)) for row in rows]
 
     def submit(self, name: str, spec: str, now: float, placing: Placing = AS_BEFORE) -> Job:
         """Queue a new job, or an ended (or waiting) one again, perhaps with another spec.
@@ -562,6 +569,16 @@ def _job(row: sqlite3.Row) -> Job:
     made = Made(iterations=values.pop("iterations"), images=values.pop("images"))
     flags = {name: bool(values[name]) for name in ("launched", "held", "forced")}
     return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand, "made": made})
+
+
+def _transition(row: sqlite3.Row) -> Transition:
+    return Transition(
+        at=row["at"],
+        attempt=row["attempt"],
+        event=Event(row["event"]),
+        state=State(row["state"]),
+        reason=row["reason"],
+    )
 
 
 def _said(placing: Placing) -> dict[str, Any]:

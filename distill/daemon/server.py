@@ -20,6 +20,7 @@ from distill.daemon.daemon_log import DaemonLog
 from distill.daemon.executor import GRACE_SECONDS, JobCommand
 from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck
+from distill.daemon.notifications import NOBODY, Notify, notifying
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.service import JobService, open_queue
 from distill.daemon.troubles import Troubles
@@ -50,6 +51,7 @@ def serve(
     command: JobCommand | None = None,
     check: SpecCheck | None = None,
     grace: float = GRACE_SECONDS,
+    notify: Notify = NOBODY,
 ) -> None:
     """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
     place = find_executor(executor)(command or distill_run(workspace), grace)
@@ -64,7 +66,7 @@ def serve(
         )
         checked = check or spec_check(workspace)
         service = JobService(workspace, queue, checked, wake.set, lambda: machine)
-        with _api(service, slots) as api:
+        with notifying(notify, queue, workspace), _api(service, slots) as api:
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             if queue.drained_since() is not None:
                 _log.info("no job starts before `distill undrain`")

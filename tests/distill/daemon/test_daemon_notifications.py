@@ -1,0 +1,157 @@
+"""Ends of jobs are told to a program or an address, and nothing waits for that."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import Harness, spec, wait_until
+from test_daemon_commands import Ran
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import notifications
+from distill.daemon.notifications import Notify, notifying, take_failure
+from distill.daemon.outcome import Outcome
+from distill.daemon.queue import Queue
+from distill.daemon.service import open_queue
+from distill.daemon.states import Event
+
+ENDS = {
+    "done": Outcome(event=Event.SUCCEED, exit_status=0),
+    "failed": Outcome(event=Event.FAIL, reason="the loss is not finite", hint="lower the rate"),
+}
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.02)
+    with open_queue(Workspace(tmp_path)) as opened:
+        yield opened
+
+
+def end(queue: Queue, name: str, how: str) -> None:
+    queue.submit(name, spec(name), 1.0)
+    queue.claim(2.0)
+    queue.settle(name, 1, lambda cancelled: ENDS[how], 3.0)
+
+
+@pytest.fixture
+def heard() -> Iterator[list[dict[str, object]]]:
+    yield from _serving([])
+
+
+def _serving(heard: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    class Hears(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *about: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hears)
+    heard.append({"port": server.server_port})
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield heard
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_address_hears_of_each_end(queue: Queue, heard: list, tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{heard.pop()['port']}/ends?x=1"
+    end(queue, "before", "done")
+    with notifying(Notify(webhook=address), queue, Workspace(tmp_path)):
+        queue.submit("waits", spec("waits"), 1.0)
+        queue.request_cancel("waits", 2.0)
+        end(queue, "a", "done")
+        end(queue, "b", "failed")
+        wait_until(lambda: len(heard) == 3)
+    told = [(each["name"], each["state"], each["reason"]) for each in heard]
+    assert told == [
+        ("waits", "cancelled", "cancelled by the user"),
+        ("a", "done", None),
+        ("b", "failed", "the loss is not finite"),
+    ]
+    assert heard[2]["hint"] == "lower the rate"
+    assert heard[2]["started_at"] == "1970-01-01T00:00:02+00:00"
+    assert heard[0]["started_at"] is None
+    assert take_failure(Workspace(tmp_path)) is None
+
+
+def test_a_program_gets_each_end_on_its_input_and_no_shell(queue: Queue, tmp_path: Path) -> None:
+    program = tmp_path / "a program; touch x"
+    program.write_text(f'#!/bin/sh\ncat > "{tmp_path}/$1.json"\n')
+    program.chmod(0o755)
+    with notifying(Notify(command=f"'{program}' '$HOME;x'"), queue, Workspace(tmp_path)):
+        end(queue, "a", "done")
+        wait_until(lambda: (tmp_path / "$HOME;x.json").exists())
+        wait_until(lambda: (tmp_path / "$HOME;x.json").read_text().endswith("}"))
+    told = json.loads((tmp_path / "$HOME;x.json").read_text())
+    assert (told["name"], told["state"], told["workspace"]) == ("a", "done", str(tmp_path))
+    assert not (tmp_path / "x").exists()
+
+
+def test_who_hangs_is_left_and_nobody_waits(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        with notifying(Notify(webhook=address), queue, Workspace(tmp_path)):
+            began = time.monotonic()
+            for number in range(20):
+                end(queue, f"j{number}", "done")
+            assert time.monotonic() - began < 10
+            wait_until(lambda: (tmp_path / "daemon" / notifications.FAILED).exists())
+    shown = Ran(Workspace(tmp_path), "status")
+    assert "warning: an end of a job could not be told: " in shown.stderr
+    assert "an end of a job" not in Ran(Workspace(tmp_path), "status").stderr
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit('no \\udcff')", "import time; time.sleep(99)"])
+def test_a_program_that_fails_is_said_once(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.5)
+    notify = Notify(command=f'{sys.executable} -S -c "{code}"')
+    with notifying(notify, queue, Workspace(tmp_path)):
+        end(queue, "a", "done")
+        wait_until(lambda: (tmp_path / "daemon" / notifications.FAILED).exists())
+    said = take_failure(Workspace(tmp_path))
+    assert said is not None
+    assert "ended with status 1" in said or "took longer than 0.5 s" in said
+    assert take_failure(Workspace(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"command": "no-such-program x"}, "no program 'no-such-program'"),
+        ({"command": "'"}, "cannot be split"),
+        ({"command": ""}, "no program ''"),
+        ({"webhook": "ftp://host/"}, "no address"),
+        ({"webhook": "host/path"}, "no address"),
+        ({"webhook": "http://a b/"}, "no address"),
+        ({"webhook": "http://[::1"}, "no address"),
+        ({"webhook": "http://host:99999/"}, "no address"),
+        ({"webhook": "file:///etc/passwd"}, "no address"),
+    ],
+)
+def test_who_cannot_be_told_is_refused_at_the_start(options: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Notify(**options)
+
+
+def test_the_command_refuses_before_it_serves(harness: Harness) -> None:
+    error = Ran(harness.workspace, "serve", "--notify-webhook", "nowhere").error
+    assert "'nowhere' is no address" in error
+    assert not harness.workspace.daemon.exists()
