@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from curation.toml_positions import Location
+from curation.toml_positions import Location, in_words
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
 from distill.losses.settings import Losses, Weight
 from distill.resources import Resources
 from distill.spec_errors import SpecError, within
 from distill.spec_source import check_name
+from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.config import (
     FROZEN,
     Epochs,
@@ -26,6 +27,7 @@ from distill.training.config import (
     Strict,
     TrainSettings,
 )
+from teachers.cache_files import Precision
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
@@ -188,11 +190,13 @@ class TeacherSpec(TeacherSource):
     be trained here by ``stage`` and ``train``.
 
     A job stops where the teacher tells fewer than ``least_accuracy`` of a few hundred pairs right.
+    ``answers`` says how exactly its embeddings are kept, or that it is asked at every step instead.
     """
 
     ensemble: list[TeacherSource] = Field(default=[])
     combine: Combination = "concatenate"
     least_accuracy: Annotated[float, Field(ge=0, lt=1)] = LEAST_ACCURACY
+    answers: Literal["float16", "int8", "online"] = "float16"
     network: NetworkSpec | None = None
     stage: TeacherTraining | None = None
     train: TrainSettings = TrainSettings()
@@ -213,6 +217,11 @@ class TeacherSpec(TeacherSource):
             if member.source is None:
                 raise SpecError(("ensemble", index), 'each [[teacher.ensemble]] needs from = "..."')
         return self
+
+    @property
+    def precision(self) -> Precision:
+        """Of the answers that are kept."""
+        return "int8" if self.answers == "int8" else "float16"
 
     @property
     def sources(self) -> dict[Location, TeacherSource]:
@@ -315,6 +324,7 @@ class JobSpec(Strict):
     student: StudentSpec | None = None
     stage: list[StageSpec] = Field(default=[])
     generations: GenerationsSpec = GenerationsSpec()
+    augment: AugmentSettings = NO_AUGMENTATION
     train: TrainSettings = TrainSettings()
     export: ExportSpec = ExportSpec()
     resources: Resources = Resources()
@@ -383,6 +393,54 @@ class JobSpec(Strict):
                     (*key, "ranks"),
                     f"{each.ranks} is not the number of GPUs, resources.gpus x nodes = {wanted}; "
                     "each rank has one: give both the same, or leave ranks out",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _views_can_be_learnt_from(self) -> "JobSpec":
+        if self.augment.augments and self.student is None:
+            raise SpecError(("augment",), "the views are a student's; leave it out")
+        losses = [loss for stage in self.stage for loss in stage.losses.values()]
+        answers = None if self.teacher is None else self.teacher.answers
+        guided = any(loss.needs_teacher for loss in losses)
+        if self.augment.views == "fresh" and guided and answers != "online":
+            raise SpecError(
+                ("augment", "views"),
+                '"fresh" views have no answers that could be kept; allowed: a number of views, or '
+                'teacher.answers = "online"',
+            )
+        if "least_cosine" in self.augment.model_fields_set and not guided:
+            raise SpecError(
+                ("augment", "least_cosine"),
+                "is of the teacher's answers, and no loss of any stage compares with a teacher",
+            )
+        if answers == "online" and any(loss.needs_teacher_centres for loss in losses):
+            raise SpecError(
+                ("teacher", "answers"),
+                '"online" gives no class centres of the teacher, which a loss needs; allowed: '
+                '"float16", "int8"',
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixed_pictures_count(self) -> "JobSpec":
+        for index, stage in enumerate(self.stage if self.augment.mix else []):
+            where = in_words(("stage", index))
+            of_labels = {name: loss for name, loss in stage.losses.items() if loss.needs_labels}
+            for name, loss in of_labels.items():
+                if not loss.leaves_out_mixed:
+                    raise SpecError(
+                        ("augment", "mix"),
+                        f"{name} of {where} looks at labels, which mixed pictures do not have, and "
+                        "does not leave them out (LossInputs.mean_over_labelled); leave mix out",
+                    )
+            if not any(
+                loss.needs_teacher for loss in stage.losses.values() if not loss.needs_labels
+            ):
+                raise SpecError(
+                    ("augment", "mix"),
+                    f"no loss of {where} can learn from mixed pictures, which have no label; "
+                    "allowed with one that compares with the teacher alone, such as angular",
                 )
         return self
 

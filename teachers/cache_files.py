@@ -1,5 +1,6 @@
 """The files of an embedding cache: their names, and opening them without believing them."""
 
+import math
 import os
 import stat
 from pathlib import Path
@@ -16,6 +17,9 @@ from curation.json_text import LARGEST_RECORD, parse_record
 ABOUT = "cache.json"
 UNIT, NORM, ROWS = "unit.npy", "norm.npy", "rows.npy"
 CLAIMS, LOCK = "claims", "lock"
+Precision = Literal["float16", "int8"]
+"""Of the values of the unit vectors"""
+UNIT_TYPES: dict[str, np.dtype] = {"float16": np.dtype("<f2"), "int8": np.dtype("i1")}
 
 
 class CacheAbout(BaseModel):
@@ -31,14 +35,27 @@ class CacheAbout(BaseModel):
     embedding: int = Field(gt=0)
     claim: int = Field(gt=0, le=1 << 16)
     """Rows that a process claims together: those with one ``row // claim``"""
+    view: str | None = None
+    """The digest of the augmented view; None for the picture and its mirror"""
+    precision: Precision = "float16"
+
+    @property
+    def answers(self) -> int:
+        """Of each image: upright and mirrored, or of one augmented view."""
+        return 2 if self.view is None else 1
 
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """Type and shape of each file."""
         return {
-            UNIT: (np.dtype("<f2"), (self.images, 2, self.embedding)),
-            NORM: (np.dtype("<f4"), (self.images, 2)),
+            UNIT: (UNIT_TYPES[self.precision], (self.images, self.answers, self.embedding)),
+            NORM: (np.dtype("<f4"), (self.images, self.answers)),
             ROWS: (np.dtype("<u4"), (self.images,)),
         }
+
+    @property
+    def size(self) -> int:
+        """Bytes that the arrays take on the disk."""
+        return sum(math.prod(shape) * kind.itemsize for kind, shape in self.arrays().values())
 
 
 def damaged(folder: Path, how: str) -> UserError:

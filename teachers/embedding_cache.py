@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from teachers.cache_files import NORM, UNIT, damaged, map_cached, read_about
+from teachers.precision import LARGEST, from_int8
 from teachers.row_table import RowTable, checksums
 
 _TOGETHER = 1024
@@ -13,11 +14,12 @@ _MAGNITUDE, _ONE = np.uint16(0x7FFF), np.float16(1).view(np.uint16)
 
 
 class EmbeddingCache:
-    """Unit vectors ``unit`` float16 [N, 2, D] and lengths ``norm`` float32 [N, 2], memory-mapped.
+    """Unit vectors ``unit`` float16 [N, A, D] and lengths ``norm`` float32 [N, A], memory-mapped.
 
-    N are the rows of the store; axis 1 is upright, mirrored. Rows that no view has asked for yet
-    are zero; ``teachers.embeddings.cache_embeddings`` fills in what a view needs. Raises
-    ``UserError`` where the files are not those of a cache.
+    N are the rows of the store; axis 1 is upright, mirrored, or the one answer to an augmented
+    view. Rows that no data set has asked for yet are zero; ``teachers.embeddings`` fills in what
+    one needs. With ``about.precision`` int8, ``unit`` is as ``teachers.precision`` has it, and
+    ``vectors`` are the same for both. Raises ``UserError`` where the files are no cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,6 +38,11 @@ class EmbeddingCache:
     def digest(self) -> str:
         return self.folder.name
 
+    def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
+        """``unit[rows, answers]`` as float16: unit vectors [..., D], in memory."""
+        taken: np.ndarray = self.unit[rows, answers]
+        return from_int8(taken) if self.about.precision == "int8" else taken
+
     def verify(self, wanted: np.ndarray) -> None:
         """``verify_rows`` of those where ``wanted`` (bool [N]) is true."""
         for first in range(0, len(wanted), _TOGETHER):
@@ -52,6 +59,12 @@ class EmbeddingCache:
         off = self.table.entries[rows] != checksums(unit, norm)
         if off.any():
             raise damaged(self.folder, f"row {rows[np.argmax(off)]} is not what it was")
-        magnitudes = unit.view(np.uint16) & _MAGNITUDE
-        if magnitudes.max() > _ONE or not (np.isfinite(norm) & (norm > 0)).all():
+        if not _are_unit_vectors(unit) or not (np.isfinite(norm) & (norm > 0)).all():
             raise damaged(self.folder, "it has rows that are no unit vectors")
+
+
+def _are_unit_vectors(unit: np.ndarray) -> bool:
+    """Whether these values of a cache can be of unit vectors."""
+    if unit.dtype == np.int8:
+        return bool((np.abs(unit.astype(np.int16)).max(axis=-1) == LARGEST).all())
+    return bool((unit.view(np.uint16) & _MAGNITUDE).max() <= _ONE)

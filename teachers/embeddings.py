@@ -1,10 +1,10 @@
 """The cache of a teacher's embeddings: computed once, read by every student and generation.
 
-The only augmentation in distillation is the mirror, so two vectors an image, upright and
-mirrored, are all that the teacher can ever say, and training on the cache equals running the
-teacher at every step. One folder belongs to one (teacher weights, preprocessing, store); its name
-is their digest, so that a stale cache cannot be met. Views of the store share it: only the rows
-that a view needs are computed.
+Training on the cache equals running the teacher at every step: of a picture it holds the answers
+upright and mirrored, and an augmented view is the same pixels whenever it is made. One folder
+belongs to one (teacher weights, preprocessing, store) and, of augmented views, to one (strengths,
+number of the view); its name is their digest, so that a stale cache cannot be met. Views of the
+store share it: only the rows that a view needs are computed.
 """
 
 import hashlib
@@ -12,9 +12,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,20 +25,44 @@ from curation.files import atomic_file
 from curation.locks import take
 from curation.progress import Progress
 from curation.views import ImageSet
-from teachers.cache_files import ABOUT, LOCK, CacheAbout, damaged, open_to_lock
+from teachers.cache_files import ABOUT, LOCK, CacheAbout, Precision, damaged, open_to_lock
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.ensemble import CombinedCaches, Ensemble
 from teachers.filling import Pictures, RowSource, fill
 from teachers.team import Team, fill_with_team
 
+if TYPE_CHECKING:
+    from teachers.augment.augmentation import NumberedView
+
 CLAIM = 256
 """Rows of a claim in new caches, and of a batch: what a process that is killed has to do again."""
 
 
-def cache_digest(embedder: Embedder, images: ImageSet) -> str:
-    """What addresses a cache: SHA-256 over the weights, the preprocessing and the store."""
-    parts = ("embeddings-2", embedder.digest, embedder.preprocessing.digest, images.store.digest)
+@dataclass(frozen=True)
+class Answers:
+    """What the teacher is asked about each image, and how its answers are kept.
+
+    ``view`` None is the picture, upright and mirrored.
+    """
+
+    view: "NumberedView | None" = None
+    precision: Precision = "float16"
+
+
+PLAIN = Answers()
+
+
+def cache_digest(embedder: Embedder, images: ImageSet, answers: Answers = PLAIN) -> str:
+    """What addresses a cache: SHA-256 over the weights, the preprocessing and the store.
+
+    And over the augmented view, and a precision that is not the usual one.
+    """
+    parts = ["embeddings-2", embedder.digest, embedder.preprocessing.digest, images.store.digest]
+    if answers.view is not None:
+        parts += ["view", answers.view.digest]
+    if answers.precision != PLAIN.precision:
+        parts.append(answers.precision)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
@@ -46,6 +72,7 @@ def cache_embeddings(
     cache_root: Path,
     progress: Progress | None = None,
     team: Team | None = None,
+    answers: Answers = PLAIN,
 ) -> EmbeddingCache:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
 
@@ -57,23 +84,23 @@ def cache_embeddings(
     ``UserError`` where an image is damaged, where the teacher gives vectors that are zero or not
     finite, and where the cache is damaged.
     """
-    folder = cache_root / cache_digest(embedder, images)
+    folder = cache_root / cache_digest(embedder, images, answers)
     is_first = team is None or team.rank == 0
     wanted = _wanted(images)
     missing = np.zeros(0, bool)
     if is_first:
-        cache = _opened(folder, _about(embedder, images))
+        cache = _opened(folder, _about(embedder, images, answers))
         missing = cache.table.missing_of(wanted)
     if missing.any() if team is None else team.from_first(bool(missing.any())):
         source: RowSource
         if isinstance(embedder, Ensemble):
             caches = [
-                cache_embeddings(member, images, cache_root, progress, team)
+                cache_embeddings(member, images, cache_root, progress, team, answers)
                 for member in embedder.members
             ]
             source = CombinedCaches(embedder, caches)
         else:
-            source = Pictures(embedder, images.store)
+            source = Pictures(embedder, images.store, answers.view)
         if team is None:
             fill(cache, missing, source, progress)
         else:
@@ -114,19 +141,43 @@ def cached_rows(
     if len(cache.table.missing(rows)):
         return None
     cache.verify_rows(rows)
-    return cache.unit[rows, 0]
+    return cache.vectors(rows, 0)
 
 
-def check_room(embedder: Embedder, images: ImageSet, cache_root: Path) -> None:
-    """Raise ``UserError`` where the disk has no room for the caches that are not there yet."""
+def missing_bytes(
+    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
+) -> int:
+    """What the caches of ``asked`` that are not there yet will take on the disk."""
     members = embedder.members if isinstance(embedder, Ensemble) else []
     missing = [
-        _about(each, images)
+        _about(each, images, answers)
         for each in (embedder, *members)
-        if not (cache_root / cache_digest(each, images) / ABOUT).exists()
+        for answers in asked
+        if not (cache_root / cache_digest(each, images, answers) / ABOUT).exists()
     ]
-    arrays = [array for about in missing for array in about.arrays().values()]
-    wanted = sum(math.prod(shape) * kind.itemsize for kind, shape in arrays)
+    return sum(about.size for about in missing)
+
+
+def missing_pictures(
+    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
+) -> int:
+    """How many pictures the teacher has not been asked about yet, of ``asked``."""
+    wanted, missing = _wanted(images), 0
+    for answers in asked:
+        folder = cache_root / cache_digest(embedder, images, answers)
+        about = _about(embedder, images, answers)
+        if (folder / ABOUT).exists():
+            missing += about.answers * int(EmbeddingCache(folder).table.missing_of(wanted).sum())
+        else:
+            missing += about.answers * len(images)
+    return missing
+
+
+def check_room(
+    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers] = (PLAIN,)
+) -> None:
+    """Raise ``UserError`` where the disk has no room for the caches that are not there yet."""
+    wanted = missing_bytes(embedder, images, cache_root, asked)
     free = shutil.disk_usage(_existing(cache_root)).free
     if wanted > free:
         raise UserError(
@@ -140,7 +191,7 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:
+def _about(embedder: Embedder, images: ImageSet, answers: Answers) -> CacheAbout:
     return CacheAbout(
         format_version=2,
         teacher=embedder.digest,
@@ -149,6 +200,8 @@ def _about(embedder: Embedder, images: ImageSet) -> CacheAbout:
         images=len(images.store),
         embedding=embedder.embedding,
         claim=CLAIM,
+        view=None if answers.view is None else answers.view.digest,
+        precision=answers.precision,
     )
 
 
@@ -166,7 +219,8 @@ def _allocate(folder: Path, about: CacheAbout) -> None:
         for name, (kind, shape) in about.arrays().items():
             _preallocated(folder / name, shape, kind)
         with atomic_file(folder / ABOUT) as file:
-            file.write(about.model_dump_json(indent=2).encode())
+            # Without what is usual: caches of before are the same files.
+            file.write(about.model_dump_json(indent=2, exclude_defaults=True).encode())
 
 
 def _preallocated(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:

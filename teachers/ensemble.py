@@ -66,7 +66,7 @@ class CombinedCaches:
 
     def load(self, rows: np.ndarray) -> np.ndarray:
         """Raw embeddings float32 [rows, 2, D]."""
-        units = [cache.unit[rows] for cache in self.caches]
+        units = [cache.vectors(rows, slice(None)) for cache in self.caches]
         norms = [cache.norm[rows] for cache in self.caches]
         return self.ensemble.combined(units, norms)
 

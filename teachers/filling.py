@@ -8,7 +8,7 @@ taken over by the others.
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from curation.store import Store
 from teachers.cache_files import NORM, ROWS, UNIT
 from teachers.embedder import Embedder, embed_both, unit_and_norm
 from teachers.embedding_cache import EmbeddingCache
+from teachers.precision import to_int8
 from teachers.row_table import ArrayFile, Claims, checksums
 from teachers.shared_work import SharedWork
+
+if TYPE_CHECKING:
+    from teachers.augment.augmentation import NumberedView
 
 AHEAD = 2
 """Batches in memory before the one that is embedded."""
@@ -37,15 +41,17 @@ class RowSource(Protocol):
         ...
 
     def embed(self, loaded: Any) -> np.ndarray:
-        """Raw embeddings float32 [rows, 2, D], upright and mirrored."""
+        """Raw embeddings float32 [rows, A, D]: upright and mirrored, or of one augmented view."""
         ...
 
 
 class Pictures:
-    """The rows' images decoded, then through a network."""
+    """The rows' images decoded, or their augmented ``view``, then through a network."""
 
-    def __init__(self, embedder: Embedder, store: Store) -> None:
-        self.embedder, self.store = embedder, store
+    def __init__(
+        self, embedder: Embedder, store: Store, view: "NumberedView | None" = None
+    ) -> None:
+        self.embedder, self.store, self.view = embedder, store, view
 
     def load(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows, and as many of their pictures as may be in memory together."""
@@ -53,16 +59,25 @@ class Pictures:
 
     def embed(self, loaded: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         rows, pictures = loaded
-        parts, together = [embed_both(self.embedder, pictures)], self._together(rows)
+        parts, together = [self._asked(pictures)], self._together(rows)
         for first in range(together, len(rows), together):
-            parts.append(embed_both(self.embedder, self.decoded(rows[first : first + together])))
+            parts.append(self._asked(self.decoded(rows[first : first + together])))
         return np.concatenate(parts)
+
+    def _asked(self, pictures: np.ndarray) -> np.ndarray:
+        """Raw embeddings float32 [n, A, D]."""
+        if self.view is None:
+            return embed_both(self.embedder, pictures)
+        return self.embedder.embed(pictures)[:, None]
 
     def _together(self, rows: np.ndarray) -> int:
         return count_together(self.store.image_size, len(rows))
 
     def decoded(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 RGB [rows, H, W, 3]; ``UserError`` naming the key of an image that is damaged."""
+        """uint8 RGB [rows, H, W, 3], as the network is asked about them.
+
+        ``UserError`` naming the key of an image that is damaged.
+        """
         pictures = np.empty((len(rows), *self.store.image_size, 3), np.uint8)
         files = self.store.read_many(rows)
         for row, file, picture in zip(rows.tolist(), files, pictures, strict=True):
@@ -70,6 +85,9 @@ class Pictures:
                 decode_into(picture, file, "the image")
             except UserError as error:
                 raise bad_image(self.store, row, error) from None
+        if self.view is not None:
+            for picture, change in zip(pictures, self.view.changes(rows), strict=True):
+                np.copyto(picture, self.view.augmentation.view(picture, change))
         return pictures
 
 
@@ -105,7 +123,7 @@ def fill(
 
 
 def check_embeddings(raw: np.ndarray, rows: np.ndarray) -> None:
-    """Raise ``UserError`` where a row's embedding (float32 [rows, 2, D]) is zero or not finite."""
+    """Raise ``UserError`` where a row's embedding (float32 [rows, A, D]) is zero or not finite."""
     bad = ~np.isfinite(raw).all(axis=(1, 2)) | (np.linalg.norm(raw, axis=2) == 0).any(axis=1)
     if bad.any():
         raise UserError(
@@ -119,6 +137,7 @@ class CacheWriter:
 
     def __init__(self, cache: EmbeddingCache) -> None:
         self.claims = Claims(cache.folder, cache.about.claim)
+        self._precision = cache.about.precision
         self.written = 0
         """Rows that are on the disk"""
         self._unit = ArrayFile(cache.folder / UNIT, cache.unit)
@@ -148,6 +167,8 @@ class CacheWriter:
 
     def _write(self, rows: np.ndarray, raw: np.ndarray) -> None:
         unit, norm = unit_and_norm(raw)
+        if self._precision == "int8":
+            unit = to_int8(raw)
         self._unit.write(rows, unit)
         self._norm.write(rows, norm)
         self._table.write(rows, checksums(unit, norm))

@@ -308,7 +308,7 @@ def _observer(shown: Display) -> "Observer":
         elif event.kind == "warning":
             where = f"{event.step}: " if event.step else ""
             shown.say(f"warning: {where}{event.values['text']}")
-        elif event.kind == "wait":
+        elif event.kind in ("note", "wait"):
             shown.say(f"{event.step}: {event.values['note']}")
         elif event.kind == "skip":
             shown.say(f"{event.step}: skipped: {event.values['note']}")

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.arcface import add_angular_margin
-from distill.losses.collectives import all_gather
 from distill.losses.loss import Loss, LossInputs, at_least_float32, register
 from distill.losses.settings import AdaDistillSettings
 
@@ -53,14 +52,17 @@ class AdaDistill(Loss):
     def formula(self, inputs: LossInputs) -> Tensor:
         student = inputs.unit_embeddings
         if self.training:
-            self._move_centres(student.detach(), inputs.unit_teacher, inputs.labels)
+            self._move_centres(inputs)
         cosines = F.linear(student, F.normalize(at_least_float32(self.centres)))
         with_margin = add_angular_margin(cosines, inputs.labels, self.settings.margin)
-        return F.cross_entropy(self.settings.scale * with_margin, inputs.labels)
+        logits = self.settings.scale * with_margin
+        losses = F.cross_entropy(logits, inputs.labels, reduction="none")
+        return inputs.mean_over_labelled(losses)
 
-    def _move_centres(self, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
-        agreement = (student * teacher).sum(dim=1)
-        agreement, teacher, labels = map(all_gather, (agreement, teacher, labels))
+    def _move_centres(self, inputs: LossInputs) -> None:
+        agreement = (inputs.unit_embeddings.detach() * inputs.unit_teacher).sum(dim=1)
+        own = agreement, inputs.unit_teacher, inputs.labels
+        agreement, teacher, labels = map(inputs.all_labelled, own)
         before = at_least_float32(self.centres[labels])
         # Rows of one identity are alike, so it does not matter which of them is written last.
         moved = moved_centres(before, teacher, agreement, labels)

@@ -54,7 +54,7 @@ class AdaFace(MarginHead):
     def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
         norms = inputs.embeddings.detach().float().norm(dim=1).clamp(SMALLEST, LONGEST)
         if self.training:
-            self._follow(inputs.all_gather(norms))
+            self._follow(inputs.all_labelled(norms))
         quality = (norms - self.mean) / (self.deviation + SMALLEST)
         quality = (quality * self.settings.concentration).clamp(-1.0, 1.0).to(cosines.dtype)
         return adaptive_margin(cosines, quality, self.settings.margin)

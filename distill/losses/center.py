@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.losses.collectives import all_gather
 from distill.losses.loss import Loss, LossInputs, at_least_float32, register
 from distill.losses.settings import CenterSettings
 
@@ -41,9 +40,9 @@ class Center(Loss):
         embeddings = at_least_float32(inputs.embeddings)
         before = self.means[inputs.labels]
         if self.training:
-            everywhere = all_gather(embeddings.detach())
-            self._follow(everywhere.to(before.dtype), all_gather(inputs.labels))
-        return (embeddings - before).square().sum(dim=1).mean() / 2.0
+            everywhere = inputs.all_labelled(embeddings.detach())
+            self._follow(everywhere.to(before.dtype), inputs.all_labelled(inputs.labels))
+        return inputs.mean_over_labelled((embeddings - before).square().sum(dim=1)) / 2.0
 
     def _follow(self, embeddings: Tensor, labels: Tensor) -> None:
         """Eq. 4: a centre moves by ``rate * sum(x - c) / (1 + n)`` over its n images."""

@@ -74,6 +74,9 @@ class ShardedInputs(LossInputs):
             labels=labels,
             centres=inputs.centres,
             identity_counts=inputs.identity_counts,
+            label_weights=None
+            if inputs.label_weights is None
+            else all_gather(inputs.label_weights),
             columns=columns,
         )
 

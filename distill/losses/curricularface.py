@@ -44,8 +44,9 @@ class CurricularFace(ArcFace):
 
     def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
         if self.training:
-            everywhere = inputs.all_gather(cosines.detach().float())
-            self.t.lerp_(everywhere.mean().to(self.t), self.settings.momentum)
+            everywhere = inputs.all_labelled(cosines.detach().float())
+            if len(everywhere):
+                self.t.lerp_(everywhere.mean().to(self.t), self.settings.momentum)
         return super().target_logits(cosines, inputs)
 
     def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class MarginHead(Loss):
         if beta is not None:
             assert inputs.identity_counts is not None, "class balance needs identity_counts"
             losses = losses * balanced_weights(inputs.identity_counts[inputs.labels], beta)
-        return losses.mean()
+        return inputs.mean_over_labelled(losses)
 
 
 @register("softmax")

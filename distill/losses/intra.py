@@ -27,4 +27,4 @@ class Intra(Loss):
     settings: IntraSettings
 
     def formula(self, inputs: LossInputs) -> Tensor:
-        return angles(inputs.target_logits).mean()
+        return inputs.mean_over_labelled(angles(inputs.target_logits))

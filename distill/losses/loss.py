@@ -46,6 +46,10 @@ class LossInputs:
     sub-centres; ``identity_counts`` int64 [K] are the images of each identity in the training set.
     ``teacher_centres`` [K, Dt] are the teacher's class centres, of unit length. A label is a row of
     these three, which need not hold all identities.
+
+    ``label_weights`` [B] say how much each image counts where its label does: 0 where two pictures
+    are mixed, and the others as much more as there are fewer of them in the batch of all ranks.
+    None: all count 1.
     """
 
     embeddings: Tensor
@@ -54,6 +58,7 @@ class LossInputs:
     centres: Tensor | None = None
     identity_counts: Tensor | None = None
     teacher_centres: Tensor | None = None
+    label_weights: Tensor | None = None
 
     @cached_property
     def unit_embeddings(self) -> Tensor:
@@ -94,6 +99,21 @@ class LossInputs:
         labels."""
         logits = non_target.index_put(self._target_places, target)
         return F.cross_entropy(logits, self.labels, reduction="none")
+
+    def mean_over_labelled(self, values: Tensor) -> Tensor:
+        """The mean of ``values`` [B] over the images whose label counts."""
+        return (values if self.label_weights is None else values * self.label_weights).mean()
+
+    def all_labelled(self, values: Tensor) -> Tensor:
+        """``values`` [B, ...] of all ranks' images whose label counts; with gradient."""
+        everywhere = self.all_gather(values)
+        return everywhere if self.label_weights is None else everywhere[self.all_are_labelled]
+
+    @cached_property
+    def all_are_labelled(self) -> Tensor:
+        """bool [B of all ranks]: whose label counts."""
+        assert self.label_weights is not None, "all labels count"
+        return self.all_gather(self.label_weights) > 0
 
     def all_gather(self, values: Tensor) -> Tensor:
         """``values`` [B, ...] of this rank's images as those of all ranks', with gradient."""

@@ -40,7 +40,10 @@ class MarginDistillation(Loss):
         assert inputs.teacher_centres is not None, "the centres are the teacher's"
         settings, centres = self.settings, inputs.teacher_centres
         certainty = (inputs.unit_teacher * centres[inputs.labels]).sum(dim=1)
+        if inputs.label_weights is not None:
+            certainty = certainty.masked_fill(inputs.label_weights == 0, 0.0)
         margins = teacher_margins(certainty, settings.smallest_margin, settings.largest_margin)
         cosines = F.linear(inputs.unit_embeddings, centres)
         logits = settings.scale * add_angular_margin(cosines, inputs.labels, margins)
-        return F.cross_entropy(logits, inputs.labels)
+        losses = F.cross_entropy(logits, inputs.labels, reduction="none")
+        return inputs.mean_over_labelled(losses)

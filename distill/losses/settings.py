@@ -49,6 +49,8 @@ class LossSettings(BaseModel):
 
     needs: ClassVar[Needs] = Needs()
     needs_labels: ClassVar[bool] = True
+    leaves_out_mixed: ClassVar[bool] = False
+    """Whether it honours ``LossInputs.label_weights``; those that need no labels need not."""
     needs_teacher: ClassVar[bool] = False
     needs_centres: ClassVar[bool] = False
     needs_teacher_centres: ClassVar[bool] = False
@@ -79,6 +81,7 @@ class HeadSettings(LossSettings):
     Heads see cosines only, so their class weights may be sharded over ranks.
     """
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_centres: ClassVar[bool] = True
 
@@ -305,6 +308,8 @@ class CurricularFaceSettings(ArcFaceSettings):
 class CenterSettings(LossSettings):
     """The paper's lambda is 0.003; ``rate`` is its alpha, by which centres follow a batch."""
 
+    leaves_out_mixed: ClassVar[bool] = True
+
     weight: Weight = 0.003
     rate: float = Field(default=0.5, gt=0, le=1)
 
@@ -313,6 +318,7 @@ class CenterSettings(LossSettings):
 class IntraSettings(LossSettings):
     """Nothing but its weight."""
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs_centres: ClassVar[bool] = True
 
 
@@ -346,6 +352,7 @@ class TripletSettings(LossSettings):
     semi-hard one; or for every image its hardest positive and negative ("batch-hard").
     """
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
 
     mining: Literal["semi-hard", "hardest-semi-hard", "batch-hard"] = "semi-hard"
@@ -356,6 +363,7 @@ class TripletSettings(LossSettings):
 class CentreTripletSettings(LossSettings):
     """As ``TripletSettings``."""
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, absent=True)
     needs_centres: ClassVar[bool] = True
 
@@ -385,6 +393,7 @@ class AngularSquaredSettings(ComparisonSettings):
 class AdaDistillSettings(ComparisonSettings):
     """``scale`` and ``margin`` (in radians) are those of ArcFace; 0.45 is of the authors' code."""
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2)
 
     scale: Scale = 64.0
@@ -395,6 +404,7 @@ class AdaDistillSettings(ComparisonSettings):
 class MarginDistillationSettings(ComparisonSettings):
     """``scale`` multiplies the cosines; the margins are in radians."""
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2)
     needs_teacher_centres: ClassVar[bool] = True
 
@@ -447,6 +457,7 @@ class TripletDistillationSettings(LossSettings):
     Source of the numbers: the re-implementation by the authors of MarginDistillation.
     """
 
+    leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, negatives=True)
     needs_teacher: ClassVar[bool] = True
 

@@ -96,7 +96,10 @@ class CentreTriplet(Loss):
         self.statistics: dict[str, Tensor] = {}
 
     def formula(self, inputs: LossInputs) -> Tensor:
-        batch, cosines, margin = WholeBatch.gather(inputs), inputs.cosines, self.settings.margin
+        batch, margin = WholeBatch.gather(inputs), self.settings.margin
+        cosines = inputs.cosines
+        if inputs.label_weights is not None:
+            cosines = cosines[inputs.label_weights > 0]
         mined = semi_hard_centres(
             batch.embeddings,
             batch.labels,
@@ -114,8 +117,8 @@ class CentreTriplet(Loss):
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Unit embeddings [N, D] with gradient and labels int64 [N] of all ranks' images; ``own`` are
-    the rows of this rank. ``generator`` is in the same state on all ranks."""
+    """Unit embeddings [N, D] with gradient and labels int64 [N] of all ranks' images whose label
+    counts; ``own`` are the rows of this rank. ``generator`` is in the same state on all ranks."""
 
     embeddings: Tensor
     labels: Tensor
@@ -127,12 +130,24 @@ class WholeBatch:
         labels = inputs.labels
         seed = torch.randint(2**62, (1,), device=labels.device)
         gathered = all_gather(torch.cat([seed, labels])).view(world_size(), -1)
+        everywhere = gathered[:, 1:].flatten()
+        if inputs.label_weights is not None:
+            everywhere = everywhere[inputs.all_are_labelled]
         return cls(
-            all_gather(inputs.unit_embeddings),
-            gathered[:, 1:].flatten(),
-            own_rows(len(labels)),
+            inputs.all_labelled(inputs.unit_embeddings),
+            everywhere,
+            own_labelled(inputs),
             torch.Generator(labels.device).manual_seed(int(gathered[0, 0])),
         )
+
+
+def own_labelled(inputs: LossInputs) -> slice:
+    """Where this rank's images lie among those of all ranks whose label counts."""
+    own = own_rows(len(inputs.labels))
+    if inputs.label_weights is None:
+        return own
+    before = inputs.all_are_labelled[: own.start].sum()
+    return slice(int(before), int(before + inputs.all_are_labelled[own].sum()))
 
 
 def mean_violation(

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from distill.losses.collectives import all_gather, all_reduce_sum, own_rows
+from distill.losses.collectives import all_gather, all_reduce_sum
 from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import TripletDistillationSettings
+from distill.losses.triplet import own_labelled
 from distill.mining.triplets import positive_pairs, same_identity, squared_distances
 from distill.ranks import world_size
 
@@ -39,9 +40,9 @@ class TripletDistillation(Loss):
     settings: TripletDistillationSettings
 
     def formula(self, inputs: LossInputs) -> Tensor:
-        own, labels = own_rows(len(inputs.labels)), all_gather(inputs.labels)
-        ours = _excess(all_gather(inputs.unit_embeddings), labels, own)
-        seen = _excess(all_gather(inputs.unit_teacher), labels, own)
+        own, labels = own_labelled(inputs), inputs.all_labelled(inputs.labels)
+        ours = _excess(inputs.all_labelled(inputs.unit_embeddings), labels, own)
+        seen = _excess(inputs.all_labelled(inputs.unit_teacher), labels, own)
         margins = teacher_margins(seen, self.settings.smallest_margin, self.settings.largest_margin)
         violations = (margins - ours).clamp_min(0)
         violating = all_reduce_sum((violations > 0).sum())

@@ -86,7 +86,7 @@ def _mine(
     random = torch.rand(2, len(labels), generator=generator, device=labels.device)
     draws = (random[0, own[rows]] + random[1, positives]) % 1.0
     found, negatives, distances = [], [], []
-    step = max(1, AT_ONCE // to_negatives.shape[1])
+    step = max(1, AT_ONCE // max(1, to_negatives.shape[1]))
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)
         near = to_positive[part, None]

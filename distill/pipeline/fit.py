@@ -21,6 +21,7 @@ from distill.pipeline.beginning import OldNetwork, check_beginning, given_beginn
 from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
+from distill.pipeline.teacher_answers import asked_answers
 from distill.spec import JobSpec, StudentSpec
 from distill.spec_checks import check_names, comes_later, coming_teachers
 from distill.spec_errors import SpecError, in_words, within
@@ -76,8 +77,10 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     ranks = ranks_of(spec)
     awaited = bool(coming_teachers(spec, coming))
     teacher = None if awaited else given_teacher(spec, workspace)
-    if teacher is not None and guided(spec):
-        check_room(teacher, images, workspace.cache)
+    if spec.teacher is not None and teacher is not None and guided(spec):
+        asked = asked_answers(images, spec.augment, spec.teacher.precision)
+        if spec.teacher.answers != "online":
+            check_room(teacher, images, workspace.cache, asked)
     length = _teacher_embedding(spec, teacher)
     later = comes_later(spec.student, coming)
     old = None if later else given_beginning(spec.student, workspace)

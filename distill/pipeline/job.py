@@ -31,7 +31,8 @@ from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
-from distill.pipeline.training import Stage, TrainedNetwork, train_network
+from distill.pipeline.teacher_answers import Question, asked_answers, share_below
+from distill.pipeline.training import Guidance, Stage, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState, read_halved
@@ -41,9 +42,10 @@ from distill.training.distributed import on_first_rank, several_machines
 from distill.training.divergence import Diverged
 from distill.training.memory import give_back_memory
 from distill.training.meter import Watch
+from teachers.cache_files import Precision
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
-from teachers.embeddings import cache_digest, cache_embeddings
+from teachers.embeddings import cache_digest
 from teachers.trial import try_teacher
 
 Networks = dict[str, Callable[[], Embedder]]
@@ -73,6 +75,7 @@ class JobRun:
         self.pair_sets = tuple(pair_sets(spec, workspace).values())
         told = read_halved(record.folder)
         self.halved = None if told is None else told.reason
+        self.guidance: Guidance | None = None
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
     def run(self) -> None:
@@ -90,7 +93,7 @@ class JobRun:
             networks["teacher"] = _opening_again(teacher) if trained is None else trained.embedder
             embedding = teacher.embedding
             if self.spec.student is not None and guided(self.spec):
-                cache = self._embed(teacher)
+                cache = self._guidance(teacher)
             teacher = None  # a big one takes as much memory as the student's training
         selection: dict[str, Any] = {}
         if self.spec.student is not None:
@@ -133,23 +136,44 @@ class JobRun:
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
-    def _embed(self, teacher: Embedder) -> EmbeddingCache:
+    def _guidance(self, teacher: Embedder) -> EmbeddingCache | None:
+        """What the student is told: of the pictures as they are, the cache; None for online."""
+        assert self.spec.teacher is not None
+        if self.spec.teacher.answers == "online":
+            with self._step("embed") as state:
+                tried = on_first_rank(lambda: self._try(teacher))
+                state.note = f"{tried}; it is asked at every step"
+            self.guidance = Guidance(online=teacher, digest=cache_digest(teacher, self.images))
+            return None
+        plain, *views = self._embed(teacher, self.spec.teacher.precision)
+        self.guidance = Guidance(tuple(views))
+        return plain
+
+    def _embed(self, teacher: Embedder, precision: Precision) -> list[EmbeddingCache]:
+        """The caches of the pictures as they are, and of each augmented view."""
+        augment, cache_root = self.spec.augment, self.workspace.cache
+        answers = asked_answers(self.images, augment, precision)
         with self._step("embed") as state:
-            state.id = cache_digest(teacher, self.images)
-            state.path = str(self.workspace.cache / state.id)
-            state.note = on_first_rank(lambda: self._try(teacher))
+            state.id = cache_digest(teacher, self.images, answers[0])
+            state.path = str(cache_root / state.id)
+            tried = on_first_rank(lambda: self._try(teacher))
+            question = Question(teacher, self.images, cache_root, answers)
+            if cost := on_first_rank(question.cost):
+                self.record.note(cost)
             computed = []
 
             def progress(done: int, total: int) -> None:
                 computed.append(done)
                 self.record.interruptible_progress(done, total)
 
-            cache = cache_embeddings(
-                teacher, self.images, self.workspace.cache, progress, several_machines()
-            )
+            caches = question.ask(progress, several_machines())
+            state.note = tried
+            if augment.augments:
+                unused = share_below(caches, self.images, augment)
+                state.note += f"; {unused:.1%} of the augmented views are not like the picture"
             if not computed:
                 state.state = "reused"
-        return cache
+        return caches
 
     def _try(self, teacher: Embedder) -> str:
         """What a few hundred pairs say of the teacher; ``UserError`` where it is of no use."""
@@ -242,9 +266,11 @@ class JobRun:
                 self.pair_sets,
                 stage_spec.sampler,
                 stage_spec.optimiser,
-                self.fit.old,
-                self.spec.student.remember,
-                self.halved,
+                augment=self.spec.augment,
+                guidance=self.guidance if needs_teacher(stage_spec) else None,
+                old=self.fit.old,
+                remember=self.spec.student.remember,
+                halved=self.halved,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(

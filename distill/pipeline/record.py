@@ -44,8 +44,8 @@ PROGRESS_INTERVAL = 0.25
 class StepEvent:
     """What an observer (a terminal) is told of a step.
 
-    ``kind``: begin, wait, progress, metrics, warning, end, or skip; the values of a wait, an end
-    and a skip are those of ``StepState``, those of a warning of ``Notice``.
+    ``kind``: begin, note, wait, progress, metrics, warning, end, or skip; the values of a note, a
+    wait, an end and a skip are those of ``StepState``, those of a warning of ``Notice``.
     """
 
     kind: str
@@ -146,6 +146,13 @@ class RunRecord:
             self.warnings.append(warning)
             self.write_json(WARNINGS, self.warnings)
             self.observer(StepEvent("warning", self._current, asdict(notice)))
+
+    def note(self, text: str) -> None:
+        """Say of the current step what there is to know before it is done."""
+        state = self._state(self._current)
+        state.note = text
+        self._write_steps()
+        self.observer(StepEvent("note", self._current, asdict(state)))
 
     def wait_for(self, step: Path, job: str | None) -> None:
         """Say once that another process does the current step; ``Stopped`` where asked to stop."""

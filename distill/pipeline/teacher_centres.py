@@ -24,6 +24,6 @@ def teacher_centres(cache: EmbeddingCache, images: ImageSet) -> Tensor:
     labels = torch.from_numpy(np.asarray(images.labels, dtype=np.int64))
     for begin in range(0, len(labels), _ROWS):
         span = slice(begin, begin + _ROWS)
-        both_views = cache.unit[images.rows[span]].astype(np.float32).sum(axis=1)
+        both_views = cache.vectors(images.rows[span], slice(None)).astype(np.float32).sum(axis=1)
         sums.index_add_(0, labels[span], torch.from_numpy(both_views))
     return torch.nn.functional.normalize(sums)

@@ -21,6 +21,7 @@ from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.training import distributed
+from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
 from distill.training.loop import Training, train
@@ -91,13 +92,27 @@ class TrainedNetwork:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """Of the teacher, besides the cache of its answers to the plain pictures.
+
+    ``views`` are the caches of the augmented views by their numbers. An ``online`` teacher is asked
+    at every step instead of all caches; ``digest`` is of the cache that it would have.
+    """
+
+    views: tuple[EmbeddingCache, ...] = ()
+    online: Embedder | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One training of one network: a teacher's, or a stage of a student's generation.
 
     ``old`` is the network that a student begins with where there is no ``start``, and is held to
-    with the weight ``remember``.
-    ``evaluation`` are the sets of pairs for ``settings.evaluate_every``. ``halved`` says why half
-    the images are taken at a time, where they are: no part of what the weights are called.
+    with the weight ``remember``. ``evaluation`` are the sets of pairs for
+    ``settings.evaluate_every``. ``guidance`` is there where a loss compares with the teacher.
+    ``halved`` says why half the images are taken at a time, where they are: no part of what the
+    weights are called.
     """
 
     architecture: Architecture
@@ -111,6 +126,8 @@ class Stage:
     old: OldNetwork | None = None
     remember: float | None = None
     halved: str | None = None
+    augment: AugmentSettings = NO_AUGMENTATION
+    guidance: Guidance | None = None
 
     def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -133,6 +150,10 @@ class Stage:
             inputs["remember"] = {"weight": self.remember, "network": self.old.digest}
         if self.optimiser == "kept":
             inputs["optimiser"] = "kept"
+        if self.augment.augments:
+            inputs["augment"] = self._augment_inputs(images)
+        if self.guidance is not None and self.guidance.online is not None:
+            inputs["teacher"] = {"online": self.guidance.digest}
         if self.settings.keep == "best":
             # Only then, so that steps done with the last weights kept are found as before.
             inputs["best"] = {
@@ -140,6 +161,18 @@ class Stage:
                 "sets": sorted(read_pairs(path).digest for path in self.evaluation),
             }
         return inputs
+
+    def _augment_inputs(self, images: ImageSet) -> dict[str, Any]:
+        """What the student sees, and the answers that decide whether it does."""
+        augment = self.augment
+        inputs = {
+            "pixels": augment.strengths.digest(images.digest),
+            "views": augment.views,
+            "plain": augment.plain,
+        }
+        if self.guidance is None:
+            return inputs
+        return {**inputs, "least_cosine": augment.least_cosine}
 
     def train(
         self, images: ImageSet, cache: EmbeddingCache | None, folder: Path, watch: Watch
@@ -176,7 +209,7 @@ class Stage:
             architecture.embedding,
             images.identities,
             torch.from_numpy(counts),
-            None if cache is None else cache.embedding,
+            self._teacher_embedding(cache),
         )
         if losses.needs_teacher_centres:
             assert cache is not None, "a job sees to it that there is one"
@@ -200,9 +233,18 @@ class Stage:
             sampler=self.sampler,
             optimiser_from=optimiser_from,
             remembered=remembered,
+            augment=self.augment,
+            view_caches=() if self.guidance is None else self.guidance.views,
+            teacher=None if self.guidance is None else self.guidance.online,
             # Last: it draws random numbers, which the starting weights must not depend on.
             evaluate=self._evaluate(),
         )
+
+    def _teacher_embedding(self, cache: EmbeddingCache | None) -> int | None:
+        if cache is not None:
+            return cache.embedding
+        online = None if self.guidance is None else self.guidance.online
+        return None if online is None else online.embedding
 
     def _evaluate(self) -> PairAccuracies | None:
         """What rank 0 needs where the settings ask for evaluation at intervals."""

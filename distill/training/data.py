@@ -1,7 +1,7 @@
-"""Batches of decoded faces with their labels and the teacher's embeddings.
+"""Batches of decoded faces, or views of them, with their labels and the teacher's embeddings.
 
-Images are decoded by threads (libjpeg releases the interpreter lock) into the batch, some batches
-ahead of the network. Which images, the plan says.
+Images are decoded and augmented by threads (libjpeg and OpenCV release the interpreter lock) into
+the batch, some batches ahead of the network. Which images, the plan says.
 """
 
 import math
@@ -18,10 +18,12 @@ from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import count_together
 from curation.views import ImageSet
+from distill.training.answers import CachedAnswers, OnlineAnswers, cosines
 from distill.training.decoding import decode_into
 from distill.training.plan import BatchPlan
 from distill.training.read_ahead import ReadAhead
-from teachers.embedding_cache import EmbeddingCache
+from distill.training.views import PLAIN, ShownViews, StudentViews, label_weights, shown_before
+from teachers.augment.drawing import Change
 from teachers.preprocessing import Preprocessing
 
 AHEAD = 2
@@ -32,13 +34,15 @@ AHEAD = 2
 class Batch:
     """``pixels`` uint8 RGB [B, H, W, 3], ``labels`` int64 [B], ``teacher`` [B, D] or None.
 
-    ``indices`` int64 [B] are the images' places in the image set.
+    ``indices`` int64 [B] are the images' places in the image set. ``label_weights`` float32 [B]
+    are as of ``LossInputs``; None where no pictures are mixed.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     teacher: np.ndarray | None
     indices: np.ndarray
+    label_weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class BatchLoader:
     """Iterates over batches from any step on; use as a context manager to end its threads.
 
     May be made before a fork and used after it: threads start in the process that asks for batches.
-    ``waited_seconds`` grows by the time that the consumer has waited for batches.
+    ``waited_seconds`` grows by the time that the consumer has waited for pictures. A teacher that
+    is asked online is asked by the consumer.
     """
 
     def __init__(
@@ -68,16 +73,18 @@ class BatchLoader:
         images: ImageSet,
         preprocessing: Preprocessing,
         plan: BatchPlan,
-        cache: EmbeddingCache | None = None,
+        answers: CachedAnswers | OnlineAnswers | None = None,
         threads: int = 2,
         shard: Shard = ALONE,
+        views: StudentViews | None = None,
     ) -> None:
         if plan.batch_size % shard.ranks:
             raise UserError(
                 f"train.batch_size is {plan.batch_size}, which cannot be shared equally by "
                 f"{shard.ranks} processes; take a multiple of {shard.ranks}"
             )
-        self.images, self.preprocessing, self.plan, self.cache = images, preprocessing, plan, cache
+        self.images, self.preprocessing, self.plan = images, preprocessing, plan
+        self.answers, self.views = answers, views
         self.threads, self.shard = threads, shard
         self.waited_seconds = 0.0
         self._pool: ThreadPoolExecutor | None = None
@@ -95,17 +102,17 @@ class BatchLoader:
         ready = self._ready(first, last)
         while True:
             began = time.monotonic()
-            batch = next(ready, None)
+            filling = next(ready, None)
             self.waited_seconds += time.monotonic() - began
-            if batch is None:
+            if filling is None:
                 return
-            yield batch
+            yield self._answered(filling)
 
-    def _ready(self, first: int, last: int) -> Iterator[Batch]:
-        waiting: deque[tuple[Batch, list[Future[None]]]] = deque()
+    def _ready(self, first: int, last: int) -> Iterator["_Filling"]:
+        waiting: deque[tuple[_Filling, list[Future[None]]]] = deque()
         try:
-            for chosen, mirrored in self._choices(first, last):
-                waiting.append(self._start(chosen, mirrored))
+            for chosen in self._choices(first, last):
+                waiting.append(self._start(chosen))
                 if len(waiting) > AHEAD:
                     yield _finished(*waiting.popleft())
             while waiting:
@@ -115,53 +122,122 @@ class BatchLoader:
                 for task in tasks:
                     task.cancel()
 
-    def _choices(self, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """This shard's images and mirror flags of each step."""
+    def _choices(self, first: int, last: int) -> Iterator["_Chosen"]:
+        """This shard's part of each step."""
         size, per_epoch = self.plan.batch_size, self.plan.steps_per_epoch
         share = size // self.shard.ranks
-        order, mirrors, known = np.empty(0, np.int64), np.empty(0, bool), -1
+        epochs = _Epochs(self.plan, self.views is not None)
         reading = ReadAhead(self.images, self.plan, first, last) if self.plan.read_ahead else None
+        own = slice(self.shard.rank * share, (self.shard.rank + 1) * share)
         for step in range(first, last):
             epoch, position = divmod(step, per_epoch)
-            if epoch != known:
-                (order, mirrors), known = self.plan.epoch(epoch), epoch
+            epochs.go_to(epoch)
             if reading is not None:
                 reading.reach(step)
-            begin = position * size + self.shard.rank * share
-            yield order[begin : begin + share], mirrors[begin : begin + share]
+            everywhere = slice(position * size, (position + 1) * size)
+            order, mirrored = epochs.order[everywhere], epochs.mirrored[everywhere]
+            rows = self.images.rows[order]
+            if self.views is None:
+                none = np.zeros(size, bool)
+                shown, weights = ShownViews(rows, np.full(size, PLAIN), mirrored, none), None
+            else:
+                # Of the global batch, as all ranks have to agree on the weights.
+                shown = self.views.shown(epoch, rows, epochs.again[everywhere], mirrored)
+                mixes = self.views.augmentation.strengths.mix > 0
+                weights = label_weights(shown.mixed)[own] if mixes else None
+            yield _Chosen(order[own], shown.part(own), weights)
 
-    def _start(self, chosen: np.ndarray, mirrored: np.ndarray) -> tuple[Batch, list[Future[None]]]:
+    def _start(self, chosen: "_Chosen") -> tuple["_Filling", list[Future[None]]]:
         """A batch, and the tasks that fill it."""
-        count, cache = len(chosen), self.cache
+        indices = chosen.indices
+        count, answers, asks = len(indices), self.answers, isinstance(self.answers, OnlineAnswers)
+        pixels = np.empty((count, *self.preprocessing.size, 3), np.uint8)
         batch = Batch(
-            pixels=np.empty((count, *self.preprocessing.size, 3), np.uint8),
-            labels=self.images.labels[chosen].astype(np.int64),
-            teacher=None if cache is None else np.empty((count, cache.embedding), cache.unit.dtype),
-            indices=chosen,
+            pixels=pixels,
+            labels=self.images.labels[indices].astype(np.int64),
+            teacher=None if answers is None else np.empty((count, answers.embedding), np.float16),
+            indices=indices,
+            label_weights=chosen.label_weights,
         )
+        filling = _Filling(batch, chosen.shown, self._stored_size(count) if asks else None)
         share, pool = math.ceil(count / self.threads), self._decoders()
         spans = [slice(begin, begin + share) for begin in range(0, count, share)]
-        return batch, [pool.submit(self._fill, batch, mirrored, span) for span in spans]
+        return filling, [pool.submit(self._fill, filling, span) for span in spans]
 
-    def _fill(self, batch: Batch, mirrored: np.ndarray, span: slice) -> None:
-        """Decode the images of ``span`` and look up what the teacher said of them."""
-        chosen, flips = batch.indices[span], mirrored[span]
-        if batch.teacher is not None and self.cache is not None:
-            stored = self.images.rows[chosen]
-            batch.teacher[span] = self.cache.unit[stored, flips.astype(np.int64)]
+    def _stored_size(self, count: int) -> np.ndarray:
+        return np.empty((count, *self.images.image_size, 3), np.uint8)
+
+    def _fill(self, filling: "_Filling", span: slice) -> None:
+        """Make the pictures of ``span``, and look up what the teacher said of them."""
+        shown = filling.shown.part(span)
+        if isinstance(self.answers, CachedAnswers):
+            assert filling.batch.teacher is not None
+            filling.batch.teacher[span] = self.answers.look_up(shown)
+        rows = filling.batch.pixels[span]
+        for row, picture, place in self._pictures(filling.batch.indices[span], shown, rows):
+            if filling.asked is not None:
+                np.copyto(filling.asked[span.start + place], picture)
+            if picture is not row:
+                np.copyto(row, self.preprocessing.resize(picture[None])[0])
+
+    def _pictures(
+        self, indices: np.ndarray, shown: ShownViews, rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """Each of ``rows``, what it shows in the size of the store, and its number.
+
+        The picture is the row itself where nothing is left to be done.
+        """
         size = self.images.image_size
         resizes = size != self.preprocessing.size
         scratch = np.empty((*size, 3), np.uint8)
-        files = self.images.read_many(chosen)
-        rows = zip(batch.pixels[span], files, flips.tolist(), chosen.tolist(), strict=True)
-        for row, data, flip, index in rows:
-            target = scratch if resizes else row
+        augmented = shown.numbers != PLAIN
+        changes: Iterator[Change] = iter(())
+        if self.views is not None:
+            rows_of_views, numbers = shown.rows[augmented], shown.numbers[augmented]
+            changes = iter(self.views.augmentation.changes(rows_of_views, numbers))
+        files = self.images.read_many(indices)
+        each = zip(rows, files, shown.mirrored.tolist(), augmented.tolist(), strict=True)
+        for place, (row, data, mirrored, is_augmented) in enumerate(each):
+            target = scratch if resizes or is_augmented else row
             try:
-                decode_into(target, data, flip, "the image")
+                decode_into(target, data, mirrored and not is_augmented, "the image")
             except UserError as error:
-                raise bad_image(self.images, index, error) from None
-            if resizes:
-                np.copyto(row, self.preprocessing.resize(scratch[None])[0])
+                raise bad_image(self.images, int(indices[place]), error) from None
+            if is_augmented:
+                assert self.views is not None
+                target = self.views.augmentation.view(target, next(changes))
+            yield row, target, place
+
+    def _answered(self, filling: "_Filling") -> Batch:
+        """The batch with the teacher's answers, which is asked now if it was not before."""
+        batch, shown = filling.batch, filling.shown
+        if filling.asked is None:
+            return batch
+        assert isinstance(self.answers, OnlineAnswers)
+        assert batch.teacher is not None
+        batch.teacher[:] = self.answers.ask(filling.asked)
+        held = np.flatnonzero((shown.numbers != PLAIN) & ~shown.mixed)
+        if self.answers.least_cosine > -1 and len(held):
+            self._take_plain_instead(batch, shown, held)
+        return batch
+
+    def _take_plain_instead(self, batch: Batch, shown: ShownViews, held: np.ndarray) -> None:
+        """Where the answer to a view is too far from the plain one, of the images in ``held``."""
+        assert isinstance(self.answers, OnlineAnswers)
+        assert batch.teacher is not None
+        none = np.zeros(len(held), bool)
+        plainly = ShownViews(
+            shown.rows[held], np.full(len(held), PLAIN), shown.mirrored[held], none
+        )
+        plain = self._stored_size(len(held))
+        for _, picture, place in self._pictures(batch.indices[held], plainly, plain):
+            np.copyto(plain[place], picture)
+        answers = self.answers.ask(plain)
+        too_far = cosines(batch.teacher[held], answers) < self.answers.least_cosine
+        batch.teacher[held[too_far]] = answers[too_far]
+        shown.numbers[held[too_far]] = PLAIN
+        if too_far.any():
+            batch.pixels[held[too_far]] = self.preprocessing.resize(plain[too_far])
 
     def _decoders(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():
@@ -171,7 +247,43 @@ class BatchLoader:
         return self._pool
 
 
-def _finished(batch: Batch, tasks: list[Future[None]]) -> Batch:
+@dataclass(frozen=True)
+class _Chosen:
+    """This shard's images of a step, what they show, and how much their labels count."""
+
+    indices: np.ndarray
+    shown: ShownViews
+    label_weights: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """A batch on its way; ``asked`` uint8 [B, H, W, 3] are the pictures as the teacher sees them,
+    where it has still to be asked."""
+
+    batch: Batch
+    shown: ShownViews
+    asked: np.ndarray | None
+
+
+class _Epochs:
+    """The order of one epoch of a plan at a time."""
+
+    def __init__(self, plan: BatchPlan, count_again: bool) -> None:
+        self._plan, self._count_again, self._known = plan, count_again, -1
+        self.order, self.mirrored = np.empty(0, np.int64), np.empty(0, bool)
+        self.again = np.empty(0, np.int64)
+
+    def go_to(self, epoch: int) -> None:
+        """Make ``order``, ``mirrored`` and ``again`` (``shown_before``) those of the epoch."""
+        if epoch == self._known:
+            return
+        (self.order, self.mirrored), self._known = self._plan.epoch(epoch), epoch
+        if self._count_again:
+            self.again = shown_before(self.order)
+
+
+def _finished(filling: _Filling, tasks: list[Future[None]]) -> _Filling:
     for task in tasks:
         task.result()
-    return batch
+    return filling

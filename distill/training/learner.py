@@ -1,5 +1,8 @@
 """Network and losses as one module, which is what an engine trains."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +45,13 @@ class Learner(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocessing.mean), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std), persistent=False)
 
-    def forward(self, pixels: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        teacher: Tensor | None,
+        label_weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """``pixels`` uint8 RGB [B, H, W, 3] on the device; see ``LossInputs`` for the rest."""
         ordered = pixels.flip(-1) if self.reverse_colours else pixels
         # Height, width, channel in memory is the layout that channels_last kernels want.
@@ -50,7 +59,7 @@ class Learner(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             embeddings = self.network(images)
             old = None if self.remembered is None else self.remembered.embeddings(images)
-        inputs = LossInputs(embeddings.float(), labels, teacher)
+        inputs = LossInputs(embeddings.float(), labels, teacher, label_weights=label_weights)
         losses = self.losses(inputs)
         if self.remembered is None or old is None:
             return losses
@@ -67,21 +76,29 @@ class Learner(nn.Module):
 
 RATE = "rate"
 """The factor of the learning rate in a group of the optimiser."""
-Arguments = tuple[Tensor, Tensor, Tensor | None]
+Arguments = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def to_device(batch: Batch, device: torch.device) -> Arguments:
     """The arguments of ``Learner.forward``."""
-    teacher = None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device)
-    pixels, labels = torch.from_numpy(batch.pixels), torch.from_numpy(batch.labels)
-    return pixels.to(device), labels.to(device), teacher
+
+    def there(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    teacher = None if batch.teacher is None else there(batch.teacher)
+    weights = None if batch.label_weights is None else there(batch.label_weights)
+    return there(batch.pixels), there(batch.labels), teacher, weights
 
 
 def micro_batches(arguments: Arguments, count: int) -> list[Arguments]:
     """The batch in ``count`` equal parts, for the accumulation of gradients."""
-    pixels, labels, teacher = arguments
-    teachers = [None] * count if teacher is None else teacher.chunk(count)
-    return list(zip(pixels.chunk(count), labels.chunk(count), teachers, strict=True))
+
+    def parts(values: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * count if values is None else values.chunk(count)
+
+    pixels, labels, teacher, weights = arguments
+    shares = pixels.chunk(count), labels.chunk(count), parts(teacher), parts(weights)
+    return list(zip(*shares, strict=True))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -1,7 +1,7 @@
 """The one training loop, for teachers and students, with and without distillation."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from distill.notices import Notice
 from distill.signals import Stopped
 from distill.training import distributed
 from distill.training.activation_checkpointing import checkpoint_activations
+from distill.training.answers import CachedAnswers, OnlineAnswers
+from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.averaging import WeightAverage
 from distill.training.batch_norm import synchronise_batch_norm
 from distill.training.checkpoints import (
@@ -44,6 +46,9 @@ from distill.training.schedule import scheduled_rate
 from distill.training.scoring import Evaluate, Scoring
 from distill.training.shares import check_engine, check_shares
 from distill.training.state_file import STATE, check_state, of_this_training, read_state
+from distill.training.views import StudentViews, ViewChoice
+from teachers.augment.augmentation import Augmentation
+from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
 
@@ -52,7 +57,9 @@ from teachers.preprocessing import Preprocessing
 class Training:
     """All that determines the weights that come out.
 
-    ``cache`` is needed where a loss asks for the teacher. ``network`` and ``losses`` hold the
+    Where a loss asks for the teacher, ``cache`` is needed, or the ``teacher`` to be asked online.
+    With ``augment`` the student sees augmented views; ``view_caches`` are the answers to them, by
+    their numbers, where the answers are cached. ``network`` and ``losses`` hold the
     starting weights and are trained in place. ``evaluate`` is needed on rank 0 where
     ``settings.evaluate_every`` is set. ``optimiser_from`` are the checkpoints of a training whose
     optimiser goes on, where the parameters have the same name and shape; None: a fresh one.
@@ -70,6 +77,28 @@ class Training:
     sampler: SamplerSettings = SHUFFLE
     optimiser_from: Path | None = None
     remembered: Remembered | None = None
+    augment: AugmentSettings = NO_AUGMENTATION
+    view_caches: Sequence[EmbeddingCache] = ()
+    teacher: Embedder | None = None
+
+    @property
+    def answers(self) -> CachedAnswers | OnlineAnswers | None:
+        """Where the teacher's answers come from; None where no loss asks for them."""
+        if not self.losses.needs_teacher:
+            return None
+        least_cosine = self.augment.least_cosine
+        if self.teacher is not None:
+            return OnlineAnswers(self.teacher, least_cosine)
+        assert self.cache is not None, "a loss asks for the teacher"
+        return CachedAnswers(self.cache, self.view_caches, least_cosine)
+
+    @property
+    def views(self) -> StudentViews | None:
+        """What the student sees besides the pictures and their mirrors."""
+        if not self.augment.augments:
+            return None
+        augmentation = Augmentation(self.augment.strengths, self.images)
+        return StudentViews(augmentation, ViewChoice(self.augment, self.settings.seed))
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
@@ -88,14 +117,14 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
     keep_freed_memory()
     torch.manual_seed(settings.seed)
     plan = create_plan(training.images, settings, training.sampler, distributed.world_size())
-    cache = training.cache if training.losses.needs_teacher else None
     with BatchLoader(
         training.images,
         training.preprocessing,
         plan,
-        cache,
+        training.answers,
         settings.decode_threads,
         Shard(distributed.rank(), distributed.world_size()),
+        training.views,
     ) as loader:
         run = _Run(training, loader, checkpoints, watch)
         run.resume()

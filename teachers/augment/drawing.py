@@ -1,4 +1,4 @@
-"""What is done to a picture in a view: drawn from (strengths, seed, image, number), and done.
+"""What is done to a picture in a view, drawn from (strengths, seed, image, number).
 
 The draws are hashes, not a stream of a library's generator: a view must come out the same on
 every machine and in every version, as the teacher's answer to it is kept.
@@ -8,21 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from teachers.augment.pictures import (
-    NORMAL_SIDE,
-    blended,
-    blurred,
-    coarsened,
-    colour_matrices,
-    erased,
-    gamma_tables,
-    mirror,
-    motions,
-    moved,
-    recoloured,
-    recompressed,
-    toned,
-)
+from teachers.augment.formulas import NORMAL_SIDE, colour_matrices, gamma_tables, motions
 from teachers.augment.strengths import Strengths
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -59,7 +45,7 @@ class Change(NamedTuple):
     """What makes a view of one picture; None and 0 for what is left as it is.
 
     ``motion`` float64 [2, 3], ``colours`` float64 [3, 4] and ``gamma`` uint8 [256] are as
-    ``pictures`` has them, ``box`` is (top, left, height, width). ``partner`` is the place in the
+    ``formulas`` has them, ``box`` is (top, left, height, width). ``partner`` is the place in the
     data set of the picture that is blended in, times ``partner_weight``; -1 for none.
     """
 
@@ -136,29 +122,6 @@ def draw(
             strict=True,
         )
     ]
-
-
-def changed(picture: np.ndarray, change: Change, partner: np.ndarray | None) -> np.ndarray:
-    """The view of ``picture`` uint8 RGB [H, W, 3]; ``partner`` is blended in where there is one."""
-    if change.motion is not None:
-        picture = moved(picture, change.motion)
-    elif change.mirrored:
-        picture = mirror(picture)
-    if change.colours is not None:
-        picture = recoloured(picture, change.colours)
-    if change.gamma is not None:
-        picture = toned(picture, change.gamma)
-    if change.sigma:
-        picture = blurred(picture, change.sigma)
-    if change.height:
-        picture = coarsened(picture, change.height)
-    if change.quality:
-        picture = recompressed(picture, change.quality)
-    if change.box is not None:
-        picture = erased(picture, *change.box, change.box_colour)
-    if partner is not None:
-        picture = blended(picture, partner, change.partner_weight)
-    return picture
 
 
 def _either_way(u: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from drawn_store import drawn_store
 from curation.store import Store
 from distill.backbones import create
 from distill.losses import WeightedLosses, parse_losses
+from distill.training.answers import CachedAnswers
 from distill.training.config import TrainSettings
 from distill.training.data import Batch, BatchLoader
 from distill.training.engines import create_engine
@@ -57,7 +58,8 @@ def steps(
     weighted = WeightedLosses(parse_losses(losses, "losses"), EMBEDDING, IDENTITIES)
     learner = Learner(create("mobilefacenet", EMBEDDING), weighted, Preprocessing.ours())
     engine = create_engine(learner.train(), settings)
-    with BatchLoader(store, Preprocessing.ours(), create_plan(store, settings), cache, 1) as loader:
+    plan, answers = create_plan(store, settings), cache and CachedAnswers(cache)
+    with BatchLoader(store, Preprocessing.ours(), plan, answers, 1) as loader:
         began = time.process_time()
         for batch in loader.batches(0, 2**20):
             engine.step(batch if online is None else asked(online, batch), 1e-3)

@@ -6,6 +6,7 @@ import torch
 
 from distill.backbones import create
 from distill.losses import WeightedLosses, parse_losses
+from distill.training.answers import CachedAnswers
 from distill.training.data import BatchLoader
 from distill.training.learner import Learner, to_device
 from distill.training.plan import FullShuffle
@@ -35,7 +36,7 @@ def teacher(request) -> Embedder:
 
 
 def losses_and_gradient(learner, batch, said):
-    pixels, labels, _ = to_device(batch, torch.device("cpu"))
+    pixels, labels, *_ = to_device(batch, torch.device("cpu"))
     learner.zero_grad()
     losses = learner(pixels, labels, said)
     losses["total"].backward()
@@ -56,7 +57,7 @@ def test_steps_on_the_cache_are_those_with_the_teacher_at_hand(drawn_store, teac
         ),
         PICTURES,
     )
-    with BatchLoader(drawn_store, PICTURES, plan, cache) as loader:
+    with BatchLoader(drawn_store, PICTURES, plan, CachedAnswers(cache)) as loader:
         batches = list(loader.batches(0, plan.steps_per_epoch))
     for batch, mirrored in zip(batches, np.split(plan.epoch(0)[1], 3), strict=True):
         assert 0 < mirrored.sum() < 16

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from teachers.embeddings import cache_digest, cache_embeddings
+from curation.store import Store
+from teachers.augment.augmentation import Augmentation, NumberedView
+from teachers.augment.strengths import Strengths
+from teachers.embeddings import Answers, cache_digest, cache_embeddings
 from teachers.preprocessing import Preprocessing
 from teachers.row_table import checksums
 from tests.fuzz.harness import Files, Special, reader, take_in
@@ -36,6 +39,17 @@ def _samples() -> list[Files]:
     return [whole, {**whole, "rows.npy": rows[:-20] + bytes(20)}]
 
 
+def _view_samples() -> list[Files]:
+    with tempfile.TemporaryDirectory() as folder:
+        asked = _asked(small_store())
+        cache_embeddings(_Teacher(), small_store(), Path(folder), answers=asked)
+        return [take_in(Path(folder) / cache_digest(_Teacher(), small_store(), asked))]
+
+
+def _asked(store: Store) -> Answers:
+    return Answers(NumberedView(Augmentation(Strengths(), store), 1), "int8")
+
+
 def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
     """Another number in a row whose checksum is right."""
     try:
@@ -48,6 +62,16 @@ def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
         files |= zip(_ARRAYS, map(npy, (unit, norm, rows)), strict=True)
     except Exception:  # it has been broken before
         return
+
+
+@reader("view_cache", _view_samples, [_sign])
+def read_view(folder: Path) -> None:
+    """The answers to an augmented view, in int8."""
+    store = store_beside(folder)
+    asked = _asked(store)
+    folder.rename(folder.with_name(cache_digest(_Teacher(), store, asked)))
+    cache = cache_embeddings(_Teacher(), store, folder.parent, answers=asked)
+    assert np.isfinite(cache.vectors(store.rows, 0)).all()
 
 
 @reader("cache", _samples, [_sign])

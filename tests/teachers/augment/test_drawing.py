@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from teachers.augment.drawing import Change, are_mirrored, are_mixed, changed, draw, hashes, uniform
+from teachers.augment.drawing import Change, are_mirrored, are_mixed, draw, hashes, uniform
+from teachers.augment.pictures import changed
 from teachers.augment.strengths import Blur, CropMotion, Erase, Jpeg, LowResolution, Strengths, Tone
 from tests import conftest
 

@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
+from teachers.augment.formulas import colour_matrices, gamma_tables, motions
 from teachers.augment.pictures import (
     blended,
     blurred,
     coarsened,
-    colour_matrices,
     erased,
-    gamma_tables,
     mirror,
-    motions,
     moved,
     recoloured,
     recompressed,

@@ -1,0 +1,104 @@
+"""The command that shows augmented views: `views`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.cli.common import JsonOption, SetOption, WorkspaceOption, print_json
+from distill.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from distill.pipeline.view_sheet import SheetView
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command()(views)
+
+
+def views(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec with [augment].")],
+    sheet: Annotated[Path, typer.Option("--sheet", help="The PNG file to write.")],
+    images: Annotated[
+        int, typer.Option("--images", min=1, max=200, help="Images, drawn by chance: the rows.")
+    ] = 6,
+    most: Annotated[
+        int, typer.Option("--views", min=1, max=200, help="Augmented views of each, at most.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images.")] = 0,
+    overrides: SetOption = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show augmented views of a job's images as student and teacher see them, on one sheet.
+
+    Under each stand its number and the cosine of the teacher's answers to the view and to the plain
+    picture; "mix" where another picture is blended in, "x" where the cosine is below
+    augment.least_cosine, so that the view is not used. The job need not run for it.
+
+    Example: distill views jobs/sample-views.toml --sheet views.png
+    """
+    import numpy as np
+
+    from curation.files import atomic_file
+    from curation.views import open_images
+    from distill.pipeline.architecture import Architecture
+    from distill.pipeline.fit import given_teacher
+    from distill.pipeline.view_sheet import make_sheet
+    from distill.spec_text import SpecFile
+
+    if sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet {sheet}: the sheet is a PNG file; end its name in .png")
+    given, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
+    job = given.job
+    if job.student is None or not job.augment.augments:
+        raise UserError(
+            f"{spec}: the student sees the pictures and their mirrors alone; say [augment] and "
+            "views = 16 below it"
+        )
+    with given.placed():
+        data = open_images(place.image_set(job.data.train))
+        teacher = given_teacher(job, place)
+    student = Architecture.resolve(
+        job.student, None if teacher is None else teacher.embedding
+    ).preprocessing
+    drawn = np.random.default_rng(seed).permutation(len(data))[:images]
+    made = make_sheet(job.augment, data, student, teacher, drawn.tolist(), most)
+    with atomic_file(sheet) as file:
+        file.write(made.png())
+    told = _told(made.views)
+    if json:
+        print_json({"sheet": str(sheet), **told, "views": [asdict(view) for view in made.views]})
+        return
+    if teacher is None:
+        note("warning: the teacher is still to be trained, so that no cosines are shown")
+    say(f"{sheet}: {len(drawn)} images, {told['augmented']} augmented views{_cosines(told)}")
+
+
+def _told(views: "list[SheetView]") -> dict[str, Any]:
+    """The sheet in numbers; of the cosines those of views that are not mixed."""
+    from statistics import median
+
+    from distill.training.views import PLAIN
+
+    augmented = [view for view in views if view.number != PLAIN]
+    found = [view.cosine for view in augmented if view.cosine is not None and not view.mixed]
+    return {
+        "augmented": len(augmented),
+        "median_cosine": round(median(found), 4) if found else None,
+        "lowest_cosine": min(found, default=None),
+        "unused": sum(not view.used for view in augmented),
+    }
+
+
+def _cosines(told: dict[str, Any]) -> str:
+    if told["median_cosine"] is None:
+        return ""
+    return (
+        f"; cosine to the plain picture: median {told['median_cosine']:.3f}, lowest "
+        f"{told['lowest_cosine']:.3f}; {told['unused']} are below augment.least_cosine"
+    )

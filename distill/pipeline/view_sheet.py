@@ -1,0 +1,134 @@
+"""The augmented views of some images on one sheet, with what the teacher makes of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from curation.contact_sheet import contact_sheet
+from curation.images import decode
+from curation.views import ImageSet
+from distill.training.answers import cosines
+from distill.training.augment import AugmentSettings
+from distill.training.views import PLAIN
+from teachers.augment.augmentation import Augmentation
+from teachers.embedder import Embedder, normalise
+from teachers.preprocessing import Preprocessing
+
+_CAPTION = 15
+"""Pixels of height."""
+_INK, _UNUSED_INK = (20, 20, 20), (200, 30, 30)
+
+
+@dataclass(frozen=True)
+class SheetView:
+    """One view of one image; ``number`` PLAIN is the picture itself.
+
+    ``cosine`` is that of the teacher's answers to the view and to the plain picture, mirrored
+    alike; None without a teacher. ``used`` says whether the student sees it.
+    """
+
+    image: int
+    number: int
+    mirrored: bool
+    mixed: bool
+    cosine: float | None
+    used: bool
+
+
+@dataclass(frozen=True)
+class ViewSheet:
+    """``picture`` uint8 RGB [H, W, 3], and what it shows, row by row."""
+
+    picture: np.ndarray
+    views: list[SheetView]
+
+    def png(self) -> bytes:
+        """The picture as a PNG file."""
+        done, encoded = cv2.imencode(".png", cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))
+        if not done:
+            raise RuntimeError("cv2 could not encode the sheet as PNG")
+        return encoded.tobytes()
+
+
+def make_sheet(
+    augment: AugmentSettings,
+    images: ImageSet,
+    student: Preprocessing,
+    teacher: Embedder | None,
+    chosen: Sequence[int],
+    most: int,
+) -> ViewSheet:
+    """A row for each of ``chosen`` images: the picture, and at most ``most`` augmented views.
+
+    Each is shown as the student sees it, and below as the teacher does where that is another size.
+    """
+    augmentation = Augmentation(augment.strengths, images)
+    count = most if augment.augmented is None else min(most, augment.augmented)
+    numbers = np.arange(count)
+    cells: list[np.ndarray] = []
+    told: list[SheetView] = []
+    for index in chosen:
+        row = images.rows[[index]]
+        picture = decode(images.read(index))
+        changes = augmentation.changes(np.repeat(row, count), numbers)
+        pictures = [picture, *(augmentation.view(picture, change) for change in changes)]
+        mirrored = [False, *augmentation.mirrored(row, numbers).tolist()]
+        mixed = [False, *augmentation.mixed(row, numbers).tolist()]
+        found = None if teacher is None else _to_plain(teacher, pictures, np.array(mirrored))
+        for place, view in enumerate(pictures):
+            cosine = None if found is None else round(float(found[place]), 4)
+            near = cosine is None or cosine >= augment.least_cosine or mixed[place]
+            one = SheetView(
+                int(index),
+                place - 1 if place else PLAIN,
+                mirrored[place],
+                mixed[place],
+                cosine,
+                near,
+            )
+            told.append(one)
+            cells.append(_cell(view, student, teacher, one))
+    return ViewSheet(contact_sheet(cells, count + 1, gap=6), told)
+
+
+def _to_plain(
+    teacher: Embedder, pictures: Sequence[np.ndarray], mirrored: np.ndarray
+) -> np.ndarray:
+    """Cosines float32 [n] of the answers to ``pictures`` and to the first, mirrored alike."""
+    plain = np.stack([pictures[0], pictures[0][:, ::-1]])
+    answers = normalise(teacher.embed(np.stack(pictures)))
+    return cosines(answers, normalise(teacher.embed(plain))[mirrored.astype(np.int64)])
+
+
+def _cell(
+    view: np.ndarray, student: Preprocessing, teacher: Embedder | None, one: SheetView
+) -> np.ndarray:
+    """What student and teacher see, with a caption; all cells of a sheet are of one size."""
+    shown = [student.resize(view[None])[0]]
+    if teacher is not None and teacher.preprocessing.size != student.size:
+        shown.append(teacher.preprocessing.resize(view[None])[0])
+    width = max(60, *(each.shape[1] for each in shown))
+    parts = [_centred(each, width) for each in shown]
+    return np.concatenate([*parts, _caption(one, width)])
+
+
+def _centred(picture: np.ndarray, width: int) -> np.ndarray:
+    """On white, ``width`` pixels wide."""
+    wide = np.full((picture.shape[0], width, 3), 255, np.uint8)
+    left = (width - picture.shape[1]) // 2
+    wide[:, left : left + picture.shape[1]] = picture
+    return wide
+
+
+def _caption(one: SheetView, width: int) -> np.ndarray:
+    words = ["plain"] if one.number == PLAIN else [f"{one.number}: "]
+    if one.cosine is not None and one.number != PLAIN:
+        words.append(f"{one.cosine:.2f}")
+    words += ["mix"] * one.mixed + ["x"] * (not one.used)
+    strip = np.full((_CAPTION, width, 3), 255, np.uint8)
+    ink = _INK if one.used else _UNUSED_INK
+    place = (2, _CAPTION - 4)
+    cv2.putText(strip, " ".join(words), place, cv2.FONT_HERSHEY_SIMPLEX, 0.33, ink, 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,61 @@
+"""What the teacher says of the pictures of a batch: looked up, or asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.training.views import PLAIN, ShownViews
+from teachers.embedder import Embedder, unit_and_norm
+from teachers.embedding_cache import EmbeddingCache
+
+
+@dataclass(frozen=True)
+class CachedAnswers:
+    """The teacher's answers to the picture and its mirror, and to each augmented view."""
+
+    plain: EmbeddingCache
+    views: Sequence[EmbeddingCache] = ()
+    least_cosine: float = -1.0
+
+    @property
+    def embedding(self) -> int:
+        """D, the length of the vectors."""
+        return self.plain.embedding
+
+    def look_up(self, shown: ShownViews) -> np.ndarray:
+        """Unit vectors float16 [n, D].
+
+        Where the answer to a view is too far from the plain one, the plain one; ``shown.numbers``
+        is PLAIN there afterwards.
+        """
+        answers = self.plain.vectors(shown.rows, shown.mirrored.astype(np.int64))
+        for number in np.unique(shown.numbers[shown.numbers != PLAIN]).tolist():
+            places = np.flatnonzero(shown.numbers == number)
+            found = self.views[number].vectors(shown.rows[places], 0)
+            usable = shown.mixed[places] | (cosines(found, answers[places]) >= self.least_cosine)
+            answers[places[usable]] = found[usable]
+            shown.numbers[places[~usable]] = PLAIN
+        return answers
+
+
+@dataclass(frozen=True)
+class OnlineAnswers:
+    """The teacher itself, asked about the pixels of each batch."""
+
+    teacher: Embedder
+    least_cosine: float = -1.0
+
+    @property
+    def embedding(self) -> int:
+        """D, the length of the vectors."""
+        return self.teacher.embedding
+
+    def ask(self, pictures: np.ndarray) -> np.ndarray:
+        """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded as those of a cache."""
+        return unit_and_norm(self.teacher.embed(pictures))[0]
+
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """float32 [n] of unit vectors [n, D]."""
+    return np.einsum("nd,nd->n", left.astype(np.float32), right.astype(np.float32))

@@ -1,0 +1,116 @@
+"""Which view of its picture each image shows, and when."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.training.augment import PLAIN_SHARE_OF_FRESH, PLAIN_VIEWS, AugmentSettings
+from teachers.augment.augmentation import Augmentation
+from teachers.augment.drawing import hashes, uniform
+
+PLAIN = -1
+"""Instead of the number of an augmented view: the picture, or its mirror."""
+_AGAIN = 1 << 32
+"""Views that a fresh one of an epoch cannot be; more than there are epochs."""
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """Which view each image shows: follows from (seed, epoch, image) alone.
+
+    An image goes through a cycle of epochs in which it shows each augmented view once, and the
+    plain picture as often as its share says. In every cycle the order is another one, and each
+    image begins somewhere else in it.
+    """
+
+    settings: AugmentSettings
+    seed: int
+
+    def numbers(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
+        """int64 [n]: the numbers of augmented views, or PLAIN, for the images in these rows.
+
+        ``again`` int64 [n] says how often the image was shown before in the same epoch.
+        """
+        if self.settings.augmented is None:
+            return self._fresh(epoch, rows, again)
+        length = self._plain_slots + self.settings.augmented
+        cycle, place = divmod(epoch, length)
+        order = np.random.default_rng([self.seed, cycle, 4]).permutation(length)
+        begins = hashes(self.seed, rows, cycle) % np.uint64(length)
+        slots = order[(begins.astype(np.int64) + place + again) % length]
+        return np.where(slots < self._plain_slots, PLAIN, slots - self._plain_slots)
+
+    @property
+    def _plain_slots(self) -> int:
+        """Of a cycle."""
+        share, augmented = self.settings.plain, self.settings.augmented
+        assert augmented is not None
+        return PLAIN_VIEWS if share is None else round(share * augmented / (1 - share))
+
+    def _fresh(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
+        share = PLAIN_SHARE_OF_FRESH if self.settings.plain is None else self.settings.plain
+        numbers = epoch + _AGAIN * again
+        is_plain = uniform(hashes(self.seed, rows, numbers, 5)) < share
+        return np.where(is_plain, PLAIN, numbers)
+
+
+@dataclass(frozen=True)
+class ShownViews:
+    """Which views a batch shows: int64 and bool [B].
+
+    ``rows`` are the images' places in the store, ``numbers`` those of the augmented views or
+    PLAIN. What is ``mixed`` is not held to be the person of the plain picture.
+    """
+
+    rows: np.ndarray
+    numbers: np.ndarray
+    mirrored: np.ndarray
+    mixed: np.ndarray
+
+    def part(self, span: slice) -> "ShownViews":
+        """Of some images; the arrays are the same."""
+        return ShownViews(
+            self.rows[span], self.numbers[span], self.mirrored[span], self.mixed[span]
+        )
+
+
+@dataclass(frozen=True)
+class StudentViews:
+    """The views of a data set, and which of them a training shows when."""
+
+    augmentation: Augmentation
+    choice: ViewChoice
+
+    def shown(
+        self, epoch: int, rows: np.ndarray, again: np.ndarray, mirrored: np.ndarray
+    ) -> ShownViews:
+        """What images show in an epoch; ``mirrored`` says it of those that show the plain picture.
+
+        Arguments are as of ``ViewChoice.numbers``.
+        """
+        numbers = self.choice.numbers(epoch, rows, again)
+        augmented = numbers != PLAIN
+        return ShownViews(
+            rows,
+            numbers,
+            np.where(augmented, self.augmentation.mirrored(rows, numbers), mirrored),
+            augmented & self.augmentation.mixed(rows, numbers),
+        )
+
+
+def label_weights(mixed: np.ndarray) -> np.ndarray:
+    """float32 [B]: 0 for mixed pictures, the same for all others, 1 on average (or all 0)."""
+    labelled = ~mixed
+    return (labelled * (len(mixed) / max(1, labelled.sum()))).astype(np.float32)
+
+
+def shown_before(order: np.ndarray) -> np.ndarray:
+    """int64 [n]: how often each image of ``order`` int64 [n] stands before its place in it."""
+    before = np.zeros(len(order), np.int64)
+    if len(order) and np.bincount(order).max() > 1:
+        by_image = np.argsort(order, kind="stable")
+        images = order[by_image]
+        begins = np.flatnonzero(np.diff(images, prepend=images[0] - 1))
+        sizes = np.diff(begins, append=len(order))
+        before[by_image] = np.arange(len(order)) - np.repeat(begins, sizes)
+    return before

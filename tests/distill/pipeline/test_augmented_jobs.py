@@ -1,0 +1,157 @@
+"""Jobs whose student sees augmented views."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from small_job import (
+    ARCFACE,
+    job_text,
+    make_workspace,
+    run_job,
+    stage_text,
+    steps_of,
+    teacher_text,
+)
+
+from curation.errors import UserError
+from distill.pipeline.architecture import Architecture
+from distill.pipeline.steps import StepStore
+from distill.pipeline.training import Stage
+from distill.spec_text import parse_spec
+
+LEARN = stage_text(f"{ARCFACE}, angular = {{}}", epochs=2)
+VIEWS = "[augment]\nviews = 4\nmix = 0.2\nleast_cosine = -1.0\n"
+
+
+def teacher(answers=None):
+    table = teacher_text("mobilefacenet")
+    return table if answers is None else f'{table}answers = "{answers}"\n'
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, drawn_store, drawn_folder):
+    return make_workspace(tmp_path_factory.mktemp("workspace"), drawn_store, drawn_folder)
+
+
+def trained(workspace, text):
+    """The steps of the job as far as its trainings: the rest is as without views."""
+    return run_job(workspace, text, until="evaluate")
+
+
+def embed_step(workspace, name):
+    steps = json.loads((workspace.runs / name / "steps.json").read_text())
+    return next(step for step in steps if step["name"] == "embed")
+
+
+def test_a_step_without_views_is_the_one_that_it_was_before():
+    class Images:
+        digest = "d" * 64
+        image_size = (112, 112)
+
+    class Cache:
+        digest = "c" * 64
+
+    text = (
+        'name = "job"\ndata = { train = "drawn/train" }\n'
+        'teacher = { from = "t.onnx", preprocessing = { colour = "RGB", mean = 0.0, std = 1.0 } }\n'
+        'student = { backbone = "mobilefacenet", embedding = 16 }\n'
+        "[[stage]]\nepochs = 2\nlosses = { arcface = {}, angular = {} }\n"
+    )
+    for augment in ("", "[augment]\nviews = 1\n"):
+        spec = parse_spec(text + augment, "spec")
+        stage = Stage(
+            Architecture.resolve(spec.student),
+            spec.stage[0].losses,
+            2,
+            spec.train,
+            augment=spec.augment,
+        )
+        step = StepStore(Path()).folder("distil", stage.inputs(Images, Cache))
+        assert step.name == "distil-c226356266210a05"
+
+
+def test_views_are_embedded_once_and_shared(workspace):
+    steps = trained(workspace, job_text("views", teacher(), LEARN, VIEWS))
+    assert steps["embed"] == steps["generation 1"] == "done"
+    assert "0.0% of the augmented views" in embed_step(workspace, "views")["note"]
+    caches = len(list(workspace.cache.iterdir()))
+    assert caches == 1 + 2  # two of four views are the picture and its mirror, in one cache
+    again = trained(workspace, job_text("views-again", teacher(), LEARN, VIEWS))
+    assert again["embed"] == again["generation 1"] == "reused"
+    more = VIEWS.replace("views = 4", "views = 6")
+    steps = trained(workspace, job_text("more-views", teacher(), LEARN, more))
+    assert steps["embed"] == steps["generation 1"] == "done"
+    assert len(list(workspace.cache.iterdir())) == caches + 2
+    without = trained(workspace, job_text("without", teacher(), LEARN))
+    assert (without["embed"], without["generation 1"]) == ("reused", "done")
+
+
+def test_an_online_teacher_needs_no_cache(workspace):
+    before = set(workspace.cache.iterdir()) if workspace.cache.exists() else set()
+    fresh = '[augment]\nviews = "fresh"\nmix = 0.2\nseed = 3\n'
+    steps = trained(workspace, job_text("online", teacher("online"), LEARN, fresh))
+    assert steps["embed"] == steps["generation 1"] == "done"
+    assert "asked at every step" in embed_step(workspace, "online")["note"]
+    after = set(workspace.cache.iterdir()) if workspace.cache.exists() else set()
+    assert after == before
+    again = trained(workspace, job_text("online-again", teacher("online"), LEARN, fresh))
+    assert again["generation 1"] == "reused"
+
+
+def test_int8_answers_teach_as_well(workspace):
+    steps = trained(workspace, job_text("small", teacher("int8"), LEARN, VIEWS))
+    assert steps["embed"] == steps["generation 1"] == "done"
+
+
+def test_stages_and_generations_see_views(workspace):
+    stages = [LEARN, stage_text("angular = {}", more="learning_rate = 0.01")]
+    generations = "[generations]\ncount = 2\n"
+    text = job_text("long", teacher(), *stages, generations, VIEWS)
+    run_job(workspace, text, until="generation 2 stage 1")
+    steps = trained(workspace, text)
+    assert steps["generation 2 stage 2"] == "done"
+    assert steps_of(workspace, "long")["generation 1 stage 1"] in {"done", "reused"}
+
+
+def test_labels_alone_are_learnt_from_views_without_a_teacher(workspace):
+    views = "[augment]\nviews = 4\n"
+    steps = trained(workspace, job_text("labels", stage_text(), views))
+    assert "embed" not in steps
+    assert steps["generation 1"] == "done"
+
+
+def refused(workspace, *tables):
+    with pytest.raises(UserError) as error:
+        parse_spec(job_text("refused", *tables), "job.toml")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ((teacher(), LEARN, "[augment]\nviews = 2\n"), "augment.views: 2 is the picture and its"),
+        ((teacher(), LEARN, "[augment]\nviews = 0\n"), "augment.views"),
+        ((teacher(), LEARN, '[augment]\nviews = "many"\n'), "augment.views"),
+        ((teacher(), LEARN, "[augment]\nviews = 8\nmixx = 0.1\n"), "did you mean 'mix'"),
+        ((teacher(), LEARN, "[augment]\nmix = 0.1\n"), "augment.mix: goes with augmented views"),
+        (
+            (teacher(), LEARN, "[augment]\nviews = 8\nblur = { sigma = -1.0 }\n"),
+            "augment.blur.sigma",
+        ),
+        ((teacher(), LEARN, '[augment]\nviews = "fresh"\n'), '"fresh" views have no answers'),
+        ((stage_text(), "[augment]\nviews = 8\nleast_cosine = 0.3\n"), "no loss of any stage"),
+        ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed pictures"),
+        (
+            (teacher("online"), stage_text("margin_distillation = {}")),
+            'teacher.answers: "online" gives no class centres',
+        ),
+        ((teacher("float32"), LEARN), "teacher.answers"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_its_place(workspace, tables, words):
+    message = refused(workspace, *tables)
+    assert words in message
+    assert re.search(r"job.toml:\d+:\d+", message)
+    assert "\n" not in message.strip()
