@@ -27,12 +27,15 @@ from curation.records.layout_writer import write_layout
 from curation.views import ImageSet, open_images
 from distill.backbones import create
 from distill.losses import WeightedLosses, parse_losses
+from distill.training.augment import AugmentSettings
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
 from distill.training.plan import FullShuffle, WindowedShuffle
+from distill.training.views import StudentViews, ViewChoice
+from teachers.augment.augmentation import Augmentation
 from teachers.preprocessing import Preprocessing
 
 ROUNDS, BATCH, WINDOW, STEPS = 6, 128, 4096, 4
@@ -171,9 +174,15 @@ def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda part: decode_all(bare, part, nowhere), parts))
 
-    def load(plan: FullShuffle | WindowedShuffle) -> Callable[[], Rates]:
+    settings = AugmentSettings(views=16, mix=0.1)
+    choice = ViewChoice(settings, 0)
+    views = StudentViews(Augmentation(settings.strengths, images), choice)
+
+    def load(
+        plan: FullShuffle | WindowedShuffle, seen: StudentViews | None = None
+    ) -> Callable[[], Rates]:
         def run() -> None:
-            with BatchLoader(images, plain, plan, threads=threads) as loader:
+            with BatchLoader(images, plain, plan, threads=threads, views=seen) as loader:
                 for _ in loader.batches(0, plan.steps_per_epoch):
                     pass
 
@@ -184,6 +193,7 @@ def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
         f"bare, {on}": timed(len(files), decode_bare),
         f"loader, full, {on}": load(FullShuffle(len(images), BATCH, 0)),
         f"loader, windowed, {on}": load(WindowedShuffle(images.rows, BATCH, 0, WINDOW)),
+        f"loader, 16 views, {on}": load(FullShuffle(len(images), BATCH, 0), views),
     }
 
 
