@@ -93,6 +93,9 @@ def version_printer(command: str) -> Callable[[bool], None]:
 
 def run_app(app: typer.Typer) -> None:
     """Run a command; a user's mistake is one line on stderr and exit status 1."""
+    # What is started from here (a daemon, a runner, ranks) takes no modules from the folder where
+    # the user happens to be: an `http.py` beside somebody's pictures would run as part of it.
+    os.environ["PYTHONSAFEPATH"] = "1"
     # Threads that spin long while they wait make training ten times slower where another
     # program wants a core. OpenMP reads this when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -155,13 +155,13 @@ class SlurmExecutor:
 
     def _script(self, attempt: Attempt) -> str:
         wanted = resources(attempt)
-        runner = [sys.executable, "-m", RUNNER_MODULE, str(attempt.run), str(attempt.number)]
+        runner = [sys.executable, "-P", "-m", RUNNER_MODULE, str(attempt.run), str(attempt.number)]
         fence = [id_option(attempt), f"--after={begins_after(attempt)}", "--foreground"]
         lines, grace, job = ["#!/bin/sh"], self._grace, self._command(attempt.run)
         if wanted.nodes > 1:
-            meet = shlex.join([sys.executable, "-c", _RENDEZVOUS])
+            meet = shlex.join([sys.executable, "-P", "-c", _RENDEZVOUS])
             lines.append(f'export {NODES}={wanted.nodes} {RENDEZVOUS}="$({meet})"')
-            node = [sys.executable, "-m", NODE_MODULE, "--grace", str(grace), "--"]
+            node = [sys.executable, "-P", "-m", NODE_MODULE, "--grace", str(grace), "--"]
             job, grace = [*step(wanted), *node, *job], grace + _LATER_THAN_NODES
             fence.append("--stop-with=USR1")
         command = [*runner, *fence, f"--grace={grace}", "--", *job]
