@@ -10,6 +10,7 @@ from distill.daemon import client
 from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
 from distill.daemon.service import Submission
+from distill.daemon.turns import one_of_two
 from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.provenance import provenance
 from distill.provenance import Code
@@ -58,8 +59,9 @@ def _submit(
         spec = by_text[text]
         queued = client.unfinished(workspace, teachers_in(text))
         coming = queued | {each.job.name for each in specs}
-        fit = check_job(spec, workspace, coming - {spec.job.name})
-        return checked(spec, fit, code())
+        with one_of_two(workspace):
+            fit = check_job(spec, workspace, coming - {spec.job.name})
+            return checked(spec, fit, code())
 
     texts = {spec.job.name: spec.text for spec in specs}
     return client.submit_all(workspace, texts, replace, check, placing)

@@ -23,6 +23,7 @@ from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report, report_page
 from distill.daemon.service import Answer, ConflictError, JobService, QueueEnd, UnknownJobError
 from distill.daemon.states import State
+from distill.daemon.turns import Turns
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
@@ -82,7 +83,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     """The API of one workspace's jobs."""
     app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
     runs = service.workspace.runs
-    checking = CapacityLimiter(CHECKS_AT_ONCE)
+    checking, turns = CapacityLimiter(CHECKS_AT_ONCE), Turns()
     _answer_errors(app)
 
     def around(jobs: list[Job]) -> Surroundings:
@@ -153,8 +154,9 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
         spec = decode_spec(await _limited_body(request))
         name = name_in(spec)
-        asked = (name, spec, replace, placing)
-        submission = await run_sync(service.submit, *asked, limiter=checking)
+        with turns.taken() as turn:
+            asked = (name, spec, replace, placing, turn)
+            submission = await run_sync(service.submit, *asked, limiter=checking)
         return Submitted(
             answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
         )

@@ -104,14 +104,23 @@ class JobService:
         self._wake = wake
 
     def submit(
-        self, name: str, spec: str, replace: bool = False, placing: Placing = AS_BEFORE
+        self,
+        name: str,
+        spec: str,
+        replace: bool = False,
+        placing: Placing = AS_BEFORE,
+        turn: Callable[[], None] = lambda: None,
     ) -> Submission:
         """`submit_all` of one spec, whose text gives the job this ``name``."""
-        (submission,) = self.submit_all({name: spec}, replace, placing)
+        (submission,) = self.submit_all({name: spec}, replace, placing, turn)
         return submission
 
     def submit_all(
-        self, specs: Mapping[str, str], replace: bool = False, placing: Placing = AS_BEFORE
+        self,
+        specs: Mapping[str, str],
+        replace: bool = False,
+        placing: Placing = AS_BEFORE,
+        turn: Callable[[], None] = lambda: None,
     ) -> list[Submission]:
         """Queue specs, by the names that their texts give; say where there is nothing to do.
 
@@ -119,9 +128,11 @@ class JobService:
         another spec under a name that is taken needs ``replace``, and the old run folder is set
         aside. A job that is queued already takes the ``placing``. Jobs start after jobs of the
         queue, or among these, that make their teachers. ``UserError`` for a spec that cannot run,
-        ``ConflictError`` where the name is in the way, or the job would wait for itself.
+        ``ConflictError`` where the name is in the way, or the job would wait for itself. ``turn``
+        is called before anything is queued, and waits for those that came before.
         """
         checked = self._checked(specs, replace)  # takes seconds: the queue stays free meanwhile
+        turn()
         with self.queue.exclusive():  # two submits of one name must not both find it free
             made = {
                 name: self._submit(name, specs[name], replace, placing, checked.get(name))
