@@ -40,17 +40,18 @@ def code_on_disk() -> Code:
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(_files(folder)):
-            content = path.read_bytes()
-            name = path.relative_to(folder.parent).as_posix()
+            content = Path(path).read_bytes()
+            name = path.removeprefix(f"{folder.parent}/")
             digest.update(f"{name}\n{len(content)}\n".encode())
             digest.update(content)
     commit, changed = _commit(folders)
     return Code(version=__version__, digest=digest.hexdigest(), commit=commit, changed=changed)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[str]:
+    """Their paths, which are sorted faster as text."""
     return [
-        Path(place) / name
+        f"{place}/{name}"
         for place, _, names in os.walk(folder)
         if not place.endswith("__pycache__")
         for name in names
