@@ -5,10 +5,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import Harness
 from small_job import job_text, make_workspace, stage_text
 from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
+from distill.cli.following import follow_to_end
 from distill.daemon import client
 
 
@@ -137,3 +139,16 @@ def test_those_who_would_teach_each_other_are_refused(workspace: Workspace, tmp_
     paths = [write_pupil(tmp_path, one, other) for one, other in ("ab", "ba")]
     assert "each would be taught by the next" in Ran(workspace, "submit", *paths).stderr
     assert client.names(workspace) == []
+
+
+def test_several_are_followed_until_all_have_ended(harness: Harness, capsys) -> None:
+    for name, code in (("bad", "raise SystemExit(3)"), ("good", "pass")):
+        harness.submit(name, code)
+    harness.start()
+    with pytest.raises(SystemExit) as ended:
+        follow_to_end(harness.workspace, ["bad", "good"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "bad: failed" in said
+    assert "good: done" in said
+    follow_to_end(harness.workspace, ["good"])
