@@ -21,7 +21,7 @@ from curation.files import DISK_ERRORS
 from distill.daemon.attempts import Attempt
 from distill.daemon.guards import GuardWatch, guards_of
 from distill.daemon.processes import DIED, ProcessIdentity, kill_tagged, tag
-from distill.daemon.records import ExitRecord
+from distill.daemon.records import ExitRecord, Stop
 from distill.daemon.runfolder import (
     FolderInUseError,
     begins_after,
@@ -43,6 +43,7 @@ _LOCK_SECONDS = 5.0
 _CANNOT_START = 127  # as a shell says it
 _READY = b"ready"
 _LONGEST_PAUSE = 30.0
+_TIME_OVER = Stop(why="time", reason="the time that Slurm gave it was almost over")
 _NOT_OURS = 1
 """The exit status where there is none of a job's own."""
 
@@ -195,7 +196,7 @@ def _supervise(
         exit_status=status if status >= 0 else None,
         signal=-status if status < 0 else None,
         error=error,
-        stopped=watch.stopped,
+        stopped=watch.stopped or (_TIME_OVER if stop.asked == signal.SIGUSR1 else None),
         out_of_memory=watch.killed_for_memory,
         started_at=started_at,
         finished_at=time.time(),

@@ -142,6 +142,7 @@ def test_before_its_time_is_over_a_job_saves_and_goes_on(
     [job] = cluster.ids(slurm.job("a").attempt_id)
     cluster.ask("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@N has it
     slurm.done_after("a", 2)
+    assert why(slurm, "a") == ["interrupted: the time that Slurm gave it was almost over"]
     assert (slurm.run("a") / "saved-0").exists()
 
 
