@@ -147,6 +147,7 @@ def _prepare_folder(workspace: Workspace) -> None:
     if kind := network_kind(workspace.daemon):
         raise UserError(
             f"the queue cannot lie on {kind} ({workspace.daemon}); put the workspace on a local "
-            "disk and link its datasets/ to where the images are"
+            "disk and link its datasets/ to where the images are, or, for jobs on a cluster, make "
+            "this folder a link to one on a local disk"
         )
     (workspace.daemon / _LOCK).touch(mode=0o600)

@@ -34,6 +34,14 @@ class RunnerRecord(Record):
         return attempt_name(self.attempt, self.id)
 
 
+class PendingRecord(Record):
+    """An attempt that a cluster has and has not begun (``pending.json``)."""
+
+    attempt: AttemptNumber
+    id: AttemptId = ""
+    waiting_for: Annotated[str, Field(min_length=1, max_length=300)]
+
+
 class Stop(Record):
     """Why the runner itself stopped a job (``distill.daemon.guards``)."""
 

@@ -5,12 +5,15 @@ A run started by hand has a folder and no row; it is shown as far as its folder 
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from distill.daemon.attempts import Attempt
 from distill.daemon.listing import Wanted
 from distill.daemon.queue import Job, Queue
+from distill.daemon.runfolder import pending_for
 from distill.daemon.stalls import stall
 from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, waiting_for
@@ -40,7 +43,7 @@ class JobReport(BaseModel):
     """Why it failed; of a queued or running job, why the attempt before was interrupted."""
     hint: str | None
     waiting_for: str | None
-    """Of a queued job, what it waits for."""
+    """Of a queued job, what it waits for; of a running one, why its cluster has not begun it."""
     in_vain: bool
     """Of a queued job, that one before it failed or was cancelled: it never starts by itself"""
     exit_status: int | None
@@ -84,7 +87,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         pause_requested=job.pause_requested_at is not None,
         reason=job.reason,
         hint=job.hint,
-        waiting_for=waiting_for(job, around),
+        waiting_for=waiting_for(job, around) or _pending(job, run),
         in_vain=job.name in around.in_vain,
         exit_status=job.exit_status,
         submitted_at=iso(job.submitted_at),
@@ -96,6 +99,12 @@ def report(job: Job, around: Surroundings) -> JobReport:
         steps=read_steps(run) if begun else [],
         progress=read_progress(run) if begun else None,
     )
+
+
+def _pending(job: Job, run: Path) -> str | None:
+    if job.state is not State.RUNNING or job.launched:
+        return None
+    return pending_for(Attempt(run, job.attempt, job.attempt_id))
 
 
 def iso(seconds: float) -> str:

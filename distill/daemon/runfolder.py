@@ -20,16 +20,18 @@ from curation.files import (
 from curation.locks import held, is_held
 from distill.daemon.attempts import Attempt
 from distill.daemon.processes import ProcessIdentity
-from distill.daemon.records import ExitRecord, RunnerRecord
+from distill.daemon.records import ExitRecord, PendingRecord, RunnerRecord
 from distill.run_directory import (
     EXIT,
     FAILURE,
     HALVED,
+    PENDING,
     PROVENANCE,
     RUNNER,
     SPEC,
     Halved,
     found,
+    one_line,
     read_halved,
 )
 
@@ -160,6 +162,20 @@ def own_runner_record(attempt: Attempt) -> RunnerRecord | None:
     """The record of exactly this attempt."""
     record = read_runner_record(attempt.run)
     return record if record is not None and record.name == attempt.name else None
+
+
+def write_pending(attempt: Attempt, waiting_for: str) -> None:
+    """Say why an attempt has not begun where it was given to."""
+    record = PendingRecord(attempt=attempt.number, id=attempt.id, waiting_for=waiting_for)
+    write_whole(attempt.run / PENDING, record.model_dump_json())
+
+
+def pending_for(attempt: Attempt) -> str | None:
+    """Why this attempt has not begun; ``None`` where it has, or nobody said."""
+    record = found(attempt.run / PENDING, PendingRecord)
+    if record is None or (record.attempt, record.id) != (attempt.number, attempt.id):
+        return None
+    return None if own_runner_record(attempt) else one_line(record.waiting_for)
 
 
 def reserve_records(run: Path) -> None:

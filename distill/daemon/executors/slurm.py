@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from distill.daemon import slurm_commands as slurm
 from distill.daemon.attempts import Attempt
@@ -27,6 +28,7 @@ from distill.daemon.runfolder import (
     locked,
     own_runner_record,
     read_runner_record,
+    write_pending,
     write_runner_record,
 )
 from distill.launcher import NODES, RENDEZVOUS
@@ -59,6 +61,7 @@ class SlurmExecutor:
         self._grace = grace
         self._listing = slurm.SlurmListing()
         self._submits: dict[Attempt, int] = {}
+        self._told: dict[Attempt, str] = {}
         self._again_at: dict[tuple[str, Attempt], float] = {}
 
     def capacity(self) -> Machine | None:
@@ -94,7 +97,21 @@ class SlurmExecutor:
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
         entries = self._listing.entries() if attempts else {}
         self._forget_but(set(attempts))
+        for attempt in attempts:
+            self._tell(attempt, entries)
         return {attempt: _liveness(attempt, entries) for attempt in attempts}
+
+    def _tell(self, attempt: Attempt, entries: slurm.Entries | None) -> None:
+        """Why it has not begun, for who asks how it is."""
+        [entry, *_] = [None] if entries is None else entries.get(job_name(attempt), [None])
+        why = "which does not answer" if entries is None else None
+        if entry is not None and entry.state == "PENDING":
+            why = f"where it is pending ({entry.reason[:200]})"
+        if why is None or self._told.get(attempt) == why or own_runner_record(attempt) is not None:
+            return
+        self._told[attempt] = why
+        with suppress(OSError):  # a full disk, or the folder is gone: no more than words
+            write_pending(attempt, f"Slurm, {why}")
 
     def stop(self, attempt: Attempt, kill: bool = False) -> None:
         if self._too_soon("kill" if kill else "stop", attempt):
@@ -141,6 +158,7 @@ class SlurmExecutor:
 
     def _forget_but(self, attempts: set[Attempt]) -> None:
         self._submits = {each: self._submits[each] for each in attempts & self._submits.keys()}
+        self._told = {each: self._told[each] for each in attempts & self._told.keys()}
         kept = {(what, of): at for (what, of), at in self._again_at.items() if of in attempts}
         self._again_at = kept
 

@@ -111,6 +111,8 @@ def test_a_job_that_waits_in_slurm_is_cancelled_there(
     slurm.submit("b", more="\n[resources]\ncpus = 4\n")
     waiting = slurm.wait_for("b", State.RUNNING).attempt_id
     wait_until(lambda: cluster.ids(waiting), "it waits in Slurm")
+    told = "Slurm, where it is pending (Resources)"
+    wait_until(lambda: client.find_report(slurm.workspace, "b").waiting_for == told, told)
     slurm.cancel("b")
     slurm.wait_for("b", State.CANCELLED)
     assert not cluster.ids(waiting)

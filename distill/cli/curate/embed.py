@@ -1,0 +1,79 @@
+"""`curate embed`: the embeddings that `check` needs, made beforehand by all ranks of a launcher."""
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from distill.cli import completion
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    ImagesArgument,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+    teacher_choice,
+)
+from distill.cli.curate.places import locate
+from distill.cli.screen import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(embed)
+
+
+def embed(
+    images: ImagesArgument,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+        ),
+    ],
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a teacher's embeddings of all images, which checks and jobs then find.
+
+    Under torchrun the ranks of all machines share the work. If it is stopped, run the same command
+    to continue.
+
+    **Examples**
+
+    `curate embed ms1m/train --teacher r100.onnx --colour RGB --mean 127.5 --std 127.5`
+
+    `torchrun --nproc-per-node 8 -m distill.cli.curate embed ms1m/train --teacher job`
+    """
+    from curation.views import open_images
+    from curation.workspace import Workspace
+    from distill.cli.curate.set_embedder import open_embedder
+    from distill.launcher import die_with_launcher, launched_ranks
+    from distill.training.distributed import PATIENCE, process_group, rank, several_machines
+    from teachers.embeddings import cache_embeddings
+
+    die_with_launcher()
+    with nullcontext() if launched_ranks() is None else process_group(PATIENCE):
+        place = Workspace.locate(workspace)
+        found = open_images(locate(images, place))
+        choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, None)
+        embedder = open_embedder(choice, place).teacher
+        with nullcontext() if rank() else watch("embed", "images") as progress:
+            team = several_machines()
+            cache = cache_embeddings(embedder, found, place.cache, progress, team)
+        if rank() > 0:
+            return
+    if as_json:
+        print_json({"images": len(found), "cache": str(cache.folder)})
+    else:
+        say(f"{len(found):,} images are embedded: {cache.folder}")
