@@ -22,7 +22,7 @@ from distill.daemon.names import Checked
 from distill.daemon.states import State
 from distill.training.checkpoints import newest_checkpoint, step_of
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 TWO_NODES = "[resources]\nnodes = 2\ncpus = 1\n"
 
 
