@@ -82,7 +82,8 @@ class StudentSpec(NetworkSpec):
     ``from`` is the network whose weights it begins with: a finished job, a bundle in the
     workspace's teachers/, or a file of weights there with its ``preprocessing`` and the ``part`` of
     the file. What is not said of the student is as there. ``remember`` is the weight of a loss that
-    holds its embeddings to those of that network (`distill.training.remembering`).
+    holds its embeddings to those of that network (`distill.training.remembering`). ``dropout`` is
+    the share of the values before the layer of the embedding that a step leaves out.
     """
 
     backbone: str = ""
@@ -90,6 +91,7 @@ class StudentSpec(NetworkSpec):
     part: str | None = None
     preprocessing: Preprocessing | None = None
     remember: Weight | None = None
+    dropout: float | None = Field(default=None, gt=0, lt=1)
     budget: Budget | None = None
 
     @model_validator(mode="before")

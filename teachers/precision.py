@@ -9,7 +9,7 @@ def to_int8(vectors: np.ndarray) -> np.ndarray:
     """int8 [..., D] of vectors [..., D]: each scaled so that its largest value is 127 or -127.
 
     The scale is not kept: a vector of length 1 has it in its length. The cosine to the vector that
-    was given is above 0.9999 (docs/benchmarks.md).
+    was given is above 0.9999 (docs/training.md).
     """
     highest = np.abs(vectors).max(axis=-1, keepdims=True)
     return np.rint(vectors * (LARGEST / highest)).astype(np.int8)

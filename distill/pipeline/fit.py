@@ -202,6 +202,7 @@ def _trainings(
             ranks,
             stage.losses,
             stage.sampler,
+            spec.student is not None and spec.student.dropout is not None,
         )
 
 
@@ -217,6 +218,7 @@ class _SpecTraining:
     ranks: int
     losses: dict[str, LossSettings]
     sampler: SamplerSettings = SHUFFLE
+    drops: bool = False
 
     def check_network(self) -> list[Notice]:
         """Raise ``UserError`` where the network cannot be built or trained so."""
@@ -224,17 +226,22 @@ class _SpecTraining:
             check_engine(self.settings)
             check_shares(self.settings, self.ranks)
             suits = suits_any_network(self.settings, self.ranks)
-        return [] if self.architecture.is_known and suits else self._try_network()
+        known = self.architecture.is_known and suits and not self.drops
+        return [] if known else self._try_network()
 
     def _try_network(self) -> list[Notice]:
         """What only torch knows of a network that is not in the catalogue, or is used oddly."""
         import torch
 
+        from distill.training.dropout import embedding_layer_of
         from distill.training.trial import check_network
 
         with self._full_keys():
             with torch.device("meta"):
                 network = self.architecture.build()
+            if self.drops:
+                with within(*self.network, "dropout"):
+                    embedding_layer_of(network)
             return check_network(network, self.architecture.input_size, self.settings, self.ranks)
 
     def check_losses(self, images: ImageSet) -> list[Notice]:

@@ -271,6 +271,7 @@ class JobRun:
                 old=self.fit.old,
                 remember=self.spec.student.remember,
                 halved=self.halved,
+                dropout=self.spec.student.dropout,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(

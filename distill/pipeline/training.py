@@ -24,6 +24,7 @@ from distill.training import distributed
 from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import OptimiserStart, SamplerSettings, TrainSettings
+from distill.training.dropout import drop_before_embedding
 from distill.training.loop import Training, train
 from distill.training.meter import Watch
 from distill.training.plan import SHUFFLE
@@ -126,6 +127,7 @@ class Stage:
     old: OldNetwork | None = None
     remember: float | None = None
     halved: str | None = None
+    dropout: float | None = None
     augment: AugmentSettings = NO_AUGMENTATION
     guidance: Guidance | None = None
 
@@ -150,6 +152,8 @@ class Stage:
             inputs["remember"] = {"weight": self.remember, "network": self.old.digest}
         if self.optimiser == "kept":
             inputs["optimiser"] = "kept"
+        if self.dropout is not None:
+            inputs["dropout"] = self.dropout
         if self.augment.augments:
             inputs["augment"] = self._augment_inputs(images)
         if self.guidance is not None and self.guidance.online is not None:
@@ -214,6 +218,8 @@ class Stage:
         if losses.needs_teacher_centres:
             assert cache is not None, "a job sees to it that there is one"
             losses.teacher_centres = teacher_centres(cache, images)
+        if self.dropout is not None:
+            drop_before_embedding(network, self.dropout)
         optimiser_from = remembered = None
         if self.old is not None and self.remember is not None:
             remembered = Remembered(self.old.load(), self.remember)

@@ -155,3 +155,15 @@ def test_what_cannot_be_is_one_line_with_its_place(workspace, tables, words):
     assert words in message
     assert re.search(r"job.toml:\d+:\d+", message)
     assert "\n" not in message.strip()
+
+
+def test_dropout_is_part_of_a_step_and_of_no_bundle(workspace):
+    text = job_text("dropping", teacher(), LEARN)
+    student = "student = { "
+    dropping = text.replace(student, student + "dropout = 0.4, ", 1)
+    assert trained(workspace, dropping)["generation 1"] == "done"
+    assert "dropout" not in json.dumps(
+        json.loads((workspace.runs / "dropping" / "steps.json").read_text())
+    )
+    without = job_text("not-dropping", teacher(), LEARN)
+    assert trained(workspace, without)["embed"] == "reused"

@@ -1,0 +1,35 @@
+"""Dropout (Srivastava et al., 2014) before the layer of the embedding, as in insightface."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import nn
+
+from curation.errors import UserError
+from teachers.networks import head_modules
+
+
+def embedding_layer_of(network: nn.Module) -> nn.Module:
+    """The first layer with weights after the global operator, which makes the embedding.
+
+    ``UserError`` where there is none, as the pooled features themselves are the embedding.
+    """
+    for head in head_modules(network):
+        for module in head.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                return module
+    raise UserError(
+        "the network has no layer between its pooled features and an embedding of this length, "
+        "which are the same; leave dropout out, or give the student another embedding"
+    )
+
+
+def drop_before_embedding(network: nn.Module, share: float) -> None:
+    """In training, set ``share`` of the values that the embedding is made of to 0, others anew in
+    each step, and scale up the rest. Weights, and the network in evaluation, stay what they are."""
+
+    def dropped(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        first, *others = inputs
+        return F.dropout(first, share, module.training), *others
+
+    embedding_layer_of(network).register_forward_pre_hook(dropped)

@@ -1,0 +1,66 @@
+"""Dropout before the embedding: in training, and in no other way."""
+
+import copy
+
+import pytest
+import torch
+from small_training import make_network
+
+from curation.errors import UserError
+from distill.backbones import create
+from distill.spec_text import parse_spec
+from distill.training.dropout import drop_before_embedding, embedding_layer_of
+from teachers.networks import NETWORKS, head_parameters
+
+
+def test_in_evaluation_the_network_is_what_it_was():
+    network = make_network().eval()
+    dropping = copy.deepcopy(network)
+    drop_before_embedding(dropping, 0.4)
+    pictures = torch.randn(2, 3, 32, 32)
+    assert torch.equal(dropping(pictures), network(pictures))
+    assert dropping.state_dict().keys() == network.state_dict().keys()
+
+
+def test_in_training_it_leaves_out_a_share_of_the_values_before():
+    network = make_network().train()
+    drop_before_embedding(network, 0.4)
+    seen = []
+    embedding_layer_of(network).register_forward_hook(lambda _, given, out: seen.append(given[0]))
+    torch.manual_seed(0)
+    network(torch.randn(64, 3, 32, 32))
+    network(torch.randn(64, 3, 32, 32))
+    for values in seen:
+        assert (values == 0).float().mean() == pytest.approx(0.4, abs=0.05)
+    assert ((seen[0] == 0) != (seen[1] == 0)).any()
+
+
+POOLED = {"mobilefacenet_m", "mobilefacenet_s"}
+"""Their embedding is what the global operator gives."""
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - POOLED))
+def test_every_network_has_its_place_for_it(name):
+    with torch.device("meta"):
+        network = create(name, 96)
+    layer = embedding_layer_of(network)
+    assert layer.weight in set(head_parameters(network))
+
+
+@pytest.mark.parametrize("name", sorted(POOLED))
+def test_without_a_layer_before_the_embedding_it_is_refused(name):
+    with torch.device("meta"):
+        network = create(name)
+    with pytest.raises(UserError, match="no layer between its pooled features"):
+        embedding_layer_of(network)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_a_share_that_drops_nothing_or_all_is_refused(share):
+    spec = (
+        'name = "x"\ndata = { train = "d/train" }\n'
+        f'student = {{ backbone = "mobilefacenet", dropout = {share} }}\n'
+        "[[stage]]\nepochs = 1\nlosses = { arcface = {} }\n"
+    )
+    with pytest.raises(UserError, match=r"student\.dropout"):
+        parse_spec(spec, "job.toml")
