@@ -8,7 +8,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli.common import JsonOption, SetOption, WorkspaceOption, print_json
+from distill.cli.common import JOBS, JsonOption, SetOption, WorkspaceOption, print_json
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``distill``."""
-    app.command()(views)
+    app.command(rich_help_panel=JOBS)(views)
 
 
 def views(
@@ -40,7 +40,7 @@ def views(
     picture; "mix" where another picture is blended in, "x" where the cosine is below
     augment.least_cosine, so that the view is not used. The job need not run for it.
 
-    Example: distill views jobs/sample-views.toml --sheet views.png
+    Example: distill views jobs/mine.toml --sheet views.png
     """
     import numpy as np
 
