@@ -1,5 +1,6 @@
 """A real daemon that runs the jobs of the soak: ``python -m tests.soak.daemon WORKSPACE``."""
 
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from curation.workspace import Workspace
 from distill.daemon import names, outcome, server
 
-SLOTS = 3
+SLOTS, GPUS = 3, 2
 JOB = Path(__file__).with_name("job.py")
 
 
@@ -21,7 +22,19 @@ def check(text: str) -> names.Checked:
     return names.Checked()
 
 
+def pretend_gpus(folder: Path) -> None:
+    """Put an `nvidia-smi` first in the path that lists some."""
+    folder.mkdir(exist_ok=True)
+    lines = "".join(f"GPU {number}: none (UUID: GPU-{number})\n" for number in range(GPUS))
+    program = folder / "nvidia-smi"
+    if not program.exists():
+        program.write_text(f"#!/bin/sh\ncat <<END\n{lines}END\n")
+        program.chmod(0o755)
+    os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+
+
 if __name__ == "__main__":
+    pretend_gpus(Path(sys.argv[1]) / "bin")
     outcome.BACK_OFF_SECONDS = (0.1, 0.3)
     server.log_to_stderr()
     server.serve(Workspace(Path(sys.argv[1])), slots=SLOTS, command=command, check=check, grace=0.5)

@@ -22,6 +22,11 @@ def main(run: Path) -> int:
     spec = tomllib.loads((run / "spec.toml").read_text())
     signal.signal(signal.SIGTERM, _stop)
     _be_alone(run, "job")
+    gpus = [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+    for gpu in gpus:
+        _be_alone(run, f"../{gpu}")
+    if len(gpus) != spec["resources"]["gpus"]:
+        _note(run, f"{gpus} for {spec['resources']['gpus']} GPUs")
     with (run / "lives.txt").open("a") as lives:
         lives.write(os.environ["DISTILL_ATTEMPT"].rpartition("#")[2] + "\n")
     rank = subprocess.Popen([*sys.orig_argv[:3], str(run), "rank"], start_new_session=True)
@@ -55,8 +60,12 @@ def _be_alone(run: Path, what: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        with (run / "violation.txt").open("a") as file:
-            file.write(f"two of {what} at {time.time()}\n")
+        _note(run, f"two of {what} at {time.time()}")
+
+
+def _note(run: Path, fault: str) -> None:
+    with (run / "violation.txt").open("a") as file:
+        file.write(f"{fault}\n")
 
 
 def _work(rank: "subprocess.Popen[bytes]", seconds: float) -> None:
@@ -78,8 +87,7 @@ def _finish(run: Path, step: int) -> None:
         os.link(beside, run / f"step-{step}")
         beside.unlink()
         return
-    with (run / "violation.txt").open("a") as file:
-        file.write(f"step {step} was done twice\n")
+    _note(run, f"step {step} was done twice")
 
 
 if __name__ == "__main__":

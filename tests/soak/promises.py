@@ -82,11 +82,15 @@ class Promises:
             jobs = {job.name: replace(job, unmet=0) for job in queue.jobs()}
             histories = {name: queue.history(name) for name in jobs}
             lines = self._history()
+            gpus = {name: len(held) for name, held in queue.gpus().items()}
         faults = [f"{name} is lost" for name in self.specs.keys() - jobs.keys()]
         faults += self._of_starts(lines)
         running = [job.name for job in jobs.values() if job.state is State.RUNNING]
         if len(running) > SLOTS:
             faults.append(f"{len(running)} jobs run in {SLOTS} slots")
+        wanted = {name: jobs[name].demand.gpus for name in running if jobs[name].demand.gpus}
+        if gpus != wanted:
+            faults.append(f"the ledger has {gpus}, and those that run need {wanted}")
         for name, job in jobs.items():
             walked = [(line.event, line.state, line.attempt) for line in histories[name]]
             found = [*self._of_job(job), *_of_history(job, walked), *self._of_folders(name)]

@@ -142,4 +142,5 @@ def new_spec(name: str, dice: random.Random) -> str:
     return (
         f'name = "{name}"\nsteps = {dice.randint(1, 4)}\nseconds = {dice.uniform(0, 0.4):.3f}\n'
         f'end = "{end}"\nnumber = {dice.randrange(10**9)}\n'
+        f"[resources]\ngpus = {dice.choice([0, 1, 1, 2])}\n"
     )
