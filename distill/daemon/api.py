@@ -23,7 +23,7 @@ from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report, report_page
 from distill.daemon.service import Answer, ConflictError, JobService, QueueEnd, UnknownJobError
 from distill.daemon.states import State
-from distill.daemon.turns import Turns
+from distill.daemon.turns import RequestOrder
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
@@ -83,7 +83,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     """The API of one workspace's jobs."""
     app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
     runs = service.workspace.runs
-    checking, turns = CapacityLimiter(CHECKS_AT_ONCE), Turns()
+    checking, turns = CapacityLimiter(CHECKS_AT_ONCE), RequestOrder()
     _answer_errors(app)
 
     def around(jobs: list[Job]) -> Surroundings:

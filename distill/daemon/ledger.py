@@ -83,7 +83,7 @@ class Shares:
         return f": {'; '.join(held[:MOST_NAMED])}{more}" if held else ""
 
 
-class Ledger:
+class SharesLedger:
     """The GPUs, cores and memory of one machine, as the queue's jobs hold them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -19,7 +19,7 @@ from distill.daemon import queue_file
 from distill.daemon.attempts import fresh_id
 from distill.daemon.demand import DEMAND_COLUMNS, Demand, demand_of
 from distill.daemon.dependencies import Ahead, Dependencies
-from distill.daemon.ledger import Ledger, Shares
+from distill.daemon.ledger import Shares, SharesLedger
 from distill.daemon.listing import Listed, Wanted, in_this_order, listed
 from distill.daemon.machine import Gpu, Machine
 from distill.daemon.ordering import Ordering
@@ -131,7 +131,7 @@ class Queue:
             self._file = queue_file.identity(path)
             self._connection = queue_file.connect(path)
             self._dependencies = Dependencies(self._connection)
-            self._ledger = Ledger(self._connection)
+            self._ledger = SharesLedger(self._connection)
             self._ordering = Ordering(self._connection)
             self._prepare()
         except sqlite3.Error as error:

@@ -10,7 +10,7 @@ from curation.locks import held
 from curation.workspace import Workspace
 
 
-class Turns:
+class RequestOrder:
     """Lets requests that are prepared side by side take effect in the order in which they came.
 
     They have to be prepared in that order too, or all may wait for one that cannot begin.

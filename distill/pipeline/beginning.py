@@ -27,7 +27,7 @@ State = Mapping[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Overlap:
+class SharedKeys:
     """The keys of a new network that are in the old one, and fit; the others; and the old one's."""
 
     taken: tuple[str, ...]
@@ -35,7 +35,7 @@ class Overlap:
     left: tuple[str, ...]
 
     @classmethod
-    def of(cls, new: State, old: State) -> "Overlap":
+    def of(cls, new: State, old: State) -> "SharedKeys":
         fit = {key for key in new if key in old and new[key].shape == old[key].shape}
         return cls(
             tuple(key for key in new if key in fit),
@@ -79,13 +79,13 @@ class OldNetwork:
             look,
         )
 
-    def overlap(self, student: Architecture) -> Overlap:
+    def overlap(self, student: Architecture) -> SharedKeys:
         """What the student takes; ``SpecError`` where that is less than half of its layers."""
         import torch
 
         with torch.device("meta"):
             new = student.unweighted.build().state_dict()
-        overlap = Overlap.of(new, self.module.state_dict())
+        overlap = SharedKeys.of(new, self.module.state_dict())
         if 2 * len(overlap.taken) < len(new):
             raise SpecError(
                 ("student", "from"),
@@ -98,7 +98,7 @@ class OldNetwork:
     def take_into(self, network: "torch.nn.Module") -> None:
         """Give a student the weights that fit it."""
         own, old = network.state_dict(), self.module.state_dict()
-        taken = {key: old[key] for key in Overlap.of(own, old).taken}
+        taken = {key: old[key] for key in SharedKeys.of(own, old).taken}
         network.load_state_dict(taken, strict=False)
 
 

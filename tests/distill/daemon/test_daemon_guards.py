@@ -74,7 +74,7 @@ def test_time_is_up_once_the_hours_are_over(tmp_path: Path) -> None:
     assert judge_exit(record(stopped=stop), None, True).event is Event.CANCEL
 
 
-def test_a_job_that_writes_nothing_is_started_again_where_that_is_wanted(tmp_path: Path) -> None:
+def test_a_silent_job_is_started_again_where_that_is_wanted(tmp_path: Path) -> None:
     clock = Clock()
     watched = Guards(tmp_path, Resources(stall_minutes=10, on_stall="restart"), clock)
     only_said = Guards(tmp_path, Resources(stall_minutes=10), clock)
@@ -134,7 +134,7 @@ def test_a_job_stopped_by_the_disk_waits_for_room(tmp_path: Path) -> None:
         assert queue.claim(100.0, disk=5000) is not None
 
 
-def test_a_job_that_uses_more_memory_than_it_asked_for_is_stopped(harness: Harness) -> None:
+def test_a_job_above_the_memory_that_it_asked_for_is_stopped(harness: Harness) -> None:
     harness.start()
     submit(harness, "a", GROWS, memory="150 MB")
     harness.wait_for("a", State.FAILED)

@@ -123,7 +123,7 @@ def test_cores_and_memory_are_not_promised_twice(queue: Queue) -> None:
     assert start(queue) == ["b", "c", "d"]
 
 
-def test_a_higher_priority_is_the_head_and_the_impossible_is_none(queue: Queue) -> None:
+def test_a_higher_priority_is_the_head_the_impossible_is_not(queue: Queue) -> None:
     put(queue, "runs", gpus=7)
     assert start(queue) == ["runs"]
     put(queue, "impossible", priority=10, gpus=9)
@@ -224,7 +224,7 @@ GPU 2: NVIDIA H200 (UUID: GPU-77777777-0003)
 """
 
 
-def test_gpus_are_those_that_nvidia_smi_lists_and_parts_for_the_whole() -> None:
+def test_gpus_are_those_that_nvidia_smi_lists_or_their_parts() -> None:
     found = [(gpu.number, gpu.uuid) for gpu in read_list(LISTED)]
     assert found == [
         (0, "MIG-aaaa-01"),

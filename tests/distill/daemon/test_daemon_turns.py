@@ -19,7 +19,7 @@ from curation.errors import UserError
 from distill.daemon.api import CHECKS_AT_ONCE, create_app
 from distill.daemon.names import Checked
 from distill.daemon.service import JobService, open_queue
-from distill.daemon.turns import Turns
+from distill.daemon.turns import RequestOrder
 
 
 class Checks:
@@ -75,7 +75,7 @@ def test_a_hundred_submits_at_once_keep_their_order(harness: Harness) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_turns_take_effect_in_their_order(seed: int) -> None:
-    turns, done = Turns(), list[int]()
+    turns, done = RequestOrder(), list[int]()
 
     def prepare(number: int, held: ExitStack, turn: Callable[[], None]) -> None:
         with held:

@@ -12,7 +12,7 @@ from curation.errors import UserError
 from curation.images import decode
 from distill.daemon.names import teachers_in
 from distill.export.safe_tensors import read_tensors
-from distill.pipeline.beginning import Overlap, given_beginning
+from distill.pipeline.beginning import SharedKeys, given_beginning
 from distill.pipeline.fit import check_fit, check_job, student_architecture
 from distill.pipeline.training import CHECKPOINTS, NETWORK, Stage
 from distill.spec_text import SpecFile, parse_spec
@@ -93,7 +93,7 @@ def test_another_embedding_begins_its_head_anew_and_says_so(workspace):
 def test_every_key_is_taken_new_or_left():
     new = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     old = {"a": torch.zeros(2), "b": torch.zeros(4), "d": torch.zeros(1)}
-    assert Overlap.of(new, old) == Overlap(("a",), ("b", "c"), ("b", "d"))
+    assert SharedKeys.of(new, old) == SharedKeys(("a",), ("b", "c"), ("b", "d"))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_the_choice_follows_from_seed_epoch_and_image_alone():
     assert (numbers(settings, 5, seed=1) != whole).any()
 
 
-def test_an_image_that_comes_again_in_an_epoch_shows_another_view():
+def test_an_image_twice_in_an_epoch_shows_another_view():
     settings = AugmentSettings(views=8)
     shown = {tuple(numbers(settings, 2, np.full(8, 7), np.arange(8)).tolist())}
     (row,) = shown
@@ -112,7 +112,7 @@ def test_how_often_an_image_came_before_in_an_order():
         assert shown_before(order).tolist() == slow
 
 
-def test_labels_of_mixed_pictures_weigh_nothing_and_the_mean_stays():
+def test_labels_of_mixed_pictures_weigh_nothing():
     mixed = np.array([True, False, False, True, False])
     assert label_weights(mixed).tolist() == pytest.approx([0, 5 / 3, 5 / 3, 0, 5 / 3])
     assert label_weights(~np.zeros(4, bool)).tolist() == [0, 0, 0, 0]
