@@ -102,6 +102,7 @@ def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
         "reason": told and told.reason,
         "hint": told and told.hint,
         "run": str(run),
+        "gpus": client.gpus_of(place, name),
         "provenance": origin and origin.model_dump(mode="json"),
         "steps": read_steps(run),
         "warnings": read_warnings(run),
@@ -137,6 +138,8 @@ def _print_head(job: str, outcome: dict[str, Any]) -> None:
         say(f"  reason: {outcome['reason']}")
     if outcome["hint"]:
         say(f"  what helps: {outcome['hint']}")
+    if outcome["gpus"]:
+        say(f"  GPU: {', '.join(map(str, outcome['gpus']))}")
     if outcome["state"] == "failed":
         say(f"  its log: `distill logs {job} --lines 50`")
         say(f"  to go on after its last finished step: `distill submit {outcome['run']}/spec.toml`")

@@ -219,6 +219,13 @@ def spec_of(workspace: Workspace, name: str) -> str:
     return spec
 
 
+def gpus_of(workspace: Workspace, name: str) -> list[int]:
+    """The numbers of the GPUs that a job holds now."""
+    with read_queue(workspace) as queue:
+        held = {} if queue is None else queue.gpus()
+    return [gpu.number for gpu in held.get(name, [])]
+
+
 def provenance_of(workspace: Workspace, name: str) -> Provenance | None:
     """Where a job comes from; of a run by hand what its folder says. ``None`` if nobody says it."""
     with read_queue(workspace) as queue:

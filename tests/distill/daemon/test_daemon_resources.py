@@ -286,6 +286,7 @@ def test_jobs_are_told_of_their_gpus_and_keep_them_over_daemons(
         job["name"]: job for job in json.loads(Ran(harness.workspace, "status", "--json").stdout)
     }
     assert told["a"]["gpus"] == [0]
+    assert "  GPU: 0\n" in Ran(harness.workspace, "show", "a").stdout
     assert told["c"]["waiting_for"] == "2 GPUs, 1 is free: job a holds GPU 0"
     assert told["b"]["waiting_for"] == "job c, for which what is free is kept"
     assert "waits for 2 GPUs, 1 is free" in Ran(harness.workspace, "status").stdout
