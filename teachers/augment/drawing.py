@@ -158,8 +158,10 @@ def _tones(
         saturation,
         1.0 + 0.25 * tone.colour * either[:, _GAINS],
     )
-    tables = gamma_tables(np.exp(tone.gamma * either[:, _GAMMA]))
-    return _where(done | grey, matrices), _where(done, tables)
+    tables = gamma_tables(np.exp(tone.gamma * either[done, _GAMMA]))
+    every = np.empty((len(u), 256), np.uint8)
+    every[done] = tables
+    return _where(done | grey, matrices), _where(done, every)
 
 
 def _sigmas(strengths: Strengths, u: np.ndarray, height: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_cosines_are_to_the_plain_picture_mirrored_alike(drawn_store, teacher):
     assert sheet.picture.shape[0] == 48 + 32 + 15
 
 
-def test_a_job_whose_teacher_is_still_to_be_trained_shows_no_cosines(workspace, tmp_path):
+def test_a_teacher_still_to_be_trained_shows_no_cosines(workspace, tmp_path):
     tables = teacher_text(), LEARN, "[augment]\nviews = 8\n"
     done = views(workspace, tmp_path, *tables, more=["--json", "--images", "2", "--views", "3"])
     assert done.exit_code == 0, done.output
