@@ -73,7 +73,9 @@ def test_what_the_catalogue_promises_of_strides_and_widths_is_so(name, width):
     with torch.device("meta"):
         network = create(name, input_size=(LEAST_SIDE, LEAST_SIDE + STRIDE), width=width)
         assert (
-            check_network(network, (LEAST_SIDE, LEAST_SIDE + STRIDE), TrainSettings(batch_size=4))
+            check_network(
+                network, (LEAST_SIDE, LEAST_SIDE + STRIDE), TrainSettings(batch_size=4), 1
+            )
             == []
         )
 
