@@ -356,7 +356,7 @@ def read_only(harness: Harness) -> Iterator[Workspace]:
 
 def test_a_workspace_that_cannot_be_written_can_be_looked_at(read_only: Workspace) -> None:
     shown = json.loads(Ran(read_only, "status", "--json").stdout)
-    assert [(job["name"], job["state"]) for job in shown] == [("a", "done"), ("b", "failed")]
+    assert [(job["name"], job["state"]) for job in shown] == [("b", "failed"), ("a", "done")]
     assert "status 2" in Ran(read_only, "status").stdout
     assert "a: done" in Ran(read_only, "show", "a").stdout
     assert "hello" in Ran(read_only, "logs", "a").stdout

@@ -118,7 +118,7 @@ def read(folder: Path) -> None:
 
 def _overrides() -> list[Files]:
     given = ("train.seed=3", "stage[1].losses.arcface={ margin = 0.4 }", "stage.0.epochs=2",
-             "data.evaluate=['pairs']", "train.schedule=cosine", '"train"."seed"=0x10')  # fmt: skip
+             "data.evaluate=['pairs']", "train.schedule=step", '"train"."seed"=0x10')  # fmt: skip
     return [{"set": each.encode()} for each in given]
 
 
