@@ -169,9 +169,8 @@ def test_bash_itself_completes(place: Workspace) -> None:
     here = {**os.environ, "DISTILL_WORKSPACE": str(place.root)}
     here["PATH"] = f"{Path(sys.executable).parent}:{here['PATH']}"
     here["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    script = subprocess.run(
-        ["distill", "--show-completion", "bash"], env=here, capture_output=True, text=True
-    ).stdout
+    asked = here | {"_DISTILL_COMPLETE": "source_bash"}
+    script = subprocess.run(["distill"], env=asked, capture_output=True, text=True).stdout
     ask = "COMP_WORDS=(distill cancel stu); COMP_CWORD=2; _distill_completion distill"
     ask += "; echo ${COMPREPLY[@]}"
     ran = subprocess.run(
