@@ -1,14 +1,30 @@
 """What a process of ours asks of the system for itself."""
 
 import ctypes
+import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+@contextmanager
+def lasting_imports() -> Iterator[None]:
+    """For imports of a large library that stay to the end: nobody looks for garbage among them.
+
+    Neither meanwhile nor later, which takes a fifth off the time of a job whose steps are done.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def on_stop(handler: Callable[[int, FrameType | None], None], *others: signal.Signals) -> None:

@@ -127,10 +127,14 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     other jobs to start. Its runner holds the run directory then.
     """
     from distill.daemon.runfolder import freeze_provenance, freeze_spec, locked
-    from distill.pipeline.provenance import provenance
+    from distill.process import lasting_imports
     from distill.run_directory import SPEC
     from distill.software import code_on_disk
-    from distill.training.distributed import on_first_rank, rank
+
+    with lasting_imports():
+        import distill.pipeline.job  # noqa: F401
+        from distill.pipeline.provenance import provenance
+        from distill.training.distributed import on_first_rank, rank
 
     own = Path(spec.origin).resolve() == (folder / SPEC).resolve()
     if own and not spec.overrides:
