@@ -1,7 +1,8 @@
 """Following a job from the queue and its run folder, whoever runs it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 
 from curation.errors import UserError
 from curation.workspace import Workspace
@@ -29,17 +30,18 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
     ``UserError`` where nobody is there to bring it to its end: following never hangs.
     """
     patience = _Patience(workspace)
-    for queue in _looks(workspace):
-        job = None if queue is None else queue.job(name)
-        if queue is None or job is None:
-            raise unknown_job(name, [] if queue is None else queue.names(), workspace)
-        slots, machine = patience.daemon(job)
-        around = surroundings(queue, slots, workspace.runs, [job], machine)
-        told = report(job, around)
-        yield told
-        if over(told):
-            return
-        time.sleep(_LOOK_SECONDS)
+    # Closed here: a Ctrl-C that comes while garbage is closed is lost.
+    with closing(_looks(workspace)) as looks:
+        for queue in looks:
+            job = None if queue is None else queue.job(name)
+            if queue is None or job is None:
+                raise unknown_job(name, [] if queue is None else queue.names(), workspace)
+            slots, machine = patience.daemon(job)
+            told = report(job, surroundings(queue, slots, workspace.runs, [job], machine))
+            yield told
+            if over(told):
+                return
+            time.sleep(_LOOK_SECONDS)
 
 
 def over(job: JobReport) -> bool:
@@ -61,7 +63,7 @@ def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> I
                 raise StillGoingError(f"job {name!r} is still {job.state} after {seconds:g} s")
 
 
-def _looks(workspace: Workspace) -> Iterator[Queue | None]:
+def _looks(workspace: Workspace) -> Generator[Queue | None]:
     """The queue, again and again; where it is read in a copy, in a new one each time."""
     while True:
         with read_queue(workspace) as queue:
