@@ -1,13 +1,15 @@
 """Submits that come at once: few are checked at a time, and their order stays."""
 
-import math
-import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from curation.locks import held
 from curation.workspace import Workspace
+
+_RETRY_SECONDS = 0.05
 
 
 class RequestOrder:
@@ -45,8 +47,17 @@ class RequestOrder:
 @contextmanager
 def one_of_two(workspace: Workspace) -> Iterator[None]:
     """Run the block beside that of one other process at most: a check may take a gigabyte."""
-    places = (workspace.root, workspace.datasets)
     with ExitStack() as stack:
         with suppress(OSError):  # where nothing can be locked, nobody is kept waiting
-            stack.enter_context(held(places[os.getpid() % len(places)], math.inf))
+            while not _took_either(stack, (workspace.root, workspace.datasets)):
+                time.sleep(_RETRY_SECONDS)
         yield
+
+
+def _took_either(stack: ExitStack, places: tuple[Path, ...]) -> bool:
+    """Hold one of the folders until the stack ends; whether one was free."""
+    for place in places:
+        with suppress(BlockingIOError):
+            stack.enter_context(held(place))
+            return True
+    return False
