@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from distill.losses import LOSSES, LossInputs
 
-NAMES = ("margin_distillation", "triplet_distillation")
+NAMES = ("margin_distillation", "triplet_distillation", "pseudo_classes")
 LABELS = torch.tensor([0, 1, 1, 1, 1, 2, 2, 1])
 
 
@@ -39,6 +39,15 @@ def moved_centres(rank, ranks):
     return adadistill.centres
 
 
+def queue_of_pseudo_classes(rank, ranks):
+    """After two batches."""
+    torch.manual_seed(0)
+    pseudo_classes = LOSSES["pseudo_classes"].loss(embedding=5, queue=11)
+    for _ in range(2):
+        pseudo_classes(shared(rank, ranks))
+    return pseudo_classes.queue
+
+
 def loss_and_gradient(name, rank, ranks):
     """The loss ``name``, and its gradient in this rank's embeddings."""
     torch.manual_seed(0)
@@ -61,6 +70,7 @@ def main():
     place = dist.get_rank(), dist.get_world_size()
     found = {name: loss_and_gradient(name, *place) for name in NAMES}
     found["centres"] = moved_centres(*place)
+    found["queue"] = queue_of_pseudo_classes(*place)
     torch.save(found, Path(sys.argv[1]) / f"{place[0]}.pt")
     dist.destroy_process_group()
 
