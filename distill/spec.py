@@ -403,18 +403,31 @@ class JobSpec(Strict):
         if self.augment.augments and self.student is None:
             raise SpecError(("augment",), "the views are a student's; leave it out")
         losses = [loss for stage in self.stage for loss in stage.losses.values()]
+        if not any(loss.needs_teacher for loss in losses):
+            for key in sorted({"least_cosine", "teacher_sees"} & self.augment.model_fields_set):
+                raise SpecError(
+                    ("augment", key),
+                    "is of the teacher's answers, and no loss of any stage compares with a teacher",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_can_be_had(self) -> "JobSpec":
+        losses = [loss for stage in self.stage for loss in stage.losses.values()]
         answers = None if self.teacher is None else self.teacher.answers
+        sees_plain = self.augment.teacher_sees == "plain"
         guided = any(loss.needs_teacher for loss in losses)
-        if self.augment.views == "fresh" and guided and answers != "online":
+        if self.augment.views == "fresh" and guided and answers != "online" and not sees_plain:
             raise SpecError(
                 ("augment", "views"),
-                '"fresh" views have no answers that could be kept; allowed: a number of views, or '
-                'teacher.answers = "online"',
+                '"fresh" views have no answers that could be kept; allowed: a number of views, '
+                'teacher.answers = "online", or augment.teacher_sees = "plain"',
             )
-        if "least_cosine" in self.augment.model_fields_set and not guided:
+        if answers == "online" and sees_plain:
             raise SpecError(
-                ("augment", "least_cosine"),
-                "is of the teacher's answers, and no loss of any stage compares with a teacher",
+                ("augment", "teacher_sees"),
+                'the answers to plain pictures are kept; allowed with teacher.answers = "online": '
+                '"view"',
             )
         if answers == "online" and any(loss.needs_teacher_centres for loss in losses):
             raise SpecError(

@@ -168,7 +168,7 @@ class JobRun:
 
             caches = question.ask(progress, several_machines())
             state.note = tried
-            if augment.augments:
+            if augment.answered:
                 unused = share_below(caches, self.images, augment)
                 state.note += f"; {unused:.1%} of the augmented views are not like the picture"
             if not computed:

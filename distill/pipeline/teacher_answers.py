@@ -29,7 +29,7 @@ def asked_answers(
 ) -> list[Answers]:
     """The plain pictures first, then each augmented view by its number."""
     augmentation = Augmentation(augment.strengths, images)
-    views = [NumberedView(augmentation, number) for number in range(augment.augmented or 0)]
+    views = [NumberedView(augmentation, number) for number in range(augment.answered or 0)]
     return [Answers(view, precision) for view in (None, *views)]
 
 

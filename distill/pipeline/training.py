@@ -176,6 +176,8 @@ class Stage:
         }
         if self.guidance is None:
             return inputs
+        if augment.teacher_sees == "plain":
+            return {**inputs, "teacher_sees": "plain"}
         return {**inputs, "least_cosine": augment.least_cosine}
 
     def train(

@@ -12,10 +12,13 @@ from teachers.embedding_cache import EmbeddingCache
 
 @dataclass(frozen=True)
 class CachedAnswers:
-    """The teacher's answers to the picture and its mirror, and to each augmented view."""
+    """The teacher's answers to the picture and its mirror, and to each augmented view.
+
+    ``views`` None: the answer to the plain picture stands for every view of it.
+    """
 
     plain: EmbeddingCache
-    views: Sequence[EmbeddingCache] = ()
+    views: Sequence[EmbeddingCache] | None = ()
     least_cosine: float = -1.0
 
     @property
@@ -30,6 +33,8 @@ class CachedAnswers:
         is PLAIN there afterwards.
         """
         answers = self.plain.vectors(shown.rows, shown.mirrored.astype(np.int64))
+        if self.views is None:
+            return answers
         for number in np.unique(shown.numbers[shown.numbers != PLAIN]).tolist():
             places = np.flatnonzero(shown.numbers == number)
             found = self.views[number].vectors(shown.rows[places], 0)

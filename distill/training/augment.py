@@ -39,10 +39,14 @@ class AugmentSettings(Strengths):
     its mirror, and the others are augmented; each is shown equally often, or the plain ones in the
     share ``plain``. With "fresh" no augmented view is seen twice. The plain picture takes the place
     of views to which the teacher's answer has a cosine below ``least_cosine`` to the plain one.
+
+    ``teacher_sees`` plain: the teacher is asked about the picture itself, or its mirror, whatever
+    view of it the student sees, and so no more often than without views.
     """
 
     views: Views = 1
     plain: Share | None = Field(default=None, lt=1)
+    teacher_sees: Literal["view", "plain"] = "view"
     least_cosine: float = Field(default=LEAST_COSINE, ge=-1, lt=1)
 
     @model_validator(mode="after")
@@ -56,11 +60,30 @@ class AugmentSettings(Strengths):
             raise SpecError(
                 ("views",), "2 is the picture and its mirror, which is 1; allowed: 1, and from 3 on"
             )
+        if self.teacher_sees == "plain":
+            self._check_plain_answers()
         if self.augments and self.change_nothing:
             raise SpecError(
                 ("views",), "all shares are 0, so that the views would be the picture itself"
             )
         return self
+
+    def _check_plain_answers(self) -> None:
+        if self.mix:
+            raise SpecError(
+                ("mix",), 'no plain picture shows two people; allowed with teacher_sees = "view"'
+            )
+        if "least_cosine" in self.model_fields_set:
+            raise SpecError(
+                ("least_cosine",),
+                'is of the answers to views, and with teacher_sees = "plain" there are none; '
+                "leave it out",
+            )
+
+    @property
+    def answered(self) -> int | None:
+        """How many augmented views of each image the teacher is asked about; None without limit."""
+        return 0 if self.teacher_sees == "plain" else self.augmented
 
     @property
     def augments(self) -> bool:

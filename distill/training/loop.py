@@ -90,6 +90,8 @@ class Training:
         if self.teacher is not None:
             return OnlineAnswers(self.teacher, least_cosine)
         assert self.cache is not None, "a loss asks for the teacher"
+        if self.augment.teacher_sees == "plain":
+            return CachedAnswers(self.cache, None)
         return CachedAnswers(self.cache, self.view_caches, least_cosine)
 
     @property

@@ -22,6 +22,7 @@ from distill.pipeline.training import Stage
 from distill.spec_text import parse_spec
 
 LEARN = stage_text(f"{ARCFACE}, angular = {{}}", epochs=2)
+SEES_PLAIN = '[augment]\nteacher_sees = "plain"\n'
 VIEWS = "[augment]\nviews = 4\nmix = 0.2\nleast_cosine = -1.0\n"
 
 
@@ -100,6 +101,18 @@ def test_an_online_teacher_needs_no_cache(workspace):
     assert again["generation 1"] == "reused"
 
 
+def test_a_teacher_that_sees_plain_pictures_is_asked_as_without_views(workspace):
+    trained(workspace, job_text("mirror", teacher(), LEARN))
+    caches = set(workspace.cache.iterdir())
+    for views in ("4", '"fresh"'):
+        name = f"plain-{views.strip(chr(34))}"
+        steps = trained(
+            workspace, job_text(name, teacher(), LEARN, f"{SEES_PLAIN}views = {views}\n")
+        )
+        assert (steps["embed"], steps["generation 1"]) == ("reused", "done")
+    assert set(workspace.cache.iterdir()) == caches
+
+
 def test_int8_answers_teach_as_well(workspace):
     steps = trained(workspace, job_text("small", teacher("int8"), LEARN, VIEWS))
     assert steps["embed"] == steps["generation 1"] == "done"
@@ -142,6 +155,20 @@ def refused(workspace, *tables):
         ),
         ((teacher(), LEARN, '[augment]\nviews = "fresh"\n'), '"fresh" views have no answers'),
         ((stage_text(), "[augment]\nviews = 8\nleast_cosine = 0.3\n"), "no loss of any stage"),
+        ((stage_text(), f"{SEES_PLAIN}views = 8\n"), "augment.teacher_sees: is of the teacher's"),
+        ((teacher(), LEARN, SEES_PLAIN), "augment.teacher_sees: goes with augmented views"),
+        (
+            (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nmix = 0.1\n"),
+            "augment.mix: no plain picture",
+        ),
+        (
+            (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nleast_cosine = 0.3\n"),
+            "augment.least_cosine: is of the answers to views",
+        ),
+        (
+            (teacher("online"), LEARN, f"{SEES_PLAIN}views = 8\n"),
+            "augment.teacher_sees: the answers to plain pictures are kept",
+        ),
         ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed pictures"),
         (
             (teacher("online"), stage_text("margin_distillation = {}")),

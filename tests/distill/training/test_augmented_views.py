@@ -150,6 +150,25 @@ def test_the_teacher_answers_to_the_very_pixels_of_the_student(
     assert seen == {PLAIN, 0, 1, 2}
 
 
+def test_the_answer_to_the_plain_picture_can_stand_for_all_views(drawn_store, teacher, answers):
+    fresh = AugmentSettings(views="fresh", teacher_sees="plain", plain=0.0)
+    views, plan = views_of(fresh, drawn_store), FullShuffle(len(drawn_store), 48, 3)
+    source = CachedAnswers(answers(MIXING).plain, None)
+    with BatchLoader(drawn_store, PREPROCESSING, plan, source, views=views) as loader:
+        batch = next(loader.batches(0, 1))
+    shown = views.shown(0, batch.indices, np.zeros(48, np.int64), np.zeros(48, bool))
+    assert set(shown.mirrored.tolist()) == {False, True}
+    for k, (index, number, mirrored) in enumerate(
+        zip(batch.indices.tolist(), shown.numbers.tolist(), shown.mirrored.tolist(), strict=True)
+    ):
+        view = expected_picture(drawn_store, views, index, number, mirrored)
+        plain = expected_picture(drawn_store, views, index, PLAIN, mirrored)
+        pixels = PREPROCESSING.resize(np.ascontiguousarray(view)[None])
+        np.testing.assert_array_equal(batch.pixels[k], pixels[0])
+        raw = teacher.embed(np.ascontiguousarray(plain)[None])[0]
+        assert np.abs(batch.teacher[k] - raw / np.linalg.norm(raw)).max() < 1e-3
+
+
 def test_what_the_teacher_does_not_recognise_is_replaced(drawn_store, teacher, answers):
     """Cached and online alike: by the plain picture, mirrored as the view was."""
     strict = AugmentSettings(views=5, mix=0.3, least_cosine=0.995)
