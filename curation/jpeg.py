@@ -138,42 +138,53 @@ def is_usual_and_whole(data: bytes) -> bool:
     return True
 
 
-def decode_jpeg(data: bytes, frame: Frame) -> "np.ndarray":
+def decode_jpeg(data: bytes, frame: Frame, shrink: int = 1) -> "np.ndarray":
     """Pixels of a JPEG file, uint8 RGB ``[H, W, 3]``; ``frame`` is its frame header.
 
-    A file that lacks only its end marker is read as if it had one. Raises ``DamagedError``.
+    With ``shrink`` 2, 4 or 8 each pixel is that of a square of so many, without reading all of
+    them into memory. A file that lacks only its end marker is read as if it had one. Raises
+    ``DamagedError``.
     """
     _check_scans(data, frame)
     if frame.components == _CMYK:
-        return _rgb_of_cmyk(_decode(data, frame, "CMYK"))
-    return _decode(data, frame, "RGB")
+        return _rgb_of_cmyk(_decode(data, frame, "CMYK", shrink))
+    return _decode(data, frame, "RGB", shrink)
 
 
-def _decode(data: bytes, frame: Frame, colours: Literal["RGB", "CMYK"]) -> "np.ndarray":
+def _decode(
+    data: bytes, frame: Frame, colours: Literal["RGB", "CMYK"], shrink: int
+) -> "np.ndarray":
     import numpy as np
 
     # Memory of the size that was checked: libjpeg is not asked to allot what it finds.
-    pixels = np.empty((frame.height, frame.width, len(colours)), np.uint8)
+    height, width = -(-frame.height // shrink), -(-frame.width // shrink)
+    pixels = np.empty((height, width, len(colours)), np.uint8)
     scan = data.find(_START_OF_SCAN, frame.position)
     ended = data.find(END_OF_IMAGE, scan) >= 0
     if not ended:
         if not _is_only_scan(data, scan, frame):  # one may be missing, and nothing would say so
             raise DamagedError("it ends early")
         data += END_OF_IMAGE
-    remark = _remark(data, colours, pixels, strict=True)
+    remark = _remark(data, colours, pixels, shrink, strict=True)
     if remark is not None and ended and _HARMLESS.search(remark):
-        remark = _remark(data, colours, pixels, strict=False)
+        remark = _remark(data, colours, pixels, shrink, strict=False)
     if remark is not None:
         raise DamagedError(f"it cannot be decoded ({remark})" if ended else "it ends early")
     return pixels
 
 
-def _remark(data: bytes, colours: str, pixels: "np.ndarray", strict: bool) -> str | None:
+def _remark(
+    data: bytes, colours: str, pixels: "np.ndarray", shrink: int, strict: bool
+) -> str | None:
     """What libjpeg has to say where the file cannot be decoded; warnings too if ``strict``."""
     import simplejpeg
 
+    # libjpeg takes the smallest picture that is at least as large.
+    least = (0, 0) if shrink == 1 else pixels.shape[:2]
     try:
-        simplejpeg.decode_jpeg(data, colours, buffer=pixels, strict=strict)
+        simplejpeg.decode_jpeg(
+            data, colours, min_height=least[0], min_width=least[1], buffer=pixels, strict=strict
+        )
     except ValueError as error:
         return str(error)
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from curation.alignment import ARCFACE_POINTS, similarity
 from curation.sample.head_map import EXTENT, RELIEF_SIZE, SKIN_SIZE
 
 CANVAS = 168  # pictures are drawn at one and a half times their final size
@@ -17,10 +18,6 @@ COARSE = 56
 MARCH_STEPS = 14
 REFINE_STEPS = 3
 OUTERMOST = 1.36  # no relief reaches farther than this radius
-ARCFACE_TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
-     [70.7299, 92.2041]]
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,16 +76,10 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def aligned_camera(turn: np.ndarray, landmarks: np.ndarray, jitter: np.ndarray) -> Camera:
     """The camera that brings the turned landmarks [5, 3] nearest to the ArcFace template.
 
-    Least squares over similarities (Umeyama 1991, without reflection); ``jitter`` [5, 2] moves
-    the found landmarks as an imperfect detector does.
+    ``jitter`` [5, 2] moves the found landmarks as an imperfect detector does.
     """
     seen = (landmarks @ turn.T)[:, :2] + jitter
-    source, target = seen - seen.mean(0), ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)
-    cosine = (source * target).sum() / (source**2).sum()
-    sine = (source[:, 0] * target[:, 1] - source[:, 1] * target[:, 0]).sum() / (source**2).sum()
-    matrix = np.array([[cosine, -sine], [sine, cosine]])
-    shift = ARCFACE_TEMPLATE.mean(0) - matrix @ seen.mean(0)
-    return Camera(turn, np.concatenate([matrix, shift[:, None]], axis=1))
+    return Camera(turn, similarity(seen, np.array(ARCFACE_POINTS)))
 
 
 def trace(radius: np.ndarray, axes: np.ndarray, camera: Camera) -> Surface:

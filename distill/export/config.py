@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from curation.alignment import ALIGNED_SIZE, ARCFACE_POINTS
 from curation.errors import UserError
 from teachers.framing import Crop, Scaling, scaling_of, visible_part
 from teachers.preprocessing import Preprocessing, Size
@@ -24,16 +25,6 @@ FileName = Annotated[
 ]
 """Of a file below the bundle's folder."""
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-ALIGNED_SIZE = (112, 112)
-"""(height, width) of the ArcFace template, to which the points belong."""
-ARCFACE_POINTS = (
-    (38.2946, 51.6963),
-    (73.5318, 51.5014),
-    (56.0252, 71.7366),
-    (41.5493, 92.3655),
-    (70.7299, 92.2041),
-)
 
 
 class BundleModel(BaseModel):

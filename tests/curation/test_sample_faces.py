@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from curation.alignment import ARCFACE_POINTS
 from curation.contact_sheet import contact_sheet
 from curation.sample.accessories import OCCLUSIONS, Occlusion
 from curation.sample.features import Expression
@@ -22,7 +23,6 @@ from curation.sample.non_faces import KINDS, draw_non_face
 from curation.sample.person import HAIR_STYLES, random_person
 from curation.sample.photograph import Conditions, photograph, random_conditions
 from curation.sample.render import (
-    ARCFACE_TEMPLATE,
     CANVAS,
     PICTURE,
     aligned_camera,
@@ -69,9 +69,9 @@ def test_a_positive_yaw_turns_the_face_to_the_right() -> None:
 
 @pytest.mark.parametrize("roll", [-25.0, 0.0, 40.0])
 def test_alignment_undoes_roll_scale_and_shift(roll: float) -> None:
-    flat = np.concatenate([1.7 * ARCFACE_TEMPLATE - 30.0, np.zeros((5, 1))], axis=1)
+    flat = np.concatenate([1.7 * np.array(ARCFACE_POINTS) - 30.0, np.zeros((5, 1))], axis=1)
     camera = aligned_camera(rotation(0, 0, roll), flat, np.zeros((5, 2)))
-    assert np.allclose(camera.project(flat), ARCFACE_TEMPLATE)
+    assert np.allclose(camera.project(flat), np.array(ARCFACE_POINTS))
     assert camera.scale == pytest.approx(1 / 1.7)
 
 
@@ -81,13 +81,13 @@ def test_eyes_nose_and_mouth_lie_near_the_arcface_template(number: int, yaw: flo
     head = head_number(number)
     landmarks = head.landmarks(Expression(), head.radius_map(Expression()))
     camera = aligned_camera(rotation(yaw, 0, 0), landmarks, np.zeros((5, 2)))
-    assert np.linalg.norm(camera.project(landmarks) - ARCFACE_TEMPLATE, axis=1).max() < 12.0
+    assert np.linalg.norm(camera.project(landmarks) - np.array(ARCFACE_POINTS), axis=1).max() < 12.0
 
 
 @pytest.mark.parametrize("yaw", [0.0, 20.0, -20.0])
 def test_rays_meet_a_bare_ellipsoid_where_the_formula_says(yaw: float) -> None:
     turn = rotation(yaw, 5.0, 0.0)
-    landmarks = front_to_direction(ARCFACE_TEMPLATE - (56.0, 52.0), AXES) * AXES
+    landmarks = front_to_direction(np.array(ARCFACE_POINTS) - (56.0, 52.0), AXES) * AXES
     camera = aligned_camera(turn, landmarks, np.zeros((5, 2)))
     surface = trace(np.ones((RELIEF_SIZE, RELIEF_SIZE), np.float32), AXES, camera)
     line = (np.arange(CANVAS) + 0.5) * PICTURE / CANVAS - 0.5

@@ -1,0 +1,114 @@
+"""A photograph as a camera, a scanner or a browser left it: pixels as a person sees them.
+
+Other than the images of a store (``curation.images``), it is turned as its EXIF says, may be of
+more kinds, and of any size: a huge JPEG file is read at a half, a quarter or an eighth. Of moving
+pictures the first frame is taken, of 16 bits the upper eight. It is meant to run in a process with
+limits: the libraries that read TIFF and WebP have none.
+"""
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+from curation import jpeg
+from curation.errors import UserError
+from curation.file_kinds import BEGINNING_BYTES, kind_of
+from curation.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_PHOTOGRAPH_BYTES = 256 << 20
+"""A TIFF file of 40 megapixels in 16 bits"""
+READ_KINDS = ("JPEG", "PNG", "WebP", "TIFF", "BMP", "GIF")
+_ORIENTATION, _SHORT = 0x0112, 3
+_MOST_TAGS = 1000
+_APP1 = b"\xff\xe1"
+_EXIF = b"Exif\0\0"
+
+
+def read_photograph(data: bytes) -> "np.ndarray":
+    """Pixels of a photograph's file: uint8 RGB ``[H, W, 3]``, the right way up.
+
+    Raises ``UserError`` with the reason, a sentence without its subject ("is damaged: ..."), where
+    it is no photograph of ``READ_KINDS``, is damaged or cut short, or has too many pixels.
+    """
+    kind = kind_of(data[:BEGINNING_BYTES])
+    if kind is None or kind.name.removeprefix("image ") not in READ_KINDS:
+        known = "is no image" if kind is None or not data else f"is {kind.what}"
+        raise UserError(f"{known}; {', '.join(READ_KINDS)} are read: convert it")
+    if kind.name == "image JPEG":
+        return turn_upright(_read_jpeg(data), exif_orientation(data))
+    return _read_other(data)
+
+
+def _read_jpeg(data: bytes) -> "np.ndarray":
+    frame = jpeg.find_frame(data)
+    if frame is None or 0 in (frame.height, frame.width):
+        raise UserError("is damaged: its header states no size")
+    try:
+        for shrink in (1, 2, 4, 8):
+            if frame.height * frame.width <= MAX_PIXELS * shrink**2:
+                return jpeg.decode_jpeg(data, frame, shrink)
+    except jpeg.DamagedError as error:
+        raise UserError(f"is damaged: {error}") from None
+    raise UserError(f"has {frame.width:,}x{frame.height:,} pixels, which are not read")
+
+
+def _read_other(data: bytes) -> "np.ndarray":
+    import cv2
+    import numpy as np
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        reason = re.sub(r"\s+", " ", str(error.err))[:100]
+        too_large = "MAX_IMAGE" in reason
+        what = f"has more than {MAX_PIXELS:,} pixels" if too_large else f"cannot be read ({reason})"
+        raise UserError(what) from None
+    if pixels is None or pixels.dtype != np.uint8:
+        raise UserError("is damaged, or of a kind of its format that is not read")
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise UserError(f"has {pixels.shape[1]:,}x{pixels.shape[0]:,} pixels, which are not read")
+    return pixels
+
+
+def turn_upright(pixels: "np.ndarray", orientation: int) -> "np.ndarray":
+    """``[H, W, C]`` as stored, as a person sees it; ``orientation`` 1 ... 8 is that of EXIF."""
+    import numpy as np
+
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    # Of the transposed picture, 6 and 7 are mirrored, 7 and 8 upside down.
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def exif_orientation(data: bytes) -> int:
+    """The orientation that a JPEG file's EXIF states, 1 ... 8; 1 where it states none."""
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position : position + 2] == _APP1 and data[position + 4 :].startswith(_EXIF):
+            return _orientation_of_tiff(data[position + 10 : position + 2 + length])
+        if not 0xE0 <= data[position + 1] <= 0xEF or length < 2:  # EXIF is among the first
+            return 1
+        position += 2 + length
+    return 1
+
+
+def _orientation_of_tiff(tiff: bytes) -> int:
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+
+    def number(position: int, size: int) -> int:
+        return int.from_bytes(tiff[position : position + size], order)
+
+    first = number(4, 4)
+    for entry in range(min(number(first, 2), _MOST_TAGS)):
+        place = first + 2 + 12 * entry
+        if number(place, 2) == _ORIENTATION and number(place + 2, 2) == _SHORT:
+            orientation = number(place + 8, 2)
+            return orientation if 1 <= orientation <= 8 else 1
+    return 1

@@ -1,0 +1,109 @@
+"""A face detector without weights, with YuNet's interface, and photographs that it finds faces in.
+
+A marker, a red block of 32x32 pixels on the grid of the stride, stands to the upper left of each
+face. How blue it is says how large the face is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from curation.alignment import ALIGNED_SIZE, ARCFACE_POINTS
+from curation.sample.studio import Studio
+
+CELL = 32
+_LARGEST = 16.0
+"""Cells of a face whose marker is as blue as can be"""
+
+
+def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")) -> Path:
+    """Write the detector; ``size`` is that of its input, fixed or free."""
+    nodes = [
+        helper.make_node("Split", ["input"], ["b", "g", "r"], axis=1, num_outputs=3),
+        helper.make_node("Sub", ["r", "g"], ["marked"]),
+    ]
+    weights = {
+        "scale": np.float32(1 / 255),
+        "none": np.float32(0),
+        "blueness": np.float32(_LARGEST / 255),
+        "column": np.array([0, -1, 1], np.int64),
+        "one": np.array([1, -1, 1], np.int64)[:1],
+        "corner": np.float32([1, 1]),
+        "half": np.float32(0.5),
+        "points": (np.float32(ARCFACE_POINTS) / ALIGNED_SIZE[0]).reshape(1, 1, 10),
+        "shift": np.full((1, 1, 10), 1, np.float32),
+        "nothing4": np.zeros((1, 1, 4), np.float32),
+        "nothing10": np.zeros((1, 1, 10), np.float32),
+    }
+    del weights["one"]
+    for stride in (8, 16, 32):
+        pool = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
+        nodes += [
+            helper.make_node("AveragePool", ["marked"], [f"m{stride}"], **pool),
+            helper.make_node("Reshape", [f"m{stride}", "column"], [f"row{stride}"]),
+            helper.make_node(
+                "Mul", [f"row{stride}", "scale" if stride == CELL else "none"], [f"cls_{stride}"]
+            ),
+            helper.make_node("Identity", [f"cls_{stride}"], [f"obj_{stride}"]),
+        ]
+        if stride != CELL:
+            nodes += [
+                helper.make_node("Add", [f"cls_{stride}", "nothing4"], [f"bbox_{stride}"]),
+                helper.make_node("Add", [f"cls_{stride}", "nothing10"], [f"kps_{stride}"]),
+            ]
+            continue
+        nodes += [
+            helper.make_node("AveragePool", ["b"], ["blue"], **pool),
+            helper.make_node("Reshape", ["blue", "column"], ["blues"]),
+            helper.make_node("Mul", ["blues", "blueness"], ["side"]),  # in cells
+            helper.make_node("Mul", ["side", "half"], ["middle"]),
+            helper.make_node("Concat", ["middle", "middle"], ["middles"], axis=2),
+            helper.make_node("Add", ["middles", "corner"], ["centre"]),
+            helper.make_node("Log", ["side"], ["extent"]),
+            helper.make_node("Concat", ["centre", "extent", "extent"], ["bbox_32"], axis=2),
+            helper.make_node("Mul", ["side", "points"], ["inside"]),
+            helper.make_node("Add", ["inside", "shift"], ["kps_32"]),
+        ]
+    names = [f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("cls", "obj", "bbox", "kps")]
+    graph = helper.make_graph(
+        nodes,
+        "stand-in",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *size])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, str(path))
+    return path
+
+
+def drawn_face(person: int, shot: int = 0) -> np.ndarray:
+    """An aligned face of the sample's kind, uint8 RGB ``[112, 112, 3]``."""
+    from curation.images import decode
+
+    studio = Studio(0)
+    return decode(studio.face(person, studio.conditions(7, person, shot, yaw=0.0)))
+
+
+def picture_with(
+    faces: Sequence[tuple[np.ndarray, tuple[int, int], int]], size: tuple[int, int] = (640, 960)
+) -> np.ndarray:
+    """A picture, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) of the cells.
+
+    Each is scaled to a side of so many pixels, its template with it; its marker is one cell before.
+    """
+    picture = np.full((*size, 3), (90, 140, 90), np.uint8)
+    for face, (column, row), side in faces:
+        left, top = column * CELL, row * CELL
+        # The template's pixel centres, scaled about the corner, as the points are.
+        matrix = np.array([[side / 112, 0, left], [0, side / 112, top]])
+        drawn = cv2.warpAffine(face, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+        inside = np.s_[top : top + side, left : left + side]
+        picture[inside] = drawn[inside]
+        blue = round(side / CELL * 255 / _LARGEST)
+        picture[top - CELL : top, left - CELL : left] = (255, 0, blue)
+    return picture
