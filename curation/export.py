@@ -14,6 +14,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.extract import image_file_name
 from curation.files import atomic_folder
+from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.records.layout_writer import check_label, write_layout
 from curation.records.ms1m import FLOAT32_INTEGERS
@@ -58,10 +59,15 @@ def export_records(
     what float32 holds. ``array_labels`` gives each image the labels [label, 0].
 
     Raises ``UserError`` where ``folder`` exists or has the suffix of something else, a label is
-    above 2^24, two identities have one original label, or ``array_labels`` are wanted where there
-    can be no header record.
+    above 2^24, two identities have one original label, images have no label, or ``array_labels``
+    are wanted where there can be no header record.
     """
     folder = _destination(folder)
+    if images.unlabelled:
+        raise UserError(
+            f"{images.unlabelled:,} of {len(images):,} images of {images.path} have no label, "
+            "which RecordIO cannot say; write them with --as folders"
+        )
     order = _order(images, original)
     ranges = _has_ranges(order.labels, images.identities)
     if array_labels and not ranges:
@@ -78,7 +84,8 @@ def export_records(
 def export_folders(
     images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
 ) -> None:
-    """Write ``folder/IDENTITY/NUMBER.jpg`` (or ``.png``); progress counts images.
+    """Write ``folder/IDENTITY/NUMBER.jpg`` (or ``.png``), and ``folder/unlabelled/NUMBER.jpg``
+    where an image has no label; progress counts images.
 
     IDENTITY and NUMBER are label and index in ``images``; with ``original``, the label and the
     record key in the source. Raises ``UserError`` where ``folder`` exists, or originals do not tell
@@ -112,15 +119,18 @@ def _order(images: ImageSet, original: bool) -> _Order:
         indices = np.arange(len(images))
         return _Order(indices, images.labels.astype(np.int64), indices)
     labels, counts = np.unique(images.source_labels, return_counts=True)
-    if counts.max() > 1:
+    if len(labels) and labels[0] < 0:
+        raise UserError(
+            f"identities of {images.path} had no label in the source; leave --original out"
+        )
+    if counts.max(initial=0) > 1:
         raise UserError(
             f"two identities of {images.path} had the label {labels[counts > 1][0]} in the source "
             "(one was split); leave --original out"
         )
     indices = np.argsort(images.source_keys, kind="stable")
-    return _Order(
-        indices, images.source_labels[images.labels[indices]], images.source_keys[indices]
-    )
+    original_labels = np.append(images.source_labels, UNLABELLED)[images.labels[indices]]
+    return _Order(indices, original_labels, images.source_keys[indices])
 
 
 def _has_ranges(labels: np.ndarray, identities: int) -> bool:

@@ -2,17 +2,25 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.labels import each_alone
 from curation.progress import Progress
 from curation.store import ImageSet
 
+UNLABELLED_FOLDER = "unlabelled"
+"""In a folder of image files, the one whose images have no label"""
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 
 
 def image_file_name(identity: int, number: int, data: bytes) -> Path:
-    """``IDENTITY/NUMBER.jpg`` with leading zeros; the suffix is that of the bytes ``data``."""
-    return Path(f"{identity:06d}") / f"{number:08d}{SUFFIXES.get(data[:2], '.bin')}"
+    """``IDENTITY/NUMBER.jpg`` with leading zeros, or ``unlabelled/NUMBER.jpg`` where the identity
+    is -1; the suffix is that of the bytes ``data``.
+    """
+    folder = UNLABELLED_FOLDER if identity < 0 else f"{identity:06d}"
+    return Path(folder) / f"{number:08d}{SUFFIXES.get(data[:2], '.bin')}"
 
 
 def write_images(
@@ -25,20 +33,17 @@ def write_images(
     """Write ``folder/IDENTITY/INDEX.jpg``, the files' bytes as they are; the paths written.
 
     Only the first ``identities`` identities, and of each only the first ``each`` images, where
-    these are said. A file that is there already is replaced.
+    these are said; images without a label come behind, each as an identity of its own. A file
+    that is there already is replaced.
     """
     for what, value in (("identities", identities), ("each", each)):
         if value is not None and value < 1:
             raise UserError(f"--{what} is {value}; allowed: 1 or more")
-    chosen = [
-        (identity, index)
-        for identity in range(min(images.identities, identities or images.identities))
-        for index in range(*_span(images, identity, each))
-    ]
+    chosen = _chosen(each_alone(images.labels), identities, each)
     paths = []
-    for done, (identity, index) in enumerate(chosen, start=1):
+    for done, index in enumerate(chosen, start=1):
         data = images.read(index)
-        path = folder / image_file_name(identity, index, data)
+        path = folder / image_file_name(int(images.labels[index]), index, data)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(data)
@@ -48,6 +53,11 @@ def write_images(
     return paths
 
 
-def _span(images: ImageSet, identity: int, each: int | None) -> tuple[int, int]:
-    first, last = (int(bound) for bound in images.offsets[identity : identity + 2])
-    return first, last if each is None else min(last, first + each)
+def _chosen(labels: np.ndarray, identities: int | None, each: int | None) -> list[int]:
+    """The first images of the first identities, by their ascending ``labels`` ``[N]``."""
+    place = np.arange(len(labels)) - np.searchsorted(labels, labels)
+    keep = labels < (len(labels) if identities is None else identities)
+    if each is not None:
+        keep &= place < each
+    found: list[int] = np.flatnonzero(keep).tolist()
+    return found

@@ -26,7 +26,8 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
     """A description of ``path`` that JSON can hold; ``kind`` says which of the four it is.
 
     All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
-    ``complete``; where complete, also quantiles and a ``histogram`` of the images per identity. A
+    ``complete``; where complete, also how many images have no label (``unlabelled``), and, where
+    there are identities, quantiles and a ``histogram`` of the images of each. A
     view has its ``history``, each step with the fractions that it kept. A source is read from end
     to end (with its progress), and its ``kind`` is its own: "records", "folder". Raises
     ``UserError`` where ``path`` is none of the four.
@@ -71,6 +72,7 @@ def _describe_images(images: ImageSet) -> dict[str, Any]:
         "complete": True,
         "images": len(images),
         "identities": images.identities,
+        "unlabelled": images.unlabelled,
         "image_size": list(images.image_size),
         "digest": images.digest,
         **_distribution(np.diff(images.offsets)),
@@ -91,7 +93,7 @@ def _view_details(view: View) -> dict[str, Any]:
 
 def _describe_step(step: ViewStep) -> dict[str, Any]:
     return step.model_dump() | {
-        "identities_kept": round(step.identities_after / step.identities_before, 4),
+        "identities_kept": round(step.identities_after / max(step.identities_before, 1), 4),
         "images_kept": round(step.images_after / step.images_before, 4),
     }
 
@@ -115,13 +117,14 @@ def _store_details(store: Store) -> dict[str, Any]:
 
 def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str, Any]:
     scan = _scan(source, progress)
-    _, counts = np.unique(scan.labels, return_counts=True)
+    _, counts = np.unique(scan.labels[scan.labels >= 0], return_counts=True)
     return {
         "kind": source.kind,
         "path": str(source.path),
         "complete": True,
         "images": len(scan.labels),
         "identities": len(counts),
+        "unlabelled": len(scan.labels) - int(counts.sum()),
         "image_size": list(scan.image_size),
         "digest": scan.digest,
         **_distribution(counts),
@@ -139,7 +142,7 @@ class _Scan:
     keys: np.ndarray
     """int64 ``[N]``: record keys"""
     labels: np.ndarray
-    """int64 ``[N]``: identity labels"""
+    """int64 ``[N]``: identity labels, -1 where an image has none"""
     image_size: tuple[int, int]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
@@ -184,6 +187,8 @@ def _describe_pairs(path: Path) -> dict[str, Any]:
 
 
 def _distribution(counts: np.ndarray) -> dict[str, Any]:
+    if not len(counts):
+        return {}
     return {"images_per_identity": images_per_identity(counts), "histogram": histogram(counts)}
 
 
@@ -200,7 +205,7 @@ def histogram(counts: np.ndarray) -> list[dict[str, int]]:
     there are identities; all but the last may be empty.
     """
     ends = [1]
-    while ends[-1] < counts.max():
+    while ends[-1] < counts.max(initial=0):
         ends.append(ends[-1] * 5 // 2 if str(ends[-1])[0] == "2" else ends[-1] * 2)
     bin_of_each = np.searchsorted(ends, counts)
     identities = np.bincount(bin_of_each, minlength=len(ends)).tolist()

@@ -2,7 +2,8 @@
 
 Image i has the key i as eight big-endian bytes, and the image file's own bytes as the value. Images
 of one identity are in a row, identities in ascending order of the label that they had in the
-source. The index lies beside the images under text keys; docs/formats.md describes all of it.
+source; images without a label come last. The index lies beside the images under text keys;
+docs/formats.md describes all of it.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
 from curation.images import MAX_FILE_BYTES, MAX_PIXELS
 from curation.json_text import parse_record
+from curation.labels import UNLABELLED, are_labels
 from curation.sources.image_source import SourceKind
 
 Name = Annotated[str, Field(max_length=255)]
@@ -29,7 +31,9 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """Hex SHA-256"""
 Parameter = int | float | Name | bool
 Count = Annotated[int, Field(ge=1, lt=1 << 40)]
-"""Of images or identities: no set is empty"""
+"""Of images: no set is empty"""
+Identities = Annotated[int, Field(ge=0, lt=1 << 40)]
+"""0 where no image has a label"""
 
 FORMAT_VERSION: Final = 2
 PARTIAL = ".partial"
@@ -69,7 +73,9 @@ class StoreMeta(BaseModel):
 
     format_version: Literal[2]
     images: Count
-    identities: Count
+    identities: Identities
+    unlabelled: Identities = 0
+    """Images without a label; left out of the JSON where it is 0, as in stores made before"""
     image_size: Annotated[tuple[Count, Count], AfterValidator(_is_allowed_size)]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
@@ -86,6 +92,10 @@ class StoreMeta(BaseModel):
     software: str
     complete: Literal[True]
 
+    def to_json(self) -> bytes:
+        """What ``_read_meta`` reads; labelled stores have the bytes that they always had."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
 
 class ImageSetMeta(Protocol):
     """What the description of a store, and that of a view, says."""
@@ -94,6 +104,8 @@ class ImageSetMeta(Protocol):
     def images(self) -> int: ...
     @property
     def identities(self) -> int: ...
+    @property
+    def unlabelled(self) -> int: ...
     @property
     def digest(self) -> str: ...
 
@@ -106,9 +118,9 @@ class ViewStep(BaseModel):
     name: Name
     parameters: Annotated[Mapping[Name, Parameter], FailFast()]
     images_before: Count
-    identities_before: Count
+    identities_before: Identities
     images_after: Count
-    identities_after: Count
+    identities_after: Identities
 
 
 class ImageSet(ABC):
@@ -144,6 +156,11 @@ class ImageSet(ABC):
         return self.meta.identities
 
     @property
+    def unlabelled(self) -> int:
+        """Images without a label, the last ones."""
+        return self.meta.unlabelled
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(height, width), the same for all images."""
         return self.store.meta.image_size
@@ -166,7 +183,7 @@ class ImageSet(ABC):
     @property
     @abstractmethod
     def labels(self) -> np.ndarray:
-        """int32 ``[N]``, ascending from 0 without gaps."""
+        """int32 ``[N]``, ascending from 0 without gaps; then -1 where images have no label."""
 
     @property
     @abstractmethod
@@ -176,7 +193,8 @@ class ImageSet(ABC):
     @property
     @abstractmethod
     def source_labels(self) -> np.ndarray:
-        """int64 ``[identities]``: the label in the source of each identity (its first image)."""
+        """int64 ``[identities]``: the label in the source of each identity (its first image); -1
+        where that has none."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -184,7 +202,8 @@ class ImageSet(ABC):
         return self._find_offsets()
 
     def _find_offsets(self) -> np.ndarray:
-        return np.searchsorted(self.labels, np.arange(self.identities + 1)).astype(np.int64)
+        labelled = self.labels[: len(self) - self.unlabelled]
+        return np.searchsorted(labelled, np.arange(self.identities + 1)).astype(np.int64)
 
     def read(self, i: int) -> bytes:
         """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
@@ -232,9 +251,9 @@ class Store(ImageSet):
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int32 ``[N]``, ascending from 0 without gaps."""
+        """int32 ``[N]``, ascending from 0 without gaps; then -1 where images have no label."""
         labels = self._read_array(LABELS_KEY, len(self))
-        self._check(LABELS_KEY, are_labels(labels, self.identities))
+        self._check(LABELS_KEY, are_labels(labels, self.identities, self.unlabelled))
         return labels
 
     @cached_property
@@ -255,8 +274,17 @@ class Store(ImageSet):
     def source_labels(self) -> np.ndarray:
         """int64 ``[identities]``: the label that each identity had in the source, ascending."""
         labels = self._read_array(SOURCE_LABELS_KEY, self.identities)
-        self._check(SOURCE_LABELS_KEY, labels[0] >= 0 and (labels[1:] > labels[:-1]).all())
+        is_right = labels.min(initial=0) >= 0 and (labels[1:] > labels[:-1]).all()
+        self._check(SOURCE_LABELS_KEY, is_right)
         return labels
+
+    def source_labels_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 ``[n]``: the label that each of these images had in the source, -1 for none."""
+        labels = self.labels[rows]
+        known = labels >= 0
+        found = np.full(len(rows), UNLABELLED, np.int64)
+        found[known] = self.source_labels[labels[known]]
+        return found
 
     @cached_property
     def checksums(self) -> np.ndarray:
@@ -323,10 +351,11 @@ class Store(ImageSet):
 
     def _check_counts(self) -> None:
         """Memory is allotted by them; the environment's own number fits the file's size."""
-        if not self.identities <= len(self) < self.stated_entries:
+        fits = are_counts(len(self), self.identities, self.unlabelled)
+        if not (fits and len(self) < self.stated_entries):
             raise UserError(
-                f"{self.path} is damaged: {len(self):,} images of {self.identities:,} identities "
-                f"cannot be in {self.stated_entries:,} entries"
+                f"{self.path} is damaged: {len(self):,} images of {self.identities:,} identities, "
+                f"{self.unlabelled:,} without a label, cannot be in {self.stated_entries:,} entries"
             )
 
     def _read_array(self, key: bytes, length: int) -> np.ndarray:
@@ -342,10 +371,10 @@ class Store(ImageSet):
             )
 
 
-def are_labels(labels: np.ndarray, identities: int) -> bool:
-    """Whether ``labels`` int32 ``[N]`` ascend from 0 to ``identities`` - 1 without gaps."""
-    steps = np.diff(labels)
-    return bool(labels[0] == 0 and labels[-1] == identities - 1 and (steps.view("u4") <= 1).all())
+def are_counts(images: int, identities: int, unlabelled: int) -> bool:
+    """Whether every identity can have an image, and every image but the unlabelled an identity."""
+    labelled = images - unlabelled
+    return min(labelled, 1) <= identities <= labelled
 
 
 def content_digest(source_digest: str, arrays: Iterable[np.ndarray]) -> str:

@@ -14,6 +14,7 @@ from curation.conversion.decoding import DecodeCheck
 from curation.conversion.image_check import ImageCheck
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import BadRecordError
@@ -68,6 +69,7 @@ def _verify_images(
         "path": str(path),
         "images": len(images),
         "identities": images.identities,
+        "unlabelled": images.unlabelled,
         "digest": images.digest,
         "decoded": len(images) if decoding else 0,
     }
@@ -79,7 +81,7 @@ def _verify_source(
     source = open_source(path)
     check = ImageCheck(source.stated_image_size(), decoding=decoding)
     labels: set[int] = set()
-    count = 0
+    count = unlabelled = 0
 
     def on_bad(record: BadRecordError) -> None:
         bad.add(record.key, record.reason, byte=record.offset)
@@ -88,12 +90,14 @@ def _verify_source(
         for i, reason in check.objections(images.payloads).items():
             bad.add(int(images.keys[i]), reason, byte=int(images.offsets[i]))
         labels.update(images.labels.tolist())
+        unlabelled += int(np.count_nonzero(images.labels < 0))
         count += len(images.payloads)
     return {
         "kind": source.kind,
         "path": str(source.path),
         "images": count,
-        "identities": len(labels),
+        "identities": len(labels - {UNLABELLED}),
+        "unlabelled": unlabelled,
         "digest": source.digest.hex,
         "decoded": count if decoding else 0,
     }

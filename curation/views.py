@@ -21,15 +21,17 @@ from curation.errors import UserError
 from curation.file_kinds import wrong_kind
 from curation.files import UnreadableError, atomic_file, atomic_folder
 from curation.json_text import first_fault, parse_record, read_record
+from curation.labels import UNLABELLED, are_labels, count_identities, renumbered
 from curation.printable import printable
 from curation.store import (
     Count,
     Digest,
+    Identities,
     ImageSet,
     Parameter,
     Store,
     ViewStep,
-    are_labels,
+    are_counts,
 )
 
 VIEW_FILE = "view.json"
@@ -54,7 +56,7 @@ class OtherParent(BaseModel):
     path: RelativePath
     digest: Digest
     images: Count
-    identities: Count
+    identities: Identities
     history: Annotated[tuple["SetStep | ViewStep", ...], FailFast()]
 
 
@@ -76,7 +78,9 @@ class ViewMeta(BaseModel):
     digest: Digest
     """SHA-256 of the store's digest, rows and labels"""
     images: Count
-    identities: Count
+    identities: Identities
+    unlabelled: Identities = 0
+    """Images without a label; left out of the JSON where it is 0"""
     history: Annotated[tuple[SetStep | ViewStep, ...], Field(min_length=1), FailFast()]
 
 
@@ -123,7 +127,7 @@ class View(ImageSet):
     @cached_property
     def source_labels(self) -> np.ndarray:
         """int64 ``[identities]``: the source's label of each identity's first image."""
-        return self.store.source_labels[self.store.labels[self.rows[self.offsets[:-1]]]]
+        return self.store.source_labels_of(self.rows[self.offsets[:-1]])
 
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         return self.store.read_many(self.rows[indices])
@@ -145,11 +149,12 @@ class View(ImageSet):
                 f"{len(self):,} images of {self.identities:,} identities, but its last step left "
                 f"{last.images_after:,} of {last.identities_after:,}",
             )
-        if not self.identities <= len(self) <= len(self.store):
+        fits = are_counts(len(self), self.identities, self.unlabelled)
+        if not (fits and len(self) <= len(self.store)):
             raise self._damaged(
                 VIEW_FILE,
-                f"{len(self):,} images of {self.identities:,} identities, of a store of "
-                f"{len(self.store):,} images",
+                f"{len(self):,} images of {self.identities:,} identities ({self.unlabelled:,} "
+                f"without a label), of a store of {len(self.store):,} images",
             )
 
     def _check_arrays(self) -> None:
@@ -165,9 +170,11 @@ class View(ImageSet):
                 f"it names the images {self.rows.min()} to {self.rows.max()}; its store has 0 to "
                 f"{len(self.store) - 1}",
             )
-        if not are_labels(self.labels, self.identities):
+        if not are_labels(self.labels, self.identities, self.unlabelled):
             raise self._damaged(
-                LABELS_FILE, f"it does not hold the identities 0 to {self.identities - 1} in order"
+                LABELS_FILE,
+                f"it does not hold the identities 0 to {self.identities - 1} in order, and then -1 "
+                f"for {self.unlabelled:,} images",
             )
 
     def _damaged(self, name: str, how: str) -> UserError:
@@ -204,8 +211,8 @@ def write_view(
     """Write a view and open it; it is there whole or not at all.
 
     ``rows`` ``[M]`` are images of ``parent``, those of one identity in a row; ``labels`` ``[M]``
-    their new labels, ascending from 0 without gaps. Raises ``UserError`` where ``path`` exists or
-    nothing would be left.
+    their new labels, ascending from 0 without gaps, then -1 for images without one. Raises
+    ``UserError`` where ``path`` exists or nothing would be left.
     """
     return write_rows(path, parent, parent.rows[rows], labels, step, parameters)
 
@@ -222,8 +229,7 @@ def write_subset(
     Identities that keep no image disappear; the others keep their order.
     """
     rows = np.flatnonzero(keep)
-    _, labels = np.unique(parent.labels[rows], return_inverse=True)
-    return write_view(path, parent, rows, labels, step, parameters)
+    return write_view(path, parent, rows, renumbered(parent.labels[rows]), step, parameters)
 
 
 def write_rows(
@@ -248,7 +254,7 @@ def write_rows(
             images_before=len(parent),
             identities_before=parent.identities,
             images_after=len(rows),
-            identities_after=int(labels[-1]) + 1,
+            identities_after=count_identities(labels),
         )
         if other is not None:
             taken = SetStep(**dict(taken), other=_describe_other(path, other))
@@ -295,9 +301,13 @@ def _digest(store: Store, rows: np.ndarray, labels: np.ndarray) -> str:
 def _check_labels(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
     if len(rows) == 0:
         raise EmptyViewError(f"{path} would hold no image; choose weaker limits")
-    steps = np.diff(labels)
-    if len(rows) != len(labels) or labels[0] != 0 or not np.isin(steps, (0, 1)).all():
-        raise ValueError("a view's labels must ascend from 0 without gaps, one for each row")
+    unlabelled = int(np.count_nonzero(labels < 0))
+    is_right = are_labels(np.asarray(labels, "<i4"), count_identities(labels), unlabelled)
+    if len(rows) != len(labels) or not is_right:
+        raise ValueError(
+            f"a view's labels must ascend from 0 without gaps, {UNLABELLED} behind them, one for "
+            "each row"
+        )
 
 
 def _describe(
@@ -312,6 +322,7 @@ def _describe(
         digest=_digest(store, arrays[ROWS_FILE], arrays[LABELS_FILE]),
         images=taken.images_after,
         identities=taken.identities_after,
+        unlabelled=int(np.count_nonzero(arrays[LABELS_FILE] < 0)),
         history=(*parent.history, taken),
     )
 
@@ -333,7 +344,7 @@ def _sayable(value: Parameter) -> Parameter:
 
 def _in_json(meta: ViewMeta) -> bytes:
     """What ``_read_meta`` will read; ``ValueError`` where it would not."""
-    content = meta.model_dump_json(indent=2).encode()
+    content = meta.model_dump_json(indent=2, exclude_defaults=True).encode()
     if len(content) > _META_BYTES:
         raise ValueError(f"its history has {len(content):,} bytes, more than {_META_BYTES:,}")
     parse_record(content, ViewMeta)

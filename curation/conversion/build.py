@@ -26,6 +26,7 @@ from curation.conversion.journal import (
 from curation.conversion.store_file import stored_bytes
 from curation.environment import DATA_FILE
 from curation.errors import UserError
+from curation.labels import sort_keys
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
@@ -62,7 +63,7 @@ class Conversion:
             state = JournalState(stamp=source.stamp(), decode=decode)
         self._journal = Journal(partial, state)
         read = self._journal.rows()
-        self._last_label = int(read[-1, LABEL]) if len(read) else -1
+        self._last = sort_keys(read[-1:, LABEL])
         self._check = ImageCheck(stated_size, state.image_size, state.encodings, decode)
 
     def run(self) -> None:
@@ -138,7 +139,7 @@ class Conversion:
     def _copy_in_order(self) -> np.ndarray:
         """Copy images that have been read, in the order of their labels; that order."""
         rows = self._journal.rows()
-        order = np.argsort(rows[:, LABEL], kind="stable")
+        order = np.argsort(sort_keys(rows[:, LABEL]), kind="stable")
         for first in range(self._journal.state.copied, len(order), _BATCH):
             these = order[first : first + _BATCH]
             self._journal.add_images(self._read_again(rows[these]))
@@ -161,8 +162,9 @@ class Conversion:
 
     def _ascends(self, images: SourceImages) -> bool:
         """Whether labels go on without descending; called once for all images in turn."""
-        before, self._last_label = self._last_label, int(images.labels[-1])
-        return bool((np.diff(images.labels, prepend=before) >= 0).all())
+        keys = np.concatenate([self._last, sort_keys(images.labels)])
+        self._last = keys[-1:]
+        return bool((keys[1:] >= keys[:-1]).all())
 
     def _read_again(self, rows: np.ndarray) -> list[bytes]:
         payloads = list(self._source.read(iter(rows[:, OFFSET].tolist())))

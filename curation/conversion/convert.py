@@ -32,6 +32,7 @@ def convert(
     *,
     skip_bad: bool = False,
     decode: bool = False,
+    unlabelled: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> Store:
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
@@ -40,13 +41,13 @@ def convert(
     and from the same source. With ``skip_bad`` records that cannot be in a store are left out and
     listed in ``quarantine.tsv`` in the store's folder; without it the first one is an error. With
     ``decode`` an image that cannot be decoded is such a record; a store that was made without is
-    checked.
+    checked. With ``unlabelled`` no labels are taken.
     ``warn`` is given a line for each thing that the source says of itself and that is not so.
     Progress counts images; how many there are is estimated until all are read. Raises
     ``UserError`` where the source is unusable or has changed since, where ``destination`` is
     something else or in use by another conversion, and where the disk is full.
     """
-    found = open_source(source)
+    found = open_source(source, labels=not unlabelled)
     store = _convert(found, Path(destination).absolute(), progress, skip_bad, decode)
     if warn is not None:
         for line in found.differences(len(store), store.identities, store.image_size):
@@ -114,8 +115,9 @@ def _existing(
     store = Store(destination)
     if not _is_source(destination, source, progress):
         raise UserError(
-            f"{destination} exists and was made from another source than {source.path}; "
-            "choose another destination (of a recipe: --dataset NAME), or take it away"
+            f"{destination} exists and was made from another source than {source.path}, or of that "
+            "one with other labels (--unlabelled); choose another destination (of a recipe: "
+            "--dataset NAME), or take it away"
         )
     return _decoded(store, decode, progress)
 

@@ -8,6 +8,7 @@ import numpy as np
 from curation.conversion.image_check import ImageCheck
 from curation.conversion.journal import CHECKSUM, KEY, LABEL, OFFSET, Journal
 from curation.files import atomic_file, sync_folder
+from curation.labels import UNLABELLED
 from curation.sources.image_source import ImageSource
 from curation.store import (
     ARRAYS,
@@ -39,7 +40,7 @@ def finish_store(
         journal.file.put(NAMES_KEY, names)
     with atomic_file(journal.folder / STAMP_FILE) as file:
         file.write(journal.state.stamp.model_dump_json(indent=2).encode())
-    journal.file.finish(_meta(source, journal, arrays, check).model_dump_json().encode())
+    journal.file.finish(_meta(source, journal, arrays, check).to_json())
     sync_folder(journal.folder)
 
 
@@ -50,11 +51,12 @@ def _arrays(rows: np.ndarray, order: np.ndarray | None) -> Mapping[bytes, np.nda
         return rows[:, number] if order is None else rows[order, number]
 
     source_labels = column(LABEL)
-    begins = np.diff(source_labels, prepend=-1) != 0
+    labelled = source_labels >= 0
+    begins = labelled & (np.diff(source_labels, prepend=UNLABELLED) != 0)
     arrays = {
         CHECKSUMS_KEY: column(CHECKSUM),
-        LABELS_KEY: np.cumsum(begins) - 1,
-        OFFSETS_KEY: np.append(np.flatnonzero(begins), len(rows)),
+        LABELS_KEY: np.where(labelled, np.cumsum(begins) - 1, UNLABELLED),
+        OFFSETS_KEY: np.append(np.flatnonzero(begins), np.count_nonzero(labelled)),
         SOURCE_KEYS_KEY: column(KEY),
         SOURCE_LABELS_KEY: source_labels[begins],
     }
@@ -79,6 +81,7 @@ def _meta(
         format_version=FORMAT_VERSION,
         images=len(arrays[LABELS_KEY]),
         identities=len(arrays[SOURCE_LABELS_KEY]),
+        unlabelled=int(np.count_nonzero(arrays[LABELS_KEY] < 0)),
         image_size=check.image_size,
         encoding=check.encoding,
         skipped=state.skipped,

@@ -36,7 +36,7 @@ class SizeHistogram:
     def highest_share(self) -> float:
         """The largest share that one bin has of the identities, or of the images."""
         return max(
-            max(entry.identities / self.identities, entry.images / self.images)
+            max(entry.identities / max(self.identities, 1), entry.images / self.images)
             for entry in self.bins
         )
 
@@ -61,7 +61,7 @@ def size_histograms(sets: Sequence[ImageSet]) -> list[SizeHistogram]:
         SizeHistogram(
             images.path.name,
             tuple(bins + padding[len(bins) :]),
-            images_per_identity(one),
+            images_per_identity(one) if len(one) else {},
             images.identities,
             len(images),
         )

@@ -1,4 +1,7 @@
-"""A folder of image files as a source: the folder that a file lies in is its identity."""
+"""A folder of image files as a source: the folder that a file lies in is its identity.
+
+Where the images lie in one folder, which has no others with images, they have no labels.
+"""
 
 import os
 import re
@@ -7,6 +10,8 @@ from pathlib import Path
 
 from curation.environment import DATA_FILE
 from curation.errors import UserError
+from curation.extract import UNLABELLED_FOLDER
+from curation.labels import UNLABELLED
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.opening import source
 
@@ -23,7 +28,7 @@ def holds_images(root: Path) -> bool:
     return next(_identities(root), None) is not None
 
 
-@source("folder", "a folder IDENTITY/*.jpg", holds_images)
+@source("folder", "a folder IDENTITY/*.jpg, or of images without labels", holds_images)
 def read_folder(root: Path) -> ImageFiles:
     """The image files below ``root``, by their suffix, whatever the nesting.
 
@@ -31,27 +36,29 @@ def read_folder(root: Path) -> ImageFiles:
     of their paths, keys number the files; numbers within names count as numbers, so that ``9``
     comes before ``10``. Hidden files and folders are passed over. A linked folder is read as if it
     lay here, one that leads back into ``root`` or to a folder that was read is not. Images in
-    ``root`` itself have no identity: they are bad records. Raises ``UserError`` where there are no
-    others.
+    ``root/unlabelled`` have no label, and so have those in ``root`` itself where there are no
+    others; beside others they are bad records. Raises ``UserError`` where there are none.
     """
     files: list[ImageFile] = []
-    orphans: list[str] = []
+    loose: list[str] = []
     label = 0
     for folder, names in _identities(root):
         if folder == root:
-            orphans = names
+            loose = names
             continue
         inside = folder.relative_to(root)
-        files += [
-            ImageFile(len(files) + i, label, str(inside / name)) for i, name in enumerate(names)
-        ]
-        label += 1
+        is_labelled = inside.parts[0] != UNLABELLED_FOLDER
+        first, its = len(files), label if is_labelled else UNLABELLED
+        files += [ImageFile(first + i, its, str(inside / name)) for i, name in enumerate(names)]
+        label += is_labelled
+    if not files:
+        files, loose = [ImageFile(i, UNLABELLED, name) for i, name in enumerate(loose)], []
     if not files:
         raise UserError(
-            f"{root} holds no images in folders of their own; wanted are {root}/IDENTITY/*.jpg or "
-            ".png"
+            f"{root} holds no images; wanted are {root}/IDENTITY/*.jpg or .png, or images without "
+            f"labels in {root} itself"
         )
-    return ImageFiles("folder", root, root, files, orphans)
+    return ImageFiles("folder", root, root, files, loose)
 
 
 def _identities(root: Path) -> Iterator[tuple[Path, list[str]]]:

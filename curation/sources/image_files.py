@@ -11,6 +11,7 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
 from curation.images import MAX_FILE_BYTES
+from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.sources.image_source import (
     BEGINNING,
@@ -27,7 +28,8 @@ _TOGETHER = 64
 
 
 class ImageFile(NamedTuple):
-    """An image of a data set: its key, its identity's label, its path below the root."""
+    """An image of a data set: its key, its identity's label (-1 for none), its path below the
+    root."""
 
     key: int
     label: int
@@ -126,6 +128,13 @@ class ImageFiles(ImageSource):
         """The path of the file with this number, or of the orphan after them."""
         orphans = offset - len(self._files)
         return self._orphans[orphans] if orphans >= 0 else self._files[offset].name
+
+    def without_labels(self) -> "ImageFiles":
+        """All files, also those that lie in no identity's folder, without labels."""
+        names = [*self._orphans, *(file.name for file in self._files)]
+        keys = [file.key for file in self._files] if not self._orphans else range(len(names))
+        files = [ImageFile(key, UNLABELLED, name) for key, name in zip(keys, names, strict=True)]
+        return ImageFiles(self.kind, self.path, self._root, files)
 
     def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
         self._hash.update(_entry(file))

@@ -1,5 +1,6 @@
 """What a conversion reads from: the one protocol of all kinds of sources."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from curation.labels import UNLABELLED
 from curation.printable import printable
 from curation.progress import Progress
-from curation.sources.quarantine import OnBad
+from curation.sources.quarantine import OnBad, stop_at
 from curation.sources.read_ahead import PrefixDigest
 
 SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
@@ -25,7 +27,7 @@ class SourceImages(NamedTuple):
 
     keys: np.ndarray
     labels: np.ndarray
-    """Identities"""
+    """Identities; -1 where an image has no label"""
     offsets: np.ndarray
     """Byte offsets of records, or numbers of files"""
     payloads: Sequence[bytes | memoryview]
@@ -62,8 +64,7 @@ class SourceStamp(BaseModel):
 class ImageSource(Protocol):
     """The images of a data set, in the order in which they are read.
 
-    A source that knows no identities gives each image a label of its own. A class that names this
-    one as its base has those methods that have a body here.
+    A class that names this one as its base has those methods that have a body here.
     """
 
     kind: str
@@ -130,6 +131,10 @@ class ImageSource(Protocol):
         """What ``curate inspect`` says of it beside counts, size and digest; for JSON."""
         return {}
 
+    def without_labels(self) -> "ImageSource":
+        """The same images without labels."""
+        return _WithoutLabels(self)
+
     def whole_digest(self, progress: Progress | None = None) -> str:
         """The digest of all of the source, as ``images`` has it at the end."""
         for _ in self.images(lambda bad: None, progress=progress):
@@ -138,3 +143,54 @@ class ImageSource(Protocol):
 
 
 BEGINNING = Position(0, 0)
+
+
+class _WithoutLabels(ImageSource):
+    """A source whose labels are not taken; known again as another one than that with its labels."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._source, self.kind, self.path = source, source.kind, source.path
+
+    @property
+    def position(self) -> Position:
+        return self._source.position
+
+    @property
+    def digest(self) -> PrefixDigest:
+        return self._source.digest
+
+    def stamp(self) -> SourceStamp:
+        stamp = self._source.stamp()
+        listing = hashlib.sha256(f"without labels {stamp.listing}\n".encode()).hexdigest()
+        return stamp.model_copy(update={"listing": listing})
+
+    def images(
+        self,
+        on_bad: OnBad = stop_at,
+        start: Position = BEGINNING,
+        earlier: PrefixDigest | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[SourceImages]:
+        for images in self._source.images(on_bad, start, earlier, progress):
+            yield images._replace(labels=np.full(len(images.labels), UNLABELLED, np.int64))
+
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        return self._source.read(offsets)
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        return self._source.image_sizes()
+
+    def describe(self, key: int, offset: int) -> str:
+        return self._source.describe(key, offset)
+
+    def stated_image_size(self) -> tuple[int, int] | None:
+        return self._source.stated_image_size()
+
+    def name(self, offset: int) -> str | None:
+        return self._source.name(offset)
+
+    def details(self) -> dict[str, Any]:
+        return self._source.details()
+
+    def whole_digest(self, progress: Progress | None = None) -> str:
+        return self._source.whole_digest(progress)

@@ -6,11 +6,12 @@ The forms that are in use, with tabs, commas, semicolons or blanks between the w
 - ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks behind LABEL are not used.
 - ``PATH LABEL``, as Caffe, FaceX-Zoo and most others have it.
 - ``LABEL PATH``.
+- ``PATH``: images without labels.
 
 Numbers tell them apart: of each line it must be clear which word is the path. The first line
 decides which form all have. KEY and LABEL are whole numbers from 0, LABEL may be written as
-``5.000000``. Without KEY the key is the number of the image, from 0. A relative PATH begins at the
-list's own folder.
+``5.000000``, and -1 where an image has none. Without KEY the key
+is the number of the image, from 0. A relative PATH begins at the list's own folder.
 """
 
 import re
@@ -21,13 +22,15 @@ from typing import NamedTuple
 
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
+from curation.labels import UNLABELLED
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.opening import source
 from curation.text_files import SEPARATORS, split_line, text_lines
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
-_FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, or LABEL PATH"
+_FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, or PATH"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
@@ -104,6 +107,9 @@ def read_list(path: Path) -> ImageFiles:
     if form is None and _is_heading(first[1]):
         first = next(lines, first)
         form = _form_of(first[1])
+    if form is None and _BARE_PATH.fullmatch(first[1].strip()):
+        files = list(_bare_files(chain([first], lines), path))
+        return ImageFiles("list", path, path.absolute().parent, files)
     if form is None:
         raise UserError(
             f"{path}: line {first[0]}: {first[1][:60]!r} has none of the forms {_FORMS}, with "
@@ -111,6 +117,13 @@ def read_list(path: Path) -> ImageFiles:
         )
     files = list(_image_files(chain([first], lines), form, path))
     return ImageFiles("list", path, path.absolute().parent, files)
+
+
+def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageFile]:
+    for key, (number, line) in enumerate(lines):
+        name = line.strip()
+        _check_path(name, f"{path}: line {number}", "PATH")
+        yield ImageFile(key, UNLABELLED, _with_slashes(name))
 
 
 def _image_files(
@@ -122,20 +135,30 @@ def _image_files(
         words = form.cut(line)
         if words is None:
             raise UserError(f"{where}: {line[:60]!r} is not {form}, as the first line is")
-        if not words.path:
-            raise UserError(f"{where}: the path is empty; wanted is {form}")
-        if len(words.path) > _LONGEST_PATH:
-            raise UserError(
-                f"{where}: the path has {len(words.path):,} characters; no system takes more than "
-                f"{_LONGEST_PATH:,}"
-            )
+        _check_path(words.path, where, str(form))
         key = count
         if form.has_keys:
             key = _whole(words.before[0], "key", where)
             if seen.setdefault(key, number) != number:
                 raise UserError(f"{where}: the key {key} stands in line {seen[key]}")
-        label = _whole(form.label(words), "label", where)
+        label = _label(form.label(words), where)
         yield ImageFile(key, label, _with_slashes(words.path))
+
+
+def _check_path(path: str, where: str, form: str) -> None:
+    if not path:
+        raise UserError(f"{where}: the path is empty; wanted is {form}")
+    if len(path) > _LONGEST_PATH:
+        raise UserError(
+            f"{where}: the path has {len(path):,} characters; no system takes more than "
+            f"{_LONGEST_PATH:,}"
+        )
+
+
+def _label(word: str, where: str) -> int:
+    if _NUMBER.fullmatch(word) and float(word) == UNLABELLED:
+        return UNLABELLED
+    return _whole(word, "label", where)
 
 
 def _form_of(line: str) -> ListForm | None:

@@ -46,8 +46,8 @@ def source(
     return register
 
 
-def open_source(path: Path) -> ImageSource:
-    """The images at ``path``, of the one kind that recognises it.
+def open_source(path: Path, labels: bool = True) -> ImageSource:
+    """The images at ``path``, of the one kind that recognises it; without ``labels``, nobody's.
 
     Raises ``UserError`` saying what it is and what was looked for.
     """
@@ -55,7 +55,8 @@ def open_source(path: Path) -> ImageSource:
     found = find_format(path)
     if found is None:
         raise _refusal(path)
-    return found.open(path)
+    source = found.open(path)
+    return source if labels else source.without_labels()
 
 
 def find_format(path: Path) -> SourceFormat | None:

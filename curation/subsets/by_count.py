@@ -1,10 +1,14 @@
-"""Subsets by the number of images that identities have, and by chance."""
+"""Subsets by the number of images that identities have, and by chance.
+
+An image without a label counts as an identity of its own.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.labels import each_alone
 from curation.store import ImageSet
 from curation.views import View, write_subset
 
@@ -82,13 +86,13 @@ def _mixed(state: np.ndarray) -> np.ndarray:
 
 def write_long_tail_cut(path: Path, parent: ImageSet, minimum: int) -> View:
     """The view of the identities with at least ``minimum`` images."""
-    keep = long_tail_cut(parent.labels, minimum)
+    keep = long_tail_cut(each_alone(parent.labels), minimum)
     return write_subset(path, parent, keep, LONG_TAIL_CUT, {"minimum": minimum})
 
 
 def write_retina_s(path: Path, parent: ImageSet, maximum: int = 50) -> View:
     """The view of the identities with at most ``maximum`` images."""
-    keep = retina_s(parent.labels, maximum)
+    keep = retina_s(each_alone(parent.labels), maximum)
     return write_subset(path, parent, keep, RETINA_S, {"maximum": maximum})
 
 
@@ -97,7 +101,7 @@ def write_cap(path: Path, parent: ImageSet, maximum: int, seed: int = 0) -> View
     if maximum < 1:
         raise UserError(f"the maximum of images of each identity is {maximum}; allowed: 1 or more")
     _check_seed(seed)
-    keep = cap(parent.labels, maximum, parent.rows, seed)
+    keep = cap(each_alone(parent.labels), maximum, parent.rows, seed)
     return write_subset(path, parent, keep, CAP, {"maximum": maximum, "seed": seed})
 
 
@@ -111,28 +115,31 @@ def write_random_identities(
     """The view of so many identities, or of this fraction of them, with all their images.
 
     Exactly one of the two is given. An identity's lot follows from the label that its first image
-    has in the store.
+    has in the store; labels there are numbers of identities, and unlabelled images come after them.
     """
     _check_seed(seed)
-    count = _count(parent, identities, fraction)
-    numbers = parent.store.labels[parent.rows[parent.offsets[:-1]]]
-    keep = random_identities(parent.labels, count, numbers, seed)
+    labels = each_alone(parent.labels)
+    _, first_images = np.unique(labels, return_index=True)
+    numbers = each_alone(parent.store.labels)[parent.rows[first_images]]
+    count = _count(parent, len(numbers), identities, fraction)
+    keep = random_identities(labels, count, numbers, seed)
     asked = {"identities": count} if fraction is None else {"fraction": fraction}
     return write_subset(path, parent, keep, RANDOM, asked | {"seed": seed})
 
 
-def _count(parent: ImageSet, identities: int | None, fraction: float | None) -> int:
+def _count(parent: ImageSet, there: int, identities: int | None, fraction: float | None) -> int:
     if (identities is None) == (fraction is None):
         raise UserError("say either a number of identities or a fraction of them")
     if identities is None:
         assert fraction is not None
         if not 0 < fraction <= 1:
             raise UserError(f"the fraction of identities is {fraction:g}; allowed: above 0, to 1")
-        return max(1, round(fraction * parent.identities))
-    if not 1 <= identities <= parent.identities:
+        return max(1, round(fraction * there))
+    if not 1 <= identities <= there:
+        also = " (each image without a label counts as one)" if parent.unlabelled else ""
         raise UserError(
-            f"{identities} identities are asked for, {parent.path} has {parent.identities}; "
-            f"allowed: 1 to {parent.identities}"
+            f"{identities} identities are asked for, {parent.path} has {there}{also}; "
+            f"allowed: 1 to {there}"
         )
     return identities
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.labels import UNLABELLED, renumbered, sort_keys
 from curation.store import ImageSet, Parameter
 from curation.subsets.text_lists import (
     By,
@@ -21,7 +22,7 @@ SPLIT = "split"
 
 
 def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """Labels ``[N]`` with those of each group made one, the group's smallest.
+    """Labels ``[N]`` with those of each group made one, the group's smallest; -1 stays.
 
     Labels of several groups are a mistake: ``ValueError``.
     """
@@ -31,17 +32,18 @@ def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.
     becomes = np.arange(max([*members, int(labels.max())]) + 1)
     for group in groups:
         becomes[list(group)] = min(group)
-    return becomes[labels]
+    return np.where(labels < 0, UNLABELLED, becomes[labels])
 
 
 def split_identities(labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """New labels ``[N]`` from 0 on: images stay one identity where label and part are equal.
 
-    ``parts`` ``[N]`` are any whole numbers. The parts of an identity follow each other.
+    ``parts`` ``[N]`` are any whole numbers. The parts of an identity follow each other. Images
+    without a label, -1, stay without.
     """
     kinds, part = np.unique(parts, return_inverse=True)
-    _, new = np.unique(labels.astype(np.int64) * len(kinds) + part, return_inverse=True)
-    return new
+    new = labels.astype(np.int64) * len(kinds) + part
+    return renumbered(np.where(labels < 0, UNLABELLED, new))
 
 
 def write_merge(
@@ -93,9 +95,8 @@ def write_regrouped(
     path: Path, parent: ImageSet, labels: np.ndarray, step: str, note: Mapping[str, Parameter]
 ) -> View:
     """The view of all images of ``parent``, sorted by and with their new ``labels`` ``[N]``."""
-    rows = np.argsort(labels, kind="stable")
-    _, ordered = np.unique(labels[rows], return_inverse=True)
-    return write_view(path, parent, rows, ordered, step, note)
+    rows = np.argsort(sort_keys(labels), kind="stable")
+    return write_view(path, parent, rows, renumbered(labels[rows]), step, note)
 
 
 def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
@@ -139,4 +140,10 @@ def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View
     parts = np.zeros(len(parent), np.int64)
     listed_images = np.flatnonzero(np.isin(numbers, list(chosen)))
     parts[listed_images] = [chosen[number] for number in numbers[listed_images].tolist()]
+    without = listed_images[parent.labels[listed_images] < 0]
+    if len(without):
+        raise UserError(
+            f"{listed}: image {without[0]} (key {parent.source_keys[without[0]]}) of {parent.path} "
+            "has no label, so there is no identity to split"
+        )
     return write_split(path, parent, parts, list_parameters(listed, by))

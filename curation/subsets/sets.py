@@ -1,7 +1,8 @@
 """Union, intersection and difference of two sets of images of one store.
 
 Images are matched by their row in the store. Identities are matched as ``match_identities`` says,
-which refuses two views that regrouped the same people differently.
+which refuses two views that regrouped the same people differently. Images without a label are of no
+identity; in a union they have the label of the other set, if that has one for them.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NoReturn
 import numpy as np
 
 from curation.errors import UserError
+from curation.labels import UNLABELLED, renumbered, sort_keys
 from curation.store import ImageSet
 from curation.views import View, write_rows
 
@@ -27,14 +29,24 @@ def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
     Raises ``UserError`` where the stores differ or identities do not match.
     """
     partners = match_identities(first, second)
-    is_new = ~np.isin(second.rows, first.rows)
-    rows = np.concatenate([first.rows, second.rows[is_new]])
-    labels = np.concatenate([first.labels, partners[second.labels[is_new]]])
-    by_row = np.argsort(rows)
-    _, first_rows, labels = np.unique(labels[by_row], return_index=True, return_inverse=True)
-    ranks = np.argsort(np.argsort(first_rows))[labels]
-    order = np.argsort(ranks, kind="stable")
-    return write_rows(path, first, rows[by_row][order], ranks[order], UNION, {}, second)
+    labels_too = np.where(second.labels < 0, UNLABELLED, np.append(partners, 0)[second.labels])
+    rows = np.concatenate([first.rows, second.rows])
+    labels = np.concatenate([first.labels, labels_too])
+    # Of an image that is in both, the one with a label comes first.
+    by_row = np.lexsort((labels < 0, rows))
+    by_row = by_row[np.unique(rows[by_row], return_index=True)[1]]
+    labels = _in_order_of_first(labels[by_row])
+    order = np.argsort(sort_keys(labels), kind="stable")
+    return write_rows(path, first, rows[by_row][order], labels[order], UNION, {}, second)
+
+
+def _in_order_of_first(labels: np.ndarray) -> np.ndarray:
+    """Identities numbered in the order of their first images; -1 stays."""
+    known = labels >= 0
+    _, firsts, inverse = np.unique(labels[known], return_index=True, return_inverse=True)
+    ordered = np.full(len(labels), UNLABELLED, np.int64)
+    ordered[known] = np.argsort(np.argsort(firsts))[inverse]
+    return ordered
 
 
 def write_intersection(path: Path, first: ImageSet, second: ImageSet) -> View:
@@ -56,7 +68,7 @@ def write_difference(path: Path, first: ImageSet, second: ImageSet) -> View:
 
 
 def _write_part(path: Path, first: ImageSet, keep: np.ndarray, step: str, second: ImageSet) -> View:
-    _, labels = np.unique(first.labels[keep], return_inverse=True)
+    labels = renumbered(first.labels[keep])
     return write_rows(path, first, first.rows[keep], labels, step, {}, second)
 
 
@@ -108,6 +120,9 @@ def _held_of_store(images: ImageSet) -> Pairs:
 
 
 def _unique_pairs(left: np.ndarray, right: np.ndarray) -> Pairs:
+    """Each pair once, in order, without those of images that have no label on one side."""
+    known = (left >= 0) & (right >= 0)
+    left, right = left[known], right[known]
     width = int(right.max(initial=0)) + 1
     codes = np.unique(left.astype(np.int64) * width + right)
     return codes // width, codes % width

@@ -30,8 +30,7 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
     """What each image of ``images`` is called in a list: int64 ``[N]``."""
     match by:
         case By.LABEL:
-            store = images.store
-            return store.source_labels[store.labels[images.rows]]
+            return images.store.source_labels_of(images.rows)
         case By.KEY:
             return images.source_keys
         case By.INDEX:

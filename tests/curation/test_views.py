@@ -131,7 +131,7 @@ class TestWriting:
         assert files == {"rows.npy", "labels.npy", "view.json"}
         assert not (tmp_path / "subset.view.partial").exists()
 
-    @pytest.mark.parametrize("labels", [[0, 2], [1, 1], [0, -1], [0, 0, 0]])
+    @pytest.mark.parametrize("labels", [[0, 2], [1, 1], [-1, 0], [0, -2], [0, 0, 0]])
     def test_labels_with_gaps_are_a_mistake(self, store, tmp_path, labels):
         with pytest.raises(ValueError, match="without gaps"):
             write_view(tmp_path / "a.view", store, np.array([0, 1]), np.array(labels), "step", {})
@@ -260,7 +260,10 @@ class TestWhatIsNoView:
             ({"identities": 10**9}, r"of 1,000,000,000 identities, but its last step left 13 of 3"),
             ({"identities": 10**15}, "identities: Input should be less"),
             ({"images": -1}, "images: Input should be greater"),
-            ({"history": {"identities_before": 0}}, r"history.*identities_before: Input should be"),
+            (
+                {"history": {"identities_before": -1}},
+                r"history.*identities_before: Input should",
+            ),
             ({"history": {"images_after": 14}}, "13 images of 3 .*, but its last step left 14 of"),
             ({"history": {"parameters": {"minimum": 2**70}}}, "an integer of more than 64 bits"),
             ({"history": {"name": "a" * 1000}}, r"history.*name: String should have at most 255"),

@@ -40,7 +40,8 @@ def step_lines(history: list[dict[str, Any]], width: int) -> list[str]:
         lines += wrap(printable(f"{title} {_parameters(step)}"), width, INDENT)
         for what in ("identities", "images"):
             before, after = step[f"{what}_before"], step[f"{what}_after"]
-            counts = f"{before:>{size},}{after:>{size},}{after / before:>9.1%}"
+            kept = f"{after / before:.1%}" if before else "-"
+            counts = f"{before:>{size},}{after:>{size},}{kept:>9}"
             lines.append(f"  {what:10}{counts}")
     return lines
 

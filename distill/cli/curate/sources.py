@@ -41,6 +41,10 @@ def convert(
         bool,
         typer.Option("--decode", help="Decode every image: one that cannot be is a bad record."),
     ] = False,
+    unlabelled: Annotated[
+        bool,
+        typer.Option("--unlabelled", help="Take the images without their labels: nobody's."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Convert RecordIO or image files to an LMDB store; the images' bytes are copied as they are.
@@ -54,6 +58,8 @@ def convert(
     `curate convert test.rec test.lmdb --decode --skip-bad`
 
     `curate convert /data/faces faces.lmdb`
+
+    `curate convert /data/street street.lmdb --unlabelled`
     """
     from curation.conversion.convert import convert as convert_source
 
@@ -66,6 +72,7 @@ def convert(
             progress,
             skip_bad=skip_bad,
             decode=decode,
+            unlabelled=unlabelled,
             warn=warnings.append,
         )
     if known:
@@ -78,6 +85,7 @@ def convert(
         "path": str(store.path),
         "images": len(store),
         "identities": store.identities,
+        "unlabelled": store.unlabelled,
         "skipped": store.meta.skipped,
     }
     print_report(report | ({"warnings": warnings} if as_json else {}), as_json)
