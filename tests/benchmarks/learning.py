@@ -1,31 +1,33 @@
 """What every part of the recipes brings, on real faces: the ablation of docs/benchmarks.md.
 
-Run: just bench-learning --data FOLDER [--workspace DIR] [--at-once N] [--only STUDENT] [--page]
+Run: just bench-learning --data FOLDER [--workspace DIR] [--at-once N] [--seeds 0 1 2] [--page]
+     [--only STUDENT[/RECIPE] ...]
 FOLDER has faces/ with train.rec, test.rec, lfw.bin, cfp_ff.bin and cfp_fp.bin, and a teacher,
 teacher/FILE.onnx, which takes 112x112 RGB and normalises itself, as SFace does. Every row is a job
-of the product, one core each, ``--at-once`` at a time. Stopped at any moment, the same command goes
-on; what is trained is not trained again. The table is of what is there so far. ``--epochs`` trains
-longer, in a workspace of its own, on a GPU. ``--page`` writes table and plot into docs/.
+of the product, one core each, ``--at-once`` at a time; recipes and students are named in
+learning_recipes.py. Stopped at any moment, the same command goes on; what is trained is not trained
+again. The tables are of what is there so far, and of what learning_results.json has of other runs.
+``--page`` writes them into docs/benchmarks.md, with a plot, and the results into that file.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from learning_page import show, write_page
-from learning_recipes import RECIPES, STUDENTS, Student, chains, job_name, spec
-from learning_scores import Scorer
+from learning_page import bars, tables, write_page
+from learning_recipes import RECIPES, STUDENTS, Student, chains, epochs_of, job_name, spec
+from learning_results import merged, read_results, write_results
+from learning_scores import PAIRS, Scorer
 
 from curation.conversion.convert import convert
+from curation.json_text import as_json
 from curation.views import open_images
 from curation.workspace import Workspace
-
-PAIRS = ("lfw", "cfp_ff", "cfp_fp")
 
 
 def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
@@ -41,15 +43,33 @@ def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
             target.write_bytes(source.read_bytes())
 
 
-def tasks(students: list[Student]) -> list[tuple[Student, int, list[str]]]:
-    """Student, seed and recipes to be trained one after the other; the longest first."""
+def chosen(only: Sequence[str]) -> list[Student]:
+    """The students of "STUDENT" and "STUDENT/RECIPE", with those recipes; all of nothing."""
     found = []
-    for student in students:
-        for seed in student.seeds:
-            left_out = () if seed == student.seeds[0] else student.once
-            recipes = [recipe for recipe in student.recipes if recipe not in left_out]
-            found += [(student, seed, chain) for chain in chains(recipes)]
-    return sorted(found, key=lambda task: -RECIPES[task[2][-1]][1])
+    for student in STUDENTS:
+        asked = [name.partition("/")[2] for name in only if name.split("/")[0] == student.name]
+        if not only or "" in asked:
+            found.append(student)
+        elif asked:
+            found.append(replace(student, recipes=tuple(r for r in student.recipes if r in asked)))
+    return found
+
+
+def tasks(
+    students: Sequence[Student], seeds: Sequence[int]
+) -> list[tuple[Student, int, list[str]]]:
+    """Student, seed and recipes to be trained one after the other; the longest first."""
+    found = [
+        (student, seed, chain)
+        for student in students
+        for seed in seeds
+        for chain in chains(student.recipes)
+    ]
+    return sorted(found, key=lambda task: -_epochs(task[0], task[2][-1]))
+
+
+def _epochs(student: Student, recipe: str) -> int:
+    return epochs_of(student, recipe) * RECIPES[recipe].generations
 
 
 def train(student: Student, seed: int, recipes: list[str], teacher: str, space: Workspace) -> None:
@@ -78,34 +98,34 @@ def main() -> None:
     parser.add_argument("--teacher", default="sface.onnx", help="a file in FOLDER/teacher")
     parser.add_argument("--workspace", type=Path, default=Path("workspace-learning"))
     parser.add_argument("--at-once", type=int, default=2, help="trainings at the same time")
-    parser.add_argument("--epochs", type=int, help="of a generation, instead of the student's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     names = [student.name for student in STUDENTS]
-    parser.add_argument("--only", choices=names, nargs="*", help="train these; all are shown")
-    parser.add_argument("--no-training", action="store_true", help="only the table, so far")
+    names += [f"{student.name}/{recipe}" for student in STUDENTS for recipe in student.recipes]
+    parser.add_argument("--only", choices=names, nargs="*", default=[], metavar="STUDENT[/RECIPE]")
+    parser.add_argument("--no-training", action="store_true", help="only the tables, so far")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     workspace = Workspace.locate(options.workspace)
     prepare(options.data / "faces", options.data / "teacher" / options.teacher, workspace)
-    wanted = options.only or names
-    students = [
-        replace(one, epochs=options.epochs or one.epochs) if one.name in wanted else one
-        for one in STUDENTS
-    ]
+    students = chosen(options.only)
     if not options.no_training:
-        chosen = [student for student in students if student.name in wanted]
         with ThreadPoolExecutor(options.at_once) as pool:
-            jobs = [pool.submit(train, *task, options.teacher, workspace) for task in tasks(chosen)]
+            waiting = tasks(students, options.seeds)
+            jobs = [pool.submit(train, *task, options.teacher, workspace) for task in waiting]
         for job in jobs:
             job.result()
-    scorer = Scorer(workspace, [*PAIRS, "test"])
-    results = scorer.results(students, options.teacher)
+    scorer, kept = Scorer(workspace), read_results()
+    if all(result.recipe != options.teacher for result in kept):  # it is slow
+        kept.insert(0, scorer.teacher(options.teacher))
+    results = merged(kept, scorer.results(STUDENTS, options.seeds))
     if options.json:
-        sys.stdout.write(json.dumps(results, indent=1) + "\n")
+        sys.stdout.write(as_json([asdict(result) for result in results], indent=1) + "\n")
     else:
-        show(results)
+        sys.stdout.write(tables(results) + "\n" + "".join(f"- {line}\n" for line in bars(results)))
     if options.page:
-        write_page(results, scorer.curves(students[0]), students[0])
+        write_results(results)
+        write_page(results)
 
 
 if __name__ == "__main__":

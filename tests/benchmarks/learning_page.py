@@ -1,165 +1,216 @@
-"""The table, the bars and the plot of `just bench-learning`."""
+"""The tables, the bars and the plots of `just bench-learning`."""
 
-import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from learning_recipes import ROWS, Student, chains
+from learning_degraded import DEGRADATIONS
+from learning_recipes import STUDENTS, Student, epochs_of
+from learning_results import TEACHER, Result
+from learning_rows import SECTIONS, Row, Section
+from learning_scores import PAIRS
 
-Points = list[tuple[float, float]]
-End = tuple[int, float, float]
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE, PLOT = DOCS / "benchmarks.md", DOCS / "learning.svg"
+PAGE, PLOT = DOCS / "benchmarks.md", DOCS / "learning-views.svg"
 BEGIN, END = "<!-- the learning table begins -->\n", "<!-- the learning table ends -->"
 COLUMNS = [
     ("LFW", "lfw", "accuracy"),
     ("CFP-FF", "cfp_ff", "accuracy"),
     ("CFP-FP", "cfp_fp", "accuracy"),
-    ("LFW TAR", "lfw", "tar"),
-    ("CFP-FF TAR", "cfp_ff", "tar"),
-    ("CFP-FP TAR", "cfp_fp", "tar"),
     ("all pairs 1e-2", "test", "tar@1e-2"),
     ("1e-3", "test", "tar@1e-3"),
     ("1e-4", "test", "tar@1e-4"),
 ]
 """Heading, set, score."""
-GAP_BARS = {"lfw": 0.6, "cfp_ff": 0.6, "cfp_fp": 0.4}
-ALONE, BOTH = "ArcFace alone", "ArcFace + angular (Eq. 5, α = 7)"
-SECOND = "ArcFace + angular, generation 2"
-CONTROL = "ArcFace alone, generation 3: as many epochs"
+MISSING = "Not trained yet, with the epochs"
+Found = dict[tuple[str, str, int], Result]
 
 
-def show(results: list[dict[str, Any]]) -> None:
-    """Print table and bars."""
-    sys.stdout.write(table(results) + "\n" + "".join(f"- {line}\n" for line in bars(results)))
+def tables(results: Iterable[Result]) -> str:
+    """Markdown: a table for each question, and one of degraded pairs where they were scored."""
+    found = {result.key: result for result in results}
+    return "\n".join(
+        part
+        for section in SECTIONS
+        for part in (_table(section, found), _degraded_table(section, found))
+        if part
+    )
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: mean ± standard deviation over the seeds."""
-    lines = [f"| student | recipe | {' | '.join(name for name, _, _ in COLUMNS)} |"]
-    lines.append("|" + "---|" * (len(COLUMNS) + 2))
-    for row in results:
-        cells = [_cell(row, each, score) for _, each, score in COLUMNS]
-        lines.append(f"| {row['student'] or ''} | {row['row']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def _rows_of(section: Section) -> list[tuple[Student, Row]]:
+    return [(s, row) for s in STUDENTS for row in section.rows if row.recipe in s.recipes]
 
 
-def bars(results: list[dict[str, Any]]) -> list[str]:
-    """What was asked for beforehand, and what came out."""
-    teacher = results[0]
+def _table(section: Section, found: Found) -> str:
+    """Mean ± standard deviation over the seeds; and what there is no row of yet."""
+    headings = ["student", "recipe", "epochs", *(name for name, _, _ in COLUMNS)]
+    rows, missing = [], []
+    for student, row in _rows_of(section):
+        result = found.get((student.name, row.recipe, row.generation))
+        epochs = epochs_of(student, row.recipe) * row.generation
+        if result is None:
+            missing.append(f"`{student.name}/{row.recipe}` ({row.title}, {epochs})")
+        else:
+            rows.append(_line(student.name, row.title, str(epochs), *_cells(result)))
+    teachers = [result for result in found.values() if result.student == TEACHER]
+    rows = [_line("teacher", each.recipe, "", *_cells(each)) for each in teachers] + rows
+    parts = [f"**{section.question}**", "\n".join([*_heading(headings), *rows])]
+    if missing:
+        parts.append(f"{MISSING}: {'; '.join(missing)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(result: Result) -> list[str]:
+    return [_cell(result, each, score) for _, each, score in COLUMNS]
+
+
+def _degraded_table(section: Section, found: Found) -> str:
+    """Mean accuracy on the three sets of pairs, and by how many points less than as they are."""
     lines = []
-    for student in dict.fromkeys(row["student"] for row in results[1:]):
-        rows = {row["row"]: row for row in results if row["student"] == student}
-        if ALONE not in rows:
-            continue
-        alone, control = rows.pop(ALONE), rows.pop(CONTROL, None)
-        if BOTH in rows:
-            lines.append(f"{student}: {_tar_bar(alone, rows[BOTH])}")
-        if SECOND in rows:
-            lines.append(f"{student}: {_generation_bar(rows[BOTH], rows[SECOND])}")
-        if rows:
-            best = max(rows.values(), key=lambda row: np.mean([_mean(row, s) for s in GAP_BARS]))
-            lines.append(f"{student}: {_gap_bar(alone, best, teacher)}")
-            if control is not None:
-                lines.append(f"{student}: {_gap_bar(control, best, teacher)}")
+    for student, row in _rows_of(section):
+        result = found.get((student.name, row.recipe, row.generation))
+        if result and (clean := pair_accuracy(result)) and losses(result):
+            cells = [f"{clean - loss:.3f} (-{100 * loss:.1f})" for loss in losses(result).values()]
+            epochs = str(epochs_of(student, row.recipe) * row.generation)
+            lines.append(_line(student.name, row.title, epochs, f"{clean:.3f}", *cells))
+    if not lines:
+        return ""
+    title = "The same, on degraded pairs (mean accuracy, and the points lost):\n"
+    headings = ["student", "recipe", "epochs", "as they are", *DEGRADATIONS]
+    return "\n".join([title, *_heading(headings), *lines]) + "\n"
+
+
+def pair_accuracy(result: Result, degradation: str = "") -> float | None:
+    """The mean over the sets of pairs; None where they were not scored."""
+    means = [result.mean(f"{each}, {degradation}" if degradation else each) for each in PAIRS]
+    there = [mean for mean in means if mean is not None]
+    return float(np.mean(there)) if len(there) == len(PAIRS) else None
+
+
+def losses(result: Result) -> dict[str, float]:
+    """By degradation, how much accuracy it costs; none where one was not scored."""
+    clean = pair_accuracy(result)
+    found = {name: pair_accuracy(result, name) for name in DEGRADATIONS}
+    there = {name: clean - each for name, each in found.items() if clean and each is not None}
+    return there if len(there) == len(DEGRADATIONS) else {}
+
+
+def _heading(names: Sequence[str]) -> list[str]:
+    return [_line(*names), "|" + "---|" * len(names)]
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(result: Result, each: str, score: str) -> str:
+    mean = result.mean(each, score)
+    if mean is None:
+        return ""
+    spread = f" ± {result.deviation(each, score):.3f}" if result.seeds > 1 else ""
+    return f"{mean:.3f}{spread}"
+
+
+Bar = tuple[str, dict[tuple[str, str], float]]
+"""What is asked for, and of which (set, score) how much."""
+TAR = ("test", "tar@1e-3")
+ACCURACIES = [(each, "accuracy") for each in PAIRS]
+BARS: dict[tuple[str, str], Bar] = {
+    ("full-size", "24 epochs or more"): (
+        "mirror",
+        dict(zip([*ACCURACIES, TAR], [0.975, 0.978, 0.885, 0.86], strict=True)),
+    ),
+    ("mobilefacenet", "48 epochs"): (
+        "mirror-long",
+        dict(zip([*ACCURACIES, TAR], [0.960, 0.945, 0.84, 0.72], strict=True)),
+    ),
+}
+"""By student and length: the control of that length, and what its best recipe should reach."""
+
+
+def bars(results: Iterable[Result]) -> list[str]:
+    """What was asked for beforehand, and what came out."""
+    found = {result.key: result for result in results}
+    by_name = {student.name: student for student in STUDENTS}
+    lines = []
+    for (name, length), (control, wanted) in BARS.items():
+        epochs = epochs_of(by_name[name], control)
+        trained = [
+            result
+            for result in found.values()
+            if result.student == name
+            and epochs_of(by_name[name], result.recipe) * result.generation >= epochs
+        ]
+        lines.append(f"{name}, {length}: {_bar(trained, wanted)}")
+    return [*lines, *_degraded_bars(found)]
+
+
+def _bar(trained: list[Result], wanted: dict[tuple[str, str], float]) -> str:
+    asked = ", ".join(f"{each} {score} {least}" for (each, score), least in wanted.items())
+    if not trained:
+        return f"not trained yet (asked for: {asked})"
+    best = max(trained, key=lambda result: pair_accuracy(result) or 0.0)
+    reached = {(each, score): (best.mean(each, score) or 0.0) for each, score in wanted}
+    words = ", ".join(
+        f"{each} {score} {value:.3f} (asked for: {wanted[each, score]})"
+        for (each, score), value in reached.items()
+    )
+    met = all(value >= wanted[key] for key, value in reached.items())
+    return f"the best, {best.recipe}: {words}: {'reached' if met else 'not reached'}"
+
+
+def _degraded_bars(found: Found) -> list[str]:
+    """Of every recipe with views, the loss on degraded pairs beside its mirror-only control's."""
+    lines = []
+    for control, recipes in CONTROLS.items():
+        for (student, recipe, _), result in found.items():
+            before = found.get((student, control, 1))
+            if recipe in recipes and before and losses(before) and losses(result):
+                shares = [losses(result)[name] / losses(before)[name] for name in DEGRADATIONS]
+                words = ", ".join(
+                    f"{name} {share:.0%}" for name, share in zip(DEGRADATIONS, shares, strict=True)
+                )
+                met = "reached" if max(shares) <= 0.5 else "not reached"
+                lines.append(
+                    f"{student}, {recipe}: accuracy lost on degraded pairs, of what {control} "
+                    f"loses (asked for: 50%): {words}: {met}"
+                )
     return lines
 
 
-def _tar_bar(alone: dict[str, Any], both: dict[str, Any]) -> str:
-    gains = {
-        name: 100 * (_mean(both, each, score) - _mean(alone, each, score))
-        for name, each, score in COLUMNS
-        if score in ("tar", "tar@1e-3")
-    }
-    reached = "reached" if min(gains.values()) >= 5 else "not reached"
-    points = ", ".join(f"{name} {gain:+.1f}" for name, gain in gains.items())
-    return f"TAR of ArcFace + angular over ArcFace alone, in points (bar 5): {points}: {reached}"
+CONTROLS = {
+    "both-2": ("fresh-plain-2",),
+    "mirror": ("views-4", "views-16", "views-64", "views-mix", "fresh-plain"),
+    "mirror-long": ("views-long", "fresh-plain-long"),
+}
+"""The recipe without views that is as long and has the same losses."""
 
 
-def _generation_bar(first: dict[str, Any], second: dict[str, Any]) -> str:
-    gains = {each: _mean(second, each) - _mean(first, each) for each in GAP_BARS}
-    noise = {each: max(_deviation(row, each) for row in (first, second)) for each in GAP_BARS}
-    reached = all(gains[each] >= -noise[each] for each in GAP_BARS)
-    points = ", ".join(f"{each} {100 * gain:+.1f}" for each, gain in gains.items())
-    what = "accuracy of generation 2 over generation 1, in points (bar 0 within the noise)"
-    return f"{what}: {points}: {'reached' if reached else 'not reached'}"
-
-
-def _gap_bar(alone: dict[str, Any], best: dict[str, Any], teacher: dict[str, Any]) -> str:
-    closed = {}
-    for each in GAP_BARS:
-        low, high = _mean(alone, each), _mean(teacher, each)
-        closed[each] = (_mean(best, each) - low) / (high - low)
-    reached = all(closed[each] >= bar for each, bar in GAP_BARS.items())
-    shares = ", ".join(f"{each} {closed[each]:.0%} (bar {GAP_BARS[each]:.0%})" for each in closed)
-    what = f"gap from {alone['row']} to the teacher, closed by the best recipe, {best['row']}"
-    return f"{what}: {shares}: {'reached' if reached else 'not reached'}"
-
-
-def _mean(row: dict[str, Any], each: str, score: str = "accuracy") -> float:
-    return float(np.mean([seed[each][score] for seed in row["seeds"].values()]))
-
-
-def _deviation(row: dict[str, Any], each: str, score: str = "accuracy") -> float:
-    return float(np.std([seed[each][score] for seed in row["seeds"].values()]))
-
-
-def _cell(row: dict[str, Any], each: str, score: str) -> str:
-    values = [seed[each][score] for seed in row["seeds"].values()]
-    spread = f" ± {_deviation(row, each, score):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
-def write_page(results: list[dict[str, Any]], curves: dict[str, Points], student: Student) -> None:
-    """Put table and bars between their marks in docs/benchmarks.md, and write the plot."""
+def write_page(results: list[Result]) -> None:
+    """Put tables and bars between their marks in docs/benchmarks.md, and draw the plot."""
     before, rest = PAGE.read_text().split(BEGIN)
     listed = "".join(f"- {line}\n" for line in bars(results))
-    text = f"{before}{BEGIN}\n{table(results)}\n{listed}\n{END}{rest.split(END)[1]}"
+    text = f"{before}{BEGIN}\n{tables(results)}\n{listed}\n{END}{rest.split(END)[1]}"
     PAGE.write_text(text)
-    draw(results, curves, student)
+    draw(results)
 
 
-def ends(results: list[dict[str, Any]], recipes: list[str], student: Student) -> list[End]:
-    """(Epochs, mean, standard deviation over the seeds) at the end of each generation.
-
-    Of the mean accuracy on the sets of pairs, for the ``student``'s rows of ``recipes``.
-    """
-    places = {row.title: row.generation for row in ROWS if row.recipe in recipes}
-    found = []
-    for row in results:
-        if row["student"] == student.name and row["row"] in places:
-            means = [
-                np.mean([scores[each]["accuracy"] for each in GAP_BARS])
-                for scores in row["seeds"].values()
-            ]
-            epochs = places[row["row"]] * student.epochs
-            found.append((epochs, float(np.mean(means)), float(np.std(means))))
-    return sorted(found)
-
-
-def draw(results: list[dict[str, Any]], curves: dict[str, Points], student: Student) -> None:
-    """Mean accuracy on the sets of pairs over the epochs, a colour a chain of recipes.
-
-    Lines are the first seed in the course of training, bars the seeds after each generation.
-    """
+def draw(results: Sequence[Result]) -> None:
+    """Mean accuracy on the sets of pairs over the epochs of one schedule, where it was scored."""
+    titles = {row.recipe: row.title for section in SECTIONS for row in section.rows}
+    lines = [result for result in results if result.curve and result.generation == 1]
+    if not lines:
+        return
     import matplotlib
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams.update({"svg.hashsalt": "learning", "font.size": 9})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    titles = {row.recipe: row.title for row in reversed(ROWS)}
-    for number, recipes in enumerate(chains(student.recipes)):
-        colour, label = f"C{number}", titles[recipes[0]]
-        if points := curves[recipes[0]]:
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=label)
-        if marks := ends(results, recipes, student):
-            epochs, means, deviations = zip(*marks, strict=True)
-            style = {"fmt": "o", "markersize": 4, "capsize": 3, "color": colour}
-            axes.errorbar(epochs, means, deviations, label=None if points else label, **style)
-    teacher = np.mean([_mean(results[0], each) for each in GAP_BARS])
-    axes.axhline(float(teacher), color="black", linestyle="--", linewidth=1, label="teacher")
-    axes.set(xlabel="epochs, over all stages and generations", ylabel="mean accuracy, 3 pair sets")
+    for result in lines:
+        label = f"{result.student}: {titles[result.recipe]} ({result.recipe})"
+        axes.plot(*zip(*result.curve, strict=True), marker=".", linewidth=1, label=label)
+    axes.set(xlabel="epochs", ylabel="mean accuracy, 3 pair sets")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(loc="lower right")
     figure.savefig(PLOT, metadata={"Date": None})
+    plt.close(figure)

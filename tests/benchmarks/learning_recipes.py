@@ -1,43 +1,36 @@
-"""What `just bench-learning` compares: students, recipes as job specs, rows of its table."""
+"""What `just bench-learning` trains: students, and recipes as job specs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+ALONE = "arcface = { scale = 32.0, margin = 0.2 }"
 ARCFACE = "arcface = { weight = 0.15, scale = 32.0, margin = 0.2 }"
 """Beside the teacher. At weight 1 it drowns the teacher where an identity has few images."""
 ANGULAR = "angular = { weight = 7.0 }"
+STRONG_ANGULAR = "angular = { weight = 20.0 }"
+ADADISTILL = "adadistill = { weight = 0.15, scale = 32.0, margin = 0.2 }"
+PSEUDO_CLASSES = "pseudo_classes = {}"
+RELATIONAL = "relational_distance = { weight = 25.0 }, relational_angle = { weight = 50.0 }"
 MARGINS = "weight = 0.15, scale = 32.0, m1 = 1.0, m2 = 0.1, m3 = 0.1"
 SEPARATED = "intra = { weight = 0.15 }, inter = { weight = 0.15 }"
 SEMI_HARD = 'triplet = { weight = 1.0, mining = "semi-hard", margin = 0.2 }'
 PK = 'sampler = { kind = "pk", images = 4, least_images = 2 }'
+FRESH_PLAIN = 'views = "fresh"\nteacher_sees = "plain"'
 
 
 @dataclass(frozen=True)
-class Student:
-    """A network at an input size, how long and how often it is trained, and on which rows.
+class Recipe:
+    """Stages of ``EPOCHS`` (or ``HALF`` and twice ``QUARTER``) epochs, and the rest of a spec.
 
-    ``recipes`` are those to train, ``once`` those of them that only the first seed trains;
-    ``curves``: the first seed is scored on the sets of pairs every second epoch.
+    A generation takes ``times`` as many epochs as the student's shortest. ``augment`` are lines of
+    that table of a spec.
     """
 
-    name: str
-    backbone: str
-    width: float
-    side: int
-    epochs: int
-    seeds: tuple[int, ...]
-    recipes: tuple[str, ...]
-    once: tuple[str, ...] = ()
-    curves: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: a recipe's network after so many generations."""
-
-    title: str
-    recipe: str
-    generation: int
+    stages: str
+    generations: int = 1
+    times: int = 1
+    augment: str = ""
+    dropout: float | None = None
 
 
 def one_stage(*losses: str, extra: str = "") -> str:
@@ -64,40 +57,77 @@ def progressive() -> str:
     )
 
 
-RECIPES = {
-    "arcface": (one_stage("arcface = { scale = 32.0, margin = 0.2 }"), 1),
-    "both": (one_stage(ARCFACE, ANGULAR), 3),
-    "angular": (one_stage(ANGULAR), 1),
-    "squared": (one_stage(ARCFACE, "angular_squared = { weight = 7.0 }"), 1),
-    "semi-hard": (one_stage(ARCFACE, ANGULAR, SEMI_HARD, extra=PK), 1),
-    "progressive": (progressive(), 3),
-    "four-generations": (one_stage(ARCFACE, ANGULAR), 4),
-    "arcface-generations": (one_stage("arcface = { scale = 32.0, margin = 0.2 }"), 3),
+LABELS, TEACHER, BOTH = one_stage(ALONE), one_stage(ANGULAR), one_stage(ARCFACE, ANGULAR)
+MIRROR = Recipe(BOTH, times=4)
+"""One schedule as long as four generations; without views, which are held against it."""
+VIEWS = replace(MIRROR, augment="views = 16")
+
+GENERATIONS = {
+    "arcface": Recipe(LABELS),
+    "both": Recipe(BOTH, generations=3),
+    "angular": Recipe(TEACHER),
+    "squared": Recipe(one_stage(ARCFACE, "angular_squared = { weight = 7.0 }")),
+    "semi-hard": Recipe(one_stage(ARCFACE, ANGULAR, SEMI_HARD, extra=PK)),
+    "progressive": Recipe(progressive(), generations=3),
+    "four-generations": Recipe(BOTH, generations=4),
+    "arcface-generations": Recipe(LABELS, generations=3),
+    "both-2": Recipe(BOTH, times=2),
+    "both-3": Recipe(BOTH, times=3),
+    "arcface-3": Recipe(LABELS, times=3),
+    "progressive-3": Recipe(progressive(), times=3),
 }
-"""Stages, and how many generations."""
-ONCE = ("four-generations", "arcface-generations")
+LONGER = {
+    "fresh-plain-2": Recipe(BOTH, times=2, augment=FRESH_PLAIN),
+    "mirror": MIRROR,
+    "mirror-weights": replace(MIRROR, stages=one_stage(ARCFACE, STRONG_ANGULAR)),
+    "mirror-angular": replace(MIRROR, stages=TEACHER),
+    "mirror-dropout": replace(MIRROR, dropout=0.4),
+    "mirror-labels": replace(MIRROR, stages=LABELS),
+    "views-4": replace(MIRROR, augment="views = 4"),
+    "views-16": VIEWS,
+    "views-64": replace(MIRROR, augment="views = 64"),
+    "views-mix": replace(MIRROR, augment="views = 16\nmix = 0.5"),
+    "views-dropout": replace(VIEWS, dropout=0.4),
+    "views-weights": replace(VIEWS, stages=one_stage(ARCFACE, STRONG_ANGULAR)),
+    "views-angular": replace(VIEWS, stages=TEACHER),
+    "views-half-plain": replace(MIRROR, augment="views = 16\nplain = 0.5"),
+    "views-labels": replace(VIEWS, stages=LABELS),
+    "fresh-plain": replace(MIRROR, augment=FRESH_PLAIN),
+    "fresh-half-plain": replace(MIRROR, augment=f"{FRESH_PLAIN}\nplain = 0.5"),
+    "fresh-labels": replace(MIRROR, stages=LABELS, augment='views = "fresh"'),
+    "adadistill": replace(MIRROR, stages=one_stage(ADADISTILL, ANGULAR)),
+    "pseudo-classes": replace(MIRROR, stages=one_stage(PSEUDO_CLASSES)),
+    "pseudo-angular": replace(MIRROR, stages=one_stage(PSEUDO_CLASSES, ANGULAR)),
+    "relational": replace(MIRROR, stages=one_stage(ARCFACE, ANGULAR, RELATIONAL)),
+    "mirror-long": replace(MIRROR, times=12),
+    "views-long": replace(VIEWS, times=12),
+    "fresh-plain-long": replace(MIRROR, times=12, augment=FRESH_PLAIN),
+    "views-labels-long": replace(VIEWS, times=12, stages=LABELS),
+}
+RECIPES = {**GENERATIONS, **LONGER}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network at an input size, the epochs of its shortest training, and what it is trained on.
+
+    ``recipes`` are the names of those that its tables have.
+    """
+
+    name: str
+    backbone: str
+    width: float
+    side: int
+    epochs: int
+    recipes: tuple[str, ...]
+
+
 PARTS = ("arcface", "both", "angular", "squared", "semi-hard", "progressive")
-
-ROWS = [
-    Row("ArcFace alone", "arcface", 1),
-    Row("ArcFace + angular (Eq. 5, α = 7)", "both", 1),
-    Row("angular alone, no labels", "angular", 1),
-    Row("ArcFace + Eq. 4 instead of Eq. 5", "squared", 1),
-    Row("ArcFace + angular, generation 2", "both", 2),
-    Row("ArcFace + angular, generation 3", "both", 3),
-    Row("ArcFace + angular, generation 4", "four-generations", 4),
-    Row("ArcFace + angular + PK + semi-hard", "semi-hard", 1),
-    Row("progressive stages", "progressive", 1),
-    Row("all together: progressive, generation 3", "progressive", 3),
-    Row("ArcFace alone, generation 3: as many epochs", "arcface-generations", 3),
-]
-
+FULL = ("arcface", "both", "both-2", "mirror", "views-16", "fresh-plain", "views-labels")
 STUDENTS = [
-    Student(
-        "mobilefacenet", "mobilefacenet", 0.5, 64, 4, (0, 1, 2), tuple(RECIPES), ONCE, curves=True
-    ),
-    Student("seesaw", "seesaw_mobi", 0.5, 64, 3, (0,), PARTS),
-    Student("full-size", "mobilefacenet", 1.0, 112, 3, (0,), ("both", "arcface")),
+    Student("mobilefacenet", "mobilefacenet", 0.5, 64, 4, tuple(RECIPES)),
+    Student("seesaw", "seesaw_mobi", 0.5, 64, 3, PARTS),
+    Student("full-size", "mobilefacenet", 1.0, 112, 6, FULL),
 ]
 
 SPEC = """\
@@ -105,7 +135,7 @@ name = "{name}"
 
 [data]
 train = "faces/train"
-evaluate = {evaluate}
+evaluate = ["lfw", "cfp_ff", "cfp_fp"]
 
 [teacher]
 from = "{teacher}"
@@ -116,8 +146,8 @@ backbone = "{backbone}"
 embedding = 128
 width = {width}
 input_size = [{side}, {side}]
-
-{stages}
+{dropout}
+{augment}{stages}
 [generations]
 count = {generations}
 
@@ -126,28 +156,37 @@ batch_size = 32
 learning_rate = 0.1
 clip_gradient_norm = 5.0
 seed = {seed}
-{intervals}"""
+evaluate_every = {evaluate_every}
+"""
+SCORED = 8
+"""How often in a schedule a network is scored on the sets of pairs."""
+
+
+def epochs_of(student: Student, recipe: str) -> int:
+    """Of one generation."""
+    return student.epochs * RECIPES[recipe].times
 
 
 def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch: int) -> str:
     """The job of one student, recipe and seed."""
-    stages, generations = RECIPES[recipe]
-    quarter = max(1, student.epochs // 4)
-    shares = {"EPOCHS": student.epochs, "QUARTER": quarter, "HALF": student.epochs - 2 * quarter}
-    for share, epochs in shares.items():
-        stages = stages.replace(f"epochs = {share}", f"epochs = {epochs}")
-    curves = student.curves and seed == student.seeds[0]
+    chosen, epochs = RECIPES[recipe], epochs_of(student, recipe)
+    quarter = max(1, epochs // 4)
+    stages = chosen.stages
+    shares = {"EPOCHS": epochs, "QUARTER": quarter, "HALF": epochs - 2 * quarter}
+    for share, count in shares.items():
+        stages = stages.replace(f"epochs = {share}", f"epochs = {count}")
     return SPEC.format(
         name=job_name(student, recipe, seed),
-        evaluate='["lfw", "cfp_ff", "cfp_fp"]' if curves else "[]",
         teacher=teacher,
         backbone=student.backbone,
         width=student.width,
         side=student.side,
+        dropout="" if chosen.dropout is None else f"dropout = {chosen.dropout}\n",
+        augment=f"[augment]\n{chosen.augment}\n\n" if chosen.augment else "",
         stages=stages,
-        generations=generations,
+        generations=chosen.generations,
         seed=seed,
-        intervals=f"evaluate_every = {2 * steps_an_epoch}\n" if curves else "",
+        evaluate_every=max(1, epochs // SCORED) * steps_an_epoch,
     )
 
 
@@ -156,9 +195,9 @@ def chains(recipes: Sequence[str]) -> list[list[str]]:
 
     The shorter come first; the others find their steps trained.
     """
-    alike: dict[str, list[str]] = {}
-    for recipe in sorted(recipes, key=lambda recipe: RECIPES[recipe][1]):
-        alike.setdefault(RECIPES[recipe][0], []).append(recipe)
+    alike: dict[Recipe, list[str]] = {}
+    for recipe in sorted(recipes, key=lambda recipe: RECIPES[recipe].generations):
+        alike.setdefault(replace(RECIPES[recipe], generations=1), []).append(recipe)
     return list(alike.values())
 
 

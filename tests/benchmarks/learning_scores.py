@@ -1,11 +1,14 @@
 """Scores of what `just bench-learning` trained, each network scored once and remembered."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from learning_recipes import ROWS, Row, Student, chains, job_name
+from learning_degraded import DEGRADATIONS, degraded
+from learning_recipes import RECIPES, Student, job_name
+from learning_results import TEACHER, Points, Result, Scores, over_seeds
+from learning_rows import is_degraded
 
 from curation.files import atomic_file
 from curation.pairs import VerificationPairs, read_pairs
@@ -24,81 +27,71 @@ from teachers.embedder import Embedder, TorchEmbedder
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
-Scores = dict[str, dict[str, float]]
-"""By set: ``accuracy`` and ``tar``, the TAR at FAR 1e-2; of all pairs at 1e-2, 1e-3 and 1e-4."""
 FAR = 0.01
+PAIRS = ("lfw", "cfp_ff", "cfp_fp")
+SETS = (*PAIRS, "test")
+DEGRADED_SETS = tuple(f"{each}, {name}" for name in DEGRADATIONS for each in PAIRS)
 
 
 class Scorer:
-    """Scores networks on the sets of a workspace."""
+    """Scores networks on the sets of a workspace.
 
-    def __init__(self, workspace: Workspace, sets: list[str]) -> None:
-        folder = workspace.datasets / "faces"
+    Of pairs ``accuracy`` and ``tar``, the TAR at FAR 1e-2; of all pairs of the test images the TAR
+    at 1e-2, 1e-3 and 1e-4.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.remembered = workspace, workspace.root / "scores"
-        self.sets = {name: _open(folder, name) for name in sets}
 
-    def results(self, students: list[Student], teacher: str) -> list[dict[str, Any]]:
-        """The teacher, then every row of every student with the scores of each seed."""
-        embedder = OnnxEmbedder(
-            self.workspace.teachers / teacher, Preprocessing(colour="RGB", mean=0.0, std=1.0)
-        )
-        rows: list[dict[str, Any]] = [
-            {"student": None, "row": f"teacher {teacher}", "seeds": {"-": self.scores(embedder)}}
-        ]
+    def teacher(self, name: str) -> Result:
+        """Of the sets as they are: a teacher is slow, and no part of the comparison."""
+        file = self.workspace.teachers / name
+        embedder = OnnxEmbedder(file, Preprocessing(colour="RGB", mean=0.0, std=1.0))
+        return over_seeds(TEACHER, name, 1, [self.scores(embedder, SETS)], [])
+
+    def results(self, students: Sequence[Student], seeds: Sequence[int]) -> list[Result]:
+        """What is trained, of every generation of every recipe."""
+        found = []
         for student in students:
-            for row in ROWS:
-                seeds = {str(seed): self._trained(student, row, seed) for seed in student.seeds}
-                there = {seed: scores for seed, scores in seeds.items() if scores is not None}
-                if there:
-                    rows.append({"student": student.name, "row": row.title, "seeds": there})
-        return rows
+            for recipe in student.recipes:
+                runs = [self.workspace.runs / job_name(student, recipe, seed) for seed in seeds]
+                for generation in range(1, RECIPES[recipe].generations + 1):
+                    scores = [self._trained(student, recipe, generation, run) for run in runs]
+                    there = [each for each in scores if each is not None]
+                    if there:
+                        curve = curve_of(runs[0] / "metrics.jsonl", generation)
+                        found.append(over_seeds(student.name, recipe, generation, there, curve))
+        return found
 
-    def scores(self, embedder: Embedder) -> Scores:
-        """On all sets; remembered by the digest of the network."""
-        known = self._remembered(embedder.digest)
-        if known is not None:
-            return known
-        scores = {name: _score(embedder, each) for name, each in self.sets.items()}
-        self.remembered.mkdir(exist_ok=True)
-        with atomic_file(self.remembered / f"{embedder.digest}.json") as file:
-            file.write(json.dumps(scores).encode())
-        return scores
+    def scores(self, embedder: Embedder, sets: Sequence[str]) -> Scores:
+        """Remembered by the digest of the network, set by set."""
+        path = self.remembered / f"{embedder.digest}.json"
+        known: Scores = json.loads(path.read_text()) if path.exists() else {}
+        for name in sets:
+            if name not in known:
+                known[name] = _score(embedder, self._open(name))
+                self.remembered.mkdir(exist_ok=True)
+                with atomic_file(path) as file:
+                    file.write(json.dumps(known).encode())
+        return known
 
-    def _remembered(self, digest: str) -> Scores | None:
-        path = self.remembered / f"{digest}.json"
-        return json.loads(path.read_text()) if path.exists() else None
-
-    def curves(self, student: Student) -> dict[str, list[tuple[float, float]]]:
-        """(Epochs, mean accuracy on the sets of pairs) in the course of training, first seed.
-
-        A line a chain of recipes, under the name of the first: the others go on where it ended.
-        """
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for recipes in chains(student.recipes):
-            jobs = [job_name(student, recipe, student.seeds[0]) for recipe in recipes]
-            curves[recipes[0]] = _curve(
-                [self.workspace.runs / job / "metrics.jsonl" for job in jobs]
-            )
-        return curves
-
-    def _trained(self, student: Student, row: Row, seed: int) -> Scores | None:
-        """The scores of a row's network; None where it is not trained yet."""
-        run = self.workspace.runs / job_name(student, row.recipe, seed)
-        folder = _last_stages(run).get(row.generation)
-        if folder is None:
+    def _trained(self, student: Student, recipe: str, generation: int, run: Path) -> Scores | None:
+        """The scores of a generation's network; None where it is not trained yet."""
+        folder = _last_stages(run).get(generation)
+        if folder is None or not (folder / NETWORK).exists():
             return None
-        known = self._remembered(folder.name)
-        if known is not None or not (folder / NETWORK).exists():
-            return known
         side = (student.side, student.side)
         network = create(student.backbone, 128, side, student.width)
         load_weights(folder / NETWORK, network)
-        return self.scores(TorchEmbedder(network, Preprocessing.ours(side), folder.name))
+        embedder = TorchEmbedder(network, Preprocessing.ours(side), folder.name)
+        return self.scores(embedder, (*SETS, *(DEGRADED_SETS if is_degraded(recipe) else ())))
 
-
-def _open(folder: Path, name: str) -> VerificationPairs | ImageSet:
-    pairs = folder / f"{name}.bin"
-    return read_pairs(pairs) if pairs.exists() else open_images(folder / f"{name}.lmdb")
+    def _open(self, name: str) -> VerificationPairs | ImageSet:
+        folder, (of, *degradation) = self.workspace.datasets / "faces", name.split(", ")
+        if of not in PAIRS:
+            return open_images(folder / f"{of}.lmdb")
+        pairs = read_pairs(folder / f"{of}.bin")
+        return degraded(pairs, degradation[0]) if degradation else pairs
 
 
 def _score(embedder: Embedder, each: VerificationPairs | ImageSet) -> dict[str, float]:
@@ -136,14 +129,16 @@ def _last_stages(run: Path) -> dict[int, Path]:
     }
 
 
-def _curve(metrics: list[Path]) -> list[tuple[float, float]]:
-    """Epochs count on from one training to the next, and from one job to the next."""
+def curve_of(metrics: Path, generation: int) -> Points:
+    """(Epochs of the generation, mean accuracy on the sets of pairs) in the course of training."""
     points, before, epoch, step = [], 0.0, 0.0, None
-    there = [path for path in metrics if path.exists()]
-    for values in [json.loads(line) for path in there for line in path.read_text().splitlines()]:
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    for values in map(json.loads, lines):
+        if int(values["step"].split()[1]) != generation:
+            continue
         if values["step"] != step:
             step, before, epoch = values["step"], before + epoch, 0.0
         epoch = values.get("epoch", epoch)
         if "score" in values:
-            points.append((before + epoch, values["score"]))
+            points.append((round(before + epoch, 2), round(values["score"], 5)))
     return points

@@ -1,130 +1,181 @@
-"""The benchmark of the recipes: its jobs can be run, and its table says what was measured."""
+"""The benchmark of the recipes: its jobs can be run, and its tables say what was measured."""
 
 import json
 import tomllib
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
-from learning import tasks
-from learning_page import ALONE, BOTH, COLUMNS, CONTROL, SECOND, bars, ends, table
-from learning_recipes import RECIPES, ROWS, STUDENTS, spec
-from learning_scores import Scorer, _curve, _last_stages
+from learning import chosen, tasks
+from learning_degraded import DEGRADATIONS, SHIFT, degraded
+from learning_page import BARS, COLUMNS, CONTROLS, MISSING, bars, losses, tables
+from learning_recipes import RECIPES, STUDENTS, epochs_of, spec
+from learning_results import (
+    TEACHER,
+    Result,
+    merged,
+    over_seeds,
+    read_results,
+    write_results,
+)
+from learning_rows import SECTIONS
+from learning_scores import DEGRADED_SETS, PAIRS, SETS, Scorer, _last_stages, curve_of
 
+from curation.images import decode
+from curation.pairs import VerificationPairs
 from curation.workspace import Workspace
 from distill.backbones import lookup
 from distill.losses import parse_losses
 from distill.spec_text import parse_spec
 
+SMALL = STUDENTS[0]
+ROWS = [row for section in SECTIONS for row in section.rows]
 JOBS = [(student, recipe) for student in STUDENTS for recipe in student.recipes]
 
 
 @pytest.mark.parametrize(("student", "recipe"), JOBS, ids=lambda each: getattr(each, "name", each))
 def test_every_job_is_a_spec_that_the_product_takes(student, recipe):
-    job = parse_spec(spec(student, recipe, student.seeds[0], "sface.onnx", 593), "job")
+    job = parse_spec(spec(student, recipe, 0, "sface.onnx", 593), "job")
     lookup(job.student.backbone)
     for stage in job.stage:
         parse_losses(stage.losses, "stage.losses")
-    assert sum(stage.epochs for stage in job.stage) == student.epochs
+    assert sum(stage.epochs for stage in job.stage) == epochs_of(student, recipe)
 
 
 @pytest.mark.parametrize("epochs", [3, 4, 9])
 def test_the_progressive_stages_share_the_epochs(epochs):
-    text = spec(replace(STUDENTS[0], epochs=epochs), "progressive", 0, "sface.onnx", 593)
+    text = spec(replace(SMALL, epochs=epochs), "progressive", 0, "sface.onnx", 593)
     stages = [stage.epochs for stage in parse_spec(text, "job").stage]
     assert sum(stages) == epochs
     assert stages[0] >= stages[1] == stages[2] > 0
 
 
 def test_recipes_that_share_steps_are_trained_in_turn():
-    trained = tasks(STUDENTS)
+    trained = tasks(STUDENTS, [0, 1])
     jobs = [(student.name, seed, recipe) for student, seed, names in trained for recipe in names]
     assert sorted(jobs) == sorted(
         (student.name, seed, recipe)
         for student in STUDENTS
-        for seed in student.seeds
+        for seed in (0, 1)
         for recipe in student.recipes
-        if seed == 0 or recipe not in student.once
     )
-    assert (STUDENTS[0], 0, ["arcface", "arcface-generations"]) in trained
+    assert (SMALL, 0, ["arcface", "arcface-generations"]) in trained
+
+
+def test_rows_can_be_chosen():
+    assert chosen([]) == STUDENTS
+    assert chosen(["seesaw"]) == [STUDENTS[1]]
+    some = chosen(["mobilefacenet/mirror", "mobilefacenet/views-16", "full-size"])
+    assert [(student.name, student.recipes) for student in some] == [
+        ("mobilefacenet", ("mirror", "views-16")),
+        ("full-size", STUDENTS[2].recipes),
+    ]
 
 
 def test_a_student_is_trained_alike_but_for_the_recipe():
     for student in STUDENTS:
         given = [tomllib.loads(spec(student, recipe, 0, "t.onnx", 9)) for recipe in student.recipes]
+        for job in given:
+            job["train"].pop("evaluate_every")
+            job["student"].pop("dropout", None)
         assert all(job["train"] == given[0]["train"] for job in given)
         assert all(job["student"] == given[0]["student"] for job in given)
 
 
-def test_every_row_is_a_generation_that_its_recipe_trains():
-    assert all(1 <= row.generation <= RECIPES[row.recipe][1] for row in ROWS)
+def test_every_row_is_a_generation_that_its_recipe_trains_and_every_recipe_has_a_row():
+    assert all(1 <= row.generation <= RECIPES[row.recipe].generations for row in ROWS)
+    assert {row.recipe for row in ROWS} == set(RECIPES)
 
 
-def result(student, row, *seeds):
-    """Scores that are all the same for each of the ``seeds``."""
-    sets = {each: {score: 0.0 for _, name, score in COLUMNS if name == each}
-            for _, each, _ in COLUMNS}  # fmt: skip
-    filled = [
-        {each: dict.fromkeys(scores, seed) for each, scores in sets.items()} for seed in seeds
-    ]
-    return {"student": student, "row": row, "seeds": dict(enumerate(filled))}
+def test_every_row_of_generations_has_a_schedule_of_the_same_length():
+    one_schedule = {recipe for recipe in RECIPES.values() if recipe.generations == 1}
+    for row in (row for row in ROWS if row.generation > 1):
+        recipe = RECIPES[row.recipe]
+        control = replace(recipe, generations=1, times=recipe.times * row.generation)
+        assert control in one_schedule
 
 
-def test_the_table_has_mean_and_deviation_over_seeds():
-    text = table([result(None, "teacher", 0.9), result("small", ALONE, 0.5, 0.7)])
-    assert text.splitlines()[2] == "|  | teacher |" + " 0.900 |" * 9
-    assert text.splitlines()[3] == f"| small | {ALONE} |" + " 0.600 ± 0.100 |" * 9
+def test_a_control_differs_by_the_views_alone():
+    for control, recipes in CONTROLS.items():
+        for recipe in recipes:
+            assert replace(RECIPES[recipe], augment="") == RECIPES[control]
 
 
-def test_the_bars_say_what_was_reached():
-    teacher, alone = result(None, "teacher", 1.0), result("small", ALONE, 0.5)
-    lines = bars([teacher, alone, result("small", BOTH, 0.7), result("small", SECOND, 0.82)])
-    assert "LFW TAR +20.0" in lines[0]
-    assert lines[0].endswith(": reached")
-    assert "lfw +12.0" in lines[1]
-    assert lines[1].endswith(": reached")
-    assert f"{SECOND}: lfw 64% (bar 60%), cfp_ff 64% (bar 60%), cfp_fp 64%" in lines[2]
-    assert lines[2].endswith(": reached")
+def result(student, recipe, value, generation=1, degraded=None):
+    """Scores that are all the same, but for those of degraded pairs."""
+    scores = {each: {score: (value, 0.0) for _, name, score in COLUMNS if name == each}
+              for each in SETS}  # fmt: skip
+    for each in DEGRADED_SETS if degraded is not None else ():
+        scores[each] = {"accuracy": (degraded, 0.0)}
+    return Result(student, recipe, generation, 1, scores)
 
 
-@pytest.mark.parametrize(("both", "second"), [(0.54, 0.52)])
-def test_the_bars_say_what_was_not_reached(both, second):
-    teacher, alone = result(None, "teacher", 1.0), result("small", ALONE, 0.5)
-    lines = bars([teacher, alone, result("small", BOTH, both), result("small", SECOND, second)])
-    assert all(line.endswith(": not reached") for line in lines)
+def test_a_table_has_mean_and_deviation_over_seeds_and_marks_what_is_missing():
+    seeds = [{"lfw": {"accuracy": value}} for value in (0.5, 0.7)]
+    small = over_seeds(SMALL.name, "arcface", 1, seeds, [])
+    lines = tables([result(TEACHER, "t.onnx", 0.9), small]).splitlines()
+    assert lines[4] == "| teacher | t.onnx |  |" + " 0.900 |" * len(COLUMNS)
+    assert lines[5] == "| mobilefacenet | ArcFace alone | 4 | 0.600 ± 0.100 |" + "  |" * 5
+    assert f"{MISSING}: `mobilefacenet/both` (ArcFace + angular (Eq. 5, α = 7), 4); " in lines[7]
 
 
-def test_the_bars_have_a_control_which_is_no_recipe():
-    teacher, alone = result(None, "teacher", 1.0), result("small", ALONE, 0.5)
-    lines = bars([teacher, alone, result("small", BOTH, 0.8), result("small", CONTROL, 0.9)])
-    assert f"closed by the best recipe, {BOTH}: lfw 60%" in lines[1]
-    assert f"gap from {CONTROL} to the teacher" in lines[2]
+def test_the_table_of_degraded_pairs_says_what_they_cost():
+    text = tables([result(SMALL.name, "mirror", 0.9, degraded=0.85)])
+    assert "| mobilefacenet | mirror only | 16 | 0.900 |" + " 0.850 (-5.0) |" * 6 in text
 
 
-def test_every_title_that_the_bars_ask_for_is_a_row():
-    assert {ALONE, BOTH, SECOND, CONTROL} <= {row.title for row in ROWS}
+def test_the_bars_say_what_was_reached_and_what_was_not():
+    control = BARS[SMALL.name, "48 epochs"][0]
+    for value, word in ((0.97, "reached"), (0.95, "not reached")):
+        [line] = [line for line in bars([result(SMALL.name, control, value)]) if control in line]
+        assert line.endswith(f": {word}")
+    assert any("not trained yet" in line for line in bars([result(SMALL.name, "mirror", 0.99)]))
 
 
-def test_the_plot_marks_the_seeds_after_each_generation():
-    results = [result(None, "teacher", 1.0), result(STUDENTS[0].name, BOTH, 0.5, 0.7)]
-    results += [result(STUDENTS[0].name, SECOND, 0.8), result("another", SECOND, 0.1)]
-    epochs = STUDENTS[0].epochs
-    found = ends(results, ["both", "four-generations"], STUDENTS[0])
-    assert np.allclose(found, [(epochs, 0.6, 0.1), (2 * epochs, 0.8, 0.0)])
+def test_views_are_held_against_what_their_control_loses():
+    control = result(SMALL.name, "mirror", 0.95, degraded=0.85)
+    for value, word in ((0.93, "reached"), (0.88, "not reached")):
+        views = result(SMALL.name, "views-16", 0.96, degraded=value)
+        assert bars([control, views])[-1].endswith(f": {word}")
+        assert losses(views)["dark"] == pytest.approx(0.96 - value)
 
 
-def test_a_curve_counts_epochs_over_all_stages_and_jobs(tmp_path):
+def test_more_seeds_are_not_replaced_by_fewer(tmp_path):
+    three = replace(result("small", "mirror", 0.5), seeds=3)
+    one, other = result("small", "mirror", 0.7), result("small", "mirror", 0.8, generation=2)
+    found = merged([three], [one, other])
+    assert found == [three, other]
+    assert merged([one], [three]) == [three]
+    write_results(found, tmp_path / "kept.json")
+    kept = read_results(tmp_path / "kept.json")
+    assert [each.key for each in kept] == [each.key for each in found]
+    assert kept[0].mean("lfw") == 0.5
+
+
+def test_what_is_kept_belongs_to_rows():
+    students = {student.name: student for student in STUDENTS}
+    rows = {(row.recipe, row.generation) for row in ROWS}
+    for each in read_results():
+        if each.student != TEACHER:
+            assert each.recipe in students[each.student].recipes
+            assert (each.recipe, each.generation) in rows
+
+
+def test_a_curve_counts_the_epochs_of_one_generation_over_its_stages(tmp_path):
     lines = [
-        {"step": "generation 1", "epoch": 1.9, "loss_total": 3.0},
         {"step": "generation 1", "epoch": 2.0, "loss_total": 2.0},
         {"step": "generation 1", "iteration": 20, "score": 0.7},
-        {"step": "generation 2", "epoch": 1.0, "loss_total": 1.0},
-        {"step": "generation 2", "iteration": 10, "score": 0.8},
+        {"step": "generation 2 stage 1", "epoch": 1.0, "loss_total": 1.0},
+        {"step": "generation 2 stage 1", "iteration": 10, "score": 0.8},
+        {"step": "generation 2 stage 2", "epoch": 0.5, "loss_total": 1.0},
+        {"step": "generation 2 stage 2", "iteration": 5, "score": 0.9},
     ]
-    jobs = [tmp_path / "shorter.jsonl", tmp_path / "longer.jsonl", tmp_path / "not begun.jsonl"]
-    for path, own in zip(jobs, (lines[:3], lines[3:]), strict=False):
-        path.write_text("".join(json.dumps(line) + "\n" for line in own))
-    assert _curve(jobs) == [(2.0, 0.7), (3.0, 0.8)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert curve_of(path, 1) == [(2.0, 0.7)]
+    assert curve_of(path, 2) == [(1.0, 0.8), (1.5, 0.9)]
+    assert curve_of(tmp_path / "not begun.jsonl", 1) == []
 
 
 def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
@@ -138,6 +189,41 @@ def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
     assert {g: path.name for g, path in _last_stages(tmp_path).items()} == {1: "b"}
 
 
-def test_what_is_not_trained_yet_has_no_row(tmp_path):
-    scorer = Scorer(Workspace(tmp_path), [])
-    assert not any(scorer.curves(STUDENTS[0]).values())
+def test_what_is_not_trained_yet_has_no_result(tmp_path):
+    assert Scorer(Workspace(tmp_path)).results(STUDENTS, [0, 1]) == []
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Two pairs of smooth pictures."""
+    generator = np.random.default_rng(0)
+    images = []
+    for _ in range(4):
+        small = generator.integers(0, 256, (8, 8, 3), np.uint8)
+        picture = cv2.resize(small, (112, 112), interpolation=cv2.INTER_CUBIC)
+        images.append(cv2.imencode(".png", picture)[1].tobytes())
+    return VerificationPairs(images, np.array([True, False]), "0" * 64, "drawn")
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_degraded_pairs_are_the_same_each_time_and_other_pictures(pairs, name):
+    worse = degraded(pairs, name)
+    assert worse.images == degraded(pairs, name).images
+    assert worse.name == f"drawn, {name}"
+    assert worse.same is pairs.same
+    for before, after in zip(pairs.images, worse.images, strict=True):
+        assert decode(after).shape == (112, 112, 3)
+        assert not np.array_equal(decode(after), decode(before))
+
+
+def test_pictures_are_shifted_each_in_another_direction(pairs):
+    before = [decode(image) for image in pairs.images]
+    after = [decode(image) for image in degraded(pairs, "shifted").images]
+    assert np.array_equal(after[0][:, SHIFT:], before[0][:, :-SHIFT])
+    assert np.array_equal(after[1][SHIFT:], before[1][:-SHIFT])
+    assert np.array_equal(after[2][:, :-SHIFT], before[2][:, SHIFT:])
+    assert np.array_equal(after[3][:-SHIFT], before[3][SHIFT:])
+
+
+def test_every_set_of_pairs_is_degraded_in_every_way():
+    assert len(DEGRADED_SETS) == len(PAIRS) * len(DEGRADATIONS)
