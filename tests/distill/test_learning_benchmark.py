@@ -83,12 +83,12 @@ def test_a_student_is_trained_alike_but_for_the_recipe():
         assert all(job["student"] == given[0]["student"] for job in given)
 
 
-def test_every_row_is_a_generation_that_its_recipe_trains_and_every_recipe_has_a_row():
+def test_every_row_is_trained_and_every_recipe_has_a_row():
     assert all(1 <= row.generation <= RECIPES[row.recipe].generations for row in ROWS)
     assert {row.recipe for row in ROWS} == set(RECIPES)
 
 
-def test_every_row_of_generations_has_a_schedule_of_the_same_length():
+def test_generations_have_a_schedule_of_the_same_length():
     one_schedule = {recipe for recipe in RECIPES.values() if recipe.generations == 1}
     for row in (row for row in ROWS if row.generation > 1):
         recipe = RECIPES[row.recipe]
@@ -111,7 +111,7 @@ def result(student, recipe, value, generation=1, degraded=None):
     return Result(student, recipe, generation, 1, scores)
 
 
-def test_a_table_has_mean_and_deviation_over_seeds_and_marks_what_is_missing():
+def test_a_table_has_mean_and_deviation_and_says_what_is_missing():
     seeds = [{"lfw": {"accuracy": value}} for value in (0.5, 0.7)]
     small = over_seeds(SMALL.name, "arcface", 1, seeds, [])
     lines = tables([result(TEACHER, "t.onnx", 0.9), small]).splitlines()
@@ -162,7 +162,7 @@ def test_what_is_kept_belongs_to_rows():
             assert (each.recipe, each.generation) in rows
 
 
-def test_a_curve_counts_the_epochs_of_one_generation_over_its_stages(tmp_path):
+def test_a_curve_counts_a_generation_over_its_stages(tmp_path):
     lines = [
         {"step": "generation 1", "epoch": 2.0, "loss_total": 2.0},
         {"step": "generation 1", "iteration": 20, "score": 0.7},
@@ -206,7 +206,7 @@ def pairs():
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_degraded_pairs_are_the_same_each_time_and_other_pictures(pairs, name):
+def test_degraded_pairs_are_other_pictures_and_always_the_same(pairs, name):
     worse = degraded(pairs, name)
     assert worse.images == degraded(pairs, name).images
     assert worse.name == f"drawn, {name}"

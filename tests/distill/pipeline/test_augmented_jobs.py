@@ -101,7 +101,7 @@ def test_an_online_teacher_needs_no_cache(workspace):
     assert again["generation 1"] == "reused"
 
 
-def test_a_teacher_that_sees_plain_pictures_is_asked_as_without_views(workspace):
+def test_a_teacher_of_plain_pictures_is_asked_as_without_views(workspace):
     trained(workspace, job_text("mirror", teacher(), LEARN))
     caches = set(workspace.cache.iterdir())
     for views in ("4", '"fresh"'):
