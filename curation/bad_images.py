@@ -24,6 +24,7 @@ def read_pixels(images: ImageSet, i: int) -> "np.ndarray":
 
 def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
     """The error for image ``i``: its key in the source, the reason, and how to leave it out."""
+    images, i = images.found(i)
     return UserError(
         f"{images.path}: image {i} (key {int(images.source_keys[i])}): {reason}; `curate verify "
         f"{images.path} --decode` lists all bad images, `curate view drop` with --by key makes a "

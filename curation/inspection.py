@@ -16,7 +16,7 @@ from curation.progress import Progress
 from curation.sources.image_source import ImageSource
 from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import stop_at
-from curation.store import PARTIAL, ImageSet, Store, ViewStep
+from curation.store import PARTIAL, Store, ViewStep
 from curation.views import VIEW_FILE, View, open_images
 
 QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1.0}
@@ -65,7 +65,7 @@ def _describe_unfinished(partial: Path) -> dict[str, Any]:
     }
 
 
-def _describe_images(images: ImageSet) -> dict[str, Any]:
+def _describe_images(images: Store | View) -> dict[str, Any]:
     description = {
         "kind": "view" if isinstance(images, View) else "store",
         "path": str(images.path),
@@ -79,16 +79,23 @@ def _describe_images(images: ImageSet) -> dict[str, Any]:
     }
     if isinstance(images, View):
         return description | _view_details(images)
-    return description | _store_details(images.store)
+    return description | _store_details(images)
 
 
 def _view_details(view: View) -> dict[str, Any]:
     return {
         "parent": view.meta.parent,
         "store": str(view.store.path),
-        "store_digest": view.store.digest,
+        "store_digest": view.store.stores[0].digest,
+        **_other_stores(view),
         "history": [_describe_step(step) for step in view.history],
     }
+
+
+def _other_stores(view: View) -> dict[str, Any]:
+    """Of a view of several stores, those after the first."""
+    others = [{"path": str(each.path), "digest": each.digest} for each in view.store.stores[1:]]
+    return {"other_stores": others} if others else {}
 
 
 def _describe_step(step: ViewStep) -> dict[str, Any]:

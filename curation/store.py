@@ -163,12 +163,12 @@ class ImageSet(ABC):
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width), the same for all images."""
-        return self.store.meta.image_size
+        return self.store.image_size
 
     @property
     @abstractmethod
-    def store(self) -> "Store":
-        """The root store, in which the images lie."""
+    def store(self) -> "RootStore":
+        """The root store, in which the images lie; it may be several as one."""
 
     @property
     @abstractmethod
@@ -205,6 +205,10 @@ class ImageSet(ABC):
         labelled = self.labels[: len(self) - self.unlabelled]
         return np.searchsorted(labelled, np.arange(self.identities + 1)).astype(np.int64)
 
+    def found(self, i: int) -> "tuple[ImageSet, int]":
+        """The set in which people find image ``i``, and which it is there: this one."""
+        return self, i
+
     def read(self, i: int) -> bytes:
         """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
         return next(self.read_many(np.array([i])))
@@ -220,7 +224,48 @@ class ImageSet(ABC):
         """``read_many`` of images that are known to be in the set."""
 
 
-class Store(ImageSet):
+class RootStore(ImageSet):
+    """Where images lie: a store, or several as one (``curation.joined_stores``)."""
+
+    @property
+    @abstractmethod
+    def stores(self) -> tuple["Store", ...]:
+        """One after the other, as ``rows`` count their images."""
+
+    @property
+    @abstractmethod
+    def begins(self) -> np.ndarray:
+        """int64 ``[stores + 1]``: store k has the rows begins[k] ... begins[k+1]-1."""
+
+    @property
+    @abstractmethod
+    def checksums(self) -> np.ndarray:
+        """uint32 ``[N]``: the CRC-32 of each image's file."""
+
+    @property
+    @abstractmethod
+    def source_names(self) -> tuple[str, ...] | None:
+        """``[N]``: each image's path in the folder or list it came from; None for records."""
+
+    @abstractmethod
+    def read_ahead(self, first: int, last: int) -> None:
+        """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
+
+    def source_labels_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 ``[n]``: the label that each of these images had in the source, -1 for none."""
+        labels = self.labels[rows]
+        known = labels >= 0
+        found = np.full(len(rows), UNLABELLED, np.int64)
+        found[known] = self.source_labels[labels[known]]
+        return found
+
+    def own_rows(self, rows: np.ndarray) -> np.ndarray:
+        """int64 ``[n]``: where these images lie in the one of ``stores`` that has them."""
+        begins = self.begins
+        return rows - begins[np.searchsorted(begins, rows, side="right") - 1]
+
+
+class Store(RootStore):
     """A complete store.
 
     Raises ``UserError`` where there is no store, or one that is unfinished or damaged; also when it
@@ -243,6 +288,18 @@ class Store(ImageSet):
     @property
     def store(self) -> "Store":
         return self
+
+    @property
+    def stores(self) -> tuple["Store", ...]:
+        return (self,)
+
+    @property
+    def begins(self) -> np.ndarray:
+        return np.array([0, len(self)])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.meta.image_size
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -277,14 +334,6 @@ class Store(ImageSet):
         is_right = labels.min(initial=0) >= 0 and (labels[1:] > labels[:-1]).all()
         self._check(SOURCE_LABELS_KEY, is_right)
         return labels
-
-    def source_labels_of(self, rows: np.ndarray) -> np.ndarray:
-        """int64 ``[n]``: the label that each of these images had in the source, -1 for none."""
-        labels = self.labels[rows]
-        known = labels >= 0
-        found = np.full(len(rows), UNLABELLED, np.int64)
-        found[known] = self.source_labels[labels[known]]
-        return found
 
     @cached_property
     def checksums(self) -> np.ndarray:

@@ -106,25 +106,36 @@ def _verify_source(
 def _check_store(
     images: ImageSet, decoding: bool, bad: BadImages, progress: Progress | None
 ) -> None:
-    store = images.store
-    _check_arrays(store)
-    check = _StoreCheck(images, decoding, bad)
-    for first in range(0, len(store), _TOGETHER):
-        last = min(first + _TOGETHER, len(store))
-        check.look_at(list(store.read_unchecked(range(first, last))), first)
-        if progress is not None:
-            progress(last, len(store))
-    _check_keys(store)
+    root = images.store
+    members = None if images is root else _Members(images.rows)
+    for store, begin in zip(root.stores, root.begins.tolist(), strict=False):
+        _check_arrays(store)
+        check = _StoreCheck(store, members, begin, decoding, bad)
+        for first in range(0, len(store), _TOGETHER):
+            last = min(first + _TOGETHER, len(store))
+            check.look_at(list(store.read_unchecked(range(first, last))), first)
+            if progress is not None:
+                progress(begin + last, len(root))
+        _check_keys(store)
 
 
 class _StoreCheck:
-    """Checks a store's images in turn; those of the set ``images`` may be bad, and are listed."""
+    """Checks a store's images in turn; the ``members`` of a view may be bad, and are listed.
 
-    def __init__(self, images: ImageSet, decoding: bool, bad: BadImages) -> None:
-        self._store, self._bad = images.store, bad
-        self._headers = ImageCheck(self._store.image_size)
+    ``begin`` is where the store's rows begin among those of ``members``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        members: "_Members | None",
+        begin: int,
+        decoding: bool,
+        bad: BadImages,
+    ) -> None:
+        self._store, self._members, self._begin, self._bad = store, members, begin, bad
+        self._headers = ImageCheck(store.image_size)
         self._decoding = DecodeCheck() if decoding else None
-        self._members = None if images is images.store else _Members(images.rows)
 
     def look_at(self, files: list[bytes], first: int) -> None:
         """``files`` are the store's images from ``first`` on."""
@@ -142,10 +153,10 @@ class _StoreCheck:
             self._add(first + i, reason)
 
     def _holds(self, row: int) -> bool:
-        return self._members is None or self._members.find(row) is not None
+        return self._members is None or self._members.find(self._begin + row) is not None
 
     def _add(self, row: int, reason: str) -> None:
-        image = row if self._members is None else self._members.find(row)
+        image = row if self._members is None else self._members.find(self._begin + row)
         if image is None:
             raise UserError(f"{self._store.path} is damaged: image {row}: {reason}")
         self._bad.add(int(self._store.source_keys[row]), reason, image=image)

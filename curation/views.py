@@ -29,6 +29,7 @@ from curation.store import (
     Identities,
     ImageSet,
     Parameter,
+    RootStore,
     Store,
     ViewStep,
     are_counts,
@@ -291,7 +292,7 @@ def _open_store(path: Path, meta: ViewMeta) -> Store:
     return store
 
 
-def _digest(store: Store, rows: np.ndarray, labels: np.ndarray) -> str:
+def _digest(store: RootStore, rows: np.ndarray, labels: np.ndarray) -> str:
     content = hashlib.sha256(f"view 1 {store.digest}\n".encode())
     content.update(rows.tobytes())
     content.update(labels.tobytes())

@@ -7,7 +7,14 @@ only the registry of networks and the workspace know (backbones, data sets, teac
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    model_validator,
+)
 
 from curation.toml_positions import Location, in_words
 from distill.budget import Budget
@@ -35,18 +42,98 @@ from teachers.trial import LEAST_ACCURACY
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
+SHARES_OFF = 1e-3
+"""How far the sum of shares may be from 1: three thirds are written as 0.333"""
 Width = Annotated[float, Field(gt=0, le=8)]
 """With its square grows the memory that a network takes."""
 
 
-class DataSpec(Strict):
-    """``train`` is a store or view of the workspace; ``evaluate`` names sets of pairs or images.
+SetName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+"""Of a store or view of the workspace"""
 
-    A bare name in ``evaluate`` lies in the folder of ``train``; ``DATASET/NAME`` elsewhere.
+
+class TrainingSet(Strict):
+    """One of several sets of images that are trained on together.
+
+    ``share`` is that of the images of a batch; without, sets have the shares of their sizes. Where
+    ``labels`` is false, its labels do not count: only losses that need none learn from it.
     """
 
-    train: str = Field(pattern=r"^[^/]+/[^/]+$")
+    set: SetName
+    share: Share | None = None
+    labels: bool = True
+
+
+_SETS: TypeAdapter[list[TrainingSet]] = TypeAdapter(
+    Annotated[list[TrainingSet], Field(min_length=1, max_length=100)]
+)
+_SET_NAME: TypeAdapter[str] = TypeAdapter(SetName, config=Strict.model_config)
+
+
+def _name_or_sets(given: Any) -> str | list[TrainingSet]:
+    """One message for what is neither a name nor a list."""
+    if isinstance(given, list):
+        return _SETS.validate_python(given)
+    if isinstance(given, str):
+        return _SET_NAME.validate_python(given)
+    raise ValueError(
+        'must name a set of images, such as "ms1m/clean", or be a list of several, such as '
+        '[{ set = "ms1m/clean" }, { set = "street/all", labels = false }]'
+    )
+
+
+def _plain(train: str | list[TrainingSet]) -> str | list[dict[str, Any]]:
+    return train if isinstance(train, str) else [each.model_dump() for each in train]
+
+
+class DataSpec(Strict):
+    """``train`` is a store or view of the workspace, or a list of several; ``evaluate`` names sets
+    of pairs or images.
+
+    A bare name in ``evaluate`` lies in the folder of the first set of ``train``; ``DATASET/NAME``
+    elsewhere.
+    """
+
+    train: Annotated[
+        str | list[TrainingSet], PlainValidator(_name_or_sets), PlainSerializer(_plain)
+    ]
     evaluate: list[str] = Field(default=[])
+
+    @property
+    def sets(self) -> list[TrainingSet]:
+        """What is trained on, one by one."""
+        return self.train if isinstance(self.train, list) else [TrainingSet(set=self.train)]
+
+    @property
+    def placed(self) -> dict[Location, TrainingSet]:
+        """``sets``, by where they are named below ``data``."""
+        if isinstance(self.train, list):
+            return {("train", index, "set"): each for index, each in enumerate(self.train)}
+        return {("train",): self.sets[0]}
+
+    @property
+    def name(self) -> str:
+        """Of all that is trained on together."""
+        return " + ".join(each.set for each in self.sets)
+
+    @model_validator(mode="after")
+    def _sets_fit_together(self) -> "DataSpec":
+        names = [each.set for each in self.sets]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SpecError(("train",), f"{twice!r} stands there twice; name each set once")
+        shares = [each.share for each in self.sets if each.share is not None]
+        if 0 < len(shares) < len(names):
+            raise SpecError(
+                ("train",), "either every set has a share, or none and the sizes decide"
+            )
+        if shares and abs(sum(shares) - 1) > SHARES_OFF:
+            raise SpecError(
+                ("train",),
+                f"the shares {' + '.join(f'{share:g}' for share in shares)} are "
+                f"{sum(shares):g} together; they must be 1",
+            )
+        return self
 
 
 class NetworkSpec(Strict):

@@ -57,7 +57,7 @@ def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
 
 
 def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
-    full = name if "/" in name else f"{spec.data.train.split('/')[0]}/{name}"
+    full = name if "/" in name else f"{spec.data.sets[0].set.split('/')[0]}/{name}"
     pairs = workspace.inside(f"{full}.bin", workspace.datasets, EVALUATION)
     return pairs if pairs.is_file() else workspace.image_set(full, EVALUATION)
 
@@ -107,8 +107,9 @@ def _coming(sources: Iterable[TeacherSource | StudentSpec], coming: Collection[s
 
 
 def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) -> None:
-    with within("data", "train"):
-        workspace.image_set(spec.data.train)
+    for key, each in spec.data.placed.items():
+        with within("data", *key):
+            workspace.image_set(each.set)
     pairs = pair_sets(spec, workspace)
     _check_evaluation(spec, pairs)
     _check_selection(spec, pairs)

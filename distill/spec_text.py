@@ -201,11 +201,12 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _table_of(annotation: Any) -> type[BaseModel]:
-    """The model inside ``Model``, ``Model | None`` or ``list[Model]``."""
+    """The model inside ``Model``, ``Model | None``, ``list[Model]`` or unions of these."""
+    return next(_models_in(annotation))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(
-        inner
-        for inner in annotation.__args__
-        if isinstance(inner, type) and issubclass(inner, BaseModel)
-    )
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)

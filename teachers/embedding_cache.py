@@ -1,6 +1,8 @@
 """A cache of a teacher's embeddings, opened: see ``teachers.embeddings`` for how it is made."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +15,24 @@ _MAGNITUDE, _ONE = np.uint16(0x7FFF), np.float16(1).view(np.uint16)
 """Bits of a float16 without its sign; what is not finite has more of them than one."""
 
 
+class Embeddings(Protocol):
+    """What is kept of a teacher's answers: of a store, or of several as one."""
+
+    @property
+    def embedding(self) -> int:
+        """D, the length of the vectors."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Stands for all of it."""
+        ...
+
+    def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
+        """Unit vectors float16 [..., D] of rows of the store, in memory."""
+        ...
+
+
 class EmbeddingCache:
     """Unit vectors ``unit`` float16 [N, A, D] and lengths ``norm`` float32 [N, A], memory-mapped.
 
@@ -23,7 +43,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.folders = folder, (folder,)
         self.about = about = read_about(folder)
         self.unit = map_cached(folder, UNIT, about)
         self.norm = map_cached(folder, NORM, about)
@@ -61,6 +81,55 @@ class EmbeddingCache:
             raise damaged(self.folder, f"row {rows[np.argmax(off)]} is not what it was")
         if not _are_unit_vectors(unit) or not (np.isfinite(norm) & (norm > 0)).all():
             raise damaged(self.folder, "it has rows that are no unit vectors")
+
+
+class JoinedRows:
+    """Arrays of several stores as one, to be indexed by rows and what follows them.
+
+    Store k has the rows ``begins[k]`` ... ``begins[k+1]`` - 1.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray], begins: np.ndarray) -> None:
+        self._arrays, self._begins = arrays, begins
+        self.shape = (int(begins[-1]), *arrays[0].shape[1:])
+        self.dtype = arrays[0].dtype
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """As of the arrays end to end; ``key`` is int64 ``[n]``, or that and one more index."""
+        rows, *more = key if isinstance(key, tuple) else (key,)
+        which = np.searchsorted(self._begins, rows, side="right") - 1
+        taken = self._arrays[0][(rows[:0], *(_part(each, slice(0)) for each in more))]
+        gathered = np.empty((len(rows), *taken.shape[1:]), self.dtype)
+        for number in np.unique(which).tolist():
+            here = np.flatnonzero(which == number)
+            own = rows[here] - self._begins[number]
+            gathered[here] = self._arrays[number][(own, *(_part(each, here) for each in more))]
+        return gathered
+
+
+def _part(index: Any, here: np.ndarray | slice) -> Any:
+    """An index that goes with some of the rows; a slice or a number goes with all of them."""
+    return index[here] if isinstance(index, np.ndarray) else index
+
+
+class JoinedCaches:
+    """The caches of several stores as one; rows are those of the stores one after the other."""
+
+    def __init__(self, caches: Sequence[EmbeddingCache], begins: np.ndarray, digest: str) -> None:
+        self.digest, self.precision = digest, caches[0].about.precision
+        self.folders = tuple(cache.folder for cache in caches)
+        self.unit = JoinedRows([cache.unit for cache in caches], begins)
+        self.norm = JoinedRows([cache.norm for cache in caches], begins)
+
+    @property
+    def embedding(self) -> int:
+        """D, the length of the vectors."""
+        return self.unit.shape[2]
+
+    def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
+        """As of ``EmbeddingCache``."""
+        taken = self.unit[rows, answers]
+        return from_int8(taken) if self.precision == "int8" else taken
 
 
 def _are_unit_vectors(unit: np.ndarray) -> bool:

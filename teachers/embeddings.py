@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,10 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.locks import take
 from curation.progress import Progress
-from curation.views import ImageSet
+from curation.store import ImageSet, Store
 from teachers.cache_files import ABOUT, LOCK, CacheAbout, Precision, damaged, open_to_lock
 from teachers.embedder import Embedder
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import EmbeddingCache, JoinedCaches
 from teachers.ensemble import CombinedCaches, Ensemble
 from teachers.filling import Pictures, RowSource, fill
 from teachers.team import Team, fill_with_team
@@ -56,9 +57,18 @@ PLAIN = Answers()
 def cache_digest(embedder: Embedder, images: ImageSet, answers: Answers = PLAIN) -> str:
     """What addresses a cache: SHA-256 over the weights, the preprocessing and the store.
 
-    And over the augmented view, and a precision that is not the usual one.
+    And over the augmented view, and a precision that is not the usual one. Where the images are of
+    several stores, each has a cache, and the digest is that of a list of them.
     """
-    parts = ["embeddings-2", embedder.digest, embedder.preprocessing.digest, images.store.digest]
+    digests = [_digest(embedder, store, answers) for store in images.store.stores]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("|".join(digests).encode()).hexdigest()
+    )
+
+
+def _digest(embedder: Embedder, store: Store, answers: Answers) -> str:
+    """``cache_digest`` of one store."""
+    parts = ["embeddings-2", embedder.digest, embedder.preprocessing.digest, store.digest]
     if answers.view is not None:
         parts += ["view", answers.view.digest]
     if answers.precision != PLAIN.precision:
@@ -73,8 +83,10 @@ def cache_embeddings(
     progress: Progress | None = None,
     team: Team | None = None,
     answers: Answers = PLAIN,
-) -> EmbeddingCache:
+) -> EmbeddingCache | JoinedCaches:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
+
+    Each store has a cache of its own, which are put together where the images are of several.
 
     Computes what is missing, and touches no other images of the store; stopped at any moment, it
     goes on from the last batch of rows. Several processes that call it at once, such as the ranks
@@ -84,23 +96,72 @@ def cache_embeddings(
     ``UserError`` where an image is damaged, where the teacher gives vectors that are zero or not
     finite, and where the cache is damaged.
     """
-    folder = cache_root / cache_digest(embedder, images, answers)
+    parts, root = _parts(images), images.store
+    total = len(images)
+    done_before = 0
+    caches: list[EmbeddingCache] = []
+    for part in parts:
+
+        def tell(done: int, of: int, before: int = done_before) -> None:
+            if progress is not None:
+                progress(before + done, total if len(parts) > 1 else of)
+
+        caches.append(_cache_part(embedder, part, cache_root, tell, team, answers))
+        done_before += int(part.wanted.sum())
+    if len(caches) == 1:
+        return caches[0]
+    return JoinedCaches(caches, root.begins, cache_digest(embedder, images, answers))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is wanted of one store, bool ``[N]``; ``begin`` is where its rows begin among all."""
+
+    store: Store
+    wanted: np.ndarray
+    begin: int
+
+
+def _parts(images: ImageSet) -> list[_Part]:
+    """Which rows are of the set, by store: a byte a row."""
+    root = images.store
+    wanted = np.ones(len(images), bool)
+    if images is not root:
+        wanted = np.zeros(len(root), bool)
+        wanted[images.rows] = True
+    begins = root.begins.tolist()
+    return [
+        _Part(store, wanted[begin:end], begin)
+        for store, (begin, end) in zip(root.stores, pairwise(begins), strict=True)
+    ]
+
+
+def _cache_part(
+    embedder: Embedder,
+    part: _Part,
+    cache_root: Path,
+    progress: Progress | None,
+    team: Team | None,
+    answers: Answers,
+) -> EmbeddingCache:
+    """``cache_embeddings`` of the images of one store."""
+    store, wanted = part.store, part.wanted
+    folder = cache_root / _digest(embedder, store, answers)
     is_first = team is None or team.rank == 0
-    wanted = _wanted(images)
     missing = np.zeros(0, bool)
     if is_first:
-        cache = _opened(folder, _about(embedder, images, answers))
+        cache = _opened(folder, _about(embedder, store, answers))
         missing = cache.table.missing_of(wanted)
     if missing.any() if team is None else team.from_first(bool(missing.any())):
         source: RowSource
         if isinstance(embedder, Ensemble):
             caches = [
-                cache_embeddings(member, images, cache_root, progress, team, answers)
+                _cache_part(member, part, cache_root, progress, team, answers)
                 for member in embedder.members
             ]
             source = CombinedCaches(embedder, caches)
         else:
-            source = Pictures(embedder, images.store, answers.view)
+            source = Pictures(embedder, store, answers.view, part.begin)
         if team is None:
             fill(cache, missing, source, progress)
         else:
@@ -121,27 +182,25 @@ def _opened(folder: Path, about: CacheAbout) -> EmbeddingCache:
     return cache
 
 
-def _wanted(images: ImageSet) -> np.ndarray:
-    """Which rows of the store are of the set: bool ``[N]``, a byte a row."""
-    if images is images.store:
-        return np.ones(len(images), bool)
-    wanted = np.zeros(len(images.store), bool)
-    wanted[images.rows] = True
-    return wanted
-
-
 def cached_rows(
     embedder: Embedder, images: ImageSet, cache_root: Path, rows: np.ndarray
 ) -> np.ndarray | None:
     """The upright unit vectors float16 [R, D] of these rows of the store; None if not computed."""
-    folder = cache_root / cache_digest(embedder, images)
-    if not (folder / ABOUT).exists():
-        return None
-    cache = EmbeddingCache(folder)
-    if len(cache.table.missing(rows)):
-        return None
-    cache.verify_rows(rows)
-    return cache.vectors(rows, 0)
+    caches = []
+    root = images.store
+    for number, store in enumerate(root.stores):
+        folder = cache_root / _digest(embedder, store, PLAIN)
+        if not (folder / ABOUT).exists():
+            return None
+        cache = EmbeddingCache(folder)
+        first, last = root.begins[number : number + 2]
+        own = rows[(rows >= first) & (rows < last)] - first
+        if len(cache.table.missing(own)):
+            return None
+        if len(own):
+            cache.verify_rows(own)
+        caches.append(cache)
+    return JoinedCaches(caches, root.begins, "").vectors(rows, 0)
 
 
 def missing_bytes(
@@ -150,10 +209,11 @@ def missing_bytes(
     """What the caches of ``asked`` that are not there yet will take on the disk."""
     members = embedder.members if isinstance(embedder, Ensemble) else []
     missing = [
-        _about(each, images, answers)
+        _about(each, store, answers)
         for each in (embedder, *members)
         for answers in asked
-        if not (cache_root / cache_digest(each, images, answers) / ABOUT).exists()
+        for store in images.store.stores
+        if not (cache_root / _digest(each, store, answers) / ABOUT).exists()
     ]
     return sum(about.size for about in missing)
 
@@ -162,14 +222,14 @@ def missing_pictures(
     embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
 ) -> int:
     """How many pictures the teacher has not been asked about yet, of ``asked``."""
-    wanted, missing = _wanted(images), 0
+    missing, parts = 0, _parts(images)
     for answers in asked:
-        folder = cache_root / cache_digest(embedder, images, answers)
-        about = _about(embedder, images, answers)
-        if (folder / ABOUT).exists():
-            missing += about.answers * int(EmbeddingCache(folder).table.missing_of(wanted).sum())
-        else:
-            missing += about.answers * len(images)
+        for part in parts:
+            folder = cache_root / _digest(embedder, part.store, answers)
+            about, wanted = _about(embedder, part.store, answers), part.wanted
+            if (folder / ABOUT).exists():
+                wanted = EmbeddingCache(folder).table.missing_of(wanted)
+            missing += about.answers * int(wanted.sum())
     return missing
 
 
@@ -191,13 +251,13 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _about(embedder: Embedder, images: ImageSet, answers: Answers) -> CacheAbout:
+def _about(embedder: Embedder, store: Store, answers: Answers) -> CacheAbout:
     return CacheAbout(
         format_version=2,
         teacher=embedder.digest,
         preprocessing=json.loads(embedder.preprocessing.canonical_json()),
-        store=images.store.digest,
-        images=len(images.store),
+        store=store.digest,
+        images=len(store),
         embedding=embedder.embedding,
         claim=CLAIM,
         view=None if answers.view is None else answers.view.digest,

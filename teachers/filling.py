@@ -16,7 +16,7 @@ from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import count_together, decode_into
 from curation.progress import Progress
-from curation.store import Store
+from curation.store import RootStore
 from teachers.cache_files import NORM, ROWS, UNIT
 from teachers.embedder import Embedder, embed_both, unit_and_norm
 from teachers.embedding_cache import EmbeddingCache
@@ -46,12 +46,19 @@ class RowSource(Protocol):
 
 
 class Pictures:
-    """The rows' images decoded, or their augmented ``view``, then through a network."""
+    """The rows' images decoded, or their augmented ``view``, then through a network.
+
+    ``begin`` is where the store's rows begin among those that the view knows.
+    """
 
     def __init__(
-        self, embedder: Embedder, store: Store, view: "NumberedView | None" = None
+        self,
+        embedder: Embedder,
+        store: RootStore,
+        view: "NumberedView | None" = None,
+        begin: int = 0,
     ) -> None:
-        self.embedder, self.store, self.view = embedder, store, view
+        self.embedder, self.store, self.view, self.begin = embedder, store, view, begin
 
     def load(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows, and as many of their pictures as may be in memory together."""
@@ -86,7 +93,8 @@ class Pictures:
             except UserError as error:
                 raise bad_image(self.store, row, error) from None
         if self.view is not None:
-            for picture, change in zip(pictures, self.view.changes(rows), strict=True):
+            changes = self.view.changes(rows + self.begin)
+            for picture, change in zip(pictures, changes, strict=True):
                 np.copyto(picture, self.view.augmentation.view(picture, change))
         return pictures
 

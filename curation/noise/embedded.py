@@ -16,6 +16,14 @@ from curation.progress import Progress
 from curation.store import ImageSet
 
 
+class Rows(Protocol):
+    """What can be indexed by rows as an array, such as arrays end to end."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class EmbeddedImages:
     """N images of K identities with a unit vector each, which are read on demand.
@@ -27,8 +35,8 @@ class EmbeddedImages:
 
     labels: np.ndarray
     """int ``[N]``, ascending from 0 without gaps"""
-    unit: np.ndarray
-    norm: np.ndarray
+    unit: "np.ndarray | Rows"
+    norm: "np.ndarray | Rows"
     rows: np.ndarray
     """int64 ``[N]``"""
     offsets: np.ndarray = field(init=False)

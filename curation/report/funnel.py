@@ -38,7 +38,7 @@ def funnel(sets: Sequence[ImageSet]) -> list[FunnelRow]:
 
     ``sets`` are the store, views of it, or both; their order is that of the branches.
     """
-    store = sets[0].store
+    store = sets[0].store.stores[0]  # where a history begins
     root = _Node(sets=[store.path.name])
     for images in sets:
         node = root

@@ -45,9 +45,9 @@ def views(
     import numpy as np
 
     from curation.files import atomic_file
-    from curation.views import open_images
     from distill.pipeline.architecture import Architecture
     from distill.pipeline.fit import given_teacher
+    from distill.pipeline.training_images import open_training_images
     from distill.pipeline.view_sheet import make_sheet
     from distill.spec_text import SpecFile
 
@@ -61,7 +61,7 @@ def views(
             "views = 16 below it"
         )
     with given.placed():
-        data = open_images(place.image_set(job.data.train))
+        data = open_training_images(job.data, place)
         teacher = given_teacher(job, place)
     student = Architecture.resolve(
         job.student, None if teacher is None else teacher.embedding

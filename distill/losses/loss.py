@@ -48,7 +48,8 @@ class LossInputs:
     these three, which need not hold all identities.
 
     ``label_weights`` [B] say how much each image counts where its label does: 0 where two pictures
-    are mixed, and the others as much more as there are fewer of them in the batch of all ranks.
+    are mixed or there is no label (another of the batch stands for it), and the others as much more
+    as there are fewer of them in the batch of all ranks.
     None: all count 1.
     """
 

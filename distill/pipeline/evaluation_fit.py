@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import UserError
 from curation.images import check_pixels
+from curation.joined_stores import count_common
 from curation.pairs import VerificationPairs, read_pairs
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
@@ -51,7 +52,7 @@ def check_sets(
             yield Notice(
                 f"seen: {name}",
                 f"{shared} of the {_length(each)} images of data.evaluate {name!r} are images of "
-                f"data.train {spec.data.train!r}: scores on it say little of other people",
+                f"data.train {spec.data.name!r}: scores on it say little of other people",
             )
 
 
@@ -113,9 +114,7 @@ def _length(each: EvaluationSet) -> int:
 def _shared(each: EvaluationSet, images: ImageSet) -> int:
     """How many images of the set are among those that are trained on, to the byte."""
     if not isinstance(each, VerificationPairs):
-        if each.store.digest != images.store.digest:
-            return 0
-        return int(np.isin(each.rows, images.rows).sum())
+        return count_common(each, images)
     # The store has the checksum of every image, so that hardly any has to be read.
     ours = np.array([zlib.crc32(image) for image in each.images], np.uint32)
     theirs = images.store.checksums[images.rows]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from curation.errors import UserError
 from curation.toml_positions import Location
-from curation.views import ImageSet, open_images
+from curation.views import ImageSet
 from curation.workspace import Workspace
 from distill.budget import check_budget
 from distill.losses import ComparisonSettings, LossSettings
@@ -22,6 +22,7 @@ from distill.pipeline.evaluation_fit import check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.pipeline.teacher_answers import asked_answers
+from distill.pipeline.training_images import check_labels, digests, open_training_images
 from distill.spec import JobSpec, StudentSpec
 from distill.spec_checks import check_names, comes_later, coming_teachers
 from distill.spec_errors import SpecError, in_words, within
@@ -71,8 +72,7 @@ def check_job(spec: SpecFile, workspace: Workspace, coming: Collection[str] = fr
 
 def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> Fit:
     """Raise ``SpecError`` where the parts of a spec cannot work together; trains nothing."""
-    with within("data", "train"):
-        images = open_images(workspace.image_set(spec.data.train))
+    images = open_training_images(spec.data, workspace)
     sets = open_sets(spec, workspace)
     ranks = ranks_of(spec)
     awaited = bool(coming_teachers(spec, coming))
@@ -99,8 +99,8 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
             _check_student(spec, spec.student, student, length)
     for training in trainings:
         notices += training.check_losses(images)
-    named = {spec.data.train: images, **sets}
-    return Fit(notices, teacher, {name: each.digest for name, each in named.items()}, old)
+    scored = {name: each.digest for name, each in sets.items()}
+    return Fit(notices, teacher, {**digests(spec.data, images), **scored}, old)
 
 
 def ranks_of(spec: JobSpec) -> int:
@@ -246,12 +246,13 @@ class _SpecTraining:
 
     def check_losses(self, images: ImageSet) -> list[Notice]:
         """Raise ``UserError`` where a step cannot be filled, or teaches nothing at all."""
+        unlabelled = list(check_labels(images, self.losses, self.stage))
         with self._full_keys():
             given = supply(images, self.settings, self.sampler, self.ranks)
             on_centres = any(loss.needs_centres for loss in self.losses.values())
             if self.settings.centres.sharded and on_centres:
                 shares_of(images.identities, self.ranks)
-        return [*self._rising(), *self._idle(given), *self._seldom(given)]
+        return [*unlabelled, *self._rising(), *self._idle(given), *self._seldom(given)]
 
     def _rising(self) -> list[Notice]:
         initial, final = self.settings.learning_rate, self.settings.final_learning_rate

@@ -29,7 +29,7 @@ def check_image_sizes(
 
     ``networks`` are input sizes by where in the spec they come from.
     """
-    shown = {f"data.train {spec.data.train!r}": images.image_size}
+    shown = {f"data.train {spec.data.name!r}": images.image_size}
     shown |= {f"data.evaluate {name!r}": each.image_size for name, each in sets.items()}
     for what, image in shown.items():
         for key, sizes in networks.items():

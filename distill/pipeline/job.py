@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.views import ImageSet, open_images
+from curation.views import ImageSet
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
 from distill.pipeline.architecture import Architecture
@@ -33,6 +33,7 @@ from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import Question, asked_answers, share_below
 from distill.pipeline.training import Guidance, Stage, TrainedNetwork, train_network
+from distill.pipeline.training_images import digests, open_training_images
 from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState, read_halved
@@ -44,7 +45,7 @@ from distill.training.memory import give_back_memory
 from distill.training.meter import Watch
 from teachers.cache_files import Precision
 from teachers.embedder import Embedder
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import Embeddings
 from teachers.embeddings import cache_digest
 from teachers.trial import try_teacher
 
@@ -71,7 +72,7 @@ class JobRun:
         self.fit = fit
         busy = record.wait_for if patient else give_way
         self.steps = StepStore(workspace.steps, spec.name, busy)
-        self.images: ImageSet = open_images(workspace.image_set(spec.data.train))
+        self.images: ImageSet = open_training_images(spec.data, workspace)
         self.pair_sets = tuple(pair_sets(spec, workspace).values())
         told = read_halved(record.folder)
         self.halved = None if told is None else told.reason
@@ -136,7 +137,7 @@ class JobRun:
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
-    def _guidance(self, teacher: Embedder) -> EmbeddingCache | None:
+    def _guidance(self, teacher: Embedder) -> Embeddings | None:
         """What the student is told: of the pictures as they are, the cache; None for online."""
         assert self.spec.teacher is not None
         if self.spec.teacher.answers == "online":
@@ -149,13 +150,14 @@ class JobRun:
         self.guidance = Guidance(tuple(views))
         return plain
 
-    def _embed(self, teacher: Embedder, precision: Precision) -> list[EmbeddingCache]:
+    def _embed(self, teacher: Embedder, precision: Precision) -> list[Embeddings]:
         """The caches of the pictures as they are, and of each augmented view."""
         augment, cache_root = self.spec.augment, self.workspace.cache
         answers = asked_answers(self.images, augment, precision)
         with self._step("embed") as state:
             state.id = cache_digest(teacher, self.images, answers[0])
-            state.path = str(cache_root / state.id)
+            one_store = len(self.images.store.stores) == 1
+            state.path = str(cache_root / state.id if one_store else cache_root)
             tried = on_first_rank(lambda: self._try(teacher))
             question = Question(teacher, self.images, cache_root, answers)
             if cost := on_first_rank(question.cost):
@@ -186,7 +188,7 @@ class JobRun:
             self.record.interruptible_progress,
         )
 
-    def _generations(self, architecture: Architecture, cache: EmbeddingCache | None) -> Generations:
+    def _generations(self, architecture: Architecture, cache: Embeddings | None) -> Generations:
         """Every generation with its candidates, until the last one or one without gain."""
         generations = Generations(self.spec.generations)
         for number in range(1, self.spec.generations.count + 1):
@@ -207,7 +209,7 @@ class JobRun:
         number: int,
         architecture: Architecture,
         start: TrainedNetwork | None,
-        cache: EmbeddingCache | None,
+        cache: Embeddings | None,
     ) -> list[Candidate]:
         """Those of one generation that did not diverge; where all did, raises what the last did."""
         candidates: list[Candidate] = []
@@ -250,7 +252,7 @@ class JobRun:
         seed: int,
         architecture: Architecture,
         start: TrainedNetwork | None,
-        cache: EmbeddingCache | None,
+        cache: Embeddings | None,
     ) -> TrainedNetwork:
         """All stages of one generation, each from the weights before."""
         assert self.spec.student is not None
@@ -281,7 +283,7 @@ class JobRun:
         return trained
 
     def _train(
-        self, name: str, kind: str, stage: Stage, cache: EmbeddingCache | None
+        self, name: str, kind: str, stage: Stage, cache: Embeddings | None
     ) -> TrainedNetwork:
         with self._step(name) as state:
 
@@ -338,8 +340,13 @@ class JobRun:
 
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
-            "images": {"name": self.spec.data.train, "digest": self.images.digest}
+            "images": {"name": self.spec.data.name, "digest": self.images.digest}
         }
+        if isinstance(self.spec.data.train, list):
+            found = digests(self.spec.data, self.images)
+            facts["images"]["sets"] = [
+                {**each.model_dump(), "digest": found[each.set]} for each in self.spec.data.sets
+            ]
         if self.fit.old is not None:
             assert self.spec.student is not None
             facts["from"] = {"name": self.spec.student.source, "digest": self.fit.old.digest}

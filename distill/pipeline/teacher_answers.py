@@ -12,7 +12,7 @@ from distill.training.augment import AugmentSettings
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.cache_files import Precision
 from teachers.embedder import CPU_BATCH, Embedder
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import Embeddings
 from teachers.embeddings import Answers, cache_embeddings, missing_bytes, missing_pictures
 from teachers.ensemble import Ensemble
 from teachers.team import Team
@@ -59,12 +59,12 @@ class Question:
             f"{_bytes(size)} more on the disk in {kept}"
         )
 
-    def ask(self, progress: Progress, team: Team | None = None) -> list[EmbeddingCache]:
+    def ask(self, progress: Progress, team: Team | None = None) -> list[Embeddings]:
         """The caches with every answer; ``progress`` counts images, over all of them.
 
         Ranks of several machines are a ``team``.
         """
-        caches: list[EmbeddingCache] = []
+        caches: list[Embeddings] = []
         total = len(self.answers)
 
         def tell(done: int, of: int) -> None:
@@ -92,7 +92,7 @@ def pictures_per_second(teacher: Embedder) -> float:
 
 
 def share_below(
-    caches: list[EmbeddingCache], images: ImageSet, augment: AugmentSettings, most: int = 2048
+    caches: list[Embeddings], images: ImageSet, augment: AugmentSettings, most: int = 2048
 ) -> float:
     """The share of the views that ``least_cosine`` keeps from being used, of a sample of images."""
     chosen = np.random.default_rng(0).permutation(len(images))[:most]

@@ -31,7 +31,7 @@ from distill.training.plan import SHUFFLE
 from distill.training.remembering import Remembered
 from distill.training.tensorboard import event_files
 from teachers.embedder import Embedder, TorchEmbedder
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import Embeddings
 from teachers.framing import crops
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
@@ -100,7 +100,7 @@ class Guidance:
     at every step instead of all caches; ``digest`` is of the cache that it would have.
     """
 
-    views: tuple[EmbeddingCache, ...] = ()
+    views: tuple[Embeddings, ...] = ()
     online: Embedder | None = None
     digest: str = ""
 
@@ -131,7 +131,7 @@ class Stage:
     augment: AugmentSettings = NO_AUGMENTATION
     guidance: Guidance | None = None
 
-    def inputs(self, images: ImageSet, cache: EmbeddingCache | None) -> dict[str, Any]:
+    def inputs(self, images: ImageSet, cache: Embeddings | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
         inputs = {
             "architecture": self.architecture.describe(),
@@ -181,7 +181,7 @@ class Stage:
         return {**inputs, "least_cosine": augment.least_cosine}
 
     def train(
-        self, images: ImageSet, cache: EmbeddingCache | None, folder: Path, watch: Watch
+        self, images: ImageSet, cache: Embeddings | None, folder: Path, watch: Watch
     ) -> dict[str, float]:
         """Train from the newest checkpoint in ``folder`` to the end, write the weights there.
 
@@ -204,12 +204,12 @@ class Stage:
             watch.warn(notice_of(self.settings, half, reason))
         return training if half is None else replace(training, settings=half)
 
-    def training(self, images: ImageSet, cache: EmbeddingCache | None) -> Training:
+    def training(self, images: ImageSet, cache: Embeddings | None) -> Training:
         """The same on every rank: the starting weights follow from the seed."""
         architecture, settings = self.architecture, self.settings
         torch.manual_seed(settings.seed)
         network = architecture.build()
-        counts = np.bincount(images.labels, minlength=images.identities)
+        counts = np.diff(images.offsets)
         losses = WeightedLosses(
             self.losses,
             architecture.embedding,
@@ -248,7 +248,7 @@ class Stage:
             evaluate=self._evaluate(),
         )
 
-    def _teacher_embedding(self, cache: EmbeddingCache | None) -> int | None:
+    def _teacher_embedding(self, cache: Embeddings | None) -> int | None:
         if cache is not None:
             return cache.embedding
         online = None if self.guidance is None else self.guidance.online
@@ -267,7 +267,7 @@ def train_network(
     kind: str,
     stage: Stage,
     images: ImageSet,
-    cache: EmbeddingCache | None,
+    cache: Embeddings | None,
     steps: StepStore,
     watch: Watch,
     entered: Callable[[Path], None],

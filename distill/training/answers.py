@@ -7,7 +7,7 @@ import numpy as np
 
 from distill.training.views import PLAIN, ShownViews
 from teachers.embedder import Embedder, unit_and_norm
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import Embeddings
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class CachedAnswers:
     ``views`` None: the answer to the plain picture stands for every view of it.
     """
 
-    plain: EmbeddingCache
-    views: Sequence[EmbeddingCache] | None = ()
+    plain: Embeddings
+    views: Sequence[Embeddings] | None = ()
     least_cosine: float = -1.0
 
     @property

@@ -22,7 +22,14 @@ from distill.training.answers import CachedAnswers, OnlineAnswers, cosines
 from distill.training.decoding import decode_into
 from distill.training.plan import BatchPlan
 from distill.training.read_ahead import ReadAhead
-from distill.training.views import PLAIN, ShownViews, StudentViews, label_weights, shown_before
+from distill.training.views import (
+    PLAIN,
+    ShownViews,
+    StudentViews,
+    label_weights,
+    shown_before,
+    stand_ins,
+)
 from teachers.augment.drawing import Change
 from teachers.preprocessing import Preprocessing
 
@@ -35,7 +42,7 @@ class Batch:
     """``pixels`` uint8 RGB [B, H, W, 3], ``labels`` int64 [B], ``teacher`` [B, D] or None.
 
     ``indices`` int64 [B] are the images' places in the image set. ``label_weights`` float32 [B]
-    are as of ``LossInputs``; None where no pictures are mixed.
+    are as of ``LossInputs``; None where no pictures are mixed and every image has a label.
     """
 
     pixels: np.ndarray
@@ -136,16 +143,17 @@ class BatchLoader:
                 reading.reach(step)
             everywhere = slice(position * size, (position + 1) * size)
             order, mirrored = epochs.order[everywhere], epochs.mirrored[everywhere]
-            rows = self.images.rows[order]
+            rows, labels = self.images.rows[order], self.images.labels[order].astype(np.int64)
             if self.views is None:
                 none = np.zeros(size, bool)
-                shown, weights = ShownViews(rows, np.full(size, PLAIN), mirrored, none), None
+                shown = ShownViews(rows, np.full(size, PLAIN), mirrored, none)
             else:
-                # Of the global batch, as all ranks have to agree on the weights.
                 shown = self.views.shown(epoch, rows, epochs.again[everywhere], mirrored)
-                mixes = self.views.augmentation.strengths.mix > 0
-                weights = label_weights(shown.mixed)[own] if mixes else None
-            yield _Chosen(order[own], shown.part(own), weights)
+            weights = None
+            if self.images.unlabelled or (self.views is not None and self.views.mixes):
+                # Of the global batch, as all ranks have to agree on the weights.
+                weights = label_weights(shown.mixed | (labels < 0))[own]
+            yield _Chosen(order[own], shown.part(own), stand_ins(labels)[own], weights)
 
     def _start(self, chosen: "_Chosen") -> tuple["_Filling", list[Future[None]]]:
         """A batch, and the tasks that fill it."""
@@ -154,7 +162,7 @@ class BatchLoader:
         pixels = np.empty((count, *self.preprocessing.size, 3), np.uint8)
         batch = Batch(
             pixels=pixels,
-            labels=self.images.labels[indices].astype(np.int64),
+            labels=chosen.labels,
             teacher=None if answers is None else np.empty((count, answers.embedding), np.float16),
             indices=indices,
             label_weights=chosen.label_weights,
@@ -249,10 +257,11 @@ class BatchLoader:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """This shard's images of a step, what they show, and how much their labels count."""
+    """This shard's images of a step, what they show, their labels and how much these count."""
 
     indices: np.ndarray
     shown: ShownViews
+    labels: np.ndarray
     label_weights: np.ndarray | None
 
 

@@ -49,7 +49,7 @@ from distill.training.state_file import STATE, check_state, of_this_training, re
 from distill.training.views import StudentViews, ViewChoice
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder
-from teachers.embedding_cache import EmbeddingCache
+from teachers.embedding_cache import Embeddings
 from teachers.preprocessing import Preprocessing
 
 
@@ -70,7 +70,7 @@ class Training:
     losses: WeightedLosses
     preprocessing: Preprocessing
     images: ImageSet
-    cache: EmbeddingCache | None
+    cache: Embeddings | None
     epochs: int
     settings: TrainSettings
     evaluate: Evaluate | None = None
@@ -78,7 +78,7 @@ class Training:
     optimiser_from: Path | None = None
     remembered: Remembered | None = None
     augment: AugmentSettings = NO_AUGMENTATION
-    view_caches: Sequence[EmbeddingCache] = ()
+    view_caches: Sequence[Embeddings] = ()
     teacher: Embedder | None = None
 
     @property

@@ -5,6 +5,8 @@ training that was stopped asks for step k again and gets the same batch. It is g
 number of processes.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +15,9 @@ import numpy as np
 from curation.views import ImageSet
 from distill.spec_errors import SpecError, within
 from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.mixture import Mixture
 from distill.training.pk_shuffle import PKShuffle
+from distill.training.shared_plan import Group, SharedShuffle
 
 CHUNK = 64
 """Images in a row that a windowed shuffle reads at once, about half a megabyte of 112x112 JPEGs:
@@ -109,29 +113,98 @@ def create_plan(
 
     Raises ``SpecError`` where not even one batch can be filled, or ``ranks`` cannot share it.
     """
-    if settings.batch_size > len(images):
+    size = settings.batch_size
+    if size > len(images):
         raise SpecError(
             ("train", "batch_size"),
-            f"{settings.batch_size} is above {len(images)}, the number of images of the data set",
+            f"{size} is above {len(images)}, the number of images of the data set",
         )
     if sampler.images is not None:
-        return _pk_shuffle(images, settings, sampler, ranks)
+        with within("sampler"):
+            sampler.check_shares(size, ranks * settings.accumulate)
+        if not images.identities:
+            raise SpecError(
+                ("sampler", "kind"),
+                '"pk" draws identities, and no image of data.train has a label that counts; leave '
+                "the sampler out",
+            )
+    shares = images.shares if isinstance(images, Mixture) else None
+    if shares is None and (sampler.images is None or not images.unlabelled):
+        window = settings.shuffle_window
+        return _simple_plan(images.rows, images.labels, settings, sampler, size, window)
+    parts = [(1.0, np.ones(len(images), bool))]
+    if shares is not None and isinstance(images, Mixture):
+        parts = [(share, images.which == number) for number, share in enumerate(shares)]
+    if sampler.images is not None:
+        parts = list(_by_labels(images, parts))
+    return _shared_plan(images, parts, settings, sampler)
+
+
+def _by_labels(
+    images: ImageSet, parts: list[tuple[float, np.ndarray]]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Labelled and unlabelled images of each part apart, by their numbers: only the former have
+    identities to draw."""
+    for share, chosen in parts:
+        for half in (chosen & (images.labels >= 0), chosen & (images.labels < 0)):
+            if half.any():
+                yield share * half.sum() / chosen.sum(), half
+
+
+def _shared_plan(
+    images: ImageSet,
+    parts: list[tuple[float, np.ndarray]],
+    settings: TrainSettings,
+    sampler: SamplerSettings,
+) -> SharedShuffle:
+    """``parts`` are shares, and which images bool ``[N]`` they are of."""
+    block = sampler.images or 1
+    blocks, shown, groups = settings.batch_size // block, 0, []
+    for number, (share, chosen) in enumerate(parts):
+        indices = np.flatnonzero(chosen)
+        rows, labels = images.rows[indices], images.labels[indices]
+        seeded = settings.model_copy(update={"seed": (settings.seed + number) % 2**32})
+        drawn = sampler if labels[0] >= 0 else SHUFFLE
+        size = math.ceil(share * blocks) * block
+        window = max(size, round(settings.shuffle_window * share))
+        plan = _simple_plan(rows, labels, seeded, drawn, size, window)
+        length = plan.steps_per_epoch * size if isinstance(plan, PKShuffle) else len(indices)
+        shown += plan.images if isinstance(plan, PKShuffle) else len(indices)
+        groups.append(Group(indices, plan, share, length))
+    windowed = settings.shuffle == "windowed" and block == 1
+    return SharedShuffle(
+        groups,
+        max(shown, settings.batch_size),
+        settings.batch_size,
+        settings.seed,
+        block,
+        settings.shuffle_window if windowed else 0,
+    )
+
+
+def _simple_plan(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    settings: TrainSettings,
+    sampler: SamplerSettings,
+    size: int,
+    window: int,
+) -> FullShuffle | WindowedShuffle | PKShuffle:
+    """Batches of ``size`` images, of which ``rows`` and ``labels`` int ``[n]`` are given."""
+    if sampler.images is not None:
+        return _pk_shuffle(labels, settings.seed, sampler, size)
     if settings.shuffle == "full":
-        return FullShuffle(len(images), settings.batch_size, settings.seed)
-    return WindowedShuffle(images.rows, settings.batch_size, settings.seed, settings.shuffle_window)
+        return FullShuffle(len(rows), size, settings.seed)
+    return WindowedShuffle(rows, size, settings.seed, window)
 
 
-def _pk_shuffle(
-    images: ImageSet, settings: TrainSettings, sampler: SamplerSettings, ranks: int
-) -> PKShuffle:
-    size, each = settings.batch_size, sampler.images
+def _pk_shuffle(labels: np.ndarray, seed: int, sampler: SamplerSettings, size: int) -> PKShuffle:
+    each = sampler.images
     assert each is not None
-    with within("sampler"):
-        sampler.check_shares(size, ranks * settings.accumulate)
-    plan = PKShuffle(images.labels, size, settings.seed, each, sampler.least_images)
+    plan = PKShuffle(labels, size, seed, each, sampler.least_images)
     few = f" of at least {sampler.least_images} images" if sampler.least_images > 1 else ""
     if not plan.identities:
-        most = int(np.bincount(images.labels).max())
+        most = int(np.bincount(labels).max())
         raise SpecError(
             ("sampler", "least_images"),
             f"{sampler.least_images} is above {most}, the images of the largest identity of the "

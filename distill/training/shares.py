@@ -14,6 +14,7 @@ from distill.losses.needs import Supply
 from distill.resources import UNSAID, Resources
 from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
+from distill.training.mixture import labelled_share
 from distill.training.plan import create_plan
 
 MOST_RANKS = 8
@@ -108,13 +109,13 @@ def supply(
     pooled = settings.batch_size // settings.accumulate
     counts = np.diff(images.offsets)
     counts = counts[counts >= sampler.least_images]
-    own = pooled // ranks
+    own, labelled = pooled // ranks, pooled * labelled_share(images)
     if sampler.images is None:
         total = counts.sum()
         share = (counts * (counts - 1.0)).sum() / max(1, total * (total - 1))
-        return Supply(own, pooled, len(counts), float((pooled - 1) * share))
+        return Supply(own, pooled, len(counts), float(max(0.0, labelled - 1) * share))
     others = np.minimum(counts, sampler.images) - 1
-    return Supply(own, pooled, len(counts), float(others.mean()), pooled // sampler.images)
+    return Supply(own, pooled, len(counts), float(others.mean()), round(labelled) // sampler.images)
 
 
 def shares_of(identities: int, ranks: int) -> list[slice]:

@@ -81,6 +81,11 @@ class StudentViews:
     augmentation: Augmentation
     choice: ViewChoice
 
+    @property
+    def mixes(self) -> bool:
+        """Whether any view shows two pictures."""
+        return self.augmentation.strengths.mix > 0
+
     def shown(
         self, epoch: int, rows: np.ndarray, again: np.ndarray, mirrored: np.ndarray
     ) -> ShownViews:
@@ -98,10 +103,20 @@ class StudentViews:
         )
 
 
-def label_weights(mixed: np.ndarray) -> np.ndarray:
-    """float32 [B]: 0 for mixed pictures, the same for all others, 1 on average (or all 0)."""
-    labelled = ~mixed
-    return (labelled * (len(mixed) / max(1, labelled.sum()))).astype(np.float32)
+def label_weights(without: np.ndarray) -> np.ndarray:
+    """float32 [B]: 0 for images ``without`` a label that counts, the same for all others, 1 on
+    average (or all 0)."""
+    labelled = ~without
+    return (labelled * (len(without) / max(1, labelled.sum()))).astype(np.float32)
+
+
+def stand_ins(labels: np.ndarray) -> np.ndarray:
+    """``labels`` int64 [B], with one that the batch has anyway where there is none (-1).
+
+    Losses look up the class weights of every image, also of those that do not count.
+    """
+    unlabelled = labels < 0
+    return np.where(unlabelled, labels.max(initial=0), labels) if unlabelled.any() else labels
 
 
 def shown_before(order: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from teachers.augment.strengths import Strengths
 class Augmentation:
     """Makes the views of the pictures of ``images``.
 
-    A view is known by the row of its image in the store, so that data sets of one store have the
-    same views, and its number. With ``strengths.mix`` pictures of ``images`` are blended in, and
-    no others of the store.
+    A view is known by the row of its image in its own store, so that data sets of one store have
+    the same views, and its number. With ``strengths.mix`` pictures of ``images`` are blended in,
+    and no others of the store.
     """
 
     def __init__(self, strengths: Strengths, images: ImageSet) -> None:
@@ -32,16 +32,16 @@ class Augmentation:
 
     def mirrored(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
         """bool [n]: which views are mirrored, of the images in these rows of the store."""
-        return are_mirrored(self.strengths.seed, rows, numbers)
+        return are_mirrored(self.strengths.seed, self._own(rows), numbers)
 
     def mixed(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
         """bool [n]: which views show two pictures."""
-        return are_mixed(self.strengths, rows, numbers)
+        return are_mixed(self.strengths, self._own(rows), numbers)
 
     def changes(self, rows: np.ndarray, numbers: np.ndarray | int) -> list[Change]:
         """What is done to the pictures in these rows, for ``view``."""
         size = self.images.image_size
-        return draw(self.strengths, rows, numbers, size, len(self.images))
+        return draw(self.strengths, self._own(rows), numbers, size, len(self.images))
 
     def view(self, picture: np.ndarray, change: Change) -> np.ndarray:
         """A view uint8 RGB [H, W, 3] of the picture as it is stored.
@@ -52,6 +52,9 @@ class Augmentation:
 
         partner = None if change.partner < 0 else self._picture(change.partner)
         return changed(picture, change, partner)
+
+    def _own(self, rows: np.ndarray) -> np.ndarray:
+        return self.images.store.own_rows(rows)
 
     def _picture(self, index: int) -> np.ndarray:
         picture = np.empty((*self.images.image_size, 3), np.uint8)

@@ -73,7 +73,8 @@ def embed(
             cache = cache_embeddings(embedder, found, place.cache, progress, team)
         if rank() > 0:
             return
+    folders = [str(folder) for folder in cache.folders]
     if as_json:
-        print_json({"images": len(found), "cache": str(cache.folder)})
+        print_json({"images": len(found), "cache": str(cache.folders[0]), "caches": folders})
     else:
-        say(f"{len(found):,} images are embedded: {cache.folder}")
+        say(f"{len(found):,} images are embedded: {', '.join(folders)}")

@@ -21,7 +21,6 @@ from curation.workspace import Workspace
 from distill.pipeline.teacher_files import find_teacher, is_bundle, open_teacher
 from distill.spec import NetworkSpec
 from teachers.embedder import Embedder, embed_both
-from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 from teachers.sources import is_onnx, unsaid_preprocessing
@@ -93,7 +92,7 @@ def embed_images(
 
     Errors as of ``cache_embeddings``.
     """
-    cache: EmbeddingCache = cache_embeddings(teacher, images, cache_root, progress)
+    cache = cache_embeddings(teacher, images, cache_root, progress)
     return EmbeddedImages(images.labels, cache.unit, cache.norm, images.rows), cache.digest
 
 

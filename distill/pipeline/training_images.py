@@ -1,0 +1,67 @@
+"""The images that a job trains on: a set of the workspace, or several as one."""
+
+from collections.abc import Iterator
+
+from curation.store import ImageSet
+from curation.toml_positions import Location
+from curation.views import open_images
+from curation.workspace import Workspace
+from distill.losses import LossSettings
+from distill.notices import Notice
+from distill.spec import DataSpec
+from distill.spec_errors import SpecError, in_words, within
+from distill.training.mixture import Mixture, Source, as_one
+
+
+def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
+    """What ``data.train`` names; ``SpecError`` where it cannot be read, or does not go together."""
+    sources = []
+    for key, each in data.placed.items():
+        with within("data", *key):
+            sources.append(
+                Source(open_images(workspace.image_set(each.set)), each.share, each.labels)
+            )
+    with within("data", "train"):
+        return as_one(sources)
+
+
+def digests(data: DataSpec, images: ImageSet) -> dict[str, str]:
+    """Of each set, by its name in the spec."""
+    sets = [each.images for each in images.sources] if isinstance(images, Mixture) else [images]
+    return {each.set: found.digest for each, found in zip(data.sets, sets, strict=True)}
+
+
+def check_labels(
+    images: ImageSet, losses: dict[str, LossSettings], stage: Location
+) -> Iterator[Notice]:
+    """Raise ``SpecError`` where a loss of the ``stage`` cannot do with the labels that there are.
+
+    What comes back tells of images that nothing is learned from.
+    """
+    if not images.unlabelled:
+        return
+    for name, loss in losses.items():
+        key = (*stage, "losses", name)
+        on_identities = loss.needs_labels or loss.needs_centres or loss.needs_teacher_centres
+        if on_identities and not images.identities:
+            raise SpecError(
+                key,
+                f"{name} needs identities, and no image of data.train has a label that counts; "
+                "take losses that compare with the teacher alone, such as angular, or add a set "
+                "with labels",
+            )
+        if loss.needs_labels and not loss.leaves_out_mixed:
+            raise SpecError(
+                key,
+                f"{name} looks at labels, which {images.unlabelled:,} images of data.train do not "
+                "have, and does not leave these out (LossInputs.mean_over_labelled); leave out the "
+                "loss, or the images",
+            )
+    if all(loss.needs_labels or not loss.needs_teacher for loss in losses.values()):
+        where = in_words(stage)
+        yield Notice(
+            f"unlabelled: {where}",
+            f"no loss of {where} learns anything from the {images.unlabelled:,} images of "
+            "data.train without a label; add one that compares with the teacher alone, such as "
+            "angular, or leave the images out",
+        )

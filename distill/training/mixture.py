@@ -1,0 +1,113 @@
+"""Several sets of images as one, of which a training draws its batches."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.gathered_images import GatheredImages
+from curation.joined_stores import joined, rows_in
+from curation.labels import UNLABELLED, sort_keys
+from curation.store import ImageSet, RootStore
+from curation.subsets.sets import match_identities
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of the sets. ``labels``: whether those that it has count. ``share``: of every batch; None
+    where the sizes decide."""
+
+    images: ImageSet
+    share: float | None = None
+    labels: bool = True
+
+
+class Mixture(GatheredImages):
+    """The images of all ``sources``: identities in the order of the sources, then the unlabelled.
+
+    People of sources that lie in one store are the same by ``match_identities``; those of others
+    are different ones. ``which`` int64 ``[N]`` says whose each image is, ``places`` int64 ``[N]``
+    where it is there. Raises ``UserError`` where images are not of one size, or identities of one
+    store do not match.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        root = joined(source.images.store for source in sources)
+        rows = [rows_in(root, source.images) for source in sources]
+        labels = np.concatenate(_common_labels(sources, root, rows))
+        order = np.argsort(sort_keys(labels), kind="stable")
+        sizes = [len(source.images) for source in sources]
+        self.which = np.repeat(np.arange(len(sources)), sizes)[order]
+        self.places = np.concatenate([np.arange(size) for size in sizes])[order]
+        path = Path(" + ".join(str(source.images.path) for source in sources))
+        super().__init__(path, root, np.concatenate(rows)[order], labels[order], _digest(sources))
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.sources,)
+
+    @property
+    def name(self) -> str:
+        return " + ".join(source.images.name for source in self.sources)
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """Of every batch, by source; None where the sizes decide."""
+        given = [source.share for source in self.sources if source.share is not None]
+        return tuple(share / sum(given) for share in given) or None
+
+    def found(self, i: int) -> tuple[ImageSet, int]:
+        """The source's set that has image ``i``, and which it is there."""
+        return self.sources[int(self.which[i])].images, int(self.places[i])
+
+
+def labelled_share(images: ImageSet) -> float:
+    """How many of a batch's images have a label that counts."""
+    labelled = len(images) - images.unlabelled
+    shares = images.shares if isinstance(images, Mixture) else None
+    if shares is None or not isinstance(images, Mixture):
+        return labelled / len(images)
+    of_each = np.bincount(images.which[:labelled], minlength=len(shares))
+    sizes = np.bincount(images.which)
+    return float(np.sum(np.array(shares) * of_each / sizes))
+
+
+def as_one(sources: Sequence[Source]) -> ImageSet:
+    """One set whose labels count is itself."""
+    first = sources[0]
+    return first.images if len(sources) == 1 and first.labels else Mixture(sources)
+
+
+def _common_labels(
+    sources: Sequence[Source], root: RootStore, rows: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Of each source int64 ``[n]``: the labels that count, those of one person the same."""
+    found: list[np.ndarray] = []
+    for source, own_rows in zip(sources, rows, strict=True):
+        own = source.images.labels.astype(np.int64)
+        if not source.labels:
+            own = np.full(len(own), UNLABELLED)
+        elif found:
+            known = _gathered(
+                source, root, np.concatenate(rows[: len(found)]), np.concatenate(found)
+            )
+            partners = match_identities(known, _gathered(source, root, own_rows, own))
+            own = np.where(own < 0, UNLABELLED, np.append(partners, UNLABELLED)[own])
+        found.append(own)
+    return found
+
+
+def _gathered(
+    source: Source, root: RootStore, rows: np.ndarray, labels: np.ndarray
+) -> GatheredImages:
+    order = np.argsort(sort_keys(labels), kind="stable")
+    return GatheredImages(source.images.path, root, rows[order], labels[order], "")
+
+
+def _digest(sources: Sequence[Source]) -> str:
+    told = [[each.images.digest, each.share, each.labels] for each in sources]
+    return hashlib.sha256(f"mixture 1 {json.dumps(told)}".encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""Batches of which several groups of images have shares, each shuffled by itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from distill.training.plan import BatchPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The images ``indices`` int64 ``[n]`` of the data set, in the order of ``plan``, which counts
+    them from 0; ``share`` is theirs of every batch."""
+
+    indices: np.ndarray
+    plan: "BatchPlan"
+    share: float
+    length: int
+    """Images of an epoch of its own"""
+
+    def images(self, first: int, last: int) -> np.ndarray:
+        """Those that come ``first`` to ``last`` - 1 in the group's own epochs, end to end."""
+        parts = [np.empty(0, np.int64)]
+        for epoch in range(first // self.length, -(-last // self.length)):
+            begin = epoch * self.length
+            order, _ = self.plan.epoch(epoch)
+            parts.append(self.indices[order[max(0, first - begin) : last - begin]])
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedShuffle:
+    """Batches of blocks of ``block`` images, of one group each; ``images`` make an epoch.
+
+    A batch holds as many blocks of a group as its share says, and one more or fewer where that is
+    no whole number, so that the share is right over several batches. A group that is small begins
+    again when it was shown, however many epochs that takes.
+    """
+
+    groups: Sequence[Group]
+    images: int
+    batch_size: int
+    seed: int
+    block: int = 1
+    read_ahead: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.images // self.batch_size
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        first = epoch * self.steps_per_epoch
+        taken = self._taken(np.arange(first, first + self.steps_per_epoch + 1))
+        random = np.random.default_rng([self.seed, epoch, 6])
+        whose = self._whose(np.diff(taken, axis=0), random)
+        blocks = np.empty((len(whose), self.block), np.int64)
+        for number, group in enumerate(self.groups):
+            begin, end = (taken[[0, -1], number] * self.block).tolist()
+            blocks[whose == number] = group.images(begin, end).reshape(-1, self.block)
+        return blocks.ravel(), random.random(blocks.size) < 0.5
+
+    def _taken(self, steps: np.ndarray) -> np.ndarray:
+        """int64 ``[steps, groups]``: how many blocks of each group come before these steps."""
+        left, rest, taken = steps * (self.batch_size // self.block), 1.0, []
+        for group in self.groups[:-1]:
+            # Of what the groups before leave, so that no number ever falls from step to step.
+            taken.append(np.floor(left * min(1.0, group.share / rest) + 0.5).astype(np.int64))
+            left, rest = left - taken[-1], rest - group.share
+        return np.stack([*taken, left], axis=1)
+
+    def _whose(self, counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """int64 ``[blocks]``: the group of each block, of ``counts`` ``[steps, groups]`` in each
+        step, in random order."""
+        numbers = np.tile(np.arange(len(self.groups)), len(counts))
+        whose = np.repeat(numbers, counts.ravel())
+        each = self.batch_size // self.block
+        return random.permuted(whose.reshape(-1, each), axis=1).ravel()

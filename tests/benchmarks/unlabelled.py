@@ -1,0 +1,181 @@
+"""What faces without labels bring, on real faces: the table of docs/benchmarks.md.
+
+Run: just bench-unlabelled --data FOLDER [--workspace DIR] [--seeds 0 1] [--only ROW] [--page]
+FOLDER is as of learning.py. The labels of a random half of the identities are hidden, and a student
+is trained on the other half alone, on both halves, and on all faces with their labels: each row is
+a job of the product, one core, with as many steps. Stopped at any moment, the same command goes on;
+the table is of what is there so far. ``--page`` writes it into docs/.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from learning import prepare
+from learning_recipes import ANGULAR, ARCFACE
+
+from curation.views import open_images, write_subset
+from curation.workspace import Workspace
+from distill.run_directory import EVALUATION
+
+BATCH = 32
+EPOCHS = 4
+"""Of all faces; half of them are shown twice as often."""
+BAR = 0.7
+ROWS = {
+    "half": ("the labelled half alone", '"faces/labelled"', 2 * EPOCHS),
+    "mixed": (
+        "the labelled half, and the other half without labels",
+        '[{ set = "faces/labelled" }, { set = "faces/hidden", labels = false }]',
+        EPOCHS,
+    ),
+    "all": ("all faces with their labels", '"faces/train"', EPOCHS),
+}
+"""Title, ``data.train`` and epochs, by name."""
+SCORES = {
+    "LFW": ("lfw", "accuracy"),
+    "CFP-FF": ("cfp_ff", "accuracy"),
+    "CFP-FP": ("cfp_fp", "accuracy"),
+    "all pairs, TAR at FAR 1e-3": ("test", "1e-3"),
+}
+"""Set and score, by the heading of the column."""
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- the unlabelled table begins -->\n", "<!-- the unlabelled table ends -->"
+
+SPEC = """\
+name = "{name}"
+
+[data]
+train = {train}
+evaluate = ["lfw", "cfp_ff", "cfp_fp", "test"]
+
+[teacher]
+from = "{teacher}"
+preprocessing = {{ colour = "RGB", mean = 0.0, std = 1.0 }}
+
+[student]
+backbone = "mobilefacenet"
+embedding = 128
+width = 0.5
+input_size = [64, 64]
+
+[[stage]]
+epochs = {epochs}
+losses = {{ {losses} }}
+
+[train]
+batch_size = {batch}
+learning_rate = 0.1
+clip_gradient_norm = 5.0
+seed = {seed}
+"""
+
+Scores = dict[str, dict[str, list[float]]]
+"""By row and column: of each seed."""
+
+
+def halve(workspace: Workspace) -> None:
+    """The views of both halves; they hold as many images to a batch."""
+    faces = open_images(workspace.image_set("faces/train"))
+    order = np.random.default_rng(0).permutation(faces.identities)
+    images = np.cumsum(np.diff(faces.offsets)[order])
+    first = order[: np.searchsorted(images, len(faces) / 2)]
+    chosen = np.isin(faces.labels, first)
+    for name, keep in {"labelled": chosen, "hidden": ~chosen}.items():
+        path = workspace.datasets / "faces" / f"{name}.view"
+        if not path.exists():
+            write_subset(path, faces, keep, "half of the identities", {"seed": 0})
+
+
+def train(row: str, seed: int, teacher: str, workspace: Workspace) -> None:
+    """The job of one row and seed; found where it is done."""
+    _, data, epochs = ROWS[row]
+    name = f"{row}-{seed}"
+    specs = workspace.root / "specs"
+    specs.mkdir(exist_ok=True)
+    text = SPEC.format(
+        name=name,
+        train=data,
+        teacher=teacher,
+        epochs=epochs,
+        losses=f"{ARCFACE}, {ANGULAR}",
+        batch=BATCH,
+        seed=seed,
+    )
+    (specs / f"{name}.toml").write_text(text)
+    with (specs / f"{name}.log").open("a") as log:
+        command = [sys.executable, "-m", "distill.cli.main", "run", str(specs / f"{name}.toml")]
+        command += ["--workspace", str(workspace.root)]
+        one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, stderr=log, stdout=log, env=one_core, check=False)
+    sys.stderr.write(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n")
+
+
+def scores(workspace: Workspace, seeds: list[int]) -> Scores:
+    """What is there so far."""
+    found: Scores = {}
+    for row in ROWS:
+        for seed in seeds:
+            path = workspace.runs / f"{row}-{seed}" / EVALUATION
+            if path.exists():
+                sets = json.loads(path.read_text())["sets"]
+                for column, (name, score) in SCORES.items():
+                    report = sets[name]
+                    rates = report.get("tar_at_far", {})
+                    value = report["accuracy"] if score == "accuracy" else rates[score]["tar"]
+                    found.setdefault(row, {}).setdefault(column, []).append(value)
+    return found
+
+
+def table(found: Scores) -> str:
+    """Markdown: means over the seeds, and the share of the loss that is won back."""
+    lines = [f"| trained on | {' | '.join(SCORES)} |", "|" + "---|" * (len(SCORES) + 1)]
+    means = {
+        row: {name: float(np.mean(of)) for name, of in each.items()} for row, each in found.items()
+    }
+    for row, each in means.items():
+        cells = [f"{each[name]:.3f}" for name in SCORES]
+        lines.append(f"| {ROWS[row][0]} | {' | '.join(cells)} |")
+    if len(means) == len(ROWS):
+        shares = [won_back(means, name) for name in SCORES]
+        lines.append(f"| won back | {' | '.join(f'{share:.0%}' for share in shares)} |")
+        reached = "reached" if min(shares) >= BAR else "not reached"
+        lines.append(f"\nThe bar of {BAR:.0%} on every set is {reached}.")
+    return "\n".join(lines) + "\n"
+
+
+def won_back(means: dict[str, dict[str, float]], name: str) -> float:
+    """Of what the labelled half alone lacks beside all faces with their labels."""
+    lost = means["all"][name] - means["half"][name]
+    return (means["mixed"][name] - means["half"][name]) / lost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    given = os.environ.get("FACE_DISTILL_REAL_DATA")
+    parser.add_argument("--data", type=Path, default=given, required=given is None)
+    parser.add_argument("--teacher", default="sface.onnx", help="a file in FOLDER/teacher")
+    parser.add_argument("--workspace", type=Path, default=Path("workspace-unlabelled"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", choices=list(ROWS), nargs="*", help="train these; all are shown")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    workspace = Workspace.locate(options.workspace)
+    prepare(options.data / "faces", options.data / "teacher" / options.teacher, workspace)
+    halve(workspace)
+    for seed in options.seeds:
+        for row in ROWS if options.only is None else options.only:
+            train(row, seed, options.teacher, workspace)
+    text = table(scores(workspace, options.seeds))
+    sys.stdout.write(text)
+    if options.page:
+        before, rest = PAGE.read_text().split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
