@@ -104,17 +104,18 @@ def _check_size(data: bytes, what: str) -> None:
 def decode_into(target: "np.ndarray", data: bytes, what: str = "image") -> None:
     """``decode`` into ``target``, contiguous uint8 ``[H, W, 3]``: a usual JPEG without a copy.
 
+    A target ``[H, W, 4]`` has 255 as the fourth channel.
     Raises ``UserError`` naming ``what`` where the bytes cannot be decoded or have another size.
     """
-    import numpy as np
 
     if decode_jpeg_into(target, data):
         return
     pixels = decode(data, what)
-    if pixels.shape != target.shape:
+    if pixels.shape[:2] != target.shape[:2]:
         found, wanted = (f"{shape[0]}x{shape[1]}" for shape in (pixels.shape, target.shape))
         raise UserError(f"{what} is {found} pixels in a store of {wanted}; make the store again")
-    np.copyto(target, pixels)
+    target[..., :3] = pixels
+    target[..., 3:] = 255
 
 
 def _decode_png(data: bytes) -> "np.ndarray":

@@ -15,6 +15,7 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import count_together, decode_into
+from curation.jpeg import room_for_pixels
 from curation.progress import Progress
 from curation.store import RootStore
 from teachers.cache_files import NORM, ROWS, UNIT
@@ -85,7 +86,7 @@ class Pictures:
 
         ``UserError`` naming the key of an image that is damaged.
         """
-        pictures = np.empty((len(rows), *self.store.image_size, 3), np.uint8)
+        pictures = room_for_pixels((len(rows), *self.store.image_size, 3))
         files = self.store.read_many(rows)
         for row, file, picture in zip(rows.tolist(), files, pictures, strict=True):
             try:

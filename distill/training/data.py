@@ -17,6 +17,7 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import count_together
+from curation.jpeg import room_for_pixels
 from curation.views import ImageSet
 from distill.training.answers import CachedAnswers, OnlineAnswers, cosines
 from distill.training.decoding import decode_into
@@ -30,11 +31,13 @@ from distill.training.views import (
     shown_before,
     stand_ins,
 )
-from teachers.augment.drawing import Change
+from teachers.augment.drawing import NO_CHANGE, Change
 from teachers.preprocessing import Preprocessing
 
 AHEAD = 2
 """Batches being decoded while the network is at one"""
+GROUP = 16
+"""Pictures that a thread decodes and augments together: as many as fit into its cache"""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class BatchLoader:
         """A batch, and the tasks that fill it."""
         indices = chosen.indices
         count, answers, asks = len(indices), self.answers, isinstance(self.answers, OnlineAnswers)
-        pixels = np.empty((count, *self.preprocessing.size, 3), np.uint8)
+        pixels = room_for_pixels((count, *self.preprocessing.size, 3))
         batch = Batch(
             pixels=pixels,
             labels=chosen.labels,
@@ -195,26 +198,45 @@ class BatchLoader:
 
         The picture is the row itself where nothing is left to be done.
         """
-        size = self.images.image_size
+        changes, size = self._changes(shown), self.images.image_size
+        files, indices = iter(self.images.read_many(indices)), indices.tolist()
+        # Each thread holds as many pictures.
+        group = max(1, count_together(size, GROUP * self.threads) // self.threads)
+        scratch, with_alpha = (room_for_pixels((group, *size, depth)) for depth in (3, 4))
         resizes = size != self.preprocessing.size
-        scratch = np.empty((*size, 3), np.uint8)
-        augmented = shown.numbers != PLAIN
-        changes: Iterator[Change] = iter(())
-        if self.views is not None:
-            rows_of_views, numbers = shown.rows[augmented], shown.numbers[augmented]
-            changes = iter(self.views.augmentation.changes(rows_of_views, numbers))
-        files = self.images.read_many(indices)
-        each = zip(rows, files, shown.mirrored.tolist(), augmented.tolist(), strict=True)
-        for place, (row, data, mirrored, is_augmented) in enumerate(each):
-            target = scratch if resizes or is_augmented else row
-            try:
-                decode_into(target, data, mirrored and not is_augmented, "the image")
-            except UserError as error:
-                raise bad_image(self.images, int(indices[place]), error) from None
-            if is_augmented:
-                assert self.views is not None
-                target = self.views.augmentation.view(target, next(changes))
-            yield row, target, place
+        for first in range(0, len(rows), group):
+            span = slice(first, min(first + group, len(rows)))
+            places = range(span.start, span.stop)
+            pictures = [
+                with_alpha[place - first]
+                if changes[place].motion is not None
+                else scratch[place - first]
+                if resizes or changes[place] is not NO_CHANGE
+                else rows[place]
+                for place in places
+            ]
+            for place, picture in zip(places, pictures, strict=True):
+                mirrors = bool(shown.mirrored[place]) and changes[place] is NO_CHANGE
+                self._decode(picture, next(files), mirrors, indices[place])
+            if self.views is not None:
+                pictures = self.views.augmentation.views(pictures, changes[span])
+            yield from zip(rows[span], pictures, places, strict=True)
+
+    def _decode(self, target: np.ndarray, data: bytes, mirrored: bool, index: int) -> None:
+        try:
+            decode_into(target, data, mirrored, "the image")
+        except UserError as error:
+            raise bad_image(self.images, index, error) from None
+
+    def _changes(self, shown: ShownViews) -> list[Change]:
+        """What is done to each picture of a part of a batch."""
+        augmented = np.flatnonzero(shown.numbers != PLAIN)
+        changes = [NO_CHANGE] * len(shown.numbers)
+        if self.views is not None and len(augmented):
+            drawn = self.views.augmentation.changes(shown.rows[augmented], shown.numbers[augmented])
+            for place, change in zip(augmented.tolist(), drawn, strict=True):
+                changes[place] = change
+        return changes
 
     def _answered(self, filling: "_Filling") -> Batch:
         """The batch with the teacher's answers, which is asked now if it was not before."""

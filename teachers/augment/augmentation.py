@@ -1,6 +1,7 @@
 """The views of a data set: the same for the teacher that is asked and the student that learns."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import decode_into
+from curation.jpeg import room_for_pixels
 from curation.views import ImageSet
 from teachers.augment.drawing import Change, are_mirrored, are_mixed, draw
 from teachers.augment.strengths import Strengths
@@ -44,20 +46,26 @@ class Augmentation:
         return draw(self.strengths, self._own(rows), numbers, size, len(self.images))
 
     def view(self, picture: np.ndarray, change: Change) -> np.ndarray:
-        """A view uint8 RGB [H, W, 3] of the picture as it is stored.
+        """A view uint8 RGB [H, W, 3] of the picture as it is stored; otherwise as ``views``."""
+        return self.views([picture], [change])[0]
 
-        ``UserError`` where the picture that is blended in is damaged.
+    def views(self, pictures: Sequence[np.ndarray], changes: Sequence[Change]) -> list[np.ndarray]:
+        """A view of each picture, as ``teachers.augment.pictures.changed`` takes and gives them.
+
+        ``UserError`` where a picture that is blended in is damaged.
         """
         from teachers.augment.pictures import changed  # brings OpenCV
 
-        partner = None if change.partner < 0 else self._picture(change.partner)
-        return changed(picture, change, partner)
+        partners = [
+            None if change.partner < 0 else self._picture(change.partner) for change in changes
+        ]
+        return changed(pictures, changes, partners)
 
     def _own(self, rows: np.ndarray) -> np.ndarray:
         return self.images.store.own_rows(rows)
 
     def _picture(self, index: int) -> np.ndarray:
-        picture = np.empty((*self.images.image_size, 3), np.uint8)
+        picture = room_for_pixels((*self.images.image_size, 3))
         try:
             decode_into(picture, self.images.read(index), "the image")
         except UserError as error:

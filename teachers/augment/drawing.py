@@ -62,6 +62,9 @@ class Change(NamedTuple):
     partner_weight: float
 
 
+NO_CHANGE = Change(False, None, None, None, 0.0, 0, 0, None, np.zeros(3, np.uint8), -1, 0.0)
+
+
 def are_mirrored(seed: int, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
     """bool [n]: every other view of an image is mirrored, from the first or the second on."""
     coins = hashes(seed, rows, _COIN) & np.uint64(1)

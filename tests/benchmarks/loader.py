@@ -174,10 +174,6 @@ def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda part: decode_all(bare, part, nowhere), parts))
 
-    settings = AugmentSettings(views=16, mix=0.1)
-    choice = ViewChoice(settings, 0)
-    views = StudentViews(Augmentation(settings.strengths, images), choice)
-
     def load(
         plan: FullShuffle | WindowedShuffle, seen: StudentViews | None = None
     ) -> Callable[[], Rates]:
@@ -193,8 +189,14 @@ def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
         f"bare, {on}": timed(len(files), decode_bare),
         f"loader, full, {on}": load(FullShuffle(len(images), BATCH, 0)),
         f"loader, windowed, {on}": load(WindowedShuffle(images.rows, BATCH, 0, WINDOW)),
-        f"loader, 16 views, {on}": load(FullShuffle(len(images), BATCH, 0), views),
+        f"loader, 16 views, {on}": load(FullShuffle(len(images), BATCH, 0), views_of(images)),
     }
+
+
+def views_of(images: ImageSet) -> StudentViews:
+    """All changes at their defaults, and mixing."""
+    settings = AugmentSettings(views=16, mix=0.1)
+    return StudentViews(Augmentation(settings.strengths, images), ViewChoice(settings, 0))
 
 
 def usual_way(python: str, images: ImageSet, chosen: list[int], folder: Path) -> Variants:
@@ -224,13 +226,15 @@ def data_wait(images: ImageSet, threads: int) -> None:
     learner = Learner(create("mobilefacenet", 128, plain.size), losses, plain)
     settings = TrainSettings(batch_size=BATCH)
     engine = create_engine(learner, settings)
-    plans = {
-        "full": FullShuffle(len(images), BATCH, 0),
-        "windowed": WindowedShuffle(images.rows, BATCH, 0, WINDOW),
+    full = FullShuffle(len(images), BATCH, 0)
+    plans: dict[str, tuple[FullShuffle | WindowedShuffle, StudentViews | None]] = {
+        "full": (full, None),
+        "windowed": (WindowedShuffle(images.rows, BATCH, 0, WINDOW), None),
+        "16 views": (full, views_of(images)),
     }
     say(f"\nWaiting for data, MobileFaceNet and ArcFace, batch {BATCH}, {STEPS} steps after one")
-    for name, plan in plans.items():
-        with BatchLoader(images, plain, plan, threads=threads) as loader:
+    for name, (plan, views) in plans.items():
+        with BatchLoader(images, plain, plan, threads=threads, views=views) as loader:
             for step, batch in enumerate(loader.batches(0, STEPS + 1)):
                 engine.step(batch, 0.001)
                 if step == 0:

@@ -18,6 +18,7 @@ from curation.images import (
     header_length,
     probe_size,
 )
+from curation.jpeg import room_for_pixels
 
 RANDOM = np.random.default_rng(0)
 
@@ -344,6 +345,27 @@ def test_decoding_into_memory_gives_the_same_pixels(encode):
         target = np.zeros((20, 30, 3), np.uint8)
         decode_into(target, data)
         np.testing.assert_array_equal(target, decode(data))
+
+
+@pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
+def test_a_fourth_channel_is_opaque_and_changes_no_pixel(encode):
+    data = encode(drawing(20, 30))
+    target = np.zeros((20, 30, 4), np.uint8)
+    decode_into(target, data)
+    np.testing.assert_array_equal(target[..., :3], decode(data))
+    assert (target[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(112, 112, 3), (112, 112, 4), (5, 96, 96, 3), (64, 63, 3)])
+def test_hardly_a_row_of_pixels_begins_where_libjpeg_writes_past_the_caches(shape):
+    for _ in range(9):
+        room = room_for_pixels(shape)
+        begin, row = room.__array_interface__["data"][0], shape[-2] * shape[-1]
+        begins = begin + row * np.arange(room.size // row)
+        assert room.shape == shape
+        assert room.flags.c_contiguous
+        assert room.flags.writeable
+        assert (begins % 32 == 0).mean() <= 1 / 32
 
 
 def test_decoding_into_memory_refuses_what_decoding_refuses():

@@ -30,7 +30,7 @@ def drawn(strengths: Strengths, rows: np.ndarray = ROWS, number: int = 0) -> lis
 def view(strengths: Strengths, row: int, number: int) -> np.ndarray:
     partner = conftest.draw(1, 1)
     (change,) = drawn(strengths, np.array([row]), number)
-    return changed(conftest.draw(0, row), change, partner if change.partner >= 0 else None)
+    return changed([conftest.draw(0, row)], [change], [partner if change.partner >= 0 else None])[0]
 
 
 def test_hashes_are_those_of_splitmix64() -> None:
