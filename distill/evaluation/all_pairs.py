@@ -1,28 +1,33 @@
-"""TAR at low FAR over *all* pairs of a set of images, exact, without ever holding them.
+"""TAR at low FAR over *all* pairs of images, exact, without ever holding them.
 
-The pairs are cosines of unit features, computed in square tiles. Impostor pairs: one pass over the
-upper triangle keeps only the highest scores, as many as the largest measured FAR allows. Genuine
-pairs lie within identities, of which a second pass counts those above each threshold. Memory is the
-features, one tile and the kept scores, whatever the number of pairs.
+One pass over the tiles of all pairs (`pair_scan`) keeps the highest impostor scores, twice as many
+as the largest measured FAR allows, so that intervals can be drawn of them, and the genuine scores.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from curation.errors import UserError
 from curation.progress import Progress
+from distill.evaluation.bootstrap import bootstrap, interval, tars_and_thresholds
 from distill.evaluation.features import why_broken
+from distill.evaluation.pair_scan import NOBODY, TILE, HighestScores, PairScan
+from distill.evaluation.pair_scores import ImpostorTotals, PairScores
 from distill.evaluation.rates import Rate, no_rates, plan_rates, rate_report, thresholds_of
 
-TILE = 2048
-MAXIMUM_KEPT = 50_000_000
-"""Kept impostor scores, float32: at most twice this many are in memory, 400 MB."""
+MAXIMUM_KEPT = 25_000_000
+"""Kept impostor scores: about 2 GB while the highest of them are chosen."""
+MOST_GENUINE = 25_000_000
+"""Genuine scores in memory. More are counted in a second pass, and give no interval."""
 
 
 def all_pairs(
-    features: np.ndarray, labels: np.ndarray, progress: Progress | None = None, tile: int = TILE
+    features: np.ndarray,
+    labels: np.ndarray,
+    progress: Progress | None = None,
+    tile: int = TILE,
+    intervals: bool = True,
 ) -> dict:
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
@@ -30,15 +35,15 @@ def all_pairs(
     ``tar_at_far`` as `rates.rate_report` describes, null with the reason where a feature is not of
     unit length. Runs on the GPU where there is one.
     """
-    order = np.argsort(labels, kind="stable")
-    sizes = np.unique(labels, return_counts=True)[1]
-    genuine = _genuine_pairs(sizes)
+    identities, sizes = np.unique(labels, return_counts=True)
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
     if broken := why_broken(features):
         rates = no_rates(broken)
     else:
-        planned = plan_rates(genuine, impostors, MAXIMUM_KEPT)
-        rates = _rates(features[order], sizes, planned, progress, tile)
+        scan = PairScan(features, labels, tile=tile)
+        pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
+        rates = _verify(scan, pairs, progress, intervals)
     return {
         "images": len(labels),
         "identities": len(sizes),
@@ -48,105 +53,126 @@ def all_pairs(
     }
 
 
-def _rates(
-    features: np.ndarray,
-    sizes: np.ndarray,
-    rates: list[Rate],
-    progress: Progress | None,
-    tile: int,
+def cross_pairs(
+    probes: np.ndarray,
+    probe_labels: np.ndarray,
+    gallery: np.ndarray,
+    gallery_labels: np.ndarray,
+    progress: Progress | None = None,
+    tile: int = TILE,
+    intervals: bool = True,
 ) -> dict:
-    """`rates.rate_report` of features [N, D] of identities of these ``sizes``, in order."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    # Sorted, an identity is a range and most tiles have no genuine pair to mask.
-    ordered = torch.from_numpy(features).to(device)
-    identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)
-    highest = _highest_impostors(ordered, identities, _needed(rates), progress, tile)
-    thresholds = thresholds_of(rates, highest.cpu().numpy())
-    tars = _count_genuine(ordered, sizes, thresholds, tile) / max(_genuine_pairs(sizes), 1)
-    return rate_report(rates, thresholds, tars.tolist())
+    """Verify every probe [P, D] with every gallery image [G, D], as Trillion-Pairs does.
+
+    Labels [P], [G]: of the gallery, -1 is a distractor of unknown identity, which must not be one
+    of the probes'. The gallery may be a memory map of any float; a tile of it is read at a time.
+    Returns JSON like `all_pairs`, with numbers of ``probes`` and ``gallery`` images.
+    """
+    identities = np.unique(np.concatenate([probe_labels, gallery_labels]))
+    identities = identities[identities != NOBODY]
+    if (probe_labels == NOBODY).any():
+        raise UserError("a probe has no identity; give labels for all probes")
+    counts = [_count(labels, identities) for labels in (probe_labels, gallery_labels)]
+    distractors = int((gallery_labels == NOBODY).sum())
+    genuine = int(np.sum(counts[0] * counts[1]))
+    impostors = len(probe_labels) * len(gallery_labels) - genuine
+    scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
+    totals = ImpostorTotals(counts[0], counts[1], distractors)
+    rates = _verify(scan, _Pairs(genuine, impostors, identities, totals), progress, intervals)
+    return {
+        "probes": len(probe_labels),
+        "gallery": len(gallery_labels),
+        "genuine": genuine,
+        "impostors": impostors,
+        "tar_at_far": rates,
+    }
 
 
-def _genuine_pairs(sizes: np.ndarray) -> int:
-    """How many pairs lie within identities of these sizes."""
-    return int(np.sum(sizes * (sizes - 1) // 2))
+@dataclass(frozen=True)
+class _Pairs:
+    """How many pairs there are of either kind, and the ``identities`` [I] they are of."""
+
+    genuine: int
+    impostors: int
+    identities: np.ndarray
+    totals: ImpostorTotals
+
+    def places(self, labels: np.ndarray) -> np.ndarray:
+        """The places of ``labels`` [N] among the identities, -1 for nobody."""
+        found = np.searchsorted(self.identities, labels).astype(np.int32)
+        return np.where(labels == NOBODY, NOBODY, found)
 
 
-def _needed(rates: list[Rate]) -> int:
-    """How many impostor scores decide every measured rate: the next after the last allowed."""
-    return max((rate.allowed + 1 for rate in rates if rate.reason is None), default=0)
+def _count(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    known = np.searchsorted(identities, labels[labels != NOBODY])
+    return np.bincount(known, minlength=len(identities))
 
 
-def _highest_impostors(
-    features: Tensor, identities: Tensor, needed: int, progress: Progress | None, tile: int
-) -> Tensor:
-    """The ``needed`` highest cosines of pairs of different identities, descending."""
-    best = HighestScores(needed, features.device)
-    if needed:
-        for rows, columns in _upper_tiles(len(features), tile):
-            scores = features[rows] @ features[columns].T
-            best.add(scores[_impostors(identities, rows, columns) & (scores > best.floor)])
-            if progress:
-                progress(rows.stop, len(features))
-    return best.descending()
+def _verify(scan: PairScan, pairs: _Pairs, progress: Progress | None, intervals: bool) -> dict:
+    """`rates.rate_report` of all pairs of a scan."""
+    planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT)
+    largest = max((rate.allowed for rate in planned if rate.reason is None), default=-1)
+    if largest < 0:
+        return rate_report(planned, [], [])
+    held = pairs.genuine <= MOST_GENUINE
+    wanted = (2 * largest if intervals and held else largest) + 1
+    highest = HighestScores(min(wanted, pairs.impostors, MAXIMUM_KEPT))
+    genuine = _scan(scan, highest, held, progress)
+    best = highest.descending()
+    thresholds = thresholds_of(planned, best.scores)
+    if genuine is None:
+        counts = _count_genuine(scan, thresholds)
+        return rate_report(planned, thresholds, (counts / pairs.genuine).tolist())
+    scores, of = genuine
+    tars = [float((scores > threshold).sum() / pairs.genuine) for threshold in thresholds]
+    report = rate_report(planned, thresholds, tars)
+    if intervals:
+        order = np.argsort(-scores, kind="stable")
+        drawn = PairScores(
+            genuine=scores[order],
+            genuine_of=pairs.places(of[order]),
+            impostors=best.scores,
+            left=pairs.places(scan.probe_labels[best.probes]),
+            right=pairs.places(scan.gallery_labels[best.gallery]),
+            identities=len(pairs.identities),
+            totals=pairs.totals,
+        )
+        add_intervals(report, planned, drawn)
+    return report
 
 
-def _impostors(identities: Tensor, rows: slice, columns: slice) -> Tensor:
-    """Which pairs of a tile are of two identities; a diagonal tile gives each pair once."""
-    different = identities[rows, None] != identities[None, columns]
-    return different.triu() if rows == columns else different
+def add_intervals(report: dict, planned: list[Rate], scores: PairScores) -> None:
+    """Put an ``interval`` of the TAR and a ``threshold_interval`` beside each measured rate."""
+    measured = [rate for rate in planned if rate.reason is None]
+    if not measured or scores.identities < 2:
+        return
+    statistic = tars_and_thresholds(scores, [rate.exponent for rate in measured])
+    drawn = bootstrap(statistic, scores.identities)
+    for place, rate in enumerate(measured):
+        report[rate.name]["interval"] = interval(drawn[:, place, 0])
+        report[rate.name]["threshold_interval"] = interval(drawn[:, place, 1])
 
 
-def _upper_tiles(length: int, tile: int) -> Iterator[tuple[slice, slice]]:
-    """Square tiles that cover every pair once, the diagonal ones with both orders."""
-    starts = range(0, length, tile)
-    for top in starts:
-        for left in starts[top // tile :]:
-            yield slice(top, min(top + tile, length)), slice(left, min(left + tile, length))
+def _scan(
+    scan: PairScan, highest: HighestScores, held: bool, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Offer all scores to ``highest``; genuine scores [G] and their labels, if they are held."""
+    scores, labels = [np.empty(0, np.float32)], [np.empty(0, scan.probe_labels.dtype)]
+    for tile in scan.tiles():
+        highest.add(tile, tile.scores.amax(dim=1))
+        if held and tile.mates is not None and tile.mate_scores is not None:
+            scores.append(tile.mate_scores.cpu().numpy())
+            rows = tile.mates.nonzero()[:, 0].cpu().numpy() + tile.rows.start
+            labels.append(scan.probe_labels[rows])
+        if progress:
+            progress(tile.columns.stop, len(scan.gallery_order))
+    return (np.concatenate(scores), np.concatenate(labels)) if held else None
 
 
-def _count_genuine(
-    features: Tensor, sizes: np.ndarray, thresholds: list[float], tile: int
-) -> np.ndarray:
+def _count_genuine(scan: PairScan, thresholds: list[float]) -> np.ndarray:
     """How many genuine pairs lie above each threshold, int64 ``[len(thresholds)]``."""
     counts = np.zeros(len(thresholds), np.int64)
-    if not thresholds:
-        return counts
-    for start, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True):
-        person = features[start : start + size]
-        for rows, columns in _upper_tiles(int(size), tile):
-            scores = person[rows] @ person[columns].T
-            if rows == columns:
-                scores = scores[torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)]
-            counts += [int((scores > threshold).sum()) for threshold in thresholds]
+    for tile in scan.mated_tiles():
+        if tile.mate_scores is not None:
+            counts += [int((tile.mate_scores > each).sum()) for each in thresholds]
     return counts
-
-
-class HighestScores:
-    """The ``count`` highest of many scores, in memory for twice that many and one tile."""
-
-    def __init__(self, count: int, device: torch.device | str = "cpu") -> None:
-        self._count = count
-        self._kept = torch.empty(0, device=device)
-        self._waiting: list[Tensor] = []
-        self._waiting_count = 0
-        self.floor = float("-inf")
-        """Scores at or below it cannot be among the highest; offering them is allowed."""
-
-    def add(self, scores: Tensor) -> None:
-        """Offer a flat tensor of scores."""
-        self._waiting.append(scores)
-        self._waiting_count += len(scores)
-        if self._waiting_count >= max(self._count, 1):
-            self._shrink()
-
-    def descending(self) -> Tensor:
-        """The highest scores, all where fewer than ``count`` were offered."""
-        self._shrink()
-        return self._kept.sort(descending=True).values
-
-    def _shrink(self) -> None:
-        scores = torch.cat([self._kept, *self._waiting])
-        self._waiting, self._waiting_count = [], 0
-        self._kept = scores.topk(min(self._count, len(scores)), sorted=False).values
-        if self._count and len(self._kept) == self._count:
-            self.floor = float(self._kept.min())

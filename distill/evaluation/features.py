@@ -9,6 +9,8 @@ from curation.progress import Progress
 from teachers.embedder import Embedder, embed_mirrored
 
 BATCH = 128
+ROWS = 1 << 14
+"""Features that are looked at together"""
 
 
 def embed_encoded(
@@ -55,7 +57,13 @@ def embed_distinct(
 
 def why_broken(features: np.ndarray) -> str | None:
     """Which unit feature [N, D] is none, so that nothing can be measured; None where all are."""
-    broken = ~(np.linalg.norm(features, axis=1) > 0.5)
+    broken = np.concatenate(
+        [
+            ~(np.linalg.norm(np.asarray(features[start : start + ROWS], np.float32), axis=1) > 0.5)
+            for start in range(0, len(features), ROWS)
+        ]
+        or [np.zeros(0, bool)]
+    )
     if not broken.any():
         return None
     return (

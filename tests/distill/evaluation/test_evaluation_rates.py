@@ -4,13 +4,14 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.errors import UserError
 from distill.evaluation import all_pairs as all_pairs_module
-from distill.evaluation.all_pairs import HighestScores, all_pairs
+from distill.evaluation.all_pairs import all_pairs, cross_pairs
 from distill.evaluation.rates import pair_rates, plan_rates
+from tests.distill.evaluation.features_of_people import tied_features, unit_features
 
 
 def slow_rate(genuine: list[float], impostors: list[float], exponent: int) -> tuple[float, float]:
@@ -22,14 +23,6 @@ def slow_rate(genuine: list[float], impostors: list[float], exponent: int) -> tu
             break
         lowest = threshold
     return sum(score > lowest for score in genuine) / len(genuine), lowest
-
-
-def unit_features(images: int, identities: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features around a centre for each identity, in no order, not all identities alike."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, identities, images)
-    features = generator.normal(size=(identities, 8))[labels] + generator.normal(size=(images, 8))
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), labels
 
 
 @settings(max_examples=20, deadline=None)
@@ -91,7 +84,7 @@ def test_all_pairs_of_two_identities_by_hand():
     """Two people at right angles, 40 images each, and one of the first like the second."""
     features = np.repeat(np.eye(2, dtype=np.float32), [40, 41], axis=0)
     labels = np.array([0] * 40 + [1] * 40 + [0])
-    report = all_pairs(features, labels)
+    report = all_pairs(features, labels, intervals=False)
     assert (report["genuine"], report["impostors"]) == (41 * 40 // 2 + 40 * 39 // 2, 41 * 40)
     # The last image makes 40 impostor pairs of cosine 1, more than the 16 that 1e-2 allows.
     assert report["tar_at_far"]["1e-2"] == {"tar": 0.0, "cosine_threshold": 1.0}
@@ -118,14 +111,37 @@ def test_memory_holds_a_limited_number_of_impostor_scores(monkeypatch: pytest.Mo
     assert report["tar_at_far"]["1e-2"]["reason"].startswith("too many pairs")
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    batches=st.lists(st.lists(st.floats(-1, 1, width=32), max_size=20), max_size=10),
-    count=st.integers(0, 30),
-)
-def test_the_highest_scores_are_those_of_a_sort(batches: list[list[float]], count: int):
-    highest = HighestScores(count)
-    for batch in batches:
-        highest.add(torch.tensor([score for score in batch if score > highest.floor]))
-    expected = sorted((score for batch in batches for score in batch), reverse=True)[:count]
-    assert highest.descending().tolist() == expected
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), tile=st.sampled_from([5, 32, 500]))
+def test_probes_and_gallery_are_a_full_sort_ties_included(seed: int, tile: int):
+    probes, probe_labels = tied_features(40, 6, seed)
+    gallery, gallery_labels = tied_features(90, 9, seed + 1)
+    gallery_labels = np.where(gallery_labels > 6, -1, gallery_labels)  # distractors, and strangers
+    scores = probes @ gallery.T
+    same = probe_labels[:, None] == gallery_labels[None]
+    report = cross_pairs(probes, probe_labels, gallery, gallery_labels, tile=tile)
+    tar, threshold = slow_rate(scores[same].tolist(), scores[~same].tolist(), 2)
+    assert (report["genuine"], report["impostors"]) == (same.sum(), (~same).sum())
+    assert report["tar_at_far"]["1e-2"]["tar"] == pytest.approx(tar)
+    assert report["tar_at_far"]["1e-2"]["cosine_threshold"] == threshold
+
+
+def test_a_probe_needs_an_identity():
+    features, labels = unit_features(20, 4, 0)
+    with pytest.raises(UserError, match="probe has no identity"):
+        cross_pairs(features, np.full(20, -1), features, labels)
+
+
+def test_genuine_pairs_that_are_too_many_are_counted(monkeypatch: pytest.MonkeyPatch):
+    features, labels = unit_features(300, 20, 0)
+    held = all_pairs(features, labels)["tar_at_far"]["1e-2"]
+    monkeypatch.setattr(all_pairs_module, "MOST_GENUINE", 10)
+    counted = all_pairs(features, labels)["tar_at_far"]["1e-2"]
+    assert counted == {name: held[name] for name in ("tar", "cosine_threshold")}
+
+
+def test_the_intervals_hold_the_figures():
+    features, labels = unit_features(600, 60, 0)
+    rate = all_pairs(features, labels)["tar_at_far"]["1e-2"]
+    assert rate["interval"][0] < rate["tar"] < rate["interval"][1]
+    assert rate["threshold_interval"][0] < rate["cosine_threshold"] < rate["threshold_interval"][1]

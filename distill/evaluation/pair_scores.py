@@ -1,0 +1,87 @@
+"""The scores of pairs, and whose they are: all that measures of verification are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Cosines of genuine and of impostor pairs, both in descending order.
+
+    ``genuine`` [G] are of the identities ``genuine_of`` [G]; ``impostors`` [K], the highest of all
+    impostor pairs, of the identities ``left`` and ``right`` [K]. Identities are numbers below
+    ``identities``, or -1 for an image of nobody. ``totals`` weighs all impostor pairs.
+    """
+
+    genuine: np.ndarray
+    genuine_of: np.ndarray
+    impostors: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    identities: int
+    totals: "ImpostorTotals | None" = None
+    """None where ``impostors`` are all of them."""
+
+
+@dataclass(frozen=True)
+class ImpostorTotals:
+    """How many images each identity [I] has on both sides of the pairs, and nobody's.
+
+    ``gallery`` None: both sides are the same images, and each pair of two counts once.
+    """
+
+    probes: np.ndarray
+    gallery: np.ndarray | None = None
+    distractors: int = 0
+
+    def weigh(self, weights: np.ndarray) -> np.ndarray:
+        """The sum [B] over all impostor pairs of the product of both weights [B, I]."""
+        probes = weights @ self.probes.astype(np.float64)
+        if self.gallery is None:
+            own = np.square(weights, dtype=np.float64) @ np.square(self.probes, dtype=np.float64)
+            return (np.square(probes) - own) / 2
+        gallery = weights @ self.gallery.astype(np.float64) + self.distractors
+        own = np.square(weights, dtype=np.float64) @ (self.probes * self.gallery)
+        return probes * gallery - own
+
+
+def listed_scores(
+    cosines: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> PairScores:
+    """Of explicit pairs: ``cosines`` [P], genuine where ``same`` [P], of these identities [P]."""
+    genuine, impostor = np.flatnonzero(same), np.flatnonzero(~same)
+    genuine = genuine[np.argsort(-cosines[genuine], kind="stable")]
+    impostor = impostor[np.argsort(-cosines[impostor], kind="stable")]
+    return PairScores(
+        genuine=cosines[genuine],
+        genuine_of=left[genuine],
+        impostors=cosines[impostor],
+        left=left[impostor],
+        right=right[impostor],
+        identities=int(max(left.max(initial=-1), right.max(initial=-1))) + 1,
+    )
+
+
+def linked_identities(images: Sequence[bytes], same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The people of 2P ``images`` whose names nobody kept, int32 [P] of each side of the pairs.
+
+    Images of one file are of one person, and so are the two of a genuine pair. People that no pair
+    links count as several.
+    """
+    first: dict[bytes, int] = {}
+    nodes = np.array([first.setdefault(image, len(first)) for image in images])
+    parent = list(range(len(first)))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for pair in np.flatnonzero(same):
+        parent[root(int(nodes[2 * pair]))] = root(int(nodes[2 * pair + 1]))
+    roots = np.array([root(node) for node in range(len(first))])
+    people = np.unique(roots, return_inverse=True)[1].astype(np.int32)[nodes]
+    return people[::2], people[1::2]

@@ -1,0 +1,136 @@
+"""Intervals over draws of identities, against draws that really copy people."""
+
+import numpy as np
+import pytest
+
+from distill.evaluation.bootstrap import (
+    bootstrap,
+    interval,
+    is_more_than_noise,
+    tars_and_thresholds,
+    ten_fold_accuracy,
+)
+from distill.evaluation.pair_scores import ImpostorTotals, linked_identities, listed_scores
+from distill.evaluation.rates import pair_rates
+from distill.evaluation.verification import ten_fold
+
+
+def listed(pairs: int, identities: int, seed: int = 0):
+    """Cosines, sameness and identities of pairs, both kinds in every fold."""
+    generator = np.random.default_rng(seed)
+    same = np.arange(pairs) % 2 == 0
+    left = generator.integers(0, identities, pairs)
+    other = (left + 1 + generator.integers(0, identities - 1, pairs)) % identities
+    cosines = np.clip(generator.normal(np.where(same, 0.55, 0.05), 0.2), -1, 1)
+    return cosines, same, left, np.where(same, left, other)
+
+
+def copies(same: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray):
+    """The pairs [.] of a draw, each as often as it counts."""
+    counts = [
+        weights[a] if genuine else weights[a] * weights[b]
+        for genuine, a, b in zip(same, left, right, strict=True)
+    ]
+    return np.repeat(np.arange(len(same)), np.array(counts, int))
+
+
+def test_a_draw_is_the_measure_of_copied_people():
+    cosines, same, left, right = listed(3000, 40)
+    statistic = tars_and_thresholds(listed_scores(cosines, same, left, right), [1, 2])
+    weights = np.random.default_rng(1).multinomial(40, [1 / 40] * 40, size=5).astype(np.float32)
+    measured = statistic(weights)
+    for draw in range(5):
+        chosen = copies(same, left, right, weights[draw])
+        rate = pair_rates(cosines[chosen], same[chosen])["1e-2"]
+        assert measured[draw, 1].tolist() == pytest.approx([rate["tar"], rate["cosine_threshold"]])
+
+
+def test_accuracy_of_a_draw_is_that_of_copied_people():
+    cosines, same, left, right = listed(2000, 100)
+    distances = 2 - 2 * cosines
+    statistic = ten_fold_accuracy(distances, same, left, right)
+    assert statistic(np.ones((1, 100), np.float32))[0] == pytest.approx(
+        ten_fold(distances, same).accuracy, abs=1e-6
+    )
+    # With every person twice, an impostor pair counts four times and a genuine one twice.
+    accepted = [distances[200 * fold : 200 * (fold + 1)] for fold in range(10)]
+    kinds = [same[200 * fold : 200 * (fold + 1)] for fold in range(10)]
+
+    def correct(fold: int, threshold: float) -> int:
+        right_ones = 2 * np.sum(accepted[fold][kinds[fold]] < threshold)
+        return int(right_ones + 4 * np.sum(accepted[fold][~kinds[fold]] >= threshold))
+
+    grid = np.arange(0, 4, 0.01)
+    accuracies = []
+    for fold in range(10):
+        others = [sum(correct(o, t) for o in range(10) if o != fold) for t in grid]
+        accuracies.append(correct(fold, grid[int(np.argmax(others))]) / (2 * 100 + 4 * 100))
+    assert statistic(np.full((1, 100), 2, np.float32))[0] == pytest.approx(np.mean(accuracies))
+
+
+def test_the_weight_of_all_impostors_is_that_of_a_loop():
+    generator = np.random.default_rng(0)
+    labels, others = generator.integers(0, 6, 30), generator.integers(-1, 6, 50)
+    weights = generator.integers(0, 4, (3, 6)).astype(np.float32)
+    sizes = np.bincount(labels, minlength=6)
+    itself, cross = ImpostorTotals(sizes).weigh(weights), None
+    known = others[others >= 0]
+    cross = ImpostorTotals(sizes, np.bincount(known, minlength=6), int((others < 0).sum()))
+    for draw, weight in enumerate(weights):
+        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :] if a != b]
+        assert itself[draw] == sum(weight[a] * weight[b] for a, b in pairs)
+        pairs = [(a, b) for a in labels for b in others if a != b]
+        slow = sum(weight[a] * (weight[b] if b >= 0 else 1) for a, b in pairs)
+        assert cross.weigh(weights)[draw] == slow
+
+
+def test_far_fewer_scores_stand_for_very_many():
+    cosines, same, left, right = listed(120_000, 500)
+    scores = listed_scores(cosines, same, left, right)
+    measured = tars_and_thresholds(scores, [1, 3])(np.ones((1, 500), np.float32))[0]
+    rates = pair_rates(cosines, same)
+    assert measured[1, 1] == rates["1e-3"]["cosine_threshold"]
+    assert measured[1, 0] == pytest.approx(rates["1e-3"]["tar"], abs=1e-3)
+    exact = -np.sort(-cosines[~same])[6000]
+    assert measured[0, 1] == pytest.approx(exact, abs=1e-3)
+
+
+def test_nineteen_of_twenty_intervals_hold_the_truth():
+    """Accuracy at a threshold of many people, and the intervals of 200 samples of 60 of them."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        people = generator.beta(8, 2, 60)  # how often each is recognised: people differ
+        passed = generator.binomial(20, people)
+
+        def rate(weights: np.ndarray, passed: np.ndarray = passed) -> np.ndarray:
+            return weights @ passed / (weights.sum(axis=1) * 20)
+
+        low, high = interval(bootstrap(rate, 60, draws=300))
+        hits += low <= 0.8 <= high
+    assert 178 <= hits <= 200
+
+
+def test_two_networks_are_compared_on_the_same_draws():
+    cosines, same, left, right = listed(6000, 2000)
+    better = np.clip(cosines + np.where(same, 0.02, 0.0), -1, 1)
+    first = ten_fold_accuracy(2 - 2 * cosines, same, left, right)
+    second = ten_fold_accuracy(2 - 2 * better, same, left, right)
+    apart = interval(bootstrap(second, 2000))[0] < interval(bootstrap(first, 2000))[1]
+    assert apart  # each interval alone would not tell them apart
+    assert is_more_than_noise(bootstrap(lambda w: second(w) - first(w), 2000))
+    assert not is_more_than_noise(bootstrap(lambda w: first(w) - first(w), 2000))
+
+
+def test_people_are_linked_by_files_and_genuine_pairs():
+    images = [b"a", b"b", b"b", b"c", b"d", b"e", b"a", b"d"]
+    left, right = linked_identities(images, np.array([True, True, True, False]))
+    assert left[0] == right[0] == left[1] == right[1] == left[3]
+    assert left[2] == right[2] == right[3] != left[0]
+
+
+def test_draws_do_not_depend_on_what_is_measured():
+    seen = [bootstrap(lambda weights: weights, 7, draws=250) for _ in range(2)]
+    assert (seen[0] == seen[1]).all()
+    assert (seen[0].sum(axis=1) == 7).all()
+    assert len(seen[0]) == 250
