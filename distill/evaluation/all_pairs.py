@@ -10,11 +10,11 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.progress import Progress
-from distill.evaluation.bootstrap import bootstrap, interval, tars_and_thresholds
+from distill.evaluation.bootstrap import add_rate_intervals
 from distill.evaluation.features import why_broken
 from distill.evaluation.pair_scan import NOBODY, TILE, HighestScores, PairScan
 from distill.evaluation.pair_scores import ImpostorTotals, PairScores
-from distill.evaluation.rates import Rate, no_rates, plan_rates, rate_report, thresholds_of
+from distill.evaluation.rates import no_rates, plan_rates, rate_report, thresholds_of
 
 MAXIMUM_KEPT = 25_000_000
 """Kept impostor scores: about 2 GB while the highest of them are chosen."""
@@ -137,20 +137,8 @@ def _verify(scan: PairScan, pairs: _Pairs, progress: Progress | None, intervals:
             identities=len(pairs.identities),
             totals=pairs.totals,
         )
-        add_intervals(report, planned, drawn)
+        add_rate_intervals(report, planned, drawn)
     return report
-
-
-def add_intervals(report: dict, planned: list[Rate], scores: PairScores) -> None:
-    """Put an ``interval`` of the TAR and a ``threshold_interval`` beside each measured rate."""
-    measured = [rate for rate in planned if rate.reason is None]
-    if not measured or scores.identities < 2:
-        return
-    statistic = tars_and_thresholds(scores, [rate.exponent for rate in measured])
-    drawn = bootstrap(statistic, scores.identities)
-    for place, rate in enumerate(measured):
-        report[rate.name]["interval"] = interval(drawn[:, place, 0])
-        report[rate.name]["threshold_interval"] = interval(drawn[:, place, 1])
 
 
 def _scan(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from distill.evaluation.pair_scores import PairScores
+from distill.evaluation.rates import Rate
 from distill.evaluation.verification import ACCURACY_THRESHOLDS, FOLDS
 
 DRAWS = 1000
@@ -114,6 +115,18 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
         return measured
 
     return statistic
+
+
+def add_rate_intervals(report: dict, planned: list[Rate], scores: PairScores) -> None:
+    """Put an ``interval`` of the TAR and a ``threshold_interval`` beside each measured rate."""
+    measured = [rate for rate in planned if rate.reason is None]
+    if not measured or scores.identities < 2:
+        return
+    statistic = tars_and_thresholds(scores, [rate.exponent for rate in measured])
+    drawn = bootstrap(statistic, scores.identities)
+    for place, rate in enumerate(measured):
+        report[rate.name]["interval"] = interval(drawn[:, place, 0])
+        report[rate.name]["threshold_interval"] = interval(drawn[:, place, 1])
 
 
 def _thinned(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,18 @@ import numpy as np
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pairs
-from distill.evaluation.features import embed_distinct, embed_encoded, why_broken
+from distill.evaluation.answers import Answers, EvaluationSet, distinct_images
+from distill.evaluation.bootstrap import (
+    add_rate_intervals,
+    bootstrap,
+    interval,
+    ten_fold_accuracy,
+)
+from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_nothing_differs
-from distill.evaluation.rates import no_rates, pair_rates
+from distill.evaluation.pair_scores import linked_identities, listed_scores
+from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
     VAL_FALSE_ACCEPT_RATE,
@@ -19,20 +26,20 @@ from distill.evaluation.verification import (
     ten_fold,
     why_no_folds,
 )
-from teachers.embedder import Embedder
 
 
 def evaluate(
-    embedder: Embedder,
-    sets: Sequence[VerificationPairs | ImageSet],
+    answers: Answers,
+    sets: Sequence[EvaluationSet],
     progress: Progress | None = None,
+    intervals: bool = True,
 ) -> dict:
-    """Score ``embedder`` under the mirror rule on every set; the result is JSON.
+    """Score what a network answers on every set; the result is JSON.
 
     Verification pairs get the ten-fold protocol and TAR at FAR over their own pairs; an image set
     gets TAR at FAR over all its pairs. What a set cannot measure is null, with the ``reason``
     (`distill.evaluation.measurable` knows most of them beforehand). ``progress`` counts embedded
-    images over all sets. ::
+    images over all sets. ``intervals`` (95 %) stand beside accuracy, TAR and thresholds. ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -42,36 +49,33 @@ def evaluate(
     if len(set(names)) < len(names):
         raise UserError(f"evaluation sets {', '.join(names)}: two have one name; rename one")
     reports = {}
-    done, total = 0, sum(_length(each) for each in sets)
+    done, total = 0, sum(map(distinct_images, sets))
     for each in sets:
-        reports[each.name] = _score(embedder, each, _shifted(progress, done, total))
-        done += _length(each)
+        features = answers.features(each, _shifted(progress, done, total))
+        reports[each.name] = _score(features, each, intervals)
+        done += distinct_images(each)
     return {
-        "embedder": embedder.digest,
-        "preprocessing": embedder.preprocessing.digest,
+        "embedder": answers.embedder,
+        "preprocessing": answers.preprocessing,
         "mirror": "sum",
         "sets": reports,
         "thresholds": recommended_thresholds(reports),
     }
 
 
-def _score(
-    embedder: Embedder, each: VerificationPairs | ImageSet, progress: Progress | None
-) -> dict:
+def _score(features: np.ndarray, each: EvaluationSet, intervals: bool) -> dict:
     if isinstance(each, VerificationPairs):
-        return _score_pairs(embedder, each, progress)
-    features = embed_encoded(embedder, each.read, range(len(each)), each.name, progress)
-    report = all_pairs(features, np.asarray(each.labels))
+        return _score_pairs(features, each, intervals)
+    report = all_pairs(features, np.asarray(each.labels), intervals=intervals)
     return {"kind": "all-pairs", "digest": each.digest, **report}
 
 
-def _score_pairs(embedder: Embedder, pairs: VerificationPairs, progress: Progress | None) -> dict:
-    features = embed_distinct(embedder, pairs.images, pairs.name, progress)
+def _score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool) -> dict:
     distances = squared_distances(features[::2], features[1::2])
     nothing = why_nothing_differs(pairs) or why_broken(features)
     no_folds = nothing or why_no_folds(pairs.same)
     rates = no_rates(nothing) if nothing else pair_rates(cosine_of(distances), pairs.same)
-    return {
+    report = {
         "kind": "pairs",
         "digest": pairs.digest,
         "pairs": len(pairs.same),
@@ -80,6 +84,21 @@ def _score_pairs(embedder: Embedder, pairs: VerificationPairs, progress: Progres
         **(_no_folds(no_folds) if no_folds else _ten_folds(distances, pairs.same)),
         "tar_at_far": rates,
     }
+    if intervals and not nothing:
+        _add_intervals(report, distances, pairs, no_folds is None)
+    return report
+
+
+def _add_intervals(
+    report: dict, distances: np.ndarray, pairs: VerificationPairs, has_accuracy: bool
+) -> None:
+    left, right = linked_identities(pairs.images, pairs.same)
+    scores = listed_scores(cosine_of(distances), pairs.same, left, right)
+    if has_accuracy:
+        statistic = ten_fold_accuracy(distances, pairs.same, left, right)
+        report["accuracy_interval"] = interval(bootstrap(statistic, scores.identities))
+    planned = plan_rates(report["genuine"], report["impostors"])
+    add_rate_intervals(report["tar_at_far"], planned, scores)
 
 
 def _ten_folds(distances: np.ndarray, same: np.ndarray) -> dict:
@@ -115,11 +134,6 @@ def _no_folds(reason: str) -> dict:
     scores = ("accuracy", "std", "threshold", "cosine_threshold", "tar", "far")
     val = {"far_wanted": VAL_FALSE_ACCEPT_RATE, "far": None, "val": None, "std": None}
     return {**dict.fromkeys(scores), "reason": reason, "val": val}
-
-
-def _length(each: VerificationPairs | ImageSet) -> int:
-    """How many images are embedded; see `embed_distinct`."""
-    return len(set(each.images)) if isinstance(each, VerificationPairs) else len(each)
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

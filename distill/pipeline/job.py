@@ -14,6 +14,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.views import ImageSet
 from curation.workspace import Workspace
+from distill.evaluation.answers import ANSWERS
 from distill.evaluation.doubts import doubts
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
@@ -321,8 +322,8 @@ class JobRun:
         return evaluation
 
     def _scores(self, opened: Callable[[], Embedder], sets: dict[str, Path]) -> StepOutcome:
-        progress = self.record.interruptible_progress
-        return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress))
+        progress, kept = self.record.interruptible_progress, self.workspace.cache / ANSWERS
+        return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress, kept))
 
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self._step("export") as state:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
+from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
@@ -27,7 +28,8 @@ class PairAccuracies:
 
     def __call__(self, weights: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
         self._embedder.module.load_state_dict(weights)
-        return accuracies(evaluate(self._embedder, self._sets, progress))
+        answers = NetworkAnswers(self._embedder)
+        return accuracies(evaluate(answers, self._sets, progress, intervals=False))
 
 
 def accuracies(evaluation: Mapping[str, Any]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
+from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
 from distill.export.bundle import export_bundle
@@ -19,9 +20,10 @@ from teachers.framing import crops
 
 
 def evaluate_network(
-    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress
+    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress, kept: Path
 ) -> StepOutcome:
-    """The scores of ``embedder`` on the named sets of pairs or images."""
+    """The scores of ``embedder`` on the named sets of pairs or images; it leaves its answers in
+    the folder ``kept``."""
     opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
     inputs = {
         "network": embedder.digest,
@@ -30,7 +32,8 @@ def evaluate_network(
         **_unmeasured(opened),
         **_cropped(embedder, opened),
     }
-    return steps.perform("evaluate", inputs, lambda folder: evaluate(embedder, opened, progress))
+    answers = NetworkAnswers(embedder, kept)
+    return steps.perform("evaluate", inputs, lambda folder: evaluate(answers, opened, progress))
 
 
 def _cropped(

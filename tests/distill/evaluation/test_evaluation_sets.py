@@ -12,6 +12,7 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
+from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
@@ -72,7 +73,7 @@ def pairs(drawn: DrawnImages, tmp_path_factory: pytest.TempPathFactory) -> Verif
 
 
 def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
-    report = evaluate(GridEmbedder(), [pairs])["sets"]["easy"]
+    report = evaluate(NetworkAnswers(GridEmbedder()), [pairs])["sets"]["easy"]
     assert report["kind"] == "pairs"
     assert report["digest"] == pairs.digest
     assert (report["pairs"], report["genuine"], report["impostors"]) == (20, 10, 10)
@@ -82,7 +83,7 @@ def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
 
 
 def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
-    report = evaluate(GridEmbedder(), [drawn])["sets"]["drawn"]
+    report = evaluate(NetworkAnswers(GridEmbedder()), [drawn])["sets"]["drawn"]
     assert report["kind"] == "all-pairs"
     assert report["digest"] == drawn.digest
     assert (report["genuine"], report["impostors"]) == (30 * 6, 120 * 119 // 2 - 30 * 6)
@@ -90,14 +91,14 @@ def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
 
 
 def test_a_store_is_an_image_set(drawn_store: Store):
-    report = evaluate(GridEmbedder(), [drawn_store])["sets"][drawn_store.name]
+    report = evaluate(NetworkAnswers(GridEmbedder()), [drawn_store])["sets"][drawn_store.name]
     assert report["digest"] == drawn_store.digest
     assert (report["images"], report["identities"]) == (len(drawn_store), drawn_store.identities)
 
 
 def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
     embedder = GridEmbedder()
-    result = evaluate(embedder, [pairs, drawn])
+    result = evaluate(NetworkAnswers(embedder), [pairs, drawn])
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["embedder"] == "grid"
     assert result["preprocessing"] == embedder.preprocessing.digest
@@ -105,13 +106,17 @@ def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
 
 def test_each_image_of_pairs_is_embedded_once_with_mirror(pairs: VerificationPairs):
     embedder = GridEmbedder()
-    evaluate(embedder, [pairs])
+    evaluate(NetworkAnswers(embedder), [pairs])
     assert embedder.images_seen == 2 * len(set(pairs.images)) < 2 * len(pairs.images)
 
 
 def test_progress_runs_over_all_sets(drawn, pairs):
     seen: list[tuple[int, int]] = []
-    evaluate(GridEmbedder(), [pairs, drawn], lambda done, total: seen.append((done, total)))
+    evaluate(
+        NetworkAnswers(GridEmbedder()),
+        [pairs, drawn],
+        lambda done, total: seen.append((done, total)),
+    )
     total = len(set(pairs.images)) + len(drawn)
     assert seen[-1] == (total, total)
     assert seen == sorted(seen)
@@ -121,12 +126,12 @@ def test_a_damaged_image_is_named(drawn: DrawnImages):
     damaged = DrawnImages(identities=3, images_each=2)
     damaged.encoded[4] = b"no image"
     with pytest.raises(UserError, match="drawn, image 4"):
-        evaluate(GridEmbedder(), [damaged])
+        evaluate(NetworkAnswers(GridEmbedder()), [damaged])
 
 
 def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
     with pytest.raises(UserError, match="two have one name"):
-        evaluate(GridEmbedder(), [drawn, drawn])
+        evaluate(NetworkAnswers(GridEmbedder()), [drawn, drawn])
 
 
 def pairs_of(drawn: DrawnImages, same: list[bool]) -> VerificationPairs:
@@ -156,7 +161,7 @@ def assert_no_accuracy(report: dict, reason: str) -> None:
 )
 def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
     odd = pairs_of(drawn, same)
-    result = evaluate(GridEmbedder(), [odd])
+    result = evaluate(NetworkAnswers(GridEmbedder()), [odd])
     assert_no_accuracy(result["sets"]["odd"], reason)
     thresholds = result["thresholds"]
     assert thresholds["best_accuracy"] is None
@@ -170,7 +175,7 @@ def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
 def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
     odd = pairs_of(drawn, [True] * 1000 + [False] * 1000)
     check_measurable(odd)
-    report = evaluate(GridEmbedder(), [odd])["sets"]["odd"]
+    report = evaluate(NetworkAnswers(GridEmbedder()), [odd])["sets"]["odd"]
     assert_no_accuracy(report, "are all genuine; order the pairs")
     assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
 
@@ -178,7 +183,7 @@ def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
 def test_pairs_of_one_image_give_nothing(drawn: DrawnImages):
     same = np.arange(2000) % 2 == 0
     odd = VerificationPairs([drawn.read(0)] * 4000, same, "e" * 64, "odd")
-    report = evaluate(GridEmbedder(), [odd])["sets"]["odd"]
+    report = evaluate(NetworkAnswers(GridEmbedder()), [odd])["sets"]["odd"]
     assert_no_accuracy(report, "4000 images are all the same file")
     assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
     with pytest.raises(UserError, match="all the same file"):
@@ -201,7 +206,7 @@ class BrokenEmbedder(GridEmbedder):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_embeddings_of_no_length_give_a_reason_not_scores(drawn, pairs, value):
     many = DrawnImages(identities=30, images_each=4)
-    result = evaluate(BrokenEmbedder(value), [pairs, many])
+    result = evaluate(NetworkAnswers(BrokenEmbedder(value)), [pairs, many])
     reason = r"embedding of image 0 is zero or not finite"
     assert_no_accuracy(result["sets"]["easy"], reason)
     for report in result["sets"].values():
@@ -219,13 +224,13 @@ class ConstantEmbedder(GridEmbedder):
 
 
 def test_one_embedding_for_all_scores_chance(pairs):
-    result = evaluate(ConstantEmbedder(), [pairs])
+    result = evaluate(NetworkAnswers(ConstantEmbedder()), [pairs])
     assert result["sets"]["easy"]["accuracy"] == 0.5
     assert result["thresholds"]["best_accuracy"] is None
 
 
 def test_the_threshold_of_the_accuracy_comes_with_its_rates(pairs: VerificationPairs):
-    result = evaluate(GridEmbedder(), [pairs])
+    result = evaluate(NetworkAnswers(GridEmbedder()), [pairs])
     report, best = result["sets"]["easy"], result["thresholds"]["best_accuracy"]
     assert (best["far"], best["tar"]) == (report["far"], report["tar"])
     assert (best["genuine"], best["impostors"]) == (10, 10)
@@ -281,7 +286,7 @@ def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
     lfw = read_pairs(Path(folder) / "faces" / "lfw.bin")
     part = VerificationPairs(lfw.images[:400], lfw.same[:200], lfw.digest, lfw.name)
     path = Path(folder) / "teacher" / "mobilefacenet_y1_ms1m.onnx"
-    report = evaluate(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1)), [part])[
-        "sets"
-    ]["lfw"]
+    report = evaluate(
+        NetworkAnswers(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))), [part]
+    )["sets"]["lfw"]
     assert report["accuracy"] > 0.97

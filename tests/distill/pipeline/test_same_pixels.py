@@ -198,7 +198,7 @@ def test_only_where_pixels_are_cut_an_evaluation_is_another_one(finished, drawn_
     def inputs(size: tuple[int, int]) -> dict:
         steps = Steps()
         sets = {"pairs": finished.datasets / "drawn" / "pairs.bin"}
-        evaluate_network(Recorder(size), sets, steps, lambda done, total: None)
+        evaluate_network(Recorder(size), sets, steps, lambda done, total: None, finished.cache)
         return steps.inputs
 
     assert inputs(NARROW)["cropped"] == ["pairs"]
