@@ -37,7 +37,7 @@ class Answers(Protocol):
 
 
 class NetworkAnswers:
-    """`Answers` of an embedder under the mirror rule; kept in the folder ``kept`` if it is given."""
+    """`Answers` of an embedder under the mirror rule, kept in the folder ``kept`` where given."""
 
     def __init__(self, network: Embedder, kept: Path | None = None) -> None:
         self.embedder, self.preprocessing = network.digest, network.preprocessing.digest

@@ -12,7 +12,7 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
-from distill.evaluation.answers import NetworkAnswers
+from distill.evaluation.answers import GivenAnswers, NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
@@ -290,3 +290,43 @@ def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
         NetworkAnswers(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))), [part]
     )["sets"]["lfw"]
     assert report["accuracy"] > 0.97
+
+
+def test_a_network_is_asked_once_about_a_set(pairs, drawn, tmp_path: Path):
+    embedder = GridEmbedder()
+    first = evaluate(NetworkAnswers(embedder, tmp_path), [pairs, drawn])
+    seen = embedder.images_seen
+    assert evaluate(NetworkAnswers(embedder, tmp_path), [pairs, drawn]) == first
+    assert embedder.images_seen == seen
+
+
+def test_damaged_answers_are_made_again(pairs, tmp_path: Path):
+    first = evaluate(NetworkAnswers(GridEmbedder(), tmp_path), [pairs])
+    (kept,) = tmp_path.rglob("*.npy")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert evaluate(NetworkAnswers(GridEmbedder(), tmp_path), [pairs]) == first
+
+
+def test_given_embeddings_are_scored_like_the_networks(pairs, drawn, tmp_path: Path):
+    network = NetworkAnswers(GridEmbedder())
+    for each in (pairs, drawn):
+        np.save(tmp_path / f"{each.name}.npy", 3 * network.features(each))
+    given = evaluate(GivenAnswers(tmp_path), [pairs, drawn])
+    assert given["sets"].keys() == {"easy", "drawn"}
+    expected = evaluate(network, [pairs])["sets"]["easy"]
+    assert given["sets"]["easy"]["accuracy"] == expected["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((3, 8), np.float32), "wanted is float32 [40, D]"),
+        (np.zeros((40, 8)), "wanted is float32 [40, D]"),
+        (None, "no embeddings of easy; write easy.npy, float32 [40, D]"),
+    ],
+)
+def test_embeddings_of_another_kind_are_refused(array, said: str, pairs, tmp_path: Path):
+    if array is not None:
+        np.save(tmp_path / "easy.npy", array)
+    with pytest.raises(UserError, match=re.escape(said)):
+        evaluate(GivenAnswers(tmp_path), [pairs])
