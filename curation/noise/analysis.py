@@ -42,6 +42,7 @@ from curation.printable import printable
 from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
 from curation.store import ImageSet
 from curation.suggestions import unknown
+from curation.unlabelled import with_each_alone
 
 LABEL_ERRORS_FILE = f"{MEMBERSHIP}.npz"
 
@@ -64,6 +65,7 @@ def find_noise(
     Raises ``UserError``, before anything is embedded, where a check is unknown or an evaluation set
     cannot be read.
     """
+    images = with_each_alone(images)
     sets = sets if any(one.uses_evaluation_sets for one in _known(checks)) else ()
     _check_sets(sets)
     folder = findings_folder(images)
@@ -93,6 +95,7 @@ def analyse(
     decisions cannot be read, or another process is writing findings.
     """
     wanted = _known(checks)
+    images = with_each_alone(images)
     for sentence in _set_aside_others(folder, images, embeddings_digest):
         say(sentence)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.labels import UNLABELLED, renumbered, sort_keys
 from curation.noise.decisions import Decision
 from curation.store import ImageSet
+from curation.unlabelled import with_each_alone
 from curation.views import View, write_view
 
 CLEAN = "clean"
@@ -54,11 +56,20 @@ def decisions_digest(decisions: Sequence[Decision]) -> str:
 
 
 def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> View:
-    """Write the view that the decisions make of ``parent``; errors as of ``apply_decisions``."""
-    new = apply_decisions(parent.labels, decisions)
-    order = np.argsort(new, kind="stable")
-    rows = order[new[order] != _DROPPED]
-    labels = np.unique(new[rows], return_inverse=True)[1]
+    """Write the view that the decisions make of ``parent``; errors as of ``apply_decisions``.
+
+    An image without a label is an identity of its own, numbered behind the others: it has a label
+    in the view where a decision brings it together with another image, or splits it off.
+    """
+    alone = with_each_alone(parent)
+    new = apply_decisions(alone.labels, decisions)
+    rows = np.flatnonzero(new != _DROPPED)
+    new = new[rows]
+    without = (parent.identities <= new) & (new < alone.identities)
+    without &= np.bincount(new)[new] == 1
+    new = np.where(without, UNLABELLED, new)
+    order = np.argsort(sort_keys(new), kind="stable")
+    rows, labels = rows[order], renumbered(new[order])
     counts = Counter(decision.action for decision in decisions if decision.apply)
     return write_view(
         path,

@@ -90,6 +90,13 @@ class EvaluationImages:
     """float32 ``[P, D]``, unit"""
     digest: str = ""
     """By which findings identify the set"""
+    same: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    """bool ``[P / 2]``: whether vectors 2i and 2i + 1 are one person, as far as that is known"""
+
+    def genuine_cosines(self) -> np.ndarray:
+        """float32 ``[n]``: of the pairs that are one person."""
+        left, right = (self.vectors[side : 2 * len(self.same) : 2][self.same] for side in (0, 1))
+        return (left * right).sum(axis=1)
 
 
 class TeacherChoice(BaseModel):

@@ -94,6 +94,7 @@ class FindingsMeta(BaseModel):
     """Evaluation sets that the images were compared with: name and digest"""
     images: _Count
     identities: _Count
+    """An image without a label is one of its own, numbered behind the others"""
     search: str | None = None
     """The index over the identities' prototypes and its measured recall"""
     checks: Annotated[tuple[CheckSummary, ...], FailFast()] = ()
@@ -207,10 +208,11 @@ def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:
             f"{meta.images_digest[:12]}, these have {images.digest[:12]}); "
             "run `curate check` again"
         )
-    if (meta.images, meta.identities) != (len(images), images.identities):
+    identities = images.identities + images.unlabelled
+    if (meta.images, meta.identities) != (len(images), identities):
         raise UserError(
             f"{path / FINDINGS_FILE} is damaged: {meta.images} images of {meta.identities} "
-            f"identities, {images.path} has {len(images)} of {images.identities}; check again"
+            f"identities, {images.path} has {len(images)} of {identities}; check again"
         )
 
 

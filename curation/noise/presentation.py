@@ -98,7 +98,8 @@ class ScoredSubject:
     def name(self, identity: int) -> str:
         """An identity by its index, its label in the source, and its number of images."""
         label, count = int(self.images.source_labels[identity]), len(self.members(identity))
-        return f"identity {identity} (label {label}, {counted(count, 'image')})"
+        named = "no label" if label < 0 else f"label {label}"
+        return f"identity {identity} ({named}, {counted(count, 'image')})"
 
     def row(self, identity: int, what: str = "") -> ShownRow:
         """An identity's images without the subject.

@@ -22,6 +22,7 @@ from curation.report.histogram import bar_height, size_histograms
 from curation.report.proposals import Proposals, as_json
 from curation.report.siblings import decisions_of, set_and_views
 from curation.store import ImageSet
+from curation.unlabelled import with_each_alone
 from curation.views import View
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -75,6 +76,7 @@ def _sections(
 ) -> list[CheckSection]:
     if findings is None:
         return []
+    images = with_each_alone(images)
     gallery = open_gallery(images, findings, evaluation)
     proposals = Proposals(decisions_of(findings))
     sections = []

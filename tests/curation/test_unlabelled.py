@@ -79,15 +79,13 @@ class TestSources:
         assert mixed.offsets.tolist() == [0, 2, 3]
         assert mixed.source_labels_of(np.array([1, 4, 2])).tolist() == [4, -1, 9]
 
-    def test_labels_that_ascend_to_those_without_are_copied_as_they_are_read(
-        self, flat, tmp_path, noise_images
-    ):
+    def test_labels_may_ascend_to_images_without_one(self, flat, tmp_path, noise_images):
         (tmp_path / "all.txt").write_text("street/0.jpg 3\nstreet/1.jpg 5\nstreet/2.jpg -1\n")
         store = convert(tmp_path / "all.txt", tmp_path / "all.lmdb")
         assert store.labels.tolist() == [0, 1, -1]
         assert [store.read(i) for i in range(3)] == noise_images[:3]
 
-    def test_a_tree_is_taken_without_its_labels_where_that_is_asked(self, tmp_path, noise_images):
+    def test_a_tree_is_taken_without_labels_where_asked(self, tmp_path, noise_images):
         for name in ("a/1.jpg", "b/2.jpg", "loose.jpg"):
             path = tmp_path / "tree" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +264,7 @@ class TestViews:
         rest = write_difference(tmp_path / "rest.view", first, second)
         assert (rest.rows.tolist(), rest.labels.tolist()) == ([0, 1, 3], [0, 0, -1])
 
-    def test_a_union_knows_an_image_by_the_set_that_has_a_label_for_it(self, mixed, tmp_path):
+    def test_a_union_takes_the_label_that_one_set_has(self, mixed, tmp_path):
         found = write_view(
             tmp_path / "a.view", mixed, np.array([3, 5, 4]), np.array([0, 0, -1]), "cluster", {}
         )

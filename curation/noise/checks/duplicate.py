@@ -1,6 +1,7 @@
 """Duplicate pictures: the same file, or the same photograph saved, cropped or rotated again.
 
-Similar embeddings name the candidates cheaply. Pixels decide, because two photographs of one
+Similar embeddings name the candidates cheaply, in one identity, and of images without a label among
+all. Pixels decide, because two photographs of one
 sitting can have similar embeddings. The pictures are aligned (also mirrored; small shifts,
 rotations and changes of scale) and their fine detail is correlated, which brightness and contrast
 do not change: two photographs of one head share its shape, not every hair.
@@ -14,13 +15,15 @@ import numpy as np
 from curation.bad_images import bad_image
 from curation.errors import UserError
 from curation.images import decode
+from curation.neighbours import blocks
 from curation.noise.check import Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.label_errors import LabelErrors, identities_of
+from curation.noise.label_errors import BLOCK, LabelErrors, identities_of
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
 from curation.store import ImageSet
+from curation.unlabelled import EachAlone
 from curation.wording import decimal
 
 CANDIDATE_COSINE = 0.85
@@ -29,6 +32,8 @@ SAME_CORRELATION = 0.97
 sitting stay below 0.96"""
 _ALIKE_AT_ALL = 0.85
 """Coarse correlation below which pictures are not aligned"""
+_NEAREST = 8
+"""Identities whose images an image without a label is compared with"""
 _SIDE, _EDGE, _SHIFT = 64, 6, 4
 _FINE, _DETAIL = 0.9, 3.0
 """Gaussian widths in pixels: to smooth before reducing, and to separate the fine detail"""
@@ -104,7 +109,8 @@ def find_duplicates(
     Of each photograph the original is a picture that is in its place, if there is one; of those,
     the one with the longest embedding, then the first.
     """
-    pairs = list(candidates(embedded, label_errors))
+    lone = images.lone if isinstance(images, EachAlone) else np.zeros(0, np.int64)
+    pairs = sorted({*candidates(embedded, label_errors), *near_lone(embedded, label_errors, lone)})
     lengths = embedded.lengths()
     grey: dict[int, np.ndarray] = {}
     same: list[tuple[int, int, float, float]] = []
@@ -138,6 +144,24 @@ def candidates(
         cosines = embedded.vectors(which) @ embedded.vectors(np.array([image]))[0]
         for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
             yield (*sorted((image, which.start + j)), float(cosines[j]))
+
+
+def near_lone(
+    embedded: EmbeddedImages, label_errors: LabelErrors, lone: np.ndarray
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs, as of ``candidates``, of the images ``lone``, which are of no identity, with those
+    they are nearest to.
+    """
+    for block in blocks(len(lone), BLOCK):
+        vectors = embedded.vectors(lone[block])
+        _, near = label_errors.search.search(vectors, _NEAREST)
+        for image, vector, identities in zip(lone[block].tolist(), vectors, near, strict=True):
+            for identity in identities[identities >= 0].tolist():
+                which = embedded.images_of(identity)
+                cosines = embedded.vectors(which) @ vector
+                for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
+                    if image != which.start + j:
+                        yield (*sorted((image, which.start + j)), float(cosines[j]))
 
 
 def _reduced_image(images: ImageSet, image: int) -> np.ndarray:

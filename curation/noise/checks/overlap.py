@@ -1,7 +1,8 @@
 """Identities that evaluation sets have too, and that must not be trained on.
 
 Each evaluation image is compared with the prototypes of all identities. The cosine of one person is
-learned from images and the prototype of the others of their identity; that of hard negatives from
+learned from images and the prototype of the others of their identity, or, where no identity has two
+images, from the genuine pairs of the evaluation sets; that of hard negatives from
 the evaluation images themselves, most of whom are not in the data set; see ``calibration``.
 """
 
@@ -115,6 +116,9 @@ def find_overlap(
     )
     counts = [len(one.vectors) for one in evaluation]
     same, size = _own_prototypes(images, label_errors, np.random.default_rng(seed))
+    if not len(same):
+        same = np.concatenate([*(one.genuine_cosines() for one in evaluation), same])
+        size = np.ones(len(same))
     if sum(counts) == 0 or len(same) == 0:  # without two images of anybody there is no measure
         return found
     vectors = np.concatenate([one.vectors for one in evaluation])

@@ -111,7 +111,9 @@ def embed_evaluation(
             vectors = _embed_files(path, pairs.images, teacher, progress)
             with atomic_file(kept / f"{pairs.digest}.npy") as file:
                 np.save(file, vectors)
-        embedded.append(EvaluationImages(printable(path.stem), vectors, pairs.digest))
+        embedded.append(
+            EvaluationImages(printable(path.stem), vectors, pairs.digest, np.asarray(pairs.same))
+        )
     return embedded
 
 
