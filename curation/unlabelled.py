@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from curation.labels import UNLABELLED, each_alone
-from curation.store import ImageSet, Store, ViewStep
+from curation.store import ImageSet, RootStore, ViewStep
 
 
 def with_each_alone(images: ImageSet) -> ImageSet:
@@ -37,7 +37,7 @@ class EachAlone(ImageSet):
         return 0
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RootStore:
         return self._images.store
 
     @property
