@@ -115,9 +115,9 @@ def main() -> None:
             jobs = [pool.submit(train, *task, options.teacher, workspace) for task in waiting]
         for job in jobs:
             job.result()
-    scorer, kept = Scorer(workspace), read_results()
+    scorer, kept = Scorer(workspace, options.teacher), read_results()
     if all(result.recipe != options.teacher for result in kept):  # it is slow
-        kept.insert(0, scorer.teacher(options.teacher))
+        kept.insert(0, scorer.of_teacher())
     results = merged(kept, scorer.results(STUDENTS, options.seeds))
     if options.json:
         sys.stdout.write(as_json([asdict(result) for result in results], indent=1) + "\n")

@@ -71,12 +71,17 @@ def _degraded_table(section: Section, found: Found) -> str:
         result = found.get((student.name, row.recipe, row.generation))
         if result and (clean := pair_accuracy(result)) and losses(result):
             cells = [f"{clean - loss:.3f} (-{100 * loss:.1f})" for loss in losses(result).values()]
+            cells += [f"{result.mean('angular', name) or 0.0:.3f}" for name in ("train", "test")]
             epochs = str(epochs_of(student, row.recipe) * row.generation)
             lines.append(_line(student.name, row.title, epochs, f"{clean:.3f}", *cells))
     if not lines:
         return ""
-    title = "The same, on degraded pairs (mean accuracy, and the points lost):\n"
+    title = (
+        "The same on degraded pairs (mean accuracy, and the points lost), and the angular loss "
+        "against the teacher on plain pictures:\n"
+    )
     headings = ["student", "recipe", "epochs", "as they are", *DEGRADATIONS]
+    headings += ["known people", "held-out people"]
     return "\n".join([title, *_heading(headings), *lines]) + "\n"
 
 

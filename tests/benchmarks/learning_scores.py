@@ -11,6 +11,7 @@ from learning_results import TEACHER, Points, Result, Scores, over_seeds
 from learning_rows import is_degraded
 
 from curation.files import atomic_file
+from curation.images import decode
 from curation.pairs import VerificationPairs, read_pairs
 from curation.store import ImageSet
 from curation.views import open_images
@@ -23,11 +24,15 @@ from distill.evaluation.thresholds import cosine_of
 from distill.evaluation.verification import squared_distances, ten_fold
 from distill.export.safe_tensors import load_weights
 from distill.pipeline.training import NETWORK
-from teachers.embedder import Embedder, TorchEmbedder
+from teachers.embedder import Embedder, TorchEmbedder, normalise
+from teachers.embeddings import cache_embeddings
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 FAR = 0.01
+ANGULAR = "angular"
+EVERY = 5
+"""Of the training images one is compared with the teacher's answer, for "angular"."""
 PAIRS = ("lfw", "cfp_ff", "cfp_fp")
 SETS = (*PAIRS, "test")
 DEGRADED_SETS = tuple(f"{each}, {name}" for name in DEGRADATIONS for each in PAIRS)
@@ -37,17 +42,20 @@ class Scorer:
     """Scores networks on the sets of a workspace.
 
     Of pairs ``accuracy`` and ``tar``, the TAR at FAR 1e-2; of all pairs of the test images the TAR
-    at 1e-2, 1e-3 and 1e-4.
+    at 1e-2, 1e-3 and 1e-4; as "angular" the loss against the teacher, weight 1, on plain pictures.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, teacher: str) -> None:
         self.workspace, self.remembered = workspace, workspace.root / "scores"
+        self.teacher = teacher
 
-    def teacher(self, name: str) -> Result:
+    def of_teacher(self) -> Result:
         """Of the sets as they are: a teacher is slow, and no part of the comparison."""
-        file = self.workspace.teachers / name
-        embedder = OnnxEmbedder(file, Preprocessing(colour="RGB", mean=0.0, std=1.0))
-        return over_seeds(TEACHER, name, 1, [self.scores(embedder, SETS)], [])
+        return over_seeds(TEACHER, self.teacher, 1, [self.scores(self._teacher(), SETS)], [])
+
+    def _teacher(self) -> OnnxEmbedder:
+        file = self.workspace.teachers / self.teacher
+        return OnnxEmbedder(file, Preprocessing(colour="RGB", mean=0.0, std=1.0))
 
     def results(self, students: Sequence[Student], seeds: Sequence[int]) -> list[Result]:
         """What is trained, of every generation of every recipe."""
@@ -69,7 +77,10 @@ class Scorer:
         known: Scores = json.loads(path.read_text()) if path.exists() else {}
         for name in sets:
             if name not in known:
-                known[name] = _score(embedder, self._open(name))
+                is_angular = name == ANGULAR
+                known[name] = (
+                    self._angular(embedder) if is_angular else _score(embedder, self._open(name))
+                )
                 self.remembered.mkdir(exist_ok=True)
                 with atomic_file(path) as file:
                     file.write(json.dumps(known).encode())
@@ -84,7 +95,21 @@ class Scorer:
         network = create(student.backbone, 128, side, student.width)
         load_weights(folder / NETWORK, network)
         embedder = TorchEmbedder(network, Preprocessing.ours(side), folder.name)
-        return self.scores(embedder, (*SETS, *(DEGRADED_SETS if is_degraded(recipe) else ())))
+        more = (ANGULAR, *DEGRADED_SETS) if is_degraded(recipe) else ()
+        return self.scores(embedder, (*SETS, *more))
+
+    def _angular(self, embedder: Embedder) -> dict[str, float]:
+        """Of a part of the training images, and of the test images."""
+        folder, found = self.workspace.datasets / "faces", {}
+        for name, step in {"train": EVERY, "test": 1}.items():
+            images = open_images(folder / f"{name}.lmdb")
+            cache = cache_embeddings(self._teacher(), images, self.workspace.cache)
+            chosen = np.arange(0, len(images), step)
+            answers = normalise(cache.vectors(chosen, 0).astype(np.float32))
+            found[name] = float(
+                2 - 2 * (_upright(embedder, images, chosen) * answers).sum(1).mean()
+            )
+        return found
 
     def _open(self, name: str) -> VerificationPairs | ImageSet:
         folder, (of, *degradation) = self.workspace.datasets / "faces", name.split(", ")
@@ -92,6 +117,16 @@ class Scorer:
             return open_images(folder / f"{of}.lmdb")
         pairs = read_pairs(folder / f"{of}.bin")
         return degraded(pairs, degradation[0]) if degradation else pairs
+
+
+def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.ndarray:
+    """Unit embeddings float32 [n, D] of the pictures as they are."""
+    resize = embedder.preprocessing.resize
+    parts = [
+        embedder.embed(np.concatenate([resize(decode(images.read(int(i)))[None]) for i in part]))
+        for part in np.array_split(chosen, max(1, len(chosen) // 128))
+    ]
+    return normalise(np.concatenate(parts))
 
 
 def _score(embedder: Embedder, each: VerificationPairs | ImageSet) -> dict[str, float]:

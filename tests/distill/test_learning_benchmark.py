@@ -108,6 +108,7 @@ def result(student, recipe, value, generation=1, degraded=None):
               for each in SETS}  # fmt: skip
     for each in DEGRADED_SETS if degraded is not None else ():
         scores[each] = {"accuracy": (degraded, 0.0)}
+        scores["angular"] = {"train": (0.3, 0.0), "test": (0.7, 0.0)}
     return Result(student, recipe, generation, 1, scores)
 
 
@@ -123,6 +124,7 @@ def test_a_table_has_mean_and_deviation_and_says_what_is_missing():
 def test_the_table_of_degraded_pairs_says_what_they_cost():
     text = tables([result(SMALL.name, "mirror", 0.9, degraded=0.85)])
     assert "| mobilefacenet | mirror only | 16 | 0.900 |" + " 0.850 (-5.0) |" * 6 in text
+    assert " (-5.0) | 0.300 | 0.700 |" in text
 
 
 def test_the_bars_say_what_was_reached_and_what_was_not():
@@ -190,7 +192,7 @@ def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
 
 
 def test_what_is_not_trained_yet_has_no_result(tmp_path):
-    assert Scorer(Workspace(tmp_path)).results(STUDENTS, [0, 1]) == []
+    assert Scorer(Workspace(tmp_path), "t.onnx").results(STUDENTS, [0, 1]) == []
 
 
 @pytest.fixture(scope="module")
