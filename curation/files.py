@@ -98,24 +98,26 @@ def _os_errors_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write beside ``path``, which takes its name when the block ends without error.
 
-    It is either there whole or not at all, also after a power cut. Raises ``UserError`` where a
-    folder has the name.
+    It is either there whole or not at all, also after a power cut if it is to be ``durable``.
+    Raises ``UserError`` where a folder has the name.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with beside.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         beside.replace(path)
     except IsADirectoryError:
         raise UserError(f"cannot write {path}: it is a folder; take it away") from None
     finally:
         beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -198,6 +200,15 @@ def empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def sync_file(path: Path) -> None:
+    """Make what the file holds survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

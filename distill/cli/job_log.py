@@ -6,7 +6,7 @@ from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.cli.screen import printable_log, write
-from distill.daemon.service import unknown_job
+from distill.daemon.refusals import unknown_job
 from distill.daemon.watching import watch
 from distill.run_directory import LOG, read_log
 from distill.spec_source import check_name

@@ -26,7 +26,7 @@ from distill.daemon.states import State
 if TYPE_CHECKING:
     from distill.daemon.notifications import Notify
     from distill.daemon.reports import JobReport
-    from distill.daemon.service import Submission
+    from distill.daemon.submitting import Submission
 
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
 
@@ -68,7 +68,7 @@ def serve(
     Example: distill serve --background
     """
     from distill.daemon.notifications import Notify
-    from distill.daemon.service import lost_queue
+    from distill.daemon.opening import lost_queue
 
     place = Workspace.locate(workspace)
     notify = Notify(notify_command, notify_webhook)

@@ -85,7 +85,7 @@ def pull(
 def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
     """Everything `show` knows, from the queue and the run folder."""
     from distill.daemon import client
-    from distill.daemon.service import unknown_job
+    from distill.daemon.refusals import unknown_job
     from distill.run_directory import read_evaluation, read_failure, read_steps, read_warnings
     from distill.spec_source import check_name
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from curation.errors import UserError, results_of
 from curation.workspace import Workspace
 from distill.daemon import client
+from distill.daemon.check_places import one_of_two
 from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
-from distill.daemon.service import Submission
-from distill.daemon.turns import one_of_two
+from distill.daemon.submitting import Submission
 from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.provenance import provenance
 from distill.provenance import Code

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -19,11 +20,13 @@ from distill.daemon.listing import LIMIT, MOST, Wanted
 from distill.daemon.names import name_in
 from distill.daemon.placing import Placing, said_after
 from distill.daemon.queue import Job
+from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report, report_page
-from distill.daemon.service import Answer, ConflictError, JobService, QueueEnd, UnknownJobError
+from distill.daemon.service import JobService, QueueEnd
 from distill.daemon.states import State
-from distill.daemon.turns import RequestOrder
+from distill.daemon.submitting import Answer, Outcome, Prepared
+from distill.daemon.turns import Batched, RequestOrder
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance
 from distill.run_directory import LOG, read_log
@@ -83,7 +86,6 @@ def create_app(service: JobService, slots: int) -> FastAPI:
     """The API of one workspace's jobs."""
     app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
     runs = service.workspace.runs
-    checking, turns = CapacityLimiter(CHECKS_AT_ONCE), RequestOrder()
     _answer_errors(app)
 
     def around(jobs: list[Job]) -> Surroundings:
@@ -91,6 +93,17 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     def shown(job: Job) -> JobReport:
         return report(job, around([job]))
+
+    def queue_all(prepared: Sequence[Prepared]) -> list[Submitted | Exception]:
+        return [told(outcome) for outcome in service.queue_all(prepared)]
+
+    def told(outcome: Outcome) -> Submitted | Exception:
+        if isinstance(outcome, Exception):
+            return outcome
+        (done,) = outcome
+        return Submitted(answer=done.answer, job=shown(done.job), warnings=done.warnings)
+
+    checking, turns, submits = CapacityLimiter(CHECKS_AT_ONCE), RequestOrder(), Batched(queue_all)
 
     @app.get("/health")
     def health() -> Health:
@@ -155,11 +168,14 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         spec = decode_spec(await _limited_body(request))
         name = name_in(spec)
         with turns.taken() as turn:
-            asked = (name, spec, replace, placing, turn)
-            submission = await run_sync(service.submit, *asked, limiter=checking)
-        return Submitted(
-            answer=submission.answer, job=shown(submission.job), warnings=submission.warnings
-        )
+            asked = ({name: spec}, replace, placing)
+            prepared = await run_sync(service.prepare, *asked, limiter=checking)
+            await turn()
+            queued = submits.add(prepared)
+        submitted = await queued()
+        if isinstance(submitted, Exception):
+            raise submitted
+        return submitted
 
     @app.get("/jobs/{name}")
     def show_job(name: str) -> JobReport:

@@ -12,7 +12,7 @@ from typing import Any
 
 from curation.errors import UserError
 from curation.json_text import parse_json
-from curation.workspace import Workspace
+from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon import daemon_lock, removal
 from distill.daemon.address import socket_path, somebody_listens
 from distill.daemon.check import spec_check
@@ -22,24 +22,18 @@ from distill.daemon.executors.registry import find_executor
 from distill.daemon.listing import Wanted
 from distill.daemon.machine import Machine
 from distill.daemon.names import SpecCheck
+from distill.daemon.opening import lost_queue, open_queue, read_queue
 from distill.daemon.placing import AS_BEFORE, Placing
 from distill.daemon.queue import Job, Queue, Transition
 from distill.daemon.queue_file import trouble
+from distill.daemon.refusals import unknown_job
 from distill.daemon.removal import Removed
 from distill.daemon.reports import JobReport, ReportPage, report, report_page
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.server import distill_run
-from distill.daemon.service import (
-    QUEUE_FILE,
-    JobService,
-    QueueEnd,
-    Submission,
-    lost_queue,
-    open_queue,
-    read_queue,
-    unknown_job,
-)
+from distill.daemon.service import JobService, QueueEnd
 from distill.daemon.states import State
+from distill.daemon.submitting import Submission
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.provenance import Provenance, parse_provenance, read_provenance
 from distill.run_directory import one_line

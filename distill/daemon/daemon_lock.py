@@ -15,9 +15,9 @@ from curation.locks import held, is_held
 from curation.workspace import Workspace
 from distill.daemon.address import listener
 from distill.daemon.machine import Machine
+from distill.daemon.opening import read_queue
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.runfolder import write_whole
-from distill.daemon.service import read_queue
 from distill.daemon.states import State
 from distill.run_directory import found
 

@@ -10,7 +10,7 @@ from curation.errors import UserError
 from curation.files import empty, open_regular, read_whole, sync_folder
 from curation.locks import locked
 from curation.workspace import Workspace
-from distill.daemon.service import unknown_job
+from distill.daemon.refusals import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
 from distill.run_directory import BUNDLE

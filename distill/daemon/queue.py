@@ -191,6 +191,21 @@ class Queue:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def undone_alone(self) -> Iterator[None]:
+        """A part of a transaction, of which nothing remains where it fails; the rest does."""
+        with self.exclusive():
+            self._connection.execute("SAVEPOINT part")
+            try:
+                yield
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK TO part")
+                raise
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("RELEASE part")
+
     def keep_room(self) -> None:
         """Let the queue's file and its write-ahead log have room to spare, where the disk has it.
 

@@ -16,8 +16,8 @@ from curation.errors import UserError
 from curation.locks import held
 from curation.workspace import Workspace
 from distill.daemon.queue import Queue
+from distill.daemon.refusals import ConflictError, unknown_job
 from distill.daemon.runfolder import in_use
-from distill.daemon.service import ConflictError, unknown_job
 from distill.daemon.states import State
 from distill.pipeline.steps import LOCK
 from distill.run_directory import (

@@ -14,6 +14,7 @@ from curation.files import (
     read_whole,
     release,
     reserve,
+    sync_file,
     sync_folder,
     write_reserved,
 )
@@ -67,10 +68,13 @@ def in_use(run: Path) -> bool:
     return is_held(run)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace ``path`` so that a crash at any moment leaves the old text or the new one."""
+def write_whole(path: Path, text: str, durable: bool = True) -> None:
+    """Replace ``path`` so that a crash at any moment leaves the old text or the new one.
+
+    A power cut may leave neither if it need not be ``durable``.
+    """
     _set_folder_aside(path)
-    with atomic_file(path) as file:
+    with atomic_file(path, durable) as file:
         file.write(text.encode())
 
 
@@ -96,25 +100,29 @@ def frozen_spec(run: Path) -> str | None:
     return read_whole(path, _LARGEST_SPEC).decode(errors="replace")
 
 
-def freeze_spec(run: Path, spec: str) -> None:
+def freeze_spec(run: Path, spec: str, durable: bool = True) -> None:
     """Make ``run`` the folder of this spec; safe to repeat after a crash at any moment.
+
+    Where it is to be repeated anyway, it need not be ``durable``: the disk is not waited for.
 
     A folder of the same spec stays as it is, so its finished steps are not done again. A folder
     of another spec is set aside as ``JOB.old-N``, never deleted.
     """
     present = frozen_spec(run)
     if present == spec:
+        if durable:
+            sync_file(run / SPEC)
         return
     if present is not None:
         _set_aside(run)
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / SPEC, spec)
+    write_whole(run / SPEC, spec, durable)
 
 
-def freeze_provenance(run: Path, provenance: str | None) -> None:
+def freeze_provenance(run: Path, provenance: str | None, durable: bool = True) -> None:
     """Let the folder, which is there, say where the job comes from, as the queue has it."""
     if provenance is not None:
-        write_whole(run / PROVENANCE, provenance)
+        write_whole(run / PROVENANCE, provenance, durable)
 
 
 def _set_aside(run: Path) -> None:

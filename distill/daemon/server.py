@@ -1,5 +1,6 @@
 """`distill serve`: one daemon a workspace. It may end at any moment; its jobs go on without it."""
 
+import asyncio
 import logging
 import os
 import select
@@ -21,8 +22,9 @@ from distill.daemon.executor import GRACE_SECONDS, JobCommand
 from distill.daemon.executors.registry import find_executor
 from distill.daemon.names import SpecCheck
 from distill.daemon.notifications import NOBODY, Notify, notifying
+from distill.daemon.opening import open_queue
 from distill.daemon.scheduler import Scheduler
-from distill.daemon.service import JobService, open_queue
+from distill.daemon.service import JobService
 from distill.daemon.troubles import Troubles
 from distill.process import on_stop
 from distill.run_directory import SPEC
@@ -31,6 +33,8 @@ _log = logging.getLogger("distill.daemon")
 
 _LOOK_SECONDS = 0.25
 _SHUTDOWN_SECONDS = 5.0
+_THREADS = 4
+"""That answer requests; more only wait for each other, and for the one queue."""
 
 
 def distill_run(workspace: Workspace) -> JobCommand:
@@ -117,6 +121,7 @@ def _step(scheduler: Scheduler, troubles: Troubles) -> None:
 def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
     """The HTTP API in a thread of its own; signals stay with the main thread."""
     import uvicorn
+    from anyio.to_thread import current_default_thread_limiter
 
     from distill.daemon.api import create_app
     from distill.daemon.connections import OwnerOnlyProtocol
@@ -136,7 +141,12 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
         timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="api")
+
+    async def answer() -> None:
+        current_default_thread_limiter().total_tokens = _THREADS
+        await server.serve()
+
+    thread = threading.Thread(target=asyncio.run, args=[answer()], name="api")
     thread.start()
     try:
         yield thread

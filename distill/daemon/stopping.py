@@ -8,8 +8,8 @@ from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
 from distill.daemon.executor import GRACE_SECONDS
 from distill.daemon.queue import Job, Queue
+from distill.daemon.refusals import UnknownJobError
 from distill.daemon.scheduler import Scheduler
-from distill.daemon.service import UnknownJobError
 from distill.daemon.states import State
 
 _STOP_SECONDS = GRACE_SECONDS + 30.0

@@ -1,63 +1,100 @@
-"""Submits that come at once: few are checked at a time, and their order stays."""
+"""Requests that come at once: they keep their order, and share writes to the disk."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
 
-from curation.locks import held
-from curation.workspace import Workspace
+import anyio
+from anyio.to_thread import run_sync
 
-_RETRY_SECONDS = 0.05
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class RequestOrder:
     """Lets requests that are prepared side by side take effect in the order in which they came.
 
-    They have to be prepared in that order too, or all may wait for one that cannot begin.
+    Of one event loop. They have to be prepared in that order too, or all may wait for one that
+    cannot begin.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._given = 0
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, anyio.Event] = {}
+        """Set when each is over; in the order in which they came"""
 
     @contextmanager
-    def taken(self) -> Iterator[Callable[[], None]]:
+    def taken(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """A turn, for as long as the block runs; what it gives waits for all before it to be over.
 
         To be entered when the request comes.
         """
-        with self._changed:
-            self._given = number = self._given + 1
-            self._under_way.add(number)
+        self._given = number = self._given + 1
+        self._under_way[number] = over = anyio.Event()
         try:
-            yield lambda: self._wait(number)
+            yield partial(self._wait, number)
         finally:
-            with self._changed:
-                self._under_way.discard(number)
-                self._changed.notify_all()
+            del self._under_way[number]
+            over.set()
 
-    def _wait(self, number: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: min(self._under_way, default=number) >= number)
-
-
-@contextmanager
-def one_of_two(workspace: Workspace) -> Iterator[None]:
-    """Run the block beside that of one other process at most: a check may take a gigabyte."""
-    with ExitStack() as stack:
-        with suppress(OSError):  # where nothing can be locked, nobody is kept waiting
-            while not _took_either(stack, (workspace.root, workspace.datasets)):
-                time.sleep(_RETRY_SECONDS)
-        yield
+    async def _wait(self, number: int) -> None:
+        while (first := next(iter(self._under_way))) != number:
+            await self._under_way[first].wait()
 
 
-def _took_either(stack: ExitStack, places: tuple[Path, ...]) -> bool:
-    """Hold one of the folders until the stack ends; whether one was free."""
-    for place in places:
-        with suppress(BlockingIOError):
-            stack.enter_context(held(place))
-            return True
-    return False
+class Batched(Generic[Item, Result]):
+    """Writes all items that wait for it together, in the order in which they were added.
+
+    What is added while a write is under way waits for that one and goes with the next: so a crowd
+    of clients shares few writes. Of one event loop.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        """``write`` gives one result an item; it is called in a thread, once at a time."""
+        self._write = write
+        self._waiting: list[_Added[Item, Result]] = []
+        self._writing = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)
+
+    def add(self, item: Item) -> Callable[[], Awaitable[Result]]:
+        """Take the place behind all others; what it gives waits until the item is written.
+
+        Errors of ``write`` are raised for all items of that write.
+        """
+        added = _Added[Item, Result](item)
+        self._waiting.append(added)
+        return partial(self._written, added)
+
+    async def _written(self, added: "_Added[Item, Result]") -> Result:
+        try:
+            async with self._writing:
+                if not added.outcome.done():
+                    with anyio.CancelScope(shield=True):  # others wait for this write as well
+                        await self._write_all()
+        finally:
+            with suppress(ValueError):  # written, as it is unless nobody waits for it any more
+                self._waiting.remove(added)
+        return added.outcome.result()
+
+    async def _write_all(self) -> None:
+        batch, self._waiting = self._waiting, []
+        try:
+            items = [each.item for each in batch]
+            results = await run_sync(self._write, items, limiter=self._thread)
+        except BaseException as error:
+            for each in batch:
+                each.outcome.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for each, result in zip(batch, results, strict=True):
+                each.outcome.set_result(result)
+
+
+@dataclass(frozen=True, eq=False)
+class _Added(Generic[Item, Result]):
+    item: Item
+    outcome: Future[Result] = field(default_factory=Future)

@@ -8,10 +8,11 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
 from distill.daemon.machine import Machine
+from distill.daemon.opening import read_queue
 from distill.daemon.queue import Job, Queue
+from distill.daemon.refusals import unknown_job
 from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import in_use
-from distill.daemon.service import read_queue, unknown_job
 from distill.daemon.states import State
 from distill.daemon.waiting import surroundings
 

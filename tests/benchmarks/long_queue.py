@@ -30,7 +30,7 @@ from curation.workspace import Workspace
 from distill.daemon import client, server
 from distill.daemon.address import socket_path
 from distill.daemon.names import Checked
-from distill.daemon.service import open_queue
+from distill.daemon.opening import open_queue
 from distill.daemon.states import State
 
 SPEC = Path(__file__).parents[2] / "jobs" / "sample.toml"

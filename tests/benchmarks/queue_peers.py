@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 from curation.workspace import Workspace
 from distill.daemon import server
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
-from distill.daemon.service import open_queue
 from distill.daemon.states import Event, State
 
 MEASURED = 200

@@ -11,8 +11,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.comparison import Subject, compare, figures_of
+from distill.daemon.opening import open_queue
 from distill.daemon.runfolder import freeze_spec
-from distill.daemon.service import open_queue
 
 
 def subject(name: str, digest: str = "d", sizes: dict | None = None, **figures: float) -> Subject:

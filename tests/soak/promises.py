@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curation.workspace import Workspace
+from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon.attempts import Attempt
+from distill.daemon.opening import open_queue
 from distill.daemon.queue import Job
 from distill.daemon.runfolder import read_exit_record
-from distill.daemon.service import QUEUE_FILE, open_queue
 from distill.daemon.states import TRANSITIONS, Event, State
 from tests.soak.daemon import SLOTS
 

@@ -8,8 +8,9 @@ from curation.errors import UserError
 from distill.daemon import client, stopping
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
-from distill.daemon.service import Answer, QueueEnd
+from distill.daemon.service import QueueEnd
 from distill.daemon.states import State
+from distill.daemon.submitting import Answer
 from tests.soak.daemon import check
 from tests.soak.promises import Promises
 

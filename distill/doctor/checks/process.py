@@ -17,7 +17,7 @@ FEW_FILES = 4096
 @check("daemon")
 def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
     """Whether one runs, and whether its queue can be read."""
-    from distill.daemon.service import lost_queue, read_queue
+    from distill.daemon.opening import lost_queue, read_queue
 
     if (lost := lost_queue(workspace)) is not None:
         yield wrong(str(lost), "see docs/daemon.md: what survives what")

@@ -14,8 +14,8 @@ from curation.workspace import Workspace
 from distill.cli import completion
 from distill.cli.curate import app as curate
 from distill.cli.main import app as distill
+from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
-from distill.daemon.service import open_queue
 from distill.run_directory import BUNDLE
 
 APPS = {"distill": distill, "curate": curate}

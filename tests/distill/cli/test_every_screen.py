@@ -23,9 +23,9 @@ from curation.workspace import Workspace
 from distill.cli.curate import app as curate
 from distill.cli.main import app as distill
 from distill.cli.screen import size_of
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.runfolder import locked
-from distill.daemon.service import open_queue
 from distill.daemon.states import Event
 
 APPS = {"curate": curate, "distill": distill}

@@ -20,8 +20,8 @@ from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.executors.slurm import SlurmExecutor
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Job
-from distill.daemon.service import Answer
 from distill.daemon.states import State
+from distill.daemon.submitting import Answer
 
 SCRIPT = Path(__file__).with_name("daemon_under_test.py")
 PATIENCE = 90.0

@@ -9,17 +9,14 @@ from daemon_under_test import accept
 from test_daemon_commands import Ran
 
 from distill.daemon.dependencies import CircleError
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
-from distill.daemon.service import (
-    Answer,
-    ConflictError,
-    JobService,
-    UnknownJobError,
-    open_queue,
-)
+from distill.daemon.refusals import ConflictError, UnknownJobError
+from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
+from distill.daemon.submitting import Answer
 
 DONE = Outcome(event=Event.SUCCEED)
 FAILED = Outcome(event=Event.FAIL, reason="no")

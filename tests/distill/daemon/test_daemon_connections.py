@@ -15,7 +15,8 @@ from curation.errors import UserError
 from distill.daemon import client, stopping
 from distill.daemon.address import SOCKET
 from distill.daemon.connections import MOST_CONNECTIONS
-from distill.daemon.service import Answer, open_queue
+from distill.daemon.opening import open_queue
+from distill.daemon.submitting import Answer
 
 HEAD = b"Host: daemon\r\n\r\n"
 CHUNKED = b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD

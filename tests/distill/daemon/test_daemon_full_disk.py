@@ -15,10 +15,10 @@ from curation.files import atomic_file, reserve, write_reserved
 from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.opening import open_queue
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import in_use, read_exit_record
 from distill.daemon.scheduler import Scheduler
-from distill.daemon.service import open_queue
 from distill.daemon.states import State
 from distill.daemon.troubles import FIRST_PAUSE, LONGEST_PAUSE, Troubles
 from distill.pipeline.record import RunRecord, write_failure

@@ -17,12 +17,12 @@ from distill.cli.job_view import print_status
 from distill.daemon import client
 from distill.daemon.address import socket_path
 from distill.daemon.listing import MOST, Wanted
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
 from distill.daemon.reports import report, report_page
 from distill.daemon.schema import MIGRATIONS
-from distill.daemon.service import open_queue
 from distill.daemon.states import Event, State
 from distill.daemon.waiting import MOST_NAMED, surroundings
 

@@ -17,9 +17,9 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import notifications
 from distill.daemon.notifications import Notify, notifying, take_failure
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
-from distill.daemon.service import open_queue
 from distill.daemon.states import Event
 
 ENDS = {

@@ -7,8 +7,8 @@ from conftest import Harness, spec
 from test_daemon_commands import Ran
 
 from distill.daemon import client
-from distill.daemon.service import Answer
 from distill.daemon.states import State
+from distill.daemon.submitting import Answer
 
 WRITES_ORDER = """import pathlib, sys
 run = pathlib.Path(sys.argv[1])
@@ -105,7 +105,7 @@ def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
 
 
 def test_a_label_that_came_another_way_moves_no_terminal(harness: Harness) -> None:
-    from distill.daemon.service import open_queue
+    from distill.daemon.opening import open_queue
 
     harness.submit("a")
     with open_queue(harness.workspace) as queue:

@@ -8,8 +8,8 @@ from daemon_under_test import accept
 from test_daemon_commands import Ran
 
 from distill.daemon import client
+from distill.daemon.opening import open_queue
 from distill.daemon.runfolder import freeze_spec
-from distill.daemon.service import open_queue
 from distill.daemon.states import State
 
 FAILS_ONCE = """import os, pathlib, signal, sys

@@ -21,13 +21,14 @@ from distill.daemon import client, stopping
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchKilledError, Liveness
 from distill.daemon.listing import Wanted
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, Outcome, judge_loss
 from distill.daemon.queue import Queue
 from distill.daemon.runfolder import freeze_spec, write_runner_record
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.schema import MIGRATIONS
-from distill.daemon.service import Answer, open_queue
 from distill.daemon.states import Event, State
+from distill.daemon.submitting import Answer
 from distill.pipeline.steps import LOCK
 from distill.run_directory import EXIT, RUNNER
 from distill.signals import STEP_BUSY

@@ -17,11 +17,13 @@ from test_daemon_commands import Ran
 from curation.errors import UserError
 from curation.locks import held
 from curation.workspace import Workspace
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.placing import Placing
+from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.removal import remove
 from distill.daemon.runfolder import locked
-from distill.daemon.service import ConflictError, JobService, UnknownJobError, open_queue
+from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
 from distill.pipeline.steps import StepStore
 
@@ -245,7 +247,7 @@ import sys
 from pathlib import Path
 from curation.workspace import Workspace
 from distill.daemon.removal import remove
-from distill.daemon.service import open_queue
+from distill.daemon.opening import open_queue
 place = Workspace(Path(sys.argv[1]))
 with open_queue(place) as queue:
     print("begun", flush=True)

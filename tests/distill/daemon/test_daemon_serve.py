@@ -23,12 +23,13 @@ from distill.daemon.attempts import Attempt
 from distill.daemon.daemon_lock import network_filesystem
 from distill.daemon.executor import Liveness
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS
 from distill.daemon.processes import DIED
 from distill.daemon.runfolder import read_runner_record
 from distill.daemon.scheduler import Scheduler
-from distill.daemon.service import Answer, open_queue
 from distill.daemon.states import Event, State
+from distill.daemon.submitting import Answer
 
 SLEEP = "import time; time.sleep(100)"
 # Writes its pid, then waits for the file `go`, and exits with 5.

@@ -7,16 +7,13 @@ from conftest import Harness, spec
 from daemon_under_test import accept
 
 from distill.daemon.names import Checked
+from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
+from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
-from distill.daemon.service import (
-    Answer,
-    ConflictError,
-    JobService,
-    UnknownJobError,
-    open_queue,
-)
+from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
+from distill.daemon.submitting import Answer
 
 OUTCOMES = {
     State.DONE: Outcome(event=Event.SUCCEED),

@@ -6,20 +6,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import httpx
 import pytest
+from anyio import to_thread
 from conftest import Harness, spec
+from daemon_under_test import accept
 
 from curation.errors import UserError
 from distill.daemon.api import CHECKS_AT_ONCE, create_app
 from distill.daemon.names import Checked
-from distill.daemon.service import JobService, open_queue
-from distill.daemon.turns import RequestOrder
+from distill.daemon.opening import open_queue
+from distill.daemon.placing import Placing
+from distill.daemon.runfolder import frozen_spec
+from distill.daemon.service import JobService
+from distill.daemon.turns import Batched, RequestOrder
 
 
 class Checks:
@@ -77,32 +82,153 @@ def test_a_hundred_submits_at_once_keep_their_order(harness: Harness) -> None:
 def test_turns_take_effect_in_their_order(seed: int) -> None:
     turns, done = RequestOrder(), list[int]()
 
-    def prepare(number: int, held: ExitStack, turn: Callable[[], None]) -> None:
-        with held:
-            time.sleep(random.Random(f"{seed} {number}").uniform(0, 0.02))
+    async def request(number: int) -> None:
+        with turns.taken() as turn:
+            await anyio.sleep(random.Random(f"{seed} {number}").uniform(0, 0.02))
             if number % 5 == 2:
                 return  # it was refused
-            turn()
+            await turn()
             done.append(number)
 
-    threads = []
-    for number in range(20):
-        held = ExitStack()
-        asked = (number, held, held.enter_context(turns.taken()))
-        threads.append(threading.Thread(target=prepare, args=asked))
-    random.Random(seed).shuffle(threads)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    async def all_at_once() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(request, number)
+                await anyio.sleep(0)
+
+    anyio.run(all_at_once)
     assert done == [number for number in range(20) if number % 5 != 2]
+
+
+def test_a_client_that_goes_does_not_keep_those_behind_it_waiting() -> None:
+    turns, done = RequestOrder(), list[int]()
+
+    async def request(number: int, scope: anyio.CancelScope, seconds: float) -> None:
+        with scope, turns.taken() as turn:
+            await anyio.sleep(seconds)
+            await turn()
+            done.append(number)
+
+    async def all_at_once() -> None:
+        scopes = [anyio.CancelScope() for _ in range(4)]
+        async with anyio.create_task_group() as tasks:
+            for number, (scope, seconds) in enumerate(zip(scopes, (0, 60, 0, 0), strict=True)):
+                tasks.start_soon(request, number, scope, seconds)
+                await anyio.sleep(0)
+            scopes[2].cancel()  # while it waits for its turn
+            await anyio.sleep(0.01)
+            scopes[1].cancel()  # while it is prepared
+
+    anyio.run(all_at_once)
+    assert done == [0, 3]
+
+
+class Disk:
+    """Writes batches slowly, and remembers them."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.begun = threading.Event()
+        self.free = threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> list[str]:
+        self.begun.set()
+        assert self.free.wait(20)
+        self.batches.append(list(items))
+        if 13 in items:
+            raise OSError("no space left")
+        return [f"wrote {item}" for item in items]
+
+
+async def write_all(batched: Batched[int, str], disk: Disk, items: Sequence[int]) -> list[object]:
+    """What came of each of these items, which are added while the first is being written."""
+    results: list[object] = [None] * len(items)
+
+    async def one(place: int, written: Callable[[], Awaitable[str]]) -> None:
+        try:
+            results[place] = await written()
+        except OSError as error:
+            results[place] = str(error)
+
+    async with anyio.create_task_group() as tasks:
+        for place, item in enumerate(items):
+            tasks.start_soon(one, place, batched.add(item))
+            await to_thread.run_sync(disk.begun.wait)
+        disk.free.set()
+    return results
+
+
+def test_what_comes_during_a_write_is_written_together_in_its_order() -> None:
+    disk = Disk()
+    results = anyio.run(write_all, Batched(disk), disk, range(10))
+    assert disk.batches == [[0], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert results == [f"wrote {item}" for item in range(10)]
+
+
+def test_a_failed_write_fails_all_of_it_and_not_the_next() -> None:
+    disk = Disk()
+    batched = Batched(disk)
+    assert anyio.run(write_all, batched, disk, [1, 13, 2]) == [
+        "wrote 1",
+        "no space left",
+        "no space left",
+    ]
+    assert anyio.run(write_all, batched, disk, [3]) == ["wrote 3"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_written() -> None:
+    disk = Disk()
+    batched = Batched(disk)
+
+    async def one(item: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await batched.add(item)()
+
+    async def go() -> None:
+        scopes = [anyio.CancelScope() for _ in range(3)]
+        async with anyio.create_task_group() as tasks:
+            for item, scope in enumerate(scopes):
+                tasks.start_soon(one, item, scope)
+                await to_thread.run_sync(disk.begun.wait)
+            scopes[0].cancel()  # is being written: the others must not notice
+            scopes[1].cancel()  # waits
+            await anyio.sleep(0.01)
+            disk.free.set()
+
+    anyio.run(go)
+    assert disk.batches == [[0], [2]]
+
+
+def test_submits_at_once_share_a_transaction_and_each_has_its_own_answer(
+    harness: Harness,
+) -> None:
+    harness.workspace.root.mkdir()
+    with open_queue(harness.workspace) as queue:
+        service = JobService(harness.workspace, queue, accept)
+        service.submit("taken", spec("taken", "one"))
+        asked = {
+            "a": spec("a"),
+            "taken": spec("taken", "two"),
+            "b": spec("b"),
+            "c": spec("c"),
+        }
+        prepared = [
+            service.prepare({name: text}, True, Placing(after=("c",) if name == "c" else None))
+            for name, text in asked.items()
+        ]
+        prepared[1] = replace(prepared[1], replace=False)
+        outcomes = service.queue_all(prepared)
+        assert [isinstance(each, Exception) for each in outcomes] == [False, True, False, True]
+        assert queue.names() == ["taken", "a", "b"]
+        assert queue.history("c") == []
+        assert frozen_spec(harness.run("b")) == spec("b")
 
 
 CHECKING = """
 import os, sys, time
 from pathlib import Path
 from curation.workspace import Workspace
-from distill.daemon.turns import one_of_two
+from distill.daemon.check_places import one_of_two
 root = Path(sys.argv[1])
 with one_of_two(Workspace(root)):
     mine = root / "now" / str(os.getpid())

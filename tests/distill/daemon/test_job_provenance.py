@@ -11,10 +11,10 @@ from test_daemon_commands import Ran, distill
 
 from curation.workspace import Workspace
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.opening import open_queue
 from distill.daemon.runfolder import freeze_provenance
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
-from distill.daemon.service import open_queue
 from distill.daemon.states import State
 from distill.pipeline.fit import check_job
 from distill.pipeline.job import JobRun

@@ -13,7 +13,7 @@ import distill.doctor.checks
 from curation.registry import import_files
 from curation.workspace import Workspace
 from distill.cli.main import app
-from distill.daemon.service import open_queue
+from distill.daemon.opening import open_queue
 from distill.doctor import examination
 from distill.doctor.checks import clock, disk, gpu, packages, process, slurm
 from distill.doctor.children import NoAnswerError, ask, ask_python

@@ -14,9 +14,9 @@ from small_job import make_workspace, steps_of, teacher_text, whole_job_text
 from curation.workspace import Workspace
 from distill.daemon import client, stopping
 from distill.daemon.executors.local import LocalExecutor
+from distill.daemon.opening import open_queue
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.server import distill_run
-from distill.daemon.service import open_queue
 from distill.daemon.states import State
 
 LONG = whole_job_text(teacher=teacher_text(epochs=3000)).replace("epochs = 2", "epochs = 3000")

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 import distill
 from curation.errors import UserError
 from curation.images import decode
+from curation.workspace import QUEUE_FILE
 from distill.cli.main import app
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
-from distill.daemon.service import QUEUE_FILE
 from distill.daemon.states import Event
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit

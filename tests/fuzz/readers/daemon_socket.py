@@ -18,8 +18,9 @@ from curation.workspace import Workspace
 from distill.daemon import connections
 from distill.daemon.address import socket_path
 from distill.daemon.names import Checked, name_in
+from distill.daemon.opening import open_queue
 from distill.daemon.server import _api
-from distill.daemon.service import JobService, open_queue
+from distill.daemon.service import JobService
 from tests.fuzz.harness import Files, Special, reader
 
 _HOST = b"Host: daemon\r\n"

@@ -20,8 +20,8 @@ from distill.daemon.attempts import Attempt
 from distill.daemon.executor import ALONE
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.listing import Wanted
+from distill.daemon.opening import open_queue
 from distill.daemon.scheduler import Scheduler
-from distill.daemon.service import open_queue
 from distill.daemon.states import State
 from distill.notices import read_notices
 from distill.pipeline.steps import RESULT, StepStore

@@ -1,0 +1,30 @@
+"""Commands that check specs at once, each in a process of its own: few do at a time."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from curation.locks import held
+from curation.workspace import Workspace
+
+_RETRY_SECONDS = 0.05
+
+
+@contextmanager
+def one_of_two(workspace: Workspace) -> Iterator[None]:
+    """Run the block beside that of one other process at most: a check may take a gigabyte."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # where nothing can be locked, nobody is kept waiting
+            while not _took_either(stack, (workspace.root, workspace.datasets)):
+                time.sleep(_RETRY_SECONDS)
+        yield
+
+
+def _took_either(stack: ExitStack, places: tuple[Path, ...]) -> bool:
+    """Hold one of the folders until the stack ends; whether one was free."""
+    for place in places:
+        with suppress(BlockingIOError):
+            stack.enter_context(held(place))
+            return True
+    return False

@@ -1,0 +1,55 @@
+"""The queue of a workspace, opened: to read, to change, or found to be lost."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from curation.errors import UserError
+from curation.workspace import QUEUE_FILE, Workspace
+from distill.daemon import queue_file
+from distill.daemon.queue import Queue
+from distill.daemon.runfolder import OLD_RUN
+from distill.run_directory import RUNNER
+
+_MOST_NAMED = 5
+
+
+@contextmanager
+def read_queue(workspace: Workspace) -> Iterator[Queue | None]:
+    """The workspace's queue to read, also where nothing can be written; ``None`` where none is.
+
+    SQLite's troubles in the block become the user's one line.
+    """
+    path = workspace.daemon / QUEUE_FILE
+    if not path.exists():
+        yield None
+        return
+    with queue_file.readable(path) as place, Queue(place, named=path) as queue:
+        try:
+            yield queue
+        except sqlite3.Error as error:
+            raise UserError(queue_file.trouble(path, error)) from None
+
+
+def lost_queue(workspace: Workspace) -> UserError | None:
+    """The error for run folders of a queue that is not there any more; ``None`` where none are."""
+    path = workspace.daemon / QUEUE_FILE
+    if path.exists():
+        return None
+    left = sorted(record.parent.name for record in workspace.runs.glob(f"[!.]*/{RUNNER}"))
+    left = [name for name in left if OLD_RUN not in name]
+    if not left:
+        return None
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    return UserError(
+        f"the queue {path} is missing, but it ran {', '.join(left[:_MOST_NAMED])}{more}; put a "
+        f"copy of it back, or submit the jobs again, each with {queue_file.resubmit(path)}: their "
+        "finished steps are found"
+    )
+
+
+def open_queue(workspace: Workspace) -> Queue:
+    """The workspace's queue, made where there is none yet, in a folder of the user's own."""
+    workspace.daemon.mkdir(parents=True, exist_ok=True)
+    workspace.daemon.chmod(0o700)
+    return Queue(workspace.daemon / QUEUE_FILE)

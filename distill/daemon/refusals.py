@@ -1,0 +1,62 @@
+"""Refusals that name a job: the queue has none of this name, or its state is in the way."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from curation.errors import UserError
+from curation.suggestions import hint
+from curation.workspace import Workspace
+from distill.daemon.dependencies import CircleError
+from distill.daemon.queue import Job, Queue
+from distill.daemon.runfolder import OLD_RUN
+from distill.run_directory import RUNNER, SPEC
+from distill.spec_source import check_name
+
+
+class UnknownJobError(UserError):
+    """No job has this name."""
+
+
+class ConflictError(UserError):
+    """The request does not go with the state of the job."""
+
+
+@contextmanager
+def no_circle() -> Iterator[None]:
+    """``ConflictError`` where the block would have a job wait for itself."""
+    try:
+        yield
+    except CircleError as error:
+        raise ConflictError(f"{error}; `distill status` shows who waits for whom") from None
+
+
+def existing_job(queue: Queue, name: str, workspace: Workspace) -> Job:
+    """One job of the workspace's queue; ``UnknownJobError`` where it has none of this name."""
+    job = queue.job(check_name(name))
+    if job is None:
+        raise unknown_job(name, queue.names(), workspace)
+    return job
+
+
+def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:
+    """The error for a name that neither one of the ``known`` jobs nor a run folder has."""
+    runs = [run.name for run in workspace.runs.glob("[!.]*") if run.is_dir()]
+    if name in runs and (workspace.runs / name / RUNNER).exists():
+        return UnknownJobError(
+            f"job {name!r} is not in the queue, which was lost or begun anew since it ran; "
+            f"`distill show {name}` tells what came of it, and "
+            f"`distill submit {workspace.runs / name / SPEC}` goes on with it"
+        )
+    if name in runs:
+        return UnknownJobError(
+            f"job {name!r} was run by hand and is not in the queue; `distill show {name}` and "
+            f"`distill logs {name}` tell what came of it"
+        )
+    names = set(known) | {run for run in runs if OLD_RUN not in run}
+    if not names:
+        return UnknownJobError(
+            f"there is no job {name!r}: the workspace {workspace.root} has none; submit one with "
+            "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
+        )
+    told = hint(name, sorted(names), "`distill status` shows them")
+    return UnknownJobError(f"there is no job {name!r} in the workspace {workspace.root}{told}")

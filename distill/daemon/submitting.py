@@ -1,0 +1,248 @@
+"""Submits: each is checked by itself, and those that wait are queued in one transaction."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+
+from curation.errors import UserError, results_of
+from curation.workspace import Workspace
+from distill.daemon.demand import demand_of, excess
+from distill.daemon.machine import Machine
+from distill.daemon.names import Checked, SpecCheck, teachers_in
+from distill.daemon.placing import AS_BEFORE, Placing
+from distill.daemon.queue import Job, Queue
+from distill.daemon.refusals import ConflictError, existing_job, no_circle
+from distill.daemon.runfolder import freeze_provenance, freeze_spec, frozen_spec, in_use
+from distill.daemon.states import Event, State, TransitionRefusedError, next_state
+from distill.run_directory import BUNDLE
+
+
+class Answer(StrEnum):
+    """What a submit came to."""
+
+    QUEUED = "queued"
+    AGAIN = "queued again"
+    REPLACED = "replaced"
+    ALREADY_QUEUED = "already queued"
+    CHANGED = "already queued, changed"
+    ALREADY_RUNNING = "already running"
+    ALREADY_DONE = "already done"
+
+
+_NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answer.ALREADY_DONE})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The answer to a submit, given after it is on the disk; ``warnings`` say what the job asks
+    for and will not do anything."""
+
+    answer: Answer
+    job: Job
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A submit of one or several specs whose check is over."""
+
+    specs: Mapping[str, str]
+    """By the names that their texts give"""
+    replace: bool
+    placing: Placing
+    checked: Mapping[str, Checked]
+    """What was found of those that are to be queued"""
+
+
+Outcome = list[Submission] | Exception
+"""What came of a submit: in the order of its specs; or why none of them is queued."""
+
+
+class Submits:
+    """What a workspace's queue does with submits."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        queue: Queue,
+        check: SpecCheck,
+        capacity: Callable[[], Machine | None],
+    ) -> None:
+        """``capacity`` says what the jobs share, where anybody here shares that out."""
+        self._workspace = workspace
+        self._queue = queue
+        self._check = check
+        self._capacity = capacity
+
+    def prepare(self, specs: Mapping[str, str], replace: bool, placing: Placing) -> Prepared:
+        """Check the specs, which takes seconds; nothing is queued, and the queue stays free.
+
+        ``UserError`` for a spec that cannot run.
+        """
+
+        def check(name: str, spec: str) -> Checked | None:
+            if self._answer(name, spec, replace) in _NOTHING_TO_DO:
+                return None
+            self._refuse_excess(name, spec)
+            return self._check(spec)
+
+        found = results_of([partial(check, name, spec) for name, spec in specs.items()])
+        pairs = zip(specs, found, strict=True)
+        checked = {name: each for name, each in pairs if each is not None}
+        return Prepared(specs=specs, replace=replace, placing=placing, checked=checked)
+
+    def queue_all(self, submits: Sequence[Prepared]) -> list[Outcome]:
+        """Queue these submits in their order, in one transaction; what came of each.
+
+        Of each submit all specs are queued, or none; what one is refused for harms no other.
+        """
+        with self._queue.exclusive():  # two submits of one name must not both find it free
+            outcomes = [self._tried(each) for each in submits]
+        for outcome in outcomes:
+            for submission in [] if isinstance(outcome, Exception) else outcome:
+                if submission.answer not in _NOTHING_TO_DO:
+                    self.show(submission.job.name)
+        return outcomes
+
+    def _tried(self, submit: Prepared) -> Outcome:
+        try:
+            with self._queue.undone_alone():
+                made = {name: self._submit(submit, name) for name in _teachers_first(submit.specs)}
+        except sqlite3.Error:
+            raise  # the queue cannot be written: nothing of the transaction holds
+        except Exception as error:
+            return error
+        return [made[name] for name in submit.specs]
+
+    def _submit(self, submit: Prepared, name: str) -> Submission:
+        spec, checked = submit.specs[name], submit.checked.get(name)
+        answer = self._answer(name, spec, submit.replace)
+        if answer in _NOTHING_TO_DO:
+            return self._already(answer, name, submit.placing)
+        if checked is None:
+            raise ConflictError(f"job {name!r} was changed at this very moment; submit it again")
+        placed = self._with_teachers(name, spec, submit.placing)
+        with no_circle():
+            job = self._queue.submit(name, spec, time.time(), placed)
+        if checked.provenance is not None:
+            self._queue.keep_provenance(name, checked.provenance.model_dump_json())
+        return Submission(answer, job, checked.warnings)
+
+    def _refuse_excess(self, name: str, spec: str) -> None:
+        """``UserError`` where the job asks more of the machine than that has."""
+        demand = demand_of(spec)
+        if demand.says_nothing or (machine := self._capacity()) is None:
+            return
+        if (why := excess(demand, machine)) is not None:
+            raise UserError(f"job {name!r} needs {why}; change [resources] of its spec")
+
+    def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
+        """Nothing new is queued; what is said of the place counts for a job that waits."""
+        with self._queue.exclusive():
+            job = self._job(name)
+            if placing == AS_BEFORE:
+                return Submission(answer, job)
+            if job.state is not State.QUEUED:
+                told = f"{name} is {job.state}: priority, label, hold and after are for jobs that "
+                return Submission(answer, job, (f"{told}wait",))
+            before = (job, self._queue.after(name))
+            if placing.after is not None:
+                placing = self._with_teachers(name, job.spec, placing)
+            with no_circle():
+                placed = self._queue.place(name, placing, time.time())
+            changed = before != (placed, self._queue.after(name))
+        return Submission(Answer.CHANGED if changed else answer, placed)
+
+    def _with_teachers(self, name: str, spec: str, placing: Placing) -> Placing:
+        """The placing, which also waits for those jobs of the queue that make its teachers.
+
+        What is not said stays as it was, unless this is another spec. ``UnknownJobError`` where the
+        queue lacks a job that it says.
+        """
+        before = self._queue.job(name)
+        kept = self._queue.after(name) if before is not None and before.spec == spec else []
+        said = kept if placing.after is None else [self._job(each).name for each in placing.after]
+        made = [each for each in teachers_in(spec) if self._makes_teacher(each, name)]
+        return replace(placing, after=tuple(dict.fromkeys([*said, *made])))
+
+    def _makes_teacher(self, teacher: str, student: str) -> bool:
+        """Whether a job of the queue has made this teacher, or is to make it."""
+        job = None if teacher == student else self._queue.job(teacher)
+        made = (self._workspace.runs / teacher / BUNDLE).is_dir()
+        return job is not None and (job.state is State.DONE or not made)
+
+    def _answer(self, name: str, spec: str, replace: bool) -> Answer:
+        job = self._queue.job(name)
+        if job is None:
+            return self._answer_without_job(name, spec, replace)
+        if job.spec != spec:
+            return self._answer_to_another_spec(job, replace)
+        if job.cancel_requested_at is not None and job.state is State.RUNNING:
+            raise ConflictError(f"job {name!r} is being cancelled; submit it again when it stopped")
+        # Done counts as long as what was done is there.
+        kept = frozen_spec(self._workspace.runs / name) == spec
+        return {
+            State.QUEUED: Answer.ALREADY_QUEUED,
+            State.RUNNING: Answer.ALREADY_RUNNING,
+            State.DONE: Answer.ALREADY_DONE if kept else Answer.AGAIN,
+            State.FAILED: Answer.AGAIN,
+            State.CANCELLED: Answer.AGAIN,
+        }[job.state]
+
+    def _answer_without_job(self, name: str, spec: str, replace: bool) -> Answer:
+        """A folder may be there from a run by hand: of the same spec it goes on."""
+        found = frozen_spec(self._workspace.runs / name)
+        if found in (None, spec):
+            return Answer.QUEUED
+        return self._replaced(name, replace)
+
+    def _answer_to_another_spec(self, job: Job, replace: bool) -> Answer:
+        try:
+            next_state(job.state, Event.SUBMIT)
+        except TransitionRefusedError:
+            raise ConflictError(
+                f"job {job.name!r} is running with another spec; choose another name, "
+                f"or `distill cancel {job.name}` first"
+            ) from None
+        return self._replaced(job.name, replace)
+
+    def _replaced(self, name: str, replace: bool) -> Answer:
+        if not replace:
+            raise ConflictError(
+                f"job {name!r} exists with another spec; choose another name, or give --replace "
+                f"to set the old run aside as {name}.old-N"
+            )
+        if in_use(self._workspace.runs / name):
+            raise ConflictError(f"the run folder of {name!r} is in use; wait for its end")
+        return Answer.REPLACED
+
+    def _job(self, name: str) -> Job:
+        return existing_job(self._queue, name, self._workspace)
+
+    def show(self, name: str) -> None:
+        """Show the spec in the run folder already now; the start makes sure of it again."""
+        # The job is in the queue already: a full disk, say, does not take that back.
+        with suppress(OSError, UserError), self._queue.exclusive():
+            job = self._queue.job(name)
+            if job is not None and job.state is State.QUEUED:
+                run = self._workspace.runs / name
+                freeze_spec(run, job.spec, durable=False)
+                freeze_provenance(run, self._queue.provenance(name), durable=False)
+
+
+def _teachers_first(specs: Mapping[str, str]) -> list[str]:
+    """The names, in their order as far as the specs that make teachers of others come before."""
+    teachers = {
+        name: [each for each in teachers_in(spec) if each in specs and each != name]
+        for name, spec in specs.items()
+    }
+    try:
+        return list(TopologicalSorter(teachers).static_order())
+    except CycleError as error:
+        circle = " of ".join(map(repr, error.args[1]))
+        raise ConflictError(f"each would be taught by the next: {circle}") from None
