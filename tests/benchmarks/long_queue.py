@@ -189,11 +189,14 @@ def command(place: Workspace, words: tuple[str, ...], bar: float | None) -> Meas
 
 
 def distill(place: Workspace, *words: str) -> None:
+    """With compiled modules, as an installed package has them."""
+    compiled = {"PYTHONPYCACHEPREFIX": str(place.root / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run(
         [sys.executable, "-m", "distill.cli.main", *words, "--workspace", str(place.root)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **compiled},
         check=True,
     )
 
