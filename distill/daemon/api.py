@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
 from distill import __version__
+from distill.daemon.job import Job
 from distill.daemon.listing import LIMIT, MOST, Wanted
 from distill.daemon.names import name_in
 from distill.daemon.placing import Placing, said_after
-from distill.daemon.queue import Job
 from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.removal import Removed, remove
 from distill.daemon.reports import JobReport, report, report_page

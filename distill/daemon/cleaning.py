@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon.queue import Job, Queue
+from distill.daemon.job import Job
+from distill.daemon.queue import Queue
 from distill.daemon.runfolder import in_use
 from distill.daemon.states import State
 

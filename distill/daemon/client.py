@@ -19,13 +19,15 @@ from distill.daemon.check import spec_check
 from distill.daemon.cleaning import old_jobs
 from distill.daemon.executor import GRACE_SECONDS, Executor
 from distill.daemon.executors.registry import find_executor
+from distill.daemon.job import Job, Transition
 from distill.daemon.listing import Wanted
 from distill.daemon.machine import Machine
 from distill.daemon.names import SpecCheck
 from distill.daemon.opening import lost_queue, open_queue, read_queue
 from distill.daemon.placing import AS_BEFORE, Placing
-from distill.daemon.queue import Job, Queue, Transition
+from distill.daemon.queue import Queue
 from distill.daemon.queue_file import trouble
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.refusals import unknown_job
 from distill.daemon.removal import Removed
 from distill.daemon.reports import JobReport, ReportPage, report, report_page
@@ -261,7 +263,7 @@ def drained_since(workspace: Workspace) -> float | None:
         return None if queue is None else queue.drained_since()
 
 
-def _surroundings(workspace: Workspace, queue: Queue, jobs: Sequence[Job]) -> Surroundings:
+def _surroundings(workspace: Workspace, queue: QueueReader, jobs: Sequence[Job]) -> Surroundings:
     """With those of the daemon, where one runs."""
     daemon = daemon_lock.find(workspace)
     slots, machine = (None, None) if daemon is None else (daemon.slots, daemon.machine)

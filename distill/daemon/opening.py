@@ -8,6 +8,7 @@ from curation.errors import UserError
 from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon import queue_file
 from distill.daemon.queue import Queue
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.runfolder import OLD_RUN
 from distill.run_directory import RUNNER
 
@@ -15,7 +16,7 @@ _MOST_NAMED = 5
 
 
 @contextmanager
-def read_queue(workspace: Workspace) -> Iterator[Queue | None]:
+def read_queue(workspace: Workspace) -> Iterator[QueueReader | None]:
     """The workspace's queue to read, also where nothing can be written; ``None`` where none is.
 
     SQLite's troubles in the block become the user's one line.
@@ -24,7 +25,7 @@ def read_queue(workspace: Workspace) -> Iterator[Queue | None]:
     if not path.exists():
         yield None
         return
-    with queue_file.readable(path) as place, Queue(place, named=path) as queue:
+    with queue_file.readable(path) as place, QueueReader(place, named=path) as queue:
         try:
             yield queue
         except sqlite3.Error as error:

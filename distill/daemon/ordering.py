@@ -3,6 +3,13 @@
 import sqlite3
 from collections.abc import Sequence
 
+_STARTABLE = "state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL"
+"""Word for word the condition of the index ``startable``."""
+_WAITS = "(not_before > ? AND not_before <= ? + back_off)"
+"""Given the time twice. More than the back-off is left where the clock was set back: it is over."""
+DUE = f"{_STARTABLE} AND NOT {_WAITS} AND disk <= ?"
+"""Which jobs may start, given the time twice and how many bytes are free on the disk"""
+
 
 class Ordering:
     """The positions, inside the transactions of the queue that has them."""

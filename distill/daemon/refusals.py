@@ -7,7 +7,8 @@ from curation.errors import UserError
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon.dependencies import CircleError
-from distill.daemon.queue import Job, Queue
+from distill.daemon.job import Job
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.runfolder import OLD_RUN
 from distill.run_directory import RUNNER, SPEC
 from distill.spec_source import check_name
@@ -30,7 +31,7 @@ def no_circle() -> Iterator[None]:
         raise ConflictError(f"{error}; `distill status` shows who waits for whom") from None
 
 
-def existing_job(queue: Queue, name: str, workspace: Workspace) -> Job:
+def existing_job(queue: QueueReader, name: str, workspace: Workspace) -> Job:
     """One job of the workspace's queue; ``UnknownJobError`` where it has none of this name."""
     job = queue.job(check_name(name))
     if job is None:

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill.daemon.attempts import Attempt
+from distill.daemon.job import Job
 from distill.daemon.listing import Wanted
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.runfolder import pending_for
 from distill.daemon.stalls import stall
 from distill.daemon.states import State
@@ -114,7 +115,7 @@ def iso(seconds: float) -> str:
 
 
 def report_page(
-    queue: Queue, wanted: Wanted, around: Callable[[list[Job]], Surroundings]
+    queue: QueueReader, wanted: Wanted, around: Callable[[list[Job]], Surroundings]
 ) -> ReportPage:
     """A page of the queue; ``around`` says what the jobs on it depend on."""
     jobs, listed = queue.page(wanted)

@@ -24,6 +24,7 @@ from distill.daemon.executor import (
     LaunchKilledError,
     Liveness,
 )
+from distill.daemon.job import Job
 from distill.daemon.ledger import environment
 from distill.daemon.machine import Machine
 from distill.daemon.outcome import (
@@ -34,7 +35,7 @@ from distill.daemon.outcome import (
     judge_vanished,
 )
 from distill.daemon.progress import progress_made
-from distill.daemon.queue import Job, Judge, Queue
+from distill.daemon.queue import Judge, Queue
 from distill.daemon.records import ExitRecord
 from distill.daemon.room import has_room, least_room, room_of
 from distill.daemon.runfolder import (

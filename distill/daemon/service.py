@@ -6,10 +6,11 @@ from enum import StrEnum
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.daemon.job import Job
 from distill.daemon.machine import Machine
 from distill.daemon.names import SpecCheck
 from distill.daemon.placing import AS_BEFORE, Placing, check_label
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue import Queue
 from distill.daemon.refusals import ConflictError, existing_job, no_circle
 from distill.daemon.states import State
 from distill.daemon.submitting import Outcome, Prepared, Submission, Submits

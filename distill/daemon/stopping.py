@@ -7,7 +7,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client, daemon_lock
 from distill.daemon.executor import GRACE_SECONDS
-from distill.daemon.queue import Job, Queue
+from distill.daemon.job import Job
+from distill.daemon.queue import Queue
 from distill.daemon.refusals import UnknownJobError
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.states import State

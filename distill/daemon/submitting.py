@@ -12,10 +12,11 @@ from graphlib import CycleError, TopologicalSorter
 from curation.errors import UserError, results_of
 from curation.workspace import Workspace
 from distill.daemon.demand import demand_of, excess
+from distill.daemon.job import Job
 from distill.daemon.machine import Machine
 from distill.daemon.names import Checked, SpecCheck, teachers_in
 from distill.daemon.placing import AS_BEFORE, Placing
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue import Queue
 from distill.daemon.refusals import ConflictError, existing_job, no_circle
 from distill.daemon.runfolder import freeze_provenance, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state

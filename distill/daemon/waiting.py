@@ -7,9 +7,10 @@ from pathlib import Path
 
 from curation.progress import spoken
 from distill.daemon.dependencies import Ahead
+from distill.daemon.job import Job
 from distill.daemon.ledger import Shares
 from distill.daemon.machine import Gpu, Machine
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.room import Room, least_room, room_of
 from distill.daemon.states import State
 from distill.resources import in_gigabytes
@@ -46,7 +47,7 @@ class Surroundings:
 
 
 def surroundings(
-    queue: Queue,
+    queue: QueueReader,
     slots: int | None,
     runs: Path,
     jobs: Iterable[Job],

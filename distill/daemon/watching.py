@@ -7,9 +7,10 @@ from contextlib import closing
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
+from distill.daemon.job import Job
 from distill.daemon.machine import Machine
 from distill.daemon.opening import read_queue
-from distill.daemon.queue import Job, Queue
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.refusals import unknown_job
 from distill.daemon.reports import JobReport, report
 from distill.daemon.runfolder import in_use
@@ -64,7 +65,7 @@ def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> I
                 raise StillGoingError(f"job {name!r} is still {job.state} after {seconds:g} s")
 
 
-def _looks(workspace: Workspace) -> Generator[Queue | None]:
+def _looks(workspace: Workspace) -> Generator[QueueReader | None]:
     """The queue, again and again; where it is read in a copy, in a new one each time."""
     while True:
         with read_queue(workspace) as queue:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon.attempts import Attempt
+from distill.daemon.job import Job
 from distill.daemon.opening import open_queue
-from distill.daemon.queue import Job
 from distill.daemon.runfolder import read_exit_record
 from distill.daemon.states import TRANSITIONS, Event, State
 from tests.soak.daemon import SLOTS

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from curation.errors import UserError
 from distill.daemon import client, stopping
+from distill.daemon.job import Job
 from distill.daemon.placing import Placing
-from distill.daemon.queue import Job
 from distill.daemon.service import QueueEnd
 from distill.daemon.states import State
 from distill.daemon.submitting import Answer

@@ -18,8 +18,8 @@ from distill.daemon.attempts import Attempt
 from distill.daemon.executor import Executor
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.executors.slurm import SlurmExecutor
+from distill.daemon.job import Job
 from distill.daemon.placing import Placing
-from distill.daemon.queue import Job
 from distill.daemon.states import State
 from distill.daemon.submitting import Answer
 
