@@ -357,7 +357,7 @@ def test_a_fourth_channel_is_opaque_and_changes_no_pixel(encode):
 
 
 @pytest.mark.parametrize("shape", [(112, 112, 3), (112, 112, 4), (5, 96, 96, 3), (64, 63, 3)])
-def test_hardly_a_row_of_pixels_begins_where_libjpeg_writes_past_the_caches(shape):
+def test_hardly_a_row_begins_where_it_is_written_past_the_caches(shape):
     for _ in range(9):
         room = room_for_pixels(shape)
         begin, row = room.__array_interface__["data"][0], shape[-2] * shape[-1]

@@ -60,7 +60,7 @@ def test_moving_samples_the_picture_where_the_motion_says(mirrored: bool) -> Non
         assert np.abs(shown[row, column] - expected).max() <= 2, (row, column)
 
 
-def test_moving_a_picture_with_a_fourth_channel_gives_the_same_three() -> None:
+def test_a_fourth_channel_changes_nothing_of_what_is_moved() -> None:
     motion = one_motion((2.5, -1.0), 0.9, 5.0)
     opaque = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
     np.testing.assert_array_equal(moved(opaque, motion), moved(PICTURE, motion))

@@ -1,0 +1,244 @@
+"""The command that writes a first job spec: `init`."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.cli import completion
+from distill.cli.common import JOBS, JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+)
+from distill.cli.screen import note, write
+
+if TYPE_CHECKING:
+    from curation.views import ImageSet
+    from distill.first_spec.facts import DataFacts, MachineFacts, StudentFacts, TeacherFacts
+    from distill.first_spec.rules import Choice
+
+USUAL_BUDGET = 450.0
+"""MFLOPs by the LFR counter: a MobileFaceNet."""
+_NEW = "the new spec"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=JOBS)(init)
+
+
+def init(
+    train: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DATASET/SET",
+            help="A store or view of the workspace to train on; may be given again.",
+        ),
+    ],
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="A file in the workspace's teachers/, or a finished job; without, the labels "
+            "teach alone.",
+            show_default=False,
+            autocompletion=completion.teachers,
+        ),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="A network of `distill backbones`.", show_default=False),
+    ] = None,
+    mflops: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Instead of --student: the most operations, in millions, as LFR counts them.",
+            show_default=f"{USUAL_BUDGET:g}",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The job's name.", show_default="of the data set and the student"),
+    ] = None,
+    colour: ColourOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    size: SizeOption = 112,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Print a job spec whose every value is chosen from the data, with the reason beside it.
+
+    Looked at are the numbers of images and identities, the teacher and its speed, and what this
+    machine has. The spec is checked as `distill check` does it.
+
+    Example: distill init --train ms1m/clean --teacher r100 --mflops 450 > jobs/mine.toml
+
+    Example: distill init --train faces/all --teacher r50.onnx --colour RGB --mean 127.5 --std 127.5
+    """
+    from distill.first_spec.facts import Facts
+    from distill.first_spec.rules import Choice, choose
+    from distill.first_spec.text import spec_text
+    from distill.pipeline.fit import check_job
+    from distill.pipeline.training_images import open_training_images
+    from distill.spec import DataSpec, TrainingSet
+    from distill.spec_text import SpecFile
+
+    if student is not None and mflops is not None:
+        raise UserError("--student and --mflops: give one of them")
+    for each in train:
+        if each.count("/") != 1 or "" in each.split("/"):
+            raise UserError(f"--train {each}: names a set of the workspace, such as ms1m/clean")
+    place = Workspace.locate(workspace)
+    sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
+    images = open_training_images(DataSpec(train=sets), place)
+    budget = (mflops or USUAL_BUDGET) if student is None else None
+    preprocessing = {"colour": colour, "mean": mean, "std": std}
+    given = (
+        None
+        if teacher is None
+        else _teacher_keys(teacher, preprocessing, size, backbone, part, place)
+    )
+    facts = Facts(
+        _data_facts(images),
+        _student_facts(student, budget),
+        _machine_facts(place),
+        None if given is None else _teacher_facts(given, place),
+        budget,
+    )
+    named = name or f"{train[0].split('/')[0]}-{facts.student.backbone.replace('_', '-')}"
+    choices = [
+        Choice("", "name", named, "`distill show` and `pull` call it so"),
+        *_data_choices(train, facts.data, place),
+        *[Choice("teacher", key, value, why) for key, value, why in given or ()],
+        *choose(facts),
+    ]
+    text = spec_text(choices)
+    spec = SpecFile.parse(text, _NEW)
+    fit = check_job(spec, place)
+    for notice in fit.notices:
+        note(f"warning: {notice.text}")
+    if json:
+        told = [{"key": each.name, "value": each.value, "reason": each.reason} for each in choices]
+        print_json({"name": named, "text": text, "choices": told})
+        return
+    write(sys.stdout, text.rstrip("\n"))
+    note("write it into a file, say jobs/mine.toml, and run `distill submit jobs/mine.toml`")
+
+
+def _data_facts(images: "ImageSet") -> "DataFacts":
+    from distill.first_spec.facts import DataFacts
+
+    return DataFacts(
+        images=len(images),
+        labelled=len(images) - images.unlabelled,
+        identities=images.identities,
+        image_size=images.image_size,
+        bytes=sum(_size_of(store.path) for store in images.store.stores),
+    )
+
+
+def _size_of(folder: Path) -> int:
+    return sum(each.stat().st_blocks * 512 for each in folder.iterdir() if each.is_file())
+
+
+def _student_facts(student: str | None, budget: float | None) -> "StudentFacts":
+    from distill.catalogue import catalogue, describe
+    from distill.first_spec.facts import StudentFacts
+    from distill.first_spec.rules import choose_student
+
+    def facts_of(row: dict[str, Any]) -> StudentFacts:
+        height, width = row["input_size"]
+        madds, mflops = row["madds"] / 1e6, row["lfr_flops"] / 1e6
+        size = (height, width)
+        return StudentFacts(row["name"], row["family"], row["embedding"], size, madds, mflops)
+
+    known = {row["name"]: row for row in catalogue()}
+    if student is not None:
+        return facts_of(known.get(student) or describe(student))
+    assert budget is not None
+    return choose_student(budget, [facts_of(row) for row in known.values()])
+
+
+def _machine_facts(place: Workspace) -> "MachineFacts":
+    from distill.daemon.machine import this_machine
+    from distill.first_spec.facts import MachineFacts
+
+    machine = this_machine()
+    free = shutil.disk_usage(place.root).free
+    return MachineFacts(len(machine.gpus), machine.cores, machine.memory, free)
+
+
+def _teacher_keys(
+    name: str,
+    preprocessing: dict[str, Any],
+    size: int,
+    backbone: str | None,
+    part: str | None,
+    place: Workspace,
+) -> list[tuple[str, Any, str]]:
+    """The keys of [teacher] that name it, with their reasons."""
+    from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
+
+    elsewhere = Path(name).is_absolute() or not (place.teachers / name).exists()
+    name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
+    if not (is_onnx(name) or is_weights(name) or backbone is not None):
+        return [("from", name, "a finished job, or a bundle in teachers/")]
+    keys: list[tuple[str, Any, str]] = [("from", name, "in the workspace's teachers/")]
+    if missing := unsaid_preprocessing(preprocessing, name, backbone, "--"):
+        raise UserError(f"--teacher {name}: {missing}")
+    if backbone is not None:
+        keys.append(("backbone", backbone, "whose weights these are"))
+    if part is not None:
+        keys.append(("part", part, "of the file"))
+    told = {**preprocessing, "size": [size, size]}
+    return [*keys, ("preprocessing", told, "what its makers say of its pixels")]
+
+
+def _inside(file: Path, place: Workspace) -> str:
+    """What a job spec calls a file that lies in the workspace's teachers/."""
+    folder = place.teachers.resolve()
+    if not file.resolve().is_relative_to(folder):
+        raise UserError(
+            f"--teacher {file}: job specs name files in {place.teachers}; copy it there, and give "
+            f"--teacher {file.name}"
+        )
+    return str(file.resolve().relative_to(folder))
+
+
+def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "TeacherFacts":
+    from distill.first_spec.facts import TeacherFacts
+    from distill.pipeline.teacher_answers import pictures_per_second
+    from distill.pipeline.teacher_files import open_spec_teacher
+    from distill.spec import TeacherSpec
+
+    spec = {key: value for key, value, _ in keys}
+    opened = open_spec_teacher(TeacherSpec.model_validate(spec), place)
+    return TeacherFacts(opened.embedding, pictures_per_second(opened), spec)
+
+
+def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":
+    from distill.first_spec.rules import Choice
+
+    labels = "no labels"
+    if data.identities:
+        labels = f"{data.labelled:,} of them of {data.identities:,} identities"
+    sets: Any = train[0] if len(train) == 1 else [{"set": each} for each in train]
+    chosen = [Choice("data", "train", sets, f"{data.images:,} images, {labels}")]
+    folder = train[0].split("/")[0]
+    pairs = [each.split("/")[1] for each in place.pair_sets() if each.split("/")[0] == folder]
+    if pairs:
+        chosen.append(Choice("data", "evaluate", pairs, "the sets of pairs beside it"))
+    return chosen

@@ -1,0 +1,63 @@
+"""What the rules of a first spec look at."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """A teacher that is there: ``speed`` in pictures a second, on all that the job may use."""
+
+    embedding: int
+    speed: float
+    spec: dict[str, object] = field(default_factory=dict)
+    """The keys that name it in [teacher]"""
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """A network of the registry at its defaults; ``madds`` and ``mflops`` in millions."""
+
+    backbone: str
+    family: str
+    embedding: int
+    input_size: tuple[int, int]
+    madds: float
+    mflops: float
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What a job may use here; ``memory`` and ``free_disk`` (of the workspace) in bytes."""
+
+    gpus: int
+    cores: int
+    memory: int
+    free_disk: int
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The training images. ``labelled`` of ``images`` belong to one of ``identities``."""
+
+    images: int
+    labelled: int
+    identities: int
+    image_size: tuple[int, int]
+    bytes: int
+    """On the disk"""
+
+    @property
+    def per_identity(self) -> float:
+        """Labelled images of an identity, on average; 0 without labels."""
+        return self.labelled / self.identities if self.identities else 0.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All together. ``budget`` is the limit in MFLOPs that the student was chosen by, if any."""
+
+    data: DataFacts
+    student: StudentFacts
+    machine: MachineFacts
+    teacher: TeacherFacts | None = None
+    budget: float | None = None

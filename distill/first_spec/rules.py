@@ -1,0 +1,357 @@
+"""The values of a first spec, and why: pure functions of facts.
+
+What docs/benchmarks.md measured on few images and the papers on many stands in the tables at the
+top. A rule gives ``Choice``s, in the order in which the spec has them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from curation.errors import UserError
+from curation.progress import spoken
+from distill.first_spec.facts import DataFacts, Facts, StudentFacts
+
+
+class Length(NamedTuple):
+    """How sets of up to so many ``images`` are trained on."""
+
+    images: float
+    epochs: int
+    batch: int
+    views: int
+
+
+class LabelRow(NamedTuple):
+    """ArcFace where an identity has so many images on average, or more."""
+
+    per_identity: float
+    weight: float
+    scale: float
+    margin: float
+    reason: str
+
+
+LENGTHS = (
+    Length(1_000, 200, 16, 16),
+    Length(10_000, 100, 32, 16),
+    Length(50_000, 48, 64, 16),
+    Length(200_000, 32, 128, 16),
+    Length(1_000_000, 24, 256, 4),
+    Length(10_000_000, 16, 512, 1),
+    Length(math.inf, 10, 512, 1),
+)
+"""The only place of these numbers. From MS1M's size on: the papers' (VarGFaceNet, FaceLiVT: 16 to
+20 epochs, batches of 512). Below: one long schedule (docs/recipes.md); LightlyTrain trains 100
+epochs and more where there are few images."""
+LABELS = (
+    LabelRow(20, 1.0, 64.0, 0.5, "ArcFace's own scale and margin, the papers' proportion of both"),
+    LabelRow(
+        2,
+        0.15,
+        32.0,
+        0.2,
+        "with few images of an identity ArcFace's gradient never dies down: at weight 1 it drowns "
+        "the teacher's (docs/recipes.md)",
+    ),
+)
+ANGULAR_WEIGHT = 7.0
+"""VarGFaceNet's alpha."""
+STUDENTS = ("iresnet50", "iresnet18", "vargfacenet", "mobilefacenet", "seesaw_share",
+            "ghostfacenetv1_s2", "edgeface_xxs")  # fmt: skip
+"""Which network a budget gets: the first that it allows."""
+TRANSFORMERS = ("edgeface", "facelivt")
+"""Families that are trained with AdamW."""
+WIDEST = 512
+"""Numbers of a student's embedding; a wider teacher is mapped to so many."""
+FEWEST_IMAGES, FEWEST_STEPS = 8, 10
+"""Of a training set; of an epoch, where there are images for it."""
+IMAGES_PER_GPU = 128
+MANY_IDENTITIES, MOST_IDENTITIES = 300_000, 1_000_000
+"""From so many on the softmax over all centres costs more than a small network."""
+WORTH_SEVERAL_GPUS = 200_000
+"""Images; below, the exchange between GPUs costs more than it brings."""
+CPU_MADDS_PER_SECOND = 6.3e9
+"""Of one core, forward and backward: MobileFaceNet's 221 million in 35 ms (docs/benchmarks.md)."""
+LONGEST_ON_CPU = 24 * 3600.0
+"""Seconds that a first training may take without a GPU."""
+SMALL_SIDE = 64
+"""Pixels of a student that is trained without a GPU."""
+HEAVY_MADDS = 2000.0
+"""Millions; below, bf16 is no faster, as the start of each kernel takes the time."""
+LARGEST_SHARE = 0.25
+"""Of the free disk, for the teacher's answers."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of the spec: its table, its key there, and the reason in half a sentence."""
+
+    table: str
+    key: str
+    value: Any
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """``train.batch_size``"""
+        return f"{self.table}.{self.key}".lstrip(".")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the other choices depend on."""
+
+    epochs: int
+    batch: int
+    views: int
+    side: tuple[int, int]
+    gpus: int
+
+    def steps(self, images: int) -> int:
+        """Of an epoch."""
+        return max(1, images // self.batch)
+
+
+def choose_student(budget: float, known: Sequence[StudentFacts]) -> StudentFacts:
+    """The first of STUDENTS within ``budget`` MFLOPs; ``UserError`` where none is."""
+    by_name = {each.backbone: each for each in known}
+    candidates = [by_name[name] for name in STUDENTS if name in by_name]
+    for each in candidates:
+        if each.mflops <= budget:
+            return each
+    least = min(candidates, key=lambda each: each.mflops)
+    raise UserError(
+        f"--mflops {budget:g}: the smallest student here is {least.backbone} with "
+        f"{least.mflops:.0f}; allowed: more, or --student NAME (`distill backbones` lists all; "
+        "width = 0.5 in the spec makes any of them a quarter)"
+    )
+
+
+def choose(facts: Facts) -> list[Choice]:
+    """Every value of the spec, but for its name and the names of sets and teacher.
+
+    Raises ``UserError`` where there is nothing to learn from.
+    """
+    _check(facts)
+    schedule = _schedule(facts)
+    return [
+        *_student(facts, schedule),
+        *_stage(facts, schedule),
+        *_augment(facts, schedule),
+        *_train(facts, schedule),
+        *_resources(facts, schedule),
+    ]
+
+
+def _check(facts: Facts) -> None:
+    data = facts.data
+    if data.images < FEWEST_IMAGES:
+        raise UserError(f"the data set has {data.images} images; at least {FEWEST_IMAGES} are used")
+    if facts.teacher is None and data.labelled <= data.identities:
+        raise UserError(
+            "no image shares its identity with another, and labels teach nothing then; give "
+            "--teacher, from which faces without labels are learned too"
+        )
+
+
+def _schedule(facts: Facts) -> Schedule:
+    data, gpus = facts.data, facts.machine.gpus
+    row = next(each for each in LENGTHS if data.images <= each.images)
+    if gpus > 1 and data.images < WORTH_SEVERAL_GPUS:
+        gpus = 1
+    batch = max(row.batch, IMAGES_PER_GPU * gpus) if gpus > 1 else row.batch
+    while batch > max(2, data.images // FEWEST_STEPS):
+        batch //= 2
+    batch = max(batch, gpus)
+    side, epochs = _affordable(facts, row.epochs)
+    return Schedule(epochs, batch, _views(facts, row, epochs, side), side, gpus)
+
+
+def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
+    """The student's input, and how many epochs a machine without a GPU can afford."""
+    size, stored = facts.student.input_size, facts.data.image_size
+    if min(stored) < min(size):
+        side = max(32, min(stored) // 16 * 16)
+        size = (side, side)
+    if facts.machine.gpus:
+        return size, epochs
+    if min(size) > SMALL_SIDE and training_seconds(facts, epochs, size) > LONGEST_ON_CPU:
+        size = (SMALL_SIDE, SMALL_SIDE)
+    longest = LONGEST_ON_CPU / training_seconds(facts, 1, size)
+    return size, max(1, min(epochs, int(longest)))
+
+
+def training_seconds(facts: Facts, epochs: int, size: tuple[int, int]) -> float:
+    """On all cores of a machine without a GPU."""
+    full = math.prod(facts.student.input_size)
+    madds = facts.student.madds * 1e6 * math.prod(size) / full
+    return facts.data.images * epochs * madds / CPU_MADDS_PER_SECOND / facts.machine.cores
+
+
+def _views(facts: Facts, row: Length, epochs: int, size: tuple[int, int]) -> int:
+    """As many as the teacher can be asked about in the time that the training takes, and stored."""
+    if facts.teacher is None:
+        return 1
+    views = min(row.views, max(1, epochs // 2))
+    time = math.inf if facts.machine.gpus else training_seconds(facts, epochs, size)
+    while views > 1:
+        fits = answers_bytes(facts, views, 1) <= LARGEST_SHARE * facts.machine.free_disk
+        if fits and facts.data.images * views / facts.teacher.speed <= max(time, 3600):
+            break
+        views //= 2
+    return views if views > 2 else 1
+
+
+def answers_bytes(facts: Facts, views: int, size: int) -> int:
+    """What the teacher's answers take, each number of them ``size`` bytes."""
+    assert facts.teacher is not None
+    return facts.data.images * max(2, views) * facts.teacher.embedding * size
+
+
+def _student(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    student, teacher = facts.student, facts.teacher
+    why = "as asked for"
+    if facts.budget is not None:
+        why = f"{student.mflops:.0f} MFLOPs at its usual input"
+    yield Choice("student", "backbone", student.backbone, why)
+    length = student.embedding if teacher is None else min(WIDEST, teacher.embedding)
+    why = "its usual length"
+    if teacher is not None:
+        why = "the teacher's, as vectors of one length are compared"
+        if length < teacher.embedding:
+            why = f"the teacher's {teacher.embedding:,} are mapped to so many"
+    yield Choice("student", "embedding", length, why)
+    if schedule.side != student.input_size:
+        small = min(facts.data.image_size) < min(student.input_size)
+        why = "no larger than the images" if small else _why_small(facts, student)
+        yield Choice("student", "input_size", list(schedule.side), why)
+    if facts.budget is not None:
+        yield Choice("student", "budget", {"mflops": facts.budget}, "checked before it is trained")
+
+
+def _why_small(facts: Facts, student: StudentFacts) -> str:
+    height, width = student.input_size
+    row = next(each for each in LENGTHS if facts.data.images <= each.images)
+    time = spoken(training_seconds(facts, row.epochs, student.input_size))
+    return f"without a GPU {height}x{width} would take about {time}; take that where there is one"
+
+
+def _stage(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    data = facts.data
+    if schedule.epochs < next(each for each in LENGTHS if data.images <= each.images).epochs:
+        why = f"as many as {facts.machine.cores} cores train in a day; more are better"
+    else:
+        why = f"of {data.images:,} images: one long schedule before any other trick"
+    yield Choice("stage", "epochs", schedule.epochs, why)
+    losses, reasons = _losses(facts)
+    yield Choice("stage", "losses", losses, "; ".join(reasons))
+
+
+def _losses(facts: Facts) -> tuple[dict[str, Any], list[str]]:
+    data, teacher = facts.data, facts.teacher
+    losses: dict[str, Any] = {}
+    reasons = []
+    row = next((each for each in LABELS if data.per_identity >= each.per_identity), None)
+    if row is None and teacher is None:
+        row = LABELS[-1]
+    if row is not None:
+        weight = {} if row.weight == 1 or teacher is None else {"weight": row.weight}
+        losses["arcface"] = {**weight, "scale": row.scale, "margin": row.margin}
+        reasons.append(f"{data.per_identity:.1f} images of an identity: {_why_labels(row, facts)}")
+    elif data.identities:
+        reasons.append(
+            f"{data.per_identity:.1f} images of an identity: their labels teach nothing about "
+            "likeness, so the teacher teaches alone"
+        )
+    else:
+        reasons.append("no labels: the teacher teaches alone")
+    if teacher is not None:
+        project = {"project": True} if teacher.embedding > WIDEST else {}
+        losses["angular"] = {"weight": ANGULAR_WEIGHT, **project}
+        reasons.append(f"{ANGULAR_WEIGHT:g} is VarGFaceNet's weight of the teacher")
+    return losses, reasons
+
+
+def _why_labels(row: LabelRow, facts: Facts) -> str:
+    if facts.teacher is None and row.weight < 1:
+        return "a smaller scale and margin than the papers', for few images"
+    return row.reason
+
+
+def _augment(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    if schedule.views == 1:
+        return
+    pictures = facts.data.images * schedule.views
+    yield Choice(
+        "augment",
+        "views",
+        schedule.views,
+        f"in {schedule.epochs} epochs a picture and its mirror are learned by heart; the teacher "
+        f"is asked about {pictures:,} pictures once",
+    )
+
+
+def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    images, steps = facts.data.images, schedule.steps(facts.data.images)
+    yield Choice("train", "batch_size", schedule.batch, f"{steps:,} steps an epoch")
+    yield from _optimiser(facts.student, schedule)
+    if schedule.batch < 256:
+        yield Choice("train", "clip_gradient_norm", 5.0, "small batches have large gradients")
+    if schedule.gpus and facts.student.madds >= HEAVY_MADDS:
+        yield Choice("train", "precision", "bf16", "a heavy network: twice as fast on a GPU")
+    else:
+        why = "bf16 is no faster for a small network" if schedule.gpus else "without a GPU"
+        yield Choice("train", "precision", "fp32", why)
+    if facts.data.identities >= MANY_IDENTITIES and "arcface" in _losses(facts)[0]:
+        yield _centres(facts.data, schedule)
+    if facts.data.bytes > 0.8 * facts.machine.memory:
+        why = "the images do not fit into memory, and disks read best in order"
+        yield Choice("train", "shuffle", "windowed", why)
+    every = min(2000, max(100, steps))
+    yield Choice("train", "checkpoint_every", every, f"steps, of {steps * schedule.epochs:,}")
+    threads = max(1, min(16, facts.machine.cores // max(1, schedule.gpus)))
+    yield Choice("train", "decode_threads", threads, f"of {facts.machine.cores} cores")
+    if images and facts.teacher is not None:
+        yield from _answers(facts, schedule)
+
+
+def _optimiser(student: StudentFacts, schedule: Schedule) -> Iterator[Choice]:
+    if student.family in TRANSFORMERS:
+        yield Choice("train", "optimiser", "adamw", "for networks with attention")
+        yield Choice("train", "learning_rate", 1e-3, "AdamW's usual rate, along a cosine")
+        return
+    rate = 0.1 * max(1.0, schedule.batch / 512)
+    why = "along a cosine; as the papers have it" + (" for 512 images" if rate > 0.1 else "")
+    yield Choice("train", "learning_rate", round(rate, 4), why)
+
+
+def _centres(data: DataFacts, schedule: Schedule) -> Choice:
+    rate = 0.1 if data.identities >= MOST_IDENTITIES else 0.2
+    centres: dict[str, Any] = {"sample_rate": rate}
+    if schedule.gpus > 1:
+        centres["sharded"] = True
+    why = f"Partial FC: {data.identities:,} centres cost more than the network"
+    return Choice("train", "centres", centres, why)
+
+
+def _answers(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    room, half = facts.machine.free_disk, answers_bytes(facts, schedule.views, 2)
+    if half <= LARGEST_SHARE * room:
+        return
+    if answers_bytes(facts, schedule.views, 1) <= 0.9 * room:
+        why = f"float16 would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB that are free"
+        yield Choice("teacher", "answers", "int8", why)
+    else:
+        why = f"answers take {half / 1e9:,.0f} GB, and {room / 1e9:,.0f} GB are free"
+        yield Choice("teacher", "answers", "online", why)
+
+
+def _resources(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
+    if not facts.machine.gpus:
+        return
+    why = "all that this machine has"
+    if schedule.gpus < facts.machine.gpus:
+        why = f"{facts.data.images:,} images do not keep several busy"
+    yield Choice("resources", "gpus", schedule.gpus, why)

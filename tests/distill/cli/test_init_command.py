@@ -1,0 +1,107 @@
+"""`distill init`: a first spec for the data, checked before it is printed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from small_job import make_workspace
+from typer.testing import CliRunner
+
+import teachers
+from distill.cli.main import app
+from distill.spec_text import parse_spec
+
+DRAWN_TEACHER = ("--teacher", "faces.onnx", "--size", "64")
+SAID = ("--colour", "RGB", "--mean", "127.5", "--std", "127.5")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, drawn_store, drawn_folder):
+    made = make_workspace(tmp_path_factory.mktemp("workspace"), drawn_store, drawn_folder)
+    made.teachers.mkdir()
+    shutil.copy(Path(teachers.__path__[0]) / "drawn_faces.onnx", made.teachers / "faces.onnx")
+    return made
+
+
+def init(workspace, *options, train="drawn/train"):
+    given = ["init", "--train", train, *options, "--workspace", str(workspace.root)]
+    return CliRunner().invoke(app, given)
+
+
+def refusal(outcome):
+    assert outcome.exit_code != 0
+    return str(outcome.exception)
+
+
+def test_what_is_printed_is_a_spec_with_a_reason_for_every_value(workspace, drawn_store):
+    outcome = init(workspace, *DRAWN_TEACHER, *SAID)
+    assert outcome.exit_code == 0, outcome.output
+    job = parse_spec(outcome.stdout, "spec")
+    assert job.name == "drawn-mobilefacenet"
+    assert job.data.train == "drawn/train"
+    assert job.data.evaluate == ["pairs"]
+    assert job.teacher.source == "faces.onnx"
+    assert job.student.embedding == 64  # the teacher's
+    assert job.student.input_size == (48, 48)  # that of the drawn images
+    assert "angular" in job.stage[0].losses
+    settings = [line for line in outcome.stdout.splitlines() if " = " in line and line[0] != "#"]
+    above = outcome.stdout.splitlines()
+    for line in settings:
+        assert "  # " in line or above[above.index(line) - 1].startswith("# "), line
+
+
+def test_json_has_every_choice_and_the_same_text(workspace):
+    told = json.loads(init(workspace, "--json", "--name", "mine").stdout)
+    assert told["name"] == "mine"
+    assert parse_spec(told["text"], "spec").name == "mine"
+    choices = {each["key"]: each for each in told["choices"]}
+    assert choices["train.batch_size"]["value"] == parse_spec(told["text"], "").train.batch_size
+    assert all(each["reason"] for each in choices.values())
+
+
+def test_without_a_teacher_the_labels_teach_alone(workspace):
+    job = parse_spec(init(workspace, "--student", "edgeface_xxs").stdout, "spec")
+    assert job.teacher is None
+    assert set(job.stage[0].losses) == {"arcface"}
+    assert job.train.optimiser == "adamw"
+    assert job.student.backbone == "edgeface_xxs"
+
+
+def test_several_sets_are_trained_on_together(workspace):
+    datasets = workspace.datasets
+    shutil.copytree(datasets / "drawn" / "train.lmdb", datasets / "more" / "all.lmdb")
+    outcome = init(workspace, "--train", "more/all")
+    assert outcome.exit_code == 0, outcome.exception
+    job = parse_spec(outcome.stdout, "spec")
+    assert [each.set for each in job.data.sets] == ["drawn/train", "more/all"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (DRAWN_TEACHER, "--teacher faces.onnx: --colour, --mean and --std are missing"),
+        (("--teacher", "nobody"), "'nobody' is no file"),
+        (("--student", "mobilefacenett"), "mobilefacenet"),
+        (("--student", "mobilefacenet", "--mflops", "450"), "give one of them"),
+        (("--mflops", "20"), "the smallest student here is edgeface_xxs"),
+        (("--name", "../mine"), "the new spec:1:"),
+        (("--train", "more"), "--train more: names a set of the workspace"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(workspace, options, said):
+    reason = refusal(init(workspace, *options))
+    assert said in reason
+    assert "\n" not in reason
+
+
+def test_a_teacher_elsewhere_is_to_be_brought_in(workspace, tmp_path):
+    graph = tmp_path / "r100.onnx"
+    graph.write_bytes(b"")
+    reason = refusal(init(workspace, "--teacher", str(graph), *SAID))
+    assert "job specs name files in" in reason
+    assert "--teacher r100.onnx" in reason
+
+
+def test_a_set_that_is_not_there_is_named(workspace):
+    assert "did you mean 'drawn/train'?" in refusal(init(workspace, train="drawn/trian"))

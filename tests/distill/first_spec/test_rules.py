@@ -1,0 +1,178 @@
+"""A first spec follows from facts alone, and is one that can be read, at every size."""
+
+from dataclasses import replace
+
+import pytest
+
+from curation.errors import UserError
+from distill.first_spec.facts import DataFacts, Facts, MachineFacts, StudentFacts, TeacherFacts
+from distill.first_spec.rules import (
+    LARGEST_SHARE,
+    LONGEST_ON_CPU,
+    Choice,
+    answers_bytes,
+    choose,
+    choose_student,
+    training_seconds,
+)
+from distill.first_spec.text import LINE, spec_text
+from distill.spec_text import parse_spec
+
+MOBILEFACENET = StudentFacts("mobilefacenet", "mobilefacenet", 128, (112, 112), 221.0, 440.0)
+EDGEFACE = StudentFacts("edgeface_xs", "edgeface", 512, (112, 112), 76.0, 152.0)
+IRESNET = StudentFacts("iresnet50", "iresnet", 512, (112, 112), 6309.0, 12650.0)
+NO_GPU = MachineFacts(gpus=0, cores=2, memory=16 << 30, free_disk=100 << 30)
+ONE_GPU = MachineFacts(gpus=1, cores=16, memory=128 << 30, free_disk=500 << 30)
+EIGHT_GPUS = MachineFacts(gpus=8, cores=128, memory=1 << 40, free_disk=8 << 40)
+SIZES = {
+    300: 30,
+    1_700: 99,
+    19_004: 4_941,
+    491_582: 10_572,
+    5_179_510: 93_431,
+    17_091_657: 360_232,
+    42_474_557: 2_059_906,
+}
+"""Images and identities: drawn faces to WebFace42M"""
+
+
+def facts(images=19_004, identities=4_941, machine=ONE_GPU, student=MOBILEFACENET, **more):
+    """With a teacher on as fast a machine."""
+    data = DataFacts(images, images if identities else 0, identities, (112, 112), images * 6_000)
+    speed = 30.0 if machine is NO_GPU else 5_000.0 * machine.gpus
+    teacher = more.pop("teacher", TeacherFacts(512, speed))
+    return Facts(data, student, machine, teacher, more.pop("budget", None))
+
+
+def chosen(given: Facts) -> dict[str, object]:
+    return {each.name: each.value for each in choose(given)}
+
+
+@pytest.mark.parametrize("machine", [NO_GPU, ONE_GPU, EIGHT_GPUS])
+@pytest.mark.parametrize("student", [MOBILEFACENET, EDGEFACE, IRESNET])
+@pytest.mark.parametrize("images", SIZES)
+@pytest.mark.parametrize("kind", ["both", "no labels", "no teacher", "wide teacher"])
+def test_the_spec_can_be_read_and_has_a_reason_for_each_value(machine, student, images, kind):
+    given = facts(images, 0 if kind == "no labels" else SIZES[images], machine, student)
+    if kind == "no teacher":
+        given = replace(given, teacher=None)
+    if kind == "wide teacher":
+        given = replace(given, teacher=replace(given.teacher, embedding=1024))
+    choices = choose(given)
+    assert all(each.reason for each in choices)
+    named = [Choice("", "name", "mine", "yours"), Choice("data", "train", "faces/all", "there")]
+    if kind != "no teacher":
+        named.append(Choice("teacher", "from", "r100", "a job"))
+    text = spec_text([*named, *choices])
+    job = parse_spec(text, "spec")
+    assert max(map(len, text.splitlines())) <= LINE + 40  # a value may be longer than its reason
+    settings, (stage,) = job.train, job.stage
+    assert settings.batch_size <= images // 10
+    assert settings.batch_size % max(1, machine.gpus if job.resources.gpus else 1) == 0
+    assert ("angular" in stage.losses) == (kind != "no teacher")
+    assert ("arcface" in stage.losses) == (kind != "no labels")
+    assert job.augment.augments <= (kind != "no teacher")
+    if kind == "wide teacher":
+        assert job.student.embedding == 512
+        assert stage.losses["angular"].project
+
+
+def test_more_images_are_seen_in_fewer_epochs_and_larger_batches():
+    found = [chosen(facts(images, SIZES[images])) for images in SIZES]
+    epochs = [each["stage.epochs"] for each in found]
+    batches = [each["train.batch_size"] for each in found]
+    seen = [count * size for count, size in zip(epochs, SIZES, strict=True)]
+    assert epochs == sorted(epochs, reverse=True)
+    assert batches == sorted(batches)
+    assert seen == sorted(seen)
+
+
+def test_few_images_of_an_identity_leave_the_teacher_the_word():
+    def arcface(identities):
+        return chosen(facts(19_000, identities))["stage.losses"].get("arcface")
+
+    assert arcface(300) == {"scale": 64.0, "margin": 0.5}
+    assert arcface(5_000) == {"weight": 0.15, "scale": 32.0, "margin": 0.2}
+    assert arcface(15_000) is None
+
+
+def test_without_a_gpu_a_training_ends_within_a_day():
+    for images in (19_004, 491_582, 5_179_510):
+        given = facts(images, SIZES[images], NO_GPU)
+        found = chosen(given)
+        size = tuple(found.get("student.input_size", (112, 112)))
+        seconds = training_seconds(given, found["stage.epochs"], size)
+        assert seconds <= LONGEST_ON_CPU or found["stage.epochs"] == 1
+    assert "student.input_size" not in chosen(facts(19_004, 4_941, NO_GPU))
+    assert found["student.input_size"] == [64, 64]
+
+
+def test_the_teachers_answers_fit_on_the_disk():
+    small = replace(ONE_GPU, free_disk=10 << 30)
+    for images in SIZES:
+        given = facts(images, SIZES[images], small)
+        found = chosen(given)
+        views, kept = found.get("augment.views", 1), found.get("teacher.answers", "float16")
+        size = {"float16": 2, "int8": 1, "online": 0}[kept]
+        assert answers_bytes(given, views, size) <= 0.9 * small.free_disk
+        if views > 1:
+            assert answers_bytes(given, views, 1) <= LARGEST_SHARE * small.free_disk
+    assert found["teacher.answers"] == "online"
+
+
+def test_a_slow_teacher_is_asked_about_fewer_views():
+    quick = facts(machine=NO_GPU, teacher=TeacherFacts(512, 100.0))
+    slow = facts(machine=NO_GPU, teacher=TeacherFacts(512, 3.0))
+    assert chosen(quick)["augment.views"] == 16
+    assert "augment.views" not in chosen(slow)
+
+
+def test_very_many_identities_get_partial_fc_in_shards():
+    assert "train.centres" not in chosen(facts(5_000_000, 93_000))
+    assert chosen(facts(17_000_000, 360_000))["train.centres"] == {"sample_rate": 0.2}
+    found = chosen(facts(42_000_000, 2_000_000, EIGHT_GPUS))
+    assert found["train.centres"] == {"sample_rate": 0.1, "sharded": True}
+    assert found["train.batch_size"] == 1024
+    assert found["train.learning_rate"] == 0.2
+
+
+def test_few_images_are_trained_on_by_one_gpu():
+    assert chosen(facts(19_004, 4_941, EIGHT_GPUS))["resources.gpus"] == 1
+
+
+def test_a_heavy_network_is_trained_in_bf16_on_a_gpu():
+    assert chosen(facts(student=IRESNET))["train.precision"] == "bf16"
+    assert chosen(facts(student=IRESNET, machine=NO_GPU))["train.precision"] == "fp32"
+    assert chosen(facts())["train.precision"] == "fp32"
+
+
+def test_images_smaller_than_the_students_input_are_not_enlarged():
+    given = facts()
+    small = replace(given, data=replace(given.data, image_size=(72, 80)))
+    assert chosen(small)["student.input_size"] == [64, 64]
+
+
+def test_nothing_to_learn_from_is_said():
+    given = facts(500, 500, teacher=None)
+    with pytest.raises(UserError, match="no image shares its identity"):
+        choose(given)
+    with pytest.raises(UserError, match="no image shares its identity"):
+        choose(facts(500, 0, teacher=None))
+    with pytest.raises(UserError, match="has 7 images; at least 8"):
+        choose(facts(7, 2))
+
+
+def test_a_budget_gets_the_best_network_within_it():
+    known = [
+        replace(MOBILEFACENET, backbone=name, mflops=cost)
+        for name, cost in [
+            ("edgeface_xxs", 93.0),
+            ("mobilefacenet", 440.0),
+            ("vargfacenet", 1023.0),
+        ]
+    ]
+    assert choose_student(450, known).backbone == "mobilefacenet"
+    assert choose_student(5000, known).backbone == "vargfacenet"
+    assert choose_student(100, known).backbone == "edgeface_xxs"
+    with pytest.raises(UserError, match=r"--mflops 20: the smallest student here is edgeface_xxs"):
+        choose_student(20, known)
