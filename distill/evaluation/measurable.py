@@ -1,7 +1,10 @@
 """What a set of pairs can measure: known from its labels and files, before a network is asked."""
 
+import numpy as np
+
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
+from curation.store import ImageSet
 from distill.evaluation.rates import plan_rates
 from distill.evaluation.verification import why_no_folds
 
@@ -27,6 +30,21 @@ def check_measurable(pairs: VerificationPairs) -> None:
         f"nothing can be measured with this set of pairs: {reason} (`curate pairs` makes a "
         "better one)"
     )
+
+
+def check_all_pairs(images: ImageSet) -> None:
+    """Raise ``UserError`` where the pairs of all images give no TAR at any FAR."""
+    if images.unlabelled:
+        raise UserError(
+            f"{images.unlabelled} of its {len(images)} images have no label, so that nobody knows "
+            "which pairs are genuine; evaluate a view of the labelled ones"
+        )
+    sizes = np.diff(images.offsets)
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    impostors = len(images) * (len(images) - 1) // 2 - genuine
+    rates = plan_rates(genuine, impostors)
+    if all(rate.reason is not None for rate in rates):
+        raise UserError(f"its pairs give no TAR at any FAR: {rates[0].reason}")
 
 
 def _gives_a_rate(pairs: VerificationPairs) -> bool:

@@ -1,0 +1,117 @@
+"""One-to-many identification of the people of a set of images; the result is JSON."""
+
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.progress import Progress
+from curation.store import ImageSet
+from distill.evaluation.answers import Answers
+from distill.evaluation.features import why_broken
+from distill.evaluation.identification import among_distractors, closed_set, open_set, search
+
+SIZES = (10, 100, 1000, 10_000, 100_000, 1_000_000)
+"""Numbers of distractors, as MegaFace has them."""
+
+
+def identify(
+    answers: Answers,
+    probes: ImageSet,
+    gallery: ImageSet | None = None,
+    distractors: ImageSet | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Search ``probes`` in ``gallery``, with ``distractors``, people of neither set, beside it.
+
+    Without a gallery the first image of each identity with several is enrolled and its others are
+    probes; people with one image are strangers. Returns JSON: ``closed_set`` and ``open_set``, and
+    ``among_distractors`` where there are some; see `distill.evaluation.identification`.
+    """
+    check_sets(probes, gallery, distractors)
+    features, labels = _features(answers, probes, progress), people_of(probes)
+    if gallery is None:
+        first, others = enrolment(labels)
+        searched, searched_labels = features[first], labels[first]
+        asked, asked_labels = features[others], labels[others]
+    else:
+        searched, searched_labels = _features(answers, gallery, progress), people_of(gallery)
+        asked, asked_labels = features, labels
+    report: dict[str, Any] = {
+        "embedder": answers.embedder,
+        "preprocessing": answers.preprocessing,
+        "mirror": "sum",
+        "probes": {"set": probes.name, "digest": probes.digest, "images": len(asked)},
+        "gallery": {
+            "set": probes.name if gallery is None else gallery.name,
+            "digest": probes.digest if gallery is None else gallery.digest,
+            "images": len(searched),
+        },
+    }
+    if distractors is not None:
+        others_features = _features(answers, distractors, progress)
+        report["distractors"] = {
+            "set": distractors.name,
+            "digest": distractors.digest,
+            "images": len(distractors),
+        }
+        report["among_distractors"] = among_distractors(features, labels, others_features, SIZES)
+        nobody = np.full(len(others_features), -1, searched_labels.dtype)
+        searched = np.concatenate([searched, others_features])
+        searched_labels = np.concatenate([searched_labels, nobody])
+    found = search(asked, asked_labels, searched, searched_labels)
+    return {**report, "closed_set": closed_set(found), "open_set": open_set(found)}
+
+
+def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet | None) -> None:
+    """Raise `UserError` where the sets cannot be searched, before a network is asked."""
+    if (probes.labels < 0).all():
+        raise UserError(f"{probes.name}: no image has a label; give probes of known people")
+    if gallery is not None and gallery.store.digest != probes.store.digest:
+        raise UserError(
+            f"{probes.name} and {gallery.name} are of different stores, whose labels do not say "
+            "who is whom; give two views of one store"
+        )
+    if gallery is not None and np.isin(probes.rows, gallery.rows).any():
+        shared = int(np.isin(probes.rows, gallery.rows).sum())
+        raise UserError(
+            f"{shared} images of {probes.name} are also in the gallery {gallery.name}, and would "
+            "find themselves; give views without common images"
+        )
+    if gallery is None and not (np.bincount(probes.labels[probes.labels >= 0]) > 1).any():
+        raise UserError(
+            f"{probes.name}: no identity has two images, one to enrol and one to search; give "
+            "--gallery"
+        )
+    if distractors is not None and distractors.store.digest == probes.store.digest:
+        known = people_of(probes)
+        if np.isin(known[known >= 0], people_of(distractors)).any():
+            raise UserError(
+                f"{distractors.name} has people of {probes.name}; distractors are other people"
+            )
+
+
+def enrolment(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of images [N] the places that are enrolled and those that are searched.
+
+    The first image of each identity with several is enrolled; images without a label are searched.
+    """
+    people, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    enrolled = np.sort(first[(counts > 1) & (people >= 0)])
+    return enrolled, np.setdiff1d(np.arange(len(labels)), enrolled)
+
+
+def people_of(images: ImageSet) -> np.ndarray:
+    """The source's label of each image's identity, int64 [N]; -1 of an image without a label.
+
+    It means the same in all views of a store.
+    """
+    labels = np.asarray(images.labels)
+    return np.where(labels < 0, -1, images.source_labels[labels])
+
+
+def _features(answers: Answers, images: ImageSet, progress: Progress | None) -> np.ndarray:
+    features = answers.features(images, progress)
+    if broken := why_broken(features):
+        raise UserError(f"{images.name}: {broken}")
+    return features
