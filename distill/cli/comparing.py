@@ -1,7 +1,7 @@
 """`distill compare`: results of jobs and bundles side by side."""
 
 import json as json_module
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +10,24 @@ import typer
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import completion
+from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+)
+from distill.cli.evaluating import Model, open_model, open_set
 from distill.cli.past import shown_value
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from distill.comparison import Row, Subject
+    from distill.evaluation.answers import EvaluationSet
 
 MOST_COMPARED = 100
 
@@ -33,15 +44,37 @@ def compare(
             metavar="JOB|BUNDLE", help="Jobs, or bundles' folders.", autocompletion=completion.runs
         ),
     ],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure two models on this set (any that `distill evaluate` takes; repeat "
+            "for more), and say whether they differ by more than noise.",
+            autocompletion=completion.image_sets,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The folder where the paths of a list of pairs begin.")
+    ] = None,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show results side by side, the best marked, and in what the jobs' specs differ.
 
     Scores on sets of one name that are not the same set are not compared. The deviation of an
-    accuracy is that over its ten folds.
+    accuracy is that over its ten folds. With --on, the models may be files as well, and each
+    difference has its 95 % interval, of both models on the same draws of people.
 
-    Example: distill compare student-a student-b ./pulled-student
+    **Examples**
+
+    `distill compare student-a student-b ./pulled-student`
+
+    `distill compare student-a r50.onnx --on ms1m/lfw --mean 127.5 --std 127.5 --colour RGB`
     """
     from distill.comparison import compare as compared
     from distill.spec_difference import varying
@@ -49,6 +82,10 @@ def compare(
     place, given = Workspace.locate(workspace), list(dict.fromkeys(names))
     if not 2 <= len(given) <= MOST_COMPARED:
         raise UserError(f"give 2 to {MOST_COMPARED} different jobs or bundles to compare")
+    if on:
+        models = [Model(name, backbone, part, mean, std, colour, size) for name in given]
+        _compare_on([open_set(name, place, images) for name in on], models, place, json)
+        return
     found = [_look(name, place) for name in given]
     rows = compared([each.subject for each in found])
     specs = varying([each.spec for each in found if each.spec is not None])
@@ -57,6 +94,47 @@ def compare(
         _print_json(found, rows, specs)
     else:
         _print(found, rows, specs)
+
+
+def _compare_on(
+    sets: "list[EvaluationSet]", models: list[Model], place: Workspace, json: bool
+) -> None:
+    """Two models on the same draws of the people of each set."""
+    from distill.evaluation.paired import differences
+
+    if len(models) != 2:
+        raise UserError(f"--on compares two models, not {len(models)}")
+    answers = [open_model(model, place) for model in models]
+    found = {}
+    for each in sets:
+        with watch(each.name, "images") as progress:
+            first, second = (network.features(each, progress) for network in answers)
+        found[each.name] = differences(first, second, each)
+    if json:
+        listed = {
+            name: [{**asdict(one), "more_than_noise": one.is_more_than_noise} for one in measured]
+            for name, measured in found.items()
+        }
+        print_json({"models": [model.name for model in models], "sets": listed})
+        return
+    rows = [
+        [
+            name,
+            one.measure,
+            f"{one.first:.4f}",
+            f"{one.second:.4f}",
+            f"{one.second - one.first:+.4f}",
+            f"{one.interval[0]:+.4f} to {one.interval[1]:+.4f}",
+            "more than noise" if one.is_more_than_noise else "noise",
+        ]
+        for name, measured in found.items()
+        for one in measured
+    ]
+    names = [Path(model.name).name for model in models]
+    if names[0] == names[1]:
+        names = [model.name for model in models]
+    columns = ["set", "measure", *names, "difference", "95 % interval", "verdict"]
+    print_table(columns, rows, [*names, "difference"])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from distill.evaluation.bootstrap import add_rate_intervals
 from distill.evaluation.features import why_broken
 from distill.evaluation.pair_scan import NOBODY, TILE, HighestScores, PairScan
 from distill.evaluation.pair_scores import ImpostorTotals, PairScores
-from distill.evaluation.rates import no_rates, plan_rates, rate_report, thresholds_of
+from distill.evaluation.rates import (
+    Rate,
+    no_rates,
+    plan_rates,
+    rate_report,
+    share_above,
+    thresholds_of,
+)
 
 MAXIMUM_KEPT = 25_000_000
 """Kept impostor scores: about 2 GB while the highest of them are chosen."""
@@ -108,43 +115,64 @@ def _count(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
     return np.bincount(known, minlength=len(identities))
 
 
+def all_pair_scores(features: np.ndarray, labels: np.ndarray, tile: int = TILE) -> PairScores:
+    """The scores of every pair of images that decide the measured rates and their intervals."""
+    identities, sizes = np.unique(labels, return_counts=True)
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    impostors = len(labels) * (len(labels) - 1) // 2 - genuine
+    if genuine > MOST_GENUINE:
+        raise UserError(f"{genuine} genuine pairs are too many to compare; at most {MOST_GENUINE}")
+    pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
+    largest = _largest_allowed(plan_rates(genuine, impostors, MAXIMUM_KEPT))
+    return _scores(PairScan(features, labels, tile=tile), pairs, 2 * max(largest, 0) + 1, None)
+
+
 def _verify(scan: PairScan, pairs: _Pairs, progress: Progress | None, intervals: bool) -> dict:
     """`rates.rate_report` of all pairs of a scan."""
     planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT)
-    largest = max((rate.allowed for rate in planned if rate.reason is None), default=-1)
+    largest = _largest_allowed(planned)
     if largest < 0:
         return rate_report(planned, [], [])
-    held = pairs.genuine <= MOST_GENUINE
-    wanted = (2 * largest if intervals and held else largest) + 1
-    highest = HighestScores(min(wanted, pairs.impostors, MAXIMUM_KEPT))
-    genuine = _scan(scan, highest, held, progress)
-    best = highest.descending()
-    thresholds = thresholds_of(planned, best.scores)
-    if genuine is None:
+    if pairs.genuine > MOST_GENUINE:
+        highest = HighestScores(largest + 1)
+        _scan(scan, highest, False, progress)
+        thresholds = thresholds_of(planned, highest.descending().scores)
         counts = _count_genuine(scan, thresholds)
         return rate_report(planned, thresholds, (counts / pairs.genuine).tolist())
-    scores, of = genuine
-    tars = [float((scores > threshold).sum() / pairs.genuine) for threshold in thresholds]
+    scores = _scores(scan, pairs, (2 * largest if intervals else largest) + 1, progress)
+    thresholds = thresholds_of(planned, scores.impostors)
+    tars = [share_above(scores.genuine[::-1], threshold) for threshold in thresholds]
     report = rate_report(planned, thresholds, tars)
     if intervals:
-        order = np.argsort(-scores, kind="stable")
-        drawn = PairScores(
-            genuine=scores[order],
-            genuine_of=pairs.places(of[order]),
-            impostors=best.scores,
-            left=pairs.places(scan.probe_labels[best.probes]),
-            right=pairs.places(scan.gallery_labels[best.gallery]),
-            identities=len(pairs.identities),
-            totals=pairs.totals,
-        )
-        add_rate_intervals(report, planned, drawn)
+        add_rate_intervals(report, planned, scores)
     return report
+
+
+def _largest_allowed(planned: list[Rate]) -> int:
+    """How many impostors the highest measured FAR allows; -1 where none is measured."""
+    return max((rate.allowed for rate in planned if rate.reason is None), default=-1)
+
+
+def _scores(scan: PairScan, pairs: _Pairs, kept: int, progress: Progress | None) -> PairScores:
+    """All genuine scores of a scan, and the ``kept`` highest of impostors."""
+    highest = HighestScores(min(kept, pairs.impostors, MAXIMUM_KEPT))
+    genuine, labels = _scan(scan, highest, True, progress)
+    best, order = highest.descending(), np.argsort(-genuine, kind="stable")
+    return PairScores(
+        genuine=genuine[order],
+        genuine_of=pairs.places(labels[order]),
+        impostors=best.scores,
+        left=pairs.places(scan.probe_labels[best.probes]),
+        right=pairs.places(scan.gallery_labels[best.gallery]),
+        identities=len(pairs.identities),
+        totals=pairs.totals,
+    )
 
 
 def _scan(
     scan: PairScan, highest: HighestScores, held: bool, progress: Progress | None
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Offer all scores to ``highest``; genuine scores [G] and their labels, if they are held."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offer all scores to ``highest``; genuine scores [G] and their labels, none if not held."""
     scores, labels = [np.empty(0, np.float32)], [np.empty(0, scan.probe_labels.dtype)]
     for tile in scan.tiles():
         highest.add(tile, tile.scores.amax(dim=1))
@@ -154,7 +182,7 @@ def _scan(
             labels.append(scan.probe_labels[rows])
         if progress:
             progress(tile.columns.stop, len(scan.gallery_order))
-    return (np.concatenate(scores), np.concatenate(labels)) if held else None
+    return np.concatenate(scores), np.concatenate(labels)
 
 
 def _count_genuine(scan: PairScan, thresholds: list[float]) -> np.ndarray:

@@ -39,12 +39,6 @@ def interval(measured: np.ndarray) -> list[float]:
     return [float(each) for each in np.nanquantile(measured, [outside, 1 - outside])]
 
 
-def is_more_than_noise(differences: np.ndarray) -> bool:
-    """Whether the interval of ``differences`` of two networks on the same draws excludes 0."""
-    low, high = interval(differences)
-    return low > 0 or high < 0
-
-
 def _weights(identities: int, draws: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(0)
     # The chunks follow from the number of identities alone, so that the draws do.

@@ -1,0 +1,80 @@
+"""Whether one network is better than another, or only luckier: both on the same draws."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.pairs import VerificationPairs
+from distill.evaluation.all_pairs import all_pair_scores
+from distill.evaluation.answers import EvaluationSet
+from distill.evaluation.bootstrap import (
+    Statistic,
+    bootstrap,
+    interval,
+    tars_and_thresholds,
+    ten_fold_accuracy,
+)
+from distill.evaluation.features import why_broken
+from distill.evaluation.measurable import why_no_accuracy
+from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
+from distill.evaluation.rates import plan_rates
+from distill.evaluation.thresholds import cosine_of
+from distill.evaluation.verification import squared_distances
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of two networks on one set, and the 95 % interval of second less first."""
+
+    measure: str
+    first: float
+    second: float
+    interval: list[float]
+
+    @property
+    def is_more_than_noise(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+def differences(first: np.ndarray, second: np.ndarray, each: EvaluationSet) -> list[Difference]:
+    """Accuracy and TAR at each measured FAR of two networks' unit features [N, D] of a set."""
+    for features in (first, second):
+        if broken := why_broken(features):
+            raise UserError(f"{each.name}: {broken}")
+    names, left, identities = _measures(first, each)
+    _, right, _ = _measures(second, each)
+    ones = np.ones((1, identities), np.float32)
+    values = left(ones)[0], right(ones)[0]
+    drawn = bootstrap(lambda weights: right(weights) - left(weights), identities)
+    return [
+        Difference(name, float(values[0][i]), float(values[1][i]), interval(drawn[:, i]))
+        for i, name in enumerate(names)
+    ]
+
+
+def _measures(features: np.ndarray, each: EvaluationSet) -> tuple[list[str], Statistic, int]:
+    """Names of measures [M], what they are of each draw [B, M], and the number of identities."""
+    if not isinstance(each, VerificationPairs):
+        scores = all_pair_scores(features, np.asarray(each.labels))
+        names, tars = _tars(scores, len(each) * (len(each) - 1) // 2 - len(scores.genuine))
+        return names, tars, scores.identities
+    distances = squared_distances(features[::2], features[1::2])
+    left, right = linked_identities(each.images, each.same)
+    scores = listed_scores(cosine_of(distances), each.same, left, right)
+    names, tars = _tars(scores, len(scores.impostors))
+    if why_no_accuracy(each) is not None:
+        return names, tars, scores.identities
+    accuracy = ten_fold_accuracy(distances, each.same, left, right)
+
+    def both(weights: np.ndarray) -> np.ndarray:
+        return np.concatenate([accuracy(weights)[:, None], tars(weights)], axis=1)
+
+    return ["accuracy", *names], both, scores.identities
+
+
+def _tars(scores: PairScores, impostors: int) -> tuple[list[str], Statistic]:
+    rates = [rate for rate in plan_rates(len(scores.genuine), impostors) if rate.reason is None]
+    statistic = tars_and_thresholds(scores, [rate.exponent for rate in rates])
+    return [f"TAR at FAR {rate.name}" for rate in rates], lambda w: statistic(w)[:, :, 0]

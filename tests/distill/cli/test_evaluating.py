@@ -1,0 +1,168 @@
+"""`distill evaluate`, `identify` and `compare --on`: any model on any set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from curation.conversion.convert import convert
+from curation.images import encode_jpeg
+from curation.pairs import read_pairs
+from curation.store import Store
+from curation.views import View, write_subset
+from curation.workspace import Workspace
+from distill.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """12 people with 8 images each, in the workspace `place`."""
+    folder, generator = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
+    for person in range(12):
+        (folder / f"person-{person:02}").mkdir()
+        for image in range(8):
+            pixels = generator.integers(0, 255, (16, 16, 3), np.uint8)
+            (folder / f"person-{person:02}" / f"{image}.jpg").write_bytes(encode_jpeg(pixels))
+    datasets = Workspace(tmp_path_factory.mktemp("workspace")).datasets / "drawn"
+    datasets.mkdir(parents=True)
+    return convert(folder, datasets / "train.lmdb")
+
+
+@pytest.fixture(scope="module")
+def place(people: Store, drawn_folder: Path) -> Path:
+    """A workspace with a store and pairs, and embeddings of both by two "networks"."""
+    datasets = people.path.parent
+    root = datasets.parent.parent
+    (datasets / "pairs.bin").write_bytes((drawn_folder / "pairs.bin").read_bytes())
+    pairs = read_pairs(datasets / "pairs.bin")
+    generator = np.random.default_rng(0)
+    faces = generator.normal(size=(12, 16))[people.labels]
+    answers = np.repeat(generator.normal(size=(len(pairs), 16)), 2, axis=0)
+    answers[1::2][~pairs.same] = generator.normal(size=(int((~pairs.same).sum()), 16))
+    for name, noise in (("good", 0.3), ("poor", 2.0)):
+        (root / name).mkdir()
+        for each, vectors in (("train", faces), ("pairs", answers)):
+            noisy = vectors + noise * generator.normal(size=vectors.shape)
+            np.save(root / name / f"{each}.npy", noisy.astype(np.float32))
+    return root
+
+
+def write_view_of(store: Store, rows: np.ndarray, path: Path) -> View:
+    keep = np.zeros(len(store), bool)
+    keep[rows] = True
+    return write_subset(path, store, keep, "chosen", {})
+
+
+def run(place: Path, *words: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, [*words, "--workspace", str(place)])
+    assert done.exit_code == status, done.output + str(done.exception)
+    return str(done.exception) if status else done.stdout
+
+
+def test_embeddings_of_anybody_are_scored(place: Path):
+    report = json.loads(
+        run(place, "evaluate", str(place / "good"), "drawn/pairs", "drawn/train", "--json")
+    )
+    pairs, train = report["sets"]["pairs"], report["sets"]["train"]
+    low, high = pairs["accuracy_interval"]
+    assert low <= pairs["accuracy"] <= high
+    assert train["kind"] == "all-pairs"
+    assert train["tar_at_far"]["1e-2"]["tar"] > 0.9
+    assert len(report["embedder"]) == len(pairs["digest"]) == 64
+
+
+def test_the_table_names_set_measure_value_and_interval(place: Path):
+    lines = run(place, "evaluate", str(place / "good"), "drawn/train").splitlines()
+    assert lines[0].split() == ["set", "measure", "value", "95", "%", "interval", "threshold"]
+    assert lines[2].startswith("train  TAR at FAR 1e-2")
+
+
+def test_people_are_identified_with_one_image_enrolled(place: Path, people: Store):
+    report = json.loads(run(place, "identify", str(place / "good"), "drawn/train", "--json"))
+    assert report["gallery"]["images"] == people.identities
+    assert report["probes"]["images"] == len(people) - people.identities
+    assert report["closed_set"]["ranks"]["1"]["rate"] > 0.9
+    assert "rank 1" in run(place, "identify", str(place / "good"), "drawn/train")
+
+
+def test_a_gallery_is_another_view_of_the_store(place: Path, people: Store):
+    datasets = place / "datasets" / "drawn"
+    first = np.flatnonzero(people.labels < 4)
+    enrolled, asked = first[::2], np.setdiff1d(np.arange(len(people)), first[::2])
+    for name, rows in (("enrolled", enrolled), ("asked", asked)):
+        view = write_view_of(people, rows, datasets / f"{name}.view")
+        vectors = np.load(place / "good" / "train.npy")[rows]
+        np.save(place / "good" / f"{name}.npy", vectors)
+        assert len(view) == len(rows)
+    report = json.loads(
+        run(
+            place, "identify", str(place / "good"), "drawn/asked", "--gallery", "drawn/enrolled",
+            "--json",
+        )
+    )  # fmt: skip
+    assert report["open_set"]["mated"] == len(first) - len(enrolled)
+    assert report["open_set"]["unmated"] == len(people) - len(first)
+    assert report["closed_set"]["ranks"]["1"]["rate"] > 0.9
+
+
+def test_a_gallery_with_images_of_the_probes_is_refused(place: Path):
+    refused = run(
+        place, "identify", str(place / "good"), "drawn/train", "--gallery", "drawn/train", status=1
+    )
+    assert "would find themselves" in refused
+
+
+def test_two_models_differ_by_more_than_noise_or_not(place: Path):
+    words = ["compare", str(place / "poor"), str(place / "good"), "--on", "drawn/train", "--json"]
+    report = json.loads(run(place, *words))
+    (first, *_) = report["sets"]["train"]
+    assert first["measure"] == "TAR at FAR 1e-2"
+    assert first["second"] > first["first"]
+    assert first["more_than_noise"]
+    table = run(place, *words[:-1])
+    assert "more than noise" in table
+
+
+def test_on_takes_two_models(place: Path):
+    refused = run(
+        place, "compare", *(str(place / each) for each in ("poor", "good")), str(place),
+        "--on", "drawn/train", status=1,
+    )  # fmt: skip
+    assert "--on compares two models, not 3" in refused
+
+
+def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
+    lines, places = [], []
+    for i in range(40):
+        left, right = (2 * i) % len(people), (2 * i + (1 if i % 2 else 13)) % len(people)
+        same = int(people.labels[left] == people.labels[right])
+        for each in (left, right):
+            (tmp_path / f"{each}.jpg").write_bytes(people.read(each))
+        lines.append(f"{left}.jpg {right}.jpg {same}")
+        places += [left, right]
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    # A list is brought into folds; the vectors must be alike whatever its order.
+    vectors = np.load(place / "good" / "train.npy")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    np.save(folder / "mine.npy", vectors[places])
+    report = json.loads(
+        run(
+            place, "evaluate", str(folder), str(tmp_path / "mine.txt"), "--images", str(tmp_path),
+            "--json",
+        )
+    )  # fmt: skip
+    assert report["sets"]["mine"]["pairs"] == 40
+
+
+def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, people: Store):
+    write_view_of(people, np.arange(3), place / "datasets" / "drawn" / "few.view")
+    refused = run(place, "evaluate", "no-such-model", "drawn/few", status=1)
+    assert "its pairs give no TAR at any FAR" in refused
+
+
+def test_a_model_that_is_not_there_is_named(place: Path):
+    refused = run(place, "evaluate", "no-such-model", "drawn/pairs", status=1)
+    assert "no-such-model" in refused
