@@ -20,14 +20,14 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.evaluating import Model, open_model, open_set
+from distill.cli.evaluating import ModelOptions, open_model, open_set
 from distill.cli.past import shown_value
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from distill.comparison import Row, Subject
-    from distill.evaluation.answers import EvaluationSet
+    from distill.evaluation.set_features import EvaluationSet
 
 MOST_COMPARED = 100
 
@@ -83,7 +83,7 @@ def compare(
     if not 2 <= len(given) <= MOST_COMPARED:
         raise UserError(f"give 2 to {MOST_COMPARED} different jobs or bundles to compare")
     if on:
-        models = [Model(name, backbone, part, mean, std, colour, size) for name in given]
+        models = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
         _compare_on([open_set(name, place, images) for name in on], models, place, json)
         return
     found = [_look(name, place) for name in given]
@@ -97,7 +97,7 @@ def compare(
 
 
 def _compare_on(
-    sets: "list[EvaluationSet]", models: list[Model], place: Workspace, json: bool
+    sets: "list[EvaluationSet]", models: list[ModelOptions], place: Workspace, json: bool
 ) -> None:
     """Two models on the same draws of the people of each set."""
     from distill.evaluation.paired import differences

@@ -23,7 +23,7 @@ from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from curation.workspace import Workspace
-    from distill.evaluation.answers import Answers, EvaluationSet
+    from distill.evaluation.set_features import EvaluationSet, SetFeatures
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 ModelArgument = Annotated[
@@ -83,7 +83,7 @@ def evaluate(
 
     place = Workspace.locate(workspace)
     opened = [open_set(name, place, images) for name in sets]
-    answers = open_model(Model(model, backbone, part, mean, std, colour, size), place)
+    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress)
     if json:
@@ -156,7 +156,7 @@ def identify(
     )
     assert asked is not None
     check_sets(asked, enrolled, others)
-    answers = open_model(Model(model, backbone, part, mean, std, colour, size), place)
+    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
     with watch("identify", "images") as progress:
         report = search(answers, asked, enrolled, others, progress)
     if json:
@@ -175,7 +175,7 @@ def identify(
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelOptions:
     """A network as the command line names it."""
 
     name: str
@@ -187,14 +187,14 @@ class Model:
     size: int
 
 
-def open_model(model: Model, place: "Workspace") -> "Answers":
+def open_model(model: ModelOptions, place: "Workspace") -> "SetFeatures":
     """What a model of any kind answers; ``UserError`` where there is none."""
     from distill.cli.curate.set_embedder import open_embedder
-    from distill.evaluation.answers import ANSWERS, GivenAnswers, NetworkAnswers
+    from distill.evaluation.set_features import FEATURES, GivenFeatures, NetworkFeatures
 
     folder = Path(model.name)
     if folder.is_dir() and any(folder.glob("*.npy")) and not (folder / "config.json").exists():
-        return GivenAnswers(folder)
+        return GivenFeatures(folder)
     choice = teacher_choice(
         model.name,
         model.backbone,
@@ -205,7 +205,7 @@ def open_model(model: Model, place: "Workspace") -> "Answers":
         model.size,
         None,
     )
-    return NetworkAnswers(open_embedder(choice, place).teacher, place.cache / ANSWERS)
+    return NetworkFeatures(open_embedder(choice, place).teacher, place.cache / FEATURES)
 
 
 def open_set(name: str, place: "Workspace", images: Path | None = None) -> "EvaluationSet":

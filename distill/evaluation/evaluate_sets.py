@@ -8,7 +8,6 @@ from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.all_pairs import all_pairs
-from distill.evaluation.answers import Answers, EvaluationSet, distinct_images
 from distill.evaluation.bootstrap import (
     add_rate_intervals,
     bootstrap,
@@ -19,6 +18,7 @@ from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_nothing_differs
 from distill.evaluation.pair_scores import linked_identities, listed_scores
 from distill.evaluation.rates import no_rates, pair_rates, plan_rates
+from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
     VAL_FALSE_ACCEPT_RATE,
@@ -29,7 +29,7 @@ from distill.evaluation.verification import (
 
 
 def evaluate(
-    answers: Answers,
+    answers: SetFeatures,
     sets: Sequence[EvaluationSet],
     progress: Progress | None = None,
     intervals: bool = True,

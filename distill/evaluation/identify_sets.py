@@ -7,16 +7,16 @@ import numpy as np
 from curation.errors import UserError
 from curation.progress import Progress
 from curation.store import ImageSet
-from distill.evaluation.answers import Answers
 from distill.evaluation.features import why_broken
 from distill.evaluation.identification import among_distractors, closed_set, open_set, search
+from distill.evaluation.set_features import SetFeatures
 
 SIZES = (10, 100, 1000, 10_000, 100_000, 1_000_000)
 """Numbers of distractors, as MegaFace has them."""
 
 
 def identify(
-    answers: Answers,
+    answers: SetFeatures,
     probes: ImageSet,
     gallery: ImageSet | None = None,
     distractors: ImageSet | None = None,
@@ -110,7 +110,7 @@ def people_of(images: ImageSet) -> np.ndarray:
     return np.where(labels < 0, -1, images.source_labels[labels])
 
 
-def _features(answers: Answers, images: ImageSet, progress: Progress | None) -> np.ndarray:
+def _features(answers: SetFeatures, images: ImageSet, progress: Progress | None) -> np.ndarray:
     features = answers.features(images, progress)
     if broken := why_broken(features):
         raise UserError(f"{images.name}: {broken}")

@@ -7,7 +7,6 @@ import numpy as np
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from distill.evaluation.all_pairs import all_pair_scores
-from distill.evaluation.answers import EvaluationSet
 from distill.evaluation.bootstrap import (
     Statistic,
     bootstrap,
@@ -19,12 +18,13 @@ from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_no_accuracy
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
 from distill.evaluation.rates import plan_rates
+from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.thresholds import cosine_of
 from distill.evaluation.verification import squared_distances
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A measure of two networks on one set, and the 95 % interval of second less first."""
 
     measure: str
@@ -38,7 +38,9 @@ class Difference:
         return self.interval[0] > 0 or self.interval[1] < 0
 
 
-def differences(first: np.ndarray, second: np.ndarray, each: EvaluationSet) -> list[Difference]:
+def differences(
+    first: np.ndarray, second: np.ndarray, each: EvaluationSet
+) -> list[PairedDifference]:
     """Accuracy and TAR at each measured FAR of two networks' unit features [N, D] of a set."""
     for features in (first, second):
         if broken := why_broken(features):
@@ -49,7 +51,7 @@ def differences(first: np.ndarray, second: np.ndarray, each: EvaluationSet) -> l
     values = left(ones)[0], right(ones)[0]
     drawn = bootstrap(lambda weights: right(weights) - left(weights), identities)
     return [
-        Difference(name, float(values[0][i]), float(values[1][i]), interval(drawn[:, i]))
+        PairedDifference(name, float(values[0][i]), float(values[1][i]), interval(drawn[:, i]))
         for i, name in enumerate(names)
     ]
 

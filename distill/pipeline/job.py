@@ -14,8 +14,8 @@ from typing import Any
 from curation.errors import UserError
 from curation.views import ImageSet
 from curation.workspace import Workspace
-from distill.evaluation.answers import ANSWERS
 from distill.evaluation.doubts import doubts
+from distill.evaluation.set_features import FEATURES
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations
@@ -322,7 +322,7 @@ class JobRun:
         return evaluation
 
     def _scores(self, opened: Callable[[], Embedder], sets: dict[str, Path]) -> StepOutcome:
-        progress, kept = self.record.interruptible_progress, self.workspace.cache / ANSWERS
+        progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
         return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress, kept))
 
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:

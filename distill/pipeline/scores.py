@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.set_features import NetworkFeatures
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
 
@@ -28,7 +28,7 @@ class PairAccuracies:
 
     def __call__(self, weights: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
         self._embedder.module.load_state_dict(weights)
-        answers = NetworkAnswers(self._embedder)
+        answers = NetworkFeatures(self._embedder)
         return accuracies(evaluate(answers, self._sets, progress, intervals=False))
 
 

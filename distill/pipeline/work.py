@@ -7,9 +7,9 @@ from typing import Any
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
-from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
+from distill.evaluation.set_features import NetworkFeatures
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
@@ -32,7 +32,7 @@ def evaluate_network(
         **_unmeasured(opened),
         **_cropped(embedder, opened),
     }
-    answers = NetworkAnswers(embedder, kept)
+    answers = NetworkFeatures(embedder, kept)
     return steps.perform("evaluate", inputs, lambda folder: evaluate(answers, opened, progress))
 
 

@@ -12,9 +12,9 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
-from distill.evaluation.answers import GivenAnswers, NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
+from distill.evaluation.set_features import GivenFeatures, NetworkFeatures
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
 
@@ -73,7 +73,7 @@ def pairs(drawn: DrawnImages, tmp_path_factory: pytest.TempPathFactory) -> Verif
 
 
 def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
-    report = evaluate(NetworkAnswers(GridEmbedder()), [pairs])["sets"]["easy"]
+    report = evaluate(NetworkFeatures(GridEmbedder()), [pairs])["sets"]["easy"]
     assert report["kind"] == "pairs"
     assert report["digest"] == pairs.digest
     assert (report["pairs"], report["genuine"], report["impostors"]) == (20, 10, 10)
@@ -83,7 +83,7 @@ def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
 
 
 def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
-    report = evaluate(NetworkAnswers(GridEmbedder()), [drawn])["sets"]["drawn"]
+    report = evaluate(NetworkFeatures(GridEmbedder()), [drawn])["sets"]["drawn"]
     assert report["kind"] == "all-pairs"
     assert report["digest"] == drawn.digest
     assert (report["genuine"], report["impostors"]) == (30 * 6, 120 * 119 // 2 - 30 * 6)
@@ -91,14 +91,14 @@ def test_an_image_set_is_scored_over_all_its_pairs(drawn: DrawnImages):
 
 
 def test_a_store_is_an_image_set(drawn_store: Store):
-    report = evaluate(NetworkAnswers(GridEmbedder()), [drawn_store])["sets"][drawn_store.name]
+    report = evaluate(NetworkFeatures(GridEmbedder()), [drawn_store])["sets"][drawn_store.name]
     assert report["digest"] == drawn_store.digest
     assert (report["images"], report["identities"]) == (len(drawn_store), drawn_store.identities)
 
 
 def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
     embedder = GridEmbedder()
-    result = evaluate(NetworkAnswers(embedder), [pairs, drawn])
+    result = evaluate(NetworkFeatures(embedder), [pairs, drawn])
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["embedder"] == "grid"
     assert result["preprocessing"] == embedder.preprocessing.digest
@@ -106,14 +106,14 @@ def test_the_result_is_strict_json_with_the_embedders_digests(drawn, pairs):
 
 def test_each_image_of_pairs_is_embedded_once_with_mirror(pairs: VerificationPairs):
     embedder = GridEmbedder()
-    evaluate(NetworkAnswers(embedder), [pairs])
+    evaluate(NetworkFeatures(embedder), [pairs])
     assert embedder.images_seen == 2 * len(set(pairs.images)) < 2 * len(pairs.images)
 
 
 def test_progress_runs_over_all_sets(drawn, pairs):
     seen: list[tuple[int, int]] = []
     evaluate(
-        NetworkAnswers(GridEmbedder()),
+        NetworkFeatures(GridEmbedder()),
         [pairs, drawn],
         lambda done, total: seen.append((done, total)),
     )
@@ -126,12 +126,12 @@ def test_a_damaged_image_is_named(drawn: DrawnImages):
     damaged = DrawnImages(identities=3, images_each=2)
     damaged.encoded[4] = b"no image"
     with pytest.raises(UserError, match="drawn, image 4"):
-        evaluate(NetworkAnswers(GridEmbedder()), [damaged])
+        evaluate(NetworkFeatures(GridEmbedder()), [damaged])
 
 
 def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
     with pytest.raises(UserError, match="two have one name"):
-        evaluate(NetworkAnswers(GridEmbedder()), [drawn, drawn])
+        evaluate(NetworkFeatures(GridEmbedder()), [drawn, drawn])
 
 
 def pairs_of(drawn: DrawnImages, same: list[bool]) -> VerificationPairs:
@@ -161,7 +161,7 @@ def assert_no_accuracy(report: dict, reason: str) -> None:
 )
 def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
     odd = pairs_of(drawn, same)
-    result = evaluate(NetworkAnswers(GridEmbedder()), [odd])
+    result = evaluate(NetworkFeatures(GridEmbedder()), [odd])
     assert_no_accuracy(result["sets"]["odd"], reason)
     thresholds = result["thresholds"]
     assert thresholds["best_accuracy"] is None
@@ -175,7 +175,7 @@ def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
 def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
     odd = pairs_of(drawn, [True] * 1000 + [False] * 1000)
     check_measurable(odd)
-    report = evaluate(NetworkAnswers(GridEmbedder()), [odd])["sets"]["odd"]
+    report = evaluate(NetworkFeatures(GridEmbedder()), [odd])["sets"]["odd"]
     assert_no_accuracy(report, "are all genuine; order the pairs")
     assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
 
@@ -183,7 +183,7 @@ def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
 def test_pairs_of_one_image_give_nothing(drawn: DrawnImages):
     same = np.arange(2000) % 2 == 0
     odd = VerificationPairs([drawn.read(0)] * 4000, same, "e" * 64, "odd")
-    report = evaluate(NetworkAnswers(GridEmbedder()), [odd])["sets"]["odd"]
+    report = evaluate(NetworkFeatures(GridEmbedder()), [odd])["sets"]["odd"]
     assert_no_accuracy(report, "4000 images are all the same file")
     assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
     with pytest.raises(UserError, match="all the same file"):
@@ -206,7 +206,7 @@ class BrokenEmbedder(GridEmbedder):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_embeddings_of_no_length_give_a_reason_not_scores(drawn, pairs, value):
     many = DrawnImages(identities=30, images_each=4)
-    result = evaluate(NetworkAnswers(BrokenEmbedder(value)), [pairs, many])
+    result = evaluate(NetworkFeatures(BrokenEmbedder(value)), [pairs, many])
     reason = r"embedding of image 0 is zero or not finite"
     assert_no_accuracy(result["sets"]["easy"], reason)
     for report in result["sets"].values():
@@ -224,13 +224,13 @@ class ConstantEmbedder(GridEmbedder):
 
 
 def test_one_embedding_for_all_scores_chance(pairs):
-    result = evaluate(NetworkAnswers(ConstantEmbedder()), [pairs])
+    result = evaluate(NetworkFeatures(ConstantEmbedder()), [pairs])
     assert result["sets"]["easy"]["accuracy"] == 0.5
     assert result["thresholds"]["best_accuracy"] is None
 
 
 def test_the_threshold_of_the_accuracy_comes_with_its_rates(pairs: VerificationPairs):
-    result = evaluate(NetworkAnswers(GridEmbedder()), [pairs])
+    result = evaluate(NetworkFeatures(GridEmbedder()), [pairs])
     report, best = result["sets"]["easy"], result["thresholds"]["best_accuracy"]
     assert (best["far"], best["tar"]) == (report["far"], report["tar"])
     assert (best["genuine"], best["impostors"]) == (10, 10)
@@ -287,31 +287,31 @@ def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
     part = VerificationPairs(lfw.images[:400], lfw.same[:200], lfw.digest, lfw.name)
     path = Path(folder) / "teacher" / "mobilefacenet_y1_ms1m.onnx"
     report = evaluate(
-        NetworkAnswers(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))), [part]
+        NetworkFeatures(OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0, std=1))), [part]
     )["sets"]["lfw"]
     assert report["accuracy"] > 0.97
 
 
 def test_a_network_is_asked_once_about_a_set(pairs, drawn, tmp_path: Path):
     embedder = GridEmbedder()
-    first = evaluate(NetworkAnswers(embedder, tmp_path), [pairs, drawn])
+    first = evaluate(NetworkFeatures(embedder, tmp_path), [pairs, drawn])
     seen = embedder.images_seen
-    assert evaluate(NetworkAnswers(embedder, tmp_path), [pairs, drawn]) == first
+    assert evaluate(NetworkFeatures(embedder, tmp_path), [pairs, drawn]) == first
     assert embedder.images_seen == seen
 
 
 def test_damaged_answers_are_made_again(pairs, tmp_path: Path):
-    first = evaluate(NetworkAnswers(GridEmbedder(), tmp_path), [pairs])
+    first = evaluate(NetworkFeatures(GridEmbedder(), tmp_path), [pairs])
     (kept,) = tmp_path.rglob("*.npy")
     kept.write_bytes(kept.read_bytes()[:-1])
-    assert evaluate(NetworkAnswers(GridEmbedder(), tmp_path), [pairs]) == first
+    assert evaluate(NetworkFeatures(GridEmbedder(), tmp_path), [pairs]) == first
 
 
 def test_given_embeddings_are_scored_like_the_networks(pairs, drawn, tmp_path: Path):
-    network = NetworkAnswers(GridEmbedder())
+    network = NetworkFeatures(GridEmbedder())
     for each in (pairs, drawn):
         np.save(tmp_path / f"{each.name}.npy", 3 * network.features(each))
-    given = evaluate(GivenAnswers(tmp_path), [pairs, drawn])
+    given = evaluate(GivenFeatures(tmp_path), [pairs, drawn])
     assert given["sets"].keys() == {"easy", "drawn"}
     expected = evaluate(network, [pairs])["sets"]["easy"]
     assert given["sets"]["easy"]["accuracy"] == expected["accuracy"]
@@ -329,4 +329,4 @@ def test_embeddings_of_another_kind_are_refused(array, said: str, pairs, tmp_pat
     if array is not None:
         np.save(tmp_path / "easy.npy", array)
     with pytest.raises(UserError, match=re.escape(said)):
-        evaluate(GivenAnswers(tmp_path), [pairs])
+        evaluate(GivenFeatures(tmp_path), [pairs])

@@ -24,8 +24,8 @@ from small_training import (
 
 from curation.errors import UserError
 from curation.pairs import read_pairs, write_pairs
-from distill.evaluation.answers import NetworkAnswers
 from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.set_features import NetworkFeatures
 from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
@@ -90,7 +90,7 @@ def test_the_scores_are_those_of_the_network_at_that_step(drawn_store, pairs, tm
     lines = [line for line in metrics if "score" in line]
     assert [line["iteration"] for line in lines] == [3, 6, 8]
     embedder = TorchEmbedder(training.network, PREPROCESSING, "trained")
-    expected = evaluate(NetworkAnswers(embedder), [pairs])["sets"]["pairs"]["accuracy"]
+    expected = evaluate(NetworkFeatures(embedder), [pairs])["sets"]["pairs"]["accuracy"]
     assert lines[-1]["accuracy_pairs"] == lines[-1]["score"] == pytest.approx(expected, abs=1e-6)
 
 

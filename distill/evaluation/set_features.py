@@ -16,13 +16,13 @@ from distill.evaluation.features import embed_distinct, embed_encoded
 from teachers.embedder import Embedder, normalise
 
 EvaluationSet = VerificationPairs | ImageSet
-ANSWERS = "answers"
+FEATURES = "features"
 """The folder of a workspace's cache that keeps them"""
 MOST_KEPT_BYTES = 1 << 30
 """Of one set; more is computed again. A million images with 256 dimensions are as much."""
 
 
-class Answers(Protocol):
+class SetFeatures(Protocol):
     """What a network, of the digests ``embedder`` and ``preprocessing``, says of sets."""
 
     embedder: str
@@ -36,8 +36,8 @@ class Answers(Protocol):
         ...
 
 
-class NetworkAnswers:
-    """`Answers` of an embedder under the mirror rule, kept in the folder ``kept`` where given."""
+class NetworkFeatures:
+    """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given."""
 
     def __init__(self, network: Embedder, kept: Path | None = None) -> None:
         self.embedder, self.preprocessing = network.digest, network.preprocessing.digest
@@ -70,8 +70,8 @@ class NetworkAnswers:
         return self._kept / network / f"{each.digest}.npy"
 
 
-class GivenAnswers:
-    """`Answers` from files: ``folder``/NAME.npy has a float32 [N, D] of the set NAME, in order.
+class GivenFeatures:
+    """`SetFeatures` from files: ``folder``/NAME.npy has a float32 [N, D] of the set NAME, in order.
 
     Of a set of pairs, N is two a pair. Vectors are brought to unit length.
     """
