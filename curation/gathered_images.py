@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.joined_stores import SetMeta
+from curation.joined_stores import SetMeta, rows_in
 from curation.labels import count_identities
 from curation.store import ImageSet, RootStore, ViewStep
 
@@ -60,3 +60,11 @@ class GatheredImages(ImageSet):
 
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         return self.store.read_many(self.rows[indices])
+
+
+def re_rooted(images: ImageSet, root: RootStore) -> ImageSet:
+    """The same images as of ``root``, which has all stores that they lie in."""
+    if images.store.digest == root.digest:
+        return images
+    rows = rows_in(root, images)
+    return GatheredImages(images.path, root, rows, images.labels, images.digest)

@@ -2,7 +2,8 @@
 
 A view is two arrays, ``rows.npy`` (images of the root store) and ``labels.npy`` (their new labels),
 and ``view.json``: where the store is, what its digest was, and every step that led here with its
-parameters and what it removed. A view of a view points to the root store as well.
+parameters and what it removed. A view of a view points to the root store as well. A view of several
+stores points to all of them; its rows count their images one store after the other.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.file_kinds import wrong_kind
 from curation.files import UnreadableError, atomic_file, atomic_folder
+from curation.joined_stores import JoinedStores
 from curation.json_text import first_fault, parse_record, read_record
 from curation.labels import UNLABELLED, are_labels, count_identities, renumbered
 from curation.printable import printable
@@ -36,6 +38,7 @@ from curation.store import (
 )
 
 VIEW_FILE = "view.json"
+MOST_STORES = 100
 _META_BYTES = 4 << 20
 """A history of a thousand steps has less than 1 MiB."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=4096, pattern="^[^\\x00]*$")]
@@ -67,6 +70,15 @@ class SetStep(ViewStep):
     other: OtherParent
 
 
+class OtherStore(BaseModel):
+    """A store after the first, of a view of several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: RelativePath
+    digest: Digest
+
+
 class ViewMeta(BaseModel):
     """``view.json``."""
 
@@ -76,8 +88,10 @@ class ViewMeta(BaseModel):
     parent: RelativePath
     store: RelativePath
     store_digest: Digest
+    other_stores: Annotated[tuple[OtherStore, ...], Field(max_length=MOST_STORES), FailFast()] = ()
+    """Left out of the JSON where there are none"""
     digest: Digest
-    """SHA-256 of the store's digest, rows and labels"""
+    """SHA-256 of the digest of the store, or of all of them, rows and labels"""
     images: Count
     identities: Identities
     unlabelled: Identities = 0
@@ -97,14 +111,14 @@ class View(ImageSet):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
         self.meta = _read_meta(self.path)
-        self._store = _open_store(self.path, self.meta)
+        self._store = _open_stores(self.path, self.meta)
         self._check_counts()
         self._rows = self._read_array(ROWS_FILE, np.dtype("<i8"))
         self._labels = self._read_array(LABELS_FILE, np.dtype("<i4"))
         self._check_arrays()
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RootStore:
         return self._store
 
     @property
@@ -241,8 +255,10 @@ def write_rows(
     step: str,
     parameters: Mapping[str, Parameter],
     other: ImageSet | None = None,
+    store: RootStore | None = None,
 ) -> View:
-    """``write_view`` with ``rows`` of the root store; ``other`` is a second parent."""
+    """``write_view`` with ``rows`` of the root store, or of ``store``, which has that as its first;
+    ``other`` is a second parent."""
     path = Path(path).absolute()
     if path.exists():
         raise UserError(f"{path} exists; take it away or choose another name")
@@ -259,7 +275,7 @@ def write_rows(
         )
         if other is not None:
             taken = SetStep(**dict(taken), other=_describe_other(path, other))
-        described = _in_json(_describe(path, parent, arrays, taken))
+        described = _in_json(_describe(path, parent, store or parent.store, arrays, taken))
     except ValueError as error:
         reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise UserError(
@@ -278,16 +294,25 @@ def _read_meta(path: Path) -> ViewMeta:
         raise UserError(f"{error}; make the view again") from None
 
 
-def _open_store(path: Path, meta: ViewMeta) -> Store:
-    where = Path(os.path.normpath(path.resolve() / meta.store))
+def _open_stores(path: Path, meta: ViewMeta) -> RootStore:
+    first = _open_store(path, meta.store, meta.store_digest)
+    others = [_open_store(path, each.path, each.digest) for each in meta.other_stores]
+    digests = [first.digest, *(each.digest for each in others)]
+    if len(set(digests)) < len(digests):
+        raise UserError(f"{path} is damaged: {VIEW_FILE}: a store twice; make the view again")
+    return JoinedStores([first, *others]) if others else first
+
+
+def _open_store(path: Path, relative: str, digest: str) -> Store:
+    where = Path(os.path.normpath(path.resolve() / relative))
     try:
         store = Store(where)
     except (UserError, OSError) as error:
         raise UserError(f"{path} is a view of a store that cannot be read: {error}") from None
-    if store.digest != meta.store_digest:
+    if store.digest != digest:
         raise UserError(
             f"{path} was made from another store than {where} is now: digest "
-            f"{meta.store_digest[:12]}, found {store.digest[:12]}; make the view again"
+            f"{digest[:12]}, found {store.digest[:12]}; make the view again"
         )
     return store
 
@@ -312,14 +337,23 @@ def _check_labels(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
 
 
 def _describe(
-    path: Path, parent: ImageSet, arrays: Mapping[str, np.ndarray], taken: ViewStep
+    path: Path,
+    parent: ImageSet,
+    store: RootStore,
+    arrays: Mapping[str, np.ndarray],
+    taken: ViewStep,
 ) -> ViewMeta:
-    store, here = parent.store, path.resolve()
+    here = path.resolve()
+    first, *others = (
+        OtherStore(path=os.path.relpath(each.path.resolve(), here), digest=each.digest)
+        for each in store.stores
+    )
     return ViewMeta(
         format_version=1,
         parent=os.path.relpath(parent.path.resolve(), here),
-        store=os.path.relpath(store.path.resolve(), here),
-        store_digest=store.digest,
+        store=first.path,
+        store_digest=first.digest,
+        other_stores=tuple(others),
         digest=_digest(store, arrays[ROWS_FILE], arrays[LABELS_FILE]),
         images=taken.images_after,
         identities=taken.identities_after,

@@ -1,6 +1,7 @@
-"""Union, intersection and difference of two sets of images of one store.
+"""Union, intersection and difference of two sets of images.
 
-Images are matched by their row in the store. Identities are matched as ``match_identities`` says,
+They are of one store, or of several: a union brings these together. Images are matched by their row
+in the store. Identities are matched as ``match_identities`` says,
 which refuses two views that regrouped the same people differently. Images without a label are of no
 identity; in a union they have the label of the other set, if that has one for them.
 """
@@ -11,8 +12,10 @@ from typing import NoReturn
 import numpy as np
 
 from curation.errors import UserError
+from curation.gathered_images import re_rooted
+from curation.joined_stores import joined
 from curation.labels import UNLABELLED, renumbered, sort_keys
-from curation.store import ImageSet
+from curation.store import ImageSet, RootStore
 from curation.views import View, write_rows
 
 UNION = "union"
@@ -26,18 +29,29 @@ def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
     """The view of the images that are in either.
 
     Identities come in the order of their first images in the store, as do the images of each.
-    Raises ``UserError`` where the stores differ or identities do not match.
+    Identities of different stores are different people. Raises ``UserError`` where identities do
+    not match, or images of two stores are not of one size.
     """
-    partners = match_identities(first, second)
-    labels_too = np.where(second.labels < 0, UNLABELLED, np.append(partners, 0)[second.labels])
-    rows = np.concatenate([first.rows, second.rows])
-    labels = np.concatenate([first.labels, labels_too])
+    root, rows, labels = united(first, second)
     # Of an image that is in both, the one with a label comes first.
     by_row = np.lexsort((labels < 0, rows))
     by_row = by_row[np.unique(rows[by_row], return_index=True)[1]]
     labels = _in_order_of_first(labels[by_row])
     order = np.argsort(sort_keys(labels), kind="stable")
-    return write_rows(path, first, rows[by_row][order], labels[order], UNION, {}, second)
+    return write_rows(path, first, rows[by_row][order], labels[order], UNION, {}, second, root)
+
+
+def united(first: ImageSet, second: ImageSet) -> tuple[RootStore, np.ndarray, np.ndarray]:
+    """The stores of both as one, and the rows and labels int64 ``[N + M]`` of both there.
+
+    Labels of ``second`` are by ``match_identities``; images that are in both come twice.
+    """
+    root = joined([first.store, second.store])
+    first, second = re_rooted(first, root), re_rooted(second, root)
+    partners = match_identities(first, second)
+    labels_too = np.where(second.labels < 0, UNLABELLED, np.append(partners, 0)[second.labels])
+    rows = np.concatenate([first.rows, second.rows])
+    return root, rows, np.concatenate([first.labels, labels_too])
 
 
 def _in_order_of_first(labels: np.ndarray) -> np.ndarray:
@@ -52,19 +66,21 @@ def _in_order_of_first(labels: np.ndarray) -> np.ndarray:
 def write_intersection(path: Path, first: ImageSet, second: ImageSet) -> View:
     """The view of the images that are in both, in the order of ``first``.
 
-    Raises ``UserError`` where the stores differ, or ``second`` groups these images otherwise.
+    Raises ``UserError`` where no store is that of both, or ``second`` groups these images
+    otherwise.
     """
-    _check_one_to_one(_sharing_images(first, second), first, second)
-    return _write_part(path, first, np.isin(first.rows, second.rows), INTERSECTION, second)
+    one, other = _with_common_store(first, second)
+    _check_one_to_one(_sharing_images(one, other), first, second)
+    return _write_part(path, first, np.isin(one.rows, other.rows), INTERSECTION, second)
 
 
 def write_difference(path: Path, first: ImageSet, second: ImageSet) -> View:
     """The view of the images of ``first`` that are not in ``second``, with ``first``'s identities.
 
-    Raises ``UserError`` where the stores differ.
+    Raises ``UserError`` where no store is that of both.
     """
-    _check_one_store(first, second)
-    return _write_part(path, first, ~np.isin(first.rows, second.rows), DIFFERENCE, second)
+    one, other = _with_common_store(first, second)
+    return _write_part(path, first, ~np.isin(one.rows, other.rows), DIFFERENCE, second)
 
 
 def _write_part(path: Path, first: ImageSet, keep: np.ndarray, step: str, second: ImageSet) -> View:
@@ -109,7 +125,6 @@ def _partners_or_new_numbers(same: Pairs, identities: int, others: int) -> np.nd
 
 def _sharing_images(first: ImageSet, second: ImageSet) -> Pairs:
     """The identities of both that have images in common."""
-    _check_one_store(first, second)
     _, places, places_too = np.intersect1d(first.rows, second.rows, return_indices=True)
     return _unique_pairs(first.labels[places], second.labels[places_too])
 
@@ -139,12 +154,17 @@ def _parts(held: Pairs, identity: int) -> set[int]:
     return set(held[1][first:last].tolist())
 
 
-def _check_one_store(first: ImageSet, second: ImageSet) -> None:
-    if first.store.digest != second.store.digest:
+def _with_common_store(first: ImageSet, second: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Both as images of one root."""
+    stores = {store.digest for store in first.store.stores}
+    if not any(store.digest in stores for store in second.store.stores):
         raise UserError(
             f"{first.path} and {second.path} are of two stores, {first.store.path} and "
-            f"{second.store.path}; both must be of one"
+            f"{second.store.path}, and have no image in common; both must be of one store "
+            "(`curate view union` and `curate join` bring two together)"
         )
+    root = joined([first.store, second.store])
+    return re_rooted(first, root), re_rooted(second, root)
 
 
 def _check_one_to_one(pairs: Pairs, first: ImageSet, second: ImageSet) -> None:

@@ -88,7 +88,7 @@ class Scorer:
 
     def _trained(self, student: Student, recipe: str, generation: int, run: Path) -> Scores | None:
         """The scores of a generation's network; None where it is not trained yet."""
-        folder = _last_stages(run).get(generation)
+        folder = last_stages(run).get(generation)
         if folder is None or not (folder / NETWORK).exists():
             return None
         side = (student.side, student.side)
@@ -149,7 +149,7 @@ def _tar(cosines: np.ndarray, same: np.ndarray) -> float:
     return share_above(genuine, float(impostors[int(FAR * len(impostors))]))
 
 
-def _last_stages(run: Path) -> dict[int, Path]:
+def last_stages(run: Path) -> dict[int, Path]:
     """The folder of each generation's last stage, of a job that has begun."""
     steps = run / "steps.json"
     if not steps.exists():
