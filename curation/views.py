@@ -174,7 +174,7 @@ class View(ImageSet):
 
     def _check_arrays(self) -> None:
         """The digest tells accidents; a view that somebody made may hold anything."""
-        if _digest(self.store, self.rows, self.labels) != self.meta.digest:
+        if view_digest(self.store, self.rows, self.labels) != self.meta.digest:
             raise UserError(
                 f"{self.path} is damaged: its arrays are not those it was written with; make the "
                 "view again"
@@ -317,7 +317,8 @@ def _open_store(path: Path, relative: str, digest: str) -> Store:
     return store
 
 
-def _digest(store: RootStore, rows: np.ndarray, labels: np.ndarray) -> str:
+def view_digest(store: RootStore, rows: np.ndarray, labels: np.ndarray) -> str:
+    """Of a view of these rows, as they are written: ``<i8`` and ``<i4``."""
     content = hashlib.sha256(f"view 1 {store.digest}\n".encode())
     content.update(rows.tobytes())
     content.update(labels.tobytes())
@@ -354,7 +355,7 @@ def _describe(
         store=first.path,
         store_digest=first.digest,
         other_stores=tuple(others),
-        digest=_digest(store, arrays[ROWS_FILE], arrays[LABELS_FILE]),
+        digest=view_digest(store, arrays[ROWS_FILE], arrays[LABELS_FILE]),
         images=taken.images_after,
         identities=taken.identities_after,
         unlabelled=int(np.count_nonzero(arrays[LABELS_FILE] < 0)),

@@ -56,20 +56,8 @@ def decisions_digest(decisions: Sequence[Decision]) -> str:
 
 
 def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> View:
-    """Write the view that the decisions make of ``parent``; errors as of ``apply_decisions``.
-
-    An image without a label is an identity of its own, numbered behind the others: it has a label
-    in the view where a decision brings it together with another image, or splits it off.
-    """
-    alone = with_each_alone(parent)
-    new = apply_decisions(alone.labels, decisions)
-    rows = np.flatnonzero(new != _DROPPED)
-    new = new[rows]
-    without = (parent.identities <= new) & (new < alone.identities)
-    without &= np.bincount(new)[new] == 1
-    new = np.where(without, UNLABELLED, new)
-    order = np.argsort(sort_keys(new), kind="stable")
-    rows, labels = rows[order], renumbered(new[order])
+    """Write the view that ``carried_out`` makes of ``parent``; errors as there."""
+    rows, labels = carried_out(parent, decisions)
     counts = Counter(decision.action for decision in decisions if decision.apply)
     return write_view(
         path,
@@ -79,6 +67,24 @@ def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> 
         CLEAN,
         {"decisions": decisions_digest(decisions), **dict(sorted(counts.items()))},
     )
+
+
+def carried_out(parent: ImageSet, decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
+    """Which images of ``parent`` are left, in their new order, and their labels: int64 ``[M]``.
+
+    An image without a label is an identity of its own, numbered behind the others: it gets a label
+    where a decision brings it together with another image, or splits it off. Errors as of
+    ``apply_decisions``.
+    """
+    alone = with_each_alone(parent)
+    new = apply_decisions(alone.labels, decisions)
+    rows = np.flatnonzero(new != _DROPPED)
+    new = new[rows]
+    without = (parent.identities <= new) & (new < alone.identities)
+    without &= np.bincount(new, minlength=1)[new] == 1
+    new = np.where(without, UNLABELLED, new)
+    order = np.argsort(sort_keys(new), kind="stable")
+    return rows[order], renumbered(new[order])
 
 
 def _check(decision: Decision, labels: np.ndarray, identities: int) -> None:

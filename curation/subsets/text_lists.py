@@ -28,6 +28,12 @@ class By(StrEnum):
 
 def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
     """What each image of ``images`` is called in a list: int64 ``[N]``."""
+    stores = len(images.store.stores)
+    if stores > 1 and by in (By.LABEL, By.KEY):
+        raise UserError(
+            f"{images.path} is of {stores} stores, in which a {by} may stand for different images; "
+            f"list by {By.INDEX}, {By.IDENTITY} or {By.NAME}"
+        )
     match by:
         case By.LABEL:
             return images.store.source_labels_of(images.rows)

@@ -100,6 +100,18 @@ class SplitIdentities:
     """int64 ``[K]``: the identity that each is to be merged into; itself where it stays"""
 
 
+@dataclass(frozen=True)
+class NearIdentities:
+    """Identities whose prototypes are near each other, each pair once."""
+
+    pairs: np.ndarray
+    """int64 ``[P, 2]``: the smaller index first"""
+    similarity: np.ndarray
+    """float ``[P]``: cosine between the two prototypes"""
+    probability: np.ndarray
+    """float ``[P]``: of being one person"""
+
+
 def find_split_identities(
     images: EmbeddedImages,
     label_errors: LabelErrors,
@@ -107,17 +119,31 @@ def find_split_identities(
     progress: Progress | None = None,
 ) -> SplitIdentities:
     """Judge every identity's nearest neighbours; progress counts identities."""
-    weights = np.add.reduceat(label_errors.trust, images.offsets[:-1])
-    pairs, similarity = _candidates(label_errors, progress)
-    synthetic, fewer = _synthetic_splits(images, label_errors, np.random.default_rng(seed))
-    if len(pairs) == 0 or len(synthetic) == 0:  # nobody to compare with
+    near = judge_neighbours(images, label_errors, seed, progress)
+    if len(near.pairs) == 0:  # nobody to compare with
         none = np.zeros(images.identities, np.float32)
         itself = np.arange(images.identities)
         return SplitIdentities(none, itself - itself - 1, none - 1, itself)
+    return _propose(images, near.pairs, near.similarity, near.probability)
+
+
+def judge_neighbours(
+    images: EmbeddedImages,
+    label_errors: LabelErrors,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NearIdentities:
+    """How probably each identity and its nearest neighbours are one person; none where there is
+    nobody to learn from. Progress counts identities."""
+    weights = np.add.reduceat(label_errors.trust, images.offsets[:-1])
+    pairs, similarity = _candidates(label_errors, progress)
+    synthetic, fewer = _synthetic_splits(images, label_errors, np.random.default_rng(seed))
+    if len(pairs) == 0 or len(synthetic) == 0:
+        return NearIdentities(pairs[:0], similarity[:0], similarity[:0])
     first, second = weights[pairs[:, 0]], weights[pairs[:, 1]]
     ratio = fit_cosine_ratio(similarity, synthetic, size_class(fewer))
     probability = probabilities(ratio(similarity, size_class(np.minimum(first, second))))
-    return _propose(images, label_errors, pairs, similarity, probability)
+    return NearIdentities(pairs, similarity, probability)
 
 
 def _candidates(
@@ -155,7 +181,6 @@ def _synthetic_splits(
 
 def _propose(
     images: EmbeddedImages,
-    label_errors: LabelErrors,
     pairs: np.ndarray,
     similarity: np.ndarray,
     probability: np.ndarray,

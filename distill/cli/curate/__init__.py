@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from distill.cli.common import HELP_OPTIONS, run_app, version_printer
-from distill.cli.curate import embed, export, noise, pairs, recipes, report, sources, view, views
+from distill.cli.curate import (
+    embed,
+    export,
+    join,
+    noise,
+    pairs,
+    recipes,
+    report,
+    sources,
+    view,
+    views,
+)
 
 app = typer.Typer(
     name="curate",
@@ -32,7 +43,7 @@ def options(
     """Bring face data in order: RecordIO to a store, subsets without copies, recipes."""
 
 
-for _room in (recipes, sources, views, view, export, pairs, embed, noise, report):
+for _room in (recipes, sources, views, view, join, export, pairs, embed, noise, report):
     _room.register(app)
 
 

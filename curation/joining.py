@@ -1,0 +1,163 @@
+"""People who are in two sets of images, found and given one identity in a view of both."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.gathered_images import GatheredImages
+from curation.labels import sort_keys
+from curation.noise.checks.divided import judge_neighbours
+from curation.noise.clean import carried_out, decisions_digest
+from curation.noise.decisions import Decision
+from curation.noise.embedded import ImageSetEmbedder
+from curation.noise.label_errors import estimate_label_errors
+from curation.progress import StepDisplay, unwatched
+from curation.store import ImageSet
+from curation.subsets.sets import united
+from curation.views import View, view_digest, write_rows
+
+JOIN = "join"
+LEAST_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class BothSets:
+    """Two sets as one: ``images`` has the identities of ``first``, then those that are only in
+    ``second``."""
+
+    first: ImageSet
+    second: ImageSet
+    images: GatheredImages
+
+    def propose(
+        self, pairs: np.ndarray, scores: np.ndarray, notes: Sequence[str]
+    ) -> list[Decision]:
+        """Merges of identities int64 ``[P, 2]`` of the first and the second set, the surest first.
+
+        One identity is merged with one other at most: the first set is held to have a person once.
+        """
+        merged: set[int] = set()
+        found = []
+        for number in np.argsort(-scores, kind="stable").tolist():
+            into, identity = pairs[number].tolist()
+            if not {into, identity} & merged:
+                merged |= {into, identity}
+                score = float(scores[number])
+                found.append(Decision("merge", identity, None, into, JOIN, score, notes[number]))
+        return found
+
+
+def bring_together(first: ImageSet, second: ImageSet) -> BothSets:
+    """Errors as of ``write_union``."""
+    root, rows, labels = united(first, second)
+    # Of an image that is in both, the one with a label comes first.
+    order = np.lexsort((rows, sort_keys(labels)))
+    order = order[np.sort(np.unique(rows[order], return_index=True)[1])]
+    rows, labels = rows[order].astype("<i8"), labels[order].astype("<i4")
+    digest = view_digest(root, rows, labels)
+    return BothSets(first, second, GatheredImages(first.path, root, rows, labels, digest))
+
+
+def same_by_embeddings(
+    both: BothSets, embedder: ImageSetEmbedder, watch: StepDisplay | None = None
+) -> list[Decision]:
+    """Identities of both sets that are one person by a teacher, each with its probability.
+
+    Neighbouring prototypes are compared, and what one person looks like is learned from the images,
+    as the check ``divided`` does it.
+    """
+    watch, labelled = watch or unwatched, _labelled(both.images)
+    with watch("embed", "images") as progress:
+        embedded, _ = embedder.embed(labelled, progress)
+    with watch("compare", "rounds") as progress:
+        label_errors = estimate_label_errors(embedded, progress=progress)
+    with watch("search", "identities") as progress:
+        near = judge_neighbours(embedded, label_errors, progress=progress)
+    across = (near.pairs[:, 0] < both.first.identities) & (
+        near.pairs[:, 1] >= both.first.identities
+    )
+    likely = across & (near.probability > LEAST_PROBABILITY)
+    notes = [f"prototypes' cosine {cosine:.3f}" for cosine in near.similarity[likely]]
+    return both.propose(near.pairs[likely], near.probability[likely], notes)
+
+
+def same_by_name(both: BothSets) -> list[Decision]:
+    """Identities of both sets whose images lie in folders of the same name in their sources.
+
+    Case, and underscores for blanks, make no difference. Raises ``UserError`` where a set has no
+    names, or no folders.
+    """
+    for images in (both.first, both.second):
+        _check_named(images)
+    images, limit = both.images, both.first.identities
+    names = images.store.source_names
+    assert names is not None
+    firsts = images.rows[images.offsets[:-1]].tolist()
+    by_name: dict[str, list[int]] = {}
+    for identity, row in enumerate(firsts):
+        by_name.setdefault(_folder(names[row]), []).append(identity)
+    pairs, notes = [], []
+    for name, identities in by_name.items():
+        ours = [each for each in identities if each < limit]
+        theirs = [each for each in identities if each >= limit]
+        if len(ours) == 1 and len(theirs) == 1:  # of several, no name tells which is which
+            pairs.append((ours[0], theirs[0]))
+            notes.append(name)
+    return both.propose(np.array(pairs, np.int64).reshape(-1, 2), np.ones(len(pairs)), notes)
+
+
+def write_join(path: Path, both: BothSets, decisions: Sequence[Decision], by: str) -> View:
+    """The view of both sets in which the decisions are carried out.
+
+    Raises ``UserError`` where one does not fit the images, and where ``path`` exists.
+    """
+    places, labels = carried_out(both.images, decisions)
+    merges = sum(each.apply and each.action == "merge" for each in decisions)
+    return write_rows(
+        path,
+        both.first,
+        both.images.rows[places],
+        labels,
+        JOIN,
+        {"by": by, "decisions": decisions_digest(decisions), "merge": merges},
+        both.second,
+        both.images.store,
+    )
+
+
+def _labelled(images: GatheredImages) -> ImageSet:
+    """Those that have a label."""
+    if not images.unlabelled:
+        return images
+    count = len(images) - images.unlabelled
+    if not count:
+        raise UserError(
+            f"{images.path} and what it is joined with hold no image with a label: there is nobody "
+            "to find; `curate view union` brings such sets together"
+        )
+    rows, labels = images.rows[:count], images.labels[:count]
+    return GatheredImages(images.path, images.store, rows, labels, images.digest)
+
+
+def _check_named(images: ImageSet) -> None:
+    names = images.store.source_names
+    if names is None:
+        raise UserError(
+            f"{images.path} was made of records, whose people have no names; find those that are "
+            "in both by their faces: --teacher"
+        )
+    if not any(_folder(names[row]) for row in images.rows[:100].tolist()):
+        raise UserError(
+            f"the images of {images.path} lie in no folders that could name people (such as "
+            f"{names[images.rows[0]]!r}); find those that are in both by their faces: --teacher"
+        )
+
+
+def _folder(name: str) -> str:
+    """The name of the folder that an image's path lies in, as it is compared; empty for none."""
+    folder = name.rpartition("/")[0].rpartition("/")[2]
+    return " ".join(unicodedata.normalize("NFC", folder).casefold().replace("_", " ").split())

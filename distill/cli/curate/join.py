@@ -1,0 +1,166 @@
+"""The command that finds the people who are in two sets: `join`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli import completion
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    LeastAccuracyOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+    teacher_choice,
+)
+from distill.cli.curate.places import locate, view_path
+from distill.cli.curate.view.options import Destination, Parent
+from distill.cli.reports import print_report
+from distill.cli.screen import note
+
+if TYPE_CHECKING:
+    from curation.joining import BothSets
+    from curation.noise.decisions import Decision
+
+SUFFIX = ".join.tsv"
+"""Of the table beside the view."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(join)
+
+
+def join(
+    first: Parent,
+    second: Parent,
+    destination: Destination,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Find people by their faces, as `curate check` does: an .onnx file or a file of "
+            "weights, a bundle, a finished job's name, or drawn-faces.",
+            show_default=False,
+            autocompletion=completion.teachers,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="name: find people by the folders that their images had in the sources.",
+            show_default=False,
+        ),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Find nobody; carry out this table, which a join wrote and a person edited.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the table to look at, and no view.")
+    ] = False,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    least_accuracy: LeastAccuracyOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring two sets together, and give people who are in both one identity: a view of both stores.
+
+    Beside the view lies NAME.join.tsv, the table of who was found, with probabilities: set a line's
+    `apply` to no, or add one, and carry it out with --decisions. Nothing is copied.
+
+    **Examples**
+
+    `curate join ms1m/clean street/all ms1m/more --teacher sface.onnx --colour RGB --mean 0 --std 1`
+
+    `curate join mine/2023 mine/2024 mine/all --by name --dry-run`
+
+    `curate join mine/2023 mine/2024 mine/all --decisions all.join.tsv`
+    """
+    from curation.joining import bring_together, write_join
+    from curation.noise.decisions import read_decisions, write_decisions
+    from curation.views import open_images
+    from curation.workspace import Workspace
+
+    _check_one_way(teacher, by, decisions)
+    place = Workspace.locate(workspace)
+    path = view_path(destination, place)
+    table = decisions or path.with_suffix(SUFFIX)
+    _check_free(path, table, decisions is not None)
+    both = bring_together(open_images(locate(first, place)), open_images(locate(second, place)))
+    if decisions is not None:
+        found = read_decisions(decisions, both.images.digest)
+    elif by is not None:
+        from curation.joining import same_by_name
+
+        found = same_by_name(both)
+    else:
+        choice = teacher_choice(
+            str(teacher), backbone, part, colour, mean, std, size, least_accuracy
+        )
+        found = _by_faces(both, choice, place)
+    if decisions is None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_decisions(table, both.images.digest, found)
+    count = sum(each.apply for each in found)
+    told: dict[str, Any] = {"people_in_both": count, "table": str(table)}
+    if not dry_run:
+        made = write_join(path, both, found, by or ("decisions" if decisions else "teacher"))
+        step = made.history[-1].model_dump(exclude={"other": {"history"}})
+        told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
+    print_report(told | ({"people": _described(found)} if as_json else {}), as_json)
+    if dry_run and not as_json:
+        note(f"nothing else was written; look at {table}, then carry it out with --decisions")
+
+
+def _by_faces(both: "BothSets", choice: Any, place: Any) -> "list[Decision]":
+    from curation.joining import same_by_embeddings
+    from distill.cli.curate.set_embedder import open_embedder
+
+    return same_by_embeddings(both, open_embedder(choice, place, note), watch)
+
+
+def _check_one_way(teacher: str | None, by: str | None, decisions: Path | None) -> None:
+    from curation.errors import UserError
+
+    if [teacher, by, decisions].count(None) != 2:
+        raise UserError(
+            "say how people are found: one of --teacher FILE (by their faces), --by name (by the "
+            "folders of the sources), or --decisions TABLE (what a join wrote)"
+        )
+    if by not in (None, "name"):
+        raise UserError(f"--by is {by!r}; allowed: name")
+
+
+def _check_free(path: Path, table: Path, given: bool) -> None:
+    """Before the long work."""
+    from curation.errors import UserError
+
+    taken = [each for each in (path, *([] if given else [table])) if each.exists()]
+    if taken:
+        raise UserError(f"{taken[0]} exists; take it away, or choose another name")
+
+
+def _described(found: "list[Decision]") -> list[dict[str, Any]]:
+    return [
+        {
+            "identity": each.identity,
+            "into": each.into,
+            "score": round(each.score, 4),
+            "note": each.note,
+            "apply": each.apply,
+        }
+        for each in found
+    ]
