@@ -11,11 +11,15 @@ def union(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring together what is in either of two views of one store.
+    """Bring together what is in either of two sets, of one store or of two.
 
-    **Example**
+    Identities of two stores are different people; `curate join` finds those that are not.
+
+    **Examples**
 
     `curate view union ms1m/retina-s ms1m/asked ms1m/both`
+
+    `curate view union ms1m/clean street/all ms1m/with-street`
     """
     from curation.subsets import write_union
 
