@@ -114,7 +114,7 @@ def cache_embeddings(
 
 
 @dataclass(frozen=True)
-class _Part:
+class _OfStore:
     """What is wanted of one store, bool ``[N]``; ``begin`` is where its rows begin among all."""
 
     store: Store
@@ -122,7 +122,7 @@ class _Part:
     begin: int
 
 
-def _parts(images: ImageSet) -> list[_Part]:
+def _parts(images: ImageSet) -> list[_OfStore]:
     """Which rows are of the set, by store: a byte a row."""
     root = images.store
     wanted = np.ones(len(images), bool)
@@ -131,14 +131,14 @@ def _parts(images: ImageSet) -> list[_Part]:
         wanted[images.rows] = True
     begins = root.begins.tolist()
     return [
-        _Part(store, wanted[begin:end], begin)
+        _OfStore(store, wanted[begin:end], begin)
         for store, (begin, end) in zip(root.stores, pairwise(begins), strict=True)
     ]
 
 
 def _cache_part(
     embedder: Embedder,
-    part: _Part,
+    part: _OfStore,
     cache_root: Path,
     progress: Progress | None,
     team: Team | None,

@@ -10,7 +10,7 @@ from distill.losses import LossSettings
 from distill.notices import Notice
 from distill.spec import DataSpec
 from distill.spec_errors import SpecError, in_words, within
-from distill.training.mixture import Mixture, Source, as_one
+from distill.training.several_sets import SeveralSets, TrainedSet, as_one
 
 
 def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
@@ -19,7 +19,7 @@ def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
     for key, each in data.placed.items():
         with within("data", *key):
             sources.append(
-                Source(open_images(workspace.image_set(each.set)), each.share, each.labels)
+                TrainedSet(open_images(workspace.image_set(each.set)), each.share, each.labels)
             )
     with within("data", "train"):
         return as_one(sources)
@@ -27,7 +27,7 @@ def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
 
 def digests(data: DataSpec, images: ImageSet) -> dict[str, str]:
     """Of each set, by its name in the spec."""
-    sets = [each.images for each in images.sources] if isinstance(images, Mixture) else [images]
+    sets = [each.images for each in images.sources] if isinstance(images, SeveralSets) else [images]
     return {each.set: found.digest for each, found in zip(data.sets, sets, strict=True)}
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from curation.views import ImageSet
 from distill.spec_errors import SpecError, within
 from distill.training.config import SamplerSettings, TrainSettings
-from distill.training.mixture import Mixture
 from distill.training.pk_shuffle import PKShuffle
-from distill.training.shared_plan import Group, SharedShuffle
+from distill.training.several_sets import SeveralSets
+from distill.training.shared_plan import SharedShuffle, SharingGroup
 
 CHUNK = 64
 """Images in a row that a windowed shuffle reads at once, about half a megabyte of 112x112 JPEGs:
@@ -128,12 +128,12 @@ def create_plan(
                 '"pk" draws identities, and no image of data.train has a label that counts; leave '
                 "the sampler out",
             )
-    shares = images.shares if isinstance(images, Mixture) else None
+    shares = images.shares if isinstance(images, SeveralSets) else None
     if shares is None and (sampler.images is None or not images.unlabelled):
         window = settings.shuffle_window
         return _simple_plan(images.rows, images.labels, settings, sampler, size, window)
     parts = [(1.0, np.ones(len(images), bool))]
-    if shares is not None and isinstance(images, Mixture):
+    if shares is not None and isinstance(images, SeveralSets):
         parts = [(share, images.which == number) for number, share in enumerate(shares)]
     if sampler.images is not None:
         parts = list(_by_labels(images, parts))
@@ -170,7 +170,7 @@ def _shared_plan(
         plan = _simple_plan(rows, labels, seeded, drawn, size, window)
         length = plan.steps_per_epoch * size if isinstance(plan, PKShuffle) else len(indices)
         shown += plan.images if isinstance(plan, PKShuffle) else len(indices)
-        groups.append(Group(indices, plan, share, length))
+        groups.append(SharingGroup(indices, plan, share, length))
     windowed = settings.shuffle == "windowed" and block == 1
     return SharedShuffle(
         groups,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class SharingGroup:
     """The images ``indices`` int64 ``[n]`` of the data set, in the order of ``plan``, which counts
     them from 0; ``share`` is theirs of every batch."""
 
@@ -40,7 +40,7 @@ class SharedShuffle:
     again when it was shown, however many epochs that takes.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[SharingGroup]
     images: int
     batch_size: int
     seed: int

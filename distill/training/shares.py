@@ -14,8 +14,8 @@ from distill.losses.needs import Supply
 from distill.resources import UNSAID, Resources
 from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
-from distill.training.mixture import labelled_share
 from distill.training.plan import create_plan
+from distill.training.several_sets import labelled_share
 
 MOST_RANKS = 8
 """On a machine with fewer cores and no GPU: more only take memory."""

@@ -22,9 +22,9 @@ from distill.training.augment import AugmentSettings
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.loop import train
-from distill.training.mixture import Source, as_one
 from distill.training.plan import SHUFFLE, FullShuffle, create_plan
-from distill.training.shared_plan import Group, SharedShuffle
+from distill.training.several_sets import TrainedSet, as_one
+from distill.training.shared_plan import SharedShuffle, SharingGroup
 from distill.training.views import StudentViews, ViewChoice
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.embedder import TorchEmbedder, module_digest
@@ -76,12 +76,12 @@ def batches_of(plan, epochs):
 
 class TestASetOfSeveral:
     def test_one_set_whose_labels_count_is_itself(self, drawn_store):
-        assert as_one([Source(drawn_store)]) is drawn_store
+        assert as_one([TrainedSet(drawn_store)]) is drawn_store
 
     def test_has_the_images_of_all_with_people_apart_and_the_unlabelled_last(
         self, drawn_store, street
     ):
-        mixture = as_one([Source(street, labels=False), Source(drawn_store)])
+        mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store)])
         assert (len(mixture), mixture.identities, mixture.unlabelled) == (68, 6, 20)
         assert mixture.labels[:48].tolist() == drawn_store.labels.tolist()
         assert (mixture.labels[48:] == -1).all()
@@ -90,13 +90,13 @@ class TestASetOfSeveral:
             found, place = mixture.found(i)
             assert found is (drawn_store if i < 48 else street)
             assert mixture.read(i) == found.read(place)
-        both = as_one([Source(street), Source(drawn_store)])
+        both = as_one([TrainedSet(street), TrainedSet(drawn_store)])
         assert (both.identities, both.unlabelled) == (11, 0)
         assert list(both.read_many(np.array([60, 3]))) == [drawn_store.read(40), street.read(3)]
 
     def test_people_of_one_store_are_the_same_in_two_of_its_views(self, drawn_store, halves):
         _, last = halves
-        mixture = as_one([Source(last, 0.5), Source(drawn_store, 0.5)])
+        mixture = as_one([TrainedSet(last, 0.5), TrainedSet(drawn_store, 0.5)])
         assert (len(mixture), mixture.identities) == (32 + 48, 6)
         sizes = np.diff(mixture.offsets).tolist()
         assert sizes == [16, 16, 16, 16, 8, 8]  # those of the view come first
@@ -104,25 +104,25 @@ class TestASetOfSeveral:
     def test_its_digest_tells_shares_and_whose_labels_count(self, drawn_store, street):
         def digest(share, labels):
             return as_one(
-                [Source(drawn_store, share), Source(street, 1 - share, labels=labels)]
+                [TrainedSet(drawn_store, share), TrainedSet(street, 1 - share, labels=labels)]
             ).digest
 
         found = {digest(0.5, True), digest(0.5, False), digest(0.25, False)}
         assert len(found) == 3
-        again = pickle.loads(pickle.dumps(as_one([Source(drawn_store), Source(street)])))
-        assert again.digest == as_one([Source(drawn_store), Source(street)]).digest
+        again = pickle.loads(pickle.dumps(as_one([TrainedSet(drawn_store), TrainedSet(street)])))
+        assert again.digest == as_one([TrainedSet(drawn_store), TrainedSet(street)]).digest
 
     def test_images_of_two_sizes_do_not_go_together(self, drawn_store, tmp_path):
         faces = [(encode_jpeg(draw(0, i)[:40, :40]), 0) for i in range(2)]
         write_layout(tmp_path / "records", faces, (40, 40))
         small = convert(tmp_path / "records", tmp_path / "small.lmdb")
         with pytest.raises(UserError, match=r"are 48x48 and those of .*small\.lmdb 40x40"):
-            as_one([Source(drawn_store), Source(small)])
+            as_one([TrainedSet(drawn_store), TrainedSet(small)])
 
     def test_a_damaged_picture_is_named_in_its_own_set(self, drawn_store, street):
         from curation.bad_images import bad_image
 
-        mixture = as_one([Source(drawn_store), Source(street, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store), TrainedSet(street, labels=False)])
         told = str(bad_image(mixture, 50, UserError("is bad")))
         assert told.startswith(f"{street.path}: image 2 (key {street.source_keys[2]}): is bad")
 
@@ -130,14 +130,16 @@ class TestASetOfSeveral:
 class TestBatches:
     @pytest.mark.parametrize(("share", "batch"), [(0.7, 12), (0.5, 7), (0.05, 10)])
     def test_hold_the_shares(self, drawn_store, street, share, batch):
-        mixture = as_one([Source(drawn_store, share), Source(street, 1 - share, labels=False)])
+        mixture = as_one(
+            [TrainedSet(drawn_store, share), TrainedSet(street, 1 - share, labels=False)]
+        )
         found = batches_of(planned(mixture, batch), 20)
         of_first = np.array([(mixture.which[batch] == 0).sum() for batch in found])
         assert abs(of_first.sum() - share * batch * len(found)) <= 1
         assert of_first.max() - of_first.min() <= 1
 
     def test_show_every_image_of_a_set_before_one_comes_again(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store, 0.25), Source(street, 0.75, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store, 0.25), TrainedSet(street, 0.75, labels=False)])
         shown = np.concatenate(batches_of(planned(mixture), 16))
         for number in (0, 1):
             times = Counter(shown[mixture.which[shown] == number].tolist())
@@ -145,13 +147,13 @@ class TestBatches:
             assert max(times.values()) - min(times.values()) <= 1
 
     def test_have_the_shares_of_the_sizes_where_none_are_said(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store), Source(street)])
+        mixture = as_one([TrainedSet(drawn_store), TrainedSet(street)])
         plan = planned(mixture)
         assert isinstance(plan, FullShuffle)
         assert plan.images == 68
 
     def test_are_the_same_when_they_are_read_in_sequence(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store, 0.5), Source(street, 0.5)])
+        mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5)])
         plan = planned(mixture, shuffle="windowed", shuffle_window=24)
         with BatchLoader(mixture, SIZE, plan) as loader:
             found = [batch.indices for batch in loader.batches(2, 9)]
@@ -159,7 +161,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("shares", [(None, None), (0.5, 0.5)])
     def test_hold_whole_identities_where_labels_count(self, drawn_store, street, shares):
-        sources = [Source(drawn_store, shares[0]), Source(street, shares[1], labels=False)]
+        sources = [TrainedSet(drawn_store, shares[0]), TrainedSet(street, shares[1], labels=False)]
         mixture = as_one(sources)
         for batch in batches_of(planned(mixture, 16, PK), 6):
             blocks = mixture.labels[batch.reshape(-1, 4)]
@@ -169,7 +171,7 @@ class TestBatches:
             assert people
 
     def test_pk_needs_identities(self, street, drawn_store):
-        mixture = as_one([Source(drawn_store, labels=False), Source(street, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store, labels=False), TrainedSet(street, labels=False)])
         with pytest.raises(UserError, match=r"no image of data\.train has a label that counts"):
             planned(mixture, sampler=PK)
 
@@ -184,7 +186,7 @@ class TestBatches:
         sizes = [(number + 2) * block for number in range(len(parts))]
         begins = np.cumsum([0, *sizes])
         groups = [
-            Group(np.arange(begin, begin + size), FullShuffle(size, 1, 0), share, size)
+            SharingGroup(np.arange(begin, begin + size), FullShuffle(size, 1, 0), share, size)
             for begin, size, share in zip(begins[:-1], sizes, shares, strict=True)
         ]
         plan = SharedShuffle(groups, 20 * each * block, each * block, 0, block)
@@ -197,7 +199,7 @@ class TestBatches:
 
 class TestLabels:
     def test_only_those_that_count_weigh_and_no_other_class_is_touched(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store, 0.5), Source(street, 0.5, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5, labels=False)])
         with BatchLoader(mixture, SIZE, planned(mixture)) as loader:
             for batch in loader.batches(0, 4):
                 counting = mixture.labels[batch.indices] >= 0
@@ -205,7 +207,7 @@ class TestLabels:
                 assert set(batch.labels) == set(mixture.labels[batch.indices][counting])
 
     def test_ranks_agree_on_the_weights(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store, 0.7), Source(street, 0.3, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store, 0.7), TrainedSet(street, 0.3, labels=False)])
         plan = planned(mixture)
 
         def read(shard):
@@ -220,7 +222,7 @@ class TestLabels:
                 assert np.array_equal(getattr(batch, name), together)
 
     def test_views_that_are_mixed_do_not_count_either(self, drawn_store, street):
-        mixture = as_one([Source(drawn_store, 0.5), Source(street, 0.5, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5, labels=False)])
         augment = AugmentSettings(views=4, mix=0.5)
         views = StudentViews(Augmentation(augment.strengths, mixture), ViewChoice(augment, seed=0))
         with BatchLoader(mixture, SIZE, planned(mixture), views=views) as loader:
@@ -237,7 +239,7 @@ class TestTeachersAnswers:
     def test_each_store_has_the_cache_that_it_has_alone(
         self, drawn_store, street, halves, teacher, tmp_path
     ):
-        mixture = as_one([Source(street, labels=False), Source(halves[1])])
+        mixture = as_one([TrainedSet(street, labels=False), TrainedSet(halves[1])])
         told = []
 
         def asked(images, answers=PLAIN):
@@ -265,7 +267,7 @@ class TestTeachersAnswers:
     def test_rows_that_are_known_are_known_of_all_stores(
         self, drawn_store, street, teacher, tmp_path
     ):
-        mixture = as_one([Source(street, labels=False), Source(drawn_store)])
+        mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store)])
         rows = mixture.rows[[0, 60, 1]]
         cache_embeddings(teacher, street, tmp_path)
         assert cached_rows(teacher, mixture, tmp_path, rows) is None
@@ -275,7 +277,7 @@ class TestTeachersAnswers:
 
     def test_views_are_those_of_each_store_alone(self, drawn_store, street, teacher, tmp_path):
         strengths = AugmentSettings(views=4).strengths
-        mixture = as_one([Source(drawn_store), Source(street, labels=False)])
+        mixture = as_one([TrainedSet(drawn_store), TrainedSet(street, labels=False)])
 
         def asked(images):
             view = NumberedView(Augmentation(strengths, images), 1)
@@ -289,7 +291,7 @@ class TestTeachersAnswers:
     def test_what_is_looked_up_is_what_the_teacher_says_of_the_pixels(
         self, drawn_store, street, teacher, tmp_path
     ):
-        mixture = as_one([Source(street, 0.5, labels=False), Source(drawn_store, 0.5)])
+        mixture = as_one([TrainedSet(street, 0.5, labels=False), TrainedSet(drawn_store, 0.5)])
         cache = cache_embeddings(teacher, mixture, tmp_path)
         with BatchLoader(mixture, SIZE, planned(mixture), CachedAnswers(cache)) as loader:
             batch = next(loader.batches(0, 1))
@@ -299,7 +301,7 @@ class TestTeachersAnswers:
 
 
 def mixed_training(drawn_store, street, cache, **settings):
-    mixture = as_one([Source(drawn_store, 0.6), Source(street, 0.4, labels=False)])
+    mixture = as_one([TrainedSet(drawn_store, 0.6), TrainedSet(street, 0.4, labels=False)])
     losses = {"arcface": {"scale": 16.0, "margin": 0.2}, "angular": {}}
     return make_training(mixture, cache, losses=losses, epochs=2, batch_size=10, **settings)
 
@@ -307,7 +309,7 @@ def mixed_training(drawn_store, street, cache, **settings):
 def test_a_training_goes_on_to_the_bit_and_samples_class_weights(
     drawn_store, street, teacher, tmp_path
 ):
-    mixture = as_one([Source(drawn_store, 0.6), Source(street, 0.4, labels=False)])
+    mixture = as_one([TrainedSet(drawn_store, 0.6), TrainedSet(street, 0.4, labels=False)])
     cache = cache_embeddings(teacher, mixture, tmp_path / "cache")
     centres = {"sample_rate": 0.5}
     whole = mixed_training(drawn_store, street, cache, centres=centres)
@@ -323,7 +325,7 @@ def test_a_training_goes_on_to_the_bit_and_samples_class_weights(
 
 
 def test_angular_learns_from_images_without_any_label(street, drawn_store, teacher, tmp_path):
-    mixture = as_one([Source(street, labels=False), Source(drawn_store, labels=False)])
+    mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store, labels=False)])
     assert mixture.identities == 0
     cache = cache_embeddings(teacher, mixture, tmp_path)
     training = make_training(

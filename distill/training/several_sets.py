@@ -17,7 +17,7 @@ from curation.subsets.sets import match_identities
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainedSet:
     """One of the sets. ``labels``: whether those that it has count. ``share``: of every batch; None
     where the sizes decide."""
 
@@ -26,7 +26,7 @@ class Source:
     labels: bool = True
 
 
-class Mixture(GatheredImages):
+class SeveralSets(GatheredImages):
     """The images of all ``sources``: identities in the order of the sources, then the unlabelled.
 
     People of sources that lie in one store are the same by ``match_identities``; those of others
@@ -35,7 +35,7 @@ class Mixture(GatheredImages):
     store do not match.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[TrainedSet]) -> None:
         self.sources = tuple(sources)
         root = joined(source.images.store for source in sources)
         rows = [rows_in(root, source.images) for source in sources]
@@ -68,22 +68,22 @@ class Mixture(GatheredImages):
 def labelled_share(images: ImageSet) -> float:
     """How many of a batch's images have a label that counts."""
     labelled = len(images) - images.unlabelled
-    shares = images.shares if isinstance(images, Mixture) else None
-    if shares is None or not isinstance(images, Mixture):
+    shares = images.shares if isinstance(images, SeveralSets) else None
+    if shares is None or not isinstance(images, SeveralSets):
         return labelled / len(images)
     of_each = np.bincount(images.which[:labelled], minlength=len(shares))
     sizes = np.bincount(images.which)
     return float(np.sum(np.array(shares) * of_each / sizes))
 
 
-def as_one(sources: Sequence[Source]) -> ImageSet:
+def as_one(sources: Sequence[TrainedSet]) -> ImageSet:
     """One set whose labels count is itself."""
     first = sources[0]
-    return first.images if len(sources) == 1 and first.labels else Mixture(sources)
+    return first.images if len(sources) == 1 and first.labels else SeveralSets(sources)
 
 
 def _common_labels(
-    sources: Sequence[Source], root: RootStore, rows: Sequence[np.ndarray]
+    sources: Sequence[TrainedSet], root: RootStore, rows: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Of each source int64 ``[n]``: the labels that count, those of one person the same."""
     found: list[np.ndarray] = []
@@ -102,12 +102,12 @@ def _common_labels(
 
 
 def _gathered(
-    source: Source, root: RootStore, rows: np.ndarray, labels: np.ndarray
+    source: TrainedSet, root: RootStore, rows: np.ndarray, labels: np.ndarray
 ) -> GatheredImages:
     order = np.argsort(sort_keys(labels), kind="stable")
     return GatheredImages(source.images.path, root, rows[order], labels[order], "")
 
 
-def _digest(sources: Sequence[Source]) -> str:
+def _digest(sources: Sequence[TrainedSet]) -> str:
     told = [[each.images.digest, each.share, each.labels] for each in sources]
-    return hashlib.sha256(f"mixture 1 {json.dumps(told)}".encode()).hexdigest()
+    return hashlib.sha256(f"several sets 1 {json.dumps(told)}".encode()).hexdigest()
