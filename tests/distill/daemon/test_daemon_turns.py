@@ -100,7 +100,7 @@ def test_turns_take_effect_in_their_order(seed: int) -> None:
     assert done == [number for number in range(20) if number % 5 != 2]
 
 
-def test_a_client_that_goes_does_not_keep_those_behind_it_waiting() -> None:
+def test_a_client_that_goes_keeps_nobody_behind_it_waiting() -> None:
     turns, done = RequestOrder(), list[int]()
 
     async def request(number: int, scope: anyio.CancelScope, seconds: float) -> None:
@@ -158,7 +158,7 @@ async def write_all(batched: Batched[int, str], disk: Disk, items: Sequence[int]
     return results
 
 
-def test_what_comes_during_a_write_is_written_together_in_its_order() -> None:
+def test_what_comes_during_a_write_is_written_together() -> None:
     disk = Disk()
     results = anyio.run(write_all, Batched(disk), disk, range(10))
     assert disk.batches == [[0], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
@@ -199,7 +199,7 @@ def test_what_nobody_waits_for_any_more_is_not_written() -> None:
     assert disk.batches == [[0], [2]]
 
 
-def test_submits_at_once_share_a_transaction_and_each_has_its_own_answer(
+def test_submits_at_once_share_a_transaction(
     harness: Harness,
 ) -> None:
     harness.workspace.root.mkdir()

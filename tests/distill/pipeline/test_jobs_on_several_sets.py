@@ -127,7 +127,7 @@ def test_a_list_of_one_set_is_that_set(workspace):
     assert steps["generation 1"] == steps["evaluate"] == "reused"
 
 
-def test_evaluation_sets_lie_beside_the_first_set_and_shared_images_are_told(workspace):
+def test_evaluation_sets_lie_beside_the_first_set(workspace):
     train = open_images(workspace.image_set("drawn/train"))
     write_subset(workspace.datasets / "street" / "some.view", train, train.labels < 2, "some", {})
     shutil.copy(workspace.datasets / "drawn" / "pairs.bin", workspace.datasets / "street" / "p.bin")

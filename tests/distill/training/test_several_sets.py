@@ -78,9 +78,7 @@ class TestASetOfSeveral:
     def test_one_set_whose_labels_count_is_itself(self, drawn_store):
         assert as_one([TrainedSet(drawn_store)]) is drawn_store
 
-    def test_has_the_images_of_all_with_people_apart_and_the_unlabelled_last(
-        self, drawn_store, street
-    ):
+    def test_has_the_images_of_all_and_the_unlabelled_last(self, drawn_store, street):
         mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store)])
         assert (len(mixture), mixture.identities, mixture.unlabelled) == (68, 6, 20)
         assert mixture.labels[:48].tolist() == drawn_store.labels.tolist()
@@ -198,7 +196,7 @@ class TestBatches:
 
 
 class TestLabels:
-    def test_only_those_that_count_weigh_and_no_other_class_is_touched(self, drawn_store, street):
+    def test_only_those_that_count_weigh(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5, labels=False)])
         with BatchLoader(mixture, SIZE, planned(mixture)) as loader:
             for batch in loader.batches(0, 4):
@@ -288,7 +286,7 @@ class TestTeachersAnswers:
         mirrored = Augmentation(strengths, mixture).mirrored(mixture.rows[48:], 1)
         assert np.array_equal(mirrored, Augmentation(strengths, street).mirrored(street.rows, 1))
 
-    def test_what_is_looked_up_is_what_the_teacher_says_of_the_pixels(
+    def test_what_is_looked_up_is_what_the_teacher_says(
         self, drawn_store, street, teacher, tmp_path
     ):
         mixture = as_one([TrainedSet(street, 0.5, labels=False), TrainedSet(drawn_store, 0.5)])
