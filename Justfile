@@ -180,6 +180,10 @@ bench-shuffle *options: setup
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
+# Exact TAR at low FAR and ranks against a million images: --probes, --gallery, --dimensions, --json
+bench-evaluation *options: setup
+    python tests/benchmarks/evaluation.py {{ options }}
+
 # The daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}

@@ -73,14 +73,14 @@ def cross_pairs(
 
     Labels [P], [G]: of the gallery, -1 is a distractor of unknown identity, which must not be one
     of the probes'. The gallery may be a memory map of any float; a tile of it is read at a time.
+    For the intervals the people of the probes are drawn, others are always there.
     Returns JSON like `all_pairs`, with numbers of ``probes`` and ``gallery`` images.
     """
-    identities = np.unique(np.concatenate([probe_labels, gallery_labels]))
-    identities = identities[identities != NOBODY]
+    identities = np.unique(probe_labels)
     if (probe_labels == NOBODY).any():
         raise UserError("a probe has no identity; give labels for all probes")
     counts = [_count(labels, identities) for labels in (probe_labels, gallery_labels)]
-    distractors = int((gallery_labels == NOBODY).sum())
+    distractors = int((~np.isin(gallery_labels, identities)).sum())
     genuine = int(np.sum(counts[0] * counts[1]))
     impostors = len(probe_labels) * len(gallery_labels) - genuine
     scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
@@ -105,13 +105,15 @@ class _Pairs:
     totals: ImpostorTotals
 
     def places(self, labels: np.ndarray) -> np.ndarray:
-        """The places of ``labels`` [N] among the identities, -1 for nobody."""
-        found = np.searchsorted(self.identities, labels).astype(np.int32)
-        return np.where(labels == NOBODY, NOBODY, found)
+        """The places of ``labels`` [N] among the identities, -1 where they are none of them."""
+        found = np.searchsorted(self.identities, labels)
+        found = np.minimum(found, len(self.identities) - 1)
+        known = self.identities[found] == labels
+        return np.where(known, found, NOBODY).astype(np.int32)
 
 
 def _count(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
-    known = np.searchsorted(identities, labels[labels != NOBODY])
+    known = np.searchsorted(identities, labels[np.isin(labels, identities)])
     return np.bincount(known, minlength=len(identities))
 
 

@@ -150,63 +150,79 @@ class ScoredPairs:
     probes: np.ndarray
     gallery: np.ndarray
 
+    def at(self, places: np.ndarray) -> "ScoredPairs":
+        return ScoredPairs(self.scores[places], self.probes[places], self.gallery[places])
+
 
 class HighestScores:
     """The ``count`` highest scores of pairs that are not mates, and which pairs they are.
 
-    Memory: about 70 bytes for each of ``count``.
+    Memory: about 50 bytes for each of ``count``. On the CPU NumPy finds and parts scores four times
+    as fast as torch.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._kept: list[Tensor] = []
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._waiting: list[ScoredPairs] = []
         self._waiting_count = 0
-        self.floor = float("-inf")
+        self.floor = np.float32("-inf")
         """Scores at or below it cannot be among the highest."""
 
-    def add(self, tile: Tile, best: Tensor | None = None) -> None:
-        """Offer all scores of a tile; ``best`` [R] is the highest of each of its rows, if known."""
+    def add(self, tile: Tile, best: Tensor) -> None:
+        """Offer all scores of a tile, of which ``best`` [R] are the highest of each row."""
         if not self._count:
             return
-        if best is None:
-            best = tile.scores.amax(dim=1)
-        hot = torch.nonzero(best > self.floor).squeeze(1)
+        hot = torch.nonzero(best > float(self.floor)).squeeze(1)
         if not len(hot):
             return
-        whole = 2 * len(hot) > len(best)
-        scores = tile.scores if whole else tile.scores[hot]
-        rows, columns = torch.nonzero(scores > self.floor, as_tuple=True)
-        values = scores[rows, columns]
-        rows = (rows if whole else hot[rows]) + tile.rows.start
-        self._waiting.append((values, rows.int(), (columns + tile.columns.start).int()))
+        scores = tile.scores if 2 * len(hot) > len(best) else tile.scores[hot]
+        places, values = _above(scores, self.floor)
+        rows, columns = np.divmod(places, scores.shape[1])
+        if len(scores) != len(best):
+            rows = hot.cpu().numpy()[rows]
+        self._waiting.append(
+            ScoredPairs(
+                values,
+                (rows + tile.rows.start).astype(np.int32),
+                (columns + tile.columns.start).astype(np.int32),
+            )
+        )
         self._waiting_count += len(values)
-        if self._waiting_count >= self._count:
+        if self._waiting_count >= 1.5 * self._count:
             self._shrink()
 
     def descending(self) -> ScoredPairs:
         """The highest scores, all where fewer than ``count`` were offered."""
-        self._shrink()
-        if not self._kept:
+        if not self._waiting:
             empty = np.empty(0, np.int32)
             return ScoredPairs(np.empty(0, np.float32), empty, empty)
-        order = self._kept[0].argsort(descending=True)
-        return ScoredPairs(*(each[order].cpu().numpy() for each in self._kept))
+        self._shrink()
+        (kept,) = self._waiting
+        return kept.at(np.argsort(-kept.scores, kind="stable"))
 
     def _shrink(self) -> None:
-        if not self._waiting:
-            return
-        parts = [tuple(self._kept), *self._waiting] if self._kept else self._waiting
-        self._waiting, self._waiting_count = [], 0
-        scores, rows, columns = (torch.cat(each) for each in zip(*parts, strict=True))
-        if len(scores) > self._count:
-            highest = scores.topk(self._count, sorted=False)
-            self._kept = [highest.values, rows[highest.indices], columns[highest.indices]]
-        else:
-            self._kept = [scores, rows, columns]
-        # -inf marks mates and pairs that come twice; they are never offered.
-        if len(self._kept[0]) == self._count:
-            self.floor = float(self._kept[0].min())
+        offered = ScoredPairs(
+            np.concatenate([each.scores for each in self._waiting]),
+            np.concatenate([each.probes for each in self._waiting]),
+            np.concatenate([each.gallery for each in self._waiting]),
+        )
+        excess = len(offered.scores) - self._count
+        if excess > 0:
+            offered = offered.at(np.argpartition(offered.scores, excess)[excess:])
+        if excess >= 0:
+            self.floor = offered.scores.min()
+        self._waiting, self._waiting_count = [offered], len(offered.scores)
+
+
+def _above(scores: Tensor, floor: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Flat places of the scores above ``floor``, and these scores. -inf marks mates, and pairs that
+    come twice; they are never above it."""
+    if scores.is_cuda:
+        places = torch.nonzero((scores > float(floor)).flatten()).squeeze(1)
+        return places.cpu().numpy(), scores.flatten()[places].cpu().numpy()
+    flat = scores.numpy().reshape(-1)
+    found = np.flatnonzero(flat > floor)
+    return found, flat[found]
 
 
 class Nearest:
