@@ -57,7 +57,7 @@ def _data_set(name: str, what: str, advice: str = _AS_FILES) -> FileKind:
 _TAR = FileKind(
     "tar",
     "a tar archive (webdataset shards are such)",
-    "unpack it (tar -xf FILE), and give a folder IDENTITY/*.jpg or a list PATH tab LABEL",
+    "`curate convert` takes it as NAME.tar; for anything else unpack it (tar -xf FILE)",
 )
 _HTML = FileKind(
     "html",

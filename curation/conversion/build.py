@@ -119,8 +119,7 @@ class Conversion:
         for images in self._images():
             self._journal.add_rows(_rows(images))
             if not self._ascends(images):
-                self._journal.forget_images()
-                self._commit_reading(ordered=False)
+                self._begin_sorting()
                 return
             self._journal.add_images(images.payloads)
             if self._journal.waiting_bytes >= COMMIT_BYTES:
@@ -128,9 +127,36 @@ class Conversion:
         self._commit_reading(scanned=True)
         self._journal.wait()
 
+    def _begin_sorting(self) -> None:
+        """Read on without copying; where images cannot be read again, from the beginning, and keep
+        them."""
+        if self._source.reads_again:
+            self._journal.forget_images()
+            self._commit_reading(ordered=False)
+            return
+        self._check_spool_space()
+        self._journal.begin_spool()
+        anew = JournalState(stamp=self._journal.state.stamp).model_dump(exclude={"stamp"})
+        self._journal.commit({**anew, "decode": self._decode, "ordered": False, "spooled": True})
+        self._journal.wait()
+
+    def _check_spool_space(self) -> None:
+        folder = self._partial
+        wanted = sum(int(sizes.sum()) for sizes in self._source.image_sizes())
+        free = shutil.disk_usage(folder).free
+        if wanted > free:
+            raise UserError(
+                f"{folder} needs {wanted / 1e6:,.0f} MB more to sort the images by their labels, "
+                f"its disk has {free / 1e6:,.0f} MB free; free some space and run the same command "
+                "again, or choose another destination"
+            )
+
     def _read_only(self) -> None:
+        spooled = self._journal.state.spooled
         for images in self._images():
             self._journal.add_rows(_rows(images))
+            if spooled:
+                self._journal.add_spooled(images.payloads)
             if self._journal.read - self._journal.state.read >= COMMIT_IMAGES:
                 self._commit_reading()
         self._commit_reading(scanned=True)
@@ -142,7 +168,7 @@ class Conversion:
         order = np.argsort(sort_keys(rows[:, LABEL]), kind="stable")
         for first in range(self._journal.state.copied, len(order), _BATCH):
             these = order[first : first + _BATCH]
-            self._journal.add_images(self._read_again(rows[these]))
+            self._journal.add_images(self._read_again(rows, these))
             self._second_pass(first + len(these), len(order))
             if self._journal.waiting_bytes >= COMMIT_BYTES:
                 self._journal.commit({})
@@ -166,8 +192,12 @@ class Conversion:
         self._last = keys[-1:]
         return bool((keys[1:] >= keys[:-1]).all())
 
-    def _read_again(self, rows: np.ndarray) -> list[bytes]:
-        payloads = list(self._source.read(iter(rows[:, OFFSET].tolist())))
+    def _read_again(self, rows: np.ndarray, these: np.ndarray) -> list[bytes]:
+        rows = rows[these]
+        if self._journal.state.spooled:
+            payloads = self._journal.read_spooled(these)
+        else:
+            payloads = list(self._source.read(iter(rows[:, OFFSET].tolist())))
         for row, payload in zip(rows, payloads, strict=True):
             if zlib.crc32(payload) != row[CHECKSUM]:
                 raise UserError(

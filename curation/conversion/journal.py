@@ -2,8 +2,10 @@
 
 ``data.mdb`` has the images that were copied, and the state: how far the conversion is. ``rows.bin``
 has five numbers for each image that was read, ``quarantine.tsv`` a line for each record that was
-skipped. The state says how much of these two counts; it is written, together with images, when all
-of that is on the disk, so a conversion that was stopped at any byte goes on from there.
+skipped. ``images.bin`` has the images that were read, one behind the other, where they have to be
+sorted and the source cannot be read in another order. The state says how much of these counts; it
+is written, together with images, when all of that is on the disk, so a conversion that was stopped
+at any byte goes on from there.
 """
 
 import os
@@ -25,6 +27,7 @@ from curation.sources.image_source import SourceStamp
 from curation.sources.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadRecordError
 
 ROWS_FILE = "rows.bin"
+SPOOL_FILE = "images.bin"
 _FORMER_FILES = ("state.json", "leaves.bin", "pages.bin")
 """Of conversions that wrote LMDB's pages themselves"""
 
@@ -55,6 +58,8 @@ class JournalState(BaseModel):
     """The source was read to its end"""
     ordered: bool = True
     """Labels ascend so far, so images are copied as they are read"""
+    spooled: bool = False
+    """They do not, and ``images.bin`` has those that were read"""
     copied: Count = 0
     """Images that were copied"""
     skipped: Count = 0
@@ -88,6 +93,8 @@ def load_sound_state(folder: Path) -> JournalState | None:
         return None
     if _checksum_of_rows(folder, state.read) != state.rows_checksum:
         return None
+    if state.spooled and _size(folder / SPOOL_FILE) < _spooled_bytes(folder, state):
+        return None
     return state if is_sound(folder, state.copied) else None
 
 
@@ -95,6 +102,10 @@ def _checksum_of_rows(folder: Path, count: int) -> int | None:
     if count and _size(folder / ROWS_FILE) < count * _ROW:
         return None
     return zlib.crc32(_mapped_rows(folder, count).data)
+
+
+def _spooled_bytes(folder: Path, state: JournalState) -> int:
+    return int(_mapped_rows(folder, state.read)[:, SIZE].sum()) if state.spooled else 0
 
 
 def _mapped_rows(folder: Path, count: int) -> np.ndarray:
@@ -126,6 +137,10 @@ class Journal:
         self.read, self.skipped = state.read, state.skipped
         """Images that were read, and records that were skipped, committed or not"""
         self._checksum, self._quarantine = state.rows_checksum, state.quarantine
+        self._spool: BinaryIO | None = None
+        self._ends = np.zeros(0, np.int64)
+        if state.spooled:
+            self._spool = _open_at(folder / SPOOL_FILE, _spooled_bytes(folder, state))
         self._images: list[bytes] = []
         self.waiting_bytes = 0
         """Of images that were added since the last commit"""
@@ -138,7 +153,7 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self._thread.shutdown()
         self.file.close()
-        for file in (self._rows, self._bad):
+        for file in filter(None, (self._rows, self._bad, self._spool)):
             file.close()
 
     def add_rows(self, rows: np.ndarray) -> None:
@@ -160,6 +175,31 @@ class Journal:
         """Append images to be copied; those in memory that is used again are copied now."""
         self._images += map(bytes, images)
         self.waiting_bytes += sum(map(len, images))
+
+    def add_spooled(self, images: Sequence[bytes | memoryview]) -> None:
+        """Append images that were read, whose rows have been added, to be copied in their order."""
+        assert self._spool is not None
+        _write_all(self._spool, b"".join(images))
+
+    def read_spooled(self, numbers: np.ndarray) -> list[bytes]:
+        """The images that were read as ``numbers``."""
+        assert self._spool is not None
+        if not len(self._ends):
+            self._ends = np.cumsum(self.rows()[:, SIZE])
+        sizes = self.rows()[numbers, SIZE]
+        begins = self._ends[numbers] - sizes
+        file = self._spool.fileno()
+        return [os.pread(file, *one) for one in zip(sizes.tolist(), begins.tolist(), strict=True)]
+
+    def begin_spool(self) -> None:
+        """Forget what was read and copied, to read everything again and keep it; the next commit
+        says so."""
+        self.forget_images()
+        self._spool = _open_at(self.folder / SPOOL_FILE, 0)
+        for file in (self._rows, self._bad):
+            file.truncate(0)
+            file.seek(0)
+        self.read = self.skipped = self._checksum = self._quarantine = 0
 
     def commit(self, changes: Mapping[str, object]) -> None:
         """Make what was added so far, and ``changes``, the state to go on from.
@@ -197,7 +237,7 @@ class Journal:
         self.state = self.state.model_copy(update={"copied": 0})
 
     def _write(self, state: JournalState) -> None:
-        for file in (self._rows, self._bad):
+        for file in filter(None, (self._rows, self._bad, self._spool)):
             os.fdatasync(file.fileno())
         self.file.commit(state.model_dump_json().encode())
 
@@ -216,7 +256,7 @@ def discard(folder: Path) -> None:
 def clear(folder: Path) -> None:
     """Take away what only an unfinished conversion needs; an empty quarantine too."""
     killed = folder.glob(".*.partial")
-    for path in (*(folder / name for name in (ROWS_FILE, *_FORMER_FILES)), *killed):
+    for path in (*(folder / name for name in (ROWS_FILE, SPOOL_FILE, *_FORMER_FILES)), *killed):
         path.unlink(missing_ok=True)
     if _size(folder / QUARANTINE_FILE) == 0:
         (folder / QUARANTINE_FILE).unlink(missing_ok=True)

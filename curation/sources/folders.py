@@ -16,7 +16,7 @@ from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.opening import source
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
-_LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
+LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
 """The others cannot go into a store, but must not be passed over in silence."""
 
 
@@ -101,7 +101,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                 continue
             if _is_folder(entry):
                 inside.append(entry.name)
-            elif Path(entry.name).suffix.lower() in _LOOKS_LIKE_IMAGES:
+            elif Path(entry.name).suffix.lower() in LOOKS_LIKE_IMAGES:
                 images.append(entry.name)
     return inside, images
 

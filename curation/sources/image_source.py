@@ -70,6 +70,8 @@ class ImageSource(Protocol):
     kind: str
     """The name under which the kind of source is registered"""
     path: Path
+    reads_again: bool = True
+    """Whether ``read`` is cheap in any order; else a conversion that sorts keeps what it read"""
 
     @property
     @abstractmethod
@@ -150,6 +152,7 @@ class _WithoutLabels(ImageSource):
 
     def __init__(self, source: ImageSource) -> None:
         self._source, self.kind, self.path = source, source.kind, source.path
+        self.reads_again = source.reads_again
 
     @property
     def position(self) -> Position:

@@ -84,7 +84,8 @@ def _cleaned(text: str) -> str:
 
 
 def _with_folders(name: str) -> Iterator[str]:
-    """The path and every folder that it lies in."""
+    """The path, the path without its suffix (WebDataset's key), and every folder that it lies in."""
+    yield name.rpartition(".")[0]
     while name:
         yield name
         name = name.rpartition("/")[0]

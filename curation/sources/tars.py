@@ -1,0 +1,184 @@
+"""Tar archives as a source, plain or gzipped: WebDataset's shards, or trees of folders.
+
+Nothing is unpacked to the disk. A plain archive is read again at any place; of a gzipped one the
+conversion keeps what it has read where labels are in disorder.
+"""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.files import open_regular, regular_file_size
+from curation.images import MAX_FILE_BYTES
+from curation.labels import UNLABELLED
+from curation.sources.entries import SHARD_BITS, Entry, EntrySource
+from curation.sources.opening import source
+from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
+from curation.sources.shards import OpenShards, find_shards
+from curation.sources.tar_headers import FILE, Member, TarError, members
+
+PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
+_BUFFER, _SHORT = 1 << 20, 1 << 12
+_LARGEST_FILE = 1 << SHARD_BITS
+_MOST_SKIPPED = 1 << 30
+"""Bytes of one file in a gzipped archive that are unpacked to be passed over"""
+_LOOKED_AT = 8 << 20
+"""Bytes of an archive by which the sizes of images are estimated"""
+
+
+def _is_tar(path: Path) -> bool:
+    if find_shards(path, PLAIN + GZIPPED):
+        return True
+    kind = what_is_this(path) if path.is_file() and not path.suffix else None
+    return kind is not None and kind.name == "tar"
+
+
+@source(
+    "tar",
+    "tar archives (.tar, .tar.gz; WebDataset's shards, one or a folder of them)",
+    _is_tar,
+    unit="bytes",
+)
+def open_tars(path: Path) -> "TarSource":
+    """The archives that ``path`` means; ``UserError`` where one is something else."""
+    shards = find_shards(path, PLAIN + GZIPPED) or [path]
+    for shard in shards:
+        kind = what_is_this(shard)
+        if kind is None or kind.name not in ("tar", "gzip"):
+            what = "no tar archive" if kind is None else f"{kind.what}, not a tar archive"
+            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    return TarSource(path, shards)
+
+
+class TarSource(EntrySource):
+    """The images in tar archives."""
+
+    def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        super().__init__("tar", path, shards)
+        self._gzipped = [_is_gzipped(shard) for shard in shards]
+        self.reads_again = not any(self._gzipped)
+        self._ends = np.cumsum([regular_file_size(shard) for shard in shards]).tolist()
+        self._read_bytes = 0
+
+    def progress_of(self, offset: int) -> int:
+        return self._read_bytes
+
+    def entries(self) -> Iterator[Entry]:
+        samples = Samples()
+        for number, shard in enumerate(self._shards):
+            begin = self._ends[number - 1] if number else 0
+            with open_regular(shard) as raw:
+                file = _Unpacked(raw) if self._gzipped[number] else _Plain(raw)
+                for found in _files(file, number << SHARD_BITS):
+                    if isinstance(found, Entry):
+                        yield from samples.flush()
+                        yield found
+                    else:
+                        yield from samples.add(found)
+                    self._read_bytes = begin + raw.tell()
+            yield from samples.flush()
+
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        with OpenShards() as opened:
+            for offset in offsets:
+                file = opened[self.shard_of(offset)]
+                file.seek(offset & ((1 << SHARD_BITS) - 1))
+                try:
+                    member = next(members(_Plain(file)))
+                except (TarError, StopIteration):
+                    yield b""  # the conversion says that it has changed
+                    continue
+                yield file.read(min(member.size, MAX_FILE_BYTES))
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """By the first images of the first archive, as if all of it were like them."""
+        sizes, taken = [0], 1
+        with open_regular(self._shards[0]) as raw:
+            file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
+            for found in _files(file, 0):
+                if isinstance(found, Entry) or raw.tell() > _LOOKED_AT:
+                    break
+                if is_image(found.name):
+                    sizes.append(len(found.payload))
+                    taken = raw.tell()
+        yield np.resize(np.array(sizes[1:], np.int64), (len(sizes) - 1) * self._ends[-1] // taken)
+
+
+def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Entry]:
+    """The images and labels of an archive; where it is damaged, an ``Entry`` that says so."""
+    offset = 0
+    try:
+        for member in members(file):
+            offset = member.offset
+            found = _taken(file, member)
+            if found is not None:
+                yield found._replace(offset=first + member.offset)
+    except TarError as error:
+        yield Entry("", UNLABELLED, first + max(error.offset, offset + 1), b"", str(error))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = f"it cannot be read behind byte {offset:,}: {error}"
+        yield Entry("", UNLABELLED, first + offset + 1, b"", reason)
+
+
+def _taken(file: "_Plain | _Unpacked", member: Member) -> ArchiveFile | None:
+    """A member that is an image or a label, with its bytes; others are passed over."""
+    wanted = is_image(member.name) or is_label(member.name)
+    most = MAX_FILE_BYTES if is_image(member.name) else MOST_LABEL_BYTES
+    if not wanted or member.kind != FILE or member.size > most:
+        file.skip(member.padded)
+    if not wanted or member.name.endswith("/"):
+        return None
+    if member.kind != FILE:
+        return ArchiveFile(member.name, 0, b"", f"it is a {member.kind} in the archive, not a file")
+    if member.size > most:
+        return ArchiveFile(member.name, 0, b"", f"it has {member.size:,} bytes, more than {most:,}")
+    data = file.read(member.size)
+    if len(data) < member.size:
+        raise TarError(member.offset, f"{member.name} is cut off")
+    file.skip(member.padded - member.size)
+    return ArchiveFile(member.name, 0, data)
+
+
+class _Plain:
+    """A file as it is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self._file = file
+
+    def skip(self, size: int) -> None:
+        if size < _SHORT:  # is in the buffer
+            self._file.read(size)
+        elif size > _LARGEST_FILE:
+            raise OSError(f"a file in it has {size:,} bytes")
+        else:
+            self._file.seek(size, os.SEEK_CUR)
+
+
+class _Unpacked:
+    """A gzipped file, unpacked as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = gzip.GzipFile(fileobj=file)
+        self.read = self._file.read
+
+    def skip(self, size: int) -> None:
+        if size > _MOST_SKIPPED:
+            raise OSError(f"a file in it has {size:,} bytes")
+        while size > 0:
+            data = self._file.read(min(size, _BUFFER))
+            if not data:
+                return
+            size -= len(data)
+
+
+def _is_gzipped(path: Path) -> bool:
+    kind = what_is_this(path)
+    return kind is not None and kind.name == "gzip"

@@ -1,0 +1,287 @@
+import gzip
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from store_content import content_of
+
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.inspection import inspect_path
+from curation.sources.quarantine import read_quarantine
+from curation.sources.shards import find_shards
+from curation.sources.tar_headers import TarError, members
+from curation.sources.tars import _Plain
+from curation.verify import verify
+
+
+def write_tar(
+    path: Path,
+    files: Iterable[tuple[str | tarfile.TarInfo, bytes]],
+    mode: str = "w",
+    form: int = tarfile.PAX_FORMAT,
+) -> Path:
+    """An archive of these files, by Python's own writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode, format=form) as archive:
+        for name, data in files:
+            info = tarfile.TarInfo(name) if isinstance(name, str) else name
+            if info.isreg():
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def samples(noise_images) -> list[tuple[str, bytes]]:
+    """Ten WebDataset samples of the labels 7, 3 and 5, which do not ascend."""
+    files = []
+    for number in range(10):
+        files.append((f"{number:04d}.jpg", noise_images[number]))
+        files.append((f"{number:04d}.cls", str((7, 3, 5)[number % 3]).encode()))
+    return files
+
+
+def labels_of(store) -> dict[str, int]:
+    """Each image's label in the source, by its name."""
+    labels = store.source_labels_of(store.rows).tolist()
+    return dict(zip(store.source_names, labels, strict=True))
+
+
+class TestWebDataset:
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
+    def test_images_and_labels_come_as_they_are(self, tmp_path, samples, noise_images, suffix):
+        mode = "w" if suffix == ".tar" else "w:gz"
+        for number in range(2):
+            write_tar(tmp_path / "set" / f"{number}{suffix}", samples[number * 10 :][:10], mode)
+        store = convert(tmp_path / "set", tmp_path / "train.lmdb")
+        assert labels_of(store) == {f"{i:04d}.jpg": (7, 3, 5)[i % 3] for i in range(10)}
+        names = [int(name[:4]) for name in store.source_names]
+        assert [store.read(i) for i in range(10)] == [noise_images[i] for i in names]
+        assert store.source_keys.tolist() == names
+        assert inspect_path(tmp_path / "set")["files"] == 2
+        assert verify(tmp_path / "set", decoding=True)["sound"]
+        assert not (store.path / "images.bin").exists()
+
+    def test_plain_and_gzipped_are_one_data_set(self, tmp_path, samples):
+        plain = convert(write_tar(tmp_path / "a.tar", samples), tmp_path / "a.lmdb")
+        packed = convert(write_tar(tmp_path / "b.tar.gz", samples, "w:gz"), tmp_path / "b.lmdb")
+        assert plain.digest == packed.digest
+        assert [*plain.read_many(plain.rows)] == [*packed.read_many(plain.rows)]
+
+    @pytest.mark.parametrize(
+        ("extension", "content", "label"),
+        [
+            ("cls", b"12\n", 12),
+            ("json", b'{"label": 12, "id": 4}', 12),
+            ("json", b'{"caption": "a face"}', -1),
+            ("json", b"12", 12),
+            ("txt", b"12", 12),
+            ("txt", b"a photo of 12 people", -1),
+            ("cls", b"-1", -1),
+        ],
+    )
+    def test_labels_are_what_their_files_say(
+        self, tmp_path, noise_images, extension, content, label
+    ):
+        files = [("a.jpg", noise_images[0]), (f"a.{extension}", content)]
+        store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+        assert labels_of(store) == {"a.jpg": label}
+
+    @pytest.mark.parametrize(
+        ("files", "complaint"),
+        [
+            ({"a.cls": b"anna"}, r"a\.jpg: a\.cls: the label 'anna' is no whole number"),
+            ({"a.cls": b"-2"}, r"the label is -2; allowed are whole numbers from 0"),
+            ({"a.cls": b"9" * 30}, "the label is 9999"),
+            ({"a.json": b'{"label": "x"}'}, "the label 'x' is no whole number"),
+            ({"a.json": b"[[[["}, r"a\.json: "),
+            ({"a.cls": b"1" * 100_000}, "it has 100,000 bytes, more than 65,536"),
+            ({"a.cls": b"1", "a.png": b"x"}, "its sample has 2 images"),
+            ({f"a.{i}.jpg": b"x" for i in range(40)}, "its sample has 16 images"),
+        ],
+    )
+    def test_bad_samples_are_named_or_left_out(self, tmp_path, noise_images, files, complaint):
+        content = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("a.jpg", noise_images[1])]
+        path = write_tar(tmp_path / "a.tar", [*content, *files.items()])
+        with pytest.raises(UserError, match=complaint):
+            convert(path, tmp_path / "a.lmdb")
+        store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+        assert (len(store), store.meta.skipped) == (1, 1)
+        assert read_quarantine(store.path)[0].reason.startswith("a.")
+
+    def test_a_label_without_an_image_is_bad(self, tmp_path, noise_images):
+        files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.cls", b"1")]
+        with pytest.raises(UserError, match=r"1\.cls: its sample has no image"):
+            convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+
+    def test_pictures_of_other_kinds_are_bad(self, tmp_path, noise_images):
+        files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.webp", b"RIFF"), ("1.cls", b"1")]
+        with pytest.raises(UserError, match=r"1\.webp: .*JPEG"):
+            convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+
+
+class TestTrees:
+    def test_folders_are_identities_where_there_are_no_labels(self, tmp_path, noise_images):
+        names = ["z/b/1.jpg", "z/b/2.jpg", "a/1.jpg", "unlabelled/1.jpg", "top.jpg", "a/._2.jpg"]
+        files = [(name, noise_images[i]) for i, name in enumerate(names)]
+        store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+        assert labels_of(store) == dict(zip(names[:5], [0, 0, 1, -1, -1], strict=True))
+
+    def test_a_folder_may_go_on_in_the_next_archive(self, tmp_path, noise_images):
+        for number in range(2):
+            files = [(f"{name}/{number}.jpg", noise_images[number]) for name in "ab"]
+            write_tar(tmp_path / "set" / f"{number}.tar", files)
+        store = convert(tmp_path / "set", tmp_path / "a.lmdb")
+        assert store.labels.tolist() == [0, 0, 1, 1]
+
+
+class TestNames:
+    @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+    def test_long_ones_and_other_scripts_are_read(self, tmp_path, noise_images, form):
+        names = ["a" * 90 + "/" + "b" * 90 + ".jpg", "./c/d.jpg"]
+        if form != tarfile.USTAR_FORMAT:
+            names += ["é" * 80 + "/" + "x" * 200 + ".jpg", "日本/1.jpg"]
+        files = [(name, noise_images[i]) for i, name in enumerate(names)]
+        store = convert(write_tar(tmp_path / "a.tar", files, form=form), tmp_path / "a.lmdb")
+        assert list(store.source_names) == [name.removeprefix("./") for name in names]
+        assert [store.read(i) for i in range(len(names))] == noise_images[: len(names)]
+
+    def test_those_that_lead_elsewhere_are_only_names(self, tmp_path, noise_images):
+        files = [("/etc/x.jpg", noise_images[0]), ("../../y.jpg", noise_images[1])]
+        store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+        assert store.source_names == ("etc/x.jpg", "../../y.jpg")
+
+
+class TestPatterns:
+    def test_shards_are_a_file_a_folder_or_a_pattern(self, tmp_path):
+        for name in ("s-0009.tar", "s-0010.tar", "s-0011.tar", ".x.tar", "notes.txt"):
+            (tmp_path / name).write_bytes(b"")
+        found = {
+            "": [9, 10, 11],
+            "s-0010.tar": [10],
+            "s-{0009..0010}.tar": [9, 10],
+            "s-{0011..0009}.tar": [9, 10, 11],
+            "s-00{09,11}.tar": [9, 11],
+            "s-*.tar": [9, 10, 11],
+            "s-001?.tar": [10, 11],
+            "notes.txt": [],
+        }
+        for pattern, numbers in found.items():
+            shards = find_shards(tmp_path / pattern, (".tar",))
+            assert [int(path.stem[2:]) for path in shards] == numbers
+
+    @pytest.mark.parametrize(
+        ("pattern", "complaint"),
+        [
+            ("s-{0..3}.tar", r"s-0\.tar does not exist; correct the pattern"),
+            ("s-{0..999999999999}.tar", "more than 100,000 files"),
+            ("{0..9999}{0..9999}.tar", "more than 100,000 files"),
+        ],
+    )
+    def test_what_a_pattern_names_has_to_be_there(self, tmp_path, pattern, complaint):
+        with pytest.raises(UserError, match=complaint):
+            convert(tmp_path / pattern, tmp_path / "a.lmdb")
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ("kind", "what"),
+        [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.FIFOTYPE, "other")],
+    )
+    def test_links_and_devices_are_never_followed(self, tmp_path, noise_images, kind, what):
+        info = tarfile.TarInfo("b/link.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        files = [("a/0.jpg", noise_images[0]), (info, b""), ("a/1.jpg", noise_images[1])]
+        path = write_tar(tmp_path / "a.tar", files)
+        with pytest.raises(UserError, match=rf"b/link\.jpg: it is a {what} in the archive"):
+            convert(path, tmp_path / "a.lmdb")
+        assert len(convert(path, tmp_path / "a.lmdb", skip_bad=True)) == 2
+
+    def test_sparse_files_are_bad(self, tmp_path, noise_images):
+        info = tarfile.TarInfo("a/0.jpg")
+        info.pax_headers = {"GNU.sparse.size": "1000000000000"}
+        path = write_tar(tmp_path / "a.tar", [(info, noise_images[0])])
+        with pytest.raises(UserError, match="it is a sparse in the archive"):
+            convert(path, tmp_path / "a.lmdb")
+
+    def test_files_that_say_to_be_huge_take_no_memory(self, tmp_path, noise_images):
+        path = write_tar(tmp_path / "a.tar", [("a/0.jpg", noise_images[0])])
+        data = bytearray(path.read_bytes())
+        data[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
+        data[148:156] = b"%06o\0 " % (sum(data[:148]) + sum(data[156:512]) + 256)
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="a file in it has 1,152,921,504,606,846,976 bytes"):
+            convert(path, tmp_path / "a.lmdb")
+
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+    @pytest.mark.parametrize("share", [0.01, 0.3, 0.6])
+    def test_one_that_was_cut_off_is_told_and_the_rest_read(self, tmp_path, samples, suffix, share):
+        whole = write_tar(tmp_path / "set" / "0.tar", samples)
+        cut = write_tar(
+            tmp_path / "set" / f"1{suffix}", samples, "w:gz" if suffix[-1] == "z" else "w"
+        )
+        os.truncate(cut, int(share * cut.stat().st_size))
+        with pytest.raises(UserError, match=r"1\.tar.*(cut off|cannot be read|no tar archive)"):
+            convert(tmp_path / "set", tmp_path / "a.lmdb")
+        if share > 0.1:
+            store = convert(tmp_path / "set", tmp_path / "a.lmdb", skip_bad=True)
+            assert len(store) >= 10
+            assert store.meta.skipped >= 1
+        assert whole.exists()
+
+    def test_a_bomb_is_not_unpacked(self, tmp_path, samples):
+        with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
+            info = tarfile.TarInfo("zeros.bin")
+            info.size = 1 << 40
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
+            file.write(bytes(1 << 20))
+        with pytest.raises(UserError, match=r"a file in it has 1,099,511,627,776 bytes"):
+            convert(tmp_path / "a.tar.gz", tmp_path / "a.lmdb")
+
+    @pytest.mark.parametrize("content", [b"", b"\0" * 2048, b"<html>", b"x" * 2048, b"\x1f\x8bxx"])
+    def test_what_is_no_archive_is_told(self, tmp_path, content):
+        (tmp_path / "a.tar").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.tar"):
+            convert(tmp_path / "a.tar", tmp_path / "a.lmdb", skip_bad=True)
+
+    def test_pax_headers_that_cannot_be_are_damage(self):
+        for data in (b"", b"5", b"99 path=x\n", b"0 path=x\n", b"11 size=-9\n", b"7 nokey\n"):
+            info = tarfile.TarInfo("x")
+            info.type, info.size = b"x", len(data)
+            block = info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(512, b"\0")
+            with pytest.raises(TarError, match=r"pax|cut off"):
+                list(members(_Plain(io.BytesIO(block))))
+
+
+class TestResuming:
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+    @pytest.mark.parametrize("shuffled", [False, True])
+    @pytest.mark.parametrize("stop", [300, 1200])
+    def test_a_conversion_that_was_killed_goes_on(
+        self, tmp_path, noise_images, suffix, shuffled, stop
+    ):
+        files = []
+        for number in range(1500):
+            label = (number * 7919) % 500 if shuffled else number // 3
+            files.append((f"{number}.jpg", noise_images[number % 40]))
+            files.append((f"{number}.cls", str(label).encode()))
+        path = write_tar(tmp_path / f"a{suffix}", files, "w" if suffix == ".tar" else "w:gz")
+        program = (
+            "import os, sys; from curation.conversion import build, convert\n"
+            "build.COMMIT_BYTES = 1 << 16; build.COMMIT_IMAGES = 100\n"
+            "def stop(done, total):\n"
+            f"    if done > {stop}: os.kill(os.getpid(), {signal.SIGKILL.value})\n"
+            "convert.convert(sys.argv[1], sys.argv[2], stop)"
+        )
+        command = [sys.executable, "-c", program, str(path), str(tmp_path / "a.lmdb")]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        stopped = convert(path, tmp_path / "a.lmdb")
+        assert content_of(stopped.path) == content_of(convert(path, tmp_path / "b.lmdb").path)
+        assert {file.name for file in stopped.path.iterdir()} == {"data.mdb", "source.json"}
