@@ -1,6 +1,6 @@
 """Images inside of other files (archives, tables, databases) as the source of a conversion.
 
-A kind of file says in order what is in it, as ``Entry``; what all kinds have in common is here. The
+A kind of file says in order what is in it, as ``ImageEntry``; what all kinds have in common is here. The
 digest is the SHA-256 of name, label, size and bytes of every entry, so it does not depend on how
 they were packed. A conversion that goes on reads what lies before again.
 """
@@ -38,7 +38,7 @@ SHARD_BITS = 44
 MOST_LABEL = 1 << 53
 
 
-class Entry(NamedTuple):
+class ImageEntry(NamedTuple):
     """An image: its name in the file, its label (-1 for none), its place, its bytes.
 
     Where it cannot be taken, ``reason`` says why.
@@ -61,7 +61,7 @@ class EntrySource(ImageSource):
         self._names = _Names()
 
     @abstractmethod
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ImageEntry]:
         """All entries in order, always the same ones; what is wrong with a whole file is an entry
         with a reason too."""
 
@@ -125,9 +125,9 @@ class EntrySource(ImageSource):
     def details(self) -> dict[str, object]:
         return {"files": len(self._shards)}
 
-    def _parts(self) -> Iterator[list[Entry]]:
+    def _parts(self) -> Iterator[list[ImageEntry]]:
         """The entries in lists, which have the same ends however a reading began."""
-        part: list[Entry] = []
+        part: list[ImageEntry] = []
         size = 0
         for entry in self.entries():
             self._names.add(entry.offset, entry.name)
@@ -169,12 +169,12 @@ class _Names:
         return self._text[begin : self._ends[place]].decode("utf-8", "surrogateescape")
 
 
-def _head(entry: Entry) -> bytes:
+def _head(entry: ImageEntry) -> bytes:
     text = f"{entry.name}\t{entry.label}\t{len(entry.payload)}\n"
     return text.encode("utf-8", "surrogateescape")
 
 
-def _images(part: list[Entry], first: int) -> SourceImages:
+def _images(part: list[ImageEntry], first: int) -> SourceImages:
     good = [i for i, entry in enumerate(part) if not entry.reason]
     return SourceImages(
         np.array(good, np.int64) + first,

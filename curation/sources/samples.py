@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from curation.json_text import parse_json
 from curation.labels import UNLABELLED
-from curation.sources.entries import Entry, FolderLabels, whole_label
+from curation.sources.entries import FolderLabels, ImageEntry, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
 
 _PARTS = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)
@@ -57,7 +57,7 @@ class Samples:
         self._key = ""
         self._files: list[ArchiveFile] = []
 
-    def add(self, file: ArchiveFile) -> Iterator[Entry]:
+    def add(self, file: ArchiveFile) -> Iterator[ImageEntry]:
         """Take a file; the entries that are whole by that."""
         found = _PARTS.fullmatch(file.name)
         key = found[1] if found else file.name
@@ -67,7 +67,7 @@ class Samples:
         if len(self._files) < _MOST_IN_SAMPLE:  # one with more is refused for the images it has
             self._files.append(file)
 
-    def flush(self) -> Iterator[Entry]:
+    def flush(self) -> Iterator[ImageEntry]:
         """The entries of the sample that is being gathered; it is over."""
         files, self._files = self._files, []
         images = [file for file in files if is_image(file.name)]
@@ -84,19 +84,19 @@ class Samples:
             wrong = images[0] if images else cls
             if wrong is not None:
                 how = f"{len(images)} images" if images else "no image"
-                yield Entry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}")
+                yield ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}")
 
 
-def _entry(image: ArchiveFile, label: int) -> Entry:
-    return Entry(image.name, label, image.offset, image.payload, image.reason)
+def _entry(image: ArchiveFile, label: int) -> ImageEntry:
+    return ImageEntry(image.name, label, image.offset, image.payload, image.reason)
 
 
-def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> Entry:
+def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> ImageEntry:
     by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
     try:
         label = next((found for file in by_rank if (found := _label(file)) is not None), UNLABELLED)
     except ValueError as error:
-        return Entry(image.name, UNLABELLED, image.offset, b"", image.reason or str(error))
+        return ImageEntry(image.name, UNLABELLED, image.offset, b"", image.reason or str(error))
     return _entry(image, label)
 
 

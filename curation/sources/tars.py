@@ -18,7 +18,7 @@ from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
-from curation.sources.entries import SHARD_BITS, Entry, EntrySource
+from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
 from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
 from curation.sources.shards import OpenShards, find_shards
@@ -70,14 +70,14 @@ class TarSource(EntrySource):
     def progress_of(self, offset: int) -> int:
         return self._read_bytes
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ImageEntry]:
         samples = Samples()
         for number, shard in enumerate(self._shards):
             begin = self._ends[number - 1] if number else 0
             with open_regular(shard) as raw:
                 file = _Unpacked(raw) if self._gzipped[number] else _Plain(raw)
                 for found in _files(file, number << SHARD_BITS):
-                    if isinstance(found, Entry):
+                    if isinstance(found, ImageEntry):
                         yield from samples.flush()
                         yield found
                     else:
@@ -103,7 +103,7 @@ class TarSource(EntrySource):
         with open_regular(self._shards[0]) as raw:
             file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
             for found in _files(file, 0):
-                if isinstance(found, Entry) or raw.tell() > _LOOKED_AT:
+                if isinstance(found, ImageEntry) or raw.tell() > _LOOKED_AT:
                     break
                 if is_image(found.name):
                     sizes.append(len(found.payload))
@@ -111,8 +111,8 @@ class TarSource(EntrySource):
         yield np.resize(np.array(sizes[1:], np.int64), (len(sizes) - 1) * self._ends[-1] // taken)
 
 
-def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Entry]:
-    """The images and labels of an archive; where it is damaged, an ``Entry`` that says so."""
+def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | ImageEntry]:
+    """The images and labels of an archive; where it is damaged, an ``ImageEntry`` that says so."""
     offset = 0
     try:
         for member in members(file):
@@ -121,10 +121,10 @@ def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Ent
             if found is not None:
                 yield found._replace(offset=first + member.offset)
     except TarError as error:
-        yield Entry("", UNLABELLED, first + max(error.offset, offset + 1), b"", str(error))
+        yield ImageEntry("", UNLABELLED, first + max(error.offset, offset + 1), b"", str(error))
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read behind byte {offset:,}: {error}"
-        yield Entry("", UNLABELLED, first + offset + 1, b"", reason)
+        yield ImageEntry("", UNLABELLED, first + offset + 1, b"", reason)
 
 
 def _taken(file: "_Plain | _Unpacked", member: Member) -> ArchiveFile | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from curation.store import ImageSet
+from curation.store import ImageSet, Store
 from curation.subsets.text_lists import (
     By,
     check_known,
@@ -45,8 +45,8 @@ def _is_listed(parent: ImageSet, listed: Path, by: By) -> np.ndarray:
 def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
     """Which images the text file ``listed`` names, one name a line: bool ``[N]``.
 
-    A name is a path as the folder or list of the source had it, or a folder of such, which stands
-    for all images in it. Raises ``UserError`` where the images have no names, and with the first
+    A name is a path as the folder, list or archive of the source had it, or a folder of such, which
+    stands for all images in it; of a tar archive also WebDataset's key. Raises ``UserError`` where the images have no names, and with the first
     line that names none of them.
     """
     names = images.store.source_names
@@ -55,13 +55,14 @@ def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
             f"{images.path} was made of records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
+    of_archives = isinstance(images.store, Store) and images.store.meta.source_kind == "tar"
     lines: dict[str, int] = {}
     for number, text in text_lines(listed, "a list of names"):
         lines.setdefault(_cleaned(text), number)
     chosen = np.zeros(len(images), bool)
     missing = set(lines)
     for i, row in enumerate(images.rows.tolist()):
-        for name in _with_folders(names[row]):
+        for name in (*_with_folders(names[row]), *_keys(names[row], of_archives)):
             if name in lines:
                 chosen[i] = True
                 missing.discard(name)
@@ -83,9 +84,14 @@ def _cleaned(text: str) -> str:
     return name.removeprefix("./").rstrip("/")
 
 
+def _keys(name: str, of_archives: bool) -> list[str]:
+    """WebDataset's key: the name up to the first dot of the file's."""
+    folder, slash, file = name.rpartition("/")
+    return [f"{folder}{slash}{file.partition('.')[0]}"] if of_archives else []
+
+
 def _with_folders(name: str) -> Iterator[str]:
-    """The path, the path without its suffix (WebDataset's key), and every folder that it lies in."""
-    yield name.rpartition(".")[0]
+    """The path and every folder that it lies in."""
     while name:
         yield name
         name = name.rpartition("/")[0]

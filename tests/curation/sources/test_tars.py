@@ -18,6 +18,8 @@ from curation.sources.quarantine import read_quarantine
 from curation.sources.shards import find_shards
 from curation.sources.tar_headers import TarError, members
 from curation.sources.tars import _Plain
+from curation.subsets import write_keep
+from curation.subsets.text_lists import By
 from curation.verify import verify
 
 
@@ -285,3 +287,12 @@ class TestResuming:
         stopped = convert(path, tmp_path / "a.lmdb")
         assert content_of(stopped.path) == content_of(convert(path, tmp_path / "b.lmdb").path)
         assert {file.name for file in stopped.path.iterdir()} == {"data.mdb", "source.json"}
+
+
+class TestLists:
+    @pytest.mark.parametrize("listed", ["0003.jpg\n0004\n", "0003\n0004.jpg\n"])
+    def test_clean_lists_name_images_by_file_or_key(self, tmp_path, samples, listed):
+        store = convert(write_tar(tmp_path / "a.tar", samples), tmp_path / "a.lmdb")
+        (tmp_path / "list.txt").write_text(listed)
+        view = write_keep(tmp_path / "a.view", store, tmp_path / "list.txt", By.NAME)
+        assert sorted(view.source_keys.tolist()) == [3, 4]
