@@ -46,8 +46,8 @@ def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
     """Which images the text file ``listed`` names, one name a line: bool ``[N]``.
 
     A name is a path as the folder, list or archive of the source had it, or a folder of such, which
-    stands for all images in it; of a tar archive also WebDataset's key. Raises ``UserError`` where the images have no names, and with the first
-    line that names none of them.
+    stands for all images in it; of a tar archive also WebDataset's key. Raises ``UserError`` where
+    the images have no names, and with the first line that names none of them.
     """
     names = images.store.source_names
     if names is None:
