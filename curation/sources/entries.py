@@ -1,8 +1,8 @@
 """Images inside of other files (archives, tables, databases) as the source of a conversion.
 
 A kind of file says in order what is in it, as ``ImageEntry``; what all kinds have in common is
-here. The digest is the SHA-256 of name, label, size and bytes of every entry, so it does not depend on how
-they were packed. A conversion that goes on reads what lies before again.
+here. The digest is the SHA-256 of name, label, size and bytes of every entry, so it does not
+depend on how they were packed. A conversion that goes on reads what lies before again.
 """
 
 import hashlib

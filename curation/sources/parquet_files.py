@@ -1,0 +1,234 @@
+"""Parquet tables as a source, as Hugging Face has them: a column of images, one of labels.
+
+An image is a struct with ``bytes`` (and ``path``), or bytes themselves. pyarrow reads the tables, a
+few rows at a time; labels in disorder make the conversion keep what it has read.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.files import regular_file_size
+from curation.images import MAX_FILE_BYTES
+from curation.labels import UNLABELLED
+from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, whole_label
+from curation.sources.opening import source
+from curation.sources.shards import find_shards
+
+SUFFIXES = (".parquet",)
+IMAGES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
+LABELS = ("label", "labels", "cls", "class", "identity", "target", "class_id")
+NAMES = ("__key__", "file_name", "filename", "path", "key", "name")
+"""Columns by their names, the first that is there"""
+_ROWS, _FEW_ROWS = 256, 8
+_LARGE_IMAGES = 1 << 17
+"""Bytes of an image on average, above which few rows are read together"""
+_MOST_GROUP = 2 << 30
+"""Bytes of the column of images in a row group, which pyarrow may hold as a whole"""
+_LONGEST_NAME = 4096
+_MOST_TEXT, _MOST_PARTS = 1 << 24, 1 << 22
+"""What a file's description may hold: bytes of a text, parts of a list"""
+
+
+def _is_parquet(path: Path) -> bool:
+    if find_shards(path, SUFFIXES):
+        return True
+    kind = what_is_this(path) if path.is_file() and not path.suffix else None
+    return kind is not None and kind.name == "parquet"
+
+
+@source("parquet", "Parquet tables (.parquet; one or a folder of them)", _is_parquet, unit="bytes")
+def open_tables(path: Path) -> "ParquetSource":
+    """The tables that ``path`` means; ``UserError`` where one is something else, or of others."""
+    shards = find_shards(path, SUFFIXES) or [path]
+    splits = sorted({shard.name.partition("-")[0] for shard in shards if "-of-" in shard.name})
+    if len(splits) > 1:
+        raise UserError(
+            f"{path} has the tables of several splits ({', '.join(splits[:5])}); give those of "
+            f"one, such as '{shards[0].parent}/{splits[0]}-*.parquet'"
+        )
+    for shard in shards:
+        kind = what_is_this(shard)
+        if kind is None or kind.name != "parquet":
+            what = "no Parquet table" if kind is None else f"{kind.what}, not a Parquet table"
+            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    return ParquetSource(path, shards)
+
+
+def load_parquet() -> ModuleType:
+    """``pyarrow.parquet``; ``UserError`` says how to install it."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            "Parquet tables need pyarrow, which is not installed: `pip install "
+            "'face-distill[parquet]'`"
+        ) from None
+    return pyarrow.parquet
+
+
+class ParquetSource(EntrySource):
+    """The images in Parquet tables; an entry's place is its row."""
+
+    reads_again = False
+
+    def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        super().__init__("parquet", path, shards)
+        self._ends = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
+        load_parquet()
+        self._rows = [1] * len(shards)
+
+    def progress_of(self, offset: int) -> int:
+        number, row = offset >> SHARD_BITS, offset & ((1 << SHARD_BITS) - 1)
+        begin, end = self._ends[number : number + 2]
+        return int(begin + (end - begin) * min(row + 1, self._rows[number]) // self._rows[number])
+
+    def entries(self) -> Iterator[ImageEntry]:
+        for number, shard in enumerate(self._shards):
+            first, row = number << SHARD_BITS, 0
+            try:
+                for entry in _table_entries(shard, first):
+                    row = entry.offset - first + 1
+                    self._rows[number] = max(self._rows[number], row)
+                    yield entry
+            except UserError:
+                raise
+            except _arrow_errors() as error:
+                reason = f"it cannot be read behind row {row:,}: {_in_one_line(error)}"
+                yield ImageEntry("", UNLABELLED, first + row, b"", reason)
+
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        """Row by row from the beginning: for a few images that are looked at."""
+        wanted = list(offsets)
+        found = {
+            entry.offset: entry.payload for entry in self.entries() if entry.offset in {*wanted}
+        }
+        return iter([found[offset] for offset in wanted])
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """By the descriptions of the tables: each has images of one size."""
+        for shard in self._shards:
+            try:
+                with _opened(shard) as table:
+                    rows = table.metadata.num_rows
+            except _arrow_errors():
+                continue
+            rows = min(rows, regular_file_size(shard))
+            if rows > 0:
+                yield np.full(rows, regular_file_size(shard) // rows, np.int64)
+
+
+def _opened(shard: Path) -> Any:
+    return load_parquet().ParquetFile(
+        shard,
+        buffer_size=1 << 20,
+        pre_buffer=False,
+        thrift_string_size_limit=_MOST_TEXT,
+        thrift_container_size_limit=_MOST_PARTS,
+        arrow_extensions_enabled=False,
+    )
+
+
+def _table_entries(shard: Path, first: int) -> Iterator[ImageEntry]:
+    row = 0
+    with _opened(shard) as table:
+        columns = _Columns(shard, table.schema_arrow)
+        together = _rows_together(shard, table, columns.image)
+        for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
+            yield from columns.entries(batch, first + row)
+            row += batch.num_rows
+
+
+def _rows_together(shard: Path, table: Any, image: str) -> int:
+    """How many rows are read together: few where images are large."""
+    most = 0
+    for number in range(table.metadata.num_row_groups):
+        group = table.metadata.row_group(number)
+        for index in range(group.num_columns):
+            column = group.column(index)
+            if column.path_in_schema.split(".")[0] != image:
+                continue
+            if column.total_uncompressed_size > _MOST_GROUP:
+                raise UserError(
+                    f"{shard}: row group {number} has {column.total_uncompressed_size:,} bytes of "
+                    f"images, more than {_MOST_GROUP:,}; write it with smaller row groups"
+                )
+            most = max(most, column.total_uncompressed_size // max(group.num_rows, 1))
+    return _FEW_ROWS if most > _LARGE_IMAGES else _ROWS
+
+
+class _Columns:
+    """Which columns of a table have images, labels and names."""
+
+    def __init__(self, shard: Path, schema: Any) -> None:
+        import pyarrow as pa
+
+        types = {field.name: field.type for field in schema}
+        fit = [name for name, kind in types.items() if _has_images(pa, kind)]
+        image = next((name for name in IMAGES if name in fit), fit[0] if len(fit) == 1 else None)
+        if image is None:
+            raise UserError(
+                f"{shard} has no column of images among {', '.join(types)[:200]}; wanted is "
+                f"one of bytes, or a struct with bytes, called {', '.join(IMAGES[:4])}, ..."
+            )
+        self.image, self._is_struct = image, pa.types.is_struct(types[image])
+        self._label = next((name for name in LABELS if name in types), None)
+        self._name = next((name for name in NAMES if name in types and name != image), None)
+        self.wanted = [name for name in (image, self._label, self._name) if name is not None]
+
+    def entries(self, batch: Any, first: int) -> Iterator[ImageEntry]:
+        images, names = batch.column(self.image), None
+        if self._is_struct:
+            parts = {images.type.field(i).name: part for i, part in enumerate(images.flatten())}
+            images, names = parts["bytes"], parts.get("path")
+        labels = None if self._label is None else batch.column(self._label)
+        named = [batch.column(self._name)] if self._name else []
+        named += [] if names is None else [names]
+        for i in range(batch.num_rows):
+            name = next((str(found) for column in named if (found := column[i].as_py())), "")
+            yield _row(_cleaned(name), images[i], None if labels is None else labels[i], first + i)
+
+
+def _cleaned(name: str) -> str:
+    return name[:_LONGEST_NAME].replace("\0", "")
+
+
+def _row(name: str, image: Any, label: Any, offset: int) -> ImageEntry:
+    buffer = image.as_buffer() if image.is_valid else None
+    if buffer is None:
+        return ImageEntry(name, UNLABELLED, offset, b"", "its row has no bytes of an image")
+    if buffer.size > MAX_FILE_BYTES:
+        reason = f"it has {buffer.size:,} bytes, more than {MAX_FILE_BYTES:,}"
+        return ImageEntry(name, UNLABELLED, offset, b"", reason)
+    value = None if label is None else label.as_py()
+    try:
+        found = UNLABELLED if value is None else whole_label(value)
+    except ValueError as error:
+        return ImageEntry(name, UNLABELLED, offset, b"", str(error))
+    return ImageEntry(name, found, offset, buffer.to_pybytes())
+
+
+def _has_images(pa: ModuleType, kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+        return "bytes" in fields and _is_bytes(pa, fields["bytes"])
+    return _is_bytes(pa, kind)
+
+
+def _is_bytes(pa: ModuleType, kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    import pyarrow as pa
+
+    return pa.ArrowException, OSError, MemoryError, ValueError, KeyError
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

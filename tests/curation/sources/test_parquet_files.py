@@ -1,0 +1,152 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from store_content import content_of
+
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.inspection import inspect_path
+from curation.subsets import write_keep
+from curation.subsets.text_lists import By
+from curation.verify import verify
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+LABELS = [7, 3, 5, 7, 3, 5, 7, 3, 5, 7]
+
+
+def write_table(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+@pytest.fixture
+def columns(noise_images) -> dict[str, Any]:
+    images = [{"bytes": noise_images[i], "path": f"{i}.jpg"} for i in range(10)]
+    return {"image": images, "label": LABELS, "class_name": ["x"] * 10}
+
+
+class TestTables:
+    def test_images_and_labels_come_as_they_are(self, tmp_path, columns, noise_images):
+        for number in range(2):
+            part = {name: values[5 * number :][:5] for name, values in columns.items()}
+            name = f"data/train-{number:05d}-of-00002.parquet"
+            write_table(tmp_path / "set" / name, part, row_group_size=2)
+        store = convert(tmp_path / "set", tmp_path / "a.lmdb")
+        order = [int(name[0]) for name in store.source_names]
+        assert order == [1, 4, 7, 2, 5, 8, 0, 3, 6, 9]
+        assert [store.read(i) for i in range(10)] == [noise_images[i] for i in order]
+        assert store.source_labels.tolist() == [3, 5, 7]
+        assert inspect_path(tmp_path / "set")["files"] == 2
+        assert verify(tmp_path / "set", decoding=True)["sound"]
+        (tmp_path / "list.txt").write_text("3.jpg\n4.jpg\n")
+        view = write_keep(tmp_path / "a.view", store, tmp_path / "list.txt", By.NAME)
+        assert sorted(view.source_keys.tolist()) == [3, 4]
+
+    @pytest.mark.parametrize(
+        ("image", "label", "name"),
+        [("jpg", "cls", "__key__"), ("anything", "target", "file_name"), ("img", "label", "key")],
+    )
+    def test_columns_are_known_by_names_and_types(self, tmp_path, noise_images, image, label, name):
+        path = write_table(
+            tmp_path / "a.parquet",
+            {"__url__": ["u"] * 2, image: noise_images[:2], label: ["4", "2"], name: ["k0", "k1"]},
+        )
+        store = convert(path, tmp_path / "a.lmdb")
+        assert store.source_labels.tolist() == [2, 4]
+        assert store.source_names == ("k1", "k0")
+
+    def test_rows_without_a_label_are_nobodys(self, tmp_path, columns):
+        del columns["label"]
+        store = convert(write_table(tmp_path / "a.parquet", columns), tmp_path / "a.lmdb")
+        assert (store.identities, store.unlabelled) == (0, 10)
+        columns["label"] = [1, None, -1, 1] + [0] * 6
+        store = convert(write_table(tmp_path / "b.parquet", columns), tmp_path / "b.lmdb")
+        assert (store.identities, store.unlabelled) == (2, 2)
+
+    @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
+    def test_compression_does_not_matter(self, tmp_path, columns, compression):
+        path = write_table(tmp_path / "a.parquet", columns, compression=compression)
+        assert len(convert(path, tmp_path / "a.lmdb")) == 10
+
+    def test_a_conversion_that_was_stopped_goes_on(self, tmp_path, noise_images):
+        images = [noise_images[i % 40] for i in range(2000)]
+        labels = [i * 7919 % 500 for i in range(2000)]
+        path = write_table(tmp_path / "a.parquet", {"image": images, "label": labels})
+        program = (
+            "import os, sys; from curation.conversion import build, convert\n"
+            "build.COMMIT_BYTES = 1 << 16; build.COMMIT_IMAGES = 100\n"
+            "convert.convert(sys.argv[1], sys.argv[2], lambda done, _: done > 800 and os._exit(9))"
+        )
+        command = [sys.executable, "-c", program, str(path), str(tmp_path / "a.lmdb")]
+        assert subprocess.run(command, check=False).returncode == 9
+        stopped = convert(path, tmp_path / "a.lmdb")
+        assert content_of(stopped.path) == content_of(convert(path, tmp_path / "b.lmdb").path)
+
+
+class TestMistakes:
+    def test_several_splits_are_not_mixed(self, tmp_path, columns):
+        for split in ("train", "test"):
+            write_table(tmp_path / "set" / f"{split}-00000-of-00001.parquet", columns)
+        with pytest.raises(UserError, match=r"several splits \(test, train\); give those of one"):
+            convert(tmp_path / "set", tmp_path / "a.lmdb")
+        assert len(convert(tmp_path / "set" / "train-*.parquet", tmp_path / "a.lmdb")) == 10
+
+    @pytest.mark.parametrize(
+        ("changes", "complaint"),
+        [
+            (
+                {"image": pa.array([{"bytes": None, "path": "x.jpg"}], STRUCT)},
+                "its row has no bytes of an image",
+            ),
+            ({"image": pa.array([None], STRUCT)}, "its row has no bytes of an image"),
+            ({"image": [{"bytes": b"x", "path": "x.jpg"}]}, r"x\.jpg: .*JPEG"),
+            ({"label": [1.5]}, "the label '1.5' is no whole number"),
+            ({"label": [[1, 2]]}, r"the label '\[1, 2\]' is no whole number"),
+            ({"label": ["anna"]}, "the label 'anna' is no whole number"),
+            ({"label": [-7]}, "the label is -7"),
+        ],
+    )
+    def test_bad_rows_are_named_or_left_out(self, tmp_path, columns, changes, complaint):
+        one = {name: values[:1] for name, values in columns.items()} | changes
+        write_table(tmp_path / "set" / "0.parquet", columns)
+        write_table(tmp_path / "set" / "1.parquet", one)
+        with pytest.raises(UserError, match=complaint):
+            convert(tmp_path / "set", tmp_path / "a.lmdb")
+        store = convert(tmp_path / "set", tmp_path / "a.lmdb", skip_bad=True)
+        assert (len(store), store.meta.skipped) == (10, 1)
+
+    @pytest.mark.parametrize(
+        "columns", [{"a": [1], "b": ["x"]}, {"a": [b"x"], "b": [b"y"]}, {"image": ["path"]}]
+    )
+    def test_a_table_without_images_is_told(self, tmp_path, columns):
+        with pytest.raises(UserError, match="has no column of images among"):
+            convert(write_table(tmp_path / "a.parquet", columns), tmp_path / "a.lmdb")
+
+    @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+    def test_one_that_is_damaged_is_told(self, tmp_path, columns, share):
+        path = write_table(tmp_path / "a.parquet", columns)
+        os.truncate(path, int(share * path.stat().st_size))
+        with pytest.raises(UserError, match=r"a\.parquet"):
+            convert(path, tmp_path / "a.lmdb")
+
+    def test_damage_in_the_middle_leaves_out_what_follows(self, tmp_path, columns):
+        path = write_table(tmp_path / "a.parquet", columns, compression="none", row_group_size=2)
+        data = bytearray(path.read_bytes())
+        for at in range(len(data) // 2, len(data) // 2 + 400):
+            data[at] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"a\.parquet"):
+            convert(path, tmp_path / "a.lmdb")
+
+    def test_without_pyarrow_the_command_to_install_it_is_named(self, tmp_path, monkeypatch):
+        (tmp_path / "a.parquet").write_bytes(b"PAR1")
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        with pytest.raises(UserError, match=r"pip install 'face-distill\[parquet\]'"):
+            convert(tmp_path / "a.parquet", tmp_path / "a.lmdb")
