@@ -137,7 +137,7 @@ def _opened(shard: Path) -> Any:
 def _table_entries(shard: Path, first: int) -> Iterator[ImageEntry]:
     row = 0
     with _opened(shard) as table:
-        columns = _Columns(shard, table.schema_arrow)
+        columns = _TableColumns(shard, table.schema_arrow)
         together = _rows_together(shard, table, columns.image)
         for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
             yield from columns.entries(batch, first + row)
@@ -162,7 +162,7 @@ def _rows_together(shard: Path, table: Any, image: str) -> int:
     return _FEW_ROWS if most > _LARGE_IMAGES else _ROWS
 
 
-class _Columns:
+class _TableColumns:
     """Which columns of a table have images, labels and names."""
 
     def __init__(self, shard: Path, schema: Any) -> None:
