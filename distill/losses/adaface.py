@@ -34,6 +34,7 @@ class AdaFace(MarginHead):
         momentum: by how much a batch moves the averages, 0.01 unless given; the paper's alpha.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

@@ -24,6 +24,7 @@ class ArcFace(MarginHead):
         margin: m in radians, 0.5 unless given.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:
@@ -55,6 +56,7 @@ class Subcentre(ArcFace):
         margin: m in radians, 0.5 unless given.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

@@ -21,6 +21,7 @@ class CosFace(MarginHead):
         margin: m, 0.35 unless given, as in the paper; insightface's arcface_torch has 0.40.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

@@ -24,7 +24,7 @@ class MarginHead(Loss):
     for an image of identity y, with the scale s; t is the target logit that ``target_logits`` makes
     of cos a_y, n_k the non-target logits that ``non_target_logits`` makes of cos a_k, and a_k the
     angle between the embedding and the class weight of identity k. The weight b_y is 1, or that of
-    ``balanced_weights``.
+    ``balanced_weights``. With ``filter_above`` cos a_k is first that of ``filtered_negatives``.
     """
 
     settings: HeadSettings
@@ -43,7 +43,10 @@ class MarginHead(Loss):
 
     def formula(self, inputs: LossInputs) -> Tensor:
         target = self.target_logits(inputs.target_logits.clamp(-1.0, 1.0), inputs)
-        non_target = self.non_target_logits(inputs.cosines, target)
+        cosines = inputs.cosines
+        if self.settings.filter_above is not None:
+            cosines = filtered_negatives(cosines, self.settings.filter_above)
+        non_target = self.non_target_logits(cosines, target)
         scale = self.settings.scale
         losses = inputs.cross_entropy(scale * target, scale * non_target)
         beta = self.settings.class_balance
@@ -65,12 +68,24 @@ class Softmax(MarginHead):
         identities, embedding: the shape of the class weights.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:
         >>> loss = Softmax(identities=100, embedding=32)
         >>> loss(torch.randn(8, 32), torch.arange(8)).backward()
     """
+
+
+def filtered_negatives(cosines: Tensor, threshold: float) -> Tensor:
+    """``cosines`` [B, K] to class weights, 0 where they are above ``threshold``; for non-targets.
+
+    An image so similar to another identity is probably one of it under a wrong label, or its
+    identity is there twice: it is not pushed away, and counts as one that is unrelated. Source:
+    An et al., Partial FC, 2021 (abnormal negatives), as ``interclass_filtering_threshold`` of
+    insightface's arcface_torch; no gradient goes through what is filtered.
+    """
+    return cosines.masked_fill(cosines > threshold, 0.0)
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:

@@ -24,6 +24,7 @@ class LiArcFace(MarginHead):
         margin: m in radians, 0.45 unless given; the papers use 0.4 to 0.45.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

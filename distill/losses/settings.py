@@ -78,6 +78,9 @@ class ComparisonSettings(LossSettings):
 class HeadSettings(LossSettings):
     """``scale`` multiplies the cosines; ``class_balance`` is the beta of ``balanced_weights``.
 
+    ``filter_above`` is the cosine beyond which another identity is taken for a label error, and
+    not for a hard negative: see ``filtered_negatives``. insightface takes 0.4 where labels are bad.
+
     Heads see cosines only, so their class weights may be sharded over ranks.
     """
 
@@ -87,6 +90,7 @@ class HeadSettings(LossSettings):
 
     scale: Scale = 64.0
     class_balance: float | None = Field(default=None, gt=0, lt=1)
+    filter_above: float | None = Field(default=None, gt=0, lt=1)
 
 
 _SETTINGS: dict[str, type[LossSettings]] = {}

@@ -27,6 +27,7 @@ class SphereFace(MarginHead):
             without help.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

@@ -29,6 +29,7 @@ class SupportVectors(Combined):
         m1, m2, m3: as of ``Combined``.
         scale: s, 64 unless given.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
+        filter_above: the threshold of ``filtered_negatives``; none unless given.
         weight: multiplies the loss.
 
     Example:

@@ -195,6 +195,31 @@ def test_the_weights_of_class_balance_by_hand():
     assert balanced_weights(counts, 0.9999)[2].item() == pytest.approx(1e-4, rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "settings", "of_true", "of_other"), HEADS)
+@pytest.mark.parametrize("threshold", [0.05, 0.3])
+def test_filtered_negatives_count_as_unrelated(name, settings, of_true, of_other, threshold):
+    """Partial FC's abnormal negatives, one logit at a time; the true identity is never one."""
+    given = inputs()
+
+    def of_kept(cosine, true):
+        return of_other(0.0 if cosine > threshold else cosine, true)
+
+    expected = slow_loss(given, 16.0, of_true, of_kept)
+    found = head(name, scale=16.0, filter_above=threshold, **settings)(given)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(slow_loss(given, 16.0, of_true, of_other), rel=1e-4)
+
+
+def test_nothing_pushes_a_filtered_negative_away():
+    centres = torch.eye(3, requires_grad=True)
+    embedding = torch.tensor([[0.8, 0.6, 0.0]], requires_grad=True)
+    loss = head("arcface", scale=8.0, filter_above=0.5)
+    loss(LossInputs(embedding, torch.tensor([0]), centres=centres)).backward()
+    assert centres.grad[1].abs().max() == 0
+    assert centres.grad[2].abs().max() > 0
+    assert centres.grad[0].abs().max() > 0
+
+
 # No gradient goes through AdaFace's norms: see its own test.
 @pytest.mark.parametrize("name", sorted(set(HEAD_NAMES) - {"adaface"}))
 @pytest.mark.parametrize("balance", [None, 0.99])

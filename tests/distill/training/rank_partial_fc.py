@@ -31,6 +31,7 @@ SAMPLED = {"centres": {"sharded": True, "sample_rate": 0.3}}
 CASES: dict[str, tuple[dict, dict]] = {
     **{name: ({name: {"scale": 16.0}}, {}) for name in HEADS},
     "class balance": ({"arcface": {"scale": 16.0, "class_balance": 0.9}}, {}),
+    "filtered": ({"arcface": {"scale": 16.0, "filter_above": 0.1}}, {}),
     "two heads": ({"subcentre": {"scale": 16.0}, "sv": {"scale": 8.0, "weight": 2.0}}, {}),
     "beside others": ({"arcface": {}, "angular": {"project": True}, "center": {}}, {}),
     "accumulated": ({"arcface": {"scale": 16.0}}, {"accumulate": 3}),

@@ -195,6 +195,7 @@ class TestRenumbered:
         "losses",
         [
             {"arcface": {"class_balance": 0.9}},
+            {"sv": {"filter_above": 0.1}},
             {"subcentre": {"subcentres": 3}},
             {"teacher_logits": {}, "arcface": {}},
             {"margin_distillation": {}, "intra": {}},
