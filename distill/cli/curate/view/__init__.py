@@ -2,7 +2,7 @@
 
 import typer
 
-from distill.cli.curate.view import by_list, by_number, sets
+from distill.cli.curate.view import by_list, by_number, by_redundancy, sets
 
 HELP = """Make a subset without copying: a view, which stands in for a store everywhere.
 
@@ -20,7 +20,14 @@ Every view keeps its history; `curate inspect` shows it. Nothing is copied and n
 
 COMMANDS = (
     *(by_number.long_tail_cut, by_number.retina_s, by_number.cap, by_number.random),
-    *(by_number.quality, by_list.keep, by_list.drop, by_list.merge, by_list.split),
+    *(
+        by_number.quality,
+        by_redundancy.prune,
+        by_list.keep,
+        by_list.drop,
+        by_list.merge,
+        by_list.split,
+    ),
     *(sets.union, sets.intersection, sets.difference),
 )
 

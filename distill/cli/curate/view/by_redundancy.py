@@ -1,0 +1,77 @@
+"""Subsets without images that show little new."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli import completion
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    LeastAccuracyOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+    teacher_choice,
+)
+from distill.cli.curate.view.options import Destination, Parent, make_view
+from distill.cli.screen import note
+
+if TYPE_CHECKING:
+    from curation.store import ImageSet
+    from curation.views import View
+
+
+def prune(
+    parent: Parent,
+    destination: Destination,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+        ),
+    ],
+    share: Annotated[
+        float, typer.Option(help="Leave out this part of the images, 0 to 1.", show_default=False)
+    ],
+    least: Annotated[
+        int, typer.Option(min=1, help="Each identity keeps so many images, if it has them.")
+    ] = 10,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    least_accuracy: LeastAccuracyOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop redundant images of large identities: those that a teacher sees much as it sees others.
+
+    Of the images of an identity, in the order of their cosine to the mean of its embeddings, one is
+    dropped that is close to the last one that was kept. How close is the same for all identities,
+    and follows from --share.
+
+    **Example**
+
+    `curate view prune ms1m/train ms1m/pruned --teacher job --share 0.25`
+    """
+    from curation.subsets.by_redundancy import write_prune
+    from curation.unlabelled import with_each_alone
+    from curation.workspace import Workspace
+    from distill.cli.curate.set_embedder import open_embedder
+
+    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
+    embedder = open_embedder(choice, Workspace.locate(workspace), note)
+
+    def write(path: Path, images: "ImageSet") -> "View":
+        with watch("embed", "images", at_once=False) as progress:
+            embedded, digest = embedder.embed(with_each_alone(images), progress)
+        return write_prune(path, images, embedded, share, least, digest[:16])
+
+    make_view(write, [parent], destination, workspace, as_json)
