@@ -1,5 +1,7 @@
 """A store or view written out again: as RecordIO in insightface's layout, or as image files.
 
+``export_shards`` has the other forms.
+
 Both are built in ``DEST.partial/`` and renamed when they are whole; one that was stopped begins
 again. Images are read one at a time, and their files' bytes stay as they are.
 """
@@ -25,7 +27,7 @@ OTHER_FORMS = (".lmdb", ".view", ".rec", ".bin", ".partial")
 
 
 @dataclass(frozen=True)
-class _Order:
+class ExportOrder:
     """In which order images are written, and what they are called; all int64 ``[N]``."""
 
     indices: np.ndarray
@@ -62,13 +64,13 @@ def export_records(
     above 2^24, two identities have one original label, images have no label, or ``array_labels``
     are wanted where there can be no header record.
     """
-    folder = _destination(folder)
+    folder = destination_of(folder)
     if images.unlabelled:
         raise UserError(
             f"{images.unlabelled:,} of {len(images):,} images of {images.path} have no label, "
-            "which RecordIO cannot say; write them with --as folders"
+            "which RecordIO cannot say; write them with --as folders, webdataset or parquet"
         )
-    order = _order(images, original)
+    order = order_of(images, original)
     ranges = _has_ranges(order.labels, images.identities)
     if array_labels and not ranges:
         raise UserError(
@@ -91,10 +93,10 @@ def export_folders(
     record key in the source. Raises ``UserError`` where ``folder`` exists, or originals do not tell
     identities or images apart.
     """
-    folder = _destination(folder)
-    order = _order(images, original)
+    folder = destination_of(folder)
+    order = order_of(images, original)
     if original:
-        _check_distinct_files(images, order)
+        check_distinct(images, order)
     with atomic_folder(folder) as beside:
         made = set()
         for index, label, number in order.entries(progress):
@@ -107,17 +109,17 @@ def export_folders(
         os.sync()  # once for all files: a million fsyncs take hours
 
 
-def _destination(folder: Path) -> Path:
+def destination_of(folder: Path) -> Path:
     folder = Path(folder).absolute()
     if folder.suffix in OTHER_FORMS:
         raise UserError(f"{folder} would look like another form; give a folder without a suffix")
     return folder
 
 
-def _order(images: ImageSet, original: bool) -> _Order:
+def order_of(images: ImageSet, original: bool) -> ExportOrder:
     if not original:
         indices = np.arange(len(images))
-        return _Order(indices, images.labels.astype(np.int64), indices)
+        return ExportOrder(indices, images.labels.astype(np.int64), indices)
     labels, counts = np.unique(images.source_labels, return_counts=True)
     if len(labels) and labels[0] < 0:
         raise UserError(
@@ -130,7 +132,7 @@ def _order(images: ImageSet, original: bool) -> _Order:
         )
     indices = np.argsort(images.source_keys, kind="stable")
     original_labels = np.append(images.source_labels, UNLABELLED)[images.labels[indices]]
-    return _Order(indices, original_labels, images.source_keys[indices])
+    return ExportOrder(indices, original_labels, images.source_keys[indices])
 
 
 def _has_ranges(labels: np.ndarray, identities: int) -> bool:
@@ -139,7 +141,7 @@ def _has_ranges(labels: np.ndarray, identities: int) -> bool:
     return runs == identities and len(labels) + identities < FLOAT32_INTEGERS
 
 
-def _check_distinct_files(images: ImageSet, order: _Order) -> None:
+def check_distinct(images: ImageSet, order: ExportOrder) -> None:
     by_name = np.lexsort((order.numbers, order.labels))
     same = (np.diff(order.labels[by_name]) == 0) & (np.diff(order.numbers[by_name]) == 0)
     if same.any():

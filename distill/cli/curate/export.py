@@ -18,6 +18,8 @@ class Form(StrEnum):
 
     RECORDIO = "recordio"
     FOLDERS = "folders"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,11 @@ def export(
     ],
     destination: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
     form: Annotated[
-        Form, typer.Option("--as", help="RecordIO in insightface's layout, or image folders.")
+        Form,
+        typer.Option(
+            "--as",
+            help="RecordIO in insightface's layout, image folders, WebDataset shards, or Parquet.",
+        ),
     ] = Form.RECORDIO,
     original: Annotated[
         bool, typer.Option("--original", help="The source's labels, record keys and their order.")
@@ -59,20 +65,32 @@ def export(
     `curate export ms1m/train ms1m-again/ --original`
 
     `curate export retina-s.view faces/ --as folders`
+
+    `curate export ms1m/train shards/ --as webdataset`
     """
     from curation.errors import UserError
     from curation.export import export_folders, export_records
+    from curation.export_shards import export_parquet, export_webdataset
     from curation.views import open_images
     from curation.workspace import Workspace
 
-    if array_labels and form is Form.FOLDERS:
-        raise UserError("--array-labels is for --as recordio; folders have no label vectors")
+    if array_labels and form is not Form.RECORDIO:
+        raise UserError(f"--array-labels is for --as recordio; {form} has no label vectors")
     images = open_images(locate(source, Workspace.locate(workspace)))
     with watch("export", "images", at_once=False) as progress:
         if form is Form.RECORDIO:
             export_records(images, destination, original, array_labels, progress)
         else:
-            export_folders(images, destination, original, progress)
-    print_report(
-        {"path": str(destination), "images": len(images), "identities": images.identities}, as_json
-    )
+            write = {
+                Form.FOLDERS: export_folders,
+                Form.WEBDATASET: export_webdataset,
+                Form.PARQUET: export_parquet,
+            }[form]
+            write(images, destination, original, progress)
+    report = {
+        "path": str(destination),
+        "images": len(images),
+        "identities": images.identities,
+        "unlabelled": images.unlabelled,
+    }
+    print_report(report, as_json)

@@ -1,0 +1,145 @@
+"""A store or view written out again in files of many images: WebDataset's shards, Parquet tables.
+
+Both are built in ``DEST.partial/`` and renamed when they are whole, as ``curation.export`` has it.
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curation.export import ExportOrder, check_distinct, destination_of, order_of
+from curation.extract import SUFFIXES
+from curation.files import atomic_folder
+from curation.labels import UNLABELLED
+from curation.progress import Progress
+from curation.sources.parquet_files import load_parquet
+from curation.store import ImageSet
+
+SHARD_IMAGES = 10_000
+"""Images of a file"""
+_GROUP_ROWS, _GROUP_BYTES = 1000, 16 << 20
+"""Of a table's row group, whichever comes first"""
+_PADDING = bytes(tarfile.BLOCKSIZE)
+_END = bytes(2 * tarfile.BLOCKSIZE)
+_FEATURES = {
+    "image": {"_type": "Image"},
+    "label": {"dtype": "int64", "_type": "Value"},
+}
+"""By what Hugging Face's ``datasets`` takes the column for pictures"""
+
+
+def export_webdataset(
+    images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
+) -> None:
+    """Write ``folder/shard-000000.tar``, ... with ``NUMBER.jpg`` and ``NUMBER.cls``.
+
+    An image without a label has ``NUMBER.json`` with ``{"label": null}`` instead. Labels, numbers,
+    order and errors are as of ``export_folders``; progress counts images.
+    """
+    folder, order = _prepared(images, folder, original)
+    with atomic_folder(folder) as beside:
+        for shard, entries in enumerate(_shards(images, order, progress)):
+            with (beside / f"shard-{shard:06d}.tar").open("wb") as file:
+                for label, number, data in entries:
+                    kind = "cls" if label >= 0 else "json"
+                    said = str(label).encode() if label >= 0 else b'{"label": null}'
+                    key = f"{number:08d}"
+                    for name, content in ((f"{key}{_suffix(data)}", data), (f"{key}.{kind}", said)):
+                        file.write(_header(name, len(content)))
+                        file.write(content)
+                        file.write(_PADDING[: -len(content) % tarfile.BLOCKSIZE])
+                file.write(_END)
+                os.fsync(file.fileno())
+
+
+def export_parquet(
+    images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
+) -> None:
+    """Write ``folder/train-00000-of-00001.parquet``, ... with the columns ``image``, a struct of
+    ``bytes`` and ``path``, and ``label``, null where an image has none.
+
+    Labels, numbers, order and errors are as of ``export_folders``; progress counts images.
+    """
+    parquet = load_parquet()
+    folder, order = _prepared(images, folder, original)
+    count = -(-len(images) // SHARD_IMAGES)
+    schema = _schema()
+    with atomic_folder(folder) as beside:
+        for shard, entries in enumerate(_shards(images, order, progress)):
+            path = beside / f"train-{shard:05d}-of-{count:05d}.parquet"
+            with path.open("wb") as file:
+                with parquet.ParquetWriter(file, schema, compression="none") as writer:
+                    for rows in _row_groups(entries):
+                        writer.write_table(_table(rows, schema))
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _prepared(images: ImageSet, folder: Path, original: bool) -> tuple[Path, ExportOrder]:
+    folder, order = destination_of(folder), order_of(images, original)
+    if original:
+        check_distinct(images, order)
+    return folder, order
+
+
+Written = tuple[int, int, bytes]
+"""Label, number and file of an image"""
+
+
+def _shards(
+    images: ImageSet, order: ExportOrder, progress: Progress | None
+) -> Iterator[Iterator[Written]]:
+    """For each file the images that go into it, which are read as they are taken."""
+    entries = order.entries(progress)
+
+    def some(count: int) -> Iterator[Written]:
+        for _ in range(count):
+            index, label, number = next(entries)
+            yield label, number, images.read(index)
+
+    for first in range(0, len(images), SHARD_IMAGES):
+        yield some(min(SHARD_IMAGES, len(images) - first))
+    next(entries, None)
+
+
+def _suffix(data: bytes) -> str:
+    return SUFFIXES.get(data[:2], ".bin")
+
+
+def _header(name: str, size: int) -> bytes:
+    """The same for the same file, at any time."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _row_groups(entries: Iterator[Written]) -> Iterator[list[Written]]:
+    rows: list[Written] = []
+    size = 0
+    for entry in entries:
+        rows.append(entry)
+        size += len(entry[2])
+        if len(rows) == _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    told = json.dumps({"info": {"features": _FEATURES}})
+    return pa.schema([("image", image), ("label", pa.int64())], {"huggingface": told})
+
+
+def _table(rows: list[Written], schema: Any) -> Any:
+    import pyarrow as pa
+
+    files = [{"bytes": data, "path": f"{n:08d}{_suffix(data)}"} for _, n, data in rows]
+    labels = [None if label == UNLABELLED else label for label, _, _ in rows]
+    return pa.table({"image": files, "label": labels}, schema=schema)
