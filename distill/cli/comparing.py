@@ -20,7 +20,7 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.evaluating import ModelOptions, open_model, open_set
+from distill.cli.evaluating import ImagesFolderOption, ModelOptions, open_model, open_set
 from distill.cli.past import shown_value
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
@@ -52,9 +52,7 @@ def compare(
             autocompletion=completion.image_sets,
         ),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="The folder where the paths of a list of pairs begin.")
-    ] = None,
+    images: ImagesFolderOption = None,
     backbone: BackboneOption = None,
     part: PartOption = None,
     mean: MeanOption = None,

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,20 +28,28 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
     return bundle
 
 
-def deliver(bundle: Path, destination: Path, force: bool = False) -> bool:
+def deliver(
+    bundle: Path,
+    destination: Path,
+    force: bool = False,
+    revise: Callable[[Path], None] | None = None,
+) -> bool:
     """Copy the bundle to ``destination``; False where the same is there already.
 
     Whatever else lies in its folder is left behind. ``UserError`` for a bundle that is not whole or
     does not fit its checksums, and where something else is at ``destination`` (``force`` replaces
     another bundle, but nothing that is not one). What a killed attempt left is taken away.
+    ``revise`` changes the copy before it appears.
     """
     destination = destination.resolve()
     config, _ = check_bundle(bundle)
     with _workbench(destination) as partial:
-        if _same(bundle, destination):
+        if revise is None and _same(bundle, destination):
             return False
         _refuse_to_lose(destination, force)
         _copy(bundle, partial, [*files_of(config), SUMS_NAME])
+        if revise is not None:
+            revise(partial)
         _put_in_place(partial, destination)
     return True
 

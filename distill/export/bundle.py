@@ -80,22 +80,23 @@ def _write_files(
     network = copy.deepcopy(module).cpu().float().eval()
     preprocessing = config.face.preprocessing
     thresholds = Thresholds.model_validate(evaluation["thresholds"])
-    _write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
-    _write_json(folder / "evaluation.json", evaluation)
-    _write_json(folder / "lineage.json", lineage)
+    write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
+    write_json(folder / "evaluation.json", evaluation)
+    write_json(folder / "lineage.json", lineage)
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
     assert embedder.embedding == config.num_features, "the config is of another network"
     write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
     files = {each: write_format(each, folder, network, preprocessing) for each in formats}
     config = config.model_copy(update={"formats": files})
-    _write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_json(folder / "config.json", config.model_dump(mode="json"))
     card = model_card(name, config, count(network, preprocessing.size), evaluation)
     (folder / "README.md").write_text(card, encoding="utf-8")
     write_sums(folder)
 
 
-def _write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict) -> None:
+    """Write a JSON file of a bundle."""
     # JSON has no NaN, though Python would write one.
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

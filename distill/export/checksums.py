@@ -17,8 +17,9 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 
 
 def write_sums(folder: Path) -> None:
-    """List every file below ``folder``, sorted by name."""
+    """List every other file below ``folder``, sorted by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if path != folder / SUMS_NAME]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS_NAME).write_text("".join(lines))
 

@@ -167,12 +167,12 @@ def open_bundle_network(path: Path) -> tuple[BundleConfig, "torch.nn.Module"]:
 def _trained(path: Path, config: BundleConfig) -> "torch.nn.Module":
     from distill.export.safe_tensors import load_weights
 
-    module = _unweighted(config)
+    module = unweighted_network(config)
     load_weights(path / WEIGHTS_NAME, module)
     return module
 
 
-def _unweighted(config: BundleConfig) -> "torch.nn.Module":
+def unweighted_network(config: BundleConfig) -> "torch.nn.Module":
     """The network without its weights.
 
     Ours are built without memory, so that a hostile width cannot take it all before the weights

@@ -14,6 +14,8 @@ from curation.store import Store
 from curation.views import View, write_subset
 from curation.workspace import Workspace
 from distill.cli.main import app
+from distill.export.bundle_files import check_bundle
+from distill.export.embedder import BundleEmbedder
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +168,41 @@ def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, pe
 def test_a_model_that_is_not_there_is_named(place: Path):
     refused = run(place, "evaluate", "no-such-model", "drawn/pairs", status=1)
     assert "no-such-model" in refused
+
+
+def test_a_threshold_for_ones_own_data_has_its_interval(place: Path):
+    words = ["threshold", str(place / "good"), "drawn/train", "--far", "1e-2"]
+    report = json.loads(run(place, *words, "--json"))
+    low, high = report["threshold_interval"]
+    assert low <= report["threshold"] <= high
+    assert report["set"] == "train"
+    assert f"cosine > {report['threshold']:.4f}" in run(place, *words)
+
+
+def test_a_rate_that_no_set_measures_is_refused(place: Path):
+    words = ["threshold", str(place / "good"), "drawn/train", "--far"]
+    assert "insufficient pairs" in run(place, *words, "1e-6", status=1)
+    assert "allowed are 1e-2" in run(place, *words, "0.5", status=1)
+
+
+def test_thresholds_go_into_a_copy_of_the_bundle(place: Path, small_bundle: Path):
+    target = place / "bundles" / "office"
+    words = ["threshold", str(small_bundle), "drawn/train", "--far", "1e-2", "--into", str(target)]
+    report = json.loads(run(place, *words, "--json"))
+    _, thresholds = check_bundle(target)
+    rate = thresholds.false_accept_rates["1e-2"]
+    assert rate is not None
+    assert (rate.threshold, rate.set) == (report["threshold"], "train")
+    assert "| train |" in (target / "README.md").read_text()
+    assert json.loads((target / "evaluation.json").read_text())["sets"].keys() == {"easy", "train"}
+    assert BundleEmbedder(target).check_golden() > 0.9999
+    assert "holds another bundle" in run(place, *words, status=1)
+
+
+def test_only_a_bundle_has_a_copy_with_thresholds(place: Path, tmp_path: Path):
+    (tmp_path / "network.onnx").write_bytes(b"")
+    refused = run(
+        place, "threshold", str(tmp_path / "network.onnx"), "drawn/train", "--into",
+        str(tmp_path / "copy"), status=1,
+    )  # fmt: skip
+    assert "--into copies a bundle" in refused

@@ -1,0 +1,57 @@
+"""A copy of a bundle with thresholds that were measured on other sets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.files import read_whole
+from curation.json_text import parse_json
+from distill.export.bundle import write_json
+from distill.export.bundle_files import LARGEST_JSON, check_bundle
+from distill.export.checksums import write_sums
+from distill.export.config import Thresholds
+from distill.export.embedder import unweighted_network
+from distill.export.model_card import model_card
+
+
+def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, Any]) -> None:
+    """Replace the thresholds of the bundle in ``folder``, and add the ``reports`` they are of.
+
+    ``reports`` are the sets, ``thresholds`` the recommendation, as `distill.evaluation.evaluate`
+    gives them. A FAR that they do not measure keeps its threshold. The card and the checksums are
+    written anew; raises ``UserError`` where the bundle's evaluation is of another form.
+    """
+    from distill.counting import count
+
+    config, old = check_bundle(folder)
+    measured = {
+        rate: found for rate, found in thresholds["false_accept_rates"].items() if found is not None
+    }
+    kept = old.model_dump(mode="json")
+    best = thresholds["best_accuracy"] or kept["best_accuracy"]
+    rates = {**kept["false_accept_rates"], **measured}
+    merged = {**kept, "false_accept_rates": rates, "best_accuracy": best}
+    evaluation = _object(folder / "evaluation.json")
+    sets = evaluation.get("sets")
+    evaluation["sets"] = {**(sets if isinstance(sets, dict) else {}), **reports}
+    evaluation["thresholds"] = merged
+    counts = count(unweighted_network(config), config.face.preprocessing.size)
+    name = str(_object(folder / "lineage.json").get("job") or folder.name)
+    try:
+        card = model_card(name, config, counts, evaluation)
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{folder / 'evaluation.json'}: its scores are of another form; export the network "
+            "again with this version"
+        ) from None
+    checked = Thresholds.model_validate_json(json.dumps(merged))
+    write_json(folder / "thresholds.json", checked.model_dump(mode="json"))
+    write_json(folder / "evaluation.json", evaluation)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_sums(folder)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = parse_json(read_whole(path, LARGEST_JSON))
+    return value if isinstance(value, dict) else {}
