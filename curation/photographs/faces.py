@@ -1,0 +1,202 @@
+"""Which of the faces of a photograph are kept, and why others are set aside."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.alignment import ALIGNED_SIZE, ARCFACE_POINTS, align, similarity
+from curation.images import encode_jpeg
+from curation.quality import sharpness
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Which = Literal["largest", "all", "central"]
+"""Of several faces in a photograph"""
+Fate = Literal["kept", "small", "turned", "blurred", "cut-off", "not-chosen"]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+# Eyes, nose and corners of the mouth of a face that looks straight ahead, in pixels of the
+# template: its own x and y, made symmetric, and how far the nose stands out, 0.43 of the distance
+# between the eyes.
+_DEPTHS = (-15.0, -15.0, 0.0, -14.0, -14.0)
+_PITCH_AHEAD = 12.0
+"""Degrees that the five points of an average real face show where it looks straight ahead"""
+_INNER = (slice(20, 100), slice(20, 92))
+"""The part of an aligned face that lies in the photograph wherever the five points do"""
+
+
+class FaceSettings(BaseModel):
+    """Which faces are kept; part of what a run is known by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    faces: Which = "largest"
+    score: float | None = Field(default=None, gt=0, le=1)
+    """The detector's least score; None for what its authors take"""
+    least_size: int = Field(default=56, ge=1, le=10_000)
+    """Pixels of the photograph that a side of the aligned face covers: 56 are doubled"""
+    most_turn: float = Field(default=60.0, gt=0, le=90)
+    """Degrees to a side, up or down"""
+    least_sharpness: float = Field(default=12.0, ge=0, le=1e6)
+    """As of ``curation.quality``, of the inner part of the aligned face"""
+    quality: int = Field(default=95, ge=1, le=100)
+    """Of the JPEG files"""
+
+
+class Face(BaseModel):
+    """A face that was found in a photograph, and what became of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    fate: Fate
+    note: Annotated[str, Field(max_length=200)]
+    """Why it was set aside; empty where it was kept"""
+    box: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+    """x, y, width, height in pixels of the photograph, the right way up"""
+    points: Annotated[tuple[Coordinate, ...], Field(min_length=10, max_length=10)]
+    """x and y of left eye, right eye, nose, left and right corner of the mouth"""
+    score: float = Field(ge=0, le=1.01)
+    size: Coordinate
+    """Pixels of the photograph that a side of the aligned face covers"""
+    yaw: float = Field(ge=-180, le=180)
+    pitch: float = Field(ge=-180, le=180)
+    """Degrees, from the five points; of an average face, so some to either side"""
+    sharpness: float = Field(ge=0, le=1e6)
+
+
+class FoundFaces(Protocol):
+    """What a detector gives: boxes ``[F, 4]``, points ``[F, 5, 2]``, scores ``[F]``."""
+
+    @property
+    def boxes(self) -> "np.ndarray": ...
+    @property
+    def points(self) -> "np.ndarray": ...
+    @property
+    def scores(self) -> "np.ndarray": ...
+
+
+class CutFace(NamedTuple):
+    """A face, and its JPEG file; empty where it was not chosen."""
+
+    face: Face
+    jpeg: bytes
+
+
+def cut_faces(pixels: "np.ndarray", found: FoundFaces, settings: FaceSettings) -> list[CutFace]:
+    """The faces of a photograph uint8 RGB ``[H, W, 3]``, the largest first, each cut and judged.
+
+    One is chosen before it is judged: where the largest face is blurred, the next one is not the
+    person of whom the photograph was taken.
+    """
+    import numpy as np
+
+    order = np.argsort(-found.boxes[:, 2] * found.boxes[:, 3], kind="stable")
+    chosen = _chosen(pixels.shape[:2], found.boxes[order], settings.faces)
+    return [_cut(pixels, found, int(i), settings, place in chosen) for place, i in enumerate(order)]
+
+
+def _chosen(size: tuple[int, ...], boxes: "np.ndarray", which: Which) -> set[int]:
+    """Places of those that are chosen among boxes ``[F, 4]``, the largest first."""
+    import numpy as np
+
+    if which == "all" or not len(boxes):
+        return set(range(len(boxes)))
+    if which == "largest":
+        return {0}
+    off = boxes[:, :2] + boxes[:, 2:] / 2 - np.array([size[1], size[0]]) / 2
+    return {int((off**2).sum(axis=1).argmin())}
+
+
+def _cut(
+    pixels: "np.ndarray", found: FoundFaces, i: int, settings: FaceSettings, chosen: bool
+) -> CutFace:
+    import numpy as np
+
+    points = found.points[i].astype(np.float64)
+    try:
+        matrix = similarity(points, np.array(ARCFACE_POINTS))
+        size = float(ALIGNED_SIZE[0] / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
+        aligned = align(pixels, points)
+    except ValueError:
+        size, aligned = 0.0, np.zeros((*ALIGNED_SIZE, 3), np.uint8)
+    yaw, pitch = pose(points)
+    sharp = sharpness(aligned[_INNER])
+    fate, note = ("not-chosen", f"not the {settings.faces} face of its photograph")
+    if chosen:
+        fate, note = _judge(points, pixels.shape[:2], size, yaw, pitch, sharp, settings)
+    face = Face(
+        fate=fate,  # type: ignore[arg-type]
+        note=note,
+        box=tuple(_rounded(found.boxes[i])),  # type: ignore[arg-type]
+        points=tuple(_rounded(points.ravel())),
+        score=round(float(found.scores[i]), 4),
+        size=round(size, 1),
+        yaw=round(yaw, 1),
+        pitch=round(pitch, 1),
+        sharpness=round(sharp, 1),
+    )
+    return CutFace(face, encode_jpeg(aligned, settings.quality) if chosen else b"")
+
+
+def _judge(
+    points: "np.ndarray",
+    photograph: tuple[int, ...],
+    size: float,
+    yaw: float,
+    pitch: float,
+    sharp: float,
+    settings: FaceSettings,
+) -> tuple[str, str]:
+    """What becomes of a face that was chosen, and why."""
+    turn = max(abs(yaw), abs(pitch))
+    outside = (points < 0).any() or (points > (photograph[1] - 1, photograph[0] - 1)).any()
+    reasons: list[tuple[bool, str, Callable[[], str]]] = [
+        (size < settings.least_size, "small",
+         lambda: f"{size:.0f} pixels; at least {settings.least_size} are wanted"),
+        (bool(outside), "cut-off", lambda: "eyes, nose or mouth lie outside the photograph"),
+        (turn > settings.most_turn, "turned",
+         lambda: f"{turn:.0f} degrees; at most {settings.most_turn:g} are wanted"),
+        (sharp < settings.least_sharpness, "blurred",
+         lambda: f"sharpness {sharp:.1f}; at least {settings.least_sharpness:g} is wanted"),
+    ]  # fmt: skip
+    return next(((fate, why()) for is_so, fate, why in reasons if is_so), ("kept", ""))
+
+
+def _rounded(values: "np.ndarray") -> list[float]:
+    return [round(float(value), 2) for value in values.clip(-1e6, 1e6)]
+
+
+def pose(points: "np.ndarray") -> tuple[float, float]:
+    """(yaw, pitch) in degrees of a face by its five points ``[5, 2]``.
+
+    Yaw is positive where the face looks to the right of the picture, pitch where it looks down.
+    The points are taken for those of an average face under a turn, scale and shift: the affine map
+    of least squares, and the nearest rotation to that. Of real profiles half come out between 45
+    and 61 degrees.
+    """
+    import numpy as np
+
+    model = np.column_stack([_frontal(), _DEPTHS])
+    model -= model.mean(axis=0)
+    affine = np.linalg.lstsq(model, points - points.mean(axis=0), rcond=None)[0].T
+    left, _, right = np.linalg.svd(affine, full_matrices=False)
+    rows = left @ right
+    # Roll does not count: the direction of the nose is told in the face's own upright picture.
+    ahead = np.array([rows[0, 2], rows[1, 2], np.cross(rows[0], rows[1])[2]])
+    down = points[3:].mean(axis=0) - points[:2].mean(axis=0)
+    down /= max(float(np.hypot(*down)), 1e-9)
+    across, along = ahead[:2] @ (down[1], -down[0]), ahead[:2] @ down
+    yaw = np.degrees(np.arctan2(across, ahead[2]))
+    pitch = np.degrees(np.arctan2(along, np.hypot(across, ahead[2])))
+    return float(yaw), float(pitch) - _PITCH_AHEAD
+
+
+def _frontal() -> "np.ndarray":
+    """The template made symmetric, ``[5, 2]``."""
+    import numpy as np
+
+    points = np.array(ARCFACE_POINTS)
+    mirrored = points[[1, 0, 2, 4, 3]] * [-1, 1] + [2 * points[2, 0], 0]
+    return (points + mirrored) / 2
