@@ -132,12 +132,18 @@ def _decode_png(data: bytes) -> "np.ndarray":
     return pixels
 
 
-def encode_jpeg(image: "np.ndarray", quality: int = 95) -> bytes:
-    """uint8 RGB ``[H, W, 3]`` as a JPEG file of the given quality (1 to 100)."""
+def encode_jpeg(image: "np.ndarray", quality: int = 95, full_colour: bool = False) -> bytes:
+    """uint8 RGB ``[H, W, 3]`` as a JPEG file of the given quality (1 to 100).
+
+    With ``full_colour`` the colour of each pixel is kept, not of each 2x2 (4:4:4, not 4:2:0).
+    """
     import cv2
 
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if full_colour:
+        how += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, encoded = cv2.imencode(".jpg", bgr, how)
     if not done:
         raise RuntimeError("cv2 could not encode the image as JPEG")
     return encoded.tobytes()

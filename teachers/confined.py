@@ -15,10 +15,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from curation.errors import UserError
 
+KILLED = "it was killed"
+"""The message of the error of a process that somebody else ended"""
 _LONGEST_ANSWER = 8 << 20
 _MOST_PAYLOAD = 1 << 30
 _ENDING_SECONDS = 10.0
@@ -64,7 +66,8 @@ class ConfinedWorker:
         self._arguments = arguments
         self._command = _command("many", work, memory, seconds)
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as this is
+        self._closed = False
+        self._errors: IO[bytes] | None = None
 
     def start(self) -> Any:
         """Begin now, if not begun; what the making function has to say for itself, else None.
@@ -73,7 +76,9 @@ class ConfinedWorker:
         """
         if self._process is not None:
             return None
-        self._errors.truncate(0)
+        if self._closed:
+            raise ChildProcessError("it was ended")
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - ``_end`` closes it
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -89,14 +94,17 @@ class ConfinedWorker:
         return self._exchange(request)
 
     def close(self) -> None:
-        """End the process, whatever it is doing; any thread may do that."""
+        """End the process, whatever it is doing, for good; any thread may do that."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in filter(None, (process.stdin, process.stdout, self._errors)):
                 with suppress(OSError):  # what it did not take any more
-                    assert pipe is not None
                     pipe.close()
 
     def _exchange(self, request: dict[str, Any]) -> tuple[Any, bytes]:
@@ -117,15 +125,15 @@ class ConfinedWorker:
         return _result(answer), payload
 
     def _ended(self, process: "subprocess.Popen[bytes]") -> Exception:
-        try:
-            code = process.wait(_ENDING_SECONDS)
-        except subprocess.TimeoutExpired:  # it lives and writes nonsense
-            code = 0
-        self.close()
-        if code == -signal.SIGXCPU:
-            return TimeoutError()
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LONGEST_ANSWER))
-        return _crash(code, self._errors.read())
+        with suppress(subprocess.TimeoutExpired):  # it lives, and writes nonsense
+            process.wait(_ENDING_SECONDS)
+        errors = b""
+        if self._errors is not None and not self._errors.closed:
+            self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LONGEST_ANSWER))
+            errors = self._errors.read()
+        code = process.poll() or 0
+        self._end()
+        return TimeoutError() if code == -signal.SIGXCPU else _crash(code, errors)
 
 
 def _command(mode: str, work: str, memory: int, seconds: int) -> list[str]:
@@ -143,7 +151,7 @@ def _environment() -> dict[str, str]:
 
 def _crash(code: int, errors: bytes) -> ChildProcessError:
     if code == -signal.SIGKILL:
-        return ChildProcessError("it was killed")
+        return ChildProcessError(KILLED)
     lines = errors.decode(errors="replace").strip().splitlines()
     return ChildProcessError(lines[-1] if lines else f"it ended with {code}")
 

@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import UserError
-from curation.photographs.faces import CutFace, Face, FaceSettings
+from curation.photographs.faces import CutFace, FaceSettings, JudgedFace
 from curation.photographs.photograph import Photograph
-from teachers.confined import ConfinedWorker, allow
+from teachers.confined import KILLED, ConfinedWorker, allow
 from teachers.detectors.detector import Detector
 from teachers.onnx_files import check_it_may_be_onnx, size_of_weights
 
@@ -86,13 +86,16 @@ class FaceCutter:
     def _try_detector(self) -> Any:
         try:
             return self._workers[0].start()
+        except UserError:
+            self.__exit__()
+            raise
         except MemoryError:
             reason = f"it takes more than {MEMORY / (1 << 30):g} GiB of memory beside its weights"
         except TimeoutError:
             reason = f"it takes more than {SECONDS} seconds"
         except ChildProcessError as error:
             reason = f"onnxruntime crashes on it ({error})"
-        self._workers[0].close()
+        self.__exit__()
         raise UserError(f"{self._detector}: the detector does not run: {reason}")
 
     def _cut_one(self, path: Path) -> Photograph:
@@ -107,6 +110,11 @@ class FaceCutter:
         except TimeoutError:
             return Photograph([], f"takes more than {SECONDS} seconds")
         except ChildProcessError as error:
+            if str(error) == KILLED:
+                raise UserError(
+                    f"the process that read {path} was killed from outside, perhaps for want of "
+                    "memory; run the same command again, it goes on where it was"
+                ) from None
             return Photograph([], f"crashes the libraries that read it ({error})"[:300])
         finally:
             self._idle.put(worker)
@@ -115,7 +123,7 @@ class FaceCutter:
 def _faces(faces: Any, jpegs: bytes) -> list[CutFace]:
     """The answer of a process, which may be anything."""
     try:
-        read = TypeAdapter(list[tuple[Face, int]]).validate_json(json.dumps(faces))
+        read = TypeAdapter(list[tuple[JudgedFace, int]]).validate_json(json.dumps(faces))
     except ValidationError:
         raise ChildProcessError("its answer is no list of faces") from None
     ends = [0]
@@ -157,7 +165,7 @@ def _cut(detector: Detector, settings: FaceSettings, path: Path) -> tuple[Any, b
     try:
         pixels = read_photograph(read_whole(path, MAX_PHOTOGRAPH_BYTES))
         found = detector.find(pixels, settings.score or detector.least_score)
-        cut = cut_faces(pixels, found, settings)
+        cut = cut_faces(pixels, found, settings, detector.refine)
     except UnreadableError as error:
         raise UserError(error.reason) from None
     except cv2.error as error:

@@ -27,11 +27,11 @@ def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")
         helper.make_node("Sub", ["r", "g"], ["marked"]),
     ]
     weights = {
-        "scale": np.float32(1 / 255),
+        "scale": np.float32(4 / 255),
+        "most": np.float32(3),  # a cell that a marker covers in part is no face
         "none": np.float32(0),
         "blueness": np.float32(_LARGEST / 255),
         "column": np.array([0, -1, 1], np.int64),
-        "one": np.array([1, -1, 1], np.int64)[:1],
         "corner": np.float32([1, 1]),
         "half": np.float32(0.5),
         "points": (np.float32(ARCFACE_POINTS) / ALIGNED_SIZE[0]).reshape(1, 1, 10),
@@ -39,15 +39,16 @@ def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")
         "nothing4": np.zeros((1, 1, 4), np.float32),
         "nothing10": np.zeros((1, 1, 10), np.float32),
     }
-    del weights["one"]
     for stride in (8, 16, 32):
         pool = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
         nodes += [
             helper.make_node("AveragePool", ["marked"], [f"m{stride}"], **pool),
             helper.make_node("Reshape", [f"m{stride}", "column"], [f"row{stride}"]),
             helper.make_node(
-                "Mul", [f"row{stride}", "scale" if stride == CELL else "none"], [f"cls_{stride}"]
+                "Mul", [f"row{stride}", "scale" if stride == CELL else "none"], [f"share{stride}"]
             ),
+            helper.make_node("Sub", [f"share{stride}", "most"], [f"above{stride}"]),
+            helper.make_node("Relu", [f"above{stride}"], [f"cls_{stride}"]),
             helper.make_node("Identity", [f"cls_{stride}"], [f"obj_{stride}"]),
         ]
         if stride != CELL:

@@ -48,24 +48,27 @@ def convert(
     something else or in use by another conversion, and where the disk is full.
     """
     found = open_source(source, labels=not unlabelled)
-    store = _convert(found, Path(destination).absolute(), progress, skip_bad, decode)
+    store = convert_source(found, destination, progress, skip_bad=skip_bad, decode=decode)
     if warn is not None:
         for line in found.differences(len(store), store.identities, store.image_size):
             warn(line)
     return store
 
 
-def _convert(
+def convert_source(
     found: ImageSource,
     destination: Path,
-    progress: Progress | None,
-    skip_bad: bool,
-    decode: bool,
+    progress: Progress | None = None,
+    *,
+    skip_bad: bool = False,
+    decode: bool = False,
 ) -> Store:
+    """``convert`` of a source that is open already."""
+    destination = Path(destination).absolute()
     if destination.exists():
         return _existing(found, destination, decode, progress)
     partial = Path(f"{destination}{PARTIAL}")
-    with _disk_errors_explained(destination):
+    with disk_errors_explained(destination):
         partial.mkdir(parents=True, exist_ok=True)
         with _sole_user(partial):
             if destination.exists():  # finished by another process while this one came
@@ -154,7 +157,8 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
 
 
 @contextmanager
-def _disk_errors_explained(destination: Path) -> Iterator[None]:
+def disk_errors_explained(destination: Path) -> Iterator[None]:
+    """Errors of the disk in writing the store ``destination`` as a ``UserError``."""
     try:
         yield
     except OSError as error:

@@ -42,10 +42,10 @@ class FaceSettings(BaseModel):
     least_sharpness: float = Field(default=12.0, ge=0, le=1e6)
     """As of ``curation.quality``, of the inner part of the aligned face"""
     quality: int = Field(default=95, ge=1, le=100)
-    """Of the JPEG files"""
+    """Of the JPEG files, which keep the colour of each pixel (4:4:4)"""
 
 
-class Face(BaseModel):
+class JudgedFace(BaseModel):
     """A face that was found in a photograph, and what became of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -77,24 +77,39 @@ class FoundFaces(Protocol):
     def scores(self) -> "np.ndarray": ...
 
 
+Refine = Callable[["np.ndarray", "np.ndarray", "np.ndarray"], "np.ndarray"]
+"""The points ``[5, 2]`` of a face, more exactly, of a photograph, the face's box and its points"""
+_MOST_REFINED = 64
+
+
 class CutFace(NamedTuple):
     """A face, and its JPEG file; empty where it was not chosen."""
 
-    face: Face
+    face: JudgedFace
     jpeg: bytes
 
 
-def cut_faces(pixels: "np.ndarray", found: FoundFaces, settings: FaceSettings) -> list[CutFace]:
+def cut_faces(
+    pixels: "np.ndarray", found: FoundFaces, settings: FaceSettings, refine: Refine | None = None
+) -> list[CutFace]:
     """The faces of a photograph uint8 RGB ``[H, W, 3]``, the largest first, each cut and judged.
 
     One is chosen before it is judged: where the largest face is blurred, the next one is not the
-    person of whom the photograph was taken.
+    person of whom the photograph was taken. The points of those that are chosen, of a crowd the
+    largest, are refined.
     """
     import numpy as np
 
     order = np.argsort(-found.boxes[:, 2] * found.boxes[:, 3], kind="stable")
     chosen = _chosen(pixels.shape[:2], found.boxes[order], settings.faces)
-    return [_cut(pixels, found, int(i), settings, place in chosen) for place, i in enumerate(order)]
+    cut = []
+    for place, i in enumerate(order.tolist()):
+        points = found.points[i].astype(np.float64)
+        if refine is not None and place in chosen and place < _MOST_REFINED:
+            points = refine(pixels, found.boxes[i], points)
+        score = float(found.scores[i])
+        cut.append(_cut(pixels, found.boxes[i], points, score, settings, place in chosen))
+    return cut
 
 
 def _chosen(size: tuple[int, ...], boxes: "np.ndarray", which: Which) -> set[int]:
@@ -110,14 +125,18 @@ def _chosen(size: tuple[int, ...], boxes: "np.ndarray", which: Which) -> set[int
 
 
 def _cut(
-    pixels: "np.ndarray", found: FoundFaces, i: int, settings: FaceSettings, chosen: bool
+    pixels: "np.ndarray",
+    box: "np.ndarray",
+    points: "np.ndarray",
+    score: float,
+    settings: FaceSettings,
+    chosen: bool,
 ) -> CutFace:
     import numpy as np
 
-    points = found.points[i].astype(np.float64)
     try:
         matrix = similarity(points, np.array(ARCFACE_POINTS))
-        size = float(ALIGNED_SIZE[0] / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
+        size = round(float(ALIGNED_SIZE[0] / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6)), 1)
         aligned = align(pixels, points)
     except ValueError:
         size, aligned = 0.0, np.zeros((*ALIGNED_SIZE, 3), np.uint8)
@@ -126,18 +145,20 @@ def _cut(
     fate, note = ("not-chosen", f"not the {settings.faces} face of its photograph")
     if chosen:
         fate, note = _judge(points, pixels.shape[:2], size, yaw, pitch, sharp, settings)
-    face = Face(
+    face = JudgedFace(
         fate=fate,  # type: ignore[arg-type]
         note=note,
-        box=tuple(_rounded(found.boxes[i])),  # type: ignore[arg-type]
+        box=tuple(_rounded(box)),  # type: ignore[arg-type]
         points=tuple(_rounded(points.ravel())),
-        score=round(float(found.scores[i]), 4),
-        size=round(size, 1),
+        score=round(score, 4),
+        size=size,
         yaw=round(yaw, 1),
         pitch=round(pitch, 1),
         sharpness=round(sharp, 1),
     )
-    return CutFace(face, encode_jpeg(aligned, settings.quality) if chosen else b"")
+    return CutFace(
+        face, encode_jpeg(aligned, settings.quality, full_colour=True) if chosen else b""
+    )
 
 
 def _judge(

@@ -25,7 +25,7 @@ def holds_images(root: Path) -> bool:
     wholes = (root / "train.rec", root / DATA_FILE)
     if not root.is_dir() or any(path.exists() or path.is_symlink() for path in wholes):
         return False
-    return next(_identities(root), None) is not None
+    return next(image_folders(root), None) is not None
 
 
 @source("folder", "a folder IDENTITY/*.jpg, or of images without labels", holds_images)
@@ -42,7 +42,7 @@ def read_folder(root: Path) -> ImageFiles:
     files: list[ImageFile] = []
     loose: list[str] = []
     label = 0
-    for folder, names in _identities(root):
+    for folder, names in image_folders(root):
         if folder == root:
             loose = names
             continue
@@ -61,8 +61,11 @@ def read_folder(root: Path) -> ImageFiles:
     return ImageFiles("folder", root, root, files, loose)
 
 
-def _identities(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with images, each before those in it, and the names of these, in order."""
+def image_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders with images, each before those in it, and the names of these, in order.
+
+    Hidden ones are passed over, links are followed once. ``UserError`` where one cannot be read.
+    """
     home = root.resolve()
     seen: set[tuple[int, int]] = set()
     waiting = [root]

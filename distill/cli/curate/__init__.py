@@ -11,6 +11,7 @@ from distill.cli.curate import (
     join,
     noise,
     pairs,
+    photos,
     recipes,
     report,
     sources,
@@ -43,7 +44,10 @@ def options(
     """Bring face data in order: RecordIO to a store, subsets without copies, recipes."""
 
 
-for _room in (recipes, sources, views, view, join, export, pairs, embed, noise, report):
+for _room in (
+    *(recipes, sources, photos, views, view, join),
+    *(export, pairs, embed, noise, report),
+):
     _room.register(app)
 
 

@@ -1,0 +1,72 @@
+"""The table of faces beside a store: where each came from, and why others are not in it.
+
+``NAME.faces.tsv`` has a line for each face that was found, and one for each photograph without any.
+It opens in any spreadsheet; docs/formats.md has the columns.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.photographs.kept_faces import FaceFile, PhotographRow
+from curation.text_files import open_text
+
+COLUMNS = (
+    *("key", "photograph", "face", "fate", "note", "label"),
+    *("x", "y", "width", "height", "score", "size", "yaw", "pitch", "sharpness", "points"),
+)
+NO_FACE, UNREADABLE = "no-face", "unreadable"
+"""Fates of photographs; those of faces are ``faces.Fate``"""
+_NOTES = {NO_FACE: "no face was found"}
+_LONGEST_CELL = 1 << 16
+
+
+def write_table(path: Path, rows: Iterable[PhotographRow], names: Sequence[str]) -> Counter[str]:
+    """Write the table of ``rows`` of the photographs ``names``; how many have each fate."""
+    fates: Counter[str] = Counter()
+    key = 0
+    with atomic_file(path) as file:
+        lines = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+        table = csv.writer(lines, delimiter="\t", lineterminator="\n")
+        table.writerow(COLUMNS)
+        for row in rows:
+            name = names[row.photograph]
+            if not row.faces:
+                fate = NO_FACE if row.reason is None else UNREADABLE
+                fates[fate] += 1
+                table.writerow(["", name, "", fate, row.reason or _NOTES[NO_FACE]])
+            for number, face in enumerate(row.faces, 1):
+                fates[face.face.fate] += 1
+                table.writerow([key, name, number, *_cells(face)])
+                key += 1
+        lines.detach()
+    return fates
+
+
+def _cells(file: FaceFile) -> list[object]:
+    face = file.face
+    measures = (face.score, face.size, face.yaw, face.pitch, face.sharpness)
+    points = " ".join(map(str, face.points))
+    return [face.fate, face.note, file.label, *face.box, *measures, points]
+
+
+def count_fates(path: Path) -> Counter[str]:
+    """How many lines of the table have each fate; ``UserError`` where it is no such table."""
+    fates: Counter[str] = Counter()
+    text = io.TextIOWrapper(
+        open_text(path, "a table of faces"), "utf-8", "surrogateescape", newline=""
+    )
+    with text:
+        try:
+            for number, cells in enumerate(csv.reader(text, delimiter="\t", strict=True)):
+                if number:
+                    fates[cells[COLUMNS.index("fate")][:20]] += 1
+                elif tuple(cells) != COLUMNS:
+                    raise UserError(f"{path} is no table of faces; take it away")
+        except (csv.Error, IndexError):
+            raise UserError(f"{path} is damaged, or no table of faces; take it away") from None
+    return fates

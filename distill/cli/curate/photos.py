@@ -1,0 +1,131 @@
+"""The command `photos`: photographs to a store of aligned faces."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption
+from distill.cli.reports import print_report
+from distill.cli.screen import note
+
+if TYPE_CHECKING:
+    from curation.photographs.collect import Collected
+
+DetectorOption = Annotated[
+    Path,
+    typer.Option(
+        help="An .onnx file that finds faces: YuNet (OpenCV Zoo) or SCRFD (insightface).",
+        show_default=False,
+    ),
+]
+
+
+class WhichFaces(StrEnum):
+    """Which of several faces in a photograph are taken."""
+
+    LARGEST = "largest"
+    ALL = "all"
+    CENTRAL = "central"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(photos)
+
+
+def photos(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="The folder of the photographs, or PERSON/*.jpg.",
+            show_default=False,
+        ),
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(metavar="DEST", help="The store to make, NAME.lmdb.", show_default=False),
+    ],
+    detector: DetectorOption,
+    faces: Annotated[
+        Faces, typer.Option(help="Which of several faces in a photograph.")
+    ] = WhichFaces.LARGEST,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Folders are not people: no face has a label.")
+    ] = False,
+    score: Annotated[
+        float | None,
+        typer.Option(help="The detector's least score.", show_default="0.6 (YuNet), 0.5 (SCRFD)"),
+    ] = None,
+    min_size: Annotated[
+        int, typer.Option(help="Pixels of the photograph across the aligned face.")
+    ] = 56,
+    max_turn: Annotated[
+        float, typer.Option(help="Degrees that a face is turned to a side, up or down.")
+    ] = 60.0,
+    min_sharpness: Annotated[
+        float, typer.Option(help="Variance of the Laplacian, as of `curate view quality`.")
+    ] = 12.0,
+    quality: Annotated[int, typer.Option(help="Of the JPEG files, 1 to 100.")] = 95,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the faces in photographs, align them to 112x112, and make a store of them.
+
+    A folder of photographs is a person; photographs in DIR itself are of nobody in particular.
+    Faces that are too small, turned or blurred are set aside. NAME.faces.tsv beside the store has a
+    line for each face, with the reason; NAME.faces.jpg shows them. If it is stopped, run the same
+    command to continue.
+
+    **Examples**
+
+    `curate photos family/ workspace/datasets/mine/family.lmdb --detector yunet.onnx`
+
+    `curate photos street/ street.lmdb --detector yunet.onnx --faces all --min-size 80`
+    """
+    from pydantic import ValidationError
+
+    from curation.errors import UserError
+    from curation.photographs.collect import collect_faces
+    from curation.photographs.faces import FaceSettings
+    from teachers.photographs import FaceCutter
+
+    try:
+        settings = FaceSettings(
+            faces=faces.value,
+            score=score,
+            least_size=min_size,
+            most_turn=max_turn,
+            least_sharpness=min_sharpness,
+            quality=quality,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = _OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
+        raise UserError(f"{option} {first['input']}: {first['msg'].lower()}") from None
+    with FaceCutter(detector, settings) as cutter, watch("cut", "photographs", False) as progress:
+        collected = collect_faces(source, destination, cutter, unlabelled, progress)
+    if collected.was_complete:
+        note(f"{destination} was complete already, and of these photographs; nothing to do")
+    print_report(_report(collected), as_json)
+
+
+_OPTIONS = {"least_size": "--min-size", "most_turn": "--max-turn", "score": "--score",
+            "least_sharpness": "--min-sharpness", "quality": "--quality"}  # fmt: skip
+
+
+def _report(collected: "Collected") -> dict[str, object]:
+    store, fates = collected.store, collected.fates
+    aside = {fate: count for fate, count in sorted(fates.items()) if fate != "kept"}
+    return {
+        "path": str(store.path),
+        "table": str(collected.table),
+        "sheet": str(collected.sheet),
+        "photographs": collected.photographs,
+        "images": len(store),
+        "identities": store.identities,
+        "unlabelled": store.unlabelled,
+        "set_aside": aside,
+    }

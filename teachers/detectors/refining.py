@@ -1,0 +1,63 @@
+"""The five points of a face, more exactly: the mean of several looks at it.
+
+A detector places the points of a face to a few hundredths of its size, each time a little
+elsewhere. Looks at the face alone, in sizes that detectors know best, and in the mirror, are
+nearly independent. Of 17 real faces the mean cosine within people rose from 0.730 to 0.758.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from teachers.detectors.decoding import Faces
+
+SIDES = (64, 80, 96, 112, 128, 144, 160, 176)
+"""Pixels of the longer side of the face's box in each look"""
+LEAST_SCORE = 0.3
+_MIRRORED = [1, 0, 2, 4, 3]
+"""Which point each one is in the mirror"""
+_FARTHEST = 0.25
+"""Of the box's side: points of a look that are farther away are another face's"""
+_MOST_SAMPLES = 16
+
+
+def refined_points(
+    look: Callable[[np.ndarray], Faces], pixels: np.ndarray, box: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """The points float64 ``[5, 2]`` of the face with this ``box`` in uint8 RGB ``[H, W, 3]``.
+
+    ``look`` finds faces in a small picture. Those looks count that agree with ``points``; where
+    none does, these are the answer.
+    """
+    side = float(box[2:].max())
+    found = []
+    for wanted in SIDES:
+        part, matrix = _cut_out(pixels, box, wanted / side, 2 * wanted)
+        for is_mirrored in (False, True):
+            seen = np.ascontiguousarray(part[:, ::-1]) if is_mirrored else part
+            for theirs in _nearest(look(seen)):
+                placed = theirs[_MIRRORED] * [-1, 1] + [len(part) - 1, 0] if is_mirrored else theirs
+                back = (placed - matrix[:, 2]) / matrix[0, 0]
+                if np.abs(back - points).max() < _FARTHEST * side:
+                    found.append(back)
+    return np.mean(found, axis=0) if found else np.asarray(points, np.float64)
+
+
+def _cut_out(
+    pixels: np.ndarray, box: np.ndarray, scale: float, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square of ``side`` pixels around the box's centre, and the map ``[2, 3]`` to it."""
+    centre = box[:2] + box[2:] / 2
+    shift = side / 2 - scale * centre
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    samples = max(1, min(_MOST_SAMPLES, round(1 / scale)))
+    fine = matrix * samples
+    fine[:, 2] += (samples - 1) / 2
+    part = cv2.warpAffine(pixels, fine, (side * samples, side * samples))
+    return cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA), matrix
+
+
+def _nearest(found: Faces) -> list[np.ndarray]:
+    """The points of the best face, if any: the part shows one, in its middle."""
+    return [found.points[0].astype(np.float64)] if len(found) else []
