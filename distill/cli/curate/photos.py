@@ -51,7 +51,7 @@ def photos(
     ],
     detector: DetectorOption,
     faces: Annotated[
-        Faces, typer.Option(help="Which of several faces in a photograph.")
+        WhichFaces, typer.Option(help="Which of several faces in a photograph.")
     ] = WhichFaces.LARGEST,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Folders are not people: no face has a label.")
