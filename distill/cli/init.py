@@ -135,7 +135,10 @@ def init(
         print_json({"name": named, "text": text, "choices": told})
         return
     write(sys.stdout, text.rstrip("\n"))
-    note("write it into a file, say jobs/mine.toml, and run `distill submit jobs/mine.toml`")
+    note(
+        "in a file, say jobs/mine.toml: `distill check --estimate jobs/mine.toml` says what it "
+        "costs, `distill submit jobs/mine.toml` runs it"
+    )
 
 
 def _data_facts(images: "ImageSet") -> "DataFacts":

@@ -44,6 +44,13 @@ def register(app: typer.Typer) -> None:
 def check(
     spec: SpecArgument,
     overrides: SetOption = None,
+    cost: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Measure a few steps of each kind, in about a minute: time, memory and disk.",
+        ),
+    ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -52,7 +59,10 @@ def check(
     A teacher that a queued or running job will make is looked at when the job starts.
 
     Example: distill check jobs/sample.toml --set train.learning_rate=0.05
+
+    Example: distill check jobs/mine.toml --estimate
     """
+    from distill.cli.estimating import estimated
     from distill.cli.submission import checked
     from distill.daemon import client
     from distill.daemon.names import teachers_in
@@ -64,12 +74,15 @@ def check(
     coming = client.unfinished(place, teachers_in(given.text)) - {given.job.name}
     fit = check_job(given, place, coming)
     found = checked(given, fit, code_on_disk())
+    told = {"name": given.job.name, **found.model_dump(mode="json")}
+    if not json:
+        for warning in found.warnings:
+            note(f"warning: {warning}")
+        say(f"{spec}: job {given.job.name!r} can be run")
+    if cost:
+        told["estimate"] = estimated(given, place, fit, as_json=json)
     if json:
-        print_json({"name": given.job.name, **found.model_dump(mode="json")})
-        return
-    for warning in found.warnings:
-        note(f"warning: {warning}")
-    say(f"{spec}: job {given.job.name!r} can be run")
+        print_json(told)
 
 
 def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:

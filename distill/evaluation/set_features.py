@@ -58,6 +58,11 @@ class NetworkFeatures:
                 np.save(file, features)
         return features
 
+    def knows(self, each: EvaluationSet) -> bool:
+        """Whether the network need not be asked."""
+        path = self._path(each, (image_count(each), self._network.embedding))
+        return path is not None and path.is_file()
+
     def _embed(self, each: EvaluationSet, progress: Progress | None) -> np.ndarray:
         if isinstance(each, VerificationPairs):
             return embed_distinct(self._network, each.images, each.name, progress)

@@ -33,7 +33,14 @@ from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import Question, asked_answers, share_below
-from distill.pipeline.training import Guidance, Stage, TrainedNetwork, train_network
+from distill.pipeline.training import (
+    Guidance,
+    Stage,
+    TrainedNetwork,
+    student_stage,
+    teacher_stage,
+    train_network,
+)
 from distill.pipeline.training_images import digests, open_training_images
 from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
@@ -125,16 +132,7 @@ class JobRun:
             return None, None
         if spec.network is None:
             return self.fit.take_teacher(), None
-        assert spec.stage is not None
-        architecture = Architecture.resolve(spec.network)
-        stage = Stage(
-            architecture,
-            spec.stage.losses,
-            spec.stage.epochs,
-            spec.train,
-            evaluation=self.pair_sets,
-            halved=self.halved,
-        )
+        stage = replace(teacher_stage(spec), evaluation=self.pair_sets, halved=self.halved)
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
@@ -256,25 +254,15 @@ class JobRun:
         cache: Embeddings | None,
     ) -> TrainedNetwork:
         """All stages of one generation, each from the weights before."""
-        assert self.spec.student is not None
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
-            settings = stage_spec.settings(self.spec.train).model_copy(update={"seed": seed})
-            stage = Stage(
-                architecture,
-                stage_spec.losses,
-                stage_spec.epochs,
-                settings,
-                trained,
-                self.pair_sets,
-                stage_spec.sampler,
-                stage_spec.optimiser,
-                augment=self.spec.augment,
-                guidance=self.guidance if needs_teacher(stage_spec) else None,
+            guidance = self.guidance if needs_teacher(stage_spec) else None
+            stage = replace(
+                student_stage(self.spec, index, seed, architecture, trained),
+                evaluation=self.pair_sets,
+                guidance=guidance,
                 old=self.fit.old,
-                remember=self.spec.student.remember,
                 halved=self.halved,
-                dropout=self.spec.student.dropout,
             )
             name = stage_name(self.spec, generation, seed, index)
             trained = self._train(

@@ -20,6 +20,7 @@ from distill.pipeline.halving import halved, notice_of
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
+from distill.spec import JobSpec, TeacherSpec
 from distill.training import distributed
 from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
@@ -261,6 +262,38 @@ class Stage:
         sets = [read_pairs(path) for path in self.evaluation]
         twin = self.architecture.unweighted.build()
         return PairAccuracies(twin, self.architecture.preprocessing, sets)
+
+
+def teacher_stage(spec: TeacherSpec) -> Stage:
+    """The training of a teacher of our own."""
+    assert spec.network is not None
+    assert spec.stage is not None
+    architecture = Architecture.resolve(spec.network)
+    return Stage(architecture, spec.stage.losses, spec.stage.epochs, spec.train)
+
+
+def student_stage(
+    spec: JobSpec,
+    index: int,
+    seed: int,
+    architecture: Architecture,
+    start: TrainedNetwork | None,
+) -> Stage:
+    """What the spec says of one stage of a generation, which begins with ``start``."""
+    assert spec.student is not None
+    stage = spec.stage[index]
+    return Stage(
+        architecture,
+        stage.losses,
+        stage.epochs,
+        stage.settings(spec.train).model_copy(update={"seed": seed}),
+        start,
+        sampler=stage.sampler,
+        optimiser=stage.optimiser,
+        augment=spec.augment,
+        remember=spec.student.remember,
+        dropout=spec.student.dropout,
+    )
 
 
 def train_network(

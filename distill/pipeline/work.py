@@ -13,6 +13,7 @@ from distill.evaluation.set_features import NetworkFeatures
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
+from distill.pipeline.architecture import Architecture
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.training import TrainedNetwork
 from teachers.embedder import Embedder
@@ -56,6 +57,19 @@ def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
     return {"no_accuracy": unmeasured} if unmeasured else {}
 
 
+def bundle_config(trained: Architecture, image_size: tuple[int, int]) -> BundleConfig:
+    """What a bundle says of a network that was trained on images of that size."""
+    architecture = trained.unweighted
+    preprocessing = architecture.preprocessing
+    framing = Framing.of(image_size, preprocessing.size)
+    return BundleConfig(
+        architecture=architecture.backbone,
+        num_features=architecture.embedding,
+        width=architecture.width,
+        face=FaceConfig(preprocessing=preprocessing, framing=framing),
+    )
+
+
 def export_network(
     name: str,
     trained: TrainedNetwork,
@@ -71,16 +85,7 @@ def export_network(
     ``origin`` goes into the lineage and is no part of the step's identity: a bundle that is there
     says where it came from then.
     """
-    architecture = trained.architecture.unweighted
-    preprocessing = architecture.preprocessing
-    config = BundleConfig(
-        architecture=architecture.backbone,
-        num_features=architecture.embedding,
-        width=architecture.width,
-        face=FaceConfig(
-            preprocessing=preprocessing, framing=Framing.of(image_size, preprocessing.size)
-        ),
-    )
+    config = bundle_config(trained.architecture, image_size)
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
     if tuple(formats) != DEFAULT_FORMATS:
         # Only then, so that steps done before there were formats are found.

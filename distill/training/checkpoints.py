@@ -159,6 +159,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def steps_saved(root: Path) -> list[int]:
+    """After which steps there is a checkpoint, in order; whether it is whole is not looked at."""
+    return [step_of(folder) for folder in _all(root)]
+
+
 def _link(name: Path, folder: Path) -> None:
     """Make ``name`` lead to the folder beside it, in place of what it led to."""
     fresh = name.with_name(f".{name.name}.link")

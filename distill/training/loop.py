@@ -169,7 +169,7 @@ class _Run:
         self.idle = IdleCheck(self.steps)
         self.network = training.network
         self.scoring = Scoring(training.evaluate, self.settings.evaluate_every, checkpoints, watch)
-        learner = _learner(training)
+        learner = create_learner(training)
         self.engine = create_engine(learner, self.settings)
         learner.train()
         ema = self.settings.ema
@@ -347,7 +347,8 @@ class _Run:
             )
 
 
-def _learner(training: Training) -> Learner:
+def create_learner(training: Training) -> Learner:
+    """The network with its losses, as an engine trains it."""
     settings = training.settings
     learner = Learner(
         training.network,

@@ -1,0 +1,224 @@
+"""A few steps of each kind of work, timed: what an estimate of a whole job is made of."""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.images import decode
+from curation.pairs import VerificationPairs
+from curation.progress import Progress
+from curation.views import ImageSet
+from distill.evaluation.all_pairs import all_pairs
+from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
+from distill.export.bundle import export_bundle
+from distill.pipeline.architecture import Architecture
+from distill.pipeline.teacher_answers import pictures_per_second
+from distill.pipeline.work import bundle_config
+from distill.training.data import Batch, BatchLoader, Shard
+from distill.training.engines import create_engine
+from distill.training.learner import Learner
+from distill.training.loop import Training, create_learner
+from distill.training.memory import keep_freed_memory
+from distill.training.plan import create_plan
+from teachers.augment.augmentation import Augmentation
+from teachers.embedder import CPU_BATCH, Embedder, embed_mirrored
+
+MOST_STEPS, ENOUGH_SECONDS = 20, 8.0
+"""Of a training: no more are measured, and none after so long."""
+FEW = 16
+"""Images of the first, small step, which says what a whole one will take"""
+GPU_BATCH = 256
+READ = 32
+"""Pictures that are decoded, one after another"""
+DRAWN_VECTORS = 1024
+MOST_COMPARED = 4000
+"""Images of a set whose pairs are all compared here; more take the square of that time."""
+
+
+class DrawnAnswers:
+    """Stands for embeddings that are not there: unit vectors that follow from the row alone."""
+
+    def __init__(self, digest: str, embedding: int) -> None:
+        self.digest, self.embedding = digest, embedding
+
+    @cached_property
+    def _drawn(self) -> np.ndarray:
+        return _unit_vectors(DRAWN_VECTORS, self.embedding)
+
+    def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
+        found = self._drawn[rows % DRAWN_VECTORS].astype(np.float16)
+        return found[:, None].repeat(2, axis=1) if isinstance(answers, slice) else found
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a training step, measured on so many ``images`` of it; ``state`` in bytes."""
+
+    seconds: float
+    images: int
+    state: int
+
+
+def step_time(training: Training, ranks: int, budget: float) -> StepTime:
+    """One rank's step at the batch size of the settings, in about ``budget`` seconds.
+
+    A step that would take too long is measured on a part of its batch. The network is trained by
+    that, and of no use afterwards.
+    """
+    end = time.monotonic() + budget
+    settings = training.settings.model_copy(update={"engine": "torch"})
+    keep_freed_memory()
+    plan = create_plan(training.images, settings, training.sampler, ranks)
+    learner = create_learner(training)
+    state = state_bytes(learner, training)
+    loader = BatchLoader(
+        training.images,
+        training.preprocessing,
+        plan,
+        training.answers,
+        settings.decode_threads,
+        Shard(0, ranks),
+        training.views,
+    )
+    unit = settings.accumulate * (training.sampler.images or 1)
+    share = plan.batch_size // ranks
+    with loader:
+        engine = create_engine(learner, settings)
+        learner.train()
+        batches = loader.batches(0, MOST_STEPS + 2)
+        first = next(batches)
+
+        def timed(size: int, batch: Batch = first) -> float:
+            began = time.monotonic()
+            report = engine.step(_part(batch, size), settings.learning_rate * 1e-6)
+            float(report.gradient_norm)  # a GPU has done it by then
+            return time.monotonic() - began
+
+        few = min(share, -(-FEW // unit) * unit)
+        timed(few)
+        expected = timed(few) * share / few
+        affordable = max(1.0, end - time.monotonic())
+        if 2 * expected > affordable and few < share:
+            size = max(few, int(share * affordable / (2 * expected)) // unit * unit)
+            if size > few:
+                timed(size)
+            return StepTime(timed(size) * share / size, size, state)
+        timed(share)  # takes its memory
+        began, done = time.monotonic(), 0
+        for batch in batches:
+            timed(share, batch)
+            done += 1
+            now = time.monotonic()
+            if now + expected > end or now - began > ENOUGH_SECONDS:
+                break
+        return StepTime((time.monotonic() - began) / max(1, done), share, state)
+
+
+def _part(batch: Batch, size: int) -> Batch:
+    return replace(
+        batch,
+        pixels=batch.pixels[:size],
+        labels=batch.labels[:size],
+        teacher=None if batch.teacher is None else batch.teacher[:size],
+        indices=batch.indices[:size],
+        label_weights=None if batch.label_weights is None else batch.label_weights[:size],
+    )
+
+
+def state_bytes(learner: Learner, training: Training) -> int:
+    """What a checkpoint takes: the weights, the optimiser's state, the averages."""
+    settings = training.settings
+    copies = 2 if settings.optimiser == "adamw" else 1
+    trained = sum(each.nbytes for each in learner.parameters() if each.requires_grad)
+    averages = sum(each.nbytes for each in training.network.state_dict().values())
+    weights = sum(each.nbytes for each in learner.state_dict().values())
+    return weights + copies * trained + (averages if settings.ema else 0)
+
+
+def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentation | None) -> float:
+    """Of one picture: read, augmented where so, and answered by the teacher in one process."""
+    chosen = np.random.default_rng(0).integers(0, len(images), READ)
+    began = time.monotonic()
+    pictures = [decode(images.read(index)) for index in chosen.tolist()]
+    if augmentation is not None:
+        augmentation.views(pictures, augmentation.changes(images.rows[chosen], 0))
+    reading = (time.monotonic() - began) / READ
+    answering = 1 / pictures_per_second(teacher)
+    return max(reading / 2, answering) if teacher.on_gpu else reading + answering
+
+
+def mirrored_seconds(embedder: Embedder) -> float:
+    """Of one picture of an evaluation set, which is looked at upright and mirrored."""
+    count = GPU_BATCH if embedder.on_gpu else CPU_BATCH
+    pictures = np.zeros((count, *embedder.preprocessing.size, 3), np.uint8)
+    embed_mirrored(embedder, pictures[:1])
+    began = time.monotonic()
+    embed_mirrored(embedder, pictures)
+    return (time.monotonic() - began) / count
+
+
+class _DrawnFeatures:
+    """`SetFeatures` of nobody, as quick to have as known ones."""
+
+    embedder = preprocessing = "drawn"
+
+    def __init__(self, embedding: int) -> None:
+        self._embedding = embedding
+
+    def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
+        return _unit_vectors(image_count(each), self._embedding)
+
+
+def scoring_seconds(sets: Sequence[EvaluationSet], embedding: int) -> tuple[float, dict[str, Any]]:
+    """What comparing takes once all pictures are embedded, and scores of drawn vectors."""
+    began = time.monotonic()
+    pairs = [each for each in sets if isinstance(each, VerificationPairs)]
+    evaluation = evaluate(_DrawnFeatures(embedding), pairs)
+    seconds = time.monotonic() - began
+    for each in sets:
+        if not isinstance(each, VerificationPairs):
+            seconds += _all_pairs_seconds(each, embedding)
+    return seconds, evaluation
+
+
+def _all_pairs_seconds(images: ImageSet, embedding: int) -> float:
+    count = min(len(images), MOST_COMPARED)
+    labels = np.asarray(images.labels)[:count]
+    began = time.monotonic()
+    all_pairs(_unit_vectors(count, embedding), labels)
+    return (time.monotonic() - began) * (len(images) / count) ** 2
+
+
+def pictures_in(sets: Sequence[EvaluationSet]) -> int:
+    """Different ones."""
+    return sum(map(distinct_images, sets))
+
+
+def export_time(
+    architecture: Architecture,
+    image_size: tuple[int, int],
+    formats: Sequence[str],
+    evaluation: Mapping[str, Any],
+) -> tuple[float, int]:
+    """Seconds of the export of such a network, and the bytes of its bundle."""
+    network = architecture.unweighted.build()
+    config = bundle_config(architecture, image_size)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        bundle = export_bundle(
+            Path(folder) / "bundle", network, config, dict(evaluation), {}, "estimate", formats
+        )
+        seconds = time.monotonic() - began
+        return seconds, sum(path.stat().st_size for path in bundle.iterdir())
+
+
+def _unit_vectors(count: int, length: int) -> np.ndarray:
+    drawn = np.random.default_rng(0).standard_normal((count, length), np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
