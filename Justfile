@@ -184,6 +184,10 @@ bench-convert *options: setup
 bench-evaluation *options: setup
     python tests/benchmarks/evaluation.py {{ options }}
 
+# One feature of a video with foreign frames, by several ways: MODEL SET --frames, --json
+bench-video *options: setup
+    python tests/benchmarks/video.py {{ options }}
+
 # The daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}
