@@ -160,6 +160,14 @@ bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/learning.py {{ options }}
 
+# What faces without labels bring: --data FOLDER, --seeds, --only ROW, --page
+bench-unlabelled *options: setup
+    python tests/benchmarks/unlabelled.py {{ options }}
+
+# How surely people who are in two sets are found: --data FOLDER
+bench-joining *options: setup
+    python tests/benchmarks/joining.py {{ options }}
+
 # Sampled class centres beside the dense head, up to a million identities: --steps, --json
 bench-partial-fc *options: setup
     python tests/benchmarks/partial_fc.py {{ options }}

@@ -40,15 +40,30 @@ class BothSets:
 
         One identity is merged with one other at most: the first set is held to have a person once.
         """
-        merged: set[int] = set()
-        found = []
-        for number in np.argsort(-scores, kind="stable").tolist():
-            into, identity = pairs[number].tolist()
-            if not {into, identity} & merged:
-                merged |= {into, identity}
-                score = float(scores[number])
-                found.append(Decision("merge", identity, None, into, JOIN, score, notes[number]))
-        return found
+        return [
+            Decision(
+                "merge",
+                int(pairs[number, 1]),
+                None,
+                int(pairs[number, 0]),
+                JOIN,
+                float(scores[number]),
+                notes[number],
+            )
+            for number in only_once(pairs, scores)
+        ]
+
+
+def only_once(pairs: np.ndarray, scores: np.ndarray) -> list[int]:
+    """Those of the ``pairs`` int64 ``[P, 2]``, the surest first, that bring nobody in twice."""
+    taken: set[int] = set()
+    chosen = []
+    for number in np.argsort(-scores, kind="stable").tolist():
+        pair = set(pairs[number].tolist())
+        if not pair & taken:
+            taken |= pair
+            chosen.append(number)
+    return chosen
 
 
 def bring_together(first: ImageSet, second: ImageSet) -> BothSets:

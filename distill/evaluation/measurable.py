@@ -32,13 +32,18 @@ def check_measurable(pairs: VerificationPairs) -> None:
     )
 
 
-def check_all_pairs(images: ImageSet) -> None:
-    """Raise ``UserError`` where the pairs of all images give no TAR at any FAR."""
+def check_all_labelled(images: ImageSet) -> None:
+    """Raise ``UserError`` where not every image is somebody's."""
     if images.unlabelled:
         raise UserError(
             f"{images.unlabelled} of its {len(images)} images have no label, so that nobody knows "
             "which pairs are genuine; evaluate a view of the labelled ones"
         )
+
+
+def check_all_pairs(images: ImageSet) -> None:
+    """Raise ``UserError`` where the pairs of all images give no TAR at any FAR."""
+    check_all_labelled(images)
     sizes = np.diff(images.offsets)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
     impostors = len(images) * (len(images) - 1) // 2 - genuine

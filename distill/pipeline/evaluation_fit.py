@@ -13,7 +13,11 @@ from curation.joined_stores import count_common
 from curation.pairs import VerificationPairs, read_pairs
 from curation.views import ImageSet, open_images
 from curation.workspace import Workspace
-from distill.evaluation.measurable import check_measurable, why_no_accuracy
+from distill.evaluation.measurable import (
+    check_all_labelled,
+    check_measurable,
+    why_no_accuracy,
+)
 from distill.export.config import PrintableName
 from distill.notices import Notice
 from distill.spec import JobSpec
@@ -45,9 +49,11 @@ def check_sets(
     _check_names(spec, sets)
     compared = _compared(spec, workspace)
     for name, each in sets.items():
-        if isinstance(each, VerificationPairs):
-            with _naming(spec, name):
+        with _naming(spec, name):
+            if isinstance(each, VerificationPairs):
                 _check_pairs(each, name in compared)
+            else:
+                check_all_labelled(each)
         if shared := _shared(each, images):
             yield Notice(
                 f"seen: {name}",
