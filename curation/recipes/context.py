@@ -8,7 +8,7 @@ from typing import Literal
 from curation.errors import UserError
 from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
 from curation.progress import Say, unsaid
-from curation.recipes.file import CheckStep, Parents
+from curation.recipes.file import CheckStep, CleanStep, Parents
 from curation.recipes.ledger import Ledger
 from curation.store import ImageSet
 from curation.views import open_images
@@ -41,6 +41,8 @@ class RecipeContext:
     teacher: TeacherChoice | None = None
     skip_bad: bool = False
     """Whether bad records are left out and listed, in every recipe"""
+    rounds: int | None = None
+    """Of cleaning, whatever the recipe says"""
     say: Say = unsaid
 
     @property
@@ -52,6 +54,10 @@ class RecipeContext:
         """Of the teacher that was asked for, else the recipe's; None where there is none."""
         choice = self.teacher or step.teacher
         return None if choice is None or self.open_embedder is None else self.open_embedder(choice)
+
+    def rounds_of(self, step: CleanStep) -> int:
+        """How often is cleaned at most, as was asked for, else as the recipe says."""
+        return step.rounds if self.rounds is None else self.rounds
 
     def parent(self, names: Parents) -> ImageSet:
         """The first of the named stores and views that is there and can be read.

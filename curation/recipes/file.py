@@ -17,6 +17,7 @@ RECIPES = Path(__file__).parent
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
+MOST_ROUNDS = 20
 Name = Annotated[str, Field(pattern=f"^{DATASET_NAME.pattern}$")]
 Parents = Name | Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
 """A store's or view's name, or several: the first that is there is taken."""
@@ -81,11 +82,17 @@ class CheckStep(_Model):
 
 
 class CleanStep(_Model):
-    """The view ``TO.view`` of ``of``, after the decisions on what the checks found."""
+    """The view ``TO.view`` of ``of``, after the decisions on what the checks found.
+
+    With ``rounds`` what is clean so far, ``TO-1.view`` and so on, is checked and cleaned again: so
+    many times in all at most, until a round has fewer decisions than ``until`` of the images.
+    """
 
     do: Literal["clean"]
     of: Name
     to: Name
+    rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
+    until: float = Field(default=0.001, ge=0, lt=1)
 
 
 class ReportStep(_Model):
@@ -136,6 +143,11 @@ class Recipe(_Model):
     source_variable: str | None = None
     """The environment variable that may name the source's folder"""
     step: tuple[Step, ...] = Field(min_length=1, strict=False)
+
+    def check_of(self, images: str) -> CheckStep | None:
+        """The step that checks these images."""
+        checks = (step for step in self.step if isinstance(step, CheckStep))
+        return next((step for step in checks if step.of == images), None)
 
 
 def recipe_names() -> list[str]:

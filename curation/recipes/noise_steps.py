@@ -1,12 +1,13 @@
 """The steps of a recipe that look for what is wrong, act on it, and show it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from curation.errors import UserError
 from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
-from curation.noise.decisions import DECISIONS_FILE
+from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import chosen_decisions
 from curation.progress import Progress, StepDisplay
@@ -44,26 +45,68 @@ def check_images(
     )
 
 
-def clean_images(step: CleanStep, context: RecipeContext) -> StepResult:
-    """The view after the decisions as they stand; made again where it was made after others."""
-    images = context.parent(step.of)
+def clean_images(
+    step: CleanStep,
+    checked: CheckStep | None,
+    context: RecipeContext,
+    title: str,
+    watch: StepDisplay,
+) -> Iterator[StepResult]:
+    """The view after the decisions as they stand; made again where it was made after others.
+
+    In further rounds what is clean so far is checked as ``checked`` says, and cleaned again.
+    """
+    of, note = step.of, ""
+    for number in range(1, context.rounds_of(step)):
+        decisions = _decisions(context.parent(of))
+        if decisions is None or (number > 1 and _is_little(decisions, step, context.parent(of))):
+            break
+        made = _clean(of, f"{step.to}-{number}", context)
+        if made.kind != "view":
+            break
+        yield made
+        of = f"{step.to}-{number}"
+        again = CheckStep(do="check", of=of, teacher=None if checked is None else checked.teacher)
+        yield check_images(again, context, f"{title}, round {number + 1}", watch)
+        if (decisions := _decisions(context.parent(of))) is None:
+            break
+        changed = sum(decision.apply for decision in decisions)
+        note = f"round {number + 1}: {changed:,} decisions"
+    with watch(title, step.unit):
+        made = _clean(of, step.to, context)
+    yield replace(made, note="; ".join(filter(None, (note, made.note))))
+
+
+def _is_little(decisions: Sequence[Decision], step: CleanStep, images: ImageSet) -> bool:
+    return sum(decision.apply for decision in decisions) < step.until * len(images)
+
+
+def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
+    images = context.parent(of)
     folder = findings_folder(images)
-    path = context.target / f"{step.to}.view"
-    table = folder / DECISIONS_FILE
-    if not table.exists():
+    path = context.target / f"{to}.view"
+    if not (folder / DECISIONS_FILE).exists():
         return StepResult(path, "skipped", note="nothing was checked")
-    if (folder / FINDINGS_FILE).exists() and _findings(images) is None:
+    if (decisions := _decisions(images)) is None:
         return StepResult(
             path, "skipped", note=f"{folder.name} is not about {images.path.name} as it is"
         )
-    decisions = chosen_decisions(table, [], images, folder)
     return make_view(
         context,
-        step.to,
+        to,
         images,
         ExpectedStep(CLEAN, {"decisions": decisions_digest(decisions)}),
         lambda place, parent: write_clean(place, parent, decisions),
     )
+
+
+def _decisions(images: ImageSet) -> list[Decision] | None:
+    """Those on the images as they are; None where there are none, or they are about others."""
+    folder = findings_folder(images)
+    table = folder / DECISIONS_FILE
+    if not table.exists() or ((folder / FINDINGS_FILE).exists() and _findings(images) is None):
+        return None
+    return chosen_decisions(table, [], images, folder)
 
 
 def report_on_images(

@@ -65,6 +65,7 @@ def run_recipe(
     teacher: TeacherChoice | None = None,
     *,
     skip_bad: bool = False,
+    rounds: int | None = None,
     say: Say = unsaid,
 ) -> list[StepResult]:
     """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
@@ -72,9 +73,10 @@ def run_recipe(
     ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
     (only where ``dataset`` is not given: it means the recipe's own data set), else it is
     ``workspace/sources/DATASET``. ``open_embedder`` opens a chosen teacher; ``teacher`` is taken
-    instead of the recipe's. With ``skip_bad`` bad records are left out. ``say`` is told what a
-    person wants to know. Raises ``UserError`` where a step cannot be done; what can be known before
-    the first step, before it. One process at a time makes a data set.
+    instead of the recipe's, and ``rounds`` instead of those of its step that cleans. With
+    ``skip_bad`` bad records are left out. ``say`` is told what a person wants to know. Raises
+    ``UserError`` where a step cannot be done; what can be known before the first step, before it.
+    One process at a time makes a data set.
     """
     recipe = load_recipe(name)
     context = RecipeContext(
@@ -83,6 +85,7 @@ def run_recipe(
         None if open_embedder is None else cache(open_embedder),
         teacher,
         skip_bad,
+        rounds,
         say,
     )
     _check_first(name, recipe, context)
@@ -90,7 +93,7 @@ def run_recipe(
     with locked(context.target):
         for number, step in enumerate(recipe.step, 1):
             title = f"{number}/{len(recipe.step)} {step.do}"
-            results += _run_step(step, context, title, watch or unwatched)
+            results += _run_step(recipe, step, context, title, watch or unwatched)
         listed = {entry.path for entry in results}
         return results + [one for one in unreadable_views(context) if one.path not in listed]
 
@@ -100,6 +103,14 @@ def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     checks = [step for step in recipe.step if isinstance(step, CheckStep)]
     if context.teacher is not None and not checks:
         raise UserError(f"the recipe {name} looks for no noise; leave --teacher out")
+    cleans = [step for step in recipe.step if isinstance(step, CleanStep)]
+    if context.rounds is not None and not cleans:
+        raise UserError(f"the recipe {name} cleans nothing; leave --rounds out")
+    for clean in cleans:
+        if context.rounds_of(clean) > 1 and recipe.check_of(clean.of) is None:
+            raise UserError(
+                f"the recipe {name} does not check {clean.of}, so nothing can be cleaned in rounds"
+            )
     converts = any(isinstance(step, ConvertStep) for step in recipe.step)
     if context.skip_bad and not converts:
         raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
@@ -113,8 +124,7 @@ def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     has_teacher = [context.embedder(step) is not None for step in checks]
     if any(isinstance(step, CopyPairsStep) for step in recipe.step) and context.source.exists():
         refuse_other_pairs(context)
-    cleaned = {step.to: _will_be_clean(step, any(has_teacher), context)
-               for step in recipe.step if isinstance(step, CleanStep)}  # fmt: skip
+    cleaned = {step.to: _will_be_clean(step, any(has_teacher), context) for step in cleans}
     for step in recipe.step:
         if isinstance(step, CleanStep):
             refuse_views_of_people(context, step.to, ExpectedStep(CLEAN, {}), None)
@@ -173,10 +183,14 @@ def _or_variable(recipe: Recipe) -> str:
 
 
 def _run_step(
-    step: Step, context: RecipeContext, title: str, watch: StepDisplay
+    recipe: Recipe, step: Step, context: RecipeContext, title: str, watch: StepDisplay
 ) -> Iterator[StepResult]:
-    if isinstance(step, CheckStep):  # several bars of its own
+    # These have several bars of their own.
+    if isinstance(step, CheckStep):
         yield check_images(step, context, title, watch)
+        return
+    if isinstance(step, CleanStep):
+        yield from clean_images(step, recipe.check_of(step.of), context, title, watch)
         return
     with watch(title, step.unit) as progress:
         match step:
@@ -190,8 +204,6 @@ def _run_step(
                 yield _subset(step, context, write_retina_s)
             case CopyPairsStep():
                 yield from copy_pairs(context)
-            case CleanStep():
-                yield clean_images(step, context)
             case ReportStep():
                 yield report_on_images(step, context, progress)
             case ScoreStep():

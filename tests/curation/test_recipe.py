@@ -385,10 +385,11 @@ class LabelEmbedder:
 class TestNoise:
     @pytest.fixture
     def run(self, workspace, source):
-        def run(teacher="labels"):
-            choice = TeacherChoice(name=teacher)
+        def run(teacher="labels", **options):
+            choice = None if teacher is None else TeacherChoice(name=teacher)
+            given = {"teacher": choice, **options}
             return run_recipe(
-                "ms1m", workspace, source, open_embedder=lambda _: LabelEmbedder(), teacher=choice
+                "ms1m", workspace, source, open_embedder=lambda _: LabelEmbedder(), **given
             )
 
         return run
@@ -428,6 +429,41 @@ class TestNoise:
         for kept in (own, other):
             assert open_images(kept.path).digest == kept.digest
         assert all(entry.reused for entry in run() if entry.kind not in ("refused", "report"))
+
+    def test_rounds_end_where_little_changes(self, run, workspace):
+        once = {entry.path.name: entry for entry in run()}
+        made = {entry.path.name: entry for entry in run(rounds=5)}
+        assert made["clean-1.view"].images == once["clean.view"].images
+        assert made["clean-1.findings"].kind == "findings"
+        assert "clean-2.view" not in made
+        assert "round 2: 0 decisions; made again" in made["clean.view"].note
+        clean = open_images(workspace.image_set("ms1m/clean"))
+        assert [step.name for step in clean.history] == ["clean", "clean"]
+        assert len(clean) == once["clean.view"].images
+        again = run(rounds=5)
+        assert all(entry.reused for entry in again if entry.kind not in ("refused", "report"))
+
+    def test_a_later_round_carries_out_its_own_decisions(self, run, workspace):
+        run(rounds=2)
+        folder = workspace.datasets / "ms1m"
+        before = open_images(folder / "clean.view")
+        table = folder / "clean-1.findings" / "decisions.tsv"
+        with table.open("a") as file:
+            file.write("yes\tdrop\t0\t0\t\t\t\tmine\t\n")
+        made = {entry.path.name: entry for entry in run(rounds=2)}
+        assert made["clean-1.view"].reused
+        assert "the decisions have changed" in made["clean.view"].note
+        assert made["clean.view"].images == len(before) - 1
+
+    def test_rounds_without_a_teacher_take_what_was_found(self, run, workspace):
+        assert "clean-1.view" not in counts(run(teacher="labels", rounds=1))
+        run(rounds=3)
+        made = {entry.path.name: entry for entry in run(rounds=3, teacher=None)}
+        assert made["clean.view"].reused
+
+    def test_rounds_where_nothing_is_cleaned(self, workspace):
+        with pytest.raises(UserError, match="drawn-faces cleans nothing; leave --rounds out"):
+            run_recipe("drawn-faces", workspace, rounds=2)
 
     def test_first_without_and_then_with_a_teacher(self, run, workspace, source):
         run_recipe("ms1m", workspace, source)

@@ -75,6 +75,16 @@ def recipe(
             "--skip-bad", help="Leave bad records out and list them in quarantine.tsv in the store."
         ),
     ] = False,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=20,
+            help="Check what is clean and clean it again, so many times in all at most, until "
+            "little changes.",
+            show_default="the recipe's own",
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,6 +103,8 @@ def recipe(
     `curate recipe ms1m --source DIR --teacher r100.onnx --colour RGB --mean 127.5 --std 127.5`
 
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
+
+    `curate recipe ms1m --teacher job --rounds 3`
     """
     from curation.errors import UserError
     from curation.recipes.file import load_recipe
@@ -117,6 +129,7 @@ def recipe(
         lambda chosen: _open_embedder(chosen, place),
         choice,
         skip_bad=skip_bad,
+        rounds=rounds,
         say=note,
     )
     if as_json:
