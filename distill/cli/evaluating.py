@@ -361,6 +361,9 @@ def _rows(name: str, report: dict[str, Any]) -> list[list[str]]:
                 f"{report['cosine_threshold']:.4f}",
             ]
         )
+    for key, measure in (("auc", "area under the ROC"), ("eer", "equal error rate")):
+        if report.get(key) is not None:
+            rows.append([name, measure, f"{report[key]:.4f}", "", ""])
     for rate, each in report["tar_at_far"].items():
         if each["tar"] is not None:
             threshold = f"{each['cosine_threshold']:.4f}"

@@ -14,6 +14,7 @@ from distill.evaluation.bootstrap import (
     interval,
     ten_fold_accuracy,
 )
+from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_nothing_differs
 from distill.evaluation.pair_scores import linked_identities, listed_scores
@@ -82,11 +83,23 @@ def _score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool
         "genuine": int(pairs.same.sum()),
         "impostors": int((~pairs.same).sum()),
         **(_no_folds(no_folds) if no_folds else _ten_folds(distances, pairs.same)),
+        **_curve(cosine_of(distances), pairs.same, nothing is None),
         "tar_at_far": rates,
     }
     if intervals and not nothing:
         _add_intervals(report, distances, pairs, no_folds is None)
     return report
+
+
+def _curve(cosines: np.ndarray, same: np.ndarray, measured: bool) -> dict:
+    """``auc`` and ``eer``, None where nothing is measured or there is one kind of pair."""
+    if not measured or same.all() or not same.any():
+        return {"auc": None, "eer": None}
+    genuine, impostors = cosines[same], cosines[~same]
+    return {
+        "auc": area_under_roc(genuine, impostors),
+        "eer": equal_error_rate(genuine, impostors),
+    }
 
 
 def _add_intervals(
