@@ -160,7 +160,7 @@ bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/learning.py {{ options }}
 
-# What faces without labels bring: --data FOLDER, --seeds, --only ROW, --page
+# What faces without labels bring: --data FOLDER, --seeds, --epochs, --page
 bench-unlabelled *options: setup
     python tests/benchmarks/unlabelled.py {{ options }}
 

@@ -144,6 +144,12 @@ class View(ImageSet):
         """int64 ``[identities]``: the source's label of each identity's first image."""
         return self.store.source_labels_of(self.rows[self.offsets[:-1]])
 
+    def found(self, i: int) -> tuple[ImageSet, int]:
+        """Of a view of several stores the one that has image ``i``: keys are of a store."""
+        if len(self.store.stores) == 1:
+            return self, i
+        return self.store.found(int(self.rows[i]))
+
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         return self.store.read_many(self.rows[indices])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.gathered_images import GatheredImages
 from curation.joined_stores import joined, rows_in
-from curation.labels import UNLABELLED, sort_keys
+from curation.labels import UNLABELLED, count_identities, sort_keys
 from curation.store import ImageSet, RootStore
 from curation.subsets.sets import match_identities
 
@@ -30,7 +30,7 @@ class SeveralSets(GatheredImages):
     """The images of all ``sources``: identities in the order of the sources, then the unlabelled.
 
     People of sources that lie in one store are the same by ``match_identities``; those of others
-    are different ones. ``which`` int64 ``[N]`` says whose each image is, ``places`` int64 ``[N]``
+    are different ones. ``which`` int16 ``[N]`` says whose each image is, ``places`` int64 ``[N]``
     where it is there. Raises ``UserError`` where images are not of one size, or identities of one
     store do not match.
     """
@@ -42,7 +42,7 @@ class SeveralSets(GatheredImages):
         labels = np.concatenate(_common_labels(sources, root, rows))
         order = np.argsort(sort_keys(labels), kind="stable")
         sizes = [len(source.images) for source in sources]
-        self.which = np.repeat(np.arange(len(sources)), sizes)[order]
+        self.which = np.repeat(np.arange(len(sources), dtype=np.int16), sizes)[order]
         self.places = np.concatenate([np.arange(size) for size in sizes])[order]
         path = Path(" + ".join(str(source.images.path) for source in sources))
         super().__init__(path, root, np.concatenate(rows)[order], labels[order], _digest(sources))
@@ -87,16 +87,24 @@ def _common_labels(
 ) -> list[np.ndarray]:
     """Of each source int64 ``[n]``: the labels that count, those of one person the same."""
     found: list[np.ndarray] = []
+    stores: set[str] = set()
+    identities = 0
     for source, own_rows in zip(sources, rows, strict=True):
         own = source.images.labels.astype(np.int64)
+        here = {store.digest for store in source.images.store.stores}
         if not source.labels:
             own = np.full(len(own), UNLABELLED)
-        elif found:
+        elif not here & stores:  # nobody is known, and sorting all rows takes a while
+            own = np.where(own < 0, UNLABELLED, own + identities)
+        else:
             known = _gathered(
                 source, root, np.concatenate(rows[: len(found)]), np.concatenate(found)
             )
             partners = match_identities(known, _gathered(source, root, own_rows, own))
             own = np.where(own < 0, UNLABELLED, np.append(partners, UNLABELLED)[own])
+        if source.labels:
+            stores |= here
+        identities = max(identities, count_identities(own))
         found.append(own)
     return found
 

@@ -1,6 +1,6 @@
 """What faces without labels bring, on real faces: the table of docs/benchmarks.md.
 
-Run: just bench-unlabelled --data FOLDER [--workspace DIR] [--seeds 0 1] [--only ROW] [--page]
+Run: just bench-unlabelled --data FOLDER [--workspace DIR] [--seeds 0 1] [--epochs 6] [--page]
 FOLDER is as of learning.py. The labels of a random half of the identities are hidden, and a student
 is trained on the other half alone, on both halves, and on all faces with their labels: each row is
 a job of the product, one core, with as many steps. Stopped at any moment, the same command goes on;
@@ -27,19 +27,17 @@ from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
 
 BATCH, SIDES = 32, (64, 64)
-EPOCHS = 2
-"""Of all faces; half of them are shown twice as often."""
 BAR = 0.7
 ROWS = {
-    "half": ("the labelled half alone", '"faces/labelled"', 2 * EPOCHS),
+    "half": ("the labelled half alone", '"faces/labelled"', 2),
     "mixed": (
         "the labelled half, and the other half without labels",
         '[{ set = "faces/labelled" }, { set = "faces/hidden", labels = false }]',
-        EPOCHS,
+        1,
     ),
-    "all": ("all faces with their labels", '"faces/train"', EPOCHS),
+    "all": ("all faces with their labels", '"faces/train"', 1),
 }
-"""Title, ``data.train`` and epochs, by name."""
+"""Title, ``data.train`` and how often the epochs, so that all have as many steps; by name."""
 SCORES = {
     "LFW": ("lfw", "accuracy"),
     "CFP-FF": ("cfp_ff", "accuracy"),
@@ -48,7 +46,16 @@ SCORES = {
 }
 """Set and score, by the heading of the column."""
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- the unlabelled table begins -->\n", "<!-- the unlabelled table ends -->"
+BEGIN, END = "<!-- the unlabelled table begins -->\n", "<!-- the unlabelled table ends -->\n"
+BEFORE = "## Training step on the CPU\n"
+SECTION = """## What faces without labels bring
+
+`just bench-unlabelled` hides the labels of half of the people of the real faces. The student is a
+MobileFaceNet of half width at 64x64, the teacher SFace, the losses ArcFace and angular, and all
+rows have as many steps. "Won back" is the share of what the labelled half alone lacks beside all
+faces with their labels.
+
+"""
 
 SPEC = """\
 name = "{name}"
@@ -95,17 +102,17 @@ def halve(workspace: Workspace) -> None:
             write_subset(path, faces, keep, "half of the identities", {"seed": 0})
 
 
-def train(row: str, seed: int, teacher: str, workspace: Workspace) -> None:
+def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) -> None:
     """The job of one row and seed; found where it is done."""
-    _, data, epochs = ROWS[row]
-    name = f"{row}-{seed}"
+    _, data, times = ROWS[row]
+    name = f"{row}-{epochs}-{seed}"
     specs = workspace.root / "specs"
     specs.mkdir(exist_ok=True)
     text = SPEC.format(
         name=name,
         train=data,
         teacher=teacher,
-        epochs=epochs,
+        epochs=times * epochs,
         losses=f"{ARCFACE}, {ANGULAR}",
         batch=BATCH,
         seed=seed,
@@ -119,12 +126,12 @@ def train(row: str, seed: int, teacher: str, workspace: Workspace) -> None:
     sys.stderr.write(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n")
 
 
-def scores(workspace: Workspace, seeds: list[int]) -> Scores:
+def scores(workspace: Workspace, epochs: int, seeds: list[int]) -> Scores:
     """What is there so far."""
     scorer, found = Scorer(workspace), Scores()
     for row in ROWS:
         for seed in seeds:
-            folder = last_stages(workspace.runs / f"{row}-{seed}").get(1)
+            folder = last_stages(workspace.runs / f"{row}-{epochs}-{seed}").get(1)
             if folder is not None:
                 network = create("mobilefacenet", 128, SIDES, 0.5)
                 load_weights(folder / NETWORK, network)
@@ -145,17 +152,21 @@ def table(found: Scores) -> str:
         cells = [f"{each[name]:.3f}" for name in SCORES]
         lines.append(f"| {ROWS[row][0]} | {' | '.join(cells)} |")
     if len(means) == len(ROWS):
-        shares = [won_back(means, name) for name in SCORES]
-        lines.append(f"| won back | {' | '.join(f'{share:.0%}' for share in shares)} |")
-        reached = "reached" if min(shares) >= BAR else "not reached"
-        lines.append(f"\nThe bar of {BAR:.0%} on every set is {reached}.")
+        shares = {name: won_back(means, name) for name in SCORES}
+        cells = [
+            "nothing is lost" if share is None else f"{share:.0%}" for share in shares.values()
+        ]
+        lines.append(f"| won back | {' | '.join(cells)} |")
+        reached = all(share is None or share >= BAR for share in shares.values())
+        is_reached = "reached" if reached else "not reached"
+        lines.append(f"\nThe bar of {BAR:.0%} on every set is {is_reached}.")
     return "\n".join(lines) + "\n"
 
 
-def won_back(means: dict[str, dict[str, float]], name: str) -> float:
-    """Of what the labelled half alone lacks beside all faces with their labels."""
+def won_back(means: dict[str, dict[str, float]], name: str) -> float | None:
+    """Of what the labelled half lacks beside all faces with labels; None where it lacks nothing."""
     lost = means["all"][name] - means["half"][name]
-    return (means["mixed"][name] - means["half"][name]) / lost
+    return (means["mixed"][name] - means["half"][name]) / lost if lost > 0 else None
 
 
 def main() -> None:
@@ -165,20 +176,28 @@ def main() -> None:
     parser.add_argument("--teacher", default="sface.onnx", help="a file in FOLDER/teacher")
     parser.add_argument("--workspace", type=Path, default=Path("workspace-unlabelled"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", choices=list(ROWS), nargs="*", help="train these; all are shown")
+    parser.add_argument("--epochs", type=int, default=6, help="of all faces")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     workspace = Workspace.locate(options.workspace)
     prepare(options.data / "faces", options.data / "teacher" / options.teacher, workspace)
     halve(workspace)
     for seed in options.seeds:
-        for row in ROWS if options.only is None else options.only:
-            train(row, seed, options.teacher, workspace)
-    text = table(scores(workspace, options.seeds))
+        for row in ROWS:
+            train(row, seed, options.epochs, options.teacher, workspace)
+    text = table(scores(workspace, options.epochs, options.seeds))
     sys.stdout.write(text)
     if options.page:
-        before, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        write_page(text)
+
+
+def write_page(text: str) -> None:
+    """Put the table into docs/benchmarks.md, whose section of it begins with the first."""
+    page = PAGE.read_text()
+    if BEGIN not in page:
+        page = page.replace(BEFORE, f"{SECTION}{BEGIN}{END}\n{BEFORE}")
+    before, rest = page.split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
