@@ -55,7 +55,17 @@ class LossSettings(BaseModel):
     needs_centres: ClassVar[bool] = False
     needs_teacher_centres: ClassVar[bool] = False
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that steps done before they came do not have; none is one while it is the default"""
+
     weight: Weight = 1.0
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """The settings that the identity of a step has."""
+        defaults = {name: type(self).model_fields[name].default for name in self.later}
+        usual = {name for name, value in defaults.items() if getattr(self, name) == value}
+        return self.model_dump(exclude=usual)
 
     @property
     def centres_per_identity(self) -> int:
@@ -91,6 +101,8 @@ class HeadSettings(LossSettings):
     scale: Scale = 64.0
     class_balance: float | None = Field(default=None, gt=0, lt=1)
     filter_above: float | None = Field(default=None, gt=0, lt=1)
+
+    later: ClassVar[frozenset[str]] = frozenset({"filter_above"})
 
 
 _SETTINGS: dict[str, type[LossSettings]] = {}

@@ -39,9 +39,11 @@ from distill.pipeline.training import (
     teacher_stage,
 )
 from distill.pipeline.training_images import open_training_images
-from distill.run_directory import RESOLVED, found_object, read_steps
+from distill.run_directory import SPEC, read_steps
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets
+from distill.spec_source import read_spec
+from distill.spec_text import parse_spec
 from distill.training.checkpoints import steps_saved
 from distill.training.plan import create_plan
 from teachers.augment.augmentation import Augmentation
@@ -365,10 +367,11 @@ def _opened(path: Path) -> EvaluationSet:
 def _recorded(spec: JobSpec, workspace: Workspace) -> dict[str, dict[str, Any]]:
     """The steps of an earlier run of the same spec, by name."""
     run = workspace.runs / spec.name
-    said = found_object(run / RESOLVED).get("spec")
-    if said != spec.model_dump(mode="json", by_alias=True):
+    try:
+        same = parse_spec(read_spec(run / SPEC), str(run / SPEC)) == spec
+    except UserError:  # there is none, or it is of another version
         return {}
-    return {each["name"]: each for each in read_steps(run)}
+    return {each["name"]: each for each in read_steps(run)} if same else {}
 
 
 def _available_memory() -> int:

@@ -136,7 +136,7 @@ class Stage:
         """Everything that the trained weights follow from, for the step's identity."""
         inputs = {
             "architecture": self.architecture.describe(),
-            "losses": {name: loss.model_dump() for name, loss in self.losses.items()},
+            "losses": {name: loss.seen for name, loss in self.losses.items()},
             "epochs": self.epochs,
             "settings": _seen(self.settings),
             "sampler": self.sampler.model_dump(),

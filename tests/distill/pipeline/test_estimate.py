@@ -22,6 +22,7 @@ from distill.pipeline.measuring import FEW, DrawnAnswers, step_time
 from distill.pipeline.planning import plan
 from distill.pipeline.training import student_stage
 from distill.pipeline.training_images import open_training_images
+from distill.run_directory import SPEC
 from distill.spec_text import SpecFile
 
 LEARN = stage_text(f"{ARCFACE}, angular = {{}}")
@@ -41,6 +42,12 @@ def quick_export(monkeypatch):
 def cost_of(workspace, text, limit=4.0):
     spec = SpecFile.parse(text, "spec")
     return estimate(spec.job, workspace, check_job(spec, workspace), limit)
+
+
+def run_whole(workspace, text):
+    """As `distill run` does it."""
+    run_job(workspace, text)
+    (workspace.runs / SpecFile.parse(text, "spec").job.name / SPEC).write_text(text)
 
 
 def states(found):
@@ -67,7 +74,7 @@ def test_every_step_has_a_time_and_nothing_is_written(workspace):
 
 
 def test_what_is_done_costs_nothing(workspace):
-    run_job(workspace, whole_job_text())
+    run_whole(workspace, whole_job_text())
     found = cost_of(workspace, whole_job_text())
     assert set(states(found).values()) == {"done"}
     assert found.seconds == found.disk_bytes == 0
@@ -99,7 +106,7 @@ def test_stages_seeds_and_choices_are_counted(quick_export, workspace):
     found = cost_of(workspace, text)
     spec = SpecFile.parse(text, "spec").job
     assert [step.name for step in found.steps] == [step.name for step in plan(spec)]
-    run_job(workspace, text)
+    run_whole(workspace, text)
     assert set(states(cost_of(workspace, text)).values()) == {"done"}
 
 
