@@ -145,13 +145,18 @@ def submit(
 
     Example: distill submit jobs/teacher.toml jobs/student.toml --follow
     """
-    from distill.cli.submission import submit_files
-    from distill.daemon import client, daemon_lock
+    from distill.daemon.check_places import one_of_two
     from distill.daemon.placing import Placing, said_after
 
     place = Workspace.locate(workspace)
     placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
-    made = submit_files(place, specs, overrides or (), replace, placing)
+    with one_of_two(place):  # those that wait have not even loaded what a check takes
+        from distill.cli.submission import submit_files
+
+        made = submit_files(place, specs, overrides or (), replace, placing)
+
+    from distill.daemon import client, daemon_lock
+
     names = [each.job.name for each in made]
     jobs = client.find_reports(place, names)
     if json:

@@ -7,7 +7,6 @@ from pathlib import Path
 from curation.errors import UserError, results_of
 from curation.workspace import Workspace
 from distill.daemon import client
-from distill.daemon.check_places import one_of_two
 from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
 from distill.daemon.submitting import Submission
@@ -59,9 +58,8 @@ def _submit(
         spec = by_text[text]
         queued = client.unfinished(workspace, teachers_in(text))
         coming = queued | {each.job.name for each in specs}
-        with one_of_two(workspace):
-            fit = check_job(spec, workspace, coming - {spec.job.name})
-            return checked(spec, fit, code())
+        fit = check_job(spec, workspace, coming - {spec.job.name})
+        return checked(spec, fit, code())
 
     texts = {spec.job.name: spec.text for spec in specs}
     return client.submit_all(workspace, texts, replace, check, placing)

@@ -9,6 +9,7 @@ from curation.locks import held
 from curation.workspace import Workspace
 
 _RETRY_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 0.4
 
 
 @contextmanager
@@ -16,8 +17,10 @@ def one_of_two(workspace: Workspace) -> Iterator[None]:
     """Run the block beside that of one other process at most: a check may take a gigabyte."""
     with ExitStack() as stack:
         with suppress(OSError):  # where nothing can be locked, nobody is kept waiting
+            pause = _RETRY_SECONDS
             while not _took_either(stack, (workspace.root, workspace.datasets)):
-                time.sleep(_RETRY_SECONDS)
+                time.sleep(pause)
+                pause = min(1.2 * pause, _LONGEST_RETRY_SECONDS)
         yield
 
 

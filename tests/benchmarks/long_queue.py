@@ -42,6 +42,7 @@ train = {{ batch_size = 8 }}
 stage = [{{ epochs = 1, losses = {{ arcface = {{}} }} }}]
 """
 CLIENTS = 50
+AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def measure(place: Workspace, jobs: int, seconds: float) -> Iterator[Measured]:
         )
         yield request("POST /jobs/NAME/cancel", pid, lambda n: ask.post(f"/jobs/new-{n}/cancel"))
         yield from commands(place)
+        yield from submits_at_once(place)
         yield from crowd(place, seconds)
         yield Measured("memory of the daemon (RSS)", memory(pid), "MB", 150.0)
 
@@ -177,6 +179,36 @@ def commands(place: Workspace) -> Iterator[Measured]:
     yield Measured("distill submit SPEC", told.value, "s", 1.0, cpu=told.cpu)
 
 
+def submits_at_once(place: Workspace) -> Iterator[Measured]:
+    """Processes of their own, started together."""
+    running = []
+    for number in range(AT_ONCE):
+        path = place.root / f"at-once-{number}.toml"
+        path.write_text(TINY.format(name=path.stem))
+        running.append(start_distill(place, "submit", str(path)))
+    began, most = time.monotonic(), 0.0
+    while running := [each for each in running if each.poll() is None]:
+        most = max(most, sum(proportional_memory(each.pid) for each in running))
+        time.sleep(1)
+    took = time.monotonic() - began
+    names = set(client.names(place))
+    missing = sum(f"at-once-{number}" not in names for number in range(AT_ONCE))
+    who = f"{AT_ONCE} distill submits at once"
+    yield Measured(f"{who}: all queued", took, "s")
+    yield Measured(f"{who}: memory", most, "MB", 20_000.0)
+    yield Measured(f"{who}: lost", missing, "", 0.0)
+
+
+def proportional_memory(pid: int) -> float:
+    """Megabytes, of which those that processes share count once; 0 where it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in text.splitlines() if line.startswith("Pss:")]
+    return int(found[0]) / 1e3 if found else 0.0
+
+
 def command(place: Workspace, words: tuple[str, ...], bar: float | None) -> Measured:
     """The best of three: it is the machine's other work that makes one slow."""
     took, used = [], []
@@ -189,15 +221,20 @@ def command(place: Workspace, words: tuple[str, ...], bar: float | None) -> Meas
 
 
 def distill(place: Workspace, *words: str) -> None:
+    process = start_distill(place, *words)
+    if process.wait():
+        raise SystemExit(f"distill {' '.join(words)} failed")
+
+
+def start_distill(place: Workspace, *words: str) -> subprocess.Popen[bytes]:
     """With compiled modules, as an installed package has them."""
     compiled = {"PYTHONPYCACHEPREFIX": str(place.root / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "distill.cli.main", *words, "--workspace", str(place.root)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **compiled},
-        check=True,
     )
 
 
