@@ -20,9 +20,9 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.evaluating import ImagesFolderOption, ModelOptions, open_model, open_set
 from distill.cli.past import shown_value
 from distill.cli.reports import print_table
+from distill.cli.scored import ImagesFolderOption, ModelOptions, open_model, open_set
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:

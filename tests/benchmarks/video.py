@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.workspace import Workspace
-from distill.cli.evaluating import ModelOptions, open_model, open_set
+from distill.cli.scored import ModelOptions, open_model, open_set
 from distill.evaluation.all_pairs import all_pairs
 from distill.evaluation.templates import average, largest_cluster, without_farthest
 

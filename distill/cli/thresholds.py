@@ -1,0 +1,135 @@
+"""`distill threshold`: the cosine to ask for on one's own data."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+)
+from distill.cli.reports import shown
+from distill.cli.scored import (
+    ImagesFolderOption,
+    ModelArgument,
+    ModelOptions,
+    SetsArgument,
+    open_model,
+    open_set,
+    shown_interval,
+)
+from distill.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from curation.workspace import Workspace
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=RESULTS)(threshold)
+
+
+def threshold(
+    model: ModelArgument,
+    sets: SetsArgument,
+    far: Annotated[
+        str, typer.Option(help="The share of strangers that may pass: 1e-2, 1e-3 ... 1e-8.")
+    ] = "1e-3",
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Copy the bundle MODEL to this folder with the thresholds that these sets measure."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another bundle at --into.")
+    ] = False,
+    images: ImagesFolderOption = None,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Choose the threshold for your own data: the cosine above which two faces are one person.
+
+    Thresholds move with the people, the camera and quantisation, so measure them on images like
+    those that the network will see. Of several sets, the one with the most impostor pairs decides.
+
+    **Examples**
+
+    `distill threshold student office/all --far 1e-4`
+
+    `distill threshold student office/all --far 1e-4 --into bundles/student-office`
+    """
+    from curation.errors import UserError
+    from curation.workspace import Workspace
+    from distill.evaluation.evaluate_sets import evaluate as score
+    from distill.evaluation.rates import EXPONENTS
+
+    place = Workspace.locate(workspace)
+    if far not in (rates := [f"1e-{exponent}" for exponent in EXPONENTS]):
+        raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
+    opened = [open_set(name, place, images) for name in sets]
+    bundle = None if into is None else _bundle(model, place)
+    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
+    with watch("evaluate", "images") as progress:
+        report = score(answers, opened, progress)
+    found = report["thresholds"]["false_accept_rates"][far]
+    if found is None:
+        reasons = [f"{name}: {_why(each, far)}" for name, each in report["sets"].items()]
+        raise UserError(f"no set measures FAR {far}: {'; '.join(reasons)}")
+    measured = report["sets"][found["set"]]["tar_at_far"][far]
+    if bundle is not None and into is not None:
+        _write_copy(bundle, into, force, report)
+    if json:
+        print_json({"model": model, "far": far, **found, **measured})
+        return
+    say(
+        f"same person where cosine > {found['threshold']:.4f} "
+        f"(95 %: {shown_interval(measured.get('threshold_interval'))})"
+    )
+    say(
+        f"at FAR {far} this accepts {found['tar']:.4f} of the genuine pairs "
+        f"(95 %: {shown_interval(measured.get('interval'))})"
+    )
+    note(
+        f"measured on {found['set']}: {shown(found['genuine'])} genuine and "
+        f"{shown(found['impostors'])} impostor pairs, set {found['digest'][:12]}"
+    )
+    if into is not None:
+        say(f"a copy of the bundle with these thresholds is in {into}")
+
+
+def _why(report: dict[str, Any], far: str) -> str:
+    return str(report["tar_at_far"][far].get("reason") or "not the largest")
+
+
+def _bundle(model: str, place: "Workspace") -> Path:
+    """The folder of the bundle that MODEL names."""
+    from curation.errors import UserError
+    from distill.pipeline.teacher_files import find_teacher, is_bundle
+
+    path = find_teacher(model, place)
+    if not is_bundle(path):
+        raise UserError(f"--into copies a bundle, and {model} is none; leave it out")
+    return path
+
+
+def _write_copy(bundle: Path, into: Path, force: bool, report: dict[str, Any]) -> None:
+    from distill.daemon.delivery import deliver
+    from distill.export.remeasured import put_thresholds
+
+    deliver(
+        bundle, into, force, lambda copy: put_thresholds(copy, report["sets"], report["thresholds"])
+    )
