@@ -47,6 +47,7 @@ from curation.recipes.view_steps import (
     refuse_views_of_people,
     unreadable_views,
 )
+from curation.sources.opening import find_format
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import View
 from curation.workspace import Workspace
@@ -70,8 +71,8 @@ def run_recipe(
 ) -> list[StepResult]:
     """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
 
-    ``source`` is the folder with ``train.rec``; else the recipe's environment variable names it
-    (only where ``dataset`` is not given: it means the recipe's own data set), else it is
+    ``source`` is the folder with ``train.rec``, or another kind of source; else the recipe's
+    environment variable names it (only where ``dataset`` is not given: it means the recipe's own data set), else it is
     ``workspace/sources/DATASET``. ``open_embedder`` opens a chosen teacher; ``teacher`` is taken
     instead of the recipe's, and ``rounds`` instead of those of its step that cleans. With
     ``skip_bad`` bad records are left out. ``say`` is told what a person wants to know. Raises
@@ -169,11 +170,12 @@ def _source_folder(
     variable = recipe.source_variable
     named = os.environ.get(variable) if variable and dataset is None else None
     folder = given or (Path(named) if named else place)
-    if not (folder.is_file() or (folder / "train.rec").exists()):
+    if not folder.is_file() and find_format(folder) is None:
         raise UserError(
-            f"the recipe {name} needs train.rec (with train.idx, property and *.bin where there "
-            f"are) and found none in {folder}; say --source DIR{_or_variable(recipe)}, or put the "
-            f"files into {place}; the data set is not part of this project, and not ours to give"
+            f"the recipe {name} needs a training set (train.rec with train.idx, property and *.bin "
+            f"where there are, or anything else that `curate convert` takes) and found none in "
+            f"{folder}; say --source DIR{_or_variable(recipe)}, or put the files into {place}; the "
+            "data set is not part of this project, and not ours to give"
         )
     return folder
 

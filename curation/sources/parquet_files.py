@@ -102,14 +102,6 @@ class ParquetSource(EntrySource):
                 reason = f"it cannot be read behind row {row:,}: {_in_one_line(error)}"
                 yield ImageEntry("", UNLABELLED, first + row, b"", reason)
 
-    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
-        """Row by row from the beginning: for a few images that are looked at."""
-        wanted = list(offsets)
-        found = {
-            entry.offset: entry.payload for entry in self.entries() if entry.offset in {*wanted}
-        }
-        return iter([found[offset] for offset in wanted])
-
     def image_sizes(self) -> Iterator[np.ndarray]:
         """By the descriptions of the tables: each has images of one size."""
         for shard in self._shards:

@@ -46,7 +46,7 @@ def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
     """Which images the text file ``listed`` names, one name a line: bool ``[N]``.
 
     A name is a path as the folder, list or archive of the source had it, or a folder of such, which
-    stands for all images in it; of a tar archive also WebDataset's key. Raises ``UserError`` where
+    stands for all images in it; of an archive also WebDataset's key. Raises ``UserError`` where
     the images have no names, and with the first line that names none of them.
     """
     names = images.store.source_names
@@ -55,7 +55,10 @@ def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
             f"{images.path} was made of records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
-    of_archives = isinstance(images.store, Store) and images.store.meta.source_kind == "tar"
+    of_archives = isinstance(images.store, Store) and images.store.meta.source_kind in (
+        "tar",
+        "zip",
+    )
     lines: dict[str, int] = {}
     for number, text in text_lines(listed, "a list of names"):
         lines.setdefault(_cleaned(text), number)

@@ -114,7 +114,7 @@ def test_an_unfinished_conversion_is_reported_as_such(curate, tmp_path):
         (["inspect", "nowhere"], "'nowhere' is not in the workspace"),
         (["inspect", "nowhere.lmdb"], "nowhere.lmdb is no store: it does not exist"),
         (["inspect", "../../etc/passwd"], "outside the workspace"),
-        (["recipe", "ms1m"], "needs train.rec"),
+        (["recipe", "ms1m"], "needs a training set"),
         (["recipe", "cake"], "no recipe 'cake'; there are: drawn-faces, ms1m, sample"),
         (["view", "retina-s", "a/b", "c/d"], "'a/b' is not in the workspace"),
     ],

@@ -45,7 +45,7 @@ def recipe(
     source: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with train.rec, .idx, property and *.bin.",
+            help="The folder with train.rec, .idx, property and *.bin, or what `convert` takes.",
             show_default="$MS1M_SOURCE, or sources/DATASET in the workspace",
         ),
     ] = None,
@@ -105,6 +105,8 @@ def recipe(
     `curate recipe ms1m --source /data/my-faces --dataset real-faces`
 
     `curate recipe ms1m --teacher job --rounds 3`
+
+    `curate recipe ms1m --source '/data/ms1mv3-{0000..0099}.tar'`
     """
     from curation.errors import UserError
     from curation.recipes.file import load_recipe

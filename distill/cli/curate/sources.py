@@ -24,7 +24,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with train.rec, a .rec file, a folder IDENTITY/*.jpg, or a .lst list.",
+            help="RecordIO (train.rec), a folder of images, a list of them, tar or zip archives, or "
+            "Parquet; a file, a folder of files, or a pattern in quotes.",
             show_default=False,
         ),
     ],
@@ -47,7 +48,7 @@ def convert(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert RecordIO or image files to an LMDB store; the images' bytes are copied as they are.
+    """Convert a data set of others to an LMDB store; the images' bytes are copied as they are.
 
     Stopped at any moment, the same command goes on where it was.
 
@@ -58,6 +59,8 @@ def convert(
     `curate convert test.rec test.lmdb --decode --skip-bad`
 
     `curate convert /data/faces faces.lmdb`
+
+    `curate convert '/data/ms1mv3-{0000..0099}.tar' ms1mv3.lmdb`
 
     `curate convert /data/street street.lmdb --unlabelled`
     """

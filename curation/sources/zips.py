@@ -1,0 +1,250 @@
+"""Zip archives as a source: parts of a tree of folders, or samples as in WebDataset's shards.
+
+Python's ``zipfile`` holds more than half a kilobyte for each file of an archive; here its directory
+is read along with the files. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.file_kinds import what_is_this
+from curation.files import open_regular, regular_file_size
+from curation.images import MAX_FILE_BYTES
+from curation.labels import UNLABELLED
+from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
+from curation.sources.opening import source
+from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
+from curation.sources.shards import OpenShards, find_shards
+
+SUFFIXES = (".zip",)
+_END, _END64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
+_LOCATOR, _ENTRY = struct.Struct("<4sLQL"), struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_LARGEST_COMMENT = 1 << 16
+_STORED, _DEFLATED = 0, 8
+_FULL = 0xFFFFFFFF
+_ENCRYPTED, _UTF8 = 1, 1 << 11
+_LOOKED_AT = 1000
+"""Images by which sizes are estimated"""
+
+
+class ZipMember(NamedTuple):
+    """A file in an archive, by its entry in the directory at byte ``entry``."""
+
+    name: str
+    entry: int
+    offset: int
+    """Of its local header"""
+    method: int
+    flags: int
+    checksum: int
+    packed: int
+    size: int
+
+
+class ZipError(ValueError):
+    """The archive is damaged; nothing behind that place is read."""
+
+
+def _is_zip(path: Path) -> bool:
+    return bool(find_shards(path, SUFFIXES))
+
+
+@source("zip", "zip archives (.zip; one or a folder of them)", _is_zip, unit="bytes")
+def open_zips(path: Path) -> "ZipSource":
+    """The archives that ``path`` means; ``UserError`` where one is something else."""
+    shards = find_shards(path, SUFFIXES)
+    for shard in shards:
+        kind = what_is_this(shard)
+        if kind is None or kind.name not in ("zip", "npz", "torch"):
+            what = "no zip archive" if kind is None else f"{kind.what}, not a zip archive"
+            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    return ZipSource(path, shards)
+
+
+class ZipSource(EntrySource):
+    """The images in zip archives; an entry's place is that of its line in the directory."""
+
+    def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        super().__init__("zip", path, shards)
+        self._ends = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
+        self._read_bytes = 0
+
+    def progress_of(self, offset: int) -> int:
+        return self._read_bytes
+
+    def entries(self) -> Iterator[ImageEntry]:
+        samples = Samples()
+        for number, shard in enumerate(self._shards):
+            with open_regular(shard) as directory, open_regular(shard) as file:
+                for found in _files(directory, file, number << SHARD_BITS):
+                    if isinstance(found, ImageEntry):
+                        yield from samples.flush()
+                        yield found
+                    else:
+                        yield from samples.add(found)
+                    self._read_bytes = self._ends[number] + file.tell()
+            yield from samples.flush()
+
+    def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
+        with OpenShards() as opened:
+            for offset in offsets:
+                file = opened[self.shard_of(offset)]
+                try:
+                    member = _read_entry(file, offset & ((1 << SHARD_BITS) - 1))
+                    yield _unpacked(file, member)
+                except ValueError:
+                    yield b""  # the conversion says that it has changed
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """By the directories, as if all files were like the first images."""
+        for shard in self._shards:
+            sizes: list[int] = []
+            taken = 1
+            with open_regular(shard) as file:
+                try:
+                    for member in members_of(file):
+                        if len(sizes) == _LOOKED_AT:
+                            break
+                        if is_image(member.name):
+                            sizes.append(min(member.size, MAX_FILE_BYTES))
+                            taken += member.packed
+                except ZipError:
+                    pass
+            count = len(sizes) * regular_file_size(shard) // taken
+            yield np.resize(np.array(sizes, np.int64), count)
+
+
+def members_of(file: BinaryIO) -> Iterator[ZipMember]:
+    """The files in the order of the directory; ``ZipError`` where that is damaged."""
+    begin, end, count = _directory(file)
+    at = begin
+    for _ in range(count):
+        if at >= end:
+            raise ZipError("its directory is shorter than it says")
+        member = _read_entry(file, at)
+        at = file.tell()
+        yield member
+
+
+def _directory(file: BinaryIO) -> tuple[int, int, int]:
+    """Where the directory begins and ends, and how many entries it has."""
+    size = file.seek(0, 2)
+    begin = max(0, size - _LARGEST_COMMENT - _END.size)
+    file.seek(begin)
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        raise ZipError("it has no directory at its end: it was cut off, or is a part of another")
+    _, disk, _, _, count, length, offset, _ = _END.unpack_from(tail, at)
+    end = begin + at
+    if disk not in (0, 0xFFFF):
+        raise ZipError("it is a part of an archive that was split; join the parts first")
+    if _FULL in (length, offset) or count == 0xFFFF:
+        if end < _LOCATOR.size:
+            raise ZipError("its directory is not where it says")
+        file.seek(end - _LOCATOR.size)
+        mark, _, end64, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
+        if mark == b"PK\6\7":
+            if end64 > size - _END64.size:
+                raise ZipError("its directory is not where it says")
+            file.seek(end64)
+            mark, *_, count, length, offset = _END64.unpack(file.read(_END64.size))
+            end = end64
+            if mark != b"PK\6\6":
+                raise ZipError("its directory is not where it says")
+    if length > end or offset != end - length or count > length // _ENTRY.size:
+        raise ZipError("its directory is not where it says")
+    return offset, end, count
+
+
+def _read_entry(file: BinaryIO, at: int) -> ZipMember:
+    file.seek(at)
+    head = file.read(_ENTRY.size)
+    if len(head) < _ENTRY.size or head[:4] != b"PK\1\2":
+        raise ZipError(f"its directory is damaged at byte {at:,}")
+    (_, _, _, flags, method, _, _, checksum, packed, size, *lengths, _, _, _, offset) = (
+        _ENTRY.unpack(head)
+    )
+    name, extra, comment = (file.read(length) for length in lengths[:3])
+    if len(comment) < lengths[2]:
+        raise ZipError(f"its directory is damaged at byte {at:,}")
+    if _FULL in (packed, size, offset):
+        size, packed, offset = _large(extra, size, packed, offset)
+    text = name.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+    named = text.replace("\\", "/").lstrip("/").removeprefix("./")
+    return ZipMember(named, at, offset, method, flags, checksum, packed, size)
+
+
+def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
+    """Size, packed size and offset, of which those that are full stand in a field of their own."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            field = extra[at + 4 : at + 4 + length]
+            values = iter([word[0] for word in struct.iter_unpack("<Q", field[: length // 8 * 8])])
+            return tuple(next(values, _FULL) if one == _FULL else one for one in stated)
+        at += 4 + length
+    return stated
+
+
+def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveFile | ImageEntry]:
+    """The images and labels of an archive; where it is damaged, an entry that says so."""
+    at, left = 0, directory.seek(0, 2)
+    seen: set[int] = set()
+    try:
+        for member in members_of(directory):
+            at = member.entry
+            if member.name.endswith("/") or not (is_image(member.name) or is_label(member.name)):
+                continue
+            left -= member.packed
+            if left < 0:
+                raise ZipError("its files lie on top of each other")
+            yield _taken(file, member, seen)._replace(offset=first + at)
+            seen.add(hash(member.name))
+    except (ZipError, struct.error) as error:
+        yield ImageEntry("", UNLABELLED, first + at + 1, b"", f"the archive is damaged: {error}")
+
+
+def _taken(file: BinaryIO, member: ZipMember, seen: set[int]) -> ArchiveFile:
+    most = MAX_FILE_BYTES if is_image(member.name) else MOST_LABEL_BYTES
+    if hash(member.name) in seen:
+        return ArchiveFile(member.name, 0, b"", "the archive has two files of this name")
+    if member.flags & _ENCRYPTED:
+        return ArchiveFile(member.name, 0, b"", "it is encrypted; unpack the archive first")
+    if member.method not in (_STORED, _DEFLATED):
+        reason = f"it is packed by method {member.method}; allowed are 0 and 8, stored and deflated"
+        return ArchiveFile(member.name, 0, b"", reason)
+    if max(member.size, member.packed) > most:
+        larger = max(member.size, member.packed)
+        return ArchiveFile(member.name, 0, b"", f"it has {larger:,} bytes, more than {most:,}")
+    try:
+        return ArchiveFile(member.name, 0, _unpacked(file, member))
+    except ValueError as error:
+        return ArchiveFile(member.name, 0, b"", str(error))
+
+
+def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
+    """The bytes of a file that is small enough; ``ValueError`` where they are not those stated."""
+    file.seek(member.offset)
+    head = file.read(_LOCAL.size)
+    if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
+        raise ValueError("its bytes are not where the directory says")
+    *_, name, extra = _LOCAL.unpack(head)
+    file.read(name + extra)
+    data = file.read(member.packed)
+    if member.method == _DEFLATED:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+        except zlib.error as error:
+            raise ValueError(f"it cannot be unpacked: {error}") from None
+    if len(data) != member.size or zlib.crc32(data) != member.checksum:
+        raise ValueError("its bytes are not those that the directory states")
+    return data

@@ -1,0 +1,128 @@
+import os
+import struct
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.sources.zips import members_of
+from curation.verify import verify
+
+
+def write_zip(path: Path, files: Iterable[tuple[str, bytes]], method: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def tree(noise_images) -> list[tuple[str, bytes]]:
+    """Two images of each of three people, in the order of their numbers within them."""
+    names = [f"0_0_{person:07d}/0_{number}.jpg" for number in range(2) for person in (2, 0, 1)]
+    return [(name, noise_images[i]) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_folders_of_parts_are_identities(tmp_path, tree, method):
+    write_zip(tmp_path / "set" / "part0.zip", tree[:3], method)
+    write_zip(tmp_path / "set" / "part1.zip", [("readme.md", b"x"), *tree[3:]], method)
+    store = convert(tmp_path / "set", tmp_path / "a.lmdb")
+    assert store.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert store.source_names == tuple(tree[i][0] for i in (0, 3, 1, 4, 2, 5))
+    assert [store.read(i) for i in range(6)] == [tree[i][1] for i in (0, 3, 1, 4, 2, 5)]
+    assert verify(tmp_path / "set", decoding=True)["sound"]
+
+
+def test_samples_with_labels_are_read_as_in_tar_archives(tmp_path, noise_images):
+    files = [(f"{i}.{kind}", data) for i in range(3)
+             for kind, data in (("jpg", noise_images[i]), ("cls", b"%d" % (5 - i)))]  # fmt: skip
+    store = convert(write_zip(tmp_path / "a.zip", files), tmp_path / "a.lmdb")
+    assert store.source_labels.tolist() == [3, 4, 5]
+
+
+def test_more_files_and_bytes_than_the_old_form_holds(tmp_path, noise_images):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(66_000):
+            archive.writestr(f"{number}.md", b"")
+        with archive.open("a/1.jpg", "w", force_zip64=True) as file:
+            file.write(noise_images[0])
+    with path.open("rb") as file:
+        assert sum(1 for _ in members_of(file)) == 66_001
+    assert convert(path, tmp_path / "a.lmdb").read(0) == noise_images[0]
+
+
+def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_0.jpg") -> None:
+    """Write ``value`` into the directory's entry of a file."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(name) - 46 + field
+    data[at : at + len(value)] = value
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        (8, b"\1\0", "it is encrypted"),
+        (10, b"\x0e\0", "it is packed by method 14; allowed are 0 and 8"),
+        (16, b"abcd", "its bytes are not those that the directory states"),
+        (20, b"\0\0\0\x7f", r"it has 2,130,706,432 bytes, more than|lie on top of each other"),
+        (24, b"\xff\xff\xff\x7f", "it has 2,147,483,647 bytes, more than 33,554,432"),
+        (42, b"\0\0\0\x7f", "its bytes are not where the directory says"),
+    ],
+)
+def test_a_bad_file_is_named_or_left_out(tmp_path, tree, field, value, complaint):
+    path = write_zip(tmp_path / "a.zip", tree[:3])
+    changed(path, field, value)
+    with pytest.raises(UserError, match=rf"a\.zip.*({complaint})"):
+        convert(path, tmp_path / "a.lmdb")
+    if "top" not in complaint:
+        assert len(convert(path, tmp_path / "a.lmdb", skip_bad=True)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_are_told(tmp_path, tree):
+    path = write_zip(tmp_path / "a.zip", [*tree[:2], tree[0]])
+    with pytest.raises(UserError, match="the archive has two files of this name"):
+        convert(path, tmp_path / "a.lmdb")
+
+
+def test_a_bomb_takes_no_more_than_it_states(tmp_path, tree):
+    path = write_zip(tmp_path / "a.zip", [*tree, ("b/1.jpg", bytes(30 << 20))], 8)
+    changed(path, 24, struct.pack("<L", 1000), b"b/1.jpg")
+    with pytest.raises(UserError, match="its bytes are not those that the directory states"):
+        convert(path, tmp_path / "a.lmdb")
+
+
+def test_files_on_top_of_each_other_are_told(tmp_path, noise_images):
+    path = write_zip(tmp_path / "a.zip", [("a/0.jpg", noise_images[0])])
+    with path.open("rb") as file:
+        member = next(members_of(file))
+    data = path.read_bytes()
+    begin, end = member.entry, data.index(b"PK\5\6")
+    entry = data[begin:end]
+    many = b"".join(entry.replace(b"a/0.jpg", b"a/%d.jpg" % i) for i in range(9))
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, len(many), begin, 0)
+    path.write_bytes(data[:begin] + many + tail)
+    with pytest.raises(UserError, match="its files lie on top of each other"):
+        convert(path, tmp_path / "a.lmdb")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_one_that_was_cut_off_is_told(tmp_path, tree, share):
+    path = write_zip(tmp_path / "a.zip", tree)
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(UserError, match="it has no directory at its end"):
+        convert(path, tmp_path / "a.lmdb")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\5\6", b"PK\5\6" + b"\xff" * 18])
+def test_what_is_no_archive_is_told(tmp_path, content):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.zip"):
+        convert(tmp_path / "a.zip", tmp_path / "a.lmdb", skip_bad=True)
