@@ -115,19 +115,20 @@ class EntrySource(ImageSource):
 
     def describe(self, key: int, offset: int) -> str:
         """How messages name an image: by file and name."""
-        name = self.name(offset)
-        return f"{self.shard_of(offset)}: {name}" if name else str(self.shard_of(offset))
+        name, shard = self.name(offset), self.shard_of(offset)
+        return str(shard) if name == shard.name else f"{shard}: {name}"
 
     def shard_of(self, offset: int) -> Path:
         """The file that an entry is in."""
         return self._shards[offset >> SHARD_BITS]
 
     def name(self, offset: int) -> str:
-        """The name of the entry at ``offset``; where they were not read yet, all are."""
+        """The name of the entry at ``offset``, or of its file; where they were not read yet, all
+        are."""
         if not len(self._names):
             for _ in self._parts():
                 pass
-        return self._names.of(offset)
+        return self._names.of(offset) or self.shard_of(offset).name
 
     def details(self) -> dict[str, object]:
         return {"files": len(self._shards)}

@@ -55,10 +55,8 @@ def _are_named(images: ImageSet, listed: Path) -> np.ndarray:
             f"{images.path} was made of records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
-    of_archives = isinstance(images.store, Store) and images.store.meta.source_kind in (
-        "tar",
-        "zip",
-    )
+    store = images.store
+    of_archives = isinstance(store, Store) and store.meta.source_kind in ("tar", "zip")
     lines: dict[str, int] = {}
     for number, text in text_lines(listed, "a list of names"):
         lines.setdefault(_cleaned(text), number)

@@ -24,8 +24,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="RecordIO (train.rec), a folder of images, a list of them, tar or zip archives, or "
-            "Parquet; a file, a folder of files, or a pattern in quotes.",
+            help="RecordIO (train.rec), a folder of images, a list of them, tar or zip archives, "
+            "or Parquet; a file, a folder of files, or a pattern in quotes.",
             show_default=False,
         ),
     ],

@@ -322,7 +322,7 @@ class TestLists:
         ("train.rec", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         ("train.rec", b"PAR1\x15", "is a Parquet table, not RecordIO"),
         ("train.rec.gz", b"\x1f\x8b\x08", "is compressed with gzip, not a training set; unpack"),
-        ("train.zip", b"PK\x03\x04" + bytes(30), "is a zip archive"),
+        ("train.zip.1", b"PK\x03\x04" + bytes(30), "is a zip archive"),
         ("lfw.bin", b"\x80\x04\x95", "is a pickle, not a training set; verification sets"),
         ("train.lst", b"\x89HDF\r\n\x1a\n", "is an HDF5 file, not a list of images"),
         ("model.onnx", b"\x08\x08\x12\x07pytorch", "is an ONNX model"),
