@@ -74,10 +74,10 @@ def run_recipe(
     ``source`` is the folder with ``train.rec``, or another kind of source; else the recipe's
     environment variable names it (only where ``dataset`` is not given: it means the recipe's own
     data set), else it is ``workspace/sources/DATASET``. ``open_embedder`` opens a chosen teacher;
-    ``teacher`` is taken instead of the recipe's, and ``rounds`` instead of those of
-    its step that cleans. With ``skip_bad`` bad records are left out. ``say`` is told what a person wants to know. Raises
-    ``UserError`` where a step cannot be done; what can be known before the first step, before it.
-    One process at a time makes a data set.
+    ``teacher`` is taken instead of the recipe's, and ``rounds`` instead of those of its step that
+    cleans. With ``skip_bad`` bad records are left out. ``say`` is told what a person wants to know.
+    Raises ``UserError`` where a step cannot be done; what can be known before the first step,
+    before it. One process at a time makes a data set.
     """
     recipe = load_recipe(name)
     context = RecipeContext(
