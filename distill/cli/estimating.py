@@ -48,6 +48,9 @@ def _awaits_teacher(spec: "SpecFile") -> bool:
 def _show(found: "JobCost") -> None:
     rows = [[step.name, step.state, *_cost(step), step.note] for step in found.steps]
     print_table(["step", "state", "time", "disk", "what"], rows, numbers=["time", "disk"])
+    if all(step.state == "done" for step in found.steps):
+        print_below("every step is done: it costs nothing")
+        return
     total = "the time of a step cannot be told"
     if found.seconds is not None:
         total = f"about {spoken(found.seconds)} in all"

@@ -222,14 +222,23 @@ def _inside(file: Path, place: Workspace) -> str:
 
 
 def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "TeacherFacts":
+    from pydantic import ValidationError
+
     from distill.first_spec.facts import TeacherFacts
     from distill.pipeline.teacher_answers import pictures_per_second
     from distill.pipeline.teacher_files import open_spec_teacher
     from distill.spec import TeacherSpec
 
-    spec = {key: value for key, value, _ in keys}
-    opened = open_spec_teacher(TeacherSpec.model_validate(spec), place)
-    return TeacherFacts(opened.embedding, pictures_per_second(opened), spec)
+    said = {key: value for key, value, _ in keys}
+    try:
+        spec = TeacherSpec.model_validate(said)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        reason = str(fault.get("ctx", {}).get("error", fault["msg"]))
+        where = "".join(f"{each}: " for each in fault["loc"][:1])
+        raise UserError(f"--teacher {said['from']}: {where}{reason}") from None
+    opened = open_spec_teacher(spec, place)
+    return TeacherFacts(opened.embedding, pictures_per_second(opened), said)
 
 
 def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":

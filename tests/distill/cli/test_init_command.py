@@ -82,6 +82,10 @@ def test_several_sets_are_trained_on_together(workspace):
     [
         (DRAWN_TEACHER, "--teacher faces.onnx: --colour, --mean and --std are missing"),
         (("--teacher", "nobody"), "'nobody' is no file"),
+        ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "only with from = a file of weights"),
+        ((*DRAWN_TEACHER, *SAID, "--part", "state"), "only with from = a file of weights"),
+        ((*DRAWN_TEACHER, *SAID[:-1], "1e9"), "preprocessing"),
+        (("--teacher", "faces.onnx", *SAID, "--size", "99999"), "preprocessing"),
         (("--student", "mobilefacenett"), "mobilefacenet"),
         (("--student", "mobilefacenet", "--mflops", "450"), "give one of them"),
         (("--mflops", "20"), "the smallest student here is edgeface_xxs"),

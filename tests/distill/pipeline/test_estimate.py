@@ -14,10 +14,12 @@ from small_job import (
 )
 from typer.testing import CliRunner
 
+from curation.errors import UserError
+from distill.cli.estimating import estimated
 from distill.cli.main import app
 from distill.pipeline import estimate as estimating
 from distill.pipeline.estimate import estimate
-from distill.pipeline.fit import check_job
+from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.measuring import FEW, DrawnAnswers, step_time
 from distill.pipeline.planning import plan
 from distill.pipeline.training import student_stage
@@ -160,6 +162,13 @@ def test_drawn_answers_are_unit_vectors_of_the_row(workspace):
     assert answers.vectors(rows, slice(None)).shape == (3, 2, 8)
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_allclose(np.linalg.norm(found.astype(float), axis=1), 1, atol=1e-2)
+
+
+def test_a_teacher_to_come_cannot_be_measured(workspace):
+    text = job_text("student", LEARN, '[teacher]\nfrom = "r100"\n')
+    spec = SpecFile.parse(text, "jobs/student.toml")
+    with pytest.raises(UserError, match=r"jobs/student.toml: the teacher is still to be made"):
+        estimated(spec, workspace, Fit([], None), as_json=True)
 
 
 def test_check_says_it_as_a_table_and_as_json(quick_export, workspace, tmp_path):
