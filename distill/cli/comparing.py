@@ -68,11 +68,9 @@ def compare(
     accuracy is that over its ten folds. With --on, the models may be files as well, and each
     difference has its 95 % interval, of both models on the same draws of people.
 
-    **Examples**
+    Example: distill compare student-a student-b ./pulled-student
 
-    `distill compare student-a student-b ./pulled-student`
-
-    `distill compare student-a r50.onnx --on ms1m/lfw --mean 127.5 --std 127.5 --colour RGB`
+    Example: distill compare student-a r50.onnx --on ms1m/lfw --mean 127.5 --std 127.5 --colour RGB
     """
     from distill.comparison import compare as compared
     from distill.spec_difference import varying

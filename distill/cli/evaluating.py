@@ -51,11 +51,9 @@ def evaluate(
 
     Embeddings are kept in the workspace, so that the next run with another set only embeds that.
 
-    **Examples**
+    Example: distill evaluate student ms1m/lfw ms1m/test
 
-    `distill evaluate student ms1m/lfw ms1m/test`
-
-    `distill evaluate r50.onnx lfw.bin --mean 127.5 --std 127.5 --colour RGB --json`
+    Example: distill evaluate r50.onnx lfw.bin --mean 127.5 --std 127.5 --colour RGB --json
     """
     from curation.workspace import Workspace
     from distill.evaluation.evaluate_sets import evaluate as score
@@ -116,11 +114,9 @@ def identify(
     gallery who are not found, where FPIR, the share of strangers who are taken for somebody, is
     given. Among distractors: MegaFace's identification.
 
-    **Examples**
+    Example: distill identify student ms1m/test
 
-    `distill identify student ms1m/test`
-
-    `distill identify student office/today --gallery office/enrolled --distractors street/all`
+    Example: distill identify student office/today --gallery office/enrolled --distractors street/all
     """
     from curation.views import open_images
     from curation.workspace import Workspace

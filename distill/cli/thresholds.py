@@ -66,11 +66,9 @@ def threshold(
     Thresholds move with the people, the camera and quantisation, so measure them on images like
     those that the network will see. Of several sets, the one with the most impostor pairs decides.
 
-    **Examples**
+    Example: distill threshold student office/all --far 1e-4
 
-    `distill threshold student office/all --far 1e-4`
-
-    `distill threshold student office/all --far 1e-4 --into bundles/student-office`
+    Example: distill threshold student office/all --far 1e-4 --into bundles/student-office
     """
     from curation.errors import UserError
     from curation.workspace import Workspace
