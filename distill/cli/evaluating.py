@@ -116,7 +116,7 @@ def identify(
 
     Example: distill identify student ms1m/test
 
-    Example: distill identify student office/today --gallery office/enrolled --distractors street/all
+    Example: distill identify student office/today --gallery office/known --distractors street/all
     """
     from curation.views import open_images
     from curation.workspace import Workspace
