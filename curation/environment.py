@@ -178,6 +178,19 @@ class Environment:
                 yield key
                 before = key
 
+    def all_items(self, most: int) -> Iterator[tuple[bytes, bytes | None]]:
+        """All keys, ascending, with their values; None for one of more than ``most`` bytes."""
+        before: bytes | None = None
+        for _, number in self._all_leaves():
+            page, count = self._page(number, _LEAF)
+            for place in self._places(page, count):
+                key = self._key(page, place)
+                if before is not None and key <= before:
+                    self._damaged(f"its keys are not in order on page {number}")
+                before = key
+                offset, size = self._place_of_value(number, page, place)
+                yield key, self._read(offset, size) if size <= most else None
+
     def check_pages(self) -> None:
         """Look at all of the file that liblmdb believes when it writes to it.
 

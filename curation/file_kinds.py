@@ -64,7 +64,7 @@ _HTML = FileKind(
     "a web page (a download that failed, or a page that asks for a login)",
     f"{_AGAIN}, and look at its size",
 )
-_LMDB = _data_set("lmdb", "an LMDB data file")
+_LMDB = _data_set("lmdb", "an LMDB data file", "give its folder, as data.mdb in it")
 _TORCH = FileKind("torch", "a PyTorch file", "give it where weights are wanted")
 _SIGNATURES = {
     b"version https://git-lfs.github.com/": FileKind(

@@ -355,8 +355,7 @@ def test_a_store_and_an_lmdb_of_another_make_are_named(folder, tmp_path):
         open_source(store.path)
     with lmdb.open(str(tmp_path / "kv")) as environment, environment.begin(write=True) as writing:
         writing.put(b"0", b"x")
-    with pytest.raises(UserError, match=r"is a folder with an LMDB of another make.*IDENTITY"):
-        open_source(tmp_path / "kv")
+    assert open_source(tmp_path / "kv").kind == "lmdb"
     with pytest.raises(UserError, match="LMDB of another make"):
         Store(tmp_path / "kv")
 

@@ -1,0 +1,112 @@
+"""LMDB environments of other libraries as a source.
+
+The forms that are in use: the image file itself under any key, with a list ``KEY LABEL`` beside
+(one text file in the folder); and that of HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose
+values are msgpack of (image file, label), or (image file, feature, label). Keys that begin with
+``__`` are about the set. Images come in the order of the keys. They are read without liblmdb, and
+without msgpack or pickles.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from curation.environment import DATA_FILE, Environment
+from curation.errors import UserError
+from curation.files import regular_file_size
+from curation.images import MAX_FILE_BYTES, encoding_of
+from curation.labels import UNLABELLED
+from curation.sources.entries import EntrySource, ImageEntry, whole_label
+from curation.sources.opening import source
+from curation.sources.packed_values import image_and_label
+from curation.store import META_KEY, PARTIAL, STAMP_FILE
+from curation.text_files import text_lines
+
+_LISTS = (".txt", ".lst", ".tsv", ".csv")
+_OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
+
+
+def _is_foreign(path: Path) -> bool:
+    """An LMDB folder that is no store of ours, nor one that is being made."""
+    ours = path.name.endswith(PARTIAL) or (path / STAMP_FILE).exists()
+    if ours or not (path / DATA_FILE).is_file():
+        return False
+    try:
+        environment = Environment(path)
+        first = next(environment.all_keys(), None)
+        return first is not None and first != bytes(8) and environment.get(META_KEY) is None
+    except UserError:
+        return False
+
+
+@source("lmdb", "an LMDB folder of another library (data.mdb)", _is_foreign, unit="bytes")
+def open_lmdb(path: Path) -> "ForeignLmdb":
+    """The environment in the folder ``path``."""
+    return ForeignLmdb(path)
+
+
+class ForeignLmdb(EntrySource):
+    """The images of an environment; an entry's place is its number in the order of the keys."""
+
+    reads_again = False
+
+    def __init__(self, path: Path) -> None:
+        self._list = _list_in(path)
+        super().__init__("lmdb", path, [path / DATA_FILE, *filter(None, [self._list])])
+        self._environment = Environment(path)
+
+    def progress_of(self, offset: int) -> int:
+        size = self.stamp().size
+        return min(size, size * (offset + 1) // max(self._environment.entries, 1))
+
+    def entries(self) -> Iterator[ImageEntry]:
+        labels = {} if self._list is None else _read_labels(self._list)
+        number = 0
+        for key, value in self._environment.all_items(MAX_FILE_BYTES + 4096):
+            if key.startswith(_OTHER_KEYS):
+                continue
+            name = key.decode("utf-8", "backslashreplace")
+            yield _entry(name, number, value, labels.get(name))
+            number += 1
+
+    def image_sizes(self) -> Iterator[np.ndarray]:
+        """As if all entries had one size."""
+        size, count = regular_file_size(self.path / DATA_FILE), self._environment.entries
+        yield np.full(count, size // max(count, 1), np.int64)
+
+
+def _entry(name: str, number: int, value: bytes | None, label: int | None) -> ImageEntry:
+    if value is None:
+        reason = f"its value is larger than {MAX_FILE_BYTES:,} bytes"
+        return ImageEntry(name, UNLABELLED, number, b"", reason)
+    if encoding_of(value) is not None:
+        return ImageEntry(name, UNLABELLED if label is None else label, number, value)
+    try:
+        payload, own = image_and_label(value)
+    except ValueError as error:
+        return ImageEntry(name, UNLABELLED, number, b"", str(error))
+    return ImageEntry(name, own if label is None else label, number, payload)
+
+
+def _list_in(folder: Path) -> Path | None:
+    found = sorted(path for path in folder.iterdir() if path.suffix in _LISTS and path.is_file())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:3])
+        raise UserError(
+            f"{folder} has several lists ({names}); leave that of KEY LABEL alone there"
+        )
+    return found[0] if found else None
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    labels: dict[str, int] = {}
+    for number, line in text_lines(path, "a list of keys and labels"):
+        words = line.replace(",", " ").split()
+        try:
+            if len(words) != 2:
+                raise ValueError(f"{line[:60]!r} is not KEY LABEL")
+            labels[words[0]] = whole_label(words[1])
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: {error}") from None
+    return labels

@@ -1,0 +1,93 @@
+import struct
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.inspection import inspect_path
+from curation.sources.packed_values import image_and_label
+from curation.store import Store
+from curation.verify import verify
+
+
+def write_lmdb(folder: Path, entries: dict[bytes, bytes]) -> Path:
+    with lmdb.open(str(folder), 1 << 26) as environment, environment.begin(write=True) as writing:
+        for key, value in entries.items():
+            writing.put(key, value)
+    return folder
+
+
+def packed(image: bytes, label: int, feature: bytes = b"") -> bytes:
+    """msgpack of (image, label), as its Python library has it."""
+    if label < 128:
+        number = bytes([label])
+    else:
+        number = b"\xcd" + struct.pack(">H", label) if label < 1 << 16 else b"\xce" + struct.pack(
+            ">L", label
+        )  # fmt: skip
+    return (
+        bytes([0x93 if feature else 0x92, 0xC5])
+        + struct.pack(">H", len(image))
+        + image
+        + (feature + number)
+    )
+
+
+LABELS = [5, 300, 70_000, 5, 300, 0, 127, 128, 65_535, 5, 1, 2]
+
+
+def test_values_of_image_and_label_are_read(tmp_path, noise_images):
+    entries = {b"%d" % i: packed(noise_images[i], label) for i, label in enumerate(LABELS)}
+    folder = write_lmdb(tmp_path / "set", {**entries, b"__len__": b"\x0c", b"__keys__": b"\x90"})
+    store = convert(folder, tmp_path / "a.lmdb")
+    labels = store.source_labels_of(store.rows).tolist()
+    assert dict(zip(store.source_names, labels, strict=True)) == {
+        str(i): label for i, label in enumerate(LABELS)
+    }
+    numbers = [int(name) for name in store.source_names]
+    assert [store.read(i) for i in range(12)] == [noise_images[i] for i in numbers]
+    assert inspect_path(folder)["kind"] == "lmdb"
+    assert verify(folder, decoding=True)["sound"]
+
+
+def test_a_feature_between_them_is_passed_over(noise_images):
+    feature = b"\xc4\x04" + bytes(4)
+    assert image_and_label(packed(noise_images[0], 300, feature)) == (noise_images[0], 300)
+
+
+def test_images_alone_have_their_labels_in_a_list_beside(tmp_path, noise_images):
+    entries = {b"p%d/0.jpg" % i: noise_images[i] for i in range(4)}
+    folder = write_lmdb(tmp_path / "set", entries)
+    assert convert(folder, tmp_path / "a.lmdb").unlabelled == 4
+    (folder / "labels.txt").write_text("p0/0.jpg 7\np1/0.jpg 7\np3/0.jpg 2\n")
+    store = convert(folder, tmp_path / "b.lmdb")
+    assert store.source_labels.tolist() == [2, 7]
+    assert store.source_names == ("p3/0.jpg", "p0/0.jpg", "p1/0.jpg", "p2/0.jpg")
+    (folder / "labels.txt").write_text("p0/0.jpg 7 8\n")
+    with pytest.raises(UserError, match=r"labels\.txt: line 1: .* is not KEY LABEL"):
+        convert(folder, tmp_path / "c.lmdb")
+    (folder / "more.csv").write_text("")
+    with pytest.raises(UserError, match=r"several lists \(labels\.txt, more\.csv\)"):
+        convert(folder, tmp_path / "c.lmdb")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"x", b"\x80\x04\x95pickle", b"\x92", b"\x92\xc4", b"\x92\xc6\xff\xff\xff\xff",
+     b"\x92\xc4\x01x", b"\x92\xc4\x01x\xa1y", b"\x92\x01\x02", b"\x91\xc4\x01x", bytes(40)],
+)  # fmt: skip
+def test_other_values_are_bad_records(tmp_path, noise_images, value):
+    folder = write_lmdb(tmp_path / "set", {b"0": packed(noise_images[0], 1), b"1": value})
+    with pytest.raises(UserError, match=r"data\.mdb: 1: "):
+        convert(folder, tmp_path / "a.lmdb")
+    assert len(convert(folder, tmp_path / "a.lmdb", skip_bad=True)) == 1
+
+
+def test_stores_are_no_source(store, tmp_path):
+    assert inspect_path(store.path)["kind"] == "store"
+    (store.path / "source.json").unlink()
+    assert inspect_path(store.path)["kind"] == "store"
+    assert verify(store.path)["sound"]
+    assert Store(store.path).digest == store.digest

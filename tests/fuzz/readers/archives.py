@@ -1,0 +1,90 @@
+"""Images inside of other files: tar and zip archives, Parquet tables."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.conversion.convert import convert
+from curation.inspection import inspect_path
+from tests.fuzz.harness import Files, reader
+from tests.fuzz.small_sets import images
+
+
+def _members(labelled: bool) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for i, image in enumerate(images()[:9]):
+        files[f"{i}.jpg" if labelled else f"{i % 3}/{'n' * 20 * i}{i}.jpg"] = image
+        if labelled:
+            label = (b"%d" % (i % 3), b'{"label": %d}' % (i % 3))[i % 2]
+            files[f"{i}.{('cls', 'json')[i % 2]}"] = label
+    return files
+
+
+def _tar(labelled: bool, form: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, data in _members(labelled).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _tars() -> list[Files]:
+    plain = [_tar(*kind) for kind in ((True, tarfile.USTAR_FORMAT), (False, tarfile.PAX_FORMAT))]
+    return [
+        {"a.tar": plain[0]},
+        {"a.tar": plain[1], "b.tar": plain[1]},
+        {"a.tar": _tar(False, tarfile.GNU_FORMAT)},
+        {"a.tar.gz": gzip.compress(plain[0], mtime=0)},
+    ]
+
+
+def _zips() -> list[Files]:
+    found: list[Files] = []
+    for labelled, method in ((True, zipfile.ZIP_STORED), (False, zipfile.ZIP_DEFLATED)):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, data in _members(labelled).items():
+                archive.writestr(zipfile.ZipInfo(name), data, method)
+        found.append({"a.zip": buffer.getvalue()})
+    return found
+
+
+def _tables() -> list[Files]:
+    found: list[Files] = []
+    rows = [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images()[:9])]
+    for column, compression in ((rows, "none"), ([row["bytes"] for row in rows], "snappy")):
+        buffer = io.BytesIO()
+        table = pa.table({"image": column, "label": [i % 3 for i in range(9)]})
+        pq.write_table(table, buffer, row_group_size=4, compression=compression)
+        found.append({"a.parquet": buffer.getvalue()})
+    return found
+
+
+def _convert(folder: Path) -> None:
+    store = convert(folder, folder.with_name("a.lmdb"), skip_bad=True)
+    inspect_path(store.path)
+
+
+@reader("tar archives", _tars, share=0.7)
+def read_tars(folder: Path) -> None:
+    """Convert them without what is bad."""
+    _convert(folder)
+
+
+@reader("zip archives", _zips, share=0.7)
+def read_zips(folder: Path) -> None:
+    """Convert them without what is bad."""
+    _convert(folder)
+
+
+@reader("parquet tables", _tables, share=0.7)
+def read_tables(folder: Path) -> None:
+    """Convert them without what is bad."""
+    _convert(folder)
