@@ -6,6 +6,7 @@ import typer
 
 from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 from distill.cli.curate import (
+    cluster,
     embed,
     export,
     join,
@@ -45,7 +46,7 @@ def options(
 
 
 for _room in (
-    *(recipes, sources, photos, views, view, join),
+    *(recipes, sources, photos, views, view, join, cluster),
     *(export, pairs, embed, noise, report),
 ):
     _room.register(app)

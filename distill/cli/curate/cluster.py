@@ -1,0 +1,92 @@
+"""The command `cluster`: identities for images without labels."""
+
+from typing import Annotated
+
+import typer
+
+from distill.cli import completion
+from distill.cli.bars import watch
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    ImagesArgument,
+    LeastAccuracyOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+    teacher_choice,
+)
+from distill.cli.curate.places import locate, view_path
+from distill.cli.reports import print_report
+from distill.cli.screen import note
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(cluster)
+
+
+def cluster(
+    images: ImagesArgument,
+    destination: Annotated[
+        str, typer.Argument(help="The view to make: a workspace name or NAME.view.")
+    ],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+        ),
+    ],
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    least_accuracy: LeastAccuracyOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Group images without labels into identities, by a teacher's embeddings: a view.
+
+    Who is like nobody stays without a label; images that have labels keep them. Beside the view
+    lies NAME.cluster.tsv: set a line's `apply` to no, and carry it out by `curate clean`.
+
+    **Examples**
+
+    `curate cluster street/all street/people --teacher sface.onnx --colour RGB --mean 0 --std 1`
+
+    `curate clean street/all street/reviewed --decisions people.cluster.tsv`
+    """
+    from curation.errors import UserError
+    from curation.face_groups import check_unlabelled, write_groups
+    from curation.unlabelled import with_each_alone
+    from curation.views import open_images
+    from curation.workspace import Workspace
+    from distill.cli.curate.set_embedder import open_embedder
+
+    place = Workspace.locate(workspace)
+    found = open_images(locate(images, place))
+    path = view_path(destination, place)
+    if path.exists():
+        raise UserError(f"{path} exists; take it away or choose another name")
+    check_unlabelled(found)
+    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
+    embedder = open_embedder(choice, place, note)
+    with watch("embed", "images") as progress:
+        embedded, _ = embedder.embed(with_each_alone(found), progress)
+    with watch("group", "images") as progress:
+        made, table = write_groups(path, found, embedded, progress)
+    print_report(
+        {
+            "path": str(path),
+            "decisions": str(table),
+            "images": len(made),
+            "identities": made.identities,
+            "grouped": found.unlabelled - made.unlabelled,
+            "unlabelled": made.unlabelled,
+        },
+        as_json,
+    )

@@ -1,0 +1,164 @@
+"""Unlabelled faces grouped by their embeddings alone, and the view that comes of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cluster_faces import f_scores, synthetic
+
+import curation.neighbours
+from curation.clustering import connected, group_faces, measure_strangers
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.face_groups import propose_groups, write_groups
+from curation.labels import each_alone
+from curation.neighbours import near_each, normalised
+from curation.noise.clean import write_clean
+from curation.noise.decisions import read_decisions, write_decisions
+from curation.noise.embedded import EmbeddedImages
+from curation.sample.studio import Studio
+from curation.store import Store
+
+
+def test_people_come_together_and_strangers_stay_alone() -> None:
+    vectors, labels = synthetic(4000, 128)
+    groups, sureness = group_faces(vectors)
+    assert f_scores(labels, groups)["BCubed, all"] > 0.98
+    assert len(sureness) == groups.max() + 1
+    assert ((sureness >= 0) & (sureness <= 1)).all()
+
+
+def test_strangers_only_stay_alone() -> None:
+    vectors = normalised(np.random.default_rng(0).standard_normal((3000, 128)))
+    groups, _ = group_faces(vectors)
+    assert len(np.unique(groups)) > 2700
+
+
+@pytest.mark.parametrize("people", [3, 8, 20])
+def test_a_few_people_are_told_apart_too(people: int) -> None:
+    """Of so few, many random pairs are one person's."""
+    random = np.random.default_rng(people)
+    labels = np.repeat(np.arange(people), 12)
+    centres = random.standard_normal((people, 128))
+    vectors = normalised(centres[labels] + 0.7 * random.standard_normal((len(labels), 128)))
+    assert f_scores(labels, group_faces(vectors)[0])["BCubed"] > 0.95
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_hardly_any_images_are_no_difficulty(count: int) -> None:
+    vectors = np.eye(4, dtype=np.float32)[:count]
+    assert group_faces(vectors)[0].tolist() == list(range(count))
+
+
+def test_the_order_of_the_images_does_not_matter() -> None:
+    vectors, _ = synthetic(2000, 128)
+    order = np.random.default_rng(0).permutation(len(vectors))
+    one, other = group_faces(vectors)[0], group_faces(vectors[order])[0]
+    assert f_scores(one[order], other)["pairwise"] > 0.995
+
+
+def test_groups_are_numbered_by_their_first_image() -> None:
+    groups, _ = group_faces(synthetic(500, 64)[0])
+    first = np.unique(groups, return_index=True)[1]
+    assert (np.diff(first) > 0).all()
+
+
+def test_strangers_are_measured_beside_many_pairs_of_one_person() -> None:
+    vectors, _ = synthetic(3000, 128)
+    assert measure_strangers(vectors).spread == pytest.approx(128**-0.5, rel=0.05)
+
+
+def test_components_are_those_of_a_search() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        pairs = random.integers(0, 60, (40, 2))
+        expected = list(range(60))
+        for first, second in pairs.tolist():
+            old, new = expected[second], expected[first]
+            expected = [new if one == old else one for one in expected]
+        assert f_scores(np.array(expected), connected(60, pairs))["BCubed, all"] == 1.0
+
+
+def test_lists_find_nearly_all_near_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, _ = synthetic(12_000, 64)
+    exact, _ = near_each(vectors, 8)
+    monkeypatch.setattr(curation.neighbours, "LARGEST_COMPARED", 1000)
+    found, which = near_each(vectors, 8)
+    assert which.shape == (12_000, 9)
+    near = exact > 0.5
+    assert (np.abs(found - exact)[near] < 0.01).mean() > 0.95
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Forty drawn faces of ten people without labels, and two people with."""
+    root = tmp_path_factory.mktemp("street")
+    studio = Studio(3)
+    for person in range(12):
+        for shot in range(4):
+            name = f"{'unlabelled' if person < 10 else f'known-{person}'}/{person}-{shot}.jpg"
+            (root / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+            conditions = studio.conditions(7, person, shot, yaw=0.0)
+            (root / "files" / name).write_bytes(studio.face(person, conditions))
+    return convert(root / "files", root / "street.lmdb")
+
+
+def embedded(store: Store) -> tuple[EmbeddedImages, np.ndarray]:
+    """Embeddings of a teacher that is nearly always right, and who each image shows."""
+    names = store.source_names or ()
+    who = np.array([int(name.rpartition("/")[2].split("-")[0]) for name in names])
+    random = np.random.default_rng(1)
+    centres = random.standard_normal((12, 64))
+    unit = normalised(centres[who] + 0.5 * random.standard_normal((len(who), 64)))
+    rows = np.arange(len(store))
+    return EmbeddedImages(each_alone(store.labels), unit, np.ones(len(store)), rows), who
+
+
+def test_groups_become_identities_of_a_view(street: Store, tmp_path: Path) -> None:
+    images, who = embedded(street)
+    made, table = write_groups(tmp_path / "people.view", street, images)
+    assert (made.identities, made.unlabelled, len(made)) == (12, 0, 48)
+    for identity in range(12):
+        assert len(set(who[made.rows[made.labels == identity]])) == 1
+    decisions = read_decisions(table, street.digest)
+    assert len(decisions) == 30
+    assert {one.action for one in decisions} == {"merge"}
+    assert table.name == "people.cluster.tsv"
+
+
+def test_a_person_can_refuse_a_line(street: Store, tmp_path: Path) -> None:
+    decisions = propose_groups(street, embedded(street)[0])
+    table = tmp_path / "edited.tsv"
+    write_decisions(table, street.digest, decisions)
+    table.write_text(table.read_text().replace("yes\tmerge", "no\tmerge", 1))
+    made = write_clean(tmp_path / "x.view", street, read_decisions(table, street.digest))
+    assert (made.identities, made.unlabelled) == (12, 1)
+
+
+def test_a_set_with_labels_only_is_refused(street: Store, tmp_path: Path) -> None:
+    from curation.subsets import write_keep
+    from curation.subsets.text_lists import By
+
+    (tmp_path / "list.txt").write_text("0\n1\n")
+    labelled = write_keep(tmp_path / "l.view", street, tmp_path / "list.txt", By.IDENTITY)
+    with pytest.raises(UserError, match="has 0 images without a label; there is nothing to group"):
+        propose_groups(labelled, embedded(street)[0])
+
+
+def test_the_command_makes_the_view(street: Store, tmp_path: Path) -> None:
+    arguments = ["cluster", str(street.path), str(tmp_path / "p.view"), "--teacher", "drawn-faces"]
+    line = [sys.executable, "-m", "distill.cli.curate", *arguments]
+    line += ["--workspace", str(tmp_path), "--json"]
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)
+    assert told["images"] == 48
+    assert told["grouped"] + told["unlabelled"] == 40
+    assert told["identities"] >= 9
+    assert Path(told["decisions"]).name == "p.cluster.tsv"
+    again = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "exists; take it away or choose another name" in again.stderr
