@@ -6,9 +6,9 @@ limits, without a number to choose:
 * *Sure links*: a cosine so high that in all of the set one pair of strangers is expected to have
   it. What hangs together by such links is one person, however different two poses of it are.
 * *Merges*: two groups are one person where the mean cosine between their images is higher than
-  a quarter of a stranger is expected to reach for each image. The means of larger groups scatter less, so
-  less is asked of them. The most alike are merged first, each with its own best, until none is
-  left.
+  a quarter of a stranger is expected to reach for each image. The means of larger groups scatter
+  less, so less is asked of them. The most alike are merged first, each with its own best, until
+  none is left.
 """
 
 import math
