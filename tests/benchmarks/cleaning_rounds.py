@@ -2,6 +2,7 @@
 
     python tests/benchmarks/cleaning_rounds.py STORE --teacher sface.onnx --mean 0 --std 1
 
+STORE has no verification sets beside it, which would have to be embedded as well.
 `closed`: a share of the images gets the label of another image's person. `open`: as many come from
 people that the set does not have otherwise. Then `curate recipe`'s step `clean` with rounds.
 """
