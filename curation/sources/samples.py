@@ -14,7 +14,6 @@ from curation.labels import UNLABELLED
 from curation.sources.entries import FolderLabels, ImageEntry, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
 
-_PARTS = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)
 LABELS = ("cls", "json", "txt", "text", "label")
 _KEYS = ("label", "cls", "class", "identity", "target")
 """Of a JSON object, the one that has the label; the first that is there"""
@@ -30,11 +29,12 @@ class ArchiveFile(NamedTuple):
     offset: int
     payload: bytes
     reason: str = ""
+    is_image: bool = True
 
 
 def extension(name: str) -> str:
     """What the name ends with, without the dot, in small letters."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower()
+    return name[name.rfind(".") + 1 :].lower()
 
 
 def is_image(name: str) -> bool:
@@ -59,8 +59,8 @@ class Samples:
 
     def add(self, file: ArchiveFile) -> Iterator[ImageEntry]:
         """Take a file; the entries that are whole by that."""
-        found = _PARTS.fullmatch(file.name)
-        key = found[1] if found else file.name
+        name = file.name
+        key = name[: name.find(".", name.rfind("/") + 1)]
         if key != self._key or self._has_labels is False:
             yield from self.flush()
             self._key = key
@@ -70,8 +70,8 @@ class Samples:
     def flush(self) -> Iterator[ImageEntry]:
         """The entries of the sample that is being gathered; it is over."""
         files, self._files = self._files, []
-        images = [file for file in files if is_image(file.name)]
-        others = [file for file in files if not is_image(file.name)]
+        images = [file for file in files if file.is_image]
+        others = [file for file in files if not file.is_image]
         if self._has_labels is None and images:
             self._has_labels = bool(others)
         if not self._has_labels:
@@ -92,7 +92,9 @@ def _entry(image: ArchiveFile, label: int) -> ImageEntry:
 
 
 def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> ImageEntry:
-    by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
+    by_rank = others
+    if len(others) > 1:
+        by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
     try:
         label = next((found for file in by_rank if (found := _label(file)) is not None), UNLABELLED)
     except ValueError as error:

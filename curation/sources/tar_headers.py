@@ -5,10 +5,12 @@ Python's ``tarfile`` is several times slower, and believes what an archive says 
 Sources: POSIX.1-2017, pax Interchange Format; GNU tar's manual, "Basic Tar Format".
 """
 
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 BLOCK = 512
+_ADLER = 65_521
 _MOST_EXTENSION = 1 << 20
 """Bytes of a long name, or of a pax header"""
 FILE, LINK, OTHER, SPARSE = "file", "link", "other", "sparse"
@@ -77,21 +79,22 @@ def members(file: ArchiveBytes) -> Iterator[Member]:
                 name, size, is_sparse = _pax(data[: member.size], name, size, offset)
             offset += BLOCK + member.padded
             continue
-        member = member._replace(
-            name=name or member.name,
-            size=member.size if size < 0 else size,
-            kind=SPARSE if is_sparse else member.kind,
-            offset=begin,
-        )
+        if begin != offset:
+            kept = SPARSE if is_sparse else member.kind
+            own = member.size if size < 0 else size
+            member = Member(name or member.name, kept, own, begin)
+            name, size, is_sparse = "", -1, False
         yield member
         offset += BLOCK + member.padded
-        begin, name, size, is_sparse = None, "", -1, False
+        begin = None
 
 
 def parse_header(block: bytes, offset: int) -> Member:
     """A header of 512 bytes at ``offset``; ``TarError`` where it is none."""
     stated = _number(block[148:156])
-    if stated is None or stated != sum(block) - sum(block[148:156]) + 8 * 32:
+    # The sum of all bytes, modulo 65,521, is in Adler-32: several times faster than ``sum``.
+    found = (zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 8 * 32
+    if stated is None or (stated - found) % _ADLER or stated > BLOCK * 255:
         raise TarError(offset, "there is no header with a right checksum")
     size = _number(block[124:136])
     if size is None or size < 0:

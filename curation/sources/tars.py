@@ -22,7 +22,7 @@ from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
 from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
 from curation.sources.shards import OpenShards, find_shards
-from curation.sources.tar_headers import FILE, Member, TarError, members
+from curation.sources.tar_headers import BLOCK, FILE, Member, TarError, members
 
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
 _BUFFER, _SHORT = 1 << 20, 1 << 12
@@ -117,9 +117,9 @@ def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Ima
     try:
         for member in members(file):
             offset = member.offset
-            found = _taken(file, member)
+            found = _taken(file, member, first + member.offset)
             if found is not None:
-                yield found._replace(offset=first + member.offset)
+                yield found
     except TarError as error:
         yield ImageEntry("", UNLABELLED, first + max(error.offset, offset + 1), b"", str(error))
     except (OSError, EOFError, zlib.error) as error:
@@ -127,23 +127,24 @@ def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Ima
         yield ImageEntry("", UNLABELLED, first + offset + 1, b"", reason)
 
 
-def _taken(file: "_Plain | _Unpacked", member: Member) -> ArchiveFile | None:
+def _taken(file: "_Plain | _Unpacked", member: Member, offset: int) -> ArchiveFile | None:
     """A member that is an image or a label, with its bytes; others are passed over."""
-    wanted = is_image(member.name) or is_label(member.name)
-    most = MAX_FILE_BYTES if is_image(member.name) else MOST_LABEL_BYTES
-    if not wanted or member.kind != FILE or member.size > most:
+    name, kind, size, _ = member
+    image = is_image(name)
+    most = MAX_FILE_BYTES if image else MOST_LABEL_BYTES
+    if not image and not is_label(name):
         file.skip(member.padded)
-    if not wanted or member.name.endswith("/"):
         return None
-    if member.kind != FILE:
-        return ArchiveFile(member.name, 0, b"", f"it is a {member.kind} in the archive, not a file")
-    if member.size > most:
-        return ArchiveFile(member.name, 0, b"", f"it has {member.size:,} bytes, more than {most:,}")
-    data = file.read(member.size)
-    if len(data) < member.size:
-        raise TarError(member.offset, f"{member.name} is cut off")
-    file.skip(member.padded - member.size)
-    return ArchiveFile(member.name, 0, data)
+    if kind != FILE or size > most:
+        file.skip(member.padded)
+        reason = f"it has {size:,} bytes, more than {most:,}"
+        reason = reason if kind == FILE else f"it is a {kind} in the archive, not a file"
+        return ArchiveFile(name, offset, b"", reason, image)
+    padding = -size % BLOCK
+    data = file.read(size + padding)
+    if len(data) < size:
+        raise TarError(member.offset, f"{name} is cut off")
+    return ArchiveFile(name, offset, data[:size], "", image)
 
 
 class _Plain:

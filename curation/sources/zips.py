@@ -207,7 +207,9 @@ def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveF
             left -= member.packed
             if left < 0:
                 raise ZipError("its files lie on top of each other")
-            yield _taken(file, member, seen)._replace(offset=first + at)
+            yield _taken(file, member, seen)._replace(
+                offset=first + at, is_image=is_image(member.name)
+            )
             seen.add(hash(member.name))
     except (ZipError, struct.error) as error:
         yield ImageEntry("", UNLABELLED, first + at + 1, b"", f"the archive is damaged: {error}")

@@ -58,6 +58,21 @@ def draw_source(folder: Path, records: int) -> None:
     write_layout(folder, pack, (112, 112))
 
 
+def write_other_forms(source: Path) -> None:
+    """The same images as WebDataset's shards and as Parquet tables, beside the record file."""
+    from curation.conversion.convert import convert
+    from curation.export_shards import export_parquet, export_webdataset
+
+    store = convert(source, Path(f"{source}-whole.lmdb"))
+    export_webdataset(store, _form(source, "tar"))
+    export_parquet(store, _form(source, "parquet"))
+    shutil.rmtree(store.path)
+
+
+def _form(source: Path, name: str) -> Path:
+    return source.with_name(f"{source.name}-as-{name}")
+
+
 def copy(source: Path, place: Path) -> float:
     """Seconds of `cp` and `sync`."""
     begin = time.perf_counter()
@@ -94,10 +109,22 @@ def conversion(source: Path, place: Path) -> float:
     return time.perf_counter() - begin
 
 
+def tar_conversion(source: Path, place: Path) -> float:
+    """Seconds of that of WebDataset's shards."""
+    return conversion(_form(source, "tar"), place)
+
+
+def parquet_conversion(source: Path, place: Path) -> float:
+    """Seconds of that of Parquet tables."""
+    return conversion(_form(source, "parquet"), place)
+
+
 VARIANTS: dict[str, Callable[[Path, Path], float]] = {
     "cp": copy,
     "bare LMDB appends": bare_appends,
     "curate convert": conversion,
+    "of tar": tar_conversion,
+    "of Parquet": parquet_conversion,
 }
 
 
@@ -174,6 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         source = Path(folder) / "source"
         draw_source(source, options.records)
+        write_other_forms(source)
         compare(source, options.records, options.rounds, options.mxnet)
 
 
