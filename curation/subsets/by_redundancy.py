@@ -93,6 +93,14 @@ def _evenly_spread(labels: np.ndarray, least: int) -> np.ndarray:
     return (size <= least) | (place * least // size != (place - 1) * least // size)
 
 
+def check_pruning(share: float, least: int) -> None:
+    """``UserError`` where no images can be pruned so; before they are embedded, which takes long."""
+    if not 0 < share < 1:
+        raise UserError(f"the share to leave out is {share:g}; allowed: above 0, below 1")
+    if least < 1:
+        raise UserError(f"identities keep at least {least} images; allowed: 1 or more")
+
+
 def write_prune(
     path: Path,
     parent: ImageSet,
@@ -107,10 +115,7 @@ def write_prune(
     ``embedded`` are its images, those without a label as identities of their own; ``teacher`` says
     in the history what embedded them.
     """
-    if not 0 < share < 1:
-        raise UserError(f"the share to leave out is {share:g}; allowed: above 0, below 1")
-    if least < 1:
-        raise UserError(f"identities keep at least {least} images; allowed: 1 or more")
+    check_pruning(share, least)
     keep = prune(embedded.labels.astype(np.int64), similarities_to_centres(embedded), share, least)
     parameters: dict[str, Parameter] = {"share": share, "least": least, "embeddings": teacher}
     return write_subset(path, parent, keep, PRUNE, parameters)

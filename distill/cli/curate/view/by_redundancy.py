@@ -61,11 +61,12 @@ def prune(
 
     `curate view prune ms1m/train ms1m/pruned --teacher job --share 0.25`
     """
-    from curation.subsets.by_redundancy import write_prune
+    from curation.subsets.by_redundancy import check_pruning, write_prune
     from curation.unlabelled import with_each_alone
     from curation.workspace import Workspace
     from distill.cli.curate.set_embedder import open_embedder
 
+    check_pruning(share, least)
     choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
     embedder = open_embedder(choice, Workspace.locate(workspace), note)
 
