@@ -94,7 +94,7 @@ def _evenly_spread(labels: np.ndarray, least: int) -> np.ndarray:
 
 
 def check_pruning(share: float, least: int) -> None:
-    """``UserError`` where no images can be pruned so; before they are embedded, which takes long."""
+    """``UserError`` for numbers that cannot be; to be known before images are embedded."""
     if not 0 < share < 1:
         raise UserError(f"the share to leave out is {share:g}; allowed: above 0, below 1")
     if least < 1:
