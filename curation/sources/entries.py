@@ -92,9 +92,7 @@ class EntrySource(ImageSource):
         size = self.stamp().size
         for part in self._parts():
             first = self._done
-            self._hash.update(b"".join(map(_head, part)))
-            for entry in part:
-                self._hash.update(entry.payload)
+            self._hash.update(b"".join([*map(_head, part), *(entry.payload for entry in part)]))
             self._done += len(part)
             self._check_unchanged(earlier)
             if first >= start.number:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 BLOCK = 512
 _ADLER = 65_521
+_ZEROS = bytes(BLOCK)
 _MOST_EXTENSION = 1 << 20
 """Bytes of a long name, or of a pax header"""
 FILE, LINK, OTHER, SPARSE = "file", "link", "other", "sparse"
@@ -57,7 +58,7 @@ def members(file: ArchiveBytes) -> Iterator[Member]:
             raise TarError(offset, "it ends without the blocks that end it: it was cut off")
         if len(block) < BLOCK:
             raise TarError(offset, "a header is cut off")
-        if block.count(0) == BLOCK:
+        if block == _ZEROS:
             zeros += 1
             offset += BLOCK
             if zeros == 2:
