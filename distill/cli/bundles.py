@@ -42,7 +42,12 @@ def register(app: typer.Typer) -> None:
 def embed(
     bundle: BundleArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Aligned faces.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Aligned faces; with --detector, photographs.",
+            show_default=False,
+        ),
     ],
     far: Annotated[
         str | None,
@@ -56,26 +61,41 @@ def embed(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Take images of any size for aligned faces.")
     ] = False,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .onnx file that finds the faces of photographs: YuNet or SCRFD.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Embed faces with a bundle and say which are of the same person.
 
     Images are faces aligned to the ArcFace template, of the size that the network was trained on
     (112x112 as a rule). A photograph gets an embedding too, but none that says who is on it, so
-    other sizes are refused; with --aligned they are taken for aligned faces.
+    other sizes are refused; with --aligned they are taken for aligned faces. With --detector images
+    are photographs, and each face in them is found, aligned and answered for: photo.jpg/1 is the
+    largest of several in photo.jpg.
 
-    Example: distill embed workspace/bundles/sample one.jpg other.jpg
+    Examples: distill embed workspace/bundles/sample one.jpg other.jpg
+
+    distill embed workspace/bundles/sample party.jpg me.jpg --detector yunet.onnx
     """
     from distill.export.decision import choose_decision
     from distill.export.embedder import BundleEmbedder
 
     embedder = BundleEmbedder(bundle)
     decision = choose_decision(embedder.thresholds, far)
-    _check_images(embedder, images, aligned)
-    features = embedder.embed(images, aligned)
+    names = [str(path) for path in images]
+    if detector is None:
+        _check_images(embedder, images, aligned)
+        features = embedder.embed(images, aligned)
+    else:
+        names, faces = _cut_faces(images, detector)
+        features = embedder.embed(faces, aligned=True)
     if output is not None:
         _write_features(output, features)
-    names = [str(path) for path in images]
     pairs = _pairs(names, features, decision)
     if json:
         threshold = None if decision is None else asdict(decision)
@@ -156,6 +176,38 @@ def _common_folder(names: list[str]) -> str:
     """What all names begin with, up to a slash; a table is clearer without it."""
     prefix = os.path.commonprefix(names)  # noqa: RUF071 - it is cut at its last slash
     return prefix[: prefix.rfind("/") + 1]
+
+
+def _cut_faces(paths: list[Path], detector: Path) -> tuple[list[str], list[bytes]]:
+    """Names and JPEG files of the faces in photographs; what is set aside is told.
+
+    ``UserError`` where a photograph cannot be read, or no face is left.
+    """
+    from curation.errors import UserError
+    from curation.photographs.faces import FaceSettings
+    from teachers.photographs import FaceCutter
+
+    names: list[str] = []
+    files: list[bytes] = []
+    with FaceCutter(detector, FaceSettings(faces="all", quality=100), min(len(paths), 2)) as cutter:
+        for path, photograph in zip(paths, cutter.cut(paths), strict=True):
+            if photograph.reason is not None:
+                raise UserError(f"{path}: {photograph.reason}")
+            if not photograph.faces:
+                note(f"{path}: no face was found")
+            several = len(photograph.faces) > 1
+            for number, (face, jpeg) in enumerate(photograph.faces, 1):
+                name = f"{path}/{number}" if several else str(path)
+                if face.fate == "kept":
+                    names.append(name)
+                    files.append(jpeg)
+                else:
+                    note(f"{name}: set aside, {face.fate} ({face.note})")
+    if not files:
+        raise UserError(
+            "there is no face to embed; give photographs that show one, larger and sharper"
+        )
+    return names, files
 
 
 def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from click.testing import Result
+from standin_detector import drawn_face, picture_with, standin_detector
 from typer.testing import CliRunner
 
 from curation.errors import UserError
@@ -55,6 +56,32 @@ def test_embed_shows_a_table(small_bundle: Path, faces: list[Path]):
     assert "1.0000" in result.stdout
     assert "yes" in result.stdout
     assert "chosen for FAR 1e-2; FAR 0.01, TAR 0.7500, measured on easy" in result.stdout
+
+
+def test_embed_answers_for_each_face_of_photographs(small_bundle: Path, tmp_path: Path):
+    detector = standin_detector(tmp_path / "standin.onnx")
+    party, me = tmp_path / "party.jpg", tmp_path / "me.jpg"
+    together = [(drawn_face(1), (2, 2), 224), (drawn_face(2), (12, 3), 150)]
+    small = (drawn_face(3), (22, 3), 40)
+    party.write_bytes(encode_jpeg(picture_with([*together, small], (320, 832))))
+    me.write_bytes(encode_jpeg(picture_with(together[:1], (320, 384))))
+    result = succeed("embed", small_bundle, party, me, "--detector", detector, "--json")
+    told = json.loads(result.stdout)
+    assert told["images"] == [f"{party}/1", f"{party}/2", str(me)]
+    cosines = {(pair["left"], pair["right"]): pair["cosine"] for pair in told["pairs"]}
+    assert cosines[f"{party}/1", str(me)] > 0.95
+    assert f"{party}/3: set aside, small" in result.stderr
+
+
+def test_embed_names_photographs_that_show_no_face(small_bundle: Path, tmp_path: Path):
+    detector = standin_detector(tmp_path / "standin.onnx")
+    empty = picture(tmp_path / "empty.jpg", 200, 300)
+    result = run("embed", small_bundle, empty, "--detector", detector)
+    assert isinstance(result.exception, UserError)
+    assert "there is no face to embed" in str(result.exception)
+    (tmp_path / "text.jpg").write_text("hello")
+    result = run("embed", small_bundle, tmp_path / "text.jpg", "--detector", detector)
+    assert "text.jpg: is a text file" in str(result.exception)
 
 
 def test_embed_writes_the_embeddings(small_bundle: Path, faces: list[Path], tmp_path: Path):
