@@ -6,7 +6,6 @@ folder that an image lies in is its identity.
 """
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from curation.json_text import parse_json
@@ -57,17 +56,19 @@ class Samples:
         self._key = ""
         self._files: list[ArchiveFile] = []
 
-    def add(self, file: ArchiveFile) -> Iterator[ImageEntry]:
+    def add(self, file: ArchiveFile) -> list[ImageEntry]:
         """Take a file; the entries that are whole by that."""
+        whole: list[ImageEntry] = []
         name = file.name
         key = name[: name.find(".", name.rfind("/") + 1)]
         if key != self._key or self._has_labels is False:
-            yield from self.flush()
+            whole = self.flush()
             self._key = key
         if len(self._files) < _MOST_IN_SAMPLE:  # one with more is refused for the images it has
             self._files.append(file)
+        return whole
 
-    def flush(self) -> Iterator[ImageEntry]:
+    def flush(self) -> list[ImageEntry]:
         """The entries of the sample that is being gathered; it is over."""
         files, self._files = self._files, []
         images = [file for file in files if file.is_image]
@@ -75,16 +76,15 @@ class Samples:
         if self._has_labels is None and images:
             self._has_labels = bool(others)
         if not self._has_labels:
-            for image in images:
-                yield _entry(image, self._folders.of(image.name))
-        elif len(images) == 1:
-            yield _labelled(images[0], others)
-        else:
-            cls = next((file for file in others if extension(file.name) == "cls"), None)
-            wrong = images[0] if images else cls
-            if wrong is not None:
-                how = f"{len(images)} images" if images else "no image"
-                yield ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}")
+            return [_entry(image, self._folders.of(image.name)) for image in images]
+        if len(images) == 1:
+            return [_labelled(images[0], others)]
+        cls = next((file for file in others if extension(file.name) == "cls"), None)
+        wrong = images[0] if images else cls
+        if wrong is None:
+            return []
+        how = f"{len(images)} images" if images else "no image"
+        return [ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}")]
 
 
 def _entry(image: ArchiveFile, label: int) -> ImageEntry:

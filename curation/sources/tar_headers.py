@@ -141,4 +141,4 @@ def _pax(data: bytes, name: str, size: int, offset: int) -> tuple[str, int, bool
 
 def _text(name: bytes) -> str:
     text = name.decode("utf-8", "surrogateescape")
-    return text.removeprefix("./").lstrip("/")
+    return text.removeprefix("./").lstrip("/") if text[:1] in ("/", ".") else text
