@@ -20,7 +20,7 @@ from learning_results import (
     write_results,
 )
 from learning_rows import SECTIONS
-from learning_scores import DEGRADED_SETS, PAIRS, SETS, Scorer, _last_stages, curve_of
+from learning_scores import DEGRADED_SETS, PAIRS, SETS, Scorer, curve_of, last_stages
 
 from curation.images import decode
 from curation.pairs import VerificationPairs
@@ -188,7 +188,7 @@ def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
         {"name": "generation 2 stage 2", "kind": "distil", "state": "running", "path": "d"},
     ]
     (tmp_path / "steps.json").write_text(json.dumps(steps))
-    assert {g: path.name for g, path in _last_stages(tmp_path).items()} == {1: "b"}
+    assert {g: path.name for g, path in last_stages(tmp_path).items()} == {1: "b"}
 
 
 def test_what_is_not_trained_yet_has_no_result(tmp_path):
