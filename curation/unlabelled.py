@@ -61,5 +61,8 @@ class EachAlone(ImageSet):
         known = self._images.source_labels
         return np.append(known, np.full(self._images.unlabelled, UNLABELLED, np.int64))
 
+    def found(self, i: int) -> tuple[ImageSet, int]:
+        return self._images.found(i)
+
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         return self._images.read_many(indices)
