@@ -104,7 +104,7 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
         few = min(share, -(-FEW // unit) * unit)
         timed(few)
         expected = timed(few) * share / few
-        affordable = max(1.0, end - time.monotonic())
+        affordable = max(0.0, end - time.monotonic())
         if 2 * expected > affordable and few < share:
             size = max(few, int(share * affordable / (2 * expected)) // unit * unit)
             if size > few:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 from curation.errors import UserError
 from distill.backbones import create
@@ -130,3 +131,20 @@ def test_softmax_attention_is_torchs():
 def test_images_must_leave_a_map_to_mix():
     with pytest.raises(UserError, match="16x16 is too small"):
         on_meta("facelivtv2_xs", input_size=(16, 16))
+
+
+@pytest.mark.parametrize(("channels_in", "stride", "groups"), [(3, 2, 1), (20, 2, 20), (20, 1, 1)])
+def test_in_training_the_parallel_convolutions_are_one(channels_in, stride, groups):
+    torch.manual_seed(0)
+    layer = RepConv(channels_in, 20, stride, groups).train().to(memory_format=torch.channels_last)
+    x = torch.randn(2, channels_in, 16, 16).to(memory_format=torch.channels_last)
+    point = layer.repconv
+    every = x[:, :, ::stride, ::stride]
+    apart = layer.conv(x) + conv2d(every, point.weight, point.bias, groups=groups)
+    gradients = []
+    for output in (layer(x), layer.bn(apart)):
+        layer.zero_grad()
+        (output * torch.arange(20.0)[:, None, None]).square().mean().backward()
+        gradients.append([output, *(each.grad.clone() for each in layer.parameters())])
+    for left, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-3)
