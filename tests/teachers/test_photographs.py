@@ -1,5 +1,6 @@
 """Photographs and detectors that would harm the process that reads them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from standin_detector import drawn_face, picture_with, standin_detector
 
 import teachers.photographs
 from curation.errors import UserError
-from curation.images import encode_jpeg
+from curation.images import decode, encode_jpeg
 from curation.photographs.faces import FaceSettings
 from teachers.confined import ConfinedWorker
+from teachers.embedder import embed_mirrored
+from teachers.foreign import OnnxEmbedder
 from teachers.photographs import FaceCutter
+from teachers.preprocessing import Preprocessing
 
 
 def test_one_bad_photograph_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -114,3 +118,21 @@ def test_a_worker_that_came_to_an_end_is_followed_by_another(
 def test_answers_that_are_no_faces_are_refused(faces: Any) -> None:
     with pytest.raises(ChildProcessError, match="no list of faces"):
         teachers.photographs._faces(faces, b"")
+
+
+def test_faces_of_real_photographs_are_told_apart() -> None:
+    folder = os.environ.get("FACE_DISTILL_REAL_DATA")
+    root = Path(folder or "")
+    if folder is None or not (root / "detector/yunet.onnx").exists():
+        pytest.skip("FACE_DISTILL_REAL_DATA does not name a folder with photographs and a detector")
+    paths = sorted((root / "photos/people").rglob("*.jpg"))
+    with FaceCutter(root / "detector/yunet.onnx", FaceSettings(), processes=2) as cutter:
+        files = [decode(photograph.faces[0].jpeg) for photograph in cutter.cut(paths)]
+    preprocessing = Preprocessing(colour="RGB", mean=0, std=1, size=(112, 112))
+    teacher = OnnxEmbedder(root / "teacher/sface.onnx", preprocessing)
+    features = embed_mirrored(teacher, np.stack(files))
+    cosines = features @ features.T
+    who = np.array([path.parent.name for path in paths])
+    same = who[:, None] == who
+    assert cosines[same].min() > 0.66
+    assert cosines[~same].max() < 0.29
