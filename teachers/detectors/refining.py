@@ -2,7 +2,8 @@
 
 A detector places the points of a face to a few hundredths of its size, each time a little
 elsewhere. Looks at the face alone, in sizes that detectors know best, and in the mirror, are
-nearly independent. Of 17 real faces the mean cosine within people rose from 0.730 to 0.758.
+nearly independent. Of 17 real faces, on which the sizes were chosen too, the mean cosine within
+people rose from 0.730 to 0.758.
 """
 
 from collections.abc import Callable
