@@ -40,6 +40,14 @@ class Images:
         return self
 
     @property
+    def stores(self):
+        return (self,)
+
+    @property
+    def begins(self):
+        return np.array([0, len(self)])
+
+    @property
     def digest(self):
         return f"{self.wrong}{self.sizes}"
 
