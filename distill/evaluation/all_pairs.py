@@ -4,6 +4,7 @@ One pass over the tiles of all pairs (`pair_scan`) keeps the highest impostor sc
 as the largest measured FAR allows, so that intervals can be drawn of them, and the genuine scores.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from distill.evaluation.features import why_broken
 from distill.evaluation.pair_scan import NOBODY, TILE, HighestScores, PairScan
 from distill.evaluation.pair_scores import ImpostorTotals, PairScores
 from distill.evaluation.rates import (
+    EXPONENTS,
     Rate,
     no_rates,
     plan_rates,
@@ -68,12 +70,14 @@ def cross_pairs(
     progress: Progress | None = None,
     tile: int = TILE,
     intervals: bool = True,
+    exponents: Sequence[int] = EXPONENTS,
 ) -> dict:
     """Verify every probe [P, D] with every gallery image [G, D], as Trillion-Pairs does.
 
     Labels [P], [G]: of the gallery, -1 is a distractor of unknown identity, which must not be one
     of the probes'. The gallery may be a memory map of any float; a tile of it is read at a time.
-    For the intervals the people of the probes are drawn, others are always there.
+    For the intervals the people of the probes are drawn, others are always there. ``exponents``
+    are those of the FARs to measure; a high FAR among very many pairs keeps very many scores.
     Returns JSON like `all_pairs`, with numbers of ``probes`` and ``gallery`` images.
     """
     identities = np.unique(probe_labels)
@@ -85,7 +89,8 @@ def cross_pairs(
     impostors = len(probe_labels) * len(gallery_labels) - genuine
     scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
     totals = ImpostorTotals(counts[0], counts[1], distractors)
-    rates = _verify(scan, _Pairs(genuine, impostors, identities, totals), progress, intervals)
+    pairs = _Pairs(genuine, impostors, identities, totals)
+    rates = _verify(scan, pairs, progress, intervals, exponents)
     return {
         "probes": len(probe_labels),
         "gallery": len(gallery_labels),
@@ -129,9 +134,15 @@ def all_pair_scores(features: np.ndarray, labels: np.ndarray, tile: int = TILE) 
     return _scores(PairScan(features, labels, tile=tile), pairs, 2 * max(largest, 0) + 1, None)
 
 
-def _verify(scan: PairScan, pairs: _Pairs, progress: Progress | None, intervals: bool) -> dict:
+def _verify(
+    scan: PairScan,
+    pairs: _Pairs,
+    progress: Progress | None,
+    intervals: bool,
+    exponents: Sequence[int] = EXPONENTS,
+) -> dict:
     """`rates.rate_report` of all pairs of a scan."""
-    planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT)
+    planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT, exponents)
     largest = _largest_allowed(planned)
     if largest < 0:
         return rate_report(planned, [], [])

@@ -6,6 +6,7 @@ of a grid): with ``allowed = floor(FAR * impostors)``, the cosine of the imposto
 next. Below ten impostor pairs allowed a rate is not measured but guessed, so none is given.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,17 @@ class Rate:
         return f"1e-{self.exponent}"
 
 
-def plan_rates(genuine: int, impostors: int, kept: int | None = None) -> list[Rate]:
+def plan_rates(
+    genuine: int,
+    impostors: int,
+    kept: int | None = None,
+    exponents: Sequence[int] = EXPONENTS,
+) -> list[Rate]:
     """Every FAR with what it needs of the numbers of ``genuine`` and ``impostors`` pairs.
 
     ``kept`` is how many of the highest impostor scores will be known; None for all.
     """
-    return [_plan(exponent, genuine, impostors, kept) for exponent in EXPONENTS]
+    return [_plan(exponent, genuine, impostors, kept) for exponent in exponents]
 
 
 def _plan(exponent: int, genuine: int, impostors: int, kept: int | None) -> Rate:
