@@ -12,6 +12,8 @@ class Subject:
     name: str
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By set and measure; higher is better. The deviation of ``accuracy`` is ``std``."""
+    intervals: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    """The 95 % intervals of those figures that have one, lowest and highest"""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Of the sets"""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -29,6 +31,8 @@ class Row:
     """The places of the best; none where all are the same, or cannot be compared"""
     comparable: bool = True
     """Whether all were measured on the same set"""
+    intervals: list[list[float] | None] = field(default_factory=list)
+    """95 %, of all subjects in their order; none of measures that have no intervals"""
 
 
 def compare(subjects: Sequence[Subject]) -> list[Row]:
@@ -47,6 +51,21 @@ def figures_of(report: Any) -> dict[str, float]:
         if _is_number(tar):
             figures[f"FAR {rate}"] = tar
     return figures
+
+
+def intervals_of(report: Any) -> dict[str, list[float]]:
+    """The 95 % intervals of `figures_of`, of one set's report by anybody; none of older ones."""
+    if not isinstance(report, dict):
+        return {}
+    rates = report.get("tar_at_far")
+    found = {"accuracy": report.get("accuracy_interval")}
+    for rate, measured in (rates if isinstance(rates, dict) else {}).items():
+        found[f"FAR {rate}"] = measured.get("interval") if isinstance(measured, dict) else None
+    return {
+        name: each
+        for name, each in found.items()
+        if isinstance(each, list) and len(each) == 2 and all(map(_is_number, each))
+    }
 
 
 def _is_number(value: Any) -> bool:
@@ -68,6 +87,7 @@ def _scores(subjects: Sequence[Subject]) -> Iterator[Row]:
                 deviations=spread if measure == "accuracy" else [None] * len(values),
                 best=_best(values, max) if len(digests) < 2 else [],
                 comparable=len(digests) < 2,
+                intervals=[each.intervals.get(name, {}).get(measure) for each in subjects],
             )
 
 

@@ -64,9 +64,10 @@ def compare(
 ) -> None:
     """Show results side by side, the best marked, and in what the jobs' specs differ.
 
-    Scores on sets of one name that are not the same set are not compared. The deviation of an
-    accuracy is that over its ten folds. With --on, the models may be files as well, and each
-    difference has its 95 % interval, of both models on the same draws of people.
+    Scores on sets of one name that are not the same set are not compared. In brackets stands
+    the 95 % interval; of older results, after ±, the deviation over ten folds. With --on, the
+    models may be files as well, and each difference has its 95 % interval, of both models on the
+    same draws of people.
 
     Example: distill compare student-a student-b ./pulled-student
 
@@ -182,7 +183,7 @@ def _bundle(name: str, folder: Path) -> _Found:
 
 
 def _subject(name: str, evaluation: Any, files: dict[str, int]) -> "Subject":
-    from distill.comparison import Subject, figures_of
+    from distill.comparison import Subject, figures_of, intervals_of
 
     sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
     reports = sets if isinstance(sets, dict) else {}
@@ -193,7 +194,8 @@ def _subject(name: str, evaluation: Any, files: dict[str, int]) -> "Subject":
     }
     deployed = {each: size for each, size in files.items() if each.startswith("model")}
     figures = {str(each): figures_of(report) for each, report in reports.items()}
-    return Subject(name=name, figures=figures, digests=digests, sizes=deployed)
+    intervals = {str(each): intervals_of(report) for each, report in reports.items()}
+    return Subject(name=name, figures=figures, intervals=intervals, digests=digests, sizes=deployed)
 
 
 def _print(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
@@ -222,7 +224,11 @@ def _cells(row: "Row") -> list[str]:
             cells.append("-")
             continue
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        text += f" ± {spread:.4f}" if spread is not None else ""
+        interval = row.intervals[place] if row.intervals else None
+        if interval is not None:
+            text += f" ({interval[0]:.4f} to {interval[1]:.4f})"
+        elif spread is not None:
+            text += f" ± {spread:.4f}"
         cells.append(f"{text} *" if place in row.best else text)
     return cells
 
@@ -253,6 +259,7 @@ def _print_json(found: list[_Found], rows: "list[Row]", specs: dict[str, list[An
                 "measure": row.measure,
                 "values": dict(zip(names, row.values, strict=True)),
                 "deviations": dict(zip(names, row.deviations, strict=True)),
+                "intervals": dict(zip(names, row.intervals or [None] * len(names), strict=True)),
                 "best": [names[place] for place in row.best],
                 "comparable": row.comparable,
             }

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.main import app
-from distill.comparison import Subject, compare, figures_of
+from distill.comparison import Subject, compare, figures_of, intervals_of
 from distill.daemon.opening import open_queue
 from distill.daemon.runfolder import freeze_spec
 
@@ -143,3 +143,16 @@ def test_what_cannot_be_compared_is_refused(
     assert ran.exit_code == 1
     assert isinstance(ran.exception, UserError)
     assert words in str(ran.exception)
+
+
+def test_intervals_go_with_the_figures_that_have_them() -> None:
+    rates = {"1e-3": {"tar": 0.5, "interval": [0.4, 0.6]}, "1e-4": {"tar": 0.3, "interval": "x"}}
+    report = {"accuracy": 0.9, "accuracy_interval": [0.88, 0.92], "tar_at_far": rates}
+    assert intervals_of(report) == {"accuracy": [0.88, 0.92], "FAR 1e-3": [0.4, 0.6]}
+    assert intervals_of({"tar_at_far": [], "accuracy_interval": [1.0]}) == {}
+    a = Subject(
+        name="a", figures={"lfw": figures_of(report)}, intervals={"lfw": intervals_of(report)}
+    )
+    rows = {row.measure: row.intervals for row in compare([a, subject("b", accuracy=0.8)])}
+    assert rows["lfw: accuracy"] == [[0.88, 0.92], None]
+    assert rows["lfw: TAR at FAR 1e-4"] == [None, None]
