@@ -138,7 +138,11 @@ class _Estimating:
             student = student_architecture(self.spec, length, self.fit.old)
             assert student is not None
             self._generations(student, answers, teacher)
-        last = student or Architecture.resolve(self.spec.teacher.network)  # type: ignore
+        last = student
+        if last is None:  # a job that trains a teacher alone
+            assert self.spec.teacher is not None
+            assert self.spec.teacher.network is not None
+            last = Architecture.resolve(self.spec.teacher.network)
         self._end(teacher, last, known)
         return self.found
 
