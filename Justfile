@@ -225,3 +225,33 @@ lint: setup
 format: setup
     ruff check --fix
     ruff format
+
+# Build the wheel, check it in a fresh environment, and tag the commit with the version of distill/__init__.py
+release: setup lint
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version="$(python -c 'import distill; print(distill.__version__)')"
+    stop() { echo "error: $1" >&2; exit 1; }
+    [ -z "$(git status --porcelain)" ] || stop "there are changes that are not committed; commit or stash them"
+    ! git rev-parse --quiet --verify "refs/tags/v$version" > /dev/null || stop "the tag v$version exists; set another __version__ in distill/__init__.py"
+    grep -q "^## \[$version\]" CHANGELOG.md || stop "CHANGELOG.md has no section [$version]; rename [Unreleased] and commit"
+    fresh="$(mktemp -d)"
+    trap 'rm -rf "$fresh"' EXIT
+    # A clone has what is committed and no left-over build folder.
+    git clone --quiet . "$fresh/source"
+    rm -rf dist
+    python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist "$fresh/source"
+    wheel="$(echo dist/*.whl)"
+    echo "installing $wheel and what it needs in a fresh environment (2 to 4 minutes)"
+    "{{ python }}" -m venv "$fresh/venv"
+    index=()
+    [ -z "{{ torch_index }}" ] || index=(--extra-index-url "{{ torch_index }}")
+    "$fresh/venv/bin/pip" install --quiet --disable-pip-version-check "${index[@]}" "$PWD/$wheel[{{ faiss }}]"
+    cd "$fresh"
+    unset PYTHONPATH
+    [ "$(venv/bin/distill --version)" = "distill $version" ] || stop "the wheel has another version"
+    venv/bin/curate recipe sample --workspace workspace
+    venv/bin/distill backbones > /dev/null
+    cd - > /dev/null
+    git tag --annotate "v$version" --message "face-distill $version"
+    echo "tagged v$version; publish it: git push origin v$version, and upload $wheel"

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from distill.export.embedder import BundleEmbedder
 
 __version__ = "0.1.0"
+"""The only place that has it: pyproject.toml reads it from here."""
 
 
 def load(bundle: "str | Path") -> "BundleEmbedder":

@@ -12,7 +12,7 @@ from distill.cli.curate import app as curate
 from distill.cli.main import app as distill
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 COMMANDS = {
     f"{name} {command.name}": command
     for name, app in (("curate", curate), ("distill", distill))
