@@ -1,19 +1,15 @@
 """The page itself: rendered from the templates and written as one file."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from curation import wording
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.noise.check import load_finding
 from curation.noise.findings import Findings
+from curation.pages.rendering import digest_for_policy, environment, style, trusted
 from curation.pairs import VerificationPairs
-from curation.printable import printable
 from curation.progress import Progress
 from curation.report.cases import CheckSection, check_section
 from curation.report.funnel import funnel
@@ -104,52 +100,16 @@ def _render(
 ) -> str:
     script = (TEMPLATES / "page.js").read_text("utf-8")
     lines = {case.key: case.decisions for section in sections for case in section.cases}
-    return _environment().get_template("page.html").render(
+    templates = environment(TEMPLATES)
+    templates.globals |= {"bar_height": bar_height}
+    return templates.get_template("page.html").render(
         images=images,
         meta=None if findings is None else findings.meta,
         sections=sections,
         steps=funnel(sets),
         sizes=size_histograms(sets),
-        style=_trusted((TEMPLATES / "style.css").read_text("utf-8")),
-        script=_trusted(script),
-        script_digest=_digest_for_policy(script),
-        decisions=_trusted(as_json(images.digest, lines)),
+        style=style(TEMPLATES / "report.css"),
+        script=trusted(script),
+        script_digest=digest_for_policy(script),
+        decisions=trusted(as_json(images.digest, lines)),
     )  # fmt: skip
-
-
-def _environment() -> Any:
-    """Templates that escape everything but what is marked as trusted."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.number,
-        "compact": wording.compact,
-        "decimal": wording.decimal,
-    }
-    environment.globals |= {"percent": wording.percent, "bar_height": bar_height}
-    return environment
-
-
-def _shown(value: Any) -> Any:
-    """Text of others without what a browser would reorder, or UTF-8 does not have."""
-    return printable(value) if type(value) is str else value
-
-
-def _trusted(text: str) -> Any:
-    """Text of ours, which is not escaped."""
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def _digest_for_policy(script: str) -> str:
-    """SHA-256 as a Content-Security-Policy names it: no other script on the page will run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,1 @@
+"""What all HTML pages share: the style sheet, and templates that escape what others wrote."""

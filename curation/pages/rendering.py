@@ -1,0 +1,60 @@
+"""Pages from templates that escape everything but what is marked as ours."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation import wording
+from curation.printable import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+STYLE = Path(__file__).parent / "style.css"
+"""The style sheet of all pages"""
+
+
+def environment(templates: Path) -> "Environment":
+    """Templates of a folder, with the filters ``number``, ``compact`` and ``decimal``, and
+    ``percent``; what they show of others is escaped and made `printable`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "number": wording.number,
+        "compact": wording.compact,
+        "decimal": wording.decimal,
+    }
+    found.globals |= {"percent": wording.percent}
+    return found
+
+
+def style(*more: Path) -> "Markup":
+    """The style sheet, and others after it, for a page that must need no other file."""
+    return trusted("\n".join(path.read_text("utf-8") for path in (STYLE, *more)))
+
+
+def trusted(text: str) -> "Markup":
+    """Text of ours, which is not escaped."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def digest_for_policy(script: str) -> str:
+    """SHA-256 as a Content-Security-Policy names it: no other script on the page will run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _shown(value: Any) -> Any:
+    """Text of others without what a browser would reorder, or UTF-8 does not have."""
+    return printable(value) if type(value) is str else value
