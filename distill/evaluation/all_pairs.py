@@ -188,11 +188,10 @@ def _scan(
     """Offer all scores to ``highest``; genuine scores [G] and their labels, none if not held."""
     scores, labels = [np.empty(0, np.float32)], [np.empty(0, scan.probe_labels.dtype)]
     for tile in scan.tiles():
-        highest.add(tile, tile.scores.amax(dim=1))
+        highest.add(tile)
         if held and tile.mates is not None and tile.mate_scores is not None:
-            scores.append(tile.mate_scores.cpu().numpy())
-            rows = tile.mates.nonzero()[:, 0].cpu().numpy() + tile.rows.start
-            labels.append(scan.probe_labels[rows])
+            scores.append(tile.mate_scores)
+            labels.append(scan.probe_labels[tile.mates[:, 0] + tile.rows.start])
         if progress:
             progress(tile.columns.stop, len(scan.gallery_order))
     return np.concatenate(scores), np.concatenate(labels)

@@ -49,18 +49,17 @@ def search(
 ) -> Searches:
     """Search unit ``probes`` [P, D] in ``gallery`` [G, D]; labels -1 are of unknown identity."""
     scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
-    found = Nearest(len(probes), nearest, scan.device)
+    found = Nearest(len(probes), nearest)
     mates = np.full(len(probes), -np.inf, np.float32)
     for each in scan.tiles():
-        found.add(each, each.scores.amax(dim=1))
+        found.add(each)
         if each.mates is not None and each.mate_scores is not None:
-            rows = each.mates.nonzero()[:, 0].cpu().numpy() + each.rows.start
-            np.maximum.at(mates, rows, each.mate_scores.cpu().numpy())
+            np.maximum.at(mates, each.mates[:, 0] + each.rows.start, each.mate_scores)
         if progress:
             progress(each.columns.stop, len(gallery))
     place = np.empty(len(probes), np.int64)
     place[scan.probe_order] = np.arange(len(probes))
-    return Searches(probe_labels, mates[place], found.scores.cpu().numpy()[place])
+    return Searches(probe_labels, mates[place], found.scores[place])
 
 
 def closed_set(searches: Searches, ranks: Sequence[int] = RANKS) -> dict:
@@ -99,13 +98,13 @@ def among_distractors(
     order = itself.probe_order
     nobody = np.full(len(distractors), NOBODY, labels.dtype)
     scan = PairScan(features[order], labels[order], distractors, nobody, tile, sizes)
-    nearest = Nearest(len(features), max(ranks), scan.device)
+    nearest = Nearest(len(features), max(ranks))
     reached: dict[str, dict] = {}
     for each in scan.tiles():
-        nearest.add(each, each.scores.amax(dim=1))
+        nearest.add(each)
         last = each.rows.stop == len(features)
         if last and (each.columns.stop in sizes or each.columns.stop == len(distractors)):
-            scores = nearest.scores.cpu().numpy()[probes]
+            scores = nearest.scores[probes]
             known = itself.probe_labels[probes]
             reached[str(each.columns.stop)] = _ranks(mates, scores, known, ranks)
         if progress:
@@ -174,9 +173,9 @@ def _mate_pairs(itself: PairScan) -> tuple[np.ndarray, np.ndarray]:
     probes, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for tile in itself.mated_tiles():
         if tile.mates is not None and tile.mate_scores is not None:
-            rows, columns = tile.mates.nonzero().cpu().numpy().T
+            rows, columns = tile.mates.T
             probes += [rows + tile.rows.start, columns + tile.columns.start]
-            scores += [tile.mate_scores.cpu().numpy()] * 2
+            scores += [tile.mate_scores] * 2
     return np.concatenate(probes), np.concatenate(scores)
 
 

@@ -3,16 +3,18 @@
 A tile is one matrix product of unit features. What is wanted of the scores is kept by small
 collectors (`HighestScores`, `Nearest`), so that memory is two tiles and what they keep, whatever
 the number of pairs. Labels are sorted first: pairs of one identity (mates) then lie in few tiles,
-and only those are masked. Runs on the GPU where there is one.
+and only those are masked. Runs on the GPU where torch finds one, else in NumPy.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from distill.evaluation.score_arrays import CpuScores, GpuScores, arithmetic
 
 TILE = 2048
 NOBODY = -1
@@ -23,16 +25,21 @@ NOBODY = -1
 class Tile:
     """Scores [R, C] of the probes in ``rows`` and the gallery in ``columns``.
 
-    ``mates`` [R, C] marks pairs of one identity, which have -inf in ``scores``; None where there
-    are none. ``mate_scores`` [M] are theirs, row by row. The tensors are overwritten by the next
-    tile.
+    Pairs of one identity have -inf there; ``mates`` [M, 2] are their places in the tile, row by
+    row, None where there are none, and ``mate_scores`` [M] their scores. ``scores`` are
+    overwritten by the next tile.
     """
 
     rows: slice
     columns: slice
-    scores: Tensor
-    mates: Tensor | None = None
-    mate_scores: Tensor | None = None
+    scores: CpuScores | GpuScores
+    mates: np.ndarray | None = None
+    mate_scores: np.ndarray | None = None
+
+    @cached_property
+    def best(self) -> np.ndarray:
+        """The highest score of each row, [R]."""
+        return self.scores.best()
 
 
 class PairScan:
@@ -53,10 +60,10 @@ class PairScan:
         tile: int = TILE,
         cuts: Sequence[int] = (),
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._arithmetic = arithmetic(tile)
         self.probe_order = np.argsort(probe_labels, kind="stable")
         self.probe_labels = probe_labels[self.probe_order]
-        self._probes = self._moved(probes[self.probe_order])
+        self._probes = self._arithmetic.moved(probes[self.probe_order])
         self._tile, self._cuts = tile, sorted(cuts)
         self._itself = gallery is None or gallery_labels is None
         if gallery is None or gallery_labels is None:
@@ -66,7 +73,6 @@ class PairScan:
             self._gallery = gallery
             self.gallery_order, self.mated = _mated_first(gallery_labels, probe_labels)
             self.gallery_labels = gallery_labels[self.gallery_order]
-        self._buffer = torch.empty(tile * tile, device=self.device)
 
     def tiles(self) -> Iterator[Tile]:
         """All tiles, the columns in the outer loop: the gallery is read once."""
@@ -87,7 +93,7 @@ class PairScan:
                 yield slice(start, min(start + self._tile, end))
 
     def _column(self, columns: slice, only_mated: bool) -> Iterator[Tile]:
-        features: Tensor | None = None
+        features: Any = None
         last = columns.stop if self._itself else len(self.probe_order)
         for start in range(0, last, self._tile):
             rows = slice(start, min(start + self._tile, last))
@@ -98,20 +104,18 @@ class PairScan:
                 features = self._gallery_features(columns)
             yield self._product(rows, columns, features, mated)
 
-    def _product(self, rows: slice, columns: slice, features: Tensor, mated: bool) -> Tile:
-        probes = self._probes[rows]
-        scores = self._buffer[: len(probes) * len(features)].view(len(probes), len(features))
-        torch.mm(probes, features.T, out=scores)
+    def _product(self, rows: slice, columns: slice, features: Any, mated: bool) -> Tile:
+        scores = self._arithmetic.product(self._probes[rows], features)
         mates = self._mates(rows, columns) if mated else None
-        twice = None
         if self._itself and rows == columns:  # the diagonal tile has each pair twice
-            twice = torch.ones_like(scores, dtype=torch.bool).tril()
+            twice = np.tri(rows.stop - rows.start, dtype=np.bool_)
             mates = mates & ~twice if mates is not None else None
-        mate_scores = scores[mates] if mates is not None else None
-        for hidden in (mates, twice):
-            if hidden is not None:
-                scores.masked_fill_(hidden, float("-inf"))
-        return Tile(rows, columns, scores, mates, mate_scores)
+            mate_scores = scores.hide(mates) if mates is not None else None
+            scores.hide(twice)
+        else:
+            mate_scores = scores.hide(mates) if mates is not None else None
+        places = None if mates is None else np.argwhere(mates)
+        return Tile(rows, columns, scores, places, mate_scores)
 
     def _have_mates(self, rows: slice, columns: slice) -> bool:
         if columns.start >= self.mated:
@@ -120,18 +124,14 @@ class PairScan:
         gallery = self.gallery_labels[columns.start : min(columns.stop, self.mated)]
         return bool(probes[0] <= gallery[-1] and gallery[0] <= probes[-1])
 
-    def _mates(self, rows: slice, columns: slice) -> Tensor:
-        probes = torch.from_numpy(self.probe_labels[rows]).to(self.device)
-        gallery = torch.from_numpy(self.gallery_labels[columns]).to(self.device)
+    def _mates(self, rows: slice, columns: slice) -> np.ndarray:
+        probes, gallery = self.probe_labels[rows], self.gallery_labels[columns]
         return (probes[:, None] == gallery[None]) & (probes != NOBODY)[:, None]
 
-    def _gallery_features(self, columns: slice) -> Tensor:
+    def _gallery_features(self, columns: slice) -> Any:
         if self._gallery is None:
             return self._probes[columns]
-        return self._moved(self._gallery[self.gallery_order[columns]])
-
-    def _moved(self, features: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(self.device)
+        return self._arithmetic.moved(self._gallery[self.gallery_order[columns]])
 
 
 def _mated_first(gallery_labels: np.ndarray, probe_labels: np.ndarray) -> tuple[np.ndarray, int]:
@@ -157,8 +157,7 @@ class ScoredPairs:
 class HighestScores:
     """The ``count`` highest scores of pairs that are not mates, and which pairs they are.
 
-    Memory: about 50 bytes for each of ``count``. On the CPU NumPy finds and parts scores four times
-    as fast as torch.
+    Memory: about 50 bytes for each of ``count``.
     """
 
     def __init__(self, count: int) -> None:
@@ -168,18 +167,14 @@ class HighestScores:
         self.floor = np.float32("-inf")
         """Scores at or below it cannot be among the highest."""
 
-    def add(self, tile: Tile, best: Tensor) -> None:
-        """Offer all scores of a tile, of which ``best`` [R] are the highest of each row."""
+    def add(self, tile: Tile) -> None:
+        """Offer all scores of a tile."""
         if not self._count:
             return
-        hot = torch.nonzero(best > float(self.floor)).squeeze(1)
+        hot = np.flatnonzero(tile.best > self.floor)
         if not len(hot):
             return
-        scores = tile.scores if 2 * len(hot) > len(best) else tile.scores[hot]
-        places, values = _above(scores, self.floor)
-        rows, columns = np.divmod(places, scores.shape[1])
-        if len(scores) != len(best):
-            rows = hot.cpu().numpy()[rows]
+        rows, columns, values = tile.scores.above(hot, self.floor)
         self._waiting.append(
             ScoredPairs(
                 values,
@@ -214,37 +209,24 @@ class HighestScores:
         self._waiting, self._waiting_count = [offered], len(offered.scores)
 
 
-def _above(scores: Tensor, floor: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Flat places of the scores above ``floor``, and these scores. -inf marks mates, and pairs that
-    come twice; they are never above it."""
-    if scores.is_cuda:
-        places = torch.nonzero((scores > float(floor)).flatten()).squeeze(1)
-        return places.cpu().numpy(), scores.flatten()[places].cpu().numpy()
-    flat = scores.numpy().reshape(-1)
-    found = np.flatnonzero(flat > floor)
-    return found, flat[found]
-
-
 class Nearest:
     """For each probe the ``count`` highest scores of gallery images that are not its mates.
 
     ``scores`` [P, count], in the scan's order of probes, descending; -inf where there are fewer.
     """
 
-    def __init__(self, probes: int, count: int, device: torch.device) -> None:
-        self.scores = torch.full((probes, count), float("-inf"), device=device)
+    def __init__(self, probes: int, count: int) -> None:
+        self.scores = np.full((probes, count), -np.inf, np.float32)
 
-    def add(self, tile: Tile, best: Tensor) -> None:
-        """Offer all scores of a tile, of which ``best`` [R] are the highest of each row."""
+    def add(self, tile: Tile) -> None:
+        """Offer all scores of a tile."""
         known = self.scores[tile.rows]
-        better = torch.nonzero(best > known[:, -1]).squeeze(1)
+        better = np.flatnonzero(tile.best > known[:, -1])
         if not len(better):
             return
         count = known.shape[1]
         if count == 1:
-            known[better, 0] = best[better]
+            known[better, 0] = tile.best[better]
             return
-        offered = tile.scores[better]
-        offered = offered.topk(min(count, offered.shape[1]), dim=1).values
-        both = torch.cat([known[better], offered], dim=1)
-        known[better] = both.topk(count, dim=1).values
+        both = np.concatenate([known[better], tile.scores.highest(better, count)], axis=1)
+        known[better] = -np.sort(-both, axis=1)[:, :count]

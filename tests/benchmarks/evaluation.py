@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     gallery, probes = draw(options.probes, options.gallery, options.dimensions)
     people, everybody = np.arange(options.probes), np.arange(options.gallery)
-    PairScan(probes[:10], people[:10])  # torch's own first use
+    PairScan(probes[:10], people[:10])
     inputs = peak_bytes()
     rows = [("bare products", timed(lambda: bare_products(probes, gallery)), "")]
     rates, ranks = {}, {}

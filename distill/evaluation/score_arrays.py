@@ -1,0 +1,132 @@
+"""Matrix products of features and what is looked for in them: in NumPy, or in torch on a GPU.
+
+On the CPU NumPy multiplies, masks and finds faster than torch (a tile of 2048: 47 ms beside 59),
+and evaluation needs no torch there.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CpuScores:
+    """Scores float32 [R, C] in NumPy; -inf hides a pair."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def numpy(self) -> np.ndarray:
+        """All of them."""
+        return self.array
+
+    def hide(self, mask: np.ndarray) -> np.ndarray:
+        """Hide the pairs of a mask [R, C]; their scores, row by row."""
+        found = self.array[mask]
+        np.copyto(self.array, np.float32("-inf"), where=mask)
+        return found
+
+    def best(self) -> np.ndarray:
+        """The highest of each row, [R]."""
+        return self.array.max(axis=1)
+
+    def above(
+        self, rows: np.ndarray, floor: np.float32
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and values of the scores above ``floor``, which only ``rows`` have."""
+        # A copy of nearly all rows would take longer than to look at all.
+        some = 2 * len(rows) <= len(self.array)
+        flat = (self.array[rows] if some else self.array).reshape(-1)
+        places = np.flatnonzero(flat > floor)
+        found, columns = np.divmod(places, self.array.shape[1])
+        return (rows[found] if some else found), columns, flat[places]
+
+    def highest(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """The ``count`` highest of each of ``rows``, in no order; all where there are fewer."""
+        offered = self.array[rows]
+        excess = offered.shape[1] - count
+        return np.partition(offered, excess, axis=1)[:, excess:] if excess > 0 else offered
+
+
+class GpuScores:
+    """As `CpuScores`, in torch; what is found comes to the CPU."""
+
+    def __init__(self, tensor: "Tensor") -> None:
+        self.tensor = tensor
+
+    def numpy(self) -> np.ndarray:
+        return self.tensor.cpu().numpy()
+
+    def hide(self, mask: np.ndarray) -> np.ndarray:
+        import torch
+
+        hidden = torch.from_numpy(mask).to(self.tensor.device)
+        found = self.tensor[hidden].cpu().numpy()
+        self.tensor.masked_fill_(hidden, float("-inf"))
+        return found
+
+    def best(self) -> np.ndarray:
+        return self.tensor.amax(dim=1).cpu().numpy()
+
+    def above(
+        self, rows: np.ndarray, floor: np.float32
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        import torch
+
+        places = torch.nonzero(self.tensor > float(floor))
+        found, columns = places.cpu().numpy().T
+        return found, columns, self.tensor[places[:, 0], places[:, 1]].cpu().numpy()
+
+    def highest(self, rows: np.ndarray, count: int) -> np.ndarray:
+        import torch
+
+        offered = self.tensor[torch.from_numpy(rows).to(self.tensor.device)]
+        return offered.topk(min(count, offered.shape[1]), dim=1).values.cpu().numpy()
+
+
+class CpuArithmetic:
+    """Products of at most ``tile`` rows and columns, one at a time: each overwrites the last."""
+
+    def __init__(self, tile: int) -> None:
+        self._buffer = np.empty(tile * tile, np.float32)
+
+    def moved(self, features: np.ndarray) -> np.ndarray:
+        """Features [N, D] to where they are multiplied."""
+        return np.ascontiguousarray(features, np.float32)
+
+    def product(self, left: np.ndarray, right: np.ndarray) -> CpuScores:
+        """The scores [R, C] of [R, D] and [C, D], both `moved`."""
+        scores = self._buffer[: len(left) * len(right)].reshape(len(left), len(right))
+        return CpuScores(np.matmul(left, right.T, out=scores))
+
+
+class GpuArithmetic:
+    """As `CpuArithmetic`, in torch on ``device``."""
+
+    def __init__(self, tile: int, device: str = "cuda") -> None:
+        import torch
+
+        self._device = torch.device(device)
+        self._buffer = torch.empty(tile * tile, device=self._device)
+
+    def moved(self, features: np.ndarray) -> "Tensor":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(self._device)
+
+    def product(self, left: "Tensor", right: "Tensor") -> GpuScores:
+        import torch
+
+        scores = self._buffer[: len(left) * len(right)].view(len(left), len(right))
+        return GpuScores(torch.mm(left, right.T, out=scores))
+
+
+def arithmetic(tile: int) -> Any:
+    """On the GPU where torch is installed and finds one."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return CpuArithmetic(tile)
+    return GpuArithmetic(tile) if torch.cuda.is_available() else CpuArithmetic(tile)
