@@ -33,7 +33,7 @@ setup:
         [ -x "{{ bin }}/pip" ] || "{{ python }}" -m venv "{{ venv }}"
         pip=("{{ bin }}/python" -m pip install --disable-pip-version-check --progress-bar off)
         [ -z "{{ torch_index }}" ] || "${pip[@]}" --index-url "{{ torch_index }}" "torch>=2.13,<2.15" "torchvision>=0.28,<0.30"
-        "${pip[@]}" -e ".[{{ faiss }},dev]"
+        "${pip[@]}" -e ".[train,{{ faiss }},dev]"
     }
     echo "setting up .venv (2 to 4 minutes, once); its log is $log"
     set -m # pip has a process group of its own, which ends with this script

@@ -10,6 +10,7 @@ import typer
 
 from distill.cli import completion
 from distill.cli.common import NETWORKS, JsonOption, print_json
+from distill.cli.extras import what_to_install
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
@@ -108,24 +109,39 @@ def embed(
 def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
     """Check a bundle: its checksums, and its golden embeddings in torch and every format it has.
 
+    What is not installed here is left out, and said.
+
     Example: distill verify workspace/bundles/sample
     """
     from distill.export.bundle_files import check_bundle
-    from distill.export.embedder import BundleEmbedder, runtimes_of
+    from distill.export.embedder import runtimes_of
 
     config, _ = check_bundle(bundle)
-    cosines = dict.fromkeys(config.formats) | {
-        runtime: BundleEmbedder(bundle, runtime).check_golden() for runtime in runtimes_of(config)
-    }
+    reasons = dict.fromkeys(config.formats, "no such exporter here")
+    cosines: dict[str, float | None] = dict.fromkeys(config.formats)
+    for runtime in runtimes_of(config):
+        cosines[runtime], reasons[runtime] = _golden_cosine(bundle, runtime)
     if json:
         print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
         return
     say(f"{bundle}: all files are as they were written (checksums)")
     rows = [
-        (runtime, "not checked: no such exporter here" if cosine is None else f"{cosine:.7f}")
+        (runtime, f"not checked: {reasons[runtime]}" if cosine is None else f"{cosine:.7f}")
         for runtime, cosine in cosines.items()
     ]
     print_table(["runtime", "lowest cosine with the golden embeddings"], rows)
+
+
+def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
+    """The lowest cosine; or None, and which package of an extra is missing."""
+    from distill.export.embedder import BundleEmbedder
+
+    try:
+        return BundleEmbedder(bundle, runtime).check_golden(), ""
+    except ModuleNotFoundError as error:
+        if (told := what_to_install(error)) is None:
+            raise
+        return None, told
 
 
 def _pairs(

@@ -15,6 +15,7 @@ from curation.errors import UserError
 from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
 from distill.cli import completion
+from distill.cli.extras import what_to_install
 from distill.cli.screen import can_show, note, print_traceback, write
 
 WorkspaceOption = Annotated[
@@ -107,6 +108,10 @@ def run_app(app: typer.Typer) -> None:
         app()
     except UserError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if (told := what_to_install(error)) is None:
+            raise
+        fail(told)
     except SaidExit:
         raise
     except SystemExit as ended:

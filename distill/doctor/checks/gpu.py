@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
 @check("torch", seconds=IMPORT_SECONDS + 10)
 def torch(workspace: Workspace) -> Iterator[Diagnosis]:
     """Whether torch can be imported, and can use the GPUs; NCCL where there are several."""
+    if find_spec("torch") is None:
+        told = "torch is not installed: bundles can be used here, and nothing be trained"
+        yield wrong(told, "`pip install 'face-distill[train]'`")
+        return
     try:
         told = ask_python(_TORCH)
     except NoAnswerError as error:
@@ -82,11 +87,17 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
 @check("faiss", seconds=IMPORT_SECONDS + 10)
 def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
     """What searches neighbours, on the GPU where there is one."""
+    if find_spec("faiss") is None:
+        told = "FAISS is not installed: data cannot be curated here"
+        yield wrong(told, "`pip install 'face-distill[curate]'`, or [gpu]")
+        return
     try:
         version, usable = ask_python(_FAISS)
         count = len(_gpus())
     except NoAnswerError as error:
-        yield wrong(f"FAISS cannot be used: {error}", "`pip install 'face-distill[cpu]'`, or [gpu]")
+        yield wrong(
+            f"FAISS cannot be used: {error}", "`pip install 'face-distill[curate]'`, or [gpu]"
+        )
         return
     if count and not usable:
         then = "`pip uninstall faiss-cpu && pip install 'face-distill[gpu]'`"

@@ -3,13 +3,19 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from curation.workspace import Workspace
 from distill import __version__
 from distill.doctor.children import IMPORT_SECONDS, NoAnswerError, ask_python
 from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 _PRODUCT = "face-distill"
+_EXTRAS = ("train", "curate")
 _DEEPSPEED = "import json, deepspeed; print(json.dumps(deepspeed.__version__))"
 _JPEG = """
 import json, numpy, simplejpeg
@@ -21,7 +27,10 @@ print(json.dumps(True))
 
 @check("versions")
 def versions(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Every package that the product names, against the versions that it names."""
+    """Every package that the product names, against the versions that it names.
+
+    Those of its extras only where they are installed.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -30,13 +39,26 @@ def versions(workspace: Workspace) -> Iterator[Diagnosis]:
         told = f"{_PRODUCT} is not installed: it runs from its folder"
         yield warning(told, "`pip install -e .` there, so that its packages are checked too")
         return
-    always = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    always = [each for each in wanted if _applies(each, "") or _is_installed_extra(each)]
     lines = [line for each in always if (line := _wrong(each.name, each.specifier)) is not None]
     for line in lines:
         yield wrong(line, f"`pip install --upgrade {_PRODUCT}`")
     if not lines:
         told = f"{_PRODUCT} {__version__} and {len(always)} packages, Python"
         yield ok(f"{told} {platform.python_version()}")
+
+
+def _is_installed_extra(wanted: "Requirement") -> bool:
+    if not any(_applies(wanted, extra) for extra in _EXTRAS):
+        return False
+    try:
+        return bool(version(wanted.name))
+    except PackageNotFoundError:
+        return False
+
+
+def _applies(wanted: "Requirement", extra: str) -> bool:
+    return wanted.marker is None or wanted.marker.evaluate({"extra": extra})
 
 
 def _wrong(name: str, allowed: object) -> str | None:
@@ -52,6 +74,8 @@ def _wrong(name: str, allowed: object) -> str | None:
 @check("deepspeed", seconds=IMPORT_SECONDS + 10)
 def deepspeed(workspace: Workspace) -> Iterator[Diagnosis]:
     """Whether the engine ``deepspeed`` can be used; torch's own needs it not."""
+    if find_spec("torch") is None:
+        return  # said by the check of torch
     try:
         yield ok(f"DeepSpeed {ask_python(_DEEPSPEED)}")
     except NoAnswerError as error:

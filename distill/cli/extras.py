@@ -1,0 +1,23 @@
+"""Packages that a plain installation leaves out, and the extra that brings each."""
+
+EXTRAS = {
+    "deepspeed": "train",
+    "fastapi": "train",
+    "huggingface_hub": "train",
+    "onnxscript": "train",
+    "timm": "train",
+    "torch": "train",
+    "torchvision": "train",
+    "uvicorn": "train",
+    "faiss": "curate",
+    "lmdb": "curate",
+}
+
+
+def what_to_install(error: ModuleNotFoundError) -> str | None:
+    """The sentence for a package of an extra that is missing; None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    extra = EXTRAS[package]
+    return f"this needs {package}, which is not installed: `pip install 'face-distill[{extra}]'`"
