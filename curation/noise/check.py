@@ -80,6 +80,8 @@ class NoiseCheck:
     """Whether it is run again when the evaluation sets have become others"""
     own_similarity = ""
     """The evidence column, if any, with each image's similarity to its own identity"""
+    rival_column = ""
+    """The evidence column, if any, with the identity that a subject is compared with"""
     merge_column = ""
     """The evidence column, if any, with the identity that a subject is to be merged with"""
 

@@ -28,7 +28,7 @@ def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.nda
     identities = int(labels[-1]) + 1
     chosen = [decision for decision in decisions if decision.apply]
     for decision in chosen:
-        _check(decision, labels, identities)
+        check_decision(decision, labels, identities)
     target = _merge_targets(chosen, identities)
     new = target[labels.astype(np.int64)]
     parts: dict[tuple[int, int], int] = {}
@@ -87,7 +87,9 @@ def carried_out(parent: ImageSet, decisions: Sequence[Decision]) -> tuple[np.nda
     return rows[order], renumbered(new[order])
 
 
-def _check(decision: Decision, labels: np.ndarray, identities: int) -> None:
+def check_decision(decision: Decision, labels: np.ndarray, identities: int) -> None:
+    """``UserError`` where it names an image or identity that is not there, or an image that is not
+    its identity's."""
     what = f"decision {decision.action!r}"
     if decision.identity >= identities:
         raise UserError(f"{what}: there is no identity {decision.identity}; there are {identities}")

@@ -90,6 +90,26 @@ class Decision:
         return " ".join([self.action, *(str(part) for part in parts if part is not None)])
 
 
+def parse_proposal(text: str) -> tuple[Action, int, int | None, int | None]:
+    """Action, identity, image and into of a ``Decision.proposal``; ``ValueError`` for others."""
+    action, *numbers = text.split(" ")
+    if action not in get_args(Action):
+        raise ValueError(f"{text[:60]!r} does not begin with one of {', '.join(get_args(Action))}")
+    columns = ["identity", *_numbers_of(action)]
+    if "image" in columns:
+        columns = ["image", "identity", *columns[2:]]
+    if len(numbers) != len(columns) or not all(map(_is_index, numbers)):
+        raise ValueError(f"{text[:60]!r} is not {' '.join([action, *map(str.upper, columns)])}")
+    found = dict(zip(columns, map(int, numbers), strict=True))
+    if action == "split" and found["into"] == 0:
+        raise ValueError(f"{text[:60]!r} has the part 0; parts are counted from 1")
+    return action, found["identity"], found.get("image"), found.get("into")  # type: ignore[return-value]
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
 def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision]) -> None:
     """Write the table for the image set with this digest."""
     with atomic_file(path) as file:
@@ -260,7 +280,7 @@ def _decision(where: str, cells: Mapping[str, str]) -> Decision:
     numbers: dict[str, int | None] = {"image": None, "into": None}
     for column in ("identity", *_numbers_of(action)):
         value = cells[column]
-        if not (value.isascii() and value.isdigit() and len(value) < 16):
+        if not _is_index(value):
             raise refuse(column, "an index from 0")
         numbers[column] = int(value)
     if action == "split" and numbers["into"] == 0:

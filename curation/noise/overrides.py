@@ -11,15 +11,20 @@ from curation.store import ImageSet
 
 
 def chosen_decisions(
-    table: Path, overrides: Sequence[Path], images: ImageSet, findings: Path
+    table: Path,
+    overrides: Sequence[Path],
+    images: ImageSet,
+    findings: Path,
+    reviewed: Sequence[Decision] | None = None,
 ) -> list[Decision]:
     """The decisions of ``table`` with those of ``overrides`` in place of the same ones.
 
+    ``reviewed`` is what the table's decisions have become, if it has been reviewed.
     Lines that name findings must name those of the folder ``table`` lies in, or else of
     ``findings``; without any, the overrides must name those that the table names. Raises
     ``UserError`` where a table cannot be read, lines name other findings, or contradict each other.
     """
-    decisions = read_decisions(table, images.digest)
+    decisions = read_decisions(table, images.digest) if reviewed is None else list(reviewed)
     changes = [line for path in overrides for line in read_decisions(path, images.digest)]
     folder = table.parent if (table.parent / FINDINGS_FILE).exists() else findings
     if (folder / FINDINGS_FILE).exists():
@@ -53,7 +58,7 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     listed = [
         f"{_named(subject)}: {', '.join(_told(line) for line in lines)}"
         for subject, lines in about.items()
-        if len(lines) > 1 and _contradict(lines)
+        if len(lines) > 1 and contradict(lines)
     ]
     if listed:
         raise UserError(
@@ -69,7 +74,7 @@ def refuse_other_findings(decisions: Iterable[Decision], findings: Findings) -> 
     _refuse_others(named, known, str(findings.path))
 
 
-def _contradict(lines: Sequence[Decision]) -> bool:
+def contradict(lines: Sequence[Decision]) -> bool:
     """Whether lines about one image or identity contradict each other."""
     verdicts: dict[tuple, set[bool]] = defaultdict(set)
     for line in lines:

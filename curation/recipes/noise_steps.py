@@ -9,12 +9,12 @@ from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
-from curation.noise.overrides import chosen_decisions
 from curation.progress import Progress, StepDisplay
 from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
 from curation.recipes.pair_steps import readable_pairs
 from curation.recipes.view_steps import ExpectedStep, make_view
+from curation.review.outcome import decisions_to_carry_out
 from curation.store import ImageSet
 
 NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look for noise"
@@ -106,7 +106,7 @@ def _decisions(images: ImageSet) -> list[Decision] | None:
     table = folder / DECISIONS_FILE
     if not table.exists() or ((folder / FINDINGS_FILE).exists() and _findings(images) is None):
         return None
-    return chosen_decisions(table, [], images, folder)
+    return decisions_to_carry_out(None, [], images, folder)
 
 
 def report_on_images(

@@ -26,6 +26,8 @@ class Proposal:
     lines: tuple[Decision, ...] = ()
     settled_by: str = ""
     """The check that proposed these lines, where it is another one: an image has one fate"""
+    is_new: bool = False
+    """The table has no line about it"""
 
     @property
     def is_applied(self) -> bool:
@@ -57,11 +59,15 @@ class Proposals:
             if line.action == "merge" and line.into is not None:
                 self._merged_into[line.into].append(line)
 
+    def of_identity(self, identity: int) -> list[Decision]:
+        """The table's lines about an identity and its images."""
+        return self._of_identity.get(identity, [])
+
     def of(self, check: NoiseCheck, one: ScoredSubject) -> Proposal:
         """The check's lines about the subject; else those that settle it; else a new proposal."""
         findings = one.finding.identity
         image = one.index if one.finding.subject == "image" else None
-        lines = self._of_identity.get(one.identity, [])
+        lines = self.of_identity(one.identity)
         own = [line for line in lines if line.check == check.name and image in (None, line.image)]
         if own:
             return Proposal(findings, tuple(own))
@@ -77,7 +83,7 @@ class Proposals:
             replace(line, check=check.name, score=one.score, note=NOTE, findings=findings)
             for line in check.propose_one(one)
         ]
-        return Proposal(findings, tuple(replace(line, apply=False) for line in new))
+        return Proposal(findings, tuple(replace(line, apply=False) for line in new), is_new=True)
 
 
 def _settles(line: Decision, image: int | None) -> bool:

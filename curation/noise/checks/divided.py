@@ -43,7 +43,7 @@ SYNTHETIC = 10_000
 class Divided(NoiseCheck):
     """One person under several identities."""
 
-    merge_column = "other_identity"
+    rival_column = merge_column = "other_identity"
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: other_identity (the nearest other), similarity (of the prototypes), into (the

@@ -52,6 +52,7 @@ class Misplaced(NoiseCheck):
     """Images that do not belong to their identity."""
 
     own_similarity = "similarity"
+    rival_column = "other_identity"
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: similarity (to the identity's prototype), nearest (to its images),

@@ -133,7 +133,10 @@ def clean(
     ],
     decisions: Annotated[
         Path | None,
-        typer.Option(help="The table to carry out.", show_default="NAME.findings/decisions.tsv"),
+        typer.Option(
+            help="The table to carry out.",
+            show_default="NAME.findings/decisions.tsv, as reviewed",
+        ),
     ] = None,
     override: Annotated[
         list[Path] | None,
@@ -148,8 +151,9 @@ def clean(
 ) -> None:
     """Carry out decisions: a view without dropped images, with moved ones in their new identity.
 
-    Nothing is deleted, and lines whose first column says `no` are skipped. Lines that contradict
-    each other, or were decided on other findings, are refused.
+    Nothing is deleted, and lines whose first column says `no` are skipped. What was decided in
+    `curate review` counts in place of the table's lines, unless --decisions names a table. Lines
+    that contradict each other, or were decided on other findings, are refused.
 
     **Examples**
 
@@ -158,17 +162,14 @@ def clean(
     `curate clean ms1m/train ms1m/clean --override mine.tsv --override yours.tsv`
     """
     from curation.noise.clean import write_clean
-    from curation.noise.decisions import DECISIONS_FILE
     from curation.noise.findings import findings_folder
-    from curation.noise.overrides import chosen_decisions
+    from curation.review.outcome import decisions_to_carry_out
     from curation.views import open_images
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    folder = findings_folder(found)
-    table = decisions or folder / DECISIONS_FILE
-    chosen = chosen_decisions(table, override or [], found, folder)
+    chosen = decisions_to_carry_out(decisions, override or [], found, findings_folder(found))
     path = view_path(destination, place)
     made = write_clean(path, found, chosen)
     step = made.history[-1].model_dump()

@@ -1,0 +1,63 @@
+"""How often a check was right, as far as people have decided: its calibration, measured."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from curation.review.events import ReviewEvent
+
+BINS = 5
+LEAST = 20
+"""Decisions of one bin before anything is said of it"""
+_Z = 1.959964
+"""Standard deviations that 95 % of a normal distribution lie within"""
+
+
+@dataclass(frozen=True)
+class ConfirmedShare:
+    """Decisions on scores of one bin."""
+
+    check: str
+    called: float
+    """The mean score"""
+    confirmed: float
+    """Share that people confirmed"""
+    low: float
+    high: float
+    """Wilson's 95 % interval of that share"""
+    decided: int
+
+    def __str__(self) -> str:
+        return (
+            f"of what {self.check} called {self.called:.2f}, you confirmed {self.confirmed:.2f} "
+            f"({self.decided:,} decided, 95 % interval {self.low:.2f} to {self.high:.2f})"
+        )
+
+
+def measured_calibration(
+    decided: Iterable[ReviewEvent], least: int = LEAST, bins: int = BINS
+) -> list[ConfirmedShare]:
+    """By check and bin of the score, the bins with at least ``least`` decisions that tell.
+
+    The bins divide 0.5 to 1, where flags are, equally; lower scores are in the first.
+    """
+    sums: dict[tuple[str, int], list[float]] = {}
+    for event in decided:
+        if event.confirmed is not None:
+            place = min(max(int((event.score - 0.5) * 2 * bins), 0), bins - 1)
+            entry = sums.setdefault((event.check, place), [0.0, 0.0, 0.0])
+            entry[0] += event.score
+            entry[1] += event.confirmed
+            entry[2] += 1
+    return [
+        ConfirmedShare(check, called / n, right / n, *wilson(right / n, n), int(n))
+        for (check, _), (called, right, n) in sorted(sums.items())
+        if n >= least
+    ]
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's interval (1927) of a share of ``n``, at 95 %."""
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,109 @@
+"""What a review ends in: the decisions that ``curate clean`` carries out, and what is left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.noise.clean import apply_decisions
+from curation.noise.decisions import DECISIONS_FILE, Decision
+from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.overrides import chosen_decisions, override_decisions
+from curation.review.events import ReviewEvent
+from curation.review.log import DECISIONS_LOG, DecisionLog
+from curation.review.standing import Conflict, Standing
+from curation.store import ImageSet
+
+_MOST_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How much is left when the decisions are carried out."""
+
+    images_before: int
+    images: int
+    identities_before: int
+    identities: int
+
+
+def outcome(labels: np.ndarray, decisions: Sequence[Decision]) -> Outcome:
+    """What ``apply_decisions`` leaves of images with labels ``[N]``; errors as there."""
+    new = apply_decisions(labels, decisions)
+    left = new[new >= 0]
+    return Outcome(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
+
+
+def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:
+    """The decisions of ``table`` with what people decided in their place.
+
+    Merges that were only proposed, and would run in a circle with those that people want, go.
+    """
+    decided = [line for event in standing.decided() for line in event.decisions()]
+    about = {line.about for line in decided}
+    into = {d.identity: d.into for d in decided if d.apply and d.action == "merge"}
+    kept = []
+    for line in table:
+        if line.about not in about and line.apply and line.action == "merge":
+            if _leads_to(line.into, line.identity, into):
+                continue
+            into[line.identity] = line.into
+        kept.append(line)
+    return override_decisions(kept, decided)
+
+
+def decisions_to_carry_out(
+    table: Path | None, overrides: Sequence[Path], images: ImageSet, findings: Path
+) -> list[Decision]:
+    """The decisions of ``table``, in place of which those of ``overrides`` count.
+
+    ``None`` means the table of the folder ``findings`` with what was decided in its review. Raises
+    ``UserError`` as ``chosen_decisions`` does, and where reviewers contradict each other.
+    """
+    own = findings / DECISIONS_FILE
+    log = findings / DECISIONS_LOG
+    if table is not None or not (log.exists() and (findings / FINDINGS_FILE).exists()):
+        return chosen_decisions(table or own, overrides, images, findings)
+    chosen = chosen_decisions(own, [], images, findings)
+    found = Findings(findings, images)
+    standing = Standing({found.load(check).identity for check in found.checks})
+    for event in DecisionLog(log).news():
+        standing.add(event)
+    refuse_conflicts(standing.conflicts(), log)
+    result = reviewed(chosen, standing)
+    if overrides:
+        result = chosen_decisions(own, overrides, images, findings, result)
+    return result
+
+
+def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
+    """``UserError`` that lists decisions that cannot be carried out together."""
+    if not conflicts:
+        return
+    listed = [f"{_named(one)}: {', '.join(map(_told, one.events))}" for one in conflicts]
+    if len(listed) > _MOST_TOLD:
+        listed[_MOST_TOLD:] = [f"and {len(listed) - _MOST_TOLD:,} more"]
+    raise UserError(
+        f"in {log} reviewers contradict each other; settle it in `curate review`\n  "
+        + "\n  ".join(listed)
+    )
+
+
+def _leads_to(begin: int | None, end: int, into: dict[int, int | None]) -> bool:
+    """Whether merges that run in no circle lead from one identity to another."""
+    seen: set[int] = set()
+    while begin is not None and begin != end and begin not in seen:
+        seen.add(begin)
+        begin = into.get(begin)
+    return begin == end
+
+
+def _named(conflict: Conflict) -> str:
+    identity, image = conflict.about
+    return f"identity {identity}" if image is None else f"image {image}"
+
+
+def _told(event: ReviewEvent) -> str:
+    return f"{event.who} on {event.case} ({event.choice})"

@@ -1,0 +1,503 @@
+"""A review: the cases of a folder of findings, and what the reviewers have decided so far.
+
+Several processes, and several threads of each, may hold a review of one folder at a time: all they
+share is the log. A decision counts once it is in the log, and it gets there only if nothing that it
+is about was decided since the reviewer looked.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.noise.clean import check_decision
+from curation.noise.decisions import Decision, parse_proposal
+from curation.noise.findings import FINDINGS_FILE, Findings
+from curation.noise.overrides import contradict
+from curation.report.siblings import decisions_of
+from curation.review.cases import NONE, Cases, find_cases
+from curation.review.confirmed import ConfirmedShare, measured_calibration
+from curation.review.events import Choice, ReviewEvent
+from curation.review.leases import Leases
+from curation.review.log import DECISIONS_LOG, DecisionLog
+from curation.review.outcome import reviewed
+from curation.review.standing import Conflict, Standing
+from curation.store import ImageSet
+from curation.unlabelled import with_each_alone
+
+LONGEST_NAME = 64
+
+
+class StaleError(UserError):
+    """A decision on what is no longer as the reviewer saw it; nothing was written."""
+
+
+@dataclass(frozen=True)
+class ReviewProgress:
+    """How far a review is. ``cases = decided + unsure + settled + open``."""
+
+    cases: int
+    decided: int
+    """Accepted, rejected or changed"""
+    unsure: int
+    settled: int
+    """By decisions on others, or by a line that somebody changed in the table"""
+    open: int
+    choices: dict[str, int]
+    reviewers: dict[str, int]
+    """Decided by whom"""
+    open_of_check: dict[str, int]
+    conflicts: int
+    set_aside: int
+    """Events on other findings than these"""
+
+
+class Review:
+    """Cases and decisions; ``now`` is the time in seconds since 1970.
+
+    Raises ``UserError`` where findings, the table or the log cannot be read.
+    """
+
+    def __init__(
+        self, images: ImageSet, findings: Findings, now: Callable[[], float] = time.time
+    ) -> None:
+        self.images = with_each_alone(images)
+        self.findings = findings
+        self.table = decisions_of(findings)
+        self.cases: Cases = find_cases(self.images, findings, self.table)
+        self._now = now
+        self._leases = Leases(findings.path)
+        self._stamp = _stamp(findings.path)
+        self._mutex = threading.RLock()
+        self._log = DecisionLog(findings.path / DECISIONS_LOG)
+        self._standing = Standing({one.identity for one in self.cases.findings})
+        self._by_identity = _Grouped(self.cases)
+        self._open = np.ones(len(self.cases), bool)
+        self._judge(range(len(self.cases)))
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Take in what other processes decided; how many events there are."""
+        with self._mutex:
+            self._take_in(self._log.news())
+            return len(self._standing)
+
+    def next_cases(
+        self, who: str, count: int, check: str | None = None, held: Collection[str] = ()
+    ) -> list[int]:
+        """Up to ``count`` open cases for ``who``, in order, which others do not look at.
+
+        Of what ``who`` held before only ``held`` stays leased, and is not given again.
+        """
+        who = reviewer(who)
+        with self._alone():
+            now = self._now()
+            taken = self._leases.of_others(who, now)
+            found: list[int] = []
+            for case in self._in_order(check):
+                key = self.cases.key(case)
+                if len(found) == count:
+                    break
+                if key not in taken and key not in held:
+                    found.append(case)
+            self._leases.take(who, [*held, *map(self.cases.key, found)], now)
+            return found
+
+    def decide(
+        self,
+        event_id: str,
+        who: str,
+        key: str,
+        findings: str,
+        seen: int,
+        choice: Choice,
+        lines: Sequence[str] = (),
+    ) -> ReviewEvent:
+        """Write down a decision, and return it when it is on the disk.
+
+        ``seen`` is how many events there were when the reviewer got the case; ``lines`` say what is
+        to be done where the choice is "change", as ``Decision.proposal``; the part 0 of a split is
+        a new one. The same ``event_id`` a second time changes nothing. Raises ``StaleError`` where
+        the case, or an identity it is about, was decided about since, or the findings are others;
+        ``UserError`` where the lines cannot be carried out.
+        """
+        who = reviewer(who)
+        with self._alone():
+            if (before := self._standing.event(event_id)) is not None:
+                return before
+            case = self._case(key, findings)
+            event = self._event(event_id, who, case, choice, lines)
+            self._refuse_stale(case, event, seen)
+            self._refuse_circle(event)
+            self._write(event)
+            return event
+
+    def undo(self, event_id: str, who: str, undoes: str) -> ReviewEvent:
+        """Make an event not count; undoing an undo makes it count again.
+
+        Raises ``StaleError`` where it does not count any more.
+        """
+        who = reviewer(who)
+        with self._alone():
+            if (before := self._standing.event(event_id)) is not None:
+                return before
+            target = self._standing.event(undoes)
+            if target is None:
+                raise UserError(f"there is no event {undoes[:64]!r}")
+            if not self._standing.is_alive(target):
+                by = self._standing.undone_by(target)
+                how = "is about other findings" if by is None else f"was undone by {by.who}"
+                raise StaleError(f"{target.case}: this {how}")
+            if (revived := self._standing.after_undo(target)) is not None:
+                self._refuse_circle(revived)
+            event = ReviewEvent(
+                event_id, self._time(), who, target.case, target.findings, undoes=undoes
+            )
+            self._write(event)
+            return event
+
+    def settle(self, event_id: str, who: str, conflict: Conflict, keep: str) -> list[ReviewEvent]:
+        """Settle a conflict: the decision ``keep`` stays, the others give up what contradicts it.
+
+        Raises ``StaleError`` where the conflict is no longer there.
+        """
+        who = reviewer(who)
+        with self._alone():
+            if conflict not in self._standing.conflicts():
+                raise StaleError("this conflict is settled, or has become another one")
+            kept = next((e for e in conflict.events if e.id == keep), None)
+            if kept is None:
+                raise UserError(f"{keep[:64]!r} is none of the decisions of this conflict")
+            written = []
+            for number, other in enumerate(e for e in conflict.events if e.id != keep):
+                lines = kept.lines
+                if other.case != kept.case:
+                    own = [d for d in other.decisions() if d.apply]
+                    lines = tuple(d.proposal for d in own if d.about != conflict.about)
+                case = self.cases.find(other.case)
+                if case is None:
+                    raise UserError(f"{other.case} is no case of these findings; undo it")
+                is_same = other.case == kept.case
+                choice = kept.choice if is_same and kept.choice else "change"
+                event = self._event(f"{event_id}.{number}", who, case, choice, lines)
+                self._write(event)
+                written.append(event)
+            return written
+
+    def write_read(self, events: Iterable[ReviewEvent]) -> int:
+        """Write decisions that a table brought; how many were new."""
+        with self._alone():
+            known = len(self._standing)
+            for event in events:
+                if self._standing.event(event.id) is None:
+                    self._write(event)
+            return len(self._standing) - known
+
+    def look(self, key: str) -> int:
+        """The case that is called so; ``UserError`` where there is none."""
+        case = self.cases.find(key)
+        if case is None:
+            raise UserError(f"there is no case {key[:80]!r} in {self.findings.path}")
+        return case
+
+    def decision(self, case: int) -> ReviewEvent | None:
+        """What holds for the case."""
+        with self._mutex:
+            return self._standing.decision(self.cases.key(case))
+
+    def is_open(self, case: int) -> bool:
+        """Whether somebody is still to decide it."""
+        with self._mutex:
+            return bool(self._open[case])
+
+    def holder(self, case: int) -> str | None:
+        """Who looks at it."""
+        return self._leases.holder(self.cases.key(case), self._now())
+
+    def lines_about(self, image: int) -> list[Decision]:
+        """What reviewers have decided about an image by itself."""
+        with self._mutex:
+            return self._standing.about((None, image))
+
+    def history(self, count: int, before: int | None = None) -> list[tuple[int, ReviewEvent]]:
+        """The last events with their numbers from 1, newest first; those below ``before``."""
+        with self._mutex:
+            events = self._standing.events
+            end = len(events) if before is None else max(0, min(before - 1, len(events)))
+            return [(n, events[n - 1]) for n in range(end, max(0, end - count), -1)]
+
+    def counts(self, event: ReviewEvent) -> bool:
+        """Whether the event counts."""
+        with self._mutex:
+            return self._standing.is_alive(event)
+
+    def conflicts(self) -> list[Conflict]:
+        """Decisions that cannot be carried out together."""
+        with self._mutex:
+            return self._standing.conflicts()
+
+    def calibration(self) -> list[ConfirmedShare]:
+        """How often each check was right, where enough was decided."""
+        with self._mutex:
+            return measured_calibration(self._standing.decided())
+
+    def progress(self) -> ReviewProgress:
+        """How far the review is."""
+        with self._mutex:
+            decided = [e for e in self._standing.decided() if self.cases.find(e.case) is not None]
+            choices = Counter(str(event.choice) for event in decided)
+            unsure = choices["unsure"]
+            open_ = self._open
+            by_check = np.bincount(self.cases.check[open_], minlength=len(self.cases.findings))
+            names = [one.check for one in self.cases.findings]
+            return ReviewProgress(
+                cases=len(self.cases),
+                decided=len(decided) - unsure,
+                unsure=unsure,
+                settled=len(self.cases) - len(decided) - int(open_.sum()),
+                open=int(open_.sum()),
+                choices=dict(sorted(choices.items())),
+                reviewers=dict(Counter(event.who for event in decided).most_common()),
+                open_of_check=dict(zip(names, by_check.tolist(), strict=True)),
+                conflicts=len(self._standing.conflicts()),
+                set_aside=self._standing.set_aside,
+            )
+
+    def decisions(self) -> list[Decision]:
+        """The table with what was decided in its place, without proposals that no longer fit."""
+        with self._mutex:
+            return reviewed(self.table, self._standing)
+
+    @property
+    def standing(self) -> Standing:
+        """What holds, to be read only."""
+        return self._standing
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else decides meanwhile, and all that was decided is taken in."""
+        with self._mutex:
+            if _stamp(self.findings.path) != self._stamp:
+                raise StaleError(
+                    f"{self.findings.path} has other findings than when this review was opened; "
+                    "open it again"
+                )
+            with self._log.alone() as events:
+                self._take_in(events)
+                yield
+
+    def _write(self, event: ReviewEvent) -> None:
+        self._log.append(event)
+        self._take_in([event])
+
+    def _take_in(self, events: Iterable[ReviewEvent]) -> None:
+        for event in events:
+            touched = self._standing.add(event)
+            case = self.cases.find(event.case)
+            affected = set() if case is None else {case, *self._by_identity.under(case)}
+            for identity in touched:
+                affected.update(self._by_identity.of(identity))
+            self._judge(affected)
+
+    def _judge(self, cases: Iterable[int]) -> None:
+        for case in cases:
+            self._open[case] = not self._is_closed(case)
+
+    def _is_closed(self, case: int) -> bool:
+        key, under = self.cases.key(case), int(self.cases.under[case])
+        if self.cases.settled[case] or self._standing.decision(key) is not None:
+            return True
+        if under != NONE and not self._is_rejected(under):
+            return True
+        identity, image = int(self.cases.identity[case]), self.cases.image(case)
+        about = self._standing.cases_about
+        if image is not None and any(other != key for other in about((None, image))):
+            return True
+        whole = self._standing.about((identity, None))
+        if any(line.apply and line.action == "drop-identity" for line in whole):
+            return True
+        if not self.cases.checks[self.cases.check[case]].merge_column:
+            return False
+        rival = int(self.cases.rival[case])
+        pair = [*whole, *self._standing.about((rival, None))]
+        return any(line.apply and {line.identity, line.into} == {identity, rival} for line in pair)
+
+    def _is_rejected(self, case: int) -> bool:
+        event = self._standing.decision(self.cases.key(case))
+        return bool(self.cases.settled[case]) if event is None else event.confirmed is False
+
+    def _in_order(self, check: str | None) -> Iterator[int]:
+        order = self.cases.order
+        chosen = self._open[order]
+        if check is not None:
+            names = [one.check for one in self.cases.findings]
+            if check not in names:
+                raise UserError(f"there are no findings of {check[:64]!r}; of {', '.join(names)}")
+            chosen = chosen & (self.cases.check[order] == names.index(check))
+        yield from map(int, order[chosen])
+
+    def _case(self, key: str, findings: str) -> int:
+        case = self.look(key)
+        if self.cases.findings[self.cases.check[case]].identity != findings:
+            raise StaleError(f"{key}: this was shown of other findings; look at it again")
+        return case
+
+    def _event(
+        self, event_id: str, who: str, case: int, choice: Choice, lines: Sequence[str]
+    ) -> ReviewEvent:
+        proposal = self.cases.proposal(case)
+        proposed = tuple(line.proposal for line in proposal.lines)
+        done = {"accept": proposed, "change": self._checked(case, lines)}.get(choice, ())
+        if choice == "change" and set(done) == set(proposed):
+            choice = "accept"
+        if choice in ("accept", "change") and not done:
+            choice = "reject"
+        return ReviewEvent(
+            *(event_id, self._time(), who, self.cases.key(case)),
+            self.cases.findings[self.cases.check[case]].identity,
+            round(float(self.cases.score[case]), 4),
+            choice,
+            None if choice == "unsure" else self._confirms(case, done),
+            *(proposed, done),
+        )
+
+    def _confirms(self, case: int, lines: Sequence[str]) -> bool:
+        """Whether what is done says that the check was right: it does something to its subject."""
+        image, identity = self.cases.image(case), int(self.cases.identity[case])
+        for text in lines:
+            action, of, which, into = parse_proposal(text)
+            is_pair = action == "merge" and identity in (of, into)
+            if (image is not None and which == image) or (image is None and of == identity):
+                return True
+            if is_pair and image is None:
+                return True
+        return False
+
+    def _checked(self, case: int, lines: Sequence[str]) -> tuple[str, ...]:
+        """The lines, of which each can be carried out; new parts with their numbers."""
+        parts: dict[int, int] = {}
+        found: dict[str, Decision] = {}
+        for text in lines:
+            try:
+                action, identity, image, into = parse_proposal(_with_part(text))
+            except ValueError as error:
+                raise UserError(f"a line of this decision: {error}") from None
+            if text.endswith(" 0") and action == "split":
+                if identity not in parts:
+                    parts[identity] = self._free_part(identity)
+                into = parts[identity]
+            line = Decision(action, identity, image, into)
+            check_decision(line, self.images.labels, self.images.identities)
+            if action in ("move", "merge") and identity == into:
+                raise UserError(f"{text}: it is in identity {into} already")
+            found[line.proposal] = line
+        about: dict[object, list[Decision]] = {}
+        for line in found.values():
+            about.setdefault(line.about, []).append(line)
+        for same in about.values():
+            if contradict(same):
+                both = " and ".join(line.proposal for line in same)
+                raise UserError(f"these cannot both be done: {both}")
+        return tuple(found)
+
+    def _free_part(self, identity: int) -> int:
+        """A part of an identity that nothing is split to."""
+        which = range(*self.images.offsets[identity : identity + 2].tolist())
+        lines = [line for image in which for line in self._standing.about((None, image))]
+        lines += self.cases.proposals.of_identity(identity)
+        taken = [line.into or 0 for line in lines if line.action == "split"]
+        return max(taken, default=0) + 1
+
+    def _refuse_stale(self, case: int, event: ReviewEvent, seen: int) -> None:
+        standing, own = self._standing, self._standing.decision(event.case)
+        last = 0 if own is None else standing.number(own.id)
+        subject = Decision("drop", int(self.cases.identity[case]), self.cases.image(case))
+        if subject.image is not None:
+            last = max(last, standing.last_change([subject]))
+        last = max(last, standing.last_change(d for d in event.decisions() if d.apply))
+        if last > seen:
+            by = standing.events[last - 1]
+            what = "undid a decision on" if by.choice is None else f"decided ({by.choice})"
+            raise StaleError(
+                f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same; look "
+                "at it again"
+            )
+
+    def _refuse_circle(self, event: ReviewEvent) -> None:
+        """``UserError`` where the merges that hold, with those of the event, run in a circle."""
+        merges = [d for d in event.decisions() if d.apply and d.action == "merge"]
+        into = {line.identity: line.into for line in merges}
+        for identity in into:
+            end = into[identity]
+            while end is not None and end != identity:
+                end = into.get(end, self._standing.merged_into(end))
+            if end == identity:
+                raise UserError(
+                    f"identity {into[identity]} is merged into identity {identity} already, "
+                    "perhaps by way of others; undo that first, or merge the other way round"
+                )
+
+    def _time(self) -> str:
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def reviewer(name: str) -> str:
+    """The name of a person, without blanks around; ``UserError`` where it is none."""
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise UserError(
+            f"a reviewer is called {name[:80]!r}; a name has 1 to {LONGEST_NAME} printable "
+            "characters"
+        )
+    return name
+
+
+class _Grouped:
+    """Cases by the identities that they are about, and by the case that settles them."""
+
+    def __init__(self, cases: Cases) -> None:
+        everyone = np.arange(len(cases))
+        there = np.flatnonzero(cases.rival != NONE)
+        both = np.concatenate([cases.identity, cases.rival[there]])
+        self._identities = _Lookup(both, np.concatenate([everyone, there]))
+        self._under = _Lookup(cases.under, everyone)
+
+    def of(self, identity: int) -> list[int]:
+        return self._identities.of(identity)
+
+    def under(self, case: int) -> list[int]:
+        return self._under.of(case)
+
+
+class _Lookup:
+    """Which values ``[n]`` stand beside a key of ``[n]``."""
+
+    def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._values = keys[order], values[order]
+
+    def of(self, key: int) -> list[int]:
+        begin, end = np.searchsorted(self._keys, [key, key + 1])
+        return self._values[begin:end].tolist()
+
+
+def _with_part(text: str) -> str:
+    """A line that can be parsed: the part 0 stands for one that is not there yet."""
+    return f"{text[:-1]}1" if text.startswith("split ") and text.endswith(" 0") else text
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Changes when the findings do."""
+    try:
+        status = (folder / FINDINGS_FILE).stat()
+    except OSError as error:
+        raise UserError(f"{folder / FINDINGS_FILE}: {error.strerror}; open it again") from None
+    return status.st_ino, status.st_mtime_ns

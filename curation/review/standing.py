@@ -1,0 +1,220 @@
+"""What holds after all events: the decision on each case, what contradicts, what is undone.
+
+The same events in the same order always give the same standing, in every process.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from curation.noise.decisions import About, Decision
+from curation.noise.overrides import contradict
+from curation.review.events import ReviewEvent
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Decisions that cannot be carried out together."""
+
+    about: About
+    """The image, or the identity as a whole"""
+    events: tuple[ReviewEvent, ...]
+
+
+class Standing:
+    """Events folded one after the other; those about other ``findings`` are set aside."""
+
+    def __init__(self, findings: Collection[str]) -> None:
+        self._findings = frozenset(findings)
+        self.events: list[ReviewEvent] = []
+        self.set_aside = 0
+        """Events about findings that are not these"""
+        self._changed: dict[About, int] = {}
+        """How many events there were when something last happened to an image or whole identity"""
+        self._changed_within: dict[int, int] = {}
+        """The same of an identity or any image of it"""
+        self._number: dict[str, int] = {}
+        self._alive: set[str] = set()
+        self._undone_by: dict[str, str] = {}
+        self._of_case: dict[str, list[str]] = defaultdict(list)
+        self._effective: dict[str, str] = {}
+        self._about: dict[About, dict[str, list[Decision]]] = {}
+        self._contradicting: dict[About, None] = {}
+        self._against: dict[str, None] = {}
+        """Cases with two decisions that were not made in knowledge of each other"""
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def add(self, event: ReviewEvent) -> set[int]:
+        """Take in an event; the identities it is about. One that is known changes nothing."""
+        if event.id in self._number:
+            return set()
+        self.events.append(event)
+        self._number[event.id] = len(self.events)
+        if event.findings not in self._findings:
+            self.set_aside += 1
+            return set()
+        self._alive.add(event.id)
+        if event.undoes is None:
+            self._of_case[event.case].append(event.id)
+        else:
+            self._undo(event)
+        return self._refresh(event)
+
+    def event(self, event_id: str) -> ReviewEvent | None:
+        """The event with this id."""
+        number = self._number.get(event_id)
+        return None if number is None else self.events[number - 1]
+
+    def number(self, event_id: str) -> int:
+        """Its place in the log, from 1."""
+        return self._number[event_id]
+
+    def is_alive(self, event: ReviewEvent) -> bool:
+        """Whether it counts: it is about these findings and not undone."""
+        return event.id in self._alive
+
+    def undone_by(self, event: ReviewEvent) -> ReviewEvent | None:
+        """The event that undid it."""
+        undo = self._undone_by.get(event.id)
+        return None if undo is None or self.is_alive(event) else self.event(undo)
+
+    def decision(self, case: str) -> ReviewEvent | None:
+        """What holds for a case; None where nothing was decided."""
+        found = self._effective.get(case)
+        return None if found is None else self.event(found)
+
+    def decided(self) -> Iterator[ReviewEvent]:
+        """The decision of every case that has one."""
+        for event_id in self._effective.values():
+            yield self.events[self._number[event_id] - 1]
+
+    def about(self, subject: About) -> list[Decision]:
+        """All lines of decisions about an image or a whole identity."""
+        return [line for lines in self._about.get(subject, {}).values() for line in lines]
+
+    def last_change(self, lines: Iterable[Decision]) -> int:
+        """How many events there were when what these lines are about last changed; 0: never.
+
+        What happens to a whole identity concerns each of its images; what happens to one of them
+        concerns those who want to do something to the whole.
+        """
+        last = 0
+        for line in lines:
+            last = max(last, self._changed.get(line.about, 0))
+            for identity in _identities([line]):
+                whole = self._changed.get((identity, None), 0)
+                last = max(
+                    last, whole if line.image is not None else self._changed_within.get(identity, 0)
+                )
+        return last
+
+    def merged_into(self, identity: int) -> int | None:
+        """The identity that a decision merges this one into."""
+        lines = self.about((identity, None))
+        return next((d.into for d in lines if d.apply and d.action == "merge"), None)
+
+    def after_undo(self, event: ReviewEvent) -> ReviewEvent | None:
+        """The decision that would hold for the event's case if the event did not count."""
+        alive = self._alive - {event.id}
+        if event.undoes is not None:
+            alive |= {event.undoes}
+        left = [one for one in self._of_case[event.case] if one in alive]
+        return self._known(left[-1]) if left else None
+
+    def cases_about(self, subject: About) -> list[str]:
+        """The cases whose decisions do something to an image or a whole identity."""
+        lines = self._about.get(subject, {})
+        return [case for case, own in lines.items() if any(line.apply for line in own)]
+
+    def conflicts(self) -> list[Conflict]:
+        """All, in the order in which they came."""
+        found = []
+        for case in self._against:
+            pair = tuple(map(self._known, self._last_two(case)))
+            found.append(Conflict(_subject_of(pair), pair))
+        for subject in self._contradicting:
+            events = tuple(self._known(self._effective[case]) for case in self._about[subject])
+            found.append(Conflict(subject, events))
+        return found
+
+    def _known(self, event_id: str) -> ReviewEvent:
+        return self.events[self._number[event_id] - 1]
+
+    def _undo(self, undo: ReviewEvent) -> None:
+        target, counts = undo.undoes, False
+        while target is not None and target in self._number:
+            (self._alive.add if counts else self._alive.discard)(target)
+            self._undone_by[target] = undo.id
+            target, counts = self._known(target).undoes, not counts  # of an undo, its target again
+
+    def _refresh(self, event: ReviewEvent) -> set[int]:
+        """Bring up to date what follows from the decision on the event's case."""
+        case = event.case
+        touched = self._drop_lines(case)
+        alive = [one for one in self._of_case[case] if one in self._alive]
+        last = self._known(alive[-1]) if alive else None
+        is_against = last is not None and last.against in self._alive
+        if is_against:
+            self._against[case] = None
+        else:
+            self._against.pop(case, None)
+        if last is None:
+            self._effective.pop(case, None)
+        else:
+            self._effective[case] = str(last.against) if is_against else last.id
+            touched |= self._add_lines(case)
+        return touched
+
+    def _last_two(self, case: str) -> tuple[str, str]:
+        last = self._known([one for one in self._of_case[case] if one in self._alive][-1])
+        return str(last.against), last.id
+
+    def _drop_lines(self, case: str) -> set[int]:
+        event = self.decision(case)
+        if event is None:
+            return set()
+        lines = event.decisions()
+        for subject in {line.about for line in lines}:
+            cases = self._about[subject]
+            del cases[case]
+            if not cases:
+                del self._about[subject]
+            self._judge(subject)
+        return self._note_change(lines)
+
+    def _add_lines(self, case: str) -> set[int]:
+        lines = self._known(self._effective[case]).decisions()
+        for line in lines:
+            self._about.setdefault(line.about, {}).setdefault(case, []).append(line)
+        for subject in {line.about for line in lines}:
+            self._judge(subject)
+        return self._note_change(lines)
+
+    def _note_change(self, lines: list[Decision]) -> set[int]:
+        """The identities that the lines do something to."""
+        now, done = len(self.events), [line for line in lines if line.apply]
+        found = _identities(done)
+        self._changed.update((line.about, now) for line in done)
+        merged = (line.into for line in done if line.action == "merge")
+        self._changed.update(((into, None), now) for into in merged)
+        self._changed_within.update(dict.fromkeys(found, now))
+        return found
+
+    def _judge(self, subject: About) -> None:
+        if len(self._about.get(subject, ())) > 1 and contradict(self.about(subject)):
+            self._contradicting[subject] = None
+        else:
+            self._contradicting.pop(subject, None)
+
+
+def _subject_of(events: tuple[ReviewEvent, ...]) -> About:
+    lines = [line for event in events for line in event.decisions()]
+    return lines[0].about if lines else (0, None)
+
+
+def _identities(lines: list[Decision]) -> set[int]:
+    """Those whose images these decisions change, or may change."""
+    found = {line.identity for line in lines}
+    return found | {d.into for d in lines if d.action in ("move", "merge") and d.into is not None}
