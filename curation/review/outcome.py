@@ -20,7 +20,7 @@ _MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WhatIsLeft:
     """How much is left when the decisions are carried out."""
 
     images_before: int
@@ -29,11 +29,11 @@ class Outcome:
     identities: int
 
 
-def outcome(labels: np.ndarray, decisions: Sequence[Decision]) -> Outcome:
+def what_is_left(labels: np.ndarray, decisions: Sequence[Decision]) -> WhatIsLeft:
     """What ``apply_decisions`` leaves of images with labels ``[N]``; errors as there."""
     new = apply_decisions(labels, decisions)
     left = new[new >= 0]
-    return Outcome(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
+    return WhatIsLeft(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
 
 
 def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:

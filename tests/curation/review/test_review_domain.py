@@ -22,7 +22,7 @@ from curation.review.events import ReviewEvent
 from curation.review.incoming import read_decided
 from curation.review.log import DECISIONS_LOG
 from curation.review.order import expected_information, review_order
-from curation.review.outcome import decisions_to_carry_out, outcome
+from curation.review.outcome import decisions_to_carry_out, what_is_left
 from curation.review.review import Review, StaleError
 from curation.store import Store
 
@@ -171,7 +171,7 @@ class TestDecisions:
         decide(review, "overlap-5", "accept")
         assert applied(review) >= {"move 46 5 2", "drop 40 5", "drop-identity 5"}
         assert not applied(review) & {"drop 47 5", "drop 46 5"}
-        left = outcome(review.images.labels, review.decisions())
+        left = what_is_left(review.images.labels, review.decisions())
         assert (left.images_before, left.identities_before) == (48, 6)
         assert left.identities == 4  # without 5, and 0 is merged into 1
 
@@ -513,7 +513,7 @@ class TestCalibration:
         assert measured_calibration([self.event(n, 0.9, True) for n in range(19)]) == []
         assert measured_calibration([self.event(n, 0.9, None) for n in range(99)]) == []
 
-    def test_what_a_person_changed_confirms_if_it_is_about_the_subject(self, review):
+    def test_a_change_confirms_if_it_is_about_the_subject(self, review):
         moved = decide(review, "misplaced-47", "change", ("move 47 5 2",))
         other = decide(review, "misplaced-46", "change", ("drop 40 5",))
         assert (moved.confirmed, other.confirmed) == (True, False)
