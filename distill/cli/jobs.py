@@ -8,7 +8,17 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.cli import comparing, completion, ending, following, order, past, removal, results
+from distill.cli import (
+    browsing,
+    comparing,
+    completion,
+    ending,
+    following,
+    order,
+    past,
+    removal,
+    results,
+)
 from distill.cli.common import (
     JOBS,
     PLACE,
@@ -26,7 +36,9 @@ from distill.daemon.states import State
 if TYPE_CHECKING:
     from distill.daemon.notifications import Notify
     from distill.daemon.reports import JobReport
+    from distill.daemon.server import Pages
     from distill.daemon.submitting import Submission
+    from distill.web.settings import WebSettings
 
 _START_HINT = "no daemon is running: start one with `distill serve --background`"
 
@@ -44,6 +56,7 @@ def register(app: typer.Typer) -> None:
     comparing.register(app)
     app.command(rich_help_panel=PLACE)(serve)
     app.command(rich_help_panel=PLACE)(stop)
+    browsing.register(app)
 
 
 def serve(
@@ -58,31 +71,58 @@ def serve(
     notify_webhook: Annotated[
         str | None, typer.Option(help="An address for each end of a job: JSON by POST.")
     ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Serve pages for a browser as well.")] = False,
+    web_address: Annotated[
+        str | None,
+        typer.Option(help="IP and port of the pages, TLS if others reach it.", show_default="8642"),
+    ] = None,
+    web_url: Annotated[
+        str | None, typer.Option(help="What browsers ask for, with a proxy before the pages.")
+    ] = None,
+    web_cert: Annotated[
+        Path | None, typer.Option(help="A PEM file, certificate and key, for TLS.")
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Run the daemon: it starts queued jobs and serves the API on the workspace's socket.
 
     Ctrl-C, `distill stop`, even kill -9 end the daemon only: running jobs go on, and the next
-    daemon takes them up again.
+    daemon takes them up again. With --web, `distill open` shows the jobs in a browser.
 
-    Example: distill serve --background
+    Example: distill serve --background --web
     """
     from distill.daemon.notifications import Notify
     from distill.daemon.opening import lost_queue
+    from distill.web.settings import web_settings
 
     place = Workspace.locate(workspace)
     notify = Notify(notify_command, notify_webhook)
     if (lost := lost_queue(place)) is not None:
         note(f"warning: a new queue begins: {lost}")
+    told = {"address": web_address, "url": web_url, "cert": web_cert}
+    given = [f"--web-{name}={value}" for name, value in told.items() if value is not None]
+    if given and not web:
+        raise UserError(f"{given[0]} is about the pages: give --web as well")
+    settings = web_settings(web_address, web_url, web_cert) if web else None
     if background:
-        _serve_in_background(place, slots, executor, notify)
+        _serve_in_background(place, slots, executor, notify, ["--web", *given] if web else [])
         return
     from distill.daemon.daemon_lock import LOG
     from distill.daemon.server import log_to_stderr
     from distill.daemon.server import serve as serve_here
 
     log_to_stderr(place.daemon / LOG)
-    serve_here(place, slots=slots, executor=executor, notify=notify)
+    serve_here(place, slots=slots, executor=executor, notify=notify, pages=_pages(settings))
+
+
+def _pages(settings: "WebSettings | None") -> "Pages":
+    if settings is None:
+        from distill.daemon.server import no_pages
+
+        return no_pages
+    from distill.web.serving import pages
+
+    return pages(settings)
 
 
 def stop(workspace: WorkspaceOption = None) -> None:
@@ -249,15 +289,21 @@ def _wanted(state: State | None, label: str | None) -> str:
     return " and ".join([*in_state, *with_label])
 
 
-def _serve_in_background(place: Workspace, slots: int, executor: str, notify: "Notify") -> None:
+def _serve_in_background(
+    place: Workspace, slots: int, executor: str, notify: "Notify", web: Sequence[str]
+) -> None:
     from distill.daemon import background, daemon_lock
 
     running = daemon_lock.find(place)
     if running is not None:
         pid = running.process.pid
         say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
+        if web:
+            from distill.web.address import find_pages
+
+            find_pages(place)
         return
-    health: dict[str, Any] = background.start(place, slots, executor, notify)
+    health: dict[str, Any] = background.start(place, slots, executor, notify, web)
     log = place.daemon / daemon_lock.LOG
     say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
     order.note_drain(place)

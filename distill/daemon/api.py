@@ -1,4 +1,4 @@
-"""The HTTP API on the daemon's socket; `GET /openapi.json` describes it, `GET /docs` shows it."""
+"""The HTTP API on the daemon's socket; `GET /openapi.json` describes it."""
 
 import os
 import sqlite3
@@ -84,7 +84,13 @@ _TOML_BODY = {
 
 def create_app(service: JobService, slots: int) -> FastAPI:
     """The API of one workspace's jobs."""
-    app = FastAPI(title="distill daemon", version=__version__, responses=_PROBLEMS)
+    app = FastAPI(
+        title="distill daemon",
+        version=__version__,
+        responses=_PROBLEMS,
+        docs_url=None,  # they load scripts from elsewhere; `distill serve --web` has a page
+        redoc_url=None,
+    )
     runs = service.workspace.runs
     _answer_errors(app)
 
@@ -253,14 +259,18 @@ async def _limited_body(request: Request) -> bytes:
     return bytes(body)
 
 
+def status_of(error: UserError) -> int:
+    """The HTTP status of a refusal."""
+    return {UnknownJobError: 404, ConflictError: 409, _TooLargeError: 413}.get(type(error), 422)
+
+
 def _answer_errors(app: FastAPI) -> None:
-    statuses = {UnknownJobError: 404, ConflictError: 409, _TooLargeError: 413}
 
     @app.exception_handler(UserError)
     def refuse(request: Request, error: UserError) -> JSONResponse:
         # Where it was not read to its end, the rest of the body is not waited for.
         headers = {"Connection": "close"} if isinstance(error, _TooLargeError) else None
-        return JSONResponse({"error": str(error)}, statuses.get(type(error), 422), headers)
+        return JSONResponse({"error": str(error)}, status_of(error), headers)
 
     @app.exception_handler(sqlite3.Error)
     def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:

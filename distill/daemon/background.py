@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from curation.errors import UserError
 from curation.workspace import Workspace
@@ -16,14 +17,22 @@ _LOOK_SECONDS = 0.1
 
 
 def start(
-    workspace: Workspace, slots: int, executor: str, notify: Notify = NOBODY
+    workspace: Workspace,
+    slots: int,
+    executor: str,
+    notify: Notify = NOBODY,
+    more: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Start a daemon and wait until it answers; its health. ``UserError`` where it does not."""
+    """Start a daemon and wait until it answers; its health. ``UserError`` where it does not.
+
+    ``more`` are further options of `distill serve`.
+    """
     workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = workspace.daemon / daemon_lock.LOG
     options = ["--workspace", str(workspace.root), "--slots", str(slots), "--executor", executor]
     told = {"--notify-command": notify.command, "--notify-webhook": notify.webhook}
     options += [f"{option}={value}" for option, value in told.items() if value is not None]
+    options += more
     with path.open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(

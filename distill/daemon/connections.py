@@ -21,11 +21,8 @@ MOST_CONNECTIONS = 64
 _IDLE_SECONDS = 0.5  # what came with a connection may not be read yet
 
 
-class OwnerOnlyProtocol(H11Protocol):
-    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says.
-
-    No connection is kept that neither asks something in time nor reads its answer.
-    """
+class BoundedProtocol(H11Protocol):
+    """HTTP that keeps no connection which neither asks something in time nor reads its answer."""
 
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -33,13 +30,7 @@ class OwnerOnlyProtocol(H11Protocol):
     """When it began to wait for a request, by the loop's clock"""
 
     def connection_made(self, transport: Any) -> None:
-        """Ask the kernel who is there before a byte is read."""
-        peer = transport.get_extra_info("socket")
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        _, user, _ = CREDENTIALS.unpack(credentials)
-        if user not in (os.getuid(), 0):
-            transport.abort()
-            return
+        """Its time begins."""
         super().connection_made(transport)
         self._wait_for_request()
         self._make_room()
@@ -120,8 +111,22 @@ class OwnerOnlyProtocol(H11Protocol):
         elif len(everybody) > 2 * MOST_CONNECTIONS:
             self.transport.abort()
 
-    def _all(self) -> list["OwnerOnlyProtocol"]:
-        return [each for each in self.connections if isinstance(each, OwnerOnlyProtocol)]
+    def _all(self) -> list["BoundedProtocol"]:
+        return [each for each in self.connections if isinstance(each, BoundedProtocol)]
+
+
+class OwnerOnlyProtocol(BoundedProtocol):
+    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who is there before a byte is read."""
+        peer = transport.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        _, user, _ = CREDENTIALS.unpack(credentials)
+        if user not in (os.getuid(), 0):
+            transport.abort()
+            return
+        super().connection_made(transport)
 
 
 async def _too_busy(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,5 @@
 """`distill serve`: one daemon a workspace. It may end at any moment; its jobs go on without it."""
 
-import asyncio
 import logging
 import os
 import select
@@ -8,8 +7,8 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -32,9 +31,17 @@ from distill.run_directory import SPEC
 _log = logging.getLogger("distill.daemon")
 
 _LOOK_SECONDS = 0.25
-_SHUTDOWN_SECONDS = 5.0
 _THREADS = 4
 """That answer requests; more only wait for each other, and for the one queue."""
+
+
+Pages = Callable[[JobService, int], AbstractContextManager[None]]
+"""Serves pages for browsers as long as its block lasts, of a service and so many slots."""
+
+
+def no_pages(service: JobService, slots: int) -> AbstractContextManager[None]:
+    """The daemon has its socket, and that is all."""
+    return nullcontext()
 
 
 def distill_run(workspace: Workspace) -> JobCommand:
@@ -56,6 +63,7 @@ def serve(
     check: SpecCheck | None = None,
     grace: float = GRACE_SECONDS,
     notify: Notify = NOBODY,
+    pages: Pages = no_pages,
 ) -> None:
     """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
     place = find_executor(executor)(command or distill_run(workspace), grace)
@@ -70,7 +78,11 @@ def serve(
         )
         checked = check or spec_check(workspace)
         service = JobService(workspace, queue, checked, wake.set, lambda: machine)
-        with notifying(notify, queue, workspace), _api(service, slots) as api:
+        with (
+            notifying(notify, queue, workspace),
+            pages(service, slots),
+            _api(service, slots) as api,  # last: whoever starts a daemon waits for its answer
+        ):
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             if queue.drained_since() is not None:
                 _log.info("no job starts before `distill undrain`")
@@ -119,40 +131,18 @@ def _step(scheduler: Scheduler, troubles: Troubles) -> None:
 
 @contextmanager
 def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
-    """The HTTP API in a thread of its own; signals stay with the main thread."""
-    import uvicorn
-    from anyio.to_thread import current_default_thread_limiter
-
+    """The HTTP API on the socket."""
     from distill.daemon.api import create_app
     from distill.daemon.connections import OwnerOnlyProtocol
+    from distill.daemon.http_thread import answering
 
+    # Bound by ourselves: uvicorn would open a socket path to everybody (mode 0666).
     listener: socket.socket = listen(service.workspace)
-    config = uvicorn.Config(
-        create_app(service, slots),
-        # Bound by ourselves: uvicorn would open a socket path to everybody (mode 0666).
-        fd=listener.fileno(),
-        http=OwnerOnlyProtocol,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.ERROR,  # what others send wrongly is no trouble of ours
-        access_log=False,
-        timeout_graceful_shutdown=int(_SHUTDOWN_SECONDS),
-    )
-    server = uvicorn.Server(config)
-
-    async def answer() -> None:
-        current_default_thread_limiter().total_tokens = _THREADS
-        await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=[answer()], name="api")
-    thread.start()
+    app = create_app(service, slots)
     try:
-        yield thread
+        with answering(app, listener, OwnerOnlyProtocol, threads=_THREADS, name="api") as thread:
+            yield thread
     finally:
-        server.should_exit = True
-        thread.join()
         listener.close()
         with socket_path(service.workspace) as path:
             Path(path).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A real daemon whose jobs are the Python code in their specs: ``name = ...``, ``code = ...``.
 
-Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE [EXECUTOR]``.
+Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE [EXECUTOR [web]]``, with pages at a free
+port.
 """
 
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.daemon import connections, names, outcome, server
+from distill.web.serving import pages
+from distill.web.settings import web_settings
 
 
 def code_of(run: Path) -> list[str]:
@@ -36,4 +39,5 @@ if __name__ == "__main__":
         command=code_of,
         check=accept,
         grace=float(sys.argv[3]),
+        pages=pages(web_settings("127.0.0.1:0")) if "web" in sys.argv else server.no_pages,
     )

@@ -1,0 +1,61 @@
+"""An HTTP server in a thread of its own, with an event loop of its own."""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_SHUTDOWN_SECONDS = 5
+
+
+@contextmanager
+def answering(
+    app: ASGIApp,
+    listener: socket.socket,
+    protocol: type[H11Protocol],
+    *,
+    threads: int,
+    name: str,
+    certificate: Path | None = None,
+) -> Iterator[threading.Thread]:
+    """Answer what comes to ``listener`` as long as the block lasts.
+
+    Signals stay with the main thread. More ``threads`` only wait for each other, and for the one
+    queue. ``certificate`` is a PEM file with its key.
+    """
+    from anyio.to_thread import current_default_thread_limiter
+
+    config = Config(
+        app,
+        http=protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.ERROR,  # what others send wrongly is no trouble of ours
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ssl_certfile=certificate,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = Server(config)
+
+    async def answer() -> None:
+        current_default_thread_limiter().total_tokens = threads
+        await server.serve(sockets=[listener])
+
+    thread = threading.Thread(target=asyncio.run, args=[answer()], name=name)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,1 @@
+"""`distill serve --web`: pages for the queue, the jobs and the data, for a browser."""

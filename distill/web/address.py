@@ -1,0 +1,59 @@
+"""Where the pages of a workspace are, as ``daemon/web.json`` says while a daemon serves them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+from urllib.parse import urlencode
+
+from pydantic import Field
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import daemon_lock
+from distill.daemon.processes import ProcessIdentity
+from distill.daemon.runfolder import write_whole
+from distill.run_directory import Record, found
+from distill.web.keys import TOKEN_FILE, Keys, read_token
+
+_RECORD = "web.json"
+
+
+class WebAddress(Record):
+    """Where a browser finds the pages, and which process it is that serves them."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,300}$")]
+    process: ProcessIdentity
+    start: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+
+
+@contextmanager
+def announced(workspace: Workspace, address: WebAddress) -> Iterator[None]:
+    """Let the commands know where the pages are, as long as the block lasts."""
+    path = workspace.daemon / _RECORD
+    write_whole(path, address.model_dump_json())
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_pages(workspace: Workspace) -> WebAddress:
+    """Where the pages are; ``UserError`` where no daemon serves any."""
+    if (daemon := daemon_lock.find(workspace)) is None:
+        raise UserError(
+            f"no daemon serves {workspace.root}: start one with `distill serve --web --background`"
+        )
+    address = found(workspace.daemon / _RECORD, WebAddress)
+    if address is None or address.process != daemon.process:
+        raise UserError(
+            f"the daemon (pid {daemon.process.pid}) serves no pages: `distill stop`, then "
+            "`distill serve --web --background`; running jobs go on"
+        )
+    return address
+
+
+def signed_in(workspace: Workspace, page: str = "/") -> str:
+    """The address of a page that signs a browser in, once; ``UserError`` without pages."""
+    address = find_pages(workspace)
+    keys = Keys(read_token(workspace.daemon / TOKEN_FILE), address.start)
+    return f"{address.url}/sign-in?{urlencode({'link': keys.link(), 'to': page})}"

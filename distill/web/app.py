@@ -1,0 +1,60 @@
+"""All pages as one application, behind the guard."""
+
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from curation.errors import UserError
+from distill.daemon.api import create_app, status_of
+from distill.web.guard import Guard
+from distill.web.keys import Keys
+from distill.web.routes import api_page, queue, sign_in, static
+from distill.web.site import Site
+
+ROUTERS: Sequence[Callable[[Site], APIRouter]] = (static.router, queue.router, api_page.router)
+
+
+def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) -> Guard:
+    """The pages, and the daemon's API below ``/api``, which they use for all that they change."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    cookie = sign_in.cookie_name(site.workspace)
+    app.include_router(sign_in.router(site, keys, cookie, secure))
+    for router in ROUTERS:
+        app.include_router(router(site))
+    app.mount("/api", create_app(site.service, site.slots))
+    _answer_errors(app, site)
+    return Guard(app, keys, origins, cookie, secure)
+
+
+def _answer_errors(app: FastAPI, site: Site) -> None:
+    def answer(request: Request, status: int, why: str) -> Response:
+        """A page for a person; one line of JSON for a program and for a part of a page."""
+        is_page = "text/html" in request.headers.get("accept", "")
+        if is_page and "hx-request" not in request.headers:
+            return site.page("error.html", status, status=status, why=why)
+        return JSONResponse({"error": why}, status)
+
+    @app.exception_handler(UserError)
+    def refuse(request: Request, error: UserError) -> Response:
+        return answer(request, status_of(error), str(error))
+
+    @app.exception_handler(OSError)
+    def unreadable(request: Request, error: OSError) -> Response:
+        return answer(request, 503, f"the workspace cannot be used now: {error}")
+
+    @app.exception_handler(HTTPException)
+    def unknown(request: Request, error: HTTPException) -> Response:
+        return answer(request, error.status_code, f"{request.url.path[:80]}: {error.detail}")
+
+    @app.exception_handler(RequestValidationError)
+    def misunderstood(request: Request, error: RequestValidationError) -> Response:
+        faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()[:3]]
+        return answer(request, 422, "; ".join(faults))
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it

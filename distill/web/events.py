@@ -1,0 +1,37 @@
+"""Server-sent events: a page hears that something changed, and asks for what it shows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from anyio.to_thread import run_sync
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+from distill.web.site import MOST_STREAMS, Site
+
+LOOK_SECONDS = 1.0
+_QUIET_LOOKS = 15
+
+
+def changes(site: Site, look: Callable[[], object]) -> StreamingResponse:
+    """An event whenever ``look`` gives something else than before."""
+    if not site.streams.acquire(blocking=False):
+        raise HTTPException(503, f"{MOST_STREAMS} pages are open already; close one")
+    return StreamingResponse(_events(site, look), media_type="text/event-stream")
+
+
+async def _events(site: Site, look: Callable[[], object]) -> AsyncIterator[bytes]:
+    try:
+        before, quiet = await run_sync(look), 0
+        yield b": here\n\n"
+        while not site.ending.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await run_sync(look)
+            quiet = quiet + 1 if now == before else 0
+            if not quiet:
+                yield b"data: changed\n\n"
+            elif quiet % _QUIET_LOOKS == 0:
+                yield b": still here\n\n"  # or it would not be noticed that the page has gone
+            before = now
+    finally:
+        site.streams.release()

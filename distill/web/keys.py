@@ -1,0 +1,103 @@
+"""Who may see the pages: whoever has the token of the workspace, or a session made with it.
+
+The token is a file that only its owner can read. Links and sessions are signed with it, so that
+they last over a restart, and end when the file is replaced.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.files import read_whole
+
+TOKEN_FILE = "web-token"
+"""In ``daemon/``"""
+LINK_SECONDS = 600
+SESSION_SECONDS = 7 * 24 * 3600
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_SIGNED = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{22})\.([0-9a-f]{64})")
+_LARGEST = 1 << 12
+
+
+def workspace_token(folder: Path) -> str:
+    """The token in a ``daemon/`` folder, made where there is none yet.
+
+    ``UserError`` where others could read it, or the file holds anything else.
+    """
+    path = folder / TOKEN_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return read_token(path)
+    try:
+        os.write(descriptor, (token := secrets.token_urlsafe(32)).encode())
+    finally:
+        os.close(descriptor)
+    return token
+
+
+def read_token(path: Path) -> str:
+    """The token in a file; ``UserError`` where it cannot be trusted."""
+    text = read_whole(path, _LARGEST).decode(errors="replace").strip()
+    status = path.lstat()
+    if not _TOKEN.fullmatch(text):
+        raise UserError(f"{path} holds no token; remove it, and `distill serve --web` makes one")
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise UserError(
+            f"others can read {path}; remove it, and `distill serve --web` makes another one"
+        )
+    return text
+
+
+class Keys:
+    """Signs and checks; ``start`` names the process whose links these are."""
+
+    def __init__(self, token: str, start: str, now: Callable[[], float] = time.time) -> None:
+        self._token = token
+        self._start = start
+        self._now = now
+        self._used: dict[str, float] = {}
+
+    def is_token(self, text: str) -> bool:
+        """Whether somebody knows the token."""
+        return hmac.compare_digest(text.encode(errors="replace"), self._token.encode())
+
+    def link(self) -> str:
+        """What signs a browser in, once, within the next minutes."""
+        return self._signed(f"link {self._start}", LINK_SECONDS)
+
+    def take_link(self, text: str) -> bool:
+        """Whether the link is good; from now on it is not."""
+        now = self._now()
+        self._used = {used: ends for used, ends in self._used.items() if ends > now}
+        if not self._holds(f"link {self._start}", text) or text in self._used:
+            return False
+        self._used[text] = now + LINK_SECONDS
+        return True
+
+    def session(self) -> str:
+        """What a browser that is signed in keeps as its cookie."""
+        return self._signed("session", SESSION_SECONDS)
+
+    def is_session(self, text: str) -> bool:
+        return self._holds("session", text)
+
+    def _signed(self, kind: str, seconds: float) -> str:
+        ends, salt = str(int(self._now() + seconds)), secrets.token_urlsafe(16)
+        return f"{ends}.{salt}.{self._mac(kind, ends, salt)}"
+
+    def _holds(self, kind: str, text: str) -> bool:
+        if (parts := _SIGNED.fullmatch(text)) is None:
+            return False
+        ends, salt, mac = parts.groups()
+        return hmac.compare_digest(mac, self._mac(kind, ends, salt)) and int(ends) > self._now()
+
+    def _mac(self, *parts: str) -> str:
+        return hmac.new(self._token.encode(), "\n".join(parts).encode(), hashlib.sha256).hexdigest()

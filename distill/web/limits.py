@@ -1,0 +1,28 @@
+"""How much a browser, and whoever guesses at the token, may ask for."""
+
+import time
+from collections.abc import Callable
+
+_MOST_KNOWN = 1000
+
+
+class RateLimit:
+    """So many requests at once of each who asks, and so many a second after that."""
+
+    def __init__(
+        self, at_once: float, a_second: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._at_once = at_once
+        self._a_second = a_second
+        self._now = now
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def allows(self, who: str) -> bool:
+        """Whether one more is within the limit; it counts if it is."""
+        now = self._now()
+        left, since = self._left.pop(who, (self._at_once, now))
+        left = min(self._at_once, left + (now - since) * self._a_second)
+        self._left[who] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > _MOST_KNOWN:
+            del self._left[next(iter(self._left))]  # who has been quiet for longest
+        return left >= 1

@@ -1,0 +1,24 @@
+"""The files that pages load: all from here, none from anywhere else."""
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from distill.web.site import Site, static_files
+
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/static/{name:path}")
+    async def static(name: str) -> Response:
+        """One of the files."""
+        if (content := static_files().get(name)) is None:
+            raise HTTPException(404, "there is no such file")
+        kind = _KINDS["." + name.rpartition(".")[2]]
+        keep = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(content, media_type=f"{kind}; charset=utf-8", headers=keep)
+
+    return routes

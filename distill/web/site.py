@@ -1,0 +1,67 @@
+"""What every page works with: the jobs, the templates, and whether the server ends."""
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from starlette.responses import HTMLResponse
+
+from curation.pages.rendering import STYLE, environment
+from curation.progress import spoken
+from curation.workspace import Workspace
+from distill.daemon.service import JobService
+
+_FOLDER = Path(__file__).parent
+STATIC = _FOLDER / "static"
+MOST_STREAMS = 32
+"""Pages that are looked at, at the same time; those in the background ask for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The pages of one workspace."""
+
+    service: JobService
+    slots: int
+    ending: threading.Event = field(default_factory=threading.Event)
+    """The server stops: what answers for long comes to its end"""
+    streams: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MOST_STREAMS)
+    )
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.service.workspace
+
+    def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
+        """A page, or a part of one, of a file in ``templates/``."""
+        text = _environment().get_template(template).render(site=self, **values)
+        return HTMLResponse(text, status_code)
+
+
+@cache
+def _environment() -> Environment:
+    """Templates that escape whatever is put into them."""
+    found = environment(_FOLDER / "templates")
+    found.globals["static"] = static_address
+    found.filters["spoken"] = spoken
+    return found
+
+
+@cache
+def static_files() -> Mapping[str, bytes]:
+    """The files that pages load, by their addresses below ``/static/``."""
+    ours = [path for path in sorted(STATIC.rglob("*")) if path.suffix in (".js", ".css", ".svg")]
+    files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in ours}
+    return {STYLE.name: STYLE.read_bytes(), **files}
+
+
+@cache
+def static_address(name: str) -> str:
+    """The address of a file, which changes with it: browsers may keep it for good."""
+    return f"/static/{name}?{hashlib.sha256(static_files()[name]).hexdigest()[:12]}"

@@ -1,0 +1,54 @@
+"use strict";
+
+/* What went wrong, in the daemon's own words. */
+function say(text) {
+  const place = document.getElementById("said");
+  if (place) place.textContent = text;
+}
+
+function reason(request) {
+  try {
+    return JSON.parse(request.responseText).error;
+  } catch {
+    return `the daemon answered ${request.status}`;
+  }
+}
+
+document.addEventListener("htmx:responseError", (event) => say(reason(event.detail.xhr)));
+document.addEventListener("htmx:sendError", () => say("the daemon does not answer"));
+document.addEventListener("click", (event) => {
+  if (event.target.id === "said") say("");
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful && event.detail.requestConfig.verb !== "get") say("");
+});
+
+/* A page that is looked at hears of changes; one in the background asks for nothing. */
+class Live {
+  constructor(element) {
+    this.element = element;
+    this.update = () => this.listen(!document.hidden);
+    document.addEventListener("visibilitychange", this.update);
+    this.update();
+  }
+
+  listen(wanted) {
+    if (wanted && !this.source) {
+      if (this.was) this.tell();
+      this.was = true;
+      this.source = new EventSource(this.element.dataset.live);
+      this.source.onmessage = () => this.tell();
+    } else if (!wanted && this.source) {
+      this.source.close();
+      this.source = null;
+    }
+  }
+
+  tell() {
+    this.element.dispatchEvent(new CustomEvent("live", { bubbles: false }));
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const element of document.querySelectorAll("[data-live]")) new Live(element);
+});

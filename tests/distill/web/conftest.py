@@ -1,0 +1,124 @@
+"""A real daemon with pages, a client that is signed in, and a real browser."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from curation.workspace import Workspace
+from distill.daemon import client
+from distill.web.address import find_pages, signed_in
+from distill.web.keys import TOKEN_FILE
+
+DAEMON = Path(__file__).parents[1] / "daemon" / "daemon_under_test.py"
+PATIENCE = 90.0
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def wait_until(condition: Callable[[], object], what: str = "") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain: {what}"
+        time.sleep(0.02)
+
+
+class Pages:
+    """A workspace whose daemon serves pages; its jobs are the Python code in their specs."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def start(self, slots: int = 1) -> None:
+        log = (self.workspace.root.parent / "daemon-output.txt").open("ab")
+        with log:
+            self.daemon = subprocess.Popen(
+                [sys.executable, DAEMON, self.workspace.root, str(slots), "1", "local", "web"],
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(lambda: client.health(self.workspace), "the daemon answers")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.daemon is not None:
+            self.daemon.send_signal(number)
+            self.daemon.wait(PATIENCE)
+            self.daemon = None
+
+    @property
+    def url(self) -> str:
+        return find_pages(self.workspace).url
+
+    @property
+    def token(self) -> str:
+        return (self.workspace.daemon / TOKEN_FILE).read_text()
+
+    def link(self, page: str = "/") -> str:
+        return signed_in(self.workspace, page)
+
+    def http(self) -> httpx.Client:
+        """A client that is nobody yet."""
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def program(self) -> httpx.Client:
+        """A client with the token."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, timeout=30, headers=headers)
+
+    def submit(self, name: str, code: str = "pass", **asked: str) -> None:
+        spec = f"name = '{name}'\ncode = '''\n{code}\n'''\n"
+        with self.program() as http:
+            answer = http.post("/api/jobs", content=spec.encode(), params=asked)
+        assert answer.status_code == 200, answer.text
+
+    def wait_for(self, name: str, state: str) -> None:
+        wait_until(lambda: client.find_job(self.workspace, name).state == state, f"{name} {state}")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    made = Pages(tmp_path_factory.mktemp("pages") / "workspace")
+    made.start()
+    yield made
+    for job in client.names(made.workspace):
+        with made.program() as http:
+            http.post(f"/api/jobs/{job}/cancel", params={"force": "true"})
+    wait_until(lambda: all(job.state.ended for job in client.jobs(made.workspace)))
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium; a CI that lacks it fails, elsewhere the tests are left out."""
+    if CHROMIUM is None and "CI" not in os.environ:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser_page(pages: Pages, chromium: Browser) -> Iterator[Page]:
+    """A window that is signed in; what its console complains of fails the test."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    page.set_default_timeout(30_000)
+    page.goto(pages.link())
+    yield page
+    context.close()
+    assert complaints == []

@@ -1,0 +1,281 @@
+"""Who may ask the pages for what, spoken by real clients."""
+
+import json
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Pages
+
+from curation.errors import UserError
+from distill.web import guard, keys
+from distill.web.keys import Keys
+from distill.web.limits import RateLimit
+from distill.web.settings import web_settings
+
+HTML = {"Accept": "text/html"}
+
+
+@contextmanager
+def signed(pages: Pages) -> Iterator[httpx.Client]:
+    with pages.http() as http:
+        assert http.get(pages.link()).status_code == 303
+        yield http
+
+
+def test_a_stranger_is_asked_to_sign_in(pages: Pages) -> None:
+    with pages.http() as http:
+        shown = http.get("/", headers=HTML)
+        assert (shown.status_code, shown.headers["location"]) == (303, "/sign-in")
+        for path in ("/", "/api/jobs", "/events/queue", "/docs"):
+            assert http.get(path).status_code == 401
+        assert http.post("/api/drain", headers={"Origin": pages.url}).status_code == 401
+        assert http.get("/sign-in").status_code == 200
+
+
+def test_a_link_signs_in_once(pages: Pages) -> None:
+    link = pages.link("/docs")
+    with pages.http() as first, pages.http() as second:
+        answer = first.get(link)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert first.get("/").status_code == 200
+        again = second.get(link)
+        assert again.status_code == 403
+        assert "used already" in again.text
+        assert second.get("/").status_code == 401
+
+
+@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "x"])
+def test_a_link_leads_to_no_other_site(pages: Pages, to: str) -> None:
+    with pages.http() as http:
+        assert http.get(pages.link(to)).headers["location"] == "/"
+
+
+def test_the_token_signs_a_person_and_a_program_in(pages: Pages) -> None:
+    assert (pages.workspace.daemon / keys.TOKEN_FILE).stat().st_mode & 0o777 == 0o600
+    own = {"Origin": pages.url}
+    with pages.http() as http:
+        assert http.post("/sign-in", data={"token": "x"}, headers=own).status_code == 403
+        assert http.post("/sign-in", data={"token": pages.token}, headers=own).status_code == 303
+        assert http.get("/").status_code == 200
+        out = http.post("/sign-out", headers=own)
+        assert out.status_code == 303
+        assert http.get("/").status_code == 401
+    with pages.program() as http:
+        assert http.get("/api/health").json()["workspace"] == str(pages.workspace.root)
+
+
+def test_a_session_lasts_over_a_kill_of_the_server(pages: Pages) -> None:
+    with signed(pages) as http:
+        before, old_link = pages.url, pages.link()
+        pages.stop(signal.SIGKILL)
+        pages.start()
+        address = httpx.URL(pages.url)
+        http.base_url = address
+        assert http.get("/").status_code == 200
+        assert before.startswith("http://127.0.0.1:")
+        assert http.get("/sign-in", params=httpx.URL(old_link).params).status_code == 403
+
+
+def test_another_host_or_origin_is_refused(pages: Pages) -> None:
+    with signed(pages) as http:
+        rebound = http.get("/", headers={"Host": "evil.example"})
+        assert rebound.status_code == 421
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", ""):
+            foreign = http.post("/api/drain", headers={"Origin": origin})
+            assert (foreign.status_code, "another site" in foreign.text) == (403, True)
+        assert http.post("/api/undrain").status_code == 403  # no browser leaves it out
+        assert http.post("/api/undrain", headers={"Origin": pages.url}).status_code == 200
+        port = httpx.URL(pages.url).port
+        assert http.get("/", headers={"Host": f"localhost:{port}"}).status_code == 200
+
+
+def test_a_body_is_refused_before_it_is_read(pages: Pages) -> None:
+    with pages.program() as http:
+        large = b"x" * (guard.LARGEST_BODY + 1)
+        assert http.post("/api/jobs", content=large).status_code == 413
+        assert http.post("/api/jobs", content=iter([large[:70_000]])).status_code == 413
+        with signed(pages) as person:
+            own = {"Origin": pages.url}
+            refused = person.post("/sign-in", content=iter([large]), headers=own)
+            assert refused.status_code == 400
+
+
+def test_every_answer_has_the_headers(pages: Pages) -> None:
+    with signed(pages) as http:
+        for path in ("/", "/nothing", "/sign-in", "/docs", "/api/jobs", "/static/pages.js"):
+            headers = http.get(path, headers=HTML).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "http" not in policy
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert "server" not in headers
+        assert http.get("/api/jobs").headers["cache-control"] == "no-store"
+        assert "immutable" in http.get("/static/pages.js").headers["cache-control"]
+        for outside in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/vendor"):
+            assert http.get(outside).status_code == 404
+
+
+def test_no_page_names_another_host(pages: Pages) -> None:
+    with signed(pages) as http:
+        for path in ("/", "/docs", "/sign-in", "/nothing"):
+            loaded = re.findall(r'(?:src|href|action)="([^"]*)"', http.get(path, headers=HTML).text)
+            assert loaded
+            assert [address for address in loaded if not re.match(r"/(?!/)|#", address)] == []
+        assert http.get("/api/docs").status_code == 404
+
+
+def test_what_is_wrong_is_a_page_or_a_line(pages: Pages) -> None:
+    with signed(pages) as http:
+        page = http.get("/<script>alert(1)</script>", headers=HTML)
+        assert (page.status_code, "<script>alert" in page.text) == (404, False)
+        assert "There is no such page" in page.text
+        assert "error" in http.get("/?page=x").json()
+        assert http.get("/api/jobs/none").json()["error"].startswith("there is no job 'none'")
+
+
+def test_requests_and_guesses_have_a_limit(pages: Pages) -> None:
+    now = [0.0]
+    limit = RateLimit(3, 0.5, lambda: now[0])
+    assert [limit.allows("a") for _ in range(5)] == [True, True, True, False, False]
+    assert limit.allows("b")
+    now[0] = 4.0
+    assert [limit.allows("a") for _ in range(3)] == [True, True, False]
+    for who in range(5000):
+        limit.allows(str(who))
+    assert len(limit._left) <= 1000
+    with pages.http() as http:
+        own = {"Origin": pages.url}
+        tried = [http.post("/sign-in", data={"token": "x"}, headers=own) for _ in range(12)]
+        assert tried[-1].status_code == 429
+
+
+def test_signatures_hold_for_their_kind_and_their_time() -> None:
+    now = [1000.0]
+    signer = Keys("token", "start", lambda: now[0])
+    other = Keys("another token", "start", lambda: now[0])
+    link, session = signer.link(), signer.session()
+    assert signer.is_session(session)
+    assert not signer.is_session(link)
+    assert not signer.take_link(session)
+    assert not other.is_session(session)
+    assert not Keys("token", "later", lambda: now[0]).take_link(link)
+    for broken in ("", "1.2.3", session[:-1], session.replace(".", ".x", 1), "9" + session):
+        assert not signer.is_session(broken)
+    assert not signer.is_token("token ")
+    assert not signer.is_token("töken\ud800")
+    now[0] += keys.LINK_SECONDS + 1
+    assert not signer.take_link(link)
+    now[0] += keys.SESSION_SECONDS
+    assert not signer.is_session(session)
+
+
+def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    token = keys.workspace_token(tmp_path)
+    path = tmp_path / keys.TOKEN_FILE
+    assert keys.workspace_token(tmp_path) == token
+    path.chmod(0o644)
+    with pytest.raises(UserError, match=r"others can read .*web-token"):
+        keys.workspace_token(tmp_path)
+    path.chmod(0o600)
+    path.write_text("")
+    with pytest.raises(UserError, match="holds no token; remove it"):
+        keys.workspace_token(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("0.0.0.0:80",), "would speak to it without TLS"),
+        (("192.0.2.1:80", "http://faces.example.org"), "without TLS"),
+        (("nowhere",), "is no address"),
+        (("127.0.0.1:99999",), "is no address"),
+        (("faces.example.org:80",), "is no address"),
+        ((None, "ftp://x"), "give the scheme"),
+        ((None, "https://x/y"), "give the scheme"),
+        ((None, None, Path("/no/such.pem")), "no such file to read"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(options: tuple, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        web_settings(*options)
+
+
+def test_addresses_and_names_that_are_asked_for() -> None:
+    usual = web_settings()
+    assert (usual.host, usual.port, usual.any_port, usual.is_secure) == (
+        "127.0.0.1", 8642, True, False,
+    )  # fmt: skip
+    assert web_settings("[::1]:0").host == "::1"
+    assert web_settings("localhost:1").host == "127.0.0.1"
+    proxied = web_settings("0.0.0.0:80", "https://Faces.Example.org:443/")
+    assert (proxied.url, proxied.is_secure) == ("https://faces.example.org", True)
+
+
+def test_the_commands_lead_to_the_pages(pages: Pages, tmp_path: Path) -> None:
+    def distill(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "distill.cli.main", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    place = ["--workspace", str(pages.workspace.root)]
+    pages.submit("shown")
+    with pages.http() as http:
+        for words, page in ((["--print"], "/"), (["shown", "--print"], "/jobs/shown")):
+            answer = http.get(distill("open", *words, *place).stdout.strip())
+            assert (answer.status_code, answer.headers["location"]) == (303, page)
+        told = json.loads(distill("open", "--json", *place).stdout)
+        assert http.get(told["url"]).status_code == 303
+    nothing = distill("open", "--workspace", str(tmp_path))
+    assert "`distill serve --web --background`" in nothing.stderr
+    refused = distill("serve", "--web-address", "127.0.0.1:0", "--workspace", str(tmp_path))
+    assert "give --web as well" in refused.stderr
+
+
+def test_tls_and_a_port_that_is_taken(tmp_path: Path) -> None:
+    certificate = tmp_path / "both.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-keyout", "-", "-out", "-"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    certificate.write_bytes(made.stdout)
+    place = ["--workspace", str(tmp_path / "workspace")]
+    command = [sys.executable, "-m", "distill.cli.main"]
+    serve = [*command, "serve", "--web", *place, "--background"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = subprocess.run(
+            [*serve, f"--web-address=127.0.0.1:{port}"], capture_output=True, text=True, check=False
+        )
+    assert f"--web-address 127.0.0.1:{port}: Address already in use" in refused.stderr
+    secure = ["--web-address=127.0.0.1:0", f"--web-cert={certificate}"]
+    subprocess.run([*serve, *secure], check=True, capture_output=True)
+    try:
+        told = subprocess.run(
+            [*command, "open", "--print", *place], capture_output=True, text=True, check=True
+        )
+        trusted = ssl.create_default_context(cadata=made.stdout.decode())
+        trusted.check_hostname = False
+        with httpx.Client(verify=trusted) as http:
+            answer = http.get(told.stdout.strip())
+        assert answer.status_code == 303
+        assert "Secure" in answer.headers["set-cookie"]
+        assert "max-age" in answer.headers["strict-transport-security"]
+    finally:
+        subprocess.run([*command, "stop", *place], check=True, capture_output=True)
