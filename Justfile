@@ -143,6 +143,10 @@ backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
 
+# Write the pages of docs/ that are made from the code, and the JSON Schema of job specs
+docs-reference: setup
+    python -m tests.reference
+
 # Write distill/timm_names.txt, the networks of timm that specs may name, for the version installed
 timm-names: setup
     python -c "from distill.timm_names import write_timm_names; write_timm_names()"

@@ -95,7 +95,9 @@ class DataSpec(Strict):
     """
 
     train: Annotated[
-        str | list[TrainingSet], PlainValidator(_name_or_sets), PlainSerializer(_plain)
+        str | list[TrainingSet],
+        PlainValidator(_name_or_sets, json_schema_input_type=SetName | list[TrainingSet]),
+        PlainSerializer(_plain),
     ]
     evaluate: list[str] = Field(default=[])
 

@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import bundles, doctor, evaluating, init, jobs, networks, run, thresholds, views
+from distill.cli import (
+    bundles,
+    doctor,
+    evaluating,
+    init,
+    jobs,
+    networks,
+    run,
+    schema,
+    thresholds,
+    views,
+)
 from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 
 app = typer.Typer(
@@ -32,7 +43,7 @@ def options(
     """Distil a big face network into a small one."""
 
 
-for _room in (init, run, views, jobs, networks, bundles, evaluating, thresholds, doctor):
+for _room in (init, schema, run, views, jobs, networks, bundles, evaluating, thresholds, doctor):
     _room.register(app)
 
 

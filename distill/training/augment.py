@@ -27,8 +27,9 @@ def _number_of_views(given: object) -> int | Literal["fresh"]:
     raise ValueError(f'{given!r} is no number of views; allowed: 1, 3 to {MOST_VIEWS}, or "fresh"')
 
 
+_NumberOfViews = Annotated[int, Field(ge=1, le=MOST_VIEWS)] | Literal["fresh"]
 Views = Annotated[
-    Annotated[int, Field(ge=1, le=MOST_VIEWS)] | Literal["fresh"], PlainValidator(_number_of_views)
+    _NumberOfViews, PlainValidator(_number_of_views, json_schema_input_type=_NumberOfViews)
 ]
 
 

@@ -1,0 +1,23 @@
+"""The command `schema`: what editors complete and check job specs by."""
+
+from importlib.resources import files
+
+import typer
+
+from distill.cli.common import JOBS
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=JOBS)(schema)
+
+
+def schema() -> None:
+    """Print the JSON Schema of job specs, for completion in an editor.
+
+    Editors such as Even Better TOML read it where the first line of a spec is
+    "#:schema spec.schema.json", a path beside the spec.
+
+    Example: distill schema > jobs/spec.schema.json
+    """
+    typer.echo(files("distill").joinpath("spec.schema.json").read_text(encoding="utf-8"), nl=False)
