@@ -34,7 +34,9 @@ def test_there_is_a_job_for_every_recipe_of_the_papers():
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_has_the_name_of_its_file_and_says_what_it_is(name):
     assert read(name).name == name
-    assert JOBS[name].read_text().startswith("# ")
+    first, second = JOBS[name].read_text().splitlines()[:2]
+    assert first == "#:schema ../distill/spec.schema.json"
+    assert second.startswith("# ")
 
 
 def test_every_step_of_a_job_has_a_name_of_its_own(spec):

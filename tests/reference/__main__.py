@@ -1,4 +1,4 @@
-"""``just docs-reference``: write the generated pages anew; with --check, only say which are stale."""
+"""``just docs-reference``: write the generated pages; with --check, only say which are stale."""
 
 import sys
 
@@ -12,4 +12,4 @@ if "--check" in sys.argv[1:]:
         sys.exit(f"not as the code is: {', '.join(old)}; run `{REPAIR}` and commit what it writes")
 else:
     for path in write_all():
-        print(path.relative_to(ROOT))
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")

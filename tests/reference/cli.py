@@ -14,9 +14,9 @@ PROGRAMS = {"curate": curate, "distill": distill}
 
 HEAD = """# Commands
 
-Every command has `--help`, and errors name the next command. Exit status 0 means success, 1 an error that is
-printed as one line, 2 a wrong option, 130 an interruption by Ctrl-C. `--workspace` may be left out everywhere: it is
-`$DISTILL_WORKSPACE`, or `./workspace`.
+Every command has `--help`, and errors name the next command. Exit status 0 means success, 1 an
+error that is printed as one line, 2 a wrong option, 130 an interruption by Ctrl-C. `--workspace`
+may be left out everywhere: it is `$DISTILL_WORKSPACE`, or `./workspace`.
 """
 
 

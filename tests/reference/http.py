@@ -1,4 +1,4 @@
-"""The HTTP API of the daemon: docs/http.md, from the description that the daemon gives of itself."""
+"""The HTTP API of the daemon: docs/http.md, from its OpenAPI description."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,15 +12,16 @@ from tests.reference.text import NOTICE, attribute_docs, markdown, table, toml_v
 
 HEAD = """# HTTP API
 
-The daemon serves HTTP on the Unix socket `daemon/api.sock` of the workspace. Only its own user and root may connect
-([daemon.md](daemon.md#the-api)).
+The daemon serves HTTP on the Unix socket `daemon/api.sock` of the workspace. Only its own user
+and root may connect ([daemon.md](daemon.md#the-api)).
 
 ```
 curl --unix-socket workspace/daemon/api.sock http://daemon/health
 ```
 
-Errors are JSON, `{"error": "one line"}`, with status 404 (no such job), 409 (the job's state does not allow it), 413 (too
-large), 422 (not understood) or 503 (the queue cannot be used now). `GET /openapi.json` has this page for programs.
+Errors are JSON, `{"error": "one line"}`, with status 404 (no such job), 409 (the job's state does
+not allow it), 413 (too large), 422 (not understood) or 503 (the queue cannot be used now). `GET
+/openapi.json` has this page for programs.
 """
 HIDDEN = {"HTTPValidationError", "ValidationError"}
 """Models of FastAPI's that our errors replace"""

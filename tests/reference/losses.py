@@ -25,9 +25,10 @@ def one(names: list[str]) -> str:
     needs = [words for flag, words in NEEDS.items() if getattr(entry.settings, flag)]
     example = "\n".join(line.removeprefix(">>> ") for line in example.splitlines())
     source = paragraph((sys.modules[entry.loss.__module__].__doc__ or "").split("\n\n")[0])
+    kind = f"`distill.losses.{entry.loss.__name__}`"
     return "\n".join([
         f"### {' / '.join(names)}\n",
-        f"`distill.losses.{entry.loss.__name__}`. {source} Needs: {', '.join(needs) or 'nothing'}.\n",
+        f"{kind}. {source} Needs: {', '.join(needs) or 'nothing'}.\n",
         markdown(body),
         table(("setting", "type", "default", "meaning"), rows),
         code(example, "python"),

@@ -9,7 +9,8 @@ from tests.reference.text import NOTICE, code, markdown
 
 HEAD = """# Python API
 
-These names are public ([api-stability.md](api-stability.md)). All losses are in [losses.md](losses.md#reference).
+These names are public ([api-stability.md](api-stability.md)). All losses are in
+[losses.md](losses.md#reference).
 """
 PUBLIC = (
     "distill:load",

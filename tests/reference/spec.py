@@ -1,7 +1,7 @@
 """Every key of a job spec, as a page and as a JSON Schema for editors.
 
-Types, defaults and bounds are those of the models. What a key means stands in docs/spec-keys.toml, by
-the class that has it; what a setting of a loss means, in the docstring of the loss.
+Types, defaults and bounds come from the models, the meaning of a key from docs/spec-keys.toml, and
+the meaning of a setting of a loss from its docstring.
 """
 
 import json
@@ -27,12 +27,12 @@ MANY = 12
 
 HEAD = """# Job spec
 
-A job spec is one TOML file. [The guide](guide.md#job-specs) introduces it, `jobs/` has complete ones, and
-`distill init` writes one for your data. Unknown keys, wrong types and values out of range are refused with their line
-and column (`distill check SPEC`).
+A job spec is one TOML file. [The guide](guide.md#job-specs) introduces it, `jobs/` has complete
+ones, and `distill init` writes one for your data. Unknown keys, wrong types and values out of
+range are refused with their line and column (`distill check SPEC`).
 
-For completion and checks in an editor (Even Better TOML, taplo), write the schema once and name it in the first line of
-the spec:
+For completion and checks in an editor (Even Better TOML, taplo), write the schema once and name
+it in the first line of the spec:
 
 ```
 distill schema > jobs/spec.schema.json
@@ -42,7 +42,8 @@ distill schema > jobs/spec.schema.json
 #:schema spec.schema.json
 ```
 
-Default "none" means that the key may be left out and is then not used, or that the meaning states what is used.
+Default "none" means that the key may be left out and is then not used, or that the meaning states
+what is used.
 """
 
 
