@@ -4,9 +4,10 @@
 table names.
 """
 
-import copy
+import importlib.util
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -20,6 +21,7 @@ from distill.export.bundle_files import FILES
 from distill.export.checksums import SUMS_NAME
 from distill.export.config import FileNames
 from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
+from distill.export.source import Source
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
 
@@ -36,15 +38,22 @@ CHECKED_BATCHES = (1, 3)
 class Exporter(ABC):
     """A format: how a network is written in it, and how what was written is run.
 
-    ``card`` is what the model card says of it, in a sentence or two.
+    ``card`` is what the model card says of it, in a sentence or two. ``writes_with`` and
+    ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
+    brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
+    files of others: it gets a process of its own.
     """
 
+    name: ClassVar[str]
     card: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
+    writes_with: ClassVar[tuple[str, ...]] = ()
+    runs_with: ClassVar[tuple[str, ...]] = ()
+    confined: ClassVar[bool] = False
 
     @abstractmethod
-    def export(self, folder: Path, network: "torch.nn.Module", size: tuple[int, int]) -> None:
-        """Write ``network``, which is in evaluation mode on the CPU and may be changed, as one or
-        more files into the empty ``folder``; ``size`` is the height and width of its input.
+    def export(self, folder: Path, source: Source) -> None:
+        """Write the network of ``source`` as one or more files into the empty ``folder``.
 
         The bundle's files are these; every export of a network gives the same bytes. Raises
         ``UserError`` where the format cannot express the network.
@@ -57,7 +66,37 @@ class Exporter(ABC):
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
         """The network of a bundle in this format. Raises ``UserError`` as ``run``."""
-        return ExportedNetwork(self.run(folder), preprocessing)
+        return ExportedNetwork(self.start(folder), preprocessing)
+
+    def start(self, folder: Path) -> Embed:
+        """As ``run``, in a process of its own where the format asks for that."""
+        if lack := self.lacks(self.runs_with):
+            raise UserError(f"{self.name} cannot be run: {lack}")
+        if not self.confined:
+            return self.run(folder)
+        from distill.export.format_process import FormatProcess
+
+        return FormatProcess(self.name, folder)
+
+    def lacks(self, packages: tuple[str, ...]) -> str | None:
+        """Which of the packages is not installed, and what to install; else None."""
+        missing = [each for each in packages if importlib.util.find_spec(each) is None]
+        if not missing:
+            return None
+        return (
+            f"{' and '.join(missing)} is not installed: `pip install 'face-distill[{self.extra}]'`"
+        )
+
+    def threads(self) -> int:
+        """Those that the caller allows, as for torch: ``$OMP_NUM_THREADS``, else all cores."""
+        return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+def one_at_a_time(run: Embed) -> Embed:
+    """For what takes one image: runs it on each of several."""
+    return lambda pixels: np.concatenate(
+        [run(pixels[i : i + 1]).astype(np.float32) for i in range(len(pixels))]
+    )
 
 
 class ExportedNetwork:
@@ -88,6 +127,7 @@ def exporter(name: str) -> Callable[[type[Exporter]], type[Exporter]]:
     def enter(kind: type[Exporter]) -> type[Exporter]:
         before = EXPORTERS.get(name)
         check_unused("exporter", name, before and type(before), kind)
+        kind.name = name
         EXPORTERS[name] = kind()
         return kind
 
@@ -110,24 +150,32 @@ FormatName = Annotated[str, AfterValidator(_check_format)]
 """In a job spec: the name of a format that there is."""
 
 
-def write_format(
-    name: str, folder: Path, network: "torch.nn.Module", preprocessing: Preprocessing
-) -> tuple[str, ...]:
-    """Export ``network``, in evaluation mode on the CPU, to the bundle ``folder``; the new files.
+def check_installed(names: Iterable[str]) -> None:
+    """Raise ``UserError`` where what writes or runs one of these formats is not installed."""
+    for name in names:
+        found = exporters()[name]
+        if lack := found.lacks((*found.writes_with, *found.runs_with)):
+            raise UserError(f"the {name} format cannot be written: {lack}")
+
+
+def write_format(name: str, folder: Path, source: Source) -> tuple[str, ...]:
+    """Export a network to the bundle ``folder``; the new files.
 
     The bundle has its golden outputs already. Raises ``UserError`` where the embeddings of what was
     written have a cosine below 0.9999 with the network's own, on random pixels in batches of 1 and
-    3 or on the golden images; and for files that a bundle cannot have, or has already.
+    3 or on the golden images; for files that a bundle cannot have, or has already; and where the
+    disk is full.
     """
+    check_installed([name])
     found = exporters()[name]
     written = folder / f".{name}"
     written.mkdir()
-    found.export(written, copy.deepcopy(network), preprocessing.size)
-    run = found.run(written)
-    check_parity(name, run, network, preprocessing.size)
-    cosine = golden_cosine(folder, ExportedNetwork(run, preprocessing))
-    _check_cosine(name, cosine, "on the golden images")
+    found.export(written, source)
     files = _files_in(written, name)
+    run = found.start(written)
+    check_parity(name, run, source.network, source.size)
+    cosine = golden_cosine(folder, ExportedNetwork(run, source.preprocessing))
+    _check_cosine(name, cosine, "on the golden images")
     taken = {SUMS_NAME, *(Path(each).parts[0] for each in FILES)}
     for path in written.iterdir():
         if path.name in taken or (folder / path.name).exists():

@@ -28,10 +28,10 @@ from distill.export.exporter import Exporter, exporter
 class Dropped(Exporter):
     card = "`{name}/` is the same network for {name}."
 
-    def export(self, folder, network, size):
+    def export(self, folder, source):
         (folder / "{writes}").mkdir()
-        (folder / "{writes}" / "net.txt").write_text(f"{{size}}")
-        torch.save(network, folder / "{writes}" / "net.bin")
+        (folder / "{writes}" / "net.txt").write_text(f"{{source.size}}")
+        torch.save(source.network, folder / "{writes}" / "net.bin")
 
     def run(self, folder):
         network = torch.load(folder / "{writes}" / "net.bin", weights_only=False)

@@ -1,6 +1,5 @@
 """Promises that every registered network keeps; a new one is tested by being registered."""
 
-import copy
 import json
 from functools import cache
 
@@ -21,10 +20,12 @@ from distill.catalogue import (
 )
 from distill.export.exporter import check_parity
 from distill.export.formats.onnx import OnnxExporter
+from distill.export.source import Source
 from distill.training.config import TrainSettings
 from distill.training.trial import check_network
 from teachers.folding import fold
 from teachers.networks import head_parameters
+from teachers.preprocessing import Preprocessing
 
 NAMES = sorted(NETWORKS)
 STUDENTS = [name for name in NAMES if not NETWORKS[name].family.startswith("iresnet")]
@@ -163,8 +164,8 @@ def test_every_network_exports_to_onnx_at_its_own_size(name, tmp_path):
 
 def export(network, size, folder):
     exporter = OnnxExporter()
-    exporter.export(folder, copy.deepcopy(network).eval(), size)
-    check_parity("onnx", exporter.run(folder), network.eval(), size)
+    exporter.export(folder, Source(network.eval(), Preprocessing.ours(size)))
+    check_parity("onnx", exporter.run(folder), network, size)
 
 
 @pytest.mark.slow

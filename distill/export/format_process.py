@@ -1,0 +1,65 @@
+"""Formats whose library is not made for files of others: each runs in a confined process."""
+
+import base64
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from teachers.confined import ConfinedWorker, allow
+
+MEMORY, COPIES, SECONDS = 4 << 30, 6, 120
+"""What it may write beside so many copies of its files, and what so many images may take of one
+core; a library lays weights out anew for its kernels."""
+BATCH = 8
+
+
+class FormatProcess:
+    """`Embed` by another process, which ends with this object."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name, self._folder = name, folder
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        memory = MEMORY + COPIES * size
+        arguments = {"name": name, "folder": str(folder.resolve()), "memory": memory}
+        worker = ConfinedWorker(f"{__name__}:serve", arguments, memory, SECONDS)
+        self._worker = worker
+        weakref.finalize(self, worker.close)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        parts = [self._ask(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        return np.concatenate(parts)
+
+    def _ask(self, pixels: np.ndarray) -> np.ndarray:
+        encoded = base64.b64encode(np.ascontiguousarray(pixels, "<f4").tobytes()).decode()
+        try:
+            shape, content = self._worker.ask({"pixels": encoded, "shape": pixels.shape})
+        except (MemoryError, TimeoutError, ChildProcessError) as error:
+            why = {MemoryError: "too much memory", TimeoutError: "too much time"}
+            said = why.get(type(error), f"a crash ({error})")
+            raise UserError(
+                f"{self._folder}: to run its {self._name} files takes {said}; fetch the bundle "
+                "again, or run another format"
+            ) from None
+        found = np.frombuffer(content, "<f4")
+        if found.size != np.prod(shape):
+            raise UserError(f"{self._folder}: its {self._name} files give no embeddings")
+        return found.reshape(shape)
+
+
+def serve(name: str, folder: str, memory: int) -> tuple[Callable[..., tuple[Any, bytes]], None]:
+    """For `ConfinedWorker`: what embeds pixels by the files of a format."""
+    from distill.export.exporter import exporters
+
+    allow(memory)
+    run = exporters()[name].run(Path(folder))
+
+    def embed(pixels: str, shape: list[int]) -> tuple[list[int], bytes]:
+        given = np.frombuffer(base64.b64decode(pixels), "<f4").reshape(shape)
+        found = np.ascontiguousarray(run(given), "<f4")
+        return list(found.shape), found.tobytes()
+
+    return embed, None

@@ -1,0 +1,27 @@
+"""The ONNX file with weights and arithmetic in float16; input and output stay float32.
+
+For accelerators that compute in float16. A CPU without such instructions is slower with it.
+"""
+
+from pathlib import Path
+
+from distill.export.exporter import exporter
+from distill.export.formats.onnx import OnnxExporter
+from distill.export.source import Source, quiet
+
+
+@exporter("onnx-fp16")
+class OnnxHalfExporter(OnnxExporter):
+    """``model.fp16.onnx``, by the converter that onnxruntime brings."""
+
+    card = (
+        "`model.fp16.onnx` computes in float16, at half the size; it takes and gives float32."
+    )
+    file = "model.fp16.onnx"
+
+    def export(self, folder: Path, source: Source) -> None:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        with quiet():
+            half = convert_float_to_float16(source.onnx, keep_io_types=True)
+        (folder / self.file).write_bytes(half.SerializeToString(deterministic=True))

@@ -1,0 +1,47 @@
+"""A network for OpenVINO: ``model.xml`` (the graph) and ``model.bin`` (float32 weights), any N."""
+
+from pathlib import Path
+
+import numpy as np
+
+from distill.export.exporter import Embed, Exporter, exporter
+from distill.export.source import Source, quiet
+
+
+@exporter("openvino")
+class OpenVinoExporter(Exporter):
+    """What OpenVINO makes of the ONNX graph."""
+
+    card = (
+        "`model.xml` and `model.bin` are the same network for OpenVINO; ask it for "
+        "`INFERENCE_PRECISION_HINT` f32, as some CPUs compute in bfloat16 otherwise."
+    )
+    extra = "openvino"
+    writes_with = runs_with = ("openvino",)
+    confined = True
+
+    def export(self, folder: Path, source: Source) -> None:
+        import io
+
+        import openvino
+
+        with quiet():
+            model = openvino.Core().read_model(
+                io.BytesIO(source.onnx.SerializeToString(deterministic=True))
+            )
+            openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+
+    def run(self, folder: Path) -> Embed:
+        import openvino
+
+        wanted = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": self.threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        network = openvino.Core().compile_model(folder / "model.xml", "CPU", wanted)
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            return np.array(network(pixels)[0])
+
+        return run

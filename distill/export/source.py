@@ -1,0 +1,97 @@
+"""A trained network as exporters take it: what several of them need is worked out once."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+OPSET = 20
+INPUT_NAME = "image"
+OUTPUT_NAME = "embedding"
+
+
+class Source:
+    """``network``, in evaluation mode on the CPU, and what it takes; exporters change neither.
+
+    Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.
+    """
+
+    def __init__(self, network: "torch.nn.Module", preprocessing: Preprocessing) -> None:
+        self.network, self.preprocessing = network, preprocessing
+        self.size = preprocessing.size
+
+    @cached_property
+    def folded(self) -> "torch.nn.Module":
+        """The network with fewer layers: see `teachers.folding.fold`."""
+        from teachers.folding import fold
+
+        return fold(self.network)
+
+    @cached_property
+    def program(self) -> "torch.export.ExportedProgram":
+        """The folded network as torch.export gives it, for one image."""
+        import torch
+
+        with quiet():
+            return torch.export.export(self.folded, (torch.zeros(1, 3, *self.size),))
+
+    def traced(self) -> "torch.jit.ScriptModule":
+        """The folded network as TorchScript, for one image."""
+        import torch
+
+        with quiet(), torch.inference_mode():
+            return torch.jit.trace(self.folded, torch.zeros(1, 3, *self.size))
+
+    @cached_property
+    def onnx(self) -> "onnx.ModelProto":
+        """The folded network as ONNX, for any number of images."""
+        import torch
+
+        # A batch of one would be taken for a constant.
+        example = torch.zeros(2, 3, *self.size)
+        program = torch.onnx.export(
+            self.folded,
+            (example,),
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+        assert program is not None
+        return _without_traces(program.model_proto)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what converters say of their own future and of packages that they could use."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _without_traces(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Drop the exporter's notes: stack traces with this machine's paths, in every node."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    return model

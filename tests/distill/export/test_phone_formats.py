@@ -1,0 +1,66 @@
+"""Each format is run, and gives what the network gives; one that is not installed says so."""
+
+from pathlib import Path
+
+import pytest
+
+from curation.errors import UserError
+from distill.export.exporter import exporters, write_format
+from distill.export.golden import write_golden
+from distill.export.source import Source
+from teachers.embedder import TorchEmbedder
+
+NOT_ONNX = [name for name in exporters() if name != "onnx"]
+
+
+@pytest.fixture(scope="module")
+def source(small_network, small_config) -> Source:
+    return Source(small_network, small_config.face.preprocessing)
+
+
+@pytest.fixture
+def folder(source, tmp_path) -> Path:
+    embedder = TorchEmbedder(source.network, source.preprocessing, "", device="cpu")
+    write_golden(tmp_path, embedder, source.size)
+    return tmp_path
+
+
+def installed(name: str) -> bool:
+    found = exporters()[name]
+    return found.lacks((*found.writes_with, *found.runs_with)) is None
+
+
+@pytest.mark.parametrize("name", NOT_ONNX)
+def test_a_format_gives_the_embeddings_of_the_network(name, source, folder):
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    files = write_format(name, folder, source)
+    assert files
+    assert all((folder / each).stat().st_size for each in files)
+
+
+@pytest.mark.parametrize("name", [name for name in NOT_ONNX if exporters()[name].extra])
+def test_a_format_that_is_not_installed_says_what_to_install(name, source, folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    with pytest.raises(UserError, match=rf"{name} format .*pip install 'face-distill\[\w+\]'"):
+        write_format(name, folder, source)
+
+
+@pytest.mark.parametrize("damage", [b"", b"7767517\n1 1\n", b"no graph", b"\0" * 4096])
+def test_damaged_files_end_in_one_sentence(damage, source, folder):
+    if not installed("ncnn"):
+        pytest.skip("ncnn is not installed")
+    write_format("ncnn", folder, source)
+    (folder / "model.ncnn.param").write_bytes(damage)
+    with pytest.raises(UserError, match="ncnn"):
+        exporters()["ncnn"].embedder(folder, source.preprocessing)
+
+
+def test_a_library_that_crashes_takes_only_its_own_process(source, folder, monkeypatch):
+    if not installed("ncnn"):
+        pytest.skip("ncnn is not installed")
+    write_format("ncnn", folder, source)
+    graph = folder / "model.ncnn.param"
+    graph.write_text(graph.read_text().replace("0=", "0=99999", 3))
+    with pytest.raises(UserError):
+        exporters()["ncnn"].embedder(folder, source.preprocessing)
