@@ -14,9 +14,7 @@ from distill.export.source import Source, quiet
 class OnnxHalfExporter(OnnxExporter):
     """``model.fp16.onnx``, by the converter that onnxruntime brings."""
 
-    card = (
-        "`model.fp16.onnx` computes in float16, at half the size; it takes and gives float32."
-    )
+    card = "`model.fp16.onnx` computes in float16, at half the size; it takes and gives float32."
     file = "model.fp16.onnx"
 
     def export(self, folder: Path, source: Source) -> None:
