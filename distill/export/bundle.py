@@ -29,7 +29,7 @@ from distill.export.exporter import DEFAULT_FORMATS, write_format
 from distill.export.golden import write_golden
 from distill.export.model_card import model_card
 from distill.export.safe_tensors import write_weights
-from distill.export.source import Source
+from distill.export.source import ExportSource
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def _write_files(
     assert embedder.embedding == config.num_features, "the config is of another network"
     write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
-    source = Source(network, preprocessing)
+    source = ExportSource(network, preprocessing)
     files = {each: write_format(each, folder, source) for each in formats}
     config = config.model_copy(update={"formats": files})
     write_json(folder / "config.json", config.model_dump(mode="json"))

@@ -21,7 +21,7 @@ from distill.export.bundle_files import FILES
 from distill.export.checksums import SUMS_NAME
 from distill.export.config import FileNames
 from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
-from distill.export.source import Source
+from distill.export.source import ExportSource
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
 
@@ -52,7 +52,7 @@ class Exporter(ABC):
     confined: ClassVar[bool] = False
 
     @abstractmethod
-    def export(self, folder: Path, source: Source) -> None:
+    def export(self, folder: Path, source: ExportSource) -> None:
         """Write the network of ``source`` as one or more files into the empty ``folder``.
 
         The bundle's files are these; every export of a network gives the same bytes. Raises
@@ -158,7 +158,7 @@ def check_installed(names: Iterable[str]) -> None:
             raise UserError(f"the {name} format cannot be written: {lack}")
 
 
-def write_format(name: str, folder: Path, source: Source) -> tuple[str, ...]:
+def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ...]:
     """Export a network to the bundle ``folder``; the new files.
 
     The bundle has its golden outputs already. Raises ``UserError`` where the embeddings of what was

@@ -18,7 +18,7 @@ INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"
 
 
-class Source:
+class ExportSource:
     """``network``, in evaluation mode on the CPU, and what it takes; exporters change neither.
 
     Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.

@@ -13,7 +13,7 @@ import numpy as np
 
 from curation.errors import UserError
 from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
-from distill.export.source import Source
+from distill.export.source import ExportSource
 
 FILES = ("model.ncnn.param", "model.ncnn.bin")
 
@@ -31,7 +31,7 @@ class NcnnExporter(Exporter):
     runs_with = ("ncnn",)
     confined = True
 
-    def export(self, folder: Path, source: Source) -> None:
+    def export(self, folder: Path, source: ExportSource) -> None:
         import pnnx
 
         height, width = source.size

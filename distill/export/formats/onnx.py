@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from distill.export.exporter import Embed, Exporter, exporter
-from distill.export.source import INPUT_NAME, OUTPUT_NAME, Source
+from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ class OnnxExporter(Exporter):
     card = "`model.onnx` is the same network for any ONNX runtime; its output is not normalised."
     file: ClassVar[str] = "model.onnx"
 
-    def export(self, folder: Path, source: Source) -> None:
+    def export(self, folder: Path, source: ExportSource) -> None:
         (folder / self.file).write_bytes(source.onnx.SerializeToString(deterministic=True))
 
     def run(self, folder: Path) -> Embed:

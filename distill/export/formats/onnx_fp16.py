@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.export.exporter import exporter
 from distill.export.formats.onnx import OnnxExporter
-from distill.export.source import Source, quiet
+from distill.export.source import ExportSource, quiet
 
 
 @exporter("onnx-fp16")
@@ -17,7 +17,7 @@ class OnnxHalfExporter(OnnxExporter):
     card = "`model.fp16.onnx` computes in float16, at half the size; it takes and gives float32."
     file = "model.fp16.onnx"
 
-    def export(self, folder: Path, source: Source) -> None:
+    def export(self, folder: Path, source: ExportSource) -> None:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         with quiet():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.export.exporter import Embed, Exporter, exporter
-from distill.export.source import Source, quiet
+from distill.export.source import ExportSource, quiet
 
 
 @exporter("openvino")
@@ -20,7 +20,7 @@ class OpenVinoExporter(Exporter):
     writes_with = runs_with = ("openvino",)
     confined = True
 
-    def export(self, folder: Path, source: Source) -> None:
+    def export(self, folder: Path, source: ExportSource) -> None:
         import io
 
         import openvino

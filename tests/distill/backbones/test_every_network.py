@@ -20,7 +20,7 @@ from distill.catalogue import (
 )
 from distill.export.exporter import check_parity
 from distill.export.formats.onnx import OnnxExporter
-from distill.export.source import Source
+from distill.export.source import ExportSource
 from distill.training.config import TrainSettings
 from distill.training.trial import check_network
 from teachers.folding import fold
@@ -164,7 +164,7 @@ def test_every_network_exports_to_onnx_at_its_own_size(name, tmp_path):
 
 def export(network, size, folder):
     exporter = OnnxExporter()
-    exporter.export(folder, Source(network.eval(), Preprocessing.ours(size)))
+    exporter.export(folder, ExportSource(network.eval(), Preprocessing.ours(size)))
     check_parity("onnx", exporter.run(folder), network, size)
 
 

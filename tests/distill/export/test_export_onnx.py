@@ -15,7 +15,7 @@ from distill.backbones import create
 from distill.export.exporter import check_parity
 from distill.export.formats.onnx import OnnxExporter
 from distill.export.golden import lowest_cosine
-from distill.export.source import Source
+from distill.export.source import ExportSource
 from teachers.preprocessing import Preprocessing
 
 NORMALISATION = "BatchNormalization"
@@ -33,7 +33,7 @@ def iresnet_file(iresnet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def exported(network: nn.Module, size: tuple[int, int], folder: Path) -> Path:
-    OnnxExporter().export(folder, Source(network.eval(), Preprocessing.ours(size)))
+    OnnxExporter().export(folder, ExportSource(network.eval(), Preprocessing.ours(size)))
     return folder / "model.onnx"
 
 

@@ -7,15 +7,15 @@ import pytest
 from curation.errors import UserError
 from distill.export.exporter import exporters, write_format
 from distill.export.golden import write_golden
-from distill.export.source import Source
+from distill.export.source import ExportSource
 from teachers.embedder import TorchEmbedder
 
 NOT_ONNX = [name for name in exporters() if name != "onnx"]
 
 
 @pytest.fixture(scope="module")
-def source(small_network, small_config) -> Source:
-    return Source(small_network, small_config.face.preprocessing)
+def source(small_network, small_config) -> ExportSource:
+    return ExportSource(small_network, small_config.face.preprocessing)
 
 
 @pytest.fixture
