@@ -164,7 +164,8 @@ def _rows(name: str, report: dict[str, Any]) -> list[list[str]]:
         )
     for key, measure in (("auc", "area under the ROC"), ("eer", "equal error rate")):
         if report.get(key) is not None:
-            rows.append([name, measure, f"{report[key]:.4f}", "", ""])
+            interval = shown_interval(report.get(f"{key}_interval"))
+            rows.append([name, measure, f"{report[key]:.4f}", interval, ""])
     for rate, each in report["tar_at_far"].items():
         if each["tar"] is not None:
             threshold = f"{each['cosine_threshold']:.4f}"

@@ -13,7 +13,7 @@ from curation.errors import UserError
 from curation.progress import Progress
 from distill.evaluation.bootstrap import add_rate_intervals
 from distill.evaluation.features import why_broken
-from distill.evaluation.pair_scan import NOBODY, TILE, HighestScores, PairScan
+from distill.evaluation.pair_scan import NOBODY, TILE, Collector, HighestScores, PairScan
 from distill.evaluation.pair_scores import ImpostorTotals, PairScores
 from distill.evaluation.rates import (
     EXPONENTS,
@@ -37,12 +37,14 @@ def all_pairs(
     progress: Progress | None = None,
     tile: int = TILE,
     intervals: bool = True,
+    collectors: Sequence[Collector] = (),
 ) -> dict:
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
     Returns JSON: numbers of ``images``, ``identities``, ``genuine`` and ``impostors`` pairs, and
     ``tar_at_far`` as `rates.rate_report` describes, null with the reason where a feature is not of
-    unit length. Runs on the GPU where there is one.
+    unit length. ``collectors`` are offered all scores in the same scan. Runs on the GPU where there
+    is one.
     """
     identities, sizes = np.unique(labels, return_counts=True)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
@@ -52,7 +54,7 @@ def all_pairs(
     else:
         scan = PairScan(features, labels, tile=tile)
         pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
-        rates = _verify(scan, pairs, progress, intervals)
+        rates = _verify(scan, pairs, progress, intervals, collectors=collectors)
     return {
         "images": len(labels),
         "identities": len(sizes),
@@ -140,19 +142,23 @@ def _verify(
     progress: Progress | None,
     intervals: bool,
     exponents: Sequence[int] = EXPONENTS,
+    collectors: Sequence[Collector] = (),
 ) -> dict:
     """`rates.rate_report` of all pairs of a scan."""
     planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT, exponents)
     largest = _largest_allowed(planned)
     if largest < 0:
+        if collectors:
+            _scan(scan, collectors, False, progress)
         return rate_report(planned, [], [])
     if pairs.genuine > MOST_GENUINE:
         highest = HighestScores(largest + 1)
-        _scan(scan, highest, False, progress)
+        _scan(scan, [highest, *collectors], False, progress)
         thresholds = thresholds_of(planned, highest.descending().scores)
         counts = _count_genuine(scan, thresholds)
         return rate_report(planned, thresholds, (counts / pairs.genuine).tolist())
-    scores = _scores(scan, pairs, (2 * largest if intervals else largest) + 1, progress)
+    kept = (2 * largest if intervals else largest) + 1
+    scores = _scores(scan, pairs, kept, progress, collectors)
     thresholds = thresholds_of(planned, scores.impostors)
     tars = [share_above(scores.genuine[::-1], threshold) for threshold in thresholds]
     report = rate_report(planned, thresholds, tars)
@@ -166,10 +172,16 @@ def _largest_allowed(planned: list[Rate]) -> int:
     return max((rate.allowed for rate in planned if rate.reason is None), default=-1)
 
 
-def _scores(scan: PairScan, pairs: _Pairs, kept: int, progress: Progress | None) -> PairScores:
+def _scores(
+    scan: PairScan,
+    pairs: _Pairs,
+    kept: int,
+    progress: Progress | None,
+    collectors: Sequence[Collector] = (),
+) -> PairScores:
     """All genuine scores of a scan, and the ``kept`` highest of impostors."""
     highest = HighestScores(min(kept, pairs.impostors, MAXIMUM_KEPT))
-    genuine, labels = _scan(scan, highest, True, progress)
+    genuine, labels = _scan(scan, [highest, *collectors], True, progress)
     best, order = highest.descending(), np.argsort(-genuine, kind="stable")
     return PairScores(
         genuine=genuine[order],
@@ -183,12 +195,13 @@ def _scores(scan: PairScan, pairs: _Pairs, kept: int, progress: Progress | None)
 
 
 def _scan(
-    scan: PairScan, highest: HighestScores, held: bool, progress: Progress | None
+    scan: PairScan, collectors: Sequence[Collector], held: bool, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offer all scores to ``highest``; genuine scores [G] and their labels, none if not held."""
+    """Offer all scores to ``collectors``; genuine scores [G] and their labels, none if not held."""
     scores, labels = [np.empty(0, np.float32)], [np.empty(0, scan.probe_labels.dtype)]
     for tile in scan.tiles():
-        highest.add(tile)
+        for each in collectors:
+            each.add(tile)
         if held and tile.mates is not None and tile.mate_scores is not None:
             scores.append(tile.mate_scores)
             labels.append(scan.probe_labels[tile.mates[:, 0] + tile.rows.start])

@@ -111,6 +111,33 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
     return statistic
 
 
+def area_and_equal_error(scores: PairScores) -> Statistic:
+    """Area under the ROC and equal error rate of pairs that are all known, [B, 2]."""
+    above = np.searchsorted(-scores.impostors, -scores.genuine, side="left")
+    not_below = np.searchsorted(-scores.impostors, -scores.genuine, side="right")
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        genuine = weights[:, scores.genuine_of]
+        passed = np.cumsum(genuine, axis=1, dtype=np.float64)
+        impostors = _of_impostors(weights, scores.left, scores.right)
+        summed = np.pad(np.cumsum(impostors, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
+        with np.errstate(invalid="ignore"):  # a draw without a pair of one kind
+            far = summed[:, not_below] / summed[:, -1:]
+            # The lowest FAR of each FRR is that at which a genuine pair just passes.
+            rates = np.maximum(1 - passed / passed[:, -1:], far)
+            better = (far + summed[:, above] / summed[:, -1:]) / 2
+            area = 1 - (genuine * better).sum(axis=1) / passed[:, -1]
+        return np.stack([area, rates.min(axis=1)], axis=1)
+
+    return statistic
+
+
+def recentred(drawn: np.ndarray, of_sample: float, value: float) -> list[float]:
+    """The interval of a rate that is ``value``, by how a sample's varies about ``of_sample``."""
+    low, high = interval(drawn - of_sample)
+    return [max(0.0, value + low), min(1.0, value + high)]
+
+
 def add_rate_intervals(report: dict, planned: list[Rate], scores: PairScores) -> None:
     """Put an ``interval`` of the TAR and a ``threshold_interval`` beside each measured rate."""
     measured = [rate for rate in planned if rate.reason is None]

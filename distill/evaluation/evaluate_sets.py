@@ -7,18 +7,23 @@ import numpy as np
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
+from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pairs
 from distill.evaluation.bootstrap import (
     add_rate_intervals,
+    area_and_equal_error,
     bootstrap,
     interval,
+    recentred,
     ten_fold_accuracy,
 )
 from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_nothing_differs
-from distill.evaluation.pair_scores import linked_identities, listed_scores
+from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
 from distill.evaluation.rates import no_rates, pair_rates, plan_rates
+from distill.evaluation.sampled_pairs import sampled_scores
+from distill.evaluation.score_counts import CountedScores
 from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
@@ -38,9 +43,10 @@ def evaluate(
     """Score what a network answers on every set; the result is JSON.
 
     Verification pairs get the ten-fold protocol and TAR at FAR over their own pairs; an image set
-    gets TAR at FAR over all its pairs. What a set cannot measure is null, with the ``reason``
+    gets TAR at FAR over all its pairs. Both get ``auc`` and ``eer``; of an image set each is known
+    to ``auc_within`` and ``eer_within``. What a set cannot measure is null, with the ``reason``
     (`distill.evaluation.measurable` knows most of them beforehand). ``progress`` counts embedded
-    images over all sets. ``intervals`` (95 %) stand beside accuracy, TAR and thresholds. ::
+    images over all sets. ``intervals`` (95 %) stand beside figures and thresholds. ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -67,8 +73,22 @@ def evaluate(
 def _score(features: np.ndarray, each: EvaluationSet, intervals: bool) -> dict:
     if isinstance(each, VerificationPairs):
         return _score_pairs(features, each, intervals)
-    report = all_pairs(features, np.asarray(each.labels), intervals=intervals)
-    return {"kind": "all-pairs", "digest": each.digest, **report}
+    return {"kind": "all-pairs", "digest": each.digest, **_score_all(features, each, intervals)}
+
+
+def _score_all(features: np.ndarray, each: ImageSet, intervals: bool) -> dict:
+    labels, counted = np.asarray(each.labels), CountedScores()
+    report = all_pairs(features, labels, intervals=intervals, collectors=[counted])
+    rates = report.pop("tar_at_far")
+    if not counted.counts.both_kinds:
+        return {**report, "auc": None, "eer": None, "tar_at_far": rates}
+    curve = {"auc": counted.counts.area_under_roc(), "eer": counted.counts.equal_error_rate()}
+    for name, bounded in curve.items():
+        report[name] = bounded.value
+        report[f"{name}_within"] = bounded.within
+    if intervals and report["identities"] > 1:
+        _add_curve_intervals(report, sampled_scores(features, labels))
+    return {**report, "tar_at_far": rates}
 
 
 def _score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool) -> dict:
@@ -110,8 +130,19 @@ def _add_intervals(
     if has_accuracy:
         statistic = ten_fold_accuracy(distances, pairs.same, left, right)
         report["accuracy_interval"] = interval(bootstrap(statistic, scores.identities))
+    if report["auc"] is not None and scores.identities > 1:
+        _add_curve_intervals(report, scores)
     planned = plan_rates(report["genuine"], report["impostors"])
     add_rate_intervals(report["tar_at_far"], planned, scores)
+
+
+def _add_curve_intervals(report: dict, scores: PairScores) -> None:
+    """Intervals of ``auc`` and ``eer`` by all pairs, or a sample of them."""
+    statistic = area_and_equal_error(scores)
+    own = statistic(np.ones((1, scores.identities), np.float32))[0]
+    drawn = bootstrap(statistic, scores.identities)
+    for place, name in enumerate(("auc", "eer")):
+        report[f"{name}_interval"] = recentred(drawn[:, place], own[place], report[name])
 
 
 def _ten_folds(distances: np.ndarray, same: np.ndarray) -> dict:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,14 @@ class Tile:
     def best(self) -> np.ndarray:
         """The highest score of each row, [R]."""
         return self.scores.best()
+
+
+class Collector(Protocol):
+    """Keeps what is wanted of all scores."""
+
+    def add(self, tile: Tile) -> None:
+        """Offer all scores of a tile."""
+        ...
 
 
 class PairScan:
@@ -144,7 +152,7 @@ def _mated_first(gallery_labels: np.ndarray, probe_labels: np.ndarray) -> tuple[
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Scores [N] in descending order, and the pairs' places in the scan's orders, [N] each."""
+    """Scores [N] in their order, and the pairs' places in the scan's orders, [N] each."""
 
     scores: np.ndarray
     probes: np.ndarray
@@ -207,6 +215,30 @@ class HighestScores:
         if excess >= 0:
             self.floor = offered.scores.min()
         self._waiting, self._waiting_count = [offered], len(offered.scores)
+
+
+class LowestMates:
+    """The ``count`` lowest scores of mates, and which pairs they are."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[float, int, int]] = []
+
+    def add(self, tile: Tile) -> None:
+        """Offer the mates' scores of a tile."""
+        if tile.mates is None or tile.mate_scores is None:
+            return
+        lowest = np.argsort(tile.mate_scores, kind="stable")[: self._count]
+        rows, columns = (tile.mates[lowest] + (tile.rows.start, tile.columns.start)).T.tolist()
+        found = zip(tile.mate_scores[lowest].tolist(), rows, columns, strict=True)
+        self._kept = sorted([*self._kept, *found])[: self._count]
+
+    def ascending(self) -> ScoredPairs:
+        """The lowest scores, all where fewer than ``count`` were offered."""
+        scores, probes, gallery = zip(*self._kept, strict=True) if self._kept else ((), (), ())
+        return ScoredPairs(
+            np.array(scores, np.float32), np.array(probes, np.int32), np.array(gallery, np.int32)
+        )
 
 
 class Nearest:

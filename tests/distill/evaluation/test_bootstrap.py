@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from distill.evaluation.bootstrap import (
+    area_and_equal_error,
     bootstrap,
     interval,
+    recentred,
     tars_and_thresholds,
     ten_fold_accuracy,
 )
+from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.pair_scores import ImpostorTotals, linked_identities, listed_scores
 from distill.evaluation.rates import pair_rates
 from distill.evaluation.verification import ten_fold
@@ -132,3 +135,22 @@ def test_draws_do_not_depend_on_what_is_measured():
     assert (seen[0] == seen[1]).all()
     assert (seen[0].sum(axis=1) == 7).all()
     assert len(seen[0]) == 250
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_area_and_equal_error_of_a_draw_are_those_of_copied_people(decimals):
+    cosines, same, left, right = listed(400, 40)
+    cosines = np.round(cosines, decimals)  # with one decimal most scores are tied
+    statistic = area_and_equal_error(listed_scores(cosines, same, left, right))
+    weights = np.random.default_rng(1).multinomial(40, [1 / 40] * 40, size=5).astype(np.float32)
+    for weight, found in zip(weights, statistic(weights), strict=True):
+        chosen = copies(same, left, right, weight)
+        kinds = cosines[chosen][same[chosen]], cosines[chosen][~same[chosen]]
+        assert found.tolist() == pytest.approx([area_under_roc(*kinds), equal_error_rate(*kinds)])
+
+
+def test_a_recentred_interval_stays_within_rates():
+    drawn = np.linspace(0.9, 1.0, 1001)
+    assert recentred(drawn, 0.95, 0.5) == pytest.approx([0.4525, 0.5475])
+    assert recentred(drawn, 0.95, 0.99)[1] == 1
+    assert recentred(drawn, 0.95, 0.01)[0] == 0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.evaluation.pair_scan import HighestScores, Nearest, PairScan
+from distill.evaluation.pair_scan import HighestScores, LowestMates, Nearest, PairScan
 from tests.distill.evaluation.features_of_people import tied_features, unit_features
 
 
@@ -104,3 +104,20 @@ def test_the_nearest_of_each_probe_are_those_of_a_sort(seed: int, count: int, ti
     expected = np.full((20, count), -np.inf)
     expected[:, : min(count, 31)] = -np.sort(-scores, axis=1)[:, :count]
     assert nearest.scores.tolist() == expected.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 60), tile=st.sampled_from([3, 16, 500]))
+def test_the_lowest_mates_are_those_of_a_sort_ties_included(seed: int, count: int, tile: int):
+    features, labels = tied_features(25, 5, seed)
+    scan, lowest = PairScan(features, labels, tile=tile), LowestMates(count)
+    for each in scan.tiles():
+        lowest.add(each)
+    found = lowest.ascending()
+    left, right = np.triu_indices(25, 1)
+    scores = (features @ features.T)[left, right][labels[left] == labels[right]]
+    assert found.scores.tolist() == np.sort(scores)[:count].tolist()
+    first, second = scan.probe_order[found.probes], scan.probe_order[found.gallery]
+    assert (labels[first] == labels[second]).all()
+    assert (first != second).all()
+    assert found.scores.tolist() == (features[first] * features[second]).sum(axis=1).tolist()
