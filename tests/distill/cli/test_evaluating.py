@@ -78,7 +78,10 @@ def test_embeddings_of_anybody_are_scored(place: Path):
 def test_the_table_names_set_measure_value_and_interval(place: Path):
     lines = run(place, "evaluate", str(place / "good"), "drawn/train").splitlines()
     assert lines[0].split() == ["set", "measure", "value", "95", "%", "interval", "threshold"]
-    assert lines[2].startswith("train  TAR at FAR 1e-2")
+    assert lines[2].startswith("train  area under the ROC")
+    assert lines[3].startswith("train  equal error rate")
+    assert lines[4].startswith("train  TAR at FAR 1e-2")
+    assert all(" to " in line for line in lines[2:5])
 
 
 def test_people_are_identified_with_one_image_enrolled(place: Path, people: Store):

@@ -138,7 +138,7 @@ def test_draws_do_not_depend_on_what_is_measured():
 
 
 @pytest.mark.parametrize("decimals", [1, 8])
-def test_area_and_equal_error_of_a_draw_are_those_of_copied_people(decimals):
+def test_area_and_error_of_a_draw_are_those_of_copied_people(decimals):
     cosines, same, left, right = listed(400, 40)
     cosines = np.round(cosines, decimals)  # with one decimal most scores are tied
     statistic = area_and_equal_error(listed_scores(cosines, same, left, right))

@@ -33,7 +33,7 @@ def test_every_score_is_counted_at_its_place(arrays, numbers):
 
 
 @pytest.mark.parametrize("arrays", [CpuScores, lambda array: GpuScores(torch.from_numpy(array))])
-def test_what_rounding_made_larger_than_one_counts_and_what_is_hidden_does_not(arrays):
+def test_what_rounding_made_larger_than_one_counts(arrays):
     scores = np.array([[1.0, 1.0000001], [-1.0000001, -np.inf]], np.float32)
     counts = arrays(scores).binned(BINS)
     assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)
@@ -77,7 +77,7 @@ def test_every_point_of_a_curve_is_exact():
     assert (curve.far[0], curve.tar[0]) == (1, 1)
 
 
-def test_a_curve_ends_where_fewer_than_ten_false_accepts_are_left():
+def test_a_curve_ends_before_nine_false_accepts():
     cosines, same = drawn(20_000)
     counts = listed_counts(cosines, same)
     assert round(counts.curve().far[-1] * (~same).sum()) == 10
