@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
@@ -35,3 +36,12 @@ async def _events(site: Site, look: Callable[[], object]) -> AsyncIterator[bytes
             before = now
     finally:
         site.streams.release()
+
+
+def stamp(path: Path) -> object:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

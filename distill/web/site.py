@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,11 @@ from starlette.responses import HTMLResponse
 from curation.pages.rendering import STYLE, environment
 from curation.progress import spoken
 from curation.workspace import Workspace
+from distill.daemon.job import Job
 from distill.daemon.service import JobService
+from distill.daemon.waiting import Surroundings, surroundings
+from distill.resources import in_gigabytes
+from distill.web import words
 
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
@@ -38,6 +42,11 @@ class Site:
     def workspace(self) -> Workspace:
         return self.service.workspace
 
+    def around(self, jobs: Sequence[Job]) -> Surroundings:
+        """What is to be told of jobs beside what they say themselves."""
+        service, runs = self.service, self.workspace.runs
+        return surroundings(service.queue, self.slots, runs, jobs, service.capacity())
+
     def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
         """A page, or a part of one, of a file in ``templates/``."""
         text = _environment().get_template(template).render(site=self, **values)
@@ -49,7 +58,8 @@ def _environment() -> Environment:
     """Templates that escape whatever is put into them."""
     found = environment(_FOLDER / "templates")
     found.globals["static"] = static_address
-    found.filters["spoken"] = spoken
+    found.filters |= {"spoken": spoken, "ago": words.ago, "gigabytes": in_gigabytes}
+    found.globals |= {"doing": words.doing, "left": words.left}
     return found
 
 

@@ -1,44 +1,57 @@
 """The queue: all jobs, a page at a time."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Query
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from curation.workspace import QUEUE_FILE
-from distill.daemon.job import Job
 from distill.daemon.listing import LIMIT, Wanted
 from distill.daemon.reports import report_page
 from distill.daemon.states import State
-from distill.daemon.waiting import Surroundings, surroundings
 from distill.run_directory import PROGRESS, STEPS
-from distill.web.events import changes
+from distill.web.events import changes, stamp
 from distill.web.site import Site
 
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    service = site.service
-
-    def around(jobs: list[Job]) -> Surroundings:
-        runs = site.workspace.runs
-        return surroundings(service.queue, site.slots, runs, jobs, service.capacity())
+    queue = site.service.queue
 
     @routes.get("/")
-    def queue(
+    def show_queue(
         state: State | None = None,
         label: str | None = None,
         page: Annotated[int, Query(ge=1, le=1 << 40)] = 1,
     ) -> Response:
         """The jobs, or those in one state or with one label."""
         wanted = Wanted(state=state, label=label or None, page=page, limit=LIMIT)
+
+        def address(**other: Any) -> str:
+            asked = {"state": state, "label": label, "page": page, **other}
+            kept = {key: str(value) for key, value in asked.items() if value not in (None, "", 1)}
+            return f"/?{urlencode(kept)}"
+
+        around = site.around([])
+        holders = {gpu.uuid: name for name, gpus in around.gpus.items() for gpu in gpus}
         return site.page(
             "queue.html",
-            listed=report_page(service.queue, wanted, around),
+            listed=report_page(queue, wanted, site.around),
             wanted=wanted,
-            drained=service.queue.drained_since() is not None,
+            address=address,
+            drained=around.drained,
+            running=len(around.running),
+            machine=site.service.capacity(),
+            free=around.shares and around.shares.free,
+            holders=holders,
         )
+
+    @routes.get("/find")
+    def find(job: str) -> Response:
+        """The page of the job that somebody has typed."""
+        return RedirectResponse(f"/jobs/{quote(job.strip(), safe='')}", 303)
 
     @routes.get("/events/queue")
     def events() -> Response:
@@ -46,20 +59,11 @@ def router(site: Site) -> APIRouter:
         daemon, runs = site.workspace.daemon, site.workspace.runs
 
         def look() -> object:
-            running = service.queue.names(State.RUNNING)
-            files = [daemon / f"{QUEUE_FILE}{end}" for end in ("", "-wal")]
+            running = queue.names(State.RUNNING)
+            files: list[Path] = [daemon / f"{QUEUE_FILE}{end}" for end in ("", "-wal")]
             files += [runs / name / record for name in running for record in (PROGRESS, STEPS)]
-            return [_stamp(path) for path in files]
+            return [stamp(path) for path in files]
 
         return changes(site, look)
 
     return routes
-
-
-def _stamp(path: Path) -> object:
-    """What changes when a file does."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

@@ -20,7 +20,10 @@ document.addEventListener("click", (event) => {
   if (event.target.id === "said") say("");
 });
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful && event.detail.requestConfig.verb !== "get") say("");
+  if (!event.detail.successful || event.detail.requestConfig.verb === "get") return;
+  say("");
+  const live = document.getElementById("live"); // what was changed is shown at once
+  if (live) live.dispatchEvent(new CustomEvent("live"));
 });
 
 /* A page that is looked at hears of changes; one in the background asks for nothing. */

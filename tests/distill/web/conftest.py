@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from curation.workspace import Workspace
 from distill.daemon import client
@@ -19,6 +19,7 @@ from distill.web.address import find_pages, signed_in
 from distill.web.keys import TOKEN_FILE
 
 DAEMON = Path(__file__).parents[1] / "daemon" / "daemon_under_test.py"
+AXE = Path(__file__).with_name("vendor") / "axe-4.14.1.min.js"
 PATIENCE = 90.0
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -83,6 +84,17 @@ class Pages:
         wait_until(lambda: client.find_job(self.workspace, name).state == state, f"{name} {state}")
 
 
+def axe_faults(page: Page) -> list[str]:
+    """What is in the way of people who cannot see or point, by axe-core: the serious of it."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     made = Pages(tmp_path_factory.mktemp("pages") / "workspace")
@@ -112,11 +124,15 @@ def browser_page(pages: Pages, chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        # What the daemon refuses is said on the page as well.
+        refused = message.text.startswith(("Failed to load resource", "Response Status Error"))
+        if message.type == "error" and not refused:
+            complaints.append(message.text)
+
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type == "error" else None,
-    )
+    page.on("console", note)
     page.set_default_timeout(30_000)
     page.goto(pages.link())
     yield page

@@ -1,14 +1,148 @@
 """The queue in a browser."""
 
-from conftest import Pages
-from playwright.sync_api import Page, expect
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Pages, axe_faults
+from playwright.sync_api import Browser, Page, expect
+
+from distill.daemon.opening import open_queue
+from distill.daemon.placing import Placing
+
+LONG = "import time; time.sleep(1000)"
+MANY = 2_000
+
+
+@pytest.fixture(scope="module")
+def long_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """Two thousand jobs of which none starts."""
+    made = Pages(tmp_path_factory.mktemp("long") / "workspace")
+    with open_queue(made.workspace) as queue, queue.exclusive():
+        for number in range(MANY):
+            name = f"job-{number:05}"
+            placing = Placing(label="odd" if number % 2 else "even", hold=True)
+            queue.submit(name, f"name = '{name}'\ncode = 'pass'\n", time.time(), placing)
+    made.start()
+    yield made
+    made.stop()
 
 
 def test_the_queue_is_alive(pages: Pages, browser_page: Page) -> None:
     expect(browser_page.get_by_role("heading", name="Queue")).to_be_visible()
-    pages.submit("seen-here", "import time; time.sleep(1000)")
+    pages.submit("seen-here", LONG)
     row = browser_page.get_by_role("row", name="seen-here")
     expect(row).to_contain_text("running")
-    with pages.program() as http:
-        http.post("/api/jobs/seen-here/cancel", params={"force": "true"})
+    browser_page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Cancel seen-here").click()
     expect(row).to_contain_text("cancelled")
+    row.get_by_role("button", name="Retry seen-here").click()
+    expect(row).to_contain_text("running")
+    row.get_by_role("button", name="Pause seen-here").click()
+    expect(row).to_contain_text("held: `distill resume seen-here`")
+
+
+def test_jobs_are_held_moved_and_drained(pages: Pages, browser_page: Page) -> None:
+    browser_page.on("dialog", lambda dialog: dialog.accept())
+    browser_page.get_by_role("button", name="Drain", exact=True).click()
+    expect(browser_page.get_by_text("No job starts before the end of the drain")).to_be_visible()
+    for name in ("first-job", "second-job"):
+        pages.submit(name, label="pair")
+    row = browser_page.get_by_role("row", name="second-job")
+    row.get_by_role("button", name="Start second-job first").click()
+    row.get_by_role("link", name="pair").click()
+    expect(browser_page).to_have_url(f"{pages.url}/?label=pair")
+    row.get_by_role("button", name="Hold second-job").click()
+    expect(row).to_contain_text("held")
+    row.get_by_role("button", name="Resume second-job").click()
+    expect(row).to_contain_text("queued")
+    browser_page.get_by_role("button", name="Cancel all of them").click()
+    expect(browser_page.locator("tbody tr")).to_have_count(2)
+    expect(row).to_contain_text("cancelled")
+    browser_page.get_by_role("button", name="End the drain").click()
+    expect(browser_page.get_by_role("button", name="Drain", exact=True)).to_be_visible()
+
+
+def test_a_dropped_spec_is_submitted(browser_page: Page, tmp_path: Path) -> None:
+    drop(browser_page, "name = 'dropped'\nname = 'again'\n")
+    browser_page.get_by_role("button", name="Submit", exact=True).click()
+    fault = browser_page.locator(".source .wrong")
+    expect(fault).to_contain_text("name = 'again'")
+    expect(fault).to_contain_text("'name' is given twice, first in line 1")
+    browser_page.get_by_role("textbox", name="Job spec").fill("name = 'dropped'\ncode = ''\n")
+    browser_page.get_by_label("Label").fill("fresh")
+    browser_page.get_by_label("hold it").check()
+    browser_page.get_by_role("button", name="Submit", exact=True).click()
+    expect(browser_page.locator("#submitted")).to_contain_text("dropped: queued")
+    expect(browser_page.get_by_role("row", name="dropped")).to_contain_text("held")
+
+
+def drop(page: Page, text: str) -> None:
+    page.evaluate(
+        """text => {
+            const data = new DataTransfer();
+            data.items.add(new File([text], "spec.toml"));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+        }""",
+        text,
+    )
+    expect(page.get_by_role("textbox", name="Job spec")).to_have_value(text)
+
+
+def test_a_refusal_is_said_in_the_words_of_the_daemon(pages: Pages, browser_page: Page) -> None:
+    pages.submit("gone-soon", hold="true")
+    button = browser_page.get_by_role("button", name="Hold gone-soon")
+    resume = browser_page.get_by_role("button", name="Resume gone-soon")
+    expect(resume).to_be_visible()
+    assert button.count() == 0
+    browser_page.evaluate("for (const live of document.querySelectorAll('#live')) live.remove()")
+    with pages.program() as http:
+        http.post("/api/jobs/gone-soon/cancel")
+    resume.click()
+    said = browser_page.get_by_role("alert")
+    expect(said).to_contain_text("job 'gone-soon' is cancelled, and resume is for queued or")
+
+
+def test_words_of_others_are_shown_as_they_are(pages: Pages, browser_page: Page) -> None:
+    told = json.dumps({"reason": "<img src=x onerror=alert(1)>\u202egnp.exe"})
+    path = "pathlib.Path(sys.argv[1], 'failure.json')"
+    pages.submit("hostile", f"import pathlib, sys; {path}.write_text({told!r}); sys.exit(1)")
+    pages.wait_for("hostile", "failed")
+    row = browser_page.get_by_role("row", name="hostile")
+    expect(row).to_contain_text("<img src=x onerror=alert(1)>")
+    assert "\u202e" not in browser_page.content()
+
+
+def test_thousands_of_jobs_take_one_request(long_queue: Pages, chromium: Browser) -> None:
+    page = chromium.new_context().new_page()
+    page.goto(long_queue.link())
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    expect(page.get_by_text("page 1 of 40; 2,000 jobs")).to_be_visible()
+    assert len({url for url in asked if "/static/" not in url}) <= 2  # the page and its events
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("row", name="job-01949")).to_be_visible()
+    page.get_by_role("link", name="even").first.click()
+    expect(page.get_by_text("page 1 of 20; 1,000 jobs")).to_be_visible()
+    page.get_by_label("Name of a job").fill("job-00017")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{long_queue.url}/jobs/job-00017")
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1440, "light")])
+def test_the_queue_is_for_everybody(
+    long_queue: Pages, chromium: Browser, width: int, theme: str
+) -> None:
+    view = {"width": width, "height": 900}
+    context = chromium.new_context(viewport=view, color_scheme=theme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(long_queue.link())
+    page.locator("summary").click()
+    assert axe_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()

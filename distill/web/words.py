@@ -1,0 +1,49 @@
+"""What pages say of jobs."""
+
+from datetime import UTC, datetime
+
+from curation.progress import spoken
+from curation.wording import number
+from distill.daemon.reports import JobReport
+from distill.daemon.states import State
+
+
+def doing(job: JobReport) -> str:
+    """What a running job is at, what a queued one waits for, or why one ended."""
+    if job.state is State.RUNNING:
+        return "; ".join(filter(None, [_progress(job), job.waiting_for, job.stalled]))
+    if job.state is State.QUEUED:
+        waits = job.waiting_for or ""
+        return (
+            waits if job.held or waits.startswith(("after ", "shares ")) else f"waits for {waits}"
+        )
+    return "; ".join(filter(None, [job.reason, job.hint]))
+
+
+def _progress(job: JobReport) -> str:
+    """``generation-1 stage-1, 1,200 of 9,000 images, 310 a second``."""
+    running = [step["name"] for step in job.steps if step["state"] == "running"]
+    progress = job.progress
+    if progress is None or not running or progress["step"] != running[0]:
+        return str(running[0]) if running else job.reason or ""
+    told = [str(running[0]), f"{number(progress['done'])} of {number(progress['total'])} images"]
+    if (speed := progress.get("per_second")) is not None:
+        told.append(f"{number(round(speed, 1 if speed < 10 else 0))} a second")
+    return ", ".join(told)
+
+
+def left(job: JobReport) -> str:
+    """How long it still takes, or how long it took."""
+    if job.state is State.RUNNING and job.progress is not None:
+        seconds = job.progress.get("job_seconds_left") or job.progress.get("seconds_left")
+        return "" if seconds is None else f"about {spoken(seconds)}"
+    if job.state.ended and job.started_at and job.finished_at:
+        took = datetime.fromisoformat(job.finished_at) - datetime.fromisoformat(job.started_at)
+        return f"took {spoken(max(took.total_seconds(), 0))}"
+    return ""
+
+
+def ago(time: str, now: datetime | None = None) -> str:
+    """A time in ISO 8601, as it is told a little later."""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(time)).total_seconds()
+    return f"{spoken(max(seconds, 0))} ago"
