@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,8 +32,8 @@ def regular_file_size(path: Path) -> int:
         return _size_if_regular(path, path.stat())
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Open a file that somebody else made, for reading.
+def open_regular(path: Path, buffer: int = DEFAULT_BUFFER_SIZE) -> BufferedReader:
+    """Open a file that somebody else made, for reading with a buffer of so many bytes.
 
     Opening a named pipe would wait for a writer, and a device may have no end:
     ``UnreadableError`` for all that is no regular file, as for what is missing.
@@ -47,7 +47,7 @@ def open_regular(path: Path) -> BufferedReader:
         except UnreadableError:
             os.close(descriptor)
             raise
-        return os.fdopen(descriptor, "rb")
+        return BufferedReader(FileIO(descriptor), buffer)
 
 
 def read_whole(path: Path, most: int) -> bytes:

@@ -24,6 +24,8 @@ from curation.store import (
     content_digest,
 )
 
+_NAMES_TOGETHER = 1 << 16
+
 
 def finish_store(
     source: ImageSource, journal: Journal, order: np.ndarray | None, check: ImageCheck
@@ -66,10 +68,13 @@ def _arrays(rows: np.ndarray, order: np.ndarray | None) -> Mapping[bytes, np.nda
 def _names(source: ImageSource, rows: np.ndarray, order: np.ndarray | None) -> bytes | None:
     """Each image's path, with zero bytes between; None where images are no files."""
     offsets = rows[:, OFFSET] if order is None else rows[order, OFFSET]
-    names = [source.name(offset) for offset in offsets.tolist()]
-    if names[0] is None:
-        return None
-    return b"\0".join(str(name).encode("utf-8", "surrogateescape") for name in names)
+    parts: list[bytes] = []
+    for first in range(0, len(offsets), _NAMES_TOGETHER):
+        names = source.names(offsets[first : first + _NAMES_TOGETHER])
+        if names is None:
+            return None
+        parts.append("\0".join(names).encode("utf-8", "surrogateescape"))
+    return b"\0".join(parts)
 
 
 def _meta(

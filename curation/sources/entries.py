@@ -8,8 +8,8 @@ depend on how they were packed. A conversion that goes on reads what lies before
 import hashlib
 from abc import abstractmethod
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ _TOGETHER_BYTES = 4 << 20
 SHARD_BITS = 44
 """An entry's offset: its place in its file, and above these bits which file it is in"""
 MOST_LABEL = 1 << 53
+_CODING = "utf-8", "surrogateescape"
 
 
 class ImageEntry(NamedTuple):
@@ -92,7 +93,7 @@ class EntrySource(ImageSource):
         size = self.stamp().size
         for part in self._parts():
             first = self._done
-            self._hash.update(b"".join([*map(_head, part), *(entry.payload for entry in part)]))
+            self._hash_part(part)
             self._done += len(part)
             self._check_unchanged(earlier)
             if first >= start.number:
@@ -123,10 +124,15 @@ class EntrySource(ImageSource):
     def name(self, offset: int) -> str:
         """The name of the entry at ``offset``, or of its file; where they were not read yet, all
         are."""
+        return self.names(np.array([offset]))[0]
+
+    def names(self, offsets: np.ndarray) -> list[str]:
+        """Several at once, see ``name``."""
         if not len(self._names):
             for _ in self._parts():
                 pass
-        return self._names.of(offset) or self.shard_of(offset).name
+        found = zip(self._names.of(offsets), offsets.tolist(), strict=True)
+        return [name or self.shard_of(offset).name for name, offset in found]
 
     def details(self) -> dict[str, object]:
         return {"files": len(self._shards)}
@@ -136,14 +142,22 @@ class EntrySource(ImageSource):
         part: list[ImageEntry] = []
         size = 0
         for entry in self.entries():
-            self._names.add(entry.offset, entry.name)
             part.append(entry)
             size += len(entry.payload)
             if len(part) == _TOGETHER or size >= _TOGETHER_BYTES:
+                self._names.add(part)
                 yield part
                 part, size = [], 0
         if part:
+            self._names.add(part)
             yield part
+
+    def _hash_part(self, part: list[ImageEntry]) -> None:
+        names, labels, _, payloads, _ = zip(*part, strict=True)
+        heads = map("{}\t{}\t{}\n".format, names, labels, map(len, payloads))
+        self._hash.update("".join(heads).encode(*_CODING))
+        for payload in payloads:
+            self._hash.update(payload)
 
     def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
         if earlier is not None and earlier.length == self._done and earlier != self.digest:
@@ -157,37 +171,36 @@ class _Names:
     """Names by ascending offset, in 16 bytes beside each."""
 
     def __init__(self) -> None:
-        self._offsets, self._ends, self._text = array("q"), array("q"), bytearray()
+        self._offsets, self._ends, self._text = array("q"), array("q", [0]), bytearray()
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, offset: int, name: str) -> None:
-        self._text += name.encode("utf-8", "surrogateescape")
-        self._offsets.append(offset)
-        self._ends.append(len(self._text))
+    def add(self, entries: Sequence[ImageEntry]) -> None:
+        names, _, offsets, *_ = zip(*entries, strict=True)
+        encoded = [name.encode(*_CODING) for name in names]
+        self._offsets.extend(offsets)
+        self._ends.extend(accumulate(map(len, encoded), initial=self._ends.pop()))
+        self._text += b"".join(encoded)
 
-    def of(self, offset: int) -> str:
-        place = bisect_left(self._offsets, offset)
+    def of(self, offsets: np.ndarray) -> list[str]:
+        """The names at these offsets; "" where there is none."""
+        places = np.searchsorted(np.frombuffer(self._offsets, np.int64), offsets).tolist()
+        return [self._at(*one) for one in zip(places, offsets.tolist(), strict=True)]
+
+    def _at(self, place: int, offset: int) -> str:
         if place == len(self._offsets) or self._offsets[place] != offset:
             return ""
-        begin = self._ends[place - 1] if place else 0
-        return self._text[begin : self._ends[place]].decode("utf-8", "surrogateescape")
-
-
-def _head(entry: ImageEntry) -> bytes:
-    text = f"{entry.name}\t{entry.label}\t{len(entry.payload)}\n"
-    return text.encode("utf-8", "surrogateescape")
+        return self._text[self._ends[place] : self._ends[place + 1]].decode(*_CODING)
 
 
 def _images(part: list[ImageEntry], first: int) -> SourceImages:
-    good = [i for i, entry in enumerate(part) if not entry.reason]
-    return SourceImages(
-        np.array(good, np.int64) + first,
-        np.array([part[i].label for i in good], np.int64),
-        np.array([part[i].offset for i in good], np.int64),
-        [part[i].payload for i in good],
-    )
+    _, labels, offsets, payloads, reasons = zip(*part, strict=True)
+    keys = np.arange(first, first + len(part))
+    images = SourceImages(keys, np.array(labels, np.int64), np.array(offsets, np.int64), payloads)
+    if any(reasons):
+        images = images.take([i for i, reason in enumerate(reasons) if not reason])
+    return images
 
 
 class FolderLabels:

@@ -123,6 +123,11 @@ class ImageSource(Protocol):
         """The file's path in the source; None where images are no files."""
         return None
 
+    def names(self, offsets: np.ndarray) -> list[str] | None:
+        """Those of several images; None where images are no files."""
+        names = [self.name(offset) for offset in offsets.tolist()]
+        return [name for name in names if name is not None] or None
+
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
@@ -191,6 +196,9 @@ class _WithoutLabels(ImageSource):
 
     def name(self, offset: int) -> str | None:
         return self._source.name(offset)
+
+    def names(self, offsets: np.ndarray) -> list[str] | None:
+        return self._source.names(offsets)
 
     def details(self) -> dict[str, Any]:
         return self._source.details()

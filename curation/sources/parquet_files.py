@@ -4,7 +4,8 @@ An image is a struct with ``bytes`` (and ``path``), or bytes themselves. pyarrow
 few rows at a time; labels in disorder make the conversion keep what it has read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, repeat
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -174,35 +175,62 @@ class _TableColumns:
         self.wanted = [name for name in (image, self._label, self._name) if name is not None]
 
     def entries(self, batch: Any, first: int) -> Iterator[ImageEntry]:
-        images, names = batch.column(self.image), None
+        images, paths = batch.column(self.image), None
         if self._is_struct:
             parts = {images.type.field(i).name: part for i, part in enumerate(images.flatten())}
-            images, names = parts["bytes"], parts.get("path")
-        labels = None if self._label is None else batch.column(self._label)
-        named = [batch.column(self._name)] if self._name else []
-        named += [] if names is None else [names]
-        for i in range(batch.num_rows):
-            name = next((str(found) for column in named if (found := column[i].as_py())), "")
-            yield _row(_cleaned(name), images[i], None if labels is None else labels[i], first + i)
+            images, paths = parts["bytes"], parts.get("path")
+        names = batch.column(self._name) if self._name else None
+        labels = [None] * len(images)
+        if self._label is not None:
+            labels = batch.column(self._label).to_pylist()
+        rows = zip(_names(len(images), names, paths), labels, _files(images), strict=True)
+        for offset, row in enumerate(rows, first):
+            yield _row(offset, *row)
 
 
-def _cleaned(name: str) -> str:
-    return name[:_LONGEST_NAME].replace("\0", "")
+def _names(count: int, *columns: Any) -> Iterable[str]:
+    """For each row the first name that there is in the columns."""
+    there = [column.to_pylist() for column in columns if column is not None] or [[""] * count]
+    return (_cleaned(next(filter(None, names), "")) for names in zip(*there, strict=True))
 
 
-def _row(name: str, image: Any, label: Any, offset: int) -> ImageEntry:
-    buffer = image.as_buffer() if image.is_valid else None
-    if buffer is None:
+def _cleaned(name: object) -> str:
+    return str(name)[:_LONGEST_NAME].replace("\0", "")
+
+
+def _files(images: Any) -> Iterator[bytes | int | None]:
+    """The bytes in a column, or how many there are where they are too many; None where it is null.
+
+    From Arrow's buffers: several times faster than an object of pyarrow's for each.
+    """
+    _, ends, data = images.buffers()
+    kind = np.dtype(np.int64 if str(images.type).startswith("large") else np.int32)
+    ends = np.frombuffer(ends, kind, len(images) + 1, images.offset * kind.itemsize).tolist()
+    content = memoryview(b"" if data is None else data)
+    for (begin, end), is_there in zip(pairwise(ends), _are_there(images), strict=True):
+        if not is_there:
+            yield None
+        elif end - begin > MAX_FILE_BYTES:
+            yield end - begin
+        else:
+            yield content[begin:end].tobytes()
+
+
+def _are_there(column: Any) -> Iterable[bool]:
+    return column.is_valid().to_pylist() if column.null_count else repeat(True, len(column))
+
+
+def _row(offset: int, name: str, label: Any, content: bytes | int | None) -> ImageEntry:
+    if content is None:
         return ImageEntry(name, UNLABELLED, offset, b"", "its row has no bytes of an image")
-    if buffer.size > MAX_FILE_BYTES:
-        reason = f"it has {buffer.size:,} bytes, more than {MAX_FILE_BYTES:,}"
+    if isinstance(content, int):
+        reason = f"it has {content:,} bytes, more than {MAX_FILE_BYTES:,}"
         return ImageEntry(name, UNLABELLED, offset, b"", reason)
-    value = None if label is None else label.as_py()
     try:
-        found = UNLABELLED if value is None else whole_label(value)
+        found = UNLABELLED if label is None else whole_label(label)
     except ValueError as error:
         return ImageEntry(name, UNLABELLED, offset, b"", str(error))
-    return ImageEntry(name, found, offset, buffer.to_pybytes())
+    return ImageEntry(name, found, offset, content)
 
 
 def _has_images(pa: ModuleType, kind: Any) -> bool:

@@ -6,8 +6,11 @@ folder that an image lies in is its identity.
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
+from curation.images import MAX_FILE_BYTES
 from curation.json_text import parse_json
 from curation.labels import UNLABELLED
 from curation.sources.entries import FolderLabels, ImageEntry, whole_label
@@ -17,74 +20,85 @@ LABELS = ("cls", "json", "txt", "text", "label")
 _KEYS = ("label", "cls", "class", "identity", "target")
 """Of a JSON object, the one that has the label; the first that is there"""
 _IMAGES = frozenset(suffix[1:] for suffix in LOOKS_LIKE_IMAGES)
-MOST_LABEL_BYTES = 1 << 16
+IMAGE, LABEL = "image", "label"
+MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
+"""Of a file with this role"""
 _MOST_IN_SAMPLE = 16
 
 
 class ArchiveFile(NamedTuple):
-    """A file in an archive that is an image or may have a label."""
+    """A file in an archive that is an image or may have a label, by its ``role``."""
 
     name: str
+    key: str
+    """Of its sample"""
+    role: str
     offset: int
     payload: bytes
     reason: str = ""
-    is_image: bool = True
 
 
-def extension(name: str) -> str:
-    """What the name ends with, without the dot, in small letters."""
-    return name[name.rfind(".") + 1 :].lower()
+def key_and_role(name: str) -> tuple[str, str | None]:
+    """The key of a file's sample, and whether it is an image (of a kind that can be taken or not),
+    may have a label, or is neither."""
+    stem, _, ending = name.rpartition(".")
+    role = _role(ending)
+    if stem and "." not in stem:
+        return stem, role
+    begin = name.rfind("/") + 1
+    is_hidden = role == IMAGE and name.startswith(".", begin)
+    return name[: name.find(".", begin)], None if is_hidden else role
 
 
-def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image, of a kind that can be taken or not."""
-    return extension(name) in _IMAGES and not name.rpartition("/")[2].startswith(".")
-
-
-def is_label(name: str) -> bool:
-    """Whether a file may have a label."""
-    return extension(name) in LABELS
+@lru_cache(1 << 10)
+def _role(ending: str) -> str | None:
+    ending = ending.lower()
+    return IMAGE if ending in _IMAGES else LABEL if ending in LABELS else None
 
 
 class Samples:
-    """Gathers the files of an archive, in their order, into entries."""
+    """Gathers the files of archives, in their order, into entries."""
 
     def __init__(self) -> None:
         self._folders = FolderLabels()
         self._has_labels: bool | None = None
         """Whether labels are files; known after the first sample with an image"""
-        self._key = ""
-        self._files: list[ArchiveFile] = []
 
-    def add(self, file: ArchiveFile) -> list[ImageEntry]:
-        """Take a file; the entries that are whole by that."""
-        whole: list[ImageEntry] = []
-        name = file.name
-        key = name[: name.find(".", name.rfind("/") + 1)]
-        if key != self._key or self._has_labels is False:
-            whole = self.flush()
-            self._key = key
-        if len(self._files) < _MOST_IN_SAMPLE:  # one with more is refused for the images it has
-            self._files.append(file)
-        return whole
+    def entries(self, files: Iterable[ArchiveFile | ImageEntry]) -> Iterator[ImageEntry]:
+        """The images of an archive with their labels; an entry that is one already stays."""
+        sample: list[ArchiveFile] = []
+        for file in files:
+            if isinstance(file, ImageEntry):
+                yield from self._images(sample)
+                yield file
+                sample = []
+            elif sample and (file.key != sample[0].key or self._has_labels is False):
+                yield from self._images(sample)
+                sample = [file]
+            elif len(sample) < _MOST_IN_SAMPLE:  # with more it is refused for its images
+                sample.append(file)
+        yield from self._images(sample)
 
-    def flush(self) -> list[ImageEntry]:
-        """The entries of the sample that is being gathered; it is over."""
-        files, self._files = self._files, []
-        images = [file for file in files if file.is_image]
-        others = [file for file in files if not file.is_image]
+    def _images(self, sample: list[ArchiveFile]) -> Iterable[ImageEntry]:
+        images = [file for file in sample if file.role == IMAGE]
+        others = [file for file in sample if file.role == LABEL]
         if self._has_labels is None and images:
             self._has_labels = bool(others)
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name)) for image in images]
         if len(images) == 1:
-            return [_labelled(images[0], others)]
+            return (_labelled(images[0], others),)
         cls = next((file for file in others if extension(file.name) == "cls"), None)
         wrong = images[0] if images else cls
         if wrong is None:
-            return []
+            return ()
         how = f"{len(images)} images" if images else "no image"
-        return [ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}")]
+        return (ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}"),)
+
+
+def extension(name: str) -> str:
+    """What the name ends with, without the dot, in small letters."""
+    return name[name.rfind(".") + 1 :].lower()
 
 
 def _entry(image: ArchiveFile, label: int) -> ImageEntry:
@@ -96,14 +110,19 @@ def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> ImageEntry:
     if len(others) > 1:
         by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
     try:
-        label = next((found for file in by_rank if (found := _label(file)) is not None), UNLABELLED)
+        for file in by_rank:
+            label = _label(file)
+            if label is not None:
+                return _entry(image, label)
     except ValueError as error:
         return ImageEntry(image.name, UNLABELLED, image.offset, b"", image.reason or str(error))
-    return _entry(image, label)
+    return _entry(image, UNLABELLED)
 
 
 def _label(file: ArchiveFile) -> int | None:
     """The label that a file says; None where it has none, ``ValueError`` where it is none."""
+    if file.payload.isdigit() and len(file.payload) < 16:
+        return int(file.payload)
     if file.reason:
         raise ValueError(f"{file.name}: {file.reason}")
     kind = extension(file.name)

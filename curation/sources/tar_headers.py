@@ -1,4 +1,4 @@
-"""Members of a tar archive, one after the other.
+"""The files in a tar archive, one after the other.
 
 Python's ``tarfile`` is several times slower, and believes what an archive says of its sizes.
 
@@ -7,15 +7,20 @@ Sources: POSIX.1-2017, pax Interchange Format; GNU tar's manual, "Basic Tar Form
 
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
+
+from curation.sources.samples import MOST_BYTES, ArchiveFile, key_and_role
 
 BLOCK = 512
 _ADLER = 65_521
 _ZEROS = bytes(BLOCK)
 _MOST_EXTENSION = 1 << 20
 """Bytes of a long name, or of a pax header"""
-FILE, LINK, OTHER, SPARSE = "file", "link", "other", "sparse"
-_KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": LINK, b"2": LINK, b"S": SPARSE}
+_FILES, _SPARSE = (b"0", b"\0", b"7"), b"S"
+_KINDS = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
+_WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
+_EXTENSIONS = (b"x", b"L", b"K", b"g")
 
 
 class ArchiveBytes(Protocol):
@@ -26,19 +31,6 @@ class ArchiveBytes(Protocol):
     def skip(self, size: int, /) -> None: ...
 
 
-class Member(NamedTuple):
-    """A member whose bytes come next: its first header's offset, and the bytes to its end."""
-
-    name: str
-    kind: str
-    size: int
-    offset: int
-
-    @property
-    def padded(self) -> int:
-        return -(-self.size // BLOCK) * BLOCK
-
-
 class TarError(ValueError):
     """The archive is damaged at byte ``offset``; nothing behind it can be read."""
 
@@ -47,71 +39,103 @@ class TarError(ValueError):
         self.offset = offset
 
 
-def members(file: ArchiveBytes) -> Iterator[Member]:
-    """Every member; who takes one reads or skips its ``padded`` bytes before the next."""
-    offset, zeros = 0, 0
-    begin: int | None = None
-    name, size, is_sparse = "", -1, False
+class _Extension(NamedTuple):
+    """What the headers before a member say of it: pax headers, or GNU's long names."""
+
+    offset: int
+    """Of the first of them"""
+    name: str = ""
+    size: int = -1
+    is_sparse: bool = False
+
+
+def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
+    """The images and labels in an archive whose members' places are counted from ``first``.
+
+    All others are passed over. ``TarError`` where the archive is damaged.
+    """
+    read = file.read
+    offset, before = 0, None
+    block = read(BLOCK)
     while True:
-        block = file.read(BLOCK)
-        if not block:
-            raise TarError(offset, "it ends without the blocks that end it: it was cut off")
-        if len(block) < BLOCK:
-            raise TarError(offset, "a header is cut off")
-        if block == _ZEROS:
-            zeros += 1
-            offset += BLOCK
-            if zeros == 2:
+        if (zlib.adler32(block) & 0xFFFF) != _right_sum(block[148:156]):
+            if block != _ZEROS:
+                raise TarError(offset, _no_header(block))
+            block = read(BLOCK)
+            if block == _ZEROS:
                 return
+            offset += BLOCK
             continue
-        zeros = 0
-        member = parse_header(block, offset)
-        kind = block[156:157]
-        begin = offset if begin is None else begin
-        if kind in (b"x", b"L", b"K", b"g"):
-            if member.size > _MOST_EXTENSION:
-                raise TarError(offset, f"a long name or pax header has {member.size:,} bytes")
-            data = file.read(member.padded)
-            if len(data) < member.padded:
-                raise TarError(offset, "a long name or pax header is cut off")
-            if kind == b"L":
-                name = _text(data[: member.size].split(b"\0", 1)[0])
-            elif kind == b"x":
-                name, size, is_sparse = _pax(data[: member.size], name, size, offset)
-            offset += BLOCK + member.padded
-            continue
-        if begin != offset:
-            kept = SPARSE if is_sparse else member.kind
-            own = member.size if size < 0 else size
-            member = Member(name or member.name, kept, own, begin)
-            name, size, is_sparse = "", -1, False
-        yield member
-        offset += BLOCK + member.padded
-        begin = None
+        size = _size(block[124:136])
+        if size < 0:
+            raise TarError(offset, "a header's size is no number")
+        kind, name, begin = block[156:157], _name(block), offset
+        if kind != b"0":
+            if kind in _WITHOUT_BYTES:
+                size = 0
+            elif kind in _EXTENSIONS:
+                data = _bytes_of(file, size, offset)
+                before = _extended(before or _Extension(offset), kind, data)
+                offset += BLOCK + size + -size % BLOCK
+                block = read(BLOCK)
+                continue
+        if before is not None:
+            begin, name = before.offset, before.name or name
+            size = size if before.size < 0 else before.size
+            kind, before = _SPARSE if before.is_sparse else kind, None
+        key, role = key_and_role(name)
+        padded = size + -size % BLOCK
+        if role is None or kind not in _FILES or size > MOST_BYTES[role]:
+            if role is not None:
+                reason = _refusal(kind, size, role)
+                yield ArchiveFile(name, key, role, first + begin, b"", reason)
+            file.skip(padded)
+            block = read(BLOCK)
+        else:
+            data = read(padded + BLOCK)  # with the next header
+            if len(data) < size:
+                raise TarError(begin, f"{name} is cut off")
+            yield ArchiveFile(name, key, role, first + begin, data[:size])
+            block = data[padded:]
+        offset += BLOCK + padded
 
 
-def parse_header(block: bytes, offset: int) -> Member:
-    """A header of 512 bytes at ``offset``; ``TarError`` where it is none."""
-    stated = _number(block[148:156])
-    # The sum of all bytes, modulo 65,521, is in Adler-32: several times faster than ``sum``.
-    found = (zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 8 * 32
-    if stated is None or (stated - found) % _ADLER or stated > BLOCK * 255:
-        raise TarError(offset, "there is no header with a right checksum")
-    size = _number(block[124:136])
-    if size is None or size < 0:
-        raise TarError(offset, "a header's size is no number")
-    kind = _KINDS.get(block[156:157], OTHER)
-    if kind == LINK or block[156:157] in (b"3", b"4", b"5", b"6"):
-        size = 0
-    name = block[:100].split(b"\0", 1)[0]
-    if block[257:263] == b"ustar\0" and block[345]:
-        name = block[345:500].split(b"\0", 1)[0] + b"/" + name
-    return Member(_text(name), kind, size, offset)
+def _refusal(kind: bytes, size: int, role: str) -> str:
+    if kind not in _FILES:
+        return f"it is {_KINDS.get(kind, 'a device')} in the archive, not a plain file"
+    return f"it has {size:,} bytes, more than {MOST_BYTES[role]:,}"
+
+
+def _no_header(block: bytes) -> str:
+    if not block:
+        return "it ends without the blocks that end it: it was cut off"
+    if len(block) < BLOCK:
+        return "a header is cut off"
+    return "there is no header with a right checksum"
+
+
+@lru_cache(1 << 12)
+def _right_sum(field: bytes) -> int:
+    """What Adler-32 of the header with this checksum has in its lower half; -1 for none.
+
+    That is 1 more than the sum of all bytes, modulo 65,521: several times faster than ``sum``.
+    """
+    stated = _number(field)
+    if stated is None or len(field) < 8 or not 0 <= stated <= BLOCK * 255:
+        return -1
+    return (stated - 8 * 32 + sum(field) + 1) % _ADLER
+
+
+@lru_cache(1 << 12)
+def _size(field: bytes) -> int:
+    """-1 where it is no number."""
+    number = _number(field)
+    return -1 if number is None else number
 
 
 def _number(field: bytes) -> int | None:
     """Octal digits, or GNU's base 256; None for anything else."""
-    if field[0] & 0x80:
+    if field[:1] >= b"\x80":
         return int.from_bytes(field[1:], "big") if field[0] == 0x80 else None
     try:
         return int(field.strip(b" \0") or b"0", 8)
@@ -119,24 +143,49 @@ def _number(field: bytes) -> int | None:
         return None
 
 
-def _pax(data: bytes, name: str, size: int, offset: int) -> tuple[str, int, bool]:
+def _name(block: bytes) -> str:
+    end = block.find(b"\0", 0, 100)
+    name = block[: 100 if end < 0 else end]
+    if block[345] and block[257:263] == b"ustar\0":
+        name = block[345:500].split(b"\0", 1)[0] + b"/" + name
+    return _text(name)
+
+
+def _bytes_of(file: ArchiveBytes, size: int, offset: int) -> bytes:
+    """The bytes of a long name or pax header, without their padding."""
+    if size > _MOST_EXTENSION:
+        raise TarError(offset, f"a long name or pax header has {size:,} bytes")
+    padded = size + -size % BLOCK
+    data = file.read(padded)
+    if len(data) < padded:
+        raise TarError(offset, "a long name or pax header is cut off")
+    return data[:size]
+
+
+def _extended(before: _Extension, kind: bytes, data: bytes) -> _Extension:
+    if kind == b"L":
+        return before._replace(name=_text(data.split(b"\0", 1)[0]))
+    return _pax(before, data) if kind == b"x" else before
+
+
+def _pax(before: _Extension, data: bytes) -> _Extension:
     """Name, size and whether it is sparse, by the records ``LENGTH KEY=VALUE``."""
-    is_sparse = False
+    begin, name, size, is_sparse = before
     while data:
         length, blank, _ = data[:20].partition(b" ")
         count = int(length) if blank and length.isdigit() else 0
         key, equals, value = data[len(length) + 1 : count].rstrip(b"\n").partition(b"=")
         if not (count and equals) or count > len(data):
-            raise TarError(offset, "a pax header has none of the form LENGTH KEY=VALUE")
+            raise TarError(begin, "a pax header has none of the form LENGTH KEY=VALUE")
         if key == b"path":
             name = _text(value)
         elif key == b"size":
             if not value.isdigit() or len(value) > 18:
-                raise TarError(offset, "a pax header's size is no number")
+                raise TarError(begin, "a pax header's size is no number")
             size = int(value)
         is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
         data = data[count:]
-    return name, size, is_sparse
+    return _Extension(begin, name, size, is_sparse)
 
 
 def _text(name: bytes) -> str:

@@ -16,13 +16,12 @@ import numpy as np
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
-from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
-from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
+from curation.sources.samples import IMAGE, ArchiveFile, Samples
 from curation.sources.shards import OpenShards, find_shards
-from curation.sources.tar_headers import BLOCK, FILE, Member, TarError, members
+from curation.sources.tar_headers import TarError, archive_files
 
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
 _BUFFER, _SHORT = 1 << 20, 1 << 12
@@ -64,26 +63,22 @@ class TarSource(EntrySource):
         super().__init__("tar", path, shards)
         self._gzipped = [_is_gzipped(shard) for shard in shards]
         self.reads_again = not any(self._gzipped)
-        self._ends = np.cumsum([regular_file_size(shard) for shard in shards]).tolist()
-        self._read_bytes = 0
+        self._begins = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
+        self._raw: BinaryIO | None = None
+        """The archive that is being read"""
 
     def progress_of(self, offset: int) -> int:
-        return self._read_bytes
+        number, byte = offset >> SHARD_BITS, offset & ((1 << SHARD_BITS) - 1)
+        if self._gzipped[number] and self._raw is not None:
+            byte = 0 if self._raw.closed else self._raw.tell()
+        return self._begins[number] + byte
 
     def entries(self) -> Iterator[ImageEntry]:
         samples = Samples()
         for number, shard in enumerate(self._shards):
-            begin = self._ends[number - 1] if number else 0
-            with open_regular(shard) as raw:
-                file = _Unpacked(raw) if self._gzipped[number] else _Plain(raw)
-                for found in _files(file, number << SHARD_BITS):
-                    if isinstance(found, ImageEntry):
-                        yield from samples.flush()
-                        yield found
-                    else:
-                        yield from samples.add(found)
-                    self._read_bytes = begin + raw.tell()
-            yield from samples.flush()
+            with open_regular(shard, _BUFFER) as self._raw:
+                file = _Unpacked(self._raw) if self._gzipped[number] else _Plain(self._raw)
+                yield from samples.entries(_files(file, number << SHARD_BITS))
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
@@ -91,60 +86,37 @@ class TarSource(EntrySource):
                 file = opened[self.shard_of(offset)]
                 file.seek(offset & ((1 << SHARD_BITS) - 1))
                 try:
-                    member = next(members(_Plain(file)))
+                    yield next(archive_files(_Plain(file))).payload
                 except (TarError, StopIteration):
                     yield b""  # the conversion says that it has changed
-                    continue
-                yield file.read(min(member.size, MAX_FILE_BYTES))
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """By the first images of the first archive, as if all of it were like them."""
         sizes, taken = [0], 1
-        with open_regular(self._shards[0]) as raw:
+        with open_regular(self._shards[0], _BUFFER) as raw:
             file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
             for found in _files(file, 0):
                 if isinstance(found, ImageEntry) or raw.tell() > _LOOKED_AT:
                     break
-                if is_image(found.name):
+                if found.role == IMAGE:
                     sizes.append(len(found.payload))
                     taken = raw.tell()
-        yield np.resize(np.array(sizes[1:], np.int64), (len(sizes) - 1) * self._ends[-1] // taken)
+        count = (len(sizes) - 1) * self.stamp().size // taken
+        yield np.resize(np.array(sizes[1:], np.int64), count)
 
 
 def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | ImageEntry]:
     """The images and labels of an archive; where it is damaged, an ``ImageEntry`` that says so."""
-    offset = 0
+    offset = first
     try:
-        for member in members(file):
-            offset = member.offset
-            found = _taken(file, member, first + member.offset)
-            if found is not None:
-                yield found
+        for found in archive_files(file, first):
+            offset = found.offset
+            yield found
     except TarError as error:
-        yield ImageEntry("", UNLABELLED, first + max(error.offset, offset + 1), b"", str(error))
+        yield ImageEntry("", UNLABELLED, max(first + error.offset, offset + 1), b"", str(error))
     except (OSError, EOFError, zlib.error) as error:
-        reason = f"it cannot be read behind byte {offset:,}: {error}"
-        yield ImageEntry("", UNLABELLED, first + offset + 1, b"", reason)
-
-
-def _taken(file: "_Plain | _Unpacked", member: Member, offset: int) -> ArchiveFile | None:
-    """A member that is an image or a label, with its bytes; others are passed over."""
-    name, kind, size, _ = member
-    image = is_image(name)
-    most = MAX_FILE_BYTES if image else MOST_LABEL_BYTES
-    if not image and not is_label(name):
-        file.skip(member.padded)
-        return None
-    if kind != FILE or size > most:
-        file.skip(member.padded)
-        reason = f"it has {size:,} bytes, more than {most:,}"
-        reason = reason if kind == FILE else f"it is a {kind} in the archive, not a file"
-        return ArchiveFile(name, offset, b"", reason, image)
-    padding = -size % BLOCK
-    data = file.read(size + padding)
-    if len(data) < size:
-        raise TarError(member.offset, f"{name} is cut off")
-    return ArchiveFile(name, offset, data[:size], "", image)
+        reason = f"it cannot be read behind byte {offset - first:,}: {error}"
+        yield ImageEntry("", UNLABELLED, offset + 1, b"", reason)
 
 
 class _Plain:

@@ -19,7 +19,7 @@ from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
-from curation.sources.samples import MOST_LABEL_BYTES, ArchiveFile, Samples, is_image, is_label
+from curation.sources.samples import IMAGE, MOST_BYTES, ArchiveFile, Samples, key_and_role
 from curation.sources.shards import OpenShards, find_shards
 
 SUFFIXES = (".zip",)
@@ -73,24 +73,21 @@ class ZipSource(EntrySource):
 
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
         super().__init__("zip", path, shards)
-        self._ends = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
-        self._read_bytes = 0
+        self._begins = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
+        self._file: BinaryIO | None = None
+        """The archive that is being read"""
 
     def progress_of(self, offset: int) -> int:
-        return self._read_bytes
+        number = offset >> SHARD_BITS
+        if self._file is None or self._file.closed:
+            return self._begins[number + 1]
+        return self._begins[number] + self._file.tell()
 
     def entries(self) -> Iterator[ImageEntry]:
         samples = Samples()
         for number, shard in enumerate(self._shards):
-            with open_regular(shard) as directory, open_regular(shard) as file:
-                for found in _files(directory, file, number << SHARD_BITS):
-                    if isinstance(found, ImageEntry):
-                        yield from samples.flush()
-                        yield found
-                    else:
-                        yield from samples.add(found)
-                    self._read_bytes = self._ends[number] + file.tell()
-            yield from samples.flush()
+            with open_regular(shard) as directory, open_regular(shard) as self._file:
+                yield from samples.entries(_files(directory, self._file, number << SHARD_BITS))
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
@@ -112,7 +109,7 @@ class ZipSource(EntrySource):
                     for member in members_of(file):
                         if len(sizes) == _LOOKED_AT:
                             break
-                        if is_image(member.name):
+                        if key_and_role(member.name)[1] == IMAGE:
                             sizes.append(min(member.size, MAX_FILE_BYTES))
                             taken += member.packed
                 except ZipError:
@@ -202,35 +199,37 @@ def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveF
     try:
         for member in members_of(directory):
             at = member.entry
-            if member.name.endswith("/") or not (is_image(member.name) or is_label(member.name)):
+            key, role = key_and_role(member.name)
+            if role is None:  # a folder's ends with a slash
                 continue
             left -= member.packed
             if left < 0:
                 raise ZipError("its files lie on top of each other")
-            yield _taken(file, member, seen)._replace(
-                offset=first + at, is_image=is_image(member.name)
-            )
+            reason = _refusal(member, seen, role)
+            data = b""
+            if not reason:
+                try:
+                    data = _unpacked(file, member)
+                except ValueError as error:
+                    reason = str(error)
+            yield ArchiveFile(member.name, key, role, first + at, data, reason)
             seen.add(hash(member.name))
     except (ZipError, struct.error) as error:
         yield ImageEntry("", UNLABELLED, first + at + 1, b"", f"the archive is damaged: {error}")
 
 
-def _taken(file: BinaryIO, member: ZipMember, seen: set[int]) -> ArchiveFile:
-    most = MAX_FILE_BYTES if is_image(member.name) else MOST_LABEL_BYTES
+def _refusal(member: ZipMember, seen: set[int], role: str) -> str:
+    """Why the file is not taken; "" where it is."""
     if hash(member.name) in seen:
-        return ArchiveFile(member.name, 0, b"", "the archive has two files of this name")
+        return "the archive has two files of this name"
     if member.flags & _ENCRYPTED:
-        return ArchiveFile(member.name, 0, b"", "it is encrypted; unpack the archive first")
+        return "it is encrypted; unpack the archive first"
     if member.method not in (_STORED, _DEFLATED):
-        reason = f"it is packed by method {member.method}; allowed are 0 and 8, stored and deflated"
-        return ArchiveFile(member.name, 0, b"", reason)
-    if max(member.size, member.packed) > most:
-        larger = max(member.size, member.packed)
-        return ArchiveFile(member.name, 0, b"", f"it has {larger:,} bytes, more than {most:,}")
-    try:
-        return ArchiveFile(member.name, 0, _unpacked(file, member))
-    except ValueError as error:
-        return ArchiveFile(member.name, 0, b"", str(error))
+        return f"it is packed by method {member.method}; allowed are 0 and 8, stored and deflated"
+    larger = max(member.size, member.packed)
+    if larger > MOST_BYTES[role]:
+        return f"it has {larger:,} bytes, more than {MOST_BYTES[role]:,}"
+    return ""
 
 
 def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
