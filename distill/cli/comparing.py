@@ -1,7 +1,7 @@
 """`distill compare`: results of jobs and bundles side by side."""
 
 import json as json_module
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +20,13 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.past import shown_value
 from distill.cli.reports import print_table
 from distill.cli.scored import ImagesFolderOption, ModelOptions, open_model, open_set
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
-    from distill.comparison import Row, Subject
+    from distill.comparison import Row
+    from distill.daemon.comparing import Compared
     from distill.evaluation.set_features import EvaluationSet
 
 MOST_COMPARED = 100
@@ -74,6 +74,7 @@ def compare(
     Example: distill compare student-a r50.onnx --on ms1m/lfw --mean 127.5 --std 127.5 --colour RGB
     """
     from distill.comparison import compare as compared
+    from distill.daemon.comparing import look
     from distill.spec_difference import varying
 
     place, given = Workspace.locate(workspace), list(dict.fromkeys(names))
@@ -83,7 +84,7 @@ def compare(
         models = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
         _compare_on([open_set(name, place, images) for name in on], models, place, json)
         return
-    found = [_look(name, place) for name in given]
+    found = [look(name, place) for name in given]
     rows = compared([each.subject for each in found])
     specs = varying([each.spec for each in found if each.spec is not None])
     specs.pop("name", None)
@@ -134,71 +135,7 @@ def _compare_on(
     print_table(columns, rows, [*names, "difference"])
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A subject with what else is told of it."""
-
-    subject: "Subject"
-    state: str
-    spec: dict[str, Any] | None
-    lacks: str | None
-    """Why there is nothing to compare"""
-
-
-def _look(name: str, place: Workspace) -> _Found:
-    """A job or run by its name; else a bundle, pulled or by its path."""
-    if "/" not in name and name not in (".", ".."):
-        from distill.daemon import client
-
-        if client.job_named(place, name) is not None or (place.runs / name).is_dir():
-            return _job(name, place)
-        if (place.bundles / name).is_dir():
-            return _bundle(name, place.bundles / name)
-    if Path(name).is_dir():
-        return _bundle(name, Path(name))
-    return _job(name, place)  # which says that there is none
-
-
-def _job(name: str, place: Workspace) -> _Found:
-    from curation.toml_text import read_toml
-    from distill.cli.results import outcome_of
-    from distill.daemon import client
-
-    outcome = outcome_of(place, name)
-    spec = read_toml(client.spec_of(place, name), f"the spec of {name}")
-    files = outcome["bundle"]["files"] if outcome["bundle"] else {}
-    lacks = None if outcome["evaluation"] else f"{outcome['state']}, and has no results yet"
-    subject = _subject(name, outcome["evaluation"], files)
-    return _Found(subject, outcome["state"], spec, lacks)
-
-
-def _bundle(name: str, folder: Path) -> _Found:
-    from curation.json_text import read_json
-    from distill.export.bundle_files import check_bundle, files_of
-
-    config, _ = check_bundle(folder)
-    files = {each: (folder / each).stat().st_size for each in files_of(config)}
-    evaluation = read_json(folder / "evaluation.json")
-    return _Found(_subject(name, evaluation, files), "bundle", None, None)
-
-
-def _subject(name: str, evaluation: Any, files: dict[str, int]) -> "Subject":
-    from distill.comparison import Subject, figures_of, intervals_of
-
-    sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
-    reports = sets if isinstance(sets, dict) else {}
-    digests = {
-        str(each): str(report["digest"])
-        for each, report in reports.items()
-        if isinstance(report, dict) and "digest" in report
-    }
-    deployed = {each: size for each, size in files.items() if each.startswith("model")}
-    figures = {str(each): figures_of(report) for each, report in reports.items()}
-    intervals = {str(each): intervals_of(report) for each, report in reports.items()}
-    return Subject(name=name, figures=figures, intervals=intervals, digests=digests, sizes=deployed)
-
-
-def _print(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
+def _print(found: "list[Compared]", rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
     for each in found:
         if each.lacks:
             note(f"{each.subject.name} is {each.lacks}")
@@ -211,6 +148,8 @@ def _print(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) 
         if not row.comparable:
             note(f"{row.measure}: not compared, since the sets of this name differ")
     if specs:
+        from distill.spec_difference import shown_value
+
         say("")
         named = [each.subject.name for each in found if each.spec is not None]
         lines = [[key, *map(shown_value, values)] for key, values in specs.items()]
@@ -233,7 +172,7 @@ def _cells(row: "Row") -> list[str]:
     return cells
 
 
-def _print_json(found: list[_Found], rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
+def _print_json(found: "list[Compared]", rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
     from distill.spec_difference import ABSENT
 
     names = [each.subject.name for each in found]

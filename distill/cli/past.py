@@ -62,7 +62,7 @@ def diff(
     """
     from curation.toml_text import read_toml
     from distill.daemon import client
-    from distill.spec_difference import differences
+    from distill.spec_difference import differences, shown_value
 
     place = Workspace.locate(workspace)
     specs = {name: client.spec_of(place, name) for name in (first, second)}

@@ -1,13 +1,11 @@
 """What came out of a job: `show` it, `pull` its bundle."""
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import (
     RESULTS,
@@ -37,6 +35,8 @@ def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption 
 
     Example: distill show sample
     """
+    from distill.daemon.results import outcome_of
+
     outcome = outcome_of(Workspace.locate(workspace), job)
     if json:
         print_json(outcome)
@@ -80,55 +80,6 @@ def pull(
         say(f"the bundle of {job!r} is in {target}, its checksums are right")
     else:
         say(f"the bundle of {job!r} is in {target} already, its checksums are right")
-
-
-def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
-    """Everything `show` knows, from the queue and the run folder."""
-    from distill.daemon import client
-    from distill.daemon.refusals import unknown_job
-    from distill.run_directory import read_evaluation, read_failure, read_steps, read_warnings
-    from distill.spec_source import check_name
-
-    run = place.runs / check_name(name)
-    job = client.job_named(place, name)
-    if job is None and not run.is_dir():
-        raise unknown_job(name, [], place)
-    # A run started by hand was never queued.
-    told = job or read_failure(run)
-    origin = client.provenance_of(place, name)
-    return {
-        "name": name,
-        "state": job.state if job else _without_queue(run),
-        "reason": told and told.reason,
-        "hint": told and told.hint,
-        "run": str(run),
-        "gpus": client.gpus_of(place, name),
-        "provenance": origin and origin.model_dump(mode="json"),
-        "steps": read_steps(run),
-        "warnings": read_warnings(run),
-        "evaluation": read_evaluation(run),
-        "bundle": _bundle(place, name),
-    }
-
-
-def _without_queue(run: Path) -> str:
-    """How a run is called that no job in the queue stands for."""
-    from distill.run_directory import RUNNER
-
-    return "not in the queue" if (run / RUNNER).exists() else "run by hand"
-
-
-def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
-    """Where the bundle lies, and its files with their sizes in bytes."""
-    from distill.daemon.delivery import bundle_of
-
-    try:
-        path = bundle_of(place, name)
-    except UserError:
-        return None
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    sizes = {str(file.relative_to(path)): file.stat().st_size for file in files}
-    return {"path": str(path), "files": sizes}
 
 
 def _print_head(job: str, outcome: dict[str, Any]) -> None:
@@ -196,24 +147,17 @@ def _shown(value: float | None, form: str) -> str:
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     """Network, set, figures: for every network that was scored, else for the job's own."""
-    return [(network, name, figures_of(report)) for network, name, report in _reports(evaluation)]
+    from distill.daemon.results import reports_of
 
-
-def _reports(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Network, set, and what was measured."""
-    networks = evaluation.get("networks")
-    if not isinstance(networks, dict) or not networks:
-        networks = {"student": evaluation}
-    for network, scored in networks.items():
-        sets = scored.get("sets") if isinstance(scored, dict) else None
-        for name, report in (sets if isinstance(sets, dict) else {}).items():
-            yield str(network), str(name), report
+    return [(network, name, figures_of(report)) for network, name, report in reports_of(evaluation)]
 
 
 def _reasons(evaluation: dict[str, Any]) -> list[str]:
     """Why there is no accuracy, or no TAR at any FAR: a line for each set and network."""
+    from distill.daemon.results import reports_of
+
     lines = []
-    for network, name, report in _reports(evaluation):
+    for network, name, report in reports_of(evaluation):
         for figure, reason in _missing(report).items():
             lines.append(f"{network} has no {figure} on {name}: {reason}")
     return lines

@@ -12,10 +12,16 @@ from curation.errors import UserError
 from distill.daemon.api import create_app, status_of
 from distill.web.guard import Guard
 from distill.web.keys import Keys
-from distill.web.routes import api_page, queue, sign_in, static
+from distill.web.routes import api_page, curves, job, queue, sign_in, static
 from distill.web.site import Site
 
-ROUTERS: Sequence[Callable[[Site], APIRouter]] = (static.router, queue.router, api_page.router)
+ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
+    static.router,
+    queue.router,
+    job.router,
+    curves.router,
+    api_page.router,
+)
 
 
 def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) -> Guard:

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from distill.daemon.job import Job
 from distill.daemon.service import JobService
 from distill.daemon.waiting import Surroundings, surroundings
 from distill.resources import in_gigabytes
+from distill.spec_difference import shown_value
 from distill.web import words
+from distill.web.curves import CurveStore
 
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
@@ -37,6 +39,10 @@ class Site:
     streams: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(MOST_STREAMS)
     )
+
+    @cached_property
+    def curves(self) -> CurveStore:
+        return CurveStore(self.workspace.runs)
 
     @property
     def workspace(self) -> Workspace:
@@ -59,7 +65,7 @@ def _environment() -> Environment:
     found = environment(_FOLDER / "templates")
     found.globals["static"] = static_address
     found.filters |= {"spoken": spoken, "ago": words.ago, "gigabytes": in_gigabytes}
-    found.globals |= {"doing": words.doing, "left": words.left}
+    found.globals |= {"doing": words.doing, "left": words.left, "shown_value": shown_value}
     return found
 
 

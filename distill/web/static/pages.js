@@ -55,3 +55,11 @@ class Live {
 document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll("[data-live]")) new Live(element);
 });
+
+/* The API takes what it is asked in the address, and not as a form. */
+document.addEventListener("htmx:configRequest", (event) => {
+  if (!event.target.matches("[data-query]")) return;
+  const asked = new URLSearchParams(event.detail.formData);
+  event.detail.path += `?${asked}`;
+  for (const name of [...asked.keys()]) event.detail.formData.delete(name);
+});

@@ -1,0 +1,66 @@
+"""Jobs and bundles that are to be compared, as the workspace has them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.json_text import read_json
+from curation.toml_text import read_toml
+from curation.workspace import Workspace
+from distill.comparison import Subject, figures_of, intervals_of
+from distill.daemon import client
+from distill.daemon.results import outcome_of
+from distill.export.bundle_files import check_bundle, files_of
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A subject with what else is told of it."""
+
+    subject: Subject
+    state: str
+    spec: dict[str, Any] | None
+    lacks: str | None
+    """Why there is nothing to compare"""
+
+
+def look(name: str, place: Workspace) -> Compared:
+    """A job or run by its name; else a bundle, pulled or by its path."""
+    if "/" not in name and name not in (".", ".."):
+        if client.job_named(place, name) is not None or (place.runs / name).is_dir():
+            return _job(name, place)
+        if (place.bundles / name).is_dir():
+            return _bundle(name, place.bundles / name)
+    if Path(name).is_dir():
+        return _bundle(name, Path(name))
+    return _job(name, place)  # which says that there is none
+
+
+def _job(name: str, place: Workspace) -> Compared:
+    outcome = outcome_of(place, name)
+    spec = read_toml(client.spec_of(place, name), f"the spec of {name}")
+    files = outcome["bundle"]["files"] if outcome["bundle"] else {}
+    lacks = None if outcome["evaluation"] else f"{outcome['state']}, and has no results yet"
+    subject = _subject(name, outcome["evaluation"], files)
+    return Compared(subject, outcome["state"], spec, lacks)
+
+
+def _bundle(name: str, folder: Path) -> Compared:
+    config, _ = check_bundle(folder)
+    files = {each: (folder / each).stat().st_size for each in files_of(config)}
+    evaluation = read_json(folder / "evaluation.json")
+    return Compared(_subject(name, evaluation, files), "bundle", None, None)
+
+
+def _subject(name: str, evaluation: Any, files: dict[str, int]) -> Subject:
+    sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
+    reports = sets if isinstance(sets, dict) else {}
+    digests = {
+        str(each): str(report["digest"])
+        for each, report in reports.items()
+        if isinstance(report, dict) and "digest" in report
+    }
+    deployed = {each: size for each, size in files.items() if each.startswith("model")}
+    figures = {str(each): figures_of(report) for each, report in reports.items()}
+    intervals = {str(each): intervals_of(report) for each, report in reports.items()}
+    return Subject(name=name, figures=figures, intervals=intervals, digests=digests, sizes=deployed)

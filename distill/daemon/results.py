@@ -1,0 +1,70 @@
+"""What came out of a job, from the queue and its run folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.workspace import Workspace
+from distill.daemon import client
+from distill.daemon.delivery import bundle_of
+from distill.daemon.refusals import unknown_job
+from distill.run_directory import (
+    RUNNER,
+    read_evaluation,
+    read_failure,
+    read_steps,
+    read_warnings,
+)
+from distill.spec_source import check_name
+
+
+def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
+    """Everything `show` knows, from the queue and the run folder."""
+    run = place.runs / check_name(name)
+    job = client.job_named(place, name)
+    if job is None and not run.is_dir():
+        raise unknown_job(name, [], place)
+    # A run started by hand was never queued.
+    told = job or read_failure(run)
+    origin = client.provenance_of(place, name)
+    return {
+        "name": name,
+        "state": job.state if job else _without_queue(run),
+        "reason": told and told.reason,
+        "hint": told and told.hint,
+        "run": str(run),
+        "gpus": client.gpus_of(place, name),
+        "provenance": origin and origin.model_dump(mode="json"),
+        "steps": read_steps(run),
+        "warnings": read_warnings(run),
+        "evaluation": read_evaluation(run),
+        "bundle": _bundle(place, name),
+    }
+
+
+def _without_queue(run: Path) -> str:
+    """How a run is called that no job in the queue stands for."""
+    return "not in the queue" if (run / RUNNER).exists() else "run by hand"
+
+
+def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
+    """Where the bundle lies, and its files with their sizes in bytes."""
+    try:
+        path = bundle_of(place, name)
+    except UserError:
+        return None
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    sizes = {str(file.relative_to(path)): file.stat().st_size for file in files}
+    return {"path": str(path), "files": sizes}
+
+
+def reports_of(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Network, set, and what was measured."""
+    networks = evaluation.get("networks")
+    if not isinstance(networks, dict) or not networks:
+        networks = {"student": evaluation}
+    for network, scored in networks.items():
+        sets = scored.get("sets") if isinstance(scored, dict) else None
+        for name, report in (sets if isinstance(sets, dict) else {}).items():
+            yield str(network), str(name), report

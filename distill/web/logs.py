@@ -1,0 +1,62 @@
+"""A log to look at: its end, and the lines that have a word in them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.printable import printable
+from distill.run_directory import read_log
+
+TAIL_BYTES = 1 << 15
+MOST_FOUND = 200
+MOST_SEARCHED = 64 << 20
+"""Bytes at the log's end"""
+_PIECE = 1 << 20
+_LONGEST_LINE = 2000
+
+
+@dataclass(frozen=True)
+class FoundLines:
+    """Lines of a log, the last ones, and whether there are more before them."""
+
+    lines: list[str]
+    more: bool
+
+
+def tail(path: Path) -> FoundLines:
+    """The last lines."""
+    text, end = read_log(path, -TAIL_BYTES, TAIL_BYTES)
+    lines = text.removesuffix(b"\n").split(b"\n") if text else []
+    begins = end - len(text)
+    return FoundLines([_shown(line) for line in lines[1 if begins else 0 :]], begins > 0)
+
+
+def search(path: Path, words: str) -> FoundLines:
+    """The last lines that have these words in them, whatever their case."""
+    wanted, found, more = words.casefold(), [], False
+    for line in _lines(path):
+        shown = _shown(line)
+        if wanted in shown.casefold():
+            found.append(shown)
+            more = more or len(found) > MOST_FOUND
+            del found[:-MOST_FOUND]
+    return FoundLines(found, more)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    offset, rest = -MOST_SEARCHED, b""
+    while True:
+        piece, offset = read_log(path, offset, _PIECE)
+        if not piece:
+            break
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+        rest = rest[-_PIECE:]
+    if rest:
+        yield rest
+
+
+def _shown(line: bytes) -> str:
+    """Of a bar that was drawn over itself what is seen last."""
+    last = line[-_LONGEST_LINE:].rstrip(b"\r").rpartition(b"\r")[2]
+    return "".join(map(printable, last.decode(errors="replace").replace("\t", "    ")))

@@ -1,0 +1,160 @@
+"use strict";
+
+/* Curves that are loaded when they are seen, thinned by the server to what is seen of them, and that
+   keep what somebody has zoomed to while more comes. */
+const HEIGHT = 220;
+
+
+/* light-dark() is a colour only once it is computed. */
+function computed(name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+class Chart {
+  constructor(place) {
+    this.place = place;
+    this.jobs = JSON.parse(place.dataset.jobs);
+    this.keys = JSON.parse(place.dataset.keys);
+    this.range = null; // what somebody has zoomed to
+    this.seen = false;
+    this.stale = true;
+    this.plot = null;
+    this.asking = null;
+  }
+
+  show(seen) {
+    this.seen = seen;
+    if (seen && this.stale) this.load();
+  }
+
+  changed() {
+    this.stale = true;
+    if (this.seen && !this.asking) this.load();
+  }
+
+  async load() {
+    this.stale = false;
+    const asked = new URLSearchParams({ step: this.place.dataset.step });
+    for (const job of this.jobs) asked.append("job", job);
+    for (const key of this.keys) asked.append("key", key);
+    if (this.range) {
+      const [first, last] = this.range;
+      const margin = last - first; // so that a little can be seen of what lies beside
+      asked.set("first", first - margin);
+      asked.set("last", last + margin);
+    }
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    try {
+      const answer = await fetch(`/curves?${asked}`, { signal: asking.signal });
+      if (answer.ok) this.draw(await answer.json());
+    } catch (error) {
+      if (error.name !== "AbortError") this.stale = true;
+    }
+    if (this.asking === asking) this.asking = null;
+  }
+
+  draw(found) {
+    const told = found.filter((each) => each.x.length);
+    if (!told.length) return;
+    const names = told.map((each) => this.named(each));
+    const data = uPlot.join(told.map((each) => [each.x, each.y]));
+    if (this.plot && names.join("\n") === this.names) {
+      this.put(data);
+      return;
+    }
+    this.plot?.destroy();
+    this.names = names.join("\n");
+    this.plot = new uPlot(this.options(names), data, this.place);
+    this.whole = [data[0][0], data[0][data[0].length - 1]];
+  }
+
+  named(each) {
+    if (this.jobs.length === 1) return each.key;
+    return this.keys.length === 1 ? each.job : `${each.job} ${each.key}`;
+  }
+
+  put(data) {
+    this.plot.batch(() => {
+      this.plot.setData(data, !this.range);
+      if (this.range) {
+        this.silent = true;
+        this.plot.setScale("x", { min: this.range[0], max: this.range[1] });
+      }
+    });
+    this.silent = false;
+  }
+
+  options(names) {
+    const ink = computed("--muted");
+    const line = computed("--line");
+    const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
+    const series = names.map((label, at) => ({
+      label,
+      stroke: computed(`--curve-${(at % 8) + 1}`),
+      width: 1.6,
+      dash: at < 8 ? undefined : [6, 4],
+      spanGaps: true,
+      value: (plot, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(5))),
+    }));
+    return {
+      width: Math.max(200, this.place.clientWidth),
+      height: HEIGHT,
+      cursor: { drag: { x: true, y: false }, points: { size: 6 } },
+      scales: { x: { time: false } },
+      series: [{ label: "iteration" }, ...series],
+      axes: [axis, { ...axis, size: 62 }],
+      hooks: {
+        setSelect: [(plot) => plot.select.width && this.zoom(plot)],
+        init: [(plot) => plot.over.addEventListener("dblclick", () => this.zoom(null))],
+      },
+    };
+  }
+
+  zoom(plot) {
+    if (plot === null) {
+      this.range = null;
+    } else {
+      const { left, width } = plot.select;
+      this.range = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
+    }
+    this.place.dataset.zoom = this.range ? this.range.map(Math.round).join(" ") : "";
+    setTimeout(() => this.load(), 0); // after uPlot has drawn what it has
+  }
+
+  fit() {
+    this.plot?.setSize({ width: Math.max(200, this.place.clientWidth), height: HEIGHT });
+  }
+
+  recolour() {
+    this.names = null;
+    this.stale = true;
+    if (this.seen) this.load();
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const charts = new Map([...document.querySelectorAll(".plot")].map((place) => [place, new Chart(place)]));
+  const each = (what) => [...charts.values()].forEach(what);
+  const seen = new IntersectionObserver(
+    (entries) => entries.forEach((entry) => charts.get(entry.target).show(entry.isIntersecting)),
+    { rootMargin: "100px" },
+  );
+  charts.forEach((chart, place) => seen.observe(place));
+  const fitted = new ResizeObserver((entries) => entries.forEach((entry) => charts.get(entry.target).fit()));
+  charts.forEach((chart, place) => fitted.observe(place));
+  document.getElementById("live")?.addEventListener("live", () => each((chart) => chart.changed()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => each((chart) => chart.recolour()));
+
+  /* A step has begun, or has other curves: there are charts that the page does not have yet. */
+  const before = { ...document.getElementById("charted")?.dataset };
+  document.addEventListener("htmx:afterSwap", () => {
+    const now = document.getElementById("charted")?.dataset;
+    if (now && (now.steps !== before.steps || now.keys !== before.keys)) location.reload();
+  });
+});

@@ -1,0 +1,130 @@
+"""A job in a browser."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import Pages, axe_faults
+from playwright.sync_api import Browser, Page, expect
+
+from distill.web.logs import MOST_FOUND, search, tail
+
+WRITES = """
+import json, pathlib, sys, time
+run = pathlib.Path(sys.argv[1])
+steps = [dict(name="teach", kind="teach", state="running", note="<b>bold</b>")]
+(run / "steps.json").write_text(json.dumps(steps))
+for at in range(300):
+    with (run / "metrics.jsonl").open("a") as file:
+        row = dict(step="teach", iteration=10 * at, loss_total=300 - at, learning_rate=0.1)
+        file.write(json.dumps(row) + chr(10))
+print("first words")
+print("<script>document.title = 'taken'</script>", flush=True)
+steps[0] |= dict(state="done", seconds=75.0)
+(run / "steps.json").write_text(json.dumps(steps))
+measured = dict(accuracy=0.9125, accuracy_interval=[0.9, 0.925], tar_at_far={"1e-3": dict(tar=0.5)})
+scored = dict(networks=dict(student=dict(sets=dict(lfw=measured))))
+(run / "evaluation.json").write_text(json.dumps(scored))
+(run / "bundle" / "deep").mkdir(parents=True)
+(run / "bundle" / "model.onnx").write_bytes(b"weights" * 1000)
+(run / "bundle" / "deep" / "more.bin").write_bytes(b"more")
+(run / "bundle" / "outside").symlink_to("/etc/hostname")
+while not (run / "go").exists(): time.sleep(0.05)
+with (run / "metrics.jsonl").open("a") as file:
+    row = dict(step="teach", iteration=4000, loss_total=7, learning_rate=0.1)
+    file.write(json.dumps(row) + chr(10))
+print("last words")
+"""
+
+
+@pytest.fixture(scope="module")
+def job(pages: Pages) -> str:
+    pages.submit("shown", WRITES)
+    pages.wait_for("shown", "running")
+    return "shown"
+
+
+def test_a_job_is_shown_while_it_runs(pages: Pages, job: str, browser_page: Page) -> None:
+    page = browser_page
+    page.goto(f"{pages.url}/jobs/{job}")
+    road = page.get_by_role("list", name="The steps")
+    expect(road).to_contain_text("done in 1 min")
+    expect(road).to_contain_text("<b>bold</b>")
+    expect(page.locator("#log")).to_contain_text("<script>document.title")
+    page.reload()
+    legend = page.locator(".plot").first.locator(".u-legend")
+    expect(legend).to_contain_text("loss_total")
+    plot = page.locator(".plot").first
+    over = plot.locator(".u-over")
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 50, steps=4)
+    page.mouse.up()
+    expect(plot).to_have_attribute("data-zoom", "748 1495")
+    (pages.workspace.runs / job / "go").touch()
+    expect(page.locator("#log")).to_contain_text("last words")
+    expect(plot).to_have_attribute("data-zoom", "748 1495")  # more came, the zoom stayed
+    over.dblclick()
+    expect(plot).to_have_attribute("data-zoom", "")
+    page.get_by_label("Words in a line of the log").fill("FIRST")
+    expect(page.locator("#log")).to_have_text("first words")
+    expect(page.get_by_role("row", name="student lfw accuracy")).to_contain_text("0.9000 to 0.9250")
+
+
+def test_a_log_a_bundle_and_a_spec_are_taken_home(pages: Pages, job: str) -> None:
+    (pages.workspace.runs / job / "go").touch()
+    pages.wait_for(job, "done")
+    pages.submit("cousin", WRITES.replace("300", "30"), hold="true")
+    with pages.program() as http:
+        whole = http.get(f"/jobs/{job}/log.txt")
+        assert "attachment" in whole.headers["content-disposition"]
+        assert whole.content == (pages.workspace.runs / job / "log.txt").read_bytes()
+        assert http.get(f"/jobs/{job}/bundle/deep/more.bin").content == b"more"
+        for outside in ("outside", "../log.txt", "%2e%2e/log.txt", "/etc/hostname", "nothing"):
+            assert http.get(f"/jobs/{job}/bundle/{outside}").status_code in (404, 422)
+        with tarfile.open(fileobj=io.BytesIO(http.get(f"/jobs/{job}/bundle.tar").content)) as tar:
+            assert tar.getnames() == ["shown/deep/more.bin", "shown/model.onnx"]
+            assert tar.extractfile("shown/model.onnx").read() == b"weights" * 1000  # type: ignore[union-attr]
+        html = {"Accept": "text/html"}
+        assert "<code>code</code>" in http.get(f"/jobs/{job}?other=cousin", headers=html).text
+        assert "say the same" in http.get(f"/jobs/{job}?other={job}", headers=html).text
+        assert "no job &#39;none&#39;" in http.get(f"/jobs/{job}?other=none", headers=html).text
+        unknown = http.get("/jobs/none", headers=html)
+        assert (unknown.status_code, "distill status" in unknown.text) == (404, True)
+        points = {"job": job, "key": "loss_total", "step": "teach", "first": 100, "last": 200}
+        (found,) = http.get("/curves", params=points).json()
+        assert found["x"] == [10.0 * at for at in range(10, 21)]
+        assert (
+            http.get("/curves", params={"job": "../x", "key": "k", "step": "s"}).status_code == 422
+        )
+
+
+def test_the_end_and_the_words_of_a_long_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    assert tail(path).lines == []
+    path.write_bytes(b"old\n" * 50_000 + b"bar 1\rbar 2\r\n\x1b[31mred\xff\n" + b"x" * 300_000)
+    end = tail(path)
+    assert end.more
+    assert len(end.lines[-1]) <= 2000
+    found = search(path, "OLD")
+    assert (len(found.lines), found.more) == (MOST_FOUND, True)
+    assert search(path, "bar").lines == ["bar 2"]
+    assert search(path, "red").lines[0].startswith("\\x1b[31mred")
+    assert search(path, "nothing like this").lines == []
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1440, "dark")])
+def test_a_job_is_for_everybody(
+    pages: Pages, job: str, chromium: Browser, width: int, theme: str
+) -> None:
+    view = {"width": width, "height": 900}
+    context = chromium.new_context(viewport=view, color_scheme=theme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(pages.link(f"/jobs/{job}"))
+    expect(page.locator(".u-legend").first).to_be_visible()
+    assert axe_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
