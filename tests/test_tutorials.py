@@ -1,0 +1,62 @@
+"""The tutorials, block by block: what they say to type is typed, on small data.
+
+Blocks of ``bash`` and ``python`` run in order, in one folder. A comment that begins with ``test``
+runs as bash too: it puts drawn people where a reader has a data set.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(ROOT.glob("docs/tutorials/*.md"))
+BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$|^<!-- (test)\n(.*?)^-->$", re.M | re.S)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of each block of a page, in order."""
+    return [
+        (found[1] or found[3], found[2] or found[4]) for found in BLOCK.finditer(page.read_text())
+    ]
+
+
+def trains(page: Path) -> bool:
+    return "distill init" in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_tutorial_says_its_language(page: Path) -> None:
+    assert len(re.findall(r"^```", page.read_text(), re.M)) == 2 * len(
+        [language for language, _ in blocks(page) if language != "test"]
+    )
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * trains(page)) for page in PAGES],
+)
+def test_a_tutorial_works(page: Path, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TESTS": str(ROOT / "tests"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    try:
+        for language, text in blocks(page):
+            if language == "text":
+                continue
+            program = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
+            done = subprocess.run(
+                [*program, text], cwd=tmp_path, env=environment,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    finally:
+        subprocess.run(["distill", "stop"], cwd=tmp_path, env=environment, capture_output=True)
