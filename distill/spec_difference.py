@@ -33,7 +33,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
 
 def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The keys that not all documents have the same value at, with all values in their order."""
-    leaves = [dict(leaves(document)) for document in documents]
+    leaves = [dict(leaves_of(document)) for document in documents]
     keys = dict.fromkeys(key for each in leaves for key in each)
     rows = {key: [each.get(key, ABSENT) for each in leaves] for key in keys}
     return {
@@ -43,15 +43,15 @@ def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves_of(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Everything that is no table; a table only where it is empty."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             part = name if _BARE.fullmatch(name) else json.dumps(name)
-            yield from leaves(inner, f"{key}.{part}" if key else part)
+            yield from leaves_of(inner, f"{key}.{part}" if key else part)
     elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
         for number, entry in enumerate(value):
-            yield from leaves(entry, f"{key}[{number}]")
+            yield from leaves_of(entry, f"{key}[{number}]")
     elif key:
         yield key, value
 

@@ -17,7 +17,7 @@ from distill.daemon.reports import iso, report
 from distill.daemon.results import outcome_of, reports_of
 from distill.daemon.states import State
 from distill.run_directory import LOG, METRICS, PROGRESS, RESOLVED, STEPS, found_object
-from distill.spec_difference import Difference, differences, leaves
+from distill.spec_difference import Difference, differences, leaves_of
 from distill.spec_source import check_name
 from distill.web.curves import grouped
 from distill.web.downloads import tar_of
@@ -130,4 +130,4 @@ def _evaluation(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, An
 
 
 def _values(resolved: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in leaves(resolved)]
+    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in leaves_of(resolved)]
