@@ -85,14 +85,14 @@ class _Meta:
 
 
 class Environment:
-    """The LMDB file in a folder, open for reading; also in threads and after a fork.
+    """The LMDB file ``name`` in a folder, open for reading; also in threads and after a fork.
 
     ``entries`` is how many it says that it has. Raises ``UserError`` where it is no such file, or
     damaged, here and when it is read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / DATA_FILE
+    def __init__(self, folder: Path, name: str = DATA_FILE) -> None:
+        self._path = folder / name
         with open_regular(self._path) as file:
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)

@@ -1,10 +1,10 @@
 """LMDB environments of other libraries as a source.
 
-The forms that are in use: the image file itself under any key, with a list ``KEY LABEL`` beside
-(one text file in the folder); and that of HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose
-values are msgpack of (image file, label), or (image file, feature, label). Keys that begin with
-``__`` are about the set. Images come in the order of the keys. They are read without liblmdb, and
-without msgpack or pickles.
+They are folders or single files. The forms that are in use: the image file itself under any key,
+with a list ``KEY LABEL`` beside (one text file in the folder, or with the file's name); and that
+of HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose values are msgpack of (image file, label), or
+(image file, feature, label). Keys that begin with ``__`` are about the set. Images come in the
+order of the keys. They are read without liblmdb, and without msgpack or pickles.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import numpy as np
 
 from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
+from curation.file_kinds import what_is_this
 from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
@@ -28,21 +29,38 @@ _OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
 
 
 def _is_foreign(path: Path) -> bool:
-    """An LMDB folder that is no store of ours, nor one that is being made."""
-    ours = path.name.endswith(PARTIAL) or (path / STAMP_FILE).exists()
-    if ours or not (path / DATA_FILE).is_file():
+    """An LMDB that is no store of ours, nor one that is being made."""
+    folder, name = _place(path)
+    ours = folder.name.endswith(PARTIAL) or (folder / STAMP_FILE).exists()
+    if (ours and name == DATA_FILE) or not _is_lmdb(folder / name):
         return False
     try:
-        environment = Environment(path)
+        environment = Environment(folder, name)
         first = next(environment.all_keys(), None)
         return first is not None and first != bytes(8) and environment.get(META_KEY) is None
     except UserError:
         return False
 
 
-@source("lmdb", "an LMDB folder of another library (data.mdb)", _is_foreign, unit="bytes")
+def _place(path: Path) -> tuple[Path, str]:
+    """The folder of an environment and the name of its file, which may stand for itself
+    (``MDB_NOSUBDIR``)."""
+    return (path, DATA_FILE) if path.is_dir() else (path.parent, path.name)
+
+
+def _is_lmdb(file: Path) -> bool:
+    kind = what_is_this(file) if file.is_file() else None
+    return kind is not None and kind.name == "lmdb"
+
+
+@source(
+    "lmdb",
+    "an LMDB of another library (a folder with data.mdb, or one file)",
+    _is_foreign,
+    unit="bytes",
+)
 def open_lmdb(path: Path) -> "ForeignLmdb":
-    """The environment in the folder ``path``."""
+    """The environment at ``path``."""
     return ForeignLmdb(path)
 
 
@@ -52,9 +70,10 @@ class ForeignLmdb(EntrySource):
     reads_again = False
 
     def __init__(self, path: Path) -> None:
-        self._list = _list_in(path)
-        super().__init__("lmdb", path, [path / DATA_FILE, *filter(None, [self._list])])
-        self._environment = Environment(path)
+        folder, name = _place(path)
+        self._data, self._list = folder / name, _list_of(path)
+        super().__init__("lmdb", path, [self._data, *filter(None, [self._list])])
+        self._environment = Environment(folder, name)
 
     def progress_of(self, offset: int) -> int:
         size = self.stamp().size
@@ -72,7 +91,7 @@ class ForeignLmdb(EntrySource):
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """As if all entries had one size."""
-        size, count = regular_file_size(self.path / DATA_FILE), self._environment.entries
+        size, count = regular_file_size(self._data), self._environment.entries
         yield np.full(count, size // max(count, 1), np.int64)
 
 
@@ -89,13 +108,13 @@ def _entry(name: str, number: int, value: bytes | None, label: int | None) -> Im
     return ImageEntry(name, own if label is None else label, number, payload)
 
 
-def _list_in(folder: Path) -> Path | None:
-    found = sorted(path for path in folder.iterdir() if path.suffix in _LISTS and path.is_file())
+def _list_of(path: Path) -> Path | None:
+    """The list of labels in the folder; beside one file, that of its name."""
+    beside = path.iterdir() if path.is_dir() else map(path.with_suffix, _LISTS)
+    found = sorted(each for each in beside if each.suffix in _LISTS and each.is_file())
     if len(found) > 1:
-        names = ", ".join(path.name for path in found[:3])
-        raise UserError(
-            f"{folder} has several lists ({names}); leave that of KEY LABEL alone there"
-        )
+        names = ", ".join(each.name for each in found[:3])
+        raise UserError(f"{path} has several lists ({names}); leave that of KEY LABEL alone there")
     return found[0] if found else None
 
 

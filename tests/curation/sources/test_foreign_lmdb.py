@@ -12,11 +12,14 @@ from curation.store import Store
 from curation.verify import verify
 
 
-def write_lmdb(folder: Path, entries: dict[bytes, bytes]) -> Path:
-    with lmdb.open(str(folder), 1 << 26) as environment, environment.begin(write=True) as writing:
+def write_lmdb(path: Path, entries: dict[bytes, bytes], subdir: bool = True) -> Path:
+    with (
+        lmdb.open(str(path), 1 << 26, subdir=subdir) as environment,
+        environment.begin(write=True) as writing,
+    ):
         for key, value in entries.items():
             writing.put(key, value)
-    return folder
+    return path
 
 
 def packed(image: bytes, label: int, feature: bytes = b"") -> bytes:
@@ -71,6 +74,29 @@ def test_images_alone_have_their_labels_in_a_list_beside(tmp_path, noise_images)
     (folder / "more.csv").write_text("")
     with pytest.raises(UserError, match=r"several lists \(labels\.txt, more\.csv\)"):
         convert(folder, tmp_path / "c.lmdb")
+
+
+@pytest.mark.parametrize("name", ["set.lmdb", "set"])
+def test_an_environment_may_be_one_file(tmp_path, noise_images, name):
+    entries = {b"%d" % i: noise_images[i] for i in range(3)}
+    file = tmp_path / "lmdb" / name
+    file.parent.mkdir()
+    write_lmdb(file, entries, subdir=False)
+    assert convert(file, tmp_path / "a.lmdb").unlabelled == 3
+    file.with_suffix(".txt").write_text("0 7\n1 7\n2 3\n")
+    (file.parent / "other.txt").write_text("of something else")
+    store = convert(file, tmp_path / "b.lmdb")
+    assert dict(zip(store.source_names, store.labels, strict=True)) == {"0": 1, "1": 1, "2": 0}
+    assert inspect_path(file)["kind"] == "lmdb"
+    assert verify(file, decoding=True)["sound"]
+
+
+def test_the_file_of_a_store_is_no_source(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0]})
+    store = convert(folder, tmp_path / "a.lmdb")
+    with pytest.raises(UserError, match=r"data\.mdb"):
+        convert(store.path / "data.mdb", tmp_path / "b.lmdb")
+    assert len(convert(folder / "data.mdb", tmp_path / "b.lmdb")) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
-"""Images inside of other files: tar and zip archives, Parquet tables."""
+"""Images inside of other files: tar and zip archives, Parquet tables, LMDBs of others."""
 
 import gzip
 import io
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
+import lmdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -67,6 +69,23 @@ def _tables() -> list[Files]:
     return found
 
 
+def _environments() -> list[Files]:
+    found: list[Files] = []
+    for packed in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "a.lmdb"
+            with (
+                lmdb.open(str(file), 1 << 20, subdir=False, lock=False) as environment,
+                environment.begin(write=True) as writing,
+            ):
+                for i, image in enumerate(images()[:9]):
+                    head = b"\x92\xc5" + len(image).to_bytes(2, "big")
+                    writing.put(b"%d" % i, head + image + b"%c" % (i % 3) if packed else image)
+            labels = {} if packed else {"labels.txt": b"".join(b"%d 1\n" % i for i in range(9))}
+            found.append({"data.mdb": file.read_bytes(), **labels})
+    return found
+
+
 def _convert(folder: Path) -> None:
     store = convert(folder, folder.with_name("a.lmdb"), skip_bad=True)
     inspect_path(store.path)
@@ -86,5 +105,11 @@ def read_zips(folder: Path) -> None:
 
 @reader("parquet tables", _tables, share=0.7)
 def read_tables(folder: Path) -> None:
+    """Convert them without what is bad."""
+    _convert(folder)
+
+
+@reader("LMDB of others", _environments, share=0.7)
+def read_environments(folder: Path) -> None:
     """Convert them without what is bad."""
     _convert(folder)
