@@ -250,6 +250,12 @@ class TestNames:
             ("anna\n", [0, 1]),
             ("bo/\n", [2, 3, 4, 5]),
             ("bo/old\nbo/10.jpg\nbo/10.jpg\n", [4, 5]),
+            ("anna/1.jpg 0\nbo\\2.jpg 17\n", [0, 3]),  # as of CASIA and MS-Celeb-1M
+            ("anna/2 #b.jpg 3\n", [1]),
+            ("7\t0\tbo/1.jpg\n8\t0\tbo/old/1.jpg\n", [2, 5]),  # MXNet's .lst
+            ("anna\tanna/1.jpg\n", [0]),  # C-MS-Celeb's: the identity, and its image
+            ("bo/10.jpg,4,0.93,m\n", [4]),
+            ("bo 1\n", [2, 3, 4, 5]),
         ],
     )
     def test_an_image_is_named_by_its_path_or_a_folder(self, named, tmp_path, text, rows):
@@ -275,6 +281,24 @@ class TestNames:
         (tmp_path / "names.txt").write_text(name)
         with pytest.raises(UserError, match=r"line 1.*; its images are named like 'anna/1\.jpg'"):
             write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)
+
+    @pytest.mark.parametrize(
+        ("by", "text", "rows"),
+        [
+            (By.NAME, "anna/1.jpg 0\nanna/9.jpg 0\n\nanna\tanna/8.jpg\n", [0]),
+            (By.KEY, "1\n77\n78", [1]),
+        ],
+    )
+    def test_a_list_of_others_may_name_more_than_there_is(self, named, tmp_path, by, text, rows):
+        (tmp_path / "names.txt").write_text(text)
+        with pytest.raises(UserError, match=r"line 2: .*has no image"):
+            write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", by)
+        view = write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", by, skip_missing=True)
+        assert view.rows.tolist() == rows
+        assert view.history[-1].parameters["missing"] == 2
+        (tmp_path / "names.txt").write_text("99\n")
+        with pytest.raises(UserError, match=r"line 1: .*has no image"):
+            write_keep(tmp_path / "b.view", named, tmp_path / "names.txt", by, skip_missing=True)
 
     def test_images_of_records_have_no_names(self, store, tmp_path):
         (tmp_path / "names.txt").write_text("anna")

@@ -1,6 +1,8 @@
 """Subsets and regroupings that text files name."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.view.options import Destination, Listed, ListedBy, Parent, make_view
@@ -8,12 +10,18 @@ from distill.cli.curate.view.options import Destination, Listed, ListedBy, Paren
 if TYPE_CHECKING:
     from curation.subsets import By
 
+SkipMissing = Annotated[
+    bool,
+    typer.Option("--skip-missing", help="Lines may name what PARENT does not have; say how many."),
+]
+
 
 def keep(
     parent: Parent,
     destination: Destination,
     listed: Listed,
     by: ListedBy = "label",
+    skip_missing: SkipMissing = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -21,18 +29,21 @@ def keep(
 
     Whole numbers, one or several a line; `#` begins a remark. With --by label they are labels in
     the source, key: record keys in the source, index and identity: numbers in PARENT. With --by
-    name a line is the path of an image in the folder or list that the store was made of, or a
-    folder there, which stands for all its images.
+    name a line is the path of an image in the folder, list or archive that the store was made of,
+    or a folder there, which stands for all its images; a label or other columns may stand beside.
 
     **Examples**
 
     `curate view keep ms1m/train ms1m/asked keep.txt --by label`
 
     `curate view keep mine/train mine/asked names.txt --by name`
+
+    `curate view keep ms1m/train ms1m/published clean_list.txt --by name --skip-missing`
     """
     from curation.subsets import write_keep
 
-    make_view(write_keep, [parent], destination, workspace, as_json, listed=listed, by=_by(by))
+    wanted = {"listed": listed, "by": _by(by), "skip_missing": skip_missing}
+    make_view(write_keep, [parent], destination, workspace, as_json, **wanted)
 
 
 def drop(
@@ -40,6 +51,7 @@ def drop(
     destination: Destination,
     listed: Listed,
     by: ListedBy = "label",
+    skip_missing: SkipMissing = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,7 +63,8 @@ def drop(
     """
     from curation.subsets import write_drop
 
-    make_view(write_drop, [parent], destination, workspace, as_json, listed=listed, by=_by(by))
+    wanted = {"listed": listed, "by": _by(by), "skip_missing": skip_missing}
+    make_view(write_drop, [parent], destination, workspace, as_json, **wanted)
 
 
 def merge(
