@@ -19,6 +19,7 @@ from pydantic import (
 from curation.toml_positions import Location, in_words
 from distill.budget import Budget
 from distill.export.exporter import DEFAULT_FORMATS, FormatName
+from distill.licence_spec import LicenceSpec
 from distill.losses.settings import Losses, Weight
 from distill.resources import Resources
 from distill.spec_errors import SpecError, within
@@ -417,6 +418,7 @@ class JobSpec(Strict):
     generations: GenerationsSpec = GenerationsSpec()
     augment: AugmentSettings = NO_AUGMENTATION
     train: TrainSettings = TrainSettings()
+    licence: LicenceSpec = LicenceSpec()
     export: ExportSpec = ExportSpec()
     resources: Resources = Resources()
 
@@ -430,6 +432,23 @@ class JobSpec(Strict):
             raise SpecError(
                 ("generations",), "they are a student's; leave them out, or give a [student]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _licences_of_what_there_is(self) -> "JobSpec":
+        sources = self.teacher.sources.values() if self.teacher is not None else ()
+        there = {
+            "data": [each.set for each in self.data.sets],
+            "teacher": [each.source for each in sources if each.source],
+        }
+        for kind, names in there.items():
+            said = getattr(self.licence, kind)
+            for name in said if isinstance(said, dict) else ():
+                if name not in names:
+                    raise SpecError(
+                        ("licence", kind, name),
+                        f"there is no such {kind}; allowed: {', '.join(names) or 'nothing'}",
+                    )
         return self
 
     @model_validator(mode="after")

@@ -66,9 +66,9 @@ class Preprocessing(BaseModel):
         fields = {
             "colour": self.colour,
             "layout": "NCHW",
-            "mean": _channels(self.mean),
+            "mean": channels(self.mean),
             "size": list(self.size),
-            "std": _channels(self.std),
+            "std": channels(self.std),
         }
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
@@ -102,11 +102,11 @@ class Preprocessing(BaseModel):
         resized = self.resize(images)
         ordered = resized if self.colour == "RGB" else resized[..., ::-1]
         pixels = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2)).astype(np.float32)
-        pixels -= np.asarray(_channels(self.mean), np.float32)[:, None, None]
-        pixels /= np.asarray(_channels(self.std), np.float32)[:, None, None]
+        pixels -= np.asarray(channels(self.mean), np.float32)[:, None, None]
+        pixels /= np.asarray(channels(self.std), np.float32)[:, None, None]
         return pixels
 
 
-def _channels(value: float | tuple[float, float, float]) -> list[float]:
+def channels(value: float | tuple[float, float, float]) -> list[float]:
     """One number for each of the three channels."""
     return [float(v) for v in value] if isinstance(value, tuple) else [float(value)] * 3

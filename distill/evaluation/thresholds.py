@@ -24,9 +24,10 @@ def recommended_thresholds(reports: dict) -> dict:
 
         {"distance": "cosine", "rule": "same person where cosine > threshold", "note": ...,
          "false_accept_rates": {"1e-3": {"threshold", "tar", "set", "digest", "genuine",
-                                         "impostors"} or null, ...},
+                                         "impostors", "interval", "threshold_interval"}
+                                or null, ...},
          "best_accuracy": {"threshold", "accuracy", "tar", "far", "set", "digest", "genuine",
-                           "impostors"} or null}
+                           "impostors", "accuracy_interval"} or null}
 
     ``reports`` are the sets of `evaluate`. A FAR that no set is large enough for is null, and so is
     the best accuracy where no set has one, or none that is better than chance.
@@ -59,6 +60,8 @@ def _at_rate(reports: dict, rate: str) -> dict | None:
         "digest": report["digest"],
         "genuine": report["genuine"],
         "impostors": report["impostors"],
+        "interval": report["tar_at_far"][rate].get("interval"),
+        "threshold_interval": report["tar_at_far"][rate].get("threshold_interval"),
     }
 
 
@@ -78,6 +81,7 @@ def _best_accuracy(reports: dict) -> dict | None:
         "digest": report["digest"],
         "genuine": report["genuine"],
         "impostors": report["impostors"],
+        "accuracy_interval": report.get("accuracy_interval"),
     }
 
 

@@ -20,14 +20,16 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curation.files import sync_folder
 from distill.export.checksums import write_sums
-from distill.export.config import BundleConfig, Thresholds
+from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
 from distill.export.exporter import DEFAULT_FORMATS, write_format
 from distill.export.golden import write_golden
+from distill.export.metadata import stamp
 from distill.export.model_card import model_card
+from distill.export.origin import origin_of
 from distill.export.safe_tensors import write_weights
 from distill.export.source import ExportSource
 
@@ -85,14 +87,37 @@ def _write_files(
     write_json(folder / "evaluation.json", evaluation)
     write_json(folder / "lineage.json", lineage)
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
+    counts = count(network, preprocessing.size)
     assert embedder.embedding == config.num_features, "the config is of another network"
     write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
     source = ExportSource(network, preprocessing)
     files = {each: write_format(each, folder, source) for each in formats}
-    config = config.model_copy(update={"formats": files})
-    write_json(folder / "config.json", config.model_dump(mode="json"))
-    card = model_card(name, config, count(network, preprocessing.size), evaluation)
+    sizes = Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)
+    described = {
+        "formats": files,
+        "pretrained_cfg": TimmConfig.of(preprocessing),
+        "sizes": sizes,
+        "thresholds": thresholds,
+        "origin": origin_of(evaluation, lineage),
+    }
+    describe(folder, name, config.model_copy(update=described), evaluation, lineage)
+
+
+def describe(
+    folder: Path,
+    name: str,
+    config: BundleConfig,
+    evaluation: dict[str, Any],
+    lineage: dict[str, Any],
+) -> None:
+    """Write what a bundle says of its files: the metadata of ONNX files, ``config.json``, the card
+    and the checksums."""
+    stamp(folder, config)
+    # timm takes a null for a table.
+    left_out = {"pretrained_cfg"} if config.pretrained_cfg is None else None
+    write_json(folder / "config.json", config.model_dump(mode="json", exclude=left_out))
+    card = model_card(name, config, evaluation, lineage.get("spec"))
     (folder / "README.md").write_text(card, encoding="utf-8")
     write_sums(folder)
 

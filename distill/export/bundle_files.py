@@ -47,7 +47,13 @@ def check_bundle(folder: Path) -> BundleRecords:
     verify_sums(folder, files_of(config))
     for name in ("evaluation.json", "lineage.json"):
         _read(folder / name, _object)
-    return BundleRecords(config, _read(folder / "thresholds.json", _thresholds))
+    thresholds = _read(folder / "thresholds.json", _thresholds)
+    if config.thresholds not in (None, thresholds):
+        raise UserError(
+            f"{folder / 'config.json'}: its thresholds are not those of thresholds.json; fetch the "
+            "bundle again"
+        )
+    return BundleRecords(config, thresholds)
 
 
 def files_of(config: BundleConfig) -> dict[str, int]:

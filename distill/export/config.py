@@ -7,6 +7,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    NonNegativeInt,
     PositiveInt,
     model_validator,
 )
@@ -14,7 +15,7 @@ from pydantic import (
 from curation.alignment import ALIGNED_SIZE, ARCFACE_POINTS
 from curation.errors import UserError
 from teachers.framing import Crop, Scaling, scaling_of, visible_part
-from teachers.preprocessing import Preprocessing, Size
+from teachers.preprocessing import Preprocessing, Size, channels
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 PrintableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -24,7 +25,11 @@ FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}$")
 ]
 """Of a file below the bundle's folder."""
+LicenceText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+RateName = Annotated[str, Field(pattern=r"^1e-\d$")]
+Interval = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
+"""The lowest and the highest, 95 %"""
 
 
 class BundleModel(BaseModel):
@@ -116,6 +121,109 @@ class FaceConfig(BundleModel):
         return ALIGNED_SIZE if height == width else (height, width)
 
 
+class Sizes(BundleModel):
+    """Of the network: parameters, and operations for one image (see `distill.counting.Counts`)."""
+
+    parameters: PositiveInt
+    multiply_adds: NonNegativeInt
+    lfr_flops: NonNegativeInt
+
+    @property
+    def mebibytes(self) -> float:
+        """As float32."""
+        return self.parameters * 4 / (1 << 20)
+
+
+class Terms(BundleModel):
+    """The licence of a set of data, of a teacher, of the network that a student began with, or of
+    the delivered ``weights``. None is unknown. ``through`` are the networks from the nearest on
+    through which it came here: the data of a teacher is that of its students, too."""
+
+    of: Literal["weights", "data", "teacher", "beginning"]
+    name: PrintableName
+    licence: LicenceText | None
+    through: tuple[PrintableName, ...] = Field(default=(), strict=False, max_length=100)
+
+
+class TrainedOn(BundleModel):
+    """A set of data that was trained on."""
+
+    name: PrintableName
+    digest: Digest
+    images: PositiveInt
+    identities: NonNegativeInt
+
+
+class Measured(BundleModel):
+    """A figure and its 95 % interval, None where there is none."""
+
+    value: Rate
+    interval: Interval | None = None
+
+
+class Figures(BundleModel):
+    """What a network scored: the ten-fold accuracy, and TAR at each FAR that was measured."""
+
+    accuracy: Measured | None
+    tar_at_far: dict[RateName, Measured]
+
+
+class SetScores(BundleModel):
+    """The student's scores on a set, and those of its teacher on the same."""
+
+    digest: Digest
+    genuine: NonNegativeInt
+    impostors: NonNegativeInt
+    student: Figures
+    teacher: Figures | None = None
+
+
+class Generation(BundleModel):
+    """A generation of students, or the training of a teacher: its steps, in order, by their ids.
+
+    ``accuracy`` is its own, by set.
+    """
+
+    name: PrintableName
+    steps: Annotated[tuple[PrintableName, ...], Field(strict=False)]
+    accuracy: dict[PrintableName, Rate] = Field(default_factory=dict)
+
+
+class Origin(BundleModel):
+    """What the network comes from and what it is worth; ``spec`` is the digest of the spec."""
+
+    job: PrintableName | None = None
+    spec: Digest | None = None
+    licences: Annotated[tuple[Terms, ...], Field(strict=False)] = ()
+    data: Annotated[tuple[TrainedOn, ...], Field(strict=False)] = ()
+    teachers: dict[PrintableName, Digest] = Field(default_factory=dict)
+    generations: Annotated[tuple[Generation, ...], Field(strict=False)] = ()
+    scores: dict[PrintableName, SetScores] = Field(default_factory=dict)
+
+
+class TimmConfig(BundleModel):
+    """What timm's loaders look for: ``mean`` and ``std`` of pixels 0 ... 1. It says nothing that
+    `FaceConfig` does not, and cannot say BGR, so that only networks of RGB have it."""
+
+    input_size: Annotated[tuple[Literal[3], PositiveInt, PositiveInt], Field(strict=False)]
+    fixed_input_size: Literal[True] = True
+    mean: Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], Field(strict=False)]
+    std: Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat], Field(strict=False)]
+    crop_pct: float = Field(default=1.0, ge=1, le=1)
+    num_classes: Literal[0] = 0
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> "TimmConfig | None":
+        if preprocessing.colour != "RGB":
+            return None
+        mean, std = (channels(value) for value in (preprocessing.mean, preprocessing.std))
+        return cls(
+            input_size=(3, *preprocessing.size),
+            mean=(mean[0] / 255, mean[1] / 255, mean[2] / 255),
+            std=(std[0] / 255, std[1] / 255, std[2] / 255),
+        )
+
+
 FileNames = Annotated[tuple[FileName, ...], Field(strict=False, min_length=1, max_length=64)]
 
 
@@ -125,7 +233,8 @@ class BundleConfig(BundleModel):
     ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
     ``width``; ``face.mirror`` "sum" means that the feature is ``normalise(f(x) + f(mirrored x))``,
     "none" that it is ``normalise(f(x))``. ``formats`` are the names of the files of each format
-    that the network was exported in; bundles of before do not say them.
+    that the network was exported in. ``thresholds`` are those of ``thresholds.json`` again.
+    Bundles of before do not say what is None here.
     """
 
     schema_version: Literal[1] = 1
@@ -134,10 +243,23 @@ class BundleConfig(BundleModel):
     width: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     face: FaceConfig
     formats: dict[Name, FileNames] = {"onnx": ("model.onnx",)}
+    model_type: Literal["face-distill"] = "face-distill"
+    num_classes: Literal[0] = 0
+    pretrained_cfg: TimmConfig | None = None
+    sizes: Sizes | None = None
+    thresholds: "Thresholds | None" = None
+    origin: Origin | None = None
+
+    @model_validator(mode="after")
+    def _says_the_same_twice(self) -> "BundleConfig":
+        if self.pretrained_cfg not in (None, TimmConfig.of(self.face.preprocessing)):
+            raise ValueError("pretrained_cfg says something else than face.preprocessing")
+        return self
 
 
 class RateThreshold(BundleModel):
-    """The threshold of one FAR, with what it was measured on."""
+    """The threshold of one FAR, with what it was measured on, and 95 % intervals of both: of the
+    TAR (``interval``) and of the threshold. None in bundles of before, and of too many pairs."""
 
     threshold: FiniteFloat
     tar: Rate
@@ -145,6 +267,8 @@ class RateThreshold(BundleModel):
     digest: Digest
     genuine: PositiveInt
     impostors: PositiveInt
+    interval: Interval | None = None
+    threshold_interval: Interval | None = None
 
 
 class AccuracyThreshold(BundleModel):
@@ -161,6 +285,7 @@ class AccuracyThreshold(BundleModel):
     digest: Digest
     genuine: PositiveInt | None = None
     impostors: PositiveInt | None = None
+    accuracy_interval: Interval | None = None
 
     @model_validator(mode="after")
     def _all_or_none(self) -> "AccuracyThreshold":
@@ -175,5 +300,5 @@ class Thresholds(BundleModel):
     distance: Literal["cosine"]
     rule: Literal["same person where cosine > threshold"]
     note: str
-    false_accept_rates: dict[Annotated[str, Field(pattern=r"^1e-\d$")], RateThreshold | None]
+    false_accept_rates: dict[RateName, RateThreshold | None]
     best_accuracy: AccuracyThreshold | None

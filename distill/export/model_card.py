@@ -1,34 +1,25 @@
 """The model card of a bundle: Markdown with the front matter that model hubs read."""
 
-from distill.counting import Counts
-from distill.export.config import BundleConfig, FaceConfig, Framing
+import json
+import re
+from typing import Any
+
+from distill.export.config import BundleConfig, Measured, Origin, Sizes, Terms
 from distill.export.exporter import exporters
+from distill.export.framing_words import framing_words
+from distill.export.markdown import fenced, plain, table
+from distill.export.metadata import MIRROR
 
 _CARD = """\
 ---
-license: other
-license_name: training-data-terms
-library_name: face-distill
-pipeline_tag: image-feature-extraction
-tags:
-- face-recognition
-- knowledge-distillation
-- {architecture}
-metrics:
-- accuracy
+{front_matter}
 ---
 
 # {name}
 
 A face embedding network: {architecture}, channel width {width:g}, {dimensions} dimensions.
 
-| | |
-|---|---|
-| parameters | {params:,} ({size_mib:.2f} MiB as float32) |
-| multiply-additions (MAdds: convolutions and fully connected layers) | {madds:,} |
-| FLOPs as the LFR 2019 challenge counts them | {lfr_flops:,} |
-
-## Use
+{sizes}## Use
 
 ```python
 import distill
@@ -37,15 +28,21 @@ embedder = distill.load("path/to/this/folder")
 left, right = embedder.embed(["one.jpg", "other.jpg"])
 ```
 
-Input: a face aligned to the ArcFace template of 112x112 pixels (five points in `config.json`),
-{framing}.
-Then {colour}, `(pixel - {mean}) / {std}`, NCHW float32.
-Feature: {mirror}. Compare by cosine; thresholds are in `thresholds.json`.
+| | |
+|---|---|
+| input | a face aligned to the ArcFace template of 112x112 pixels, {framing} |
+| template | left eye, right eye, nose, left and right corner of the mouth, as seen in the image: {points} |
+| colour | {colour} |
+| scale | `(pixel - {mean}) / {std}` of pixels 0 ... 255, NCHW float32 `[N, 3, {height}, {input_width}]` |
+| output | {dimensions} numbers, not normalised |
+| feature | `{mirror}`, of unit length |
+| comparison | cosine |
+
 {formats}
 
 ## Evaluation
 
-Scores are comparable only where the digest of the set is the same.
+Scores are comparable only where the digest of the set is the same. Intervals are of 95 %.
 
 {evaluation}
 
@@ -55,63 +52,171 @@ Scores are comparable only where the digest of the set is the same.
 
 {note}
 
-## Licence and limits
+## Data and licences
+
+{data}
+
+{licences}
 
 The network was learned from face images. Sets such as MS1M were gathered without the consent of
 the people in them, were withdrawn by their makers, and are for research only; what was learned from
 them may be bound by the same terms. Check the terms of the data in `lineage.json` before any use
 beyond research. Error rates differ between groups of people: measure them on those it will meet.
-"""
 
-_MIRROR_RULES = {
-    "sum": "`normalise(f(image) + f(mirrored image))`",
-    "none": "`normalise(f(image))`",
-}
-_SCALING = {"area": "area averaging", "bilinear": "bilinear"}
+## Lineage
+
+{lineage}
+"""  # noqa: E501 - a table has a line a row
+
 _RATES = ("1e-3", "1e-4")
+_BARE = re.compile(r"[a-z]+(-[a-z]+)*")
+"""Words that YAML takes for text as they are"""
+_HUB_LICENCES = {
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0", "gpl-3.0", "lgpl-3.0"),
+    *("agpl-3.0", "mpl-2.0", "unlicense"),
+}
+"""Those that model hubs have a name for; others are "other" there, and said below."""
 
 
-def model_card(name: str, config: BundleConfig, counts: Counts, evaluation: dict) -> str:
-    """The text of ``README.md``; ``evaluation`` is what ``distill.evaluation.evaluate`` gave."""
+def model_card(
+    name: str, config: BundleConfig, evaluation: dict[str, Any], spec: str | None = None
+) -> str:
+    """The text of ``README.md``; ``evaluation`` is what ``distill.evaluation.evaluate`` gave,
+    ``spec`` the text of the job. Names and texts of the spec are escaped."""
     preprocessing = config.face.preprocessing
+    origin = config.origin or Origin()
+    points = config.face.alignment.points
     return _CARD.format(
-        name=name,
-        architecture=config.architecture,
+        front_matter=_front_matter(name, config, origin),
+        name=plain(name),
+        architecture=plain(config.architecture),
         width=config.width,
         dimensions=config.num_features,
-        params=counts.params,
-        size_mib=counts.size_mib,
-        madds=counts.madds,
-        lfr_flops=counts.lfr_flops,
+        sizes=_sizes(config.sizes),
         colour=preprocessing.colour,
-        framing=_framing(config.face),
+        framing=framing_words(config.face),
+        points=", ".join(f"({x:g}, {y:g})" for x, y in points),
         mean=preprocessing.mean,
         std=preprocessing.std,
-        mirror=_MIRROR_RULES[config.face.mirror],
-        formats="\n".join(filter(None, (exporters()[name].card for name in config.formats))),
-        evaluation=_evaluation_table(evaluation["sets"]),
+        height=preprocessing.size[0],
+        input_width=preprocessing.size[1],
+        mirror=MIRROR[config.face.mirror],
+        formats=_formats(config),
+        evaluation=_evaluation(evaluation["sets"], origin),
         warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),
         note=evaluation["thresholds"]["note"],
+        data=_data(origin),
+        licences=_licences(origin.licences),
+        lineage=_lineage(origin, spec),
     )
 
 
-def _framing(face: FaceConfig) -> str:
-    """How an image of the size that was trained on becomes the input."""
-    height, width = face.preprocessing.size
-    framing = face.framing or Framing.of(face.image_size, face.preprocessing.size)
-    crop, (image_height, image_width) = framing.crop, framing.image_size
-    said = f"as an image of {image_height}x{image_width} pixels"
-    if (crop.height, crop.width) != framing.image_size:
-        said += (
-            f", of which the middle {crop.height}x{crop.width} is\ntaken, from row {crop.top} and "
-            f"column {crop.left} on (cropped, never squeezed)"
-        )
-    return (
-        said
-        if framing.scaling == "none"
-        else f"{said}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
-    )
+def _formats(config: BundleConfig) -> str:
+    known = exporters()
+    return "\n".join(filter(None, (known[name].card for name in config.formats if name in known)))
+
+
+def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
+    """YAML, of which JSON is a part: no text can be taken for anything else."""
+    weights = _licence_of_weights(origin)
+    results = [
+        {
+            "task": {"type": "image-feature-extraction", "name": "face verification"},
+            "dataset": {"type": each, "name": each},
+            "metrics": [
+                {
+                    "type": "accuracy",
+                    "name": "ten-fold accuracy",
+                    "value": found.student.accuracy.value,
+                }
+            ],
+        }
+        for each, found in origin.scores.items()
+        if found.student.accuracy is not None
+    ]
+    known = weights is not None and weights.lower() in _HUB_LICENCES
+    said: dict[str, Any] = {
+        "license": weights.lower() if weights and known else "other",
+        **({} if known else {"license_name": "training-data-terms"}),
+        "library_name": "face-distill",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["face-recognition", "knowledge-distillation", config.architecture],
+        "metrics": ["accuracy"],
+        **({"model-index": [{"name": name, "results": results}]} if results else {}),
+    }
+    return "\n".join(f"{key}: {_yaml(value)}" for key, value in said.items())
+
+
+def _yaml(value: Any) -> str:
+    bare = isinstance(value, str) and _BARE.fullmatch(value)
+    return str(value) if bare else json.dumps(value, ensure_ascii=False)
+
+
+def _licence_of_weights(origin: Origin) -> str | None:
+    return next((each.licence for each in origin.licences if each.of == "weights"), None)
+
+
+def _sizes(sizes: Sizes | None) -> str:
+    if sizes is None:
+        return ""
+    return f"""\
+| | |
+|---|---|
+| parameters | {sizes.parameters:,} ({sizes.mebibytes:.2f} MiB as float32) |
+| multiply-additions (MAdds: convolutions and fully connected layers) | {sizes.multiply_adds:,} |
+| FLOPs as the LFR 2019 challenge counts them | {sizes.lfr_flops:,} |
+
+"""
+
+
+def _data(origin: Origin) -> str:
+    if not origin.data:
+        return "What it was trained on is not said."
+    rows = [
+        [plain(each.name), f"{each.images:,}", f"{each.identities:,}", f"`{each.digest[:16]}`"]
+        for each in origin.data
+    ]
+    return table(["trained on", "images", "identities", "SHA-256"], rows)
+
+
+def _licences(licences: tuple[Terms, ...]) -> str:
+    if not licences:
+        return "The licences of the data, of the teacher and of these weights are unknown."
+    rows = [
+        [_subject(each), "unknown" if each.licence is None else plain(each.licence)]
+        for each in licences
+    ]
+    return table(["of", "licence"], rows)
+
+
+def _subject(terms: Terms) -> str:
+    if terms.of == "weights":
+        return "these weights"
+    through = "".join(f", of {plain(each)}" for each in terms.through)
+    kind = {"data": "data", "teacher": "teacher", "beginning": "the network it began with"}
+    return f"{kind[terms.of]} {plain(terms.name)}{through}"
+
+
+def _lineage(origin: Origin, spec: str | None) -> str:
+    parts = []
+    if origin.generations:
+        rows = [
+            [
+                plain(each.name),
+                "<br>".join(map(plain, each.steps)),
+                ", ".join(f"{plain(name)} {value:.4f}" for name, value in each.accuracy.items()),
+            ]
+            for each in origin.generations
+        ]
+        parts.append(table(["generation", "steps", "ten-fold accuracy"], rows))
+    if origin.teachers:
+        names = ", ".join(f"{plain(name)} `{hash[:16]}`" for name, hash in origin.teachers.items())
+        parts.append(f"Taught by {names} (SHA-256).")
+    if spec is not None:
+        parts.append(f"The job:\n\n{fenced(spec, 'toml')}")
+    return "\n\n".join(parts) or "`lineage.json` has what is known."
 
 
 def _warnings(warnings: list[dict[str, str]]) -> str:
@@ -123,26 +228,50 @@ def _warnings(warnings: list[dict[str, str]]) -> str:
     return f"## Warnings\n\nOf the training, and of the scores above:\n\n{listed}\n\n"
 
 
-def _evaluation_table(sets: dict) -> str:
+def _evaluation(sets: dict[str, Any], origin: Origin) -> str:
     if not sets:
         return "Not evaluated."
     header = ["set", "pairs (genuine / impostor)", "ten-fold accuracy"]
     header += [f"TAR at FAR {rate}" for rate in _RATES] + ["SHA-256 of the set"]
-    table = _table(header, [_evaluation_row(name, report) for name, report in sets.items()])
+    rows = [_evaluation_row(name, report) for name, report in sets.items()]
     reasons = [
-        f"{name} has no accuracy: {report['reason']}."
+        f"{plain(name)} has no accuracy: {report['reason']}."
         for name, report in sets.items()
         if "reason" in report
     ]
-    return "\n\n".join([table, *reasons])
+    return "\n\n".join(filter(None, [table(header, rows), *reasons, _beside_teacher(origin)]))
 
 
-def _evaluation_row(name: str, report: dict) -> list[str]:
+def _evaluation_row(name: str, report: dict[str, Any]) -> list[str]:
     accuracy = report.get("accuracy")
     shown = "-" if accuracy is None else f"{accuracy:.4f} ± {report['std']:.4f}"
     tars = [_tar(report["tar_at_far"][rate]) for rate in _RATES]
     pairs = f"{report['genuine']:,} / {report['impostors']:,}"
-    return [name, pairs, shown, *tars, f"`{report['digest'][:16]}`"]
+    return [plain(name), pairs, shown, *tars, f"`{report['digest'][:16]}`"]
+
+
+def _beside_teacher(origin: Origin) -> str:
+    """The student's figures and the teacher's on the same sets; nothing where there is none."""
+    rows = []
+    for name, scores in origin.scores.items():
+        if scores.teacher is None:
+            continue
+        rows.append(
+            [plain(name), "accuracy", _measured(scores.student.accuracy),
+             _measured(scores.teacher.accuracy)]
+        )  # fmt: skip
+        for rate in scores.student.tar_at_far.keys() & scores.teacher.tar_at_far.keys():
+            pair = (each.tar_at_far[rate] for each in (scores.student, scores.teacher))
+            rows.append([plain(name), f"TAR at FAR {rate}", *map(_measured, pair)])
+    return table(["set", "measure", "this network", "its teacher"], sorted(rows)) if rows else ""
+
+
+def _measured(found: Measured | None) -> str:
+    return "-" if found is None else f"{found.value:.4f}{_interval(found.interval)}"
+
+
+def _interval(interval: Any) -> str:
+    return "" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def _tar(rate: dict) -> str:
@@ -151,34 +280,39 @@ def _tar(rate: dict) -> str:
     return "too few pairs" if rate["reason"].startswith("insufficient pairs") else "not measured"
 
 
-def _thresholds(thresholds: dict) -> str:
+def _thresholds(thresholds: dict[str, Any]) -> str:
     parts = [_threshold_table(thresholds["false_accept_rates"])]
     if best := thresholds["best_accuracy"]:
         parts.append(
-            f"At the best ten-fold accuracy, {best['accuracy']:.4f} on {best['set']}: same person "
-            f"where cosine > {best['threshold']:.4f}{_rates_of(best)}."
+            f"At the best ten-fold accuracy, {best['accuracy']:.4f} on {plain(best['set'])}: same "
+            f"person where cosine > {best['threshold']:.4f}{_rates_of(best)}."
         )
     return "\n\n".join(parts)
 
 
-def _rates_of(best: dict) -> str:
+def _rates_of(best: dict[str, Any]) -> str:
     """Nothing where the evaluation was done before they were measured."""
     if best.get("far") is None:
         return ""
-    return f", with a FAR of {best['far']:.4f} and a TAR of {best['tar']:.4f} there"
+    return (
+        f", with a FAR of {best['far']:.4f} and a TAR of {best['tar']:.4f} there "
+        f"({best['genuine']:,} genuine and {best['impostors']:,} impostor pairs)"
+    )
 
 
-def _threshold_table(rates: dict) -> str:
+def _threshold_table(rates: dict[str, Any]) -> str:
     rows = [
-        [rate, f"{found['threshold']:.4f}", f"{found['tar']:.4f}", found["set"]]
+        [
+            rate,
+            f"{found['threshold']:.4f}{_interval(found.get('threshold_interval'))}",
+            f"{found['tar']:.4f}{_interval(found.get('interval'))}",
+            plain(found["set"]),
+            f"{found['genuine']:,} / {found['impostors']:,}",
+        ]
         for rate, found in rates.items()
         if found is not None
     ]
     if not rows:
         return "No set was large enough to measure a false-accept rate."
-    return _table(["FAR", "same person where cosine >", "TAR", "measured on"], rows)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    header = ["FAR", "same person where cosine >", "TAR", "measured on", "genuine / impostor pairs"]
+    return table(header, rows)

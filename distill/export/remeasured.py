@@ -7,12 +7,10 @@ from typing import Any
 from curation.errors import UserError
 from curation.files import read_whole
 from curation.json_text import parse_json
-from distill.export.bundle import write_json
+from distill.export.bundle import describe, write_json
 from distill.export.bundle_files import LARGEST_JSON, check_bundle
-from distill.export.checksums import write_sums
-from distill.export.config import Thresholds
-from distill.export.embedder import unweighted_network
-from distill.export.model_card import model_card
+from distill.export.config import Origin, Thresholds
+from distill.export.origin import scores_of
 
 
 def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, Any]) -> None:
@@ -22,8 +20,6 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
     gives them. A FAR that they do not measure keeps its threshold. The card and the checksums are
     written anew; raises ``UserError`` where the bundle's evaluation is of another form.
     """
-    from distill.counting import count
-
     config, old = check_bundle(folder)
     measured = {
         rate: found for rate, found in thresholds["false_accept_rates"].items() if found is not None
@@ -36,20 +32,21 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
     sets = evaluation.get("sets")
     evaluation["sets"] = {**(sets if isinstance(sets, dict) else {}), **reports}
     evaluation["thresholds"] = merged
-    counts = count(unweighted_network(config), config.face.preprocessing.size)
-    name = str(_object(folder / "lineage.json").get("job") or folder.name)
+    checked = Thresholds.model_validate_json(json.dumps(merged))
+    lineage = _object(folder / "lineage.json")
+    name = str(lineage.get("job") or folder.name)
+    write_json(folder / "thresholds.json", checked.model_dump(mode="json"))
+    write_json(folder / "evaluation.json", evaluation)
     try:
-        card = model_card(name, config, counts, evaluation)
+        scores = scores_of(evaluation)
+        origin = (config.origin or Origin()).model_copy(update={"scores": scores})
+        told = config.model_copy(update={"thresholds": checked, "origin": origin})
+        describe(folder, name, told, evaluation, lineage)
     except (KeyError, TypeError, AttributeError):
         raise UserError(
             f"{folder / 'evaluation.json'}: its scores are of another form; export the network "
             "again with this version"
         ) from None
-    checked = Thresholds.model_validate_json(json.dumps(merged))
-    write_json(folder / "thresholds.json", checked.model_dump(mode="json"))
-    write_json(folder / "evaluation.json", evaluation)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    write_sums(folder)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def write_weights(path: Path, module: "torch.nn.Module") -> None:
     floats = {
         name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()
     }
-    save_file(tensors | floats, path)
+    save_file(tensors | floats, path, {"format": "pt"})  # as transformers' loaders want it
     _make_durable(path)
 
 

@@ -19,6 +19,7 @@ from distill.evaluation.set_features import FEATURES
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations
+from distill.pipeline.licences import licences
 from distill.pipeline.planning import (
     candidate_name,
     choice_name,
@@ -41,12 +42,13 @@ from distill.pipeline.training import (
     teacher_stage,
     train_network,
 )
-from distill.pipeline.training_images import digests, open_training_images
+from distill.pipeline.training_images import digests, open_training_images, trained_on
 from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
-from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState, read_halved
+from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, SPEC, StepState, read_halved
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
+from distill.spec_source import read_spec
 from distill.training.distributed import on_first_rank, several_machines
 from distill.training.divergence import Diverged
 from distill.training.memory import give_back_memory
@@ -316,6 +318,10 @@ class JobRun:
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self._step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
+            terms = licences(self.spec, self.workspace)
+            if any(each["licence"] is not None for each in terms):
+                # Only then, so that steps done before there were licences are found.
+                lineage["licences"] = terms
             name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
             outcome = on_first_rank(
                 lambda: export_network(
@@ -345,12 +351,15 @@ class JobRun:
 
     def _origin(self) -> dict[str, Any]:
         """Where the job comes from, without paths of its maker, and what has changed since."""
+        facts: dict[str, Any] = {"data": trained_on(self.spec.data, self.images)}
+        if (self.record.folder / SPEC).is_file():
+            facts["spec"] = read_spec(self.record.folder / SPEC)
         found = read_provenance(self.record.folder)
         if found is None:
-            return {}
+            return facts
         told = found.model_dump(mode="json", exclude={"file", "written"})
         changed = [each["text"] for each in self.record.warnings if each["key"] == CHANGED]
-        return {"provenance": told | ({"changed": changed} if changed else {})}
+        return {**facts, "provenance": told | ({"changed": changed} if changed else {})}
 
     def _lineage(self) -> list[dict[str, Any]]:
         steps = [step for step in self.record.steps if step.id and step.state != "skipped"]

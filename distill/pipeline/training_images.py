@@ -1,6 +1,7 @@
 """The images that a job trains on: a set of the workspace, or several as one."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from curation.store import ImageSet
 from curation.toml_positions import Location
@@ -27,8 +28,21 @@ def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
 
 def digests(data: DataSpec, images: ImageSet) -> dict[str, str]:
     """Of each set, by its name in the spec."""
+    return {each["name"]: each["digest"] for each in trained_on(data, images)}
+
+
+def trained_on(data: DataSpec, images: ImageSet) -> list[dict[str, Any]]:
+    """`distill.export.config.TrainedOn` of each set, by its name in the spec, as JSON."""
     sets = [each.images for each in images.sources] if isinstance(images, SeveralSets) else [images]
-    return {each.set: found.digest for each, found in zip(data.sets, sets, strict=True)}
+    return [
+        {
+            "name": each.set,
+            "digest": found.digest,
+            "images": len(found),
+            "identities": found.identities,
+        }
+        for each, found in zip(data.sets, sets, strict=True)
+    ]
 
 
 def check_labels(

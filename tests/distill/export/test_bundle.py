@@ -13,7 +13,6 @@ from torch import nn
 import distill
 from curation.errors import UserError
 from curation.images import encode_jpeg
-from distill.counting import count
 from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
 from distill.export.config import Thresholds
@@ -90,7 +89,7 @@ def test_the_card_has_counts_and_scores(
     assert "research" in card
 
 
-def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_network, small_evaluation):
+def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_evaluation):
     nothing = dict.fromkeys(["accuracy", "std", "cosine_threshold", "tar", "far"])
     reason = "the network's embedding of image 3 is zero or not finite"
     rates = {
@@ -99,20 +98,20 @@ def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_network, sm
     report = small_evaluation["sets"]["easy"] | nothing | {"reason": reason, "tar_at_far": rates}
     sets = {"easy": report}
     evaluation = {"sets": sets, "thresholds": recommended_thresholds(sets)}
-    card = model_card("x", small_config, count(small_network, (32, 32)), evaluation)
+    card = model_card("x", small_config, evaluation)
     assert "| easy | 1,000 / 1,000 | - | not measured | not measured |" in card
     assert f"easy has no accuracy: {reason}." in card
     assert "At the best ten-fold accuracy" not in card
 
 
-def test_an_evaluation_of_before_still_makes_a_card(small_config, small_network, small_evaluation):
+def test_an_evaluation_of_before_still_makes_a_card(small_config, small_evaluation):
     """A step that was done before is found again, with thresholds whose rates nobody measured."""
     thresholds = json.loads(json.dumps(small_evaluation["thresholds"]))
     for key in ("far", "tar", "genuine", "impostors"):
         del thresholds["best_accuracy"][key]
     assert Thresholds.model_validate(thresholds).best_accuracy.far is None
     evaluation = {"sets": small_evaluation["sets"], "thresholds": thresholds}
-    card = model_card("x", small_config, count(small_network, (32, 32)), evaluation)
+    card = model_card("x", small_config, evaluation)
     assert "0.8750 on easy: same person where cosine > 0.4000.\n" in card
 
 

@@ -136,6 +136,8 @@ def rates_of(bundle: Path, change: Callable[[dict], object]) -> Path:
     thresholds = json.loads((bundle / "thresholds.json").read_text())
     change(thresholds)
     (bundle / "thresholds.json").write_text(json.dumps(thresholds))
+    config = json.loads((bundle / "config.json").read_text())
+    (bundle / "config.json").write_text(json.dumps(config | {"thresholds": None}))
     (bundle / "SHA256SUMS").unlink()
     write_sums(bundle)
     return bundle

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from curation.errors import UserError
-from distill.counting import Counts
 from distill.evaluation.doubts import doubts
 from distill.export.model_card import model_card
 from distill.notices import Notice, keeping, read_notices
@@ -121,11 +120,10 @@ def test_a_run_keeps_a_warning_once_and_beside_its_step(tmp_path):
 
 
 def test_the_card_lists_warnings_only_if_there_are_any(small_config, small_evaluation):
-    counts = Counts(1, 1, 1)
-    plain = model_card("x", small_config, counts, small_evaluation)
+    plain = model_card("x", small_config, small_evaluation)
     assert "Warnings" not in plain
     warnings = [{"step": "generation 1", "key": "k", "text": "nothing <learned>"}]
-    card = model_card("x", small_config, counts, {**small_evaluation, "warnings": warnings})
+    card = model_card("x", small_config, {**small_evaluation, "warnings": warnings})
     assert "## Warnings" in card
     assert "- generation 1: nothing &lt;learned>" in card
 

@@ -1,0 +1,23 @@
+"""How an aligned face becomes a network's input, in words."""
+
+from distill.export.config import FaceConfig, Framing
+
+_SCALING = {"area": "area averaging", "bilinear": "bilinear"}
+
+
+def framing_words(face: FaceConfig) -> str:
+    """For an image of the size that was trained on."""
+    height, width = face.preprocessing.size
+    framing = face.framing or Framing.of(face.image_size, face.preprocessing.size)
+    crop, (image_height, image_width) = framing.crop, framing.image_size
+    said = f"as an image of {image_height}x{image_width} pixels"
+    if (crop.height, crop.width) != framing.image_size:
+        said += (
+            f", of which the middle {crop.height}x{crop.width} is taken, from row {crop.top} and "
+            f"column {crop.left} on (cropped, never squeezed)"
+        )
+    return (
+        said
+        if framing.scaling == "none"
+        else f"{said}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
+    )

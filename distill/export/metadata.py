@@ -1,0 +1,63 @@
+"""The contract inside ONNX files: ``metadata_props``, which any viewer of networks shows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distill.export.config import BundleConfig
+from distill.export.framing_words import framing_words
+
+LARGEST = 1 << 20
+"""Bytes of a value; a longer one is left to config.json."""
+MIRROR = {
+    "sum": "normalise(f(image) + f(mirrored image))",
+    "none": "normalise(f(image))",
+}
+
+
+def metadata_of(config: BundleConfig) -> dict[str, str]:
+    """What an ONNX file says of itself, by key; structures are JSON."""
+    face = config.face
+    said: dict[str, Any] = {
+        "input": f"{face.input_name}: float32 [N, 3, {face.preprocessing.size[0]}, "
+        f"{face.preprocessing.size[1]}], {face.layout}: an aligned face {framing_words(face)}",
+        "colour": face.preprocessing.colour,
+        "scale": f"(pixel - {face.preprocessing.mean}) / {face.preprocessing.std}, "
+        "of pixels 0 ... 255",
+        "template": face.alignment.model_dump(mode="json"),
+        "output": f"{face.output_name}: float32 [N, {config.num_features}], not normalised",
+        "output_length": str(config.num_features),
+        "normalisation": "divide the feature by its L2 length",
+        "mirror": f"{face.mirror}: {MIRROR[face.mirror]}",
+        "distance": face.distance,
+        "architecture": config.architecture,
+    }
+    if config.thresholds is not None:
+        said["thresholds"] = config.thresholds.model_dump(mode="json")
+    if config.origin is not None:
+        told = config.origin.model_dump(mode="json")
+        said |= {key: told[key] for key in ("licences", "data", "scores")}
+        said["lineage"] = {key: told[key] for key in ("job", "spec", "teachers", "generations")}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in said.items()
+    }
+    return {key: text for key, text in texts.items() if len(text.encode()) <= LARGEST}
+
+
+def stamp(folder: Path, config: BundleConfig) -> None:
+    """Write the metadata into every ONNX file of a bundle; the same bytes for the same config."""
+    names = {name for files in config.formats.values() for name in files}
+    for name in sorted(names):
+        if name.endswith(".onnx"):
+            _stamp(folder / name, metadata_of(config))
+
+
+def _stamp(path: Path, said: dict[str, str]) -> None:
+    import onnx
+
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    del model.metadata_props[:]
+    for key, value in said.items():
+        model.metadata_props.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString(deterministic=True))

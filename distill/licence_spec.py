@@ -1,0 +1,50 @@
+"""The ``[licence]`` table of a job: the terms of its data, its teacher and its network."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, TypeAdapter
+
+from distill.export.config import LicenceText
+from distill.training.config import Strict
+
+_TEXT: TypeAdapter[str] = TypeAdapter(LicenceText, config=Strict.model_config)
+_BY_NAME: TypeAdapter[dict[str, str]] = TypeAdapter(
+    Annotated[dict[str, LicenceText], Field(min_length=1, max_length=100)],
+    config=Strict.model_config,
+)
+
+
+def _text_or_texts(given: Any) -> str | dict[str, str]:
+    """One message for what is neither a text nor a table."""
+    if isinstance(given, dict):
+        return _BY_NAME.validate_python(given)
+    if isinstance(given, str):
+        return _TEXT.validate_python(given)
+    raise ValueError(
+        'must be a text, such as "research only", or a table of several by name, such as '
+        '{ "ms1m/clean" = "research only" }'
+    )
+
+
+Texts = Annotated[str | dict[str, str], PlainValidator(_text_or_texts)]
+
+
+class LicenceSpec(Strict):
+    """The terms of the sets in ``data.train``, of the ``teacher``, of the network that the student
+    begins with (``beginning``), and of the delivered ``weights``: a text for all of a kind, or one
+    by name. What is not said is unknown, or as the bundle that is taught or begun from says."""
+
+    data: Texts | None = None
+    teacher: Texts | None = None
+    beginning: LicenceText | None = None
+    weights: LicenceText | None = None
+
+    def of_data(self, name: str) -> str | None:
+        return _of(self.data, name)
+
+    def of_teacher(self, name: str) -> str | None:
+        return _of(self.teacher, name)
+
+
+def _of(said: str | dict[str, str] | None, name: str) -> str | None:
+    return said.get(name) if isinstance(said, dict) else said
