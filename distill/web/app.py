@@ -12,7 +12,7 @@ from curation.errors import UserError
 from distill.daemon.api import create_app, status_of
 from distill.web.guard import Guard
 from distill.web.keys import Keys
-from distill.web.routes import api_page, curves, job, queue, sign_in, static
+from distill.web.routes import api_page, compare, curves, job, queue, sign_in, static
 from distill.web.site import Site
 
 ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
@@ -20,6 +20,7 @@ ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
     queue.router,
     job.router,
     curves.router,
+    compare.router,
     api_page.router,
 )
 

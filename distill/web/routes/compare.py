@@ -1,0 +1,79 @@
+"""Jobs side by side: their curves in one picture, their results, and in what their specs differ."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from distill.comparison import Row, compare
+from distill.daemon.comparing import look
+from distill.spec_difference import varying
+from distill.spec_source import check_name
+from distill.web.curves import grouped
+from distill.web.site import Site
+
+MOST = 8
+"""Jobs: as many colours as curves have"""
+_OFFERED = 500
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    place = site.workspace
+
+    @routes.get("/compare")
+    def compare_jobs(
+        job: Annotated[list[str] | None, Query(max_length=100)] = None, step: str | None = None
+    ) -> Response:
+        """The jobs of ``job`` side by side, with the curves of one step."""
+        asked = dict.fromkeys(each.strip() for each in job or [] if each.strip())
+        names = [check_name(each) for each in asked][:MOST]
+        found = [look(each, place) for each in names]
+        rows = compare([each.subject for each in found]) if len(found) > 1 else []
+        specs = varying([each.spec for each in found if each.spec is not None])
+        specs.pop("name", None)
+        steps = _steps_of(site, names)
+        shown = step if step in steps else next(iter(steps), None)
+
+        def address(chosen: Sequence[str], step: str | None = shown) -> str:
+            kept = [("job", each) for each in chosen]
+            return "/compare?" + urlencode([*kept, *([("step", step)] if step else [])])
+
+        return site.page(
+            "compare.html",
+            names=names,
+            found=found,
+            rows=[(row, apart(row)) for row in rows],
+            specs=specs,
+            steps=steps,
+            step=shown,
+            charts=_charts(steps[shown]) if shown else {},
+            address=address,
+            offered=[each for each in site.service.queue.names()[-_OFFERED:] if each not in names],
+            most=MOST,
+        )
+
+    return routes
+
+
+def _steps_of(site: Site, names: Sequence[str]) -> dict[str, list[str]]:
+    """The steps that any of the jobs has curves of, with all keys that they have there."""
+    steps: dict[str, set[str]] = {}
+    for name in names:
+        for step, keys in site.curves.of(name).steps().items():
+            steps.setdefault(step, set()).update(keys)
+    return {step: sorted(keys) for step, keys in steps.items()}
+
+
+def _charts(keys: list[str]) -> dict[str, list[str]]:
+    """A chart for each key, so that a line in it is a job."""
+    return {key: [key] for group in grouped(keys).values() for key in group}
+
+
+def apart(row: Row) -> list[bool]:
+    """Of each subject whether its interval and the first's have nothing in common."""
+    first: Any = row.intervals[0] if row.intervals else None
+    others = row.intervals if first is not None and row.comparable else [None] * len(row.values)
+    return [each is not None and (each[0] > first[1] or each[1] < first[0]) for each in others]
