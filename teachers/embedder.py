@@ -39,8 +39,13 @@ def embed_mirrored(embedder: Embedder, images: np.ndarray) -> np.ndarray:
 
     Source: the LFR 2019 and the insightface verification protocols.
     """
+    return normalise(sum_mirrored(embedder, images))
+
+
+def sum_mirrored(embedder: Embedder, images: np.ndarray) -> np.ndarray:
+    """``f(x) + f(mirrored x)``, raw, float32 ``[B, D]``."""
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    return normalise(embedder.embed(images) + embedder.embed(mirrored))
+    return embedder.embed(images) + embedder.embed(mirrored)
 
 
 def normalise(features: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from distill.cli.curate.noise import (
     StdOption,
 )
 from distill.cli.reports import print_table
-from distill.cli.scored import ImagesFolderOption, ModelOptions, open_model, open_set
+from distill.cli.scored import ImagesFolderOption, ModelOptions, open_faces, open_model
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def compare(
         raise UserError(f"give 2 to {MOST_COMPARED} different jobs or bundles to compare")
     if on:
         models = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
-        _compare_on([open_set(name, place, images) for name in on], models, place, json)
+        _compare_on([open_faces(name, place, images) for name in on], models, place, json)
         return
     found = [look(name, place) for name in given]
     rows = compared([each.subject for each in found])

@@ -1,6 +1,6 @@
 """What any network is worth, on any set: `evaluate` (1:1) and `identify` (1:N)."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,15 +15,17 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
+from distill.cli.measures import counted_in, measure_rows
 from distill.cli.reports import print_table, shown
 from distill.cli.scored import (
     ImagesFolderOption,
     ModelArgument,
     ModelOptions,
     SetsArgument,
+    TemplateWeightsOption,
     open_model,
     open_set,
-    shown_interval,
+    template_weights_of,
 )
 from distill.cli.screen import note, say
 
@@ -38,6 +40,7 @@ def evaluate(
     model: ModelArgument,
     sets: SetsArgument,
     images: ImagesFolderOption = None,
+    template_weights: TemplateWeightsOption = "norm+detector",
     backbone: BackboneOption = None,
     part: PartOption = None,
     mean: MeanOption = None,
@@ -54,25 +57,28 @@ def evaluate(
     Example: distill evaluate student ms1m/lfw ms1m/test
 
     Example: distill evaluate r50.onnx lfw.bin --mean 127.5 --std 127.5 --colour RGB --json
+
+    Example: distill evaluate student ijbc:/data/IJB_release/IJBC
     """
     from curation.workspace import Workspace
     from distill.evaluation.evaluate_sets import evaluate as score
 
-    place = Workspace.locate(workspace)
-    opened = [open_set(name, place, images) for name in sets]
+    place, weights = Workspace.locate(workspace), template_weights_of(template_weights)
+    opened = [open_set(name, place, images, weights) for name in sets]
     answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress)
     if json:
         print_json({"model": model, **report})
         return
-    rows = [row for name, each in report["sets"].items() for row in _rows(name, each)]
+    rows = [[name, *row] for name, each in report["sets"].items() for row in measure_rows(each)]
     print_table(["set", "measure", "value", "95 % interval", "threshold"], rows, ["value"])
     for name, each in report["sets"].items():
-        counts = f"{shown(each['genuine'])} genuine and {shown(each['impostors'])} impostor pairs"
-        note(f"{name}: {counts}, set {each['digest'][:12]}")
+        note(f"{name}: {counted_in(each)}set {each['digest'][:12]}")
         if reason := each.get("reason"):
-            note(f"{name} has no accuracy: {reason}")
+            note(
+                f"{name} has no {'score' if each['kind'] == 'unmeasured' else 'accuracy'}: {reason}"
+            )
     note(f"network {report['embedder'][:12]}, preprocessing {report['preprocessing'][:12]}")
 
 
@@ -137,7 +143,7 @@ def identify(
     if json:
         print_json({"model": model, **report})
         return
-    print_table(["measure", "value", "95 % interval", "threshold"], _search_rows(report), ["value"])
+    print_table(["measure", "value", "95 % interval", "threshold"], measure_rows(report), ["value"])
     open_set, enrolled_images = report["open_set"], report["gallery"]["images"]
     note(
         f"{shown(open_set['mated'])} probes with a mate among {shown(enrolled_images)} enrolled "
@@ -147,46 +153,3 @@ def identify(
         if reason := each.get("reason"):
             say(f"no FNIR at FPIR {rate}: {reason}")
             break
-
-
-def _rows(name: str, report: dict[str, Any]) -> list[list[str]]:
-    """Set, measure, value, interval, threshold."""
-    rows = []
-    if report.get("accuracy") is not None:
-        rows.append(
-            [
-                name,
-                "accuracy",
-                f"{report['accuracy']:.4f} ± {report['std']:.4f}",
-                shown_interval(report.get("accuracy_interval")),
-                f"{report['cosine_threshold']:.4f}",
-            ]
-        )
-    for key, measure in (("auc", "area under the ROC"), ("eer", "equal error rate")):
-        if report.get(key) is not None:
-            interval = shown_interval(report.get(f"{key}_interval"))
-            rows.append([name, measure, f"{report[key]:.4f}", interval, ""])
-    for rate, each in report["tar_at_far"].items():
-        if each["tar"] is not None:
-            threshold = f"{each['cosine_threshold']:.4f}"
-            value = f"{each['tar']:.4f}"
-            rows.append(
-                [name, f"TAR at FAR {rate}", value, shown_interval(each.get("interval")), threshold]
-            )
-    return rows
-
-
-def _search_rows(report: dict[str, Any]) -> list[list[str]]:
-    rows = [
-        [f"rank {rank}", f"{each['rate']:.4f}", shown_interval(each["interval"]), ""]
-        for rank, each in report["closed_set"]["ranks"].items()
-    ]
-    for size, ranks in report.get("among_distractors", {}).get("distractors", {}).items():
-        first = ranks["1"]
-        title = f"rank 1 among {int(size):,} distractors"
-        rows.append([title, f"{first['rate']:.4f}", shown_interval(first["interval"]), ""])
-    for rate, each in report["open_set"]["fnir_at_fpir"].items():
-        if each["fnir"] is not None:
-            value, interval = f"{each['fnir']:.4f}", shown_interval(each["interval"])
-            rows.append([f"FNIR at FPIR {rate}", value, interval, f"{each['threshold']:.4f}"])
-    return rows

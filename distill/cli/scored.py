@@ -11,7 +11,10 @@ from distill.cli.bars import watch
 from distill.cli.curate.noise import teacher_choice
 
 if TYPE_CHECKING:
+    from curation.pairs import VerificationPairs
+    from curation.store import ImageSet
     from curation.workspace import Workspace
+    from distill.evaluation.protocols.protocol import TemplateWeights
     from distill.evaluation.set_features import EvaluationSet, SetFeatures
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
@@ -30,7 +33,8 @@ SetsArgument = Annotated[
     typer.Argument(
         metavar="SET...",
         help="A .bin of pairs, a list of pairs (.txt, .csv, .tsv), or a store or view, whose "
-        "images are all compared; by path or name in the workspace.",
+        "images are all compared; by path or name in the workspace. A published protocol by "
+        "NAME:FOLDER (ijbb, ijbc, tinyface, lfr, megaface).",
         show_default=False,
         autocompletion=completion.image_sets,
     ),
@@ -38,6 +42,14 @@ SetsArgument = Annotated[
 ImagesFolderOption = Annotated[
     Path | None,
     typer.Option("--images", help="The folder where the paths of a list of pairs begin."),
+]
+_WEIGHTS = ("norm+detector", "norm", "detector", "none")
+TemplateWeightsOption = Annotated[
+    str,
+    typer.Option(
+        help=f"What weighs the images of a template (IJB): {', '.join(_WEIGHTS)}. The norm of the "
+        "feature, and the detector's score.",
+    ),
 ]
 
 
@@ -75,18 +87,50 @@ def open_model(model: ModelOptions, place: "Workspace") -> "SetFeatures":
     return NetworkFeatures(open_embedder(choice, place).teacher, place.cache / FEATURES)
 
 
-def open_set(name: str, place: "Workspace", images: Path | None = None) -> "EvaluationSet":
-    """A set by path or name in the workspace, which gives some score; else ``UserError``."""
+def template_weights_of(given: str) -> "TemplateWeights":
+    """What `TemplateWeightsOption` says."""
+    from curation.errors import UserError
+    from distill.evaluation.protocols.protocol import TemplateWeights
+
+    if given not in _WEIGHTS:
+        raise UserError(f"--template-weights {given}: allowed are {', '.join(_WEIGHTS)}")
+    return TemplateWeights("norm" in given, "detector" in given)
+
+
+def open_set(
+    name: str,
+    place: "Workspace",
+    images: Path | None = None,
+    weights: "TemplateWeights | None" = None,
+) -> "EvaluationSet":
+    """A set by path or name in the workspace, or a protocol by NAME:FOLDER, which gives some score;
+    else ``UserError``."""
+    from distill.evaluation.protocols.protocol import TemplateWeights, open_protocol, split_name
+
+    if (named := split_name(name)) is not None and not Path(name).exists():
+        return open_protocol(*named, TemplateWeights() if weights is None else weights)
+    return open_faces(name, place, images)
+
+
+def open_faces(
+    name: str, place: "Workspace", images: Path | None = None
+) -> "VerificationPairs | ImageSet":
+    """Pairs or images by path or name in the workspace, which give some score."""
     from curation.errors import UserError
     from curation.pairs import VerificationPairs, read_pairs
     from curation.views import open_images
     from distill.cli.curate.places import locate
     from distill.evaluation.measurable import check_all_pairs, check_measurable
+    from distill.evaluation.protocols.protocol import split_name
 
+    if split_name(name) is not None and not Path(name).exists():
+        raise UserError(
+            f"{name} is a protocol, which `distill evaluate` takes; give a set of pairs or images"
+        )
     path = Path(name) if Path(name).suffix in LIST_SUFFIXES else locate(name, place)
     try:
         if path.suffix in LIST_SUFFIXES:
-            found: EvaluationSet = listed_pairs(path, images)
+            found: VerificationPairs | ImageSet = listed_pairs(path, images)
         else:
             found = read_pairs(path) if path.suffix == ".bin" else open_images(path)
         if isinstance(found, VerificationPairs):
@@ -98,7 +142,7 @@ def open_set(name: str, place: "Workspace", images: Path | None = None) -> "Eval
     return found
 
 
-def listed_pairs(path: Path, images: Path | None) -> "EvaluationSet":
+def listed_pairs(path: Path, images: Path | None) -> "VerificationPairs":
     """The pairs of a list as a set of the list's name."""
     import hashlib
 

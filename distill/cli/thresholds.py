@@ -21,8 +21,8 @@ from distill.cli.scored import (
     ModelArgument,
     ModelOptions,
     SetsArgument,
+    open_faces,
     open_model,
-    open_set,
     shown_interval,
 )
 from distill.cli.screen import note, say
@@ -78,7 +78,7 @@ def threshold(
     place = Workspace.locate(workspace)
     if far not in (rates := [f"1e-{exponent}" for exponent in EXPONENTS]):
         raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
-    opened = [open_set(name, place, images) for name in sets]
+    opened = [open_faces(name, place, images) for name in sets]
     bundle = None if into is None else _bundle(model, place)
     answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
     with watch("evaluate", "images") as progress:

@@ -5,7 +5,7 @@ as the largest measured FAR allows, so that intervals can be drawn of them, and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from curation.progress import Progress
 from distill.evaluation.bootstrap import add_rate_intervals
 from distill.evaluation.features import why_broken
 from distill.evaluation.pair_scan import NOBODY, TILE, Collector, HighestScores, PairScan
-from distill.evaluation.pair_scores import ImpostorTotals, PairScores
+from distill.evaluation.pair_scores import ImpostorTotals, PairScores, both_scores
 from distill.evaluation.rates import (
     EXPONENTS,
     Rate,
@@ -102,6 +102,55 @@ def cross_pairs(
     }
 
 
+def pairs_beside(
+    features: np.ndarray,
+    labels: np.ndarray,
+    distractors: np.ndarray,
+    progress: Progress | None = None,
+    tile: int = TILE,
+    intervals: bool = True,
+) -> dict:
+    """Verify every pair of images [N, D] of ``labels`` [N], and each with every distractor [M, D].
+
+    Two distractors, who may be one person, are not compared, as LFR and MegaFace do not. Returns
+    JSON like `all_pairs`, with the number of ``distractors``.
+    """
+    identities, sizes = np.unique(labels, return_counts=True)
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    own = len(labels) * (len(labels) - 1) // 2 - genuine
+    beside = len(labels) * len(distractors)
+    if genuine > MOST_GENUINE:
+        raise UserError(f"{genuine} genuine pairs are too many; at most {MOST_GENUINE}")
+    planned = plan_rates(genuine, own + beside, MAXIMUM_KEPT)
+    largest = _largest_allowed(planned)
+    if largest < 0:
+        report = rate_report(planned, [], [])
+    else:
+        kept = (2 * largest if intervals else largest) + 1
+        totals = ImpostorTotals(sizes, distractors=len(distractors))
+        pairs = _Pairs(genuine, own, identities, totals)
+        nobody = np.full(len(distractors), NOBODY, labels.dtype)
+        scores = both_scores(
+            _scores(PairScan(features, labels, tile=tile), pairs, kept, None),
+            _scores(
+                PairScan(features, labels, distractors, nobody, tile),
+                replace(pairs, genuine=0, impostors=beside),
+                kept,
+                progress,
+            ),
+            min(kept, MAXIMUM_KEPT),
+        )
+        report = _rates_of(scores, planned, intervals)
+    return {
+        "images": len(labels),
+        "identities": len(sizes),
+        "distractors": len(distractors),
+        "genuine": genuine,
+        "impostors": own + beside,
+        "tar_at_far": report,
+    }
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """How many pairs there are of either kind, and the ``identities`` [I] they are of."""
@@ -159,6 +208,10 @@ def _verify(
         return rate_report(planned, thresholds, (counts / pairs.genuine).tolist())
     kept = (2 * largest if intervals else largest) + 1
     scores = _scores(scan, pairs, kept, progress, collectors)
+    return _rates_of(scores, planned, intervals)
+
+
+def _rates_of(scores: PairScores, planned: list[Rate], intervals: bool) -> dict:
     thresholds = thresholds_of(planned, scores.impostors)
     tars = [share_above(scores.genuine[::-1], threshold) for threshold in thresholds]
     report = rate_report(planned, thresholds, tars)

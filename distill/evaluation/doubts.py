@@ -23,7 +23,7 @@ def _no_better_than_chance(report: Mapping[str, Any]) -> str | None:
         if accuracy > blind:
             return None
         return f"accuracy {accuracy:.4f}, and the same answer for every pair gives {blind:.4f}"
-    for rate, measured in report["tar_at_far"].items():
+    for rate, measured in report.get("tar_at_far", {}).items():
         if measured["tar"] is not None and measured["tar"] <= float(rate):
             return f"TAR {measured['tar']:.4g} at FAR {rate}, which chance gives"
     return None

@@ -18,9 +18,10 @@ from distill.evaluation.bootstrap import (
     ten_fold_accuracy,
 )
 from distill.evaluation.curves import area_under_roc, equal_error_rate
-from distill.evaluation.features import why_broken
+from distill.evaluation.features import Embedded, why_broken
 from distill.evaluation.measurable import why_nothing_differs
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
+from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.sampled_pairs import sampled_scores
 from distill.evaluation.score_counts import CountedScores
@@ -43,10 +44,11 @@ def evaluate(
     """Score what a network answers on every set; the result is JSON.
 
     Verification pairs get the ten-fold protocol and TAR at FAR over their own pairs; an image set
-    gets TAR at FAR over all its pairs. Both get ``auc`` and ``eer``; of an image set each is known
-    to ``auc_within`` and ``eer_within``. What a set cannot measure is null, with the ``reason``
-    (`distill.evaluation.measurable` knows most of them beforehand). ``progress`` counts embedded
-    images over all sets. ``intervals`` (95 %) stand beside figures and thresholds. ::
+    gets TAR at FAR over all its pairs, a protocol what is measured with it. The former two get
+    ``auc`` and ``eer``; of an image set each is known to ``auc_within`` and ``eer_within``. What a
+    set cannot measure is null, with the ``reason`` (`distill.evaluation.measurable` knows most of
+    them beforehand). ``progress`` counts embedded images over all sets. ``intervals`` (95 %) stand
+    beside figures and thresholds. ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -55,11 +57,12 @@ def evaluate(
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
         raise UserError(f"evaluation sets {', '.join(names)}: two have one name; rename one")
+    for each in sets:
+        answers.check(each)
     reports = {}
     done, total = 0, sum(map(distinct_images, sets))
     for each in sets:
-        features = answers.features(each, _shifted(progress, done, total))
-        reports[each.name] = _score(features, each, intervals)
+        reports[each.name] = _measure(answers, each, _shifted(progress, done, total), intervals)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -70,7 +73,12 @@ def evaluate(
     }
 
 
-def _score(features: np.ndarray, each: EvaluationSet, intervals: bool) -> dict:
+def _measure(
+    answers: SetFeatures, each: EvaluationSet, progress: Progress | None, intervals: bool
+) -> dict:
+    if isinstance(each, ProtocolSet):
+        return _score_protocol(answers.embedded(each, progress), each, intervals)
+    features = answers.features(each, progress)
     if isinstance(each, VerificationPairs):
         return _score_pairs(features, each, intervals)
     return {"kind": "all-pairs", "digest": each.digest, **_score_all(features, each, intervals)}
@@ -89,6 +97,14 @@ def _score_all(features: np.ndarray, each: ImageSet, intervals: bool) -> dict:
     if intervals and report["identities"] > 1:
         _add_curve_intervals(report, sampled_scores(features, labels))
     return {**report, "tar_at_far": rates}
+
+
+def _score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool) -> dict:
+    told = {"protocol": each.protocol, "digest": each.digest}
+    there = embedded.norms != 0 if each.has_blanks else slice(None)
+    if broken := why_broken(embedded.unit[there]):
+        return {**told, "kind": "unmeasured", "reason": broken}
+    return {**told, **each.score(embedded, intervals)}
 
 
 def _score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool) -> dict:

@@ -1,16 +1,28 @@
 """Features of encoded images, in batches: only one batch of pixels is in memory at a time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from curation.images import decode
 from curation.progress import Progress
-from teachers.embedder import Embedder, embed_mirrored
+from teachers.embedder import Embedder, normalise, sum_mirrored
 
 BATCH = 128
 ROWS = 1 << 14
 """Features that are looked at together"""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Unit features [N, D], float32, and the lengths [N] that they had: a face's quality."""
+
+    unit: np.ndarray
+    norms: np.ndarray
+
+    def at(self, places: Sequence[int] | np.ndarray) -> "Embedded":
+        return Embedded(self.unit[places], self.norms[places])
 
 
 def embed_encoded(
@@ -24,25 +36,40 @@ def embed_encoded(
 
     Raises `UserError` that names ``what`` and the number of an image that cannot be decoded.
     """
-    features = np.empty((len(numbers), embedder.embedding), np.float32)
+    return embed_pixels(
+        embedder, lambda i: decode(read(i), f"{what}, image {i}"), numbers, progress
+    ).unit
+
+
+def embed_pixels(
+    embedder: Embedder,
+    pixels: Callable[[int], np.ndarray],
+    numbers: Sequence[int],
+    progress: Progress | None = None,
+) -> Embedded:
+    """`Embedded` of the pictures ``pixels(i) for i in numbers``, uint8 RGB of any size."""
+    unit = np.empty((len(numbers), embedder.embedding), np.float32)
+    norms = np.empty(len(numbers), np.float32)
     for start in range(0, len(numbers), BATCH):
         batch = [
             # Resized one by one: the images of a set may differ in size.
-            embedder.preprocessing.resize(decode(read(i), f"{what}, image {i}")[None])
+            embedder.preprocessing.resize(pixels(i)[None])
             for i in numbers[start : start + BATCH]
         ]
+        part = slice(start, start + len(batch))
         # Embeddings that are no numbers are the caller's to find: see `why_broken`.
         with np.errstate(invalid="ignore", over="ignore"):
-            features[start : start + len(batch)] = embed_mirrored(embedder, np.concatenate(batch))
+            raw = sum_mirrored(embedder, np.concatenate(batch))
+            unit[part], norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
         if progress:
             progress(start + len(batch), len(numbers))
-    return features
+    return Embedded(unit, norms)
 
 
 def embed_distinct(
     embedder: Embedder, images: Sequence[bytes], what: str, progress: Progress | None = None
-) -> np.ndarray:
-    """Like `embed_encoded`, but an image that comes several times is embedded once.
+) -> Embedded:
+    """Of encoded images; one that comes several times is embedded once.
 
     Verification sets repeat their images: the 12,000 of LFW's pairs are 7,701 different ones.
     """
@@ -50,9 +77,11 @@ def embed_distinct(
     for number, image in enumerate(images):
         first.setdefault(image, number)
     numbers = list(first.values())
-    features = embed_encoded(embedder, images.__getitem__, numbers, what, progress)
+    found = embed_pixels(
+        embedder, lambda i: decode(images[i], f"{what}, image {i}"), numbers, progress
+    )
     row = {number: row for row, number in enumerate(numbers)}
-    return features[[row[first[image]] for image in images]]
+    return found.at([row[first[image]] for image in images])
 
 
 def why_broken(features: np.ndarray) -> str | None:

@@ -62,6 +62,15 @@ def search(
     return Searches(probe_labels, mates[place], found.scores[place])
 
 
+def joined(several: Sequence[Searches]) -> Searches:
+    """The searches of the same probes in several galleries, as so many searches."""
+    return Searches(
+        np.concatenate([each.labels for each in several]),
+        np.concatenate([each.mates for each in several]),
+        np.concatenate([each.nearest for each in several]),
+    )
+
+
 def closed_set(searches: Searches, ranks: Sequence[int] = RANKS) -> dict:
     """How often the mate is among the first R, of the probes that have one. ::
 

@@ -29,7 +29,8 @@ class PairScores:
 class ImpostorTotals:
     """How many images each identity [I] has on both sides of the pairs, and nobody's.
 
-    ``gallery`` None: both sides are the same images, and each pair of two counts once.
+    ``gallery`` None: both sides are the same images, and each pair of two counts once, as does each
+    of one with a distractor.
     """
 
     probes: np.ndarray
@@ -41,7 +42,7 @@ class ImpostorTotals:
         probes = weights @ self.probes.astype(np.float64)
         if self.gallery is None:
             own = np.square(weights, dtype=np.float64) @ np.square(self.probes, dtype=np.float64)
-            return (np.square(probes) - own) / 2
+            return (np.square(probes) - own) / 2 + probes * self.distractors
         gallery = weights @ self.gallery.astype(np.float64) + self.distractors
         own = np.square(weights, dtype=np.float64) @ (self.probes * self.gallery)
         return probes * gallery - own
@@ -64,6 +65,23 @@ def listed_scores(
     )
 
 
+def both_scores(first: PairScores, second: PairScores, most: int) -> PairScores:
+    """The scores of two scans of the same identities; of impostors the ``most`` highest."""
+    impostors = np.concatenate([first.impostors, second.impostors])
+    order = np.argsort(-impostors, kind="stable")[:most]
+    genuine = np.concatenate([first.genuine, second.genuine])
+    descending = np.argsort(-genuine, kind="stable")
+    return PairScores(
+        genuine=genuine[descending],
+        genuine_of=np.concatenate([first.genuine_of, second.genuine_of])[descending],
+        impostors=impostors[order],
+        left=np.concatenate([first.left, second.left])[order],
+        right=np.concatenate([first.right, second.right])[order],
+        identities=first.identities,
+        totals=first.totals,
+    )
+
+
 def linked_identities(images: Sequence[bytes], same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The people of 2P ``images`` whose names nobody kept, int32 [P] of each side of the pairs.
 
@@ -71,8 +89,13 @@ def linked_identities(images: Sequence[bytes], same: np.ndarray) -> tuple[np.nda
     links count as several.
     """
     first: dict[bytes, int] = {}
-    nodes = np.array([first.setdefault(image, len(first)) for image in images])
-    parent = list(range(len(first)))
+    return linked_people(np.array([first.setdefault(each, len(first)) for each in images]), same)
+
+
+def linked_people(sides: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`linked_identities` of numbers [2P] for what the pairs are of."""
+    kinds, nodes = np.unique(sides, return_inverse=True)
+    parent = list(range(len(kinds)))
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -82,6 +105,6 @@ def linked_identities(images: Sequence[bytes], same: np.ndarray) -> tuple[np.nda
 
     for pair in np.flatnonzero(same):
         parent[root(int(nodes[2 * pair]))] = root(int(nodes[2 * pair + 1]))
-    roots = np.array([root(node) for node in range(len(first))])
+    roots = np.array([root(node) for node in range(len(kinds))])
     people = np.unique(roots, return_inverse=True)[1].astype(np.int32)[nodes]
     return people[::2], people[1::2]

@@ -6,6 +6,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
+from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pair_scores
 from distill.evaluation.bootstrap import (
     Statistic,
@@ -17,6 +18,7 @@ from distill.evaluation.bootstrap import (
 from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_no_accuracy
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
+from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.rates import plan_rates
 from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.thresholds import cosine_of
@@ -45,6 +47,8 @@ def differences(
     for features in (first, second):
         if broken := why_broken(features):
             raise UserError(f"{each.name}: {broken}")
+    if isinstance(each, ProtocolSet):
+        raise UserError(f"{each.name}: models are compared on sets of pairs or images only")
     names, left, identities = _measures(first, each)
     _, right, _ = _measures(second, each)
     ones = np.ones((1, identities), np.float32)
@@ -56,7 +60,9 @@ def differences(
     ]
 
 
-def _measures(features: np.ndarray, each: EvaluationSet) -> tuple[list[str], Statistic, int]:
+def _measures(
+    features: np.ndarray, each: VerificationPairs | ImageSet
+) -> tuple[list[str], Statistic, int]:
     """Names of measures [M], what they are of each draw [B, M], and the number of identities."""
     if not isinstance(each, VerificationPairs):
         scores = all_pair_scores(features, np.asarray(each.labels))

@@ -6,20 +6,24 @@ from typing import Protocol
 
 import numpy as np
 
-from curation.arrays import read_array, read_head
+from curation.arrays import ArrayHeader, read_array, read_head
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file, open_regular
+from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
-from distill.evaluation.features import embed_distinct, embed_encoded
+from distill.evaluation.features import Embedded, embed_distinct, embed_pixels
+from distill.evaluation.protocols.protocol import ProtocolSet
 from teachers.embedder import Embedder, normalise
 
-EvaluationSet = VerificationPairs | ImageSet
+EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
 FEATURES = "features"
 """The folder of a workspace's cache that keeps them"""
 MOST_KEPT_BYTES = 1 << 30
 """Of one set; more is computed again. A million images with 256 dimensions are as much."""
+ENDINGS = (".npy", ".bin")
+"""Of files of embeddings that others made"""
 
 
 class SetFeatures(Protocol):
@@ -35,6 +39,14 @@ class SetFeatures(Protocol):
         """
         ...
 
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        """`features`, and their norms."""
+        ...
+
+    def check(self, each: EvaluationSet) -> None:
+        """Raise `UserError` where a set cannot be answered, before anything is embedded."""
+        ...
+
 
 class NetworkFeatures:
     """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given."""
@@ -44,41 +56,83 @@ class NetworkFeatures:
         self._network, self._kept = network, kept
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
-        shape = (image_count(each), self._network.embedding)
-        path = self._path(each, shape)
-        known = None if path is None else _read_features(path, shape)
-        if known is not None:
-            if progress:
-                progress(distinct_images(each), distinct_images(each))
-            return known
-        features = self._embed(each, progress)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
-                np.save(file, features)
-        return features
+        known = self._known(each)
+        if known is None:
+            return self._computed(each, progress).unit
+        _tell_all(each, progress)
+        return known
+
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        unit, path = self._known(each), self._path(each)
+        norms = None if path is None else _read_features(_norms_of(path), (image_count(each),))
+        if unit is None or norms is None:
+            return self._computed(each, progress)
+        _tell_all(each, progress)
+        return Embedded(unit, norms)
+
+    def check(self, each: EvaluationSet) -> None:
+        if isinstance(each, ProtocolSet):
+            each.faces.check_there()
 
     def knows(self, each: EvaluationSet) -> bool:
         """Whether the network need not be asked."""
-        path = self._path(each, (image_count(each), self._network.embedding))
+        path = self._path(each)
         return path is not None and path.is_file()
 
-    def _embed(self, each: EvaluationSet, progress: Progress | None) -> np.ndarray:
+    def _known(self, each: EvaluationSet) -> np.ndarray | None:
+        path, shape = self._path(each), (image_count(each), self._network.embedding)
+        return None if path is None else _read_features(path, shape)
+
+    def _computed(self, each: EvaluationSet, progress: Progress | None) -> Embedded:
+        found, path = self._embed(each, progress), self._path(each)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for target, array in ((_norms_of(path), found.norms), (path, found.unit)):
+                with atomic_file(target) as file:
+                    np.save(file, array)
+        return found
+
+    def _embed(self, each: EvaluationSet, progress: Progress | None) -> Embedded:
         if isinstance(each, VerificationPairs):
             return embed_distinct(self._network, each.images, each.name, progress)
-        return embed_encoded(self._network, each.read, range(len(each)), each.name, progress)
+        if isinstance(each, ProtocolSet):
+            return embed_pixels(self._network, each.faces.pixels, range(len(each.faces)), progress)
+        read, name = each.read, each.name
 
-    def _path(self, each: EvaluationSet, shape: tuple[int, int]) -> Path | None:
-        if self._kept is None or 4 * shape[0] * shape[1] > MOST_KEPT_BYTES:
+        def pixels(number: int) -> np.ndarray:
+            return decode(read(number), f"{name}, image {number}")
+
+        return embed_pixels(
+            self._network,
+            lambda i: decode(read(i), f"{name}, image {i}"),
+            range(len(each)),
+            progress,
+        )
+
+    def _path(self, each: EvaluationSet) -> Path | None:
+        size = 4 * image_count(each) * self._network.embedding
+        if self._kept is None or size > MOST_KEPT_BYTES:
             return None
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
-        return self._kept / network / f"{each.digest}.npy"
+        name = each.faces.fingerprint if isinstance(each, ProtocolSet) else each.digest
+        return self._kept / network / f"{name}.npy"
+
+
+def _norms_of(path: Path) -> Path:
+    """Beside the unit features, which older versions kept alone."""
+    return path.with_suffix(".norms")
+
+
+def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:
+    if progress:
+        progress(distinct_images(each), distinct_images(each))
 
 
 class GivenFeatures:
     """`SetFeatures` from files: ``folder``/NAME.npy has a float32 [N, D] of the set NAME, in order.
 
-    Of a set of pairs, N is two a pair. Vectors are brought to unit length.
+    Of a set of pairs, N is two a pair; protocols have files of their own form too. Vectors are
+    brought to unit length.
     """
 
     preprocessing = "given"
@@ -86,33 +140,56 @@ class GivenFeatures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         digest = hashlib.sha256()
-        for path in sorted(folder.glob("*.npy")):
+        files = (path for ending in ENDINGS for path in folder.rglob(f"*{ending}"))
+        for path in sorted(path for path in files if path.is_file()):
             with open_regular(path) as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.name}\n{content}\n".encode())
+            name = path.relative_to(folder).as_posix()
+            digest.update(f"{name}\n{content}\n".encode(errors="surrogateescape"))
         self.embedder = digest.hexdigest()
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
+        return self.embedded(each, progress).unit
+
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        raw = self._raw(each)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return Embedded(normalise(raw), np.linalg.norm(raw, axis=1).astype(np.float32))
+
+    def check(self, each: EvaluationSet) -> None:
         path, count = self.folder / f"{each.name}.npy", image_count(each)
-        if not path.is_file():
+        if path.is_file():
+            _given_head(path, count)
+        elif not isinstance(each, ProtocolSet) or each.written(self.folder) is None:
             raise UserError(
                 f"{self.folder}: no embeddings of {each.name}; write {path.name}, float32 "
                 f"[{count}, D], a row an image in the order of the set"
             )
-        return normalise(_given(path, count))
+
+    def _raw(self, each: EvaluationSet) -> np.ndarray:
+        self.check(each)
+        path = self.folder / f"{each.name}.npy"
+        if isinstance(each, ProtocolSet) and not path.is_file():
+            own = each.written(self.folder)
+            assert own is not None, "it was looked for"
+            return own
+        head = _given_head(path, image_count(each))
+        return read_array(path, head.kind, head.shape)
 
 
 def image_count(each: EvaluationSet) -> int:
     """How many features a set has."""
+    if isinstance(each, ProtocolSet):
+        return len(each.faces)
     return len(each.images) if isinstance(each, VerificationPairs) else len(each)
 
 
 def distinct_images(each: EvaluationSet) -> int:
     """How many images of it are embedded; see `embed_distinct`."""
-    return len(set(each.images)) if isinstance(each, VerificationPairs) else len(each)
+    return len(set(each.images)) if isinstance(each, VerificationPairs) else image_count(each)
 
 
-def _read_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+def _read_features(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """None where there are none yet, or the file holds something else."""
     try:
         return read_array(path, np.dtype("<f4"), shape)
@@ -120,8 +197,8 @@ def _read_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
         return None
 
 
-def _given(path: Path, count: int) -> np.ndarray:
+def _given_head(path: Path, count: int) -> ArrayHeader:
     head = read_head(path)
     if len(head.shape) != 2 or head.shape[0] != count or head.kind != np.dtype("<f4"):
         raise UserError(f"{path}: it is {head}; wanted is float32 [{count}, D]")
-    return read_array(path, head.kind, head.shape)
+    return head

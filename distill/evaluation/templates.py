@@ -14,6 +14,8 @@ from teachers.embedder import normalise
 Pool = Callable[[np.ndarray], np.ndarray]
 DROPPED = 0.2
 """The share of frames that `without_farthest` leaves out."""
+_MEDIA = 1 << 14
+"""Whose features are in memory in double precision at a time"""
 SAME_PERSON = 0.4
 """The cosine above which `largest_cluster` links two frames."""
 
@@ -51,6 +53,29 @@ def template(raw: np.ndarray, media: np.ndarray, by_norm: bool = False) -> np.nd
     features = raw if by_norm else normalise(raw)
     means = [features[media == each].mean(axis=0) for each in np.unique(media)]
     return normalise(np.sum(means, axis=0))
+
+
+def templates(
+    features: np.ndarray, weights: np.ndarray, template: np.ndarray, medium: np.ndarray
+) -> np.ndarray:
+    """`template` of each number in ``template`` [N], ascending: unit [T, D], float32.
+
+    ``features`` [N, D] count with their ``weights`` [N].
+    """
+    numbers, place = np.unique(template, return_inverse=True)
+    media, medium_of, counts = np.unique(
+        np.column_stack([place, medium]), axis=0, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(medium_of.ravel(), kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums = np.zeros((len(numbers), features.shape[1]))
+    for begin in range(0, len(media), _MEDIA):
+        part = slice(begin, begin + _MEDIA)
+        chosen = order[starts[begin] : starts[part][-1] + counts[part][-1]]
+        weighted = features[chosen] * weights[chosen, None].astype(np.float64)
+        means = np.add.reduceat(weighted, starts[part] - starts[begin]) / counts[part][:, None]
+        np.add.at(sums, media[part, 0], means)
+    return normalise(sums)
 
 
 def _linked(links: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from distill.evaluation.rates import EXPONENTS
 
 Distance = TypeVar("Distance", float, np.ndarray)
 
+FACES = ("pairs", "all-pairs")
+"""The kinds of sets whose scores are of two faces; templates have other thresholds."""
 NOTE = (
     "Thresholds move with the population, the camera and quantisation: "
     "measure again on images like those the network will see."
@@ -47,7 +49,7 @@ def _at_rate(reports: dict, rate: str) -> dict | None:
     measured = {
         name: report
         for name, report in reports.items()
-        if report["tar_at_far"][rate]["cosine_threshold"] is not None
+        if report["kind"] in FACES and report["tar_at_far"][rate]["cosine_threshold"] is not None
     }
     if not measured:
         return None

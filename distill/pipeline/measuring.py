@@ -16,6 +16,8 @@ from curation.progress import Progress
 from curation.views import ImageSet
 from distill.evaluation.all_pairs import all_pairs
 from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.features import Embedded
+from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
 from distill.export.bundle import export_bundle
 from distill.pipeline.architecture import Architecture
@@ -175,6 +177,13 @@ class _DrawnFeatures:
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
         return _unit_vectors(image_count(each), self._embedding)
 
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        unit = self.features(each)
+        return Embedded(unit, np.ones(len(unit), np.float32))
+
+    def check(self, each: EvaluationSet) -> None:
+        pass
+
 
 def scoring_seconds(sets: Sequence[EvaluationSet], embedding: int) -> tuple[float, dict[str, Any]]:
     """What comparing takes once all pictures are embedded, and scores of drawn vectors."""
@@ -183,8 +192,10 @@ def scoring_seconds(sets: Sequence[EvaluationSet], embedding: int) -> tuple[floa
     evaluation = evaluate(_DrawnFeatures(embedding), pairs)
     seconds = time.monotonic() - began
     for each in sets:
-        if not isinstance(each, VerificationPairs):
+        if isinstance(each, ImageSet):
             seconds += _all_pairs_seconds(each, embedding)
+        elif isinstance(each, ProtocolSet):
+            seconds += _protocol_seconds(each, embedding)
     return seconds, evaluation
 
 
@@ -194,6 +205,12 @@ def _all_pairs_seconds(images: ImageSet, embedding: int) -> float:
     began = time.monotonic()
     all_pairs(_unit_vectors(count, embedding), labels)
     return (time.monotonic() - began) * (len(images) / count) ** 2
+
+
+def _protocol_seconds(each: ProtocolSet, embedding: int) -> float:
+    began = time.monotonic()
+    evaluate(_DrawnFeatures(embedding), [each])
+    return time.monotonic() - began
 
 
 def pictures_in(sets: Sequence[EvaluationSet]) -> int:

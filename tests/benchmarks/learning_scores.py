@@ -131,7 +131,7 @@ def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.nda
 
 def _score(embedder: Embedder, each: VerificationPairs | ImageSet) -> dict[str, float]:
     if isinstance(each, VerificationPairs):
-        features = embed_distinct(embedder, each.images, each.name)
+        features = embed_distinct(embedder, each.images, each.name).unit
         distances = squared_distances(features[::2], features[1::2])
         return {
             "accuracy": ten_fold(distances, each.same).accuracy,

@@ -16,6 +16,7 @@ from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.export.bundle_files import check_bundle
 from distill.export.embedder import BundleEmbedder
+from tests.distill.evaluation.small_protocols import write_ijb
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +210,20 @@ def test_only_a_bundle_has_a_copy_with_thresholds(place: Path, tmp_path: Path):
         str(tmp_path / "copy"), status=1,
     )  # fmt: skip
     assert "--into copies a bundle" in refused
+
+
+def test_a_published_protocol_is_named_with_its_folder(place: Path, tmp_path: Path):
+    write_ijb(tmp_path / "IJBC")
+    answers = np.random.default_rng(0).normal(size=(48, 16)).astype(np.float32)
+    (tmp_path / "answers").mkdir()
+    np.save(tmp_path / "answers" / "ijbc.npy", answers)
+    words = ["evaluate", str(tmp_path / "answers"), f"ijbc:{tmp_path / 'IJBC'}"]
+    report = json.loads(run(place, *words, "--json"))["sets"]["ijbc"]
+    assert report["weights"] == {"norm": True, "detector": True}
+    table = run(place, *words, "--template-weights", "none")
+    assert "all: rank 1" in table
+    assert "papers: TAR near FPR 1e-1" in table
+    refused = run(place, *words, "--template-weights", "all", status=1)
+    assert "allowed are norm+detector, norm, detector, none" in refused
+    refused = run(place, "threshold", *words[1:], status=1)
+    assert "is a protocol, which `distill evaluate` takes" in refused

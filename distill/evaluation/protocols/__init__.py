@@ -1,0 +1,1 @@
+"""Published evaluations in their own files, one reader a file; `protocol` finds them."""

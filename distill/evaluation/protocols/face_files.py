@@ -1,0 +1,93 @@
+"""Faces in image files that a protocol lists: aligned, or with the five points to be cut by."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from curation.alignment import align
+from curation.errors import UserError
+from curation.files import UnreadableError, read_whole, regular_file_size
+from curation.images import MAX_FILE_BYTES, decode
+
+
+@dataclass(frozen=True)
+class FaceFiles:
+    """The images ``paths``; ``points`` [N, 5, 2] where they are to be aligned.
+
+    ``lists`` is a digest of what else the evaluation follows from. A face that is not square and
+    has no points is put into the middle of a black square.
+    """
+
+    paths: Sequence[Path] = field(repr=False)
+    lists: str
+    points: np.ndarray | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def pixels(self, number: int) -> np.ndarray:
+        """uint8 RGB [H, W, 3] of one face."""
+        path = self.paths[number]
+        pixels = decode(read_whole(path, MAX_FILE_BYTES), str(path))
+        if self.points is None:
+            return _squared(pixels)
+        try:
+            return align(pixels, self.points[number])
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def check_there(self) -> None:
+        """Raise `UserError` with the first image that is missing, and how many are."""
+        missing = [number for number, size in enumerate(self._sizes) if size < 0]
+        if not missing:
+            return
+        first = self.paths[missing[0]]
+        try:
+            regular_file_size(first)
+        except UnreadableError as error:
+            raise UserError(
+                f"{error}; {len(missing):,} of {len(self):,} images of the lists are not there"
+            ) from None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the lists, and the names and sizes of the images: the same on every machine."""
+        digest = hashlib.sha256(self.lists.encode())
+        for path, size in zip(self.paths, self._sizes, strict=True):
+            digest.update(f"{'/'.join(path.parts[-3:])}|{size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """`digest` with the times of the images: what is kept on this machine goes by it."""
+        digest = hashlib.sha256(self.digest.encode())
+        for path in self.paths:
+            digest.update(b"%d\n" % path.stat().st_mtime_ns)
+        return digest.hexdigest()
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """-1 of what is no file."""
+        return [_size(path) for path in self.paths]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else -1
+    except (OSError, ValueError):
+        return -1
+
+
+def _squared(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    if height == width:
+        return pixels
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side, 3), np.uint8)
+    square[top : top + height, left : left + width] = pixels
+    return square

@@ -1,0 +1,235 @@
+"""IJB-B and IJB-C by the lists that insightface's scripts take: templates, 1:1 and 1:N.
+
+``meta/`` beside ``loose_crop/`` (the images), with X = ijbb or ijbc:
+
+=================================  ==========================================================
+``X_face_tid_mid.txt``             name, template, medium
+``X_name_5pts_score.txt``          name, x y of five points, the detector's score; line by line
+                                   the same images as the file above
+``X_template_pair_label.txt``      template, template, 1 or 0
+``X_1N_gallery_G1.csv``, ``G2``    of IJB-B S1, S2: template, subject, more; a row of names first
+``X_1N_probe_mixed.csv``           the same
+=================================  ==========================================================
+
+1:N is left out where there is none of its files. Source: insightface, ``ijb_evals.py``.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.files import file_digest
+from distill.evaluation.features import Embedded
+from distill.evaluation.protocols import published
+from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
+from distill.evaluation.protocols.tables import (
+    first_two_columns,
+    integer,
+    is_inside,
+    rows,
+    whole_numbers,
+)
+from distill.evaluation.rates import plan_rates
+from distill.evaluation.template_sets import TemplateGallery, identify_templates, verify_templates
+from distill.evaluation.templates import templates
+
+_IMAGES, _META = "loose_crop", "meta"
+_GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
+_MOST_COORDINATE = 1e6
+
+
+@protocol("ijbb", "IJB-B: a folder with meta/ and loose_crop/")
+def open_ijbb(folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    return _open("ijbb", folder, weights)
+
+
+@protocol("ijbc", "IJB-C: a folder with meta/ and loose_crop/")
+def open_ijbc(folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    return _open("ijbc", folder, weights)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """N images with their template [N], medium [N] and detector's score [N]; pairs of templates.
+
+    ``pairs`` [P, 2] and ``probes`` and ``galleries`` are places in ``numbers`` [T], the templates'.
+    """
+
+    template: np.ndarray
+    medium: np.ndarray
+    scores: np.ndarray
+    numbers: np.ndarray
+    pairs: np.ndarray = field(repr=False)
+    same: np.ndarray = field(repr=False)
+    probes: TemplateGallery | None = None
+    galleries: dict[str, TemplateGallery] = field(default_factory=dict)
+
+
+def _open(name: str, folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    root = _root(name, folder)
+    meta = root / _META
+    names, template, medium = _media(meta / f"{name}_face_tid_mid.txt")
+    points, scores = _faces(meta / f"{name}_name_5pts_score.txt", names)
+    numbers = np.unique(template)
+    pairs, same = _pairs(meta / f"{name}_template_pair_label.txt", numbers)
+    probes, galleries = _searches(name, meta, numbers)
+    files = sorted(path for path in meta.iterdir() if path.name.startswith(f"{name}_"))
+    told = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.is_file())
+    digest = hashlib.sha256(f"{told}{weights}".encode()).hexdigest()
+    faces = FaceFiles([root / _IMAGES / each for each in names], digest, points)
+    lists = Lists(template, medium, scores, numbers, pairs, same, probes, galleries)
+    return ProtocolSet(name, name, faces, partial(score, lists, weights))
+
+
+def score(
+    lists: Lists, weights: TemplateWeights, embedded: Embedded, intervals: bool
+) -> dict[str, Any]:
+    """Verification of the listed pairs and identification in each gallery, of N faces.
+
+    ``published`` has the figures by the rules of insightface's script, with which papers are made.
+    """
+    weighed = weights.of(embedded, lists.scores)
+    features = templates(embedded.unit, weighed, lists.template, lists.medium)
+    verified = verify_templates(features, lists.pairs, lists.same, intervals)
+    report: dict[str, Any] = {
+        "kind": "templates",
+        "images": len(lists.template),
+        "templates": len(lists.numbers),
+        "weights": {"norm": weights.norm, "detector": weights.detector},
+        **verified.report,
+    }
+    papers: dict[str, Any] = {"tar": published.tar_at_nearest(verified.cosines, lists.same)}
+    if lists.probes is not None:
+        report["galleries"], found = identify_templates(features, lists.probes, lists.galleries)
+        papers |= published.identification(found, len(lists.probes.templates))
+    return {**report, "published": papers}
+
+
+def _root(name: str, folder: Path) -> Path:
+    """The folder with meta/: the one given, or IJBC/ in it."""
+    wanted = f"{name}_face_tid_mid.txt"
+    for root in (folder, folder / name.upper(), folder / name):
+        if (root / _META / wanted).exists():
+            return root
+    raise UserError(
+        f"{folder}: no {_META}/{wanted} in it; give the folder with {_META}/ and {_IMAGES}/"
+    )
+
+
+def _media(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, templates [N] and media [N] of the images."""
+    names, numbers = [], []
+    for line, (name, template, medium) in rows(path, 3, "name, template, medium"):
+        where = f"{path}: line {line}"
+        if not is_inside(name):
+            raise UserError(f"{where}: {name[:60]!r} is no name below {_IMAGES}/")
+        names.append(name)
+        numbers.append((integer(template, where, "template"), integer(medium, where, "medium")))
+    if not names:
+        raise UserError(f"{path} names no images; wanted are lines: name, template, medium")
+    template, medium = np.array(numbers, np.int64).T
+    return names, template, medium
+
+
+def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 5, 2] and scores [N] of the images; `UserError` where they are not the same."""
+    values = np.empty((len(names), 11))
+    wanted = "name, x y of five points, score"
+    number = -1
+    for number, (line, (name, *words)) in enumerate(rows(path, 12, wanted)):
+        where = f"{path}: line {line}"
+        if number >= len(names):
+            raise UserError(f"{where}: more images than the {len(names):,} of the templates' list")
+        if name != names[number]:
+            raise UserError(
+                f"{where}: {name[:60]!r}, but that line of the templates' list is "
+                f"{names[number]!r}; both files have the same images line by line"
+            )
+        try:
+            values[number] = [float(word) for word in words]
+        except ValueError:
+            raise UserError(f"{where}: {' '.join(words)[:60]!r}; wanted: {wanted}") from None
+    if number + 1 < len(names):
+        raise UserError(
+            f"{path} has {number + 1:,} images, the templates' list {len(names):,}; both files "
+            "have the same images line by line"
+        )
+    wrong = ~(np.isfinite(values).all(axis=1) & (np.abs(values) < _MOST_COORDINATE).all(axis=1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(f"{path}: the numbers of {names[row]!r} cannot be points and a score")
+    if (values[:, -1] < 0).any():
+        raise UserError(f"{path}: {names[int(np.argmin(values[:, -1]))]!r} has a negative score")
+    return values[:, :-1].reshape(-1, 5, 2), values[:, -1].astype(np.float32)
+
+
+def _pairs(path: Path, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the pairs' templates, int32 [P, 2], and whether they are one person, [P]."""
+    listed = whole_numbers(path, 3, "template, template, 1 or 0")
+    labels = listed[:, 2]
+    if not np.isin(labels, (0, 1)).all():
+        row = int(np.argmax(~np.isin(labels, (0, 1))))
+        raise UserError(f"{path}: the label of pair {row + 1} is {labels[row]}; allowed: 1 and 0")
+    same = labels == 1
+    for kind, there in (("genuine", same.any()), ("impostor", not same.all())):
+        if not there:
+            raise UserError(f"{path}: none of its {len(same):,} pairs is {kind}; both are needed")
+    rates = plan_rates(int(same.sum()), int((~same).sum()))
+    if all(rate.reason is not None for rate in rates):
+        raise UserError(f"{path}: its pairs give no TAR at any FAR: {rates[0].reason}")
+    return _places(listed[:, :2], numbers, path), same
+
+
+def _places(listed: np.ndarray, numbers: np.ndarray, path: Path) -> np.ndarray:
+    found = np.minimum(np.searchsorted(numbers, listed), len(numbers) - 1)
+    unknown = numbers[found] != listed
+    if unknown.any():
+        first = int(listed[unknown][0])
+        raise UserError(f"{path}: template {first} has no image in the templates' list")
+    return found.astype(np.int32)
+
+
+def _searches(
+    name: str, meta: Path, numbers: np.ndarray
+) -> tuple[TemplateGallery | None, dict[str, TemplateGallery]]:
+    files = {each: meta / f"{name}_1N_gallery_{each}.csv" for each in _GALLERIES[name]}
+    mixed = meta / f"{name}_1N_probe_mixed.csv"
+    there = [path for path in (mixed, *files.values()) if path.exists()]
+    if not there:
+        return None, {}
+    if len(there) < 3:
+        missing = next(path for path in (mixed, *files.values()) if not path.exists())
+        raise UserError(
+            f"{missing} is missing, and {there[0].name} is there; give all three files of 1:N, or "
+            "none"
+        )
+    probes = _gallery(mixed, numbers)
+    galleries = {each: _gallery(path, numbers) for each, path in files.items()}
+    for each, gallery in galleries.items():
+        if not np.isin(probes.subjects, gallery.subjects).any():
+            raise UserError(f"{files[each]}: none of its subjects is in {mixed.name}")
+    return probes, galleries
+
+
+def _gallery(path: Path, numbers: np.ndarray) -> TemplateGallery:
+    """Its templates, each once, with their subjects."""
+    subject: dict[int, int] = {}
+    for line, template, person in first_two_columns(path, "template, subject, ..."):
+        if subject.setdefault(template, person) != person:
+            raise UserError(
+                f"{path}: line {line}: template {template} is of subject {person}, and of "
+                f"{subject[template]} before"
+            )
+        if person < 0:
+            raise UserError(f"{path}: line {line}: {person} is no subject")
+    if not subject:
+        raise UserError(f"{path} names no templates; wanted are lines: template, subject, ...")
+    listed = np.array(sorted(subject), np.int64)
+    people = np.array([subject[each] for each in listed.tolist()], np.int64)
+    return TemplateGallery(_places(listed, numbers, path), people)

@@ -1,0 +1,22 @@
+"""What lists of people and distractors must have, before anything is embedded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.labels import UNLABELLED
+from distill.evaluation.rates import plan_rates
+
+
+def check_labels(labels: np.ndarray, path: Path) -> None:
+    """Raise `UserError` where ``labels`` [N], -1 of distractors, give no TAR at any FAR."""
+    if (labels < UNLABELLED).any():
+        raise UserError(f"{path}: {labels.min()} is no label; allowed: -1 (a distractor) and more")
+    people = labels[labels != UNLABELLED]
+    sizes = np.unique(people, return_counts=True)[1]
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    own = len(people) * (len(people) - 1) // 2 - genuine
+    rates = plan_rates(genuine, own + len(people) * (len(labels) - len(people)))
+    if all(rate.reason is not None for rate in rates):
+        raise UserError(f"{path}: its people give no TAR at any FAR: {rates[0].reason}")

@@ -1,0 +1,111 @@
+"""LFR 2019 (deepglint-light, iQIYI): images or videos in the order of ``filelist.txt``.
+
+A line is an image, or the folder of a video with its frames (``*.jpg``), of which the mean of the
+unit features is taken. The challenge kept its labels: ``labels.txt`` beside it has your own, a
+whole number a line, -1 for a distractor. A submission, one matrix of all rows (`matrices`), is
+taken as features: ``lfr.bin`` in the folder of embeddings.
+Source: insightface, ``challenges/iccv19-lfr``.
+"""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.files import file_digest
+from curation.labels import UNLABELLED
+from curation.text_files import text_lines
+from distill.evaluation.all_pairs import pairs_beside
+from distill.evaluation.features import Embedded
+from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.labelled import check_labels
+from distill.evaluation.protocols.matrices import read_matrix
+from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
+from distill.evaluation.protocols.tables import integer, is_inside
+from distill.evaluation.templates import templates
+
+_LIST, _LABELS, _SUBMISSION = "filelist.txt", "labels.txt", "lfr.bin"
+
+
+@protocol("lfr", "LFR 2019: a folder with filelist.txt, its images or videos, and labels.txt")
+def open_lfr(folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    listed = folder / _LIST
+    entries = _entries(listed)
+    labels = _labels(folder / _LABELS, len(entries))
+    check_labels(labels, folder / _LABELS)
+    frames = [_frames(folder / each, f"{listed}: line {line}") for line, each in entries]
+    entry = np.repeat(np.arange(len(entries)), [len(each) for each in frames])
+    told = f"{file_digest(listed)} {file_digest(folder / _LABELS)}"
+    faces = FaceFiles(
+        [path for each in frames for path in each], hashlib.sha256(told.encode()).hexdigest()
+    )
+    return ProtocolSet(
+        "lfr", "lfr", faces, partial(score, labels, entry), partial(_written, len(entries))
+    )
+
+
+def score(
+    labels: np.ndarray, entry: np.ndarray, embedded: Embedded, intervals: bool
+) -> dict[str, Any]:
+    """TAR at FAR of all pairs of labelled entries, and of each with every distractor.
+
+    ``entry`` [N] says of which entry, of ``labels`` [E], a face is.
+    """
+    features = embedded.unit
+    if len(features) == len(entry):  # else a submission, which has a row an entry
+        features = templates(features, np.ones(len(entry)), entry, np.arange(len(entry)))
+    people = labels != UNLABELLED
+    verified = pairs_beside(
+        features[people], labels[people], features[~people], intervals=intervals
+    )
+    return {"kind": "distractors", **verified}
+
+
+def _entries(path: Path) -> list[tuple[int, str]]:
+    """The line and the name of each entry; what follows a name is not looked at."""
+    found = []
+    for line, text in text_lines(path, "a list of images or videos"):
+        name = text.split()[0]
+        if not is_inside(name):
+            raise UserError(f"{path}: line {line}: {name[:60]!r} is no name below {path.parent}")
+        found.append((line, name))
+    if not found:
+        raise UserError(f"{path} names nothing")
+    return found
+
+
+def _frames(path: Path, where: str) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    frames = sorted(each for each in path.iterdir() if each.suffix.lower() in (".jpg", ".png"))
+    if not frames:
+        raise UserError(f"{where}: the video {path.name!r} has no frames (*.jpg)")
+    return frames
+
+
+def _labels(path: Path, count: int) -> np.ndarray:
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing, and the challenge kept its labels; write your own, a whole number "
+            f"for each line of {_LIST}, -1 for a distractor"
+        )
+    labels = [
+        integer(text.strip(), f"{path}: line {line}", "label")
+        for line, text in text_lines(path, "labels, a whole number a line")
+    ]
+    if len(labels) != count:
+        raise UserError(f"{path} has {len(labels):,} labels, and {_LIST} {count:,} lines")
+    return np.array(labels, np.int64)
+
+
+def _written(count: int, folder: Path) -> np.ndarray | None:
+    path = folder / _SUBMISSION
+    if not path.is_file():
+        return None
+    features = read_matrix(path)
+    if len(features) != count:
+        raise UserError(f"{path}: it has {len(features):,} rows, and {_LIST} {count:,} lines")
+    return features

@@ -1,0 +1,48 @@
+"""Features as MegaFace's and LFR's tools write them: OpenCV's matrices of float32, ``.bin``.
+
+Four int32 stand first: rows, columns, bytes of a row, and 5, OpenCV's number of float32.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.files import open_regular
+
+_HEAD = struct.Struct("<4i")
+_FLOAT32 = 5
+_MOST_COLUMNS = 8192
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """float32 [rows, columns]; `UserError` where the file is none, or not all of it is there."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise UserError(f"{path}: {size} bytes are no matrix of features")
+        rows, columns, step, kind = _HEAD.unpack(head)
+        if rows < 1 or columns < 1 or step != 4 * columns or kind != _FLOAT32:
+            raise UserError(
+                f"{path}: its first numbers are {rows}, {columns}, {step}, {kind}; wanted are "
+                "rows, columns, 4 x columns and 5"
+            )
+        if size != _HEAD.size + 4 * rows * columns:
+            raise UserError(
+                f"{path}: {rows} x {columns} float32 take {_HEAD.size + 4 * rows * columns:,} "
+                f"bytes, and it has {size:,}"
+            )
+        return np.fromfile(file, "<f4", rows * columns).reshape(rows, columns)
+
+
+def read_vector(path: Path) -> np.ndarray:
+    """A matrix of one column, float32 [rows]."""
+    found = read_matrix(path)
+    if found.shape[1] != 1 or len(found) > _MOST_COLUMNS:
+        raise UserError(
+            f"{path}: it is {len(found)} x {found.shape[1]}; wanted is one feature, n x 1"
+        )
+    return found[:, 0]

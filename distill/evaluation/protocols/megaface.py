@@ -1,0 +1,142 @@
+"""MegaFace by the lists of insightface's test pack: FaceScrub searched among a million others.
+
+======================================  =====================================================
+``facescrub_lst``, ``megaface_lst``     paths; the last two (PERSON/IMAGE) and three parts count
+``facescrub_images/``, ``megaface_...`` where they lie
+``facescrub_noises.txt``                names of images of somebody else, ``#`` for remarks
+``megaface_noises.txt``                 the same of distractors who are in FaceScrub, the path in
+                                        the second column of a tab where there is one
+======================================  =====================================================
+
+Both kinds of noise are left out. (insightface's script gives a noisy face of FaceScrub the sum of
+its person's features, so that it is always found, and its figures are higher.)
+
+Features of the tools of MegaFace are taken too: ``facescrub/PERSON/IMAGE_ALGO.bin`` and
+``megaface/A/B/IMAGE_ALGO.bin`` (`matrices`). Cleaned ones have one number more, 0, or 100 of a
+noisy distractor. Source: insightface, ``recognition/_evaluation_/megaface``.
+"""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.files import file_digest
+from curation.labels import UNLABELLED
+from curation.text_files import text_lines
+from distill.evaluation.all_pairs import pairs_beside
+from distill.evaluation.features import Embedded
+from distill.evaluation.identification import among_distractors
+from distill.evaluation.identify_sets import SIZES
+from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.labelled import check_labels
+from distill.evaluation.protocols.matrices import read_vector
+from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
+from distill.evaluation.protocols.tables import is_inside
+
+_PARTS = {"facescrub": 2, "megaface": 3}
+"""How many parts of a path count"""
+
+
+@protocol("megaface", "MegaFace: a folder with facescrub_lst, megaface_lst and both's images")
+def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    files = [folder / f"{each}_{what}" for each in _PARTS for what in ("lst", "noises.txt")]
+    scrub = _listed(files[0], _noises(files[1]), "facescrub")
+    others = _listed(files[2], _noises(files[3]), "megaface")
+    people = {name: number for number, name in enumerate(sorted({_person(each) for each in scrub}))}
+    labels = np.array([people[_person(each)] for each in scrub] + [UNLABELLED] * len(others))
+    check_labels(labels, files[0])
+    told = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.exists())
+    paths = [folder / "facescrub_images" / each for each in scrub]
+    paths += [folder / "megaface_images" / each for each in others]
+    faces = FaceFiles(paths, hashlib.sha256(told.encode()).hexdigest())
+    names = [f"facescrub/{each}" for each in scrub] + [f"megaface/{each}" for each in others]
+    return ProtocolSet(
+        "megaface", "megaface", faces, partial(score, labels), partial(_written, names), True
+    )
+
+
+def score(labels: np.ndarray, embedded: Embedded, intervals: bool) -> dict[str, Any]:
+    """Rank 1 among the first n distractors, and TAR at FAR, of faces with ``labels`` [N]."""
+    people = labels != UNLABELLED
+    # A noisy distractor of cleaned features has none.
+    there = ~people & (embedded.norms > 0)
+    features, others = embedded.unit[people], embedded.unit[there]
+    found = among_distractors(features, labels[people], others, SIZES)
+    verified = pairs_beside(features, labels[people], others, intervals=intervals)
+    return {"kind": "distractors", "among_distractors": found, **verified}
+
+
+def _person(name: str) -> str:
+    return name.split("/")[-2]
+
+
+def _listed(path: Path, noises: set[str], part: str) -> list[str]:
+    """The last parts of the listed paths, without the noises."""
+    names: dict[str, None] = {}
+    for line, text in text_lines(path, "a list of images"):
+        parts = text.strip().split("/")[-_PARTS[part] :]
+        if len(parts) < _PARTS[part] or not all(parts) or not is_inside("/".join(parts)):
+            raise UserError(
+                f"{path}: line {line}: {text[:60]!r} does not end with {_PARTS[part]} parts of a "
+                "path"
+            )
+        names["/".join(parts)] = None
+    # Of FaceScrub the name of the image alone is listed as noise.
+    kept = [each for each in names if each not in noises and each.split("/")[-1] not in noises]
+    if not kept:
+        raise UserError(f"{path} names no images" if not names else f"{path}: all are noise")
+    return kept
+
+
+def _noises(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    lines = [text for _, text in text_lines(path, "a list of noisy images")]
+    return {
+        text.strip().split("\t")[min(1, text.strip().count("\t"))].strip()
+        for text in lines
+        if not text.startswith("#")
+    }
+
+
+def _written(names: list[str], folder: Path) -> np.ndarray | None:
+    """The features of all images; zeros of noisy distractors that the tools marked."""
+    first = folder / names[0]
+    prefix = f"{first.name}_"
+    if not first.parent.is_dir():
+        return None
+    found = [path for path in first.parent.iterdir() if path.name.startswith(prefix)]
+    algorithms = sorted(each.name.removeprefix(prefix) for each in found if each.suffix == ".bin")
+    if not algorithms:
+        return None
+    if len(algorithms) > 1:
+        raise UserError(
+            f"{first.parent}: features of several networks, {', '.join(algorithms)}; give a folder "
+            "with those of one"
+        )
+    vectors = read_vector(folder / f"{names[0]}_{algorithms[0]}")
+    features = np.empty((len(names), len(vectors)), np.float32)
+    for row, name in enumerate(names):
+        path = folder / f"{name}_{algorithms[0]}"
+        features[row] = _fitting(read_vector(path), len(vectors), path)
+    return _unmarked(features)
+
+
+def _fitting(vector: np.ndarray, length: int, path: Path) -> np.ndarray:
+    if len(vector) != length:
+        raise UserError(f"{path}: it has {len(vector)} numbers, the first feature {length}")
+    return vector
+
+
+def _unmarked(features: np.ndarray) -> np.ndarray:
+    """Without the mark of cleaned features, an odd number more; marked ones are zeros."""
+    marks = features[:, -1]
+    if features.shape[1] % 2 == 0 or not np.isin(marks, (0, 100)).all():
+        return features
+    unmarked = features[:, :-1].copy()
+    unmarked[marks == 100] = 0
+    return unmarked

@@ -1,0 +1,119 @@
+"""What a published evaluation is: faces in files, and what is measured of their features.
+
+A file dropped into this package is enough::
+
+    @protocol("mine", "What it is, in a line")
+    def open_mine(folder: Path, weights: TemplateWeights) -> ProtocolSet: ...
+
+`distill evaluate MODEL mine:FOLDER` then takes it. Everything that can be wrong with the files is
+said by the reader, before a network is asked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.registry import check_unused, import_files
+from curation.suggestions import unknown
+from distill.evaluation.features import Embedded
+from distill.evaluation.protocols.face_files import FaceFiles
+
+PACKAGE = "distill.evaluation.protocols"
+SEPARATOR = ":"
+
+
+@dataclass(frozen=True)
+class TemplateWeights:
+    """What weighs an image in its template: the norm of its feature, its detector's score."""
+
+    norm: bool = True
+    detector: bool = True
+
+    def of(self, embedded: Embedded, scores: np.ndarray) -> np.ndarray:
+        """The weights [N] of unit features; ``scores`` [N] are the detector's."""
+        norms = embedded.norms if self.norm else np.ones_like(embedded.norms)
+        return norms * scores if self.detector else norms
+
+
+Score = Callable[[Embedded, bool], dict[str, Any]]
+"""From the features of all faces, in order, and whether intervals are wanted, to a JSON report"""
+
+
+def nothing_written(folder: Path) -> np.ndarray | None:
+    """Of a protocol without files of features of its own."""
+    return None
+
+
+@dataclass(frozen=True)
+class ProtocolSet:
+    """One evaluation: ``score`` says what its measures are of the features of ``faces``.
+
+    ``written`` reads features [N, D] that the protocol's own tools wrote below a folder; None where
+    there are none. With ``has_blanks`` zeros among them stand for faces that do not count.
+    ``digest`` is that of the lists, and of the names and sizes of the images.
+    """
+
+    protocol: str
+    name: str
+    faces: FaceFiles
+    score: Score
+    written: Callable[[Path], np.ndarray | None] = nothing_written
+    has_blanks: bool = False
+
+    @property
+    def digest(self) -> str:
+        return self.faces.digest
+
+
+Open = Callable[[Path, TemplateWeights], ProtocolSet]
+
+
+@dataclass(frozen=True)
+class _ProtocolReader:
+    open: Open
+    about: str
+
+
+_READERS: dict[str, _ProtocolReader] = {}
+
+
+def protocol(name: str, about: str) -> Callable[[Open], Open]:
+    """Enter what opens the files of a protocol in a folder; ``about`` is one line."""
+
+    def enter(made: Open) -> Open:
+        before = _READERS.get(name)
+        check_unused("protocol", name, before and before.open, made)
+        _READERS[name] = _ProtocolReader(made, about)
+        return made
+
+    return enter
+
+
+def protocols() -> dict[str, str]:
+    """What there are, by name, with a line about each."""
+    import_files(PACKAGE)
+    return {name: reader.about for name, reader in sorted(_READERS.items())}
+
+
+def split_name(text: str) -> tuple[str, Path] | None:
+    """The protocol and the folder of ``NAME:FOLDER``; None where the text has no such form."""
+    name, separator, folder = text.partition(SEPARATOR)
+    plain = name.replace("-", "").replace("_", "")
+    if not separator or not folder or len(name) < 2 or not (plain.isascii() and plain.isalnum()):
+        return None
+    return name, Path(folder)
+
+
+def open_protocol(
+    name: str, folder: Path, weights: TemplateWeights = TemplateWeights()
+) -> ProtocolSet:
+    """The protocol's files in ``folder``; `UserError` where there is none, or its files are bad."""
+    if name not in protocols():
+        raise unknown("protocol", name, protocols())
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; {name} wants one: {protocols()[name]}")
+    return _READERS[name].open(folder, weights)

@@ -1,0 +1,100 @@
+"""Tables of protocols as their makers wrote them: read in blocks, every line looked at."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.text_files import open_text, split_line, text_lines
+
+MOST_LINES = 100_000_000
+_BLOCK = 1 << 22
+_LONGEST_PART, _LONGEST_PATH = 255, 2048
+_INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+
+
+def whole_numbers(path: Path, columns: int, wanted: str) -> np.ndarray:
+    """A table of whole numbers between blanks or tabs, without a header, int64 [R, columns].
+
+    Fifteen million lines take seconds. Raises `UserError` with the first line that has another
+    form, and where there is none.
+    """
+    line = rb"[ \t]*" + rb"[ \t]+".join([rb"-?\d{1,9}"] * columns) + rb"[ \t]*"
+    form = re.compile(rb"(?:(?:" + line + rb")?\r?\n)*")
+    parts, before = [np.empty(0, np.int64)], 0
+    for block in _blocks(path, wanted):
+        if form.fullmatch(block) is None:
+            raise _wrong_line(path, block, before, re.compile(line), wanted)
+        if text := block.decode("ascii").strip():
+            parts.append(np.fromstring(text, np.int64, sep=" "))
+        before += block.count(b"\n")
+        if before > MOST_LINES:
+            raise UserError(f"{path} has more than {MOST_LINES:,} lines; {wanted} has fewer")
+    found = np.concatenate(parts).reshape(-1, columns)
+    if not len(found):
+        raise UserError(f"{path} is empty; wanted are lines: {wanted}")
+    return found
+
+
+def _blocks(path: Path, wanted: str) -> Iterator[bytes]:
+    """Whole lines; the last one too has its end."""
+    with open_text(path, wanted) as file:
+        rest = b""
+        while block := file.read(_BLOCK):
+            block = rest + block
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) > _BLOCK:
+                raise UserError(f"{path}: a line has more than {_BLOCK} bytes; wanted: {wanted}")
+            rest = block[end:]
+            yield block[:end]
+        yield rest + b"\n"
+
+
+def _wrong_line(
+    path: Path, block: bytes, before: int, line: re.Pattern[bytes], wanted: str
+) -> UserError:
+    for number, each in enumerate(block.split(b"\n"), before + 1):
+        if each.strip() and line.fullmatch(each.rstrip(b"\r")) is None:
+            shown = each[:60].decode("utf-8", "replace")
+            return UserError(f"{path}: line {number}: {shown!r}; wanted: {wanted}")
+    return UserError(f"{path}: its lines are not: {wanted}")
+
+
+def rows(path: Path, columns: int, wanted: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, words) of a table between blanks, without a header."""
+    for number, line in text_lines(path, wanted):
+        words = line.split()
+        if len(words) != columns:
+            raise UserError(
+                f"{path}: line {number} has {len(words)} columns, not {columns}; wanted: {wanted}"
+            )
+        yield number, words
+
+
+def first_two_columns(path: Path, wanted: str) -> Iterator[tuple[int, int, int]]:
+    """(line, first, second) of a table between commas; one row of names at its top is passed over.
+
+    Only the first two columns are looked at.
+    """
+    for place, (number, line) in enumerate(text_lines(path, wanted)):
+        words = split_line(line, ",")[:2]
+        if len(words) == 2 and all(map(_INTEGER.fullmatch, words)):
+            yield number, int(words[0]), int(words[1])
+        elif place:
+            raise UserError(f"{path}: line {number}: {line[:60]!r}; wanted: {wanted}")
+
+
+def integer(word: str, where: str, what: str) -> int:
+    if _INTEGER.fullmatch(word) is None:
+        raise UserError(f"{where}: {word[:40]!r} is no {what}, a whole number")
+    return int(word)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file can have a name from a list, below the folder that it is looked for in."""
+    parts = name.split("/")
+    lengths = [len(part.encode(errors="surrogateescape")) for part in parts]
+    can_be = max(lengths) <= _LONGEST_PART and sum(lengths) <= _LONGEST_PATH and "\0" not in name
+    return can_be and not name.startswith("/") and ".." not in parts

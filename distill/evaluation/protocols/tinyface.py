@@ -1,0 +1,114 @@
+"""TinyFace: faces of about 20 pixels, searched among 153,428 distractors.
+
+``Testing_Set/`` has the folders ``Probe``, ``Gallery_Match`` and ``Gallery_Distractor``. MATLAB's
+``probe_img_ID_pairs.mat`` (``probe_set``, ``probe_ids``) and ``gallery_match_img_ID_pairs.mat``
+(``gallery_set``, ``gallery_ids``) say who is whom. Without them the part of a file's name before
+its first ``_`` does, as CVLface has it. Source: Cheng et al., ACCV 2018.
+"""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.files import file_digest
+from curation.labels import UNLABELLED
+from curation.mat_files import read_mat
+from distill.evaluation.features import Embedded
+from distill.evaluation.identification import closed_set, search
+from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
+from distill.evaluation.protocols.tables import is_inside
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+_PROBE, _MATCH, _DISTRACTOR = "Probe", "Gallery_Match", "Gallery_Distractor"
+_LISTS = {
+    _PROBE: ("probe_img_ID_pairs.mat", "probe_set", "probe_ids"),
+    _MATCH: ("gallery_match_img_ID_pairs.mat", "gallery_set", "gallery_ids"),
+}
+
+
+@protocol("tinyface", "TinyFace: a folder with Probe/, Gallery_Match/ and Gallery_Distractor/")
+def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
+    places = (folder, folder / "Testing_Set")
+    root = next((each for each in places if (each / _PROBE).is_dir()), None)
+    if root is None:
+        raise UserError(f"{folder}: no folder {_PROBE} in it; give TinyFace's Testing_Set")
+    told = hashlib.sha256()
+    probes, probe_labels = _people(root, _PROBE, told)
+    mates, mate_labels = _people(root, _MATCH, told)
+    others = _images(root / _DISTRACTOR) if (root / _DISTRACTOR).is_dir() else []
+    lonely = ~np.isin(probe_labels, mate_labels)
+    if lonely.any():
+        raise UserError(
+            f"{probes[int(np.argmax(lonely))]}: nobody of {_MATCH} is person "
+            f"{probe_labels[lonely][0]} ({int(lonely.sum()):,} probes have no mate)"
+        )
+    faces = FaceFiles([*probes, *mates, *others], told.hexdigest())
+    labels = np.concatenate([probe_labels, mate_labels, np.full(len(others), UNLABELLED)])
+    return ProtocolSet("tinyface", "tinyface", faces, partial(score, labels, len(probes)))
+
+
+def score(labels: np.ndarray, probes: int, embedded: Embedded, intervals: bool) -> dict[str, Any]:
+    """Identification of the first ``probes`` faces among the others, of ``labels`` [N]."""
+    features = embedded.unit
+    found = search(features[:probes], labels[:probes], features[probes:], labels[probes:])
+    return {
+        "kind": "identification",
+        "probes": probes,
+        "enrolled": int((labels[probes:] != UNLABELLED).sum()),
+        "distractors": int((labels[probes:] == UNLABELLED).sum()),
+        "closed_set": closed_set(found),
+    }
+
+
+def _people(root: Path, part: str, told: Any) -> tuple[list[Path], np.ndarray]:
+    """The images of a folder and their people, int64 [N]; which the lists are goes to ``told``."""
+    name, images, people = _LISTS[part]
+    listed = next((each / name for each in (root, root.parent) if (each / name).exists()), None)
+    if listed is None:
+        paths = _images(root / part)
+        labels = [_label(path) for path in paths]
+    else:
+        told.update(f"{name} {file_digest(listed)}\n".encode())
+        names, labels = _listed(listed, images, people)
+        paths = [root / part / each for each in names]
+    if not paths:
+        raise UserError(f"{root / part}: no images in it")
+    return paths, np.array(labels, np.int64)
+
+
+def _listed(path: Path, images: str, people: str) -> tuple[list[str], list[int]]:
+    variables = read_mat(path)
+    names, numbers = variables.get(images), variables.get(people)
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise UserError(f"{path}: {images} is missing, or no list of names")
+    if not isinstance(numbers, np.ndarray) or len(numbers) != len(names):
+        raise UserError(f"{path}: {people} is missing, or not a number for each of {images}")
+    texts = [str(each) for each in names]
+    for each in texts:
+        if not each or not is_inside(each):
+            raise UserError(f"{path}: {each[:60]!r} is no name of an image")
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < 2**31)
+    if not whole.all() or (numbers != np.floor(numbers)).any():
+        raise UserError(f"{path}: {people} are not all whole numbers from 0")
+    return texts, numbers.astype(np.int64).tolist()
+
+
+def _label(path: Path) -> int:
+    first = path.name.split("_")[0]
+    if not (first.isascii() and first.isdigit() and len(first) <= 9):
+        raise UserError(
+            f"{path}: its name does not begin with the number of a person and '_'; put the .mat "
+            "files of TinyFace beside the folders"
+        )
+    return int(first)
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing; give TinyFace's Testing_Set")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS)
