@@ -28,6 +28,38 @@ def test_links_lead_to_files(page):
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """What can be linked to in a page, by GitHub's rules for headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page):
+    targets = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text())
+    missing = [
+        f"{name}#{anchor}"
+        for name, anchor in targets
+        if anchor not in anchors(page.parent / name if name else page)
+    ]
+    assert missing == []
+
+
+def test_every_page_is_in_the_index():
+    index = ROOT / "docs" / "README.md"
+    linked = {
+        (index.parent / name).resolve()
+        for name in re.findall(r"\]\(([^)#]+)[^)]*\)", index.read_text())
+    }
+    pages = {page for page in ROOT.glob("docs/**/*.md") if page != index}
+    assert [str(page.relative_to(ROOT)) for page in sorted(pages - linked)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_names_exist(page):
     blocks = "\n".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
