@@ -143,6 +143,12 @@ backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
 
+# Build the site of docs/ into site/, with a search that needs no network
+docs: setup
+    python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+    zensical build --clean
+    @echo "open site/index.html"
+
 # Write the pages of docs/ that are made from the code, and the JSON Schema of job specs
 docs-reference: setup
     python -m tests.reference
@@ -250,7 +256,7 @@ release: setup lint
     "{{ python }}" -m venv "$fresh/venv"
     index=()
     [ -z "{{ torch_index }}" ] || index=(--extra-index-url "{{ torch_index }}")
-    "$fresh/venv/bin/pip" install --quiet --disable-pip-version-check "${index[@]}" "$PWD/$wheel[{{ faiss }}]"
+    "$fresh/venv/bin/pip" install --quiet --disable-pip-version-check "${index[@]}" "$PWD/$wheel[train,{{ faiss }}]"
     cd "$fresh"
     unset PYTHONPATH
     [ "$(venv/bin/distill --version)" = "distill $version" ] || stop "the wheel has another version"

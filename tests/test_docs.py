@@ -60,6 +60,12 @@ def test_every_page_is_in_the_index():
     assert [str(page.relative_to(ROOT)) for page in sorted(pages - linked)] == []
 
 
+def test_the_site_has_every_page():
+    named = re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text())
+    docs = ROOT / "docs"
+    assert sorted(named) == sorted(str(page.relative_to(docs)) for page in docs.glob("**/*.md"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_names_exist(page):
     blocks = "\n".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
