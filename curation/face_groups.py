@@ -6,10 +6,13 @@ import numpy as np
 
 from curation.clustering import group_faces
 from curation.errors import UserError
+from curation.joining import LEAST_PROBABILITY, BothSets, write_join
 from curation.neighbours import blocks
-from curation.noise.clean import write_clean
+from curation.noise.checks.divided import judge_neighbours
+from curation.noise.clean import apply_decisions, write_clean
 from curation.noise.decisions import Decision, write_decisions
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.label_errors import estimate_label_errors
 from curation.progress import Progress
 from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
@@ -67,21 +70,70 @@ def propose_groups(
     return found
 
 
+def propose_into(
+    both: BothSets, embedded: EmbeddedImages, progress: Progress | None = None
+) -> list[Decision]:
+    """``propose_groups``, and which groups and single faces are people who have a label in either
+    set, by how ``curate join`` finds people in two sets.
+
+    ``embedded`` are the images of ``with_each_alone(both.images)``.
+    """
+    groups = propose_groups(both.images, embedded, progress)
+    heads, order, labels = _as_identities(embedded, groups)
+    people = EmbeddedImages(labels, embedded.unit, embedded.norm, embedded.rows[order])
+    near = judge_neighbours(people, estimate_label_errors(people))
+    known = both.images.identities
+    homes: dict[int, Decision] = {}
+    for pair in np.argsort(-near.probability, kind="stable").tolist():
+        into, group = near.pairs[pair].tolist()
+        probability = float(near.probability[pair])
+        if into < known <= group and probability > LEAST_PROBABILITY:
+            note = f"prototypes' cosine {near.similarity[pair]:.3f}"
+            score = round(probability, 4)
+            found = Decision(
+                "merge", int(heads[group]), into=into, check=CHECK, score=score, note=note
+            )
+            homes.setdefault(group, found)
+    return [*homes.values(), *groups]
+
+
+def _as_identities(
+    embedded: EmbeddedImages, groups: list[Decision]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the identities that groups make: the one of ``embedded`` that each is called after, the
+    order of the images, and their labels in it."""
+    new = apply_decisions(embedded.labels, groups)
+    order = np.argsort(new, kind="stable")
+    heads, labels = np.unique(new[order], return_inverse=True)
+    return heads, order, labels
+
+
 def write_groups(
-    path: Path, images: ImageSet, embedded: EmbeddedImages, progress: Progress | None = None
+    path: Path,
+    images: ImageSet | BothSets,
+    embedded: EmbeddedImages,
+    progress: Progress | None = None,
 ) -> tuple[View, Path]:
-    """The view ``path`` where groups are identities, and the table of decisions beside it.
+    """The view ``path`` where groups are identities, and the table of decisions beside it; of
+    ``BothSets`` with ``propose_into``.
 
     Raises ``UserError`` where ``path`` exists, or no two images are alike.
     """
     if path.exists():
         raise UserError(f"{path} exists; take it away or choose another name")
     table = path.with_suffix(SUFFIX)
-    decisions = propose_groups(images, embedded, progress)
+    both = images if isinstance(images, BothSets) else None
+    gathered = images.images if isinstance(images, BothSets) else images
+    if both is None:
+        decisions = propose_groups(gathered, embedded, progress)
+    else:
+        decisions = propose_into(both, embedded, progress)
     if not decisions:
         raise UserError(
-            f"no two of the {images.unlabelled:,} images without a label in {images.path} are "
+            f"no two of the {gathered.unlabelled:,} images without a label in {gathered.path} are "
             "surely of one person; is the teacher asked rightly (--colour, --mean, --std)?"
         )
-    write_decisions(table, images.digest, decisions)
-    return write_clean(path, images, decisions), table
+    write_decisions(table, gathered.digest, decisions)
+    if both is None:
+        return write_clean(path, gathered, decisions), table
+    return write_join(path, both, decisions, CHECK), table

@@ -1,6 +1,7 @@
 """Unlabelled faces grouped by their embeddings alone, and the view that comes of it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster_faces import f_scores, synthetic
+from simulated_people import people
+from typer.testing import CliRunner
 
 import curation.neighbours
 from curation.clustering import connected, group_faces, measure_strangers
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.face_groups import propose_groups, write_groups
+from curation.images import encode_jpeg
+from curation.joining import BothSets, bring_together
 from curation.labels import each_alone
 from curation.neighbours import near_each, normalised
 from curation.noise.clean import write_clean
@@ -21,6 +26,9 @@ from curation.noise.decisions import read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.sample.studio import Studio
 from curation.store import Store
+from curation.unlabelled import with_each_alone
+from curation.views import open_images
+from distill.cli.curate import app
 
 
 def test_people_come_together_and_strangers_stay_alone() -> None:
@@ -146,6 +154,71 @@ def test_a_set_with_labels_only_is_refused(street: Store, tmp_path: Path) -> Non
     labelled = write_keep(tmp_path / "l.view", street, tmp_path / "list.txt", By.IDENTITY)
     with pytest.raises(UserError, match="has 0 images without a label; there is nothing to group"):
         propose_groups(labelled, embedded(street)[0])
+
+
+def _street_shots(who: int) -> int:
+    """Of forty people: thirty are known, of whom ten are on the street with a face, ten with three;
+    ten strangers have three."""
+    return 1 if who < 10 else 0 if 20 <= who < 30 else 3
+
+
+@pytest.fixture(scope="module")
+def both_sets(tmp_path_factory: pytest.TempPathFactory) -> BothSets:
+    """The known with five labelled images each, and the street without labels."""
+    root = tmp_path_factory.mktemp("into")
+    for who in range(40):
+        shots = [(f"known/{who:02}", shot) for shot in range(5 if who < 30 else 0)]
+        shots += [(f"street/{who:02}", shot) for shot in range(5, 5 + _street_shots(who))]
+        for beginning, shot in shots:
+            slash = "/" if beginning.startswith("known") else "-"
+            path = root / f"{beginning}{slash}{shot}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng([who, shot]).integers(0, 256, (8, 8, 3), np.uint8)
+            path.write_bytes(encode_jpeg(pixels))
+    known = convert(root / "known", root / "known.lmdb")
+    return bring_together(known, convert(root / "street", root / "street.lmdb"))
+
+
+@pytest.fixture(scope="module")
+def of_both(both_sets: BothSets) -> EmbeddedImages:
+    vectors, _ = people([8] * 40)
+    names = both_sets.images.store.source_names or ()
+    places = [re.findall(r"[0-9]+", name)[:2] for name in names]
+    unit = np.stack([vectors[8 * int(who) + int(shot)] for who, shot in places])
+    labels = with_each_alone(both_sets.images).labels
+    return EmbeddedImages(labels, unit, np.ones(len(unit), np.float32), both_sets.images.rows)
+
+
+class TestInto:
+    def test_faces_get_the_identities_of_people_who_are_known(
+        self, both_sets: BothSets, of_both: EmbeddedImages, tmp_path: Path
+    ) -> None:
+        made, table = write_groups(tmp_path / "more.view", both_sets, of_both)
+        names = made.store.source_names or ()
+        who = np.array([int(re.findall(r"[0-9]+", names[row])[0]) for row in made.rows])
+        assert made.identities == 40
+        assert made.unlabelled == 0
+        assert np.bincount(made.labels)[:20].tolist() == [6] * 10 + [8] * 10
+        assert all(len(set(who[made.labels == identity])) == 1 for identity in range(40))
+        assert made.history[-1].parameters["by"] == "cluster"
+        decisions = read_decisions(table, both_sets.images.digest)
+        assert len({one.into for one in decisions if (one.into or 0) < 30}) == 20
+
+    def test_a_person_can_refuse_a_line_and_join_carries_it_out(
+        self, both_sets: BothSets, of_both: EmbeddedImages, tmp_path: Path
+    ) -> None:
+        _, table = write_groups(tmp_path / "more.view", both_sets, of_both)
+        table.write_text(table.read_text().replace("yes\tmerge", "no\tmerge", 1))
+        paths = [
+            str(both_sets.first.path),
+            str(both_sets.second.path),
+            str(tmp_path / "reviewed.view"),
+        ]
+        command = ["join", *paths, "--decisions", str(table), "--json"]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        reviewed = open_images(tmp_path / "reviewed.view")
+        assert reviewed.identities + reviewed.unlabelled == 41
 
 
 def test_the_command_makes_the_view(street: Store, tmp_path: Path) -> None:

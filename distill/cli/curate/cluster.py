@@ -39,6 +39,13 @@ def cluster(
             help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
         ),
     ],
+    into: Annotated[
+        str | None,
+        typer.Option(
+            help="A labelled set: faces of its people get their identities, in a view of both.",
+            show_default=False,
+        ),
+    ] = None,
     backbone: BackboneOption = None,
     part: PartOption = None,
     mean: MeanOption = None,
@@ -52,16 +59,23 @@ def cluster(
     """Group images without labels into identities, by a teacher's embeddings: a view.
 
     Who is like nobody stays without a label; images that have labels keep them. Beside the view
-    lies NAME.cluster.tsv: set a line's `apply` to no, and carry it out by `curate clean`.
+    lies NAME.cluster.tsv: set a line's `apply` to no, and carry it out by `curate clean`, or by
+    `curate join` with --into.
 
     **Examples**
 
     `curate cluster street/all street/people --teacher sface.onnx --colour RGB --mean 0 --std 1`
 
     `curate clean street/all street/reviewed --decisions people.cluster.tsv`
+
+    `curate cluster street/all ms1m/more --into ms1m/clean --teacher sface.onnx --colour RGB
+    --mean 0 --std 1`
+
+    `curate join ms1m/clean street/all ms1m/reviewed --decisions more.cluster.tsv`
     """
     from curation.errors import UserError
     from curation.face_groups import check_unlabelled, write_groups
+    from curation.joining import bring_together
     from curation.unlabelled import with_each_alone
     from curation.views import open_images
     from curation.workspace import Workspace
@@ -73,19 +87,21 @@ def cluster(
     if path.exists():
         raise UserError(f"{path} exists; take it away or choose another name")
     check_unlabelled(found)
+    both = None if into is None else bring_together(open_images(locate(into, place)), found)
+    images_of_both = found if both is None else both.images
     choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
     embedder = open_embedder(choice, place, note)
     with watch("embed", "images") as progress:
-        embedded, _ = embedder.embed(with_each_alone(found), progress)
+        embedded, _ = embedder.embed(with_each_alone(images_of_both), progress)
     with watch("group", "images") as progress:
-        made, table = write_groups(path, found, embedded, progress)
+        made, table = write_groups(path, both or found, embedded, progress)
     print_report(
         {
             "path": str(path),
             "decisions": str(table),
             "images": len(made),
             "identities": made.identities,
-            "grouped": found.unlabelled - made.unlabelled,
+            "grouped": images_of_both.unlabelled - made.unlabelled,
             "unlabelled": made.unlabelled,
         },
         as_json,
