@@ -1,5 +1,6 @@
 """Files: what is wanted of those that are read, and writing them whole or not at all."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -200,6 +201,15 @@ def empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders have each other's name at once; False where the system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return library.renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
 def sync_file(path: Path) -> None:

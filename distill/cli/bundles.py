@@ -134,8 +134,11 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
 
 def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
     """The lowest cosine; or None, and which package of an extra is missing."""
-    from distill.export.embedder import BundleEmbedder
+    from distill.export.embedder import TORCH, BundleEmbedder
+    from distill.export.exporter import exporters
 
+    if runtime != TORCH and (reason := exporters()[runtime].why_not_run()):
+        return None, reason
     try:
         return BundleEmbedder(bundle, runtime).check_golden(), ""
     except ModuleNotFoundError as error:

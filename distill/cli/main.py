@@ -8,6 +8,7 @@ from distill.cli import (
     bundles,
     doctor,
     evaluating,
+    exporting,
     init,
     jobs,
     networks,
@@ -43,7 +44,19 @@ def options(
     """Distil a big face network into a small one."""
 
 
-for _room in (init, schema, run, views, jobs, networks, bundles, evaluating, thresholds, doctor):
+for _room in (
+    init,
+    schema,
+    run,
+    views,
+    jobs,
+    networks,
+    bundles,
+    evaluating,
+    exporting,
+    thresholds,
+    doctor,
+):
     _room.register(app)
 
 

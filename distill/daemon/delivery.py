@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import empty, open_regular, read_whole, sync_folder
+from curation.files import empty, exchange, open_regular, read_whole, sync_folder
 from curation.locks import locked
 from curation.workspace import Workspace
 from distill.daemon.refusals import unknown_job
@@ -126,8 +126,9 @@ def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
 
 def _put_in_place(partial: Path, destination: Path) -> None:
     """Rename; an older bundle goes only after the new one is there."""
-    if destination.exists() and not _is_empty_folder(destination):
-        destination.rename(_replaced(destination))
-    partial.rename(destination)
+    if not destination.exists() or not exchange(partial, destination):
+        if destination.exists() and not _is_empty_folder(destination):
+            destination.rename(_replaced(destination))
+        partial.rename(destination)
     sync_folder(destination.parent)
     shutil.rmtree(_replaced(destination), ignore_errors=True)

@@ -26,6 +26,7 @@ from curation.files import sync_folder
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
 from distill.export.exporter import DEFAULT_FORMATS, write_format
+from distill.export.format_scores import Score, format_scores
 from distill.export.golden import write_golden
 from distill.export.metadata import stamp
 from distill.export.model_card import model_card
@@ -45,13 +46,14 @@ def export_bundle(
     lineage: dict,
     name: str | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    score: Score | None = None,
 ) -> Path:
     """Write the bundle of a trained ``module`` to ``destination``, which appears whole or not.
 
     ``config`` is what ``module`` was built from, and comes to say the files of the ``formats``;
-    ``evaluation`` is what ``distill.evaluation.evaluate`` returned; ``lineage`` is any JSON. A
-    bundle that is already there is replaced. Raises `UserError` where an export does not agree
-    with the network.
+    ``evaluation`` is what ``distill.evaluation.evaluate`` returned, ``score`` evaluates each format
+    too; ``lineage`` is any JSON. A bundle that is already there is replaced. Raises `UserError`
+    where an export does not agree with the network.
     """
     destination = Path(destination)
     partial = destination.with_name(f".{destination.name}.partial")
@@ -59,9 +61,9 @@ def export_bundle(
     partial.mkdir(parents=True)
     try:
         _write_files(
-            partial, module, config, evaluation, lineage, name or destination.name, formats
+            partial, module, config, evaluation, lineage, name or destination.name, formats, score
         )
-        _sync_tree(partial)
+        sync_tree(partial)
         _put_in_place(partial, destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,6 +78,7 @@ def _write_files(
     lineage: dict,
     name: str,
     formats: Sequence[str],
+    score: Score | None,
 ) -> None:
     from distill.counting import count
     from teachers.embedder import TorchEmbedder, module_digest
@@ -84,7 +87,6 @@ def _write_files(
     preprocessing = config.face.preprocessing
     thresholds = Thresholds.model_validate(evaluation["thresholds"])
     write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
-    write_json(folder / "evaluation.json", evaluation)
     write_json(folder / "lineage.json", lineage)
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
     counts = count(network, preprocessing.size)
@@ -93,6 +95,10 @@ def _write_files(
     write_weights(folder / "model.safetensors", network)
     source = ExportSource(network, preprocessing)
     files = {each: write_format(each, folder, source) for each in formats}
+    if score is not None:
+        scores = format_scores(folder, files, preprocessing, score)
+        evaluation = {**evaluation, "formats": scores}
+    write_json(folder / "evaluation.json", evaluation)
     sizes = Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)
     described = {
         "formats": files,
@@ -129,7 +135,7 @@ def write_json(path: Path, value: dict) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """Bring every file and folder to the disk."""
     for path in folder.rglob("*"):
         if path.is_dir():

@@ -41,7 +41,8 @@ class Exporter(ABC):
     ``card`` is what the model card says of it, in a sentence or two. ``writes_with`` and
     ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
     brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
-    files of others: it gets a process of its own.
+    files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
+    not run at all.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Exporter(ABC):
     writes_with: ClassVar[tuple[str, ...]] = ()
     runs_with: ClassVar[tuple[str, ...]] = ()
     confined: ClassVar[bool] = False
+    why_not_here: ClassVar[str | None] = None
 
     @abstractmethod
     def export(self, folder: Path, source: ExportSource) -> None:
@@ -66,12 +68,24 @@ class Exporter(ABC):
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
         """The network of a bundle in this format. Raises ``UserError`` as ``run``."""
+        if reason := self.why_not_run():
+            raise UserError(f"{self.name} cannot be run: {reason}")
         return ExportedNetwork(self.start(folder), preprocessing)
+
+    def why_not_run(self) -> str | None:
+        """Why a bundle's files in this format cannot be run here, and what helps; else None."""
+        return self.why_not_here or self.lacks(self.runs_with)
+
+    def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
+        """Raise ``UserError`` where what was ``written`` gives other embeddings than the network,
+        of random pixels or of the golden images in ``bundle``."""
+        run = self.start(written)
+        check_parity(self.name, run, source.network, source.size)
+        cosine = golden_cosine(bundle, ExportedNetwork(run, source.preprocessing))
+        _check_cosine(self.name, cosine, "on the golden images")
 
     def start(self, folder: Path) -> Embed:
         """As ``run``, in a process of its own where the format asks for that."""
-        if lack := self.lacks(self.runs_with):
-            raise UserError(f"{self.name} cannot be run: {lack}")
         if not self.confined:
             return self.run(folder)
         from distill.export.format_process import FormatProcess
@@ -146,6 +160,17 @@ def _check_format(name: str) -> str:
     return name
 
 
+def check_formats(text: str) -> list[str]:
+    """Names of formats between commas; ``UserError`` for one that there is not, or twice."""
+    names = [each.strip() for each in text.split(",")]
+    for name in names:
+        if name not in exporters():
+            raise UserError(f"--to {text}: {name!r}: no such format{hint(name, sorted(EXPORTERS))}")
+    if len(set(names)) < len(names):
+        raise UserError(f"--to {text}: one is named twice; name each once")
+    return names
+
+
 FormatName = Annotated[str, AfterValidator(_check_format)]
 """In a job spec: the name of a format that there is."""
 
@@ -172,10 +197,7 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
     written.mkdir()
     found.export(written, source)
     files = _files_in(written, name)
-    run = found.start(written)
-    check_parity(name, run, source.network, source.size)
-    cosine = golden_cosine(folder, ExportedNetwork(run, source.preprocessing))
-    _check_cosine(name, cosine, "on the golden images")
+    found.check(written, folder, source)
     taken = {SUMS_NAME, *(Path(each).parts[0] for each in FILES)}
     for path in written.iterdir():
         if path.name in taken or (folder / path.name).exists():

@@ -68,11 +68,14 @@ def golden_cosine(folder: Path, embedder: Embedder) -> float:
 
 def lowest_cosine(found: np.ndarray, expected: np.ndarray) -> float:
     """The lowest cosine of two lists of embeddings, row by row; -1 where the shapes differ."""
-    if found.shape != expected.shape:
-        return -1.0
+    return float(np.min(cosines(found, expected))) if found.shape == expected.shape else -1.0
+
+
+def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Of two lists of embeddings [N, D], row by row: float64 [N]."""
     left, right = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return float(np.min(np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(float).tiny)))
+    return np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(float).tiny)
 
 
 def _are_images(images: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.export.config import BundleConfig, Measured, Origin, Sizes, Terms
 from distill.export.exporter import exporters
+from distill.export.format_scores import RATE, format_rows
 from distill.export.framing_words import framing_words
 from distill.export.markdown import fenced, plain, table
 from distill.export.metadata import MIRROR
@@ -103,7 +104,7 @@ def model_card(
         input_width=preprocessing.size[1],
         mirror=MIRROR[config.face.mirror],
         formats=_formats(config),
-        evaluation=_evaluation(evaluation["sets"], origin),
+        evaluation=_evaluation(evaluation["sets"], origin) + _format_scores(evaluation),
         warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),
         note=evaluation["thresholds"]["note"],
@@ -264,6 +265,13 @@ def _beside_teacher(origin: Origin) -> str:
             pair = (each.tar_at_far[rate] for each in (scores.student, scores.teacher))
             rows.append([plain(name), f"TAR at FAR {rate}", *map(_measured, pair)])
     return table(["set", "measure", "this network", "its teacher"], sorted(rows)) if rows else ""
+
+
+def _format_scores(evaluation: dict[str, Any]) -> str:
+    """What each format scores, where that was measured."""
+    rows = format_rows(evaluation.get("formats", {}))
+    header = ["format", "set", "ten-fold accuracy", f"TAR at FAR {RATE}"]
+    return f"\n\nThe same network in its formats:\n\n{table(header, rows)}" if rows else ""
 
 
 def _measured(found: Measured | None) -> str:

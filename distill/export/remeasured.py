@@ -9,7 +9,7 @@ from curation.files import read_whole
 from curation.json_text import parse_json
 from distill.export.bundle import describe, write_json
 from distill.export.bundle_files import LARGEST_JSON, check_bundle
-from distill.export.config import Origin, Thresholds
+from distill.export.config import BundleConfig, Origin, Thresholds
 from distill.export.origin import scores_of
 
 
@@ -28,20 +28,27 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
     best = thresholds["best_accuracy"] or kept["best_accuracy"]
     rates = {**kept["false_accept_rates"], **measured}
     merged = {**kept, "false_accept_rates": rates, "best_accuracy": best}
-    evaluation = _object(folder / "evaluation.json")
+    evaluation = read_object(folder / "evaluation.json")
     sets = evaluation.get("sets")
     evaluation["sets"] = {**(sets if isinstance(sets, dict) else {}), **reports}
     evaluation["thresholds"] = merged
     checked = Thresholds.model_validate_json(json.dumps(merged))
-    lineage = _object(folder / "lineage.json")
-    name = str(lineage.get("job") or folder.name)
     write_json(folder / "thresholds.json", checked.model_dump(mode="json"))
+    describe_again(folder, config.model_copy(update={"thresholds": checked}), evaluation)
+
+
+def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any]) -> None:
+    """Write what a bundle says of its files, some of which have changed.
+
+    Raises ``UserError`` where its evaluation is of another form.
+    """
+    lineage = readread_object(folder / "lineage.json")
+    name = str(lineage.get("job") or folder.name)
     write_json(folder / "evaluation.json", evaluation)
     try:
         scores = scores_of(evaluation)
         origin = (config.origin or Origin()).model_copy(update={"scores": scores})
-        told = config.model_copy(update={"thresholds": checked, "origin": origin})
-        describe(folder, name, told, evaluation, lineage)
+        describe(folder, name, config.model_copy(update={"origin": origin}), evaluation, lineage)
     except (KeyError, TypeError, AttributeError):
         raise UserError(
             f"{folder / 'evaluation.json'}: its scores are of another form; export the network "
@@ -49,6 +56,7 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
         ) from None
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Of a JSON file of a bundle; empty where it holds something else."""
     value = parse_json(read_whole(path, LARGEST_JSON))
     return value if isinstance(value, dict) else {}

@@ -47,7 +47,7 @@ class ExportSource:
         """The folded network as TorchScript, for one image."""
         import torch
 
-        with quiet(), torch.inference_mode():
+        with quiet(), torch.no_grad():
             return torch.jit.trace(self.folded, torch.zeros(1, 3, *self.size))
 
     @cached_property

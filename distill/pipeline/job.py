@@ -323,9 +323,10 @@ class JobRun:
                 # Only then, so that steps done before there were licences are found.
                 lineage["licences"] = terms
             name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
+            sets, steps = evaluation_sets(self.spec, self.workspace), self.steps
             outcome = on_first_rank(
                 lambda: export_network(
-                    name, trained, size, evaluation, lineage, self._origin(), formats, self.steps
+                    name, trained, size, evaluation, lineage, self._origin(), formats, sets, steps
                 )
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)

@@ -1,6 +1,7 @@
 """What the steps after a training do: evaluate a network, put it into a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distill.evaluation.set_features import NetworkFeatures
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
+from distill.export.format_scores import Score
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.training import TrainedNetwork
@@ -78,23 +80,33 @@ def export_network(
     lineage: dict[str, Any],
     origin: dict[str, Any],
     formats: Sequence[str],
+    sets: Mapping[str, Path],
     steps: StepStore,
 ) -> StepOutcome:
     """The bundle of a network trained on images of that size, in ``bundle/`` of the step.
 
     ``origin`` goes into the lineage and is no part of the step's identity: a bundle that is there
-    says where it came from then.
+    says where it came from then. Each format is scored on the ``sets``, but not the
+    usual one alone, which gives what the network gives.
     """
     config = bundle_config(trained.architecture, image_size)
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
+    score: Score | None = None
     if tuple(formats) != DEFAULT_FORMATS:
         # Only then, so that steps done before there were formats are found.
         inputs["formats"] = list(formats)
+        score = partial(_scores_on, sets)
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
         told = {**lineage, **origin}
-        export_bundle(bundle, trained.load(), config, evaluation, told, name, formats)
+        export_bundle(bundle, trained.load(), config, evaluation, told, name, formats, score)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 
     return steps.perform("export", inputs, work)
+
+
+def _scores_on(sets: Mapping[str, Path], embedder: Embedder) -> dict[str, Any]:
+    """The report of each set; see ``distill.evaluation.evaluate_sets.evaluate``."""
+    opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
+    return evaluate(NetworkFeatures(embedder), opened)["sets"]

@@ -1,0 +1,97 @@
+"""`distill export`: more formats for a bundle that exists."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli.bars import watch
+from distill.cli.bundles import BundleArgument
+from distill.cli.common import NETWORKS, JsonOption, WorkspaceOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.scored import open_set
+from distill.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from distill.evaluation.set_features import EvaluationSet
+    from distill.export.format_scores import Score
+    from teachers.embedder import Embedder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=NETWORKS)(export)
+
+
+def export(
+    bundle: BundleArgument,
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT,...", help="Formats to add.", show_default=False)
+    ],
+    evaluate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--evaluate", metavar="SET", help="Score each new format on this set; may be repeated."
+        ),
+    ] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Add formats to a bundle: each file is run, and compared with the network.
+
+    The bundle is replaced as a whole once all are written, with new checksums; formats that it has
+    already are left as they are.
+
+    Example: distill export workspace/bundles/sample --to ncnn,openvino --evaluate ms1m/lfw
+    """
+    from curation.errors import UserError
+    from curation.workspace import Workspace
+    from distill.daemon.delivery import deliver
+    from distill.export.bundle_files import check_bundle
+    from distill.export.exporter import check_formats
+    from distill.export.more_formats import add_formats
+
+    names = check_formats(to)
+    if (bundle.resolve().parent / "inputs.json").is_file():
+        raise UserError(
+            f"{bundle} belongs to a job, whose steps do not change; `distill pull JOB`, and export "
+            "the bundle that it delivers"
+        )
+    place = Workspace.locate(workspace)
+    opened = [open_set(name, place) for name in evaluate or []]
+    has = check_bundle(bundle).config.formats
+    if lacking := [name for name in names if name not in has]:
+        began = time.monotonic()
+        score = _scoring(opened)
+        deliver(bundle, bundle, True, lambda copy: add_formats(copy, lacking, score))
+        seconds = time.monotonic() - began
+    config = check_bundle(bundle).config
+    sizes = {
+        name: sum((bundle / file).stat().st_size for file in config.formats[name]) for name in names
+    }
+    if json:
+        print_json({"bundle": str(bundle), "added": lacking, "bytes": sizes})
+        return
+    for name in names:
+        if name in has:
+            note(f"{name} was there already")
+    rows = [(name, " ".join(config.formats[name][:2]), f"{sizes[name]:,}") for name in names]
+    print_table(["format", "files", "bytes"], rows, numbers=["bytes"])
+    if lacking:
+        say(f"{bundle}: {len(lacking)} added in {seconds:.0f} s, each compared with the network")
+
+
+def _scoring(sets: "list[EvaluationSet]") -> "Score | None":
+    """What scores an embedder on the sets; None without sets."""
+    if not sets:
+        return None
+
+    def score(embedder: "Embedder") -> Mapping[str, Any]:
+        from distill.evaluation.evaluate_sets import evaluate
+        from distill.evaluation.set_features import NetworkFeatures
+
+        with watch("evaluate", "images") as progress:
+            return evaluate(NetworkFeatures(embedder), sets, progress)["sets"]
+
+    return score

@@ -1,0 +1,56 @@
+"""What each format of a bundle is worth: its scores beside those of the network itself."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.export.exporter import exporters
+from teachers.embedder import Embedder
+from teachers.preprocessing import Preprocessing
+
+Score = Callable[[Embedder], Mapping[str, Any]]
+"""Reports of evaluation sets by name, as ``distill.evaluation.evaluate`` gives under ``sets``"""
+
+RATE = "1e-3"
+KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval")
+
+
+def format_scores(
+    folder: Path, names: Iterable[str], preprocessing: Preprocessing, score: Score
+) -> dict[str, Any]:
+    """By format: the scores of each that can be run here, by set; why not, of the others."""
+    found: dict[str, Any] = {}
+    for name in names:
+        exporter = exporters()[name]
+        if reason := exporter.why_not_run():
+            found[name] = {"not run": reason}
+        else:
+            found[name] = {"sets": _shortened(score(exporter.embedder(folder, preprocessing)))}
+    return found
+
+
+def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each set: its digest, accuracy and TAR at a FAR of 1e-3, with their intervals."""
+    return {
+        name: {key: report[key] for key in KEPT if key in report}
+        | {"tar_at_far": {RATE: report["tar_at_far"].get(RATE)}}
+        for name, report in reports.items()
+    }
+
+
+def format_rows(scores: Mapping[str, Any]) -> list[list[str]]:
+    """For a table: format, set, accuracy, TAR at a FAR of 1e-3; "-" what was not measured."""
+    return [
+        [name, each, _shown(report.get("accuracy")), _shown(_tar(report))]
+        for name, found in scores.items()
+        for each, report in found.get("sets", {}).items()
+    ]
+
+
+def _tar(report: Mapping[str, Any]) -> float | None:
+    rate = report["tar_at_far"].get(RATE)
+    return None if rate is None else rate["tar"]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

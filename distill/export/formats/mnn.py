@@ -1,0 +1,58 @@
+"""A network for MNN: ``model.mnn``, float32, with the names of the ONNX graph; one image."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
+from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
+
+FILE = "model.mnn"
+CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"
+"""The converter itself: the command that the package installs reports its use to its makers, and
+installs packages to do so."""
+
+
+@exporter("mnn")
+class MnnExporter(Exporter):
+    """What MNN's converter makes of the ONNX graph."""
+
+    card = "`model.mnn` is the same network for MNN: input `image`, output `embedding`."
+    extra = "mnn"
+    writes_with = runs_with = ("MNN",)
+    confined = True
+
+    def export(self, folder: Path, source: ExportSource) -> None:
+        with tempfile.TemporaryDirectory() as beside:
+            graph = Path(beside) / "model.onnx"
+            graph.write_bytes(source.onnx.SerializeToString(deterministic=True))
+            options = ["-f", "ONNX", "--modelFile", str(graph), "--MNNModel", str(folder / FILE)]
+            done = subprocess.run(
+                [sys.executable, "-c", CONVERT, *options, "--bizCode", "face"],
+                capture_output=True,
+                check=False,
+            )
+        if done.returncode or not (folder / FILE).is_file():
+            raise UserError("MNN cannot convert the network; leave mnn out of the formats")
+
+    def run(self, folder: Path) -> Embed:
+        from MNN import expr, nn
+
+        network = nn.load_module_from_file(
+            str(folder / FILE),
+            [INPUT_NAME],
+            [OUTPUT_NAME],
+            precision_mode=expr.PrecisionMode.High,
+            thread_num=self.threads(),
+        )
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            given = expr.const(np.ascontiguousarray(pixels), list(pixels.shape), expr.NCHW)
+            (embedding,) = network.forward([given])
+            return np.array(embedding.read(), np.float32).reshape(1, -1)
+
+        return one_at_a_time(run)
