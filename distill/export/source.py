@@ -31,9 +31,13 @@ class ExportSource:
     @cached_property
     def folded(self) -> "torch.nn.Module":
         """The network with fewer layers: see `teachers.folding.fold`."""
+        import torch
+
+        from distill.export.rewriting import for_converters
         from teachers.folding import fold
 
-        return fold(self.network)
+        # Converters take weights in torch's own layout; what embeds on the CPU has them otherwise.
+        return fold(for_converters(self.network)).to(memory_format=torch.contiguous_format)
 
     @cached_property
     def program(self) -> "torch.export.ExportedProgram":
