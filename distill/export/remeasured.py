@@ -42,7 +42,7 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
 
     Raises ``UserError`` where its evaluation is of another form.
     """
-    lineage = readread_object(folder / "lineage.json")
+    lineage = read_object(folder / "lineage.json")
     name = str(lineage.get("job") or folder.name)
     write_json(folder / "evaluation.json", evaluation)
     try:
