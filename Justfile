@@ -72,6 +72,10 @@ demo: setup
 curate recipe *options: setup
     curate recipe {{ recipe }} {{ options }}
 
+# Score a network on sets, e.g. `just evaluate student ms1m/lfw`
+evaluate model +sets: setup
+    distill evaluate {{ model }} {{ sets }}
+
 # Start the daemon in the foreground
 daemon: setup
     distill serve

@@ -15,16 +15,19 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.measures import counted_in, measure_rows
+from distill.cli.measures import counted_in, measure_rows, print_slices
 from distill.cli.reports import print_table, shown
 from distill.cli.scored import (
+    EvaluationDetectorOption,
     ImagesFolderOption,
     ModelArgument,
     ModelOptions,
     SetsArgument,
+    SlicesOption,
     TemplateWeightsOption,
     open_model,
     open_set,
+    slices_of,
     template_weights_of,
 )
 from distill.cli.screen import note, say
@@ -40,6 +43,8 @@ def evaluate(
     model: ModelArgument,
     sets: SetsArgument,
     images: ImagesFolderOption = None,
+    slices: SlicesOption = None,
+    detector: EvaluationDetectorOption = None,
     template_weights: TemplateWeightsOption = "norm+detector",
     backbone: BackboneOption = None,
     part: PartOption = None,
@@ -59,15 +64,20 @@ def evaluate(
     Example: distill evaluate r50.onnx lfw.bin --mean 127.5 --std 127.5 --colour RGB --json
 
     Example: distill evaluate student ijbc:/data/IJB_release/IJBC
+
+    Example: distill evaluate student office/all --slices groups.csv
+
+    Example: distill evaluate student photographs/ --detector yunet.onnx
     """
     from curation.workspace import Workspace
     from distill.evaluation.evaluate_sets import evaluate as score
 
     place, weights = Workspace.locate(workspace), template_weights_of(template_weights)
-    opened = [open_set(name, place, images, weights) for name in sets]
+    opened = [open_set(name, place, images, weights, detector) for name in sets]
+    groups = None if slices is None else slices_of(slices, opened)
     answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
     with watch("evaluate", "images") as progress:
-        report = score(answers, opened, progress)
+        report = score(answers, opened, progress, slices=groups)
     if json:
         print_json({"model": model, **report})
         return
@@ -75,6 +85,8 @@ def evaluate(
     print_table(["set", "measure", "value", "95 % interval", "threshold"], rows, ["value"])
     for name, each in report["sets"].items():
         note(f"{name}: {counted_in(each)}set {each['digest'][:12]}")
+        for attribute, found in each.get("slices", {}).items():
+            print_slices(name, attribute, found)
         if reason := each.get("reason"):
             note(
                 f"{name} has no {'score' if each['kind'] == 'unmeasured' else 'accuracy'}: {reason}"

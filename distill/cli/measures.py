@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from distill.cli.reports import shown
+from distill.cli.reports import print_table, shown
 from distill.cli.scored import shown_interval
+from distill.cli.screen import say
 
 Row = list[str]
 """Measure, value, interval, threshold"""
@@ -46,6 +47,45 @@ def counted_in(report: dict[str, Any]) -> str:
         if isinstance(report.get(key), int)
     ]
     return "".join(f"{each}, " for each in counts)
+
+
+def print_slices(name: str, attribute: str, found: dict[str, Any]) -> None:
+    """A table of one attribute, and the worst group of each measure."""
+    groups = [(group, each) for group, each in found["within"].items()]
+    groups += [(" x ".join(each["groups"]), each) for each in found["across"]]
+    held = next((each["at_threshold"] for _, each in groups if "at_threshold" in each), None)
+    if held is None:
+        return
+    rows = []
+    for group, each in groups:
+        at = each["at_threshold"]
+        cells = [_with_interval(at, key) for key in ("tar", "far")]
+        curve = "-" if each.get("eer") is None else f"{each['eer']:.4f}"
+        rows.append([group, shown(each["genuine"]), shown(each["impostors"]), *cells, curve])
+    say("")
+    print_table(
+        [attribute, "genuine", "impostors", "TAR (95 %)", "FAR (95 %)", "EER"],
+        rows,
+        ["genuine", "impostors", "EER"],
+        title=f"{name} by {attribute}, at the threshold {held['threshold']:.4f} of FAR "
+        f"{held['far_of_all']}",
+    )
+    for measure, each in found["worst"].items():
+        if measure in ("tar_at_threshold", "far_at_threshold", "accuracy", "eer"):
+            around = shown_interval(each["interval"])
+            told = f" ({around})" if around else ""
+            say(f"worst {measure.replace('_', ' ')}: {each['group']}, {each['value']:.4g}{told}")
+
+
+def _with_interval(report: dict[str, Any], key: str) -> str:
+    if report[key] is None:
+        return "-"
+    value = f"{report[key]:.4f}" if key == "tar" else f"{report[key]:.2e}"
+    around = report.get(f"{key}_interval")
+    if around is None:
+        return value
+    low, high = (f"{each:.4f}" if key == "tar" else f"{each:.1e}" for each in around)
+    return f"{value} ({low} to {high})"
 
 
 def _verification(report: dict[str, Any]) -> Iterator[Row]:

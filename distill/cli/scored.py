@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from curation.workspace import Workspace
     from distill.evaluation.protocols.protocol import TemplateWeights
     from distill.evaluation.set_features import EvaluationSet, SetFeatures
+    from distill.evaluation.slice_tables import Attribute
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 ModelArgument = Annotated[
@@ -53,6 +54,27 @@ TemplateWeightsOption = Annotated[
 ]
 
 
+QUALITY = "quality"
+SlicesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A table (.csv, .tsv) that puts images or identities into groups, its first row "
+        "identity,sex,age or image,pose: every measure by group and across groups, also by tenths "
+        f"of quality; or {QUALITY!r} for these alone.",
+        show_default=False,
+    ),
+]
+EvaluationDetectorOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--detector",
+        help="A SET that is a folder of photographs, PERSON/*.jpg, is aligned by this .onnx file: "
+        "YuNet or SCRFD.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """A network as the command line names it."""
@@ -72,7 +94,7 @@ def open_model(model: ModelOptions, place: "Workspace") -> "SetFeatures":
     from distill.evaluation.set_features import FEATURES, GivenFeatures, NetworkFeatures
 
     folder = Path(model.name)
-    if folder.is_dir() and any(folder.glob("*.npy")) and not (folder / "config.json").exists():
+    if _has_embeddings(folder):
         return GivenFeatures(folder)
     choice = teacher_choice(
         model.name,
@@ -85,6 +107,14 @@ def open_model(model: ModelOptions, place: "Workspace") -> "SetFeatures":
         None,
     )
     return NetworkFeatures(open_embedder(choice, place).teacher, place.cache / FEATURES)
+
+
+def _has_embeddings(folder: Path) -> bool:
+    """Whether others wrote embeddings into it, as .npy or in the form of a protocol."""
+    if not folder.is_dir() or (folder / "config.json").exists():
+        return False
+    forms = (folder / "lfr.bin", folder / "facescrub")
+    return any(folder.glob("*.npy")) or any(form.exists() for form in forms)
 
 
 def template_weights_of(given: str) -> "TemplateWeights":
@@ -102,6 +132,7 @@ def open_set(
     place: "Workspace",
     images: Path | None = None,
     weights: "TemplateWeights | None" = None,
+    detector: Path | None = None,
 ) -> "EvaluationSet":
     """A set by path or name in the workspace, or a protocol by NAME:FOLDER, which gives some score;
     else ``UserError``."""
@@ -109,7 +140,54 @@ def open_set(
 
     if (named := split_name(name)) is not None and not Path(name).exists():
         return open_protocol(*named, TemplateWeights() if weights is None else weights)
+    if detector is not None and Path(name).is_dir() and not Path(name).suffix:
+        return _cut_photographs(Path(name), detector, place)
     return open_faces(name, place, images)
+
+
+def slices_of(given: str, sets: "list[EvaluationSet]") -> "dict[str, list[Attribute]]":
+    """What `SlicesOption` says of the sets, by their names."""
+    from curation.errors import UserError
+    from distill.evaluation.protocols.protocol import ProtocolSet
+    from distill.evaluation.slice_tables import read_slices
+
+    for each in sets:
+        if isinstance(each, ProtocolSet):
+            raise UserError(f"--slices: {each.name} is a protocol; give sets of pairs or images")
+    if given == QUALITY:
+        return {}
+    if len(sets) > 1:
+        raise UserError(f"--slices {given}: a table is of one set, not of {len(sets)}; give one")
+    (only,) = sets
+    assert not isinstance(only, ProtocolSet)
+    return {only.name: read_slices(Path(given), only)}
+
+
+def _cut_photographs(folder: Path, detector: Path, place: "Workspace") -> "ImageSet":
+    """The largest face of each photograph, aligned; kept while photographs and detector stay."""
+    import hashlib
+
+    from curation.errors import UserError
+    from curation.photographs.collect import collect_faces
+    from curation.photographs.faces import FaceSettings
+    from distill.evaluation.measurable import check_all_pairs
+    from teachers.photographs import FaceCutter
+
+    with FaceCutter(detector, FaceSettings()) as cutter, watch("cut", "photographs") as progress:
+        known = hashlib.sha256(f"{folder.resolve()}\n{cutter.digest}\n".encode())
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            status = path.stat()
+            told = f"{path.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n"
+            known.update(told.encode(errors="surrogateescape"))
+        kept = place.cache / "photographs" / known.hexdigest()[:16]
+        kept.mkdir(parents=True, exist_ok=True)
+        destination = kept / f"{folder.resolve().name}.lmdb"
+        collected = collect_faces(folder, destination, cutter, progress=progress)
+    try:
+        check_all_pairs(collected.store)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    return collected.store
 
 
 def open_faces(

@@ -73,6 +73,7 @@ def cross_pairs(
     tile: int = TILE,
     intervals: bool = True,
     exponents: Sequence[int] = EXPONENTS,
+    collectors: Sequence[Collector] = (),
 ) -> dict:
     """Verify every probe [P, D] with every gallery image [G, D], as Trillion-Pairs does.
 
@@ -92,7 +93,7 @@ def cross_pairs(
     scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
     totals = ImpostorTotals(counts[0], counts[1], distractors)
     pairs = _Pairs(genuine, impostors, identities, totals)
-    rates = _verify(scan, pairs, progress, intervals, exponents)
+    rates = _verify(scan, pairs, progress, intervals, exponents, collectors)
     return {
         "probes": len(probe_labels),
         "gallery": len(gallery_labels),

@@ -1,6 +1,7 @@
 """A network's scores on named sets, each with the digest of the set it was measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
-from distill.evaluation.all_pairs import all_pairs
+from distill.evaluation.all_pairs import all_pairs, cross_pairs
 from distill.evaluation.bootstrap import (
     add_rate_intervals,
     area_and_equal_error,
@@ -20,12 +21,15 @@ from distill.evaluation.bootstrap import (
 from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.features import Embedded, why_broken
 from distill.evaluation.measurable import why_nothing_differs
+from distill.evaluation.pair_scan import Collector
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.sampled_pairs import sampled_scores
 from distill.evaluation.score_counts import CountedScores
 from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
+from distill.evaluation.slice_tables import Attribute, quality
+from distill.evaluation.slices import slice_images, slice_pairs
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
     VAL_FALSE_ACCEPT_RATE,
@@ -40,6 +44,7 @@ def evaluate(
     sets: Sequence[EvaluationSet],
     progress: Progress | None = None,
     intervals: bool = True,
+    slices: Mapping[str, Sequence[Attribute]] | None = None,
 ) -> dict:
     """Score what a network answers on every set; the result is JSON.
 
@@ -48,7 +53,8 @@ def evaluate(
     ``auc`` and ``eer``; of an image set each is known to ``auc_within`` and ``eer_within``. What a
     set cannot measure is null, with the ``reason`` (`distill.evaluation.measurable` knows most of
     them beforehand). ``progress`` counts embedded images over all sets. ``intervals`` (95 %) stand
-    beside figures and thresholds. ::
+    beside figures and thresholds. With ``slices``, attributes by the name of a set, each set of
+    pairs or images has ``slices`` of these and of quality (`distill.evaluation.slices`). ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -62,7 +68,12 @@ def evaluate(
     reports = {}
     done, total = 0, sum(map(distinct_images, sets))
     for each in sets:
-        reports[each.name] = _measure(answers, each, _shifted(progress, done, total), intervals)
+        shifted = _shifted(progress, done, total)
+        if slices is None or isinstance(each, ProtocolSet):
+            reports[each.name] = _measure(answers, each, shifted, intervals)
+        else:
+            attributes = slices.get(each.name, ())
+            reports[each.name] = _sliced(answers, each, attributes, shifted, intervals)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -79,14 +90,52 @@ def _measure(
     if isinstance(each, ProtocolSet):
         return _score_protocol(answers.embedded(each, progress), each, intervals)
     features = answers.features(each, progress)
+    return _score(features, each, intervals)
+
+
+def _score(features: np.ndarray, each: VerificationPairs | ImageSet, intervals: bool) -> dict:
     if isinstance(each, VerificationPairs):
         return _score_pairs(features, each, intervals)
-    return {"kind": "all-pairs", "digest": each.digest, **_score_all(features, each, intervals)}
+    measured = _score_all(features, np.asarray(each.labels), intervals=intervals)
+    return {"kind": "all-pairs", "digest": each.digest, **measured}
 
 
-def _score_all(features: np.ndarray, each: ImageSet, intervals: bool) -> dict:
-    labels, counted = np.asarray(each.labels), CountedScores()
-    report = all_pairs(features, labels, intervals=intervals, collectors=[counted])
+def _sliced(
+    answers: SetFeatures,
+    each: VerificationPairs | ImageSet,
+    attributes: Sequence[Attribute],
+    progress: Progress | None,
+    intervals: bool,
+) -> dict:
+    embedded = answers.embedded(each, progress)
+    report = _score(embedded.unit, each, intervals)
+    if why_broken(embedded.unit):
+        return report
+    report["slices"] = {}
+    for one in (*attributes, quality(embedded.norms)):
+        if isinstance(each, VerificationPairs):
+            found = slice_pairs(embedded, each, one, report, _score_pairs, intervals)
+        else:
+            found = slice_images(embedded, each, one, report, _score_all, intervals)
+        report["slices"][one.name] = found
+    return report
+
+
+def _score_all(
+    features: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray | None = None,
+    other_labels: np.ndarray | None = None,
+    intervals: bool = True,
+    collectors: Sequence[Collector] = (),
+) -> dict:
+    """All pairs of images, or those with ``others``."""
+    counted = CountedScores()
+    told: dict[str, Any] = {"intervals": intervals, "collectors": [counted, *collectors]}
+    if others is None or other_labels is None:
+        report = all_pairs(features, labels, **told)
+    else:
+        report = cross_pairs(features, labels, others, other_labels, **told)
     rates = report.pop("tar_at_far")
     if not counted.counts.both_kinds:
         return {**report, "auc": None, "eer": None, "tar_at_far": rates}
@@ -94,7 +143,7 @@ def _score_all(features: np.ndarray, each: ImageSet, intervals: bool) -> dict:
     for name, bounded in curve.items():
         report[name] = bounded.value
         report[f"{name}_within"] = bounded.within
-    if intervals and report["identities"] > 1:
+    if intervals and report.get("identities", 0) > 1:
         _add_curve_intervals(report, sampled_scores(features, labels))
     return {**report, "tar_at_far": rates}
 

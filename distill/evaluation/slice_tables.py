@@ -1,0 +1,143 @@
+"""Tables that put the images of a set, or its people, into groups: pose, age, sex, camera ...
+
+The first row names the columns: first ``identity`` (the label in the source) or ``image`` (its
+number in the set, from 0; of a set of pairs 0 to 2P - 1), then an attribute each. Cells that are
+empty put nobody into a group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.pairs import VerificationPairs
+from curation.store import ImageSet
+from curation.text_files import SEPARATORS, split_line, text_lines
+from distill.evaluation.identify_sets import people_of
+
+KEYS = ("identity", "image")
+NOWHERE = -1
+MOST_GROUPS = 50
+_LONGEST_NAME = 80
+_MOST_ROWS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """The ``groups`` of an attribute, and in which of them each image is, [N]; -1 in none."""
+
+    name: str
+    groups: Sequence[str]
+    of: np.ndarray = field(repr=False)
+
+
+def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribute]:
+    """The attributes that a table gives the images of a set.
+
+    Raises `UserError` with file and line where the table is none, names nobody of the set, or has a
+    group without pairs.
+    """
+    lines = text_lines(path, "a table of groups")
+    first = next(lines, None)
+    if first is None:
+        raise UserError(f"{path} is empty; its first row names its columns: image, or identity")
+    separator, key, names = _heading(path, first[1])
+    if key == "identity" and isinstance(each, VerificationPairs):
+        raise UserError(f"{path}: {each.name} has pairs of nobody by name; give a table of image")
+    numbers: dict[int, tuple[str, ...]] = {}
+    for line, text in lines:
+        words = split_line(text, separator)
+        where = f"{path}: line {line}"
+        if len(words) != 1 + len(names):
+            raise UserError(f"{where} has {len(words)} columns, the first row {1 + len(names)}")
+        number, groups = _number(words[0], where, key), tuple(words[1:])
+        if numbers.setdefault(number, groups) != groups:
+            raise UserError(f"{where}: {key} {number} is in other groups before")
+        if any(len(group) > _LONGEST_NAME for group in groups):
+            raise UserError(f"{where}: a group has a name of more than {_LONGEST_NAME} characters")
+    of_images = _keys(each, key)
+    if not any(number in numbers for number in np.unique(of_images).tolist()):
+        raise UserError(f"{path}: it has no {key} of {each.name}, which has {_range(of_images)}")
+    attributes = [
+        _attribute(path, name, column, numbers, of_images) for column, name in enumerate(names)
+    ]
+    for attribute in attributes:
+        _check_pairs(path, attribute, each)
+    return attributes
+
+
+def quality(norms: np.ndarray) -> Attribute:
+    """The tenths of images by the norm [N] of their embedding, which tells a face's quality."""
+    rank = np.empty(len(norms), np.int64)
+    rank[np.argsort(norms, kind="stable")] = np.arange(len(norms))
+    names = ["lowest tenth", *(f"tenth {number}" for number in range(2, 10)), "highest tenth"]
+    return Attribute("quality", names, rank * 10 // max(len(norms), 1))
+
+
+def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
+    separator = next((each for each in SEPARATORS if each in line and each != " "), ",")
+    key, *names = split_line(line, separator) or [""]
+    if key.lower() not in KEYS:
+        raise UserError(
+            f"{path}: its first column is {key[:40]!r}; allowed: {' and '.join(KEYS)}, in a first "
+            "row that names the columns, such as identity,sex,age"
+        )
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise UserError(f"{path}: its first row needs a name for each attribute, each once")
+    return separator, key.lower(), [name[:_LONGEST_NAME] for name in names]
+
+
+def _number(word: str, where: str, key: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+        raise UserError(f"{where}: {word[:40]!r} is no number of an {key}")
+    return int(word)
+
+
+def _keys(each: VerificationPairs | ImageSet, key: str) -> np.ndarray:
+    if isinstance(each, VerificationPairs):
+        return np.arange(len(each.images))
+    return people_of(each) if key == "identity" else np.arange(len(each))
+
+
+def _range(numbers: np.ndarray) -> str:
+    return f"{numbers.min()} to {numbers.max()}"
+
+
+def _attribute(
+    path: Path, name: str, column: int, numbers: dict[int, tuple[str, ...]], of: np.ndarray
+) -> Attribute:
+    groups = sorted({words[column] for words in numbers.values()} - {""})
+    place = {group: number for number, group in enumerate(groups)}
+    if not 0 < len(groups) <= MOST_GROUPS:
+        raise UserError(f"{path}: {name} has {len(groups)} groups; allowed: 1 to {MOST_GROUPS}")
+    known = {number: place.get(words[column], NOWHERE) for number, words in numbers.items()}
+    kinds, back = np.unique(of, return_inverse=True)
+    placed = np.array([known.get(number, NOWHERE) for number in kinds.tolist()])[back]
+    return Attribute(name, groups, placed)
+
+
+def _check_pairs(path: Path, attribute: Attribute, each: VerificationPairs | ImageSet) -> None:
+    """Every group has a pair, within itself or with another one."""
+    for number, group in enumerate(attribute.groups):
+        members = attribute.of == number
+        count = int(members.sum())
+        if isinstance(each, VerificationPairs):
+            has_pairs = bool(((attribute.of[::2] >= 0) & members[1::2]).any()) or bool(
+                ((attribute.of[1::2] >= 0) & members[::2]).any()
+            )
+        else:
+            has_pairs = count > 1
+        if not has_pairs:
+            raise UserError(
+                f"{path}: the group {group!r} of {attribute.name} has {count} images of "
+                f"{each.name}, and no pair; leave it out, or put more into it"
+            )
+
+
+def pairings(attribute: Attribute) -> list[tuple[int, int]]:
+    """Each group with itself, then all pairs of groups."""
+    numbers = range(len(attribute.groups))
+    return [(number, number) for number in numbers] + list(combinations(numbers, 2))

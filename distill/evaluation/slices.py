@@ -1,0 +1,257 @@
+"""Every measure by groups: of pairs within a group, and of those across two.
+
+Beside a group's own measures stands what the threshold of the whole set does to it: who is rejected
+and who is accepted more often than others. The worst group of each measure is named.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.pairs import VerificationPairs
+from curation.store import ImageSet
+from distill.evaluation.bootstrap import bootstrap, interval
+from distill.evaluation.features import Embedded
+from distill.evaluation.pair_scan import PairScan, Tile
+from distill.evaluation.pair_scores import ImpostorTotals, linked_identities
+from distill.evaluation.slice_tables import Attribute, pairings
+from distill.evaluation.thresholds import cosine_of
+from distill.evaluation.verification import squared_distances
+
+MOST_PASSED = 200_000
+"""Impostor pairs above the threshold, of the whole set; each counts in each draw"""
+_HIGHER_IS_BETTER = {"accuracy": True, "auc": True, "eer": False}
+
+ScorePairs = Callable[[np.ndarray, VerificationPairs, bool], dict[str, Any]]
+ScoreImages = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Which pairs pass a threshold.
+
+    ``genuine`` [.] are the people of genuine pairs, ``passed`` [.] of those that pass, ``left`` and
+    ``right`` [.] both of impostor pairs that pass; ``impostors`` weighs all of these by draws.
+    """
+
+    genuine: np.ndarray
+    passed: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    impostors: Callable[[np.ndarray], np.ndarray]
+    people: int
+
+    def rates(self, intervals: bool) -> dict[str, Any]:
+        """``tar`` and ``far`` with their intervals; None where there are no such pairs."""
+        total = np.bincount(self.genuine, minlength=self.people).astype(np.float64)
+        hits = np.bincount(self.passed, minlength=self.people).astype(np.float64)
+
+        def tar(weights: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore"):
+                return (weights @ hits) / (weights @ total)
+
+        def far(weights: np.ndarray) -> np.ndarray:
+            one, other = weights[:, self.left], weights[:, self.right]
+            above = np.where(self.left == self.right, one, one * other).sum(axis=1, dtype=float)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return above / self.impostors(weights)
+
+        once = np.ones((1, self.people), np.float32)
+        told: dict[str, Any] = {}
+        measures = (("tar", tar, total.sum()), ("far", far, self.impostors(once)[0]))
+        for name, measure, count in measures:
+            told[name] = float(measure(once)[0]) if count else None
+            if intervals and count and self.people > 1:
+                told[f"{name}_interval"] = interval(bootstrap(measure, self.people))
+        return told
+
+
+class AboveThreshold:
+    """Collects of a scan which pairs pass a threshold, by their places in the scan's orders."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = np.float32(threshold)
+        self.mates: list[np.ndarray] = [np.empty(0, np.int64)]
+        self.passed: list[np.ndarray] = [np.empty(0, np.int64)]
+        self.pairs: list[np.ndarray] = [np.empty((0, 2), np.int64)]
+
+    def add(self, tile: Tile) -> None:
+        """Offer all scores of a tile."""
+        hot = np.flatnonzero(tile.best > self._threshold)
+        if len(hot):
+            rows, columns, _ = tile.scores.above(hot, self._threshold)
+            found = [rows + tile.rows.start, columns + tile.columns.start]
+            self.pairs.append(np.column_stack(found))
+        if tile.mates is not None and tile.mate_scores is not None:
+            rows = tile.mates[:, 0] + tile.rows.start
+            self.mates.append(rows)
+            self.passed.append(rows[tile.mate_scores > self._threshold])
+
+
+def slice_pairs(
+    embedded: Embedded,
+    each: VerificationPairs,
+    attribute: Attribute,
+    whole: dict[str, Any],
+    score: ScorePairs,
+    intervals: bool,
+) -> dict[str, Any]:
+    """The report of an attribute of a set of pairs, whose report is ``whole``."""
+    point = operating_point(whole)
+    left, right = linked_identities(each.images, each.same)
+    cosines = cosine_of(squared_distances(embedded.unit[::2], embedded.unit[1::2]))
+    groups = np.sort(attribute.of.reshape(-1, 2), axis=1)
+
+    def measured(one: int, other: int) -> dict[str, Any] | None:
+        chosen = np.flatnonzero((groups == (one, other)).all(axis=1))
+        if not len(chosen):
+            return None
+        sides = np.column_stack([2 * chosen, 2 * chosen + 1]).ravel()
+        images = [each.images[side] for side in sides.tolist()]
+        part = VerificationPairs(images, each.same[chosen], each.digest, each.name)
+        report = {"images": len(np.unique(sides)), **score(embedded.unit[sides], part, intervals)}
+        if point is not None:
+            same, above = each.same[chosen], cosines[chosen] > point["threshold"]
+            people, numbered = np.unique(
+                np.concatenate([left[chosen], right[chosen]]), return_inverse=True
+            )
+            lefts, rights = numbered[: len(chosen)], numbered[len(chosen) :]
+            told = Passed(
+                lefts[same],
+                lefts[same & above],
+                lefts[~same & above],
+                rights[~same & above],
+                _listed_total(lefts[~same], rights[~same]),
+                len(people),
+            )
+            report["at_threshold"] = {**point, **told.rates(intervals)}
+        return report
+
+    return _reported(attribute, measured)
+
+
+def slice_images(
+    embedded: Embedded,
+    each: ImageSet,
+    attribute: Attribute,
+    whole: dict[str, Any],
+    score: ScoreImages,
+    intervals: bool,
+) -> dict[str, Any]:
+    """The report of an attribute of a set of images, all pairs of which are compared."""
+    point = operating_point(whole)
+    labels = np.asarray(each.labels)
+
+    def measured(one: int, other: int) -> dict[str, Any] | None:
+        sides = [np.flatnonzero(attribute.of == group) for group in (one, other)]
+        if one == other and len(sides[0]) < 2:
+            return None
+        if not all(map(len, sides)):
+            return None
+        above = None if point is None else AboveThreshold(point["threshold"])
+        scans = [(embedded.unit[side], labels[side]) for side in sides]
+        scanned = scans[0] if one == other else (*scans[0], *scans[1])
+        report = score(*scanned, intervals=intervals, collectors=[above] if above else [])
+        if point is not None and above is not None:
+            told = _passed(above, labels[sides[0]], labels[sides[1]], one == other)
+            report["at_threshold"] = {**point, **told.rates(intervals)}
+        return report
+
+    return _reported(attribute, measured)
+
+
+def operating_point(whole: dict[str, Any]) -> dict[str, Any] | None:
+    """The threshold of the whole set that groups are held to; None where none is measured.
+
+    That of FAR 1e-3, of very many pairs a lower one, of few 1e-2.
+    """
+    rates = whole["tar_at_far"]
+    for rate in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-2"):
+        allowed = whole["impostors"] * float(rate)
+        if rates[rate]["tar"] is not None and allowed <= MOST_PASSED:
+            return {"threshold": rates[rate]["cosine_threshold"], "far_of_all": rate}
+    return None
+
+
+def _passed(above: AboveThreshold, one: np.ndarray, other: np.ndarray, itself: bool) -> Passed:
+    """Of a scan of images with the labels ``one`` [P] and ``other`` [G]."""
+    scan_one = one[np.argsort(one, kind="stable")]
+    people, numbered = np.unique(np.concatenate([one, other]), return_inverse=True)
+    ones = np.bincount(numbered[: len(one)], minlength=len(people))
+    others = np.bincount(numbered[len(one) :], minlength=len(people))
+    totals = ImpostorTotals(ones) if itself else ImpostorTotals(ones, others)
+    order = scan_one if itself else _gallery_labels(one, other)
+    pairs = np.concatenate(above.pairs)
+    rows = np.searchsorted(people, scan_one)
+    return Passed(
+        rows[np.concatenate(above.mates)],
+        rows[np.concatenate(above.passed)],
+        rows[pairs[:, 0]],
+        np.searchsorted(people, order)[pairs[:, 1]],
+        totals.weigh,
+        len(people),
+    )
+
+
+def _gallery_labels(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """In the order of a scan."""
+    empty = np.empty((len(other), 1), np.float32)
+    return PairScan(np.empty((len(one), 1), np.float32), one, empty, other, 1).gallery_labels
+
+
+def _listed_total(left: np.ndarray, right: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def total(weights: np.ndarray) -> np.ndarray:
+        one, other = weights[:, left], weights[:, right]
+        return np.where(left == right, one, one * other).sum(axis=1, dtype=np.float64)
+
+    return total
+
+
+def _reported(
+    attribute: Attribute, measured: Callable[[int, int], dict[str, Any] | None]
+) -> dict[str, Any]:
+    names, within, across = attribute.groups, {}, []
+    for one, other in pairings(attribute):
+        report = measured(one, other)
+        if report is None:
+            continue
+        if one == other:
+            within[names[one]] = report
+        else:
+            across.append({"groups": [names[one], names[other]], **report})
+    in_none = int((attribute.of < 0).sum())
+    return {"within": within, "across": across, "in_no_group": in_none, "worst": worst(within)}
+
+
+def worst(within: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By measure, the group in which it is worst, and its value and interval; with two or more."""
+    values: dict[str, dict[str, tuple[float, Any]]] = {}
+    for group, report in within.items():
+        for name, (value, around) in _figures(report).items():
+            values.setdefault(name, {})[group] = (value, around)
+    found = {}
+    for name, groups in values.items():
+        if len(groups) > 1:
+            sign = 1 if _HIGHER_IS_BETTER.get(name, name.startswith("tar")) else -1
+            group = min(groups, key=lambda each: sign * groups[each][0])
+            value, around = groups[group]
+            found[name] = {"group": group, "value": value, "interval": around}
+    return found
+
+
+def _figures(report: dict[str, Any]) -> dict[str, tuple[float, Any]]:
+    held = report.get("at_threshold", {})
+    found = {
+        **{key: (report.get(key), report.get(f"{key}_interval")) for key in _HIGHER_IS_BETTER},
+        **{
+            f"tar_at_far {rate}": (each["tar"], each.get("interval"))
+            for rate, each in report["tar_at_far"].items()
+        },
+        **{
+            f"{key}_at_threshold": (held.get(key), held.get(f"{key}_interval"))
+            for key in ("tar", "far")
+        },
+    }
+    return {name: (value, around) for name, (value, around) in found.items() if value is not None}
