@@ -67,8 +67,7 @@ def print_slices(name: str, attribute: str, found: dict[str, Any]) -> None:
         [attribute, "genuine", "impostors", "TAR (95 %)", "FAR (95 %)", "EER"],
         rows,
         ["genuine", "impostors", "EER"],
-        title=f"{name} by {attribute}, at the threshold {held['threshold']:.4f} of FAR "
-        f"{held['far_of_all']}",
+        title=f"{name} by {attribute}, at the threshold {held['threshold']:.4f} of {held['of']}",
     )
     for measure, each in found["worst"].items():
         if measure in ("tar_at_threshold", "far_at_threshold", "accuracy", "eer"):
