@@ -1,5 +1,6 @@
 """What came out of a job: `show` it, `pull` its bundle."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,16 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from curation.workspace import Workspace
+from distill.cli import completion
 from distill.cli.common import (
     RESULTS,
-    JobArgument,
     JsonOption,
     RunArgument,
     WorkspaceOption,
     print_json,
 )
 from distill.cli.reports import print_table
-from distill.cli.screen import say
+from distill.cli.screen import note, say
 from distill.cli.step_lines import number
 from distill.comparison import figures_of
 
@@ -59,27 +60,60 @@ def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption 
 
 
 def pull(
-    job: JobArgument,
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB",
+            help="The job's name; or its page at a daemon elsewhere, https://HOST:8642/jobs/NAME.",
+            autocompletion=completion.jobs,
+        ),
+    ],
     destination: Annotated[
         Path | None,
         typer.Argument(metavar="[DEST]", help="Where to.", show_default="WORKSPACE/bundles/JOB"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another bundle at DEST.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the token of a daemon elsewhere, its workspace's daemon/web-token.",
+            show_default="$DISTILL_TOKEN",
+        ),
+    ] = None,
+    json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Copy a job's bundle, checked against its checksums, to where it is wanted.
 
+    From a daemon elsewhere, what was interrupted goes on where it stopped.
+
     Example: distill pull sample ./student
+
+    Example: distill pull https://gpu1:8642/jobs/sample --token-file token
     """
     from distill.daemon.delivery import bundle_of, deliver
+    from distill.daemon.remote_bundle import TOKEN, fetch, is_url, job_of
 
     place = Workspace.locate(workspace)
-    bundle = bundle_of(place, job)
-    target = place.bundles / job if destination is None else destination
-    if deliver(bundle, target, force):
-        say(f"the bundle of {job!r} is in {target}, its checksums are right")
+    if is_url(job):
+        target = place.bundles / job_of(job) if destination is None else destination
+        token = os.environ.get(TOKEN) if token_file is None else _token(token_file)
+        written = fetch(job, target, token, force, note)
     else:
-        say(f"the bundle of {job!r} is in {target} already, its checksums are right")
+        bundle = bundle_of(place, job)
+        target = place.bundles / job if destination is None else destination
+        written = deliver(bundle, target, force)
+    if json:
+        print_json({"job": job, "bundle": str(target), "written": written, "checksums": "ok"})
+        return
+    already = "" if written else " already"
+    say(f"the bundle of {job!r} is in {target}{already}, its checksums are right")
+
+
+def _token(path: Path) -> str:
+    from curation.files import read_whole
+
+    return read_whole(path, 1 << 12).decode("ascii", "replace").strip()
 
 
 def _print_head(job: str, outcome: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
     Raises `UserError` for a missing, malformed or cut list, a name that leaves the folder, a link,
     and a file that is missing, too large or different.
     """
-    sums = _read_sums(folder)
+    sums = read_sums(folder)
     for name in sums:
         if name not in files:
             raise UserError(f"{folder / SUMS_NAME}: {name!r:.80} is no file of a bundle; refused")
@@ -40,7 +40,7 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
 
 def read_verified(folder: Path, name: str, most: int) -> bytes:
     """One file of the list, of ``most`` bytes at most; raises `UserError` as ``verify_sums``."""
-    _verify(folder, _read_sums(folder), name, most)
+    _verify(folder, read_sums(folder), name, most)
     return read_whole(folder / name, most)
 
 
@@ -60,7 +60,8 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
         )
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
+def read_sums(folder: Path) -> dict[str, str]:
+    """The list of a folder, by name; ``UserError`` as of ``verify_sums``."""
     path = folder / SUMS_NAME
     if not path.is_file() or path.is_symlink():
         raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")

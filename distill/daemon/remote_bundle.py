@@ -1,0 +1,202 @@
+"""`distill pull URL`: the bundle of a job of a daemon elsewhere, through its pages (HTTP).
+
+Each file goes on where the last attempt stopped, into a folder beside the destination, and is
+checked against ``SHA256SUMS`` before the next. What the other side sends is not trusted: names are
+those of a bundle, sizes are bounded, redirections are not followed.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from curation.errors import UserError
+from curation.files import empty, file_digest, read_whole, sync_folder
+from curation.json_text import parse_record
+from curation.locks import locked
+from distill.daemon.delivery import deliver
+from distill.export.bundle_files import LARGEST_JSON, files_of
+from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME, read_sums
+from distill.export.config import BundleConfig
+from distill.spec_source import check_name
+
+if TYPE_CHECKING:
+    import httpx
+
+TOKEN = "DISTILL_TOKEN"
+"""The variable of the environment with the token of the other workspace"""
+SECONDS = 30.0
+"""That the other side may send nothing"""
+ATTEMPTS = 3
+"""A file's, one after the other, where the connection breaks"""
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PAGE = re.compile(r"(?P<place>.*?)/jobs/(?P<job>[^/]+)/?")
+
+
+def is_url(name: str) -> bool:
+    """Whether a bundle is to be fetched from elsewhere."""
+    return name.startswith(("http://", "https://"))
+
+
+def job_of(url: str) -> str:
+    """The job's name in ``https://HOST/jobs/NAME``; ``UserError`` for another address."""
+    return check_name(_page(url)["job"])
+
+
+def fetch(
+    url: str,
+    destination: Path,
+    token: str | None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> bool:
+    """Fetch the bundle of the job at ``url`` to ``destination``; False where it is there already.
+
+    ``destination`` appears whole, after all checks of `deliver`; errors as there, and where the
+    other side refuses or breaks off. ``say`` is called with what it does.
+    """
+    import httpx
+
+    page = _page(url)
+    check_name(page["job"])
+    _keep_secret(url, token)
+    destination = destination.resolve()
+    partial = destination.with_name(f".{destination.name}.download")
+    partial.mkdir(parents=True, exist_ok=True)
+    headers = {"Accept-Encoding": "identity"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    base = f"{page['place']}/jobs/{page['job']}/bundle/"
+    with locked(partial), httpx.Client(timeout=SECONDS, headers=headers, trust_env=False) as http:
+        _fetch_files(_Source(http, base, url), partial, say)
+        written = deliver(partial, destination, force)
+        shutil.rmtree(partial)
+    return written
+
+
+class _Source:
+    """The files of a bundle elsewhere."""
+
+    def __init__(self, http: "httpx.Client", base: str, url: str) -> None:
+        self._http, self._base, self._url = http, base, url
+
+    def take(self, name: str, path: Path, most: int) -> None:
+        """Write a file of ``most`` bytes at most, from the end of what is there on."""
+        import httpx
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._take_on(name, path, most)
+                return
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
+                    raise UserError(
+                        f"{self._url}: {str(error) or type(error).__name__} at {name}; "
+                        "the same command goes on there"
+                    ) from None
+
+    def _take_on(self, name: str, path: Path, most: int) -> None:
+        there = path.stat().st_size if path.exists() else 0
+        asked = {"Range": f"bytes={there}-"} if there else {}
+        with self._http.stream("GET", self._base + quote(name), headers=asked) as answer:
+            if there and answer.status_code == 416:
+                return  # all of it is there
+            self._check(answer.status_code, name)
+            goes_on = answer.status_code == 206 and answer.headers.get(
+                "content-range", ""
+            ).startswith(f"bytes {there}-")
+            with path.open("ab" if goes_on else "wb") as file:
+                size = there if goes_on else 0
+                for piece in answer.iter_raw():
+                    size += len(piece)
+                    if size > most:
+                        raise UserError(
+                            f"{self._url}: {name} has more than the {most:,} bytes that this file "
+                            "of a bundle may have; refused"
+                        )
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _check(self, status: int, name: str) -> None:
+        if status in (200, 206):
+            return
+        reasons = {
+            401: "the token is not that of the other workspace (its daemon/web-token); "
+            f"give it with --token-file or ${TOKEN}",
+            404: f"there is no {name}: no such job, or it has no bundle yet",
+            421: "the daemon does not know this host name; see `distill serve --web-url`",
+            429: "it is asked too often; try again in a moment",
+        }
+        if 300 <= status < 400:
+            reasons[status] = reasons[401] if status == 303 else "it leads elsewhere; refused"
+        raise UserError(f"{self._url}: {reasons.get(status, f'it answers {status}')}")
+
+
+def _fetch_files(source: _Source, folder: Path, say: Callable[[str], None]) -> None:
+    new = folder / f".{SUMS_NAME}"
+    new.unlink(missing_ok=True)
+    source.take(SUMS_NAME, new, MAXIMUM_SUMS_BYTES)
+    listed = read_whole(new, MAXIMUM_SUMS_BYTES)
+    kept = folder / SUMS_NAME
+    if not kept.is_file() or kept.read_bytes() != listed:
+        empty(folder)  # what is there is of another bundle
+        kept.write_bytes(listed)
+    new.unlink(missing_ok=True)
+    sums = read_sums(folder)
+    _take_checked(source, folder, "config.json", LARGEST_JSON, sums)
+    try:
+        config = parse_record(read_whole(folder / "config.json", LARGEST_JSON), BundleConfig)
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}; no bundle of this version") from None
+    files = files_of(config)
+    for name, most in files.items():
+        if name != "config.json":
+            say(name)
+            _take_checked(source, folder, name, most, sums)
+    sync_folder(folder)
+
+
+def _take_checked(
+    source: _Source, folder: Path, name: str, most: int, sums: Mapping[str, str]
+) -> None:
+    """One file whose checksum fits; one that does not is taken away."""
+    path = folder / name
+    if name not in sums:
+        raise UserError(f"{SUMS_NAME} of the other side does not list {name}: not a whole bundle")
+    if path.is_file() and file_digest(path) == sums[name]:
+        return
+    source.take(name, path, most)
+    if file_digest(path) != sums[name]:
+        path.unlink()
+        raise UserError(
+            f"{name}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged on its "
+            "way; the same command fetches it again"
+        )
+
+
+def _page(url: str) -> dict[str, str]:
+    try:
+        parts = urlsplit(url)
+        more = parts.username or parts.query or parts.fragment or (parts.port == 0)
+    except ValueError:
+        more = True
+    found = None if more or not parts.hostname else _PAGE.fullmatch(parts.path)
+    if found is None:
+        raise UserError(f"{url:.200}: give the page of a job, such as https://HOST:8642/jobs/NAME")
+    return {"place": f"{parts.scheme}://{parts.netloc}{found['place']}", "job": found["job"]}
+
+
+def _keep_secret(url: str, token: str | None) -> None:
+    parts = urlsplit(url)
+    if token and not (token.isascii() and token.isprintable()):
+        raise UserError("the token has other signs than one has; copy daemon/web-token again")
+    if token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise UserError(
+            f"{url}: http:// would show the token to everybody on the way; take https://, or "
+            "`ssh -L 8642:127.0.0.1:8642 MACHINE` and http://127.0.0.1:8642"
+        )

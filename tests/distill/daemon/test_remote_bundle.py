@@ -1,0 +1,260 @@
+"""Pulling from a daemon elsewhere: over HTTP, resumed, checked, nothing that was not asked for."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from curation.errors import UserError
+from curation.locks import locked
+from distill.cli.main import app
+from distill.daemon import remote_bundle
+from distill.daemon.remote_bundle import fetch
+from tests.distill.daemon.test_daemon_delivery import files_of_a_bundle, make_bundle
+
+PLACE = "/jobs/sample/bundle/"
+
+
+class Elsewhere(ThreadingHTTPServer):
+    """Serves a folder as a daemon's pages do, and misbehaves where it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.token = "secret"
+        self.breaks_after: dict[str, int] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        self.ranges = True
+        self.endless: str | None = None
+        self.status: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/jobs/sample"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Elsewhere
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix(PLACE)
+        self.server.asked.append((name, self.headers.get("Range")))
+        if self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self.send_error(401)
+            return
+        if self.server.status is not None:
+            self.send_response(self.server.status)
+            self.send_header("Location", "http://127.0.0.1:9/")
+            self.end_headers()
+            return
+        if name == self.server.endless:
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * (1 << 20))
+        content = (self.server.folder / name).read_bytes()
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        start = int(found[1]) if found and self.server.ranges else 0
+        if start >= len(content) > 0:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        rest = content[start:]
+        if name in self.server.breaks_after:
+            rest = rest[: self.server.breaks_after[name]]
+        self.wfile.write(rest)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
+    folder = make_bundle(tmp_path / "there", files_of_a_bundle(**{"model.onnx": bytes(300_000)}))
+    server = Elsewhere(folder)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "here" / "student"
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_bundle_comes_whole_and_leaves_nothing_beside(elsewhere: Elsewhere, target: Path):
+    assert fetch(elsewhere.url, target, "secret")
+    assert listing(target) == listing(elsewhere.folder)
+    assert list(target.parent.iterdir()) == [target]
+    assert not fetch(elsewhere.url, target, "secret")
+
+
+def test_the_command_takes_a_page_and_a_token(elsewhere: Elsewhere, target: Path, tmp_path: Path):
+    (tmp_path / "token").write_text("secret\n")
+    words = ["pull", elsewhere.url, str(target), "--token-file", str(tmp_path / "token"), "--json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert json.loads(done.stdout)["written"] is True
+    assert (target / "config.json").is_file()
+
+
+def test_what_broke_off_goes_on_where_it_stopped(elsewhere: Elsewhere, target: Path):
+    elsewhere.breaks_after = {"model.onnx": 70_000}
+    with pytest.raises(UserError, match=r"at model\.onnx; the same command goes on there"):
+        fetch(elsewhere.url, target, "secret")
+    assert not target.exists()
+    elsewhere.breaks_after, elsewhere.asked = {}, []
+    assert fetch(elsewhere.url, target, "secret")
+    assert ("model.onnx", "bytes=210000-") in elsewhere.asked
+    assert "config.json" not in [name for name, _ in elsewhere.asked]
+    assert listing(target) == listing(elsewhere.folder)
+
+
+def test_a_connection_that_breaks_once_is_taken_up_at_once(elsewhere: Elsewhere, target: Path):
+    elsewhere.breaks_after = {"model.onnx": 160_000}
+    assert fetch(elsewhere.url, target, "secret")
+    assert ("model.onnx", "bytes=160000-") in elsewhere.asked
+
+
+def test_a_server_without_ranges_sends_all_again(elsewhere: Elsewhere, target: Path):
+    elsewhere.breaks_after = {"model.onnx": 70_000}
+    with pytest.raises(UserError):
+        fetch(elsewhere.url, target, "secret")
+    elsewhere.breaks_after, elsewhere.ranges = {}, False
+    assert fetch(elsewhere.url, target, "secret")
+
+
+def test_another_bundle_there_begins_anew(elsewhere: Elsewhere, target: Path):
+    elsewhere.breaks_after = {"model.onnx": 70_000}
+    with pytest.raises(UserError):
+        fetch(elsewhere.url, target, "secret")
+    make_bundle(elsewhere.folder, files_of_a_bundle(**{"model.onnx": b"1" * 300_000}))
+    elsewhere.breaks_after = {}
+    assert fetch(elsewhere.url, target, "secret")
+    assert (target / "model.onnx").read_bytes() == b"1" * 300_000
+
+
+@pytest.mark.parametrize("token", ["wrong", None, ""])
+def test_a_wrong_token_is_refused(elsewhere: Elsewhere, target: Path, token: str | None):
+    with pytest.raises(UserError, match="not that of the other workspace"):
+        fetch(elsewhere.url, target, token)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(404, "no such job"), (303, "the token"), (302, "leads elsewhere"), (500, "answers 500")],
+)
+def test_a_refusal_says_what_is_wrong(elsewhere: Elsewhere, target: Path, status: int, words: str):
+    elsewhere.status = status
+    with pytest.raises(UserError, match=words):
+        fetch(elsewhere.url, target, "secret")
+    assert not target.exists()
+
+
+def test_a_wrong_checksum_is_fetched_again_next_time(elsewhere: Elsewhere, target: Path):
+    good = (elsewhere.folder / "model.onnx").read_bytes()
+    (elsewhere.folder / "model.onnx").write_bytes(b"x" + good[1:])
+    with pytest.raises(UserError, match=r"model\.onnx: its SHA-256 is not"):
+        fetch(elsewhere.url, target, "secret")
+    assert not target.exists()
+    (elsewhere.folder / "model.onnx").write_bytes(good)
+    assert fetch(elsewhere.url, target, "secret")
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "config.json", "README.md"])
+def test_no_file_is_larger_than_a_bundles_may_be(elsewhere: Elsewhere, target: Path, name: str):
+    elsewhere.endless = name
+    with pytest.raises(UserError, match=f"{re.escape(name)} has more than the"):
+        fetch(elsewhere.url, target, "secret")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a\\b"])
+def test_names_that_lead_out_are_refused(elsewhere: Elsewhere, target: Path, name: str):
+    sums = elsewhere.folder / "SHA256SUMS"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  {name}\n")
+    with pytest.raises(UserError, match="leaves the bundle"):
+        fetch(elsewhere.url, target, "secret")
+
+
+def test_a_list_without_a_file_of_the_config_is_refused(elsewhere: Elsewhere, target: Path):
+    sums = elsewhere.folder / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(line for line in lines if "model.onnx" not in line))
+    with pytest.raises(UserError, match=r"does not list model\.onnx"):
+        fetch(elsewhere.url, target, "secret")
+
+
+def test_two_at_a_time_do_not_mix(elsewhere: Elsewhere, target: Path):
+    partial = target.with_name(".student.download")
+    partial.mkdir(parents=True)
+    with locked(partial), pytest.raises(UserError, match="another process is writing"):
+        fetch(elsewhere.url, target, "secret")
+    assert fetch(elsewhere.url, target, "secret")
+
+
+def test_a_full_disk_leaves_no_half_bundle(elsewhere: Elsewhere, target: Path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            fetch(elsewhere.url, target, "secret")
+    assert not target.exists()
+    assert fetch(elsewhere.url, target, "secret")
+
+
+def test_another_bundle_at_the_destination_stays(elsewhere: Elsewhere, target: Path):
+    make_bundle(target, files_of_a_bundle(**{"README.md": b"another"}))
+    with pytest.raises(UserError, match="--force"):
+        fetch(elsewhere.url, target, "secret")
+    assert (target / "README.md").read_bytes() == b"another"
+    assert fetch(elsewhere.url, target, "secret", force=True)
+
+
+def test_a_token_does_not_travel_in_the_open(target: Path):
+    with pytest.raises(UserError, match="would show the token"):
+        fetch("http://gpu1.example:8642/jobs/sample", target, "secret")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http://h", "http://h/sample", "https://u@h/jobs/a", "https://h/jobs/a?b=1",
+     "https://h:99999999/jobs/a", "https://[::1/jobs/a", "https://h/jobs/..", "https://h/jobs/A%20"],
+)  # fmt: skip
+def test_an_address_that_is_no_jobs_page_is_refused(target: Path, url: str):
+    with pytest.raises(UserError):
+        fetch(url, target, "secret")
+    assert not target.parent.exists()
+
+
+def test_a_daemon_that_is_not_there_is_said(target: Path):
+    with pytest.raises(UserError, match="the same command goes on there"):
+        fetch("http://127.0.0.1:9/jobs/sample", target, "secret")
+
+
+def test_the_sums_are_of_what_was_sent(elsewhere: Elsewhere, target: Path):
+    fetch(elsewhere.url, target, "secret")
+    expected = hashlib.sha256((elsewhere.folder / "model.onnx").read_bytes()).hexdigest()
+    assert f"{expected}  model.onnx" in (target / "SHA256SUMS").read_text()
+    assert remote_bundle.job_of(elsewhere.url) == "sample"
