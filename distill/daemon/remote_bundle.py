@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -70,10 +71,15 @@ def fetch(
     if token:
         headers["Authorization"] = f"Bearer {token}"
     base = f"{page['place']}/jobs/{page['job']}/bundle/"
-    with locked(partial), httpx.Client(timeout=SECONDS, headers=headers, trust_env=False) as http:
-        _fetch_files(_Source(http, base, url), partial, say)
-        written = deliver(partial, destination, force)
-        shutil.rmtree(partial)
+    client = httpx.Client(timeout=SECONDS, headers=headers, trust_env=False)
+    try:
+        with locked(partial), client as http:
+            _fetch_files(_Source(http, base, url), partial, say)
+            written = deliver(partial, destination, force)
+            shutil.rmtree(partial)
+    finally:
+        with suppress(OSError):
+            partial.rmdir()  # nothing came, or all of it is gone
     return written
 
 

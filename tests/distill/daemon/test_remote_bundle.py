@@ -158,6 +158,7 @@ def test_another_bundle_there_begins_anew(elsewhere: Elsewhere, target: Path):
 def test_a_wrong_token_is_refused(elsewhere: Elsewhere, target: Path, token: str | None):
     with pytest.raises(UserError, match="not that of the other workspace"):
         fetch(elsewhere.url, target, token)
+    assert list(target.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
