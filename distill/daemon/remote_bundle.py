@@ -74,7 +74,7 @@ def fetch(
     client = httpx.Client(timeout=SECONDS, headers=headers, trust_env=False)
     try:
         with locked(partial), client as http:
-            _fetch_files(_Source(http, base, url), partial, say)
+            _fetch_files(_RemoteFiles(http, base, url), partial, say)
             written = deliver(partial, destination, force)
             shutil.rmtree(partial)
     finally:
@@ -83,7 +83,7 @@ def fetch(
     return written
 
 
-class _Source:
+class _RemoteFiles:
     """The files of a bundle elsewhere."""
 
     def __init__(self, http: "httpx.Client", base: str, url: str) -> None:
@@ -143,7 +143,7 @@ class _Source:
         raise UserError(f"{self._url}: {reasons.get(status, f'it answers {status}')}")
 
 
-def _fetch_files(source: _Source, folder: Path, say: Callable[[str], None]) -> None:
+def _fetch_files(source: _RemoteFiles, folder: Path, say: Callable[[str], None]) -> None:
     new = folder / f".{SUMS_NAME}"
     new.unlink(missing_ok=True)
     source.take(SUMS_NAME, new, MAXIMUM_SUMS_BYTES)
@@ -168,7 +168,7 @@ def _fetch_files(source: _Source, folder: Path, say: Callable[[str], None]) -> N
 
 
 def _take_checked(
-    source: _Source, folder: Path, name: str, most: int, sums: Mapping[str, str]
+    source: _RemoteFiles, folder: Path, name: str, most: int, sums: Mapping[str, str]
 ) -> None:
     """One file whose checksum fits; one that does not is taken away."""
     path = folder / name
