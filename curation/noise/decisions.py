@@ -24,7 +24,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO, get_args
 
@@ -194,7 +194,7 @@ class _TableHeader:
             )
         # Programs leave out empty cells at the end of a line.
         cells = {**dict.fromkeys(self._names, ""), **dict(zip(self._names, row, strict=False))}
-        return replace(_decision(where, cells), path=self._path, line=number)
+        return _decision(where, cells, self._path, number)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -265,7 +265,7 @@ def _check_title(path: Path, number: int, cells: Sequence[str], images_digest: s
         )
 
 
-def _decision(where: str, cells: Mapping[str, str]) -> Decision:
+def _decision(where: str, cells: Mapping[str, str], path: Path, line: int) -> Decision:
     def refuse(column: str, allowed: str) -> UserError:
         return UserError(f"{where}: {column} is {cells[column][:60]!r}; allowed: {allowed}")
 
@@ -300,6 +300,8 @@ def _decision(where: str, cells: Mapping[str, str]) -> Decision:
         cells.get("note", ""),
         apply == "yes",
         findings,
+        path,
+        line,
     )
 
 

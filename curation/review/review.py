@@ -79,8 +79,9 @@ class Review:
         self._log = DecisionLog(findings.path / DECISIONS_LOG)
         self._standing = Standing({one.identity for one in self.cases.findings})
         self._by_identity = _Grouped(self.cases)
-        self._open = np.ones(len(self.cases), bool)
-        self._judge(range(len(self.cases)))
+        under = self.cases.under
+        is_under = (under != NONE) & ~self.cases.settled[under]
+        self._open = ~(self.cases.settled | is_under)
         self.refresh()
 
     def refresh(self) -> int:
