@@ -18,7 +18,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.noise.clean import check_decision
-from curation.noise.decisions import Decision, parse_proposal
+from curation.noise.decisions import DECISIONS_FILE, Decision, parse_proposal
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.overrides import contradict
 from curation.report.siblings import decisions_of
@@ -83,6 +83,13 @@ class Review:
         is_under = (under != NONE) & ~self.cases.settled[under]
         self._open = ~(self.cases.settled | is_under)
         self.refresh()
+
+    def is_current(self) -> bool:
+        """Whether the findings and the table are still those that were opened."""
+        try:
+            return _stamp(self.findings.path) == self._stamp
+        except UserError:
+            return False
 
     def refresh(self) -> int:
         """Take in what other processes decided; how many events there are."""
@@ -287,8 +294,8 @@ class Review:
         with self._mutex:
             if _stamp(self.findings.path) != self._stamp:
                 raise StaleError(
-                    f"{self.findings.path} has other findings than when this review was opened; "
-                    "open it again"
+                    f"{self.findings.path} has other findings, or another table, than when this "
+                    "review was opened; open it again"
                 )
             with self._log.alone() as events:
                 self._take_in(events)
@@ -495,10 +502,15 @@ def _with_part(text: str) -> str:
     return f"{text[:-1]}1" if text.startswith("split ") and text.endswith(" 0") else text
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
-    """Changes when the findings do."""
-    try:
-        status = (folder / FINDINGS_FILE).stat()
-    except OSError as error:
-        raise UserError(f"{folder / FINDINGS_FILE}: {error.strerror}; open it again") from None
-    return status.st_ino, status.st_mtime_ns
+def _stamp(folder: Path) -> list[tuple[int, int]]:
+    """Changes when the findings or the table do."""
+    found = []
+    for path in (folder / FINDINGS_FILE, folder / DECISIONS_FILE):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; open it again") from None
+        found.append((status.st_ino, status.st_mtime_ns))
+    return found

@@ -12,8 +12,9 @@ from curation.errors import UserError
 from distill.daemon.api import create_app, status_of
 from distill.web.guard import Guard
 from distill.web.keys import Keys
-from distill.web.routes import api_page, compare, curves, job, queue, sign_in, static
-from distill.web.site import Site
+from distill.web.review.reviews import Reviews
+from distill.web.routes import api_page, compare, curves, job, queue, review, sign_in, static
+from distill.web.site import PageMaker, Site
 
 ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
     static.router,
@@ -32,17 +33,20 @@ def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) 
     app.include_router(sign_in.router(site, keys, cookie, secure))
     for router in ROUTERS:
         app.include_router(router(site))
+    app.include_router(review.router(Reviews(site.workspace.image_set), site, "/"))
     app.mount("/api", create_app(site.service, site.slots))
-    _answer_errors(app, site)
+    answer_errors(app, site)
     return Guard(app, keys, origins, cookie, secure)
 
 
-def _answer_errors(app: FastAPI, site: Site) -> None:
+def answer_errors(app: FastAPI, pages: PageMaker) -> None:
+    """Errors as a page for a person, as one line of JSON for a program."""
+
     def answer(request: Request, status: int, why: str) -> Response:
         """A page for a person; one line of JSON for a program and for a part of a page."""
         is_page = "text/html" in request.headers.get("accept", "")
         if is_page and "hx-request" not in request.headers:
-            return site.page("error.html", status, status=status, why=why)
+            return pages.page("error.html", status, status=status, why=why)
         return JSONResponse({"error": why}, status)
 
     @app.exception_handler(UserError)

@@ -28,8 +28,17 @@ MOST_STREAMS = 32
 """Pages that are looked at, at the same time; those in the background ask for nothing."""
 
 
+class PageMaker:
+    """Makes pages of the files in ``templates/``."""
+
+    def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
+        """A page, or a part of one."""
+        text = _environment().get_template(template).render(site=self, **values)
+        return HTMLResponse(text, status_code)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class Site(PageMaker):
     """The pages of one workspace."""
 
     service: JobService
@@ -52,11 +61,6 @@ class Site:
         """What is to be told of jobs beside what they say themselves."""
         service, runs = self.service, self.workspace.runs
         return surroundings(service.queue, self.slots, runs, jobs, service.capacity())
-
-    def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
-        """A page, or a part of one, of a file in ``templates/``."""
-        text = _environment().get_template(template).render(site=self, **values)
-        return HTMLResponse(text, status_code)
 
 
 @cache

@@ -15,6 +15,7 @@ from distill.cli.curate import (
     photos,
     recipes,
     report,
+    review,
     sources,
     view,
     views,
@@ -47,7 +48,7 @@ def options(
 
 for _room in (
     *(recipes, sources, photos, views, view, join, cluster),
-    *(export, pairs, embed, noise, report),
+    *(export, pairs, embed, noise, report, review),
 ):
     _room.register(app)
 

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from curation.workspace import Workspace
 from distill.web.keys import SESSION_SECONDS, Keys
 from distill.web.limits import RateLimit
-from distill.web.site import Site
+from distill.web.site import PageMaker
 
 _GUESSES_AT_ONCE, _GUESSES_A_SECOND = 10, 0.1
 
@@ -19,7 +19,7 @@ def cookie_name(workspace: Workspace) -> str:
     return f"distill-{hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]}"
 
 
-def router(site: Site, keys: Keys, cookie: str, secure: bool) -> APIRouter:
+def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
     routes = APIRouter()
     guesses = RateLimit(_GUESSES_AT_ONCE, _GUESSES_A_SECOND)
 

@@ -4,12 +4,12 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from distill.web.site import Site, static_files
+from distill.web.site import PageMaker, static_files
 
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def router(site: Site) -> APIRouter:
+def router(site: PageMaker) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/static/{name:path}")

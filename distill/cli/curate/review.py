@@ -1,0 +1,119 @@
+"""The command `review`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distill.cli import completion
+from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.places import locate
+from distill.cli.reports import print_report
+from distill.cli.screen import note, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``curate``."""
+    app.command()(review)
+
+
+def review(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET",
+            help="A store or view with findings, by path or workspace name, or NAME.findings.",
+            show_default=False,
+            autocompletion=completion.image_sets,
+        ),
+    ],
+    read: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Take in decisions made elsewhere: a table (decisions.tsv, override.tsv) or the "
+            "decisions.jsonl of another review. Repeat for more. No page is opened.",
+            show_default="none",
+        ),
+    ] = None,
+    who: Annotated[
+        str, typer.Option(help="Whose decisions the tables of --read are.", show_default=True)
+    ] = "table",
+    status: Annotated[
+        bool, typer.Option("--status", help="Print how far the review is, and open no page.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Of the page.", show_default="8643")
+    ] = None,
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Print the link, and open no browser.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Review what was flagged, in a browser: every case with its faces, one key for each decision.
+
+    Each decision is on the disk before it counts (decisions.jsonl in NAME.findings/), several
+    reviewers work at a time, and `curate clean` carries out what they decided. Ctrl-C ends it.
+
+    **Examples**
+
+    `curate review ms1m/train`
+
+    `curate review ms1m/train --read override.tsv --who ada`
+
+    `curate review ms1m/train --status --json`
+    """
+    from curation.review.incoming import read_decided
+    from curation.workspace import Workspace
+    from distill.web.review.reviews import open_review
+
+    place = Workspace.locate(workspace)
+    path = locate(source, place)
+    if not read and not status:
+        _serve(path, place, port, only_print)
+        return
+    opened = open_review(path)
+    report: dict[str, Any] = {}
+    for table in read or ():
+        report |= {"path": str(table), **vars(read_decided(opened, table, who))}
+        if report["left"]:
+            note(
+                f"{report['left']} lines of {table} name no check: `curate clean --override "
+                f"{table}` carries them out"
+            )
+        if not status:
+            print_report(report, as_json)
+    if status:
+        print_report(_status(opened), as_json)
+
+
+def _status(opened: Any) -> dict[str, Any]:
+    from curation.review.outcome import what_is_left
+
+    progress = vars(opened.progress())
+    if progress["conflicts"]:
+        note("reviewers contradict each other: settle it on the page of `curate review`")
+    left = vars(what_is_left(opened.images.labels, opened.decisions()))
+    calibration = [str(one) for one in opened.calibration()]
+    return {**progress, **left, "calibration": calibration}
+
+
+def _serve(path: Path, workspace: Any, port: int | None, only_print: bool) -> None:
+    import webbrowser
+
+    from curation.errors import UserError
+    from distill.web.review.alone import serve_review
+
+    def ready(link: str) -> None:
+        if only_print:
+            say(link)
+        elif webbrowser.open(link):
+            note("opened in the browser; Ctrl-C ends it, nothing gets lost")
+        else:
+            note("there is no browser here; open this link, which is good once, in one:")
+            say(link)
+
+    try:
+        serve_review(path, workspace, port, ready)
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror}; choose another, or 0") from None

@@ -1,0 +1,83 @@
+"""`curate review`: the review of one image set, served by itself."""
+
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse, Response
+
+from curation.workspace import Workspace
+from distill.daemon.connections import BoundedProtocol
+from distill.daemon.http_thread import answering
+from distill.web.app import answer_errors
+from distill.web.guard import Guard
+from distill.web.keys import Keys, workspace_token
+from distill.web.review.reviews import Reviews
+from distill.web.routes import review, sign_in, static
+from distill.web.site import PageMaker
+
+PORT = 8643
+_NAME = "here"
+_THREADS = 8
+
+
+def serve_review(
+    path: Path, workspace: Workspace, port: int | None, ready: Callable[[str], None]
+) -> None:
+    """Serve until INT or TERM; ``ready`` gets the link that signs a browser in, once.
+
+    ``port`` None stands for the usual one, or any that is free. Raises ``UserError`` where there is
+    nothing to review, and ``OSError`` where the port is taken.
+    """
+    reviews = Reviews(lambda name: path)
+    reviews.open(_NAME)  # before anybody waits for it
+    workspace.daemon.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keys = Keys(workspace_token(workspace.daemon), secrets.token_urlsafe(16))
+    with _listener(port) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        app = _application(reviews, keys, sign_in.cookie_name(workspace), url)
+        signals = (signal.SIGINT, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before there are other threads
+        with answering(app, listener, BoundedProtocol, threads=_THREADS, name="review"):
+            ready(f"{url}/sign-in?link={keys.link()}&to=/review%3Fset%3D{_NAME}")
+            signal.sigwait(signals)
+
+
+def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
+    app, pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), PageMaker()
+    app.include_router(sign_in.router(pages, keys, cookie, secure=False))
+    app.include_router(static.router(pages))
+    app.include_router(review.router(reviews, pages, ""))
+
+    @app.get("/")
+    def first() -> Response:
+        return RedirectResponse(f"/review?set={_NAME}", 303)
+
+    answer_errors(app, pages)
+    port = url.rpartition(":")[2]
+    origins = frozenset({url, f"http://localhost:{port}"})
+    return Guard(app, keys, origins, cookie, secure=False)
+
+
+def _listener(port: int | None) -> socket.socket:
+    try:
+        return _bound(PORT if port is None else port)
+    except OSError:
+        if port is not None:
+            raise
+    return _bound(0)
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,220 @@
+"""The review of flagged identities: its page, and what it asks for and sends."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
+from curation.errors import UserError
+from curation.noise.decisions import Action
+from curation.review.events import MOST_LINES, Choice
+from curation.review.outcome import what_is_left
+from curation.review.review import StaleError
+from distill.web.review.reviews import Reviews
+from distill.web.review.shown import (
+    conflict_key,
+    find_identities,
+    picture,
+    shown_case,
+    shown_conflict,
+    shown_event,
+    shown_progress,
+)
+from distill.web.site import PageMaker
+
+MOST_CASES = 12
+_Name = Annotated[str, Field(max_length=400)]
+_Id = Annotated[str, Field(pattern="^[0-9A-Za-z._-]{1,60}$")]
+_Keys = Annotated[tuple[_Name, ...], Field(max_length=4 * MOST_CASES)]
+_Index = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    set: _Name
+    who: _Name
+
+
+class NextWanted(_Sent):
+    """More cases; those that the page holds already are not given again."""
+
+    count: Annotated[int, Field(ge=1, le=MOST_CASES)] = 4
+    check: _Name | None = None
+    held: _Keys = ()
+
+
+class LineSent(BaseModel):
+    """The same thing for one or several images; an identity as a whole has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Action
+    identity: _Index
+    images: Annotated[tuple[_Index, ...], Field(max_length=MOST_LINES)] = ()
+    into: _Index | None = None
+
+    def proposals(self) -> list[str]:
+        """As ``Decision.proposal``."""
+        end = "" if self.into is None else f" {self.into}"
+        if not self.images:
+            return [f"{self.action} {self.identity}{end}"]
+        return [f"{self.action} {image} {self.identity}{end}" for image in self.images]
+
+
+class DecisionSent(_Sent):
+    """A decision, with the id that the page gave it."""
+
+    id: _Id
+    case: _Name
+    findings: _Name
+    seen: _Index
+    choice: Choice
+    lines: Annotated[tuple[LineSent, ...], Field(max_length=1000)] = ()
+    held: _Keys = ()
+
+
+class UndoSent(_Sent):
+    """The event to be undone."""
+
+    id: _Id
+    undoes: _Name
+
+
+class SettlementSent(_Sent):
+    """Which decision of a conflict stays."""
+
+    id: _Id
+    conflict: Annotated[str, Field(max_length=2000)]
+    keep: _Name
+
+
+def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRouter:
+    """``home`` is the page that leads on from the review, if there is one."""
+    routes = APIRouter(prefix="/review")
+    left: dict[str, tuple[int, dict[str, int]]] = {}
+
+    @routes.get("")
+    def page(set: str) -> Response:
+        """The page; all else it asks for itself."""
+        return pages.page("review.html", name=set, home=home)
+
+    @routes.post("/next")
+    def more(sent: NextWanted) -> list[dict[str, Any]]:
+        """The next cases for a reviewer."""
+        review = reviews.open(sent.set)
+        found = review.next_cases(sent.who, sent.count, sent.check, sent.held)
+        seen = review.refresh()
+        return [shown_case(review, case, seen) for case in found]
+
+    @routes.get("/case")
+    def case(set: str, key: str) -> dict[str, Any]:
+        """One case, decided or not, as it is now."""
+        review = reviews.open(set)
+        seen = review.refresh()
+        return shown_case(review, review.look(key), seen)
+
+    @routes.post("/decide")
+    def decide(sent: DecisionSent) -> Response:
+        """Write a decision down; which of the cases that the page holds are still open."""
+        review = reviews.open(sent.set)
+        lines = [text for line in sent.lines for text in line.proposals()]
+        try:
+            event = review.decide(
+                sent.id, sent.who, sent.case, sent.findings, sent.seen, sent.choice, lines
+            )
+        except StaleError as error:
+            return JSONResponse({"error": str(error)}, 409)
+        held = {key: review.is_open(review.look(key)) for key in sent.held}
+        return JSONResponse({"event": shown_event(review, event), "open": held})
+
+    @routes.post("/undo")
+    def undo(sent: UndoSent) -> Response:
+        """Undo an event."""
+        review = reviews.open(sent.set)
+        try:
+            event = review.undo(sent.id, sent.who, sent.undoes)
+        except StaleError as error:
+            return JSONResponse({"error": str(error)}, 409)
+        return JSONResponse({"event": shown_event(review, event)})
+
+    @routes.post("/settle")
+    def settle(sent: SettlementSent) -> Response:
+        """Settle a conflict."""
+        review = reviews.open(sent.set)
+        review.refresh()
+        conflict = next((c for c in review.conflicts() if conflict_key(c) == sent.conflict), None)
+        if conflict is None:
+            why = "this conflict is settled, or has become another one"
+            return JSONResponse({"error": why}, 409)
+        try:
+            events = review.settle(sent.id, sent.who, conflict, sent.keep)
+        except StaleError as error:
+            return JSONResponse({"error": str(error)}, 409)
+        return JSONResponse({"events": [shown_event(review, event) for event in events]})
+
+    @routes.get("/progress")
+    def progress(set: str) -> dict[str, Any]:
+        """How far the review is."""
+        review = reviews.open(set)
+        review.refresh()
+        return shown_progress(review)
+
+    @routes.get("/left")
+    def effect(set: str) -> dict[str, int]:
+        """Images and identities that the decisions leave."""
+        review = reviews.open(set)
+        number = review.refresh()
+        if left.get(set, (-1, {}))[0] != number:
+            try:
+                found = vars(what_is_left(review.images.labels, review.decisions()))
+            except UserError:  # a table whose merges run in a circle: `curate clean` says so
+                found = {}
+            left[set] = number, found
+        return left[set][1]
+
+    @routes.get("/history")
+    def history(set: str, before: int | None = None) -> list[dict[str, Any]]:
+        """The last events."""
+        review = reviews.open(set)
+        review.refresh()
+        events = review.history(50, before)
+        return [{"number": n, **shown_event(review, event)} for n, event in events]
+
+    @routes.get("/conflicts")
+    def conflicts(set: str) -> list[dict[str, Any]]:
+        """Decisions that contradict each other."""
+        review = reviews.open(set)
+        review.refresh()
+        return [shown_conflict(review, one) for one in review.conflicts()[:200]]
+
+    @routes.get("/identities")
+    def identities(set: str, q: Annotated[str, Query(max_length=200)]) -> list[dict[str, Any]]:
+        """Identities by index, label or name."""
+        return find_identities(reviews.open(set), q)
+
+    @routes.get("/face/{digest}/{image}")
+    def face(digest: str, image: int, set: str) -> Response:
+        """A face; its address says of which images it is, so browsers may keep it for good."""
+        review = reviews.open(set)
+        if not review.images.digest.startswith(digest):
+            return JSONResponse({"error": "the images have become others"}, 404)
+        content, kind = picture(review.images, image)
+        keep = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(content, media_type=kind, headers=keep)
+
+    @routes.get("/set")
+    def described(set: str) -> dict[str, Any]:
+        """What the page has to know at first."""
+        review = reviews.open(set)
+        checks: Sequence[str] = [one.check for one in review.cases.findings]
+        return {
+            "digest": review.images.digest[:16],
+            "name": review.images.path.name,
+            "checks": checks,
+            "titles": {c.name: c.explanation.title for c in review.cases.checks},
+        }
+
+    return routes
