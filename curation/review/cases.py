@@ -45,6 +45,8 @@ class Cases:
     checks: tuple[NoiseCheck, ...] = field(init=False)
     under: np.ndarray = field(init=False)
     """int64 ``[C]``: the case that settles this one too unless it is rejected; -1 for none"""
+    is_mirrored: np.ndarray = field(init=False)
+    """bool ``[C]``: ``under`` asks about the same two identities, the other way round"""
     settled: np.ndarray = field(init=False)
     """bool ``[C]``: a person has said no, or something else, in the table of decisions"""
     order: np.ndarray = field(init=False)
@@ -55,6 +57,8 @@ class Cases:
         under, settled = self._settled()
         object.__setattr__(self, "under", under)
         object.__setattr__(self, "settled", settled)
+        is_mirrored = (under != NONE) & (self.check[under] == self.check)
+        object.__setattr__(self, "is_mirrored", is_mirrored)
         object.__setattr__(self, "order", review_order(self.score, self.size))
 
     def __len__(self) -> int:

@@ -79,9 +79,9 @@ class Review:
         self._log = DecisionLog(findings.path / DECISIONS_LOG)
         self._standing = Standing({one.identity for one in self.cases.findings})
         self._by_identity = _Grouped(self.cases)
-        under = self.cases.under
-        is_under = (under != NONE) & ~self.cases.settled[under]
-        self._open = ~(self.cases.settled | is_under)
+        cases, under = self.cases, self.cases.under
+        is_under = (under != NONE) & (cases.is_mirrored | ~cases.settled[under])
+        self._open = ~(cases.settled | is_under)
         self.refresh()
 
     def is_current(self) -> bool:
@@ -322,7 +322,7 @@ class Review:
         key, under = self.cases.key(case), int(self.cases.under[case])
         if self.cases.settled[case] or self._standing.decision(key) is not None:
             return True
-        if under != NONE and not self._is_rejected(under):
+        if under != NONE and (self.cases.is_mirrored[case] or not self._is_rejected(under)):
             return True
         identity, image = int(self.cases.identity[case]), self.cases.image(case)
         about = self._standing.cases_about

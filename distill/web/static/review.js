@@ -53,7 +53,7 @@ const state = {
   marks: new Map(),
   whole: [],
   shown: {},
-  zoom: Number(localStorage.getItem("review-zoom")) || 88,
+  zoom: Number(localStorage.getItem("review-zoom")) || 104,
   outbox: [],
   sending: false,
   trouble: "",
@@ -257,6 +257,7 @@ function begin() {
   state.shown = {};
   state.anchor = null;
   state.focus = 0;
+  if (document.activeElement?.matches(".pick")) document.activeElement.blur();
   document.querySelectorAll(".row .faces").forEach((pane) => pane.scrollTo(0, 0));
 }
 
@@ -702,15 +703,15 @@ function Decision({ one }) {
 function Progress() {
   const { progress, left, outbox } = state;
   const decided = progress ? progress.decided + progress.unsure : 0;
-  const share = progress && progress.cases ? (progress.cases - progress.open) / progress.cases : 0;
+  const all = progress ? decided + progress.open : 0;
   return html`
     <header class="top">
       ${root.dataset.home && html`<a href=${root.dataset.home}>distill</a>`}
       <h1>Review <span class="fine">${state.about?.name}</span></h1>
       ${progress && html`
-        <div class="meter" role="progressbar" aria-label="Cases done" aria-valuemin="0" aria-valuemax=${progress.cases}
-          aria-valuenow=${progress.cases - progress.open}><span style=${{ width: `${100 * share}%` }}></span></div>
-        <span class="fine">${number(progress.open)} of ${number(progress.cases)} open, ${number(decided)} decided</span>`}
+        <div class="meter" role="progressbar" aria-label="Cases done" aria-valuemin="0" aria-valuemax=${all}
+          aria-valuenow=${decided}><span style=${{ width: `${(100 * decided) / Math.max(1, all)}%` }}></span></div>
+        <span class="fine">${number(progress.open)} open, ${number(decided)} decided</span>`}
       ${left && left.images !== undefined && html`<span class="fine kept">keeps ${number(left.images)} of ${number(left.images_before)} images,
         ${" "}${number(left.identities)} of ${number(left.identities_before)} identities</span>`}
       <span class="saved" role="status">${state.trouble || (outbox.length ? `saving ${outbox.length} ...` : "all saved")}</span>
@@ -873,7 +874,7 @@ function Page() {
     <main id="case" data-key=${one?.key ?? ""}>
       ${state.said && html`<p class="said" role="alert">${state.said}</p>`}
       ${one ? html`
-        <div class="case">
+        <div class="case" aria-live="polite">
           <h2>${one.title} <span class="badge">${one.check} ${one.score.toFixed(2)}</span>
             ${one.decided && html`<span class="badge active">${one.decided.who}: ${one.decided.choice}</span>`}
             ${one.held_by && one.held_by !== state.who && html`<span class="badge flagged">${one.held_by} looks at it</span>`}</h2>

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_findings import all_findings, write_findings
+from planted_findings import all_findings, finding, write_findings
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
@@ -117,6 +117,19 @@ class TestOrder:
 
 
 class TestCases:
+    def test_what_a_pair_was_asked_once_is_settled(self, folder, clock):
+        images = Store(folder / "train.lmdb")
+        both = finding(
+            *("divided", "identity", [0.9, 0.8, 0, 0, 0, 0], 2),
+            other_identity=[1, 0, 3, 2, 5, 4],
+            similarity=[0.7] * 6,
+        )
+        write_findings(images, [both])
+        review = open_review(folder, clock)
+        assert [review.is_open(case) for case in range(2)] == [True, False]
+        decide(review, "divided-0", "reject")
+        assert review.progress().open == 0
+
     def test_every_flag_is_a_case(self, review: Review):
         flagged = {one.check: int(one.flagged.sum()) for one in review.cases.findings}
         keys = [review.cases.key(case) for case in range(len(review.cases))]

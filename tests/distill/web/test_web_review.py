@@ -1,0 +1,213 @@
+"""The review in a browser: by keys alone, by two people, and while the server is killed."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
+
+from curation.conversion.convert import convert
+from curation.noise.findings import Findings
+from curation.review.review import Review
+from curation.store import Store
+from tests.curation.planted_findings import all_findings, finding, write_findings
+
+AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
+
+
+def people(folder: Path, drawn_folder: Path, is_long: bool = False) -> Path:
+    """A store with findings; ``is_long``: every image is in question."""
+    store = convert(drawn_folder, folder / "train.lmdb")
+    found = all_findings(store)
+    if is_long:
+        n = len(store)
+        scores = np.linspace(0.51, 0.99, n)
+        found = [
+            finding(
+                *("misplaced", "image", scores, n),
+                similarity=1 - scores,
+                nearest=1 - scores,
+                other_identity=(store.labels + 1) % store.identities,
+                other_similarity=scores,
+            )
+        ]
+    write_findings(store, found, {"one": "", "two": ""})
+    return folder / "train.lmdb"
+
+
+@pytest.fixture
+def server(drawn_folder: Path, tmp_path: Path) -> Iterator[ReviewServer]:
+    images = people(tmp_path, drawn_folder)
+    made = ReviewServer(images, tmp_path / "workspace")
+    made.start()
+    yield made
+    assert made.end() == 0
+
+
+@pytest.fixture
+def context(server: ReviewServer, chromium: Browser) -> Iterator[BrowserContext]:
+    made = sign_in(chromium, server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: ReviewServer) -> Page:
+    return sit_down(context, server, "ada")
+
+
+def log_of(tmp_path: Path) -> list[dict]:
+    return logged(tmp_path / "train.lmdb")
+
+
+def filtered(page: Page, check: str) -> None:
+    """Only the cases of one check."""
+    page.select_option("select", check)
+    page.wait_for_selector(f"#case[data-key^='{check}-']")
+
+
+def test_two_people_lose_nothing_though_the_server_is_killed(
+    drawn_folder: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    images = people(tmp_path, drawn_folder, is_long=True)
+    server = ReviewServer(images, tmp_path / "workspace")
+    server.start()
+    contexts = [sign_in(chromium, server) for _ in range(2)]
+    ada, bob = (sit_down(c, server, who) for c, who in zip(contexts, ("ada", "bob"), strict=True))
+    decided = []
+    for number in range(12):
+        decided += [press(ada, "yni"[number % 3]), press(bob, "n")]
+    server.end(signal.SIGKILL)
+    page_without_server = press(ada, "y")
+    server.start()
+    decided.append(page_without_server)
+    for page in (ada, bob):
+        while (case := press(page, "y")) is not None:
+            decided.append(case)
+        until_saved(page)
+    for context in contexts:
+        context.close()
+    assert server.end() == 0
+    events = logged(images)
+    assert len(events) == len({event["case"] for event in events}) == 48
+    assert {event["case"] for event in events} == set(decided)
+    assert {event["who"] for event in events} == {"ada", "bob"}
+
+
+def test_faces_are_chosen_and_left_out_by_keys_alone(page: Page, tmp_path: Path) -> None:
+    filtered(page, "misplaced")
+    case = page.get_attribute("#case", "data-key")
+    image = int(str(case).removeprefix("misplaced-"))
+    for key in ("ArrowRight", " ", "Shift+ArrowRight", "d", "Enter"):
+        page.keyboard.press(key)
+    until_saved(page)
+    (event,) = log_of(tmp_path)
+    own = [i for i in range(image // 8 * 8, image // 8 * 8 + 8) if i != image]
+    assert event["lines"] == [f"drop {i} {image // 8}" for i in own[:2]]
+    assert (event["case"], event["choice"], event["confirmed"]) == (case, "change", False)
+
+
+def test_a_decision_is_undone_and_done_again(page: Page, tmp_path: Path) -> None:
+    case = press(page, "n")
+    page.keyboard.press("u")
+    page.wait_for_selector(f"#case[data-key='{case}']")
+    page.keyboard.press("U")
+    page.wait_for_selector(f"#case:not([data-key='{case}'])")
+    until_saved(page)
+    first, second, third = log_of(tmp_path)
+    assert (second["undoes"], third["undoes"]) == (first["id"], second["id"])
+
+
+def test_a_merge_shows_its_direction_and_can_be_turned(page: Page, tmp_path: Path) -> None:
+    filtered(page, "divided")
+    page.keyboard.press("w")
+    assert page.inner_text(".plan") == "merge identity 0 → into identity 1"
+    page.keyboard.press("w")
+    assert page.inner_text(".plan") == "merge identity 1 → into identity 0"
+    page.keyboard.press("Enter")
+    until_saved(page)
+    (event,) = log_of(tmp_path)
+    assert event["lines"] == ["merge 1 0"]
+
+
+def test_a_face_moves_to_an_identity_that_was_searched(page: Page, tmp_path: Path) -> None:
+    filtered(page, "misplaced")
+    page.keyboard.press("g")
+    page.fill("dialog input", "3")
+    page.wait_for_selector(".found button")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    until_saved(page)
+    (event,) = log_of(tmp_path)
+    image = int(event["case"].removeprefix("misplaced-"))
+    assert event["lines"] == [f"move {image} {image // 8} 3"]
+
+
+def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer, tmp_path) -> None:
+    page = sit_down(context, server, "ada")
+    filtered(page, "divided")
+    images = Store(tmp_path / "train.lmdb")
+    other = Review(images, Findings(tmp_path / "train.findings"))
+    identity = other.cases.findings[2].identity
+    other.decide("b", "bob", "divided-0", identity, 0, "reject")
+    page.keyboard.press("y")
+    page.wait_for_selector("[role=alert]:has-text('meanwhile bob decided (reject)')")
+    page.wait_for_selector("#case[data-key='divided-0'] .badge:has-text('bob: reject')")
+    assert len(log_of(tmp_path)) == 1
+
+
+def test_keys_can_be_changed_and_stay_so(page: Page, tmp_path: Path) -> None:
+    page.keyboard.press("?")
+    page.click("dialog button:has-text('y')")
+    page.keyboard.press("q")
+    page.keyboard.press("Escape")
+    page.reload()
+    page.wait_for_selector(".pick")
+    page.keyboard.press("q")
+    until_saved(page)
+    assert [event["choice"] for event in log_of(tmp_path)] in (["accept"], ["reject"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_everybody_can_use_it(page: Page, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for key in ("", "?", "h", "b", "g"):
+        if key:
+            page.keyboard.press(key)
+            page.wait_for_selector("dialog[open]")
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")
+        serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in serious] == []
+        if key:
+            page.keyboard.press("Escape")
+            page.wait_for_selector("dialog[open]", state="detached")
+
+
+def test_what_is_sent_wrongly_is_one_line(context: BrowserContext, server: ReviewServer) -> None:
+    page = sit_down(context, server, "ada")
+    ask = """async ([path, sent]) => {
+        const answer = await fetch(path, sent === null ? {} : {method: "POST",
+            headers: {"Content-Type": "application/json"}, body: JSON.stringify(sent)});
+        return [answer.status, (await answer.json()).error];
+    }"""
+    sent = {"set": "here", "who": "ada"}
+    decision = {**sent, "id": "a", "case": "misplaced-1", "findings": "x", "seen": 0}
+    for path, body, status, said in [
+        ("/review/next", {**sent, "check": "nothing"}, 422, "there are no findings of 'nothing'"),
+        ("/review/next", {**sent, "who": " "}, 422, "a reviewer is called"),
+        ("/review/decide", {**decision, "choice": "accept"}, 422, "there is no case"),
+        ("/review/decide", {**decision, "choice": "burn"}, 422, "choice:"),
+        ("/review/undo", {**sent, "id": "b", "undoes": "c"}, 422, "there is no event 'c'"),
+        ("/review/settle", {**sent, "id": "b", "conflict": "c", "keep": "d"}, 409, "is settled"),
+        ("/review/case?set=here&key=x-1", None, 422, "there is no case"),
+        ("/review/face/0123/1?set=here", None, 404, "have become others"),
+    ]:
+        got, why = page.evaluate(ask, [path, body])
+        assert (got, said in why) == (status, True), (path, got, why)
