@@ -59,14 +59,18 @@ class ReviewServer:
         return self._process.wait(60)
 
 
-def sign_in(chromium: Browser, server: ReviewServer) -> BrowserContext:
-    """A browser that knows the server's key."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
+def sign_in(chromium: Browser, server: ReviewServer, people: int = 1) -> list[BrowserContext]:
+    """Browsers that know the server's key, each of a person of its own."""
+    contexts = [chromium.new_context(viewport={"width": 1440, "height": 900})]
+    page = contexts[0].new_page()
     page.goto(server.link)
     page.wait_for_selector("input[name=who]")
     page.close()
-    return context
+    cookies = contexts[0].cookies()
+    for _ in range(people - 1):
+        contexts.append(chromium.new_context(viewport={"width": 1440, "height": 900}))
+        contexts[-1].add_cookies(cookies)  # type: ignore[arg-type]
+    return contexts
 
 
 def sit_down(context: BrowserContext, server: ReviewServer, who: str) -> Page:

@@ -49,7 +49,7 @@ def server(drawn_folder: Path, tmp_path: Path) -> Iterator[ReviewServer]:
 
 @pytest.fixture
 def context(server: ReviewServer, chromium: Browser) -> Iterator[BrowserContext]:
-    made = sign_in(chromium, server)
+    (made,) = sign_in(chromium, server)
     yield made
     made.close()
 
@@ -75,7 +75,7 @@ def test_two_people_lose_nothing_though_the_server_is_killed(
     images = people(tmp_path, drawn_folder, is_long=True)
     server = ReviewServer(images, tmp_path / "workspace")
     server.start()
-    contexts = [sign_in(chromium, server) for _ in range(2)]
+    contexts = sign_in(chromium, server, people=2)
     ada, bob = (sit_down(c, server, who) for c, who in zip(contexts, ("ada", "bob"), strict=True))
     decided = []
     for number in range(12):
