@@ -150,7 +150,7 @@ async function empty() {
     draw();
   }
   state.sending = false;
-  look();
+  lookSoon();
 }
 
 function sent(entry) {
@@ -219,7 +219,7 @@ const ready = new Map();
 
 /* The faces that are seen first, decoded before the case is shown. */
 function preload(one) {
-  const images = [...one.faces, ...one.rows.flatMap((row) => row.images.slice(0, 24).map((image) => ({ image })))];
+  const images = [...one.faces, ...one.rows.flatMap((row) => row.images.slice(0, 16).map((image) => ({ image })))];
   for (const { image } of images) {
     if (ready.has(image)) continue;
     const picture = new Image();
@@ -231,8 +231,15 @@ function preload(one) {
 
 let lookAgain = null;
 
+/* Progress is looked at while nobody is waiting for the next case. */
+function lookSoon() {
+  clearTimeout(lookAgain);
+  lookAgain = setTimeout(look, 1500);
+}
+
 async function look() {
   clearTimeout(lookAgain);
+  lookAgain = setTimeout(look, document.hidden ? 60000 : 15000);
   try {
     state.progress = await ask(wanted("progress"));
     draw();
@@ -240,7 +247,6 @@ async function look() {
   } catch (error) {
     if (error instanceof Refusal && error.status === 422) state.said = error.message;
   }
-  lookAgain = setTimeout(look, document.hidden ? 60000 : 10000);
   draw();
 }
 
