@@ -34,6 +34,11 @@ BundleArgument = Annotated[
 ]
 
 
+def is_of_job(bundle: Path) -> bool:
+    """Whether it is the output of a job's step, which is not changed."""
+    return (bundle.resolve().parent / "inputs.json").is_file()
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to ``distill``."""
     app.command(rich_help_panel=NETWORKS)(embed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli.bars import watch
-from distill.cli.bundles import BundleArgument
+from distill.cli.bundles import BundleArgument, is_of_job
 from distill.cli.common import NETWORKS, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.scored import open_set
@@ -53,7 +53,7 @@ def export(
     from distill.export.more_formats import add_formats
 
     names = check_formats(to)
-    if (bundle.resolve().parent / "inputs.json").is_file():
+    if is_of_job(bundle):
         raise UserError(
             f"{bundle} belongs to a job, whose steps do not change; `distill pull JOB`, and export "
             "the bundle that it delivers"

@@ -11,6 +11,7 @@ from distill.cli import (
     exporting,
     init,
     jobs,
+    latency,
     networks,
     run,
     schema,
@@ -54,6 +55,7 @@ for _room in (
     bundles,
     evaluating,
     exporting,
+    latency,
     thresholds,
     doctor,
 ):

@@ -1,0 +1,77 @@
+"""`distill latency`: how fast each format of a bundle is on this machine."""
+
+from typing import Annotated, Any
+
+import typer
+
+from distill.cli.bundles import BundleArgument, is_of_job
+from distill.cli.common import NETWORKS, JsonOption, print_json
+from distill.cli.reports import print_table
+from distill.cli.screen import note
+
+MOST_THREADS = 256
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=NETWORKS)(latency)
+
+
+def latency(
+    bundle: BundleArgument,
+    threads: Annotated[
+        str, typer.Option(metavar="COUNT,...", help="Numbers of threads to measure.")
+    ] = "1",
+    json: JsonOption = False,
+) -> None:
+    """Measure every format of a bundle on this machine, beside PyTorch: one image at a time.
+
+    Each is measured in a process of its own, one after the other. The table is kept in the bundle's
+    evaluation.json. Compare only figures of one table, of a machine that does nothing else.
+
+    Example: distill latency workspace/bundles/sample --threads 1,2
+    """
+    from distill.daemon.delivery import deliver
+    from distill.export.latency import latencies, put_latencies
+
+    rows = latencies(bundle, _counts(threads), note)
+    if kept := not is_of_job(bundle):
+        deliver(bundle, bundle, True, lambda copy: put_latencies(copy, rows))
+    if json:
+        print_json({"bundle": str(bundle), "latencies": rows, "kept": kept})
+        return
+    eager = {row["threads"]: row.get("p50") for row in rows if row["runtime"] == "torch"}
+    header = ["runtime", "threads", "p50 ms", "p95 ms", "x eager", "load s", "bytes", "memory MiB"]
+    print_table(header, [_row(row, eager) for row in rows], numbers=header[1:])
+    for row in rows:
+        if "why_not" in row:
+            note(f"{row['runtime']} was not measured: {row['why_not']}")
+    if not kept:
+        note("not kept in the bundle, which belongs to a job; `distill pull JOB`, and measure that")
+
+
+def _counts(text: str) -> list[int]:
+    from curation.errors import UserError
+
+    parts = [each.strip() for each in text.split(",")]
+    allowed = {str(count) for count in range(1, MOST_THREADS + 1)}
+    if not allowed.issuperset(parts):
+        raise UserError(f"--threads {text}: give counts from 1 to {MOST_THREADS}, such as 1,2")
+    return sorted({int(each) for each in parts})
+
+
+def _row(row: dict[str, Any], eager: dict[int, float | None]) -> tuple[str, ...]:
+    size = f"{row['bytes']:,}"
+    if "why_not" in row:
+        return (row["runtime"], str(row["threads"]), "-", "-", "-", "-", size, "-")
+    base = eager[row["threads"]]
+    return (
+        row["runtime"],
+        str(row["threads"]),
+        f"{row['p50']:.2f}",
+        f"{row['p95']:.2f}",
+        "-" if base is None else f"{base / row['p50']:.2f}",
+        f"{row['load_seconds']:.2f}",
+        size,
+        f"{row['memory_bytes'] / (1 << 20):.0f}",
+    )

@@ -1,0 +1,133 @@
+"""How fast each format of a bundle is here: each is measured in a process of its own."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import UserError
+from distill.export.bundle import sync_tree
+from distill.export.bundle_files import check_bundle, files_of
+from distill.export.embedder import TORCH, runtimes_of
+from distill.export.exporter import exporters
+from distill.export.format_process import COPIES, MEMORY
+from distill.export.remeasured import describe_again, read_object
+from teachers.confined import allow
+
+LONGEST = 600
+"""Seconds of one measurement"""
+LEAST_RUNS, LEAST_SECONDS = 30, 2.0
+
+
+def latencies(
+    bundle: Path, threads: list[int], told: Callable[[str], None] = lambda line: None
+) -> list[dict[str, Any]]:
+    """A row for each runtime and number of threads: milliseconds of one image at the median
+    (``p50``) and the 95th percentile, seconds to load, bytes of the files, and of memory at most.
+
+    A runtime that does not run here has a row with ``why_not``.
+    """
+    config, _ = check_bundle(bundle)
+    rows = []
+    for runtime in [TORCH, *(each for each in runtimes_of(config) if each != TORCH)]:
+        names = config.formats.get(runtime, ("model.safetensors",))
+        size = sum((bundle / name).stat().st_size for name in names)
+        reason = None if runtime == TORCH else exporters()[runtime].why_not_run()
+        for count in threads[:1] if reason else threads:
+            told(f"{runtime}, {count} thread(s)")
+            row = {"runtime": runtime, "threads": count, "bytes": size}
+            rows.append(
+                row | ({"why_not": reason} if reason else _measured(bundle, runtime, count))
+            )
+    return rows
+
+
+def _measured(bundle: Path, runtime: str, threads: int) -> dict[str, Any]:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(bundle), runtime],
+            env={**os.environ, **dict.fromkeys(names, str(threads))},
+            capture_output=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"why_not": f"it took more than {LONGEST} s"}
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return {"why_not": f"it failed: {said[-1] if said else done.returncode}"[:300]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def put_latencies(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table into the ``evaluation.json`` of a copy of the bundle, with new checksums."""
+    evaluation = read_object(folder / "evaluation.json")
+    evaluation["latency"] = {"machine": cpu_name(), "rows": rows}
+    describe_again(folder, check_bundle(folder).config, evaluation)
+    sync_tree(folder)
+
+
+def cpu_name() -> str:
+    """Of this machine's processor, as far as the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _main(folder: str, runtime: str) -> None:
+    """Measure here, and print a line of JSON."""
+    bundle = Path(folder)
+    config, _ = check_bundle(bundle)
+    size = sum((bundle / name).stat().st_size for name in files_of(config))
+    allow(MEMORY + COPIES * size)
+    pixels = np.random.default_rng(0).standard_normal(
+        (1, 3, *config.face.preprocessing.size), np.float32
+    )
+    began = time.perf_counter()
+    run = _eager(bundle) if runtime == TORCH else exporters()[runtime].run(bundle)
+    run(pixels)
+    loaded = time.perf_counter() - began
+    seconds: list[float] = []
+    while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
+        began = time.perf_counter()
+        run(pixels)
+        seconds.append(time.perf_counter() - began)
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    row = {"p50": p50, "p95": p95, "load_seconds": loaded, "memory_bytes": most}
+    print(json.dumps(row))  # noqa: T201 - the answer to the process that started this one
+
+
+def _eager(bundle: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The network as it was trained, unfolded, by PyTorch."""
+    import torch
+
+    from distill.export.embedder import open_bundle_network
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    network = open_bundle_network(bundle)[1].eval()
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(pixels)).numpy()
+
+    return run
+
+
+if __name__ == "__main__":
+    try:
+        _main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(str(error))
