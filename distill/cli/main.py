@@ -13,6 +13,7 @@ from distill.cli import (
     jobs,
     latency,
     networks,
+    reporting,
     run,
     schema,
     thresholds,
@@ -45,20 +46,8 @@ def options(
     """Distil a big face network into a small one."""
 
 
-for _room in (
-    init,
-    schema,
-    run,
-    views,
-    jobs,
-    networks,
-    bundles,
-    evaluating,
-    exporting,
-    latency,
-    thresholds,
-    doctor,
-):
+_RESULTS = (evaluating, exporting, latency, thresholds, reporting)
+for _room in (init, schema, run, views, jobs, networks, bundles, *_RESULTS, doctor):
     _room.register(app)
 
 

@@ -95,8 +95,8 @@ def _measure(
 
 def _score(features: np.ndarray, each: VerificationPairs | ImageSet, intervals: bool) -> dict:
     if isinstance(each, VerificationPairs):
-        return _score_pairs(features, each, intervals)
-    measured = _score_all(features, np.asarray(each.labels), intervals=intervals)
+        return score_pairs(features, each, intervals)
+    measured = score_all(features, np.asarray(each.labels), intervals=intervals)
     return {"kind": "all-pairs", "digest": each.digest, **measured}
 
 
@@ -114,23 +114,24 @@ def _sliced(
     report["slices"] = {}
     for one in (*attributes, quality(embedded.norms)):
         if isinstance(each, VerificationPairs):
-            found = slice_pairs(embedded, each, one, report, _score_pairs, intervals)
+            found = slice_pairs(embedded, each, one, report, score_pairs, intervals)
         else:
-            found = slice_images(embedded, each, one, report, _score_all, intervals)
+            found = slice_images(embedded, each, one, report, score_all, intervals)
         report["slices"][one.name] = found
     return report
 
 
-def _score_all(
+def score_all(
     features: np.ndarray,
     labels: np.ndarray,
     others: np.ndarray | None = None,
     other_labels: np.ndarray | None = None,
     intervals: bool = True,
     collectors: Sequence[Collector] = (),
+    counted: CountedScores | None = None,
 ) -> dict:
-    """All pairs of images, or those with ``others``."""
-    counted = CountedScores()
+    """All pairs of images, or those with ``others``; ``counted`` gets their scores too."""
+    counted = counted or CountedScores()
     told: dict[str, Any] = {"intervals": intervals, "collectors": [counted, *collectors]}
     if others is None or other_labels is None:
         report = all_pairs(features, labels, **told)
@@ -156,7 +157,8 @@ def _score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool) -> d
     return {**told, **each.score(embedded, intervals)}
 
 
-def _score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool) -> dict:
+def score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool = True) -> dict:
+    """The report of a set of pairs."""
     distances = squared_distances(features[::2], features[1::2])
     nothing = why_nothing_differs(pairs) or why_broken(features)
     no_folds = nothing or why_no_folds(pairs.same)

@@ -40,46 +40,56 @@ class PairedDifference:
         return self.interval[0] > 0 or self.interval[1] < 0
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What is compared of one network on one set: ``names`` [M], and their values of each draw."""
+
+    names: list[str]
+    statistic: Statistic
+    identities: int
+
+
 def differences(
     first: np.ndarray, second: np.ndarray, each: EvaluationSet
 ) -> list[PairedDifference]:
     """Accuracy and TAR at each measured FAR of two networks' unit features [N, D] of a set."""
-    for features in (first, second):
-        if broken := why_broken(features):
-            raise UserError(f"{each.name}: {broken}")
     if isinstance(each, ProtocolSet):
         raise UserError(f"{each.name}: models are compared on sets of pairs or images only")
-    names, left, identities = _measures(first, each)
-    _, right, _ = _measures(second, each)
-    ones = np.ones((1, identities), np.float32)
+    return compared(measures(first, each), measures(second, each))
+
+
+def compared(first: Measures, second: Measures) -> list[PairedDifference]:
+    """The differences of two networks on the same draws of the people of one set."""
+    left, right = first.statistic, second.statistic
+    ones = np.ones((1, first.identities), np.float32)
     values = left(ones)[0], right(ones)[0]
-    drawn = bootstrap(lambda weights: right(weights) - left(weights), identities)
+    drawn = bootstrap(lambda weights: right(weights) - left(weights), first.identities)
     return [
         PairedDifference(name, float(values[0][i]), float(values[1][i]), interval(drawn[:, i]))
-        for i, name in enumerate(names)
+        for i, name in enumerate(first.names)
     ]
 
 
-def _measures(
-    features: np.ndarray, each: VerificationPairs | ImageSet
-) -> tuple[list[str], Statistic, int]:
-    """Names of measures [M], what they are of each draw [B, M], and the number of identities."""
+def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measures:
+    """Of unit features [N, D]; ``UserError`` where one is not of unit length."""
+    if broken := why_broken(features):
+        raise UserError(f"{each.name}: {broken}")
     if not isinstance(each, VerificationPairs):
         scores = all_pair_scores(features, np.asarray(each.labels))
         names, tars = _tars(scores, len(each) * (len(each) - 1) // 2 - len(scores.genuine))
-        return names, tars, scores.identities
+        return Measures(names, tars, scores.identities)
     distances = squared_distances(features[::2], features[1::2])
     left, right = linked_identities(each.images, each.same)
     scores = listed_scores(cosine_of(distances), each.same, left, right)
     names, tars = _tars(scores, len(scores.impostors))
     if why_no_accuracy(each) is not None:
-        return names, tars, scores.identities
+        return Measures(names, tars, scores.identities)
     accuracy = ten_fold_accuracy(distances, each.same, left, right)
 
     def both(weights: np.ndarray) -> np.ndarray:
         return np.concatenate([accuracy(weights)[:, None], tars(weights)], axis=1)
 
-    return ["accuracy", *names], both, scores.identities
+    return Measures(["accuracy", *names], both, scores.identities)
 
 
 def _tars(scores: PairScores, impostors: int) -> tuple[list[str], Statistic]:

@@ -58,7 +58,7 @@ class ScoreCounts:
         impostors = self.impostors / self.impostors.sum()
         below = np.cumsum(impostors) - impostors
         unknown = float(genuine @ impostors) / 2
-        return Bounded(float(genuine @ below) + unknown, unknown)
+        return Bounded(min(1.0, float(genuine @ below) + unknown), unknown)
 
     def equal_error_rate(self) -> Bounded:
         """The lowest rate that neither FAR nor FRR exceeds at some threshold."""

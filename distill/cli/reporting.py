@@ -1,0 +1,244 @@
+"""`distill report`: one page about networks on sets, with curves and faces."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curation.errors import UserError
+from distill.cli import completion
+from distill.cli.bars import watch
+from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.noise import (
+    BackboneOption,
+    ColourOption,
+    MeanOption,
+    PartOption,
+    SizeOption,
+    StdOption,
+)
+from distill.cli.scored import ImagesFolderOption, ModelOptions, open_faces, open_model
+from distill.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from curation.progress import Progress
+    from distill.evaluation.report.measured import ShownSet
+    from distill.evaluation.report.page import ReportedNetwork, SetResults
+    from distill.evaluation.set_features import SetFeatures
+
+MOST_MODELS = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``distill``."""
+    app.command(rich_help_panel=RESULTS)(report)
+
+
+def report(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Networks, as `distill evaluate` takes them; the others are compared with the "
+            "first.",
+            show_default=False,
+            autocompletion=completion.teachers,
+        ),
+    ],
+    on: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SET",
+            help="A set of pairs, or a store or view, whose images are all compared; repeat it for "
+            "more.",
+            autocompletion=completion.image_sets,
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default="MODEL.report.html")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Also write every chart as a PNG to this folder.")
+    ] = None,
+    faces: Annotated[
+        int, typer.Option(min=0, max=200, help="The worst pairs of each kind that are shown.")
+    ] = 24,
+    images: ImagesFolderOption = None,
+    backbone: BackboneOption = None,
+    part: PartOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour: ColourOption = None,
+    size: SizeOption = 112,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write one HTML page about networks: figures, ROC, DET, histograms and the worst pairs.
+
+    The page needs nothing else, so it can be sent to somebody; it holds the faces that it shows.
+    Embeddings are kept as by `distill evaluate`, so that nothing is embedded twice.
+
+    Example: distill report student --on ms1m/lfw --on ms1m/test
+
+    Example: distill report r50.onnx student --on lfw.bin --mean 127.5 --std 127.5 --colour RGB
+    """
+    from curation.wording import counted
+    from curation.workspace import Workspace
+    from distill.evaluation.report.page import ReportedNetwork, page, write_page
+
+    place, given = Workspace.locate(workspace), list(dict.fromkeys(models))
+    if len(given) > MOST_MODELS:
+        raise UserError(f"{len(given)} models: at most {MOST_MODELS} fit on a page")
+    names = _names(given)
+    target = to or Path(f"{Path(names[0]).name}.report.html")
+    _check_folder(target.parent)
+    sets = _open_sets(list(dict.fromkeys(on)), place, images)
+    options = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
+    answers = dict(zip(names, (open_model(each, place) for each in options), strict=True))
+    subjects = [
+        ReportedNetwork(name, each.embedder, each.preprocessing) for name, each in answers.items()
+    ]
+    with watch("report", "images") as progress:
+        results = _measure(answers, sets, faces, progress)
+    content = page(subjects, results)
+    write_page(target, content)
+    written = _write_pictures(pictures, subjects, results) if pictures is not None else []
+    for each in results:
+        for name, reason in each.missing.items():
+            note(f"{name} is not measured on {each.set.name}: {reason}")
+    if json:
+        print_json(_told(target, len(content), written, subjects, results))
+        return
+    what = f"{counted(len(subjects), 'network')} on {counted(len(sets), 'set')}"
+    say(f"{target}: {what}, {len(content) / 1e6:.1f} MB")
+    if written:
+        note(f"{len(written)} pictures in {pictures}")
+
+
+def _names(given: list[str]) -> list[str]:
+    """Short names where they are all different."""
+    short = [Path(name).name or name for name in given]
+    return short if len(set(short)) == len(short) else given
+
+
+def _check_folder(folder: Path) -> None:
+    """Said before anything is embedded."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make it, or choose another with --to")
+
+
+def _open_sets(names: list[str], place: Any, images: Path | None) -> "list[ShownSet]":
+    opened = [open_faces(name, place, images) for name in names]
+    found = [each.name for each in opened]
+    if len(set(found)) < len(found):
+        raise UserError(f"sets {', '.join(found)}: two have one name; rename one")
+    return opened
+
+
+def _measure(
+    answers: "dict[str, SetFeatures]",
+    sets: "list[ShownSet]",
+    faces: int,
+    progress: "Progress",
+) -> "list[SetResults]":
+    """A network's features of one set are in memory at a time."""
+    from distill.evaluation.paired import compared
+    from distill.evaluation.report.measured import measure
+    from distill.evaluation.report.page import SetResults
+    from distill.evaluation.set_features import distinct_images
+
+    done, total = 0, len(answers) * sum(map(distinct_images, sets))
+    results = []
+    for each in sets:
+        measured, missing = {}, {}
+        for name, network in answers.items():
+            try:
+                features = network.features(each, _shifted(progress, done, total))
+            except UserError as error:
+                missing[name] = str(error)
+            else:
+                measured[name] = measure(features, each, faces)
+            done += distinct_images(each)
+        if not measured:
+            raise UserError(next(iter(missing.values())))
+        first = measured.get(next(iter(answers)))
+        differences = {}
+        if first is not None and first.measures is not None:
+            differences = {
+                name: compared(first.measures, other.measures)
+                for name, other in measured.items()
+                if other is not first and other.measures is not None
+            }
+        results.append(SetResults(each, measured, missing, differences))
+    return results
+
+
+def _shifted(progress: "Progress", before: int, total: int) -> "Progress":
+    return lambda done, _count: progress(before + done, total)
+
+
+def _write_pictures(
+    folder: Path, subjects: "list[ReportedNetwork]", results: "list[SetResults]"
+) -> list[str]:
+    """Every chart as a PNG; their paths."""
+    from curation.files import atomic_file
+    from distill.charts.chart import draw
+    from distill.charts.png import png
+    from distill.evaluation.report.page import charts
+
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, chart in charts(subjects, results).items():
+            path = folder / f"{_file_name(name)}.png"
+            with atomic_file(path) as file:
+                file.write(png(draw(chart)))
+            written.append(str(path))
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    return written
+
+
+def _file_name(title: str) -> str:
+    return "".join(each if each.isalnum() or each in "-._" else "-" for each in title)[:200]
+
+
+def _told(
+    path: Path,
+    size: int,
+    pictures: list[str],
+    subjects: "list[ReportedNetwork]",
+    results: "list[SetResults]",
+) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "bytes": size,
+        "pictures": pictures,
+        "models": [asdict(subject) for subject in subjects],
+        "sets": {
+            each.set.name: {
+                "digest": each.set.digest,
+                "models": {
+                    name: {**one.report, "curve": _points(one.curve)}
+                    for name, one in each.measured.items()
+                },
+                "missing": dict(each.missing),
+                "differences": {
+                    name: [
+                        {**asdict(one), "more_than_noise": one.is_more_than_noise}
+                        for one in measures
+                    ]
+                    for name, measures in each.differences.items()
+                },
+            }
+            for each in results
+        },
+    }
+
+
+def _points(curve: Any) -> list[dict[str, float]]:
+    if curve is None:
+        return []
+    columns = zip(curve.thresholds.tolist(), curve.far.tolist(), curve.tar.tolist(), strict=True)
+    return [{"threshold": t, "far": far, "tar": tar} for t, far, tar in columns]

@@ -1,0 +1,1 @@
+"""The page about networks on sets: curves, histograms, the worst pairs as faces, figures."""

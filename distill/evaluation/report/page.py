@@ -1,0 +1,193 @@
+"""The page itself: what was measured, rendered as one file that needs nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from curation.pages.rendering import digest_for_policy, environment, style, trusted
+from curation.pairs import VerificationPairs
+from curation.report.gallery import SMALL, Picture, thumbnail
+from curation.wording import counted
+from distill.charts.chart import Chart, draw
+from distill.charts.svg import STYLE, svg
+from distill.evaluation.paired import PairedDifference
+from distill.evaluation.report import pictures
+from distill.evaluation.report.measured import NetworkOnSet, ShownSet, WorstPair
+from distill.evaluation.report.rows import figure_rows
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class ReportedNetwork:
+    """A network: its name on the page, and the digests of its weights and its preprocessing."""
+
+    name: str
+    embedder: str
+    preprocessing: str
+
+
+@dataclass(frozen=True)
+class SetResults:
+    """What the networks, by name, did on one set, and why others have no results there."""
+
+    set: ShownSet
+    measured: Mapping[str, NetworkOnSet]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    differences: Mapping[str, Sequence[PairedDifference]] = field(default_factory=dict)
+    """Of each network from the first one"""
+
+
+@dataclass(frozen=True)
+class _ShownPair:
+    score: float
+    left: Picture
+    right: Picture
+    title: str
+
+
+def page(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> bytes:
+    """The HTML; the same input gives the same bytes."""
+    templates = environment(TEMPLATES)
+    sheet = style(TEMPLATES / "report.css") + trusted("\n" + STYLE)
+    text = templates.get_template("page.html").render(
+        subjects=[(subject, number) for number, subject in enumerate(subjects)],
+        sections=[_section(n, subjects, each) for n, each in enumerate(results, 1)],
+        title=_title(subjects, results),
+        style=sheet,
+        policy=digest_for_policy(sheet),
+        chart=lambda chart: trusted(svg(draw(chart, legend=False))),
+    )
+    return text.encode()
+
+
+def charts(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> dict[str, Chart]:
+    """All charts of the page by a name for a file."""
+    colours = _colours(subjects)
+    found = {}
+    for each in results:
+        for chart in _curves(each, colours).values():
+            found[chart.title.replace(": ", "-")] = chart
+        for chart in _histograms(each).values():
+            found[chart.title.replace(": ", "-")] = chart
+    return found
+
+
+def write_page(path: Path, content: bytes) -> None:
+    """Write the page whole or not at all; ``UserError`` where it cannot be written."""
+    try:
+        with atomic_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _title(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> str:
+    first, others = subjects[0].name, len(subjects) - 1
+    networks = f"{first} and {counted(others, 'other network')}" if others else first
+    sets = results[0].set.name if len(results) == 1 else counted(len(results), "set")
+    return f"{networks} on {sets}"
+
+
+def _section(
+    number: int, subjects: Sequence[ReportedNetwork], results: SetResults
+) -> dict[str, Any]:
+    names = [subject.name for subject in subjects]
+    reports = [
+        results.measured[name].report if name in results.measured else None for name in names
+    ]
+    known = next(report for report in reports if report is not None)
+    return {
+        "number": number,
+        "name": results.set.name,
+        "digest": results.set.digest,
+        "report": known,
+        "rows": figure_rows(reports, [results.differences.get(name, ()) for name in names]),
+        "missing": results.missing,
+        "reasons": {
+            name: each.report["reason"]
+            for name, each in results.measured.items()
+            if each.report.get("reason")
+        },
+        "unmeasured": _unmeasured(known),
+        "curves": _curves(results, _colours(subjects)),
+        "histograms": _histograms(results),
+        "worst": _worst(results),
+    }
+
+
+def _unmeasured(report: Mapping[str, Any]) -> str | None:
+    """The first FAR that these pairs do not measure, and why."""
+    for rate, each in report["tar_at_far"].items():
+        if each["tar"] is None:
+            return f"FAR {rate}: {each['reason']}"
+    return None
+
+
+def _curves(results: SetResults, colours: Mapping[str, int]) -> dict[str, Chart]:
+    if not any(
+        each.curve is not None and len(each.curve.far) for each in results.measured.values()
+    ):
+        return {}
+    name = results.set.name
+    return {
+        "roc": pictures.roc(name, results.measured, colours),
+        "det": pictures.det(name, results.measured, colours),
+    }
+
+
+def _histograms(results: SetResults) -> dict[str, Chart]:
+    return {
+        model: pictures.histogram(results.set.name, model, each)
+        for model, each in results.measured.items()
+        if each.genuine is not None
+    }
+
+
+def _worst(results: SetResults) -> dict[str, list[tuple[str, str, list[_ShownPair]]]]:
+    """By network: title, hint and pairs of the false accepts and of the false rejects."""
+    read: dict[int, Picture] = {}
+    shown = partial(_shown, results.set, read)
+    return {
+        model: [
+            (
+                "False accepts",
+                "two people, the highest scores first",
+                [shown(pair) for pair in each.accepts],
+            ),
+            (
+                "False rejects",
+                "one person, the lowest scores first",
+                [shown(pair) for pair in each.rejects],
+            ),
+        ]
+        for model, each in results.measured.items()
+        if each.accepts or each.rejects
+    }
+
+
+def _shown(each: ShownSet, read: dict[int, Picture], pair: WorstPair) -> _ShownPair:
+    for image in (pair.left, pair.right):
+        if image not in read:
+            if isinstance(each, VerificationPairs):
+                read[image] = thumbnail(each.images[image], SMALL)
+            else:
+                read[image] = thumbnail(each.read(image), SMALL)
+    if isinstance(each, VerificationPairs):
+        title = f"pair {pair.left // 2}"
+    else:
+        people = sorted({int(each.labels[pair.left]), int(each.labels[pair.right])})
+        title = f"{_people(people)}, images {pair.left} and {pair.right}"
+    return _ShownPair(pair.score, read[pair.left], read[pair.right], title)
+
+
+def _people(labels: list[int]) -> str:
+    return f"person {labels[0]}" if len(labels) == 1 else f"people {labels[0]} and {labels[1]}"
+
+
+def _colours(subjects: Sequence[ReportedNetwork]) -> dict[str, int]:
+    return {subject.name: number for number, subject in enumerate(subjects)}

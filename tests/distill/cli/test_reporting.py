@@ -1,0 +1,192 @@
+"""`distill report`: one page about networks, from the command line and in a browser."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from curation.conversion.convert import convert
+from curation.images import encode_jpeg
+from curation.store import Store
+from curation.workspace import Workspace
+from distill.cli.main import app
+from tests.curation.browser import Browser, find_browser, open_browser
+from tests.curation.parsed_page import parse_page
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """12 people with 8 images each, in a workspace with the embeddings of three "networks"."""
+    folder, generator = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
+    for person in range(12):
+        (folder / f"person-{person:02}").mkdir()
+        for image in range(8):
+            pixels = generator.integers(0, 255, (16, 16, 3), np.uint8)
+            (folder / f"person-{person:02}" / f"{image}.jpg").write_bytes(encode_jpeg(pixels))
+    datasets = Workspace(tmp_path_factory.mktemp("workspace")).datasets / "drawn"
+    datasets.mkdir(parents=True)
+    store = convert(folder, datasets / "train.lmdb")
+    place = datasets.parent.parent
+    faces = generator.normal(size=(12, 16))[store.labels]
+    for name, noise in (("good", 0.3), ("poor", 2.0), ("odd <i>name \N{SNOWMAN}", 0.5)):
+        (place / name).mkdir()
+        vectors = faces + noise * generator.normal(size=faces.shape)
+        np.save(place / name / "train.npy", vectors.astype(np.float32))
+    (place / "silent").mkdir()
+    np.save(place / "silent" / "another.npy", np.zeros((1, 16), np.float32))
+    return store
+
+
+@pytest.fixture
+def place(people: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The workspace, from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return people.path.parent.parent.parent
+
+
+def run(place: Path, *words: str, status: int = 0) -> str:
+    command = ["report", *words, "--workspace", str(place)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == status, done.output + str(done.exception)
+    return str(done.exception) if status else done.stdout
+
+
+def test_one_command_writes_one_page(place: Path):
+    told = run(place, str(place / "good"), str(place / "poor"), "--on", "drawn/train")
+    assert told.startswith("good.report.html: 2 networks on 1 set, ")
+    page = Path("good.report.html").read_text()
+    assert parse_page(page).all("h1")[0].text == "good and 1 other network on train"
+    assert page.count("<img ") == 2 * 2 * 2 * 24
+    assert list(Path().iterdir()) == [Path("good.report.html")]
+
+
+def test_the_page_can_lie_anywhere_with_fewer_faces(place: Path):
+    good = str(place / "good")
+    run(place, good, "--on", "drawn/train", "--to", "page.html", "--faces", "3")
+    assert Path("page.html").read_text().count("<img ") == 2 * 2 * 3
+    run(place, good, "--on", "drawn/train", "--to", "page.html", "--faces", "0")
+    assert "<img" not in Path("page.html").read_text()
+
+
+def test_json_has_all_figures_curves_and_differences(place: Path):
+    models = [str(place / name) for name in ("good", "poor")]
+    told = json.loads(run(place, *models, "--on", "drawn/train", "--json"))
+    assert told["path"] == "good.report.html"
+    assert told["bytes"] == Path(told["path"]).stat().st_size
+    assert [each["name"] for each in told["models"]] == ["good", "poor"]
+    train = told["sets"]["train"]
+    good, poor = (train["models"][name] for name in ("good", "poor"))
+    assert good["auc"] > poor["auc"]
+    assert good["auc_interval"][0] <= good["auc"] <= good["auc_interval"][1]
+    assert good["curve"][0]["far"] == good["curve"][0]["tar"] == 1
+    assert round(good["curve"][-1]["far"] * good["impostors"]) >= 10
+    (difference,) = train["differences"]["poor"]
+    assert difference["measure"] == "TAR at FAR 1e-2"
+    assert difference["more_than_noise"]
+
+
+def test_charts_are_written_as_pictures_when_asked(place: Path):
+    good = str(place / "good")
+    told = json.loads(run(place, good, "--on", "drawn/train", "--pictures", "new/png", "--json"))
+    names = sorted(Path(each).name for each in told["pictures"])
+    assert names == ["train-DET.png", "train-ROC.png", "train-scores-of-good.png"]
+    assert all(Path(each).read_bytes().startswith(b"\x89PNG") for each in told["pictures"])
+
+
+def test_odd_names_are_shown_as_they_are(place: Path):
+    odd = str(place / "odd <i>name \N{SNOWMAN}")
+    run(place, odd, "--on", "drawn/train", "--to", "page.html", "--pictures", "png")
+    assert "odd <i>name \N{SNOWMAN}" in parse_page(Path("page.html").read_text()).text
+    assert all(path.parent == Path("png") for path in Path("png").iterdir())
+
+
+def test_a_model_without_embeddings_of_a_set_is_named(place: Path):
+    models = [str(place / name) for name in ("silent", "good")]
+    told = json.loads(run(place, *models, "--on", "drawn/train", "--json", "--to", "page.html"))
+    assert "no embeddings of train" in told["sets"]["train"]["missing"]["silent"]
+    assert list(told["sets"]["train"]["models"]) == ["good"]
+    assert "not measured" in Path("page.html").read_text()
+
+
+def test_a_page_about_nothing_is_not_written(place: Path):
+    assert "no embeddings of train" in run(
+        place, str(place / "silent"), "--on", "drawn/train", status=1
+    )
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--to", "none/page.html"], "none: no such folder; make it, or choose another with --to"),
+        (["--pictures", "/dev/null/png"], "cannot write to /dev/null/png: Not a directory"),
+    ],
+)
+def test_what_cannot_be_is_one_line(place: Path, words: list[str], expected: str):
+    assert expected in run(place, str(place / "good"), "--on", "drawn/train", *words, status=1)
+
+
+def test_sets_of_one_name_are_refused(place: Path):
+    again = str(place / "datasets" / "drawn" / "train.lmdb")
+    told = run(place, str(place / "good"), "--on", "drawn/train", "--on", again, status=1)
+    assert "two have one name" in told
+
+
+def test_more_models_than_fit_are_refused(place: Path):
+    models = [str(place / f"model-{number}") for number in range(21)]
+    assert "21 models: at most 20" in run(place, *models, "--on", "drawn/train", status=1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_one_line_and_leaves_the_old_page(place: Path):
+    good = [str(place / "good"), "--on", "drawn/train"]
+    run(place, *good, "--to", "page.html")
+    before = Path("page.html").read_bytes()
+    limited = "import resource, sys; from distill.cli.main import main; "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "report", *good, "--to", "page.html",
+         "--workspace", str(place)],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot write page.html: File too large" in done.stderr
+    assert Path("page.html").read_bytes() == before
+    assert list(Path().iterdir()) == [Path("page.html")]
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory):
+    found = find_browser()
+    if found is None:
+        pytest.skip("no Chromium with its ChromeDriver on this machine")
+    with open_browser(*found, tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+def test_the_page_fits_a_phone_and_a_desktop_in_both_themes(place: Path, window: Browser):
+    models = [str(place / name) for name in ("good", "poor", "odd <i>name \N{SNOWMAN}")]
+    run(place, *models, "--on", "drawn/train", "--to", "page.html")
+    papers = set()
+    for width in (1440, 390):
+        for theme in ("light", "dark"):
+            window.resize(width)
+            window.prefer(theme)
+            window.open(Path("page.html"))
+            assert window.run("return document.documentElement.scrollWidth") == width
+            papers.add(window.run("return getComputedStyle(document.body.parentNode).background"))
+            keys = window.run(
+                "return [...document.querySelectorAll('.key')].map(e => e.clientWidth)"
+            )
+            assert keys == [26] * len(keys)
+            drawn = window.run(
+                "return getComputedStyle(document.querySelector('.chart .curve')).stroke"
+            )
+            assert drawn.startswith("rgb(")
+    assert len(papers) == 2
+    assert window.complaints() == []

@@ -1,0 +1,242 @@
+"""The page about networks: what is measured, what the table says, what the page holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.images import encode_jpeg
+from curation.pairs import VerificationPairs
+from distill.evaluation.evaluate_sets import score_all, score_pairs
+from distill.evaluation.paired import PairedDifference, compared
+from distill.evaluation.report.measured import NetworkOnSet, measure
+from distill.evaluation.report.page import ReportedNetwork, SetResults, charts, page, write_page
+from distill.evaluation.report.rows import figure_rows
+from tests.curation.parsed_page import Node, parse_page
+from tests.distill.evaluation.features_of_people import unit_features
+
+
+class People:
+    """An image set in memory that knows which images were read."""
+
+    name, digest = "people <b>&</b>", "d" * 64
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = np.sort(labels)
+        self.read_images: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, i: int) -> bytes:
+        self.read_images.append(i)
+        return b"no picture" if i % 7 == 0 else encode_jpeg(np.full((16, 16, 3), i % 256, np.uint8))
+
+
+def people(images: int = 300, spread: float = 0.5) -> tuple[People, np.ndarray]:
+    features, labels = unit_features(images, 20, 0, spread)
+    return People(labels), features[np.argsort(labels, kind="stable")]
+
+
+def pairs(count: int = 200) -> tuple[VerificationPairs, np.ndarray]:
+    features, _ = unit_features(2 * count, 2 * count, 0)
+    same = np.arange(count) % 2 == 0
+    features[1::2][same] = features[::2][same] + 0.3 * features[1::2][same]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    images = [encode_jpeg(np.full((8, 8, 3), n % 256, np.uint8)) + bytes([n % 256, n // 256])
+              for n in range(2 * count)]  # fmt: skip
+    return VerificationPairs(images, same, "e" * 64, "drawn"), features
+
+
+def results(names: list[str]) -> tuple[list[ReportedNetwork], list[SetResults]]:
+    """Two sets, and networks of which each is worse than the one before."""
+    generator = np.random.default_rng(0)
+    found = []
+    for each, features in (people(), pairs()):
+        measured = {}
+        for number, name in enumerate(names):
+            noisy = features + 0.2 * number * generator.normal(size=features.shape)
+            noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+            measured[name] = measure(noisy.astype(np.float32), each, 5)
+        first = measured[names[0]].measures
+        differences = {name: compared(first, measured[name].measures) for name in names[1:]}
+        found.append(SetResults(each, measured, {}, differences))
+    return [ReportedNetwork(name, f"{n:064}", "ours") for n, name in enumerate(names)], found
+
+
+def test_the_worst_pairs_of_a_set_are_those_of_a_sort():
+    each, features = people()
+    measured = measure(features, each, 10)
+    left, right = np.triu_indices(len(each), 1)
+    scores = np.einsum("nd,nd->n", features[left], features[right])
+    same = each.labels[left] == each.labels[right]
+    for found, expected in (
+        (measured.accepts, -np.sort(-scores[~same])[:10]),
+        (measured.rejects, np.sort(scores[same])[:10]),
+    ):
+        assert [pair.score for pair in found] == pytest.approx(expected, abs=1e-6)
+        for pair in found:
+            assert pair.score == pytest.approx(features[pair.left] @ features[pair.right], abs=1e-6)
+    assert all(each.labels[pair.left] != each.labels[pair.right] for pair in measured.accepts)
+    assert all(each.labels[pair.left] == each.labels[pair.right] for pair in measured.rejects)
+
+
+def test_the_worst_pairs_of_a_list_are_pairs_of_it():
+    each, features = pairs()
+    measured = measure(features, each, 10)
+    cosines = np.einsum("nd,nd->n", features[::2], features[1::2])
+    assert [p.score for p in measured.accepts] == pytest.approx(-np.sort(-cosines[~each.same])[:10])
+    assert [p.score for p in measured.rejects] == pytest.approx(np.sort(cosines[each.same])[:10])
+    assert all(pair.left % 2 == 0 and pair.right == pair.left + 1 for pair in measured.rejects)
+
+
+def test_a_report_says_what_an_evaluation_says():
+    each, features = people()
+    assert measure(features, each, 3).report.items() >= score_all(features, each.labels).items()
+    listed, answers = pairs()
+    assert measure(answers, listed, 3).report == score_pairs(answers, listed)
+
+
+def test_a_histogram_has_all_pairs():
+    each, features = people()
+    measured = measure(features, each, 0)
+    assert measured.genuine.sum() == pytest.approx(1)
+    assert measured.impostors.sum() == pytest.approx(1)
+    left, right = np.triu_indices(len(each), 1)
+    scores = np.einsum("nd,nd->n", features[left], features[right])
+    same = each.labels[left] == each.labels[right]
+    expected = np.histogram(scores[~same], np.linspace(-1, 1, 101))[0] / (~same).sum()
+    np.testing.assert_allclose(measured.impostors, expected, atol=1e-3)
+
+
+def test_a_network_that_answers_nothing_has_no_curve():
+    each, features = people()
+    features[5] = np.nan
+    measured = measure(features, each, 3)
+    assert measured.curve is None
+    assert "zero or not finite" in measured.report["tar_at_far"]["1e-2"]["reason"]
+    listed, answers = pairs()
+    answers[3] = 0
+    assert measure(answers, listed, 3).curve is None
+
+
+def report(tar: float, **more: object) -> dict:
+    rates = {
+        "1e-2": {"tar": tar, "cosine_threshold": 0.3, "interval": [tar - 0.01, tar + 0.01]},
+        "1e-3": {"tar": None, "cosine_threshold": None, "reason": "too few"},
+    }
+    return {"auc": 0.9, "eer": 1 - tar, "tar_at_far": rates, **more}
+
+
+def test_a_row_marks_the_best_and_what_is_more_than_noise():
+    better = PairedDifference("TAR at FAR 1e-2", 0.8, 0.9, [0.05, 0.15])
+    level = PairedDifference("TAR at FAR 1e-2", 0.8, 0.79, [-0.05, 0.02])
+    worse = PairedDifference("TAR at FAR 1e-2", 0.8, 0.6, [-0.3, -0.1])
+    given = [report(0.8), report(0.9), report(0.79), None, report(0.6)]
+    rows = figure_rows(given, [[], [better], [level], [], [worse]])
+    assert [row.measure for row in rows] == [
+        "area under the ROC",
+        "equal error rate",
+        "TAR at FAR 1e-2",
+    ]
+    cells = rows[2].cells
+    assert [None if each is None else each.verdict for each in cells] == [
+        "", "better", "level", None, "worse",
+    ]  # fmt: skip
+    assert [number for number, each in enumerate(cells) if each and each.is_best] == [1]
+    assert cells[1].interval == "0.8900 to 0.9100"
+    assert [each.is_best for each in rows[0].cells if each] == [False] * 4  # all are level
+    assert rows[1].cells[1].is_best  # of an error rate the lowest
+
+
+@pytest.fixture(scope="module")
+def shown() -> tuple[list[ReportedNetwork], list[SetResults]]:
+    return results(["first", "<img src=x onerror=alert(1)>", "\u202ethird\x1b[0m"])
+
+
+@pytest.fixture(scope="module")
+def tree(shown: tuple[list[ReportedNetwork], list[SetResults]]) -> Node:
+    return parse_page(page(*shown).decode())
+
+
+def test_the_page_needs_nothing_and_runs_nothing(tree: Node):
+    (policy,) = (m["content"] for m in tree.all("meta") if "http-equiv" in m.attributes)
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not tree.all("script")
+    assert all(each["src"].startswith("data:image/jpeg;base64,") for each in tree.all("img"))
+    assert not any("style" in each.attributes for each in tree.walk())
+
+
+def test_names_of_others_are_text(shown, tree: Node):
+    text = page(*shown).decode()
+    assert "<b>&</b>" not in text
+    assert "<img src=x" not in text
+    assert "\u202e" not in text
+    assert "people <b>&</b>" in tree.all("h2")[1].text
+
+
+def test_the_page_has_curves_faces_and_figures_of_each_set(tree: Node):
+    titles = [each.text for each in tree.all("h2")]
+    assert titles == ["Networks", "people <b>&</b>", "drawn", "How to read this"]
+    assert len(tree.all("svg")) >= 10
+    captions = [each.text for each in tree.all("figcaption")]
+    assert captions.count("ROC") == captions.count("DET") == 2
+    pairs_shown = tree.all("div", "pairs")
+    assert [len(each.all("figure")) for each in pairs_shown] == [5] * 12
+    assert any("cannot be decoded" in each.text for each in tree.all("span", "broken"))
+    assert any("people" in each and "images" in each for each in captions)
+
+
+def test_only_faces_that_are_shown_are_read():
+    each, features = people()
+    subject = ReportedNetwork("one", "0" * 64, "ours")
+    page([subject], [SetResults(each, {"one": measure(features, each, 4)})])
+    assert 0 < len(each.read_images) == len(set(each.read_images)) <= 16
+
+
+def test_a_network_without_features_is_named_with_the_reason():
+    each, features = people()
+    subjects = [ReportedNetwork("one", "0" * 64, "ours"), ReportedNetwork("two", "1" * 64, "ours")]
+    measured = {"two": measure(features, each, 0)}
+    text = parse_page(
+        page(subjects, [SetResults(each, measured, {"one": "no embeddings of people"})]).decode()
+    ).text
+    assert "not measured one: no embeddings of people" in text
+
+
+def test_a_page_of_a_network_that_answers_nothing_says_why():
+    each, features = people()
+    features[:] = 0
+    subject = ReportedNetwork("one", "0" * 64, "ours")
+    found = SetResults(each, {"one": measure(features, each, 4)})
+    assert "zero or not finite" in parse_page(page([subject], [found]).decode()).text
+    assert charts([subject], [found]) == {}
+
+
+def test_the_same_input_gives_the_same_bytes(shown):
+    assert page(*shown) == page(*shown)
+
+
+def test_every_chart_of_the_page_has_a_name(shown):
+    names = list(charts(*shown))
+    assert len(names) == 2 * (2 + 3)
+    assert "drawn-ROC" in names
+
+
+def test_twenty_networks_fit_on_a_page():
+    each, features = people(60)
+    one = measure(features, each, 1)
+    subjects = [ReportedNetwork(f"network {n}", f"{n:064}", "ours") for n in range(20)]
+    measured: dict[str, NetworkOnSet] = {subject.name: one for subject in subjects}
+    tree = parse_page(page(subjects, [SetResults(each, measured)]).decode())
+    assert len(tree.all("details")) == 20
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path):
+    target = tmp_path / "page.html"
+    write_page(target, b"whole")
+    with pytest.raises(ValueError, match=r"cannot write .*: No such file"):
+        write_page(tmp_path / "none" / "page.html", b"")
+    assert target.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [target]
