@@ -13,7 +13,7 @@ from distill.daemon.api import create_app, status_of
 from distill.web.guard import Guard
 from distill.web.keys import Keys
 from distill.web.review.reviews import Reviews
-from distill.web.routes import api_page, compare, curves, job, queue, review, sign_in, static
+from distill.web.routes import api_page, compare, curves, data, job, queue, review, sign_in, static
 from distill.web.site import PageMaker, Site
 
 ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
@@ -22,6 +22,7 @@ ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
     job.router,
     curves.router,
     compare.router,
+    data.router,
     api_page.router,
 )
 

@@ -1,6 +1,6 @@
 """Jobs side by side: their curves in one picture, their results, and in what their specs differ."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -35,7 +35,7 @@ def router(site: Site) -> APIRouter:
         specs = varying([each.spec for each in found if each.spec is not None])
         specs.pop("name", None)
         steps = _steps_of(site, names)
-        shown = step if step in steps else next(iter(steps), None)
+        shown = step if step in steps else _fullest(site, names, steps)
 
         def address(chosen: Sequence[str], step: str | None = shown) -> str:
             kept = [("job", each) for each in chosen]
@@ -65,6 +65,13 @@ def _steps_of(site: Site, names: Sequence[str]) -> dict[str, list[str]]:
         for step, keys in site.curves.of(name).steps().items():
             steps.setdefault(step, set()).update(keys)
     return {step: sorted(keys) for step, keys in steps.items()}
+
+
+def _fullest(site: Site, names: Sequence[str], steps: Iterable[str]) -> str | None:
+    """The last of the steps that most of the jobs have curves of."""
+    of_each = [site.curves.of(name).steps() for name in names]
+    count = {step: sum(step in each for each in of_each) for step in steps}
+    return max(reversed(count), key=count.__getitem__, default=None)
 
 
 def _charts(keys: list[str]) -> dict[str, list[str]]:

@@ -1,0 +1,250 @@
+"""The stores and views of a workspace, opened for looking at; pure reading."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.images import decode, encode_jpeg
+from curation.quality import MEASURES
+from curation.report.funnel import FunnelRow, funnel
+from curation.store import ImageSet, RootStore, Store
+from curation.suggestions import hint
+from curation.views import View, open_images
+from curation.workspace import Workspace
+
+SIDE = 112
+"""Pixels of a picture's longer side"""
+SAMPLED = 1000
+"""Images that a measure is taken of, for its histogram"""
+MOST_FOUND = 100
+_MOST_OPEN = 8
+_TOGETHER = 1 << 16
+
+
+@dataclass(frozen=True)
+class Family:
+    """A store with the views of it, or what cannot be opened, with the reason."""
+
+    name: str
+    rows: tuple[FunnelRow, ...] = ()
+    addresses: dict[str, str] | None = None
+    """Of the sets in ``rows``"""
+    problem: str | None = None
+
+
+class DataSets:
+    """The sets below ``datasets/``, by the names that job specs have for them; opened once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._folder = workspace.datasets
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, tuple[object, Store | View]] = OrderedDict()
+
+    def names(self) -> dict[str, Path]:
+        """Every store and view, ``FOLDER/NAME``; a view with the name of a store has its suffix."""
+        found: dict[str, Path] = {}
+        for path in [
+            *sorted(self._folder.glob("*/*.lmdb")),
+            *sorted(self._folder.glob("*/*.view")),
+        ]:
+            name = f"{path.parent.name}/{path.stem}"
+            found[f"{path.parent.name}/{path.name}" if name in found else name] = path
+        return found
+
+    def open(self, name: str) -> Store | View:
+        """One of them; ``UserError`` where there is none, or it is damaged."""
+        names = self.names()
+        if (path := names.get(name)) is None:
+            raise UserError(
+                f"there is no store or view {name[:80]!r} in {self._folder}"
+                f"{hint(name, sorted(names), 'the page Data shows them')}"
+            )
+        status = path.stat()
+        state = (status.st_mtime_ns, status.st_ino)
+        with self._lock:
+            kept = self._open.pop(name, None)
+            if kept is None or kept[0] != state:
+                kept = state, open_images(path)
+            self._open[name] = kept
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+        return kept[1]
+
+    def families(self) -> Iterator[Family]:
+        """Each store with its views, and what cannot be opened."""
+        opened: dict[str, list[tuple[str, ImageSet]]] = {}
+        for name, path in self.names().items():
+            try:
+                images = open_images(path)
+                root = images.store.stores[0].path.resolve()
+            except (UserError, OSError) as error:
+                yield Family(name, problem=str(error))
+                continue
+            opened.setdefault(str(root), []).append((name, images))
+        for members in opened.values():
+            members.sort(key=lambda member: (isinstance(member[1], View), member[0]))
+            rows = tuple(funnel([images for _, images in members]))
+            addresses = {images.path.name: f"/data/{name}" for name, images in members}
+            yield Family(members[0][0], rows, addresses)
+
+
+def picture(images: ImageSet, i: int, side: int = SIDE) -> bytes | None:
+    """Image ``i`` as a small JPEG; ``None`` where it cannot be decoded."""
+    import cv2
+
+    try:
+        pixels = decode(images.read(i))
+    except UserError:
+        return None
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    if scale < 1:
+        size = [max(1, round(length * scale)) for length in pixels.shape[1::-1]]
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return encode_jpeg(pixels, 85)
+
+
+def identity_of(images: ImageSet, i: int) -> int | None:
+    """Whose image it is; ``None`` where it has no label."""
+    label = int(images.labels[i])
+    return None if label < 0 else label
+
+
+def by_size(images: ImageSet, order: str, first: int, count: int) -> list[int]:
+    """Identities, those with the most or the fewest images first, or in their own order."""
+    if order not in ("most", "fewest"):
+        return list(range(first, min(first + count, images.identities)))
+    sizes = np.diff(images.offsets)
+    ranked = np.argsort(-sizes if order == "most" else sizes, kind="stable")
+    return [int(each) for each in ranked[first : first + count]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What somebody has searched for."""
+
+    identities: list[int]
+    images: list[int]
+
+
+def search(images: ImageSet, words: str) -> Found:
+    """By a number: the identity, the label in the source, the key of an image; else by name."""
+    words = words.strip()
+    if words.isascii() and words.isdigit() and len(words) < 19:
+        number = int(words)
+        people = np.flatnonzero(images.source_labels == number)[:MOST_FOUND].tolist()
+        own = [number] if number < images.identities else []
+        keys = np.flatnonzero(images.source_keys == number)[:MOST_FOUND].tolist()
+        return Found(list(dict.fromkeys([*own, *people])), keys)
+    return Found([], _by_name(images, words.casefold()))
+
+
+def _by_name(images: ImageSet, words: str) -> list[int]:
+    names = images.store.source_names
+    if names is None or not words:
+        return []
+    rows = {row for row, name in enumerate(names) if words in name.casefold()}
+    found = np.flatnonzero(np.isin(images.rows, np.fromiter(rows, np.int64, len(rows))))
+    return [int(i) for i in found[:MOST_FOUND]]
+
+
+def name_of(images: ImageSet, i: int) -> str | None:
+    """The path that an image had in its source."""
+    names = images.store.source_names
+    return None if names is None else names[int(images.rows[i])]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure of a sample of a set's images, in bins of equal width."""
+
+    counts: list[int]
+    edges: list[float]
+    quantiles: dict[str, float]
+    lowest: list[int]
+    """Images with the lowest values, the lowest first"""
+    highest: list[int]
+    sampled: int
+
+
+def measured(images: ImageSet, measure: str, bins: int = 24) -> Measured:
+    """The measure (of ``curation.quality.MEASURES``) of images drawn evenly from the set."""
+    count = min(SAMPLED, len(images))
+    places = np.linspace(0, len(images) - 1, count).astype(np.int64)
+    of = MEASURES[measure]
+    values = np.full(count, np.nan)
+    for at, data in enumerate(images.read_many(places)):
+        try:
+            values[at] = of(decode(data))
+        except UserError:
+            continue
+    known = np.flatnonzero(~np.isnan(values))
+    places, values = places[known], values[known]
+    if not len(values):
+        return Measured([], [], {}, [], [], 0)
+    counts, edges = np.histogram(values, bins)
+    order = np.argsort(values, kind="stable")
+    shares = {"1 %": 0.01, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99 %": 0.99}
+    quantiles = {name: float(np.quantile(values, share)) for name, share in shares.items()}
+    ends = places[order[:8]].tolist(), places[order[::-1][:8]].tolist()
+    return Measured(counts.tolist(), edges.tolist(), quantiles, *ends, len(values))
+
+
+@dataclass(frozen=True)
+class Near:
+    """An identity near a face: its most similar image, and how similar that is (cosine)."""
+
+    identity: int
+    image: int
+    similarity: float
+
+
+def nearest(cache: Path, images: ImageSet, i: int, count: int = 12) -> tuple[str, list[Near]]:
+    """The identities nearest to image ``i`` by a teacher's cached embeddings, and whose they are.
+
+    Empty where no cache below ``cache`` has this image. Every image of the set that a cache has is
+    compared, a block at a time; of each identity the nearest image counts.
+    """
+    for folder in sorted(cache.glob("*/cache.json")):
+        found = _nearest_in(folder.parent, images, i, count)
+        if found is not None:
+            return found
+    return "", []
+
+
+def _nearest_in(
+    folder: Path, images: ImageSet, i: int, count: int
+) -> tuple[str, list[Near]] | None:
+    from teachers.embedding_cache import EmbeddingCache
+
+    root: RootStore = images.store
+    try:
+        cache = EmbeddingCache(folder)
+    except UserError:
+        return None
+    is_of_store = len(root.stores) == 1 and cache.about.store == root.stores[0].digest
+    if not is_of_store or cache.about.view is not None:
+        return None
+    rows, labels = images.rows, images.labels
+    own = cache.vectors(rows[i : i + 1], 0)[0].astype(np.float32)
+    if not own.any():  # nobody has asked for it yet
+        return None
+    best = np.full(images.identities, -np.inf, np.float32)
+    which = np.zeros(images.identities, np.int64)
+    for first in range(0, len(images) - images.unlabelled, _TOGETHER):
+        last = min(first + _TOGETHER, len(images) - images.unlabelled)
+        similar = cache.vectors(rows[first:last], 0).astype(np.float32) @ own
+        similar[(similar == 0) | (np.arange(first, last) == i)] = -np.inf
+        order = np.lexsort((-similar, labels[first:last]))
+        people, begins = np.unique(labels[first:last][order], return_index=True)
+        values = similar[order][begins]
+        better = values > best[people]
+        best[people[better]] = values[better]
+        which[people[better]] = first + order[begins][better]
+    top = np.argsort(-best, kind="stable")[:count]
+    near = [Near(int(k), int(which[k]), float(best[k])) for k in top if np.isfinite(best[k])]
+    return cache.about.teacher, near
