@@ -60,13 +60,14 @@ setup:
 # The whole road on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull
 demo: setup
     curate recipe sample
-    distill serve --background
+    distill serve --background --web
     distill submit jobs/sample.toml --follow
     distill pull sample
     curate images sample/train "{{ workspace }}/examples" --identities 2 --each 2
     distill embed "{{ workspace }}/bundles/sample" "{{ workspace }}"/examples/*/*.jpg
     distill show sample
-    @echo "the daemon is still there for more jobs; just stop ends it"
+    @echo "the daemon is still there for more jobs; just stop ends it; this link shows all of it in a browser:"
+    @distill open sample --print
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
 curate recipe *options: setup

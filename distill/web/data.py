@@ -159,7 +159,7 @@ def name_of(images: ImageSet, i: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSample:
     """A measure of a sample of a set's images, in bins of equal width."""
 
     counts: list[int]
@@ -171,7 +171,7 @@ class Measured:
     sampled: int
 
 
-def measured(images: ImageSet, measure: str, bins: int = 24) -> Measured:
+def measured(images: ImageSet, measure: str, bins: int = 24) -> MeasuredSample:
     """The measure (of ``curation.quality.MEASURES``) of images drawn evenly from the set."""
     count = min(SAMPLED, len(images))
     places = np.linspace(0, len(images) - 1, count).astype(np.int64)
@@ -185,13 +185,13 @@ def measured(images: ImageSet, measure: str, bins: int = 24) -> Measured:
     known = np.flatnonzero(~np.isnan(values))
     places, values = places[known], values[known]
     if not len(values):
-        return Measured([], [], {}, [], [], 0)
+        return MeasuredSample([], [], {}, [], [], 0)
     counts, edges = np.histogram(values, bins)
     order = np.argsort(values, kind="stable")
     shares = {"1 %": 0.01, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99 %": 0.99}
     quantiles = {name: float(np.quantile(values, share)) for name, share in shares.items()}
     ends = places[order[:8]].tolist(), places[order[::-1][:8]].tolist()
-    return Measured(counts.tolist(), edges.tolist(), quantiles, *ends, len(values))
+    return MeasuredSample(counts.tolist(), edges.tolist(), quantiles, *ends, len(values))
 
 
 @dataclass(frozen=True)
