@@ -76,6 +76,7 @@ def router(site: Site) -> APIRouter:
             steps=funnel([images]),
             size=size_histograms([images])[0],
             measures=list(MEASURES),
+            has_findings=images.path.with_suffix(".findings").is_dir(),
         )
 
     @routes.get(at + "/measure/{measure}")

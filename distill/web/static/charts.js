@@ -98,6 +98,7 @@ class Chart {
       label,
       stroke: computed(`--curve-${(at % 8) + 1}`),
       width: 1.6,
+      points: { fill: computed("--card"), size: 5 },
       dash: at < 8 ? undefined : [6, 4],
       spanGaps: true,
       value: (plot, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(5))),
