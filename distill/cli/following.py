@@ -34,14 +34,31 @@ def register(app: typer.Typer) -> None:
     app.command("follow", hidden=True)(watch)
 
 
-def watch(job: JobArgument, workspace: WorkspaceOption = None) -> None:
+def watch(
+    job: JobArgument,
+    live: Annotated[
+        bool, typer.Option("--live", help="On the whole screen: curves, log, keys to act.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
     """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
 
-    The exit status is 0 if the job is done, and 1 if it failed or was cancelled.
+    The exit status is 0 if the job is done, and 1 if it failed or was cancelled. With --live a
+    terminal shows the job alone until `q`; where the output is no terminal, there are lines.
 
-    Example: distill watch sample
+    Example: distill watch sample --live
     """
-    follow_to_end(Workspace.locate(workspace), [job])
+    from distill.cli.live import is_possible, show_live
+    from distill.daemon import client
+    from distill.daemon.listing import Wanted
+
+    place = Workspace.locate(workspace)
+    if live and is_possible():
+        client.find_report(place, job)
+        with _looking_at([job]):
+            if show_live(place, Wanted(limit=1), job) is None:
+                return
+    follow_to_end(place, [job])
 
 
 def wait(

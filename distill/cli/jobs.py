@@ -241,13 +241,17 @@ def status(
     label: LabelOption = None,
     page: Annotated[int, typer.Option(min=1, max=1 << 40, help="Which page of them.")] = 1,
     limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs on a page.")] = LIMIT,
+    live: Annotated[
+        bool, typer.Option("--live", help="On the whole screen, alive, with keys to act.")
+    ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show the jobs: their states, how far they are, what they wait for or why they failed.
 
     The newest come first, a page at a time; jobs of other pages that run or failed lately come
-    before them.
+    before them. With --live the terminal shows the queue, the chosen job with its curves, and its
+    log, until `q`; where the output is no terminal, it is as without.
 
     Example: distill status --label sweep --state failed
     """
@@ -259,6 +263,8 @@ def status(
     wanted = _wanted(state, label)
     if job is not None and wanted:
         raise UserError("give the name of a job, or --state and --label, and not both")
+    if live and not json and _shows_live(place, job, Wanted(state=state, label=label, limit=limit)):
+        return
     if job is not None:
         jobs = [client.find_report(place, job)]
     else:
@@ -278,6 +284,19 @@ def status(
         note(f"warning: {failed} (the daemon's log has more)")
     if daemon_lock.find(place) is None and any(not each.state.ended for each in jobs):
         note(_START_HINT)
+
+
+def _shows_live(place: Workspace, job: str | None, wanted: Wanted) -> bool:
+    """Show it on the whole screen; whether that was possible."""
+    from distill.cli.live import is_possible, show_live
+    from distill.daemon import client
+
+    if not is_possible():
+        return False
+    if job is not None:
+        client.find_report(place, job)
+    show_live(place, wanted, job)
+    return True
 
 
 def _wanted(state: State | None, label: str | None) -> str:

@@ -17,9 +17,12 @@ from distill.cli.common import (
     print_json,
 )
 from distill.cli.reports import print_table
-from distill.cli.screen import note, say
+from distill.cli.screen import can_show, note, say
 from distill.cli.step_lines import number
 from distill.comparison import figures_of
+
+_SPARK = 24
+"""Columns of a curve"""
 
 Table = tuple[str, list[str], list[list[str]], list[str]]
 """A title, the columns' names, rows, and which columns are numbers."""
@@ -146,6 +149,8 @@ def _tables(outcome: dict[str, Any]) -> list[Table]:
     tables = []
     if outcome["steps"]:
         tables.append(_steps_table(outcome["steps"]))
+    if (losses := _losses_table(Path(outcome["run"]))) is not None:
+        tables.append(losses)
     if rows := _evaluation_rows(outcome["evaluation"]):
         tables.append(_evaluation_table(rows))
     if outcome["bundle"] is not None:
@@ -153,6 +158,24 @@ def _tables(outcome: dict[str, Any]) -> list[Table]:
         files = [[name, f"{size:,}"] for name, size in sizes.items()]
         tables.append(("bundle", ["file", "bytes"], files, ["bytes"]))
     return tables
+
+
+def _losses_table(run: Path) -> Table | None:
+    """The curve of each loss of each step, a line each."""
+    from distill.cli.plots import BLOCKS, sparkline
+    from distill.web.curves import Curves
+
+    curves = Curves(run)
+    rows = []
+    for step, keys in curves.steps().items():
+        for key in (key for key in keys if key.startswith("loss_")):
+            values = curves.curve(step, key)[1]
+            if len(values) > 1:
+                ends = [f"{values[0]:.4g}", f"{values[-1]:.4g}"]
+                rows.append([step, key, sparkline(values, _SPARK), *ends])
+    if not rows or not can_show(BLOCKS):
+        return None
+    return "losses", ["step", "loss", "curve", "first", "last"], rows, ["first", "last"]
 
 
 def _steps_table(steps: list[dict[str, Any]]) -> Table:

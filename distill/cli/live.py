@@ -1,0 +1,305 @@
+"""The queue and a job on the whole screen, alive: `distill status --live`, `distill watch --live`.
+
+Drawn anew a few times a second from what the commands read, too; keys do what the commands do.
+"""
+
+import os
+import select
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from curation.errors import UserError
+from curation.printable import printable
+from curation.progress import spoken
+from curation.workspace import Workspace
+from distill.cli.plots import braille
+from distill.cli.screen import printable_log
+from distill.cli.step_lines import number, progress_words
+from distill.daemon.listing import Wanted
+from distill.daemon.reports import JobReport, ReportPage
+from distill.daemon.watching import over
+from distill.run_directory import LOG, read_log
+from distill.web.curves import CurveStore
+
+if TYPE_CHECKING:
+    from rich.layout import Layout
+    from rich.text import Text
+
+LOOK_SECONDS = 0.5
+LEAST_LINES, LEAST_COLUMNS = 16, 60
+_LOG_BYTES = 1 << 14
+_CURVES = 3
+_ARROWS = {b"\x1b[A": b"k", b"\x1b[B": b"j", b"\x1bOA": b"k", b"\x1bOB": b"j"}
+KEYS = {
+    "j k": "choose",
+    "p": "pause",
+    "r": "resume",
+    "f": "first",
+    "l": "last",
+    "t": "retry",
+    "c": "cancel",
+    "d": "drain",
+    "u": "undrain",
+    "q": "leave",
+}
+_COLOURS = {"running": "green", "failed": "red", "queued": "cyan", "done": "dim"}
+
+
+def is_possible() -> bool:
+    """Whether there is a terminal to draw on and to take keys from."""
+    there = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
+    if not there:
+        return False
+    size = os.get_terminal_size(sys.stdout.fileno())
+    return size.lines >= LEAST_LINES and size.columns >= LEAST_COLUMNS
+
+
+class LiveView:
+    """What is on the screen; ``only`` is the job that is watched, where it is one."""
+
+    def __init__(self, workspace: Workspace, wanted: Wanted, only: str | None = None) -> None:
+        self._workspace = workspace
+        self._wanted = wanted
+        self._only = only
+        self._chosen = only
+        self._asked: str | None = None
+        """A cancel that waits for a yes"""
+        self._said = ""
+        self._curves = CurveStore(workspace.runs)
+        self._page: ReportPage | None = None
+        self._drained: float | None = None
+
+    def look(self) -> None:
+        """Read the queue, and what the chosen job did."""
+        from distill.daemon import client
+
+        self._page = client.page(self._workspace, self._wanted)
+        self._drained = client.drained_since(self._workspace)
+        names = [job.name for job in self._page.jobs]
+        if self._only is None and self._chosen not in names:
+            self._chosen = names[0] if names else None
+
+    @property
+    def job(self) -> JobReport | None:
+        """The chosen job."""
+        from distill.daemon import client
+
+        jobs = [] if self._page is None else self._page.jobs
+        found = next((job for job in jobs if job.name == self._chosen), None)
+        if found is None and self._only is not None:
+            return client.find_report(self._workspace, self._only)
+        return found
+
+    def press(self, key: str) -> bool:
+        """Do what a key asks for; whether the view goes on."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._said = ""
+            if key == "y":
+                self._act("cancel", asked)
+            return True
+        if key in ("q", "\x03", "\x04"):
+            return False
+        if key in ("j", "k"):
+            self._choose(1 if key == "j" else -1)
+        elif key in ("d", "u"):
+            self._act("drain" if key == "d" else "undrain", "")
+        elif self._chosen is not None:
+            self._press_on(key, self._chosen)
+        return True
+
+    def _press_on(self, key: str, job: str) -> None:
+        if key == "c":
+            self._asked, self._said = job, f"cancel {job}? y, or any other key for no"
+            return
+        verb = {"p": "pause", "r": "resume", "f": "first", "l": "last", "t": "retry"}.get(key)
+        if verb is not None:
+            self._act(verb, job)
+
+    def _choose(self, by: int) -> None:
+        if self._only is None and self._page is not None and self._page.jobs:
+            names = [job.name for job in self._page.jobs]
+            at = names.index(self._chosen) if self._chosen in names else 0
+            self._chosen = names[max(0, min(len(names) - 1, at + by))]
+
+    def _act(self, verb: str, job: str) -> None:
+        """In a thread: some wait until a job has written its checkpoint."""
+        self._said = f"{verb} {job} ...".replace("  ", " ")
+
+        def do() -> None:
+            try:
+                _do(self._workspace, verb, job)
+                self._said = f"{verb} {job}: done"
+            except (UserError, OSError) as error:
+                self._said = str(error)
+
+        threading.Thread(target=do, daemon=True).start()
+
+    def draw(self, lines: int) -> "Layout":
+        """The screen, of so many lines."""
+        from rich.layout import Layout
+        from rich.panel import Panel
+        from rich.text import Text
+
+        screen, job = Layout(), self.job
+        parts = [Layout(self._head(), size=1)]
+        if self._only is None:
+            room = max(4, min(2 + len(self._page.jobs if self._page else []), lines // 3))
+            parts.append(Layout(Panel(self._queue(room - 2), title="queue"), size=room))
+        if job is not None:
+            parts.append(Layout(Panel(self._job(job), title=Text(printable(job.name))), size=9))
+            parts.append(Layout(Panel(self._log(job, lines), title="log")))
+        parts.append(Layout(self._foot(), size=1))
+        screen.split_column(*parts)
+        return screen
+
+    def _head(self) -> "Text":
+        from rich.text import Text
+
+        counts = {} if self._page is None else self._page.counts
+        told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        drained = "; no job starts (drained)" if self._drained is not None else ""
+        return Text(
+            printable(f"{self._workspace.root}: {told or 'no jobs'}{drained}"), style="bold"
+        )
+
+    def _queue(self, room: int) -> "Text":
+        from rich.text import Text
+
+        jobs = [] if self._page is None else self._page.jobs
+        at = next((i for i, job in enumerate(jobs) if job.name == self._chosen), 0)
+        begin = max(0, min(at - room // 2, len(jobs) - room))
+        lines = Text(no_wrap=True, overflow="ellipsis")
+        for job in jobs[begin : begin + room]:
+            style = "reverse" if job.name == self._chosen else _COLOURS.get(job.state, "")
+            lines.append(printable(f"{job.state:<9} {job.name:<28} {_short(job)}"), style=style)
+            lines.append("\n")
+        return lines
+
+    def _job(self, job: JobReport) -> "Text":
+        from rich.text import Text
+
+        lines = Text(no_wrap=True, overflow="ellipsis")
+        done = sum(step.get("state") in ("done", "reused") for step in job.steps)
+        steps = f", {done} of {len(job.steps)} steps" if job.steps else ""
+        lines.append(printable(f"{job.state}{steps}: {_short(job)}"))
+        lines.append("\n")
+        for name, values in self._newest_curves(job.name):
+            top, bottom = braille(values, 40, 2)
+            text = (
+                f"{top}\n{bottom}  {name} {values[-1]:.4g} ({min(values):.4g} to {max(values):.4g})"
+            )
+            lines.append(f"{text}\n", style="cyan")
+        return lines
+
+    def _newest_curves(self, job: str) -> Iterator[tuple[str, list[float]]]:
+        curves = self._curves.of(job)
+        steps = curves.steps()
+        if not steps:
+            return
+        step, keys = next(reversed(steps.items()))
+        wanted = [key for key in keys if key.startswith("loss_")] + ["score", "images_per_second"]
+        for key in [key for key in wanted if key in keys][:_CURVES]:
+            values = curves.curve(step, key)[1]
+            if values:
+                yield printable(key), values
+
+    def _log(self, job: JobReport, lines: int) -> "Text":
+        from rich.text import Text
+
+        path = self._workspace.runs / job.name / LOG
+        try:
+            text, _ = read_log(path, -_LOG_BYTES, _LOG_BYTES)
+        except (UserError, OSError):
+            text = b""
+        last = text.rstrip(b"\n").split(b"\n")[-max(4, lines - 14 if self._only else lines // 3) :]
+        return Text("\n".join(map(printable_log, last)), no_wrap=True, overflow="ellipsis")
+
+    def _foot(self) -> "Text":
+        from rich.text import Text
+
+        keys = "  ".join(f"{key} {what}" for key, what in KEYS.items())
+        return Text(printable(self._said) if self._said else keys, style="dim", no_wrap=True)
+
+
+def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> JobReport | None:
+    """Draw until somebody leaves, or the watched job has ended; what it is then."""
+    from rich.console import Console
+    from rich.live import Live
+
+    view = LiveView(workspace, wanted, only)
+    view.look()
+    console = Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")))
+    with _keys() as key, Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(view.draw(console.size.height), refresh=True)
+            pressed = key(LOOK_SECONDS)
+            if pressed is not None and not view.press(pressed):
+                return None
+            view.look()
+            if only is not None and (job := view.job) is not None and over(job):
+                return job
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], str | None]]:
+    """Keys as they are pressed: a function that waits so many seconds for one."""
+    file = sys.stdin.fileno()
+    before = termios.tcgetattr(file)
+    waiting: list[str] = []
+
+    def key(seconds: float) -> str | None:
+        if not waiting and select.select([file], [], [], seconds)[0]:
+            waiting.extend(_pressed(os.read(file, 256)))
+        return waiting.pop(0) if waiting else None
+
+    try:
+        tty.setcbreak(file)
+        yield key
+    finally:
+        termios.tcsetattr(file, termios.TCSADRAIN, before)
+
+
+def _pressed(read: bytes) -> list[str]:
+    """The keys in what a terminal sent; where it is gone, the one that leaves."""
+    for arrow, key in _ARROWS.items():
+        read = read.replace(arrow, key)
+    return [chr(byte) for byte in read] or ["q"]
+
+
+def _short(job: JobReport) -> str:
+    """How far a job is and how long it takes, or what it waits for."""
+    progress: dict[str, Any] = job.progress or {}
+    told = [str(progress.get("step", ""))] if progress and not job.state.ended else []
+    told += progress_words(progress) if told else []
+    left = number(progress, "job_seconds_left")
+    if told and left is not None and not any("the job" in word for word in told):
+        told.append(f"about {spoken(left)} left")
+    why = job.waiting_for or job.stalled or job.reason or ""
+    return ", ".join(filter(None, [*told, why]))
+
+
+def _do(workspace: Workspace, verb: str, job: str) -> None:
+    from distill.daemon import client, stopping
+    from distill.daemon.service import QueueEnd
+
+    match verb:
+        case "pause":
+            stopping.pause(workspace, [job])
+        case "resume":
+            client.resume(workspace, [job])
+        case "retry":
+            client.retry(workspace, [job])
+        case "cancel":
+            stopping.cancel(workspace, [job], False)
+        case "drain":
+            client.drain(workspace)
+        case "undrain":
+            client.undrain(workspace)
+        case _:
+            client.move(workspace, job, QueueEnd(verb), None)
