@@ -37,8 +37,8 @@ def png(drawing: Drawing) -> bytes:
 def _stroke(canvas: np.ndarray, line: Line) -> None:
     import cv2
 
-    plain = {"grid": LINE, "axis": MUTED, "edge": INK}
-    colour = _bgr(plain[line.look][0]) if line.colour is None else _colour(line.colour)
+    plain = {"grid": LINE, "edge": INK}
+    colour = _bgr(plain.get(line.look, MUTED)[0]) if line.colour is None else _colour(line.colour)
     for part in _dashes(line.points, 6.0 * line.dash):
         cv2.polylines(
             canvas, [_fixed(part)], False, colour, _WIDTHS[line.look], cv2.LINE_AA, _SHIFT

@@ -16,8 +16,9 @@ STYLE = "\n".join(
         ".drawing .grid { stroke: var(--line); }",
         ".drawing .axis { stroke: var(--muted); }",
         ".drawing .edge { stroke: var(--ink); stroke-dasharray: 2 3; }",
-        ".drawing .curve { stroke-width: 2; }",
-        ".drawing .whisker { stroke-width: 3; stroke-opacity: 0.5; stroke-linecap: round; }",
+        ".drawing .curve { stroke: var(--muted); stroke-width: 2; }",
+        ".drawing .whisker { stroke: var(--muted); stroke-width: 3; stroke-opacity: 0.5; "
+        "stroke-linecap: round; }",
         ".drawing polygon { fill-opacity: 0.3; }",
         *(
             f".drawing .c{n} {{ stroke: var(--curve-{n}); }} "

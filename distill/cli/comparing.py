@@ -1,6 +1,7 @@
 """`distill compare`: results of jobs and bundles side by side."""
 
 import json as json_module
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,7 @@ from distill.cli.screen import note, say
 if TYPE_CHECKING:
     from distill.comparison import Row
     from distill.daemon.comparing import Compared
+    from distill.evaluation.paired import PairedDifference
     from distill.evaluation.set_features import EvaluationSet
 
 MOST_COMPARED = 100
@@ -52,6 +54,12 @@ def compare(
             autocompletion=completion.image_sets,
         ),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --on, also draw the differences: an .svg or a .png."
+        ),
+    ] = None,
     images: ImagesFolderOption = None,
     backbone: BackboneOption = None,
     part: PartOption = None,
@@ -72,6 +80,8 @@ def compare(
     Example: distill compare student-a student-b ./pulled-student
 
     Example: distill compare student-a r50.onnx --on ms1m/lfw --mean 127.5 --std 127.5 --colour RGB
+
+    Example: distill compare student-a student-b --on ms1m/lfw --picture differences.svg
     """
     from distill.comparison import compare as compared
     from distill.daemon.comparing import look
@@ -80,9 +90,12 @@ def compare(
     place, given = Workspace.locate(workspace), list(dict.fromkeys(names))
     if not 2 <= len(given) <= MOST_COMPARED:
         raise UserError(f"give 2 to {MOST_COMPARED} different jobs or bundles to compare")
+    if picture is not None:
+        _check_picture(picture, on)
     if on:
         models = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
-        _compare_on([open_faces(name, place, images) for name in on], models, place, json)
+        sets = [open_faces(name, place, images) for name in on]
+        _compare_on(sets, models, place, picture, json)
         return
     found = [look(name, place) for name in given]
     rows = compared([each.subject for each in found])
@@ -94,8 +107,20 @@ def compare(
         _print(found, rows, specs)
 
 
+def _check_picture(picture: Path, on: list[str] | None) -> None:
+    from distill.charts.files import check_picture
+
+    if not on:
+        raise UserError("--picture draws the differences on a set; name one with --on")
+    check_picture(picture)
+
+
 def _compare_on(
-    sets: "list[EvaluationSet]", models: list[ModelOptions], place: Workspace, json: bool
+    sets: "Sequence[EvaluationSet]",
+    models: list[ModelOptions],
+    place: Workspace,
+    picture: Path | None,
+    json: bool,
 ) -> None:
     """Two models on the same draws of the people of each set."""
     from distill.evaluation.paired import differences
@@ -108,6 +133,11 @@ def _compare_on(
         with watch(each.name, "images") as progress:
             first, second = (network.features(each, progress) for network in answers)
         found[each.name] = differences(first, second, each)
+    names = [Path(model.name).name for model in models]
+    if names[0] == names[1]:
+        names = [model.name for model in models]
+    if picture is not None:
+        _draw(picture, names, found)
     if json:
         listed = {
             name: [{**asdict(one), "more_than_noise": one.is_more_than_noise} for one in measured]
@@ -128,11 +158,22 @@ def _compare_on(
         for name, measured in found.items()
         for one in measured
     ]
-    names = [Path(model.name).name for model in models]
-    if names[0] == names[1]:
-        names = [model.name for model in models]
     columns = ["set", "measure", *names, "difference", "95 % interval", "verdict"]
     print_table(columns, rows, [*names, "difference"])
+
+
+def _draw(picture: Path, names: list[str], found: "dict[str, list[PairedDifference]]") -> None:
+    from distill.charts.files import write_drawing
+    from distill.charts.intervals import DrawnDifference, draw_differences
+
+    rows = [
+        DrawnDifference(f"{name}: {one.measure}", one.second - one.first, *one.interval)
+        for name, measured in found.items()
+        for one in measured
+    ]
+    title = f"{names[1]} less {names[0]}"
+    hint = "95 % intervals over people; in colour: more than noise"
+    write_drawing(picture, draw_differences(title, hint, rows))
 
 
 def _print(found: "list[Compared]", rows: "list[Row]", specs: dict[str, list[Any]]) -> None:

@@ -182,21 +182,19 @@ def _write_pictures(
     folder: Path, subjects: "list[ReportedNetwork]", results: "list[SetResults]"
 ) -> list[str]:
     """Every chart as a PNG; their paths."""
-    from curation.files import atomic_file
     from distill.charts.chart import draw
-    from distill.charts.png import png
+    from distill.charts.files import write_drawing
     from distill.evaluation.report.page import charts
 
-    written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, chart in charts(subjects, results).items():
-            path = folder / f"{_file_name(name)}.png"
-            with atomic_file(path) as file:
-                file.write(png(draw(chart)))
-            written.append(str(path))
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    written = []
+    for name, chart in charts(subjects, results).items():
+        path = folder / f"{_file_name(name)}.png"
+        write_drawing(path, draw(chart))
+        written.append(str(path))
     return written
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from curation.pages.rendering import STYLE
 from distill.charts.chart import CURVES, Area, Axis, Chart, Lettering, Line, Series, draw
+from distill.charts.intervals import DrawnDifference, draw_differences
 from distill.charts.palette import CARD, CURVE_COLOURS, INK, LINE, MUTED
 from distill.charts.png import png
 from distill.charts.svg import svg, svg_file
@@ -133,3 +134,30 @@ def test_a_dashed_line_leaves_gaps_in_a_png():
 def test_letters_beyond_latin_do_not_stop_a_png():
     name = Series("李雷", np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0)
     assert png(draw(Chart("Модель", Axis("", 0, 1), Axis("", 0, 1), [name]))).startswith(b"\x89PNG")
+
+
+def test_differences_stand_beside_a_line_at_zero():
+    rows = [
+        DrawnDifference("lfw: accuracy", 0.01, -0.01, 0.03),
+        DrawnDifference("better", 0.05, 0.02, 0.08),
+        DrawnDifference("worse", -0.02, -0.03, -0.01),
+    ]
+    drawing = draw_differences("b less a", "a hint", rows)
+    lines = [mark for mark in drawing.marks if isinstance(mark, Line)]
+    (zero,) = (mark.points[0, 0] for mark in lines if mark.look == "axis")
+    bars = [mark for mark in lines if mark.look == "whisker"]
+    assert [mark.colour for mark in bars] == [None, 2, 1]
+    assert bars[0].points[0, 0] < zero < bars[0].points[1, 0]
+    assert zero < bars[1].points[0, 0]
+    assert bars[2].points[1, 0] < zero
+    points = [mark.points[0, 0] for mark in lines if mark.look == "curve"]
+    assert points[2] < zero < points[0] < points[1]
+    words = [mark.text for mark in drawing.marks if isinstance(mark, Lettering)]
+    assert {"b less a", "a hint", "worse", "0.00"} <= set(words)
+
+
+def test_networks_that_are_level_can_be_drawn():
+    rows = [DrawnDifference("same", 0.0, 0.0, 0.0)]
+    assert png(draw_differences("", "", rows)).startswith(b"\x89PNG")
+    ElementTree.fromstring(svg_file(draw_differences("", "", rows)))
+    ElementTree.fromstring(svg_file(draw_differences("", "", [])))

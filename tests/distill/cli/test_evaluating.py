@@ -139,6 +139,33 @@ def test_on_takes_two_models(place: Path):
     assert "--on compares two models, not 3" in refused
 
 
+@pytest.mark.parametrize("name", ["differences.svg", "differences.PNG"])
+def test_a_comparison_is_drawn_when_asked(place: Path, tmp_path: Path, name: str):
+    picture = tmp_path / name
+    models = [str(place / each) for each in ("poor", "good")]
+    told = run(place, "compare", *models, "--on", "drawn/train", "--picture", str(picture))
+    assert "more than noise" in told
+    content = picture.read_bytes()
+    if name.endswith("svg"):
+        assert b"good less poor" in content
+        assert b"train: TAR at FAR 1e-2" in content
+    else:
+        assert content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--picture", "a.svg"], "--picture draws the differences on a set; name one with --on"),
+        (["--on", "drawn/train", "--picture", "a.jpg"], "a.jpg: a picture is an .svg or a .png"),
+        (["--on", "drawn/train", "--picture", "no/a.svg"], "no: no such folder; make it first"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_said_at_once(place: Path, words: list[str], expected: str):
+    models = [str(place / each) for each in ("poor", "good")]
+    assert expected in run(place, "compare", *models, *words, status=1)
+
+
 def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
     lines, places = [], []
     for i in range(40):

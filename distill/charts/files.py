@@ -1,0 +1,30 @@
+"""Drawings as files, of the kind that the name says."""
+
+from pathlib import Path
+
+from curation.errors import UserError
+from curation.files import atomic_file
+from distill.charts.chart import Drawing
+from distill.charts.png import png
+from distill.charts.svg import svg_file
+
+KINDS = (".svg", ".png")
+
+
+def check_picture(path: Path) -> None:
+    """Raise `UserError` where no picture can be written there; asked before the work is done."""
+    if path.suffix.lower() not in KINDS:
+        raise UserError(f"{path}: a picture is an .svg or a .png; give it such a name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it first")
+
+
+def write_drawing(path: Path, drawing: Drawing) -> None:
+    """Write the file whole or not at all; ``UserError`` where it cannot be written."""
+    is_png = path.suffix.lower() == ".png"
+    data = png(drawing) if is_png else svg_file(drawing).encode()
+    try:
+        with atomic_file(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
