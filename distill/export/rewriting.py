@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,22 +23,57 @@ class ChunkedAttention(nn.Module):
         its = self.attention
         batch, tokens, channels = x.shape
         shape = (batch, tokens, its.num_heads, channels // its.num_heads)
-        query, key, value = (
-            part.reshape(shape).permute(0, 2, 3, 1) for part in its.qkv(x).chunk(3, dim=-1)
-        )
+        query, key, value = its.qkv(x).chunk(3, dim=-1)
+        query = query.reshape(shape).permute(0, 2, 3, 1)
+        key = key.reshape(shape).permute(0, 2, 3, 1)
+        value = value.reshape(shape).permute(0, 2, 3, 1)
         scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
         mixed = (scores * its.temperature).softmax(dim=-1) @ value
         return its.proj(mixed.permute(0, 3, 1, 2).reshape(batch, tokens, channels))
 
 
+class SplitByWidths(nn.Module):
+    """timm's ``SplitTransposeBlock`` with its channels cut at widths that are said.
+
+    The original takes ``chunk``: where the channels do not divide, ncnn's parts are others than
+    torch's. The parameters are shared.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+        self.widths = [conv.in_channels for conv in block.convs]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B, C, H, W] to as many."""
+        its, shortcut = self.block, x
+        batch, channels, height, width = x.shape
+        first, *others = x.split([*self.widths, channels - sum(self.widths)], dim=1)
+        done = [its.convs[0](first)]
+        for conv, part in zip(its.convs[1:], others, strict=False):
+            done.append(conv(done[-1] + part))
+        x = torch.cat([*done, others[-1]], 1).reshape(batch, channels, height * width)
+        x = x.permute(0, 2, 1)
+        if its.pos_embd is not None:
+            places = its.pos_embd((batch, height, width)).reshape(batch, channels, -1)
+            x = x + places.permute(0, 2, 1)
+        x = x + its.gamma_xca * its.xca(its.norm_xca(x))
+        x = its.mlp(its.norm(x.reshape(batch, height, width, channels)))
+        if its.gamma is not None:
+            x = its.gamma * x
+        return shortcut + x.permute(0, 3, 1, 2)
+
+
 def for_converters(network: nn.Module) -> nn.Module:
     """The network itself, or a copy in evaluation mode whose layers converters know."""
-    from timm.models.edgenext import CrossCovarianceAttn
+    from timm.models.edgenext import CrossCovarianceAttn, SplitTransposeBlock
 
-    found = [n for n, layer in network.named_modules() if isinstance(layer, CrossCovarianceAttn)]
-    if not found:
-        return network
-    written = copy.deepcopy(network).eval()
-    for name in found:
-        written.set_submodule(name, ChunkedAttention(written.get_submodule(name)))
+    instead = {CrossCovarianceAttn: ChunkedAttention, SplitTransposeBlock: SplitByWidths}
+    written = network
+    for kind, ours in instead.items():
+        found = [name for name, layer in written.named_modules() if isinstance(layer, kind)]
+        if found and written is network:
+            written = copy.deepcopy(network).eval()
+        for name in found:
+            written.set_submodule(name, ours(written.get_submodule(name)))
     return written

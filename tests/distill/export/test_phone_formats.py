@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
+from timm.models.edgenext import SplitTransposeBlock
+from torch import nn
 
 from curation.errors import UserError
 from distill.export.exporter import exporters, write_format
 from distill.export.golden import write_golden
+from distill.export.rewriting import ChunkedAttention, SplitByWidths, for_converters
 from distill.export.source import ExportSource
 from teachers.embedder import TorchEmbedder
 
@@ -64,3 +68,26 @@ def test_a_library_that_crashes_takes_only_its_own_process(source, folder, monke
     graph.write_text(graph.read_text().replace("0=", "0=99999", 3))
     with pytest.raises(UserError):
         exporters()["ncnn"].embedder(folder, source.preprocessing)
+
+
+@pytest.mark.parametrize("convolutions", [1, 2, 3])
+def test_attention_of_edgeface_is_rewritten_without_loss(convolutions):
+    torch.manual_seed(0)
+    block = SplitTransposeBlock(20, num_scales=convolutions + 1, num_heads=4).eval()
+    network = nn.Sequential(block, nn.Flatten())
+    pixels = torch.randn(2, 20, 6, 6)
+    written = for_converters(network)
+    kinds = [type(layer) for layer in written.modules()]
+    assert kinds.count(ChunkedAttention) == kinds.count(SplitByWidths) == 1
+    torch.testing.assert_close(written(pixels), network(pixels))
+
+
+def test_a_network_that_converters_know_is_not_copied(small_network):
+    assert for_converters(small_network) is small_network
+
+
+@pytest.mark.parametrize("name", ["torch-export"])
+def test_a_format_that_can_hold_code_is_not_run_from_a_bundle(name, folder, source):
+    write_format(name, folder, source)
+    with pytest.raises(UserError, match="can run code"):
+        exporters()[name].embedder(folder, source.preprocessing)
