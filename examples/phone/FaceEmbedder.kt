@@ -1,0 +1,105 @@
+// A face on Android: a bitmap and five points in, a feature of unit length out.
+//
+// build.gradle: implementation("com.microsoft.onnxruntime:onnxruntime-android:1.20.0")
+// assets: model.onnx of the bundle. Contract.kt is written by contract.py from config.json. LiteRT
+// and ncnn take the same floats, and give the same embeddings.
+import ai.onnxruntime.OnnxTensor
+import ai.onnxruntime.OrtEnvironment
+import android.content.Context
+import android.graphics.Bitmap
+import java.nio.FloatBuffer
+import kotlin.math.floor
+import kotlin.math.hypot
+import kotlin.math.max
+import kotlin.math.roundToInt
+import kotlin.math.sqrt
+
+class FaceEmbedder(context: Context) {
+    private val environment = OrtEnvironment.getEnvironment()
+    private val session = environment.createSession(
+        context.assets.open("model.onnx").use { it.readBytes() }
+    )
+
+    // points: x, y of left eye, right eye, nose, left and right corner of the mouth, as seen.
+    fun feature(picture: Bitmap, points: FloatArray): FloatArray {
+        val sum = run(networkInput(picture, points, false))
+        if (Contract.addMirrored) {
+            val other = run(networkInput(picture, points, true))
+            for (i in sum.indices) sum[i] += other[i]
+        }
+        val length = sqrt(sum.sumOf { it.toDouble() * it })
+        return FloatArray(sum.size) { (sum[it] / length).toFloat() }
+    }
+
+    // Same person where this is above a threshold of thresholds.json.
+    fun cosine(left: FloatArray, right: FloatArray) =
+        left.indices.sumOf { left[it].toDouble() * right[it] }
+
+    private fun run(input: FloatArray): FloatArray {
+        val shape = longArrayOf(1, 3, Contract.inputHeight.toLong(), Contract.inputWidth.toLong())
+        OnnxTensor.createTensor(environment, FloatBuffer.wrap(input), shape).use { image ->
+            session.run(mapOf("image" to image)).use { answer ->
+                @Suppress("UNCHECKED_CAST")
+                return (answer[0].value as Array<FloatArray>)[0]
+            }
+        }
+    }
+
+    private fun networkInput(picture: Bitmap, points: FloatArray, mirrored: Boolean): FloatArray {
+        val pixels = IntArray(picture.width * picture.height)
+        picture.getPixels(pixels, 0, picture.width, 0, 0, picture.width, picture.height)
+        // The least-squares similarity from the picture to the template: w -> a w + b.
+        val to = Contract.points
+        val mean = { at: FloatArray, axis: Int -> (0 until 5).sumOf { at[2 * it + axis].toDouble() } / 5 }
+        val (fromX, fromY) = mean(points, 0) to mean(points, 1)
+        val (toX, toY) = mean(to, 0) to mean(to, 1)
+        var real = 0.0
+        var imaginary = 0.0
+        var spread = 0.0
+        for (i in 0 until 5) {
+            val (x, y) = points[2 * i] - fromX to points[2 * i + 1] - fromY
+            val (u, v) = to[2 * i] - toX to to[2 * i + 1] - toY
+            real += x * u + y * v
+            imaginary += x * v - y * u
+            spread += x * x + y * y
+        }
+        val (ar, ai) = real / spread to imaginary / spread
+        val (bx, by) = toX - (ar * fromX - ai * fromY) to toY - (ai * fromX + ar * fromY)
+        val scale = hypot(ar, ai)
+        val (height, width) = Contract.inputHeight to Contract.inputWidth
+        val down = Contract.cropHeight.toDouble() / height
+        val across = Contract.cropWidth.toDouble() / width
+        // As many samples a side as the picture has pixels there: a large face is averaged.
+        val samples = (max(down, across) / scale).roundToInt().coerceIn(1, 16)
+        val input = FloatArray(3 * height * width)
+        for (row in 0 until height) for (column in 0 until width) {
+            val sums = DoubleArray(3)
+            for (i in 0 until samples * samples) {
+                val x = Contract.cropLeft - 0.5 + (column + (i % samples + 0.5) / samples) * across - bx
+                val y = Contract.cropTop - 0.5 + (row + (i / samples + 0.5) / samples) * down - by
+                val there = (ar * x + ai * y) / (scale * scale) to (ar * y - ai * x) / (scale * scale)
+                add(pixels, picture.width, picture.height, there.first, there.second, sums)
+            }
+            val at = if (mirrored) width - 1 - column else column
+            for (place in 0 until 3) {
+                val channel = if (Contract.blueFirst) 2 - place else place
+                val value = (sums[channel] / (samples * samples)).roundToInt()
+                input[(place * height + row) * width + at] =
+                    (value - Contract.mean[place]) / Contract.std[place]
+            }
+        }
+        return input
+    }
+
+    // The picture between its pixels, as red, green, blue; black outside.
+    private fun add(pixels: IntArray, width: Int, height: Int, x: Double, y: Double, sums: DoubleArray) {
+        val (left, top) = floor(x).toInt() to floor(y).toInt()
+        for (dy in 0..1) for (dx in 0..1) {
+            val (column, row) = left + dx to top + dy
+            if (column !in 0 until width || row !in 0 until height) continue
+            val weight = (if (dx == 1) x - left else 1 - (x - left)) * (if (dy == 1) y - top else 1 - (y - top))
+            val colour = pixels[row * width + column]
+            for (channel in 0..2) sums[channel] += weight * (colour shr (16 - 8 * channel) and 255)
+        }
+    }
+}

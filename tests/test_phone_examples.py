@@ -1,0 +1,173 @@
+"""The examples for phones: built and run where a compiler is there, their constants a bundle's."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import distill
+from curation.alignment import align
+from distill.export.config import BundleConfig, FaceConfig, Framing
+from teachers.preprocessing import Preprocessing
+
+PHONE = Path(__file__).parents[1] / "examples" / "phone"
+POINTS = np.array([[130, 150], [206, 138], [170, 190], [146, 238], [214, 226]], np.float32)
+CLOSE = 0.999
+"""The cosine with our own feature: other code rounds the pixels of a turned face otherwise."""
+
+
+def load_contract():
+    found = importlib.util.spec_from_file_location("contract", PHONE / "contract.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+CONTRACT = load_contract()
+USUAL = BundleConfig(
+    architecture="mobilefacenet",
+    num_features=128,
+    face=FaceConfig(preprocessing=Preprocessing.ours(), framing=Framing.of((112, 112), (112, 112))),
+)
+LANGUAGES = {"cpp": "contract.hpp", "kotlin": "Contract.kt", "swift": "Contract.swift"}
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """Of 320x340 pixels with smooth colours; its face is turned, and twice as large as aligned."""
+    rows, columns = np.mgrid[0:340, 0:320].astype(np.float64)
+    waves = [np.sin(columns / a + rows / b) for a, b in ((37, 61), (53, -41), (-71, 29))]
+    return np.round(127.5 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_constants_are_those_of_a_usual_bundle(language: str):
+    config = json.loads(USUAL.model_dump_json())
+    assert (PHONE / LANGUAGES[language]).read_text() == CONTRACT.written(config, language)
+
+
+@pytest.mark.parametrize("name", ["face.hpp", "FaceEmbedder.kt", "FaceEmbedder.swift"])
+def test_every_constant_is_used_and_no_number_of_them_is_written_out(name: str):
+    source = (PHONE / name).read_text()
+    used = set(re.findall(r"[Cc]ontract(?:::|\.)(\w+)", source)) - {"hpp", "py", "kt", "swift"}
+    elsewhere = {"embeddingLength"} if name != "FaceEmbedder.swift" else set()
+    assert used | elsewhere >= set(CONTRACT.constants(json.loads(USUAL.model_dump_json())))
+    assert not re.search(r"\b(112|127\.5|128|38\.29)\b", source)
+
+
+def own_input(bundle: Path, picture: np.ndarray) -> np.ndarray:
+    preprocessing = distill.load(bundle).config.face.preprocessing
+    return preprocessing(align(picture, POINTS)[None])[0]
+
+
+def words_of(points: np.ndarray) -> list[str]:
+    return [f"{number:g}" for number in points.reshape(-1)]
+
+
+def compiled(source: str, bundle: Path, folder: Path, *flags: str) -> Path:
+    for name in ("face.hpp", source):
+        shutil.copy(PHONE / name, folder)
+    config = json.loads((bundle / "config.json").read_text())
+    (folder / "contract.hpp").write_text(CONTRACT.written(config, "cpp"))
+    program = folder / "program"
+    command = ["g++", "-O1", "-std=c++17", "-Wall", "-Werror", folder / source, *flags]
+    subprocess.run([*command, "-o", program], check=True, capture_output=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights, for colours, crop and scale that are unusual."""
+    import torch
+
+    from distill.backbones import create
+    from distill.evaluation.thresholds import recommended_thresholds
+    from distill.export.bundle import export_bundle
+
+    torch.manual_seed(0)
+    network = create("mobilefacenet", 16, (64, 48), 0.125).eval()
+    pixels = Preprocessing(colour="BGR", mean=(120.0, 127.5, 130.0), std=128.0, size=(64, 48))
+    face = FaceConfig(preprocessing=pixels, framing=Framing.of((112, 112), (64, 48)))
+    config = BundleConfig(architecture="mobilefacenet", num_features=16, width=0.125, face=face)
+    evaluation = {"sets": {}, "thresholds": recommended_thresholds({})}
+    destination = tmp_path_factory.mktemp("phone") / "small"
+    return export_bundle(destination, network, config, evaluation, {})
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
+def test_cpp_makes_the_input_of_the_golden_features(bundle: Path, picture, tmp_path: Path):
+    program = compiled("print_input.cpp", bundle, tmp_path)
+    cv2.imwrite(str(tmp_path / "photo.ppm"), picture[..., ::-1])
+    expected = own_input(bundle, picture)
+    inputs = []
+    for turn, wanted in (("plain", expected), ("mirrored", expected[..., ::-1])):
+        done = subprocess.run(
+            [program, turn, tmp_path / "photo.ppm", *words_of(POINTS)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        inputs.append(np.frombuffer(done.stdout, "<f4").reshape(expected.shape))
+        assert np.abs(inputs[-1] - wanted).max() * 128 < 3  # of 255
+    student = distill.load(bundle)
+    from distill.export.formats.onnx import OnnxExporter
+
+    sums = OnnxExporter().run(bundle)(np.stack(inputs)).sum(axis=0)
+    ours = student.embed(align(picture, POINTS))[0]
+    assert float(sums @ ours / np.linalg.norm(sums)) > CLOSE
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
+@pytest.mark.parametrize("content", [b"", b"P6 9 9 255\n", b"P5 1 1 255\n ", b"P6 -1 4 255\n"])
+def test_cpp_refuses_what_is_no_picture(bundle: Path, tmp_path: Path, content: bytes):
+    program = compiled("print_input.cpp", bundle, tmp_path)
+    (tmp_path / "photo.ppm").write_bytes(content)
+    words = [program, "plain", tmp_path / "photo.ppm", *words_of(POINTS)]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: ")
+
+
+def run_comparison(program: Path, bundle: Path, picture: np.ndarray, folder: Path) -> None:
+    other = np.roll(picture, 40, axis=1)
+    for name, each in (("left.ppm", picture), ("right.ppm", other)):
+        cv2.imwrite(str(folder / name), each[..., ::-1])
+    words = [folder / "left.ppm", *words_of(POINTS), folder / "right.ppm", *words_of(POINTS)]
+    done = subprocess.run([program, bundle, "-2", *words], check=True, capture_output=True)
+    ours = distill.load(bundle).embed([align(picture, POINTS), align(other, POINTS)])
+    cosine, decision = done.stdout.decode().split(" ", 1)
+    assert float(cosine) == pytest.approx(float(ours[0] @ ours[1]), abs=0.005)
+    assert decision == "same person\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ONNXRUNTIME_ROOT" not in os.environ, reason="no ONNX Runtime with headers")
+def test_cpp_with_onnxruntime(bundle: Path, picture: np.ndarray, tmp_path: Path):
+    root = Path(os.environ["ONNXRUNTIME_ROOT"])
+    library = f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-lonnxruntime"
+    source = "embed_onnxruntime.cpp"
+    program = compiled(source, bundle, tmp_path, f"-I{root / 'include'}", *library)
+    run_comparison(program, bundle, picture, tmp_path)
+
+
+def test_python_without_this_package_compares_as_it_does(
+    bundle: Path, picture: np.ndarray, tmp_path: Path
+):
+    other = np.roll(picture, 40, axis=1)
+    for name, each in (("left.png", picture), ("right.png", other)):
+        cv2.imwrite(str(tmp_path / name), np.ascontiguousarray(each[..., ::-1]))
+    points = " ".join(words_of(POINTS))
+    words = [tmp_path / "left.png", points, tmp_path / "right.png", points]
+    done = subprocess.run(
+        [sys.executable, "-I", PHONE / "embed.py", bundle, *words], check=True, capture_output=True
+    )
+    ours = distill.load(bundle).embed([align(picture, POINTS), align(other, POINTS)])
+    assert float(done.stdout) == pytest.approx(float(ours[0] @ ours[1]), abs=1e-4)
