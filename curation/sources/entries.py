@@ -222,6 +222,8 @@ def whole_label(value: object) -> int:
 
     ``ValueError`` says what it is instead.
     """
+    if type(value) is int and 0 <= value < MOST_LABEL:  # nearly always
+        return value
     if isinstance(value, str | bytes):
         value = _number(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
     if isinstance(value, float) and value.is_integer() and abs(value) < MOST_LABEL:

@@ -191,11 +191,9 @@ class _TableColumns:
 def _names(count: int, *columns: Any) -> Iterable[str]:
     """For each row the first name that there is in the columns."""
     there = [column.to_pylist() for column in columns if column is not None] or [[""] * count]
-    return (_cleaned(next(filter(None, names), "")) for names in zip(*there, strict=True))
-
-
-def _cleaned(name: object) -> str:
-    return str(name)[:_LONGEST_NAME].replace("\0", "")
+    first = (next(filter(None, row), "") for row in zip(*there, strict=True))
+    names = there[0] if len(there) == 1 else first
+    return (str(name)[:_LONGEST_NAME].replace("\0", "") if name else "" for name in names)
 
 
 def _files(images: Any) -> Iterator[bytes | int | None]:
