@@ -1,10 +1,12 @@
 """The command `schema`: what editors complete and check job specs by."""
 
+import sys
 from importlib.resources import files
 
 import typer
 
 from distill.cli.common import JOBS
+from distill.cli.screen import write
 
 
 def register(app: typer.Typer) -> None:
@@ -20,4 +22,5 @@ def schema() -> None:
 
     Example: distill schema > jobs/spec.schema.json
     """
-    typer.echo(files("distill").joinpath("spec.schema.json").read_text(encoding="utf-8"), nl=False)
+    text = files("distill").joinpath("spec.schema.json").read_text(encoding="utf-8")
+    write(sys.stdout, text.removesuffix("\n"))
