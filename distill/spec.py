@@ -406,6 +406,32 @@ class ExportSpec(Strict):
         return self
 
 
+ProtocolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]+:/.")]
+"""NAME:FOLDER, the folder by its whole path"""
+
+
+class EvaluateSpec(Strict):
+    """What the networks are scored on besides the sets of ``data.evaluate``, and when.
+
+    ``protocols`` are published evaluations, ``NAME:/FOLDER`` (`distill.evaluation.protocols`).
+    ``at_intervals`` names the sets and protocols that are scored every ``evaluate_every`` steps
+    too (none: the sets of pairs), as many as take no more than ``seconds`` together.
+    """
+
+    protocols: list[ProtocolName] = Field(default=[], max_length=100)
+    at_intervals: list[str] = Field(default=[], max_length=100)
+    seconds: float | None = Field(default=None, gt=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "EvaluateSpec":
+        names = [each.split(":")[0] for each in self.protocols]
+        for key, given in (("protocols", names), ("at_intervals", self.at_intervals)):
+            if len(set(given)) < len(given):
+                twice = next(name for name in given if given.count(name) > 1)
+                raise SpecError((key,), f"{twice!r} stands there twice; name each once")
+        return self
+
+
 class JobSpec(Strict):
     """A whole job. Without ``student`` it trains the teacher alone; without ``teacher`` it learns
     from the labels alone."""
@@ -419,6 +445,7 @@ class JobSpec(Strict):
     augment: AugmentSettings = NO_AUGMENTATION
     train: TrainSettings = TrainSettings()
     licence: LicenceSpec = LicenceSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
     export: ExportSpec = ExportSpec()
     resources: Resources = Resources()
 
@@ -459,6 +486,18 @@ class JobSpec(Strict):
                     ("generations", "select_on", index),
                     f"{name!r} is not in data.evaluate; "
                     f"allowed: {', '.join(self.data.evaluate) or 'nothing, as that is empty'}",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _scored_by_its_own_sets(self) -> "JobSpec":
+        known = [*self.data.evaluate, *self.evaluate.protocols]
+        for index, name in enumerate(self.evaluate.at_intervals):
+            if name not in known:
+                raise SpecError(
+                    ("evaluate", "at_intervals", index),
+                    f"{name!r} is neither in data.evaluate nor in evaluate.protocols; "
+                    f"allowed: {', '.join(known) or 'nothing, as both are empty'}",
                 )
         return self
 

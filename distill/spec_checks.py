@@ -50,6 +50,21 @@ def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
     return {name: path for name, path in sets.items() if path.suffix == ".bin"}
 
 
+def interval_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+    """The sets that are scored at intervals: those chosen, or else those of pairs; pairs first."""
+    chosen, pairs = spec.evaluate.at_intervals, pair_sets(spec, workspace)
+    if not chosen:
+        return pairs
+    sets = evaluation_sets(spec, workspace)
+    found = [name for name in chosen if name in sets]
+    return {name: sets[name] for name in sorted(found, key=lambda name: name not in pairs)}
+
+
+def interval_protocols(spec: JobSpec) -> tuple[str, ...]:
+    """The protocols that are scored at intervals."""
+    return tuple(name for name in spec.evaluate.at_intervals if name in spec.evaluate.protocols)
+
+
 def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
     """The sets of pairs by which the candidates of a generation are compared."""
     chosen, pairs = spec.generations.select_on, pair_sets(spec, workspace)
@@ -127,6 +142,13 @@ def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) ->
 
 
 def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
+    chosen = spec.evaluate.at_intervals
+    if chosen and pairs and not any(name in pairs for name in chosen):
+        raise SpecError(
+            ("evaluate", "at_intervals"),
+            f"names no set of pairs (a .bin file), whose accuracy is the score of a training; "
+            f"allowed among others: {', '.join(pairs)}",
+        )
     for key, settings in trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
             raise SpecError(

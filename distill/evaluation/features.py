@@ -1,5 +1,6 @@
 """Features of encoded images, in batches: only one batch of pixels is in memory at a time."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from curation.images import decode
 from curation.progress import Progress
-from teachers.embedder import Embedder, normalise, sum_mirrored
+from teachers.embedder import CPU_BATCH, Embedder, normalise, sum_mirrored
 
 BATCH = 128
 ROWS = 1 << 14
@@ -82,6 +83,16 @@ def embed_distinct(
     )
     row = {number: row for row, number in enumerate(numbers)}
     return found.at([row[first[image]] for image in images])
+
+
+def mirrored_seconds(embedder: Embedder) -> float:
+    """What one picture of an evaluation set takes, which is looked at upright and mirrored."""
+    count = BATCH if embedder.on_gpu else CPU_BATCH
+    pictures = np.zeros((count, *embedder.preprocessing.size, 3), np.uint8)
+    sum_mirrored(embedder, pictures[:1])
+    began = time.monotonic()
+    sum_mirrored(embedder, pictures)
+    return (time.monotonic() - began) / count
 
 
 def why_broken(features: np.ndarray) -> str | None:

@@ -246,8 +246,9 @@ def _evaluation(sets: dict[str, Any], origin: Origin) -> str:
 def _evaluation_row(name: str, report: dict[str, Any]) -> list[str]:
     accuracy = report.get("accuracy")
     shown = "-" if accuracy is None else f"{accuracy:.4f} ± {report['std']:.4f}"
-    tars = [_tar(report["tar_at_far"][rate]) for rate in _RATES]
-    pairs = f"{report['genuine']:,} / {report['impostors']:,}"
+    rates = report.get("tar_at_far", {})
+    tars = [_tar(rates[rate]) if rate in rates else "-" for rate in _RATES]
+    pairs = f"{report['genuine']:,} / {report['impostors']:,}" if "genuine" in report else "-"
     return [plain(name), pairs, shown, *tars, f"`{report['digest'][:16]}`"]
 
 

@@ -14,6 +14,8 @@ from curation.errors import UserError
 from curation.pairs import read_pairs
 from curation.views import open_images
 from curation.workspace import Workspace
+from distill.evaluation.features import mirrored_seconds
+from distill.evaluation.protocols.protocol import open_named
 from distill.evaluation.set_features import FEATURES, EvaluationSet, NetworkFeatures
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, ranks_of, student_architecture
@@ -21,13 +23,13 @@ from distill.pipeline.measuring import (
     DrawnAnswers,
     asking_seconds,
     export_time,
-    mirrored_seconds,
     pictures_in,
     scoring_seconds,
     step_time,
 )
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.planning import choice_name, guided, needs_teacher, stage_name
+from distill.pipeline.scores import AtIntervals
 from distill.pipeline.steps import RESULT, StepStore
 from distill.pipeline.teacher_answers import asked_answers
 from distill.pipeline.training import (
@@ -41,7 +43,7 @@ from distill.pipeline.training import (
 from distill.pipeline.training_images import open_training_images
 from distill.run_directory import SPEC, read_steps
 from distill.spec import JobSpec
-from distill.spec_checks import evaluation_sets, pair_sets
+from distill.spec_checks import evaluation_sets, interval_protocols, interval_sets
 from distill.spec_source import read_spec
 from distill.spec_text import parse_spec
 from distill.training.checkpoints import steps_saved
@@ -121,7 +123,13 @@ class _Estimating:
         self.images = open_training_images(self.spec.data, workspace)
         self.store, self.ranks = StepStore(workspace.steps), ranks_of(self.spec)
         self.sets = [_opened(path) for path in evaluation_sets(self.spec, workspace).values()]
-        self.pairs = [_opened(path) for path in pair_sets(self.spec, workspace).values()]
+        self.sets += [open_named(each) for each in self.spec.evaluate.protocols]
+        self.at_intervals = AtIntervals(
+            tuple(interval_sets(self.spec, workspace).values()),
+            interval_protocols(self.spec),
+            self.spec.evaluate.seconds,
+        )
+        self.pairs = self.at_intervals.opened()
         self.found = JobCost()
         self.timed: dict[int, _Timed] = {}
         self.recorded = _recorded(spec, workspace)
@@ -229,7 +237,7 @@ class _Estimating:
         return self._evaluated(replace(stage, guidance=guidance, old=self.fit.old))
 
     def _evaluated(self, stage: Stage) -> Stage:
-        return replace(stage, evaluation=tuple(pair_sets(self.spec, self.workspace).values()))
+        return replace(stage, evaluation=self.at_intervals)
 
     def _training(
         self,

@@ -18,6 +18,7 @@ from distill.evaluation.measurable import (
     check_measurable,
     why_no_accuracy,
 )
+from distill.evaluation.protocols.protocol import ProtocolSet, open_named
 from distill.export.config import PrintableName
 from distill.notices import Notice
 from distill.spec import JobSpec
@@ -36,6 +37,18 @@ def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
         with _naming(spec, name):
             sets[name] = read_pairs(path) if path.is_file() else open_images(path)
     return sets
+
+
+def open_protocols(spec: JobSpec) -> dict[str, ProtocolSet]:
+    """Every one of ``evaluate.protocols``; ``UserError`` where its files are not there or bad."""
+    found = {}
+    for index, each in enumerate(spec.evaluate.protocols):
+        try:
+            found[each] = open_named(each)
+            found[each].faces.check_there()
+        except UserError as error:
+            raise SpecError(("evaluate", "protocols", index), str(error)) from None
+    return found
 
 
 def check_sets(

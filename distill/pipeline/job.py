@@ -31,7 +31,7 @@ from distill.pipeline.planning import (
 )
 from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
-from distill.pipeline.scores import accuracies
+from distill.pipeline.scores import AtIntervals, accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import Question, asked_answers, share_below
 from distill.pipeline.training import (
@@ -47,7 +47,7 @@ from distill.pipeline.work import evaluate_network, export_network
 from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, SPEC, StepState, read_halved
 from distill.spec import JobSpec
-from distill.spec_checks import evaluation_sets, pair_sets, selection_sets
+from distill.spec_checks import evaluation_sets, interval_protocols, interval_sets, selection_sets
 from distill.spec_source import read_spec
 from distill.training.distributed import on_first_rank, several_machines
 from distill.training.divergence import Diverged
@@ -83,7 +83,11 @@ class JobRun:
         busy = record.wait_for if patient else give_way
         self.steps = StepStore(workspace.steps, spec.name, busy)
         self.images: ImageSet = open_training_images(spec.data, workspace)
-        self.pair_sets = tuple(pair_sets(spec, workspace).values())
+        self.at_intervals = AtIntervals(
+            tuple(interval_sets(spec, workspace).values()),
+            interval_protocols(spec),
+            spec.evaluate.seconds,
+        )
         told = read_halved(record.folder)
         self.halved = None if told is None else told.reason
         self.guidance: Guidance | None = None
@@ -134,7 +138,7 @@ class JobRun:
             return None, None
         if spec.network is None:
             return self.fit.take_teacher(), None
-        stage = replace(teacher_stage(spec), evaluation=self.pair_sets, halved=self.halved)
+        stage = replace(teacher_stage(spec), evaluation=self.at_intervals, halved=self.halved)
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
@@ -261,7 +265,7 @@ class JobRun:
             guidance = self.guidance if needs_teacher(stage_spec) else None
             stage = replace(
                 student_stage(self.spec, index, seed, architecture, trained),
-                evaluation=self.pair_sets,
+                evaluation=self.at_intervals,
                 guidance=guidance,
                 old=self.fit.old,
                 halved=self.halved,
@@ -293,6 +297,7 @@ class JobRun:
     def _evaluate(self, networks: Networks, selection: dict[str, Any]) -> dict[str, Any]:
         """Score all networks; the last one's scores are the job's. ``selection`` goes with them."""
         sets = evaluation_sets(self.spec, self.workspace)
+        sets |= {each: Path(each.partition(":")[2]) for each in self.spec.evaluate.protocols}
         reports, reused = {}, True
         with self._step("evaluate") as state:
             for name, opened in networks.items():

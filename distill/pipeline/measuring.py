@@ -30,13 +30,12 @@ from distill.training.loop import Training, create_learner
 from distill.training.memory import keep_freed_memory
 from distill.training.plan import create_plan
 from teachers.augment.augmentation import Augmentation
-from teachers.embedder import CPU_BATCH, Embedder, embed_mirrored
+from teachers.embedder import Embedder
 
 MOST_STEPS, ENOUGH_SECONDS = 20, 8.0
 """Of a training: no more are measured, and none after so long."""
 FEW = 16
 """Images of the first, small step, which says what a whole one will take"""
-GPU_BATCH = 256
 READ = 32
 """Pictures that are decoded, one after another"""
 DRAWN_VECTORS = 1024
@@ -154,16 +153,6 @@ def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentati
     reading = (time.monotonic() - began) / READ
     answering = 1 / pictures_per_second(teacher)
     return max(reading / 2, answering) if teacher.on_gpu else reading + answering
-
-
-def mirrored_seconds(embedder: Embedder) -> float:
-    """Of one picture of an evaluation set, which is looked at upright and mirrored."""
-    count = GPU_BATCH if embedder.on_gpu else CPU_BATCH
-    pictures = np.zeros((count, *embedder.preprocessing.size, 3), np.uint8)
-    embed_mirrored(embedder, pictures[:1])
-    began = time.monotonic()
-    embed_mirrored(embedder, pictures)
-    return (time.monotonic() - began) / count
 
 
 class _DrawnFeatures:

@@ -1,35 +1,142 @@
 """Accuracies on sets of pairs: of a network while it is trained, and to compare candidates."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from curation.pairs import VerificationPairs
+from curation.errors import UserError
+from curation.files import atomic_file, read_whole
+from curation.json_text import parse_json
+from curation.pairs import read_pairs
 from curation.progress import Progress
+from curation.views import open_images
 from distill.evaluation.evaluate_sets import evaluate
-from distill.evaluation.set_features import NetworkFeatures
+from distill.evaluation.features import mirrored_seconds
+from distill.evaluation.protocols.protocol import open_named
+from distill.evaluation.set_features import EvaluationSet, NetworkFeatures, distinct_images
+from distill.notices import Notice
+from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
 
 
+@dataclass(frozen=True)
+class AtIntervals:
+    """What is scored while a network is trained, in at most ``seconds`` each time."""
+
+    paths: tuple[Path, ...] = ()
+    protocols: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def pairs(self) -> list[Path]:
+        """The sets whose accuracy is the score."""
+        return [path for path in self.paths if path.is_file()]
+
+    def opened(self) -> list[EvaluationSet]:
+        """The sets of pairs come first."""
+        sets: list[EvaluationSet] = [
+            read_pairs(path) if path.is_file() else open_images(path) for path in self.paths
+        ]
+        return [*sets, *map(open_named, self.protocols)]
+
+
+NOTHING_AT_INTERVALS = AtIntervals()
+
+
 class PairAccuracies:
-    """``distill.training.scoring.Evaluate`` on ``sets``, which stay in memory as encoded images.
+    """``distill.training.scoring.Evaluate`` on ``sets``; encoded images of pairs stay in memory.
 
     Evaluated is ``twin``, a second network of the same kind that is given the weights, in float32:
-    the one that is trained keeps its mode, its statistics and its place in memory.
+    the one that is trained keeps its mode, its statistics and its place in memory. With ``seconds``
+    those of the sets are scored that fit, in their order; which they are is found once, kept in
+    ``chosen``, and ``warn`` is told of the others.
     """
 
     def __init__(
-        self, twin: nn.Module, preprocessing: Preprocessing, sets: Sequence[VerificationPairs]
+        self,
+        twin: nn.Module,
+        preprocessing: Preprocessing,
+        sets: Sequence[EvaluationSet],
+        seconds: float | None = None,
+        chosen: Path | None = None,
+        warn: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._embedder = TorchEmbedder(twin, preprocessing, "in training")
-        self._sets = sets
+        self._sets, self._seconds = list(sets), seconds
+        self._chosen, self._warn = chosen, warn
 
-    def __call__(self, weights: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
+    def __call__(
+        self, weights: Mapping[str, Tensor], progress: Progress
+    ) -> dict[str | Measure, float]:
         self._embedder.module.load_state_dict(weights)
+        if self._seconds is not None:
+            self._sets, self._seconds = self._fitting(self._seconds), None
         answers = NetworkFeatures(self._embedder)
-        return accuracies(evaluate(answers, self._sets, progress, intervals=False))
+        evaluation = evaluate(answers, self._sets, progress, intervals=False)
+        pairs = {n: each for n, each in evaluation["sets"].items() if each["kind"] == "pairs"}
+        found: dict[str | Measure, float] = {}
+        found.update(accuracies({"sets": pairs}))
+        return {**found, **_others(evaluation["sets"])}
+
+    def _fitting(self, seconds: float) -> list[EvaluationSet]:
+        names = None if self._chosen is None else _kept_names(self._chosen)
+        if names is None:
+            names = self._measure(seconds)
+            if self._chosen is not None:
+                with atomic_file(self._chosen) as file:
+                    file.write(json.dumps(names).encode())
+        for each in self._sets:
+            if each.name not in names:
+                self._warn(
+                    Notice(
+                        f"at intervals: {each.name}",
+                        f"{each.name} is not scored at intervals: with the sets before it, it "
+                        f"takes more than evaluate.seconds = {seconds:g}",
+                    )
+                )
+        return [each for each in self._sets if each.name in names]
+
+    def _measure(self, seconds: float) -> list[str]:
+        """The sets that fit, by what the network takes for an image."""
+        each_image = mirrored_seconds(self._embedder)
+        names, taken = [], 0.0
+        for each in self._sets:
+            takes = each_image * distinct_images(each)
+            if taken + takes <= seconds:
+                names.append(each.name)
+                taken += takes
+        return names
+
+
+def _kept_names(path: Path) -> list[str] | None:
+    """None where there are none yet."""
+    try:
+        names = parse_json(read_whole(path, 1 << 20))
+    except UserError:
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _others(reports: Mapping[str, Any]) -> dict[str | Measure, float]:
+    """Of what is no set of pairs: TAR at the lowest FAR that is measured, and rank 1."""
+    found: dict[str | Measure, float] = {}
+    for name, report in reports.items():
+        if report["kind"] == "pairs":
+            continue
+        tars = [each["tar"] for each in report.get("tar_at_far", {}).values()]
+        measured = [tar for tar in tars if tar is not None]
+        if measured:
+            found[Measure("tar", name)] = measured[-1]
+        searched = report.get("galleries", {}).get("all", report)
+        ranks = searched.get("closed_set", {}).get("ranks", {})
+        if "1" in ranks:
+            found[Measure("rank1", name)] = ranks["1"]["rate"]
+    return found
 
 
 def accuracies(evaluation: Mapping[str, Any]) -> dict[str, float]:

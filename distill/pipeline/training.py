@@ -13,11 +13,11 @@ from curation.pairs import read_pairs
 from curation.views import ImageSet
 from distill.export.safe_tensors import load_weights, read_tensors, write_weights
 from distill.losses import LossSettings, WeightedLosses
-from distill.notices import keeping, read_notices
+from distill.notices import Notice, keeping, read_notices
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork
 from distill.pipeline.halving import halved, notice_of
-from distill.pipeline.scores import PairAccuracies
+from distill.pipeline.scores import NOTHING_AT_INTERVALS, AtIntervals, PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.spec import JobSpec, TeacherSpec
@@ -37,6 +37,8 @@ from teachers.framing import crops
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
 CHECKPOINTS = "checkpoints"
+INTERVALS = "at-intervals.json"
+"""In a training's folder: which sets fit the time limit at intervals"""
 NOTICES = "warnings.json"
 """In a training's folder: what did nothing in it."""
 UNSEEN_SETTINGS = {
@@ -111,8 +113,8 @@ class Stage:
     """One training of one network: a teacher's, or a stage of a student's generation.
 
     ``old`` is the network that a student begins with where there is no ``start``, and is held to
-    with the weight ``remember``. ``evaluation`` are the sets of pairs for
-    ``settings.evaluate_every``. ``guidance`` is there where a loss compares with the teacher.
+    with the weight ``remember``. ``evaluation`` is what is scored every
+    ``settings.evaluate_every`` steps. ``guidance`` is there where a loss compares with the teacher.
     ``halved`` says why half the images are taken at a time, where they are: no part of what the
     weights are called.
     """
@@ -122,7 +124,7 @@ class Stage:
     epochs: int
     settings: TrainSettings
     start: TrainedNetwork | None = None
-    evaluation: tuple[Path, ...] = ()
+    evaluation: AtIntervals = NOTHING_AT_INTERVALS
     sampler: SamplerSettings = SHUFFLE
     optimiser: OptimiserStart = "fresh"
     old: OldNetwork | None = None
@@ -161,10 +163,13 @@ class Stage:
             inputs["teacher"] = {"online": self.guidance.digest}
         if self.settings.keep == "best":
             # Only then, so that steps done with the last weights kept are found as before.
-            inputs["best"] = {
+            best: dict[str, Any] = {
                 "evaluate_every": self.settings.evaluate_every,
-                "sets": sorted(read_pairs(path).digest for path in self.evaluation),
+                "sets": sorted(read_pairs(path).digest for path in self.evaluation.pairs),
             }
+            if self.evaluation.seconds is not None:
+                best["seconds"] = self.evaluation.seconds
+            inputs["best"] = best
         return inputs
 
     def _augment_inputs(self, images: ImageSet) -> dict[str, Any]:
@@ -188,7 +193,7 @@ class Stage:
 
         Gives the last losses. Every rank calls it, and the first writes. Errors as of ``train``.
         """
-        training = self.training(images, cache)
+        training = self.training(images, cache, folder, watch.warn)
         if self.halved is not None:
             training = self._halved(training, self.halved, watch)
         events = self.settings.tensorboard and distributed.rank() == 0
@@ -205,8 +210,18 @@ class Stage:
             watch.warn(notice_of(self.settings, half, reason))
         return training if half is None else replace(training, settings=half)
 
-    def training(self, images: ImageSet, cache: Embeddings | None) -> Training:
-        """The same on every rank: the starting weights follow from the seed."""
+    def training(
+        self,
+        images: ImageSet,
+        cache: Embeddings | None,
+        folder: Path | None = None,
+        warn: Callable[[Notice], None] = lambda notice: None,
+    ) -> Training:
+        """The same on every rank: the starting weights follow from the seed.
+
+        What is scored at intervals within a time limit is remembered in ``folder``, and ``warn`` is
+        told what is not.
+        """
         architecture, settings = self.architecture, self.settings
         torch.manual_seed(settings.seed)
         network = architecture.build()
@@ -246,7 +261,7 @@ class Stage:
             view_caches=() if self.guidance is None else self.guidance.views,
             teacher=None if self.guidance is None else self.guidance.online,
             # Last: it draws random numbers, which the starting weights must not depend on.
-            evaluate=self._evaluate(),
+            evaluate=self._evaluate(folder, warn),
         )
 
     def _teacher_embedding(self, cache: Embeddings | None) -> int | None:
@@ -255,13 +270,21 @@ class Stage:
         online = None if self.guidance is None else self.guidance.online
         return None if online is None else online.embedding
 
-    def _evaluate(self) -> PairAccuracies | None:
+    def _evaluate(
+        self, folder: Path | None, warn: Callable[[Notice], None]
+    ) -> PairAccuracies | None:
         """What rank 0 needs where the settings ask for evaluation at intervals."""
         if self.settings.evaluate_every is None or distributed.rank() != 0:
             return None
-        sets = [read_pairs(path) for path in self.evaluation]
         twin = self.architecture.unweighted.build()
-        return PairAccuracies(twin, self.architecture.preprocessing, sets)
+        return PairAccuracies(
+            twin,
+            self.architecture.preprocessing,
+            self.evaluation.opened(),
+            self.evaluation.seconds,
+            None if folder is None else folder / INTERVALS,
+            warn,
+        )
 
 
 def teacher_stage(spec: TeacherSpec) -> Stage:

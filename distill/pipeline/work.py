@@ -10,7 +10,8 @@ from curation.progress import Progress
 from curation.views import ImageSet, open_images
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
-from distill.evaluation.set_features import NetworkFeatures
+from distill.evaluation.protocols.protocol import ProtocolSet, open_named, split_name
+from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
@@ -25,18 +26,25 @@ from teachers.framing import crops
 def evaluate_network(
     embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress, kept: Path
 ) -> StepOutcome:
-    """The scores of ``embedder`` on the named sets of pairs or images; it leaves its answers in
-    the folder ``kept``."""
-    opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
+    """The scores of ``embedder`` on the named sets of pairs or images, and on protocols, named
+    NAME:FOLDER; it leaves its answers in the folder ``kept``."""
+    scored = [_opened(name, path) for name, path in sets.items()]
+    opened = [each for each in scored if not isinstance(each, ProtocolSet)]
     inputs = {
         "network": embedder.digest,
         "preprocessing": embedder.preprocessing.digest,
-        "sets": {each.name: each.digest for each in opened},
+        "sets": {each.name: each.digest for each in scored},
         **_unmeasured(opened),
         **_cropped(embedder, opened),
     }
     answers = NetworkFeatures(embedder, kept)
-    return steps.perform("evaluate", inputs, lambda folder: evaluate(answers, opened, progress))
+    return steps.perform("evaluate", inputs, lambda folder: evaluate(answers, scored, progress))
+
+
+def _opened(name: str, path: Path) -> EvaluationSet:
+    if path.is_file():
+        return read_pairs(path)
+    return open_images(path) if split_name(name) is None else open_named(name)
 
 
 def _cropped(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,9 +17,18 @@ from distill.training import distributed
 from distill.training.checkpoints import SCORE, best_checkpoint, scores_of
 from distill.training.meter import Watch
 
-Evaluate = Callable[[Mapping[str, Tensor], Progress], dict[str, float]]
-"""The accuracies of a network with these weights by the names of the sets; empty where its
-embeddings are no numbers. It leaves the weights as they are, and calls its progress often."""
+
+class Measure(NamedTuple):
+    """What else than an accuracy was measured on a set."""
+
+    name: str
+    set: str
+
+
+Evaluate = Callable[[Mapping[str, Tensor], Progress], Mapping[str | Measure, float]]
+"""The accuracies of a network with these weights by the names of the sets; none where its
+embeddings are no numbers. Other measures are no part of the score. It leaves the weights as they
+are, and calls its progress often."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
@@ -62,14 +72,20 @@ class Scoring:
         assert self.evaluate is not None, "whoever sets evaluate_every gives it to rank 0"
         began = time.monotonic()
         try:
-            accuracies = self.evaluate(weights, self._until_stopped)
+            measured = self.evaluate(weights, self._until_stopped)
         except _Interrupted:
             return None
+        accuracies = {name: each for name, each in measured.items() if isinstance(name, str)}
         scores = {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items()}
         if accuracies:
             scores[SCORE] = round(fmean(accuracies.values()), 6)
         seconds = round(time.monotonic() - began, 2)
-        self.watch.metrics({"iteration": done, **scores, "evaluation_seconds": seconds})
+        others = {
+            f"{key.name}_{key.set}": round(value, 6)
+            for key, value in measured.items()
+            if isinstance(key, Measure)
+        }
+        self.watch.metrics({"iteration": done, **scores, **others, "evaluation_seconds": seconds})
         return scores
 
     def _until_stopped(self, done: int, total: int) -> None:

@@ -108,6 +108,14 @@ def split_name(text: str) -> tuple[str, Path] | None:
     return name, Path(folder)
 
 
+def open_named(text: str) -> ProtocolSet:
+    """`open_protocol` of ``NAME:FOLDER``."""
+    named = split_name(text)
+    if named is None:
+        raise UserError(f"{text}: wanted is NAME:FOLDER; there are {', '.join(protocols())}")
+    return open_protocol(*named)
+
+
 def open_protocol(
     name: str, folder: Path, weights: TemplateWeights = TemplateWeights()
 ) -> ProtocolSet:

@@ -1,0 +1,88 @@
+"""`[evaluate]` of a spec: published evaluations, and what is scored at intervals in what time."""
+
+from pathlib import Path
+
+import pytest
+from small_job import job_text, stage_text
+from small_training import PREPROCESSING, make_network
+
+from curation.errors import UserError
+from curation.pairs import read_pairs
+from curation.views import open_images
+from distill.notices import Notice
+from distill.pipeline.scores import PairAccuracies
+from distill.pipeline.steps import StepStore
+from distill.pipeline.work import evaluate_network
+from distill.spec_text import SpecFile
+from distill.training.scoring import Measure
+from teachers.embedder import TorchEmbedder
+from tests.distill.evaluation.small_protocols import write_tinyface
+from tests.distill.evaluation.test_evaluation_sets import GridEmbedder
+
+
+def job(table: str) -> SpecFile:
+    text = job_text("tiny", stage_text(), f"[evaluate]\n{table}\n", evaluate='["pairs"]')
+    return SpecFile(text, "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('at_intervals = ["lfw"]', "'lfw' is neither in data.evaluate nor in evaluate.protocols"),
+        ('at_intervals = ["pairs", "pairs"]', "'pairs' stands there twice"),
+        ('protocols = ["ijbc:/a", "ijbc:/b"]', "'ijbc' stands there twice"),
+        ('protocols = ["ijbc"]', "evaluate.protocols"),
+        ('protocols = ["ijbc:here"]', "evaluate.protocols"),
+        ("seconds = 0", "evaluate.seconds"),
+    ],
+    ids=["unknown", "twice", "protocol twice", "no folder", "part of a path", "no time"],
+)
+def test_what_cannot_be_scored_is_refused(table: str, message: str):
+    with pytest.raises(UserError, match=message):
+        _ = job(table).job
+
+
+def test_a_job_without_the_table_means_what_it_meant():
+    spec = SpecFile(job_text("tiny", stage_text(), evaluate='["pairs"]'), "tiny.toml").job
+    assert spec.evaluate.protocols == spec.evaluate.at_intervals == []
+    assert spec.evaluate.seconds is None
+
+
+def test_a_job_scores_published_evaluations(tmp_path: Path):
+    write_tinyface(tmp_path / "tiny")
+    steps = StepStore(tmp_path / "steps", "job")
+    name = f"tinyface:{tmp_path / 'tiny'}"
+    sets = {name: tmp_path / "tiny"}
+    outcome = evaluate_network(
+        GridEmbedder(), sets, steps, lambda done, total: None, tmp_path / "kept"
+    )
+    assert outcome.result["sets"]["tinyface"]["closed_set"]["probes"] == 8
+
+
+def test_what_fits_the_time_limit_is_scored_and_the_choice_kept(
+    drawn_folder: Path, drawn_store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sets = [read_pairs(drawn_folder / "pairs.bin"), open_images(drawn_store.path)]
+    images = len(set(sets[0].images))
+    monkeypatch.setattr("distill.pipeline.scores.mirrored_seconds", lambda embedder: 1.0)
+    said: list[Notice] = []
+    weights, chosen = make_network().state_dict(), tmp_path / "at-intervals.json"
+
+    def score(seconds: float | None, kept: Path | None = chosen) -> set[str | Measure]:
+        scored = PairAccuracies(make_network(), PREPROCESSING, sets, seconds, kept, said.append)
+        found = scored(weights, lambda done, total: None)
+        assert scored(weights, lambda done, total: None) == found
+        return set(found)
+
+    assert score(images) == {"pairs"}
+    (notice,) = said
+    assert "is not scored at intervals" in notice.text
+    # The choice of the first attempt holds, whatever a later one would measure.
+    assert score(1e6) == {"pairs"}
+    assert score(1e6, None) == score(None) == {"pairs", Measure("tar", drawn_store.name)}
+
+
+def test_time_is_measured_of_the_network(tmp_path: Path):
+    from distill.evaluation.features import mirrored_seconds
+
+    assert mirrored_seconds(TorchEmbedder(make_network(), PREPROCESSING, "x")) > 0
