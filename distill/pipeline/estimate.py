@@ -29,7 +29,7 @@ from distill.pipeline.measuring import (
 )
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.planning import choice_name, guided, needs_teacher, stage_name
-from distill.pipeline.scores import AtIntervals
+from distill.pipeline.scores import open_sets
 from distill.pipeline.steps import RESULT, StepStore
 from distill.pipeline.teacher_answers import asked_answers
 from distill.pipeline.training import (
@@ -124,12 +124,9 @@ class _Estimating:
         self.store, self.ranks = StepStore(workspace.steps), ranks_of(self.spec)
         self.sets = [_opened(path) for path in evaluation_sets(self.spec, workspace).values()]
         self.sets += [open_named(each) for each in self.spec.evaluate.protocols]
-        self.at_intervals = AtIntervals(
-            tuple(interval_sets(self.spec, workspace).values()),
-            interval_protocols(self.spec),
-            self.spec.evaluate.seconds,
+        self.pairs = open_sets(
+            tuple(interval_sets(self.spec, workspace).values()), interval_protocols(self.spec)
         )
-        self.pairs = self.at_intervals.opened()
         self.found = JobCost()
         self.timed: dict[int, _Timed] = {}
         self.recorded = _recorded(spec, workspace)
@@ -237,7 +234,7 @@ class _Estimating:
         return self._evaluated(replace(stage, guidance=guidance, old=self.fit.old))
 
     def _evaluated(self, stage: Stage) -> Stage:
-        return replace(stage, evaluation=self.at_intervals)
+        return replace(stage, evaluation=tuple(interval_sets(self.spec, self.workspace).values()))
 
     def _training(
         self,

@@ -31,7 +31,7 @@ from distill.pipeline.planning import (
 )
 from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
-from distill.pipeline.scores import AtIntervals, accuracies
+from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import Question, asked_answers, share_below
 from distill.pipeline.training import (
@@ -83,11 +83,11 @@ class JobRun:
         busy = record.wait_for if patient else give_way
         self.steps = StepStore(workspace.steps, spec.name, busy)
         self.images: ImageSet = open_training_images(spec.data, workspace)
-        self.at_intervals = AtIntervals(
-            tuple(interval_sets(spec, workspace).values()),
-            interval_protocols(spec),
-            spec.evaluate.seconds,
-        )
+        self.at_intervals: dict[str, Any] = {
+            "evaluation": tuple(interval_sets(spec, workspace).values()),
+            "protocols": interval_protocols(spec),
+            "seconds": spec.evaluate.seconds,
+        }
         told = read_halved(record.folder)
         self.halved = None if told is None else told.reason
         self.guidance: Guidance | None = None
@@ -138,7 +138,7 @@ class JobRun:
             return None, None
         if spec.network is None:
             return self.fit.take_teacher(), None
-        stage = replace(teacher_stage(spec), evaluation=self.at_intervals, halved=self.halved)
+        stage = replace(teacher_stage(spec), **self.at_intervals, halved=self.halved)
         trained = self._train("teach", "teach", stage, None)
         return trained.embedder(), trained
 
@@ -265,7 +265,7 @@ class JobRun:
             guidance = self.guidance if needs_teacher(stage_spec) else None
             stage = replace(
                 student_stage(self.spec, index, seed, architecture, trained),
-                evaluation=self.at_intervals,
+                **self.at_intervals,
                 guidance=guidance,
                 old=self.fit.old,
                 halved=self.halved,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +23,12 @@ from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
 
 
-@dataclass(frozen=True)
-class AtIntervals:
-    """What is scored while a network is trained, in at most ``seconds`` each time."""
-
-    paths: tuple[Path, ...] = ()
-    protocols: tuple[str, ...] = ()
-    seconds: float | None = None
-
-    @property
-    def pairs(self) -> list[Path]:
-        """The sets whose accuracy is the score."""
-        return [path for path in self.paths if path.is_file()]
-
-    def opened(self) -> list[EvaluationSet]:
-        """The sets of pairs come first."""
-        sets: list[EvaluationSet] = [
-            read_pairs(path) if path.is_file() else open_images(path) for path in self.paths
-        ]
-        return [*sets, *map(open_named, self.protocols)]
-
-
-NOTHING_AT_INTERVALS = AtIntervals()
+def open_sets(paths: Sequence[Path], protocols: Sequence[str] = ()) -> list[EvaluationSet]:
+    """Sets of pairs or images, and protocols, in their order."""
+    sets: list[EvaluationSet] = [
+        read_pairs(path) if path.is_file() else open_images(path) for path in paths
+    ]
+    return [*sets, *map(open_named, protocols)]
 
 
 class PairAccuracies:

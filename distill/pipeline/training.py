@@ -17,7 +17,7 @@ from distill.notices import Notice, keeping, read_notices
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork
 from distill.pipeline.halving import halved, notice_of
-from distill.pipeline.scores import NOTHING_AT_INTERVALS, AtIntervals, PairAccuracies
+from distill.pipeline.scores import PairAccuracies, open_sets
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.spec import JobSpec, TeacherSpec
@@ -113,10 +113,10 @@ class Stage:
     """One training of one network: a teacher's, or a stage of a student's generation.
 
     ``old`` is the network that a student begins with where there is no ``start``, and is held to
-    with the weight ``remember``. ``evaluation`` is what is scored every
-    ``settings.evaluate_every`` steps. ``guidance`` is there where a loss compares with the teacher.
-    ``halved`` says why half the images are taken at a time, where they are: no part of what the
-    weights are called.
+    with the weight ``remember``. ``evaluation`` are the sets and ``protocols`` the protocols that
+    are scored every ``settings.evaluate_every`` steps, in ``seconds``. ``guidance`` is there where
+    a loss compares with the teacher. ``halved`` says why half the images are taken at a time, where
+    they are: no part of what the weights are called.
     """
 
     architecture: Architecture
@@ -124,7 +124,7 @@ class Stage:
     epochs: int
     settings: TrainSettings
     start: TrainedNetwork | None = None
-    evaluation: AtIntervals = NOTHING_AT_INTERVALS
+    evaluation: tuple[Path, ...] = ()
     sampler: SamplerSettings = SHUFFLE
     optimiser: OptimiserStart = "fresh"
     old: OldNetwork | None = None
@@ -133,6 +133,8 @@ class Stage:
     dropout: float | None = None
     augment: AugmentSettings = NO_AUGMENTATION
     guidance: Guidance | None = None
+    protocols: tuple[str, ...] = ()
+    seconds: float | None = None
 
     def inputs(self, images: ImageSet, cache: Embeddings | None) -> dict[str, Any]:
         """Everything that the trained weights follow from, for the step's identity."""
@@ -165,10 +167,12 @@ class Stage:
             # Only then, so that steps done with the last weights kept are found as before.
             best: dict[str, Any] = {
                 "evaluate_every": self.settings.evaluate_every,
-                "sets": sorted(read_pairs(path).digest for path in self.evaluation.pairs),
+                "sets": sorted(
+                    read_pairs(path).digest for path in self.evaluation if path.is_file()
+                ),
             }
-            if self.evaluation.seconds is not None:
-                best["seconds"] = self.evaluation.seconds
+            if self.seconds is not None:
+                best["seconds"] = self.seconds
             inputs["best"] = best
         return inputs
 
@@ -280,8 +284,8 @@ class Stage:
         return PairAccuracies(
             twin,
             self.architecture.preprocessing,
-            self.evaluation.opened(),
-            self.evaluation.seconds,
+            open_sets(self.evaluation, self.protocols),
+            self.seconds,
             None if folder is None else folder / INTERVALS,
             warn,
         )

@@ -8,21 +8,22 @@ from small_training import PREPROCESSING, make_network
 
 from curation.errors import UserError
 from curation.pairs import read_pairs
-from curation.views import open_images
+from distill.evaluation.protocols.protocol import open_protocol
 from distill.notices import Notice
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepStore
 from distill.pipeline.work import evaluate_network
-from distill.spec_text import SpecFile
+from distill.spec import JobSpec
+from distill.spec_text import parse_spec
 from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
 from tests.distill.evaluation.small_protocols import write_tinyface
 from tests.distill.evaluation.test_evaluation_sets import GridEmbedder
 
 
-def job(table: str) -> SpecFile:
+def job(table: str) -> JobSpec:
     text = job_text("tiny", stage_text(), f"[evaluate]\n{table}\n", evaluate='["pairs"]')
-    return SpecFile(text, "tiny.toml")
+    return parse_spec(text, "tiny.toml")
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,11 @@ def job(table: str) -> SpecFile:
 )
 def test_what_cannot_be_scored_is_refused(table: str, message: str):
     with pytest.raises(UserError, match=message):
-        _ = job(table).job
+        job(table)
 
 
 def test_a_job_without_the_table_means_what_it_meant():
-    spec = SpecFile(job_text("tiny", stage_text(), evaluate='["pairs"]'), "tiny.toml").job
+    spec = parse_spec(job_text("tiny", stage_text(), evaluate='["pairs"]'), "tiny.toml")
     assert spec.evaluate.protocols == spec.evaluate.at_intervals == []
     assert spec.evaluate.seconds is None
 
@@ -60,10 +61,12 @@ def test_a_job_scores_published_evaluations(tmp_path: Path):
 
 
 def test_what_fits_the_time_limit_is_scored_and_the_choice_kept(
-    drawn_folder: Path, drawn_store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    sets = [read_pairs(drawn_folder / "pairs.bin"), open_images(drawn_store.path)]
-    images = len(set(sets[0].images))
+    write_tinyface(tmp_path / "tiny")
+    pairs = read_pairs(drawn_folder / "pairs.bin")
+    sets = [pairs, open_protocol("tinyface", tmp_path / "tiny")]
+    images = len(set(pairs.images))
     monkeypatch.setattr("distill.pipeline.scores.mirrored_seconds", lambda embedder: 1.0)
     said: list[Notice] = []
     weights, chosen = make_network().state_dict(), tmp_path / "at-intervals.json"
@@ -79,7 +82,8 @@ def test_what_fits_the_time_limit_is_scored_and_the_choice_kept(
     assert "is not scored at intervals" in notice.text
     # The choice of the first attempt holds, whatever a later one would measure.
     assert score(1e6) == {"pairs"}
-    assert score(1e6, None) == score(None) == {"pairs", Measure("tar", drawn_store.name)}
+    assert score(1e6, None) == {"pairs", Measure("rank1", "tinyface")}
+    assert score(None) == {"pairs", Measure("rank1", "tinyface")}
 
 
 def test_time_is_measured_of_the_network(tmp_path: Path):
