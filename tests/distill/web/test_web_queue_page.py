@@ -146,3 +146,31 @@ def test_the_queue_is_for_everybody(
     assert axe_faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/nothing", "/sign-in"])
+def test_other_pages_are_for_everybody(long_queue: Pages, chromium: Browser, path: str) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 900}, bypass_csp=True)
+    page = context.new_page()
+    page.goto(long_queue.link())
+    page.goto(long_queue.url + path)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert axe_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_a_job_is_resumed_by_keyboard_alone(long_queue: Pages, chromium: Browser) -> None:
+    page = chromium.new_context().new_page()
+    page.goto(long_queue.link("/?label=odd&page=20"))
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Resume job-00001")
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        if button.evaluate("node => node === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("row", name="job-00001")).not_to_contain_text("distill resume")
+    page.context.close()
