@@ -138,7 +138,7 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
 
 
 def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
-    """The lowest cosine; or None, and which package of an extra is missing."""
+    """The lowest cosine; or None, and what has to be installed first."""
     from distill.export.embedder import TORCH, BundleEmbedder
     from distill.export.exporter import exporters
 

@@ -16,6 +16,7 @@ from curation.errors import UserError
 from curation.images import encode_jpeg
 from distill.cli import bundles
 from distill.export.checksums import write_sums
+from distill.export.exporter import exporters
 
 app = typer.Typer()
 bundles.register(app)
@@ -209,6 +210,14 @@ def test_verify_checks_the_golden_embeddings_in_all_runtimes(small_bundle: Path)
     assert set(result["golden_cosines"]) == {"onnx", "torch"}
     assert min(result["golden_cosines"].values()) > 0.99999
     assert "all files are as they were" in succeed("verify", small_bundle).stdout
+
+
+def test_verify_goes_on_where_a_format_cannot_be_run_here(small_bundle, monkeypatch):
+    monkeypatch.setattr(exporters()["onnx"], "runs_with", ("no_such_package",))
+    found = json.loads(succeed("verify", small_bundle, "--json").stdout)
+    assert found["golden_cosines"]["onnx"] is None
+    assert found["golden_cosines"]["torch"] > 0.9999
+    assert "no_such_package is not installed" in succeed("verify", small_bundle).stdout
 
 
 def test_verify_refuses_a_folder_that_is_no_bundle(tmp_path: Path):
