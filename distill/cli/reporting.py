@@ -18,7 +18,14 @@ from distill.cli.curate.noise import (
     SizeOption,
     StdOption,
 )
-from distill.cli.scored import ImagesFolderOption, ModelOptions, open_faces, open_model
+from distill.cli.scored import (
+    ImagesFolderOption,
+    ModelOptions,
+    SlicesOption,
+    open_faces,
+    open_model,
+    slices_of,
+)
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from distill.evaluation.report.measured import ShownSet
     from distill.evaluation.report.page import ReportedNetwork, SetResults
     from distill.evaluation.set_features import SetFeatures
+    from distill.evaluation.slice_tables import Attribute
 
 MOST_MODELS = 20
 
@@ -64,6 +72,7 @@ def report(
     faces: Annotated[
         int, typer.Option(min=0, max=200, help="The worst pairs of each kind that are shown.")
     ] = 24,
+    slices: SlicesOption = None,
     images: ImagesFolderOption = None,
     backbone: BackboneOption = None,
     part: PartOption = None,
@@ -99,8 +108,9 @@ def report(
     subjects = [
         ReportedNetwork(name, each.embedder, each.preprocessing) for name, each in answers.items()
     ]
+    groups = None if slices is None else slices_of(slices, [*sets])
     with watch("report", "images") as progress:
-        results = _measure(answers, sets, faces, progress)
+        results = _measure(answers, sets, faces, groups, progress)
     content = page(subjects, results)
     write_page(target, content)
     written = _write_pictures(pictures, subjects, results) if pictures is not None else []
@@ -140,9 +150,11 @@ def _measure(
     answers: "dict[str, SetFeatures]",
     sets: "list[ShownSet]",
     faces: int,
+    groups: "dict[str, list[Attribute]] | None",
     progress: "Progress",
 ) -> "list[SetResults]":
     """A network's features of one set are in memory at a time."""
+    from distill.evaluation.evaluate_sets import sliced
     from distill.evaluation.paired import compared
     from distill.evaluation.report.measured import measure
     from distill.evaluation.report.page import SetResults
@@ -154,11 +166,14 @@ def _measure(
         measured, missing = {}, {}
         for name, network in answers.items():
             try:
-                features = network.features(each, _shifted(progress, done, total))
+                embedded = network.embedded(each, _shifted(progress, done, total))
             except UserError as error:
                 missing[name] = str(error)
             else:
-                measured[name] = measure(features, each, faces)
+                found = measured[name] = measure(embedded.unit, each, faces)
+                if groups is not None and found.measures is not None:
+                    attributes = groups.get(each.name, ())
+                    found.report["slices"] = sliced(embedded, each, attributes, found.report)
             done += distinct_images(each)
         if not measured:
             raise UserError(next(iter(missing.values())))

@@ -109,16 +109,27 @@ def _sliced(
 ) -> dict:
     embedded = answers.embedded(each, progress)
     report = _score(embedded.unit, each, intervals)
-    if why_broken(embedded.unit):
-        return report
-    report["slices"] = {}
+    if not why_broken(embedded.unit):
+        report["slices"] = sliced(embedded, each, attributes, report, intervals)
+    return report
+
+
+def sliced(
+    embedded: Embedded,
+    each: VerificationPairs | ImageSet,
+    attributes: Sequence[Attribute],
+    report: dict,
+    intervals: bool = True,
+) -> dict:
+    """What `distill.evaluation.slices` says of the attributes and of quality, by their names."""
+    slices = {}
     for one in (*attributes, quality(embedded.norms)):
         if isinstance(each, VerificationPairs):
             found = slice_pairs(embedded, each, one, report, score_pairs, intervals)
         else:
             found = slice_images(embedded, each, one, report, score_all, intervals)
-        report["slices"][one.name] = found
-    return report
+        slices[one.name] = found
+    return slices
 
 
 def score_all(

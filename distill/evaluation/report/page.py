@@ -17,7 +17,7 @@ from distill.charts.svg import STYLE, svg
 from distill.evaluation.paired import PairedDifference
 from distill.evaluation.report import pictures
 from distill.evaluation.report.measured import NetworkOnSet, ShownSet, WorstPair
-from distill.evaluation.report.rows import figure_rows
+from distill.evaluation.report.rows import figure_rows, slice_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -107,6 +107,7 @@ def _section(
         "digest": results.set.digest,
         "report": known,
         "rows": figure_rows(reports, [results.differences.get(name, ()) for name in names]),
+        "slices": slice_tables(reports),
         "missing": results.missing,
         "reasons": {
             name: each.report["reason"]

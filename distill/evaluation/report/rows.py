@@ -12,7 +12,7 @@ _CURVE = {"auc": "area under the ROC", "eer": "equal error rate"}
 @dataclass(frozen=True)
 class Cell:
     """A figure with its interval; ``lines`` say more of it. ``verdict`` compares with the first
-    network: "better", "worse", "level", or nothing."""
+    network: "better", "worse", "level", or nothing; of groups it marks the worst."""
 
     value: str
     interval: str = ""
@@ -50,6 +50,45 @@ def figure_rows(
         if any(cells):
             rows.append((f"TAR at FAR {rate}", cells, max))
     return [_row(measure, cells, best, differences) for measure, cells, best in rows]
+
+
+def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, list[FigureRow]]:
+    """By a title, a row for each group of an attribute: what the whole set's threshold does to it.
+
+    The worst group of a network, by TAR there, is marked.
+    """
+    slices = [{} if report is None else report.get("slices", {}) for report in reports]
+    tables = {}
+    for attribute in dict.fromkeys(name for each in slices for name in each):
+        columns = [_groups(each[attribute]) if attribute in each else {} for each in slices]
+        groups = dict.fromkeys(group for column in columns for group in column)
+        rows = [FigureRow(group, tuple(each.get(group) for each in columns)) for group in groups]
+        if rows:
+            tables[attribute] = rows
+    return tables
+
+
+def _groups(found: Mapping[str, Any]) -> dict[str, Cell]:
+    worst = found["worst"].get("tar_at_threshold", {}).get("group")
+    groups = {**found["within"]}
+    groups |= {" and ".join(each["groups"]): each for each in found["across"]}
+    return {
+        group: _group(each, "worst group" if group == worst else "")
+        for group, each in groups.items()
+        if "at_threshold" in each
+    }
+
+
+def _group(report: Mapping[str, Any], verdict: str) -> Cell:
+    held, lines = report["at_threshold"], []
+    if held["far"] is not None:
+        around = _interval(held.get("far_interval"))
+        lines.append(f"FAR {held['far']:.4f}" + (f" ({around})" if around else ""))
+    if report.get("eer") is not None:
+        lines.append(f"equal error rate {report['eer']:.4f}")
+    lines.append(f"{report['genuine']:,} genuine, {report['impostors']:,} impostor pairs")
+    value = "no genuine pair" if held["tar"] is None else f"TAR {held['tar']:.4f}"
+    return Cell(value, _interval(held.get("tar_interval")), tuple(lines), verdict)
 
 
 Scored = tuple[float, Cell] | None

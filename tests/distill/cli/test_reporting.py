@@ -98,6 +98,22 @@ def test_charts_are_written_as_pictures_when_asked(place: Path):
     assert all(Path(each).read_bytes().startswith(b"\x89PNG") for each in told["pictures"])
 
 
+def test_groups_are_shown_when_asked(place: Path):
+    Path("groups.csv").write_text(
+        "identity,camera\n" + "".join(f"{n},{'<b>' if n % 2 else 'door'}\n" for n in range(12))
+    )
+    words = [str(place / "good"), "--on", "drawn/train", "--slices", "groups.csv"]
+    told = json.loads(run(place, *words, "--faces", "0", "--json"))
+    slices = told["sets"]["train"]["models"]["good"]["slices"]
+    assert set(slices) == {"camera", "quality"}
+    page = parse_page(Path("good.report.html").read_text())
+    assert any(each.text.startswith("By camera") for each in page.all("h3"))
+    rows = [each.text for each in page.all("tr")]
+    assert any(row.startswith("<b> TAR ") for row in rows)
+    assert any(row.startswith(("door and <b> ", "<b> and door ")) for row in rows)
+    assert sum("worst group" in row for row in rows) == 2
+
+
 def test_odd_names_are_shown_as_they_are(place: Path):
     odd = str(place / "odd <i>name \N{SNOWMAN}")
     run(place, odd, "--on", "drawn/train", "--to", "page.html", "--pictures", "png")
