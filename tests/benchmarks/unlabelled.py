@@ -126,9 +126,9 @@ def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) 
     sys.stderr.write(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n")
 
 
-def scores(workspace: Workspace, epochs: int, seeds: list[int]) -> Scores:
+def scores(workspace: Workspace, epochs: int, seeds: list[int], teacher: str) -> Scores:
     """What is there so far."""
-    scorer, found = Scorer(workspace), Scores()
+    scorer, found = Scorer(workspace, teacher), Scores()
     for row in ROWS:
         for seed in seeds:
             folder = last_stages(workspace.runs / f"{row}-{epochs}-{seed}").get(1)
@@ -185,7 +185,7 @@ def main() -> None:
     for seed in options.seeds:
         for row in ROWS:
             train(row, seed, options.epochs, options.teacher, workspace)
-    text = table(scores(workspace, options.epochs, options.seeds))
+    text = table(scores(workspace, options.epochs, options.seeds, options.teacher))
     sys.stdout.write(text)
     if options.page:
         write_page(text)
