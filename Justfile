@@ -148,11 +148,11 @@ backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
 
-# Build the site of docs/ into site/, with a search that needs no network
+# Build the site of docs/ into site/; it and its search need no network
 docs: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     zensical build --clean
-    @echo "open site/index.html"
+    @echo "look at it: python -m http.server --directory site"
 
 # Write the pages of docs/ that are made from the code, and the JSON Schema of job specs
 docs-reference: setup

@@ -120,10 +120,3 @@ def test_the_page_of_backbones_has_the_counts_of_every_network():
         row = f"| `{name}` | {counts.params / 1e6:,.3f}"
         assert row in page, f"{name}: run `just backbones-page`"
         assert f"{counts.madds / 1e6:,.1f}" in page[page.index(row) :].split("\n")[0]
-
-
-def test_the_guide_names_every_loss():
-    from distill.losses import LOSSES
-
-    guide = (ROOT / "docs" / "guide.md").read_text()
-    assert [name for name in LOSSES if f"`{name}`" not in guide] == []

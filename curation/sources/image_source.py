@@ -116,7 +116,7 @@ class ImageSource(Protocol):
         """How messages name an image."""
 
     def stated_image_size(self) -> tuple[int, int] | None:
-        """(height, width) as the source says of itself; None where it does not."""
+        """(height, width) as the source states it, or None."""
         return None
 
     def name(self, offset: int) -> str | None:
@@ -131,7 +131,7 @@ class ImageSource(Protocol):
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        """What the source says of itself that is not so: a line each, for people."""
+        """Statements of the source about itself that are wrong: a line each, for people."""
         return iter(())
 
     def details(self) -> dict[str, Any]:

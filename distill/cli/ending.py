@@ -38,7 +38,7 @@ def cancel(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Cancel jobs; returns when nothing of them runs. Submitted again, they go on.
+    """Cancel jobs and wait until they have stopped. Submit them again to continue.
 
     A running job gets TERM and 30 s for a last checkpoint.
 
@@ -61,7 +61,7 @@ def cancel(
 
 
 def pause(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Keep jobs from running until `distill resume`; returns when nothing of them runs.
+    """Pause jobs until `distill resume`, and wait until they have stopped.
 
     A running job gets TERM and 30 s for a checkpoint. Its slot is free then, and it is queued where
     it was; resumed, it goes on from its last checkpoint.

@@ -174,7 +174,7 @@ def submit(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Queue jobs: all of them, or none. The same spec again is done, or goes on where it stopped.
+    """Queue jobs: all of them, or none. A spec that was submitted before continues or is done.
 
     A job whose teacher is another job starts after that one. Of a job that waits already, priority,
     label, hold and after are changed; --after "" takes earlier ones away.

@@ -86,7 +86,7 @@ def check(
 
 
 def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:
-    """Run a job here and now, without the daemon; run again, it goes on where it stopped.
+    """Run a job here, without the daemon. Run the same command again to continue it.
 
     Under torchrun, or another launcher of several ranks, every rank runs it. Without one a job of
     several ranks starts them itself.

@@ -24,7 +24,7 @@ def views(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec with [augment].")],
     sheet: Annotated[Path, typer.Option("--sheet", help="The PNG file to write.")],
     images: Annotated[
-        int, typer.Option("--images", min=1, max=200, help="Images, drawn by chance: the rows.")
+        int, typer.Option("--images", min=1, max=200, help="Images, drawn at random: the rows.")
     ] = 6,
     most: Annotated[
         int, typer.Option("--views", min=1, max=200, help="Augmented views of each, at most.")

@@ -58,7 +58,7 @@ def cluster(
 ) -> None:
     """Group images without labels into identities, by a teacher's embeddings: a view.
 
-    Who is like nobody stays without a label; images that have labels keep them. Beside the view
+    An image that resembles no other stays without a label; labels that exist are kept. Beside the view
     lies NAME.cluster.tsv: set a line's `apply` to no, and carry it out by `curate clean`, or by
     `curate join` with --into.
 

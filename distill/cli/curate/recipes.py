@@ -90,7 +90,7 @@ def recipe(
 ) -> None:
     """Make a data set as a recipe says; steps that are done are not done again.
 
-    Stopped at any moment, the same command goes on where it was. What a recipe made of something
+    If it is interrupted, run the same command again to continue. What a recipe made of something
     that has changed since (decisions, a teacher, verification sets) it makes again; what a person
     made it leaves alone.
 

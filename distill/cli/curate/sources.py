@@ -50,7 +50,7 @@ def convert(
 ) -> None:
     """Convert a data set of others to an LMDB store; the images' bytes are copied as they are.
 
-    Stopped at any moment, the same command goes on where it was.
+    If it is interrupted, run the same command again to continue.
 
     **Examples**
 

@@ -65,7 +65,7 @@ def cap(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep at most so many images of each identity, chosen by chance.
+    """Keep at most so many images of each identity, chosen at random.
 
     The choice follows from the seed and each image's place in the store: it is the same on every
     machine, and what a smaller number keeps, a larger one keeps too.
@@ -92,7 +92,7 @@ def random(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep identities chosen by chance, with all their images: --identities N or --fraction X.
+    """Keep identities chosen at random, with all their images: --identities N or --fraction X.
 
     **Examples**
 
