@@ -229,12 +229,17 @@ bench-noise *options: setup
 bench-noise-scale *options: setup
     python tests/benchmarks/noise_scale.py {{ options }}
 
-# Style, types, and the direction of imports
+# Style, types, the direction of imports, and prose
 lint: setup
     ruff check
     ruff format --check
     mypy
     lint-imports
+    python tests/prose.py
+
+# Habits of translated text in the docs
+prose: setup
+    python tests/prose.py
 
 # Put the code into form
 format: setup

@@ -30,7 +30,7 @@ RULES = {
     r"\bcomes along\b": "is included",
     r"\bevery single one of\b": "each of",
     r"\bdoes likewise\b": "does the same",
-    r"\bin small\b": "a small version",
+    r"\bin small[,:;]": "a small version",
     r"\bsay(?:s)? of (?:itself|themselves)\b": "states",
     r"\bit is this .{1,40} that\b": "put the subject first",
     r"\bwhatever it is,": "in every case",

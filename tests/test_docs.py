@@ -120,3 +120,12 @@ def test_the_page_of_backbones_has_the_counts_of_every_network():
         row = f"| `{name}` | {counts.params / 1e6:,.3f}"
         assert row in page, f"{name}: run `just backbones-page`"
         assert f"{counts.madds / 1e6:,.1f}" in page[page.index(row) :].split("\n")[0]
+
+
+def test_prose_is_checked_outside_of_code(tmp_path, monkeypatch):
+    from tests import prose
+
+    page = tmp_path / "page.md"
+    page.write_text("Well.\n\n```\nnothing of it\n```\n\nNothing\nof it stays; `goes on where it`.\n")
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    assert list(prose.faults(page)) == ['page.md:7: "Nothing of it": write: none of it']

@@ -63,8 +63,8 @@ def cancel(
 def pause(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Pause jobs until `distill resume`, and wait until they have stopped.
 
-    A running job gets TERM and 30 s for a checkpoint. Its slot is free then, and it is queued where
-    it was; resumed, it goes on from its last checkpoint.
+    A running job gets TERM and 30 s for a checkpoint. Its slot is then free, and it keeps its place
+    in the queue; `distill resume` continues from the last checkpoint.
 
     Example: distill pause teacher student-a
     """

@@ -58,9 +58,9 @@ def cluster(
 ) -> None:
     """Group images without labels into identities, by a teacher's embeddings: a view.
 
-    An image that resembles no other stays without a label; labels that exist are kept. Beside the view
-    lies NAME.cluster.tsv: set a line's `apply` to no, and carry it out by `curate clean`, or by
-    `curate join` with --into.
+    An image that resembles no other stays without a label; labels that exist are kept. Beside the
+    view is NAME.cluster.tsv: set a line's `apply` to no, and apply the file with `curate clean`, or
+    with `curate join` after --into.
 
     **Examples**
 

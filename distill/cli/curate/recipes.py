@@ -88,11 +88,11 @@ def recipe(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a data set as a recipe says; steps that are done are not done again.
+    """Make a data set by a recipe. Finished steps are skipped.
 
-    If it is interrupted, run the same command again to continue. What a recipe made of something
-    that has changed since (decisions, a teacher, verification sets) it makes again; what a person
-    made it leaves alone.
+    If it is interrupted, run the same command again to continue. Outputs whose
+    inputs have changed (decisions, a teacher, verification sets) are made again; files that a
+    person made are left alone.
 
     **Examples**
 
