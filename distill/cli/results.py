@@ -88,7 +88,7 @@ def pull(
 ) -> None:
     """Copy a job's bundle, checked against its checksums, to where it is wanted.
 
-    From a daemon elsewhere, what was interrupted goes on where it stopped.
+    A download from another machine that was interrupted continues when the command runs again.
 
     Example: distill pull sample ./student
 
