@@ -126,6 +126,7 @@ def test_prose_is_checked_outside_of_code(tmp_path, monkeypatch):
     from tests import prose
 
     page = tmp_path / "page.md"
-    page.write_text("Well.\n\n```\nnothing of it\n```\n\nNothing\nof it stays; `goes on where it`.\n")
+    code = "```\nnothing of it\n```\n"
+    page.write_text(f"Well.\n\n{code}\nNothing\nof it stays; `goes on where it`.\n")
     monkeypatch.setattr(prose, "ROOT", tmp_path)
     assert list(prose.faults(page)) == ['page.md:7: "Nothing of it": write: none of it']
