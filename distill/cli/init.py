@@ -81,8 +81,8 @@ def init(
 ) -> None:
     """Print a job spec whose every value is chosen from the data, with the reason beside it.
 
-    Looked at are the numbers of images and identities, the teacher and its speed, and what this
-    machine has. The spec is checked as `distill check` does it.
+    The values follow from the numbers of images and identities, the teacher, and what this machine
+    has. The spec is checked as `distill check` does it.
 
     Example: distill init --train ms1m/clean --teacher r100 --mflops 450 > jobs/mine.toml
 
@@ -225,7 +225,6 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
     from pydantic import ValidationError
 
     from distill.first_spec.facts import TeacherFacts
-    from distill.pipeline.teacher_answers import pictures_per_second
     from distill.pipeline.teacher_files import open_spec_teacher
     from distill.spec import TeacherSpec
 
@@ -237,8 +236,7 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
         reason = str(fault.get("ctx", {}).get("error", fault["msg"]))
         where = "".join(f"{each}: " for each in fault["loc"][:1])
         raise UserError(f"--teacher {said['from']}: {where}{reason}") from None
-    opened = open_spec_teacher(spec, place)
-    return TeacherFacts(opened.embedding, pictures_per_second(opened), said)
+    return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
 
 
 def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":

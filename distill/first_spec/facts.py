@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """A teacher that is there: ``speed`` in pictures a second, on all that the job may use."""
+    """A teacher that is there."""
 
     embedding: int
-    speed: float
     spec: dict[str, object] = field(default_factory=dict)
     """The keys that name it in [teacher]"""
 
