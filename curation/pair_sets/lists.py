@@ -22,7 +22,7 @@ from curation.text_files import SEPARATORS, split_line, text_lines
 
 _FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
 _SAME = {"1": True, "true": True, "yes": True, "0": False, "-1": False, "false": False, "no": False}
-_ENDINGS = (".jpg", ".jpeg", ".png")
+ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class ListedPair(NamedTuple):
@@ -34,11 +34,14 @@ class ListedPair(NamedTuple):
     line: int
 
 
-def read_pair_list(path: Path, images: Path | None = None) -> list[ListedPair]:
+def read_pair_list(
+    path: Path, images: Path | None = None, has_numbers: bool = False
+) -> list[ListedPair]:
     """The pairs that the list ``path`` names, in its order.
 
-    Paths begin at the folder ``images``, or at the list's own. Raises ``UserError`` with the line
-    where one is not understood; whether the files exist is not looked at.
+    Paths begin at the folder ``images``, or at the list's own. With ``has_numbers`` images may be
+    called by numbers, so that three of them are a pair and not LFW's form. Raises ``UserError``
+    with the line where one is not understood; whether the files exist is not looked at.
     """
     root = path.absolute().parent if images is None else images
     lines = text_lines(path, "a list of pairs")
@@ -47,7 +50,7 @@ def read_pair_list(path: Path, images: Path | None = None) -> list[ListedPair]:
         first = next(lines, None)
     if first is None:
         raise UserError(f"{path} names no pairs; wanted are lines {_FORMS}")
-    separator, read = _form_of(first[1], f"{path}: line {first[0]}")
+    separator, read = _form_of(first[1], f"{path}: line {first[0]}", has_numbers)
     pairs = []
     for number, line in chain([first], lines):
         found = read(split_line(line, separator))
@@ -71,10 +74,15 @@ def _is_heading(line: str) -> bool:
     return numbers or (words[-1].lower() in ("same", "issame", "is_same", "label"))
 
 
-def _form_of(line: str, where: str) -> tuple[str, Callable[[list[str]], Found | None]]:
+def _form_of(
+    line: str, where: str, has_numbers: bool
+) -> tuple[str, Callable[[list[str]], Found | None]]:
     for separator in SEPARATORS:
         words = split_line(line, separator)
-        for read in (_lfw, _paths_first, _same_first):
+        is_numbers = has_numbers and all(map(_is_number, words))
+        for read in (
+            (_paths_first, _same_first) if is_numbers else (_lfw, _paths_first, _same_first)
+        ):
             if separator in line and read(words) is not None:
                 return separator, read
     raise UserError(f"{where}: {line[:60]!r} is no pair; wanted are lines {_FORMS}")
@@ -103,15 +111,18 @@ def _same_first(words: list[str]) -> Found | None:
     return _paths_first([*words[1:], words[0]]) if words else None
 
 
+_READERS = (_lfw, _paths_first, _same_first)
+
+
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) <= 9
 
 
 def image_at(path: Path) -> Path:
     """The file at ``path``; LFW's lists leave its ending out."""
-    if path.suffix.lower() in _ENDINGS:
+    if path.suffix.lower() in ENDINGS:
         return path
-    found = [path.with_name(path.name + ending) for ending in _ENDINGS]
+    found = [path.with_name(path.name + ending) for ending in ENDINGS]
     try:
         return next((file for file in found if file.exists()), found[0])
     except OSError:  # no name that a file can have

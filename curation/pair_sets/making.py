@@ -14,6 +14,7 @@ from curation.images import check_pixels, probe_size
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
 from curation.pair_sets.lists import ListedPair, image_at, read_pair_list
+from curation.pair_sets.stored import StoredImages
 from curation.pairs import MAX_FILE_BYTES, read_pairs, write_pairs
 from curation.progress import Progress
 from curation.sources.image_files import MAX_FILE_BYTES as MAX_IMAGE_BYTES
@@ -35,21 +36,21 @@ class PairSet:
 
 def pairs_of_list(
     path: Path,
-    images: Path | None = None,
+    images: Path | ImageSet | None = None,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> PairSet:
-    """The pairs that a list names (``pair_sets.lists``); ``images`` is the folder of its paths.
+    """The pairs that a list names (``pair_sets.lists``); ``images`` is the folder of its paths, or
+    the store or view whose images it names (``pair_sets.stored``).
 
     With ``skip_bad`` pairs whose images are missing, damaged or of another size are left out;
     without it the first is an error. Progress counts pairs. Raises ``UserError``.
     """
-    reader = _ImageReader()
     kept: list[tuple[bytes, bytes]] = []
     same: list[bool] = []
     left_out: list[str] = []
     size = 0
-    listed = read_pair_list(path, images)
+    listed, reader, hint = _opened(path, images)
     for done, pair in enumerate(listed, 1):
         try:
             kept.append(_read(pair, reader, f"{path}: line {pair.line}"))
@@ -57,8 +58,8 @@ def pairs_of_list(
         except UserError as error:
             if not skip_bad:
                 raise UserError(
-                    f"{error}; correct the list, say --images FOLDER where its paths begin, or "
-                    "leave such pairs out with --skip-bad"
+                    f"{error}; correct the list,{hint} or leave such pairs out with "
+                    "`curate pairs --skip-bad`"
                 ) from None
             left_out.append(str(error))
         else:
@@ -126,7 +127,21 @@ def _is_same(path: Path, made: PairSet) -> bool:
     return np.array_equal(there.same, made.same) and there.images == list(made.images)
 
 
-def _read(pair: ListedPair, reader: "_ImageReader", where: str) -> tuple[bytes, bytes]:
+def _opened(
+    path: Path, images: Path | ImageSet | None
+) -> tuple[list[ListedPair], "_ImageReader | StoredImages", str]:
+    """The pairs, what reads their images, and what else helps where one is missing."""
+    if not isinstance(images, ImageSet):
+        hint = " say --images FOLDER where its paths begin,"
+        return read_pair_list(path, images), _ImageReader(), hint
+    listed = read_pair_list(path, Path(), has_numbers=True)
+    words = (word for pair in listed for word in (pair.first, pair.second))
+    return listed, StoredImages(images, words), ""
+
+
+def _read(
+    pair: ListedPair, reader: "_ImageReader | StoredImages", where: str
+) -> tuple[bytes, bytes]:
     try:
         return reader.read(pair.first), reader.read(pair.second)
     except UserError as error:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from distill.evaluation.set_features import EvaluationSet, SetFeatures
     from distill.evaluation.slice_tables import Attribute
 
-LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -33,8 +32,9 @@ SetsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SET...",
-        help="A .bin of pairs, a list of pairs (.txt, .csv, .tsv), or a store or view, whose "
-        "images are all compared; by path or name in the workspace. A published protocol by "
+        help="A .bin of pairs, a list of pairs (.txt, .csv, .tsv) of files or, LIST:SET, of the "
+        "images of a store or view, or a store or view, whose images are all compared; by path or "
+        "name in the workspace. A published protocol by "
         "NAME:FOLDER (ijbb, ijbc, tinyface, lfr, megaface).",
         show_default=False,
         autocompletion=completion.image_sets,
@@ -197,7 +197,7 @@ def open_faces(
     from curation.errors import UserError
     from curation.pairs import VerificationPairs, read_pairs
     from curation.views import open_images
-    from distill.cli.curate.places import locate
+    from distill.cli.curate.places import locate, split_list
     from distill.evaluation.measurable import check_all_pairs, check_measurable
     from distill.evaluation.protocols.protocol import split_name
 
@@ -205,10 +205,12 @@ def open_faces(
         raise UserError(
             f"{name} is a protocol, which `distill evaluate` takes; give a set of pairs or images"
         )
-    path = Path(name) if Path(name).suffix in LIST_SUFFIXES else locate(name, place)
+    listed = split_list(name)
+    path = locate(name, place) if listed is None else listed[0]
     try:
-        if path.suffix in LIST_SUFFIXES:
-            found: VerificationPairs | ImageSet = listed_pairs(path, images)
+        if listed is not None:
+            of = images if listed[1] is None else open_images(locate(listed[1], place))
+            found: VerificationPairs | ImageSet = listed_pairs(path, of)
         else:
             found = read_pairs(path) if path.suffix == ".bin" else open_images(path)
         if isinstance(found, VerificationPairs):
@@ -220,19 +222,21 @@ def open_faces(
     return found
 
 
-def listed_pairs(path: Path, images: Path | None) -> "VerificationPairs":
-    """The pairs of a list as a set of the list's name."""
+def listed_pairs(path: Path, images: "Path | ImageSet | None") -> "VerificationPairs":
+    """The pairs of a list as a set of the list's name, and that of the store or view it is of."""
     import hashlib
 
     from curation.pair_sets.making import pairs_of_list
     from curation.pairs import VerificationPairs
+    from curation.store import ImageSet
 
     with watch("read", "pairs") as progress:
         made = pairs_of_list(path, images, progress=progress)
     digest = hashlib.sha256(made.same.tobytes())
     for image in made.images:
         digest.update(hashlib.sha256(image).digest())
-    return VerificationPairs(list(made.images), made.same, digest.hexdigest(), path.stem)
+    name = f"{path.stem}-{images.name}" if isinstance(images, ImageSet) else path.stem
+    return VerificationPairs(list(made.images), made.same, digest.hexdigest(), name)
 
 
 def shown_interval(interval: list[float] | None) -> str:

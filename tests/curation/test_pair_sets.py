@@ -248,3 +248,51 @@ class TestCommand:
         made = curate("pairs", *arguments)
         assert (made.returncode, made.stdout) == (1, "")
         assert complaint in made.stderr.strip().splitlines()[-1]
+
+
+class TestListsOfStores:
+    @pytest.fixture
+    def store(self, tmp_path, people):
+        (tmp_path / "faces").mkdir()
+        for folder in ("Ann", "Bo", "Cy X"):
+            (tmp_path / folder).rename(tmp_path / "faces" / folder)
+        return convert(tmp_path / "faces", tmp_path / "faces.lmdb")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "1\t1\nAnn\t1\t3\nBo\t1\tCy X\t1\n",
+            f"{A1},{A3},1\n{B1},{C1},0\n",
+            "0 2 1\n3 5 0\n",
+            "1,0,2\n0,3,5\n",
+            f"a,b,same\n0,./{A3},1\n3,{C1},0\n",
+            "key:0;key:2;1\nkey:3;5;0\n",
+        ],
+        ids=["lfw", "paths", "numbers", "same first", "both", "keys"],
+    )
+    def test_images_are_named_as_people_do(self, tmp_path, people, store, text):
+        made = pairs_of_list(listed(tmp_path, text), store)
+        names, same = WANTED
+        assert made.images == [people[name] for pair in names for name in pair]
+        assert made.same.tolist() == same
+
+    @pytest.mark.parametrize(
+        ("word", "said"),
+        [
+            ("6", "line 2: '6' is no image of .*which has 0 to 5, or by name 'Ann/Ann_0001.jpg'"),
+            ("Ann/none.jpg", "line 2: 'Ann/none.jpg' is no image"),
+            ("key:99", "line 2: 'key:99' is no image"),
+            ("-1", "line 2: '-1' is no image"),
+            ("²", "line 2: '²' is no image"),
+        ],
+    )
+    def test_what_it_does_not_have_is_named_with_its_line(self, tmp_path, store, word, said):
+        with pytest.raises(UserError, match=said):
+            pairs_of_list(listed(tmp_path, f"0,1,1\n0,{word},0\n"), store)
+
+    def test_numbers_are_those_of_the_view(self, tmp_path, people, store):
+        view = write_long_tail_cut(tmp_path / "few.view", store, 2)
+        made = pairs_of_list(listed(tmp_path, "3 4 1\n"), view)
+        assert made.images == [people["b1"], people["b2"]]
+        with pytest.raises(UserError, match=r"'5' is no image of .*few.view, which has 0 to 4"):
+            pairs_of_list(listed(tmp_path, "3 5 0\n"), view)

@@ -8,7 +8,7 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.places import locate, pairs_path
+from distill.cli.curate.places import locate, pairs_path, split_list
 from distill.cli.reports import print_report
 from distill.cli.screen import note
 
@@ -28,7 +28,8 @@ def pairs(
     source: Annotated[
         str,
         typer.Argument(
-            help="A list of pairs, or a store or view: its path or workspace name.",
+            help="A list of pairs, LIST:SET of the images of a store or view, or a store or view "
+            "to draw from: its path or workspace name.",
             show_default=False,
             autocompletion=completion.image_sets,
         ),
@@ -59,14 +60,17 @@ def pairs(
     """Make a verification set (.bin) from a list of pairs, or drawn from a store or view.
 
     A list has lines as LFW's pairs.txt, or `PATH_A PATH_B 1` (the same person) or 0; its images are
-    aligned faces of one size. As many genuine pairs as impostor pairs are drawn, in ten folds that
-    share nobody; draw them from people that no student is trained on.
+    aligned faces of one size. Images of a store or view are named by their path in the source,
+    `key:KEY`, or number, from 0. As many genuine pairs as impostor pairs are drawn, in ten folds
+    that share nobody; draw them from people that no student is trained on.
 
     **Examples**
 
     `curate pairs pairs.txt lfw.bin --images lfw-aligned/`
 
     `curate pairs my-pairs.csv mine.bin --skip-bad`
+
+    `curate pairs my-pairs.csv:office/all office/mine`
 
     `curate pairs ms1m/held-out ms1m/held-out --pairs 2000 --seed 1`
     """
@@ -76,9 +80,12 @@ def pairs(
 
     place = Workspace.locate(workspace)
     path = pairs_path(destination, place)
-    if _is_list(source):
+    listed = (Path(source), None) if Path(source).is_file() else split_list(source)
+    if listed is not None:
+        path_of_list, of = listed
+        begins = images if of is None else open_images(locate(of, place))
         with watch("pairs", "pairs", at_once=False) as progress:
-            made = pairs_of_list(Path(source), images, skip_bad, progress)
+            made = pairs_of_list(path_of_list, begins, skip_bad, progress)
     else:
         held = open_images(locate(source, place))
         with watch("pairs", "images", at_once=False) as progress:
@@ -87,11 +94,6 @@ def pairs(
         note(f"{path} holds these pairs already; nothing to do")
     _explain(made)
     print_report(_described(path, made), as_json)
-
-
-def _is_list(source: str) -> bool:
-    path = Path(source)
-    return path.is_file() or (path.suffix in (".txt", ".csv", ".tsv", ".lst") and not path.is_dir())
 
 
 def _explain(made: "PairSet") -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curation.workspace import Workspace
 
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")
+"""Of lists of pairs"""
 FILE_SUFFIXES = (".lmdb", ".partial", ".view", ".rec", ".bin")
 
 
@@ -19,6 +21,16 @@ def locate(name: str, workspace: "Workspace") -> Path:
         if Path(other).exists():
             return Path(other)
     return workspace.image_set(name)
+
+
+def split_list(name: str) -> tuple[Path, str | None] | None:
+    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is no list."""
+    if Path(name).suffix in LIST_SUFFIXES and not Path(name).is_dir():
+        return Path(name), None
+    head, _, images = name.rpartition(":")
+    if Path(head).suffix in LIST_SUFFIXES and images and not Path(name).exists():
+        return Path(head), images
+    return None
 
 
 def view_path(name: str, workspace: "Workspace") -> Path:

@@ -188,6 +188,12 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
         )
     )  # fmt: skip
     assert report["sets"]["mine"]["pairs"] == 40
+    # The same of a store, whose images have numbers.
+    (tmp_path / "rows.txt").write_text("\n".join(line.replace(".jpg", "") for line in lines))
+    (folder / "mine.npy").rename(folder / "rows-train.npy")
+    listed = f"{tmp_path / 'rows.txt'}:drawn/train"
+    of_store = json.loads(run(place, "evaluate", str(folder), listed, "--json"))
+    assert of_store["sets"]["rows-train"]["digest"] == report["sets"]["mine"]["digest"]
 
 
 def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, people: Store):
