@@ -26,6 +26,25 @@ class Embedded:
         return Embedded(self.unit[places], self.norms[places])
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of ``ranks`` processes embed together, and how each gets what all of them made."""
+
+    rank: int = 0
+    ranks: int = 1
+    gather: Callable[[Callable[[], Embedded]], list[Embedded]] = lambda own: [own()]
+
+    def of(self, count: int, rank: int) -> np.ndarray:
+        """Of images 0 to ``count`` - 1 those of a rank: whole batches, each rank one in turn.
+
+        A batch is the same whoever embeds it, so that their number changes no digit.
+        """
+        return np.flatnonzero(np.arange(count) // BATCH % self.ranks == rank)
+
+
+ALONE = Share()
+
+
 def embed_encoded(
     embedder: Embedder,
     read: Callable[[int], bytes],
@@ -47,10 +66,32 @@ def embed_pixels(
     pixels: Callable[[int], np.ndarray],
     numbers: Sequence[int],
     progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Embedded:
-    """`Embedded` of the pictures ``pixels(i) for i in numbers``, uint8 RGB of any size."""
-    unit = np.empty((len(numbers), embedder.embedding), np.float32)
-    norms = np.empty(len(numbers), np.float32)
+    """`Embedded` of the pictures ``pixels(i) for i in numbers``, uint8 RGB of any size.
+
+    ``progress`` counts those of this process, where several share them.
+    """
+    own = [numbers[place] for place in share.of(len(numbers), share.rank).tolist()]
+    parts = share.gather(lambda: _embed_batches(embedder, pixels, own, progress))
+    whole = _nothing_yet(len(numbers), embedder.embedding)
+    for rank, part in enumerate(parts):
+        places = share.of(len(numbers), rank)
+        whole.unit[places], whole.norms[places] = part.unit, part.norms
+    return whole
+
+
+def _nothing_yet(count: int, embedding: int) -> Embedded:
+    return Embedded(np.empty((count, embedding), np.float32), np.empty(count, np.float32))
+
+
+def _embed_batches(
+    embedder: Embedder,
+    pixels: Callable[[int], np.ndarray],
+    numbers: Sequence[int],
+    progress: Progress | None,
+) -> Embedded:
+    found = _nothing_yet(len(numbers), embedder.embedding)
     for start in range(0, len(numbers), BATCH):
         batch = [
             # Resized one by one: the images of a set may differ in size.
@@ -61,14 +102,18 @@ def embed_pixels(
         # Embeddings that are no numbers are the caller's to find: see `why_broken`.
         with np.errstate(invalid="ignore", over="ignore"):
             raw = sum_mirrored(embedder, np.concatenate(batch))
-            unit[part], norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
+            found.unit[part], found.norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
         if progress:
             progress(start + len(batch), len(numbers))
-    return Embedded(unit, norms)
+    return found
 
 
 def embed_distinct(
-    embedder: Embedder, images: Sequence[bytes], what: str, progress: Progress | None = None
+    embedder: Embedder,
+    images: Sequence[bytes],
+    what: str,
+    progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Embedded:
     """Of encoded images; one that comes several times is embedded once.
 
@@ -79,7 +124,7 @@ def embed_distinct(
         first.setdefault(image, number)
     numbers = list(first.values())
     found = embed_pixels(
-        embedder, lambda i: decode(images[i], f"{what}, image {i}"), numbers, progress
+        embedder, lambda i: decode(images[i], f"{what}, image {i}"), numbers, progress, share
     )
     row = {number: row for row, number in enumerate(numbers)}
     return found.at([row[first[image]] for image in images])

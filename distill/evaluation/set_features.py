@@ -1,6 +1,7 @@
 """Unit features of evaluation sets: by a network, kept so that nothing is asked twice, or given."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
-from distill.evaluation.features import Embedded, embed_distinct, embed_pixels
+from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
 from distill.evaluation.protocols.protocol import ProtocolSet
 from teachers.embedder import Embedder, normalise
 
@@ -49,11 +50,14 @@ class SetFeatures(Protocol):
 
 
 class NetworkFeatures:
-    """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given."""
+    """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given.
 
-    def __init__(self, network: Embedder, kept: Path | None = None) -> None:
+    Several processes ``share`` the images of a set.
+    """
+
+    def __init__(self, network: Embedder, kept: Path | None = None, share: Share = ALONE) -> None:
         self.embedder, self.preprocessing = network.digest, network.preprocessing.digest
-        self._network, self._kept = network, kept
+        self._network, self._kept, self._share = network, kept, share
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
         known = self._known(each)
@@ -94,20 +98,12 @@ class NetworkFeatures:
 
     def _embed(self, each: EvaluationSet, progress: Progress | None) -> Embedded:
         if isinstance(each, VerificationPairs):
-            return embed_distinct(self._network, each.images, each.name, progress)
+            return embed_distinct(self._network, each.images, each.name, progress, self._share)
         if isinstance(each, ProtocolSet):
-            return embed_pixels(self._network, each.faces.pixels, range(len(each.faces)), progress)
-        read, name = each.read, each.name
-
-        def pixels(number: int) -> np.ndarray:
-            return decode(read(number), f"{name}, image {number}")
-
-        return embed_pixels(
-            self._network,
-            lambda i: decode(read(i), f"{name}, image {i}"),
-            range(len(each)),
-            progress,
-        )
+            pixels: Callable[[int], np.ndarray] = each.faces.pixels
+        else:
+            pixels = _pixels_of(each)
+        return embed_pixels(self._network, pixels, range(image_count(each)), progress, self._share)
 
     def _path(self, each: EvaluationSet) -> Path | None:
         size = 4 * image_count(each) * self._network.embedding
@@ -116,6 +112,27 @@ class NetworkFeatures:
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
         name = each.faces.fingerprint if isinstance(each, ProtocolSet) else each.digest
         return self._kept / network / f"{name}.npy"
+
+
+class HeldFeatures:
+    """`SetFeatures` of one set, which are in memory."""
+
+    def __init__(self, held: Embedded, of: NetworkFeatures) -> None:
+        self.embedder, self.preprocessing, self._held = of.embedder, of.preprocessing, held
+
+    def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
+        return self._held.unit
+
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        return self._held
+
+    def check(self, each: EvaluationSet) -> None:
+        assert len(self._held.unit) == image_count(each), "they are of this set"
+
+
+def _pixels_of(images: ImageSet) -> Callable[[int], np.ndarray]:
+    read, name = images.read, images.name
+    return lambda i: decode(read(i), f"{name}, image {i}")
 
 
 def _norms_of(path: Path) -> Path:

@@ -14,10 +14,17 @@ from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.views import open_images
 from distill.evaluation.evaluate_sets import evaluate
-from distill.evaluation.features import mirrored_seconds
+from distill.evaluation.features import Share, mirrored_seconds
 from distill.evaluation.protocols.protocol import open_named
-from distill.evaluation.set_features import EvaluationSet, NetworkFeatures, distinct_images
+from distill.evaluation.set_features import (
+    EvaluationSet,
+    HeldFeatures,
+    NetworkFeatures,
+    distinct_images,
+)
 from distill.notices import Notice
+from distill.ranks import rank, world_size
+from distill.training import distributed
 from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
@@ -35,7 +42,8 @@ class PairAccuracies:
     """``distill.training.scoring.Evaluate`` on ``sets``; encoded images of pairs stay in memory.
 
     Evaluated is ``twin``, a second network of the same kind that is given the weights, in float32:
-    the one that is trained keeps its mode, its statistics and its place in memory. With ``seconds``
+    the one that is trained keeps its mode, its statistics and its place in memory. Ranks share the
+    images of each set, all with the weights of the first, which alone scores. With ``seconds``
     those of the sets are scored that fit, in their order; which they are is found once, kept in
     ``chosen``, and ``warn`` is told of the others.
     """
@@ -56,17 +64,22 @@ class PairAccuracies:
     def __call__(
         self, weights: Mapping[str, Tensor], progress: Progress
     ) -> dict[str | Measure, float]:
-        self._embedder.module.load_state_dict(weights)
-        if self._seconds is not None:
-            self._sets, self._seconds = self._fitting(self._seconds), None
-        answers = NetworkFeatures(self._embedder)
-        evaluation = evaluate(answers, self._sets, progress, intervals=False)
-        pairs = {n: each for n, each in evaluation["sets"].items() if each["kind"] == "pairs"}
+        self._embedder.module.load_state_dict(_of_first_rank(weights))
+        if (seconds := self._seconds) is not None:
+            names = distributed.on_first_rank(lambda: self._fitting(seconds))
+            self._sets = [each for each in self._sets if each.name in names]
+            self._seconds = None
+        share = Share(rank(), world_size(), distributed.on_all_ranks)
+        answers = NetworkFeatures(self._embedder, share=share)
+        reports: dict[str, Any] = {}
+        for each in self._sets:
+            reports.update(_report(answers, each, progress))
+        pairs = {name: each for name, each in reports.items() if each["kind"] == "pairs"}
         found: dict[str | Measure, float] = {}
         found.update(accuracies({"sets": pairs}))
-        return {**found, **_others(evaluation["sets"])}
+        return {**found, **_others(reports)}
 
-    def _fitting(self, seconds: float) -> list[EvaluationSet]:
+    def _fitting(self, seconds: float) -> list[str]:
         names = None if self._chosen is None else _kept_names(self._chosen)
         if names is None:
             names = self._measure(seconds)
@@ -82,11 +95,11 @@ class PairAccuracies:
                         f"takes more than evaluate.seconds = {seconds:g}",
                     )
                 )
-        return [each for each in self._sets if each.name in names]
+        return names
 
     def _measure(self, seconds: float) -> list[str]:
         """The sets that fit, by what the network takes for an image."""
-        each_image = mirrored_seconds(self._embedder)
+        each_image = mirrored_seconds(self._embedder) / world_size()
         names, taken = [], 0.0
         for each in self._sets:
             takes = each_image * distinct_images(each)
@@ -94,6 +107,20 @@ class PairAccuracies:
                 names.append(each.name)
                 taken += takes
         return names
+
+
+def _of_first_rank(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Statistics of batch normalisation are each rank's own, where they are not synchronised."""
+    if world_size() == 1:
+        return weights
+    return distributed.from_first_rank({name: each.cpu() for name, each in weights.items()})
+
+
+def _report(answers: NetworkFeatures, each: EvaluationSet, progress: Progress) -> Mapping[str, Any]:
+    """Of one set, by its name, on every rank."""
+    embedded = answers.embedded(each, progress)
+    held = HeldFeatures(embedded, answers)
+    return distributed.on_first_rank(lambda: evaluate(held, [each], intervals=False)["sets"])
 
 
 def _kept_names(path: Path) -> list[str] | None:

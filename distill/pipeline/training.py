@@ -277,8 +277,8 @@ class Stage:
     def _evaluate(
         self, folder: Path | None, warn: Callable[[Notice], None]
     ) -> PairAccuracies | None:
-        """What rank 0 needs where the settings ask for evaluation at intervals."""
-        if self.settings.evaluate_every is None or distributed.rank() != 0:
+        """Where the settings ask for evaluation at intervals."""
+        if self.settings.evaluate_every is None:
             return None
         twin = self.architecture.unweighted.build()
         return PairAccuracies(

@@ -68,6 +68,23 @@ def on_first_rank(work: Callable[[], T]) -> T:
     return value
 
 
+def on_all_ranks(work: Callable[[], T]) -> list[T]:
+    """What ``work`` gives on each rank, in their order; all raise what the first that fails raises.
+
+    They wait for each other for as long as it takes. What they give must be picklable.
+    """
+    if world_size() == 1:
+        return [work()]
+    group = _group(PATIENCE)
+    outcomes: list[Any] = [None] * world_size()
+    dist.all_gather_object(outcomes, _outcome(work), group=group)
+    dist.destroy_process_group(group)
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return [value for value, _ in outcomes]
+
+
 def _group(timeout: timedelta) -> dist.ProcessGroup:
     """All ranks, in a group whose exchanges may take so long."""
     group = dist.new_group(backend="gloo", timeout=timeout)

@@ -28,7 +28,7 @@ class Measure(NamedTuple):
 Evaluate = Callable[[Mapping[str, Tensor], Progress], Mapping[str | Measure, float]]
 """The accuracies of a network with these weights by the names of the sets; none where its
 embeddings are no numbers. Other measures are no part of the score. It leaves the weights as they
-are, and calls its progress often."""
+are, and calls its progress often. All ranks call it, and each gets the same or the same error."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
@@ -38,7 +38,7 @@ class _Interrupted(Exception):  # noqa: N818 - not an error: the training was as
 class Scoring:
     """Evaluates every ``every`` steps and after the last one; never where ``every`` is None.
 
-    Rank 0 evaluates with ``evaluate``, which the others need not have, and they wait.
+    All ranks evaluate together with ``evaluate``, and the first one tells the watch.
     """
 
     def __init__(
@@ -57,7 +57,13 @@ class Scoring:
         The same on every rank. Empty where the network has no accuracy, None where the training was
         asked to stop meanwhile.
         """
-        return distributed.on_first_rank(lambda: self._evaluate(weights, done))
+        assert self.evaluate is not None, "whoever sets evaluate_every gives it to every rank"
+        began = time.monotonic()
+        try:
+            measured = self.evaluate(weights, self._until_stopped)
+        except _Interrupted:
+            return None
+        return distributed.on_first_rank(lambda: self._tell(measured, done, began))
 
     def are_best(self, scores: dict[str, float]) -> bool:
         """Whether they beat those of every checkpoint; the same on every rank."""
@@ -68,13 +74,9 @@ class Scoring:
             better = scores.get(SCORE, -math.inf) > before
         return distributed.from_first_rank(better)
 
-    def _evaluate(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float] | None:
-        assert self.evaluate is not None, "whoever sets evaluate_every gives it to rank 0"
-        began = time.monotonic()
-        try:
-            measured = self.evaluate(weights, self._until_stopped)
-        except _Interrupted:
-            return None
+    def _tell(
+        self, measured: Mapping[str | Measure, float], done: int, began: float
+    ) -> dict[str, float]:
         accuracies = {name: each for name, each in measured.items() if isinstance(name, str)}
         scores = {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items()}
         if accuracies:
