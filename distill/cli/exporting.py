@@ -35,6 +35,12 @@ def export(
             "--evaluate", metavar="SET", help="Score each new format on this set; may be repeated."
         ),
     ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET", help="For onnx-int8: at least 500 faces like those of the training."
+        ),
+    ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -44,11 +50,17 @@ def export(
     already are left as they are.
 
     Example: distill export workspace/bundles/sample --to ncnn,openvino --evaluate ms1m/lfw
+
+    Example: distill export workspace/bundles/sample --to onnx-int8 --calibrate ms1m/train
+    --evaluate ms1m/test
     """
     from curation.errors import UserError
+    from curation.views import open_images
     from curation.workspace import Workspace
+    from distill.cli.curate.places import locate
     from distill.daemon.delivery import deliver
     from distill.export.bundle_files import check_bundle
+    from distill.export.calibration import Calibration
     from distill.export.exporter import check_formats
     from distill.export.more_formats import add_formats
 
@@ -60,11 +72,14 @@ def export(
         )
     place = Workspace.locate(workspace)
     opened = [open_set(name, place) for name in evaluate or []]
+    calibration = None
+    if calibrate is not None:
+        calibration = Calibration(open_images(locate(calibrate, place)), opened)
     has = check_bundle(bundle).config.formats
     if lacking := [name for name in names if name not in has]:
         began = time.monotonic()
         score = _scoring(opened)
-        deliver(bundle, bundle, True, lambda copy: add_formats(copy, lacking, score))
+        deliver(bundle, bundle, True, lambda copy: add_formats(copy, lacking, score, calibration))
         seconds = time.monotonic() - began
     config = check_bundle(bundle).config
     sizes = {

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.files import sync_folder
+from distill.export.calibration import Calibration
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
-from distill.export.exporter import DEFAULT_FORMATS, write_format
+from distill.export.exporter import DEFAULT_FORMATS, RefusedError, write_format
 from distill.export.format_scores import Score, format_scores
 from distill.export.golden import write_golden
 from distill.export.metadata import stamp
@@ -47,13 +48,15 @@ def export_bundle(
     name: str | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     score: Score | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write the bundle of a trained ``module`` to ``destination``, which appears whole or not.
 
     ``config`` is what ``module`` was built from, and comes to say the files of the ``formats``;
     ``evaluation`` is what ``distill.evaluation.evaluate`` returned, ``score`` evaluates each format
-    too; ``lineage`` is any JSON. A bundle that is already there is replaced. Raises `UserError`
-    where an export does not agree with the network.
+    too, and those in int8 take a ``calibration``; one that loses too much is left out, which the
+    evaluation says. ``lineage`` is any JSON. A bundle that is already there is replaced. Raises
+    `UserError` where an export does not agree with the network.
     """
     destination = Path(destination)
     partial = destination.with_name(f".{destination.name}.partial")
@@ -61,7 +64,15 @@ def export_bundle(
     partial.mkdir(parents=True)
     try:
         _write_files(
-            partial, module, config, evaluation, lineage, name or destination.name, formats, score
+            partial,
+            module,
+            config,
+            evaluation,
+            lineage,
+            name or destination.name,
+            formats,
+            score,
+            calibration,
         )
         sync_tree(partial)
         _put_in_place(partial, destination)
@@ -79,6 +90,7 @@ def _write_files(
     name: str,
     formats: Sequence[str],
     score: Score | None,
+    calibration: Calibration | None,
 ) -> None:
     from distill.counting import count
     from teachers.embedder import TorchEmbedder, module_digest
@@ -93,10 +105,15 @@ def _write_files(
     assert embedder.embedding == config.num_features, "the config is of another network"
     write_golden(folder, embedder, config.face.image_size)
     write_weights(folder / "model.safetensors", network)
-    source = ExportSource(network, preprocessing)
-    files = {each: write_format(each, folder, source) for each in formats}
+    source = ExportSource(network, preprocessing, calibration)
+    files = {}
+    for each in formats:
+        try:
+            files[each] = write_format(each, folder, source)
+        except RefusedError as error:
+            source.told[each] = {**source.told.get(each, {}), "not run": str(error)}
     if score is not None:
-        scores = format_scores(folder, files, preprocessing, score)
+        scores = format_scores(folder, files, preprocessing, score, source.told)
         evaluation = {**evaluation, "formats": scores}
     write_json(folder / "evaluation.json", evaluation)
     sizes = Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)

@@ -17,7 +17,7 @@ from curation.suggestions import hint
 from distill.export.bundle_files import WEIGHTS_NAME, check_bundle
 from distill.export.config import BundleConfig
 from distill.export.exporter import exporters
-from distill.export.golden import check_golden
+from distill.export.golden import MINIMUM_COSINE, check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
 from teachers.framing import shows_all
 
@@ -46,6 +46,7 @@ class BundleEmbedder:
         if runtime not in runtimes:
             raise UserError(f"{self.path}: no runtime {runtime!r}{hint(runtime, runtimes)}")
         self.network = _open(self.path, runtime, self.config)
+        self._least = MINIMUM_COSINE if runtime == TORCH else exporters()[runtime].minimum_cosine
         if self.network.embedding != self.config.num_features:
             raise UserError(
                 f"{self.path}: the network in {runtime} gives {self.network.embedding} "
@@ -75,8 +76,9 @@ class BundleEmbedder:
         return left @ right.T
 
     def check_golden(self) -> float:
-        """The lowest cosine with the golden embeddings; `UserError` below 0.9999."""
-        return check_golden(self.path, self.network)
+        """The lowest cosine with the golden embeddings; `UserError` below 0.9999, or what
+        the format says."""
+        return check_golden(self.path, self.network, self._least)
 
     def check_framed(self) -> None:
         """Raise `UserError` where the network may have been trained on squeezed images."""

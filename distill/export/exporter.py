@@ -6,6 +6,7 @@ table names.
 
 import importlib.util
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,10 @@ DEFAULT_FORMATS = ("onnx",)
 CHECKED_BATCHES = (1, 3)
 
 
+class RefusedError(UserError):
+    """A format loses too much of what the network can do; the bundle is good without it."""
+
+
 class Exporter(ABC):
     """A format: how a network is written in it, and how what was written is run.
 
@@ -42,7 +47,7 @@ class Exporter(ABC):
     ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
     brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
     files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
-    not run at all.
+    not run at all. ``minimum_cosine`` is that of its embeddings with the network's.
     """
 
     name: ClassVar[str]
@@ -52,13 +57,15 @@ class Exporter(ABC):
     runs_with: ClassVar[tuple[str, ...]] = ()
     confined: ClassVar[bool] = False
     why_not_here: ClassVar[str | None] = None
+    minimum_cosine: ClassVar[float] = MINIMUM_COSINE
 
     @abstractmethod
     def export(self, folder: Path, source: ExportSource) -> None:
         """Write the network of ``source`` as one or more files into the empty ``folder``.
 
         The bundle's files are these; every export of a network gives the same bytes. Raises
-        ``UserError`` where the format cannot express the network.
+        ``UserError`` where the format cannot express the network, ``RefusedError`` where it loses
+        too much.
         """
 
     @abstractmethod
@@ -82,7 +89,11 @@ class Exporter(ABC):
         run = self.start(written)
         check_parity(self.name, run, source.network, source.size)
         cosine = golden_cosine(bundle, ExportedNetwork(run, source.preprocessing))
-        _check_cosine(self.name, cosine, "on the golden images")
+        self.check_cosine(cosine, "on the golden images")
+
+    def check_cosine(self, cosine: float, where: str) -> None:
+        """Raise ``UserError`` where it is below the minimum."""
+        _check_cosine(self.name, cosine, where, self.minimum_cosine)
 
     def start(self, folder: Path) -> Embed:
         """As ``run``, in a process of its own where the format asks for that."""
@@ -195,7 +206,11 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
     found = exporters()[name]
     written = folder / f".{name}"
     written.mkdir()
-    found.export(written, source)
+    try:
+        found.export(written, source)
+    except RefusedError:
+        shutil.rmtree(written)
+        raise
     files = _files_in(written, name)
     found.check(written, folder, source)
     taken = {SUMS_NAME, *(Path(each).parts[0] for each in FILES)}
@@ -233,10 +248,10 @@ def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[
         _check_cosine(name, lowest_cosine(run(pixels.numpy()), expected), f"at batch size {batch}")
 
 
-def _check_cosine(name: str, cosine: float, where: str) -> None:
-    if not cosine >= MINIMUM_COSINE:
+def _check_cosine(name: str, cosine: float, where: str, least: float = MINIMUM_COSINE) -> None:
+    if not cosine >= least:
         raise UserError(
             f"the {name} export gives other embeddings than the network: cosine {cosine:.6f} "
-            f"{where}, at least {MINIMUM_COSINE} is wanted; "
+            f"{where}, at least {least} is wanted; "
             "train on until the weights are finite, or take another backbone"
         )

@@ -16,16 +16,22 @@ KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval")
 
 
 def format_scores(
-    folder: Path, names: Iterable[str], preprocessing: Preprocessing, score: Score
+    folder: Path,
+    names: Iterable[str],
+    preprocessing: Preprocessing,
+    score: Score,
+    told: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """By format: the scores of each that can be run here, by set; why not, of the others."""
-    found: dict[str, Any] = {}
+    """By format: the scores of each that can be run here, by set; why not, of the others;
+    beside that, what its exporter has ``told``."""
+    found: dict[str, Any] = {name: dict(said) for name, said in told.items()}
     for name in names:
         exporter = exporters()[name]
         if reason := exporter.why_not_run():
-            found[name] = {"not run": reason}
+            found.setdefault(name, {})["not run"] = reason
         else:
-            found[name] = {"sets": _shortened(score(exporter.embedder(folder, preprocessing)))}
+            scores = score(exporter.embedder(folder, preprocessing))
+            found.setdefault(name, {})["sets"] = _shortened(scores)
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.export.bundle import sync_tree
+from distill.export.calibration import Calibration
 from distill.export.embedder import open_bundle_network
 from distill.export.exporter import check_installed, write_format
 from distill.export.format_scores import Score, format_scores
@@ -11,21 +12,26 @@ from distill.export.remeasured import describe_again, read_object
 from distill.export.source import ExportSource
 
 
-def add_formats(folder: Path, names: Sequence[str], score: Score | None = None) -> None:
+def add_formats(
+    folder: Path,
+    names: Sequence[str],
+    score: Score | None = None,
+    calibration: Calibration | None = None,
+) -> None:
     """Export the network of the bundle in ``folder`` in the formats that it lacks.
 
-    ``score`` evaluates each. ``folder`` is a copy that nobody reads yet: see
-    ``distill.daemon.delivery.deliver``. Raises ``UserError`` as ``write_format``.
+    ``score`` evaluates each; those in int8 take a ``calibration``. ``folder`` is a copy that nobody
+    reads yet: see ``distill.daemon.delivery.deliver``. Raises ``UserError`` as ``write_format``.
     """
     config, network = open_bundle_network(folder)
-    source = ExportSource(network.eval(), config.face.preprocessing)
+    source = ExportSource(network.eval(), config.face.preprocessing, calibration)
     new = [name for name in names if name not in config.formats]
     check_installed(new)
     files = {name: write_format(name, folder, source) for name in new}
     evaluation = read_object(folder / "evaluation.json")
     if score is not None:
         known = evaluation.get("formats")
-        found = format_scores(folder, files, source.preprocessing, score)
+        found = format_scores(folder, files, source.preprocessing, score, source.told)
         evaluation["formats"] = {**(known if isinstance(known, dict) else {}), **found}
     config = config.model_copy(update={"formats": {**config.formats, **files}})
     describe_again(folder, config, evaluation)

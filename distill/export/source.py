@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from teachers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import onnx
     import torch
+
+    from distill.export.calibration import Calibration
 
 OPSET = 20
 INPUT_NAME = "image"
@@ -22,11 +24,19 @@ class ExportSource:
     """``network``, in evaluation mode on the CPU, and what it takes; exporters change neither.
 
     Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.
+    ``calibration`` is what formats in int8 take. Exporters put into ``told``, by format, what the
+    bundle's evaluation is to say beside the scores.
     """
 
-    def __init__(self, network: "torch.nn.Module", preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        network: "torch.nn.Module",
+        preprocessing: Preprocessing,
+        calibration: "Calibration | None" = None,
+    ) -> None:
         self.network, self.preprocessing = network, preprocessing
-        self.size = preprocessing.size
+        self.size, self.calibration = preprocessing.size, calibration
+        self.told: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def folded(self) -> "torch.nn.Module":

@@ -331,7 +331,16 @@ class JobRun:
             sets, steps = evaluation_sets(self.spec, self.workspace), self.steps
             outcome = on_first_rank(
                 lambda: export_network(
-                    name, trained, size, evaluation, lineage, self._origin(), formats, sets, steps
+                    name,
+                    trained,
+                    size,
+                    evaluation,
+                    lineage,
+                    self._origin(),
+                    formats,
+                    sets,
+                    self.images,
+                    steps,
                 )
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)

@@ -13,6 +13,7 @@ from distill.evaluation.measurable import why_no_accuracy
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named, split_name
 from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
 from distill.export.bundle import export_bundle
+from distill.export.calibration import Calibration
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
 from distill.export.format_scores import Score
@@ -89,13 +90,14 @@ def export_network(
     origin: dict[str, Any],
     formats: Sequence[str],
     sets: Mapping[str, Path],
+    faces: ImageSet,
     steps: StepStore,
 ) -> StepOutcome:
     """The bundle of a network trained on images of that size, in ``bundle/`` of the step.
 
     ``origin`` goes into the lineage and is no part of the step's identity: a bundle that is there
     says where it came from then. Each format is scored on the ``sets``, but not the
-    usual one alone, which gives what the network gives.
+    usual one alone, which gives what the network gives; int8 is calibrated on ``faces``.
     """
     config = bundle_config(trained.architecture, image_size)
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
@@ -107,8 +109,9 @@ def export_network(
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
-        told = {**lineage, **origin}
-        export_bundle(bundle, trained.load(), config, evaluation, told, name, formats, score)
+        told, module = {**lineage, **origin}, trained.load()
+        calibration = Calibration(faces, [] if score is None else _all_opened(sets))
+        export_bundle(bundle, module, config, evaluation, told, name, formats, score, calibration)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 
     return steps.perform("export", inputs, work)
@@ -116,5 +119,8 @@ def export_network(
 
 def _scores_on(sets: Mapping[str, Path], embedder: Embedder) -> dict[str, Any]:
     """The report of each set; see ``distill.evaluation.evaluate_sets.evaluate``."""
-    opened = [read_pairs(path) if path.is_file() else open_images(path) for path in sets.values()]
-    return evaluate(NetworkFeatures(embedder), opened)["sets"]
+    return evaluate(NetworkFeatures(embedder), _all_opened(sets))["sets"]
+
+
+def _all_opened(sets: Mapping[str, Path]) -> list[EvaluationSet]:
+    return [_opened(name, path) for name, path in sets.items()]

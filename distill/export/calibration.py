@@ -1,0 +1,44 @@
+"""What a format in int8 takes beside the network: real faces, and sets that judge it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curation.errors import UserError
+from curation.images import decode
+from curation.store import ImageSet
+from teachers.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from distill.evaluation.set_features import EvaluationSet
+
+LEAST = 500
+"""Faces; as many are drawn of more."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``faces`` like those that the network was trained on, and the ``sets`` of the gate."""
+
+    faces: ImageSet
+    sets: "Sequence[EvaluationSet]"
+
+    def pixels(self, preprocessing: Preprocessing) -> np.ndarray:
+        """Normalised pixels float32 [2 * 500, 3, H, W] of drawn faces, each mirrored too.
+
+        Raises ``UserError`` where there are fewer.
+        """
+        if len(self.faces) < LEAST:
+            raise UserError(
+                f"{self.faces.path}: it has {len(self.faces)} faces; at least {LEAST} are wanted "
+                "to calibrate int8, of the set that the network was trained on"
+            )
+        drawn = np.random.default_rng(0).choice(len(self.faces), LEAST, replace=False)
+        name = self.faces.name
+        upright = np.concatenate(
+            [preprocessing(decode(self.faces.read(i), f"{name}, image {i}")[None]) for i in drawn]
+        )
+        both = np.stack([upright, upright[..., ::-1]], axis=1)
+        return np.ascontiguousarray(both.reshape(-1, *upright.shape[1:]))

@@ -1,0 +1,242 @@
+"""int8 is shipped where a gate of real measures lets it through, and refused with the numbers."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from curation.conversion.convert import convert
+from curation.errors import UserError
+from curation.images import encode_jpeg
+from curation.records.layout_writer import write_layout
+from curation.store import Store
+from distill.cli.main import app
+from distill.evaluation.paired import PairedDifference
+from distill.export import int8
+from distill.export.bundle import export_bundle
+from distill.export.bundle_files import check_bundle
+from distill.export.calibration import LEAST, Calibration
+from distill.export.config import BundleConfig, FaceConfig
+from distill.export.embedder import BundleEmbedder
+from distill.export.int8_gate import Loss, passes
+from distill.export.quantisation import Range, layers, named, quantise, running
+from distill.export.source import ExportSource
+from teachers.preprocessing import Preprocessing
+
+SIZE = (16, 16)
+
+
+class Faces:
+    """Drawn faces: each identity a pattern of its own, each image of it with some noise."""
+
+    def __init__(self, identities: int, images: int = 4) -> None:
+        random = np.random.default_rng(1)
+        patterns = random.integers(0, 256, (identities, *SIZE, 3))
+        self.labels = np.repeat(np.arange(identities), images)
+        noise = random.normal(0, 60, (len(self.labels), *SIZE, 3))
+        self.pixels = np.clip(patterns[self.labels] + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 32, 3, 2, 1), nn.PReLU(32)
+    second = nn.Conv2d(32, 64, 3, 2, 1), nn.PReLU(64)
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(64 * 16, 32)).eval()
+
+
+@pytest.fixture(scope="module")
+def graph(network) -> onnx.ModelProto:
+    return ExportSource(network, Preprocessing.ours(SIZE)).onnx
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return Preprocessing.ours(SIZE)(Faces(16).pixels)
+
+
+def difference(measure: str, second: float, low: float, high: float) -> Loss:
+    return Loss("set", PairedDifference(measure, 0.9, second, [low, high]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "verdict"),
+    [
+        (difference("accuracy", 0.899, -0.002, 0.001), "fine"),
+        (difference("accuracy", 0.897, -0.004, -0.002), "too much"),
+        (difference("accuracy", 0.897, -0.009, 0.003), "cannot tell"),
+        (difference("accuracy", 0.9, -0.009, 0.009), "cannot tell"),
+        (difference("accuracy", 0.7, -0.3, -0.1), "too much"),
+        (difference("TAR at FAR 1e-3", 0.885, -0.03, 0.0), "fine"),
+        (difference("TAR at FAR 1e-3", 0.875, -0.03, -0.02), "too much"),
+    ],
+)
+def test_the_gate_knows_what_a_set_can_tell(loss, verdict):
+    assert loss.verdict == verdict
+    assert verdict in str(loss)
+
+
+def test_the_gate_opens_only_where_something_is_known_to_be_fine():
+    fine = difference("accuracy", 0.9, 0, 0)
+    unknown = difference("accuracy", 0.9, -0.1, 0.1)
+    worse = difference("accuracy", 0.7, -0.3, -0.1)
+    assert passes([fine, unknown])
+    assert not passes([unknown])
+    assert not passes([])
+    assert not passes([fine, worse])
+
+
+def test_layers_without_names_are_quantised_all_the_same(graph, pixels):
+    nameless = onnx.ModelProto()
+    nameless.CopyFrom(graph)
+    for node in nameless.graph.node:
+        node.name = ""
+    model = named(nameless)
+    found = int8.quantised(model, pixels, lambda run: [difference("accuracy", 0.9, 0, 0)])
+    assert len(found.costs) == len(layers(model)) == 3
+    assert found.model.ByteSize() < 0.3 * model.ByteSize()
+    kinds = [node.op_type for node in found.model.graph.node]
+    assert kinds.count("QuantizeLinear") == 3 - len(found.kept)
+    expected, given = running(model)(pixels), running(found.model)(pixels)
+    assert np.corrcoef(expected.ravel(), given.ravel())[0, 1] > 0.99
+
+
+def test_a_layer_that_is_left_in_float_is_found_out(graph):
+    model = named(graph)
+    names = [node.name for node in layers(model)]
+    with pytest.raises(UserError, match="3 layers still have float32 weights"):
+        int8.check_quantised(quantise(model, {}, [], weights=False), model, names)
+
+
+def test_weights_that_two_layers_share_stay_shared(graph):
+    model = named(graph)
+    first = layers(model)[0]
+    again = model.graph.node.add()
+    again.CopyFrom(first)
+    again.name = again.output[0] = "again"
+    made = quantise(model, {}, [], weights=True)
+    assert len({node.input[1] for node in layers_named(made, {first.name, "again"})}) == 1
+
+
+def layers_named(model: onnx.ModelProto, names: set[str]) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.name in names]
+
+
+def test_more_inputs_stay_float_until_the_gate_opens(graph, pixels):
+    answers = [[difference("accuracy", 0.7, -0.3, -0.1)], [difference("accuracy", 0.9, 0, 0)]]
+    found = int8.quantised(named(graph), pixels, lambda run: answers.pop(0))
+    assert not answers
+    assert found.kept == [*found.costs][: len(found.kept)]
+    assert len(found.kept) == round(len(found.costs) / 2)
+
+
+def as_store(folder: Path, faces: Faces) -> Store:
+    """The faces as others have them, converted."""
+    folder.mkdir()
+    pictures = [encode_jpeg(each) for each in faces.pixels]
+    write_layout(folder, zip(pictures, faces.labels.tolist(), strict=True), SIZE)
+    return convert(folder, folder.with_suffix(".lmdb"))
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory) -> Store:
+    return as_store(tmp_path_factory.mktemp("faces") / "train", Faces(LEAST // 4))
+
+
+@pytest.fixture
+def config() -> BundleConfig:
+    face = FaceConfig(preprocessing=Preprocessing.ours(SIZE))
+    return BundleConfig(architecture="tiny", num_features=32, face=face)
+
+
+@pytest.fixture
+def bundle(network, config, small_evaluation, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(
+        "distill.export.embedder.unweighted_network", lambda config: copy.deepcopy(network)
+    )
+    return export_bundle(tmp_path / "bundle", network, config, small_evaluation, {})
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["export", *map(str, arguments), "--to", "onnx-int8"])
+
+
+def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train):
+    given = ("--calibrate", train.path, "--evaluate", train.path)
+    result = run(bundle, *given)
+    assert result.exit_code == 0, result.exception
+    assert check_bundle(bundle).config.formats["onnx-int8"] == ("model.int8.onnx",)
+    told = json.loads((bundle / "evaluation.json").read_text())["formats"]["onnx-int8"]
+    assert told["sets"]["train"]["tar_at_far"]["1e-3"]["tar"] > 0
+    assert {each["verdict"] for each in told["gate"]} == {"fine"}
+    assert len(told["sensitivity"]) == 3
+    assert BundleEmbedder(bundle, "onnx-int8").check_golden() > 0.9
+    written = (bundle / "model.int8.onnx").read_bytes()
+    again = run(bundle, *given, "--json")
+    assert json.loads(again.stdout)["added"] == []
+    assert (bundle / "model.int8.onnx").read_bytes() == written
+
+
+@pytest.fixture
+def bad_calibration(monkeypatch) -> None:
+    """Ranges so wide that every value becomes zero, and no layer that stays in float."""
+
+    def ranges(model: onnx.ModelProto, pixels: object) -> dict[str, Range]:
+        return {node.input[0]: Range(1e3, 0) for node in layers(model)}
+
+    monkeypatch.setattr(int8, "calibrate", ranges)
+    monkeypatch.setattr(int8, "FLOAT_SHARES", (0, 0.3))
+
+
+@pytest.mark.usefixtures("bad_calibration")
+def test_a_bad_calibration_is_refused_with_the_numbers(bundle, train):
+    before = (bundle / "SHA256SUMS").read_text()
+    result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
+    assert result.exit_code != 0
+    for part in ("onnx-int8 format is refused", "too much", "most sensitive layers"):
+        assert part in str(result.exception)
+    assert (bundle / "SHA256SUMS").read_text() == before
+    assert not (bundle / "model.int8.onnx").exists()
+
+
+@pytest.mark.usefixtures("bad_calibration")
+def test_a_job_delivers_its_bundle_without_what_is_refused(
+    network, config, small_evaluation, tmp_path, train
+):
+    formats, calibration = ("onnx", "onnx-int8"), Calibration(train, [train])
+    bundle = export_bundle(
+        tmp_path / "bundle",
+        network,
+        config,
+        small_evaluation,
+        {},
+        formats=formats,
+        score=lambda embedder: {},
+        calibration=calibration,
+    )
+    assert set(check_bundle(bundle).config.formats) == {"onnx"}
+    told = json.loads((bundle / "evaluation.json").read_text())["formats"]["onnx-int8"]
+    assert "refused" in told["not run"]
+    assert told["sensitivity"]
+
+
+def test_int8_without_faces_is_refused_in_one_sentence(bundle):
+    assert "--calibrate SET" in str(run(bundle).exception)
+
+
+def test_int8_of_too_few_faces_is_refused_in_one_sentence(bundle, tmp_path, train):
+    few = as_store(tmp_path / "few", Faces(2)).path
+    result = run(bundle, "--calibrate", few, "--evaluate", train.path)
+    assert "it has 8 faces; at least 500 are wanted" in str(result.exception)
+
+
+def test_the_mirrored_faces_are_calibrated_on_too(train):
+    pixels = Calibration(train, []).pixels(Preprocessing.ours(SIZE))
+    assert pixels.shape == (2 * LEAST, 3, *SIZE)
+    np.testing.assert_array_equal(pixels[0], pixels[1][:, :, ::-1])
