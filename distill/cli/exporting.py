@@ -63,6 +63,7 @@ def export(
     from distill.export.calibration import Calibration
     from distill.export.exporter import check_formats
     from distill.export.more_formats import add_formats
+    from distill.pipeline.int8_judge import gate_on
 
     names = check_formats(to)
     if is_of_job(bundle):
@@ -74,7 +75,7 @@ def export(
     opened = [open_set(name, place) for name in evaluate or []]
     calibration = None
     if calibrate is not None:
-        calibration = Calibration(open_images(locate(calibrate, place)), opened)
+        calibration = Calibration(open_images(locate(calibrate, place)), gate_on(opened))
     has = check_bundle(bundle).config.formats
     if lacking := [name for name in names if name not in has]:
         began = time.monotonic()

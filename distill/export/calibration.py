@@ -1,18 +1,14 @@
-"""What a format in int8 takes beside the network: real faces, and sets that judge it."""
+"""What a format in int8 takes beside the network: real faces, and a gate that judges it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.images import decode
 from curation.store import ImageSet
+from distill.export.int8_gate import Gate
 from teachers.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from distill.evaluation.set_features import EvaluationSet
 
 LEAST = 500
 """Faces; as many are drawn of more."""
@@ -20,10 +16,10 @@ LEAST = 500
 
 @dataclass(frozen=True)
 class Calibration:
-    """``faces`` like those that the network was trained on, and the ``sets`` of the gate."""
+    """``faces`` like those that the network was trained on, and the ``gate``."""
 
     faces: ImageSet
-    sets: "Sequence[EvaluationSet]"
+    gate: Gate | None
 
     def pixels(self, preprocessing: Preprocessing) -> np.ndarray:
         """Normalised pixels float32 [2 * 500, 3, H, W] of drawn faces, each mirrored too.

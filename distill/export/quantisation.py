@@ -130,7 +130,7 @@ def quantise(
             if source not in made:
                 made.add(source)
                 nodes.extend(_input_nodes(graph, source, ranges[source]))
-            node.input[0] = f"{source}_dequantised"
+            node.input[0] = f"{source}/d"
         if weights and node.name in quantised:
             given = node.input[1]
             if given not in shared:
@@ -144,19 +144,19 @@ def quantise(
     kept = [each for each in graph.initializer if each.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+    del graph.value_info[:]
     return copy
 
 
 def _input_nodes(graph: "onnx.GraphProto", name: str, of: Range) -> Iterator["onnx.NodeProto"]:
     import onnx
 
-    scale, zero = f"{name}_scale", f"{name}_zero"
+    # Short names: there are hundreds of them, in files of some hundred kilobytes.
+    scale, zero, whole, back = (f"{name}/{each}" for each in "szqd")
     graph.initializer.append(onnx.numpy_helper.from_array(np.float32(of.scale), scale))
     graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(of.zero), zero))
-    whole = f"{name}_quantised"
-    yield onnx.helper.make_node("QuantizeLinear", [name, scale, zero], [whole], whole)
-    back = f"{name}_dequantised"
-    yield onnx.helper.make_node("DequantizeLinear", [whole, scale, zero], [back], back)
+    yield onnx.helper.make_node("QuantizeLinear", [name, scale, zero], [whole])
+    yield onnx.helper.make_node("DequantizeLinear", [whole, scale, zero], [back])
 
 
 def _weight_node(
@@ -168,18 +168,17 @@ def _weight_node(
     rows = np.moveaxis(values, axis, 0)
     scales = weight_scales(rows)
     whole = np.clip(np.rint(rows / scales.reshape(-1, *[1] * (rows.ndim - 1))), -127, 127)
-    name = f"{node.name}_weight"
+    name = f"{node.name}/w"
+    parts = [f"{name}/q", f"{name}/s"]
     graph.initializer.extend(
         [
             onnx.numpy_helper.from_array(
-                np.ascontiguousarray(np.moveaxis(whole, 0, axis)).astype(np.int8), f"{name}_int8"
+                np.ascontiguousarray(np.moveaxis(whole, 0, axis)).astype(np.int8), parts[0]
             ),
-            onnx.numpy_helper.from_array(scales, f"{name}_scale"),
-            onnx.numpy_helper.from_array(np.zeros(len(scales), np.int8), f"{name}_zero"),
+            onnx.numpy_helper.from_array(scales, parts[1]),
         ]
     )
-    parts = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
-    return onnx.helper.make_node("DequantizeLinear", parts, [name], name, axis=axis)
+    return onnx.helper.make_node("DequantizeLinear", parts, [name], axis=axis)
 
 
 def _output_axis(node: "onnx.NodeProto") -> int:

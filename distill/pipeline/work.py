@@ -18,6 +18,7 @@ from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
 from distill.export.format_scores import Score
 from distill.pipeline.architecture import Architecture
+from distill.pipeline.int8_judge import gate_on
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.training import TrainedNetwork
 from teachers.embedder import Embedder
@@ -110,7 +111,7 @@ def export_network(
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
         told, module = {**lineage, **origin}, trained.load()
-        calibration = Calibration(faces, [] if score is None else _all_opened(sets))
+        calibration = Calibration(faces, None if score is None else gate_on(_all_opened(sets)))
         export_bundle(bundle, module, config, evaluation, told, name, formats, score, calibration)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 

@@ -23,18 +23,18 @@ class OnnxInt8Exporter(OnnxExporter):
 
     def export(self, folder: Path, source: ExportSource) -> None:
         from distill.export.int8 import quantised
-        from distill.export.int8_gate import Loss, gate, passes
+        from distill.export.int8_gate import Loss, passes
         from distill.export.quantisation import named, running
 
         given = source.calibration
-        if given is None or not given.sets:
+        if given is None or given.gate is None:
             raise UserError(
                 "the onnx-int8 format is calibrated on faces and judged on sets: give `--calibrate "
                 "SET` with at least 500 faces like those of the training, and `--evaluate SET`"
             )
         pixels = given.pixels(source.preprocessing)
         model = named(source.onnx)
-        compare = gate(given.sets, ExportedNetwork(running(model), source.preprocessing))
+        compare = given.gate(ExportedNetwork(running(model), source.preprocessing))
 
         def judge(run: Embed) -> list[Loss]:
             return compare(ExportedNetwork(run, source.preprocessing))

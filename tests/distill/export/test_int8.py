@@ -17,7 +17,6 @@ from curation.images import encode_jpeg
 from curation.records.layout_writer import write_layout
 from curation.store import Store
 from distill.cli.main import app
-from distill.evaluation.paired import PairedDifference
 from distill.export import int8
 from distill.export.bundle import export_bundle
 from distill.export.bundle_files import check_bundle
@@ -27,6 +26,7 @@ from distill.export.embedder import BundleEmbedder
 from distill.export.int8_gate import Loss, passes
 from distill.export.quantisation import Range, layers, named, quantise, running
 from distill.export.source import ExportSource
+from distill.pipeline.int8_judge import gate_on
 from teachers.preprocessing import Preprocessing
 
 SIZE = (16, 16)
@@ -62,7 +62,7 @@ def pixels() -> np.ndarray:
 
 
 def difference(measure: str, second: float, low: float, high: float) -> Loss:
-    return Loss("set", PairedDifference(measure, 0.9, second, [low, high]))
+    return Loss("set", measure, 0.9, second, [low, high])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_bad_calibration_is_refused_with_the_numbers(bundle, train):
 def test_a_job_delivers_its_bundle_without_what_is_refused(
     network, config, small_evaluation, tmp_path, train
 ):
-    formats, calibration = ("onnx", "onnx-int8"), Calibration(train, [train])
+    formats, calibration = ("onnx", "onnx-int8"), Calibration(train, gate_on([train]))
     bundle = export_bundle(
         tmp_path / "bundle",
         network,
@@ -237,6 +237,6 @@ def test_int8_of_too_few_faces_is_refused_in_one_sentence(bundle, tmp_path, trai
 
 
 def test_the_mirrored_faces_are_calibrated_on_too(train):
-    pixels = Calibration(train, []).pixels(Preprocessing.ours(SIZE))
+    pixels = Calibration(train, None).pixels(Preprocessing.ours(SIZE))
     assert pixels.shape == (2 * LEAST, 3, *SIZE)
     np.testing.assert_array_equal(pixels[0], pixels[1][:, :, ::-1])
