@@ -26,7 +26,7 @@ from curation.files import sync_folder
 from distill.export.calibration import Calibration
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
-from distill.export.exporter import DEFAULT_FORMATS, RefusedError, write_format
+from distill.export.exporter import DEFAULT_FORMATS, FormatRefusedError, write_format
 from distill.export.format_scores import Score, format_scores
 from distill.export.golden import write_golden
 from distill.export.metadata import stamp
@@ -110,7 +110,7 @@ def _write_files(
     for each in formats:
         try:
             files[each] = write_format(each, folder, source)
-        except RefusedError as error:
+        except FormatRefusedError as error:
             source.told[each] = {**source.told.get(each, {}), "not run": str(error)}
     if score is not None:
         scores = format_scores(folder, files, preprocessing, score, source.told)

@@ -36,7 +36,7 @@ DEFAULT_FORMATS = ("onnx",)
 CHECKED_BATCHES = (1, 3)
 
 
-class RefusedError(UserError):
+class FormatRefusedError(UserError):
     """A format loses too much of what the network can do; the bundle is good without it."""
 
 
@@ -64,7 +64,7 @@ class Exporter(ABC):
         """Write the network of ``source`` as one or more files into the empty ``folder``.
 
         The bundle's files are these; every export of a network gives the same bytes. Raises
-        ``UserError`` where the format cannot express the network, ``RefusedError`` where it loses
+        ``UserError`` where the format cannot express the network, ``FormatRefusedError`` where it loses
         too much.
         """
 
@@ -208,7 +208,7 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
     written.mkdir()
     try:
         found.export(written, source)
-    except RefusedError:
+    except FormatRefusedError:
         shutil.rmtree(written)
         raise
     files = _files_in(written, name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.errors import UserError
 from distill.export.exporter import Embed
-from distill.export.int8_gate import Loss, passes
+from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import calibrate, layers, quantise, running, sensitivity
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Quantised:
     model: "onnx.ModelProto"
     costs: dict[str, float]
     kept: list[str]
-    losses: list[Loss]
+    losses: list[MeasuredLoss]
 
     def told(self) -> dict[str, Any]:
         """As JSON."""
@@ -52,7 +52,7 @@ class Quantised:
 
 
 def quantised(
-    model: "onnx.ModelProto", pixels: np.ndarray, judge: Callable[[Embed], list[Loss]]
+    model: "onnx.ModelProto", pixels: np.ndarray, judge: Callable[[Embed], list[MeasuredLoss]]
 ) -> Quantised:
     """The network of a graph whose nodes have names (`quantisation.named`), calibrated on
     normalised ``pixels`` [N, 3, H, W]; the last try where the gate passes none."""

@@ -16,7 +16,7 @@ LIMITS = {"accuracy": 0.002, "TAR at FAR 1e-3": 0.02}
 
 
 @dataclass(frozen=True)
-class Loss:
+class MeasuredLoss:
     """Of a measure on one set: float32's ``first``, int8's ``second``, and the 95 % interval of
     second less first."""
 
@@ -62,11 +62,11 @@ class Loss:
         }
 
 
-def passes(losses: Sequence[Loss]) -> bool:
+def passes(losses: Sequence[MeasuredLoss]) -> bool:
     """Where nothing is too much, and at least one measure is known to be fine."""
     verdicts = {each.verdict for each in losses}
     return "too much" not in verdicts and "fine" in verdicts
 
 
-Gate = Callable[[Embedder], Callable[[Embedder], list[Loss]]]
+Gate = Callable[[Embedder], Callable[[Embedder], list[MeasuredLoss]]]
 """From the float32 network to what judges others against it"""

@@ -8,7 +8,7 @@ from curation.store import ImageSet
 from distill.evaluation.paired import compared, measures
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
-from distill.export.int8_gate import LIMITS, Gate, Loss
+from distill.export.int8_gate import LIMITS, Gate, MeasuredLoss
 from teachers.embedder import Embedder
 
 
@@ -20,14 +20,14 @@ def gate_on(sets: Sequence[EvaluationSet]) -> Gate | None:
 
 def _against(
     sets: Sequence[VerificationPairs | ImageSet], reference: Embedder
-) -> Callable[[Embedder], list[Loss]]:
+) -> Callable[[Embedder], list[MeasuredLoss]]:
     """What judges networks against ``reference``, which embeds each set once."""
     first = [measures(NetworkFeatures(reference).features(each), each) for each in sets]
 
-    def judge(candidate: Embedder) -> list[Loss]:
+    def judge(candidate: Embedder) -> list[MeasuredLoss]:
         second = (measures(NetworkFeatures(candidate).features(each), each) for each in sets)
         return [
-            Loss(each.name, found.measure, found.first, found.second, found.interval)
+            MeasuredLoss(each.name, found.measure, found.first, found.second, found.interval)
             for each, before, after in zip(sets, first, second, strict=True)
             for found in compared(before, after)
             if found.measure in LIMITS

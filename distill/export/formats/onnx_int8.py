@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curation.errors import UserError
-from distill.export.exporter import Embed, ExportedNetwork, RefusedError, exporter
+from distill.export.exporter import Embed, ExportedNetwork, FormatRefusedError, exporter
 from distill.export.formats.onnx import OnnxExporter
 from distill.export.golden import golden_cosine
 from distill.export.source import ExportSource
@@ -23,7 +23,7 @@ class OnnxInt8Exporter(OnnxExporter):
 
     def export(self, folder: Path, source: ExportSource) -> None:
         from distill.export.int8 import quantised
-        from distill.export.int8_gate import Loss, passes
+        from distill.export.int8_gate import MeasuredLoss, passes
         from distill.export.quantisation import named, running
 
         given = source.calibration
@@ -36,13 +36,13 @@ class OnnxInt8Exporter(OnnxExporter):
         model = named(source.onnx)
         compare = given.gate(ExportedNetwork(running(model), source.preprocessing))
 
-        def judge(run: Embed) -> list[Loss]:
+        def judge(run: Embed) -> list[MeasuredLoss]:
             return compare(ExportedNetwork(run, source.preprocessing))
 
         found = quantised(model, pixels, judge)
         source.told[self.name] = found.told()
         if not passes(found.losses):
-            raise RefusedError(
+            raise FormatRefusedError(
                 f"the onnx-int8 format is refused, as it may lose less than 0.2 points of accuracy "
                 f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}"
             )

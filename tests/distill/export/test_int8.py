@@ -23,7 +23,7 @@ from distill.export.bundle_files import check_bundle
 from distill.export.calibration import LEAST, Calibration
 from distill.export.config import BundleConfig, FaceConfig
 from distill.export.embedder import BundleEmbedder
-from distill.export.int8_gate import Loss, passes
+from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import Range, layers, named, quantise, running
 from distill.export.source import ExportSource
 from distill.pipeline.int8_judge import gate_on
@@ -61,8 +61,8 @@ def pixels() -> np.ndarray:
     return Preprocessing.ours(SIZE)(Faces(16).pixels)
 
 
-def difference(measure: str, second: float, low: float, high: float) -> Loss:
-    return Loss("set", measure, 0.9, second, [low, high])
+def difference(measure: str, second: float, low: float, high: float) -> MeasuredLoss:
+    return MeasuredLoss("set", measure, 0.9, second, [low, high])
 
 
 @pytest.mark.parametrize(
