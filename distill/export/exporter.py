@@ -64,8 +64,8 @@ class Exporter(ABC):
         """Write the network of ``source`` as one or more files into the empty ``folder``.
 
         The bundle's files are these; every export of a network gives the same bytes. Raises
-        ``UserError`` where the format cannot express the network, ``FormatRefusedError`` where it loses
-        too much.
+        ``UserError`` where the format cannot express the network, ``FormatRefusedError`` where it
+        loses too much.
         """
 
     @abstractmethod
