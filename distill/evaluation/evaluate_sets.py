@@ -28,7 +28,7 @@ from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.sampled_pairs import sampled_scores
 from distill.evaluation.score_counts import CountedScores
 from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
-from distill.evaluation.slice_tables import Attribute, quality
+from distill.evaluation.slice_tables import Attribute, quality, why_no_quality
 from distill.evaluation.slices import slice_images, slice_pairs
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
@@ -122,8 +122,12 @@ def sliced(
     intervals: bool = True,
 ) -> dict:
     """What `distill.evaluation.slices` says of the attributes and of quality, by their names."""
-    slices = {}
-    for one in (*attributes, quality(embedded.norms)):
+    slices: dict[str, dict] = {}
+    if reason := why_no_quality(embedded.norms):
+        slices["quality"] = {"reason": reason}
+    else:
+        attributes = (*attributes, quality(embedded.norms))
+    for one in attributes:
         if isinstance(each, VerificationPairs):
             found = slice_pairs(embedded, each, one, report, score_pairs, intervals)
         else:

@@ -77,6 +77,13 @@ def quality(norms: np.ndarray) -> Attribute:
     return Attribute("quality", names, rank * 10 // max(len(norms), 1))
 
 
+def why_no_quality(norms: np.ndarray) -> str | None:
+    """Why norms [N] tell no quality: of unit vectors, as others give them, all are 1."""
+    if len(norms) and np.allclose(norms, 1, rtol=0, atol=1e-4):
+        return "all embeddings have the norm 1, which tells no quality; give them unnormalised"
+    return None
+
+
 def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
     separator = next((each for each in SEPARATORS if each in line and each != " "), ",")
     key, *names = split_line(line, separator) or [""]

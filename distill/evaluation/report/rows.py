@@ -69,6 +69,8 @@ def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, list[
 
 
 def _groups(found: Mapping[str, Any]) -> dict[str, Cell]:
+    if "reason" in found:
+        return {}
     worst = found["worst"].get("tar_at_threshold", {}).get("group")
     groups = {**found["within"]}
     groups |= {" and ".join(each["groups"]): each for each in found["across"]}

@@ -260,3 +260,19 @@ def test_a_published_protocol_is_named_with_its_folder(place: Path, tmp_path: Pa
     assert "allowed are norm+detector, norm, detector, none" in refused
     refused = run(place, "threshold", *words[1:], status=1)
     assert "is a protocol, which `distill evaluate` takes" in refused
+
+
+def test_a_table_of_groups_fits_the_screen(place: Path, tmp_path: Path):
+    vectors = np.load(place / "good" / "pairs.npy")
+    for name, norms in (("plain", np.linspace(1, 9, len(vectors))), ("unit", [1.0])):
+        (tmp_path / name).mkdir()
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        longer = unit * np.array(norms)[:, None]
+        np.save(tmp_path / name / "pairs.npy", longer.astype(np.float32))
+    words = ("drawn/pairs", "--slices", "quality")
+    printed = run(place, "evaluate", str(tmp_path / "plain"), *words)
+    table = printed[printed.index("pairs by quality") :].splitlines()
+    assert max(map(len, table)) <= 80
+    assert any(line.startswith("lowest tenth") for line in table)
+    refused = run(place, "evaluate", str(tmp_path / "unit"), *words)
+    assert "pairs by quality: all embeddings have the norm 1" in refused

@@ -73,17 +73,17 @@ class People:
 
 @pytest.mark.parametrize("by_identity", [True, False], ids=["identities", "images"])
 def test_within_and_across_are_literally_those_pairs(by_identity: bool):
-    from distill.evaluation.evaluate_sets import _score_all
+    from distill.evaluation.evaluate_sets import score_all
 
     features, labels = unit_features(300, 40, seed=3)
     order = np.argsort(labels, kind="stable")
     features, labels = features[order], labels[order]
     of = (labels if by_identity else np.arange(300)) % 3
-    whole = _score_all(features, labels, intervals=False)
+    whole = score_all(features, labels, intervals=False)
     attribute = Attribute("kind", ["a", "b", "c"], of)
     embedded = Embedded(features, np.ones(300, np.float32))
     people: EvaluationSet = People(labels)  # type: ignore[assignment]
-    found = slice_images(embedded, people, attribute, whole, _score_all, True)  # type: ignore[arg-type]
+    found = slice_images(embedded, people, attribute, whole, score_all, True)  # type: ignore[arg-type]
     threshold = np.float32(whole["tar_at_far"]["1e-3"]["cosine_threshold"])
     cosines = features @ features.T
     one, other = np.triu_indices(300, 1)
