@@ -16,7 +16,7 @@ PACKAGES = ("curation", "teachers", "distill")
 OUTSIDE_THE_PACKAGES = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt",
                         "licenses/LICENSE"}  # fmt: skip
 KINDS_OF_DATA = ("py.typed", "*.toml", "*.json", "*.txt", "*.onnx", "*.html", "*.css", "*.js",
-                 "*.sql")  # fmt: skip
+                 "*.svg", "*.LICENSE", "*.sql")  # fmt: skip
 
 
 def run(*words: object, cwd: Path, **environment: str) -> str:

@@ -28,7 +28,9 @@ def tail(path: Path) -> FoundLines:
     text, end = read_log(path, -TAIL_BYTES, TAIL_BYTES)
     lines = text.removesuffix(b"\n").split(b"\n") if text else []
     begins = end - len(text)
-    return FoundLines([_shown(line) for line in lines[1 if begins else 0 :]], begins > 0)
+    if begins and len(lines) > 1:
+        del lines[0]  # its beginning is missing
+    return FoundLines([_shown(line) for line in lines], begins > 0)
 
 
 def search(path: Path, words: str) -> FoundLines:

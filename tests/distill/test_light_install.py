@@ -125,7 +125,7 @@ def test_the_table_says_what_a_runtime_lacks(run: Run, small_bundle: Path):
 @pytest.mark.parametrize(
     ("module", "words", "package", "extra"),
     [
-        ("distill", ["serve"], "uvicorn", "train"),
+        ("distill", ["serve"], "fastapi", "train"),
         ("distill", ["run", ROOT / "jobs" / "sample.toml"], "torch", "train"),
         ("distill.cli.curate", ["recipe", "sample"], "lmdb", "curate"),
     ],
