@@ -102,6 +102,7 @@ LONGER = {
     "mirror-long": replace(MIRROR, times=12),
     "views-long": replace(VIEWS, times=12),
     "fresh-plain-long": replace(MIRROR, times=12, augment=FRESH_PLAIN),
+    "fresh-half-plain-long": replace(MIRROR, times=12, augment=f"{FRESH_PLAIN}\nplain = 0.5"),
     "views-labels-long": replace(VIEWS, times=12, stages=LABELS),
 }
 RECIPES = {**GENERATIONS, **LONGER}
