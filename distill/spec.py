@@ -364,8 +364,10 @@ class GenerationsSpec(Strict):
     same start, and the candidate of the highest score goes on. The score is the mean accuracy on
     ``select_on`` (none: on all sets of pairs of ``data.evaluate``).
 
-    With ``stop_without_gain`` the first generation whose score is not above the best before by more
-    than ``least_gain`` is the last, and the best of all is delivered instead of the last.
+    With ``stop_without_gain`` the first generation whose score is not above that of the one before
+    by more than ``least_gain``, or by no more than noise, is the last, and the one before is
+    delivered instead. Noise is what `distill compare` calls so: the 95 % interval of the difference
+    includes 0, both on the same draws of people.
     """
 
     count: int = Field(default=1, ge=1, le=1000)

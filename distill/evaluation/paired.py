@@ -1,5 +1,6 @@
 """Whether one network is better than another, or only luckier: both on the same draws."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,33 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
         return np.concatenate([accuracy(weights)[:, None], tars(weights)], axis=1)
 
     return Measures(["accuracy", *names], both, scores.identities)
+
+
+def drawn_mean_accuracies(
+    features: Sequence[np.ndarray], sets: Sequence[VerificationPairs]
+) -> np.ndarray:
+    """The mean of the ten-fold accuracies on ``sets`` in each draw [DRAWS] of people.
+
+    ``features`` are unit features of each set. The draws are of the people of all sets together:
+    images of one file are one person in all of them. Two networks have the same draws on the same
+    sets, so that an interval of the difference says whether one is better by more than noise.
+    """
+    same = np.concatenate([each.same for each in sets])
+    left, right = linked_identities([image for each in sets for image in each.images], same)
+    ends = np.cumsum([len(each) for each in sets])
+    accuracies = [
+        ten_fold_accuracy(
+            squared_distances(unit[::2], unit[1::2]),
+            each.same,
+            left[end - len(each) : end],
+            right[end - len(each) : end],
+        )
+        for unit, each, end in zip(features, sets, ends.tolist(), strict=True)
+    ]
+    identities = int(max(left.max(), right.max())) + 1
+    return bootstrap(
+        lambda weights: np.mean([accuracy(weights) for accuracy in accuracies], axis=0), identities
+    )
 
 
 def _tars(scores: PairScores, impostors: int) -> tuple[list[str], Statistic]:

@@ -2,23 +2,35 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from curation.errors import UserError
+from distill.evaluation.bootstrap import interval
+from distill.evaluation.paired import PairedDifference
+from distill.pipeline.scores import accuracies
 from distill.pipeline.work import TrainedNetwork
 from distill.spec import GenerationsSpec
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one generation trained from one seed; ``accuracies`` by set, where it was scored."""
+    """What one generation trained from one seed; ``accuracies`` by set, where it was scored.
+
+    ``draws`` are the scores in the bootstrap, of all candidates on the same draws of people
+    (`distill.evaluation.paired.drawn_mean_accuracies`).
+    """
 
     name: str
     generation: int
     seed: int
     trained: TrainedNetwork
     accuracies: dict[str, float] = field(default_factory=dict)
+    draws: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
     @property
     def score(self) -> float:
@@ -51,10 +63,9 @@ class Generations:
 
     @property
     def delivered(self) -> Candidate:
-        """The last generation's best; where generations must gain, the best of all."""
-        if self.settings.stop_without_gain:
-            return max(self.best, key=lambda candidate: candidate.score)
-        return self.best[-1]
+        """The last generation's best; where generations must gain, the best of the last one that
+        did."""
+        return self.best[-2] if self.reason_to_stop is not None else self.best[-1]
 
     @property
     def in_order_of_delivery(self) -> list[Candidate]:
@@ -66,13 +77,16 @@ class Generations:
         """Why there should be no further generation, with the numbers; None where there may be."""
         if not self.settings.stop_without_gain or len(self.best) < 2:
             return None
-        last, before = self.best[-1], max(each.score for each in self.best[:-1])
-        if last.score - before > self.settings.least_gain:
+        before, last = self.best[-2:]
+        gain, least = _difference(before, last), self.settings.least_gain
+        if last.score - before.score <= least:
+            wanted = f" of more than {least:g}, which generations.least_gain asks for"
+            reason = f"no gain{wanted if least else ''}"
+        elif not gain.is_more_than_noise:
+            reason = "the gain is within noise"
+        else:
             return None
-        return (
-            f"generation {last.generation}: {last.score:.4f} after {before:.4f}; not the gain of "
-            f"more than {self.settings.least_gain:g} that generations.least_gain asks for"
-        )
+        return f"generation {last.generation}: {_compared(before, last)}; {reason}"
 
     @property
     def note(self) -> str:
@@ -81,11 +95,22 @@ class Generations:
         words = [f"{best.score:.4f}"]
         if len(self.newest) > 1:
             scores = ", ".join(f"seed {each.seed} {each.score:.4f}" for each in self.newest)
-            words = [scores, f"best: seed {best.seed}"]
+            words = [scores, f"best: seed {best.seed}{self._level_seeds()}"]
         return "; ".join([*words, *filter(None, [self.reason_to_stop])])
 
+    def _level_seeds(self) -> str:
+        """Which of the newest candidates are no worse than the best by more than noise."""
+        best = self.best[-1]
+        level = [
+            str(each.seed)
+            for each in self.newest
+            if each is not best and not _difference(each, best).is_more_than_noise
+        ]
+        return f" (within noise of it: {', '.join(level)})" if level else ""
+
     def record(self) -> dict[str, Any]:
-        """Every candidate with its scores, and what was delivered, as evaluation.json has them."""
+        """Every candidate with its scores, what the generations gained, and what was delivered, as
+        evaluation.json has them."""
         return {
             "candidates": [
                 {
@@ -98,6 +123,41 @@ class Generations:
                 }
                 for each in self.candidates
             ],
+            "differences": [
+                {
+                    "from": before.name,
+                    "to": after.name,
+                    "score": after.score - before.score,
+                    "interval": _difference(before, after).interval,
+                    "more_than_noise": _difference(before, after).is_more_than_noise,
+                }
+                for before, after in pairwise(self.best)
+            ],
             "delivered": self.delivered.name,
             "stopped": self.reason_to_stop,
         }
+
+
+def _difference(first: Candidate, second: Candidate) -> PairedDifference:
+    drawn = interval(second.draws - first.draws)
+    return PairedDifference("score", first.score, second.score, drawn)
+
+
+def _compared(first: Candidate, second: Candidate) -> str:
+    low, high = _difference(first, second).interval
+    return (
+        f"{second.score:.4f} after {first.score:.4f} "
+        f"(95 % interval of the difference: {low:+.4f} to {high:+.4f})"
+    )
+
+
+def scored_candidates(
+    candidates: list[Candidate], results: dict[str, dict[str, Any]]
+) -> list[Candidate]:
+    """Those that have an accuracy on every set; ``UserError`` with a reason where none has."""
+    scored = [replace(each, accuracies=accuracies(results[each.name])) for each in candidates]
+    if not any(each.accuracies for each in scored):
+        reports = results[candidates[-1].name]["sets"].values()
+        reason = next(report["reason"] for report in reports if report["accuracy"] is None)
+        raise UserError(f"no candidate of generation {candidates[-1].generation} works: {reason}")
+    return [each for each in scored if each.accuracies]

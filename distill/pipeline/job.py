@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.errors import UserError
+import numpy as np
+
 from curation.views import ImageSet
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
 from distill.evaluation.set_features import FEATURES
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
-from distill.pipeline.generations import Candidate, Generations
+from distill.pipeline.generations import Candidate, Generations, scored_candidates
 from distill.pipeline.licences import licences
 from distill.pipeline.planning import (
     candidate_name,
@@ -31,7 +32,6 @@ from distill.pipeline.planning import (
 )
 from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
-from distill.pipeline.scores import accuracies
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import Question, asked_answers, share_below
 from distill.pipeline.training import (
@@ -43,7 +43,7 @@ from distill.pipeline.training import (
     train_network,
 )
 from distill.pipeline.training_images import digests, open_training_images, trained_on
-from distill.pipeline.work import evaluate_network, export_network
+from distill.pipeline.work import draw_scores, evaluate_network, export_network
 from distill.provenance import read_provenance
 from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, SPEC, StepState, read_halved
 from distill.spec import JobSpec
@@ -243,7 +243,8 @@ class JobRun:
         with self._step(choice_name(candidates[0].generation)) as state:
             outcomes = {each.name: self._scores(each.trained.embedder, sets) for each in candidates}
             results = {name: outcome.result for name, outcome in outcomes.items()}
-            generations.add(_scored(candidates, results))
+            scored = scored_candidates(candidates, results)
+            generations.add([self._drawn(each, sets) for each in scored])
             chosen = outcomes[generations.best[-1].name]
             state.id, state.path = chosen.folder.name, str(chosen.folder)
             state.scores = {each.name: each.score for each in generations.newest}
@@ -320,6 +321,13 @@ class JobRun:
         progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
         return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress, kept))
 
+    def _drawn(self, each: Candidate, sets: dict[str, Path]) -> Candidate:
+        """A candidate that was scored on ``sets``, with its scores in the bootstrap."""
+        progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
+        opened = each.trained.embedder
+        draws = on_first_rank(lambda: draw_scores(opened(), sets, self.steps, progress, kept))
+        return replace(each, draws=np.array(draws))
+
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self._step("export") as state:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
@@ -388,13 +396,3 @@ def _opening_again(embedder: Embedder) -> Callable[[], Embedder]:
     """
     packed = pickle.dumps(embedder)
     return lambda: pickle.loads(packed)
-
-
-def _scored(candidates: list[Candidate], results: dict[str, dict[str, Any]]) -> list[Candidate]:
-    """Those that have an accuracy on every set; ``UserError`` with a reason where none has."""
-    scored = [replace(each, accuracies=accuracies(results[each.name])) for each in candidates]
-    if not any(each.accuracies for each in scored):
-        reports = results[candidates[-1].name]["sets"].values()
-        reason = next(report["reason"] for report in reports if report["accuracy"] is None)
-        raise UserError(f"no candidate of generation {candidates[-1].generation} works: {reason}")
-    return [each for each in scored if each.accuracies]

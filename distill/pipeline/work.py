@@ -8,8 +8,10 @@ from typing import Any
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
 from curation.views import ImageSet, open_images
+from distill.evaluation.bootstrap import DRAWS
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
+from distill.evaluation.paired import drawn_mean_accuracies
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named, split_name
 from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
 from distill.export.bundle import export_bundle
@@ -41,6 +43,30 @@ def evaluate_network(
     }
     answers = NetworkFeatures(embedder, kept)
     return steps.perform("evaluate", inputs, lambda folder: evaluate(answers, scored, progress))
+
+
+def draw_scores(
+    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress, kept: Path
+) -> list[float]:
+    """The mean accuracy of ``embedder`` on these sets of pairs in each draw of their people.
+
+    See `distill.evaluation.paired.drawn_mean_accuracies`. The answers that `evaluate_network` left
+    in ``kept`` are used again.
+    """
+    opened = [read_pairs(path) for path in sets.values()]
+    inputs = {
+        "network": embedder.digest,
+        "preprocessing": embedder.preprocessing.digest,
+        "sets": [each.digest for each in opened],
+        "draws": DRAWS,
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        answers = NetworkFeatures(embedder, kept)
+        features = [answers.features(each, progress) for each in opened]
+        return {"scores": drawn_mean_accuracies(features, opened).tolist()}
+
+    return steps.perform("draws", inputs, work).result["scores"]
 
 
 def _opened(name: str, path: Path) -> EvaluationSet:

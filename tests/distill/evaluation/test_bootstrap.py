@@ -1,8 +1,12 @@
 """Intervals over draws of identities, against draws that really copy people."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from features_of_people import normalised
 
+from curation.pairs import VerificationPairs
 from distill.evaluation.bootstrap import (
     area_and_equal_error,
     bootstrap,
@@ -13,8 +17,9 @@ from distill.evaluation.bootstrap import (
 )
 from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.pair_scores import ImpostorTotals, linked_identities, listed_scores
+from distill.evaluation.paired import drawn_mean_accuracies
 from distill.evaluation.rates import pair_rates
-from distill.evaluation.verification import ten_fold
+from distill.evaluation.verification import squared_distances, ten_fold
 
 
 def listed(pairs: int, identities: int, seed: int = 0):
@@ -154,3 +159,40 @@ def test_a_recentred_interval_stays_within_rates():
     assert recentred(drawn, 0.95, 0.5) == pytest.approx([0.4525, 0.5475])
     assert recentred(drawn, 0.95, 0.99)[1] == 1
     assert recentred(drawn, 0.95, 0.01)[0] == 0
+
+
+def drawn_pairs(count, people, seed, name="pairs"):
+    """A set of pairs whose image bytes are PERSON.NUMBER, and unit features of its images."""
+    generator = np.random.default_rng(seed)
+    same = np.arange(count) % 2 == 0
+    left = generator.integers(0, people, count)
+    right = np.where(same, left, (left + 1 + generator.integers(0, people - 1, count)) % people)
+    who = np.stack([left, right], axis=1).ravel()
+    number = np.where(np.repeat(same, 2), np.arange(2 * count) % 2, 0)
+    images = [b"%d.%d" % each for each in zip(who.tolist(), number.tolist(), strict=True)]
+    centres = generator.normal(size=(people, 8))
+    features = normalised(centres[who] + generator.normal(size=(2 * count, 8)))
+    return VerificationPairs(images, same, f"digest of {name}", name), features
+
+
+def test_mean_accuracy_of_one_set_is_the_drawn_accuracy():
+    pairs, features = drawn_pairs(400, 60, seed=3)
+    left, right = linked_identities(pairs.images, pairs.same)
+    statistic = ten_fold_accuracy(
+        squared_distances(features[::2], features[1::2]), pairs.same, left, right
+    )
+    expected = bootstrap(statistic, int(max(left.max(), right.max())) + 1)
+    assert drawn_mean_accuracies([features], [pairs]).tolist() == expected.tolist()
+
+
+def test_a_person_of_two_sets_is_drawn_once_for_both():
+    pairs, features = drawn_pairs(400, 60, seed=3)
+    others, other_features = drawn_pairs(400, 60, seed=4)
+    alone = drawn_mean_accuracies([features], [pairs])
+    twice = drawn_mean_accuracies([features, features], [pairs, pairs])
+    assert twice == pytest.approx(alone)
+    strangers = [b"of others: " + image for image in others.images]
+    apart = replace(others, images=strangers)
+    both = [features, other_features]
+    linked = drawn_mean_accuracies(both, [pairs, others]).std()
+    assert drawn_mean_accuracies(both, [pairs, apart]).std() < linked

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_job import job_text, make_workspace, open_first, quiet, run_job, stage_text, steps_of
 from typer.testing import CliRunner
@@ -99,8 +100,14 @@ def test_the_record_has_every_candidate_and_why_it_stopped(finished):
         assert each["accuracies"] == {"pairs": each["score"]}
     first = max(scores[f"generation 1 seed {seed}"] for seed in (3, 0))
     second = max(scores[f"generation 2 seed {seed}"] for seed in (3, 0))
-    assert selection["stopped"].startswith(f"generation 2: {second:.4f} after {first:.4f}; ")
-    assert scores[selection["delivered"]] == max(first, second)
+    assert selection["stopped"].startswith(f"generation 2: {second:.4f} after {first:.4f} (95 % ")
+    assert scores[selection["delivered"]] == first
+    assert selection["delivered"].startswith("generation 1 ")
+    [difference] = selection["differences"]
+    assert difference["from"] == selection["delivered"]
+    assert difference["score"] == second - first
+    low, high = difference["interval"]
+    assert low <= difference["score"] <= high
     skipped = [step for step in read(finished, "steps.json") if step["state"] == "skipped"]
     assert {step["note"] for step in skipped} == {selection["stopped"]}
 
@@ -279,34 +286,40 @@ def test_a_step_is_named_by_generation_seed_and_stage():
     ]  # fmt: skip
 
 
-def candidate(generation, score, seed=0):
+def candidate(generation, score, seed=0, noise=0.0):
+    """One whose score differs from draw to draw by so much, by chance of its own."""
     name = f"generation {generation} seed {seed}"
     trained = TrainedNetwork(Architecture("mobilefacenet", 16, (32, 32), 0.125), Path(name), name)
-    return Candidate(name, generation, seed, trained, {"a": score + 0.1, "b": score - 0.1})
+    chance = np.random.default_rng(100 * generation + seed).normal(0, noise, 1000)
+    scores = {"a": score + 0.1, "b": score - 0.1}
+    return Candidate(name, generation, seed, trained, scores, score + chance)
 
 
-def generations_with(scores, **settings):
+def generations_with(scores, noise=0.0, **settings):
     generations = Generations(GenerationsSpec(count=9, **settings))
     for number, score in enumerate(scores, start=1):
-        generations.add([candidate(number, score)])
+        generations.add([candidate(number, score, noise=noise)])
     return generations
 
 
 @pytest.mark.parametrize(
-    ("scores", "least_gain", "stops", "delivered"),
+    ("scores", "least_gain", "noise", "stops", "delivered"),
     [
-        ([0.80], 0.0, False, 1),
-        ([0.80, 0.81], 0.0, False, 2),
-        ([0.80, 0.80], 0.0, True, 1),
-        ([0.80, 0.79], 0.0, True, 1),
-        ([0.80, 0.82], 0.05, True, 2),
-        ([0.80, 0.90, 0.85], 0.0, True, 2),
+        ([0.80], 0.0, 0.0, False, 1),
+        ([0.80, 0.81], 0.0, 0.0, False, 2),
+        ([0.80, 0.80], 0.0, 0.0, True, 1),
+        ([0.80, 0.79], 0.0, 0.0, True, 1),
+        ([0.80, 0.82], 0.05, 0.0, True, 1),
+        ([0.80, 0.82], 0.0, 0.03, True, 1),
+        ([0.80, 0.82], 0.0, 0.003, False, 2),
+        ([0.80, 0.90, 0.85], 0.0, 0.0, True, 2),
+        ([0.80, 0.90, 0.91], 0.0, 0.02, True, 2),
     ],
 )
-def test_without_gain_it_stops_and_the_best_of_all_is_delivered(
-    scores, least_gain, stops, delivered
+def test_without_gain_it_stops_and_keeps_the_one_before(
+    scores, least_gain, noise, stops, delivered
 ):
-    generations = generations_with(scores, stop_without_gain=True, least_gain=least_gain)
+    generations = generations_with(scores, noise, stop_without_gain=True, least_gain=least_gain)
     assert (generations.reason_to_stop is not None) is stops
     assert generations.delivered.generation == delivered
     assert generations.in_order_of_delivery[-1] is generations.delivered
@@ -315,7 +328,24 @@ def test_without_gain_it_stops_and_the_best_of_all_is_delivered(
 
 def test_the_reason_has_the_numbers():
     generations = generations_with([0.873, 0.8712], stop_without_gain=True)
-    assert generations.reason_to_stop.startswith("generation 2: 0.8712 after 0.8730; ")
+    assert generations.reason_to_stop == (
+        "generation 2: 0.8712 after 0.8730 (95 % interval of the difference: -0.0018 to -0.0018); "
+        "no gain"
+    )
+
+
+def test_a_gain_within_noise_is_called_so_and_recorded():
+    generations = generations_with([0.80, 0.82], noise=0.03, stop_without_gain=True)
+    assert generations.reason_to_stop.endswith("; the gain is within noise")
+    record = generations.record()
+    [difference] = record["differences"]
+    assert (difference["from"], difference["to"]) == ("generation 1 seed 0", "generation 2 seed 0")
+    assert difference["score"] == pytest.approx(0.02)
+    low, high = difference["interval"]
+    assert low < 0 < high
+    assert not difference["more_than_noise"]
+    assert record["delivered"] == "generation 1 seed 0"
+    assert record["stopped"] == generations.reason_to_stop
 
 
 def test_without_a_wanted_gain_the_last_generation_counts():
@@ -329,7 +359,16 @@ def test_the_best_seed_goes_on_the_first_of_equals():
     generations.add([candidate(1, score, seed) for seed, score in [(5, 0.7), (6, 0.9), (7, 0.9)]])
     assert generations.start is generations.best[0].trained
     assert generations.best[0].seed == 6
-    assert generations.note == "seed 5 0.7000, seed 6 0.9000, seed 7 0.9000; best: seed 6"
+    assert generations.note == (
+        "seed 5 0.7000, seed 6 0.9000, seed 7 0.9000; best: seed 6 (within noise of it: 7)"
+    )
+
+
+def test_a_seed_that_leads_by_noise_goes_on_and_is_called_so():
+    generations = Generations(GenerationsSpec(seeds=[5, 6]))
+    generations.add([candidate(1, 0.80, 5, noise=0.03), candidate(1, 0.81, 6, noise=0.03)])
+    assert generations.best[0].seed == 6
+    assert generations.note.endswith("; best: seed 6 (within noise of it: 5)")
 
 
 def load(text, workspace):
