@@ -220,6 +220,10 @@ bench-queue-peers *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
     python tests/benchmarks/queue_peers.py {{ options }}
 
+# A review of a million images in Chromium, the server killed in the middle: --images, --cases, --json
+bench-review *options: setup
+    python tests/benchmarks/review.py {{ options }}
+
 # Planted faults found by the noise checks and by other ways to clean: --data, --teacher, --embeddings
 bench-noise *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"

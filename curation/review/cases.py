@@ -157,3 +157,34 @@ def find_cases(images: ImageSet, findings: Findings, table: Sequence[Decision]) 
             for which, begin in zip(subjects, begins[:-1], strict=True)
         ),
     )
+
+
+class GroupedCases:
+    """Cases by the identities that they are about, and by the case that settles them."""
+
+    def __init__(self, cases: Cases) -> None:
+        everyone = np.arange(len(cases))
+        there = np.flatnonzero(cases.rival != NONE)
+        both = np.concatenate([cases.identity, cases.rival[there]])
+        self._identities = _Lookup(both, np.concatenate([everyone, there]))
+        self._under = _Lookup(cases.under, everyone)
+
+    def of(self, identity: int) -> list[int]:
+        """The cases that are about an identity."""
+        return self._identities.of(identity)
+
+    def under(self, case: int) -> list[int]:
+        """The cases that a case settles."""
+        return self._under.of(case)
+
+
+class _Lookup:
+    """Which values ``[n]`` stand beside a key of ``[n]``."""
+
+    def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._values = keys[order], values[order]
+
+    def of(self, key: int) -> list[int]:
+        begin, end = np.searchsorted(self._keys, [key, key + 1])
+        return self._values[begin:end].tolist()

@@ -80,6 +80,10 @@ class DecisionLog:
         line = as_line(event)
         if len(line) > LONGEST_EVENT:
             raise UserError(f"a decision of {len(line):,} bytes; at most {LONGEST_EVENT:,} fit")
+        try:
+            parse_event(line)  # what cannot be read again would spoil the file for everybody
+        except ValueError as error:
+            raise UserError(f"this decision cannot be written down: {error}") from None
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
             written = 0

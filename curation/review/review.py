@@ -7,56 +7,30 @@ is about was decided since the reviewer looked.
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from curation.errors import UserError
-from curation.noise.clean import check_decision
-from curation.noise.decisions import DECISIONS_FILE, Decision, parse_proposal
+from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.noise.overrides import contradict
 from curation.report.siblings import decisions_of
-from curation.review.cases import NONE, Cases, find_cases
+from curation.review.cases import Cases, find_cases
 from curation.review.confirmed import ConfirmedShare, measured_calibration
+from curation.review.drafting import checked_lines, confirms
 from curation.review.events import Choice, ReviewEvent
 from curation.review.leases import Leases
 from curation.review.log import DECISIONS_LOG, DecisionLog
+from curation.review.open_cases import OpenCases
 from curation.review.outcome import reviewed
+from curation.review.progress import ReviewProgress, measured_progress
+from curation.review.refusals import StaleError, refuse_circle, refuse_stale
 from curation.review.standing import Conflict, Standing
 from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
 
 LONGEST_NAME = 64
-
-
-class StaleError(UserError):
-    """A decision on what is no longer as the reviewer saw it; nothing was written."""
-
-
-@dataclass(frozen=True)
-class ReviewProgress:
-    """How far a review is. ``cases = decided + unsure + settled + open``."""
-
-    cases: int
-    decided: int
-    """Accepted, rejected or changed"""
-    unsure: int
-    settled: int
-    """By decisions on others, or by a line that somebody changed in the table"""
-    open: int
-    choices: dict[str, int]
-    reviewers: dict[str, int]
-    """Decided by whom"""
-    open_of_check: dict[str, int]
-    conflicts: int
-    set_aside: int
-    """Events on other findings than these"""
 
 
 class Review:
@@ -78,10 +52,7 @@ class Review:
         self._mutex = threading.RLock()
         self._log = DecisionLog(findings.path / DECISIONS_LOG)
         self._standing = Standing({one.identity for one in self.cases.findings})
-        self._by_identity = _Grouped(self.cases)
-        cases, under = self.cases, self.cases.under
-        is_under = (under != NONE) & (cases.is_mirrored | ~cases.settled[under])
-        self._open = ~(cases.settled | is_under)
+        self._still = OpenCases(self.cases, self._standing)
         self.refresh()
 
     def is_current(self) -> bool:
@@ -142,8 +113,8 @@ class Review:
                 return before
             case = self._case(key, findings)
             event = self._event(event_id, who, case, choice, lines)
-            self._refuse_stale(case, event, seen)
-            self._refuse_circle(event)
+            refuse_stale(self.cases, self._standing, case, event, seen)
+            refuse_circle(self._standing, event)
             self._write(event)
             return event
 
@@ -164,7 +135,7 @@ class Review:
                 how = "is about other findings" if by is None else f"was undone by {by.who}"
                 raise StaleError(f"{target.case}: this {how}")
             if (revived := self._standing.after_undo(target)) is not None:
-                self._refuse_circle(revived)
+                refuse_circle(self._standing, revived)
             event = ReviewEvent(
                 event_id, self._time(), who, target.case, target.findings, undoes=undoes
             )
@@ -223,7 +194,7 @@ class Review:
     def is_open(self, case: int) -> bool:
         """Whether somebody is still to decide it."""
         with self._mutex:
-            return bool(self._open[case])
+            return bool(self._still.open[case])
 
     def holder(self, case: int) -> str | None:
         """Who looks at it."""
@@ -259,24 +230,7 @@ class Review:
     def progress(self) -> ReviewProgress:
         """How far the review is."""
         with self._mutex:
-            decided = [e for e in self._standing.decided() if self.cases.find(e.case) is not None]
-            choices = Counter(str(event.choice) for event in decided)
-            unsure = choices["unsure"]
-            open_ = self._open
-            by_check = np.bincount(self.cases.check[open_], minlength=len(self.cases.findings))
-            names = [one.check for one in self.cases.findings]
-            return ReviewProgress(
-                cases=len(self.cases),
-                decided=len(decided) - unsure,
-                unsure=unsure,
-                settled=len(self.cases) - len(decided) - int(open_.sum()),
-                open=int(open_.sum()),
-                choices=dict(sorted(choices.items())),
-                reviewers=dict(Counter(event.who for event in decided).most_common()),
-                open_of_check=dict(zip(names, by_check.tolist(), strict=True)),
-                conflicts=len(self._standing.conflicts()),
-                set_aside=self._standing.set_aside,
-            )
+            return measured_progress(self.cases, self._standing, self._still.open)
 
     def decisions(self) -> list[Decision]:
         """The table with what was decided in its place, without proposals that no longer fit."""
@@ -307,43 +261,11 @@ class Review:
 
     def _take_in(self, events: Iterable[ReviewEvent]) -> None:
         for event in events:
-            touched = self._standing.add(event)
-            case = self.cases.find(event.case)
-            affected = set() if case is None else {case, *self._by_identity.under(case)}
-            for identity in touched:
-                affected.update(self._by_identity.of(identity))
-            self._judge(affected)
-
-    def _judge(self, cases: Iterable[int]) -> None:
-        for case in cases:
-            self._open[case] = not self._is_closed(case)
-
-    def _is_closed(self, case: int) -> bool:
-        key, under = self.cases.key(case), int(self.cases.under[case])
-        if self.cases.settled[case] or self._standing.decision(key) is not None:
-            return True
-        if under != NONE and (self.cases.is_mirrored[case] or not self._is_rejected(under)):
-            return True
-        identity, image = int(self.cases.identity[case]), self.cases.image(case)
-        about = self._standing.cases_about
-        if image is not None and any(other != key for other in about((None, image))):
-            return True
-        whole = self._standing.about((identity, None))
-        if any(line.apply and line.action == "drop-identity" for line in whole):
-            return True
-        if not self.cases.checks[self.cases.check[case]].merge_column:
-            return False
-        rival = int(self.cases.rival[case])
-        pair = [*whole, *self._standing.about((rival, None))]
-        return any(line.apply and {line.identity, line.into} == {identity, rival} for line in pair)
-
-    def _is_rejected(self, case: int) -> bool:
-        event = self._standing.decision(self.cases.key(case))
-        return bool(self.cases.settled[case]) if event is None else event.confirmed is False
+            self._still.update(event, self._standing.add(event))
 
     def _in_order(self, check: str | None) -> Iterator[int]:
         order = self.cases.order
-        chosen = self._open[order]
+        chosen = self._still.open[order]
         if check is not None:
             names = [one.check for one in self.cases.findings]
             if check not in names:
@@ -362,7 +284,9 @@ class Review:
     ) -> ReviewEvent:
         proposal = self.cases.proposal(case)
         proposed = tuple(line.proposal for line in proposal.lines)
-        done = {"accept": proposed, "change": self._checked(case, lines)}.get(choice, ())
+        done: tuple[str, ...] = proposed if choice == "accept" else ()
+        if choice == "change":
+            done = checked_lines(self.cases, self._standing, lines)
         if choice == "change" and set(done) == set(proposed):
             choice = "accept"
         if choice in ("accept", "change") and not done:
@@ -372,85 +296,9 @@ class Review:
             self.cases.findings[self.cases.check[case]].identity,
             round(float(self.cases.score[case]), 4),
             choice,
-            None if choice == "unsure" else self._confirms(case, done),
+            None if choice == "unsure" else confirms(self.cases, case, done),
             *(proposed, done),
         )
-
-    def _confirms(self, case: int, lines: Sequence[str]) -> bool:
-        """Whether what is done says that the check was right: it does something to its subject."""
-        image, identity = self.cases.image(case), int(self.cases.identity[case])
-        for text in lines:
-            action, of, which, into = parse_proposal(text)
-            is_pair = action == "merge" and identity in (of, into)
-            if (image is not None and which == image) or (image is None and of == identity):
-                return True
-            if is_pair and image is None:
-                return True
-        return False
-
-    def _checked(self, case: int, lines: Sequence[str]) -> tuple[str, ...]:
-        """The lines, of which each can be carried out; new parts with their numbers."""
-        parts: dict[int, int] = {}
-        found: dict[str, Decision] = {}
-        for text in lines:
-            try:
-                action, identity, image, into = parse_proposal(_with_part(text))
-            except ValueError as error:
-                raise UserError(f"a line of this decision: {error}") from None
-            if text.endswith(" 0") and action == "split":
-                if identity not in parts:
-                    parts[identity] = self._free_part(identity)
-                into = parts[identity]
-            line = Decision(action, identity, image, into)
-            check_decision(line, self.images.labels, self.images.identities)
-            if action in ("move", "merge") and identity == into:
-                raise UserError(f"{text}: it is in identity {into} already")
-            found[line.proposal] = line
-        about: dict[object, list[Decision]] = {}
-        for line in found.values():
-            about.setdefault(line.about, []).append(line)
-        for same in about.values():
-            if contradict(same):
-                both = " and ".join(line.proposal for line in same)
-                raise UserError(f"these cannot both be done: {both}")
-        return tuple(found)
-
-    def _free_part(self, identity: int) -> int:
-        """A part of an identity that nothing is split to."""
-        which = range(*self.images.offsets[identity : identity + 2].tolist())
-        lines = [line for image in which for line in self._standing.about((None, image))]
-        lines += self.cases.proposals.of_identity(identity)
-        taken = [line.into or 0 for line in lines if line.action == "split"]
-        return max(taken, default=0) + 1
-
-    def _refuse_stale(self, case: int, event: ReviewEvent, seen: int) -> None:
-        standing, own = self._standing, self._standing.decision(event.case)
-        last = 0 if own is None else standing.number(own.id)
-        subject = Decision("drop", int(self.cases.identity[case]), self.cases.image(case))
-        if subject.image is not None:
-            last = max(last, standing.last_change([subject]))
-        last = max(last, standing.last_change(d for d in event.decisions() if d.apply))
-        if last > seen:
-            by = standing.events[last - 1]
-            what = "undid a decision on" if by.choice is None else f"decided ({by.choice})"
-            raise StaleError(
-                f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same; look "
-                "at it again"
-            )
-
-    def _refuse_circle(self, event: ReviewEvent) -> None:
-        """``UserError`` where the merges that hold, with those of the event, run in a circle."""
-        merges = [d for d in event.decisions() if d.apply and d.action == "merge"]
-        into = {line.identity: line.into for line in merges}
-        for identity in into:
-            end = into[identity]
-            while end is not None and end != identity:
-                end = into.get(end, self._standing.merged_into(end))
-            if end == identity:
-                raise UserError(
-                    f"identity {into[identity]} is merged into identity {identity} already, "
-                    "perhaps by way of others; undo that first, or merge the other way round"
-                )
 
     def _time(self) -> str:
         moment = datetime.fromtimestamp(self._now(), UTC)
@@ -466,40 +314,6 @@ def reviewer(name: str) -> str:
             "characters"
         )
     return name
-
-
-class _Grouped:
-    """Cases by the identities that they are about, and by the case that settles them."""
-
-    def __init__(self, cases: Cases) -> None:
-        everyone = np.arange(len(cases))
-        there = np.flatnonzero(cases.rival != NONE)
-        both = np.concatenate([cases.identity, cases.rival[there]])
-        self._identities = _Lookup(both, np.concatenate([everyone, there]))
-        self._under = _Lookup(cases.under, everyone)
-
-    def of(self, identity: int) -> list[int]:
-        return self._identities.of(identity)
-
-    def under(self, case: int) -> list[int]:
-        return self._under.of(case)
-
-
-class _Lookup:
-    """Which values ``[n]`` stand beside a key of ``[n]``."""
-
-    def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._values = keys[order], values[order]
-
-    def of(self, key: int) -> list[int]:
-        begin, end = np.searchsorted(self._keys, [key, key + 1])
-        return self._values[begin:end].tolist()
-
-
-def _with_part(text: str) -> str:
-    """A line that can be parsed: the part 0 stands for one that is not there yet."""
-    return f"{text[:-1]}1" if text.startswith("split ") and text.endswith(" 0") else text
 
 
 def _stamp(folder: Path) -> list[tuple[int, int]]:

@@ -7,12 +7,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from distill.spec_source import LARGEST_SPEC
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 
-LARGEST_BODY = 2 * LARGEST_SPEC
-"""Bytes; the largest thing that is sent is a job spec."""
+LARGEST_BODY = 1 << 20
+"""Bytes: a decision on 100,000 faces (``MOST_LINES``), and far more than a job spec."""
 AT_ONCE, A_SECOND = 600, 300
 """Requests of one browser: a page of faces asks for a hundred pictures"""
 OPEN = ("/sign-in", "/static/")

@@ -12,7 +12,7 @@ from curation.errors import UserError
 from curation.noise.decisions import Action
 from curation.review.events import MOST_LINES, Choice
 from curation.review.outcome import what_is_left
-from curation.review.review import StaleError
+from curation.review.refusals import StaleError
 from distill.web.review.reviews import Reviews
 from distill.web.review.shown import (
     conflict_key,

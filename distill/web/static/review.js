@@ -119,8 +119,17 @@ function outboxName() {
 
 function send(entry) {
   state.outbox.push(entry);
-  localStorage.setItem(outboxName(), JSON.stringify(state.outbox));
+  keepOutbox();
   empty();
+}
+
+/* What the server has not confirmed survives the browser, as far as that has room for it. */
+function keepOutbox() {
+  try {
+    localStorage.setItem(outboxName(), JSON.stringify(state.outbox));
+  } catch {
+    localStorage.removeItem(outboxName());
+  }
 }
 
 async function empty() {
@@ -155,7 +164,7 @@ async function empty() {
 
 function sent(entry) {
   state.outbox = state.outbox.filter((other) => other !== entry);
-  localStorage.setItem(outboxName(), JSON.stringify(state.outbox));
+  keepOutbox();
 }
 
 async function taken(entry, answer) {
@@ -276,10 +285,13 @@ function flat() {
   return [...faces, ...rows];
 }
 
-function identityOf(image) {
+/* The identity of each face of the case that is shown. */
+function identities() {
   const one = current();
-  const suspect = one.faces.find((other) => other.image === image);
-  return suspect ? suspect.identity : one.rows.find((row) => row.images.includes(image))?.identity;
+  return new Map([
+    ...one.rows.flatMap((row) => row.images.map((image) => [image, row.identity])),
+    ...one.faces.map(({ image, identity }) => [image, identity]),
+  ]);
 }
 
 function choose(index, isRange) {
@@ -307,8 +319,9 @@ function mark(action, into) {
     state.said = "Choose faces first: click them, or use the arrows and the space bar.";
     return;
   }
+  const identityOf = identities();
   for (const image of images) {
-    const identity = identityOf(image);
+    const identity = identityOf.get(image);
     const to = into === "rival" ? (identity === current().identity ? current().rival : current().identity) : into;
     if (action === "move" && (to === null || to === identity)) {
       state.said = to === null ? "This case has no rival; choose an identity." : "It is there already.";
@@ -437,10 +450,10 @@ function beside(faces, isBelow) {
   return best;
 }
 
+/* Also those of its faces that are not drawn yet. */
 function chooseRow() {
-  const faces = flat();
-  const row = faces[state.focus]?.row;
-  faces.filter((one) => one.row === row).forEach(({ image }) => state.chosen.add(image));
+  const row = current().rows[flat()[state.focus]?.row];
+  (row ? row.images : current().faces.map(({ image }) => image)).forEach((image) => state.chosen.add(image));
 }
 
 function clear() {

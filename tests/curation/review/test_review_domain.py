@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from curation.noise.clean import apply_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.findings import Findings
 from curation.review.confirmed import measured_calibration
-from curation.review.events import ReviewEvent
+from curation.review.events import MOST_LINES, ReviewEvent
 from curation.review.incoming import read_decided
-from curation.review.log import DECISIONS_LOG
+from curation.review.log import DECISIONS_LOG, DecisionLog
 from curation.review.order import expected_information, review_order
 from curation.review.outcome import decisions_to_carry_out, what_is_left
-from curation.review.review import Review, StaleError
+from curation.review.refusals import StaleError
+from curation.review.review import Review
 from curation.store import Store
 
 
@@ -410,6 +412,15 @@ class TestIncoming:
 
 
 class TestLog:
+    def test_nothing_is_written_that_cannot_be_read_again(self, folder, clock):
+        review = open_review(folder, clock)
+        event = decide(review, "misplaced-47", "reject")
+        log = DecisionLog(folder / "train.findings" / DECISIONS_LOG)
+        lines = tuple(f"drop {image} 0" for image in range(MOST_LINES + 1))
+        with log.alone(), pytest.raises(UserError, match="cannot be written down: lines: Tuple"):
+            log.append(replace(event, id="large", lines=lines))
+        assert open_review(folder, clock).progress().decided == 1
+
     def test_a_torn_line_does_not_count_and_goes(self, folder, clock):
         review = open_review(folder, clock)
         decide(review, "misplaced-47", "reject")

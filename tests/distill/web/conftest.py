@@ -1,7 +1,6 @@
 """A real daemon with pages, a client that is signed in, and a real browser."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from reviewers import CHROMIUM
 
 from curation.workspace import Workspace
 from distill.daemon import client
@@ -21,7 +21,6 @@ from distill.web.keys import TOKEN_FILE
 DAEMON = Path(__file__).parents[1] / "daemon" / "daemon_under_test.py"
 AXE = Path(__file__).with_name("vendor") / "axe-4.14.1.min.js"
 PATIENCE = 90.0
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def wait_until(condition: Callable[[], object], what: str = "") -> None:

@@ -11,6 +11,7 @@ from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_save
 
 from curation.conversion.convert import convert
 from curation.noise.findings import Findings
+from curation.records.layout_writer import write_layout
 from curation.review.review import Review
 from curation.store import Store
 from tests.curation.planted_findings import all_findings, finding, write_findings
@@ -119,6 +120,30 @@ def test_a_decision_is_undone_and_done_again(page: Page, tmp_path: Path) -> None
     until_saved(page)
     first, second, third = log_of(tmp_path)
     assert (second["undoes"], third["undoes"]) == (first["id"], second["id"])
+
+
+def test_all_faces_of_a_large_identity_are_one_decision(
+    drawn_folder: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    picture = Store(convert(drawn_folder, tmp_path / "drawn.lmdb").path).read(0)
+    records = [(picture, int(i >= 12_000)) for i in range(12_008)]
+    write_layout(tmp_path / "records", records, (112, 112))
+    store = convert(tmp_path / "records", tmp_path / "train.lmdb")
+    alike = finding("divided", "identity", [0.9, 0.1], 1, other_identity=[1, 0], similarity=[1, 1])
+    write_findings(store, [alike])
+    server = ReviewServer(store.path, tmp_path / "workspace")
+    server.start()
+    (context,) = sign_in(chromium, server)
+    page = sit_down(context, server, "ada")
+    for key in ("ArrowRight", "a", "d"):
+        page.keyboard.press(key)
+    assert page.inner_text(".plan") == "leave out 12,000 faces"
+    page.keyboard.press("Enter")
+    until_saved(page)
+    context.close()
+    assert server.end() == 0
+    (event,) = log_of(tmp_path)
+    assert event["lines"] == [f"drop {image} 0" for image in range(12_000)]
 
 
 def test_a_merge_shows_its_direction_and_can_be_turned(page: Page, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # How long it takes from a key until the next case is drawn, with the face it is about.
 MEASURE = """
@@ -51,6 +54,13 @@ class ReviewServer:
         assert self.link, "the server ended"
         self._port = urlsplit(self.link).port or 0
 
+    def memory(self) -> float:
+        """Megabytes that lie in memory."""
+        assert self._process is not None
+        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+        (line,) = [each for each in text.splitlines() if each.startswith("Anonymous:")]
+        return int(line.split()[1]) / 1e3
+
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         assert self._process.stdout is not None
@@ -91,8 +101,8 @@ def sit_down(context: BrowserContext, server: ReviewServer, who: str) -> Page:
 
 
 def press(page: Page, key: str) -> str | None:
-    """Decide the case that is shown by a key; its name, or None where there is none."""
-    case = page.wait_for_selector("#case")
+    """Decide the case that is shown by a key; its name, or None where none is open."""
+    case = page.wait_for_selector("#case:not([data-key='']), #case:has-text('Nothing is open')")
     assert case is not None
     before = case.get_attribute("data-key")
     if not before:

@@ -1,0 +1,50 @@
+"""How far a review is."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.review.cases import Cases
+from curation.review.standing import Standing
+
+
+@dataclass(frozen=True)
+class ReviewProgress:
+    """How far a review is. ``cases = decided + unsure + settled + open``."""
+
+    cases: int
+    decided: int
+    """Accepted, rejected or changed"""
+    unsure: int
+    settled: int
+    """By decisions on others, or by a line that somebody changed in the table"""
+    open: int
+    choices: dict[str, int]
+    reviewers: dict[str, int]
+    """Decided by whom"""
+    open_of_check: dict[str, int]
+    conflicts: int
+    set_aside: int
+    """Events on other findings than these"""
+
+
+def measured_progress(cases: Cases, standing: Standing, is_open: np.ndarray) -> ReviewProgress:
+    """``is_open`` is bool ``[C]``: the cases that somebody is still to decide."""
+    decided = [event for event in standing.decided() if cases.find(event.case) is not None]
+    choices = Counter(str(event.choice) for event in decided)
+    unsure, left = choices["unsure"], int(is_open.sum())
+    by_check = np.bincount(cases.check[is_open], minlength=len(cases.findings))
+    names = [one.check for one in cases.findings]
+    return ReviewProgress(
+        cases=len(cases),
+        decided=len(decided) - unsure,
+        unsure=unsure,
+        settled=len(cases) - len(decided) - left,
+        open=left,
+        choices=dict(sorted(choices.items())),
+        reviewers=dict(Counter(event.who for event in decided).most_common()),
+        open_of_check=dict(zip(names, by_check.tolist(), strict=True)),
+        conflicts=len(standing.conflicts()),
+        set_aside=standing.set_aside,
+    )

@@ -1,0 +1,45 @@
+"""Decisions that are refused because of what others decided."""
+
+from curation.errors import UserError
+from curation.noise.decisions import Decision
+from curation.review.cases import Cases
+from curation.review.events import ReviewEvent
+from curation.review.standing import Standing
+
+
+class StaleError(UserError):
+    """A decision on what is no longer as the reviewer saw it; nothing was written."""
+
+
+def refuse_stale(
+    cases: Cases, standing: Standing, case: int, event: ReviewEvent, seen: int
+) -> None:
+    """``StaleError`` where something that the event is about changed after ``seen`` events."""
+    own = standing.decision(event.case)
+    last = 0 if own is None else standing.number(own.id)
+    subject = Decision("drop", int(cases.identity[case]), cases.image(case))
+    if subject.image is not None:
+        last = max(last, standing.last_change([subject]))
+    last = max(last, standing.last_change(d for d in event.decisions() if d.apply))
+    if last > seen:
+        by = standing.events[last - 1]
+        what = "undid a decision on" if by.choice is None else f"decided ({by.choice})"
+        raise StaleError(
+            f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same; look at "
+            "it again"
+        )
+
+
+def refuse_circle(standing: Standing, event: ReviewEvent) -> None:
+    """``UserError`` where the merges that hold, with those of the event, run in a circle."""
+    merges = [d for d in event.decisions() if d.apply and d.action == "merge"]
+    into = {line.identity: line.into for line in merges}
+    for identity in into:
+        end = into[identity]
+        while end is not None and end != identity:
+            end = into.get(end, standing.merged_into(end))
+        if end == identity:
+            raise UserError(
+                f"identity {into[identity]} is merged into identity {identity} already, perhaps "
+                "by way of others; undo that first, or merge the other way round"
+            )

@@ -1,0 +1,172 @@
+"""A large image set with findings, and the embeddings that a teacher would have cached of it.
+
+Embeddings, and who is shown, are simulated (``simulate``); the pictures are a few hundred that
+repeat. The findings are drawn from what was planted instead of computed, which would take the
+checks half an hour; what they propose is what the checks propose.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from drawn_store import SIDE, drawn_store
+from simulate import LABELS, NORM, TRUTH, UNIT, write_simulated
+
+from curation.conversion.convert import convert
+from curation.noise.embedded import EmbeddedImages
+from curation.noise.findings import (
+    CheckSummary,
+    Finding,
+    Findings,
+    FindingsMeta,
+    save_finding,
+    save_meta,
+)
+from curation.noise.proposals import write_proposals
+from curation.records.layout_writer import write_layout
+from curation.store import ImageSet, Store
+from curation.views import open_images
+from teachers.cache_files import ABOUT, CacheAbout
+from teachers.cache_files import NORM as NORMS
+from teachers.cache_files import UNIT as UNITS
+
+PICTURES = 512
+_BLOCK = 65_536
+
+
+def build(
+    folder: Path,
+    cache: Path,
+    images: int,
+    identities: int,
+    pictures: Path | None,
+    dimension: int = 512,
+) -> Path:
+    """Make ``folder/train.lmdb`` with findings beside it, and the cache of a teacher below
+    ``cache``; the pictures are those of the store or view ``pictures``, or drawn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_simulated(folder, images, identities, dimension)
+    labels, person = np.load(folder / LABELS), np.load(folder / TRUTH)
+    files = _pictures(folder, pictures)
+    records = ((files[i * 31 % len(files)], int(label)) for i, label in enumerate(labels))
+    size = open_images(pictures).image_size if pictures else (SIDE, SIDE)
+    write_layout(folder / "records", records, size)
+    store = convert(folder / "records", folder / "train.lmdb")
+    for path in (folder / "records").iterdir():
+        path.unlink()
+    unit, norm = np.load(folder / UNIT, mmap_mode="r"), np.load(folder / NORM)
+    _write_findings(store, EmbeddedImages(labels, unit, norm, np.arange(images)), person)
+    _write_cache(cache / "simulated", store, unit, norm)
+    for name in (UNIT, NORM, LABELS, TRUTH):
+        (folder / name).unlink()
+    return store.path
+
+
+def _pictures(folder: Path, given: Path | None) -> list[bytes]:
+    source: ImageSet = open_images(given) if given else drawn_store(folder / "drawn", PICTURES)
+    places = np.arange(min(PICTURES, len(source)))
+    return list(source.read_many(places))
+
+
+def _write_findings(store: Store, images: EmbeddedImages, person: np.ndarray) -> None:
+    findings = list(_findings(images, person))
+    folder = store.path.with_name("train.findings")
+    folder.mkdir()
+    for one in findings:
+        save_finding(folder, one)
+    summaries = [
+        CheckSummary(
+            check=one.check,
+            subject=one.subject,
+            scored=len(one.subjects),
+            flagged=int(one.flagged.sum()),
+            summary=one.summary,
+            seconds=0.0,
+        )
+        for one in findings
+    ]
+    meta = FindingsMeta(
+        format_version=1,
+        images_name=store.name,
+        images_digest=store.digest,
+        embeddings_digest="5eed" * 16,
+        images=len(store),
+        identities=store.identities,
+        evaluation={},
+        checks=tuple(summaries),
+    )
+    save_meta(folder, meta)
+    write_proposals(Findings(folder), store, images)
+
+
+def _findings(images: EmbeddedImages, person: np.ndarray) -> Iterator[Finding]:
+    """Of the checks that people look at most; scores are high where something was planted."""
+    random = np.random.default_rng(1)
+    own, identities = images.labels, images.identities
+    identity = np.arange(identities)
+    first = person[images.offsets[:-1]]
+    is_divided = first == identity - 1
+    second = np.where(person >= identities, 1, 0).astype(np.int16)
+    is_mixed = np.bincount(own[second > 0], minlength=identities) > 0
+    wrong = (person != own) & (second == 0) & ~is_divided[own] & (person >= 0)
+    scores = _scores(wrong, random)
+    yield _finding(
+        *("misplaced", "image", scores),
+        similarity=(1 - scores) * 0.6,
+        nearest=(1 - scores) * 0.7,
+        other_identity=np.where(wrong, person, (own + 1) % identities),
+        other_similarity=scores * 0.7,
+        elsewhere=np.where(wrong, scores, 0).astype(np.float32),
+    )
+    scores = _scores(is_mixed, random)
+    parts = {"parts": 1 + is_mixed, "smaller": np.bincount(own[second > 0], minlength=identities)}
+    mixed = _finding("mixed", "identity", scores, **parts, between=0.3 * (1 - scores))
+    yield Finding(**{**vars(mixed), "images": {"part": second}})
+    scores, other = _scores(is_divided, random), np.maximum(identity - 1, 0)
+    into = np.where(is_divided & (scores > 0.5), other, identity)
+    yield _finding(
+        *("divided", "identity", scores), other_identity=other, similarity=0.8 * scores, into=into
+    )
+
+
+def _finding(check: str, subject: str, scores: np.ndarray, **evidence: np.ndarray) -> Finding:
+    flagged = scores > 0.5
+    summary = f"{flagged.sum():,} of {len(scores):,} are flagged by {check}."
+    return Finding(
+        check,
+        subject,  # type: ignore[arg-type]
+        np.arange(len(scores)),
+        scores,
+        flagged,
+        evidence,
+        summary,
+    )
+
+
+def _scores(planted: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Probabilities float32: few of those that are planted are missed, few others are flagged."""
+    return np.where(
+        planted, random.beta(8, 2, len(planted)), random.beta(1, 9, len(planted))
+    ).astype(np.float32)
+
+
+def _write_cache(folder: Path, store: Store, unit: np.ndarray, norm: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    about = CacheAbout(
+        format_version=2,
+        teacher="simulated",
+        preprocessing={},
+        store=store.digest,
+        images=len(store),
+        embedding=unit.shape[1],
+        claim=1024,
+    )
+    arrays = {
+        name: np.lib.format.open_memmap(folder / name, "w+", kind, shape)
+        for name, (kind, shape) in about.arrays().items()
+    }
+    for begin in range(0, len(unit), _BLOCK):
+        here = slice(begin, begin + _BLOCK)
+        arrays[UNITS][here] = unit[here, None]
+    arrays[NORMS][:] = norm[:, None]
+    (folder / ABOUT).write_text(about.model_dump_json(exclude_defaults=True))
