@@ -13,16 +13,10 @@ from curation.workspace import Workspace
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-)
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table
-from distill.cli.scored import ImagesFolderOption, ModelOptions, open_faces, open_model
+from distill.cli.scored import ImagesFolderOption, open_faces, open_model, short_names
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -39,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=RESULTS)(compare)
 
 
+@grouped
 def compare(
     names: Annotated[
         list[str],
@@ -61,12 +56,8 @@ def compare(
         ),
     ] = None,
     images: ImagesFolderOption = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -93,9 +84,10 @@ def compare(
     if picture is not None:
         _check_picture(picture, on)
     if on:
-        models = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
+        if len(given) != 2:
+            raise UserError(f"--on compares two models, not {len(given)}")
         sets = [open_faces(name, place, images) for name in on]
-        _compare_on(sets, models, place, picture, json)
+        _compare_on(sets, given, file, place, picture, json)
         return
     found = [look(name, place) for name in given]
     rows = compared([each.subject for each in found])
@@ -117,7 +109,8 @@ def _check_picture(picture: Path, on: list[str] | None) -> None:
 
 def _compare_on(
     sets: "Sequence[EvaluationSet]",
-    models: list[ModelOptions],
+    models: list[str],
+    file: ModelFileOptions,
     place: Workspace,
     picture: Path | None,
     json: bool,
@@ -125,17 +118,13 @@ def _compare_on(
     """Two models on the same draws of the people of each set."""
     from distill.evaluation.paired import differences
 
-    if len(models) != 2:
-        raise UserError(f"--on compares two models, not {len(models)}")
-    answers = [open_model(model, place) for model in models]
+    answers = [open_model(model, file, place) for model in models]
     found = {}
     for each in sets:
         with watch(each.name, "images") as progress:
             first, second = (network.features(each, progress) for network in answers)
         found[each.name] = differences(first, second, each)
-    names = [Path(model.name).name for model in models]
-    if names[0] == names[1]:
-        names = [model.name for model in models]
+    names = short_names(models)
     if picture is not None:
         _draw(picture, names, found)
     if json:
@@ -143,7 +132,7 @@ def _compare_on(
             name: [{**asdict(one), "more_than_noise": one.is_more_than_noise} for one in measured]
             for name, measured in found.items()
         }
-        print_json({"models": [model.name for model in models], "sets": listed})
+        print_json({"models": models, "sets": listed})
         return
     rows = [
         [

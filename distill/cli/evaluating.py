@@ -7,21 +7,14 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-)
 from distill.cli.measures import counted_in, measure_rows, print_slices
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table, shown
 from distill.cli.scored import (
     EvaluationDetectorOption,
     ImagesFolderOption,
     ModelArgument,
-    ModelOptions,
     SetsArgument,
     SlicesOption,
     TemplateWeightsOption,
@@ -39,6 +32,7 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=RESULTS)(command)
 
 
+@grouped
 def evaluate(
     model: ModelArgument,
     sets: SetsArgument,
@@ -46,12 +40,8 @@ def evaluate(
     slices: SlicesOption = None,
     detector: EvaluationDetectorOption = None,
     template_weights: TemplateWeightsOption = "norm+detector",
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -75,7 +65,7 @@ def evaluate(
     place, weights = Workspace.locate(workspace), template_weights_of(template_weights)
     opened = [open_set(name, place, images, weights, detector) for name in sets]
     groups = None if slices is None else slices_of(slices, opened)
-    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
+    answers = open_model(model, file, place)
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress, slices=groups)
     if json:
@@ -94,6 +84,7 @@ def evaluate(
     note(f"network {report['embedder'][:12]}, preprocessing {report['preprocessing'][:12]}")
 
 
+@grouped
 def identify(
     model: ModelArgument,
     probes: Annotated[
@@ -117,12 +108,8 @@ def identify(
             autocompletion=completion.image_sets,
         ),
     ] = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -149,7 +136,7 @@ def identify(
     )
     assert asked is not None
     check_sets(asked, enrolled, others)
-    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
+    answers = open_model(model, file, place)
     with watch("identify", "images") as progress:
         report = search(answers, asked, enrolled, others, progress)
     if json:

@@ -12,14 +12,8 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli import completion
 from distill.cli.common import JOBS, JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-)
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.screen import note, write
 
 if TYPE_CHECKING:
@@ -37,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=JOBS)(init)
 
 
+@grouped
 def init(
     train: Annotated[
         list[str],
@@ -70,12 +65,8 @@ def init(
         str | None,
         typer.Option(help="The job's name.", show_default="of the data set and the student"),
     ] = None,
-    colour: ColourOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    size: SizeOption = 112,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -105,12 +96,7 @@ def init(
     sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
     images = open_training_images(DataSpec(train=sets), place)
     budget = (mflops or USUAL_BUDGET) if student is None else None
-    preprocessing = {"colour": colour, "mean": mean, "std": std}
-    given = (
-        None
-        if teacher is None
-        else _teacher_keys(teacher, preprocessing, size, backbone, part, place)
-    )
+    given = None if teacher is None else _teacher_keys(teacher, file, place)
     facts = Facts(
         _data_facts(images),
         _student_facts(student, budget),
@@ -186,27 +172,25 @@ def _machine_facts(place: Workspace) -> "MachineFacts":
 
 def _teacher_keys(
     name: str,
-    preprocessing: dict[str, Any],
-    size: int,
-    backbone: str | None,
-    part: str | None,
+    file: ModelFileOptions,
     place: Workspace,
 ) -> list[tuple[str, Any, str]]:
     """The keys of [teacher] that name it, with their reasons."""
     from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
 
+    preprocessing = {"colour": file.colour, "mean": file.mean, "std": file.std}
     elsewhere = Path(name).is_absolute() or not (place.teachers / name).exists()
     name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
-    if not (is_onnx(name) or is_weights(name) or backbone is not None):
+    if not (is_onnx(name) or is_weights(name) or file.backbone is not None):
         return [("from", name, "a finished job, or a bundle in teachers/")]
     keys: list[tuple[str, Any, str]] = [("from", name, "in the workspace's teachers/")]
-    if missing := unsaid_preprocessing(preprocessing, name, backbone, "--"):
+    if missing := unsaid_preprocessing(preprocessing, name, file.backbone, "--"):
         raise UserError(f"--teacher {name}: {missing}")
-    if backbone is not None:
-        keys.append(("backbone", backbone, "whose weights these are"))
-    if part is not None:
-        keys.append(("part", part, "of the file"))
-    told = {**preprocessing, "size": [size, size]}
+    if file.backbone is not None:
+        keys.append(("backbone", file.backbone, "whose weights these are"))
+    if file.part is not None:
+        keys.append(("part", file.part, "of the file"))
+    told = {**preprocessing, "size": [file.size, file.size]}
     return [*keys, ("preprocessing", told, "what its makers say of its pixels")]
 
 

@@ -10,20 +10,14 @@ from curation.errors import UserError
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-)
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.scored import (
     ImagesFolderOption,
-    ModelOptions,
     SlicesOption,
     open_faces,
     open_model,
+    short_names,
     slices_of,
 )
 from distill.cli.screen import note, say
@@ -43,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=RESULTS)(report)
 
 
+@grouped
 def report(
     models: Annotated[
         list[str],
@@ -74,12 +69,8 @@ def report(
     ] = 24,
     slices: SlicesOption = None,
     images: ImagesFolderOption = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -99,12 +90,11 @@ def report(
     place, given = Workspace.locate(workspace), list(dict.fromkeys(models))
     if len(given) > MOST_MODELS:
         raise UserError(f"{len(given)} models: at most {MOST_MODELS} fit on a page")
-    names = _names(given)
+    names = short_names(given)
     target = to or Path(f"{Path(names[0]).name}.report.html")
     _check_folder(target.parent)
     sets = _open_sets(list(dict.fromkeys(on)), place, images)
-    options = [ModelOptions(name, backbone, part, mean, std, colour, size) for name in given]
-    answers = dict(zip(names, (open_model(each, place) for each in options), strict=True))
+    answers = dict(zip(names, (open_model(each, file, place) for each in given), strict=True))
     subjects = [
         ReportedNetwork(name, each.embedder, each.preprocessing) for name, each in answers.items()
     ]
@@ -124,12 +114,6 @@ def report(
     say(f"{target}: {what}, {len(content) / 1e6:.1f} MB")
     if written:
         note(f"{len(written)} pictures in {pictures}")
-
-
-def _names(given: list[str]) -> list[str]:
-    """Short names where they are all different."""
-    short = [Path(name).name or name for name in given]
-    return short if len(set(short)) == len(short) else given
 
 
 def _check_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """A model and the sets it is scored on, as the command line names them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from distill.cli import completion
 from distill.cli.bars import watch
-from distill.cli.curate.noise import teacher_choice
+from distill.cli.model_options import ModelFileOptions
 
 if TYPE_CHECKING:
     from curation.pairs import VerificationPairs
@@ -75,38 +74,22 @@ EvaluationDetectorOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """A network as the command line names it."""
-
-    name: str
-    backbone: str | None
-    part: str | None
-    mean: float | None
-    std: float | None
-    colour: str | None
-    size: int
-
-
-def open_model(model: ModelOptions, place: "Workspace") -> "SetFeatures":
+def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFeatures":
     """What a model of any kind answers; ``UserError`` where there is none."""
     from distill.cli.curate.set_embedder import open_embedder
     from distill.evaluation.set_features import FEATURES, GivenFeatures, NetworkFeatures
 
-    folder = Path(model.name)
+    folder = Path(name)
     if _has_embeddings(folder):
         return GivenFeatures(folder)
-    choice = teacher_choice(
-        model.name,
-        model.backbone,
-        model.part,
-        model.colour,
-        model.mean,
-        model.std,
-        model.size,
-        None,
-    )
-    return NetworkFeatures(open_embedder(choice, place).teacher, place.cache / FEATURES)
+    network = open_embedder(file.choice(name), place).teacher
+    return NetworkFeatures(network, place.cache / FEATURES)
+
+
+def short_names(models: list[str]) -> list[str]:
+    """The last part of each path, where these are all different."""
+    short = [Path(name).name or name for name in models]
+    return short if len(set(short)) == len(short) else models
 
 
 def _has_embeddings(folder: Path) -> bool:

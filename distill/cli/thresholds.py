@@ -7,19 +7,12 @@ import typer
 
 from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-)
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import shown
 from distill.cli.scored import (
     ImagesFolderOption,
     ModelArgument,
-    ModelOptions,
     SetsArgument,
     open_faces,
     open_model,
@@ -36,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=RESULTS)(threshold)
 
 
+@grouped
 def threshold(
     model: ModelArgument,
     sets: SetsArgument,
@@ -52,12 +46,8 @@ def threshold(
         bool, typer.Option("--force", help="Replace another bundle at --into.")
     ] = False,
     images: ImagesFolderOption = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -80,7 +70,7 @@ def threshold(
         raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
     opened = [open_faces(name, place, images) for name in sets]
     bundle = None if into is None else _bundle(model, place)
-    answers = open_model(ModelOptions(model, backbone, part, mean, std, colour, size), place)
+    answers = open_model(model, file, place)
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress)
     found = report["thresholds"]["false_accept_rates"][far]

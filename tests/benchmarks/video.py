@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.workspace import Workspace
-from distill.cli.scored import ModelOptions, open_model, open_set
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.scored import open_model, open_set
 from distill.evaluation.all_pairs import all_pairs
 from distill.evaluation.templates import average, largest_cluster, without_farthest
 
@@ -81,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     place = Workspace.locate(options.workspace)
     images = open_set(options.set, place)
-    model = ModelOptions(options.model, None, None, options.mean, options.std, options.colour, 112)
-    features = open_model(model, place).features(images)
+    file = ModelFileOptions(mean=options.mean, std=options.std, colour=options.colour)
+    features = open_model(options.model, file, place).features(images)
     rows = measure(features, np.asarray(images.labels), options.frames)
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")

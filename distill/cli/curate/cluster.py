@@ -7,18 +7,10 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    ImagesArgument,
-    LeastAccuracyOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-    teacher_choice,
-)
+from distill.cli.curate.noise import ImagesArgument
 from distill.cli.curate.places import locate, view_path
+from distill.cli.model_options import TeacherOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_report
 from distill.cli.screen import note
 
@@ -28,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cluster)
 
 
+@grouped
 def cluster(
     images: ImagesArgument,
     destination: Annotated[
@@ -46,13 +39,8 @@ def cluster(
             show_default=False,
         ),
     ] = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
-    least_accuracy: LeastAccuracyOption = None,
+    *,
+    options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,7 +77,7 @@ def cluster(
     check_unlabelled(found)
     both = None if into is None else bring_together(open_images(locate(into, place)), found)
     images_of_both = found if both is None else both.images
-    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
+    choice = options.choice(teacher)
     embedder = open_embedder(choice, place, note)
     with watch("embed", "images") as progress:
         embedded, _ = embedder.embed(with_each_alone(images_of_both), progress)

@@ -8,17 +8,10 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    ImagesArgument,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-    teacher_choice,
-)
+from distill.cli.curate.noise import ImagesArgument
 from distill.cli.curate.places import locate
+from distill.cli.model_options import ModelFileOptions
+from distill.cli.option_groups import grouped
 from distill.cli.screen import say
 
 
@@ -27,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(embed)
 
 
+@grouped
 def embed(
     images: ImagesArgument,
     teacher: Annotated[
@@ -35,12 +29,8 @@ def embed(
             help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
         ),
     ],
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
+    *,
+    file: ModelFileOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +56,7 @@ def embed(
     with nullcontext() if launched_ranks() is None else process_group(PATIENCE):
         place = Workspace.locate(workspace)
         found = open_images(locate(images, place))
-        choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, None)
+        choice = file.choice(teacher)
         embedder = open_embedder(choice, place).teacher
         with nullcontext() if rank() else watch("embed", "images") as progress:
             team = several_machines()

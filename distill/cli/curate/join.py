@@ -8,18 +8,10 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    LeastAccuracyOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-    teacher_choice,
-)
 from distill.cli.curate.places import locate, view_path
 from distill.cli.curate.view.options import Destination, Parent
+from distill.cli.model_options import TeacherOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_report
 from distill.cli.screen import note
 
@@ -36,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command()(join)
 
 
+@grouped
 def join(
     first: Parent,
     second: Parent,
@@ -66,13 +59,8 @@ def join(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the table to look at, and no view.")
     ] = False,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
-    least_accuracy: LeastAccuracyOption = None,
+    *,
+    options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,10 +95,7 @@ def join(
 
         found = same_by_name(both)
     else:
-        choice = teacher_choice(
-            str(teacher), backbone, part, colour, mean, std, size, least_accuracy
-        )
-        found = _by_faces(both, choice, place)
+        found = _by_faces(both, options.choice(str(teacher)), place)
     if decisions is None:
         table.parent.mkdir(parents=True, exist_ok=True)
         write_decisions(table, both.images.digest, found)

@@ -10,11 +10,12 @@ from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.places import locate, view_path
+from distill.cli.model_options import TeacherOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_report, print_table, shown
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
-    from curation.noise.embedded import TeacherChoice
     from curation.noise.findings import Findings
 
 ImagesArgument = Annotated[
@@ -25,37 +26,6 @@ ImagesArgument = Annotated[
         autocompletion=completion.image_sets,
     ),
 ]
-BackboneOption = Annotated[
-    str | None,
-    typer.Option(help="Of a file of weights: the network they belong to.", show_default=False),
-]
-MeanOption = Annotated[
-    float | None,
-    typer.Option(help="Of a teacher's file: (pixel - mean) / std.", show_default=False),
-]
-StdOption = Annotated[float | None, typer.Option(help="See --mean.", show_default=False)]
-ColourOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Of a teacher's file: the order that it takes, RGB or BGR.", show_default=False
-    ),
-]
-PartOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Which of a file: the output of an .onnx file with several, or the part of a file of "
-        "weights that holds the network several times.",
-        show_default=False,
-    ),
-]
-LeastAccuracyOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Stop if the teacher gets a smaller share of a few hundred pairs right; 0: never.",
-        show_default="0.65",
-    ),
-]
-SizeOption = Annotated[int, typer.Option(help="The side of the input of a teacher's file.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command()(clean)
 
 
+@grouped
 def check(
     images: ImagesArgument,
     teacher: Annotated[
@@ -86,13 +57,8 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
     ] = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
-    least_accuracy: LeastAccuracyOption = None,
+    *,
+    options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,7 +84,7 @@ def check(
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
+    choice = options.choice(teacher)
     embedder = open_embedder(choice, place, note)
     sets = evaluate if evaluate is not None else evaluation_sets(found)
     findings = find_noise(found, embedder, sets, only, watch, note)
@@ -176,41 +142,6 @@ def clean(
     print_report(
         {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
     )
-
-
-def teacher_choice(
-    name: str,
-    backbone: str | None,
-    part: str | None,
-    colour: str | None,
-    mean: float | None,
-    std: float | None,
-    size: int,
-    least_accuracy: float | None,
-) -> "TeacherChoice":
-    """What the options say; ``UserError`` with the option where it is not allowed."""
-    from pydantic import ValidationError
-
-    from curation.errors import UserError
-    from curation.noise.embedded import TeacherChoice
-
-    try:
-        return TeacherChoice.model_validate(
-            {
-                "name": name,
-                "backbone": backbone,
-                "part": part,
-                "colour": colour,
-                "mean": mean,
-                "std": std,
-                "size": size,
-                "least_accuracy": least_accuracy,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = f"--{first['loc'][0]}".replace("_", "-")
-        raise UserError(f"{option}: {first['msg']}, got {first['input']!r}") from None
 
 
 def _print_findings(findings: "Findings", as_json: bool) -> None:

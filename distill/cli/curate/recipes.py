@@ -1,7 +1,7 @@
 """The commands `recipe` and `recipes`."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +10,8 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    LeastAccuracyOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-    teacher_choice,
-)
+from distill.cli.model_options import TeacherOptions
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table, shown
 from distill.cli.screen import note, say
 
@@ -35,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(recipes)
 
 
+@grouped
 def recipe(
     name: Annotated[
         str,
@@ -62,13 +55,8 @@ def recipe(
             autocompletion=completion.teachers,
         ),
     ] = None,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
-    least_accuracy: LeastAccuracyOption = None,
+    *,
+    options: TeacherOptions,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -114,14 +102,10 @@ def recipe(
     from curation.workspace import Workspace
 
     place = Workspace.locate(workspace)
-    given = (backbone, colour, mean, std, least_accuracy)
-    if teacher is None and any(value is not None for value in given):
-        raise UserError("--backbone, --colour, --mean, --std and --least-accuracy want --teacher")
-    choice = (
-        None
-        if teacher is None
-        else teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
-    )
+    if teacher is None and options != TeacherOptions():
+        names = [f"--{each.name.replace('_', '-')}" for each in fields(options)]
+        raise UserError(f"{', '.join(names)}: they describe a teacher; give --teacher as well")
+    choice = None if teacher is None else options.choice(teacher)
     results = run_recipe(
         name,
         place,

@@ -8,17 +8,9 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
-from distill.cli.curate.noise import (
-    BackboneOption,
-    ColourOption,
-    LeastAccuracyOption,
-    MeanOption,
-    PartOption,
-    SizeOption,
-    StdOption,
-    teacher_choice,
-)
 from distill.cli.curate.view.options import Destination, Parent, make_view
+from distill.cli.model_options import TeacherOptions
+from distill.cli.option_groups import grouped
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
@@ -26,6 +18,7 @@ if TYPE_CHECKING:
     from curation.views import View
 
 
+@grouped
 def prune(
     parent: Parent,
     destination: Destination,
@@ -41,13 +34,8 @@ def prune(
     least: Annotated[
         int, typer.Option(min=1, help="Each identity keeps so many images, if it has them.")
     ] = 10,
-    backbone: BackboneOption = None,
-    part: PartOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    colour: ColourOption = None,
-    size: SizeOption = 112,
-    least_accuracy: LeastAccuracyOption = None,
+    *,
+    options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,7 +55,7 @@ def prune(
     from distill.cli.curate.set_embedder import open_embedder
 
     check_pruning(share, least)
-    choice = teacher_choice(teacher, backbone, part, colour, mean, std, size, least_accuracy)
+    choice = options.choice(teacher)
     embedder = open_embedder(choice, Workspace.locate(workspace), note)
 
     def write(path: Path, images: "ImageSet") -> "View":

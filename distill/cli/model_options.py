@@ -1,0 +1,66 @@
+"""The options that say how to use a model's file, which does not say it itself."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from curation.noise.embedded import TeacherChoice
+
+
+@dataclass(frozen=True)
+class ModelFileOptions:
+    """The network and the pixels that it expects; bundles and finished jobs need none of them."""
+
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Of a file of weights: the network they belong to.", show_default=False),
+    ] = None
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of a file: the output of an .onnx file with several, or the part of a file "
+            "of weights that holds the network several times.",
+            show_default=False,
+        ),
+    ] = None
+    mean: Annotated[
+        float | None,
+        typer.Option(help="Of a model's file: (pixel - mean) / std.", show_default=False),
+    ] = None
+    std: Annotated[float | None, typer.Option(help="See --mean.", show_default=False)] = None
+    colour: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model's file: the order that it takes, RGB or BGR.", show_default=False
+        ),
+    ] = None
+    size: Annotated[int, typer.Option(help="The side of the input of a model's file.")] = 112
+
+    def choice(self, name: str) -> "TeacherChoice":
+        """The model of this name; ``UserError`` with the option whose value is not allowed."""
+        from pydantic import ValidationError
+
+        from curation.errors import UserError
+        from curation.noise.embedded import TeacherChoice
+
+        try:
+            return TeacherChoice.model_validate({"name": name, **asdict(self)})
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = f"--{first['loc'][0]}".replace("_", "-")
+            raise UserError(f"{option}: {first['msg']}, got {first['input']!r}") from None
+
+
+@dataclass(frozen=True)
+class TeacherOptions(ModelFileOptions):
+    """A teacher that curation believes, and how good it has to be."""
+
+    least_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop if the teacher gets a smaller share of a few hundred pairs right; 0: never.",
+            show_default="0.65",
+        ),
+    ] = None

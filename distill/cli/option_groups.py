@@ -1,0 +1,34 @@
+"""Options that several commands share, declared once as a dataclass."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let each parameter that is annotated with a dataclass stand for one option per field.
+
+    Typer reads the fields as parameters of the command; the command receives the dataclass. The
+    annotations and defaults of the fields are those that Typer takes for parameters.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{each.name: given.pop(each.name) for each in fields(group)})
+        command(**given)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        found = inspect.signature(groups[name]).parameters if name in groups else {name: parameter}
+        parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found.values()]
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return expanded
