@@ -11,8 +11,8 @@ HEAD = """# Noise checks
 `curate check` runs these in this order. A score is the probability of a fault, and a score above
 0.5 is a flag. Of two checks that flag the same image, the one with the higher precedence decides.
 [The guide](guide.md#checking-and-cleaning) shows how to use them;
-[formats.md](formats.md#findings-namefindings) has the files that they write, and
-[architecture.md](architecture.md#a-noise-check-in-one-file) a check of your own in one file.
+[formats.md](formats.md#findings-namefindings) describes the files that they write. You can
+[add a check](how-to/add-a-check.md) in one file.
 """
 
 

@@ -28,7 +28,7 @@ from curation.report.siblings import sibling_findings
 from curation.store import Store
 from curation.views import View
 
-PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "add-a-check.md"
 CURATE = """
 import sys
 
