@@ -3,6 +3,7 @@
 Both pictures of each pair are degraded, the same way each time, and kept as they are then (PNG).
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -50,7 +51,8 @@ def degraded(pairs: VerificationPairs, name: str) -> VerificationPairs:
     """All pictures of ``pairs`` after the degradation of this name."""
     degrade = DEGRADATIONS[name]
     images = [_png(degrade(decode(image), n)) for n, image in enumerate(pairs.images)]
-    return replace(pairs, images=images, name=f"{pairs.name}, {name}")
+    digest = hashlib.sha256(f"{pairs.digest}, {name}".encode()).hexdigest()
+    return replace(pairs, images=images, digest=digest, name=f"{pairs.name}, {name}")
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from learning_degraded import DEGRADATIONS
 from learning_recipes import STUDENTS, Student, epochs_of
-from learning_results import TEACHER, Result
+from learning_results import TEACHER, Key, Result
 from learning_rows import SECTIONS, Row, Section
 from learning_scores import PAIRS
 
@@ -22,8 +22,10 @@ COLUMNS = [
     ("1e-4", "test", "tar@1e-4"),
 ]
 """Heading, set, score."""
+GAIN = "mean accuracy less that of"
+"""Heading of the comparison with the row's control"""
 MISSING = "Not trained yet, with the epochs"
-Found = dict[tuple[str, str, int], Result]
+Found = dict[Key, Result]
 
 
 def tables(results: Iterable[Result]) -> str:
@@ -43,18 +45,24 @@ def _rows_of(section: Section) -> list[tuple[Student, Row]]:
 
 def _table(section: Section, found: Found) -> str:
     """Mean ± standard deviation over the seeds; and what there is no row of yet."""
-    headings = ["student", "recipe", "epochs", *(name for name, _, _ in COLUMNS)]
-    rows, missing = [], []
+    headings = ["student", "recipe", "epochs", *(name for name, _, _ in COLUMNS), GAIN]
+    teachers = [result for result in found.values() if result.student == TEACHER]
+    rows = [["teacher", each.recipe, "", *_cells(each), ""] for each in teachers]
+    missing = []
     for student, row in _rows_of(section):
         result = found.get((student.name, row.recipe, row.generation))
-        epochs = epochs_of(student, row.recipe) * row.generation
+        epochs = str(epochs_of(student, row.recipe) * row.generation)
         if result is None:
             missing.append(f"`{student.name}/{row.recipe}` ({row.title}, {epochs})")
         else:
-            rows.append(_line(student.name, row.title, str(epochs), *_cells(result)))
-    teachers = [result for result in found.values() if result.student == TEACHER]
-    rows = [_line("teacher", each.recipe, "", *_cells(each)) for each in teachers] + rows
-    parts = [f"**{section.question}**", "\n".join([*_heading(headings), *rows])]
+            gain = _gain(result, row.against)
+            rows.append([student.name, row.title, epochs, *_cells(result), gain])
+    if not any(row[-1] for row in rows):
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    parts = [
+        f"**{section.question}**",
+        "\n".join([*_heading(headings), *(_line(*row) for row in rows)]),
+    ]
     if missing:
         parts.append(f"{MISSING}: {'; '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
@@ -62,6 +70,15 @@ def _table(section: Section, found: Found) -> str:
 
 def _cells(result: Result) -> list[str]:
     return [_cell(result, each, score) for _, each, score in COLUMNS]
+
+
+def _gain(result: Result, against: str) -> str:
+    """The difference from the control with its interval, and whether it is more than noise."""
+    if against not in result.differences:
+        return ""
+    gain, low, high = result.differences[against]
+    verdict = "more than noise" if low > 0 or high < 0 else "noise"
+    return f"`{against}`: {gain:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}"
 
 
 def _degraded_table(section: Section, found: Found) -> str:

@@ -16,6 +16,8 @@ KEPT = Path(__file__).with_name("learning_results.json")
 TEACHER = "teacher"
 Scores = dict[str, dict[str, float]]
 """By set and name of the score."""
+Key = tuple[str, str, int]
+"""Student, recipe and generation."""
 Points = list[tuple[float, float]]
 """(Epochs, mean accuracy on the sets of pairs)."""
 
@@ -25,6 +27,8 @@ class Result:
     """Scores of a recipe's networks of so many ``seeds``, after a generation: (mean, deviation).
 
     ``curve`` is of the first seed in the course of training, where it was scored there.
+    ``differences`` of the mean accuracy on the sets of pairs from that of another recipe, with the
+    lowest and the highest of its 95 % interval, by that recipe.
     """
 
     student: str
@@ -33,9 +37,10 @@ class Result:
     seeds: int
     scores: dict[str, dict[str, tuple[float, float]]]
     curve: Points = field(default_factory=list)
+    differences: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         return self.student, self.recipe, self.generation
 
     def mean(self, each: str, score: str = "accuracy") -> float | None:

@@ -1,14 +1,15 @@
 """Scores of what `just bench-learning` trained, each network scored once and remembered."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from learning_degraded import DEGRADATIONS, degraded
 from learning_recipes import RECIPES, Student, job_name
-from learning_results import TEACHER, Points, Result, Scores, over_seeds
-from learning_rows import is_degraded
+from learning_results import TEACHER, Key, Points, Result, Scores, over_seeds
+from learning_rows import controls_of, is_degraded
 
 from curation.files import atomic_file
 from curation.images import decode
@@ -18,8 +19,10 @@ from curation.views import open_images
 from curation.workspace import Workspace
 from distill.backbones import create
 from distill.evaluation.all_pairs import all_pairs
-from distill.evaluation.features import embed_distinct, embed_encoded
+from distill.evaluation.bootstrap import interval
+from distill.evaluation.paired import drawn_mean_accuracies
 from distill.evaluation.rates import share_above
+from distill.evaluation.set_features import FEATURES, NetworkFeatures
 from distill.evaluation.thresholds import cosine_of
 from distill.evaluation.verification import squared_distances, ten_fold
 from distill.export.safe_tensors import load_weights
@@ -59,17 +62,20 @@ class Scorer:
 
     def results(self, students: Sequence[Student], seeds: Sequence[int]) -> list[Result]:
         """What is trained, of every generation of every recipe."""
-        found = []
+        found, draws = [], {}
         for student in students:
             for recipe in student.recipes:
                 runs = [self.workspace.runs / job_name(student, recipe, seed) for seed in seeds]
                 for generation in range(1, RECIPES[recipe].generations + 1):
-                    scores = [self._trained(student, recipe, generation, run) for run in runs]
-                    there = [each for each in scores if each is not None]
+                    networks = [self._network(student, generation, run) for run in runs]
+                    there = [each for each in networks if each is not None]
                     if there:
+                        scores = [self.scores(each, _sets_of(recipe)) for each in there]
                         curve = curve_of(runs[0] / "metrics.jsonl", generation)
-                        found.append(over_seeds(student.name, recipe, generation, there, curve))
-        return found
+                        found.append(over_seeds(student.name, recipe, generation, scores, curve))
+                        drawn = [self._draws(each) for each in there]
+                        draws[found[-1].key] = np.mean(drawn, axis=0)
+        return compared(found, draws)
 
     def scores(self, embedder: Embedder, sets: Sequence[str]) -> Scores:
         """Remembered by the digest of the network, set by set."""
@@ -78,25 +84,34 @@ class Scorer:
         for name in sets:
             if name not in known:
                 is_angular = name == ANGULAR
-                known[name] = (
-                    self._angular(embedder) if is_angular else _score(embedder, self._open(name))
-                )
+                known[name] = self._angular(embedder) if is_angular else self._score(embedder, name)
                 self.remembered.mkdir(exist_ok=True)
                 with atomic_file(path) as file:
                     file.write(json.dumps(known).encode())
         return known
 
-    def _trained(self, student: Student, recipe: str, generation: int, run: Path) -> Scores | None:
-        """The scores of a generation's network; None where it is not trained yet."""
+    def _network(self, student: Student, generation: int, run: Path) -> TorchEmbedder | None:
+        """The network of a generation; None where it is not trained yet."""
         folder = last_stages(run).get(generation)
         if folder is None or not (folder / NETWORK).exists():
             return None
         side = (student.side, student.side)
         network = create(student.backbone, 128, side, student.width)
         load_weights(folder / NETWORK, network)
-        embedder = TorchEmbedder(network, Preprocessing.ours(side), folder.name)
-        more = (ANGULAR, *DEGRADED_SETS) if is_degraded(recipe) else ()
-        return self.scores(embedder, (*SETS, *more))
+        return TorchEmbedder(network, Preprocessing.ours(side), folder.name)
+
+    def _draws(self, embedder: Embedder) -> np.ndarray:
+        """The mean accuracy on the sets of pairs in each draw of people; remembered."""
+        path = self.remembered / f"{embedder.digest}.draws.npy"
+        if not path.exists():
+            pairs = [read_pairs(self._file(name)) for name in PAIRS]
+            features = [self._features(embedder, each) for each in pairs]
+            with atomic_file(path) as file:
+                np.save(file, drawn_mean_accuracies(features, pairs))
+        return np.load(path)
+
+    def _features(self, embedder: Embedder, each: VerificationPairs | ImageSet) -> np.ndarray:
+        return NetworkFeatures(embedder, self.workspace.cache / FEATURES).features(each)
 
     def _angular(self, embedder: Embedder) -> dict[str, float]:
         """Of a part of the training images, and of the test images."""
@@ -111,12 +126,51 @@ class Scorer:
             )
         return found
 
+    def _score(self, embedder: Embedder, name: str) -> dict[str, float]:
+        each = self._open(name)
+        features = self._features(embedder, each)
+        if isinstance(each, VerificationPairs):
+            distances = squared_distances(features[::2], features[1::2])
+            return {
+                "accuracy": ten_fold(distances, each.same).accuracy,
+                "tar": _tar(cosine_of(distances), each.same),
+            }
+        rates = all_pairs(features, np.asarray(each.labels))["tar_at_far"]
+        return {f"tar@{far}": rates[far]["tar"] for far in ("1e-2", "1e-3", "1e-4")}
+
     def _open(self, name: str) -> VerificationPairs | ImageSet:
-        folder, (of, *degradation) = self.workspace.datasets / "faces", name.split(", ")
+        of, *degradation = name.split(", ")
         if of not in PAIRS:
-            return open_images(folder / f"{of}.lmdb")
-        pairs = read_pairs(folder / f"{of}.bin")
+            return open_images(self.workspace.datasets / "faces" / f"{of}.lmdb")
+        pairs = read_pairs(self._file(of))
         return degraded(pairs, degradation[0]) if degradation else pairs
+
+    def _file(self, pairs: str) -> Path:
+        return self.workspace.datasets / "faces" / f"{pairs}.bin"
+
+
+def _sets_of(recipe: str) -> tuple[str, ...]:
+    """What its networks are scored on."""
+    return (*SETS, ANGULAR, *DEGRADED_SETS) if is_degraded(recipe) else SETS
+
+
+def compared(results: Sequence[Result], draws: Mapping[Key, np.ndarray]) -> list[Result]:
+    """``results`` with their ``differences``, by their mean accuracies [DRAWS] in the bootstrap."""
+    by_key = {each.key: each for each in results}
+    return [replace(each, differences=_differences(each, by_key, draws)) for each in results]
+
+
+def _differences(
+    result: Result, results: Mapping[Key, Result], draws: Mapping[Key, np.ndarray]
+) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for recipe in controls_of(result.recipe, result.generation):
+        control = results.get((result.student, recipe, 1))
+        if control is not None:
+            gain = np.mean([(result.mean(each) or 0) - (control.mean(each) or 0) for each in PAIRS])
+            low, high = interval(draws[result.key] - draws[control.key])
+            found[recipe] = (round(float(gain), 5), round(low, 5), round(high, 5))
+    return found
 
 
 def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.ndarray:
@@ -127,19 +181,6 @@ def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.nda
         for part in np.array_split(chosen, max(1, len(chosen) // 128))
     ]
     return normalise(np.concatenate(parts))
-
-
-def _score(embedder: Embedder, each: VerificationPairs | ImageSet) -> dict[str, float]:
-    if isinstance(each, VerificationPairs):
-        features = embed_distinct(embedder, each.images, each.name).unit
-        distances = squared_distances(features[::2], features[1::2])
-        return {
-            "accuracy": ten_fold(distances, each.same).accuracy,
-            "tar": _tar(cosine_of(distances), each.same),
-        }
-    features = embed_encoded(embedder, each.read, range(len(each)), each.name)
-    rates = all_pairs(features, np.asarray(each.labels))["tar_at_far"]
-    return {f"tar@{far}": rates[far]["tar"] for far in ("1e-2", "1e-3", "1e-4")}
 
 
 def _tar(cosines: np.ndarray, same: np.ndarray) -> float:

@@ -20,7 +20,15 @@ from learning_results import (
     write_results,
 )
 from learning_rows import SECTIONS
-from learning_scores import DEGRADED_SETS, PAIRS, SETS, Scorer, curve_of, last_stages
+from learning_scores import (
+    DEGRADED_SETS,
+    PAIRS,
+    SETS,
+    Scorer,
+    compared,
+    curve_of,
+    last_stages,
+)
 
 from curation.images import decode
 from curation.pairs import VerificationPairs
@@ -119,6 +127,30 @@ def test_a_table_has_mean_and_deviation_and_says_what_is_missing():
     assert lines[4] == "| teacher | t.onnx |  |" + " 0.900 |" * len(COLUMNS)
     assert lines[5] == "| mobilefacenet | ArcFace alone | 4 | 0.600 ± 0.100 |" + "  |" * 5
     assert f"{MISSING}: `mobilefacenet/both` (ArcFace + angular (Eq. 5, α = 7), 4); " in lines[7]
+
+
+def test_a_row_and_its_control_are_trained_equally_long():
+    for row in (row for row in ROWS if row.against):
+        students = [each for each in STUDENTS if {row.recipe, row.against} <= {*each.recipes}]
+        assert students
+        for student in students:
+            epochs = epochs_of(student, row.recipe) * row.generation
+            assert epochs == epochs_of(student, row.against)
+
+
+@pytest.mark.parametrize(
+    ("spread", "verdict"), [(0.001, "more than noise"), (0.1, "noise")], ids=["small", "large"]
+)
+def test_a_row_is_compared_with_its_control_by_the_bootstrap(spread, verdict):
+    control, row = result(SMALL.name, "mirror", 0.90), result(SMALL.name, "views-16", 0.92)
+    chance = np.random.default_rng(0).normal(0, spread, 1000)
+    draws = {control.key: np.full(1000, 0.90), row.key: 0.92 + chance}
+    [_, found] = compared([control, row], draws)
+    gain, low, high = found.differences["mirror"]
+    assert gain == pytest.approx(0.02)
+    assert low < gain < high
+    [line] = [line for line in tables([control, found]).splitlines() if "| 16 views |" in line]
+    assert line.endswith(f"| `mirror`: +0.020 ({low:+.3f} to {high:+.3f}), {verdict} |")
 
 
 def test_the_table_of_degraded_pairs_says_what_they_cost():
