@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Embedded:
     unit: np.ndarray
     norms: np.ndarray
 
-    def at(self, places: Sequence[int] | np.ndarray) -> "Embedded":
+    def at(self, places: Sequence[int] | np.ndarray | slice) -> "Embedded":
         return Embedded(self.unit[places], self.norms[places])
 
 
@@ -43,6 +44,18 @@ class Share:
 
 
 ALONE = Share()
+
+
+class KeptParts(Protocol):
+    """Batches of features that were made before; see `distill.evaluation.embedded_parts`."""
+
+    def restore(self, found: Embedded) -> int:
+        """Put the first images of a set into ``found``, and say how many they are."""
+        ...
+
+    def append(self, part: Embedded) -> None:
+        """Keep one more batch."""
+        ...
 
 
 def embed_encoded(
@@ -67,15 +80,17 @@ def embed_pixels(
     numbers: Sequence[int],
     progress: Progress | None = None,
     share: Share = ALONE,
+    kept: KeptParts | None = None,
 ) -> Embedded:
     """`Embedded` of the pictures ``pixels(i) for i in numbers``, uint8 RGB of any size.
 
-    ``progress`` counts those of this process, where several share them.
+    ``progress`` counts those of this process, where several share them. ``kept`` has what an
+    earlier process made of the same pictures; only one that shares them with nobody keeps parts.
     """
     own = [numbers[place] for place in share.of(len(numbers), share.rank).tolist()]
-    parts = share.gather(lambda: _embed_batches(embedder, pixels, own, progress))
+    made = share.gather(lambda: _embed_batches(embedder, pixels, own, progress, kept))
     whole = _nothing_yet(len(numbers), embedder.embedding)
-    for rank, part in enumerate(parts):
+    for rank, part in enumerate(made):
         places = share.of(len(numbers), rank)
         whole.unit[places], whole.norms[places] = part.unit, part.norms
     return whole
@@ -90,9 +105,10 @@ def _embed_batches(
     pixels: Callable[[int], np.ndarray],
     numbers: Sequence[int],
     progress: Progress | None,
+    kept: KeptParts | None,
 ) -> Embedded:
     found = _nothing_yet(len(numbers), embedder.embedding)
-    for start in range(0, len(numbers), BATCH):
+    for start in range(0 if kept is None else kept.restore(found), len(numbers), BATCH):
         batch = [
             # Resized one by one: the images of a set may differ in size.
             embedder.preprocessing.resize(pixels(i)[None])
@@ -103,6 +119,8 @@ def _embed_batches(
         with np.errstate(invalid="ignore", over="ignore"):
             raw = sum_mirrored(embedder, np.concatenate(batch))
             found.unit[part], found.norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
+        if kept is not None:
+            kept.append(found.at(part))
         if progress:
             progress(start + len(batch), len(numbers))
     return found
@@ -114,6 +132,7 @@ def embed_distinct(
     what: str,
     progress: Progress | None = None,
     share: Share = ALONE,
+    kept: KeptParts | None = None,
 ) -> Embedded:
     """Of encoded images; one that comes several times is embedded once.
 
@@ -124,7 +143,7 @@ def embed_distinct(
         first.setdefault(image, number)
     numbers = list(first.values())
     found = embed_pixels(
-        embedder, lambda i: decode(images[i], f"{what}, image {i}"), numbers, progress, share
+        embedder, lambda i: decode(images[i], f"{what}, image {i}"), numbers, progress, share, kept
     )
     row = {number: row for row, number in enumerate(numbers)}
     return found.at([row[first[image]] for image in images])

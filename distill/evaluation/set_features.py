@@ -1,6 +1,7 @@
 """Unit features of evaluation sets: by a network, kept so that nothing is asked twice, or given."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
+from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
 from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
 from distill.evaluation.protocols.protocol import ProtocolSet
 from teachers.embedder import Embedder, normalise
@@ -21,8 +23,8 @@ from teachers.embedder import Embedder, normalise
 EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
 FEATURES = "features"
 """The folder of a workspace's cache that keeps them"""
-MOST_KEPT_BYTES = 1 << 30
-"""Of one set; more is computed again. A million images with 256 dimensions are as much."""
+MOST_KEPT_BYTES = 1 << 33
+"""Of one set; more is computed again. Four million images with 512 dimensions are as much."""
 ENDINGS = (".npy", ".bin")
 """Of files of embeddings that others made"""
 
@@ -52,27 +54,33 @@ class SetFeatures(Protocol):
 class NetworkFeatures:
     """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given.
 
-    Several processes ``share`` the images of a set.
+    There they are kept as they are made, so that a stopped command goes on, and a process waits for
+    another that embeds the same set. Several processes ``share`` the images of a set that is not
+    kept.
     """
 
     def __init__(self, network: Embedder, kept: Path | None = None, share: Share = ALONE) -> None:
+        assert kept is None or share is ALONE, "parts of a set are kept by one process"
         self.embedder, self.preprocessing = network.digest, network.preprocessing.digest
         self._network, self._kept, self._share = network, kept, share
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
-        known = self._known(each)
+        path = self._path(each)
+        known = None if path is None else _read_features(path, self._shape(each))
         if known is None:
-            return self._computed(each, progress).unit
+            return self.embedded(each, progress).unit
         _tell_all(each, progress)
         return known
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
-        unit, path = self._known(each), self._path(each)
-        norms = None if path is None else _read_features(_norms_of(path), (image_count(each),))
-        if unit is None or norms is None:
-            return self._computed(each, progress)
+        path = self._path(each)
+        if path is None:
+            return self._embed(each, progress, None)
+        known = self._known(each, path)
+        if known is None:
+            return self._made(each, path, progress)
         _tell_all(each, progress)
-        return Embedded(unit, norms)
+        return known
 
     def check(self, each: EvaluationSet) -> None:
         if isinstance(each, ProtocolSet):
@@ -83,30 +91,44 @@ class NetworkFeatures:
         path = self._path(each)
         return path is not None and path.is_file()
 
-    def _known(self, each: EvaluationSet) -> np.ndarray | None:
-        path, shape = self._path(each), (image_count(each), self._network.embedding)
-        return None if path is None else _read_features(path, shape)
+    def _known(self, each: EvaluationSet, path: Path) -> Embedded | None:
+        unit = _read_features(path, self._shape(each))
+        norms = _read_features(_norms_of(path), (image_count(each),))
+        return None if unit is None or norms is None else Embedded(unit, norms)
 
-    def _computed(self, each: EvaluationSet, progress: Progress | None) -> Embedded:
-        found, path = self._embed(each, progress), self._path(each)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for target, array in ((_norms_of(path), found.norms), (path, found.unit)):
-                with atomic_file(target) as file:
-                    np.save(file, array)
-        return found
+    def _made(self, each: EvaluationSet, path: Path, progress: Progress | None) -> Embedded:
+        total = distinct_images(each)
 
-    def _embed(self, each: EvaluationSet, progress: Progress | None) -> Embedded:
+        def waiting(images: int) -> None:
+            if progress:
+                progress(min(images, total), total)
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with held_parts(path.with_suffix(".part"), self._network.embedding, waiting) as parts:
+            known = self._known(each, path)  # another process may have made them meanwhile
+            if known is None:
+                known = self._embed(each, progress, parts)
+                _write_features(path, known)
+            parts.remove()
+        return known
+
+    def _shape(self, each: EvaluationSet) -> tuple[int, int]:
+        return image_count(each), self._network.embedding
+
+    def _embed(
+        self, each: EvaluationSet, progress: Progress | None, parts: EmbeddedParts | None
+    ) -> Embedded:
+        told = (progress, self._share, parts)
         if isinstance(each, VerificationPairs):
-            return embed_distinct(self._network, each.images, each.name, progress, self._share)
+            return embed_distinct(self._network, each.images, each.name, *told)
         if isinstance(each, ProtocolSet):
             pixels: Callable[[int], np.ndarray] = each.faces.pixels
         else:
             pixels = _pixels_of(each)
-        return embed_pixels(self._network, pixels, range(image_count(each)), progress, self._share)
+        return embed_pixels(self._network, pixels, range(image_count(each)), *told)
 
     def _path(self, each: EvaluationSet) -> Path | None:
-        size = 4 * image_count(each) * self._network.embedding
+        size = 4 * math.prod(self._shape(each))
         if self._kept is None or size > MOST_KEPT_BYTES:
             return None
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
@@ -138,6 +160,12 @@ def _pixels_of(images: ImageSet) -> Callable[[int], np.ndarray]:
 def _norms_of(path: Path) -> Path:
     """Beside the unit features, which older versions kept alone."""
     return path.with_suffix(".norms")
+
+
+def _write_features(path: Path, made: Embedded) -> None:
+    for target, array in ((_norms_of(path), made.norms), (path, made.unit)):
+        with atomic_file(target) as file:
+            np.save(file, array)
 
 
 def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:
