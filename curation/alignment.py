@@ -36,7 +36,7 @@ def similarity(points: "np.ndarray", target: "np.ndarray") -> "np.ndarray":
     z = (target - target.mean(axis=0)) @ (1, 1j)
     spread = np.vdot(w, w).real
     if not 0 < spread < np.inf:
-        raise ValueError("the points of a face are all at one place, or not finite")
+        raise ValueError("the five points of a face coincide, or are not finite")
     a = np.vdot(w, z) / spread
     turn = np.array([[a.real, -a.imag], [a.imag, a.real]])
     return np.column_stack([turn, target.mean(axis=0) - turn @ points.mean(axis=0)])

@@ -56,7 +56,7 @@ def _check_list(file: BinaryIO) -> None:
     file.seek(max(0, size - ends))
     last = file.read()
     if len(last) < _END.size or last[-_END.size :][:4] != _END_MARK:
-        raise ValueError("it is no archive of NumPy arrays (.npz), or is cut off")
+        raise ValueError("it is not an archive of NumPy arrays (.npz), or is cut off")
     length = _END.unpack(last[-_END.size :])[5]
     if last[: -_END.size][-_LOCATOR_BYTES:][:4] == _END_OF_LARGE and len(last) == ends:
         length = max(length, _LARGE_END.unpack(last[: _LARGE_END.size])[8])
@@ -89,7 +89,7 @@ def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> ArrayHeader
         except ValueError as error:
             raise ValueError(f"cannot be read: {error}") from None
     if head.size > max(largest, _SMALL):
-        raise ValueError(f"would take {head.size} bytes, at most {largest} are wanted")
+        raise ValueError(f"would take {head.size} bytes, at most {largest} are allowed")
     if head.begin + head.size != member.file_size:
         raise ValueError(f"is {head} in {member.file_size} bytes")
     return head

@@ -105,7 +105,7 @@ def parse_head(file: IO[bytes]) -> ArrayHeader:
     """The head at the beginning of ``file``; ``ValueError`` that says what it is instead."""
     magic = file.read(len(_MAGIC))
     if magic != _MAGIC:
-        raise ValueError("it is no NumPy array (.npy)")
+        raise ValueError("it is not a NumPy array (.npy)")
     version = file.read(2)
     if version not in _LENGTHS:
         raise ValueError(f"it is of NumPy's format {'.'.join(map(str, version))}, not 1.0 or 2.0")

@@ -27,8 +27,8 @@ def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
     images, i = images.found(i)
     return UserError(
         f"{images.path}: image {i} (key {int(images.source_keys[i])}): {reason}; `curate verify "
-        f"{images.path} --decode` lists all bad images, `curate view drop` with --by key makes a "
-        "view without them"
+        f"{images.path} --decode` lists all bad images, `curate view drop --by key` makes a view "
+        f"without them"
     )
 
 

@@ -68,14 +68,14 @@ def export_records(
     if images.unlabelled:
         raise UserError(
             f"{images.unlabelled:,} of {len(images):,} images of {images.path} have no label, "
-            "which RecordIO cannot say; write them with --as folders, webdataset or parquet"
+            f"which RecordIO cannot represent; export them with --as folders, webdataset or parquet"
         )
     order = order_of(images, original)
     ranges = _has_ranges(order.labels, images.identities)
     if array_labels and not ranges:
         raise UserError(
-            f"{images.path} can only be written without header record, because its identities are "
-            "not in a row or its keys exceed float32; leave --array-labels out"
+            f"{images.path} can only be written without a header record, because its identities "
+            f"are not contiguous or its keys exceed float32; leave --array-labels out"
         )
     check_label(int(order.labels.max()))
     with atomic_folder(folder) as beside:
@@ -112,7 +112,9 @@ def export_folders(
 def destination_of(folder: Path) -> Path:
     folder = Path(folder).absolute()
     if folder.suffix in OTHER_FORMS:
-        raise UserError(f"{folder} would look like another form; give a folder without a suffix")
+        raise UserError(
+            f"{folder} looks like a file of another form; give a folder without a suffix"
+        )
     return folder
 
 

@@ -27,8 +27,8 @@ def check_unlabelled(images: ImageSet) -> None:
     """Raise ``UserError`` where there is nobody to find an identity for."""
     if images.unlabelled < 2:
         raise UserError(
-            f"{images.path} has {images.unlabelled} images without a label; there is nothing to "
-            "group. `curate convert SOURCE NAME.lmdb --unlabelled` makes a store without labels; "
+            f"{images.path} has {images.unlabelled} images without a label; so there is nothing to "
+            f"group; `curate convert SOURCE NAME.lmdb --unlabelled` makes a store without labels; "
             "`curate check --only divided` finds people under several labels"
         )
 
@@ -120,7 +120,7 @@ def write_groups(
     Raises ``UserError`` where ``path`` exists, or no two images are alike.
     """
     if path.exists():
-        raise UserError(f"{path} exists; take it away or choose another name")
+        raise UserError(f"{path} exists; remove it or choose another name")
     table = path.with_suffix(SUFFIX)
     both = images if isinstance(images, BothSets) else None
     gathered = images.images if isinstance(images, BothSets) else images
@@ -131,7 +131,7 @@ def write_groups(
     if not decisions:
         raise UserError(
             f"no two of the {gathered.unlabelled:,} images without a label in {gathered.path} are "
-            "surely of one person; is the teacher asked rightly (--colour, --mean, --std)?"
+            f"clearly of one person; check the teacher's --colour, --mean and --std"
         )
     write_decisions(table, gathered.digest, decisions)
     if both is None:

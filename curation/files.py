@@ -81,7 +81,7 @@ def _size_if_regular(path: Path, status: os.stat_result) -> int:
     if not stat.S_ISREG(status.st_mode):
         names = {stat.S_IFDIR: "directory", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
         what = names.get(stat.S_IFMT(status.st_mode), "device")
-        raise UnreadableError(path, f"it is a {what}; a file is wanted here")
+        raise UnreadableError(path, f"it is a {what}, not a file")
     return status.st_size
 
 
@@ -114,7 +114,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         beside.replace(path)
     except IsADirectoryError:
-        raise UserError(f"cannot write {path}: it is a folder; take it away") from None
+        raise UserError(f"cannot write {path}: it is a folder; remove it") from None
     finally:
         beside.unlink(missing_ok=True)
     if durable:
@@ -191,7 +191,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _check_free(path: Path) -> None:
     if path.exists():
-        raise UserError(f"{path} exists; take it away or choose another name")
+        raise UserError(f"{path} exists; remove it or choose another name")
 
 
 def empty(folder: Path) -> None:

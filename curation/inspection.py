@@ -61,7 +61,7 @@ def _describe_unfinished(partial: Path) -> dict[str, Any]:
         "images_total": state.read if state and state.scanned else None,
         "image_size": list(state.image_size) if state and state.image_size else None,
         "skipped": state.skipped if state else 0,
-        "next": "run the same `curate convert` again; it goes on where it was",
+        "next": "run the same `curate convert` again to continue",
     }
 
 

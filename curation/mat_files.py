@@ -40,7 +40,7 @@ def read_mat(path: Path) -> dict[str, Value]:
         )
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or len(data) < _HEAD:
-        raise UserError(f"{path} is no file of MATLAB (.mat, version 5 to 7)")
+        raise UserError(f"{path} is not a MATLAB file (.mat, version 5 to 7)")
     reader = _MatReader(order)
     try:
         return dict(reader.variables(data[_HEAD:]))

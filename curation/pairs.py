@@ -92,11 +92,11 @@ def _load(data: bytes, path: Path) -> Any:
         raise UserError(f"{path} is refused as a verification set: {error}") from None
     except Exception as error:  # a wrong pickle can raise nearly anything
         reason = str(error) or type(error).__name__
-        raise other or UserError(f"{path} is no verification set: {reason}") from None
+        raise other or UserError(f"{path} is not a verification set: {reason}") from None
 
 
 def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
-    what = f"{path} is no verification set"
+    what = f"{path} is not a verification set"
     if not (isinstance(content, (tuple, list)) and len(content) == 2):
         raise UserError(f"{what}: it is not (images, same)")
     for part in content:
@@ -152,12 +152,12 @@ def _image_file(image: Any, what: str) -> bytes:
     if isinstance(image, (bytes, bytearray)):
         return bytes(image)
     if not isinstance(image, PlainArray) or not isinstance(image.data, bytes):
-        raise UserError(f"{what} is a {type(image).__name__}; image files (bytes) are wanted")
+        raise UserError(f"{what} is a {type(image).__name__}; expected image files (bytes)")
     if image.type.code != "u1" or sorted(image.shape)[:-1] not in ([], [1]):
         shape = "x".join(map(str, image.shape))
         raise UserError(
-            f"{what} is an array {image.type.code} of {shape}; the bytes of image files are "
-            "wanted, as cv2.imencode gives them"
+            f"{what} is an array {image.type.code} of {shape}; expected the bytes of image files, "
+            f"as returned by cv2.imencode"
         )
     return image.data
 

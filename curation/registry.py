@@ -1,4 +1,4 @@
-"""What all registries share: a name is given once, and a file dropped into a package is found."""
+"""What all registries share: names are unique, and a file dropped into a package is found."""
 
 import importlib
 import pkgutil
@@ -11,7 +11,7 @@ def check_unused(kind: str, name: str, before: object | None, now: object) -> No
     if before is not None:
         raise UserError(
             f"the {kind} {name!r} is registered in {before.__module__} and in "
-            f"{now.__module__}; a name is given once"
+            f"{now.__module__}; names are unique"
         )
 
 

@@ -377,9 +377,9 @@ class Store(RootStore):
         for i, file in zip(images, self.read_unchecked(images), strict=True):
             if zlib.crc32(file) != checksums[i]:
                 raise UserError(
-                    f"{self.path}: image {i} (key {int(self.source_keys[i])}): its bytes are not "
-                    f"what they were; `curate verify {self.path}` lists all such images, "
-                    "`curate view drop` with --by key makes a view without them"
+                    f"{self.path}: image {i} (key {int(self.source_keys[i])}): its bytes have "
+                    f"changed; `curate verify {self.path}` lists all such images, "
+                    "`curate view drop --by key` makes a view without them"
                 )
             yield file
 
@@ -395,7 +395,7 @@ class Store(RootStore):
         try:
             return parse_record(text, StoreMeta)
         except ValueError as error:
-            what = f"{self.path} is no store of format {FORMAT_VERSION}"
+            what = f"{self.path} is not a store of format {FORMAT_VERSION}"
             raise UserError(f"{what}: {error}") from None
 
     def _check_counts(self) -> None:
@@ -415,8 +415,8 @@ class Store(RootStore):
     def _check(self, key: bytes, is_right: bool | np.bool) -> None:
         if not is_right:
             raise UserError(
-                f"{self.path} is damaged: its {key.decode()} do not fit its meta data; "
-                "make it again"
+                f"{self.path} is damaged: its {key.decode()} do not fit its meta data; make it "
+                f"again"
             )
 
 
@@ -444,7 +444,7 @@ def _open_environment(path: Path) -> Environment:
                 f"{path} is not complete: its conversion was stopped; {_how_to_resume(path)}"
             )
         there = f"there is no {DATA_FILE} in it" if path.exists() else "it does not exist"
-        raise UserError(f"{path} is no store: {there}")
+        raise UserError(f"{path} is not a store: {there}")
     return Environment(path)
 
 

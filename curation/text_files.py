@@ -1,7 +1,7 @@
 """Text files that people made: lists, tables, an index. Every one of them is opened here.
 
 They come from spreadsheets, from Windows, and from downloads: with byte-order marks, in UTF-16,
-with any line ends, with empty lines at the end, or as something that is no text at all.
+with any line ends, with empty lines at the end, or as something that is not a text at all.
 """
 
 import codecs
@@ -41,7 +41,7 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
             if len(line) == MAX_LINE and line[-1] != "\n":
                 raise UserError(f"{path}: line {number} has more than {MAX_LINE} characters")
             if "\0" in line:
-                raise UserError(f"{path}: line {number} holds a zero byte; it is no text")
+                raise UserError(f"{path}: line {number} holds a zero byte; it is not a text")
             text = line.removesuffix("\n").removeprefix(_MARK)  # marks too of files joined by hand
             if text and not text.isspace():
                 yield number, text
@@ -102,4 +102,4 @@ def _from_utf16(file: BinaryIO, encoding: str, path: Path) -> BinaryIO:
             text = file.read().decode(encoding).removeprefix(_MARK)
             return io.BytesIO(text.encode("utf-8", "surrogateescape"))
         except UnicodeError as error:
-            raise UserError(f"{path} is no text in UTF-16: {error}; save it as UTF-8") from None
+            raise UserError(f"{path} is not UTF-16 text: {error}; save it as UTF-8") from None

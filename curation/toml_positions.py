@@ -77,7 +77,7 @@ class _NotTomlError(Exception):
 
 
 class Positions:
-    """The places of one document; of text that is no TOML, of what comes before the fault."""
+    """The places of one document; of text that is not TOML, of what comes before the fault."""
 
     def __init__(self, text: str) -> None:
         self.places: dict[Location, Place] = {}

@@ -141,7 +141,7 @@ class _StoreCheck:
         """``files`` are the store's images from ``first`` on."""
         checksums = self._store.checksums[first : first + len(files)].tolist()
         found = {
-            i: "its bytes are not what they were"
+            i: "its bytes have changed"
             for i, (file, checksum) in enumerate(zip(files, checksums, strict=True))
             if zlib.crc32(file) != checksum
         }
@@ -180,7 +180,7 @@ def _check_arrays(store: Store) -> None:
     """That they are as they were written; whether they fit each other is checked in reading."""
     arrays = (getattr(store, key.decode()) for key in ARRAYS)
     if content_digest(store.meta.source_digest, arrays) != store.digest:
-        raise UserError(f"{store.path} is damaged: its arrays are not those it was written with")
+        raise UserError(f"{store.path} is damaged: its arrays have changed since it was written")
     _ = store.source_names
 
 

@@ -182,7 +182,7 @@ class View(ImageSet):
         """The digest tells accidents; a view that somebody made may hold anything."""
         if view_digest(self.store, self.rows, self.labels) != self.meta.digest:
             raise UserError(
-                f"{self.path} is damaged: its arrays are not those it was written with; make the "
+                f"{self.path} is damaged: its arrays have changed since it was written; make the "
                 "view again"
             )
         if self.rows.min() < 0 or self.rows.max() >= len(self.store):
@@ -267,7 +267,7 @@ def write_rows(
     ``other`` is a second parent."""
     path = Path(path).absolute()
     if path.exists():
-        raise UserError(f"{path} exists; take it away or choose another name")
+        raise UserError(f"{path} exists; remove it or choose another name")
     _check_labels(path, rows, labels)
     arrays = {ROWS_FILE: np.asarray(rows, "<i8"), LABELS_FILE: np.asarray(labels, "<i4")}
     try:
@@ -295,7 +295,7 @@ def _read_meta(path: Path) -> ViewMeta:
     try:
         return read_record(path / VIEW_FILE, ViewMeta, _META_BYTES)
     except UnreadableError as error:
-        raise UserError(f"{path} is no view: {VIEW_FILE} in it: {error.reason}") from None
+        raise UserError(f"{path} is not a view: {VIEW_FILE} in it: {error.reason}") from None
     except UserError as error:
         raise UserError(f"{error}; make the view again") from None
 
@@ -333,7 +333,7 @@ def view_digest(store: RootStore, rows: np.ndarray, labels: np.ndarray) -> str:
 
 def _check_labels(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
     if len(rows) == 0:
-        raise EmptyViewError(f"{path} would hold no image; choose weaker limits")
+        raise EmptyViewError(f"{path} would have no images; choose weaker limits")
     unlabelled = int(np.count_nonzero(labels < 0))
     is_right = are_labels(np.asarray(labels, "<i4"), count_identities(labels), unlabelled)
     if len(rows) != len(labels) or not is_right:

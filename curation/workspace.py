@@ -75,9 +75,9 @@ class Workspace:
         try:
             path = (below / name).resolve()
         except (ValueError, RuntimeError) as error:  # a character that no path has; links in a ring
-            raise UserError(f"{what} {name[:80]!r} is no path: {error}") from None
+            raise UserError(f"{what} {name[:80]!r} is not a path: {error}") from None
         if not path.is_relative_to(self.root):
-            raise UserError(f"{what} {name[:80]!r} lies outside the workspace {self.root}")
+            raise UserError(f"{what} {name[:80]!r} is outside the workspace {self.root}")
         return path
 
     def image_set(self, name: str, what: str = "data set") -> Path:

@@ -22,7 +22,7 @@ def size_in_bytes(text: str) -> int:
     """How many bytes ``"16 GB"`` is; ``ValueError`` where the text is no such size."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]i?B)", text)
     if found is None or found[2] not in _UNITS:
-        raise ValueError(f'{text[:40]!r} is no size; write "16 GB" (units: {", ".join(_UNITS)})')
+        raise ValueError(f'{text[:40]!r} is not a size; write "16 GB" (units: {", ".join(_UNITS)})')
     size = int(float(found[1]) * _UNITS[found[2]])
     if not _LEAST_BYTES <= size <= _MOST_BYTES:
         raise ValueError(f'{text!r} is out of range; allowed: "10 MB" to "10000 TB"')
@@ -92,7 +92,7 @@ class Resources(Strict):
     def _goes_together(self) -> "Resources":
         for choice, needed in (("on_time", "hours"), ("on_stall", "stall_minutes")):
             if choice in self.model_fields_set and getattr(self, needed) is None:
-                raise SpecError((choice,), f"goes with {needed}, and only with it")
+                raise SpecError((choice,), f"needs {needed}; leave it out")
         return self
 
 

@@ -189,7 +189,7 @@ def found_object(path: Path) -> dict[str, Any]:
 def read_failure(run: Path) -> Failure | None:
     """The job's own words, cut to one line each; where they cannot be read, why."""
     if (why := damage(run / FAILURE, Failure)) is not None:
-        return Failure(reason=one_line(f"it failed, and {FAILURE} cannot tell why: {why}"))
+        return Failure(reason=one_line(f"it failed, and {FAILURE} cannot be read: {why}"))
     told = found(run / FAILURE, Failure)
     if told is None:
         return None

@@ -124,11 +124,11 @@ class DataSpec(Strict):
         names = [each.set for each in self.sets]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise SpecError(("train",), f"{twice!r} stands there twice; name each set once")
+            raise SpecError(("train",), f"{twice!r} is listed twice; list each set once")
         shares = [each.share for each in self.sets if each.share is not None]
         if 0 < len(shares) < len(names):
             raise SpecError(
-                ("train",), "either every set has a share, or none and the sizes decide"
+                ("train",), "give every set a share, or none (shares then follow the sizes)"
             )
         if shares and abs(sum(shares) - 1) > SHARES_OFF:
             raise SpecError(
@@ -199,12 +199,13 @@ class StudentSpec(NetworkSpec):
         if source is None:
             if said:
                 raise SpecError(
-                    (min(said),), 'goes with from = "...", the network to begin with; add that'
+                    (min(said),),
+                    'needs from = "...", the network to start from; add it, or leave this out',
                 )
         elif is_onnx(source):
             raise SpecError(
                 ("from",),
-                "a graph cannot be trained; allowed: a finished job, a bundle, or a file of "
+                "an ONNX graph cannot be trained; allowed: a finished job, a bundle, or a file of "
                 f"weights ({', '.join(WEIGHT_SUFFIXES)})",
             )
         elif self.preprocessing is None and is_file:
@@ -297,13 +298,13 @@ class TeacherSpec(TeacherSource):
     def _one_kind(self) -> "TeacherSpec":
         if [self.source is None, not self.ensemble, self.network is None].count(False) != 1:
             raise ValueError(
-                'say one of from = "...", [[teacher.ensemble]], or a [teacher.network] to train'
+                'give one of from = "...", [[teacher.ensemble]], or a [teacher.network] to train'
             )
         if (self.network is None) != (self.stage is None):
-            raise ValueError("[teacher.network] and [teacher.stage] go together")
+            raise ValueError("[teacher.network] and [teacher.stage] need each other; give both")
         if "combine" in self.model_fields_set and not self.ensemble:
             raise SpecError(
-                ("combine",), "it is how the members of a [[teacher.ensemble]] go together"
+                ("combine",), "it combines the members of a [[teacher.ensemble]]; leave it out"
             )
         for index, member in enumerate(self.ensemble):
             if member.source is None:
@@ -344,7 +345,7 @@ class StageSpec(Strict):
         if self.freeze is not None and self.body_learning_rate is not None:
             raise SpecError(
                 ("body_learning_rate",),
-                'has no meaning with freeze = "body"; leave one of them out',
+                'has no effect with freeze = "body"; leave one of them out',
             )
         return self
 
@@ -384,15 +385,15 @@ class GenerationsSpec(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> "GenerationsSpec":
         if len(set(self.seeds)) < len(self.seeds):
-            raise SpecError(("seeds",), f"{self.seeds} has one twice; name each once")
+            raise SpecError(("seeds",), f"{self.seeds} has a duplicate; list each once")
         if self.stop_without_gain and self.count == 1:
             raise SpecError(
                 ("stop_without_gain",), "needs a count above 1: there is nothing to stop"
             )
         if "least_gain" in self.model_fields_set and not self.stop_without_gain:
-            raise SpecError(("least_gain",), "goes with stop_without_gain = true, and only with it")
+            raise SpecError(("least_gain",), "needs stop_without_gain = true; leave it out")
         if self.select_on and not self.scored:
-            raise SpecError(("select_on",), "goes with several seeds or stop_without_gain = true")
+            raise SpecError(("select_on",), "needs several seeds or stop_without_gain = true")
         return self
 
 
@@ -404,12 +405,12 @@ class ExportSpec(Strict):
     @model_validator(mode="after")
     def _once(self) -> "ExportSpec":
         if len(set(self.formats)) < len(self.formats):
-            raise SpecError(("formats",), f"{self.formats} has one twice; name each once")
+            raise SpecError(("formats",), f"{self.formats} has a duplicate; list each once")
         return self
 
 
 ProtocolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]+:/.")]
-"""NAME:FOLDER, the folder by its whole path"""
+"""NAME:FOLDER with an absolute path"""
 
 
 class EvaluateSpec(Strict):
@@ -456,10 +457,10 @@ class JobSpec(Strict):
         if self.student is None and (self.teacher is None or self.teacher.network is None):
             raise ValueError("nothing to train: give a [student], or a [teacher.network]")
         if (self.student is None) != (not self.stage):
-            raise ValueError("[student] and [[stage]] go together")
+            raise ValueError("[student] and [[stage]] need each other; give both")
         if self.student is None and "generations" in self.model_fields_set:
             raise SpecError(
-                ("generations",), "they are a student's; leave them out, or give a [student]"
+                ("generations",), "they apply to a student; leave them out, or give a [student]"
             )
         return self
 
@@ -509,8 +510,8 @@ class JobSpec(Strict):
         if self.stage and self.stage[0].freeze and not begins:
             raise SpecError(
                 ("stage", 0, "freeze"),
-                "the first stage would keep a body of random weights; "
-                'freeze a later one, or give student.from = "..."',
+                "the first stage would freeze random weights; freeze a later stage, or give "
+                'student.from = "..."',
             )
         return self
 
@@ -519,8 +520,8 @@ class JobSpec(Strict):
         if self.stage and self.stage[0].optimiser == "kept":
             raise SpecError(
                 ("stage", 0, "optimiser"),
-                '"kept" is that of the stage before, and the first stage of a generation has '
-                'none; allowed: "fresh"',
+                '"kept" continues the stage before, and the first stage of a generation has none; '
+                'allowed: "fresh"',
             )
         lowest = self.train.final_learning_rate or 0.0
         for index, stage in enumerate(self.stage):
@@ -543,20 +544,21 @@ class JobSpec(Strict):
                 raise SpecError(
                     (*key, "ranks"),
                     f"{each.ranks} is not the number of GPUs, resources.gpus x nodes = {wanted}; "
-                    "each rank has one: give both the same, or leave ranks out",
+                    "each rank has one GPU: give both the same value, or leave ranks out",
                 )
         return self
 
     @model_validator(mode="after")
     def _views_can_be_learnt_from(self) -> "JobSpec":
         if self.augment.augments and self.student is None:
-            raise SpecError(("augment",), "the views are a student's; leave it out")
+            raise SpecError(("augment",), "views are only for a student; leave it out")
         losses = [loss for stage in self.stage for loss in stage.losses.values()]
         if not any(loss.needs_teacher for loss in losses):
             for key in sorted({"least_cosine", "teacher_sees"} & self.augment.model_fields_set):
                 raise SpecError(
                     ("augment", key),
-                    "is of the teacher's answers, and no loss of any stage compares with a teacher",
+                    "applies to the teacher's embeddings, and no loss of any stage compares with a "
+                    "teacher",
                 )
         return self
 
@@ -569,14 +571,14 @@ class JobSpec(Strict):
         if self.augment.views == "fresh" and guided and answers != "online" and not sees_plain:
             raise SpecError(
                 ("augment", "views"),
-                '"fresh" views have no answers that could be kept; allowed: a number of views, '
+                'the embeddings of "fresh" views cannot be cached; allowed: a number of views, '
                 'teacher.answers = "online", or augment.teacher_sees = "plain"',
             )
         if answers == "online" and sees_plain:
             raise SpecError(
                 ("augment", "teacher_sees"),
-                'the answers to plain pictures are kept; allowed with teacher.answers = "online": '
-                '"view"',
+                "the embeddings of plain pictures are cached; "
+                'allowed with teacher.answers = "online": "view"',
             )
         if answers == "online" and any(loss.needs_teacher_centres for loss in losses):
             raise SpecError(
@@ -596,7 +598,7 @@ class JobSpec(Strict):
                     raise SpecError(
                         ("augment", "mix"),
                         f"{name} of {where} looks at labels, which mixed pictures do not have, and "
-                        "does not leave them out (LossInputs.mean_over_labelled); leave mix out",
+                        f"does not skip them (LossInputs.mean_over_labelled); leave mix out",
                     )
             if not any(
                 loss.needs_teacher for loss in stage.losses.values() if not loss.needs_labels
@@ -604,7 +606,7 @@ class JobSpec(Strict):
                 raise SpecError(
                     ("augment", "mix"),
                     f"no loss of {where} can learn from mixed pictures, which have no label; "
-                    "allowed with one that compares with the teacher alone, such as angular",
+                    "add a loss that compares only with the teacher, such as angular",
                 )
         return self
 

@@ -98,8 +98,8 @@ def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> 
         raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
     finished = [each.parent.name for each in workspace.runs.glob("[!.]*/bundle")]
     raise UserError(
-        f"{source!r} is no file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) and "
-        f"no finished job ({bundle} is missing); run that job first{meant(source, finished)}"
+        f"{source!r} is neither a file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) nor a "
+        f"finished job ({bundle} is missing); run that job first{meant(source, finished)}"
     )
 
 
@@ -146,14 +146,14 @@ def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
     if chosen and pairs and not any(name in pairs for name in chosen):
         raise SpecError(
             ("evaluate", "at_intervals"),
-            f"names no set of pairs (a .bin file), whose accuracy is the score of a training; "
-            f"allowed among others: {', '.join(pairs)}",
+            f"names no set of pairs (a .bin file), whose accuracy would be the score; allowed: "
+            f"{', '.join(pairs)}",
         )
     for key, settings in trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
             raise SpecError(
                 (*key, "evaluate_every"),
-                "data.evaluate names no set of pairs (a .bin file) to score on; name one, such as "
+                "data.evaluate names no set of pairs (a .bin file) to score on; add one, such as "
                 'evaluate = ["lfw"], or leave evaluate_every out',
             )
 
@@ -173,15 +173,15 @@ def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
         if name not in pairs:
             raise SpecError(
                 ("generations", "select_on", index),
-                f"{name!r} is no set of pairs (a .bin file); "
-                f"allowed: {', '.join(pairs) or 'none of data.evaluate'}",
+                f"{name!r} is not a set of pairs (a .bin file); allowed: "
+                f"{', '.join(pairs) or 'none of data.evaluate'}",
             )
     if not pairs:
         raise SpecError(
             ("generations",),
             "candidates are compared on sets of pairs, but data.evaluate names none "
-            '(a .bin file); name one, such as evaluate = ["lfw"], or leave seeds and '
-            "stop_without_gain out",
+            '(a .bin file); add one, such as evaluate = ["lfw"], '
+            "or leave seeds and stop_without_gain out",
         )
 
 
@@ -207,7 +207,7 @@ def _check_network(network: NetworkSpec) -> None:
     with within("backbone"):
         defaults_of(network.backbone)
     if is_timm(network.backbone) and network.width != 1:
-        raise SpecError(("width",), "timm's networks have widths of their own; leave it out")
+        raise SpecError(("width",), "timm's networks have fixed widths; leave it out")
 
 
 def _check_losses(losses: Losses, train: TrainSettings, unguided: str | None) -> None:

@@ -44,7 +44,7 @@ def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def leaves_of(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that is no table; a table only where it is empty."""
+    """Everything that is not a table; a table only where it is empty."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             part = name if _BARE.fullmatch(name) else json.dumps(name)

@@ -115,7 +115,7 @@ def _unquoted(part: str, whole: str) -> str:
     try:
         return str(tomllib.loads(f"key = {part}")["key"])
     except tomllib.TOMLDecodeError:
-        raise UserError(f"{_shown(whole)}: {part[:40]!r} is no key of TOML; {_EXAMPLE}") from None
+        raise UserError(f"{_shown(whole)}: {part[:40]!r} is not a TOML key; {_EXAMPLE}") from None
 
 
 def _value(text: str, whole: str) -> Any:
@@ -128,11 +128,11 @@ def _value(text: str, whole: str) -> Any:
             return text
         reason = str(error).rpartition("not TOML: ")[2].removeprefix("value:1:1: ")
         raise UserError(
-            f"{_shown(whole)}: the value is no TOML ({reason}); a string that is no single word "
-            "needs quotes inside those of the shell, such as 'name=\"a b\"', also in a list"
+            f"{_shown(whole)}: the value is not TOML ({reason}); a string of several words needs "
+            f"quotes inside those of the shell, such as 'name=\"a b\"', also in a list"
         ) from None
     if set(document) != {"value"}:
-        raise UserError(f"{_shown(whole)}: it sets more than one key; give --set for each")
+        raise UserError(f"{_shown(whole)}: it sets more than one key; repeat --set for each")
     return document["value"]
 
 
@@ -165,7 +165,7 @@ def _step(around: Any, part: int | str, location: Location, one: Override) -> An
         raise UserError(f"{one.shown}: {name or 'a spec'} is {what}")
     if isinstance(part, str) and not part.isdecimal():
         example = f"{name}[0].{part}"
-        raise UserError(f"{one.shown}: {name} is an array: say which, such as {example}")
+        raise UserError(f"{one.shown}: {name} is an array: give an index, such as {example}")
     if (number := int(part)) >= len(around):
         count = f"{len(around)}, counted from 0" if around else "none"
         raise UserError(f"{one.shown}: there is no {name}[{number}]; the spec has {count}")

@@ -21,8 +21,8 @@ def check_name(name: object) -> str:
     if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
         return name
     raise UserError(
-        f"{str(name)[:80]!r} cannot name a job: write up to 64 of a-z 0-9 . _ - "
-        "beginning with a letter or a digit"
+        f"{str(name)[:80]!r} is not a job name; allowed: up to 64 of a-z 0-9 . _ -, starting with "
+        f"a letter or a digit"
     )
 
 

@@ -76,7 +76,7 @@ class SpecFile:
         effective = toml_text(found.document) if overrides else text
         if len(effective) > LARGEST_SPEC:
             raise UserError(
-                f"{origin} is larger than {LARGEST_SPEC >> 10} KiB with what --set says"
+                f"{origin} is larger than {LARGEST_SPEC >> 10} KiB with the overrides of --set"
             )
         return cls(job, effective, origin, source, text, tuple(overrides))
 
@@ -102,12 +102,12 @@ def _describe(error: ValidationError, document: Mapping[str, Any], source: Overr
             break
     first, *others = list(faults)[:MOST_FAULTS]
     if len(faults) > MOST_FAULTS:
-        others.append(f"and more, {error.error_count():,} together")
+        others.append(f"and more, {error.error_count():,} in total")
     return "\n  ".join([first, *others])
 
 
 def _of_another_type(fault: Any, document: Mapping[str, Any]) -> bool:
-    """Whether it only says that a list is no number, or the reverse, where either may stand."""
+    """Whether it only says that a list is not a number, or the reverse, where either may stand."""
     if fault["loc"][-1:] == within_document(fault["loc"], document)[-1:]:
         return False  # of an element of the list
     is_list = isinstance(fault["input"], list)

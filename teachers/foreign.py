@@ -65,7 +65,7 @@ class OnnxEmbedder:
         self._graph = _Graph.open(self.path, preprocessing, output, threads, gpu=True)
         self.digest = self._graph.digest
         if self.digest != self._tried.digest:
-            raise UserError(f"{self.path}: it was changed while it was opened; run again")
+            raise UserError(f"{self.path}: it changed while it was opened; run again")
         self.on_gpu = self._graph.session.get_providers()[0] == GPU_PROVIDER
 
     def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Any, ...]]:
@@ -83,7 +83,7 @@ class OnnxEmbedder:
             return self._graph.run(pixels, self._batch)
         except Exception as error:  # of onnxruntime, which has no common base
             reason = _first_line(error)
-            raise UserError(f"{self.path}: the network does not run any more: {reason}") from None
+            raise UserError(f"{self.path}: the network no longer runs: {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
         reason = str(error) if isinstance(error, _NoEmbeddingsError) else _first_line(error)
         raise UserError(f"{where}: the network does not run: {reason}") from None
     if not np.isfinite(alone).all():
-        raise UserError(f"{where}: its embeddings are not finite numbers; the file is of no use")
+        raise UserError(f"{where}: its embeddings are not finite; the file is unusable")
     if np.array_equal(alone[0], alone[1]):
         raise UserError(
             f"{where}: two different images give the same embedding: output {graph.output!r} does "
@@ -258,7 +258,7 @@ def _check_input(
     if kind is None or not fits:
         sides = fixed[1:3] if last else fixed[2:4]
         known = len(fixed) == 4 and 3 in fixed[1:] and all(sides)
-        hint = f"size = {sides}" if known else "images of 3 channels are wanted"
+        hint = f"size = {sides}" if known else "expected images with 3 channels"
         raise UserError(
             f"{path}: input {image.name!r} is {image.type} {image.shape}; the preprocessing gives "
             f"tensor(float) [N, {', '.join(map(str, expected[1:]))}]; set its size: {hint}"
@@ -278,8 +278,8 @@ def _check_whole_numbers(
     if not whole or values.min() < range_.min or values.max() > range_.max:
         lowest = max(int(-range_.min), 0) if kind == np.int8 else 0
         raise UserError(
-            f"{path}: input {image.name!r} takes whole numbers, {image.type}; so mean = {lowest}, "
-            "std = 1, as the graph normalises them itself"
+            f"{path}: input {image.name!r} takes integers, {image.type}; give mean = {lowest}, "
+            "std = 1, because the graph normalises them itself"
         )
 
 

@@ -44,8 +44,9 @@ def visible_part(image: tuple[int, int], network: tuple[int, int]) -> Crop:
         (height, width), (input_height, input_width) = image, network
         raise UserError(
             f"images of {height}x{width} pixels show less of a face than a network of "
-            f"{input_height}x{input_width} sees; faces are cropped to its aspect, never squeezed: "
-            f"take square images, or a network of the images' aspect, such as {height}x{width}"
+            f"{input_height}x{input_width} expects; faces are cropped to its aspect, never "
+            f"squeezed: use square images, or a network with the aspect of the images, such as "
+            f"{height}x{width}"
         )
     rows, columns = map(_cut, image, _wanted(image, network))
     return Crop(top=rows // 2, left=columns // 2, height=image[0] - rows, width=image[1] - columns)

@@ -71,7 +71,7 @@ def check_it_may_be_onnx(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of an .onnx file")
     if path.stat().st_size > MAXIMUM_BYTES:
-        raise UserError(f"{path}: larger than 2 GiB, which no ONNX file can be")
+        raise UserError(f"{path}: larger than 2 GiB, the limit of ONNX files")
     kind = what_is_this(path)
     if kind is not None and kind.name != "onnx":
         raise UserError(f"{path}: {kind.what}, not an ONNX file; {kind.advice}")
@@ -121,7 +121,7 @@ def _beside(path: Path, name: str) -> Path:
 
 def _number(path: Path, text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise UserError(f"{path}: external data at {text!r:.40}, which is no position in a file")
+        raise UserError(f"{path}: external data at {text!r:.40}, which is not a position in a file")
     return int(text)
 
 

@@ -61,14 +61,14 @@ def check_graph(path: Path, model: Any) -> None:
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             raise UserError(
                 f"{path}: the graph has control flow ({node.op_type:.40}), which no embedding "
-                f"network needs, and which is not run; {_ADVICE} (onnxsim does)"
+                f"network needs and which is refused; {_ADVICE} (onnxsim does)"
             )
     _check_length(path, model)
     flat = _without_functions(path, model) if model.functions else model
     for node in _sized_by_values(flat.graph):
         raise UserError(
-            f"{path}: in the graph, what images show says how large an output of {node.op_type} "
-            f"is, so that its memory has no limit; {_ADVICE}"
+            f"{path}: in the graph, the size of an output of {node.op_type} depends on the pixels, "
+            f"so its memory is unbounded; {_ADVICE}"
         )
 
 
@@ -98,7 +98,8 @@ def _check_length(path: Path, model: Any) -> None:
 
 def _too_long(path: Path) -> str:
     return (
-        f"{path}: the graph has more than {MOST_NODES:,} nodes or weights; no embedding network has"
+        f"{path}: the graph has more than {MOST_NODES:,} nodes or weights; no embedding network "
+        f"has so many so many"
     )
 
 

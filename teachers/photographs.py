@@ -112,8 +112,8 @@ class FaceCutter:
         except ChildProcessError as error:
             if str(error) == KILLED:
                 raise UserError(
-                    f"the process that read {path} was killed from outside, perhaps for want of "
-                    "memory; run the same command again, it goes on where it was"
+                    f"the process that read {path} was killed by another process or for lack of "
+                    f"memory; run the same command again to continue"
                 ) from None
             return Photograph([], f"crashes the libraries that read it ({error})"[:300])
         finally:
@@ -125,12 +125,12 @@ def _faces(faces: Any, jpegs: bytes) -> list[CutFace]:
     try:
         read = TypeAdapter(list[tuple[JudgedFace, int]]).validate_json(json.dumps(faces))
     except ValidationError:
-        raise ChildProcessError("its answer is no list of faces") from None
+        raise ChildProcessError("its answer is not a list of faces") from None
     ends = [0]
     for _, size in read:
         ends.append(ends[-1] + size)
     if any(size < 0 for _, size in read) or ends[-1] != len(jpegs):
-        raise ChildProcessError("its answer is no list of faces")
+        raise ChildProcessError("its answer is not a list of faces")
     return [
         CutFace(face, jpegs[first:last])
         for (face, _), first, last in zip(read, ends, ends[1:], strict=False)

@@ -94,9 +94,9 @@ def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
             raise UserError(f"{path}: a zip archive, but not one that torch.save wrote")
         if any("/code/" in name for name in members):
             raise UserError(
-                f"{path}: TorchScript, a network with its code, which is not run; where torch is, "
-                'torch.save(torch.jit.load(FILE, "cpu").state_dict(), "weights.pth") takes the '
-                "weights out"
+                f"{path}: TorchScript, a network with its code, which is not executed; where "
+                'PyTorch is installed, torch.save(torch.jit.load(FILE, "cpu").state_dict(), '
+                '"weights.pth") extracts the weights'
             )
         if any(each.compress_type != zipfile.ZIP_STORED for each in members.values()):
             raise UserError(
@@ -108,8 +108,8 @@ def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
             _check_order(path, archive.read(name) == b"little")
         if members[pickles[0]].file_size > LARGEST:
             raise UserError(
-                f"{path}: its pickle has more than {LARGEST >> 20} MiB, which no weights need; "
-                "save the network's state_dict() alone"
+                f"{path}: its pickle has more than {LARGEST >> 20} MiB, more than any weights "
+                f"need; save the network's state_dict() alone"
             )
         inside = io.BufferedReader(io.BytesIO(archive.read(pickles[0])))
     reader = Reader(inside)

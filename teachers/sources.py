@@ -63,7 +63,7 @@ def check_colour(path: Path, colour: str) -> None:
             where = "in" if path.is_dir() else "beside"
             raise UserError(
                 f"{path}: {file.name} {where} it says color_space {other}, and colour is {colour}; "
-                f"say {other}, or take {file.name} away if it is of other weights"
+                f"give {other}, or remove {file.name} if it belongs to other weights"
             )
 
 
@@ -95,8 +95,8 @@ def unsaid_preprocessing(
     *most, last = missing
     lacks = f"{', '.join(most)} and {last} are" if most else f"{last} is"
     return (
-        f"{lacks} missing; say how its pixels are to be, (pixel - mean) / std with pixels of "
-        f"0 ... 255 in RGB or BGR: {_usual_preprocessing(name, backbone)}"
+        f"{lacks} missing; give the network's preprocessing, (pixel - mean) / std of pixels 0 ... "
+        f"255 in RGB or BGR: {_usual_preprocessing(name, backbone)}"
     )
 
 

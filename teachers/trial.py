@@ -145,6 +145,6 @@ def _complaint(
     return (
         f"the teacher{which} hardly tells people apart: it is right about {share:.2f} of {pairs} "
         f"pairs drawn from the images, and least_accuracy is {least:g}; check its preprocessing "
-        f"(colour {pixels.colour}, mean {pixels.mean}, std {pixels.std}) and weights, or go on "
-        "all the same with least_accuracy = 0"
+        f"(colour {pixels.colour}, mean {pixels.mean}, std {pixels.std}) and weights, or continue "
+        f"anyway with least_accuracy = 0"
     )

@@ -227,7 +227,7 @@ def _read_folder(folder: Path) -> list[Part]:
         return read_parts(files[0])
     found = ", ".join(each.name for each in files[:5]) or "none"
     raise UserError(
-        f"{folder}: one file of weights is wanted in the folder, {' or '.join(WHOLE_NAMES)} (or "
+        f"{folder}: expected one file of weights in the folder, {' or '.join(WHOLE_NAMES)} (or "
         f"its .index.json); found: {found}; give the path of the file itself"
     )
 

@@ -88,18 +88,18 @@ class Conversion:
         state, now = self._journal.state, self._source.stamp()
         if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
             raise UserError(
-                f"{self._source.path} has changed since its conversion was stopped; take "
-                f"{self._partial} away to begin anew"
+                f"{self._source.path} has changed since the conversion was stopped; remove "
+                f"{self._partial} to start over"
             )
         if state.skipped and state.decode and not self._decode:
             raise UserError(
                 f"the stopped conversion decoded its images and skipped {state.skipped}; give "
-                f"--decode again to go on, or take {self._partial} away to begin anew"
+                f"--decode again to continue, or remove {self._partial} to start over"
             )
         if state.skipped and not self._skip_bad:
             raise UserError(
                 f"the stopped conversion skipped {state.skipped} bad records, see "
-                f"{self._partial / QUARANTINE_FILE}; give --skip-bad again to go on"
+                f"{self._partial / QUARANTINE_FILE}; give --skip-bad again to continue"
             )
 
     def _check_space(self) -> None:
@@ -111,7 +111,7 @@ class Conversion:
             raise UserError(
                 f"{self._partial} needs {wanted / 1e6:,.0f} MB more, its disk has "
                 f"{free / 1e6:,.0f} MB free; free some space and run the same command again, or "
-                "choose another destination"
+                f"choose another destination"
             )
 
     def _read_and_copy(self) -> None:
@@ -148,7 +148,7 @@ class Conversion:
             raise UserError(
                 f"{folder} needs {wanted / 1e6:,.0f} MB more to sort the images by their labels, "
                 f"its disk has {free / 1e6:,.0f} MB free; free some space and run the same command "
-                "again, or choose another destination"
+                f"again, or choose another destination"
             )
 
     def _read_only(self) -> None:
@@ -202,7 +202,7 @@ class Conversion:
             if zlib.crc32(payload) != row[CHECKSUM]:
                 raise UserError(
                     f"{self._source.path} was changed at byte {row[OFFSET]} during its conversion; "
-                    f"take {self._partial} away to begin anew"
+                    f"remove {self._partial} to start over"
                 )
         return payloads
 

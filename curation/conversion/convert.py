@@ -87,7 +87,7 @@ def _build(
             Conversion(source, partial, skip_bad, decode, progress).run()
         except BadRecordError as bad:
             raise UserError(
-                f"{bad}; correct the source, or leave such records out with --skip-bad"
+                f"{bad}; correct the source, or skip such records with --skip-bad"
             ) from None
         finally:
             # Nothing worth keeping came about: leave no trace.
@@ -98,7 +98,7 @@ def _build(
     elif not _is_source(partial, source, progress):
         raise UserError(
             f"{source.path} has changed since its conversion to {partial} was stopped; "
-            f"take {partial} away to begin anew"
+            f"remove {partial} to start over"
         )
     journal.clear(partial)
     sync_folder(partial)
@@ -118,9 +118,9 @@ def _existing(
     store = Store(destination)
     if not _is_source(destination, source, progress):
         raise UserError(
-            f"{destination} exists and was made from another source than {source.path}, or of that "
-            "one with other labels (--unlabelled); choose another destination (of a recipe: "
-            "--dataset NAME), or take it away"
+            f"{destination} exists and was made from another source than {source.path}, or with "
+            f"other labels (--unlabelled); choose another destination (in a recipe: --dataset "
+            f"NAME), or remove it"
         )
     return _decoded(store, decode, progress)
 
@@ -170,7 +170,7 @@ def disk_errors_explained(destination: Path) -> Iterator[None]:
         return
     raise UserError(
         f"cannot write {destination}{PARTIAL}: {reason}: the disk is full or failing; "
-        "free some space and run the same command again, it goes on where it was"
+        "free some space and run the same command again to continue"
     )
 
 

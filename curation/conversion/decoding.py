@@ -82,7 +82,7 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
         row, reason = first_bad
         raise UserError(
             f"{count:,} of {len(store):,} images cannot be decoded, the first: "
-            f"{bad_image(store, row, UserError(reason))}; or take the store away and convert again "
+            f"{bad_image(store, row, UserError(reason))}; or remove the store and convert again "
             "with --decode --skip-bad"
         )
     with suppress(OSError):  # a disk to read only: it is checked again next time

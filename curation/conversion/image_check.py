@@ -71,7 +71,7 @@ class ImageCheck:
             wanted = "{}x{}".format(*self.image_size)
             return (
                 f"the image has {size[0]}x{size[1]} pixels, {self._stated_by} says {wanted}; "
-                "all must have one size"
+                "all images must have the same size"
             )
         self.image_size = size
         self._remember(data)

@@ -76,8 +76,8 @@ def load_state(folder: Path) -> JournalState | None:
     """
     if any((folder / name).exists() for name in _FORMER_FILES):
         raise UserError(
-            f"{folder} was begun by an earlier version of this program, which kept what it had "
-            "done in another form; take it away and convert again"
+            f"{folder} was begun by an earlier version of this program, whose progress records "
+            f"have another form; remove it and convert again"
         )
     content = read_state(folder)
     try:

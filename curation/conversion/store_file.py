@@ -145,7 +145,7 @@ def _explained(path: Path) -> Iterator[None]:
         code = next((code for code in DISK_ERRORS if os.strerror(code) in str(error)), None)
         if code is None:
             raise UserError(
-                f"{path}: {error}; run the same command again, or take {path.parent} away to "
-                "begin anew"
+                f"{path}: {error}; run the same command again, or remove {path.parent} to start "
+                f"over"
             ) from None
         raise OSError(code, os.strerror(code), str(path)) from None

@@ -168,15 +168,15 @@ def _free(folder: Path, key: str) -> Path:
 
 def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: ImageSet) -> str:
     if meta is None:
-        return f"{folder / FINDINGS_FILE} was damaged; all that was beside it is kept in {aside}"
+        return f"{folder / FINDINGS_FILE} was damaged; everything beside it was moved to {aside}"
     if meta.images_digest != images.digest:
         return (
-            f"{folder} was about what {images.path.name} held before; it is kept, with its "
+            f"{folder} was about the former contents of {images.path.name}; it is kept, with its "
             f"decisions, as {aside}"
         )
     return (
-        f"{folder} was by another teacher; it is kept, with its decisions, as {aside} "
-        f"(`curate clean ... --decisions {aside / DECISIONS_FILE}` carries them out)"
+        f"{folder} was made with another teacher; it is kept, with its decisions, as {aside} "
+        f"(`curate clean ... --decisions {aside / DECISIONS_FILE}` applies them)"
     )
 
 
@@ -186,7 +186,7 @@ def _check_sets(sets: Sequence[Path]) -> None:
         read_pairs(path)
     for name, count in Counter(path.stem for path in sets).items():
         if count > 1:
-            raise UserError(f"{count} evaluation sets are called {name}; give them different names")
+            raise UserError(f"{count} evaluation sets have the name {name}; rename them")
 
 
 def _known(checks: Sequence[str] | None) -> list[NoiseCheck]:
@@ -244,7 +244,7 @@ def _with_evaluation(
     if again:
         say(
             f"the evaluation sets were {', '.join(meta.evaluation) or 'none'} and are "
-            f"{', '.join(sets) or 'none'}: {', '.join(again)} is run again, all else stays"
+            f"{', '.join(sets) or 'none'}: {', '.join(again)} runs again; everything else is kept"
         )
     others = tuple(entry for entry in meta.checks if entry.check not in using)
     meta = meta.model_copy(update={"evaluation": sets, "checks": others})

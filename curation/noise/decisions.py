@@ -102,7 +102,7 @@ def parse_proposal(text: str) -> tuple[Action, int, int | None, int | None]:
         raise ValueError(f"{text[:60]!r} is not {' '.join([action, *map(str.upper, columns)])}")
     found = dict(zip(columns, map(int, numbers), strict=True))
     if action == "split" and found["into"] == 0:
-        raise ValueError(f"{text[:60]!r} has the part 0; parts are counted from 1")
+        raise ValueError(f"{text[:60]!r} has the part 0; parts are numbered from 1")
     return action, found["identity"], found.get("image"), found.get("into")  # type: ignore[return-value]
 
 
@@ -160,7 +160,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
         raise _no_table(path, 1, [""])
     if head is None:
         raise UserError(
-            f"{path} line {title_line + 1}: the columns are missing; wanted are "
+            f"{path} line {title_line + 1}: the columns are missing; expected "
             f"{', '.join(COLUMNS)}, with tabs between them"
         )
     return list(found)
@@ -179,7 +179,7 @@ class _TableHeader:
         if twice or missing:
             what = f"there twice: {twice[0]}" if twice else f"missing: {', '.join(missing)}"
             raise UserError(
-                f"{path} line {number}: of the columns is {what}; wanted are "
+                f"{path} line {number}: of the columns is {what}; expected "
                 f"{', '.join(COLUMNS)}, with tabs between them"
             )
         self._names = names
@@ -190,7 +190,7 @@ class _TableHeader:
         if any(row[len(self._names) :]):
             raise UserError(
                 f"{where}: {len(row)} cells under {len(self._names)} columns; "
-                "put a cell that holds the separator into quotes"
+                "quote cells that contain the separator"
             )
         # Programs leave out empty cells at the end of a line.
         cells = {**dict.fromkeys(self._names, ""), **dict(zip(self._names, row, strict=False))}
@@ -207,7 +207,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with _open(path) as text:
             yield from _cells(path, _lines(path, text), delimiter)
     except UnicodeError as error:
-        raise UserError(f"{path} is no text in UTF-8: {error}; save it as such") from None
+        raise UserError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
 
 
 def _open(path: Path) -> TextIO:
@@ -251,8 +251,8 @@ def _delimiter(text: TextIO) -> str:
 
 def _no_table(path: Path, number: int, cells: Sequence[str]) -> UserError:
     return UserError(
-        f"{path} line {number}: is {cells[0][:60]!r}, not {TITLE + ' DIGEST'!r}; no table of "
-        "decisions, or its first line is missing"
+        f"{path} line {number}: is {cells[0][:60]!r}, not {TITLE + ' DIGEST'!r}; this is not a "
+        f"table of decisions, or its first line is missing"
     )
 
 
@@ -261,7 +261,8 @@ def _check_title(path: Path, number: int, cells: Sequence[str], images_digest: s
     if digest != images_digest:
         raise UserError(
             f"{path} line {number} decides on other images (digest {digest[:12]}, these have "
-            f"{images_digest[:12]}); give the store or view it was written for, or check again"
+            f"{images_digest[:12]}); give the store or view for which it was written, or run "
+            f"`curate check` again"
         )
 
 
@@ -311,7 +312,7 @@ def _numbers_of(action: str) -> list[str]:
 
 
 def _score(text: str) -> float | None:
-    """1 where nothing is said; None where it is no number from 0 to 1."""
+    """1 where nothing is said; None where it is not a number from 0 to 1."""
     try:
         score = float(text or 1.0)
     except ValueError:

@@ -197,7 +197,7 @@ def findings_folder(images: ImageSet) -> Path:
 def read_meta(path: Path) -> FindingsMeta:
     """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
     if path.is_dir() and not (path / FINDINGS_FILE).exists():
-        raise UserError(f"{path} has no {FINDINGS_FILE}; make findings with `curate check`")
+        raise UserError(f"{path} has no {FINDINGS_FILE}; run `curate check` to make them")
     return read_record(path / FINDINGS_FILE, FindingsMeta, _LONGEST_META)
 
 

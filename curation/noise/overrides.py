@@ -62,7 +62,7 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     ]
     if listed:
         raise UserError(
-            "these lines contradict each other; leave one of each\n  " + "\n  ".join(listed)
+            "these lines contradict each other; keep one of each\n  " + "\n  ".join(listed)
         )
 
 
@@ -116,7 +116,7 @@ def _refuse_others(named: Iterable[Decision], known: Collection[str], holder: st
         raise UserError(
             f"these lines were decided on other findings than {holder} holds (by another teacher, "
             "or at another time); decide again in a new report, or empty their column `findings` "
-            "to keep them as they are\n  " + "\n  ".join(_stale(others))
+            "to apply them anyway\n  " + "\n  ".join(_stale(others))
         )
 
 

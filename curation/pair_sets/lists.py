@@ -49,14 +49,15 @@ def read_pair_list(
     if first is not None and _is_heading(first[1]):
         first = next(lines, None)
     if first is None:
-        raise UserError(f"{path} names no pairs; wanted are lines {_FORMS}")
+        raise UserError(f"{path} names no pairs; expected lines {_FORMS}")
     separator, read = _form_of(first[1], f"{path}: line {first[0]}", has_numbers)
     pairs = []
     for number, line in chain([first], lines):
         found = read(split_line(line, separator))
         if found is None:
             raise UserError(
-                f"{path}: line {number}: {line[:60]!r} is no pair; the lines are {_FORMS}, all of "
+                f"{path}: line {number}: {line[:60]!r} is not a pair; the lines are {_FORMS}, all "
+                f"of "
                 "one form"
             )
         one, other, same = found
@@ -85,7 +86,7 @@ def _form_of(
         ):
             if separator in line and read(words) is not None:
                 return separator, read
-    raise UserError(f"{where}: {line[:60]!r} is no pair; wanted are lines {_FORMS}")
+    raise UserError(f"{where}: {line[:60]!r} is not a pair; expected lines {_FORMS}")
 
 
 def _lfw(words: list[str]) -> Found | None:

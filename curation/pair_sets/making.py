@@ -68,7 +68,7 @@ def pairs_of_list(
         if progress is not None:
             progress(done, len(listed))
     if not kept:
-        raise UserError(f"{path}: no pair is left, of {len(listed)}: {left_out[0]}")
+        raise UserError(f"{path}: none of the {len(listed)} pairs is usable: {left_out[0]}")
     order = in_folds(same)
     files = [image for place in order.tolist() for image in kept[place]]
     is_reordered = bool((np.diff(order) < 0).any())
@@ -104,7 +104,7 @@ def write_pair_set(path: Path, made: PairSet, replace: bool = False) -> bool:
         if _is_same(path, made):
             return False
         if not replace:
-            raise UserError(f"{path} exists and is something else; --replace writes over it")
+            raise UserError(f"{path} exists and has other contents; --replace overwrites it")
     # A copy of each: pickle writes an object that it has seen as a reference, which other readers
     # understand, but which makes many pairs of few images look like a file of opcodes alone.
     write_pairs(path, [bytes(bytearray(image)) for image in made.images], made.same.tolist())
@@ -114,8 +114,8 @@ def write_pair_set(path: Path, made: PairSet, replace: bool = False) -> bool:
 def _check_size(size: int, path: Path) -> None:
     if size > MAX_FILE_BYTES:
         raise UserError(
-            f"{path}: the images of the pairs have more than {MAX_FILE_BYTES:,} bytes, more than "
-            "a verification set may have; take fewer pairs"
+            f"{path}: the images of the pairs have more than {MAX_FILE_BYTES:,} bytes, more than a "
+            f"verification set may have; give fewer pairs"
         )
 
 
@@ -132,7 +132,7 @@ def _opened(
 ) -> tuple[list[ListedPair], "_ImageReader | StoredImages", str]:
     """The pairs, what reads their images, and what else helps where one is missing."""
     if not isinstance(images, ImageSet):
-        hint = " say --images FOLDER where its paths begin,"
+        hint = " give the folder that its paths are relative to (--images FOLDER),"
         return read_pair_list(path, images), _ImageReader(), hint
     listed = read_pair_list(path, Path(), has_numbers=True)
     words = (word for pair in listed for word in (pair.first, pair.second))
@@ -179,8 +179,8 @@ class _ImageReader:
         if size != self._size:
             shown, wanted = ("x".join(map(str, one)) for one in (size, self._size))
             raise UserError(
-                f"{path} has {shown} pixels, the first image {wanted}; a set has aligned faces of "
-                "one size"
+                f"{path} has {shown} pixels, the first image {wanted}; all images of a set must "
+                f"have the same size"
             )
         check_pixels(data, str(path))
         return data

@@ -31,9 +31,9 @@ class StoredImages:
         name = word.as_posix()
         place = self._places.get(name)
         if place is None:
-            raise UserError(f"{name[:80]!r} is no image of {self._images.path}, {self._has()}")
+            raise UserError(f"{name[:80]!r} is not an image of {self._images.path}, {self._has()}")
         if place < 0:
-            raise UserError(f"{name[:80]!r} stands for several images of {self._images.path}")
+            raise UserError(f"{name[:80]!r} matches several images of {self._images.path}")
         if place not in self._known:
             self._known[place] = self._read(place, name)
         found = self._known[place]

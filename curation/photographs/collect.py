@@ -106,7 +106,7 @@ def collect_faces(
 
 def _list(root: Path, unlabelled: bool) -> _Photographs:
     if not root.is_dir():
-        raise UserError(f"{root} is no folder; give the folder that the photographs lie in")
+        raise UserError(f"{root} is not a folder; give the folder of the photographs")
     names: list[str] = []
     labels: list[int] = []
     identities = 0
@@ -118,8 +118,8 @@ def _list(root: Path, unlabelled: bool) -> _Photographs:
         identities += not is_nobody
     if not names:
         raise UserError(
-            f"{root} holds no photographs; wanted are {root}/PERSON/*.jpg, or *.jpg of nobody in "
-            "particular; PNG, WebP, TIFF, BMP and GIF are read too"
+            f"{root} holds no photographs; expected {root}/PERSON/*.jpg, or *.jpg without labels; "
+            f"PNG, WebP, TIFF, BMP and GIF are also read"
         )
     return _Photographs(names, labels)
 
@@ -148,8 +148,8 @@ def _existing(destination: Path, listed: _Photographs, stamp: SourceStamp) -> Co
     store = Store(destination)
     if _known(destination / STAMP_FILE) != _essence(stamp):
         raise UserError(
-            f"{destination} exists and was made of other photographs, or with another detector or "
-            "other settings; choose another destination, or take it away"
+            f"{destination} exists and was made from other photographs, with another detector or "
+            f"with other settings; choose another destination, or remove it"
         )
     table = _beside(destination, ".faces.tsv")
     fates = count_fates(table) if table.exists() else Counter()
@@ -171,7 +171,7 @@ def _check_resumable(work: Path, stamp: SourceStamp) -> None:
     elif _known(path) != _essence(stamp):
         raise UserError(
             f"{work} was begun with other photographs, another detector or other settings; give "
-            "those again to go on, or take it away to begin anew"
+            f"those again to continue, or remove it to start over"
         )
 
 

@@ -175,7 +175,7 @@ def _judge(
     outside = (points < 0).any() or (points > (photograph[1] - 1, photograph[0] - 1)).any()
     reasons: list[tuple[bool, str, Callable[[], str]]] = [
         (size < settings.least_size, "small",
-         lambda: f"{size:.0f} pixels; at least {settings.least_size} are wanted"),
+         lambda: f"{size:.0f} pixels; the minimum is {settings.least_size}"),
         (bool(outside), "cut-off", lambda: "eyes, nose or mouth lie outside the photograph"),
         (turn > settings.most_turn, "turned",
          lambda: f"{turn:.0f} degrees; at most {settings.most_turn:g} are wanted"),

@@ -157,7 +157,7 @@ def _read(faces: BinaryIO, folder: Path, offset: int, length: int, checksum: int
     data = faces.read(length)
     if zlib.crc32(data) != checksum:
         raise UserError(
-            f"{folder / FACES_FILE} is damaged at byte {offset:,}; take {folder} away to begin anew"
+            f"{folder / FACES_FILE} is damaged at byte {offset:,}; remove {folder} to start over"
         )
     return data
 

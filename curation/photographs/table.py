@@ -66,7 +66,7 @@ def count_fates(path: Path) -> Counter[str]:
                 if number:
                     fates[cells[COLUMNS.index("fate")][:20]] += 1
                 elif tuple(cells) != COLUMNS:
-                    raise UserError(f"{path} is no table of faces; take it away")
+                    raise UserError(f"{path} is not a table of faces; remove it")
         except (csv.Error, IndexError):
-            raise UserError(f"{path} is damaged, or no table of faces; take it away") from None
+            raise UserError(f"{path} is damaged, or no table of faces; remove it") from None
     return fates

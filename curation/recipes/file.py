@@ -132,7 +132,7 @@ _STEPS = {
     for name in get_args(step.model_fields["do"].annotation)
 }
 _TABLES: dict[Any, type[BaseModel]] = {**_STEPS, "teacher": TeacherChoice}
-"""By the last name of a fault's location that is no key of theirs"""
+"""By the last name of a fault's location that is not a key of theirs"""
 
 
 class Recipe(_Model):

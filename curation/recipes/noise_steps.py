@@ -17,8 +17,8 @@ from curation.recipes.view_steps import ExpectedStep, make_view
 from curation.review.outcome import decisions_to_carry_out
 from curation.store import ImageSet
 
-NO_TEACHER = "no teacher; say --teacher FILE.onnx (or a finished job) to look for noise"
-EARLIER = "what was found earlier stays; --teacher looks again"
+NO_TEACHER = "no teacher; give --teacher FILE.onnx (or a finished job) to find noise"
+EARLIER = "earlier findings are kept; --teacher runs the checks again"
 
 
 def check_images(
@@ -126,7 +126,7 @@ def report_on_images(
         sibling_pairs(images),
         progress=progress,
     )
-    return StepResult(path, "report", note=f"{written.cases:,} cases to look at")
+    return StepResult(path, "report", note=f"{written.cases:,} cases to review")
 
 
 def _findings(images: ImageSet) -> Findings | None:

@@ -21,7 +21,7 @@ def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
     for path in sorted(context.target.glob("*.bin")):
         if path.name not in {source.name for source in sources}:
             pairs, refusal = _read(path)
-            note = f"not in {context.source}; kept, and looked for like the others"
+            note = f"not in {context.source}; kept, and checked like the others"
             if pairs is None:
                 yield StepResult(path, "refused", note=refusal)
             else:
@@ -42,8 +42,7 @@ def refuse_other_pairs(context: RecipeContext) -> None:
             there = _read(target)[0]
             if there is not None and there.digest != pairs.digest:
                 raise UserError(
-                    f"{target} is another set than {path}, and no copy that a recipe made; "
-                    "rename one of them"
+                    f"{target} differs from {path}, and no recipe copied it; rename one of them"
                 )
 
 
@@ -56,7 +55,7 @@ def _copy(path: Path, context: RecipeContext) -> StepResult:
     target = context.target / path.name
     pairs, refusal = _read(path)
     if pairs is None:
-        kept = " (the copy made earlier is kept, and looked for)" if target.exists() else ""
+        kept = " (the earlier copy is kept, and checked)" if target.exists() else ""
         return StepResult(path, "refused", note=f"{refusal}{kept}")
     there = _read(target)[0] if target.exists() else None
     note = f"{len(pairs)} pairs"

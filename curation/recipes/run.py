@@ -103,7 +103,7 @@ def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     """What would else end the recipe after hours: ``UserError`` where it cannot be done."""
     checks = [step for step in recipe.step if isinstance(step, CheckStep)]
     if context.teacher is not None and not checks:
-        raise UserError(f"the recipe {name} looks for no noise; leave --teacher out")
+        raise UserError(f"the recipe {name} has no noise checks; leave --teacher out")
     cleans = [step for step in recipe.step if isinstance(step, CleanStep)]
     if context.rounds is not None and not cleans:
         raise UserError(f"the recipe {name} cleans nothing; leave --rounds out")
@@ -153,8 +153,8 @@ def _check_writable(folder: Path) -> None:
 def _dataset_name(recipe: Recipe, dataset: str | None) -> str:
     if dataset is not None and not DATASET_NAME.fullmatch(dataset):
         raise UserError(
-            f"data set {dataset!r}: a name is small letters, digits and . _ -, at most 64, "
-            "and begins with a letter or digit"
+            f"data set {dataset!r}: allowed: up to 64 of a-z 0-9 . _ -, starting with a letter or "
+            f"digit"
         )
     return dataset or recipe.dataset
 
@@ -174,8 +174,8 @@ def _source_folder(
         raise UserError(
             f"the recipe {name} needs a training set (train.rec with train.idx, property and *.bin "
             f"where there are, or anything else that `curate convert` takes) and found none in "
-            f"{folder}; say --source DIR{_or_variable(recipe)}, or put the files into {place}; the "
-            "data set is not part of this project, and not ours to give"
+            f"{folder}; give --source DIR{_or_variable(recipe)}, or put the files into {place}; "
+            f"this project does not distribute the data set"
         )
     return folder
 

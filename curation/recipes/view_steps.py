@@ -48,9 +48,7 @@ def make_view(
             assert before is not None
             return StepResult(path, "view", len(before), before.identities, True)
         if not context.ledger.is_ours(path):
-            return StepResult(
-                path, "kept", note=f"was not made by a recipe and is left alone: {reason}"
-            )
+            return StepResult(path, "kept", note=f"was not made by a recipe and is kept: {reason}")
     try:
         made = _write(context, path, parent, write)
     except EmptyViewError:
@@ -96,8 +94,8 @@ def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
 
 def _in_the_way(path: Path) -> str:
     return (
-        f"{path} was not made by a recipe, and a recipe changes nothing that a person made; "
-        "rename it, or give the recipe's data set another name (--dataset)"
+        f"{path} was not made by a recipe, and recipes do not change files of other origin; rename "
+        f"it, or give the recipe's data set another name (--dataset)"
     )
 
 

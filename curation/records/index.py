@@ -35,7 +35,7 @@ def read_index(path: Path) -> RecordIndex:
     index = RecordIndex(keys[order], offsets[order])
     twice = index.offsets[1:][np.diff(index.offsets) == 0]
     if twice.size:
-        raise UserError(f"{path}: the byte offset {twice[0]} stands twice; get the file again")
+        raise UserError(f"{path}: the byte offset {twice[0]} occurs twice; fetch the file again")
     return index
 
 
@@ -140,7 +140,9 @@ def _blocks_of_lines(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:
         lines = (rest + block).splitlines(keepends=True)
         rest = lines.pop()  # it may go on in the next block
         if len(rest) > _PART_BYTES:
-            raise UserError(f"{path} has a line of more than {_PART_BYTES} bytes; it is no index")
+            raise UserError(
+                f"{path} has a line of more than {_PART_BYTES} bytes; it is not an index"
+            )
         if lines:
             yield lines
     if rest:

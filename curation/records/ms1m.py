@@ -30,7 +30,7 @@ def find_source(path: Path) -> Source:
     path = Path(path)
     records = path / "train.rec" if path.is_dir() and path.suffix != ".rec" else path
     if records.is_dir():
-        raise UserError(f"{records} is a directory; a RecordIO file is wanted here")
+        raise UserError(f"{records} is a directory; expected a RecordIO file")
     if records.is_symlink():
         _check_begins_as_records(records)
     if not records.exists():
@@ -84,6 +84,6 @@ def read_property(source: Source) -> Property | None:
     words = re.split(r"[,\s]+", text.strip())
     if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
         raise UserError(
-            f"{source.property}: {text[:60]!r} is not {wanted}; correct it or take it away"
+            f"{source.property}: {text[:60]!r} is not {wanted}; correct it or remove it"
         )
     return Property(*(int(word[:18]) for word in words))

@@ -95,8 +95,8 @@ class RecordStream:
         earlier = self._earlier
         if earlier is not None and digest.length == earlier.length and digest != earlier:
             raise UserError(
-                f"{self.path} has changed since its conversion was stopped; take the unfinished "
-                "store away to begin anew"
+                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
+                "store to start over"
             )
 
     def _records_in(self, block: _BlockOfRecords) -> Iterator[Records]:

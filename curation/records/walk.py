@@ -103,16 +103,16 @@ class RecordWalk:
         try:
             label = ImageRecord.unpack(record).label
         except ValueError as error:
-            return f"it is no image record: {error}"
+            return f"it is not an image record: {error}"
         if key < 0:
             return (
                 f"{self._source.index} does not fit {self._source.records.name}: it lacks the "
-                f"image at byte {offset}; take the index away, then the records are read in order"
+                f"image at byte {offset}; remove the index to read the records in order"
             )
         if _are_identities(np.array([label]))[0]:
-            return f"the key {key} stands twice in the index, first at an earlier byte"
+            return f"the key {key} occurs twice in the index, first at an earlier byte"
         return (
-            f"label {label:g} is no identity; allowed are whole numbers from 0 to "
+            f"label {label:g} is not an identity; allowed are whole numbers from 0 to "
             f"{FLOAT32_INTEGERS}"
         )
 

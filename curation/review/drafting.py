@@ -71,4 +71,4 @@ def _refuse_contradictions(lines: Iterable[Decision]) -> None:
     for same in about.values():
         if contradict(same):
             both = " and ".join(line.proposal for line in same)
-            raise UserError(f"these cannot both be done: {both}")
+            raise UserError(f"these decisions contradict each other: {both}")

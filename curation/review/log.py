@@ -93,8 +93,8 @@ class DecisionLog:
         except OSError as error:
             os.ftruncate(descriptor, self._read)
             raise UserError(
-                f"cannot write {self.path}: {error.strerror}; this was not decided, nothing else "
-                "is lost"
+                f"cannot write {self.path}: {error.strerror}; this decision was not saved; nothing "
+                f"else is lost"
             ) from None
         finally:
             os.close(descriptor)
@@ -113,7 +113,7 @@ class DecisionLog:
 
     def _expect(self, file: tuple[int, int] | None, size: int) -> None:
         if (self._file not in (None, file)) or size < self._read:
-            raise UserError(f"{self.path} was taken away or replaced meanwhile; open it again")
+            raise UserError(f"{self.path} was removed or replaced; open it again")
         self._file = file
 
     def _complete_lines(self, file: BinaryIO) -> Iterator[bytes]:
@@ -130,6 +130,6 @@ class DecisionLog:
             return parse_event(line)
         except ValueError as error:
             raise UserError(
-                f"{self.path} line {number} is damaged: {error}; mend the line, or take it away, "
-                "and open the review again"
+                f"{self.path} line {number} is damaged: {error}; correct or remove the line, and "
+                f"open the review again"
             ) from None

@@ -86,7 +86,7 @@ def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
     if len(listed) > _MOST_TOLD:
         listed[_MOST_TOLD:] = [f"and {len(listed) - _MOST_TOLD:,} more"]
     raise UserError(
-        f"in {log} reviewers contradict each other; settle it in `curate review`\n  "
+        f"in {log} reviewers contradict each other; resolve it in `curate review`\n  "
         + "\n  ".join(listed)
     )
 

@@ -25,8 +25,8 @@ def refuse_stale(
         by = standing.events[last - 1]
         what = "undid a decision on" if by.choice is None else f"decided ({by.choice})"
         raise StaleError(
-            f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same; look at "
-            "it again"
+            f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same subject; "
+            f"reload it"
         )
 
 
@@ -40,6 +40,6 @@ def refuse_circle(standing: Standing, event: ReviewEvent) -> None:
             end = into.get(end, standing.merged_into(end))
         if end == identity:
             raise UserError(
-                f"identity {into[identity]} is merged into identity {identity} already, perhaps "
-                "by way of others; undo that first, or merge the other way round"
+                f"identity {into[identity]} is already merged into identity {identity}, perhaps "
+                f"through others; undo that first, or merge in the other direction"
             )

@@ -162,7 +162,7 @@ class Review:
                     lines = tuple(d.proposal for d in own if d.about != conflict.about)
                 case = self.cases.find(other.case)
                 if case is None:
-                    raise UserError(f"{other.case} is no case of these findings; undo it")
+                    raise UserError(f"{other.case} is not a case of these findings; undo it")
                 is_same = other.case == kept.case
                 choice = kept.choice if is_same and kept.choice else "change"
                 event = self._event(f"{event_id}.{number}", who, case, choice, lines)
@@ -248,8 +248,8 @@ class Review:
         with self._mutex:
             if _stamp(self.findings.path) != self._stamp:
                 raise StaleError(
-                    f"{self.findings.path} has other findings, or another table, than when this "
-                    "review was opened; open it again"
+                    f"{self.findings.path} has new findings or a new table since this review was "
+                    f"opened; open it again"
                 )
             with self._log.alone() as events:
                 self._take_in(events)
@@ -276,7 +276,7 @@ class Review:
     def _case(self, key: str, findings: str) -> int:
         case = self.look(key)
         if self.cases.findings[self.cases.check[case]].identity != findings:
-            raise StaleError(f"{key}: this was shown of other findings; look at it again")
+            raise StaleError(f"{key}: this was shown for other findings; reload it")
         return case
 
     def _event(
@@ -310,7 +310,7 @@ def reviewer(name: str) -> str:
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise UserError(
-            f"a reviewer is called {name[:80]!r}; a name has 1 to {LONGEST_NAME} printable "
+            f"{name[:80]!r} is not a reviewer's name; a name has 1 to {LONGEST_NAME} printable "
             "characters"
         )
     return name

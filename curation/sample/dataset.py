@@ -35,7 +35,7 @@ def write_sample(
     ``UserError`` for a negative seed.
     """
     if seed < 0:
-        raise UserError(f"seed {seed} is negative; take 0 or a positive whole number")
+        raise UserError(f"seed {seed} is negative; allowed: 0 or a positive whole number")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRUTH_FILE).unlink(missing_ok=True)
     studio = Studio(seed)

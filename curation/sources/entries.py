@@ -162,8 +162,8 @@ class EntrySource(ImageSource):
     def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
         if earlier is not None and earlier.length == self._done and earlier != self.digest:
             raise UserError(
-                f"{self.path} has changed since its conversion was stopped; take the unfinished "
-                "store away to begin anew"
+                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
+                "store to start over"
             )
 
 
@@ -229,7 +229,7 @@ def whole_label(value: object) -> int:
     if isinstance(value, float) and value.is_integer() and abs(value) < MOST_LABEL:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"the label {str(value)[:40]!r} is no whole number")
+        raise ValueError(f"the label {str(value)[:40]!r} is not a whole number")
     if not UNLABELLED <= value < MOST_LABEL:
         raise ValueError(f"the label is {value}; allowed are whole numbers from 0, and -1 for none")
     return value
@@ -240,4 +240,4 @@ def _number(text: str) -> float:
     try:
         return float(text) if "." in text else int(text[:20])
     except ValueError:
-        raise ValueError(f"the label {text[:40]!r} is no whole number") from None
+        raise ValueError(f"the label {text[:40]!r} is not a whole number") from None

@@ -55,7 +55,7 @@ def read_folder(root: Path) -> ImageFiles:
         files, loose = [ImageFile(i, UNLABELLED, name) for i, name in enumerate(loose)], []
     if not files:
         raise UserError(
-            f"{root} holds no images; wanted are {root}/IDENTITY/*.jpg or .png, or images without "
+            f"{root} holds no images; expected {root}/IDENTITY/*.jpg or .png, or images without "
             f"labels in {root} itself"
         )
     return ImageFiles("folder", root, root, files, loose)

@@ -29,7 +29,7 @@ _OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
 
 
 def _is_foreign(path: Path) -> bool:
-    """An LMDB that is no store of ours, nor one that is being made."""
+    """An LMDB that is not a store of ours, nor one that is being made."""
     folder, name = _place(path)
     ours = folder.name.endswith(PARTIAL) or (folder / STAMP_FILE).exists()
     if (ours and name == DATA_FILE) or not _is_lmdb(folder / name):

@@ -153,14 +153,14 @@ class ImageFiles(ImageSource):
     def _name_orphans(self, on_bad: OnBad) -> None:
         for number, name in enumerate(self._orphans, len(self._files)):
             wanted = self._root / "IDENTITY" / name
-            reason = f"it lies in no identity's folder; wanted is {wanted}"
+            reason = f"it lies in no identity's folder; expected {wanted}"
             on_bad(BadRecordError(str(self._root / name), None, number, reason))
 
     def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
         if earlier is not None and earlier.length == self._done and earlier != self.digest:
             raise UserError(
-                f"{self.path} has changed since its conversion was stopped; take the unfinished "
-                "store away to begin anew"
+                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
+                "store to start over"
             )
 
     def _status(self, file: ImageFile) -> tuple[int, int]:

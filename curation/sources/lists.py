@@ -147,7 +147,7 @@ def _image_files(
 
 def _check_path(path: str, where: str, form: str) -> None:
     if not path:
-        raise UserError(f"{where}: the path is empty; wanted is {form}")
+        raise UserError(f"{where}: the path is empty; expected {form}")
     if len(path) > _LONGEST_PATH:
         raise UserError(
             f"{where}: the path has {len(path):,} characters; no system takes more than "

@@ -65,7 +65,7 @@ def find_format(path: Path) -> SourceFormat | None:
     found = [name for name in sorted(_FORMATS) if _FORMATS[name].recognises(path)]
     if len(found) > 1:
         kinds = " and as ".join(_FORMATS[name].wanted for name in found)
-        raise UserError(f"{path} can be read as {kinds}; give the one of them that is meant")
+        raise UserError(f"{path} can be read as {kinds}; give the path of the one you mean")
     return _FORMATS[found[0]] if found else None
 
 
@@ -82,7 +82,7 @@ def _refusal(path: Path) -> UserError:
     if not path.exists():
         return UserError(f"{path}: it does not exist; give {wanted_sources()}")
     if not path.is_dir():
-        return UserError(f"{path} is no source of images; give {wanted_sources()}")
+        return UserError(f"{path} is not a source of images; give {wanted_sources()}")
     others = ", ".join(sorted(entry.name for entry in path.glob("*.rec"))[:3])
     there = f"; it holds {others}: give that file" if others else ""
     return UserError(f"{path}: no train.rec and no images in it; give {wanted_sources()}{there}")

@@ -50,8 +50,8 @@ def open_tables(path: Path) -> "ParquetSource":
     splits = sorted({shard.name.partition("-")[0] for shard in shards if "-of-" in shard.name})
     if len(splits) > 1:
         raise UserError(
-            f"{path} has the tables of several splits ({', '.join(splits[:5])}); give those of "
-            f"one, such as '{shards[0].parent}/{splits[0]}-*.parquet'"
+            f"{path} has the tables of several splits ({', '.join(splits[:5])}); give the files of "
+            f"one split, such as '{shards[0].parent}/{splits[0]}-*.parquet'"
         )
     for shard in shards:
         kind = what_is_this(shard)
@@ -166,7 +166,7 @@ class _TableColumns:
         image = next((name for name in IMAGES if name in fit), fit[0] if len(fit) == 1 else None)
         if image is None:
             raise UserError(
-                f"{shard} has no column of images among {', '.join(types)[:200]}; wanted is "
+                f"{shard} has no column of images among {', '.join(types)[:200]}; expected "
                 f"one of bytes, or a struct with bytes, called {', '.join(IMAGES[:4])}, ..."
             )
         self.image, self._is_struct = image, pa.types.is_struct(types[image])

@@ -47,8 +47,8 @@ class SourceImage(NamedTuple):
 def read_images(source: Source, progress: Progress | None = None) -> Iterator[SourceImage]:
     """All image records in the order of the file; progress counts bytes.
 
-    Raises ``UserError`` where the file is damaged or holds no image, a label is no identity, or the
-    index does not fit.
+    Raises ``UserError`` where the file is damaged or holds no image, a label is not an identity, or
+    the index does not fit.
     """
     for images in RecordImages(source).images(progress=progress):
         keys, labels, offsets, payloads = images

@@ -108,7 +108,7 @@ def _without_braces(pattern: str) -> list[str]:
 def _globbed(pattern: str) -> list[str]:
     if not re.search(r"[*?\[]", pattern):
         if not Path(pattern).exists():
-            raise UserError(f"{pattern} does not exist; correct the pattern, or bring the file")
+            raise UserError(f"{pattern} does not exist; correct the pattern, or add the file")
         return [pattern]
     where = Path(pattern)
     parent = Path(where.anchor) if where.is_absolute() else Path()

@@ -68,7 +68,7 @@ def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
             continue
         size = _size(block[124:136])
         if size < 0:
-            raise TarError(offset, "a header's size is no number")
+            raise TarError(offset, "a header's size is not a number")
         kind, name, begin = block[156:157], _name(block), offset
         if kind != b"0":
             if kind in _WITHOUT_BYTES:
@@ -128,7 +128,7 @@ def _right_sum(field: bytes) -> int:
 
 @lru_cache(1 << 12)
 def _size(field: bytes) -> int:
-    """-1 where it is no number."""
+    """-1 where it is not a number."""
     number = _number(field)
     return -1 if number is None else number
 
@@ -181,7 +181,7 @@ def _pax(before: _Extension, data: bytes) -> _Extension:
             name = _text(value)
         elif key == b"size":
             if not value.isdigit() or len(value) > 18:
-                raise TarError(begin, "a pax header's size is no number")
+                raise TarError(begin, "a pax header's size is not a number")
             size = int(value)
         is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
         data = data[count:]

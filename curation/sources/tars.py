@@ -115,7 +115,7 @@ def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | Ima
     except TarError as error:
         yield ImageEntry("", UNLABELLED, max(first + error.offset, offset + 1), b"", str(error))
     except (OSError, EOFError, zlib.error) as error:
-        reason = f"it cannot be read behind byte {offset - first:,}: {error}"
+        reason = f"it cannot be read past byte {offset - first:,}: {error}"
         yield ImageEntry("", UNLABELLED, offset + 1, b"", reason)
 
 

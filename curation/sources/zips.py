@@ -138,7 +138,9 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
-        raise ZipError("it has no directory at its end: it was cut off, or is a part of another")
+        raise ZipError(
+            "it has no directory at its end: it was cut off, or is part of a split archive"
+        )
     _, disk, _, _, count, length, offset, _ = _END.unpack_from(tail, at)
     end = begin + at
     if disk not in (0, 0xFFFF):
@@ -204,7 +206,7 @@ def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveF
                 continue
             left -= member.packed
             if left < 0:
-                raise ZipError("its files lie on top of each other")
+                raise ZipError("its files overlap")
             reason = _refusal(member, seen, role)
             data = b""
             if not reason:

@@ -129,7 +129,7 @@ def write_random_identities(
 
 def _count(parent: ImageSet, there: int, identities: int | None, fraction: float | None) -> int:
     if (identities is None) == (fraction is None):
-        raise UserError("say either a number of identities or a fraction of them")
+        raise UserError("give either a number of identities or a fraction of them")
     if identities is None:
         assert fraction is not None
         if not 0 < fraction <= 1:
@@ -138,7 +138,7 @@ def _count(parent: ImageSet, there: int, identities: int | None, fraction: float
     if not 1 <= identities <= there:
         also = " (each image without a label counts as one)" if parent.unlabelled else ""
         raise UserError(
-            f"{identities} identities are asked for, {parent.path} has {there}{also}; "
+            f"{identities} identities were requested, and {parent.path} has {there}{also}; "
             f"allowed: 1 to {there}"
         )
     return identities

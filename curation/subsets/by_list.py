@@ -76,7 +76,7 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
         )
     lines = [(number, _choices(text)) for number, text in text_lines(listed, "a list of names")]
     if not lines:
-        raise UserError(f"{listed} is empty; wanted are names of images, one a line")
+        raise UserError(f"{listed} is empty; expected names of images, one a line")
     wanted = {name for _, choices in lines for name in choices}
     store = images.store
     of_archives = isinstance(store, Store) and store.meta.source_kind in ("tar", "zip")

@@ -40,7 +40,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
         is_one_each = head.shape[:1] in {(length,) for length in lengths}
         if head.kind.kind not in "fiu" or not is_one_each or head.shape[1:] not in ((), (1,), (2,)):
             raise UserError(
-                f"{path} holds {head}; wanted are numbers, one for each of the "
+                f"{path} holds {head}; expected numbers, one for each of the "
                 f"{len(images.store):,} images of {images.store.path} or the {len(images):,} of "
                 f"{images.path}"
             )
@@ -78,11 +78,11 @@ def write_quality(
     ``measure`` says in the history what the values are.
     """
     if at_least is None and at_most is None:
-        raise UserError("a limit is wanted: at least X, at most X, or both")
+        raise UserError("no limit is given; allowed: at least X, at most X, or both")
     limits = {"at_least": at_least, "at_most": at_most}
     for name, limit in limits.items():
         if limit is not None and not math.isfinite(limit):
-            raise UserError(f"{name} is {limit}; a finite number is wanted")
+            raise UserError(f"{name} is {limit}; expected a finite number")
     parameters: dict[str, Parameter] = {"measure": measure}
     parameters |= {name: float(limit) for name, limit in limits.items() if limit is not None}
     keep = within_limits(values, at_least, at_most)

@@ -52,8 +52,8 @@ def prune(labels: np.ndarray, similarities: np.ndarray, share: float, least: int
     most = 1 - _kept(sorted_labels, sorted_similarities, 4.0, must).mean()
     if most < share:
         raise UserError(
-            f"at most {most:.1%} of the images can be left out where identities keep {least}; "
-            "say a smaller share, or that they keep fewer"
+            f"at most {most:.1%} of the images can be left out if identities keep {least}; give a "
+            f"smaller share, or a smaller minimum"
         )
     low, high = 0.0, 4.0
     for _ in range(_HALVINGS):

@@ -69,9 +69,13 @@ def _check_groups(parent: ImageSet, groups: Sequence[Sequence[int]]) -> None:
                     f"{parent.identities - 1}"
                 )
             if identity in seen:
-                raise UserError(f"identity {identity} is to be merged into two; name it once")
+                raise UserError(
+                    f"identity {identity} would be merged into two identities; list it once"
+                )
         if len(set(group)) < 2:
-            raise UserError(f"the group {list(group)} has nothing to merge; name two identities")
+            raise UserError(
+                f"the group {list(group)} has nothing to merge; give at least two identities"
+            )
         seen.update(group)
 
 
@@ -86,7 +90,8 @@ def write_split(
     new = split_identities(parent.labels, parts)
     if new.max() + 1 == parent.identities:
         raise UserError(
-            f"nothing in {parent.path} would be split; name some images, not all, of one"
+            f"nothing in {parent.path} would be split; list some, but not all, images of an "
+            f"identity"
         )
     return write_regrouped(path, parent, new, SPLIT, note)
 

@@ -160,8 +160,8 @@ def _with_common_store(first: ImageSet, second: ImageSet) -> tuple[ImageSet, Ima
     if not any(store.digest in stores for store in second.store.stores):
         raise UserError(
             f"{first.path} and {second.path} are of two stores, {first.store.path} and "
-            f"{second.store.path}, and have no image in common; both must be of one store "
-            "(`curate view union` and `curate join` bring two together)"
+            f"{second.store.path}, and have no common image; both must be of the same store "
+            f"(`curate view union` and `curate join` combine two)"
         )
     root = joined([first.store, second.store])
     return re_rooted(first, root), re_rooted(second, root)

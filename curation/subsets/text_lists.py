@@ -59,13 +59,13 @@ def read_list(path: Path) -> list[tuple[int, list[int]]]:
         if words:
             lines.append((number, [_number(word, path, number) for word in words]))
     if not lines:
-        raise UserError(f"{path} is empty; wanted are whole numbers")
+        raise UserError(f"{path} is empty; expected whole numbers")
     return lines
 
 
 def _number(word: str, path: Path, line: int) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= 18):
-        raise UserError(f"{path}: line {line}: {word[:40]!r} is no whole number from 0 on")
+        raise UserError(f"{path}: line {line}: {word[:40]!r} is not a whole number from 0 on")
     return int(word)
 
 
@@ -80,7 +80,7 @@ def check_known(
         first = missing[0]
         raise UserError(
             f"{path}: line {where[first]}: {images.path} has no image with the {by} {flat[first]}; "
-            f"lists are read by {by}: choose another of {', '.join(By)}, or correct the line"
+            f"the list is read --by {by}; allowed: {', '.join(By)}; or correct the line"
         )
 
 

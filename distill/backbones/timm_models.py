@@ -111,7 +111,7 @@ def _shape(network: Any, input_size: Size, method: str = "forward") -> list[int]
         raise InputSizeError(
             f"timm's {network.pretrained_cfg['architecture']} does not take images of "
             f"{input_size[0]}x{input_size[1]} ({str(error).splitlines()[0]}); "
-            "take another input size or another backbone"
+            "choose another input size or another backbone"
         ) from error
     network.train(was_training)
     return list(features.shape[1:]) if isinstance(features, Tensor) else []

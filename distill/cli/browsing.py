@@ -30,8 +30,8 @@ def open_pages(
 ) -> None:
     """Open the pages of the workspace in a browser, already signed in.
 
-    The link is good once, for ten minutes. For a daemon on another machine, forward its port
-    (`ssh -L 8642:127.0.0.1:8642 MACHINE`) and open the link that --print gives there.
+    The link works once and expires after ten minutes. For a daemon on another machine, forward its
+    port (`ssh -L 8642:127.0.0.1:8642 MACHINE`) and open the link that --print gives there.
 
     Example: distill open sample
     """
@@ -50,5 +50,5 @@ def open_pages(
     elif webbrowser.open(link):
         say("opened in the browser")
     else:
-        note("there is no browser here; open this link, which is good once, in one:")
+        note("there is no browser here; open this link in one (it works once):")
         say(link)

@@ -58,14 +58,14 @@ def embed(
     far: Annotated[
         str | None,
         typer.Option(
-            help="Decide at this false-accept rate, as 1e-3.", show_default="1e-3 or 1e-2"
+            help="Decide at this false accept rate, such as 1e-3.", show_default="1e-3 or 1e-2"
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the embeddings [B, D] here, as .npy.")
     ] = None,
     aligned: Annotated[
-        bool, typer.Option("--aligned", help="Take images of any size for aligned faces.")
+        bool, typer.Option("--aligned", help="Treat images of any size as aligned faces.")
     ] = False,
     detector: Annotated[
         Path | None,
@@ -76,13 +76,13 @@ def embed(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Embed faces with a bundle and say which are of the same person.
+    """Embed faces with a bundle and tell which show the same person.
 
-    Images are faces aligned to the ArcFace template, of the size that the network was trained on
-    (112x112 as a rule). A photograph gets an embedding too, but none that says who is on it, so
-    other sizes are refused; with --aligned they are taken for aligned faces. With --detector images
-    are photographs, and each face in them is found, aligned and answered for: photo.jpg/1 is the
-    largest of several in photo.jpg.
+    Images are faces aligned to the ArcFace template, in the size that the network was trained on
+    (usually 112x112). The embedding of a whole photograph says nothing about the person, so other
+    sizes are refused, unless --aligned declares them to be aligned faces. With --detector, images
+    are photographs; each face is found, aligned and embedded: photo.jpg/1 is the largest of
+    several faces in photo.jpg.
 
     Examples: distill embed workspace/bundles/sample one.jpg other.jpg
 
@@ -112,9 +112,9 @@ def embed(
 
 
 def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
-    """Check a bundle: its checksums, and its golden embeddings in torch and every format it has.
+    """Check a bundle: its checksums, and its golden embeddings in PyTorch and each of its formats.
 
-    What is not installed here is left out, and said.
+    Formats whose runtime is not installed are listed as unchecked.
 
     Example: distill verify workspace/bundles/sample
     """
@@ -122,14 +122,14 @@ def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
     from distill.export.embedder import runtimes_of
 
     config, _ = check_bundle(bundle)
-    reasons = dict.fromkeys(config.formats, "no such exporter here")
+    reasons = dict.fromkeys(config.formats, "the exporter is not installed here")
     cosines: dict[str, float | None] = dict.fromkeys(config.formats)
     for runtime in runtimes_of(config):
         cosines[runtime], reasons[runtime] = _golden_cosine(bundle, runtime)
     if json:
         print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
         return
-    say(f"{bundle}: all files are as they were written (checksums)")
+    say(f"{bundle}: all files match their checksums")
     rows = [
         (runtime, f"not checked: {reasons[runtime]}" if cosine is None else f"{cosine:.7f}")
         for runtime, cosine in cosines.items()
@@ -157,7 +157,7 @@ def _pairs(
 ) -> list[dict[str, Any]]:
     """Every pair of images once, with its cosine and the answer (None without a threshold)."""
     if len(names) > MOST_COMPARED:
-        note(f"{len(names)} images: pairs are compared among {MOST_COMPARED} at most")
+        note(f"{len(names)} images: pairs are compared among at most {MOST_COMPARED}")
         return []
     cosines = features @ features.T
     return [
@@ -189,8 +189,8 @@ def _print_pairs(
         print_table(["image", "image", "cosine", "same person"], rows, numbers=["cosine"])
     if decision is None:
         note(
-            "no yes or no: the bundle has no threshold by which at most one stranger in ten passes "
-            "(its evaluation.json says what was measured)"
+            "no decisions: no threshold of the bundle keeps the false accept rate at 0.1 or lower "
+            "(see what was measured in its evaluation.json)"
         )
     else:
         say(str(decision))
@@ -226,11 +226,9 @@ def _cut_faces(paths: list[Path], detector: Path) -> tuple[list[str], list[bytes
                     names.append(name)
                     files.append(jpeg)
                 else:
-                    note(f"{name}: set aside, {face.fate} ({face.note})")
+                    note(f"{name}: rejected, {face.fate} ({face.note})")
     if not files:
-        raise UserError(
-            "there is no face to embed; give photographs that show one, larger and sharper"
-        )
+        raise UserError("no face to embed; use photographs with a larger and sharper face")
     return names, files
 
 

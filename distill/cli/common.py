@@ -23,7 +23,7 @@ WorkspaceOption = Annotated[
     typer.Option(
         "--workspace",
         envvar="DISTILL_WORKSPACE",
-        help="The folder everything lives in.",
+        help="The workspace: the folder of all data, jobs and results.",
         show_default="./workspace",
     ),
 ]
@@ -50,7 +50,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Another value than the spec's: train.seed=3, stage[0].epochs=2. For each one --set.",
+        help="Override a value of the spec: train.seed=3, stage[0].epochs=2. Repeat for more.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -117,13 +117,15 @@ def run_app(app: typer.Typer) -> None:
     except SystemExit as ended:
         # Typer turns a KeyboardInterrupt into the exit status 130, and says nothing.
         if ended.code in INTERRUPTED:
-            message = "interrupted; run the same command again to go on where it stopped"
+            message = "interrupted; run the same command again to continue"
             fail(message, ended.code)
         raise
     except OSError as error:
         fail(_told(error))
     except MemoryError as error:
-        fail(f"not enough memory: {error or 'none is left'}; free some, or take a larger machine")
+        fail(
+            f"out of memory{f': {error}' if str(error) else ''}; free some, or use a larger machine"
+        )
     finally:
         sys.excepthook = print_traceback  # Typer has put its own there
 

@@ -44,8 +44,8 @@ def compare(
     on: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure two models on this set (any that `distill evaluate` takes; repeat "
-            "for more), and say whether they differ by more than noise.",
+            help="Measure two models on this set (any set of `distill evaluate`; repeat for more) "
+            "and state whether they differ by more than noise.",
             autocompletion=completion.image_sets,
         ),
     ] = None,
@@ -61,12 +61,12 @@ def compare(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Show results side by side, the best marked, and in what the jobs' specs differ.
+    """Compare results side by side, with the best marked, and the differences of the specs.
 
-    Scores on sets of one name that are not the same set are not compared. In brackets stands
-    the 95 % interval; of older results, after ±, the deviation over ten folds. With --on, the
-    models may be files as well, and each difference has its 95 % interval, of both models on the
-    same draws of people.
+    Scores on different sets of the same name are not compared. The 95 % interval is in brackets;
+    older results have the standard deviation over ten folds after ±. With --on, the models may
+    also be files, and each difference has its 95 % interval, from the same draws of people for
+    both models.
 
     Example: distill compare student-a student-b ./pulled-student
 
@@ -103,7 +103,7 @@ def _check_picture(picture: Path, on: list[str] | None) -> None:
     from distill.charts.files import check_picture
 
     if not on:
-        raise UserError("--picture draws the differences on a set; name one with --on")
+        raise UserError("--picture draws the differences on a set; give the set with --on")
     check_picture(picture)
 
 
@@ -176,14 +176,14 @@ def _print(found: "list[Compared]", rows: "list[Row]", specs: dict[str, list[Any
         say("* the best")
     for row in rows:
         if not row.comparable:
-            note(f"{row.measure}: not compared, since the sets of this name differ")
+            note(f"{row.measure}: not compared: the sets of this name differ")
     if specs:
         from distill.spec_difference import shown_value
 
         say("")
         named = [each.subject.name for each in found if each.spec is not None]
         lines = [[key, *map(shown_value, values)] for key, values in specs.items()]
-        print_table(["key", *named], lines, title="in what the specs differ")
+        print_table(["key", *named], lines, title="differences of the specs")
 
 
 def _cells(row: "Row") -> list[str]:

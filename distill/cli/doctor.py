@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def doctor(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Check this machine and the workspace: GPUs, packages, disk, network, Slurm, clock.
 
-    What is wrong is said with the next command. The exit status is 1 if jobs would fail.
+    Each problem is shown with the next command. The exit status is 1 if jobs would fail.
 
     Example: distill doctor
     """
@@ -39,5 +39,5 @@ def doctor(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
             say(f"{name}: {each.next}")
     wrong = sum(each.verdict is Verdict.WRONG for _, each in found)
     if wrong:
-        note(f"{wrong} of {len(found)} are wrong: jobs would fail")
+        note(f"{wrong} of {len(found)} checks failed: jobs would fail")
         raise SystemExit(1)

@@ -33,7 +33,7 @@ def cancel(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Kill at once, without time for a checkpoint.")
+        bool, typer.Option("--force", help="Kill them at once, without time for a checkpoint.")
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -50,7 +50,7 @@ def cancel(
 
     place = Workspace.locate(workspace)
     if [bool(jobs), everything, label is not None].count(True) != 1:
-        raise UserError("say which jobs to cancel: their names, --all, or --label L")
+        raise UserError("name the jobs to cancel, or give --all or --label L")
     if jobs:
         ended = stopping.cancel(place, list(dict.fromkeys(jobs)), force)
     else:

@@ -21,8 +21,8 @@ def estimated(spec: "SpecFile", workspace: Workspace, fit: "Fit", as_json: bool)
 
     if fit.teacher is None and _awaits_teacher(spec):
         raise UserError(
-            f"{spec.origin}: the teacher is still to be made by another job, so that nothing can "
-            "be measured; estimate when that job is done"
+            f"{spec.origin}: another job has yet to make the teacher, so nothing can be measured; "
+            f"estimate again when that job is done"
         )
     if not as_json:
         note(f"measuring a few steps of each kind, about {LIMIT:.0f} s at most ...")
@@ -49,9 +49,9 @@ def _show(found: "JobCost") -> None:
     rows = [[step.name, step.state, *_cost(step), step.note] for step in found.steps]
     print_table(["step", "state", "time", "disk", "what"], rows, numbers=["time", "disk"])
     if all(step.state == "done" for step in found.steps):
-        print_below("every step is done: it costs nothing")
+        print_below("every step is done: nothing left to compute")
         return
-    total = "the time of a step cannot be told"
+    total = "the time of a step is unknown"
     if found.seconds is not None:
         total = f"about {spoken(found.seconds)} in all"
     memory = _size(found.memory_bytes)
@@ -59,8 +59,8 @@ def _show(found: "JobCost") -> None:
         memory += f", and {_size(found.gpu_memory_bytes)} of a GPU"
     print_below(
         f"{total}, measured in {found.measured_seconds:.0f} s on this machine as it is now\n"
-        f"disk: {_size(found.disk_bytes)}, of it {_size(found.cache_bytes)} for the "
-        f"teacher's answers; {_size(found.free_bytes)} are free\n"
+        f"disk: {_size(found.disk_bytes)}, {_size(found.cache_bytes)} of it for the teacher's "
+        f"embeddings; {_size(found.free_bytes)} are free\n"
         f"memory: {memory} in each process"
     )
 

@@ -47,7 +47,7 @@ def evaluate(
 ) -> None:
     """Verify pairs of faces (1:1) with any network, every figure with its 95 % interval.
 
-    Embeddings are kept in the workspace, so that the next run with another set only embeds that.
+    Embeddings are cached in the workspace: a run with another set embeds only that set.
 
     Example: distill evaluate student ms1m/lfw ms1m/test
 
@@ -96,7 +96,7 @@ def identify(
     gallery: Annotated[
         str | None,
         typer.Option(
-            help="The enrolled images, another view of the same store.",
+            help="The enrolled images: another view of the same store.",
             show_default="the first image of each identity of PROBES that has several",
             autocompletion=completion.image_sets,
         ),
@@ -104,7 +104,7 @@ def identify(
     distractors: Annotated[
         str | None,
         typer.Option(
-            help="A store or view of other people beside the gallery.",
+            help="A store or view of other people, added to the gallery.",
             autocompletion=completion.image_sets,
         ),
     ] = None,
@@ -115,9 +115,9 @@ def identify(
 ) -> None:
     """Search faces in a gallery (1:N) with any network, every figure with its 95 % interval.
 
-    Closed set: how often the mate is among the first R. Open set: FNIR, the share of people in the
-    gallery who are not found, where FPIR, the share of strangers who are taken for somebody, is
-    given. Among distractors: MegaFace's identification.
+    Closed set: how often the mate is among the first R. Open set: FNIR, the share of probes of
+    enrolled people that are not found, at given values of FPIR, the share of probes of strangers
+    that match somebody. With distractors: identification as in MegaFace.
 
     Example: distill identify student ms1m/test
 

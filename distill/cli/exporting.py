@@ -44,10 +44,10 @@ def export(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Add formats to a bundle: each file is run, and compared with the network.
+    """Add formats to a bundle. Each file is run and compared with the network.
 
-    The bundle is replaced as a whole once all are written, with new checksums; formats that it has
-    already are left as they are.
+    The bundle is replaced as a whole, with new checksums, once all files are written. Formats that
+    it already has are kept.
 
     Example: distill export workspace/bundles/sample --to ncnn,openvino --evaluate ms1m/lfw
 
@@ -68,8 +68,8 @@ def export(
     names = check_formats(to)
     if is_of_job(bundle):
         raise UserError(
-            f"{bundle} belongs to a job, whose steps do not change; `distill pull JOB`, and export "
-            "the bundle that it delivers"
+            f"{bundle} belongs to a job, which must not change; run `distill pull JOB` and export "
+            f"the pulled bundle"
         )
     place = Workspace.locate(workspace)
     opened = [open_set(name, place) for name in evaluate or []]
@@ -91,7 +91,7 @@ def export(
         return
     for name in names:
         if name in has:
-            note(f"{name} was there already")
+            note(f"{name} is already there")
     rows = [(name, " ".join(config.formats[name][:2]), f"{sizes[name]:,}") for name in names]
     print_table(["format", "files", "bytes"], rows, numbers=["bytes"])
     if lacking:

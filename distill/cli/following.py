@@ -23,7 +23,7 @@ from distill.cli.screen import note, say
 from distill.daemon.states import State
 
 TIMED_OUT = 124
-"""Exit status, as of timeout(1): some job goes on."""
+"""Exit status, as of timeout(1): some job still runs."""
 _LONGEST_WAIT = 10**9  # seconds
 
 
@@ -37,14 +37,15 @@ def register(app: typer.Typer) -> None:
 def watch(
     job: JobArgument,
     live: Annotated[
-        bool, typer.Option("--live", help="On the whole screen: curves, log, keys to act.")
+        bool, typer.Option("--live", help="Full screen: curves, log, and keys to act.")
     ] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
 
-    The exit status is 0 if the job is done, and 1 if it failed or was cancelled. With --live a
-    terminal shows the job alone until `q`; where the output is no terminal, there are lines.
+    The exit status is 0 if the job is done, and 1 if it failed or was cancelled. With --live, the
+    terminal shows only this job until you press `q`; if the output is not a terminal, --live has
+    no effect.
 
     Example: distill watch sample --live
     """
@@ -65,12 +66,12 @@ def wait(
     jobs: JobsArgument,
     timeout: Annotated[
         int | None,
-        typer.Option(min=0, max=_LONGEST_WAIT, help="Seconds to wait at most; 0 only looks."),
+        typer.Option(min=0, max=_LONGEST_WAIT, help="Longest wait in seconds; 0 returns at once."),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Wait until all jobs have ended, and say how each did. Ctrl-C leaves them running.
+    """Wait until all jobs have ended, and show how each ended. Ctrl-C leaves them running.
 
     The exit status is 0 if all are done, 1 if one failed, was cancelled, or waits for such a job,
     124 after the timeout.
@@ -106,14 +107,14 @@ def wait(
 def logs(
     job: RunArgument,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
+        bool, typer.Option("--follow", "-f", help="Keep printing until the job ends.")
     ] = False,
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only the last N lines.")
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Print what a job wrote.
+    """Print a job's log.
 
     Example: distill logs sample --follow --lines 20
     """

@@ -37,43 +37,44 @@ def init(
         list[str],
         typer.Option(
             metavar="DATASET/SET",
-            help="A store or view of the workspace to train on; may be given again.",
+            help="A store or view of the workspace to train on; repeat for more.",
         ),
     ],
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="A file in the workspace's teachers/, or a finished job; without, the labels "
-            "teach alone.",
+            help="A file in the workspace's teachers/, or a finished job. Without a teacher, "
+            "training uses the labels alone.",
             show_default=False,
             autocompletion=completion.teachers,
         ),
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(help="A network of `distill backbones`.", show_default=False),
+        typer.Option(help="A network listed by `distill backbones`.", show_default=False),
     ] = None,
     mflops: Annotated[
         float | None,
         typer.Option(
             min=1,
-            help="Instead of --student: the most operations, in millions, as LFR counts them.",
+            help="Instead of --student: the limit of operations in millions, counted as in the LFR "
+            "challenge.",
             show_default=f"{USUAL_BUDGET:g}",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="The job's name.", show_default="of the data set and the student"),
+        typer.Option(help="The job's name.", show_default="from the data set and the student"),
     ] = None,
     *,
     file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Print a job spec whose every value is chosen from the data, with the reason beside it.
+    """Print a job spec with values chosen from the data, and the reason for each.
 
-    The values follow from the numbers of images and identities, the teacher, and what this machine
-    has. The spec is checked as `distill check` does it.
+    The values depend on the numbers of images and identities, the teacher and this machine. The
+    spec passes `distill check`.
 
     Example: distill init --train ms1m/clean --teacher r100 --mflops 450 > jobs/mine.toml
 
@@ -88,10 +89,10 @@ def init(
     from distill.spec_text import SpecFile
 
     if student is not None and mflops is not None:
-        raise UserError("--student and --mflops: give one of them")
+        raise UserError("give --student or --mflops, not both")
     for each in train:
         if each.count("/") != 1 or "" in each.split("/"):
-            raise UserError(f"--train {each}: names a set of the workspace, such as ms1m/clean")
+            raise UserError(f"--train {each}: give a set of the workspace, such as ms1m/clean")
     place = Workspace.locate(workspace)
     sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
     images = open_training_images(DataSpec(train=sets), place)
@@ -122,8 +123,8 @@ def init(
         return
     write(sys.stdout, text.rstrip("\n"))
     note(
-        "in a file, say jobs/mine.toml: `distill check --estimate jobs/mine.toml` says what it "
-        "costs, `distill submit jobs/mine.toml` runs it"
+        "save this as a file, say jobs/mine.toml: `distill check --estimate jobs/mine.toml` "
+        "measures its cost, `distill submit jobs/mine.toml` runs it"
     )
 
 
@@ -187,11 +188,11 @@ def _teacher_keys(
     if missing := unsaid_preprocessing(preprocessing, name, file.backbone, "--"):
         raise UserError(f"--teacher {name}: {missing}")
     if file.backbone is not None:
-        keys.append(("backbone", file.backbone, "whose weights these are"))
+        keys.append(("backbone", file.backbone, "the network of these weights"))
     if file.part is not None:
         keys.append(("part", file.part, "of the file"))
     told = {**preprocessing, "size": [file.size, file.size]}
-    return [*keys, ("preprocessing", told, "what its makers say of its pixels")]
+    return [*keys, ("preprocessing", told, "as its authors state for its pixels")]
 
 
 def _inside(file: Path, place: Workspace) -> str:

@@ -69,8 +69,8 @@ def follow(workspace: Workspace, name: str) -> bool:
 def _last_words(job: JobReport) -> str:
     if job.state is State.DONE:
         return (
-            f"{job.name}: done; `distill show {job.name}` shows what came out, "
-            f"`distill pull {job.name}` takes the bundle"
+            f"{job.name}: done; `distill show {job.name}` shows the results, `distill pull "
+            f"{job.name}` copies the bundle"
         )
     told = "; ".join(part for part in (job.waiting_for or job.reason, job.hint) if part)
     return f"{job.name}: {job.state}: {told} (`distill show {job.name}`, `distill logs {job.name}`)"
@@ -125,5 +125,5 @@ def _waiting(job: JobReport) -> str:
     if job.cancel_requested and not job.state.ended:
         return "is being cancelled"
     if job.pause_requested and not job.state.ended:
-        return "is being paused" if job.held else "stops, and goes on after that"
+        return "is being paused" if job.held else "is stopping, and continues after that"
     return job.reason or ""

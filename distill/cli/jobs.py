@@ -60,34 +60,41 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    slots: Annotated[int, typer.Option(min=1, help="How many jobs run at a time.")] = 1,
+    slots: Annotated[int, typer.Option(min=1, help="How many jobs run at the same time.")] = 1,
     background: Annotated[
-        bool, typer.Option("--background", help="Detach, once the daemon answers.")
+        bool,
+        typer.Option("--background", help="Run in the background: return once the daemon answers."),
     ] = False,
     executor: Annotated[str, typer.Option(help="Where the jobs run.")] = "local",
     notify_command: Annotated[
-        str | None, typer.Option(help="A program for each end of a job: JSON on its input.")
+        str | None,
+        typer.Option(
+            help="A program to run whenever a job ends: it reads JSON from standard input."
+        ),
     ] = None,
     notify_webhook: Annotated[
-        str | None, typer.Option(help="An address for each end of a job: JSON by POST.")
+        str | None, typer.Option(help="An address that gets a POST of JSON whenever a job ends.")
     ] = None,
-    web: Annotated[bool, typer.Option("--web", help="Serve pages for a browser as well.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Also serve pages for a browser.")] = False,
     web_address: Annotated[
         str | None,
-        typer.Option(help="IP and port of the pages, TLS if others reach it.", show_default="8642"),
+        typer.Option(
+            help="IP and port of the pages; other machines need TLS.", show_default="8642"
+        ),
     ] = None,
     web_url: Annotated[
-        str | None, typer.Option(help="What browsers ask for, with a proxy before the pages.")
+        str | None,
+        typer.Option(help="The address in browsers, if a proxy is in front of the pages."),
     ] = None,
     web_cert: Annotated[
-        Path | None, typer.Option(help="A PEM file, certificate and key, for TLS.")
+        Path | None, typer.Option(help="A PEM file with certificate and key, for TLS.")
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Run the daemon: it starts queued jobs and serves the API on the workspace's socket.
 
-    Ctrl-C, `distill stop`, even kill -9 end the daemon only: running jobs go on, and the next
-    daemon takes them up again. With --web, `distill open` shows the jobs in a browser.
+    Ctrl-C, `distill stop` and even kill -9 end only the daemon: running jobs continue, and the
+    next daemon takes them over. With --web, `distill open` shows the jobs in a browser.
 
     Example: distill serve --background --web
     """
@@ -98,11 +105,11 @@ def serve(
     place = Workspace.locate(workspace)
     notify = Notify(notify_command, notify_webhook)
     if (lost := lost_queue(place)) is not None:
-        note(f"warning: a new queue begins: {lost}")
+        note(f"warning: starting a new queue: {lost}")
     told = {"address": web_address, "url": web_url, "cert": web_cert}
     given = [f"--web-{name}={value}" for name, value in told.items() if value is not None]
     if given and not web:
-        raise UserError(f"{given[0]} is about the pages: give --web as well")
+        raise UserError(f"{given[0]} needs --web")
     settings = web_settings(web_address, web_url, web_cert) if web else None
     if background:
         _serve_in_background(place, slots, executor, notify, ["--web", *given] if web else [])
@@ -126,7 +133,7 @@ def _pages(settings: "WebSettings | None") -> "Pages":
 
 
 def stop(workspace: WorkspaceOption = None) -> None:
-    """Stop the daemon. Running jobs go on; `distill cancel JOB` ends a job.
+    """Stop the daemon. Running jobs continue; `distill cancel JOB` ends a job.
 
     Example: distill stop
     """
@@ -136,7 +143,7 @@ def stop(workspace: WorkspaceOption = None) -> None:
     if stopped is None:
         say("no daemon is running")
     else:
-        say(f"the daemon (pid {stopped.process.pid}) has stopped; running jobs go on")
+        say(f"the daemon (pid {stopped.process.pid}) has stopped; running jobs continue")
 
 
 def submit(
@@ -144,22 +151,22 @@ def submit(
         list[Path], typer.Argument(metavar="SPEC", help="Job specs, such as jobs/sample.toml.")
     ],
     overrides: SetOption = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Watch the jobs to their end.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Watch the jobs until they end.")
+    ] = False,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Set an older job of this name and its folder aside."),
+        typer.Option("--replace", help="Set aside an older job of this name and its folder."),
     ] = False,
     priority: Annotated[
         int | None,
         typer.Option(help="-1000 to 1000; higher starts first.", show_default="0"),
     ] = None,
-    hold: Annotated[
-        bool, typer.Option("--hold", help="Do not start it before `distill resume`.")
-    ] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Hold it until `distill resume`.")] = False,
     label: Annotated[
         str | None,
         typer.Option(
-            help="A word for several jobs; `status --label` shows them.",
+            help="A label that several jobs may share; see `status --label`.",
             autocompletion=completion.labels,
         ),
     ] = None,
@@ -167,17 +174,17 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="JOB",
-            help="Start it when this job is done; may be given again.",
+            help="Start it after this job is done; repeat for more.",
             autocompletion=completion.jobs,
         ),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Queue jobs: all of them, or none. A spec that was submitted before continues or is done.
+    """Queue jobs, all of them or none. Submit a spec again to continue an unfinished job.
 
-    A job whose teacher is another job starts after that one. Of a job that waits already, priority,
-    label, hold and after are changed; --after "" takes earlier ones away.
+    A job whose teacher is another job starts after that job. For a job that already waits, this
+    changes priority, label, hold and after; --after "" removes earlier ones.
 
     Example: distill submit jobs/student.toml --after teacher --priority 10 --label sweep
 
@@ -239,19 +246,19 @@ def status(
     ] = None,
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     label: LabelOption = None,
-    page: Annotated[int, typer.Option(min=1, max=1 << 40, help="Which page of them.")] = 1,
-    limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs on a page.")] = LIMIT,
+    page: Annotated[int, typer.Option(min=1, max=1 << 40, help="The page to show.")] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs per page.")] = LIMIT,
     live: Annotated[
-        bool, typer.Option("--live", help="On the whole screen, alive, with keys to act.")
+        bool, typer.Option("--live", help="Full screen, updated live, with keys to act.")
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Show the jobs: their states, how far they are, what they wait for or why they failed.
+    """Show the jobs: state, progress, what they wait for, or why they failed.
 
-    The newest come first, a page at a time; jobs of other pages that run or failed lately come
-    before them. With --live the terminal shows the queue, the chosen job with its curves, and its
-    log, until `q`; where the output is no terminal, it is as without.
+    The newest come first, one page at a time, after running and recently failed jobs of other
+    pages. With --live, the terminal shows the queue, the selected job with its curves, and its
+    log, until you press `q`; if the output is not a terminal, --live has no effect.
 
     Example: distill status --label sweep --state failed
     """
@@ -262,7 +269,7 @@ def status(
     place = Workspace.locate(workspace)
     wanted = _wanted(state, label)
     if job is not None and wanted:
-        raise UserError("give the name of a job, or --state and --label, and not both")
+        raise UserError("give either the name of a job, or --state and --label")
     if live and not json and _shows_live(place, job, Wanted(state=state, label=label, limit=limit)):
         return
     if job is not None:
@@ -316,7 +323,7 @@ def _serve_in_background(
     running = daemon_lock.find(place)
     if running is not None:
         pid = running.process.pid
-        say(f"a daemon (pid {pid}, slots {running.slots}) serves {place.root} already")
+        say(f"a daemon (pid {pid}, slots {running.slots}) already serves {place.root}")
         if web:
             from distill.web.address import find_pages
 

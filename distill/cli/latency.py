@@ -24,10 +24,11 @@ def latency(
     ] = "1",
     json: JsonOption = False,
 ) -> None:
-    """Measure every format of a bundle on this machine, beside PyTorch: one image at a time.
+    """Measure the latency of every format of a bundle on this machine, and of PyTorch, one image
+    at a time.
 
-    Each is measured in a process of its own, one after the other. The table is kept in the bundle's
-    evaluation.json. Compare only figures of one table, of a machine that does nothing else.
+    Each is measured in its own process, one after the other. The table is saved in the bundle's
+    evaluation.json. Compare only figures of one table, measured on an idle machine.
 
     Example: distill latency workspace/bundles/sample --threads 1,2
     """
@@ -45,9 +46,12 @@ def latency(
     print_table(header, [_row(row, eager) for row in rows], numbers=header[1:])
     for row in rows:
         if "why_not" in row:
-            note(f"{row['runtime']} was not measured: {row['why_not']}")
+            note(f"{row['runtime']} could not be measured: {row['why_not']}")
     if not kept:
-        note("not kept in the bundle, which belongs to a job; `distill pull JOB`, and measure that")
+        note(
+            "not saved: the bundle belongs to a job and must not change; run `distill pull JOB` "
+            "and measure the pulled bundle"
+        )
 
 
 def _counts(text: str) -> list[int]:

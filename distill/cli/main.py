@@ -23,7 +23,7 @@ from distill.cli.common import HELP_OPTIONS, run_app, version_printer
 
 app = typer.Typer(
     name="distill",
-    help="Distil a big face network into a small one: run jobs, follow them, pull what comes out.",
+    help="Distil a large face network into a small one: run jobs, follow them, pull the results.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -15,13 +15,13 @@ class ModelFileOptions:
 
     backbone: Annotated[
         str | None,
-        typer.Option(help="Of a file of weights: the network they belong to.", show_default=False),
+        typer.Option(help="For a file of weights: its network.", show_default=False),
     ] = None
     part: Annotated[
         str | None,
         typer.Option(
-            help="Which of a file: the output of an .onnx file with several, or the part of a file "
-            "of weights that holds the network several times.",
+            help="Which output of an .onnx file with several outputs, or which part of a file of "
+            "weights that holds several copies of the network.",
             show_default=False,
         ),
     ] = None
@@ -60,7 +60,7 @@ class TeacherOptions(ModelFileOptions):
     least_accuracy: Annotated[
         float | None,
         typer.Option(
-            help="Stop if the teacher gets a smaller share of a few hundred pairs right; 0: never.",
+            help="Stop if the teacher's accuracy on a few hundred pairs is lower; 0: never.",
             show_default="0.65",
         ),
     ] = None

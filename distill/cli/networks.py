@@ -35,8 +35,8 @@ def backbones(
     """List every network that a job spec can name, with its size and operations.
 
     MAdds are multiply-additions of convolutions and fully connected layers; LFR FLOPs are counted
-    as the limit of 1 GFLOP of the LFR 2019 challenge is. Figures that the papers print stand
-    beside ours.
+    by the rules of the LFR 2019 challenge, which had a limit of 1 GFLOP. Figures printed in the
+    papers are shown beside ours.
 
     Example: distill backbones mobilefacenet vargfacenet --latency
     """

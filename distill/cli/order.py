@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def resume(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let paused jobs start when it is their turn, from their last checkpoints.
+    """Let paused jobs continue from their last checkpoints when it is their turn.
 
     Example: distill resume teacher
     """
@@ -39,8 +39,8 @@ def resume(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOpt
 
 def move(
     job: JobArgument,
-    first: Annotated[bool, typer.Option("--first", help="Before all others.")] = False,
-    last: Annotated[bool, typer.Option("--last", help="Behind all others.")] = False,
+    first: Annotated[bool, typer.Option("--first", help="Before all other jobs.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="After all other jobs.")] = False,
     before: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +58,7 @@ def move(
     from distill.daemon.service import QueueEnd
 
     if [first, last, before is not None].count(True) != 1:
-        raise UserError(f"say where to move {job}: --first, --last, or --before OTHER")
+        raise UserError(f"choose where to move {job}: --first, --last, or --before OTHER")
     to = QueueEnd.FIRST if first else QueueEnd.LAST if last else None
     place = Workspace.locate(workspace)
     where = to or f"before {before}"
@@ -66,9 +66,9 @@ def move(
 
 
 def retry(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Queue failed or cancelled jobs again, with the specs that they were submitted with.
+    """Queue failed or cancelled jobs again with the specs they were submitted with.
 
-    Finished steps are found, and training goes on from its last checkpoint.
+    Finished steps are reused, and training continues from its last checkpoint.
 
     Example: distill retry student-a student-b
     """
@@ -79,7 +79,7 @@ def retry(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOpti
 
 
 def drain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let no more jobs start, also after a restart of the daemon. Those that run go on.
+    """Let no more jobs start, even after a restart of the daemon. Running jobs continue.
 
     Jobs can be submitted meanwhile; they start after `distill undrain`.
 
@@ -95,7 +95,7 @@ def drain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
 
 
 def undrain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let jobs start again after `distill drain`.
+    """Let jobs can start again after `distill drain`.
 
     Example: distill undrain
     """
@@ -105,7 +105,7 @@ def undrain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None
     if json:
         print_json({"drained": False})
     else:
-        say("jobs start again")
+        say("jobs can start again")
 
 
 def note_drain(place: Workspace) -> None:

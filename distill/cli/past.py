@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def history(job: JobArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Show every change of a job's state: when, by what, in which attempt, and why. Times are UTC.
+    """Show every change of a job's state: time (UTC), event, attempt and reason.
 
     Example: distill history sample
     """
@@ -56,7 +56,7 @@ def diff(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Show in what the specs of two jobs differ, as they were submitted; their names are left out.
+    """Show the differences of the specs of two jobs, as submitted, except for their names.
 
     Example: distill diff student-a student-b
     """
@@ -77,7 +77,7 @@ def diff(
         rows = [[line.key, shown_value(line.first), shown_value(line.second)] for line in found]
         print_table(["key", first, second], rows)
     else:
-        say(f"the specs of {first} and {second} say the same")
+        say(f"the specs of {first} and {second} are equal")
 
 
 def _said(first: Any, second: Any) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from distill.cli.screen import note, say
 from distill.daemon.states import State
 
 BundleOption = Annotated[
-    bool, typer.Option("--bundles", "--bundle", help="Remove bundles in runs/ too.")
+    bool, typer.Option("--bundles", "--bundle", help="Also remove bundles in runs/.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would go, and what that frees.")
+    bool, typer.Option("--dry-run", help="Only list what would be removed and the space it frees.")
 ]
 
 
@@ -40,10 +40,10 @@ def remove(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Take ended jobs, and queued ones that never ran, away with what they alone left on the disk.
+    """Remove ended jobs, and queued ones that never ran, with the files that only they use.
 
-    A step that another run uses stays. So does a bundle, in runs/JOB, unless --bundles is given;
-    bundles that were pulled are not touched.
+    Steps that another run uses are kept. So is the bundle in runs/JOB, unless --bundles is given.
+    Pulled bundles are not touched.
 
     Example: distill remove student-a student-b --dry-run
     """
@@ -55,7 +55,10 @@ def remove(
 
 def clean(
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="How long ago they ended, such as 30d or 12h.")
+        str,
+        typer.Option(
+            metavar="AGE", help="Minimum age since the end of the job, such as 30d or 12h."
+        ),
     ],
     state: Annotated[
         State | None, typer.Option(help="Only done, failed or cancelled jobs.")
@@ -66,10 +69,10 @@ def clean(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Take all jobs away that ended long ago, as `distill remove` does, and say what that frees.
+    """Remove all jobs that ended long ago, as `distill remove` does, and report the space freed.
 
-    Bundles stay unless --bundles is given, as do steps that other runs use, and jobs that others
-    are still to start after.
+    Bundles are kept unless --bundles is given. Steps that other runs use, and jobs that other jobs
+    wait for, are always kept.
 
     Example: distill clean --older-than 30d --state failed --dry-run
     """
@@ -79,7 +82,7 @@ def clean(
 
     if state is not None and not state.ended:
         raise UserError(
-            f"only ended jobs are cleaned: --state done, failed or cancelled, not {state}"
+            f"--state is {state}, and only ended jobs are cleaned; allowed: done, failed, cancelled"
         )
     age = parse_age(older_than)
     label = None if label is None else check_label(label)
@@ -107,7 +110,7 @@ def print_removed(
     if removed.bundles_kept:
         names = ", ".join(removed.bundles_kept[:5])
         more = f" and {len(removed.bundles_kept) - 5} more" if len(removed.bundles_kept) > 5 else ""
-        note(f"the bundle stays in runs/ for {names}{more}; --bundles removes it too")
+        note(f"the bundle in runs/ is kept for {names}{more}; --bundles removes it too")
 
 
 def _counted(count: int, what: str) -> str:

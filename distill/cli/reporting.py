@@ -43,8 +43,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Networks, as `distill evaluate` takes them; the others are compared with the "
-            "first.",
+            help="Networks, as in `distill evaluate`; all are compared with the first.",
             show_default=False,
             autocompletion=completion.teachers,
         ),
@@ -53,7 +52,7 @@ def report(
         list[str],
         typer.Option(
             metavar="SET",
-            help="A set of pairs, or a store or view, whose images are all compared; repeat it for "
+            help="A set of pairs, or a store or view whose images are all compared; repeat for "
             "more.",
             autocompletion=completion.image_sets,
         ),
@@ -62,10 +61,11 @@ def report(
         Path | None, typer.Option(help="The page to write.", show_default="MODEL.report.html")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Also write every chart as a PNG to this folder.")
+        Path | None, typer.Option(help="Also write each chart as a PNG to this folder.")
     ] = None,
     faces: Annotated[
-        int, typer.Option(min=0, max=200, help="The worst pairs of each kind that are shown.")
+        int,
+        typer.Option(min=0, max=200, help="How many of the worst pairs of each kind are shown."),
     ] = 24,
     slices: SlicesOption = None,
     images: ImagesFolderOption = None,
@@ -76,8 +76,8 @@ def report(
 ) -> None:
     """Write one HTML page about networks: figures, ROC, DET, histograms and the worst pairs.
 
-    The page needs nothing else, so it can be sent to somebody; it holds the faces that it shows.
-    Embeddings are kept as by `distill evaluate`, so that nothing is embedded twice.
+    The page is self-contained, including the faces that it shows. Embeddings are shared with
+    `distill evaluate`, so nothing is embedded twice.
 
     Example: distill report student --on ms1m/lfw --on ms1m/test
 
@@ -126,7 +126,7 @@ def _open_sets(names: list[str], place: Any, images: Path | None) -> "list[Shown
     opened = [open_faces(name, place, images) for name in names]
     found = [each.name for each in opened]
     if len(set(found)) < len(found):
-        raise UserError(f"sets {', '.join(found)}: two have one name; rename one")
+        raise UserError(f"sets {', '.join(found)}: two have the same name; rename one")
     return opened
 
 

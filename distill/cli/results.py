@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(job: RunArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Show what came out of a job: its steps, the evaluation, the bundle, and where it lies.
+    """Show the results of a job: its steps, evaluation and bundle, and where they are.
 
     Example: distill show sample
     """
@@ -67,7 +67,8 @@ def pull(
         str,
         typer.Argument(
             metavar="JOB",
-            help="The job's name; or its page at a daemon elsewhere, https://HOST:8642/jobs/NAME.",
+            help="The job's name, or its page on another machine's daemon, "
+            "https://HOST:8642/jobs/NAME.",
             autocompletion=completion.jobs,
         ),
     ],
@@ -75,20 +76,22 @@ def pull(
         Path | None,
         typer.Argument(metavar="[DEST]", help="Where to.", show_default="WORKSPACE/bundles/JOB"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another bundle at DEST.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a different bundle at DEST.")
+    ] = False,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="A file with the token of a daemon elsewhere, its workspace's daemon/web-token.",
+            help="A file with the other daemon's token, daemon/web-token in its workspace.",
             show_default="$DISTILL_TOKEN",
         ),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Copy a job's bundle, checked against its checksums, to where it is wanted.
+    """Copy a job's bundle to a folder and check it against its checksums.
 
-    A download from another machine that was interrupted continues when the command runs again.
+    If a download from another machine is interrupted, run the same command again to continue.
 
     Example: distill pull sample ./student
 
@@ -110,7 +113,7 @@ def pull(
         print_json({"job": job, "bundle": str(target), "written": written, "checksums": "ok"})
         return
     already = "" if written else " already"
-    say(f"the bundle of {job!r} is in {target}{already}, its checksums are right")
+    say(f"the bundle of {job!r} is in {target}{already}; its checksums match")
 
 
 def _token(path: Path) -> str:
@@ -130,7 +133,10 @@ def _print_head(job: str, outcome: dict[str, Any]) -> None:
         say(f"  GPU: {', '.join(map(str, outcome['gpus']))}")
     if outcome["state"] == "failed":
         say(f"  its log: `distill logs {job} --lines 50`")
-        say(f"  to go on after its last finished step: `distill submit {outcome['run']}/spec.toml`")
+        say(
+            f"  to continue after its last finished step: `distill submit "
+            f"{outcome['run']}/spec.toml`"
+        )
 
 
 def _print_origin(origin: dict[str, Any] | None) -> None:

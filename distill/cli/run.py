@@ -48,15 +48,16 @@ def check(
         bool,
         typer.Option(
             "--estimate",
-            help="Measure a few steps of each kind, in about a minute: time, memory and disk.",
+            help="Measure a few steps of each kind, in about a minute, to estimate time, memory "
+            "and disk.",
         ),
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Check a job spec without running it: what cannot work, and what will do nothing.
+    """Check a job spec without running it: find what cannot work and what has no effect.
 
-    A teacher that a queued or running job will make is looked at when the job starts.
+    A teacher that a queued or running job will make is checked when the job starts.
 
     Example: distill check jobs/sample.toml --set train.learning_rate=0.05
 
@@ -88,7 +89,7 @@ def check(
 def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:
     """Run a job here, without the daemon. Run the same command again to continue it.
 
-    Under torchrun, or another launcher of several ranks, every rank runs it. Without one a job of
+    Under torchrun or another launcher, every rank runs this command. Without a launcher, a job of
     several ranks starts them itself.
 
     Example: distill run jobs/sample.toml
@@ -240,7 +241,7 @@ def _run_in(
             leave_together()
             return STEP_BUSY
         except Displaced as displaced:
-            note(f"error: {displaced}; it ends without writing anything more")
+            note(f"error: {displaced}; this process ends without writing more")
             return 128 + signal.SIGTERM
         except Exception as error:
             if world_size() > 1 and is_lost_rank(error):

@@ -31,24 +31,24 @@ SetsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SET...",
-        help="A .bin of pairs, a list of pairs (.txt, .csv, .tsv) of files or, LIST:SET, of the "
-        "images of a store or view, or a store or view, whose images are all compared; by path or "
-        "name in the workspace. A published protocol by "
-        "NAME:FOLDER (ijbb, ijbc, tinyface, lfr, megaface).",
+        help="A .bin of pairs; a list of pairs (.txt, .csv, .tsv) of files or, as LIST:SET, of the "
+        "images of a store or view; or a store or view, all of whose images are compared. By path "
+        "or workspace name. Published protocols: NAME:FOLDER (ijbb, ijbc, tinyface, lfr, "
+        "megaface).",
         show_default=False,
         autocompletion=completion.image_sets,
     ),
 ]
 ImagesFolderOption = Annotated[
     Path | None,
-    typer.Option("--images", help="The folder where the paths of a list of pairs begin."),
+    typer.Option("--images", help="The folder that the paths of a list of pairs are relative to."),
 ]
 _WEIGHTS = ("norm+detector", "norm", "detector", "none")
 TemplateWeightsOption = Annotated[
     str,
     typer.Option(
-        help=f"What weighs the images of a template (IJB): {', '.join(_WEIGHTS)}. The norm of the "
-        "feature, and the detector's score.",
+        help=f"How the images of a template are weighted (IJB): {', '.join(_WEIGHTS)}. By the norm "
+        f"of the feature and the detector's score.",
     ),
 ]
 
@@ -57,9 +57,9 @@ QUALITY = "quality"
 SlicesOption = Annotated[
     str | None,
     typer.Option(
-        help="A table (.csv, .tsv) that puts images or identities into groups, its first row "
-        "identity,sex,age or image,pose: every measure by group and across groups, also by tenths "
-        f"of quality; or {QUALITY!r} for these alone.",
+        help="A table (.csv, .tsv) of groups, its first row such as identity,sex,age or "
+        "image,pose: every measure by group, across groups and by tenths of quality; {QUALITY!r} "
+        "alone: only by tenths of quality.",
         show_default=False,
     ),
 ]
@@ -67,8 +67,8 @@ EvaluationDetectorOption = Annotated[
     Path | None,
     typer.Option(
         "--detector",
-        help="A SET that is a folder of photographs, PERSON/*.jpg, is aligned by this .onnx file: "
-        "YuNet or SCRFD.",
+        help="An .onnx file (YuNet or SCRFD) that aligns a SET that is a folder of photographs, "
+        "PERSON/*.jpg.",
         show_default=False,
     ),
 ]
@@ -106,7 +106,7 @@ def template_weights_of(given: str) -> "TemplateWeights":
     from distill.evaluation.protocols.protocol import TemplateWeights
 
     if given not in _WEIGHTS:
-        raise UserError(f"--template-weights {given}: allowed are {', '.join(_WEIGHTS)}")
+        raise UserError(f"--template-weights {given}: allowed: {', '.join(_WEIGHTS)}")
     return TemplateWeights("norm" in given, "detector" in given)
 
 
@@ -140,7 +140,9 @@ def slices_of(given: str, sets: "list[EvaluationSet]") -> "dict[str, list[Attrib
     if given == QUALITY:
         return {}
     if len(sets) > 1:
-        raise UserError(f"--slices {given}: a table is of one set, not of {len(sets)}; give one")
+        raise UserError(
+            f"--slices {given}: a table describes one set, and {len(sets)} are given; give one"
+        )
     (only,) = sets
     assert not isinstance(only, ProtocolSet)
     return {only.name: read_slices(Path(given), only)}

@@ -68,7 +68,9 @@ def _submit(
 def _check_name_is_not_set(overrides: Sequence[str]) -> None:
     for each in map(parse_override, overrides):
         if each.parts == ("name",):
-            raise UserError(f"{each.shown}: several specs cannot have one name; submit them apart")
+            raise UserError(
+                f"{each.shown}: several specs cannot have the same name; submit them separately"
+            )
 
 
 def _check_names_differ(specs: Sequence[SpecFile]) -> None:

@@ -33,17 +33,15 @@ def register(app: typer.Typer) -> None:
 def threshold(
     model: ModelArgument,
     sets: SetsArgument,
-    far: Annotated[
-        str, typer.Option(help="The share of strangers that may pass: 1e-2, 1e-3 ... 1e-8.")
-    ] = "1e-3",
+    far: Annotated[str, typer.Option(help="The false accept rate: 1e-2, 1e-3 ... 1e-8.")] = "1e-3",
     into: Annotated[
         Path | None,
         typer.Option(
-            help="Copy the bundle MODEL to this folder with the thresholds that these sets measure."
+            help="Copy the bundle MODEL to this folder, with the thresholds measured on these sets."
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace another bundle at --into.")
+        bool, typer.Option("--force", help="Replace a different bundle at --into.")
     ] = False,
     images: ImagesFolderOption = None,
     *,
@@ -53,8 +51,8 @@ def threshold(
 ) -> None:
     """Choose the threshold for your own data: the cosine above which two faces are one person.
 
-    Thresholds move with the people, the camera and quantisation, so measure them on images like
-    those that the network will see. Of several sets, the one with the most impostor pairs decides.
+    Thresholds depend on the people, the camera and quantisation, so measure them on images like
+    those of the application. With several sets, the one with the most impostor pairs decides.
 
     Example: distill threshold student office/all --far 1e-4
 
@@ -110,7 +108,7 @@ def _bundle(model: str, place: "Workspace") -> Path:
 
     path = find_teacher(model, place)
     if not is_bundle(path):
-        raise UserError(f"--into copies a bundle, and {model} is none; leave it out")
+        raise UserError(f"--into copies a bundle, and {model} is not a bundle; leave it out")
     return path
 
 

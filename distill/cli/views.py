@@ -24,21 +24,27 @@ def views(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec with [augment].")],
     sheet: Annotated[Path, typer.Option("--sheet", help="The PNG file to write.")],
     images: Annotated[
-        int, typer.Option("--images", min=1, max=200, help="Images, drawn at random: the rows.")
+        int,
+        typer.Option(
+            "--images", min=1, max=200, help="The number of images, drawn at random: the rows."
+        ),
     ] = 6,
     most: Annotated[
-        int, typer.Option("--views", min=1, max=200, help="Augmented views of each, at most.")
+        int,
+        typer.Option(
+            "--views", min=1, max=200, help="The largest number of augmented views of each."
+        ),
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of images.")] = 0,
     overrides: SetOption = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show augmented views of a job's images as student and teacher see them, on one sheet.
 
-    Under each stand its number and the cosine of the teacher's answers to the view and to the plain
-    picture; "mix" where another picture is blended in, "x" where the cosine is below
-    augment.least_cosine, so that the view is not used. The job need not run for it.
+    Below each view are its number and the cosine of the teacher's embeddings of the view and of
+    the plain picture; "mix" if another picture is blended in, "x" if the cosine is below
+    augment.least_cosine, so the view is not used. The job need not run.
 
     Example: distill views jobs/mine.toml --sheet views.png
     """
@@ -57,8 +63,8 @@ def views(
     job = given.job
     if job.student is None or not job.augment.augments:
         raise UserError(
-            f"{spec}: the student sees the pictures and their mirrors alone; say [augment] and "
-            "views = 16 below it"
+            f"{spec}: the student sees only the pictures and their mirror images; add [augment] "
+            f"with views = 16"
         )
     with given.placed():
         data = open_training_images(job.data, place)
@@ -75,7 +81,7 @@ def views(
         print_json({"sheet": str(sheet), **told, "views": [asdict(view) for view in made.views]})
         return
     if teacher is None:
-        note("warning: the teacher is still to be trained, so that no cosines are shown")
+        note("warning: the teacher is not trained yet, so no cosines are shown")
     say(f"{sheet}: {len(drawn)} images, {told['augmented']} augmented views{_cosines(told)}")
 
 

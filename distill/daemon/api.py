@@ -33,7 +33,8 @@ from distill.run_directory import LOG, read_log
 from distill.spec_source import LARGEST_SPEC, decode_spec
 
 CHECKS_AT_ONCE = 2
-"""Specs; a check is a process of up to a gigabyte. Other submits wait, and nothing else does."""
+"""Specs checked at the same time. A check is a process of up to a gigabyte; only other submits
+wait for it."""
 
 
 class Health(BaseModel):
@@ -58,7 +59,7 @@ class Submitted(BaseModel):
     answer: Answer
     job: JobReport
     warnings: tuple[str, ...] = ()
-    """What the job asks for and will not do anything"""
+    """Settings of the job that have no effect"""
 
 
 class Problem(BaseModel):
@@ -69,10 +70,10 @@ class Problem(BaseModel):
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "No job has this name."},
-    409: {"model": Problem, "description": "The job's state is in the way."},
+    409: {"model": Problem, "description": "The job's state does not allow it."},
     413: {"model": Problem, "description": "Too large for a job spec."},
-    422: {"model": Problem, "description": "The request cannot be understood."},
-    503: {"model": Problem, "description": "The queue cannot be read or written now."},
+    422: {"model": Problem, "description": "The request is malformed."},
+    503: {"model": Problem, "description": "The queue cannot be read or written at the moment."},
 }
 _TOML_BODY = {
     "requestBody": {
@@ -242,7 +243,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
 
 class _TooLargeError(UserError):
-    """The body is no job spec."""
+    """The body is not a job spec."""
 
 
 async def _limited_body(request: Request) -> bytes:
@@ -274,12 +275,12 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(sqlite3.Error)
     def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:
-        return JSONResponse({"error": f"the queue cannot be used now: {error}"}, 503)
+        return JSONResponse({"error": f"the queue is unavailable: {error}"}, 503)
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         asked = f"{request.method} {request.url.path[:80]}"
-        words = f"{asked}: {error.detail}; GET /openapi.json says what can be asked"
+        words = f"{asked}: {error.detail}; GET /openapi.json lists the endpoints"
         return JSONResponse({"error": words}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -293,4 +294,4 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     def unwritable(request: Request, error: OSError) -> JSONResponse:
-        return JSONResponse({"error": f"the workspace cannot be used now: {error}"}, 503)
+        return JSONResponse({"error": f"the workspace is unavailable: {error}"}, 503)

@@ -42,7 +42,8 @@ def parse_age(text: str) -> float:
     found = _AGE.fullmatch(text.strip().lower())
     if found is None:
         raise UserError(
-            f"{text[:40]!r} is no time: write a number and s, m, h, d or w, such as 30d or 12h"
+            f"{text[:40]!r} is not a duration; give a number with s, m, h, d or w, such as 30d or "
+            f"12h"
         )
     return float(found["count"]) * _SECONDS[found["unit"]]
 

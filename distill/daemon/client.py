@@ -332,7 +332,7 @@ def _ask(workspace: Workspace, method: str, path: str) -> dict[str, Any] | None:
         except (OSError, HTTPException) as error:
             raise UserError(
                 f"the daemon of {workspace.root} does not answer ({type(error).__name__}); "
-                "its log is daemon/daemon.log; the same command may be given again"
+                "its log is daemon/daemon.log; run the same command again"
             ) from None
 
 
@@ -342,7 +342,7 @@ def _content(status: int, body: bytes) -> dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise UserError(f"the daemon answered {status} without an explanation; see its log")
+        raise UserError(f"the daemon answered {status} without a message; see its log")
     if status >= 400:
         raise UserError(str(answer.get("error") or f"the daemon answered {status}"))
     return answer

@@ -74,7 +74,7 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()  # it is being answered already
             return
-        body = json.dumps({"error": "this is no HTTP request"}).encode()
+        body = json.dumps({"error": "this is not an HTTP request"}).encode()
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
@@ -132,5 +132,5 @@ class OwnerOnlyProtocol(BoundedProtocol):
 async def _too_busy(scope: Scope, receive: Receive, send: Send) -> None:
     from starlette.responses import JSONResponse
 
-    words = f"the daemon has {MOST_CONNECTIONS} requests to answer; try again in a moment"
+    words = f"the daemon is busy with {MOST_CONNECTIONS} requests; try again in a moment"
     await JSONResponse({"error": words}, 503, {"Connection": "close"})(scope, receive, send)

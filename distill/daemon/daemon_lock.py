@@ -91,7 +91,7 @@ def _check_executor(workspace: Workspace, executor: str) -> None:
         running = [] if queue is None else queue.names(State.RUNNING)
     if running:
         raise UserError(
-            f"{running[0]} runs under the executor {last!r}, which alone can look after it; "
+            f"{running[0]} runs under the executor {last!r}, and only that one can supervise it; "
             f"`distill serve --executor {last}` until it ends, or `distill cancel {running[0]}`"
         )
 
@@ -120,7 +120,7 @@ def stop(workspace: Workspace) -> Daemon | None:
         if time.monotonic() > deadline:
             raise UserError(
                 f"the daemon (pid {daemon.process.pid}) does not stop; "
-                f"`kill -9 {daemon.process.pid}` is safe: no job is lost by it"
+                f"`kill -9 {daemon.process.pid}` is safe: no job is lost"
             )
         time.sleep(0.05)
     return daemon
@@ -146,8 +146,8 @@ def _prepare_folder(workspace: Workspace) -> None:
     workspace.daemon.chmod(0o700)
     if kind := network_kind(workspace.daemon):
         raise UserError(
-            f"the queue cannot lie on {kind} ({workspace.daemon}); put the workspace on a local "
-            "disk and link its datasets/ to where the images are, or, for jobs on a cluster, make "
-            "this folder a link to one on a local disk"
+            f"the queue cannot be on {kind} ({workspace.daemon}); put the workspace on a local "
+            f"disk and make its datasets/ a link to the images, or, for jobs on a cluster, make "
+            f"this folder a link to a folder on a local disk"
         )
     (workspace.daemon / _LOCK).touch(mode=0o600)

@@ -24,7 +24,7 @@ def bundle_of(workspace: Workspace, name: str) -> Path:
         raise unknown_job(name, [], workspace)
     bundle = workspace.inside(BUNDLE, run, f"job {name!r}: its link")
     if not bundle.is_dir():
-        raise UserError(f"job {name!r} has no bundle yet; see how far it is: `distill status`")
+        raise UserError(f"job {name!r} has no bundle yet; `distill status` shows its progress")
     return bundle
 
 
@@ -62,7 +62,7 @@ def _workbench(destination: Path) -> Iterator[Path]:
     partial.mkdir(parents=True, exist_ok=True)
     with locked(partial):
         if not partial.is_dir():
-            raise UserError(f"another process has written {destination} meanwhile; pull it again")
+            raise UserError(f"another process wrote {destination} at the same time; pull again")
         try:
             if replaced.is_dir() and not destination.exists():
                 replaced.rename(destination)  # killed between the two renames
@@ -94,13 +94,13 @@ def _refuse_to_lose(destination: Path, force: bool) -> None:
         return
     if not destination.is_dir() or not may_be_bundle(destination):
         raise UserError(
-            f"{destination} is there and is no bundle, or has other files beside one; "
-            "give another destination"
+            f"{destination} exists and is not a bundle, or has other files in it; give another "
+            f"destination"
         )
     if not force:
         raise UserError(
-            f"{destination} holds another bundle, or a damaged one; "
-            "give another destination, or --force to replace it"
+            f"{destination} holds a different or damaged bundle; give another destination, or "
+            f"--force to replace it"
         )
 
 
@@ -121,7 +121,7 @@ def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
     try:
         check_bundle(partial)
     except UserError:
-        raise UserError(f"{bundle}: it was changed while it was copied; pull it again") from None
+        raise UserError(f"{bundle}: it changed while it was copied; pull again") from None
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:

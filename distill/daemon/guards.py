@@ -74,7 +74,7 @@ class Guards:
             self._seen, self._seen_at = seen, self._clock()
         if self._clock() - self._seen_at < minutes * 60:
             return None
-        return Stop(why="stall", reason=f"nothing was heard of it for {in_minutes(minutes)}")
+        return Stop(why="stall", reason=f"it showed no sign of life for {in_minutes(minutes)}")
 
 
 class _Memory:
@@ -152,7 +152,7 @@ class GuardWatch:
         while not self._over.wait(LOOK_SECONDS):
             if self._ask(self._guards.look):
                 assert self.stopped is not None
-                note(f"the job is stopped: {self.stopped.reason}")
+                note(f"stopping the job: {self.stopped.reason}")
                 self._stop.end_job()
                 if not self._over.wait(self._grace):
                     self._stop.kill()
@@ -166,7 +166,7 @@ class GuardWatch:
             self.stopped = guard()
         except Exception as error:
             if not self._failed:
-                note(f"it cannot be told whether the job has to be stopped: {error!r:.300}")
+                note(f"cannot check whether the job has to be stopped: {error!r:.300}")
             self._failed = True
         return self.stopped is not None
 

@@ -72,9 +72,9 @@ class Shares:
             return f"{need.cpus} cores, {_is_free(free.cpus)} of {self.machine.cores}"
         if need.memory > free.memory:
             sizes = [in_gigabytes(n) for n in (need.memory, free.memory, self.machine.memory)]
-            return f"{sizes[0]} of memory, {sizes[1]} of {sizes[2]} is not promised to others"
+            return f"{sizes[0]} of memory, {sizes[1]} of {sizes[2]} is not reserved by other jobs"
         if self.turn.passed and self.turn.left.short_of(need):
-            return f"job {self.turn.passed[0]}, for which what is free is kept"
+            return f"job {self.turn.passed[0]}, for which free resources are reserved"
         return None
 
     def _held(self) -> str:

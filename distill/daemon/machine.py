@@ -59,7 +59,7 @@ def listed_gpus() -> list[Gpu]:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stdout", None) or error).strip().splitlines()
-        _log.warning("no GPU can be used: nvidia-smi -L: %s", said[0][:200] if said else error)
+        _log.warning("no usable GPU: nvidia-smi -L: %s", said[0][:200] if said else error)
         return []
     return read_list(answer.stdout)
 

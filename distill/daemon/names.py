@@ -29,7 +29,7 @@ def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
     """The job's name in the text of a spec."""
     document = read_toml(text, what)
     if "name" not in document:
-        raise UserError(f'{what} has no name; begin it with a line such as name = "my-student"')
+        raise UserError(f'{what} has no name; start it with a line such as name = "my-student"')
     return check_name(document["name"])
 
 

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     try:
         status = run_to_end(options.command, tag, stop)
     except OSError as error:
-        note(f"the job cannot be started: {error}")
+        note(f"cannot start the job: {error}")
         return _CANNOT_START
     return status if status >= 0 else 128 - status
 

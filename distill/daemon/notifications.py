@@ -67,7 +67,7 @@ def _words(command: str) -> list[str]:
         raise UserError(f"--notify-command {command!r:.200} cannot be split: {error}") from None
     if not words or shutil.which(words[0]) is None:
         program = words[0] if words else ""
-        raise UserError(f"--notify-command: there is no program {program!r:.200} that can be run")
+        raise UserError(f"--notify-command: {program!r:.200} is not an executable program")
     return words
 
 
@@ -79,7 +79,8 @@ def _check_address(address: str) -> None:
         good = False
     if not good or any(letter <= " " for letter in address):
         raise UserError(
-            f"--notify-webhook {address!r:.200} is no address; write one such as https://host/path"
+            f"--notify-webhook {address!r:.200} is not an address; allowed: an address such as "
+            f"https://host/path"
         )
 
 
@@ -160,12 +161,12 @@ class _Teller:
         try:
             self._notify.tell(text)
         except (OSError, ValueError, UserError) as error:
-            why = one_line(f"an end of a job could not be told: {error or type(error).__name__}")
+            why = one_line(f"could not notify of the end of a job: {error or type(error).__name__}")
             self._troubles.met("notify", why)
             with suppress(OSError):
                 (self._workspace.daemon / FAILED).write_text(why)
         else:
-            self._troubles.over("notify", "ends of jobs are told again")
+            self._troubles.over("notify", "notifications work again")
 
 
 def take_failure(workspace: Workspace) -> str | None:

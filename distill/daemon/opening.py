@@ -43,9 +43,9 @@ def lost_queue(workspace: Workspace) -> UserError | None:
         return None
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
     return UserError(
-        f"the queue {path} is missing, but it ran {', '.join(left[:_MOST_NAMED])}{more}; put a "
-        f"copy of it back, or submit the jobs again, each with {queue_file.resubmit(path)}: their "
-        "finished steps are found"
+        f"the queue {path} is missing, but it ran {', '.join(left[:_MOST_NAMED])}{more}; restore a "
+        f"copy of it, or submit the jobs again, each with {queue_file.resubmit(path)}: finished "
+        f"steps are reused"
     )
 
 

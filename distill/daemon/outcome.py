@@ -68,7 +68,7 @@ def judge_exit(
             return failed
         reason = f"interrupted: {failure.reason}"
         return replace(failed, event=Event.INTERRUPT, reason=reason, out_of_memory=True)
-    reason = record.error or f"the job ended with status {status} and did not say why"
+    reason = record.error or f"the job ended with status {status} and gave no reason"
     return Outcome(event=Event.FAIL, reason=reason, hint=_SEE_LOG, exit_status=status)
 
 
@@ -81,7 +81,7 @@ def judge_loss(rebooted: bool, cancelled: bool, damage: str | None = None) -> Ou
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
     cause = "the machine was restarted" if rebooted else "its runner process was killed"
     if damage is not None:
-        cause = f"how it ended cannot be told: {damage}"
+        cause = f"its end is unknown: {damage}"
     return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {cause}")
 
 
@@ -100,7 +100,7 @@ def judge_vanished(what: str, cancelled: bool) -> Outcome:
     return Outcome(
         event=Event.FAIL,
         reason=f"{what} was removed, renamed or replaced while the job ran",
-        hint="put it back, or leave it away, and submit the job again: finished steps are found",
+        hint="restore it, or do without it, and submit the job again: finished steps are reused",
     )
 
 
@@ -131,14 +131,14 @@ def bounded(outcome: Outcome, interruptions: int, halved: bool = False) -> Outco
             outcome,
             event=Event.FAIL,
             reason=f"gave up after {MAXIMUM_ATTEMPTS} attempts; the last was {outcome.reason}",
-            hint="remove the cause and submit it again: it goes on from its last checkpoint",
+            hint="remove the cause and submit it again: it continues from its last checkpoint",
         )
     return replace(outcome, delay=BACK_OFF_SECONDS[interruptions])
 
 
-_SEE_LOG = "the end of its log.txt may tell"
+_SEE_LOG = "the end of its log.txt may show why"
 _LESS_MEMORY = "lower train.batch_size or raise train.accumulate, and submit again"
-_KILLED_FOR_MEMORY = "interrupted: the kernel ended it, as the machine had no memory left"
+_KILLED_FOR_MEMORY = "interrupted: killed by the kernel, as the machine ran out of memory"
 
 
 def _cause(outcome: Outcome) -> str:
@@ -148,7 +148,7 @@ def _cause(outcome: Outcome) -> str:
 def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome:
     """By its runner, which saw something coming."""
     if stop.fail:
-        hint = "raise it and submit again: it goes on from its last checkpoint"
+        hint = "raise it and submit again: it continues from its last checkpoint"
         return Outcome(event=Event.FAIL, reason=stop.reason, hint=hint, exit_status=status)
     own = f" ({failure.reason})" if failure is not None else ""
     return Outcome(
@@ -164,7 +164,7 @@ def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome
 def _blocked(waiting: Waiting) -> Outcome:
     """No interruption: it is not counted, and over when nobody does the step any more."""
     by = f"job {waiting.job}" if waiting.job else "another job"
-    reason = f"shares the step {waiting.name} with {by}, which does it now"
+    reason = f"shares the step {waiting.name} with {by}, which is running it"
     return Outcome(event=Event.WAIT, reason=reason, blocked_by=waiting.step)
 
 
@@ -183,7 +183,7 @@ def _ended_by_signal(number: int, status: int | None, failure: Failure | None) -
     if number in FROM_OUTSIDE:
         cause = f"interrupted: ended by {name}"
         if number == signal.SIGKILL:
-            cause += " (somebody's kill -9, or the machine had no memory left)"
+            cause += " (a kill -9, or the machine ran out of memory)"
         if status is not None and failure is not None:
             cause = f"interrupted: {failure.reason}"
         return Outcome(event=Event.INTERRUPT, reason=cause, exit_status=status)

@@ -31,7 +31,7 @@ class Placing:
     def __post_init__(self) -> None:
         if self.priority is not None and abs(self.priority) > HIGHEST_PRIORITY:
             # Not shown: Python refuses to print integers of many digits.
-            raise UserError(f"a priority is within {-HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}")
+            raise UserError(f"a priority is between {-HIGHEST_PRIORITY} and {HIGHEST_PRIORITY}")
         if self.label:
             check_label(self.label)
 
@@ -50,6 +50,6 @@ def check_label(label: str) -> str:
     if re.fullmatch(LABEL_PATTERN, label):
         return label
     raise UserError(
-        f"{label[:_LONGEST_SHOWN]!r} cannot be a label: write up to 64 of "
-        "A-Z a-z 0-9 . _ : / @ + - beginning with a letter or a digit"
+        f"{label[:_LONGEST_SHOWN]!r} is not a label; allowed: up to 64 of A-Z a-z 0-9 . _ : / @ + "
+        f"-, starting with a letter or a digit"
     )

@@ -202,7 +202,7 @@ class Queue(QueueReader):
         with self.exclusive():
             job = self._existing(name)
             if job.attempt != attempt:
-                raise TransitionRefusedError(f"attempt {attempt} of {name} is of the past")
+                raise TransitionRefusedError(f"attempt {attempt} of {name} is over")
             # Here and not before: a cancel that came a moment ago must not be lost to a retry.
             outcome = judge(job.cancel_requested_at is not None)
             if job.pause_requested_at is not None:

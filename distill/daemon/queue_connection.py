@@ -85,7 +85,7 @@ class QueueConnection:
                 return
             if queue_file.identity(self.path) != self._file:
                 raise sqlite3.OperationalError(
-                    "its file was moved or replaced; `distill stop` and start the daemon again"
+                    "its file was moved or replaced; run `distill stop` and start the daemon again"
                 )
             self.sqlite.execute("BEGIN IMMEDIATE")
             try:

@@ -94,13 +94,15 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
     """One line on why the queue in ``path`` cannot be used."""
     if not isinstance(error, sqlite3.OperationalError) or _OTHER_TABLES.match(str(error)):
         return (
-            f"the queue {path} is damaged ({error}); put a copy of it back, or move it away and "
-            f"submit the jobs again, each with {resubmit(path)}: the run folders keep their "
-            "finished steps"
+            f"the queue {path} is damaged ({error}); restore a copy of it, or move it away and "
+            f"submit the jobs again, each with {resubmit(path)}: finished steps are reused"
         )
     if "locked" in str(error):
         return f"the queue {path} is locked by another process; try again"
-    return f"the queue {path} cannot be used ({error}); check the folder, its rights and its space"
+    return (
+        f"the queue {path} cannot be used ({error}); check the folder, its permissions and the "
+        "free space"
+    )
 
 
 def resubmit(path: Path) -> str:

@@ -44,19 +44,20 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
     runs = [run.name for run in workspace.runs.glob("[!.]*") if run.is_dir()]
     if name in runs and (workspace.runs / name / RUNNER).exists():
         return UnknownJobError(
-            f"job {name!r} is not in the queue, which was lost or begun anew since it ran; "
-            f"`distill show {name}` tells what came of it, and "
+            f"job {name!r} is not in the queue, which was lost or replaced since it ran; `distill "
+            f"show {name}` shows its results, and "
             f"`distill submit {workspace.runs / name / SPEC}` goes on with it"
         )
     if name in runs:
         return UnknownJobError(
-            f"job {name!r} was run by hand and is not in the queue; `distill show {name}` and "
-            f"`distill logs {name}` tell what came of it"
+            f"job {name!r} was run with `distill run` and is not in the queue; `distill show "
+            f"{name}` and `distill logs {name}` show its results"
         )
     names = set(known) | {run for run in runs if OLD_RUN not in run}
     if not names:
         return UnknownJobError(
-            f"there is no job {name!r}: the workspace {workspace.root} has none; submit one with "
+            f"there is no job {name!r}: the workspace {workspace.root} has no jobs; submit one "
+            f"with "
             "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
         )
     told = hint(name, sorted(names), "`distill status` shows them")

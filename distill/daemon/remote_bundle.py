@@ -101,8 +101,8 @@ class _RemoteFiles:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
                     raise UserError(
-                        f"{self._url}: {str(error) or type(error).__name__} at {name}; "
-                        "the same command goes on there"
+                        f"{self._url}: {str(error) or type(error).__name__} at {name}; run the "
+                        f"same command again to continue there"
                     ) from None
 
     def _take_on(self, name: str, path: Path, most: int) -> None:
@@ -136,10 +136,10 @@ class _RemoteFiles:
             f"give it with --token-file or ${TOKEN}",
             404: f"there is no {name}: no such job, or it has no bundle yet",
             421: "the daemon does not know this host name; see `distill serve --web-url`",
-            429: "it is asked too often; try again in a moment",
+            429: "too many requests; try again in a moment",
         }
         if 300 <= status < 400:
-            reasons[status] = reasons[401] if status == 303 else "it leads elsewhere; refused"
+            reasons[status] = reasons[401] if status == 303 else "it redirects elsewhere; refused"
         raise UserError(f"{self._url}: {reasons.get(status, f'it answers {status}')}")
 
 
@@ -158,7 +158,9 @@ def _fetch_files(source: _RemoteFiles, folder: Path, say: Callable[[str], None])
     try:
         config = parse_record(read_whole(folder / "config.json", LARGEST_JSON), BundleConfig)
     except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}; no bundle of this version") from None
+        raise UserError(
+            f"{folder / 'config.json'}: {error}; not a bundle of this version"
+        ) from None
     files = files_of(config)
     for name, most in files.items():
         if name != "config.json":
@@ -180,8 +182,8 @@ def _take_checked(
     if file_digest(path) != sums[name]:
         path.unlink()
         raise UserError(
-            f"{name}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged on its "
-            "way; the same command fetches it again"
+            f"{name}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged in "
+            f"transit; run the same command to fetch it again"
         )
 
 
@@ -200,9 +202,9 @@ def _page(url: str) -> dict[str, str]:
 def _keep_secret(url: str, token: str | None) -> None:
     parts = urlsplit(url)
     if token and not (token.isascii() and token.isprintable()):
-        raise UserError("the token has other signs than one has; copy daemon/web-token again")
+        raise UserError("the token has characters that no token has; copy daemon/web-token again")
     if token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise UserError(
-            f"{url}: http:// would show the token to everybody on the way; take https://, or "
+            f"{url}: http:// would expose the token on the network; use https://, or "
             "`ssh -L 8642:127.0.0.1:8642 MACHINE` and http://127.0.0.1:8642"
         )

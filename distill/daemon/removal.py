@@ -100,7 +100,9 @@ class _Removal:
                         f"`distill cancel {other.name}` first"
                     )
             if in_use(self._runs / name):
-                raise ConflictError(f"the run folder of {name!r} is in use; wait for its end")
+                raise ConflictError(
+                    f"the run folder of {name!r} is in use; wait until its job has ended"
+                )
 
     def _check_state(self, name: str) -> None:
         job = self._queue.job(name)
@@ -185,7 +187,7 @@ def _used(run: Path, steps: Path) -> set[str]:
     """The names of the steps that a run folder uses; ``UserError`` where that cannot be told."""
     if (why := damage(run / STEPS, StepRecords)) is not None:
         raise UserError(
-            f"which steps {run.name!r} uses cannot be told ({run / STEPS}: {why}); "
+            f"the steps that {run.name!r} uses are unknown ({run / STEPS}: {why}); "
             f"`distill remove {run.name}` first, or move that file away"
         )
     listed = {str(step.get("id")) for step in read_steps(run)}

@@ -58,7 +58,8 @@ def locked(run: Path, wait: float = 0.0) -> Iterator[None]:
             stack.enter_context(held(run, wait))
         except BlockingIOError:
             raise FolderInUseError(
-                f"the run folder {run} is in use by another process; wait for its end or stop it"
+                f"the run folder {run} is in use by another process; wait for that process or stop "
+                f"it"
             ) from None
         yield
 

@@ -119,7 +119,10 @@ def _run(
             held = _folder(run)
             record = _supervise(attempt, command, stop, grace)
             if record is None or _folder(run) != held:
-                note("another attempt has begun, or the folder is gone: its end is not recorded")
+                note(
+                    "another attempt has begun, or the folder is gone: not recording the end of "
+                    "this one"
+                )
                 return _NOT_OURS
             _record_end(run, record, stop)
             return _NOT_OURS if record.exit_status is None else record.exit_status
@@ -166,7 +169,7 @@ def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
         except OSError as error:
             if error.errno not in DISK_ERRORS or stop.asked:
                 raise
-            note(f"its end cannot be recorded ({error.strerror}); tried again in {pause:.0f} s")
+            note(f"its end cannot be recorded ({error.strerror}); trying again in {pause:.0f} s")
         stop.wait(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -185,7 +188,7 @@ def _supervise(
         with watch:
             status, error = run_to_end(command, tag(attempt), stop), None
     except OSError as trouble:
-        status, error = _CANNOT_START, f"the job cannot be started: {trouble}"
+        status, error = _CANNOT_START, f"cannot start the job: {trouble}"
     while kill_tagged(attempt.run, lambda name: name == attempt.name):
         time.sleep(0.02)
     if status:

@@ -130,7 +130,7 @@ class Scheduler:
         """
         try:
             yield
-            self._troubles.over(job.name, f"{job.name}: is looked after again")
+            self._troubles.over(job.name, f"{job.name}: supervised again")
         except (OSError, sqlite3.Error) as error:
             self._tell(job, error)
         except Exception as error:
@@ -139,12 +139,12 @@ class Scheduler:
 
     def _tell(self, job: Job, error: Exception) -> None:
         told = one_line(f"{type(error).__name__}: {error}")
-        self._troubles.met(job.name, f"{job.name}: cannot be looked after now: {told}")
+        self._troubles.met(job.name, f"{job.name}: cannot be supervised: {told}")
 
     def _give_up(self, job: Job, error: Exception) -> None:
         """Fail the job as soon as nothing of it runs."""
-        reason = f"the daemon cannot look after it ({type(error).__name__}: {error})"
-        outcome = Outcome(event=Event.FAIL, reason=one_line(reason), hint="the daemon's log tells")
+        reason = f"the daemon cannot supervise it ({type(error).__name__}: {error})"
+        outcome = Outcome(event=Event.FAIL, reason=one_line(reason), hint="see the daemon's log")
         try:
             if self._executor.close(self._attempt(job)):
                 self._settle(job, lambda cancelled: outcome)
@@ -165,7 +165,7 @@ class Scheduler:
         elif liveness is Liveness.DISPLACED:
             self._leave_if_asked(job)
         elif liveness is Liveness.UNREACHABLE:
-            raise OSError(f"it cannot be told whether anybody works in {attempt.run}")
+            raise OSError(f"it is unknown whether a process works in {attempt.run}")
         else:
             self._end_lost(job, attempt)
 
@@ -237,8 +237,8 @@ class Scheduler:
             self._end_lost(job, attempt)  # which leaves one alone that lives
         except (LaunchError, UserError, OSError) as error:
             if not has_room(self._runs):  # taken at this moment: no fault of the job
-                raise OSError(f"there is no room on the disk of {self._runs}") from None
-            reason = one_line(f"the job cannot be started: {error}")
+                raise OSError(f"the disk of {self._runs} is full") from None
+            reason = one_line(f"cannot start the job: {error}")
             outcome = Outcome(event=Event.FAIL, reason=reason)
             self._executor.close(attempt)
             self._settle(job, lambda cancelled: outcome)

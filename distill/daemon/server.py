@@ -90,7 +90,7 @@ def serve(
             while not wake.stopped and api.is_alive():
                 _step(scheduler, troubles)
                 wake.wait(_LOOK_SECONDS)
-        _log.info("stopped; running jobs go on")
+        _log.info("stopped; running jobs continue")
 
 
 class _WakeEvent:
@@ -124,9 +124,9 @@ def _step(scheduler: Scheduler, troubles: Troubles) -> None:
         scheduler.step()
     except (OSError, sqlite3.Error) as error:
         # A full disk, say. The states on disk are whole; the next look tries again.
-        troubles.met("step", f"cannot look after the jobs now: {error}")
+        troubles.met("step", f"cannot supervise the jobs: {error}")
     else:
-        troubles.over("step", "looks after the jobs again")
+        troubles.over("step", "supervises the jobs again")
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class JobService:
         ``ConflictError`` where one of the two is not queued, or they have different priorities.
         """
         if (to is None) == (before is None):
-            raise UserError("say where to move it: first, last, or before another job")
+            raise UserError("choose where to move it: first, last, or before another job")
         with self.queue.exclusive():
             jobs = [self.job(each) for each in (name, before) if each is not None]
             if any(job.state is not State.QUEUED for job in jobs):
@@ -201,5 +201,5 @@ class JobService:
 def _refused(jobs: list[Job], verb: str) -> str:
     at_fault = next(job for job in jobs if job.state not in _STATES_OF[verb])
     states = " or ".join(_STATES_OF[verb])
-    others = "; the others are left as they were" if len(jobs) > 1 else ""
+    others = "; the other jobs were not changed" if len(jobs) > 1 else ""
     return f"job {at_fault.name!r} is {at_fault.state}, and {verb} is for {states} jobs{others}"

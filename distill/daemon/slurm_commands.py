@@ -120,7 +120,7 @@ class SlurmListing:
 
     def _fail(self, why: str) -> None:
         if not self._pause:
-            _log.error("Slurm does not answer (%s); nothing is concluded from that", why)
+            _log.error("Slurm does not answer (%s); no job changes state because of it", why)
         first, longest = _PAUSES
         self._pause = min(2 * self._pause, longest) or first
         self._again_at = time.monotonic() + self._pause
@@ -152,7 +152,7 @@ def submit(options: list[str], script: str) -> None:
         raise SlurmBusyError(f"sbatch did not end in {_ANSWER_SECONDS:.0f} s") from None
     except OSError as error:
         raise SlurmRefusedError(
-            f"sbatch cannot be run: {error}; is Slurm installed here?"
+            f"sbatch cannot be run: {error}; check that Slurm is installed on this machine"
         ) from None
     if submitted.returncode == 0:
         return

@@ -30,7 +30,7 @@ def stall(run: Path, spec: str) -> str | None:
     if silent < minutes:
         return None
     told, allowed = in_minutes(silent), in_minutes(minutes)
-    return f"nothing was heard of it for {told} (resources.stall_minutes: {allowed})"
+    return f"it has shown no sign of life for {told} (resources.stall_minutes: {allowed})"
 
 
 def in_minutes(minutes: float) -> str:

@@ -126,7 +126,7 @@ class Submits:
         if answer in _NOTHING_TO_DO:
             return self._already(answer, name, submit.placing)
         if checked is None:
-            raise ConflictError(f"job {name!r} was changed at this very moment; submit it again")
+            raise ConflictError(f"job {name!r} changed at the same time; submit it again")
         placed = self._with_teachers(name, spec, submit.placing)
         with no_circle():
             job = self._queue.submit(name, spec, time.time(), placed)
@@ -184,7 +184,9 @@ class Submits:
         if job.spec != spec:
             return self._answer_to_another_spec(job, replace)
         if job.cancel_requested_at is not None and job.state is State.RUNNING:
-            raise ConflictError(f"job {name!r} is being cancelled; submit it again when it stopped")
+            raise ConflictError(
+                f"job {name!r} is being cancelled; submit it again when it has stopped"
+            )
         # Done counts as long as what was done is there.
         kept = frozen_spec(self._workspace.runs / name) == spec
         return {
@@ -219,7 +221,9 @@ class Submits:
                 f"to set the old run aside as {name}.old-N"
             )
         if in_use(self._workspace.runs / name):
-            raise ConflictError(f"the run folder of {name!r} is in use; wait for its end")
+            raise ConflictError(
+                f"the run folder of {name!r} is in use; wait until its job has ended"
+            )
         return Answer.REPLACED
 
     def _job(self, name: str) -> Job:
@@ -246,4 +250,4 @@ def _teachers_first(specs: Mapping[str, str]) -> list[str]:
         return list(TopologicalSorter(teachers).static_order())
     except CycleError as error:
         circle = " of ".join(map(repr, error.args[1]))
-        raise ConflictError(f"each would be taught by the next: {circle}") from None
+        raise ConflictError(f"the teachers form a circle: {circle}") from None

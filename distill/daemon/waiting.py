@@ -99,10 +99,10 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
 def _short(job: Job, around: Surroundings) -> str | None:
     """What the machine has too little of."""
     if around.room.free < least_room(around.room):
-        return f"room on the disk of {around.runs}: make some"
+        return f"space on the disk of {around.runs}: free some"
     if around.room.free < job.demand.disk:
         need, free = in_gigabytes(job.demand.disk), in_gigabytes(around.room.free)
-        return f"{need} on the disk of {around.runs}, which has {free} free: make room"
+        return f"{need} on the disk of {around.runs}, which has {free} free: free some space"
     return None if around.shares is None else around.shares.shortage(job.demand)
 
 

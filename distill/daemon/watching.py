@@ -90,8 +90,8 @@ class _Patience:
         at_work = job.state is State.RUNNING and in_use(self._workspace.runs / job.name)
         if not (at_work or job.state.ended or self._recently()):
             raise UserError(
-                f"job {job.name!r} is {job.state} and no daemon is running to go on with it; "
-                "start one with `distill serve --background`"
+                f"job {job.name!r} is {job.state} and no daemon is running to continue it; start "
+                f"one with `distill serve --background`"
             )
         return None, None
 

@@ -61,7 +61,7 @@ def ask_python(code: str, seconds: float = IMPORT_SECONDS) -> Any:
     try:
         return parse_json((answer.strip().splitlines() or [""])[-1].encode())
     except ValueError:
-        raise NoAnswerError("it printed something else than an answer") from None
+        raise NoAnswerError("its output is not the expected JSON") from None
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -96,12 +96,12 @@ class _Running:
             self.found += self.entry.check(self.workspace)
         except Exception as error:
             told = f"the check itself failed: {type(error).__name__}: {error}"
-            self.found.append(wrong(told, "tell the makers of this software"))
+            self.found.append(wrong(told, "please report this"))
 
     def findings(self) -> list[Diagnosis]:
         """What was found in the time that the check has."""
         self._thread.join(max(0.0, self.began + self.entry.seconds - time.monotonic()))
         if self._thread.is_alive():
             told = f"no answer in {self.entry.seconds:.0f} s"
-            return [wrong(told, "see what of it hangs: a file server, a driver, a network")]
+            return [wrong(told, "look for a file server, a driver or a network that hangs")]
         return self.found

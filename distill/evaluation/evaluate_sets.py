@@ -62,7 +62,7 @@ def evaluate(
     """
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
-        raise UserError(f"evaluation sets {', '.join(names)}: two have one name; rename one")
+        raise UserError(f"evaluation sets {', '.join(names)}: two have the same name; rename one")
     for each in sets:
         answers.check(each)
     reports = {}

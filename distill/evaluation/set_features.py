@@ -245,5 +245,5 @@ def _read_features(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _given_head(path: Path, count: int) -> ArrayHeader:
     head = read_head(path)
     if len(head.shape) != 2 or head.shape[0] != count or head.kind != np.dtype("<f4"):
-        raise UserError(f"{path}: it is {head}; wanted is float32 [{count}, D]")
+        raise UserError(f"{path}: it is {head}; expected float32 [{count}, D]")
     return head

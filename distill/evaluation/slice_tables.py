@@ -99,7 +99,7 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
 
 def _number(word: str, where: str, key: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= 18):
-        raise UserError(f"{where}: {word[:40]!r} is no number of an {key}")
+        raise UserError(f"{where}: {word[:40]!r} is not a number of an {key}")
     return int(word)
 
 

@@ -97,5 +97,5 @@ def _thresholds(content: bytes) -> Thresholds:
 def _object(content: bytes) -> dict[str, Any]:
     value = parse_json(content)
     if not isinstance(value, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     return value

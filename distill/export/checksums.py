@@ -33,7 +33,9 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
     sums = read_sums(folder)
     for name in sums:
         if name not in files:
-            raise UserError(f"{folder / SUMS_NAME}: {name!r:.80} is no file of a bundle; refused")
+            raise UserError(
+                f"{folder / SUMS_NAME}: {name!r:.80} is not a file of a bundle; refused"
+            )
     for name, most in files.items():
         _verify(folder, sums, name, most)
 
@@ -55,8 +57,8 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
         raise UserError(f"{path}: {size:,} bytes; this file of a bundle has {most:,} at most")
     if file_digest(path) != sums[name]:
         raise UserError(
-            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or "
-            "damaged on its way; fetch it again"
+            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or damaged "
+            f"in transit; fetch it again"
         )
 
 

@@ -11,7 +11,9 @@ from curation.errors import UserError
 def check_size(what: str, value: Any, least: int) -> int:
     """``value`` where it is a whole number from ``least``; ``UserError`` otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{what} = {value!r:.80}, but a whole number from {least} is needed")
+        raise UserError(
+            f"{what} = {value!r:.80}, but it must be a whole number of at least {least}"
+        )
     return value
 
 

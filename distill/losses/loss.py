@@ -280,7 +280,7 @@ class Loss(nn.Module):
             teacher = check_rows(f"{name}: teacher", teacher, rows)
         if isinstance(settings, ComparisonSettings) and teacher.shape[1] != embeddings.shape[1]:
             raise UserError(
-                f"{name}: teacher {list(teacher.shape)} is to be compared with "
+                f"{name}: teacher {list(teacher.shape)} has another shape than the embeddings, "
                 f"{list(embeddings.shape)}; give project=True, embedding=... and "
                 f"teacher_embedding={teacher.shape[1]}"
             )

@@ -45,14 +45,14 @@ def lacking(needs: Needs, supply: Supply) -> str | None:
         return f"it needs {needs.identities} identities and data.train has {supply.identities}"
     if supply.images < needs.images:
         return (
-            f"it relates {needs.images} images or more and is given {supply.images} at a time "
+            f"it relates at least {needs.images} images and gets {supply.images} at a time "
             "(train.batch_size / ranks / accumulate)"
         )
     if needs.positives and supply.met == 0:
-        return "it needs two images of one identity and no batch can hold them"
+        return "it needs two images of one identity, and no batch can contain them"
     if needs.negatives and supply.present == 1:
         return (
-            f"it needs images of two identities and is given {supply.pooled} of one at a time "
+            f"it needs images of two identities and gets {supply.pooled} of one at a time "
             "(train.batch_size / accumulate, with sampler.images of each)"
         )
     if needs.absent and supply.present == supply.identities:
@@ -67,7 +67,7 @@ def seldom(needs: Needs, supply: Supply) -> str | None:
     """Why a loss with these needs does little; None where it has enough."""
     if needs.positives and supply.met < 1:
         return (
-            f"among {supply.pooled} images at a time one meets {supply.met:.2g} others of its "
+            f"among {supply.pooled} images at a time, an image has {supply.met:.2g} others of its "
             'identity on average; give the stage sampler = { kind = "pk", images = 4 }'
         )
     return None

@@ -65,7 +65,7 @@ class OldNetwork:
         if student.backbone and student.backbone != old.backbone:
             raise SpecError(
                 ("student", "backbone"),
-                f"{student.backbone!r} is not what student.from is, {old.backbone!r}; "
+                f"{student.backbone!r} differs from the network in student.from, {old.backbone!r}; "
                 "leave it out, or begin without from",
             )
         height, width = student.input_size or old.input_size
@@ -90,7 +90,7 @@ class OldNetwork:
             raise SpecError(
                 ("student", "from"),
                 f"only {len(overlap.taken)} of the {len(new)} tensors of the student have the name "
-                f"and the shape of one there; new: {_first(overlap.new)}; "
+                f"and shape of one in it; new: {_first(overlap.new)}; "
                 "give it the same width and input_size",
             )
         return overlap
@@ -144,11 +144,11 @@ def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -
     if not overlap.new and not overlap.left:
         return []
     total = len(overlap.taken) + len(overlap.new)
-    text = f"student.from: {len(overlap.taken)} of {total} tensors are taken over"
+    text = f"student.from: {len(overlap.taken)} of {total} tensors are loaded"
     if overlap.new:
-        text += f"; they begin anew: {_first(overlap.new)}"
+        text += f"; initialised at random: {_first(overlap.new)}"
     if overlap.left:
-        text += f"; left behind: {_first(overlap.left)}"
+        text += f"; not used: {_first(overlap.left)}"
     return [Notice("beginning", text)]
 
 

@@ -174,7 +174,7 @@ class _Estimating:
         spec, augment = self.spec.teacher, self.spec.augment
         assert spec is not None
         if spec.answers == "online":
-            note = "the teacher is asked at every step"
+            note = "the teacher runs at every step"
             self._add(StepCost("embed", "embed", "done", 0.0, 0, note))
             return None
         asked = asked_answers(self.images, augment, spec.precision)

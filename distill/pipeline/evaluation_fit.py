@@ -71,7 +71,7 @@ def check_sets(
             yield Notice(
                 f"seen: {name}",
                 f"{shared} of the {_length(each)} images of data.evaluate {name!r} are images of "
-                f"data.train {spec.data.name!r}: scores on it say little of other people",
+                f"data.train {spec.data.name!r}: scores on it do not generalise to other people",
             )
 
 
@@ -92,7 +92,7 @@ def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
             raise SpecError(
                 evaluation_key(spec, name),
                 f"{named[each.name]!r} and {name!r} are both called {each.name!r}, "
-                "so that their scores could not be distinguished; rename one, or leave it out",
+                "so their scores could not be told apart; rename one, or leave it out",
             )
         named[each.name] = name
         try:
@@ -100,7 +100,7 @@ def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
         except ValidationError:
             raise SpecError(
                 evaluation_key(spec, name),
-                f"a set cannot be called {each.name[:80]!r}; allowed: up to 200 printable "
+                f"{each.name[:80]!r} is not a name for a set; allowed: up to 200 printable "
                 "characters",
             ) from None
 

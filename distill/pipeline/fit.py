@@ -144,7 +144,7 @@ def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:
 def _unused_teacher(spec: JobSpec) -> list[Notice]:
     if spec.teacher is None or spec.student is None or guided(spec):
         return []
-    text = "no loss of any stage compares with the [teacher]: it teaches nothing"
+    text = "no loss of any stage uses the [teacher], so it has no effect"
     return [Notice("unused teacher", text)]
 
 
@@ -271,14 +271,14 @@ class _SpecTraining:
         reasons = {name: lacking(loss.needs, given) for name, loss in self.losses.items()}
         idle = {name: reason for name, reason in reasons.items() if reason is not None}
         if len(idle) == len(self.losses):
-            each = (f"{name} can never do anything: {reason}" for name, reason in idle.items())
+            each = (f"{name} has no effect: {reason}" for name, reason in idle.items())
             raise SpecError(
                 (*self.stage, "losses"),
                 "; ".join(each)
                 + "; so this stage would learn nothing: change that, or give it other losses",
             )
         return [
-            Notice(f"idle loss: {key}", f"{key} can never do anything: {reason}")
+            Notice(f"idle loss: {key}", f"{key} has no effect: {reason}")
             for key, reason in ((self._loss(name), reason) for name, reason in idle.items())
         ]
 
@@ -292,7 +292,7 @@ class _SpecTraining:
             if lacking(loss.needs, given) is None
         }
         return [
-            Notice(f"seldom: {key}", f"{key} will often find nothing to do: {reason}")
+            Notice(f"seldom: {key}", f"{key} will often have no effect: {reason}")
             for key, reason in ((self._loss(name), reason) for name, reason in reasons.items())
             if reason is not None
         ]
@@ -322,6 +322,6 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
                 unsaid = "" if begins else " (or leave it out)"
                 raise SpecError(
                     ("student", "embedding"),
-                    f"{student} is not the teacher's {teacher}, and {name} compares them; "
+                    f"{student} is not the teacher's {teacher}, and {name} compares the two; "
                     f"allowed: {teacher}{unsaid}, or {project} = true",
                 )

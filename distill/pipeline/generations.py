@@ -159,5 +159,7 @@ def scored_candidates(
     if not any(each.accuracies for each in scored):
         reports = results[candidates[-1].name]["sets"].values()
         reason = next(report["reason"] for report in reports if report["accuracy"] is None)
-        raise UserError(f"no candidate of generation {candidates[-1].generation} works: {reason}")
+        raise UserError(
+            f"no candidate of generation {candidates[-1].generation} is usable: {reason}"
+        )
     return [each for each in scored if each.accuracies]

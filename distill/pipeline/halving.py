@@ -26,13 +26,11 @@ def notice_of(before: TrainSettings, after: TrainSettings | None, reason: str) -
     """What is done about the want of memory, for everybody who sees the numbers."""
     cause = reason.removeprefix("interrupted: ")
     if after is None:
-        text = (
-            f"no half of a batch can be trained at a time, which would take less memory ({cause})"
-        )
+        text = f"the batch cannot be halved to save memory ({cause})"
     else:
         text = (
-            f"the batches are taken in {after.accumulate} micro-batches instead of "
-            f"{before.accumulate}, which takes less memory ({cause}); batch normalisation, and "
-            "losses that compare images, see half as many at a time"
+            f"batches are now split into {after.accumulate} micro-batches instead of "
+            f"{before.accumulate} to save memory ({cause}); batch normalisation and losses that "
+            f"compare images see half as many images at a time"
         )
     return Notice("halved batches", text)

@@ -148,7 +148,7 @@ class JobRun:
         if self.spec.teacher.answers == "online":
             with self._step("embed") as state:
                 tried = on_first_rank(lambda: self._try(teacher))
-                state.note = f"{tried}; it is asked at every step"
+                state.note = f"{tried}; it runs at every step"
             self.guidance = Guidance(online=teacher, digest=cache_digest(teacher, self.images))
             return None
         plain, *views = self._embed(teacher, self.spec.teacher.precision)
@@ -177,7 +177,7 @@ class JobRun:
             state.note = tried
             if augment.answered:
                 unused = share_below(caches, self.images, augment)
-                state.note += f"; {unused:.1%} of the augmented views are not like the picture"
+                state.note += f"; {unused:.1%} of the augmented views do not resemble the picture"
             if not computed:
                 state.state = "reused"
         return caches
@@ -311,7 +311,7 @@ class JobRun:
             if reused:
                 state.state = "reused"
             evaluation = {**outcome.result, "networks": reports, **selection}
-            # What has changed since the submit is no fault of the scores, and in the lineage.
+            # What has changed since submission is no fault of the scores, and in the lineage.
             if warnings := [each for each in self.record.warnings if each["key"] != CHANGED]:
                 evaluation["warnings"] = warnings
             self.record.write_json(EVALUATION, evaluation)

@@ -15,7 +15,7 @@ from distill.software import code_on_disk, versions
 from distill.spec import JobSpec
 from distill.spec_text import SpecFile
 
-CHANGED = "changed since the submit"
+CHANGED = "changed since submission"
 """The key of notices about what is not as it was"""
 
 
@@ -39,7 +39,7 @@ def changed_since_submit(run: Path, spec: JobSpec, fit: Fit) -> list[Notice]:
         return []
     now = _circumstances(spec, fit, code_on_disk())
     told = "; ".join(changes(before, now))
-    return [Notice(CHANGED, f"not as when it was submitted: {told}")] if told else []
+    return [Notice(CHANGED, f"changed since submission: {told}")] if told else []
 
 
 def _circumstances(spec: JobSpec, fit: Fit, code: Code) -> Circumstances:

@@ -156,7 +156,7 @@ class RunRecord:
 
     def wait_for(self, step: Path, job: str | None) -> None:
         """Say once that another process does the current step; ``Stopped`` where asked to stop."""
-        note = f"waits for {f'job {job}' if job else 'another process'}, which does the same"
+        note = f"waits for {f'job {job}' if job else 'another process'}, which runs the same step"
         state = self._state(self._current)
         if state.note != note:
             state.note = note
@@ -255,7 +255,7 @@ def failure(error: Exception, folder: Path) -> tuple[str, str | None]:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         where = error.filename or folder
         reason = f"the disk cannot be written: {error.strerror} ({where})"
-        return reason, "make room and submit again: it goes on from its last checkpoint"
+        return reason, "free disk space and submit again: it continues from its last checkpoint"
     if is_out_of_memory(error):
         return "no memory left", "lower train.batch_size and submit again"
     return f"{type(error).__name__}: {error}", "log.txt has the traceback"

@@ -92,7 +92,7 @@ class PairAccuracies:
                     Notice(
                         f"at intervals: {each.name}",
                         f"{each.name} is not scored at intervals: with the sets before it, it "
-                        f"takes more than evaluate.seconds = {seconds:g}",
+                        f"would take more than evaluate.seconds = {seconds:g}",
                     )
                 )
         return names

@@ -43,7 +43,7 @@ class StepBusy(Exception):  # noqa: N818 - not an error: the step will be there 
         self.step, self.job = step, job
 
     def __str__(self) -> str:
-        return f"{self.step} is being done by {self.job or 'another process'}"
+        return f"{self.step} is being run by {self.job or 'another process'}"
 
 
 def give_way(step: Path, job: str | None) -> None:
@@ -159,7 +159,7 @@ def _holder(lock: int) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    again = f"remove {path.parent} and run again, which does that step anew"
+    again = f"remove {path.parent} and run again to repeat that step"
     if not os.path.lexists(path):
         return None
     try:
@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except UserError as error:
         raise UserError(f"{error}; {again}") from None
     if not isinstance(result, dict):
-        raise UserError(f"{path} is damaged: it is no object; {again}")
+        raise UserError(f"{path} is damaged: not a JSON object; {again}")
     return result
 
 

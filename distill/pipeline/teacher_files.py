@@ -104,11 +104,11 @@ def _whose_keys(path: Path, part: str | None) -> str:
     names = recognise(path, part)
     if not names:
         return (
-            f"{path}: say which network these weights belong to, backbone = ...; at its default "
-            "settings no registered one has these keys (`distill backbones` lists them)"
+            f"{path}: give the network of these weights, backbone = ...; no registered network has "
+            f"these keys at its default settings (`distill backbones` lists them)"
         )
     keys = " or ".join(names)
-    return f'{path}: these are the keys of {keys}: say backbone = "{names[0]}"'
+    return f'{path}: these are the keys of {keys}: give backbone = "{names[0]}"'
 
 
 def _build(network: NetworkSpec, size: Size) -> "torch.nn.Module":

@@ -60,22 +60,22 @@ def check_labels(
         if on_identities and not images.identities:
             raise SpecError(
                 key,
-                f"{name} needs identities, and no image of data.train has a label that counts; "
-                "take losses that compare with the teacher alone, such as angular, or add a set "
-                "with labels",
+                f"{name} needs identities, and no image of data.train has a usable label; use "
+                f"losses that compare only with the teacher, such as angular, or add a labelled "
+                f"set",
             )
         if loss.needs_labels and not loss.leaves_out_mixed:
             raise SpecError(
                 key,
                 f"{name} looks at labels, which {images.unlabelled:,} images of data.train do not "
-                "have, and does not leave these out (LossInputs.mean_over_labelled); leave out the "
-                "loss, or the images",
+                f"have, and does not skip them (LossInputs.mean_over_labelled); leave out the "
+                f"loss, or the images",
             )
     if all(loss.needs_labels or not loss.needs_teacher for loss in losses.values()):
         where = in_words(stage)
         yield Notice(
             f"unlabelled: {where}",
             f"no loss of {where} learns anything from the {images.unlabelled:,} images of "
-            "data.train without a label; add one that compares with the teacher alone, such as "
+            "data.train without a label; add a loss that compares only with the teacher, such as "
             "angular, or leave the images out",
         )

@@ -24,7 +24,9 @@ def _number_of_views(given: object) -> int | Literal["fresh"]:
         return "fresh"
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_VIEWS:
         return given
-    raise ValueError(f'{given!r} is no number of views; allowed: 1, 3 to {MOST_VIEWS}, or "fresh"')
+    raise ValueError(
+        f'{given!r} is not a number of views; allowed: 1, 3 to {MOST_VIEWS}, or "fresh"'
+    )
 
 
 _NumberOfViews = Annotated[int, Field(ge=1, le=MOST_VIEWS)] | Literal["fresh"]
@@ -55,30 +57,31 @@ class AugmentSettings(Strengths):
         said = sorted(self.model_fields_set - {"views"})
         if self.views == 1 and said:
             raise SpecError(
-                (said[0],), "goes with augmented views: views = 16, say, or any number from 3 on"
+                (said[0],), "needs augmented views: views = 16, say, or any number from 3"
             )
         if self.views == 2:
             raise SpecError(
-                ("views",), "2 is the picture and its mirror, which is 1; allowed: 1, and from 3 on"
+                ("views",),
+                "2 would be the picture and its mirror image, which is views = 1; "
+                "allowed: 1, and 3 or more",
             )
         if self.teacher_sees == "plain":
             self._check_plain_answers()
         if self.augments and self.change_nothing:
-            raise SpecError(
-                ("views",), "all shares are 0, so that the views would be the picture itself"
-            )
+            raise SpecError(("views",), "all shares are 0, so the views would equal the picture")
         return self
 
     def _check_plain_answers(self) -> None:
         if self.mix:
             raise SpecError(
-                ("mix",), 'no plain picture shows two people; allowed with teacher_sees = "view"'
+                ("mix",),
+                'mixed pictures need teacher_sees = "view", as no plain picture shows two people',
             )
         if "least_cosine" in self.model_fields_set:
             raise SpecError(
                 ("least_cosine",),
-                'is of the answers to views, and with teacher_sees = "plain" there are none; '
-                "leave it out",
+                "applies to the teacher's embeddings of views, and "
+                'teacher_sees = "plain" has none; leave it out',
             )
 
     @property

@@ -72,7 +72,7 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(
             f"checkpoint of step {step} could not be written to {root} ({_first_line(error)}); "
-            f"free space on the disk and run again: it goes on from {_name(_newest(root))}"
+            f"free disk space and run again: it continues from {_name(_newest(root))}"
         ) from error
     check_fence()
     shutil.rmtree(final, ignore_errors=True)
@@ -130,9 +130,9 @@ def final_checkpoint(root: Path, keep: str) -> Path:
     found = best_checkpoint(root) if keep == "best" else _newest(root)
     if found is None or not _is_whole(found):
         raise UserError(
-            'a stage with optimiser = "kept" goes on from the last checkpoint of the stage before, '
-            f"but {found or root} is missing or damaged; remove {root.parent} and run again, "
-            "which trains that stage again"
+            'a stage with optimiser = "kept" continues from the last checkpoint of the stage '
+            f"before, but {found or root} is missing or damaged; remove {root.parent} and run "
+            "again to repeat that stage"
         )
     return found
 
@@ -149,8 +149,8 @@ def check_whole(checkpoint: Path) -> None:
     """Raise ``UserError`` where it does not fit its manifest."""
     if not _is_whole(checkpoint):
         raise UserError(
-            f"the checkpoint {checkpoint} is damaged; remove {checkpoint.parent} and run again, "
-            "which trains from the beginning"
+            f"the checkpoint {checkpoint} is damaged; remove {checkpoint.parent} and run again to "
+            f"train from the start"
         )
 
 

@@ -66,14 +66,14 @@ class SamplerSettings(Strict):
         if (self.images is None) == (self.kind == "pk"):
             raise SpecError(
                 ("kind",) if self.images is None else ("images",),
-                'images (of each identity in a batch; the papers take 4) goes with kind = "pk", '
-                "and only with it",
+                'images (of each identity in a batch; the papers take 4) needs kind = "pk"; '
+                "leave it out",
             )
         if self.least_images > 1 and self.kind != "pk":
             raise SpecError(
                 ("least_images",),
-                'it leaves identities out of kind = "pk"; a view of the data set leaves '
-                "them out everywhere (`curate view`)",
+                'it applies to kind = "pk"; to leave identities out in every case, make a view of '
+                "the data set (`curate view`)",
             )
         return self
 
@@ -82,7 +82,8 @@ class SamplerSettings(Strict):
         if self.images is not None and batch_size % (micro_batches * self.images):
             raise SpecError(
                 ("images",),
-                f"batch_size = {batch_size} cannot be cut into {micro_batches} equal micro-batches "
+                f"batch_size = {batch_size} cannot be split into {micro_batches} equal "
+                f"micro-batches "
                 f"(ranks x accumulate) of whole identities with {self.images} images; "
                 f"allowed: multiples of {micro_batches * self.images}",
             )
@@ -190,8 +191,7 @@ class TrainSettings(Strict):
         if self.optimiser == "adamw" and self.momentum is not None:
             raise SpecError(
                 ("momentum",),
-                'goes with optimiser = "sgd", and only with it; leave it out with "adamw", '
-                "whose betas are 0.9 and 0.999",
+                'needs optimiser = "sgd"; leave it out with "adamw", whose betas are 0.9 and 0.999',
             )
         return self
 
@@ -201,13 +201,12 @@ class TrainSettings(Strict):
             if getattr(self, setting) is not None and self.schedule != schedule:
                 raise SpecError(
                     (setting,),
-                    f'goes with schedule = "{schedule}", and only with it; '
-                    f'leave it out with "{self.schedule}"',
+                    f'needs schedule = "{schedule}"; leave it out with "{self.schedule}"',
                 )
         if self.schedule in NO_FINAL_RATE and self.final_learning_rate is not None:
             raise SpecError(
                 ("final_learning_rate",),
-                f'has no meaning with schedule = "{self.schedule}", which '
+                f'has no effect with schedule = "{self.schedule}", which '
                 f"{NO_FINAL_RATE[self.schedule]}; leave it out",
             )
         if self.schedule == "step":
@@ -253,12 +252,13 @@ class TrainSettings(Strict):
         return self
 
     def check_shares(self, ranks: int) -> None:
-        """Raise ``SpecError`` where a batch cannot be cut into equal shares for ``ranks``."""
+        """Raise ``SpecError`` where a batch cannot be split into equal shares for ``ranks``."""
         micro_batches = ranks * self.accumulate
         if self.batch_size % micro_batches:
             raise SpecError(
                 ("batch_size",),
-                f"{self.batch_size} images cannot be cut into {micro_batches} equal micro-batches "
+                f"{self.batch_size} images cannot be split into {micro_batches} equal "
+                f"micro-batches "
                 f"(ranks {ranks} x accumulate {self.accumulate}); "
                 f"allowed: multiples of {micro_batches}",
             )

@@ -91,7 +91,7 @@ class BatchLoader:
         if plan.batch_size % shard.ranks:
             raise UserError(
                 f"train.batch_size is {plan.batch_size}, which cannot be shared equally by "
-                f"{shard.ranks} processes; take a multiple of {shard.ranks}"
+                f"{shard.ranks} processes; allowed: multiples of {shard.ranks}"
             )
         self.images, self.preprocessing, self.plan = images, preprocessing, plan
         self.answers, self.views = answers, views

@@ -78,7 +78,7 @@ def gradient_norms(learner: Learner) -> dict[str, Tensor]:
 
 
 def leave_out_unless_finite(learner: Learner, total: Tensor) -> None:
-    """Make all gradients 0 where their norm is no number, so that no weight ever takes one.
+    """Make all gradients 0 where their norm is not a number, so that no weight ever takes one.
 
     Done on the device, which nobody waits for; ``DivergenceCheck`` says so later.
     """

@@ -68,8 +68,8 @@ def _notice(name: str, value: float) -> Notice:
         text = f"the loss {name!r} was {value:g} {always}: nothing is learned from it"
     elif name in LOSSES and LOSSES[name].settings.needs.positives:
         text = (
-            f"the loss {name!r} was exactly 0 {always}: no triplet violated its margin, and "
-            "nothing is learned from it; batches need several images of an identity "
+            f"the loss {name!r} was exactly 0 {always}: no triplet violated its margin, so nothing "
+            f"is learned from it; give batches several images of an identity "
             '(sampler = { kind = "pk", images = 4 }), or the loss a larger margin'
         )
     else:

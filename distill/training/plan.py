@@ -125,8 +125,8 @@ def create_plan(
         if not images.identities:
             raise SpecError(
                 ("sampler", "kind"),
-                '"pk" draws identities, and no image of data.train has a label that counts; leave '
-                "the sampler out",
+                '"pk" draws identities, and no image of data.train has a usable label; '
+                "leave the sampler out",
             )
     shares = images.shares if isinstance(images, SeveralSets) else None
     if shares is None and (sampler.images is None or not images.unlabelled):

@@ -36,8 +36,8 @@ class SharedShuffle:
     """Batches of blocks of ``block`` images, of one group each; ``images`` make an epoch.
 
     A batch holds as many blocks of a group as its share says, and one more or fewer where that is
-    no whole number, so that the share is right over several batches. A group that is small begins
-    again when it was shown, however many epochs that takes.
+    not a whole number, so that the share is right over several batches. A group that is small
+    begins again when it was shown, however many epochs that takes.
     """
 
     groups: Sequence[SharingGroup]

@@ -43,7 +43,7 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
     said = {key: each.ranks for key, each in trainings.items() if each.ranks}
     if len(set(said.values())) > 1:
         both = " and ".join(f"{in_words(key)}.ranks is {ranks}" for key, ranks in said.items())
-        message = f"{both}; every rank runs the whole job: give both the same, or one alone"
+        message = f"{both}; every rank runs the whole job: give both the same value, or one alone"
         raise SpecError((*max(said), "ranks"), message)
     if resources.ranks is not None:
         return resources.ranks
@@ -56,8 +56,8 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
         if ranks > most:
             raise SpecError(
                 (*key, "ranks"),
-                f"{ranks} is above {most}, the most on a machine of {of_what}; on several, "
-                "torchrun says how many (docs/training.md)",
+                f"{ranks} is above {most}, the most on a machine of {of_what}; with several "
+                f"machines, torchrun sets the number (docs/training.md)",
             )
         return ranks
     return max(1, gpus)
@@ -69,14 +69,15 @@ def _ranks_on(nodes: int, said: Mapping[Location, int]) -> int:
         if ranks % nodes:
             raise SpecError(
                 (*key, "ranks"),
-                f"{ranks} is no multiple of resources.nodes = {nodes}; each node has as many",
+                f"{ranks} is not a multiple of resources.nodes = {nodes}; each node has the same "
+                f"number",
             )
         return ranks
     return nodes
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:
-    """Raise ``SpecError`` where a batch cannot be cut into equal micro-batches for ``ranks``."""
+    """Raise ``SpecError`` where a batch cannot be split into equal micro-batches for ``ranks``."""
     with within("train"):
         settings.check_shares(ranks)
 
@@ -86,7 +87,7 @@ def check_engine(settings: TrainSettings) -> None:
     if settings.engine == "deepspeed" and find_spec("deepspeed") is None:
         raise SpecError(
             ("train", "engine"),
-            '"deepspeed" is not installed here (it exists for Linux); use engine = "torch"',
+            '"deepspeed" is not installed (it runs on Linux only); use engine = "torch"',
         )
 
 

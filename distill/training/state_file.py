@@ -37,5 +37,5 @@ def of_this_training(checkpoint: Path) -> Iterator[None]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
             f"the checkpoint {checkpoint} does not hold the state of this training ({reason}); "
-            f"remove {checkpoint.parent} and run again, which trains from the beginning"
+            f"remove {checkpoint.parent} and run again to train from the start"
         ) from None

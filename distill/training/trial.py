@@ -44,7 +44,7 @@ def check_network(
                 "batch normalisation of two images",
                 f"train.batch_size is {settings.batch_size} with {_shares(settings, ranks)}: batch "
                 "normalisation of the last layer sees 2 images at a time and makes each value +1 "
-                f"or -1, which lets nearly no gradient through; take {_FEW} images or more",
+                f"or -1, which lets almost no gradient through; use {_FEW} images or more",
             )
         )
     if settings.activation_checkpointing:

@@ -56,7 +56,7 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
 
     @app.exception_handler(OSError)
     def unreadable(request: Request, error: OSError) -> Response:
-        return answer(request, 503, f"the workspace cannot be used now: {error}")
+        return answer(request, 503, f"the workspace is unavailable: {error}")
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> Response:

@@ -65,7 +65,8 @@ def _host_and_port(address: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(host)), number
     except ValueError:
         raise UserError(
-            f"--web-address {address[:80]!r} is no address: give an IP address and a port, such as "
+            f"--web-address {address[:80]!r} is not an address: give an IP address and a port, "
+            f"such as "
             f"{ADDRESS} or [::1]:{PORT}"
         ) from None
 

@@ -195,8 +195,8 @@ def _recognise(path: Path, model: Any) -> tuple[_Interface, dict[int, dict[str, 
         }
     told = ", ".join(name[:40] for name in names[:12]) or "none"
     raise UserError(
-        f"{path}: its {len(names)} outputs ({told}) are those of no face detector that is known; "
-        "wanted is YuNet (OpenCV Zoo, face_detection_yunet_2023mar.onnx) or SCRFD with five points "
+        f"{path}: its {len(names)} outputs ({told}) are not those of a known face detector; "
+        f"expected YuNet (OpenCV Zoo, face_detection_yunet_2023mar.onnx) or SCRFD with five points "
         "(insightface, scrfd_*_bnkps.onnx, det_*.onnx)"
     )
 

@@ -38,7 +38,7 @@ def test_it_never_mirrors() -> None:
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
 def test_points_that_are_no_face_are_refused(points: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="all at one place, or not finite"):
+    with pytest.raises(ValueError, match="points of a face coincide, or are not finite"):
         similarity(points, TEMPLATE)
 
 

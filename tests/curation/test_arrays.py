@@ -65,9 +65,9 @@ def test_heads_of_other_writers_are_read(tmp_path, text, version):
 
 NUMBERS = bytes(16)
 BROKEN = {
-    "nothing": (b"", "no NumPy array"),
-    "a zip": (b"PK\3\4" + bytes(100), "no NumPy array"),
-    "text": (b"0 1 2 3\n" * 10, "no NumPy array"),
+    "nothing": (b"", "not a NumPy array"),
+    "a zip": (b"PK\3\4" + bytes(100), "not a NumPy array"),
+    "text": (b"0 1 2 3\n" * 10, "not a NumPy array"),
     "format 3": (npy(head(), NUMBERS, b"\3\0"), "format 3.0"),
     "only a magic": (b"\x93NUMPY\1\0", "cut off"),
     "a cut head": (npy(head())[:40], "cut off"),

@@ -152,7 +152,9 @@ def test_a_set_with_labels_only_is_refused(street: Store, tmp_path: Path) -> Non
 
     (tmp_path / "list.txt").write_text("0\n1\n")
     labelled = write_keep(tmp_path / "l.view", street, tmp_path / "list.txt", By.IDENTITY)
-    with pytest.raises(UserError, match="has 0 images without a label; there is nothing to group"):
+    with pytest.raises(
+        UserError, match="has 0 images without a label; so there is nothing to group"
+    ):
         propose_groups(labelled, embedded(street)[0])
 
 
@@ -234,4 +236,4 @@ def test_the_command_makes_the_view(street: Store, tmp_path: Path) -> None:
     assert Path(told["decisions"]).name == "p.cluster.tsv"
     again = subprocess.run(line, capture_output=True, text=True, check=False)
     assert again.returncode == 1
-    assert "exists; take it away or choose another name" in again.stderr
+    assert "exists; remove it or choose another name" in again.stderr

@@ -154,7 +154,7 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
             ["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER[:6]],
             "the preprocessing gives",
         ),
-        (["check", "train.lmdb", "--teacher", "teacher.onnx"], "say how its pixels are to be"),
+        (["check", "train.lmdb", "--teacher", "teacher.onnx"], "give the network's preprocessing"),
         (["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--std", "0"], "--std"),
         (["check", "train.lmdb", "--teacher", "teacher.onnx", "--colour", "CMYK"], "--colour"),
         (
@@ -214,4 +214,4 @@ def test_a_view_is_not_overwritten(curate: Curate, place: Path) -> None:
     write_decisions(place / "none.tsv.ok", Store(place / "train.lmdb").digest, [])
     arguments = ("clean", "train.lmdb", "twice.view", "--decisions", "none.tsv.ok")
     assert curate(*arguments).returncode == 0
-    assert "exists; take it away" in refusal(curate(*arguments))
+    assert "exists; remove it" in refusal(curate(*arguments))

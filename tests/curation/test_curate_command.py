@@ -112,7 +112,7 @@ def test_an_unfinished_conversion_is_reported_as_such(curate, tmp_path):
         (["convert", "nowhere", "a.lmdb"], "nowhere: it does not exist"),
         (["convert", ".", "a.lmdb"], "no train.rec and no images in it"),
         (["inspect", "nowhere"], "'nowhere' is not in the workspace"),
-        (["inspect", "nowhere.lmdb"], "nowhere.lmdb is no store: it does not exist"),
+        (["inspect", "nowhere.lmdb"], "nowhere.lmdb is not a store: it does not exist"),
         (["inspect", "../../etc/passwd"], "outside the workspace"),
         (["recipe", "ms1m"], "needs a training set"),
         (["recipe", "cake"], "no recipe 'cake'; there are: drawn-faces, ms1m, sample"),

@@ -93,7 +93,7 @@ class TestRecords:
     def test_what_is_there_is_left_alone(self, store, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "train.rec").write_bytes(b"mine")
-        with pytest.raises(UserError, match="out exists; take it away"):
+        with pytest.raises(UserError, match="out exists; remove it"):
             export_records(store, tmp_path / "out")
         assert (tmp_path / "out" / "train.rec").read_bytes() == b"mine"
 

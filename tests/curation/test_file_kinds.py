@@ -86,7 +86,7 @@ FILES = {
     "json": b'{"images": [1, 2]}',
     "csv": b"path,label\na.jpg,0\n",
     "text": "Zo\u00eb/0.jpg 0\n".encode(),
-    "text in UTF-16": "a/0.jpg 0\n".encode("utf-16"),
+    "UTF-16 text": "a/0.jpg 0\n".encode("utf-16"),
     "appledouble": b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
 }
 
@@ -150,6 +150,6 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, kind):
                 path.symlink_to("/dev/zero")
             case "directory":
                 path.mkdir()
-        with pytest.raises(UserError, match=f": it is a {kind}; a file is wanted"):
+        with pytest.raises(UserError, match=f": it is a {kind}, not a file"):
             open_regular(path)
         assert what_is_this(path) is None

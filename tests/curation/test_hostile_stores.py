@@ -114,9 +114,7 @@ class TestImages:
         change(damaged, image_key(9), first)
         store = Store(damaged)
         assert len(store.read(4)) > 0
-        message = (
-            r"damaged\.lmdb: image 3 \(key 4\): its bytes are not what they were; `curate verify"
-        )
+        message = r"damaged\.lmdb: image 3 \(key 4\): its bytes have changed; `curate verify"
         with pytest.raises(UserError, match=message):
             store.read(3)
         with pytest.raises(UserError, match=r"image 9 \(key 10\)"):

@@ -95,7 +95,7 @@ class TestUnion:
 
     def test_sets_without_a_store_in_common_have_nothing_in_common(self, stores, tmp_path):
         for write in (write_intersection, write_difference):
-            with pytest.raises(UserError, match="have no image in common"):
+            with pytest.raises(UserError, match="have no common image"):
                 write(tmp_path / "no.view", *stores)
 
     def test_a_view_of_two_stores_moves_with_them_and_misses_one(self, stores, tmp_path):
@@ -217,8 +217,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ([], "one of --teacher FILE"),
-            (["--by", "name", "--teacher", "x"], "one of --teacher FILE"),
+            ([], "choose how people are matched: --teacher FILE"),
+            (["--by", "name", "--teacher", "x"], "choose how people are matched: --teacher FILE"),
             (["--by", "key"], "--by is 'key'; allowed: name"),
             (["--decisions", "nowhere.tsv"], "nowhere.tsv does not exist"),
         ],

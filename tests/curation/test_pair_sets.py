@@ -75,9 +75,9 @@ class TestLists:
         [
             ("", "names no pairs"),
             ("10 300\n", "names no pairs"),
-            ("Ann 1 3\nBo one 2\n", "line 2: 'Bo one 2' is no pair"),
-            ("a.jpg b.jpg 2\n", "line 1: .* is no pair; wanted are lines NAME I J"),
-            ("a.jpg b.jpg\n", "line 1: .* is no pair"),
+            ("Ann 1 3\nBo one 2\n", "line 2: 'Bo one 2' is not a pair"),
+            ("a.jpg b.jpg 2\n", "line 1: .* is not a pair; expected lines NAME I J"),
+            ("a.jpg b.jpg\n", "line 1: .* is not a pair"),
             ("Ann 1 3\na.jpg b.jpg 1\n", "line 2: .* all of one form"),
             ("a,b c.jpg,1,1\n", "line 1"),
         ],
@@ -107,7 +107,7 @@ class TestLists:
 
     def test_nothing_left_is_an_error(self, tmp_path):
         with pytest.raises(
-            UserError, match=r"no pair is left, of 1: .*line 1: .*Ann_0001\.jpg: cannot"
+            UserError, match=r"none of the 1 pairs is usable: .*line 1: .*Ann_0001\.jpg: cannot"
         ):
             pairs_of_list(listed(tmp_path, "Ann 1 3\n"), skip_bad=True)
 
@@ -200,7 +200,7 @@ class TestWriting:
         assert (read.images, read.same.tolist()) == (made.images, made.same.tolist())
         other = drawn_pairs(many, 100, 1)
         before = path.read_bytes()
-        with pytest.raises(UserError, match="exists and is something else; --replace"):
+        with pytest.raises(UserError, match="exists and has other contents; --replace"):
             write_pair_set(path, other)
         assert path.read_bytes() == before
         assert write_pair_set(path, other, replace=True)
@@ -240,7 +240,7 @@ class TestCommand:
         [
             (["many.lmdb", "a.bin", "--pairs", "100000"], "ask for fewer (--pairs)"),
             (["none.txt", "a.bin"], "none.txt: cannot read it"),
-            (["none.lmdb", "a.bin"], "none.lmdb is no store"),
+            (["none.lmdb", "a.bin"], "none.lmdb is not a store"),
             (["many.lmdb", "nowhere/a.bin", "--pairs", "20"], "nowhere"),
         ],
     )
@@ -279,11 +279,14 @@ class TestListsOfStores:
     @pytest.mark.parametrize(
         ("word", "said"),
         [
-            ("6", "line 2: '6' is no image of .*which has 0 to 5, or by name 'Ann/Ann_0001.jpg'"),
-            ("Ann/none.jpg", "line 2: 'Ann/none.jpg' is no image"),
-            ("key:99", "line 2: 'key:99' is no image"),
-            ("-1", "line 2: '-1' is no image"),
-            ("²", "line 2: '²' is no image"),
+            (
+                "6",
+                "line 2: '6' is not an image of .*which has 0 to 5, or by name 'Ann/Ann_0001.jpg'",
+            ),
+            ("Ann/none.jpg", "line 2: 'Ann/none.jpg' is not an image"),
+            ("key:99", "line 2: 'key:99' is not an image"),
+            ("-1", "line 2: '-1' is not an image"),
+            ("²", "line 2: '²' is not an image"),
         ],
     )
     def test_what_it_does_not_have_is_named_with_its_line(self, tmp_path, store, word, said):
@@ -294,5 +297,5 @@ class TestListsOfStores:
         view = write_long_tail_cut(tmp_path / "few.view", store, 2)
         made = pairs_of_list(listed(tmp_path, "3 4 1\n"), view)
         assert made.images == [people["b1"], people["b2"]]
-        with pytest.raises(UserError, match=r"'5' is no image of .*few.view, which has 0 to 4"):
+        with pytest.raises(UserError, match=r"'5' is not an image of .*few.view, which has 0 to 4"):
             pairs_of_list(listed(tmp_path, "3 5 0\n"), view)

@@ -196,7 +196,7 @@ class TestNumpy:
         start = b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
         program = start + state.replace(b"%b", kind) + b"b."
         (tmp_path / "lfw.bin").write_bytes(program)
-        with pytest.raises(UserError, match=r"lfw\.bin is (refused|no verification set)"):
+        with pytest.raises(UserError, match=r"lfw\.bin is (refused|not a verification set)"):
             read_pairs(tmp_path / "lfw.bin")
 
 
@@ -337,7 +337,7 @@ class TestHarmfulPickles:
         endless: list = []
         endless += [endless, endless]
         (tmp_path / "lfw.bin").write_bytes(pickle.dumps(endless))
-        with pytest.raises(UserError, match="no verification set"):
+        with pytest.raises(UserError, match="not a verification set"):
             read_pairs(tmp_path / "lfw.bin")
 
     def test_a_file_of_more_than_a_gigabyte_is_not_even_read(self, tmp_path):
@@ -410,7 +410,7 @@ class TestWrongContent:
         buffer = io.BytesIO()
         pickle.dump(plain, buffer)
         (tmp_path / "lfw.bin").write_bytes(buffer.getvalue()[: int(kept * buffer.tell())])
-        with pytest.raises(UserError, match="no verification set"):
+        with pytest.raises(UserError, match="not a verification set"):
             read_pairs(tmp_path / "lfw.bin")
 
     def test_a_missing_file_or_a_directory_is_named(self, tmp_path):
@@ -459,5 +459,9 @@ class TestArraysOfMany:
     )
     def test_what_is_neither_0_nor_1_is_one_line(self, tmp_path, plain, same):
         (tmp_path / "a.bin").write_bytes(pickle.dumps((plain[0][:2], same), 4))
-        with pytest.raises(UserError, match=r"a\.bin is no verification set: same must be a list"):
+        with pytest.raises(
+            UserError,
+            match=r"a\.bin is not a verification set: same must be a "
+            r"list",
+        ):
             read_pairs(tmp_path / "a.bin")

@@ -124,11 +124,11 @@ def test_a_store_in_a_read_only_folder_is_read(store, noise_images):
 
 class TestWhatIsNoStore:
     def test_a_missing_folder(self, tmp_path):
-        with pytest.raises(UserError, match=r"none\.lmdb is no store: it does not exist"):
+        with pytest.raises(UserError, match=r"none\.lmdb is not a store: it does not exist"):
             Store(tmp_path / "none.lmdb")
 
     def test_a_folder_without_data(self, tmp_path):
-        with pytest.raises(UserError, match=r"is no store: there is no data\.mdb in it"):
+        with pytest.raises(UserError, match=r"is not a store: there is no data\.mdb in it"):
             Store(tmp_path)
 
     def test_a_conversion_that_was_stopped_says_how_to_go_on(self, tmp_path):
@@ -151,7 +151,7 @@ class TestWhatIsNoStore:
         environment = lmdb.open(str(tmp_path / "other.lmdb"), map_size=1 << 24, lock=False)
         with environment, environment.begin(write=True) as batch:
             batch.put(META_KEY, meta)
-        with pytest.raises(UserError, match="no store of format 2"):
+        with pytest.raises(UserError, match="not a store of format 2"):
             Store(tmp_path / "other.lmdb")
 
     @pytest.mark.parametrize("key", [b"labels", b"offsets", b"source_keys", b"source_labels"])

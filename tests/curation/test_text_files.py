@@ -45,7 +45,7 @@ def test_bytes_that_are_no_utf_8_are_kept(lines):
         (b"\xff\xd8\xff\xe0", r"is an image \(JPEG\), not a list"),
         (b"a\nb\0c\n", "line 2 holds a zero byte"),
         (bytes(100), "is a file of zero bytes"),
-        (b"\xff\xfea", "is no text in UTF-16"),
+        (b"\xff\xfea", "is not UTF-16 text"),
         (b"x\n" + b"a" * (MAX_LINE + 1), f"line 2 has more than {MAX_LINE} characters"),
     ],
 )

@@ -72,7 +72,7 @@ class TestDamage:
         change(copy, image_key(3), noise_images[20])
         found = verify(copy)
         assert not found["sound"]
-        reason = "its bytes are not what they were"
+        reason = "its bytes have changed"
         assert found["bad_images"] == [{"image": 3, "key": 4, "reason": reason}]
 
     def test_a_missing_image(self, copy):
@@ -89,13 +89,13 @@ class TestDamage:
 
     def test_other_arrays(self, copy):
         change(copy, CHECKSUMS_KEY, np.zeros(16, "<u4").tobytes())
-        self.refuses(copy, "its arrays are not those it was written with")
+        self.refuses(copy, "its arrays have changed since it was written")
 
     def test_bytes_outside_a_view_that_are_not_what_they_were(self, copy, tmp_path, noise_images):
         change(copy, image_key(15), noise_images[20])
         store = Store(copy)
         write_subset(tmp_path / "a.view", store, store.labels < 2, "test", {})
-        self.refuses(tmp_path / "a.view", "image 15: its bytes are not what they were")
+        self.refuses(tmp_path / "a.view", "image 15: its bytes have changed")
 
     def test_a_missing_store(self, tmp_path):
         self.refuses(tmp_path / "none.lmdb", "it does not exist")

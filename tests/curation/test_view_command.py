@@ -70,16 +70,16 @@ def test_sets_take_two_views(curate, kind, images):
     ("arguments", "complaint"),
     [
         (["random", "train.lmdb", "a.view"], "either a number of identities or a fraction"),
-        (["quality", "train.lmdb", "a.view"], "say either --measure NAME or --values FILE.npy"),
+        (["quality", "train.lmdb", "a.view"], "give either --measure NAME or --values FILE.npy"),
         (["quality", "train.lmdb", "a.view", "--measure", "beauty"], "allowed: sharpness, bright"),
-        (["quality", "train.lmdb", "a.view", "--values", "norm.npy"], "a limit is wanted"),
+        (["quality", "train.lmdb", "a.view", "--values", "norm.npy"], "no limit is given"),
         (["quality", "train.lmdb", "a.view", "--values", "list.txt"], "no .npy file"),
         (["keep", "train.lmdb", "a.view", "none.txt"], "none.txt: cannot read it: No such file"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "face"], "allowed: label, key"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "name"], "have no file names"),
         (["merge", "train.lmdb", "a.view", "list.txt", "--by", "name"], "keep` and `curate view"),
         (["cap", "train.lmdb", "list.txt/a.view", "--each", "99"], "cannot write"),
-        (["union", "train.lmdb", "nowhere.lmdb", "a.view"], "nowhere.lmdb is no store"),
+        (["union", "train.lmdb", "nowhere.lmdb", "a.view"], "nowhere.lmdb is not a store"),
     ],
 )
 def test_mistakes_are_one_line(curate, tmp_path, arguments, complaint):

@@ -119,7 +119,7 @@ class TestWriting:
         assert len(View(view.path)) == 13
 
     def test_a_view_of_nothing_is_refused(self, store, tmp_path):
-        with pytest.raises(UserError, match="would hold no image"):
+        with pytest.raises(UserError, match="would have no images"):
             write_long_tail_cut(tmp_path / "empty.view", store, 1000)
         assert not (tmp_path / "empty.view").exists()
 
@@ -228,7 +228,7 @@ class TestWhatIsNoView:
 
     def test_a_folder_without_its_file_is_refused(self, tmp_path):
         with pytest.raises(
-            UserError, match=r"is no view: view\.json in it: cannot read it: No such"
+            UserError, match=r"is not a view: view\.json in it: cannot read it: No such"
         ):
             View(tmp_path)
 
@@ -248,7 +248,7 @@ class TestWhatIsNoView:
                 header = {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)}
                 with path.open("wb") as file:
                     np.lib.format.write_array_header_1_0(file, header)
-        with pytest.raises(UserError, match=r"is damaged|is no view"):
+        with pytest.raises(UserError, match=r"is damaged|is not a view"):
             View(view.path)
 
     @pytest.mark.parametrize(

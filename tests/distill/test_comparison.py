@@ -122,7 +122,7 @@ def test_a_bundle_is_compared_with_a_job(place: Workspace, small_bundle: Path) -
 def test_sets_that_differ_are_said(place: Workspace) -> None:
     (place.runs / "b" / "evaluation.json").write_text(json.dumps(evaluation(0.99, "2")))
     ran = run(place, "a", "b")
-    assert "lfw: accuracy: not compared, since the sets of this name differ" in ran.stderr
+    assert "lfw: accuracy: not compared: the sets of this name differ" in ran.stderr
     assert "0.9900 ± 0.0100\n" in ran.stdout
 
 

@@ -46,15 +46,15 @@ def test_what_is_no_size_is_refused(text):
     ("resources", "words"),
     [
         ('memory = "much"',
-         "s:8:10: resources.memory: 'much' is no size; write \"16 GB\" (units: MB, GB, TB, MiB, "
+         "s:8:10: resources.memory: 'much' is not a size; write \"16 GB\" (units: MB, GB, TB, MiB, "
          "GiB, TiB)"),
         ("memory = 16", "s:8:10: resources.memory: Input should be a valid string, got 16"),
         ("gpus = -1", "s:8:8: resources.gpus: -1 is below 0"),
         ("gpus = 1.5", "s:8:8: resources.gpus: Input should be a valid integer, got 1.5"),
         ("hours = 0", "s:8:9: resources.hours: must be above 0, got 0"),
-        ('on_time = "fail"', "s:8:11: resources.on_time: goes with hours, and only with it"),
+        ('on_time = "fail"', "s:8:11: resources.on_time: needs hours; leave it out"),
         ('on_stall = "restart"',
-         "s:8:12: resources.on_stall: goes with stall_minutes, and only with it"),
+         "s:8:12: resources.on_stall: needs stall_minutes; leave it out"),
         ("gpu = 2", "s:8:1: resources: unknown key 'gpu'"),
     ],
 )  # fmt: skip

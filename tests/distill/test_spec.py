@@ -146,8 +146,8 @@ def test_a_student_over_its_budget_is_refused_before_training(workspace):
         ),
         ('from = "none.onnx"\npreprocessing = { colour = "RGB", mean = 0, std = 1 }', "no file"),
         ('from = "none.onnx"', "preprocessing belongs to an .onnx file"),
-        ('from = "none"', "no finished job"),
-        ("", "say one of from"),
+        ('from = "none"', "nor a finished job"),
+        ("", "give one of from"),
     ],
 )
 def test_a_teacher_comes_from_inside_the_workspace(workspace, teacher, words):

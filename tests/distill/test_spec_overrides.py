@@ -60,19 +60,19 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("=3", "no key"),
         ("train..seed=3", "no key"),
         (".train=3", "no key"),
-        ("'\x01'=3", "is no key of TOML"),
-        ('"\\x"=3', "is no key of TOML"),
+        ("'\x01'=3", "is not a TOML key"),
+        ('"\\x"=3', "is not a TOML key"),
         ("train.seed=", "no value"),
         ("train.seed=1\nname=2", "it sets more than one key"),
         ("name=a b", "needs quotes inside those of the shell"),
         ("data.evaluate=[lfw]", "needs quotes inside those of the shell"),
         ("stage[1].epochs=2", "there is no stage[1]; the spec has 1"),
         ("stage[999999999].epochs=2", "there is no stage[999999999]"),
-        ("stage.epochs=2", "say which, such as stage[0].epochs"),
+        ("stage.epochs=2", "give an index, such as stage[0].epochs"),
         ("name.x=2", 'name is "try", no table'),
         ("name[0]=2", 'name is "try", no table'),
-        ("other[0]=2", "other is no array of the spec"),
-        ("train[0]=2", "train is no array of the spec"),
+        ("other[0]=2", "other is not an array of the spec"),
+        ("train[0]=2", "train is not an array of the spec"),
         ("data[0]=2", "data is a table, no array"),
         ("[0]=2", "a spec is a table"),
         ("a=\udcff", "it is not UTF-8"),
@@ -85,7 +85,7 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("stage[0].losses.arcface.margin=9", "stage 1: losses.arcface.margin: 9 is above"),
         ("stage={}", "stage: must be a list"),
         ("name=No", "cannot name a job"),
-        ("generations.seeds=[1,1]", "generations.seeds: [1, 1] has one twice"),
+        ("generations.seeds=[1,1]", "generations.seeds: [1, 1] has a duplicate"),
     ],
 )
 def test_what_is_wrong_with_one_names_it(given: str, words: str) -> None:
@@ -123,5 +123,5 @@ def test_too_many_and_too_much_are_refused() -> None:
     with pytest.raises(UserError, match="given 101 times"):
         SpecFile.parse(GOOD, "spec", ["train.seed=1"] * (MOST_OVERRIDES + 1))
     large = GOOD.replace("evaluate = [", "evaluate = [" + "'a'," * (LARGEST_SPEC // 4 - 200))
-    with pytest.raises(UserError, match="larger than 64 KiB with what --set says"):
+    with pytest.raises(UserError, match="larger than 64 KiB with the overrides of --set"):
         SpecFile.parse(large, "spec", ["train.seed=1"])

@@ -20,7 +20,7 @@ curl --unix-socket workspace/daemon/api.sock http://daemon/health
 ```
 
 Errors are JSON, `{"error": "one line"}`, with status 404 (no such job), 409 (the job's state does
-not allow it), 413 (too large), 422 (not understood) or 503 (the queue cannot be used now). `GET
+not allow it), 413 (too large), 422 (not understood) or 503 (the queue is unavailable). `GET
 /openapi.json` has this page for programs.
 """
 HIDDEN = {"HTTPValidationError", "ValidationError"}

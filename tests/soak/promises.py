@@ -35,7 +35,7 @@ class Promises:
     drain: int | None = None
     """The last line of history before a drain that was answered: no job has started since"""
     steps: dict[str, set[str]] = field(default_factory=dict)
-    """Of every job, the finished steps, each with what it holds"""
+    """Of every job, the finished steps, each with contents"""
 
     def asked(self, name: str, spec: str) -> None:
         """A submit is under way: from now on the job may be of this spec, and run again."""

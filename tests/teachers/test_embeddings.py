@@ -194,7 +194,7 @@ def npy(text):
 
 
 DAMAGES = {
-    "no JSON": ("cache.json", b"{"),
+    "not JSON": ("cache.json", b"{"),
     "no UTF-8": ("cache.json", b"\xff\xfe"),
     "another number": ("cache.json", b'{"size": [64, \xc2\xb2]}'),
     "an earlier version's": ("cache.json", b'{"teacher": "1", "images": 48, "block": 256}'),

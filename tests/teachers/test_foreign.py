@@ -200,7 +200,7 @@ def test_images_are_given_in_the_graphs_type_and_layout(tmp_path: Path, kind: st
 @pytest.mark.parametrize(
     ("kind", "mean", "std", "words"),
     [
-        ("UINT8", 127.5, 127.5, "whole numbers, .*; so mean = 0, std = 1"),
+        ("UINT8", 127.5, 127.5, "integers, .*; give mean = 0, std = 1"),
         ("UINT8", 1.0, 1.0, "mean = 0, std = 1"),
         ("INT8", 0.0, 1.0, "mean = 128, std = 1"),
         ("BOOL", 0.0, 1.0, r"is tensor\(bool\)"),

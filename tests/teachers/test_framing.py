@@ -58,7 +58,7 @@ def test_the_crop_has_the_networks_aspect_and_the_faces_scale(image, network, cr
 )
 def test_images_that_show_less_than_the_network_sees_are_refused(image, network):
     assert not shows_all(image, network)
-    with pytest.raises(UserError, match="never squeezed: take square images, or a network of"):
+    with pytest.raises(UserError, match="never squeezed: use square images, or a network with"):
         preprocessing(*network).resize(faces(*image))
 
 

@@ -141,7 +141,7 @@ NEVER = {
                      node("Range", ["from", "n", "by"], ["r"]),
                      node("Cast", ["r"], ["large"], to=TensorProto.FLOAT)]),
               whole(0, "from"), whole(1, "by")),
-        "what images show says how large an output of Range is",
+        "the size of an output of Range depends on the pixels",
     ),
     "sized by pixels in a function": (
         model([node("f", ["fc"], ["g"], domain="own"), *added([node("NonZero", ["g"], ["r"]),
@@ -241,7 +241,7 @@ def test_another_process_does_not_try_the_file_again(tmp_path: Path, monkeypatch
     images = np.zeros((3, 4, 4, 3), np.uint8)
     assert np.array_equal(pickle.loads(given).embed(images), embedder.embed(images))
     save(tmp_path, model([node("Neg", ["fc"], ["out"])]))
-    with pytest.raises(UserError, match="was changed while it was opened"):
+    with pytest.raises(UserError, match="changed while it was opened"):
         pickle.loads(given)
 
 

@@ -33,7 +33,7 @@ def test_one_bad_photograph_does_not_stop_the_others(tmp_path: Path) -> None:
     assert found[0] == found[4]
     assert "damaged" in str(found[1].reason)
     assert found[2].reason == "cannot read it: No such file or directory"
-    assert found[3].reason == "it is a device; a file is wanted here"
+    assert found[3].reason == "it is a device, not a file"
 
 
 @pytest.mark.parametrize("nodes", [2, 400])
@@ -59,7 +59,7 @@ def test_an_embedder_is_no_detector(tmp_path: Path) -> None:
         [value("fc1", TensorProto.FLOAT, None)],
     )
     onnx.save(helper.make_model(graph), str(tmp_path / "embedder.onnx"))
-    with pytest.raises(UserError, match="are those of no face detector"):
+    with pytest.raises(UserError, match="not those of a known face detector"):
         FaceCutter(tmp_path / "embedder.onnx", FaceSettings(), processes=1)
 
 

@@ -23,7 +23,7 @@ from distill.cli.curate import (
 
 app = typer.Typer(
     name="curate",
-    help="Bring face data in order: RecordIO to a store, subsets without copies, recipes.",
+    help="Curate face data: convert RecordIO to a store, make subsets without copies, run recipes.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -43,7 +43,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Bring face data in order: RecordIO to a store, subsets without copies, recipes."""
+    """Curate face data: convert RecordIO to a store, make subsets without copies, run recipes."""
 
 
 for _room in (

@@ -29,13 +29,13 @@ def cluster(
     teacher: Annotated[
         str,
         typer.Option(
-            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+            help="As in `curate check`.", show_default=False, autocompletion=completion.teachers
         ),
     ],
     into: Annotated[
         str | None,
         typer.Option(
-            help="A labelled set: faces of its people get their identities, in a view of both.",
+            help="A labelled set: faces of its people get its identities, in a view of both sets.",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def cluster(
 ) -> None:
     """Group images without labels into identities, by a teacher's embeddings: a view.
 
-    An image that resembles no other stays without a label; labels that exist are kept. Beside the
+    Images that resemble no other stay unlabelled; existing labels are kept. Beside the
     view is NAME.cluster.tsv: set a line's `apply` to no, and apply the file with `curate clean`, or
     with `curate join` after --into.
 
@@ -73,7 +73,7 @@ def cluster(
     found = open_images(locate(images, place))
     path = view_path(destination, place)
     if path.exists():
-        raise UserError(f"{path} exists; take it away or choose another name")
+        raise UserError(f"{path} exists; remove it or choose another name")
     check_unlabelled(found)
     both = None if into is None else bring_together(open_images(locate(into, place)), found)
     images_of_both = found if both is None else both.images

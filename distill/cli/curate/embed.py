@@ -26,7 +26,7 @@ def embed(
     teacher: Annotated[
         str,
         typer.Option(
-            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+            help="As in `curate check`.", show_default=False, autocompletion=completion.teachers
         ),
     ],
     *,
@@ -34,7 +34,7 @@ def embed(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a teacher's embeddings of all images, which checks and jobs then find.
+    """Compute a teacher's embeddings of all images, for use by checks and jobs.
 
     Under torchrun the ranks of all machines share the work. If it is stopped, run the same command
     to continue.

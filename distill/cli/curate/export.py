@@ -45,18 +45,19 @@ def export(
         ),
     ] = Form.RECORDIO,
     original: Annotated[
-        bool, typer.Option("--original", help="The source's labels, record keys and their order.")
+        bool, typer.Option("--original", help="Keep the source's labels, record keys and order.")
     ] = False,
     array_labels: Annotated[
-        bool, typer.Option("--array-labels", help="RecordIO with the labels [label, 0].")
+        bool,
+        typer.Option("--array-labels", help="Write Write RecordIO with the labels [label, 0]."),
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a store or view out again; the images' bytes are copied as they are.
+    """Export a store or view. The bytes of the images are copied unchanged.
 
-    Identities get the labels 0, 1, ... that they have in the store or view. Stopped, an export
-    leaves nothing at DESTINATION; the same command begins again.
+    Identities get the labels 0, 1, ... that they have in the store or view. An export that is
+    stopped leaves nothing at DESTINATION; run the same command to start over.
 
     **Examples**
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curation.noise.decisions import Decision
 
 SUFFIX = ".join.tsv"
-"""Of the table beside the view."""
+"""Size of the table beside the view."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +36,8 @@ def join(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Find people by their faces, as `curate check` does: an .onnx file or a file of "
-            "weights, a bundle, a finished job's name, or drawn-faces.",
+            help="Match people by their faces, as `curate check` does: an .onnx file, a file of "
+            "weights, a bundle, the name of a finished job, or drawn-faces.",
             show_default=False,
             autocompletion=completion.teachers,
         ),
@@ -45,29 +45,29 @@ def join(
     by: Annotated[
         str | None,
         typer.Option(
-            help="name: find people by the folders that their images had in the sources.",
+            help="name: match people by the names of their folders in the sources.",
             show_default=False,
         ),
     ] = None,
     decisions: Annotated[
         Path | None,
         typer.Option(
-            help="Find nobody; carry out this table, which a join wrote and a person edited.",
+            help="Match nobody; apply this table, which a join wrote and a person edited.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the table to look at, and no view.")
+        bool, typer.Option("--dry-run", help="Write the table for inspection, and no view.")
     ] = False,
     *,
     options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring two sets together, and give people who are in both one identity: a view of both stores.
+    """Join two sets in a view of both stores, where people who are in both have one identity.
 
-    Beside the view lies NAME.join.tsv, the table of who was found, with probabilities: set a line's
-    `apply` to no, or add one, and carry it out with --decisions. Nothing is copied.
+    NAME.join.tsv beside the view lists the matches with their probabilities: set a line's `apply`
+    to no, or add a line, and apply it with --decisions. Nothing is copied.
 
     **Examples**
 
@@ -107,7 +107,7 @@ def join(
         told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
     print_report(told | ({"people": _described(found)} if as_json else {}), as_json)
     if dry_run and not as_json:
-        note(f"nothing else was written; look at {table}, then carry it out with --decisions")
+        note(f"nothing else was written; inspect {table}, then apply it with --decisions")
 
 
 def _by_faces(both: "BothSets", choice: Any, place: Any) -> "list[Decision]":
@@ -122,8 +122,8 @@ def _check_one_way(teacher: str | None, by: str | None, decisions: Path | None) 
 
     if [teacher, by, decisions].count(None) != 2:
         raise UserError(
-            "say how people are found: one of --teacher FILE (by their faces), --by name (by the "
-            "folders of the sources), or --decisions TABLE (what a join wrote)"
+            "choose how people are matched: --teacher FILE (by their faces), --by name (by the "
+            "folders of the sources), or --decisions TABLE (as a join wrote it)"
         )
     if by not in (None, "name"):
         raise UserError(f"--by is {by!r}; allowed: name")
@@ -135,7 +135,7 @@ def _check_free(path: Path, table: Path, given: bool) -> None:
 
     taken = [each for each in (path, *([] if given else [table])) if each.exists()]
     if taken:
-        raise UserError(f"{taken[0]} exists; take it away, or choose another name")
+        raise UserError(f"{taken[0]} exists; remove it, or choose another name")
 
 
 def _described(found: "list[Decision]") -> list[dict[str, Any]]:

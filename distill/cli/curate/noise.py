@@ -55,7 +55,8 @@ def check(
         ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only this check; repeat for more.", show_default="all")
+        list[str] | None,
+        typer.Option(help="Run only this check; repeat for more.", show_default="all"),
     ] = None,
     *,
     options: TeacherOptions,
@@ -100,26 +101,26 @@ def clean(
     decisions: Annotated[
         Path | None,
         typer.Option(
-            help="The table to carry out.",
+            help="The table to apply.",
             show_default="NAME.findings/decisions.tsv, as reviewed",
         ),
     ] = None,
     override: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Lines that replace those about the same image or identity, as the report saves; "
-            "repeat for more.",
+            help="Lines that replace those about the same image or identity, as saved by the "
+            "report; repeat for more.",
             show_default="none",
         ),
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry out decisions: a view without dropped images, with moved ones in their new identity.
+    """Apply decisions: make a view without dropped images, with moved images in their new identity.
 
-    Nothing is deleted, and lines whose first column says `no` are skipped. What was decided in
-    `curate review` counts in place of the table's lines, unless --decisions names a table. Lines
-    that contradict each other, or were decided on other findings, are refused.
+    Nothing is deleted, and lines whose first column says `no` are skipped. Decisions of `curate
+    review` override the table's lines, unless --decisions names a table. Lines that contradict
+    each other, or belong to other findings, are refused.
 
     **Examples**
 
@@ -152,6 +153,6 @@ def _print_findings(findings: "Findings", as_json: bool) -> None:
         (one.check, shown(one.flagged), one.summary, f"{one.seconds:.1f} s")
         for one in findings.meta.checks
     ]
-    print_table(["check", "flagged", "what was found", "time"], rows, ["flagged", "time"])
+    print_table(["check", "flagged", "findings", "time"], rows, ["flagged", "time"])
     note(f"findings and decisions.tsv are in {findings.path}")
     note(f"search over identities: {findings.meta.search}")

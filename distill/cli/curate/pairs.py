@@ -28,8 +28,8 @@ def pairs(
     source: Annotated[
         str,
         typer.Argument(
-            help="A list of pairs, LIST:SET of the images of a store or view, or a store or view "
-            "to draw from: its path or workspace name.",
+            help="A list of pairs of files, LIST:SET for a list of pairs of the images of a store "
+            "or view, or a store or view to draw pairs from, by path or workspace name.",
             show_default=False,
             autocompletion=completion.image_sets,
         ),
@@ -42,18 +42,23 @@ def pairs(
     ],
     images: Annotated[
         Path | None,
-        typer.Option(help="Where the paths of a list begin.", show_default="the list's folder"),
+        typer.Option(
+            help="The folder that the paths of a list are relative to.",
+            show_default="the list's folder",
+        ),
     ] = None,
     count: Annotated[
         int,
-        typer.Option("--pairs", min=20, max=MOST_PAIRS, help="How many to draw from a store."),
+        typer.Option(
+            "--pairs", min=20, max=MOST_PAIRS, help="How many pairs to draw from a store."
+        ),
     ] = 6000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice.")] = 0,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave listed pairs out whose images are missing or bad."),
+        typer.Option("--skip-bad", help="Leave out listed pairs whose images are missing or bad."),
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Write over another file.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite another file.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,7 +96,7 @@ def pairs(
         with watch("pairs", "images", at_once=False) as progress:
             made = drawn_pairs(held, count, seed, progress)
     if not write_pair_set(path, made, replace):
-        note(f"{path} holds these pairs already; nothing to do")
+        note(f"{path} already holds these pairs; nothing to do")
     _explain(made)
     print_report(_described(path, made), as_json)
 
@@ -102,7 +107,10 @@ def _explain(made: "PairSet") -> None:
     if len(made.left_out) > SHOWN:
         note(f"left out: {len(made.left_out) - SHOWN:,} more pairs")
     if made.is_reordered:
-        note("the list has one kind of pair after the other; its pairs were put into ten folds")
+        note(
+            "the list gives all pairs of one kind before the other; its pairs were spread over "
+            "ten folds"
+        )
 
 
 def _described(path: Path, made: "PairSet") -> dict[str, Any]:

@@ -51,30 +51,35 @@ def photos(
     ],
     detector: DetectorOption,
     faces: Annotated[
-        WhichFaces, typer.Option(help="Which of several faces in a photograph.")
+        WhichFaces, typer.Option(help="Which faces to keep if a photograph has several.")
     ] = WhichFaces.LARGEST,
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="Folders are not people: no face has a label.")
+        bool,
+        typer.Option("--unlabelled", help="Folders are not people: leave all faces unlabelled."),
     ] = False,
     score: Annotated[
         float | None,
-        typer.Option(help="The detector's least score.", show_default="0.6 (YuNet), 0.5 (SCRFD)"),
+        typer.Option(help="The lowest detector score.", show_default="0.6 (YuNet), 0.5 (SCRFD)"),
     ] = None,
     min_size: Annotated[
-        int, typer.Option(help="Pixels of the photograph across the aligned face.")
+        int,
+        typer.Option(
+            help="The smallest face, in pixels of the photograph across the aligned face."
+        ),
     ] = 56,
     max_turn: Annotated[
-        float, typer.Option(help="Degrees that a face is turned to a side, up or down.")
+        float, typer.Option(help="The largest yaw or pitch of a face, in degrees.")
     ] = 60.0,
     min_sharpness: Annotated[
-        float, typer.Option(help="Variance of the Laplacian, as of `curate view quality`.")
+        float,
+        typer.Option(help="The lowest variance of the Laplacian, as in `curate view quality`."),
     ] = 12.0,
-    quality: Annotated[int, typer.Option(help="Of the JPEG files, 1 to 100.")] = 95,
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
     as_json: JsonOption = False,
 ) -> None:
     """Find the faces in photographs, align them to 112x112, and make a store of them.
 
-    A folder of photographs is a person; photographs in DIR itself are of nobody in particular.
+    Each folder of photographs is a person; photographs in DIR itself have no label.
     Faces that are too small, turned or blurred are set aside. NAME.faces.tsv beside the store has a
     line for each face, with the reason; NAME.faces.jpg shows them. If it is stopped, run the same
     command to continue.
@@ -108,7 +113,9 @@ def photos(
     with FaceCutter(detector, settings) as cutter, watch("cut", "photographs", False) as progress:
         collected = collect_faces(source, destination, cutter, unlabelled, progress)
     if collected.was_complete:
-        note(f"{destination} was complete already, and of these photographs; nothing to do")
+        note(
+            f"{destination} is already complete and was made from these photographs; nothing to do"
+        )
     print_report(_report(collected), as_json)
 
 

@@ -24,7 +24,7 @@ def locate(name: str, workspace: "Workspace") -> Path:
 
 
 def split_list(name: str) -> tuple[Path, str | None] | None:
-    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is no list."""
+    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is not a list."""
     if Path(name).suffix in LIST_SUFFIXES and not Path(name).is_dir():
         return Path(name), None
     head, _, images = name.rpartition(":")

@@ -49,8 +49,8 @@ def recipe(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Who looks for noise: an .onnx file, a file of weights, a bundle, or a finished "
-            "job's name.",
+            help="The teacher that finds noise: an .onnx file, a file of weights, a bundle, or the "
+            "name of a finished job.",
             show_default="the recipe's own, if any",
             autocompletion=completion.teachers,
         ),
@@ -68,8 +68,8 @@ def recipe(
         typer.Option(
             min=1,
             max=20,
-            help="Check what is clean and clean it again, so many times in all at most, until "
-            "little changes.",
+            help="Check and clean the result again, at most this many times in all, until little "
+            "changes.",
             show_default="the recipe's own",
         ),
     ] = None,
@@ -78,9 +78,8 @@ def recipe(
 ) -> None:
     """Make a data set by a recipe. Finished steps are skipped.
 
-    If it is interrupted, run the same command again to continue. Outputs whose
-    inputs have changed (decisions, a teacher, verification sets) are made again; files that a
-    person made are left alone.
+    If it is interrupted, run the same command again to continue. Outputs whose inputs have changed
+    (decisions, a teacher, verification sets) are made again. Files that a person made are kept.
 
     **Examples**
 
@@ -148,7 +147,7 @@ def recipes(as_json: JsonOption = False) -> None:
             (name, recipe.dataset, ", ".join(step.do for step in recipe.step), recipe.description)
             for name, recipe in found.items()
         ]
-        print_table(["recipe", "data set", "steps", "what it makes"], rows)
+        print_table(["recipe", "data set", "steps", "result"], rows)
 
 
 def _print_results(results: "list[StepResult]", folder: Path) -> None:
@@ -163,7 +162,7 @@ def _print_results(results: "list[StepResult]", folder: Path) -> None:
         )
         for entry in results
     ]
-    print_table(["what", "name", "what it holds"], rows)
+    print_table(["what", "name", "contents"], rows)
 
 
 def _told(entry: "StepResult") -> Iterator[str]:

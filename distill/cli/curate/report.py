@@ -36,29 +36,32 @@ def report(
     ] = None,
     view: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A view in the funnel; repeat it for more.", show_default="those beside it"
-        ),
+        typer.Option(help="A view in the funnel; repeat for more.", show_default="those beside it"),
     ] = None,
     evaluate: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE.bin",
-            help="An evaluation set of the check `overlap`; repeat it for more.",
+            help="An evaluation set for the check `overlap`; repeat for more.",
             autocompletion=completion.pair_files,
             show_default="those beside the store",
         ),
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=1, max=200, help="Worst, and borderline, cases of each check.")
+        int,
+        typer.Option(
+            min=1,
+            max=200,
+            help="How many of the worst and of the borderline cases of each check are shown.",
+        ),
     ] = 24,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one HTML page about a data set: its funnel, its histograms, and what was flagged.
 
-    The page needs nothing else, so it can be sent to somebody. In it, accept or reject the cases
-    and download the verdicts, which `curate clean --override FILE` takes.
+    The page is self-contained, so it can be shared. Accept or reject the cases on it and download
+    the verdicts for `curate clean --override FILE`.
 
     **Examples**
 

@@ -30,16 +30,19 @@ def review(
     read: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Take in decisions made elsewhere: a table (decisions.tsv, override.tsv) or the "
+            help="Import decisions made elsewhere: a table (decisions.tsv, override.tsv) or the "
             "decisions.jsonl of another review. Repeat for more. No page is opened.",
             show_default="none",
         ),
     ] = None,
     who: Annotated[
-        str, typer.Option(help="Whose decisions the tables of --read are.", show_default=True)
+        str,
+        typer.Option(
+            help="The reviewer to whom the tables of --read are credited.", show_default=True
+        ),
     ] = "table",
     status: Annotated[
-        bool, typer.Option("--status", help="Print how far the review is, and open no page.")
+        bool, typer.Option("--status", help="Print the progress of the review, and open no page.")
     ] = False,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Of the page.", show_default="8643")
@@ -52,8 +55,9 @@ def review(
 ) -> None:
     """Review what was flagged, in a browser: every case with its faces, one key for each decision.
 
-    Each decision is on the disk before it counts (decisions.jsonl in NAME.findings/), several
-    reviewers work at a time, and `curate clean` carries out what they decided. Ctrl-C ends it.
+    Each decision is written to disk before it is acknowledged (decisions.jsonl in NAME.findings/).
+    Several reviewers can work at the same time, and `curate clean` applies their decisions. Ctrl-C
+    ends it.
 
     **Examples**
 
@@ -79,7 +83,7 @@ def review(
         if report["left"]:
             note(
                 f"{report['left']} lines of {table} name no check: `curate clean --override "
-                f"{table}` carries them out"
+                f"{table}` applies them"
             )
         if not status:
             print_report(report, as_json)
@@ -108,9 +112,9 @@ def _serve(path: Path, workspace: Any, port: int | None, only_print: bool) -> No
         if only_print:
             say(link)
         elif webbrowser.open(link):
-            note("opened in the browser; Ctrl-C ends it, nothing gets lost")
+            note("opened in the browser; Ctrl-C ends the review, and nothing is lost")
         else:
-            note("there is no browser here; open this link, which is good once, in one:")
+            note("there is no browser here; open this link in one (it works once):")
             say(link)
 
     try:

@@ -30,7 +30,7 @@ _BATCH = 256
 KEPT = "evaluation-2"
 """Where vectors of verification sets are kept; without the number, EXIF had turned pictures."""
 DRAWN_FACES = "drawn-faces"
-"""The teacher that comes with the project; it knows the sample's kind of faces (sample-data.md)"""
+"""The teacher that comes with the project; it knows faces of the sample's kind (sample-data.md)"""
 _DRAWN_FACES_SIZE = 64
 
 

@@ -40,15 +40,18 @@ def convert(
     ] = False,
     decode: Annotated[
         bool,
-        typer.Option("--decode", help="Decode every image: one that cannot be is a bad record."),
+        typer.Option(
+            "--decode",
+            help="Decode every image, and treat one that cannot be decoded as a bad record.",
+        ),
     ] = False,
     unlabelled: Annotated[
         bool,
-        typer.Option("--unlabelled", help="Take the images without their labels: nobody's."),
+        typer.Option("--unlabelled", help="Ignore the labels."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert a data set of others to an LMDB store; the images' bytes are copied as they are.
+    """Convert a data set to an LMDB store. The bytes of the images are copied unchanged.
 
     If it is interrupted, run the same command again to continue.
 
@@ -79,7 +82,7 @@ def convert(
             warn=warnings.append,
         )
     if known:
-        note(f"{destination} was complete already, and from this source; nothing to do")
+        note(f"{destination} is already complete and was made from this source; nothing to do")
     if store.meta.skipped:
         note(f"skipped {store.meta.skipped:,} bad records: {store.path / 'quarantine.tsv'}")
     for line in warnings:
@@ -103,7 +106,7 @@ def verify(
             show_default=False,
         ),
     ],
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every image too.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Also decode every image.")] = False,
     list_file: Annotated[
         Path | None,
         typer.Option("--list", help="Write the keys of bad images here, for `curate view drop`."),
@@ -111,9 +114,10 @@ def verify(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every image, key and label of a store or view; exit with 1 where something is bad.
+    """Check every image, key and label of a store or view; the exit status is 1 if any is bad.
 
-    Bad images are listed with their keys: the first 20, in JSON the first 1,000, with --list all.
+    Bad images are listed with their keys: the first 20; with --json the first 1,000; with --list
+    all.
 
     **Examples**
 
@@ -140,7 +144,7 @@ def verify(
 
 
 SHOWN = 20
-"""Bad images on a screen"""
+"""Bad images shown"""
 
 
 def _print_bad(shown: list[dict[str, Any]], count: int) -> None:

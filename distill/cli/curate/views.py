@@ -33,10 +33,10 @@ def inspect(
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Say what a store, view, source or verification set holds, and what led to it.
+    """Describe a store, view, source or verification set: its contents and its history.
 
-    A view's history is a table of steps, with what each kept; bars show how many identities have
-    how many images.
+    The history of a view is a table of steps and what each kept. A histogram shows the images per
+    identity.
 
     **Examples**
 
@@ -67,12 +67,12 @@ def images(
             autocompletion=completion.image_sets,
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Where to write the files.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder to write to.", show_default=False)],
     identities: Annotated[
-        int | None, typer.Option(min=1, help="Only the first identities.", show_default="all")
+        int | None, typer.Option(min=1, help="Only the first N identities.", show_default="all")
     ] = None,
     each: Annotated[
-        int | None, typer.Option(min=1, help="Only the first images of each.", show_default="all")
+        int | None, typer.Option(min=1, help="Only the first N images of each.", show_default="all")
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:

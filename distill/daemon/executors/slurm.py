@@ -80,15 +80,15 @@ class SlurmExecutor:
         submits = self._submits[attempt] = self._submits.get(attempt, 0) + 1
         if submits > _MOST_SUBMITS:
             raise LaunchError(
-                f"it was submitted to Slurm {_MOST_SUBMITS} times and never began; "
-                "the end of its log.txt may tell why"
+                f"it was submitted to Slurm {_MOST_SUBMITS} times and never started; the end of "
+                f"its log.txt may show why"
             )
         try:
             slurm.submit(self._options(attempt), self._script(attempt))
         except slurm.SlurmBusyError:
             self._submits[attempt] = submits - 1
         except slurm.SlurmRefusedError as error:
-            raise LaunchError(f"Slurm does not take it: {error}") from None
+            raise LaunchError(f"Slurm rejects the job: {error}") from None
         else:
             self._listing.add(job_name(attempt))
             _log.info("%s: submitted to Slurm as %s", attempt.run.name, job_name(attempt))

@@ -34,8 +34,8 @@ def judge_clock(now: float, jump: float) -> Diagnosis:
         return wrong(f"it is set to {time.strftime('%Y-%m-%d', time.gmtime(now))}", "set the clock")
     if abs(jump) > MOST_JUMP:
         return warning(
-            f"it jumped by {jump:+.2f} s while it was watched",
-            "look at what sets it: `timedatectl`, `chronyc tracking`",
+            f"it jumped by {jump:+.2f} s during the check",
+            "check the time service: `timedatectl`, `chronyc tracking`",
         )
     return ok(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now))} UTC, runs evenly")
 
@@ -44,7 +44,7 @@ def judge_skew(seconds: float) -> Diagnosis:
     """``seconds`` is how far a file that was just made seems to come from the future."""
     if abs(seconds) > MOST_SKEW:
         return warning(
-            f"files in the workspace are dated {seconds:+.1f} s beside this machine's clock",
+            f"file times in the workspace differ from this machine's clock by {seconds:+.1f} s",
             "synchronise the clocks of this machine and of the file server (ntp, chrony)",
         )
-    return ok("files in the workspace have this machine's time")
+    return ok("file times in the workspace agree with this machine's clock")

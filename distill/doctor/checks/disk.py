@@ -24,7 +24,7 @@ def disk(workspace: Workspace) -> Iterator[Diagnosis]:
     """Room, and the speed of writing."""
     folder = existing(workspace.root)
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield wrong(f"{folder} cannot be written", "name another workspace with --workspace")
+        yield wrong(f"{folder} is not writable", "name another workspace with --workspace")
         return
     free = shutil.disk_usage(folder).free
     yield judge_room(folder, free)
@@ -39,8 +39,8 @@ def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
     kind = network_kind(folder)
     if kind is not None:
         yield wrong(
-            f"{folder} is on a network file system ({kind}), where the queue cannot be",
-            "put the workspace on a local disk, and link its datasets/ to where the images are",
+            f"{folder} is on a network file system ({kind}), where the queue cannot be kept kept",
+            "put the workspace on a local disk, and make its datasets/ a link to the images",
         )
     else:
         yield ok(f"{folder} is on a local disk")
@@ -49,9 +49,9 @@ def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
 def judge_room(folder: Path, free: int) -> Diagnosis:
     told = f"{_gigabytes(free)} free at {folder}"
     if free < VERY_FEW_BYTES:
-        return wrong(told, "make room: `distill clean --older-than 30d --dry-run`")
+        return wrong(told, "free some: `distill clean --older-than 30d --dry-run`")
     if free < FEW_BYTES:
-        return warning(told, "make room: `distill clean --older-than 30d --dry-run`")
+        return warning(told, "free some: `distill clean --older-than 30d --dry-run`")
     return ok(told)
 
 

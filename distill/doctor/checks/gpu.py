@@ -59,7 +59,7 @@ def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
         yield wrong(f"nvidia-smi: {error}", "see that the driver is loaded: `nvidia-smi`")
         return
     if not found:
-        yield ok("none: jobs train on the CPU")
+        yield ok("no GPU: jobs train on the CPU")
     yield from map(judge_memory, found)
 
 
@@ -67,13 +67,13 @@ def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
 def torch(workspace: Workspace) -> Iterator[Diagnosis]:
     """Whether torch can be imported, and can use the GPUs; NCCL where there are several."""
     if find_spec("torch") is None:
-        told = "torch is not installed: bundles can be used here, and nothing be trained"
+        told = "torch is not installed: bundles can be used here, but nothing can be trained"
         yield wrong(told, "`pip install 'face-distill[train]'`")
         return
     try:
         told = ask_python(_TORCH)
     except NoAnswerError as error:
-        yield wrong(f"torch cannot be used: {error}", "`pip install --force-reinstall torch`")
+        yield wrong(f"torch does not work: {error}", "`pip install --force-reinstall torch`")
         return
     try:
         count = len(_gpus())
@@ -96,12 +96,12 @@ def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
         count = len(_gpus())
     except NoAnswerError as error:
         yield wrong(
-            f"FAISS cannot be used: {error}", "`pip install 'face-distill[curate]'`, or [gpu]"
+            f"FAISS does not work: {error}", "`pip install 'face-distill[curate]'`, or [gpu]"
         )
         return
     if count and not usable:
         then = "`pip uninstall faiss-cpu && pip install 'face-distill[gpu]'`"
-        yield warning(f"FAISS {version} is built for CPUs only: neighbours are found slowly", then)
+        yield warning(f"FAISS {version} is built for the CPU only: neighbour search is slow", then)
     else:
         yield ok(f"FAISS {version}, on {f'{usable} GPUs' if usable else 'the CPU'}")
 
@@ -140,8 +140,8 @@ def judge_torch(told: dict[str, Any], gpus: int) -> Iterator[Diagnosis]:
         yield wrong(text, "install the build with CUDA: https://pytorch.org/get-started/locally")
     elif told["devices"] == 0:
         yield wrong(
-            f"{text}, cannot use the driver: {told['reason'] or 'it says no reason'}",
-            f"install a driver for CUDA {told['cuda']}, or a torch for the one that is there",
+            f"{text}, cannot use the driver: {told['reason'] or 'no reason given'}",
+            f"install a driver for CUDA {told['cuda']}, or a torch build for the installed driver",
         )
     else:
         yield warning(

@@ -36,8 +36,8 @@ def versions(workspace: Workspace) -> Iterator[Diagnosis]:
     try:
         wanted = [Requirement(each) for each in requires(_PRODUCT) or ()]
     except PackageNotFoundError:
-        told = f"{_PRODUCT} is not installed: it runs from its folder"
-        yield warning(told, "`pip install -e .` there, so that its packages are checked too")
+        told = f"{_PRODUCT} is not installed: it runs from its source folder"
+        yield warning(told, "`pip install -e .` there, so that its dependencies are checked too")
         return
     always = [each for each in wanted if _applies(each, "") or _is_installed_extra(each)]
     lines = [line for each in always if (line := _wrong(each.name, each.specifier)) is not None]
@@ -92,4 +92,6 @@ def jpeg(workspace: Workspace) -> Iterator[Diagnosis]:
         ask_python(_JPEG)
         yield ok(f"libjpeg-turbo reads and writes (simplejpeg {version('simplejpeg')})")
     except NoAnswerError as error:
-        yield wrong(f"no JPEG can be read: {error}", "`pip install --force-reinstall simplejpeg`")
+        yield wrong(
+            f"JPEG files cannot be read: {error}", "`pip install --force-reinstall simplejpeg`"
+        )

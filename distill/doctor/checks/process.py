@@ -42,9 +42,9 @@ def socket_path(workspace: Workspace) -> Iterator[Diagnosis]:
     size = len(os.fsencode(path))
     if size > LONGEST_PATH:
         yield warning(
-            f"{path} has {size} bytes, a socket's path at most {LONGEST_PATH}: distill reaches it, "
-            "curl does not",
-            "use a workspace with a shorter path, or a relative path for curl",
+            f"{path} has {size} bytes, a socket's path at most {LONGEST_PATH}: distill can use it, "
+            f"curl cannot",
+            "use a workspace with a shorter path, or give curl a relative path",
         )
     else:
         yield ok(f"{path}, {size} of {LONGEST_PATH} bytes")
@@ -60,7 +60,7 @@ def ports(workspace: Workspace) -> Iterator[Diagnosis]:
             port = listener.getsockname()[1]
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:
-        yield wrong(f"no port of this machine can be used: {error}", "see the firewall's rules")
+        yield wrong(f"no network port can be opened: {error}", "check the firewall")
         return
     name = socket.gethostname()
     try:
@@ -83,4 +83,4 @@ def open_files(workspace: Workspace) -> Iterator[Diagnosis]:
         more = "`ulimit -n 65536`" if hard < 0 or hard >= 65536 else f"`ulimit -n {hard}`"
         yield warning(f"at most {soft:,} in a process", f"{more} before `distill serve`")
     else:
-        yield ok("as many as wanted" if soft < 0 else f"at most {soft:,} in a process")
+        yield ok("no limit" if soft < 0 else f"at most {soft:,} in a process")

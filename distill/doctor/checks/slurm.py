@@ -19,7 +19,7 @@ def slurm(workspace: Workspace) -> Iterator[Diagnosis]:
         yield ok("not installed: jobs run on this machine")
         return
     if missing := [name for name in _PROGRAMS if name not in there]:
-        yield wrong(f"{', '.join(missing)} cannot be found", "`module load slurm`, or mend PATH")
+        yield wrong(f"{', '.join(missing)} cannot be found", "`module load slurm`, or fix PATH")
         return
     try:
         listed = ask(["sinfo", "-h", "-o", "%R %D %a %G"], _ASK_SECONDS)

@@ -71,7 +71,7 @@ class FaceFiles:
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """-1 of what is no file."""
+        """-1 of what is not a file."""
         return [_size(path) for path in self.paths]
 
 

@@ -128,11 +128,11 @@ def _media(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     for line, (name, template, medium) in rows(path, 3, "name, template, medium"):
         where = f"{path}: line {line}"
         if not is_inside(name):
-            raise UserError(f"{where}: {name[:60]!r} is no name below {_IMAGES}/")
+            raise UserError(f"{where}: {name[:60]!r} is not a name below {_IMAGES}/")
         names.append(name)
         numbers.append((integer(template, where, "template"), integer(medium, where, "medium")))
     if not names:
-        raise UserError(f"{path} names no images; wanted are lines: name, template, medium")
+        raise UserError(f"{path} names no images; expected lines: name, template, medium")
     template, medium = np.array(numbers, np.int64).T
     return names, template, medium
 
@@ -154,7 +154,7 @@ def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         try:
             values[number] = [float(word) for word in words]
         except ValueError:
-            raise UserError(f"{where}: {' '.join(words)[:60]!r}; wanted: {wanted}") from None
+            raise UserError(f"{where}: {' '.join(words)[:60]!r}; expected: {wanted}") from None
     if number + 1 < len(names):
         raise UserError(
             f"{path} has {number + 1:,} images, the templates' list {len(names):,}; both files "
@@ -227,9 +227,9 @@ def _gallery(path: Path, numbers: np.ndarray) -> TemplateGallery:
                 f"{subject[template]} before"
             )
         if person < 0:
-            raise UserError(f"{path}: line {line}: {person} is no subject")
+            raise UserError(f"{path}: line {line}: {person} is not a subject")
     if not subject:
-        raise UserError(f"{path} names no templates; wanted are lines: template, subject, ...")
+        raise UserError(f"{path} names no templates; expected lines: template, subject, ...")
     listed = np.array(sorted(subject), np.int64)
     people = np.array([subject[each] for each in listed.tolist()], np.int64)
     return TemplateGallery(_places(listed, numbers, path), people)

@@ -12,7 +12,9 @@ from distill.evaluation.rates import plan_rates
 def check_labels(labels: np.ndarray, path: Path) -> None:
     """Raise `UserError` where ``labels`` [N], -1 of distractors, give no TAR at any FAR."""
     if (labels < UNLABELLED).any():
-        raise UserError(f"{path}: {labels.min()} is no label; allowed: -1 (a distractor) and more")
+        raise UserError(
+            f"{path}: {labels.min()} is not a label; allowed: -1 (a distractor) and more"
+        )
     people = labels[labels != UNLABELLED]
     sizes = np.unique(people, return_counts=True)[1]
     genuine = int(np.sum(sizes * (sizes - 1) // 2))

@@ -70,7 +70,7 @@ def _entries(path: Path) -> list[tuple[int, str]]:
     for line, text in text_lines(path, "a list of images or videos"):
         name = text.split()[0]
         if not is_inside(name):
-            raise UserError(f"{path}: line {line}: {name[:60]!r} is no name below {path.parent}")
+            raise UserError(f"{path}: line {line}: {name[:60]!r} is not a name below {path.parent}")
         found.append((line, name))
     if not found:
         raise UserError(f"{path} names nothing")

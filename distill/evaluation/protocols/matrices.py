@@ -27,7 +27,7 @@ def read_matrix(path: Path) -> np.ndarray:
         rows, columns, step, kind = _HEAD.unpack(head)
         if rows < 1 or columns < 1 or step != 4 * columns or kind != _FLOAT32:
             raise UserError(
-                f"{path}: its first numbers are {rows}, {columns}, {step}, {kind}; wanted are "
+                f"{path}: its first numbers are {rows}, {columns}, {step}, {kind}; expected "
                 "rows, columns, 4 x columns and 5"
             )
         if size != _HEAD.size + 4 * rows * columns:
@@ -43,6 +43,6 @@ def read_vector(path: Path) -> np.ndarray:
     found = read_matrix(path)
     if found.shape[1] != 1 or len(found) > _MOST_COLUMNS:
         raise UserError(
-            f"{path}: it is {len(found)} x {found.shape[1]}; wanted is one feature, n x 1"
+            f"{path}: it is {len(found)} x {found.shape[1]}; expected one feature, n x 1"
         )
     return found[:, 0]

@@ -123,5 +123,5 @@ def open_protocol(
     if name not in protocols():
         raise unknown("protocol", name, protocols())
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; {name} wants one: {protocols()[name]}")
+        raise UserError(f"{folder} is not a folder; {name} wants one: {protocols()[name]}")
     return _READERS[name].open(folder, weights)

@@ -34,7 +34,7 @@ def whole_numbers(path: Path, columns: int, wanted: str) -> np.ndarray:
             raise UserError(f"{path} has more than {MOST_LINES:,} lines; {wanted} has fewer")
     found = np.concatenate(parts).reshape(-1, columns)
     if not len(found):
-        raise UserError(f"{path} is empty; wanted are lines: {wanted}")
+        raise UserError(f"{path} is empty; expected lines: {wanted}")
     return found
 
 
@@ -46,7 +46,7 @@ def _blocks(path: Path, wanted: str) -> Iterator[bytes]:
             block = rest + block
             end = block.rfind(b"\n") + 1
             if not end and len(block) > _BLOCK:
-                raise UserError(f"{path}: a line has more than {_BLOCK} bytes; wanted: {wanted}")
+                raise UserError(f"{path}: a line has more than {_BLOCK} bytes; expected: {wanted}")
             rest = block[end:]
             yield block[:end]
         yield rest + b"\n"
@@ -58,7 +58,7 @@ def _wrong_line(
     for number, each in enumerate(block.split(b"\n"), before + 1):
         if each.strip() and line.fullmatch(each.rstrip(b"\r")) is None:
             shown = each[:60].decode("utf-8", "replace")
-            return UserError(f"{path}: line {number}: {shown!r}; wanted: {wanted}")
+            return UserError(f"{path}: line {number}: {shown!r}; expected: {wanted}")
     return UserError(f"{path}: its lines are not: {wanted}")
 
 
@@ -68,7 +68,7 @@ def rows(path: Path, columns: int, wanted: str) -> Iterator[tuple[int, list[str]
         words = line.split()
         if len(words) != columns:
             raise UserError(
-                f"{path}: line {number} has {len(words)} columns, not {columns}; wanted: {wanted}"
+                f"{path}: line {number} has {len(words)} columns, not {columns}; expected: {wanted}"
             )
         yield number, words
 
@@ -83,7 +83,7 @@ def first_two_columns(path: Path, wanted: str) -> Iterator[tuple[int, int, int]]
         if len(words) == 2 and all(map(_INTEGER.fullmatch, words)):
             yield number, int(words[0]), int(words[1])
         elif place:
-            raise UserError(f"{path}: line {number}: {line[:60]!r}; wanted: {wanted}")
+            raise UserError(f"{path}: line {number}: {line[:60]!r}; expected: {wanted}")
 
 
 def integer(word: str, where: str, what: str) -> int:

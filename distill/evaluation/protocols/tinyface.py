@@ -91,7 +91,7 @@ def _listed(path: Path, images: str, people: str) -> tuple[list[str], list[int]]
     texts = [str(each) for each in names]
     for each in texts:
         if not each or not is_inside(each):
-            raise UserError(f"{path}: {each[:60]!r} is no name of an image")
+            raise UserError(f"{path}: {each[:60]!r} is not a name of an image")
     whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < 2**31)
     if not whole.all() or (numbers != np.floor(numbers)).any():
         raise UserError(f"{path}: {people} are not all whole numbers from 0")

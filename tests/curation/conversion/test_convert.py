@@ -173,7 +173,7 @@ class TestSameSourceSameStore:
     def test_a_destination_that_is_something_else_is_left_alone(self, source, tmp_path):
         (tmp_path / "train.lmdb").mkdir()
         (tmp_path / "train.lmdb" / "thesis.tex").write_text("precious")
-        with pytest.raises(UserError, match="is no store"):
+        with pytest.raises(UserError, match="is not a store"):
             convert(source, tmp_path / "train.lmdb")
         assert (tmp_path / "train.lmdb" / "thesis.tex").read_text() == "precious"
 
@@ -463,7 +463,7 @@ def test_what_an_earlier_version_began_is_refused(write_source, tmp_path, look):
     partial.mkdir()
     for name in ("pages.bin", "state.json", "rows.bin", "leaves.bin", "quarantine.tsv"):
         (partial / name).write_bytes(bytes(100))
-    said = "begun by an earlier version .*; take it away and convert again"
+    said = "begun by an earlier version .*; remove it and convert again"
     with pytest.raises(UserError, match=rf"x\.lmdb\.partial was {said}"):
         look(write_source({0: 2}), tmp_path / "x.lmdb")
     assert len([*partial.iterdir()]) == 5

@@ -236,7 +236,7 @@ def test_other_evaluation_sets_run_overlap_alone_again(drawn_store: Store, tmp_p
     watched, said = Watched(), []
     findings = run(drawn_store, folder, evaluation=[LFW, CFP], watch=watched, say=said.append)
     assert watched.begun == ["label errors", "overlap"]
-    assert "sets were lfw and are lfw, cfp: overlap is run again, all else stays" in said[0]
+    assert "sets were lfw and are lfw, cfp: overlap runs again; everything else is kept" in said[0]
     assert list(findings.meta.evaluation) == ["lfw", "cfp"]
     assert set(findings.checks) == set(all_checks())
     assert {path: path.read_bytes() for path in others} == others
@@ -260,7 +260,7 @@ def test_another_teachers_findings_are_kept_and_come_back(
     edited = edit(folder, drawn_store.digest)
     run(drawn_store, folder, checks=["misplaced"], digest="00" * 32, say=said.append)
     (aside,) = [path for path in tmp_path.iterdir() if path != folder]
-    assert f"by another teacher; it is kept, with its decisions, as {aside}" in said[0]
+    assert f"was made with another teacher; it is kept, with its decisions, as {aside}" in said[0]
     assert read_decisions(aside / DECISIONS_FILE, drawn_store.digest) == edited
     assert Findings(folder).meta.embeddings_digest == "00" * 32
     watched = Watched()
@@ -279,7 +279,7 @@ def test_findings_on_what_the_store_held_before_are_kept(
     labels = store.labels
     vectors = embedded(people([16])[0], labels, np.ones(16, np.float32))
     analyse(store, vectors, TEACHER, folder, checks=["misplaced"], say=said.append)
-    assert "was about what train.lmdb held before; it is kept" in said[0]
+    assert "was about the former contents of train.lmdb; it is kept" in said[0]
     assert Findings(folder, store).checks == ("misplaced",)
     (aside,) = tmp_path.glob("f.*")
     assert Findings(aside, drawn_store).checks == ("misplaced",)
@@ -294,7 +294,7 @@ def test_a_damaged_folder_is_kept_and_checked_anew(
     edited = edit(folder, drawn_store.digest)
     (folder / FINDINGS_FILE).write_bytes(content)
     run(drawn_store, folder, checks=["misplaced"], say=said.append)
-    assert "was damaged; all that was beside it is kept in" in said[0]
+    assert "was damaged; everything beside it was moved to" in said[0]
     kept = tmp_path / "f.damaged" / DECISIONS_FILE
     assert read_decisions(kept, drawn_store.digest) == edited
     assert Findings(folder).checks == ("misplaced",)
@@ -359,7 +359,7 @@ def test_so_are_evaluation_sets_that_cannot_be_used(
     for sets, message in (
         ([pairs, tmp_path / "broken.bin"], r"broken\.bin"),
         ([pairs, tmp_path / "gone.bin"], r"gone\.bin"),
-        ([pairs, tmp_path / "pairs.bin"], "2 evaluation sets are called pairs"),
+        ([pairs, tmp_path / "pairs.bin"], "2 evaluation sets have the name pairs"),
     ):
         with pytest.raises(UserError, match=message):
             find_noise(drawn_store, NeverAsked(), sets)

@@ -165,6 +165,6 @@ def test_the_history_tells_other_decisions_apart(store: Store, tmp_path: Path) -
 
 def test_nothing_is_left_where_everything_is_dropped(store: Store, tmp_path: Path) -> None:
     decisions = [Decision("drop-identity", k) for k in range(5)]
-    with pytest.raises(UserError, match="would hold no image"):
+    with pytest.raises(UserError, match="would have no images"):
         write_clean(tmp_path / "none.view", store, decisions)
     assert not (tmp_path / "none.view").exists()

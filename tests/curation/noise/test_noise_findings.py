@@ -101,9 +101,7 @@ def test_the_borderline_lies_on_both_sides_of_the_edge(count: int, found: list[i
 
 
 def test_a_folder_without_findings_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"has no findings\.json; make findings with `curate check`"
-    ):
+    with pytest.raises(UserError, match=r"has no findings\.json; run `curate check` to make them"):
         Findings(tmp_path)
 
 

@@ -288,7 +288,9 @@ def test_a_check_of_evaluation_sets_is_run_again_with_others(
     for digest in ("a1" * 32, "b2" * 32):
         sets = [EvaluationImages("lfw", images.vectors(np.arange(4)), digest)]
         analyse(drawn_store, images, "e1" * 32, tmp_path / "f", sets, ["some"], say=said.append)
-    assert said == ["the evaluation sets were lfw and are lfw: some is run again, all else stays"]
+    assert said == [
+        "the evaluation sets were lfw and are lfw: some runs again; everything else is kept"
+    ]
 
 
 @pytest.mark.parametrize("scores", ["[-0.1]", "[1.5]", "[np.nan]"])

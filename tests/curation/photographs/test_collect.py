@@ -123,7 +123,7 @@ def test_the_same_command_again_has_nothing_to_do(
     ):
         collect_faces(album, tmp_path / "faces.lmdb", other)
     take(album / "anna/3.jpg", 1)
-    with pytest.raises(UserError, match="made of other photographs"):
+    with pytest.raises(UserError, match="made from other photographs"):
         collect_faces(album, tmp_path / "faces.lmdb", cutter)
 
 
@@ -188,11 +188,11 @@ def test_where_no_face_is_kept_the_reasons_are_said(tmp_path: Path, cutter: Face
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, cutter: FaceCutter) -> None:
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         collect_faces(tmp_path / "none", tmp_path / "faces.lmdb", cutter)
     (tmp_path / "album").mkdir()
     (tmp_path / "album/notes.txt").write_text("hello")
-    with pytest.raises(UserError, match="holds no photographs; wanted are"):
+    with pytest.raises(UserError, match="holds no photographs; expected"):
         collect_faces(tmp_path / "album", tmp_path / "faces.lmdb", cutter)
 
 

@@ -64,7 +64,7 @@ def test_the_largest_is_chosen_before_it_is_judged() -> None:
 def test_small_faces_are_set_aside() -> None:
     (cut,) = cut_faces(SHARP, found((10, 10, 40)), FaceSettings())
     assert (cut.face.fate, cut.face.size) == ("small", 40.0)
-    assert cut.face.note == "40 pixels; at least 56 are wanted"
+    assert cut.face.note == "40 pixels; the minimum is 56"
     assert fates(SHARP, found((10, 10, 40)), least_size=40) == ["kept"]
 
 

@@ -96,7 +96,7 @@ class TestDamage:
     def test_a_record_without_an_image_header_is_refused(self, tmp_path):
         with RecordWriter(tmp_path / "train.rec") as writer:
             writer.write(b"short")
-        with pytest.raises(UserError, match="byte 0: it is no image record"):
+        with pytest.raises(UserError, match="byte 0: it is not an image record"):
             read(tmp_path)
 
     def test_a_record_that_announces_too_many_labels_is_refused(self, tmp_path):

@@ -185,7 +185,7 @@ class TestIndexFiles:
         [
             (b"0\t0\n1\tx\n", "line 2: '1\\\\tx' is not"),
             (b"0\t0\t0\n", "line 1"),
-            (b"\xff\xfe\x00", "no text in UTF-16"),
+            (b"\xff\xfe\x00", "not UTF-16 text"),
             (b"\x1f\x8b\x08", r"is compressed with gzip, not an index \(\.idx\)"),
             (b"-1\t0\n", "cannot be"),
             (b"1\t99999999999999999999999\n", "cannot be"),

@@ -217,7 +217,7 @@ class TestDecisions:
             (("move 47 5 6",), "no identity 6"),
             (("move 47 5 5",), "in identity 5 already"),
             (("merge 5 5",), "in identity 5 already"),
-            (("drop 47 5", "move 47 5 2"), "cannot both be done"),
+            (("drop 47 5", "move 47 5 2"), "contradict each other"),
             (("burn 47 5",), "does not begin with one of"),
             (("move 47 5",), "is not move IMAGE IDENTITY INTO"),
             (("drop 47 -5",), "is not drop IMAGE IDENTITY"),
@@ -230,7 +230,7 @@ class TestDecisions:
 
     @pytest.mark.parametrize("name", ["", "  ", "a" * 65, "a\x1b[2Jb"])
     def test_a_reviewer_has_a_name(self, review, name):
-        with pytest.raises(UserError, match="a reviewer is called"):
+        with pytest.raises(UserError, match="is not a reviewer's name"):
             review.next_cases(name, 1)
 
     def test_merges_do_not_run_in_a_circle(self, review):
@@ -465,7 +465,7 @@ class TestLog:
     def test_a_log_that_was_taken_away_is_noticed(self, review, folder):
         decide(review, "misplaced-47", "reject")
         (folder / "train.findings" / DECISIONS_LOG).unlink()
-        with pytest.raises(UserError, match="taken away or replaced"):
+        with pytest.raises(UserError, match="removed or replaced"):
             decide(review, "misplaced-46", "reject")
 
     def test_decisions_of_earlier_findings_are_set_aside(self, review, folder, clock):

@@ -94,7 +94,9 @@ class TestMistakes:
     def test_several_splits_are_not_mixed(self, tmp_path, columns):
         for split in ("train", "test"):
             write_table(tmp_path / "set" / f"{split}-00000-of-00001.parquet", columns)
-        with pytest.raises(UserError, match=r"several splits \(test, train\); give those of one"):
+        with pytest.raises(
+            UserError, match=r"several splits \(test, train\); give the files of one split"
+        ):
             convert(tmp_path / "set", tmp_path / "a.lmdb")
         assert len(convert(tmp_path / "set" / "train-*.parquet", tmp_path / "a.lmdb")) == 10
 
@@ -107,9 +109,9 @@ class TestMistakes:
             ),
             ({"image": pa.array([None], STRUCT)}, "its row has no bytes of an image"),
             ({"image": [{"bytes": b"x", "path": "x.jpg"}]}, r"x\.jpg: .*JPEG"),
-            ({"label": [1.5]}, "the label '1.5' is no whole number"),
-            ({"label": [[1, 2]]}, r"the label '\[1, 2\]' is no whole number"),
-            ({"label": ["anna"]}, "the label 'anna' is no whole number"),
+            ({"label": [1.5]}, "the label '1.5' is not a whole number"),
+            ({"label": [[1, 2]]}, r"the label '\[1, 2\]' is not a whole number"),
+            ({"label": ["anna"]}, "the label 'anna' is not a whole number"),
             ({"label": [-7]}, "the label is -7"),
         ],
     )

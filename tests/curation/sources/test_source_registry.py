@@ -199,7 +199,7 @@ def test_the_commands_and_recipes_take_a_new_kind(pile, tmp_path):
 def test_a_name_taken_twice_is_an_error_with_both_places(room, pile):
     (room / "heap.py").write_text(PILE)
     where = "registered in curation.sources.heap and in curation.sources.pile"
-    with pytest.raises(UserError, match=f"the source 'pile' is {where}; a name is given once"):
+    with pytest.raises(UserError, match=f"the source 'pile' is {where}; names are unique"):
         open_source(pile([1]))
 
 

@@ -81,7 +81,7 @@ class TestFolders:
         store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
         assert (len(store), store.identities, store.meta.skipped) == (5, 3, 2)
         listed = [(bad.key, bad.offset, bad.reason) for bad in read_quarantine(store.path)]
-        wanted = f"it lies in no identity's folder; wanted is {folder}/IDENTITY/"
+        wanted = f"it lies in no identity's folder; expected {folder}/IDENTITY/"
         assert listed == [
             (None, 5, f"sheet 2.jpg: {wanted}sheet 2.jpg"),
             (None, 6, f"stray.png: {wanted}stray.png"),

@@ -99,10 +99,10 @@ class TestWebDataset:
     @pytest.mark.parametrize(
         ("files", "complaint"),
         [
-            ({"a.cls": b"anna"}, r"a\.jpg: a\.cls: the label 'anna' is no whole number"),
+            ({"a.cls": b"anna"}, r"a\.jpg: a\.cls: the label 'anna' is not a whole number"),
             ({"a.cls": b"-2"}, r"the label is -2; allowed are whole numbers from 0"),
             ({"a.cls": b"9" * 30}, "the label is 9999"),
-            ({"a.json": b'{"label": "x"}'}, "the label 'x' is no whole number"),
+            ({"a.json": b'{"label": "x"}'}, "the label 'x' is not a whole number"),
             ({"a.json": b"[[[["}, r"a\.json: "),
             ({"a.cls": b"1" * 100_000}, "it has 100,000 bytes, more than 65,536"),
             ({"a.cls": b"1", "a.png": b"x"}, "its sample has 2 images"),

@@ -71,7 +71,7 @@ def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_
         (8, b"\1\0", "it is encrypted"),
         (10, b"\x0e\0", "it is packed by method 14; allowed are 0 and 8"),
         (16, b"abcd", "its bytes are not those that the directory states"),
-        (20, b"\0\0\0\x7f", r"it has 2,130,706,432 bytes, more than|lie on top of each other"),
+        (20, b"\0\0\0\x7f", r"it has 2,130,706,432 bytes, more than|overlap"),
         (24, b"\xff\xff\xff\x7f", "it has 2,147,483,647 bytes, more than 33,554,432"),
         (42, b"\0\0\0\x7f", "its bytes are not where the directory says"),
     ],
@@ -109,7 +109,7 @@ def test_files_on_top_of_each_other_are_told(tmp_path, noise_images):
     many = b"".join(entry.replace(b"a/0.jpg", b"a/%d.jpg" % i) for i in range(9))
     tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, len(many), begin, 0)
     path.write_bytes(data[:begin] + many + tail)
-    with pytest.raises(UserError, match="its files lie on top of each other"):
+    with pytest.raises(UserError, match="its files overlap"):
         convert(path, tmp_path / "a.lmdb")
 
 

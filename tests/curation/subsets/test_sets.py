@@ -68,7 +68,7 @@ class TestPlainViews:
     def test_nothing_left_is_refused(self, store, subset, tmp_path, write):
         first = subset("a", store, 1)
         second = store if write is write_difference else subset("b", store, 2)
-        with pytest.raises(UserError, match="would hold no image"):
+        with pytest.raises(UserError, match="would have no images"):
             write(tmp_path / "c.view", first, second)
 
     def test_two_stores_have_no_images_in_common(self, store, write_source, tmp_path):

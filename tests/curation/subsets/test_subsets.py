@@ -136,7 +136,7 @@ class TestQuality:
         assert view.rows.tolist() == list(range(4, 16))
 
     def test_a_limit_is_wanted(self, store, tmp_path):
-        with pytest.raises(UserError, match="a limit is wanted"):
+        with pytest.raises(UserError, match="no limit is given"):
             write_quality(tmp_path / "a.view", store, np.arange(16.0), "norm")
 
     def test_values_are_of_the_view_s_images_or_of_the_store_s(self, store, tmp_path):
@@ -151,7 +151,7 @@ class TestQuality:
     @pytest.mark.parametrize(
         ("array", "complaint"),
         [
-            (np.zeros(15), r"holds float64 \[15\]; wanted are numbers, one for each of the 16"),
+            (np.zeros(15), r"holds float64 \[15\]; expected numbers, one for each of the 16"),
             (np.zeros((16, 2, 2)), "holds float64"),
             (np.zeros((16, 512), np.float16), r"holds float16 \[16, 512\]; wanted"),
             (np.zeros(16, complex), "it holds '<c16'; numbers are wanted"),
@@ -203,10 +203,10 @@ class TestLists:
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
-            ("3\n4", r"line 2: .* has no image with the label 4; lists are read by label"),
-            ("3\n\nnobody", "line 3: 'nobody' is no whole number"),
-            ("-3", "line 1: '-3' is no whole number"),
-            ("9" * 30, "is no whole number"),
+            ("3\n4", r"line 2: .* has no image with the label 4; the list is read --by label"),
+            ("3\n\nnobody", "line 3: 'nobody' is not a whole number"),
+            ("-3", "line 1: '-3' is not a whole number"),
+            ("9" * 30, "is not a whole number"),
             ("# nothing\n", "is empty"),
         ],
     )

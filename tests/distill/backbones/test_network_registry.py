@@ -1,4 +1,4 @@
-"""A file in the room is a network; a name is given once."""
+"""A file in the room is a network; names are unique."""
 
 import json
 import shutil

@@ -156,7 +156,10 @@ def test_a_comparison_is_drawn_when_asked(place: Path, tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--picture", "a.svg"], "--picture draws the differences on a set; name one with --on"),
+        (
+            ["--picture", "a.svg"],
+            "--picture draws the differences on a set; give the set with --on",
+        ),
         (["--on", "drawn/train", "--picture", "a.jpg"], "a.jpg: a picture is an .svg or a .png"),
         (["--on", "drawn/train", "--picture", "no/a.svg"], "no: no such folder; make it first"),
     ],
@@ -233,7 +236,7 @@ def test_thresholds_go_into_a_copy_of_the_bundle(place: Path, small_bundle: Path
     assert "| train |" in (target / "README.md").read_text()
     assert json.loads((target / "evaluation.json").read_text())["sets"].keys() == {"easy", "train"}
     assert BundleEmbedder(target).check_golden() > 0.9999
-    assert "holds another bundle" in run(place, *words, status=1)
+    assert "holds a different or damaged bundle" in run(place, *words, status=1)
 
 
 def test_only_a_bundle_has_a_copy_with_thresholds(place: Path, tmp_path: Path):

@@ -285,7 +285,7 @@ def test_too_little_memory_is_one_line():
         [sys.executable, "-c", f"{code}run_app(app)"], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
-    assert re.fullmatch("error: not enough memory: .*1.00 EiB.*\n", ran.stderr)
+    assert re.fullmatch("error: out of memory: .*1.00 EiB.*\n", ran.stderr)
 
 
 def test_a_conversion_in_a_terminal_never_says_0_a_second(tmp_path):

@@ -81,16 +81,16 @@ def test_several_sets_are_trained_on_together(workspace):
     ("options", "said"),
     [
         (DRAWN_TEACHER, "--teacher faces.onnx: --colour, --mean and --std are missing"),
-        (("--teacher", "nobody"), "'nobody' is no file"),
+        (("--teacher", "nobody"), "'nobody' is neither a file"),
         ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "only with from = a file of weights"),
         ((*DRAWN_TEACHER, *SAID, "--part", "state"), "only with from = a file of weights"),
         ((*DRAWN_TEACHER, *SAID[:-1], "1e9"), "preprocessing"),
         (("--teacher", "faces.onnx", *SAID, "--size", "99999"), "preprocessing"),
         (("--student", "mobilefacenett"), "mobilefacenet"),
-        (("--student", "mobilefacenet", "--mflops", "450"), "give one of them"),
+        (("--student", "mobilefacenet", "--mflops", "450"), "give --student or --mflops, not both"),
         (("--mflops", "20"), "the smallest student here is edgeface_xxs"),
         (("--name", "../mine"), "the new spec:1:"),
-        (("--train", "more"), "--train more: names a set of the workspace"),
+        (("--train", "more"), "--train more: give a set of the workspace"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(workspace, options, said):

@@ -150,7 +150,7 @@ def test_what_cannot_be_is_one_line(place: Path, words: list[str], expected: str
 def test_sets_of_one_name_are_refused(place: Path):
     again = str(place / "datasets" / "drawn" / "train.lmdb")
     told = run(place, str(place / "good"), "--on", "drawn/train", "--on", again, status=1)
-    assert "two have one name" in told
+    assert "two have the same name" in told
 
 
 def test_more_models_than_fit_are_refused(place: Path):

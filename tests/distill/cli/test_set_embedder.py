@@ -150,5 +150,5 @@ def test_the_teacher_that_comes_along_sees(drawn_store: Store, tmp_path: Path) -
 
 def test_an_onnx_teacher_is_never_guessed_at(tmp_path: Path) -> None:
     (tmp_path / "big.onnx").write_bytes(b"x")
-    with pytest.raises(UserError, match="say how its pixels are to be"):
+    with pytest.raises(UserError, match="give the network's preprocessing"):
         open_embedder(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))

@@ -82,7 +82,10 @@ def test_a_teacher_still_to_be_trained_shows_no_cosines(workspace, tmp_path):
 
 @pytest.mark.parametrize(
     ("augment", "sheet", "words"),
-    [("", "views.png", "say [augment] and views = 16"), ("views = 8", "views.jpg", "end its name")],
+    [
+        ("", "views.png", "add [augment] with views = 16"),
+        ("views = 8", "views.jpg", "end its name"),
+    ],
 )
 def test_what_cannot_be_shown_is_one_line(workspace, tmp_path, augment, sheet, words):
     table = f"[augment]\n{augment}\n" if augment else ""

@@ -122,7 +122,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 def make_odd(path: Path, kind: str) -> None:
-    """Put something at ``path`` that is no file, or more than anybody wants to read."""
+    """Put something at ``path`` that is not a file, or more than anybody wants to read."""
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":

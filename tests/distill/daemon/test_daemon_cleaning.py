@@ -110,7 +110,7 @@ def test_where_nothing_was_ever_submitted_nothing_is_made(tmp_path: Path) -> Non
 @pytest.mark.parametrize("age", ["", "30", "d", "-3d", "1y", "nan d", "1e3d", "9" * 50, "1.d"])
 def test_an_age_that_is_none_is_refused(place: Place, age: str) -> None:
     error = Ran(place.workspace, "clean", f"--older-than={age}").error
-    assert "is no time: write a number and s, m, h, d or w" in error
+    assert "is not a duration; give a number with s, m, h, d or w" in error
 
 
 @pytest.mark.parametrize(

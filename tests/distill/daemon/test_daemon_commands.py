@@ -243,7 +243,7 @@ def test_a_background_daemon_goes_and_leaves_its_jobs(tmp_path: Path) -> None:
     assert foreground.returncode == 1
     assert foreground.stderr.startswith("error: a daemon (pid ")
     stopped = Ran(workspace, "stop")
-    assert "running jobs go on" in stopped.stdout
+    assert "running jobs continue" in stopped.stdout
     assert daemon_lock.find(workspace) is None
 
 

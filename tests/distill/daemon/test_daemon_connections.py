@@ -140,7 +140,7 @@ def test_where_all_are_at_work_the_next_is_told_to_come_again(harness: Harness) 
             stack.enter_context(Peer(harness, slow_submit(f"slow-{number}")))
             for number in range(MOST_CONNECTIONS + 20)
         ]
-        with pytest.raises(UserError, match="64 requests to answer; try again in a moment"):
+        with pytest.raises(UserError, match="busy with 64 requests; try again in a moment"):
             stopping.cancel(harness.workspace, ["job-7"])
         answers = [peer.heard().split()[1] for peer in peers]
     assert answers[:MOST_CONNECTIONS] == [b"200"] * MOST_CONNECTIONS

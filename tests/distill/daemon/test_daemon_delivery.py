@@ -123,7 +123,7 @@ def test_every_file_of_a_bundle_is_needed(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["run.sh", "golden/more.npy", ".profile", "SHA256SUMS "])
 def test_a_file_that_no_bundle_has_is_refused(tmp_path: Path, name: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", files_of_a_bundle(**{name: b"more"}))
-    with pytest.raises(UserError, match=r"is no file of a bundle|not one new"):
+    with pytest.raises(UserError, match=r"is not a file of a bundle|not one new"):
         deliver(bundle, tmp_path / "place")
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_no_bundle_has_is_refused(tmp_path: Path, name: str) -> None
         ("config.json", b'{"a": 1e999}', r"config\.json: it has a number"),
         ("thresholds.json", b"[]", r"thresholds\.json: "),
         ("thresholds.json", b"\xff", r"thresholds\.json: it is not UTF-8"),
-        ("evaluation.json", b"[]", r"evaluation\.json: it is no object"),
+        ("evaluation.json", b"[]", r"evaluation\.json: it is not an object"),
         ("evaluation.json", b'{"a": NaN}', r"evaluation\.json: it has NaN"),
         ("lineage.json", b'{"a": 1, "a": 2}', r"lineage\.json: an object has one key"),
         ("lineage.json", b" " * (1 << 22) + b"{}", r"lineage\.json: 4,194,306 bytes; this file"),
@@ -176,7 +176,7 @@ def test_a_bundle_that_changes_in_a_copy_is_not_delivered(
         (bundle / "model.onnx").write_bytes(b"changed")
 
     monkeypatch.setattr(delivery.shutil, "copyfileobj", copy_and_change)
-    with pytest.raises(UserError, match="it was changed while it was copied; pull it again"):
+    with pytest.raises(UserError, match="it changed while it was copied; pull again"):
         deliver(bundle, tmp_path / "place")
     assert [path.name for path in tmp_path.iterdir()] == ["steps"]
 
@@ -188,7 +188,7 @@ def test_what_a_killed_pull_left_is_taken_away(bundle: Path, tmp_path: Path, for
     (partial / "model.onnx").write_bytes(b"half")
     if force:  # killed when the older bundle was out of the way and the new one not yet there
         make_bundle(tmp_path / ".place.replaced", files_of_a_bundle(**{"README.md": b"old"}))
-        with pytest.raises(UserError, match="holds another bundle"):
+        with pytest.raises(UserError, match="holds a different or damaged bundle"):
             deliver(bundle, tmp_path / "place")
         assert (tmp_path / "place" / "README.md").read_bytes() == b"old"
     assert deliver(bundle, tmp_path / "place", force)
@@ -213,7 +213,7 @@ def test_own_files_beside_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) ->
     deliver(bundle, destination)
     (destination / "notes.txt").write_text("years of work")
     (destination / "README.md").write_text("damaged")
-    with pytest.raises(UserError, match="has other files beside one"):
+    with pytest.raises(UserError, match="has other files in it"):
         deliver(bundle, destination, force=True)
     downloads = tmp_path / "downloads"
     downloads.mkdir()

@@ -95,7 +95,7 @@ def test_a_job_that_ends_on_a_full_disk_is_not_run_again(disk: SmallDisk, harnes
     assert (job.attempt, job.exit_status, starts(harness, "a")) == (1, 0, 1)
     harness.submit("b")
     shown = client.find_report(harness.workspace, "b")
-    assert shown.waiting_for == f"room on the disk of {harness.workspace.runs}: make some"
+    assert shown.waiting_for == f"space on the disk of {harness.workspace.runs}: free some"
     (harness.workspace.root / "fill-a").unlink()
     harness.wait_for("b", State.DONE)
 

@@ -88,7 +88,7 @@ def test_a_silent_job_is_started_again_where_that_is_wanted(tmp_path: Path) -> N
             break
     assert minute == 21
     assert stopped is not None
-    assert stopped.reason == "nothing was heard of it for 10 min"
+    assert stopped.reason == "it showed no sign of life for 10 min"
 
 
 def test_status_says_how_long_nothing_was_heard(harness: Harness) -> None:
@@ -98,7 +98,7 @@ def test_status_says_how_long_nothing_was_heard(harness: Harness) -> None:
     log = harness.run("a") / "log.txt"
     assert client.find_report(harness.workspace, "a").stalled is None
     os.utime(log, (1, log.stat().st_mtime - 3600))
-    words = "nothing was heard of it for 60 min (resources.stall_minutes: 5 min)"
+    words = "it has shown no sign of life for 60 min (resources.stall_minutes: 5 min)"
     assert client.find_report(harness.workspace, "a").stalled == words
     assert words in Ran(harness.workspace, "status").stdout
     (harness.run("a") / "go").touch()

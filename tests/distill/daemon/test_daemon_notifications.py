@@ -113,8 +113,8 @@ def test_who_hangs_is_left_and_nobody_waits(
             assert time.monotonic() - began < 10
             wait_until(lambda: (tmp_path / "daemon" / notifications.FAILED).exists())
     shown = Ran(Workspace(tmp_path), "status")
-    assert "warning: an end of a job could not be told: " in shown.stderr
-    assert "an end of a job" not in Ran(Workspace(tmp_path), "status").stderr
+    assert "warning: could not notify of the end of a job: " in shown.stderr
+    assert "could not notify" not in Ran(Workspace(tmp_path), "status").stderr
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit('no \\udcff')", "import time; time.sleep(99)"])
@@ -153,5 +153,5 @@ def test_who_cannot_be_told_is_refused_at_the_start(options: dict[str, str], wor
 
 def test_the_command_refuses_before_it_serves(harness: Harness) -> None:
     error = Ran(harness.workspace, "serve", "--notify-webhook", "nowhere").error
-    assert "'nowhere' is no address" in error
+    assert "'nowhere' is not an address" in error
     assert not harness.workspace.daemon.exists()

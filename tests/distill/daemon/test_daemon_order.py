@@ -100,7 +100,7 @@ def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
     nothing = Ran(harness.workspace, "status", "--label", "none", "--state", "failed")
     assert nothing.stderr.startswith("no job is failed and has the label 'none'; ")
     assert "not both" in Ran(harness.workspace, "status", "a", "--label", "sweep:1").error
-    assert "cannot be a label" in Ran(harness.workspace, "status", "--label", "a b").error
+    assert "is not a label" in Ran(harness.workspace, "status", "--label", "a b").error
     assert Ran(harness.workspace, "status", "--state", "lost").status == 2
 
 
@@ -116,7 +116,7 @@ def test_a_label_that_came_another_way_moves_no_terminal(harness: Harness) -> No
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--priority", "2000"], "is within"), (["--label", "no good"], "cannot be a label")],
+    [(["--priority", "2000"], "is within"), (["--label", "no good"], "is not a label")],
 )
 def test_a_place_that_is_none_is_refused(harness: Harness, option: list[str], words: str) -> None:
     path = harness.workspace.root.parent / "job.toml"
@@ -179,8 +179,8 @@ def test_queued_jobs_are_moved(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a"], "say where to move a: --first, --last, or --before OTHER"),
-        (["a", "--first", "--last"], "say where to move a"),
+        (["a"], "choose where to move a: --first, --last, or --before OTHER"),
+        (["a", "--first", "--last"], "choose where to move a"),
         (["a", "--before", "urgent"], "jobs are moved within one priority"),
         (["a", "--before", "x"], "no job 'x'"),
         (["a", "--before", "ended"], "job 'ended' is cancelled, and move is for queued jobs"),
@@ -223,7 +223,7 @@ def test_a_drain_lets_what_runs_end_and_outlives_the_daemon(harness: Harness) ->
         "running": [],
     }
     assert client.drained_since(harness.workspace) == since
-    assert Ran(harness.workspace, "undrain").stdout == "jobs start again\n"
+    assert Ran(harness.workspace, "undrain").stdout == "jobs can start again\n"
     harness.wait_for("next", State.DONE)
     assert "drained" not in Ran(harness.workspace, "status").stderr
 

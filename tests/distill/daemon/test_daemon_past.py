@@ -94,7 +94,7 @@ def test_diff_tells_what_is_not_the_same(harness: Harness) -> None:
 def test_diff_of_the_same_says_so(harness: Harness) -> None:
     submit(harness, "a", "seed = 1")
     submit(harness, "b", "seed = 1 # as well")
-    assert Ran(harness.workspace, "diff", "a", "b").stdout == "the specs of a and b say the same\n"
+    assert Ran(harness.workspace, "diff", "a", "b").stdout == "the specs of a and b are equal\n"
     assert (
         json.loads(Ran(harness.workspace, "diff", "a", "a", "--json").stdout)["differences"] == []
     )

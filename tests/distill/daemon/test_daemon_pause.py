@@ -171,13 +171,13 @@ def test_several_jobs_are_cancelled_or_none(harness: Harness) -> None:
     "words", [[], ["a", "--all"], ["--all", "--label", "x"], ["a", "--label", "x"]]
 )
 def test_what_to_cancel_is_said_in_one_way(harness: Harness, words: list[str]) -> None:
-    assert "say which jobs to cancel" in Ran(harness.workspace, "cancel", *words).error
+    assert "name the jobs to cancel" in Ran(harness.workspace, "cancel", *words).error
 
 
 def test_a_label_that_is_none_cancels_nothing(harness: Harness) -> None:
     harness.submit("a")
     for label in ("", "a b"):
-        assert "cannot be a label" in Ran(harness.workspace, "cancel", "--label", label).error
+        assert "is not a label" in Ran(harness.workspace, "cancel", "--label", label).error
     assert harness.job("a").state is State.QUEUED
 
 

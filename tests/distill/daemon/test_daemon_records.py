@@ -61,7 +61,7 @@ def test_what_a_job_writes_harms_itself_alone(harness: Harness, name: str, conte
     harness.wait_for("good", State.DONE)
     bad = harness.job("bad")
     assert (bad.state, bad.exit_status) == (State.FAILED, 3)
-    assert ("failure.json cannot tell why" in str(bad.reason)) == (name == "failure.json")
+    assert ("failure.json cannot be read" in str(bad.reason)) == (name == "failure.json")
     for command in (["status"], ["status", "--json"], ["show", "bad"], ["show", "bad", "--json"]):
         assert Ran(harness.workspace, *command).status == 0
     assert {each.name for each in client.page(harness.workspace, Wanted()).jobs} == {"bad", "good"}
@@ -193,7 +193,7 @@ def test_a_daemon_says_it_begins_a_queue_beside_old_runs(harness: Harness) -> No
     (harness.run("a") / "runner.json").write_text("{}")
     try:
         served = distill(harness.workspace, "serve", "--background")
-        assert "warning: a new queue begins: the queue" in served.stderr
+        assert "warning: starting a new queue: the queue" in served.stderr
         assert "it ran a;" in served.stderr
         again = distill(harness.workspace, "serve", "--background")
         assert "warning" not in again.stderr

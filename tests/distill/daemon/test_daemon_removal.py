@@ -214,7 +214,7 @@ def test_where_it_cannot_be_told_what_a_job_uses_nothing_goes(place: Place, kind
     place.job("a", steps="a")
     odd = place.job("odd")
     make_odd(odd / "steps.json", kind)
-    with pytest.raises(UserError, match=r"which steps 'odd' uses cannot be told \("):
+    with pytest.raises(UserError, match=r"the steps that 'odd' uses are unknown \("):
         remove(place.workspace, place.queue, ["a"], bundles=True)
     assert place.queue.names() == ["a", "odd"]
     assert place.steps() == "a"

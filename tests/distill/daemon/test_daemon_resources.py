@@ -177,7 +177,7 @@ def test_the_reason_says_who_holds_what(queue: Queue) -> None:
         "cores": ({"gpus": 0, "cpus": 99}, "99 cores, and this machine has 16"),
         "memory": ({"gpus": 0, "memory": "1 TB"}, "1 TB of memory, and this machine has 100 GB"),
         "nodes": ({"nodes": 2}, "2 nodes, which a cluster has: `distill serve --executor slurm`"),
-        "one": ({"gpus": 1}, "job two, for which what is free is kept"),
+        "one": ({"gpus": 1}, "job two, for which free resources are reserved"),
         "free": ({"gpus": 0}, None),
     }
     for name, (resources, _) in told.items():
@@ -288,7 +288,7 @@ def test_jobs_are_told_of_their_gpus_and_keep_them_over_daemons(
     assert told["a"]["gpus"] == [0]
     assert "  GPU: 0\n" in Ran(harness.workspace, "show", "a").stdout
     assert told["c"]["waiting_for"] == "2 GPUs, 1 is free: job a holds GPU 0"
-    assert told["b"]["waiting_for"] == "job c, for which what is free is kept"
+    assert told["b"]["waiting_for"] == "job c, for which free resources are reserved"
     assert "waits for 2 GPUs, 1 is free" in Ran(harness.workspace, "status").stdout
     runner = json.loads((harness.run("a") / "runner.json").read_text())["runner"]["pid"]
     kill(runner)

@@ -79,13 +79,13 @@ def test_what_changed_before_the_start_is_said_and_does_no_harm(workspace, spec)
     submit(workspace, spec, "name=late", "train.seed=3")  # trained before
     change_queued(workspace, "late")
     run_here(workspace, "late")
-    words = "not as when it was submitted: the code was commit cccccccccccc and is "
+    words = "changed since submission: the code was commit cccccccccccc and is "
     assert words in Ran(workspace, "show", "late").stdout
     bundle = (workspace.runs / "late" / "bundle").resolve()
     lineage = json.loads((bundle / "lineage.json").read_text())
     (changed,) = lineage["provenance"]["changed"]
     assert "the data set pairs had the digest 000000000000" in changed
-    assert "not as when" not in (bundle / "README.md").read_text()
+    assert "changed since submission" not in (bundle / "README.md").read_text()
 
 
 def test_submitted_anew_it_is_anew_and_tried_again_it_is_kept(workspace, spec) -> None:
@@ -120,7 +120,7 @@ def test_real_processes_say_so_as_well(workspace, spec) -> None:
             scheduler.step()
             time.sleep(0.05)
         assert queue.job("queued").state is State.DONE, queue.job("queued").reason
-    words = "not as when it was submitted: the code was commit cccccccccccc and is "
+    words = "changed since submission: the code was commit cccccccccccc and is "
     assert words in (workspace.runs / "queued" / "log.txt").read_text()
     assert distill(workspace, "run", str(spec), "--set", "name=hand").returncode == 0
     shown = json.loads(Ran(workspace, "show", "hand", "--json").stdout)

@@ -120,7 +120,11 @@ def test_the_command_takes_a_page_and_a_token(elsewhere: Elsewhere, target: Path
 
 def test_what_broke_off_goes_on_where_it_stopped(elsewhere: Elsewhere, target: Path):
     elsewhere.breaks_after = {"model.onnx": 70_000}
-    with pytest.raises(UserError, match=r"at model\.onnx; the same command goes on there"):
+    with pytest.raises(
+        UserError,
+        match=r"at model\.onnx; run the same command again to continue "
+        r"there",
+    ):
         fetch(elsewhere.url, target, "secret")
     assert not target.exists()
     elsewhere.breaks_after, elsewhere.asked = {}, []
@@ -234,7 +238,7 @@ def test_another_bundle_at_the_destination_stays(elsewhere: Elsewhere, target: P
 
 
 def test_a_token_does_not_travel_in_the_open(target: Path):
-    with pytest.raises(UserError, match="would show the token"):
+    with pytest.raises(UserError, match="would expose the token"):
         fetch("http://gpu1.example:8642/jobs/sample", target, "secret")
 
 
@@ -250,7 +254,7 @@ def test_an_address_that_is_no_jobs_page_is_refused(target: Path, url: str):
 
 
 def test_a_daemon_that_is_not_there_is_said(target: Path):
-    with pytest.raises(UserError, match="the same command goes on there"):
+    with pytest.raises(UserError, match="run the same command again to continue there"):
         fetch("http://127.0.0.1:9/jobs/sample", target, "secret")
 
 

@@ -93,7 +93,7 @@ def why(slurm: SlurmHarness, name: str) -> list[str]:
 def test_a_job_that_slurm_refuses_fails_with_its_words(slurm: SlurmHarness) -> None:
     slurm.submit("a", more="\n[resources]\npartition = 'nowhere'\n")
     reason = slurm.wait_for("a", State.FAILED).reason or ""
-    assert "Slurm does not take it" in reason
+    assert "Slurm rejects the job" in reason
     assert "partition" in reason
 
 

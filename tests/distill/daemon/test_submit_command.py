@@ -99,7 +99,7 @@ def test_two_faults_of_fit_are_both_told(workspace: Workspace, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--set", "name=x"), "--set name=x: several specs cannot have one name"),
+        (("--set", "name=x"), "--set name=x: several specs cannot have the same name"),
         (("a.toml",), "a.toml is given twice: both are the job 'a'"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_pupil_may_come_before_its_teacher(workspace: Workspace, tmp_path: Pat
 
 def test_those_who_would_teach_each_other_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     paths = [write_pupil(tmp_path, one, other) for one, other in ("ab", "ba")]
-    assert "each would be taught by the next" in Ran(workspace, "submit", *paths).stderr
+    assert "the teachers form a circle" in Ran(workspace, "submit", *paths).stderr
     assert client.names(workspace) == []
 
 

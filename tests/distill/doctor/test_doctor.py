@@ -121,7 +121,7 @@ def test_the_exit_status_says_whether_jobs_would_fail(
         (clock.judge_clock(2e9, 0.01), OK, "2033-05-18 03:33:20 UTC"),
         (clock.judge_clock(2e9, -3.0), WARNING, "jumped by -3.00 s"),
         (clock.judge_clock(1e9, 0.0), WRONG, "it is set to 2001-09-09"),
-        (clock.judge_skew(0.1), OK, "this machine's time"),
+        (clock.judge_skew(0.1), OK, "agree with this machine's clock"),
         (clock.judge_skew(-90.0), WARNING, "dated -90.0 s beside"),
         (disk.judge_room(Path("/x"), 5 << 40), OK, "5,497.6 GB free at /x"),
         (disk.judge_room(Path("/x"), 2 << 30), WARNING, "2.1 GB free"),
@@ -149,7 +149,7 @@ TORCH = {"version": "2.14", "cuda": "13.0", "reason": "", "devices": 2, "nccl": 
     ("told", "gpus", "verdicts", "words"),
     [
         ({"devices": 0, "reason": "no driver"}, 0, [OK], "built for CUDA 13.0"),
-        ({"cuda": None, "devices": 0}, 0, [OK], "built for CPUs"),
+        ({"cuda": None, "devices": 0}, 0, [OK], "built for the CPU"),
         ({}, 2, [OK, OK], "NCCL 2.27.3"),
         ({}, 1, [OK], "torch 2.14"),
         ({"cuda": None, "devices": 0, "nccl": False}, 2, [WRONG, WRONG], "no NCCL"),
@@ -212,8 +212,8 @@ def test_what_does_not_answer_is_killed_with_its_children(tmp_path: Path) -> Non
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("import os; os.kill(os.getpid(), 11)", "it said nothing"),
-        ("print('hello')", "something else than an answer"),
-        ("print('x' * 9_000_000)", "something else than an answer"),
+        ("print('hello')", "its output is not the expected JSON"),
+        ("print('x' * 9_000_000)", "its output is not the expected JSON"),
     ],
 )
 def test_an_import_that_fails_is_one_line(code: str, words: str) -> None:
@@ -237,7 +237,7 @@ def test_the_workspace_is_told_of(workspace: Workspace) -> None:
 
 def test_a_long_path_is_too_much_for_other_programs(tmp_path: Path) -> None:
     (found,) = process.socket_path(Workspace(tmp_path / ("x" * 120)))
-    assert (found.verdict, "curl does not" in found.text) == (WARNING, True)
+    assert (found.verdict, "curl cannot" in found.text) == (WARNING, True)
 
 
 def test_the_speed_of_the_disk_is_measured_and_nothing_left(workspace: Workspace) -> None:

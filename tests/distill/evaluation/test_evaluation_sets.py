@@ -93,7 +93,7 @@ def test_a_damaged_image_is_named(drawn: DrawnImages):
 
 
 def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
-    with pytest.raises(UserError, match="two have one name"):
+    with pytest.raises(UserError, match="two have the same name"):
         evaluate(NetworkFeatures(GridEmbedder()), [drawn, drawn])
 
 
@@ -283,8 +283,8 @@ def test_given_embeddings_are_scored_like_the_networks(pairs, drawn, tmp_path: P
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((3, 8), np.float32), "wanted is float32 [40, D]"),
-        (np.zeros((40, 8)), "wanted is float32 [40, D]"),
+        (np.zeros((3, 8), np.float32), "expected float32 [40, D]"),
+        (np.zeros((40, 8)), "expected float32 [40, D]"),
         (None, "no embeddings of easy; write easy.npy, float32 [40, D]"),
     ],
 )

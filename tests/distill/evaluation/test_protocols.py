@@ -217,7 +217,7 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
     [
         ("face_tid_mid", lambda t: t.replace("0_1.jpg 0 0", "0_1.jpg 0", 1), "line 2 has 2 col"),
         ("face_tid_mid", lambda t: t.replace("0_0.jpg 0", "0_0.jpg x", 1), "line 1: 'x' is no"),
-        ("face_tid_mid", lambda t: t.replace("0_0.jpg", "../0_0.jpg", 1), "is no name below"),
+        ("face_tid_mid", lambda t: t.replace("0_0.jpg", "../0_0.jpg", 1), "is not a name below"),
         ("face_tid_mid", lambda t: "", "names no images"),
         ("name_5pts_score", lambda t: t.replace("0_0.jpg", "9.jpg", 1), "same images line by line"),
         ("name_5pts_score", lambda t: t.replace("38.3", "nan", 1), "cannot be points"),
@@ -305,7 +305,7 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no file of MATLAB"),
+        (b"", "is not a MATLAB file"),
         (b"MATLAB 7.3 MAT-file".ljust(600), "save it with -v7"),
         (mat_file(numbers("probe_ids", [1.0])), "probe_set is missing"),
         (mat_file(cells("probe_set", ["../x.jpg"]) + numbers("probe_ids", [1.0])), "no name of an"),
@@ -378,8 +378,8 @@ def test_a_submission_of_lfr_is_scored(tmp_path: Path):
     ("content", "message"),
     [
         (b"\1\0", "2 bytes are no matrix"),
-        (np.array([148, 16, 64, 6], "<i4").tobytes(), "wanted are rows, columns"),
-        (np.array([-1, 16, 64, 5], "<i4").tobytes(), "wanted are rows, columns"),
+        (np.array([148, 16, 64, 6], "<i4").tobytes(), "expected rows, columns"),
+        (np.array([-1, 16, 64, 5], "<i4").tobytes(), "expected rows, columns"),
         (np.array([1 << 30, 1 << 10, 1 << 12, 5], "<i4").tobytes(), "bytes, and it has 16"),
         (np.array([1, 1, 4, 5, 0], "<i4").tobytes(), "it has 1 rows"),
     ],
@@ -398,11 +398,11 @@ def test_bad_submissions_are_refused(tmp_path: Path, content: bytes, message: st
     [
         ("labels.txt", None, "the challenge kept its labels"),
         ("labels.txt", "1\n", "has 1 labels, and filelist.txt 148 lines"),
-        ("labels.txt", "x\n" * 148, "line 1: 'x' is no label"),
-        ("labels.txt", "-2\n" * 148, "-2 is no label"),
+        ("labels.txt", "x\n" * 148, "line 1: 'x' is not a label"),
+        ("labels.txt", "-2\n" * 148, "-2 is not a label"),
         ("labels.txt", "-1\n" * 148, "no genuine pair"),
         ("filelist.txt", "", "names nothing"),
-        ("filelist.txt", "/etc/passwd\n" * 148, "is no name below"),
+        ("filelist.txt", "/etc/passwd\n" * 148, "is not a name below"),
     ],
 )
 def test_bad_lists_of_lfr_are_refused(tmp_path: Path, file: str, content: str | None, message: str):
@@ -463,7 +463,7 @@ def test_features_of_megafaces_tools_are_scored(tmp_path: Path, marked: bool):
 def test_unknown_protocols_and_folders_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"no protocol 'ijbd'.*did you mean"):
         open_protocol("ijbd", tmp_path)
-    with pytest.raises(UserError, match="is no folder; ijbc wants one"):
+    with pytest.raises(UserError, match="is not a folder; ijbc wants one"):
         open_protocol("ijbc", tmp_path / "nowhere")
 
 

@@ -43,7 +43,7 @@ def test_groups_of_identities_are_those_of_their_images(drawn_store: Store, tmp_
         ("identity\n1\n", "a name for each attribute"),
         ("identity,sex,sex\n1,f,f\n", "each once"),
         ("identity,sex\n1\n", "line 2 has 1 columns, the first row 2"),
-        ("identity,sex\nx,f\n", "line 2: 'x' is no number"),
+        ("identity,sex\nx,f\n", "line 2: 'x' is not a number"),
         ("identity,sex\n1,f\n1,m\n", "line 3: identity 1 is in other groups before"),
         ("identity,sex\n999999,f\n", "it has no identity of"),
         ("image,sex\n0,f\n", "the group 'f' of sex has 1 images"),

@@ -71,7 +71,7 @@ def test_embed_answers_for_each_face_of_photographs(small_bundle: Path, tmp_path
     assert told["images"] == [f"{party}/1", f"{party}/2", str(me)]
     cosines = {(pair["left"], pair["right"]): pair["cosine"] for pair in told["pairs"]}
     assert cosines[f"{party}/1", str(me)] > 0.95
-    assert f"{party}/3: set aside, small" in result.stderr
+    assert f"{party}/3: rejected, small" in result.stderr
 
 
 def test_embed_names_photographs_that_show_no_face(small_bundle: Path, tmp_path: Path):
@@ -184,7 +184,7 @@ def test_embed_says_nothing_without_a_threshold(bundle, faces, change):
     bundle = rates_of(bundle, change)
     result = succeed("embed", bundle, faces[0], faces[0])
     assert "yes" not in result.stdout
-    assert "no yes or no: the bundle has no threshold by which" in result.stderr
+    assert "no decisions: no threshold of the bundle keeps" in result.stderr
     found = json.loads(succeed("embed", bundle, faces[0], faces[0], "--json").stdout)
     assert (found["threshold"], found["pairs"][0]["same"]) == (None, None)
 
@@ -209,7 +209,7 @@ def test_verify_checks_the_golden_embeddings_in_all_runtimes(small_bundle: Path)
     result = json.loads(succeed("verify", small_bundle, "--json").stdout)
     assert set(result["golden_cosines"]) == {"onnx", "torch"}
     assert min(result["golden_cosines"].values()) > 0.99999
-    assert "all files are as they were" in succeed("verify", small_bundle).stdout
+    assert "all files match their checksums" in succeed("verify", small_bundle).stdout
 
 
 def test_verify_goes_on_where_a_format_cannot_be_run_here(small_bundle, monkeypatch):

@@ -126,7 +126,7 @@ def test_a_bundle_of_before_that_says_no_formats_has_onnx(export):
         ({"onnx": [".hidden"]}, "formats"),
         ({"onnx": []}, "formats"),
         ({"onnx": ["model.onnx", "more.onnx"]}, r"does not list more\.onnx"),
-        ({}, "no file of a bundle"),
+        ({}, "not a file of a bundle"),
     ],
 )
 def test_files_of_formats_that_a_config_cannot_have(export, formats, message):

@@ -183,13 +183,23 @@ def test_settings_may_be_an_object():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ArcFace(), r"ArcFace: identities = None, but a whole number from 1"),
+        (
+            lambda: ArcFace(),
+            r"ArcFace: identities = None, but it must be a whole number of at "
+            r"least 1",
+        ),
         (lambda: ArcFace(identities=5), "ArcFace: embedding = None"),
-        (lambda: ArcFace(identities=1, embedding=8), "identities = 1, but a whole number from 2"),
+        (
+            lambda: ArcFace(identities=1, embedding=8),
+            "identities = 1, but it must be a whole number of at least 2",
+        ),
         (lambda: ArcFace(identities=2.5, embedding=8), r"identities = 2\.5"),
         (lambda: ArcFace(identities=True, embedding=8), "identities = True"),
         (lambda: ArcFace(identities="5", embedding=8), "identities = '5'"),
-        (lambda: ArcFace(identities=5, embedding=0), "embedding = 0, but a whole number from 1"),
+        (
+            lambda: ArcFace(identities=5, embedding=0),
+            "embedding = 0, but it must be a whole number of at least 1",
+        ),
         (lambda: ArcFace(identities=5, embedding=8, margin=28.6), r"margin = 28\.6: .*less than"),
         (lambda: ArcFace(identities=5, embedding=8, margin="a"), "margin = 'a': .*number"),
         (lambda: ArcFace(identities=5, embedding=8, weight=-1.0), r"weight = -1\.0: .*greater"),

@@ -94,7 +94,7 @@ def test_an_online_teacher_needs_no_cache(workspace):
     fresh = '[augment]\nviews = "fresh"\nmix = 0.2\nseed = 3\n'
     steps = trained(workspace, job_text("online", teacher("online"), LEARN, fresh))
     assert steps["embed"] == steps["generation 1"] == "done"
-    assert "asked at every step" in embed_step(workspace, "online")["note"]
+    assert "runs at every step" in embed_step(workspace, "online")["note"]
     after = set(workspace.cache.iterdir()) if workspace.cache.exists() else set()
     assert after == before
     again = trained(workspace, job_text("online-again", teacher("online"), LEARN, fresh))
@@ -144,30 +144,33 @@ def refused(workspace, *tables):
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ((teacher(), LEARN, "[augment]\nviews = 2\n"), "augment.views: 2 is the picture and its"),
+        (
+            (teacher(), LEARN, "[augment]\nviews = 2\n"),
+            "augment.views: 2 would be the picture and its",
+        ),
         ((teacher(), LEARN, "[augment]\nviews = 0\n"), "augment.views"),
         ((teacher(), LEARN, '[augment]\nviews = "many"\n'), "augment.views"),
         ((teacher(), LEARN, "[augment]\nviews = 8\nmixx = 0.1\n"), "did you mean 'mix'"),
-        ((teacher(), LEARN, "[augment]\nmix = 0.1\n"), "augment.mix: goes with augmented views"),
+        ((teacher(), LEARN, "[augment]\nmix = 0.1\n"), "augment.mix: needs augmented views"),
         (
             (teacher(), LEARN, "[augment]\nviews = 8\nblur = { sigma = -1.0 }\n"),
             "augment.blur.sigma",
         ),
-        ((teacher(), LEARN, '[augment]\nviews = "fresh"\n'), '"fresh" views have no answers'),
+        ((teacher(), LEARN, '[augment]\nviews = "fresh"\n'), 'the embeddings of "fresh" views'),
         ((stage_text(), "[augment]\nviews = 8\nleast_cosine = 0.3\n"), "no loss of any stage"),
         ((stage_text(), f"{SEES_PLAIN}views = 8\n"), "augment.teacher_sees: is of the teacher's"),
-        ((teacher(), LEARN, SEES_PLAIN), "augment.teacher_sees: goes with augmented views"),
+        ((teacher(), LEARN, SEES_PLAIN), "augment.teacher_sees: needs augmented views"),
         (
             (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nmix = 0.1\n"),
             "augment.mix: no plain picture",
         ),
         (
             (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nleast_cosine = 0.3\n"),
-            "augment.least_cosine: is of the answers to views",
+            "augment.least_cosine: applies to the teacher's embeddings",
         ),
         (
             (teacher("online"), LEARN, f"{SEES_PLAIN}views = 8\n"),
-            "augment.teacher_sees: the answers to plain pictures are kept",
+            "augment.teacher_sees: the embeddings of plain pictures are cached",
         ),
         ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed pictures"),
         (

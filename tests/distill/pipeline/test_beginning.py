@@ -99,14 +99,17 @@ def test_every_key_is_taken_new_or_left():
 @pytest.mark.parametrize(
     ("student", "words"),
     [
-        ('from = "olt"', "spec.toml:3:20: student.from: 'olt' is no file"),
-        ('from = "old", backbone = "y2"', "backbone: 'y2' is not what student.from is, 'mobile"),
-        ('from = "old", width = 0.5', "tensors of the student have the name and the shape"),
+        ('from = "olt"', "spec.toml:3:20: student.from: 'olt' is neither a file"),
+        (
+            'from = "old", backbone = "y2"',
+            "backbone: 'y2' differs from the network in student.from, 'mobile",
+        ),
+        ('from = "old", width = 0.5', "tensors of the student have the name and shape"),
         ('from = "old", embedding = 24, remember = 1.0', "remember: needs the embedding (16)"),
         ('from = "old", part = "model"', "part: only with from = a file of weights"),
-        ('from = "net.onnx"', "from: a graph cannot be trained"),
+        ('from = "net.onnx"', "from: an ONNX graph cannot be trained"),
         ("embedding = 16", "backbone: is missing; name the network"),
-        ('backbone = "mobilefacenet", remember = 1.0', "remember: goes with from"),
+        ('backbone = "mobilefacenet", remember = 1.0', "remember: needs from"),
         (f'from = "{WEIGHTS}", backbone = "mobilefacenet"', "from: preprocessing belongs to"),
         (f'from = "{WEIGHTS}", preprocessing = {OURS}', "backbone: is missing"),
         (of_weights(more=", input_size = [64, 64]"), "input_size: [64, 64] is not the size in"),
@@ -121,7 +124,7 @@ def test_what_cannot_be_begun_with_is_refused_at_its_place(workspace, student, w
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ('freeze = "body"\nbody_learning_rate = 0.1', "body_learning_rate: has no meaning with"),
+        ('freeze = "body"\nbody_learning_rate = 0.1', "body_learning_rate: has no effect with"),
         ("body_learning_rate = 0", "body_learning_rate"),
         ('freeze = "head"', "freeze"),
     ],
@@ -132,7 +135,7 @@ def test_a_stage_is_frozen_or_slow(workspace, more, words):
 
 def test_a_body_of_random_weights_is_not_frozen(workspace):
     text = job_text("new", stage_text(more='freeze = "body"'))
-    assert "stage 1: freeze: the first stage would keep a body of random" in refusal(
+    assert "stage 1: freeze: the first stage would freeze random weights" in refusal(
         workspace, text
     )
 

@@ -59,7 +59,7 @@ def test_a_job_that_needs_anothers_step_gives_way(workspace):
         wait_until(lambda: queue.job("second").blocked_by, scheduler)
         second = client.find_report(workspace, "second")
         assert (second.state, second.attempt) == (State.QUEUED, 1)
-        told = "shares the step teach with job first, which does it now"
+        told = "shares the step teach with job first, which is running it"
         assert queue.job("second").reason == told
         wait_until(lambda: queue.job("third").blocked_by, scheduler)  # it got the slot
         began = time.monotonic()
@@ -81,7 +81,7 @@ def test_a_run_by_hand_waits_for_the_step_and_says_so(workspace, tmp_path):
             said = ""
             while "waits" not in said:
                 said = second.stderr.readline()
-            assert said == "teach: waits for job first, which does the same\n"
+            assert said == "teach: waits for job first, which runs the same step\n"
             assert steps_of(workspace, "second")["teach"] == "running"
             second.terminate()
             assert second.wait(20) == 143

@@ -167,7 +167,11 @@ def test_drawn_answers_are_unit_vectors_of_the_row(workspace):
 def test_a_teacher_to_come_cannot_be_measured(workspace):
     text = job_text("student", LEARN, '[teacher]\nfrom = "r100"\n')
     spec = SpecFile.parse(text, "jobs/student.toml")
-    with pytest.raises(UserError, match=r"jobs/student.toml: the teacher is still to be made"):
+    with pytest.raises(
+        UserError,
+        match=r"jobs/student.toml: another job has yet to make the "
+        r"teacher",
+    ):
         estimated(spec, workspace, Fit([], None), as_json=True)
 
 

@@ -30,8 +30,8 @@ def job(table: str) -> JobSpec:
     ("table", "message"),
     [
         ('at_intervals = ["lfw"]', "'lfw' is neither in data.evaluate nor in evaluate.protocols"),
-        ('at_intervals = ["pairs", "pairs"]', "'pairs' stands there twice"),
-        ('protocols = ["ijbc:/a", "ijbc:/b"]', "'ijbc' stands there twice"),
+        ('at_intervals = ["pairs", "pairs"]', "'pairs' is listed twice"),
+        ('protocols = ["ijbc:/a", "ijbc:/b"]', "'ijbc' is listed twice"),
         ('protocols = ["ijbc"]', "evaluate.protocols"),
         ('protocols = ["ijbc:here"]', "evaluate.protocols"),
         ("seconds = 0", "evaluate.seconds"),

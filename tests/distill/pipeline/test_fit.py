@@ -107,7 +107,7 @@ def test_a_teacher_that_is_still_to_be_made_is_not_looked_at(workspace, teacher)
     spec = SpecFile.parse(text)
     assert check_job(spec, workspace, {"t"}).teacher is None
     for coming in ({"other"}, frozenset()):
-        with pytest.raises(UserError, match="no finished job"):
+        with pytest.raises(UserError, match="nor a finished job"):
             check_job(spec, workspace, coming)
     unknown = SpecFile.parse(text.replace("mobilefacenet", "mobilfacenet"))
     with pytest.raises(UserError, match="mobilefacenet"):
@@ -129,7 +129,7 @@ def test_a_student_queued_after_its_teacher_is_accepted(workspace, tmp_path):
             [*command, "--workspace", str(place.root)], capture_output=True, text=True, check=False
         )
 
-    assert "no finished job" in distill("submit", student).stderr
+    assert "nor a finished job" in distill("submit", student).stderr
     assert distill("submit", teacher).returncode == 0
     assert spec_check(place)(student.read_text()).warnings == ()
     assert "x: queued, after t\n" in distill("submit", student).stdout
@@ -180,7 +180,7 @@ def test_registered_networks_need_no_torch(workspace, tmp_path, command, words):
         ({"losses": "centre_triplet = {}", "stage": pk(4), "batch": 24},
          ["stage 1: losses: centre_triplet can never", "each batch holds all 6"]),
         ({"losses": "relational_distance = {}", "teacher": TEACHER, "train": "ranks = 4"},
-         ["relates 3 images or more and is given 2"]),
+         ["relates at least 3 images and gets 2"]),
         ({"data": "one"},
          ["stage 1: losses: arcface can never", "needs 2 identities and data.train has 1"]),
         ({"teacher": TEACHER, "losses": "teacher_logits = {}, adadistill = {}", "data": "one"},
@@ -203,17 +203,17 @@ def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, wor
     ("changed", "words"),
     [
         ({"data": "one", "losses": "arcface = {}, center = {}"},
-         ["stage 1: losses.arcface can never do anything", "2 identities"]),
+         ["stage 1: losses.arcface has no effect", "2 identities"]),
         ({"losses": "arcface = {}, triplet = {}", "batch": 4},
-         ["stage 1: losses.triplet will often find nothing to do", 'kind = "pk"']),
+         ["stage 1: losses.triplet will often have no effect", 'kind = "pk"']),
         ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 4,
           "train": "accumulate = 2\nranks = 1"},
          ["2 images at a time and makes each value +1 or -1"]),
         ({"losses": "arcface = {}, relational_angle = {}", "teacher": TEACHER, "batch": 8,
           "train": "ranks = 4"},
-         ["stage 1: losses.relational_angle can never do anything", "given 2 at a time"]),
+         ["stage 1: losses.relational_angle has no effect", "gets 2 at a time"]),
         ({"train": "learning_rate = 1e-5"}, ["train.learning_rate is 1e-05", "rises to the end"]),
-        ({"teacher": TEACHER}, ["no loss of any stage compares with the [teacher]"]),
+        ({"teacher": TEACHER}, ["no loss of any stage uses the [teacher]"]),
     ],
 )  # fmt: skip
 def test_what_will_do_nothing_is_said_beforehand(workspace, changed, words):

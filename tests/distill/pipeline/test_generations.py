@@ -381,10 +381,10 @@ def load(text, workspace):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[3, 0]", "[3, 3]", "generations.seeds: .* has one twice"),
+        ("[3, 0]", "[3, 3]", "generations.seeds: .* has a duplicate"),
         ("[3, 0]", "[-1]", "generations.seeds 1: -1 is below 0"),
         ("count = 4", "count = 1", "stop_without_gain: needs a count above 1"),
-        ("stop_without_gain = true", "", "least_gain: goes with stop_without_gain = true"),
+        ("stop_without_gain = true", "", "least_gain: needs stop_without_gain = true"),
         ("count = 4", 'count = 4\nselect_on = ["lfw"]',
          "'lfw' is not in data.evaluate; allowed: pairs, drawn/train"),
         ("count = 4", 'count = 4\nselect_on = ["drawn/train"]',
@@ -409,7 +409,7 @@ def test_a_teacher_alone_has_no_generations():
     network = { backbone = "iresnet18" }
     stage = { epochs = 1, losses = { arcface = {} } }
     """
-    with pytest.raises(UserError, match=r"generations: they are a student's"):
+    with pytest.raises(UserError, match=r"generations: they apply to a student"):
         parse_spec(teacher, "spec")
 
 
@@ -419,5 +419,5 @@ def test_sets_for_the_choice_can_be_named_and_need_a_choice(finished, drawn_fold
     chosen = text.replace("count = 4", 'count = 4\nselect_on = ["more"]')
     assert load(chosen, finished).generations.select_on == ["more"]
     unchosen = f'{text[: text.index("count")]}select_on = ["more"]\n'
-    with pytest.raises(UserError, match="select_on: goes with several seeds"):
+    with pytest.raises(UserError, match="select_on: needs several seeds"):
         load(unchosen, finished)

@@ -38,7 +38,7 @@ def test_a_halved_job_finds_its_steps_and_says_what_it_does(tmp_path, drawn_stor
     run_job(workspace, text)
     told = [warning["text"] for warning in read_warnings(run)]
     (said,) = [text for text in told if "micro-batches" in text]
-    assert said.startswith("the batches are taken in 2 micro-batches instead of 1, which takes")
+    assert said.startswith("batches are now split into 2 micro-batches instead of 1")
     assert "(no memory left)" in said
     keep_halved(run, None)
     assert set(run_job(workspace, text).values()) == {"reused"}

@@ -55,12 +55,12 @@ def text(train, *tables, name="several", evaluate='["pairs"]'):
         ('[{ set = "a/b", shares = 0.5 }]', "unknown key 'shares' (allowed here: set, share"),
         ('[{ set = "a/b", share = 0 }]', "data.train 1: share: must be above 0, got 0"),
         ('[{ set = "a/b", share = "x" }]', "data.train 1: share: Input should be a valid number"),
-        ('[{ set = "a/b", share = 0.5 }, { set = "a/c" }]', "either every set has a share"),
+        ('[{ set = "a/b", share = 0.5 }, { set = "a/c" }]', "give every set a share"),
         (
             '[{ set = "a/b", share = 0.5 }, { set = "a/c", share = 0.4 }]',
             "data.train: the shares 0.5 + 0.4 are 0.9 together; they must be 1",
         ),
-        ('[{ set = "a/b" }, { set = "a/b" }]', "data.train: 'a/b' stands there twice"),
+        ('[{ set = "a/b" }, { set = "a/b" }]', "data.train: 'a/b' is listed twice"),
     ],
 )
 def test_a_list_that_is_none_is_told_with_its_place(train, said):
@@ -90,7 +90,7 @@ def test_losses_that_need_labels_refuse_a_training_without_any(workspace):
     assert (
         "stage 1: losses.arcface: arcface needs identities, and no image of data.train has " in said
     )
-    assert "such as angular, or add a set with labels" in said
+    assert "such as angular, or add a labelled set" in said
 
 
 def test_images_from_which_nothing_is_learned_are_told(workspace):

@@ -91,7 +91,7 @@ def test_a_missing_backbone_is_recognised_but_not_assumed(workspace):
     torch.save(create("mobilefacenet").state_dict(), workspace.teachers / "small.pth")
     spec = teacher_spec(f'[teacher]\nfrom = "small.pth"\n{PIXELS}')
     with pytest.raises(
-        UserError, match='these are the keys of mobilefacenet: say backbone = "mobilefacenet"'
+        UserError, match='these are the keys of mobilefacenet: give backbone = "mobilefacenet"'
     ):
         open_spec_teacher(spec, workspace)
 
@@ -99,7 +99,11 @@ def test_a_missing_backbone_is_recognised_but_not_assumed(workspace):
 def test_keys_that_nobody_knows_are_said_so(workspace):
     torch.save({"weight": torch.zeros(3)}, workspace.teachers / "odd.pth")
     spec = teacher_spec(f'[teacher]\nfrom = "odd.pth"\n{PIXELS}')
-    with pytest.raises(UserError, match=r"backbone = \.\.\.; .*no registered one has these keys"):
+    with pytest.raises(
+        UserError,
+        match=r"backbone = \.\.\.; .*no registered network has these "
+        r"keys",
+    ):
         open_spec_teacher(spec, workspace)
 
 
@@ -138,7 +142,9 @@ def test_preprocessing_is_never_guessed_but_the_usual_is_offered(backbone, offer
     ],
 )
 def test_a_named_file_needs_colour_mean_and_std(table, source, said, unsaid):
-    with pytest.raises(UserError, match=f"preprocessing: {unsaid} missing; say how its .* 127.5"):
+    with pytest.raises(
+        UserError, match=f"preprocessing: {unsaid} missing; give the network's .* 127.5"
+    ):
         teacher_spec(f'[{table}]\nfrom = "{source}"\npreprocessing = {{ {said} }}')
 
 
@@ -152,7 +158,9 @@ def test_a_named_file_needs_colour_mean_and_std(table, source, said, unsaid):
 )
 def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
     (workspace.teachers / "big.onnx").write_bytes(b"x")
-    with pytest.raises(UserError, match=f"big.onnx: {unsaid} missing; say how"):
+    with pytest.raises(
+        UserError, match=f"big.onnx: {unsaid} missing; give the network's preprocessing"
+    ):
         open_embedder(TeacherChoice(name="big.onnx", **said), workspace)
 
 
@@ -163,8 +171,8 @@ def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
         (f'from = "big.onnx"\nwidth = 0.5\n{PIXELS}', "width: only with from"),
         (f'from = "big.onnx"\npart = "model_ema"\n{PIXELS}', "part: only with from"),
         (f'from = "big.pth"\noutput = "fc1"\n{PIXELS}', "output: only with from = an .onnx"),
-        ('from = "job"\ncombine = "average"', "combine: it is how the members of a"),
-        ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "say one of from"),
+        ('from = "job"\ncombine = "average"', "combine: it combines the members of a"),
+        ('from = "job"\n[[teacher.ensemble]]\nfrom = "other"', "give one of from"),
         ("[[teacher.ensemble]]", 'each .* needs from = "..."'),
         ('[[teacher.ensemble]]\nfrm = "a"', "ensemble 1: unknown key 'frm' .*from, backbone"),
         ('[[teacher.ensemble]]\nfrom = "a.onnx"', "ensemble 1: from: preprocessing belongs to"),
@@ -302,5 +310,5 @@ def test_a_part_of_a_file_is_chosen(workspace):
 
 
 def test_a_teachers_spec_without_anything_is_refused():
-    with pytest.raises(ValueError, match="say one of from"):
+    with pytest.raises(ValueError, match="give one of from"):
         TeacherSpec()

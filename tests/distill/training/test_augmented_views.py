@@ -274,9 +274,9 @@ def test_micro_batches_have_the_losses_of_the_batch(drawn_store, answers, tmp_pa
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"views": 2}, "2 is the picture and its mirror"),
-        ({"views": 1, "grey": 0.5}, "goes with augmented views"),
-        ({"blur": {"share": 0.5}}, "goes with augmented views"),
+        ({"views": 2}, "2 would be the picture and its mirror"),
+        ({"views": 1, "grey": 0.5}, "needs augmented views"),
+        ({"blur": {"share": 0.5}}, "needs augmented views"),
         (
             {
                 "views": 8,

@@ -133,7 +133,7 @@ def test_a_full_disk_is_told_as_such(tmp_path):
     write_failure(record.folder, OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     failure = json.loads((record.folder / "failure.json").read_text())
     assert failure["reason"] == "the disk cannot be written: No space left on device (/data/x)"
-    assert "goes on from its last checkpoint" in failure["hint"]
+    assert "continues from its last checkpoint" in failure["hint"]
 
 
 def test_a_damaged_result_of_a_step_says_what_to_remove(tmp_path):

@@ -133,7 +133,9 @@ def test_the_shards_put_together_are_the_global_batch(drawn_store, shuffle, rank
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(drawn_store):
-    with pytest.raises(UserError, match=r"^train\.batch_size is 12, .* by 5 processes; take a mul"):
+    with pytest.raises(
+        UserError, match=r"^train\.batch_size is 12, .* by 5 processes; allowed: mul"
+    ):
         BatchLoader(drawn_store, SIZE, make_plan("full"), shard=Shard(0, 5))
 
 

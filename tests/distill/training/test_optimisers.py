@@ -33,7 +33,7 @@ def test_each_optimiser_has_defaults_of_its_own():
 
 
 def test_a_momentum_beside_adamw_is_refused():
-    with pytest.raises(ValidationError, match=r'momentum: goes with optimiser = "sgd"'):
+    with pytest.raises(ValidationError, match=r'momentum: needs optimiser = "sgd"'):
         TrainSettings(optimiser="adamw", momentum=0.9)
 
 

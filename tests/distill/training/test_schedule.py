@@ -87,8 +87,8 @@ def test_the_cosine_from_a_tenth_to_a_ten_thousandth():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"milestones": [0.5]}, 'milestones: goes with schedule = "step"'),
-        ({"schedule": "linear", "decay": 0.1}, 'decay: goes with schedule = "step"'),
+        ({"milestones": [0.5]}, 'milestones: needs schedule = "step"'),
+        ({"schedule": "linear", "decay": 0.1}, 'decay: needs schedule = "step"'),
         ({"schedule": "step", "milestones": [0.5], "power": 2.0}, 'with schedule = "polynomial"'),
         ({"schedule": "step"}, r"milestones = \[\]; allowed: shares of all steps in ascending"),
         ({"schedule": "step", "milestones": [0.8, 0.5]}, "ascending order"),
@@ -96,7 +96,7 @@ def test_the_cosine_from_a_tenth_to_a_ten_thousandth():
         ({"schedule": "step", "milestones": [0.05], "warmup": 0.1}, r"after the warm-up \(0.1\)"),
         (
             {"schedule": "step", "milestones": [0.5], "final_learning_rate": 0.0},
-            "final_learning_rate: has no meaning with",
+            "final_learning_rate: has no effect with",
         ),
         ({"schedule": "constant", "final_learning_rate": 0.01}, "which stays at learning_rate"),
         ({"schedule": ["step"]}, "'cosine', 'linear', 'polynomial', 'step' or 'constant'"),

@@ -173,7 +173,7 @@ class TestBatches:
 
     def test_pk_needs_identities(self, street, drawn_store):
         mixture = as_one([TrainedSet(drawn_store, labels=False), TrainedSet(street, labels=False)])
-        with pytest.raises(UserError, match=r"no image of data\.train has a label that counts"):
+        with pytest.raises(UserError, match=r"no image of data\.train has a usable label"):
             planned(mixture, sampler=PK)
 
     @settings(deadline=None, max_examples=80)

@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_good(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "step 2 could not be written" in said
-    assert "goes on from step-00000001" in said
+    assert "continues from step-00000001" in said
     assert "\n" not in said
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000001"
 

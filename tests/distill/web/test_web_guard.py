@@ -202,9 +202,9 @@ def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     [
         (("0.0.0.0:80",), "would speak to it without TLS"),
         (("192.0.2.1:80", "http://faces.example.org"), "without TLS"),
-        (("nowhere",), "is no address"),
-        (("127.0.0.1:99999",), "is no address"),
-        (("faces.example.org:80",), "is no address"),
+        (("nowhere",), "is not an address"),
+        (("127.0.0.1:99999",), "is not an address"),
+        (("faces.example.org:80",), "is not an address"),
         ((None, "ftp://x"), "give the scheme"),
         ((None, "https://x/y"), "give the scheme"),
         ((None, None, Path("/no/such.pem")), "no such file to read"),
@@ -242,7 +242,7 @@ def test_the_commands_lead_to_the_pages(pages: Pages, tmp_path: Path) -> None:
     nothing = distill("open", "--workspace", str(tmp_path))
     assert "`distill serve --web --background`" in nothing.stderr
     refused = distill("serve", "--web-address", "127.0.0.1:0", "--workspace", str(tmp_path))
-    assert "give --web as well" in refused.stderr
+    assert "needs --web" in refused.stderr
 
 
 def test_tls_and_a_port_that_is_taken(tmp_path: Path) -> None:

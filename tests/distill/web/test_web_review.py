@@ -226,7 +226,7 @@ def test_what_is_sent_wrongly_is_one_line(context: BrowserContext, server: Revie
     decision = {**sent, "id": "a", "case": "misplaced-1", "findings": "x", "seen": 0}
     for path, body, status, said in [
         ("/review/next", {**sent, "check": "nothing"}, 422, "there are no findings of 'nothing'"),
-        ("/review/next", {**sent, "who": " "}, 422, "a reviewer is called"),
+        ("/review/next", {**sent, "who": " "}, 422, "is not a reviewer's name"),
         ("/review/decide", {**decision, "choice": "accept"}, 422, "there is no case"),
         ("/review/decide", {**decision, "choice": "burn"}, 422, "choice:"),
         ("/review/undo", {**sent, "id": "b", "undoes": "c"}, 422, "there is no event 'c'"),

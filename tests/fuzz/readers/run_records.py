@@ -153,7 +153,7 @@ def read_run(folder: Path) -> None:
         settled, other = queue.job("a"), queue.job("b")
         assert settled is not None
         assert settled.state is not State.RUNNING or settled.attempt == 2, settled
-        assert "cannot look after it" not in str(settled.reason), settled.reason
+        assert "cannot supervise it" not in str(settled.reason), settled.reason
         assert other is not None
         assert other.state is State.RUNNING, other
         queue.request_cancel("b", 4.0)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 SkipMissing = Annotated[
     bool,
-    typer.Option("--skip-missing", help="Lines may name what PARENT does not have; say how many."),
+    typer.Option(
+        "--skip-missing",
+        help="Skip lines that name what PARENT does not have, and report their number.",
+    ),
 ]
 
 
@@ -25,12 +28,13 @@ def keep(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep the images that a text file names, and no others.
+    """Keep only the images that a text file lists.
 
-    Whole numbers, one or several a line; `#` begins a remark. With --by label they are labels in
-    the source, key: record keys in the source, index and identity: numbers in PARENT. With --by
-    name a line is the path of an image in the folder, list or archive that the store was made of,
-    or a folder there, which stands for all its images; a label or other columns may stand beside.
+    The file has one or more whole numbers on each line; `#` starts a comment. With --by label they
+    are labels in the source, key: record keys in the source, index and identity: numbers in
+    PARENT. With --by name a line is the path of an image in the folder, list or archive that the
+    store was made of, or a folder there, which stands for all its images; a label or other columns
+    may stand beside.
 
     **Examples**
 
@@ -55,7 +59,7 @@ def drop(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop the images that a text file names; its form is that of `curate view keep`.
+    """Drop the images that a text file lists, in the format of `curate view keep`.
 
     **Example**
 
@@ -75,7 +79,7 @@ def merge(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one identity of several: each line of a text file names those that are one person.
+    """Merge identities: each line of a text file lists identities that are one person.
 
     **Example**
 
@@ -96,7 +100,7 @@ def split(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make several identities of one: lines `IMAGE PART` of a text file; the rest is part 0.
+    """Split identities by the lines `IMAGE PART` of a text file; unlisted images are part 0.
 
     Images of one identity with the same part stay together.
 

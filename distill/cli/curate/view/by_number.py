@@ -19,7 +19,10 @@ def long_tail_cut(
     parent: Parent,
     destination: Destination,
     minimum: Annotated[
-        int, typer.Option(min=2, help="Keep identities with so many images.", show_default=False)
+        int,
+        typer.Option(
+            min=2, help="Keep identities with at least this many images.", show_default=False
+        ),
     ],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -39,12 +42,12 @@ def retina_s(
     parent: Parent,
     destination: Destination,
     maximum: Annotated[
-        int, typer.Option(min=1, help="Keep identities with at most so many images.")
+        int, typer.Option(min=1, help="Keep identities with at most this many images.")
     ] = 50,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop identities with many images (it cuts the head), as the Bitmain paper's Retina-S.
+    """Drop identities with many images, as the Bitmain paper does for its Retina-S.
 
     **Example**
 
@@ -59,16 +62,19 @@ def cap(
     parent: Parent,
     destination: Destination,
     each: Annotated[
-        int, typer.Option(min=1, help="Keep so many images of each identity.", show_default=False)
+        int,
+        typer.Option(
+            min=1, help="Keep at most this many images of each identity.", show_default=False
+        ),
     ],
     seed: Seed = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep at most so many images of each identity, chosen at random.
+    """Keep at most N images of each identity, chosen at random.
 
-    The choice follows from the seed and each image's place in the store: it is the same on every
-    machine, and what a smaller number keeps, a larger one keeps too.
+    The choice depends on the seed and the position of each image in the store. It is the same on
+    every machine, and a larger number keeps all that a smaller one keeps.
 
     **Example**
 
@@ -83,10 +89,11 @@ def random(
     parent: Parent,
     destination: Destination,
     identities: Annotated[
-        int | None, typer.Option(help="Keep so many.", show_default=False)
+        int | None, typer.Option(help="Keep this many identities.", show_default=False)
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option(help="Keep this part of them, 0 to 1.", show_default=False)
+        float | None,
+        typer.Option(help="Keep this share of the identities, 0 to 1.", show_default=False),
     ] = None,
     seed: Seed = 0,
     workspace: WorkspaceOption = None,
@@ -113,21 +120,25 @@ def quality(
     destination: Destination,
     measure: Annotated[
         str | None,
-        typer.Option(help="Measure now: sharpness, brightness or contrast.", show_default=False),
+        typer.Option(
+            help="Compute a measure: sharpness, brightness or contrast.", show_default=False
+        ),
     ] = None,
     values: Annotated[
         Path | None,
-        typer.Option(help="Or numbers from a .npy file, one an image.", show_default=False),
+        typer.Option(
+            help="Read the numbers from a .npy file, one for each image.", show_default=False
+        ),
     ] = None,
     at_least: Annotated[float | None, typer.Option(show_default=False)] = None,
     at_most: Annotated[float | None, typer.Option(show_default=False)] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep images whose measure lies in limits, both inclusive.
+    """Keep images whose measure lies within limits, both inclusive.
 
-    The numbers may be the norms of an embedding cache (norm.npy), or anything else that has one
-    for each image of the store or of PARENT.
+    --values may be the norms of an embedding cache (norm.npy), or any array with one number for
+    each image of the store or of PARENT.
 
     **Examples**
 
@@ -151,7 +162,7 @@ def _values(images: "ImageSet", measure: str | None, values: Path | None) -> tup
     from curation.suggestions import meant
 
     if (measure is None) == (values is None):
-        raise UserError("say either --measure NAME or --values FILE.npy")
+        raise UserError("give either --measure NAME or --values FILE.npy")
     if values is not None:
         numbers, name = load_values(values, images), values.name
     elif measure in MEASURES:

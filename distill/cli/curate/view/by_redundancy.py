@@ -25,25 +25,28 @@ def prune(
     teacher: Annotated[
         str,
         typer.Option(
-            help="As of `curate check`.", show_default=False, autocompletion=completion.teachers
+            help="As in `curate check`.", show_default=False, autocompletion=completion.teachers
         ),
     ],
     share: Annotated[
-        float, typer.Option(help="Leave out this part of the images, 0 to 1.", show_default=False)
+        float, typer.Option(help="Leave out this share of the images, 0 to 1.", show_default=False)
     ],
     least: Annotated[
-        int, typer.Option(min=1, help="Each identity keeps so many images, if it has them.")
+        int,
+        typer.Option(
+            min=1, help="Keep at least this many images of each identity, if it has them."
+        ),
     ] = 10,
     *,
     options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop redundant images of large identities: those that a teacher sees much as it sees others.
+    """Drop redundant images of large identities: those whose embeddings are close to others'.
 
-    Of the images of an identity, in the order of their cosine to the mean of its embeddings, one is
-    dropped that is close to the last one that was kept. How close is the same for all identities,
-    and follows from --share.
+    The images of an identity are ordered by their cosine to its mean embedding, and an image is
+    dropped if it is close to the last one kept. The limit is the same for all identities and
+    follows from --share.
 
     **Example**
 

@@ -23,9 +23,12 @@ Destination = Annotated[
 ]
 Listed = Annotated[Path, typer.Argument(help="A text file.", show_default=False)]
 ListedBy = Annotated[
-    str, typer.Option("--by", help="What a list holds: label, key, index, identity or name.")
+    str,
+    typer.Option(
+        "--by", help="What the lines of the list are: label, key, index, identity or name."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed makes another choice.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random choice.")]
 
 
 def make_view(

@@ -11,9 +11,9 @@ def union(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring together what is in either of two sets, of one store or of two.
+    """Keep the images that are in either of two sets, of one store or of two.
 
-    Identities of two stores are different people; `curate join` finds those that are not.
+    Identities of two stores count as different people; `curate join` finds people who are in both.
 
     **Examples**
 
@@ -33,7 +33,7 @@ def intersection(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep what is in both of two views of one store.
+    """Keep the images that are in both of two views of one store.
 
     **Example**
 
@@ -51,7 +51,7 @@ def difference(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep what is in the first of two views of one store and not in the second.
+    """Keep the images that are in the first of two views of one store and not in the second.
 
     **Example**
 
