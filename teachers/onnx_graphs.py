@@ -99,7 +99,7 @@ def _check_length(path: Path, model: Any) -> None:
 def _too_long(path: Path) -> str:
     return (
         f"{path}: the graph has more than {MOST_NODES:,} nodes or weights; no embedding network "
-        f"has so many so many"
+        f"has so many"
     )
 
 

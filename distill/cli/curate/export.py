@@ -49,7 +49,7 @@ def export(
     ] = False,
     array_labels: Annotated[
         bool,
-        typer.Option("--array-labels", help="Write Write RecordIO with the labels [label, 0]."),
+        typer.Option("--array-labels", help="Write RecordIO with the labels [label, 0]."),
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -39,7 +39,7 @@ def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
     kind = network_kind(folder)
     if kind is not None:
         yield wrong(
-            f"{folder} is on a network file system ({kind}), where the queue cannot be kept kept",
+            f"{folder} is on a network file system ({kind}), where the queue cannot be kept",
             "put the workspace on a local disk, and make its datasets/ a link to the images",
         )
     else:
