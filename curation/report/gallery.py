@@ -13,6 +13,7 @@ from curation.noise.check import check_of, load_finding
 from curation.noise.findings import Findings
 from curation.noise.presentation import Evidence, ShownFace, ShownRow
 from curation.pairs import VerificationPairs
+from curation.report.siblings import checked_sets
 from curation.store import ImageSet
 
 IN_A_ROW = 6
@@ -130,7 +131,6 @@ def open_gallery(
 
     Evaluation sets are known by their digests, and in the order in which they were checked.
     """
-    by_digest = {pairs.digest: pairs for pairs in evaluation}
     similarity = np.full(len(images), np.nan, np.float32)
     flagged = np.zeros(len(images), bool)
     for summary in findings.meta.checks:
@@ -140,8 +140,7 @@ def open_gallery(
         flagged[finding.subjects[finding.flagged]] = True
         if column := check_of(finding).own_similarity:
             similarity[finding.subjects] = finding.evidence[column]
-    sets = [(name, by_digest.get(digest)) for name, digest in findings.meta.evaluation.items()]
-    return Gallery(images, similarity, flagged, sets)
+    return Gallery(images, similarity, flagged, checked_sets(findings, evaluation))
 
 
 def thumbnail(data: bytes, side: int) -> Picture:

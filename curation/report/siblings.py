@@ -1,7 +1,7 @@
 """Sibling files of a store or view: its findings, views of its store, evaluation sets."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from curation.errors import UserError
@@ -55,6 +55,15 @@ def sibling_pairs(images: ImageSet) -> list[VerificationPairs]:
     """The evaluation sets in the store's folder that can be read, by name."""
     found = (_pairs_or_none(path) for path in sorted(images.store.path.parent.glob(PAIRS)))
     return [pairs for pairs in found if pairs is not None]
+
+
+def checked_sets(
+    findings: Findings, pairs: Iterable[VerificationPairs]
+) -> list[tuple[str, VerificationPairs | None]]:
+    """The evaluation sets that were checked, in their order, by name; None where none of ``pairs``
+    has the digest of one."""
+    by_digest = {one.digest: one for one in pairs}
+    return [(name, by_digest.get(digest)) for name, digest in findings.meta.evaluation.items()]
 
 
 def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[VerificationPairs]:

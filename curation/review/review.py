@@ -17,6 +17,7 @@ from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.report.siblings import decisions_of
 from curation.review.cases import Cases, find_cases
+from curation.review.compared import ComparedPictures
 from curation.review.confirmed import ConfirmedShare, measured_calibration
 from curation.review.drafting import checked_lines, confirms
 from curation.review.events import Choice, ReviewEvent
@@ -52,6 +53,7 @@ class Review:
         self._mutex = threading.RLock()
         self._log = DecisionLog(findings.path / DECISIONS_LOG)
         self._standing = Standing({one.identity for one in self.cases.findings})
+        self.compared = ComparedPictures(self.cases, findings)
         self._still = OpenCases(self.cases, self._standing)
         self.refresh()
 
@@ -200,10 +202,10 @@ class Review:
         """Who looks at it."""
         return self._leases.holder(self.cases.key(case), self._now())
 
-    def lines_about(self, image: int) -> list[Decision]:
-        """What reviewers have decided about an image by itself."""
+    def lines_about(self, images: Iterable[int]) -> dict[int, list[Decision]]:
+        """What reviewers have decided about images by themselves, of those that have something."""
         with self._mutex:
-            return self._standing.about((None, image))
+            return self._standing.about_images(images)
 
     def history(self, count: int, before: int | None = None) -> list[tuple[int, ReviewEvent]]:
         """The last events with their numbers from 1, newest first; those below ``before``."""

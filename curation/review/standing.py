@@ -94,6 +94,11 @@ class Standing:
         """All lines of decisions about an image or a whole identity."""
         return [line for lines in self._about.get(subject, {}).values() for line in lines]
 
+    def about_images(self, images: Iterable[int]) -> dict[int, list[Decision]]:
+        """The same of many images by themselves, without those that nothing was decided about."""
+        known = self._about
+        return {i: self.about((None, i)) for i in images if (None, i) in known}
+
     def last_change(self, lines: Iterable[Decision]) -> int:
         """How many events there were when what these lines are about last changed; 0: never.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import UserError
-from curation.images import decode, encode_jpeg
+from curation.images import decode, encode_jpeg, probe_size
 from curation.noise.decisions import Decision
 from curation.noise.presentation import ShownRow
 from curation.review.events import ReviewEvent
@@ -55,6 +55,16 @@ def shown_case(review: Review, case: int, seen: int) -> dict[str, Any]:
             for face in evidence.faces
             if face.evaluation is None
         ],
+        "compared": [
+            {
+                "set": face.evaluation,
+                "name": one.evaluation[face.evaluation],
+                "image": face.image,
+                "there": review.compared.get(face.evaluation, face.image) is not None,
+            }
+            for face in evidence.faces
+            if face.evaluation is not None
+        ],
         "rows": [_row(review, row) for row in evidence.rows if len(row.images)],
         "decided": None if event is None else shown_event(review, event),
         "held_by": review.holder(case),
@@ -66,19 +76,23 @@ def _row(review: Review, row: ShownRow) -> dict[str, Any]:
     return {
         "title": row.title,
         "identity": int(review.images.labels[images[0]]),
-        "images": images.tolist(),
+        "images": _runs(images),
         "done": _fates(review, images),
     }
 
 
+def _runs(images: np.ndarray) -> list[list[int]]:
+    """Indices ``[n]`` as the first and last of each run: an identity may have 100,000 images."""
+    ends = np.flatnonzero(np.diff(images) != 1)
+    begins = np.concatenate([[0], ends + 1])
+    return np.stack([images[begins], images[np.append(ends, len(images) - 1)]], axis=1).tolist()
+
+
 def _fates(review: Review, images: np.ndarray) -> dict[int, str]:
     """What reviewers have done to images, in a word each."""
-    found = {}
-    for image in images.tolist():
-        lines = [line for line in review.lines_about(image) if line.apply]
-        if lines:
-            found[image] = _word(lines[0])
-    return found
+    found = review.lines_about(images.tolist())
+    done = {image: next((d for d in lines if d.apply), None) for image, lines in found.items()}
+    return {image: _word(line) for image, line in done.items() if line is not None}
 
 
 def _word(line: Decision) -> str:
@@ -177,9 +191,20 @@ def picture(images: ImageSet, image: int) -> tuple[bytes, str]:
     """
     if not 0 <= image < len(images):
         raise UserError(f"there is no image {image}; there are {len(images):,}")
-    data = images.read(image)
+    return _sent(images.read(image), max(images.image_size))
+
+
+def compared_picture(review: Review, place: int, image: int) -> tuple[bytes, str]:
+    """A face of an evaluation set that a case names; errors as of ``picture``."""
+    data = review.compared.get(place, image)
+    if data is None:
+        raise UserError(f"no case is about image {image} of an evaluation set that is at hand")
+    return _sent(data, max(probe_size(data)))
+
+
+def _sent(data: bytes, side: int) -> tuple[bytes, str]:
     kind = _KINDS.get(data[:3])
-    if kind is not None and max(images.image_size) <= _AS_THEY_ARE:
+    if kind is not None and side <= _AS_THEY_ARE:
         return data, kind
     import cv2
 

@@ -15,6 +15,7 @@ from curation.review.outcome import what_is_left
 from curation.review.refusals import StaleError
 from distill.web.review.reviews import Reviews
 from distill.web.review.shown import (
+    compared_picture,
     conflict_key,
     find_identities,
     picture,
@@ -205,9 +206,15 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         review = reviews.open(set)
         if not review.images.digest.startswith(digest):
             return JSONResponse({"error": "the images have become others"}, 404)
-        content, kind = picture(review.images, image)
-        keep = {"Cache-Control": "private, max-age=31536000, immutable"}
-        return Response(content, media_type=kind, headers=keep)
+        return kept_picture(*picture(review.images, image))
+
+    @routes.get("/compared/{findings}/{place}/{image}")
+    def compared(findings: str, place: int, image: int, set: str) -> Response:
+        """A face of an evaluation set; its address says of which findings it is."""
+        review = reviews.open(set)
+        if findings not in (one.identity for one in review.cases.findings):
+            return JSONResponse({"error": "the findings have become others"}, 404)
+        return kept_picture(*compared_picture(review, place, image))
 
     @routes.get("/set")
     def described(set: str) -> dict[str, Any]:
@@ -222,3 +229,9 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         }
 
     return routes
+
+
+def kept_picture(content: bytes, kind: str) -> Response:
+    """A picture that browsers may keep for good."""
+    keep = {"Cache-Control": "private, max-age=31536000, immutable"}
+    return Response(content, media_type=kind, headers=keep)

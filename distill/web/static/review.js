@@ -9,6 +9,8 @@ const { html, render, useEffect, useRef } = htmPreact;
 const root = document.getElementById("review");
 const SET = root.dataset.set;
 const AHEAD = 6;
+const MOST_HELD = 48; // that the server takes
+const MOST_WAITING = 30;
 const AT_FIRST = 60;
 const MORE = 120;
 
@@ -109,6 +111,10 @@ function face(image) {
   return `/review/face/${state.about.digest}/${image}?${new URLSearchParams({ set: SET })}`;
 }
 
+function compared(one, { set, image }) {
+  return `/review/compared/${one.findings}/${set}/${image}?${new URLSearchParams({ set: SET })}`;
+}
+
 function newId() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((n) => n.toString(16).padStart(2, "0")).join("");
 }
@@ -139,7 +145,7 @@ async function empty() {
   while (state.outbox.length) {
     const entry = state.outbox[0];
     try {
-      const answer = await ask(entry.path, { ...entry.body, ...(entry.path === "decide" ? { held: heldKeys() } : {}) });
+      const answer = await ask(entry.path, { ...entry.body, ...(entry.path === "decide" ? { held: state.cases.map((one) => one.key).slice(0, MOST_HELD) } : {}) });
       state.trouble = "";
       pause = 250;
       sent(entry);
@@ -184,10 +190,16 @@ async function refused(entry, error) {
   if (entry.body.case) await show(entry.body.case);
 }
 
+/* A case as it is sent has the first and the last of each run of images in a row. */
+function unpacked(one) {
+  const images = (runs) => runs.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, n) => first + n));
+  return { ...one, rows: one.rows.map((row) => ({ ...row, images: images(row.images) })) };
+}
+
 /* A case that is to be looked at now. */
 async function show(key) {
   try {
-    const found = await ask(wanted("case", { key }));
+    const found = unpacked(await ask(wanted("case", { key })));
     state.cases = [found, ...state.cases.filter((one) => one.key !== key)];
     begin();
   } catch (error) {
@@ -195,21 +207,22 @@ async function show(key) {
   }
 }
 
+/* What the server is not to give again: what is shown, and what is decided but not saved. */
 function heldKeys() {
-  return state.cases.map((one) => one.key).slice(0, 40);
+  const waiting = state.outbox.filter((entry) => entry.path === "decide").map((entry) => entry.body.case);
+  return [...new Set([...state.cases.map((one) => one.key), ...waiting])].slice(0, MOST_HELD);
 }
 
 async function fill() {
-  if (state.filling || !state.who || state.cases.length >= AHEAD - 2) return;
+  if (state.filling || !state.who || state.cases.length >= AHEAD - 2 || state.outbox.length > MOST_WAITING) return;
   state.filling = true;
   const check = state.check;
-  const waiting = state.outbox.filter((entry) => entry.path === "decide").map((entry) => entry.body.case);
   try {
-    const held = [...new Set([...heldKeys(), ...waiting])].slice(0, 40);
+    const held = heldKeys();
     const found = await ask("next", { set: SET, who: state.who, count: AHEAD, check, held });
     if (check === state.check) {
-      const there = new Set(held);
-      const fresh = found.filter((one) => !there.has(one.key));
+      const there = new Set([...held, ...heldKeys()]);
+      const fresh = found.filter((one) => !there.has(one.key)).map(unpacked);
       const isFirst = state.cases.length === 0;
       state.cases.push(...fresh);
       state.empty = state.cases.length === 0;
@@ -228,12 +241,13 @@ const ready = new Map();
 
 /* The faces that are seen first, decoded before the case is shown. */
 function preload(one) {
-  const images = [...one.faces, ...one.rows.flatMap((row) => row.images.slice(0, 16).map((image) => ({ image })))];
-  for (const { image } of images) {
-    if (ready.has(image)) continue;
+  const images = [...one.faces.map(({ image }) => image), ...one.rows.flatMap((row) => row.images.slice(0, 16))];
+  const shown = one.compared.filter(({ there }) => there).map((other) => compared(one, other));
+  for (const address of [...shown, ...images.map(face)]) {
+    if (ready.has(address)) continue;
     const picture = new Image();
-    picture.src = face(image);
-    ready.set(image, picture);
+    picture.src = address;
+    ready.set(address, picture);
     if (ready.size > 800) ready.delete(ready.keys().next().value);
   }
 }
@@ -659,6 +673,17 @@ function Row({ row, number: place, offset }) {
     </section>`;
 }
 
+/* A picture of an evaluation set, which nothing can be done about. */
+function Compared({ one, other }) {
+  const name = `image ${number(other.image)} of ${other.name}`;
+  return html`
+    <figure class="compared">
+      ${other.there
+        ? html`<img src=${compared(one, other)} alt=${name} /><figcaption class="fine">${name}</figcaption>`
+        : html`<figcaption class="fine">${name} cannot be shown: the set that was checked is not beside the store any more.</figcaption>`}
+    </figure>`;
+}
+
 function Stage({ one }) {
   let offset = one.faces.length;
   const rows = one.rows.map((row, place) => {
@@ -675,6 +700,11 @@ function Stage({ one }) {
             ${one.faces.map((shown, at) => html`<${Pick} key=${`s${shown.image}`} image=${shown.image} identity=${shown.identity}
               index=${at} isSuspect=${shown.suspect} role=${shown.role} />`)}
           </div>
+        </section>`}
+      ${one.compared.length > 0 && html`
+        <section class="suspects" aria-label="In the evaluation set">
+          <h3>In the evaluation set</h3>
+          ${one.compared.map((other) => html`<${Compared} key=${`${other.set} ${other.image}`} one=${one} other=${other} />`)}
         </section>`}
       <div class="rows">${rows}</div>
     </div>`;

@@ -11,6 +11,7 @@ from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_save
 
 from curation.conversion.convert import convert
 from curation.noise.findings import Findings
+from curation.pairs import read_pairs, write_pairs
 from curation.records.layout_writer import write_layout
 from curation.review.review import Review
 from curation.store import Store
@@ -144,6 +145,32 @@ def test_all_faces_of_a_large_identity_are_one_decision(
     assert server.end() == 0
     (event,) = log_of(tmp_path)
     assert event["lines"] == [f"drop {image} 0" for image in range(12_000)]
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["beside the store", "gone"])
+def test_a_picture_of_an_evaluation_set_is_shown(
+    drawn_folder: Path, tmp_path: Path, chromium: Browser, is_there: bool
+) -> None:
+    store = convert(drawn_folder, tmp_path / "train.lmdb")
+    write_pairs(tmp_path / "two.bin", [store.read(i) for i in range(8)], [True] * 4)
+    digest = read_pairs(tmp_path / "two.bin").digest
+    write_findings(store, all_findings(store), {"one": "", "two": digest})
+    if not is_there:
+        (tmp_path / "two.bin").unlink()
+    server = ReviewServer(store.path, tmp_path / "workspace")
+    server.start()
+    (context,) = sign_in(chromium, server)
+    page = sit_down(context, server, "ada")
+    filtered(page, "overlap")
+    if is_there:
+        page.wait_for_function("document.querySelector('.compared img').naturalWidth > 0")
+    said = "image 5 of two" + ("" if is_there else " cannot be shown: the set that was checked")
+    assert page.inner_text(".compared figcaption").startswith(said)
+    page.keyboard.press("y")
+    until_saved(page)
+    context.close()
+    assert server.end() == 0
+    assert log_of(tmp_path)[0]["lines"] == ["drop-identity 5"]
 
 
 def test_a_merge_shows_its_direction_and_can_be_turned(page: Page, tmp_path: Path) -> None:
