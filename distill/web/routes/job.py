@@ -24,6 +24,7 @@ from distill.web.downloads import tar_of
 from distill.web.events import changes, stamp
 from distill.web.logs import search, tail
 from distill.web.site import Site
+from distill.web.view_sheets import ViewSheets, has_views
 
 _OFFERED = 200
 """Other jobs, to compare the spec with"""
@@ -32,6 +33,7 @@ _OFFERED = 200
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
     place, service = site.workspace, site.service
+    sheets = ViewSheets(place, site.ending)
 
     @routes.get("/jobs/{name}")
     def job(name: str, step: str | None = None, other: str | None = None) -> Response:
@@ -56,6 +58,8 @@ def router(site: Site) -> APIRouter:
             different=None if other is None else _different(name, other),
             others=[each for each in service.queue.names()[-_OFFERED:] if each != name],
             log=tail(place.runs / queued.name / LOG),
+            has_views=has_views(queued.spec),
+            sheet=_stamp_of(sheets.find(queued.spec)),
             queued=[] if told.state is not State.QUEUED else _queued(name),
         )
 
@@ -94,6 +98,24 @@ def router(site: Site) -> APIRouter:
             raise HTTPException(404, "this job has no log yet")
         return FileResponse(path, media_type="text/plain", filename=f"{name}-log.txt")
 
+    @routes.post("/jobs/{name}/views")
+    def make_views(name: str) -> Response:
+        """Make the contact sheet of the job's augmented views; it is kept."""
+        spec, problem = service.job(name).spec, None
+        try:
+            sheets.make(spec)
+        except UserError as error:
+            problem = str(error)
+        sheet = _stamp_of(sheets.find(spec))
+        return site.page("views.html", name=name, sheet=sheet, problem=problem)
+
+    @routes.get("/jobs/{name}/views.png")
+    def views(name: str) -> Response:
+        """The contact sheet that was made."""
+        if (path := sheets.find(service.job(name).spec)) is None:
+            raise HTTPException(404, "no contact sheet was made of this job")
+        return FileResponse(path, media_type="image/png")
+
     @routes.get("/jobs/{name}/bundle.tar")
     def bundle(name: str) -> Response:
         """The bundle, whole."""
@@ -127,6 +149,11 @@ def _evaluation(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, An
         (network, name, figures_of(measured), intervals_of(measured))
         for network, name, measured in reports_of(evaluation)
     ]
+
+
+def _stamp_of(path: Path | None) -> int | None:
+    """Changes with the file; None where there is none."""
+    return None if path is None else path.stat().st_mtime_ns
 
 
 def _values(resolved: dict[str, Any]) -> list[tuple[str, str]]:
