@@ -1,16 +1,18 @@
 """How much of a network int8 can have: as much as the gate lets through.
 
-Weights are always int8. The inputs of all layers but the most sensitive ones are uint8; if the gate
-refuses that, more of them stay in float, in the end all.
+Channels are equalised first. Weights are always int8. The inputs of layers are uint8; if the gate
+refuses that, those of the most sensitive layers stay in float, in the end all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curation.errors import UserError
+from distill.export.compaction import half_slopes
+from distill.export.equalisation import equalised
 from distill.export.exporter import Embed
 from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import calibrate, layers, quantise, running, sensitivity
@@ -22,7 +24,9 @@ LARGEST = 0.3
 """Share of the bytes of the float32 weights"""
 ASKED = 16
 """Faces that the sensitivity is measured on"""
-FLOAT_SHARES = (1 / 6, 1 / 2, 1)
+EQUALISED = 96
+"""Faces that the ranges of channels are measured on"""
+FLOAT_SHARES = (0, 1 / 6, 1 / 2, 1)
 """Of the layers, how many keep their inputs in float: one try each"""
 SHOWN = 8
 _BATCH = 8
@@ -59,8 +63,9 @@ def quantised(
     names = [node.name for node in layers(model)]
     if not names:
         raise UserError("the network has no layer with constant weights; int8 has nothing to do")
-    ranges = calibrate(model, (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH)))
-    costs = sensitivity(model, ranges, pixels[:: max(1, len(pixels) // ASKED)][:ASKED])
+    model = half_slopes(equalised(model, _batches(_some(pixels, EQUALISED))))
+    ranges = calibrate(model, _batches(pixels))
+    costs = sensitivity(model, ranges, _some(pixels, ASKED))
     order = sorted(costs, key=lambda name: -costs[name])
     for share in FLOAT_SHARES:
         kept = order[: round(share * len(order))]
@@ -70,6 +75,15 @@ def quantised(
         if passes(losses):
             break
     return Quantised(made, {name: costs[name] for name in order}, kept, losses)
+
+
+def _some(pixels: np.ndarray, count: int) -> np.ndarray:
+    """So many, from all over."""
+    return pixels[:: max(1, len(pixels) // count)][:count]
+
+
+def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    return (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
 
 
 def check_quantised(

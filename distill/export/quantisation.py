@@ -5,7 +5,7 @@ that loses least (mean squared error). The inputs of layers are uint8, their ran
 calibration faces by the same rule; a layer whose input does not bear that keeps it in float, which
 costs no bytes. What is added or activated between layers stays float. Sources: Jacob et al., 2018
 (the arithmetic); Nagel et al., A White Paper on Neural Network Quantization, 2021, section 3 (range
-setting by MSE, bias correction).
+setting by MSE).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

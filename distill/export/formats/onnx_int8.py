@@ -22,6 +22,7 @@ class OnnxInt8Exporter(OnnxExporter):
     minimum_cosine = 0.9
 
     def export(self, folder: Path, source: ExportSource) -> None:
+        from distill.export.compaction import compacted
         from distill.export.int8 import quantised
         from distill.export.int8_gate import MeasuredLoss, passes
         from distill.export.quantisation import named, running
@@ -46,7 +47,9 @@ class OnnxInt8Exporter(OnnxExporter):
                 f"the onnx-int8 format is refused, as it may lose less than 0.2 points of accuracy "
                 f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}"
             )
-        (folder / self.file).write_bytes(found.model.SerializeToString(deterministic=True))
+        (folder / self.file).write_bytes(
+            compacted(found.model).SerializeToString(deterministic=True)
+        )
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
         """By the golden images; random pixels are beyond the ranges of faces."""

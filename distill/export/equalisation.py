@@ -1,0 +1,136 @@
+"""Channels of one range before int8: what lies between two layers is scaled, and computes the same.
+
+A tensor has one scale in int8, so a channel of a small range gets few of its 256 levels. Where one
+layer feeds another, with at most activations between them that commute with positive factors, the
+first layer's output channel can be divided by a factor that the second one's input channel is
+multiplied by. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
+Correction, 2019, section 4.1; here with measured ranges of the tensor in place of the first
+layer's weights, which have a scale for each channel and need none.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.export.quantisation import layers, open_session
+
+if TYPE_CHECKING:
+    import onnx
+
+ACTIVATIONS = ("PRelu", "Relu", "LeakyRelu")
+"""f(s x) = s f(x) for every s > 0"""
+SMALLEST = 0.01
+"""Share of the largest range that a channel counts with, at least: some do nothing on the faces."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A tensor between two layers, which nothing else reads: the layers' nodes and its name."""
+
+    before: "onnx.NodeProto"
+    tensor: str
+    after: "onnx.NodeProto"
+
+
+def equalised(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> "onnx.ModelProto":
+    """A copy that computes the same, with channels between layers of like ranges on batches of
+    normalised pixels. Its layers have names."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    found = list(joints(copy))
+    if not found:
+        return copy
+    ranges = _channel_ranges(copy, [each.tensor for each in found], pixels)
+    arrays = {each.name: each for each in copy.graph.initializer}
+    for joint, measured in zip(found, ranges, strict=True):
+        before, after = (arrays[node.input[1]] for node in (joint.before, joint.after))
+        factors = channel_factors(measured, onnx.numpy_helper.to_array(after))
+        _scale(before, 1 / factors, axis=0)
+        _scale(after, factors, axis=0 if _is_depthwise(after) else 1)
+        if len(joint.before.input) > 2:
+            _scale(arrays[joint.before.input[2]], 1 / factors, axis=0)
+    return copy
+
+
+def joints(model: "onnx.ModelProto") -> Iterator[Joint]:
+    """Those of convolutions whose weights and biases no other node reads."""
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    makers = {node.output[0]: node for node in model.graph.node}
+    readers.update(each.name for each in model.graph.output)
+    arrays = {each.name: each for each in model.graph.initializer}
+    own = [
+        node
+        for node in layers(model)
+        if node.op_type == "Conv" and all(readers[name] == 1 for name in node.input[1:])
+    ]
+    names = {node.name for node in own}
+    for node in own:
+        source = node.input[0]
+        while (maker := makers.get(source)) and readers[source] == 1:
+            if maker.op_type not in ACTIVATIONS:
+                break
+            source = maker.input[0]
+        if maker is None or readers[source] != 1 or maker.name not in names:
+            continue
+        weights, channels = arrays[node.input[1]].dims, arrays[maker.input[1]].dims[0]
+        # A grouped convolution that is not depthwise has its input channels in two places.
+        if weights[1] == channels or (weights[1] == 1 and weights[0] == channels):
+            yield Joint(maker, node.input[0], node)
+
+
+def channel_factors(ranges: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What to divide channels of such ``ranges`` [C] by, for a layer of ``weights``: float32 [C].
+
+    A depthwise layer has a scale for each channel, so the ranges become equal; in another one a
+    row of weights shares its scale: half of the unlikeness goes there.
+    """
+    ranges = np.maximum(ranges, SMALLEST * max(ranges.max(), np.finfo(np.float32).tiny))
+    if _is_depthwise(weights):
+        factors = ranges
+    else:
+        columns = np.abs(weights).max(axis=(0, *range(2, weights.ndim)))
+        factors = np.sqrt(ranges / np.maximum(columns, SMALLEST * columns.max()))
+    return (factors / np.exp(np.log(factors).mean())).astype(np.float32)
+
+
+def _is_depthwise(weights: "np.ndarray | onnx.TensorProto") -> bool:
+    dims = weights.shape if isinstance(weights, np.ndarray) else weights.dims
+    return dims[1] == 1 and dims[0] > 1
+
+
+def _channel_ranges(
+    model: "onnx.ModelProto", names: list[str], pixels: Iterable[np.ndarray]
+) -> list[np.ndarray]:
+    """The largest absolute value of each channel, in the mean of the images: [C] for each name."""
+    import onnx
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    helper = onnx.helper
+    axes = onnx.numpy_helper.from_array(np.array([2, 3], np.int64), "range/axes")
+    watched.graph.initializer.append(axes)
+    for name in names:
+        size, most = f"{name}/abs", f"{name}/max"
+        watched.graph.node.append(helper.make_node("Abs", [name], [size]))
+        reduced = helper.make_node("ReduceMax", [size, axes.name], [most], keepdims=0)
+        watched.graph.node.append(reduced)
+        value = helper.make_tensor_value_info(most, onnx.TensorProto.FLOAT, None)
+        watched.graph.output.append(value)
+    session, given = open_session(watched), model.graph.input[0].name
+    wanted = [f"{name}/max" for name in names]
+    batches = [session.run(wanted, {given: batch}) for batch in pixels]
+    return [np.concatenate(each).mean(axis=0) for each in zip(*batches, strict=True)]
+
+
+def _scale(tensor: "onnx.TensorProto", factors: np.ndarray, axis: int) -> None:
+    import onnx
+
+    values = onnx.numpy_helper.to_array(tensor)
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+    scaled = (values * factors.reshape(shape)).astype(values.dtype)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(scaled, tensor.name))
