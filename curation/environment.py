@@ -41,6 +41,8 @@ _FREE_FLAGS = 8
 _NODE = struct.Struct("<IHH")
 _ELSEWHERE = 1
 """The flag of a node whose value has pages of its own: a page number stands in its place."""
+_DATABASE_WITHIN = 2
+"""The flag of a node that is a named database"""
 _PAGE_NUMBER = struct.Struct("<Q")
 # Magic, version, address, size of the map, two databases (free pages, main), last page, number.
 _META = struct.Struct("<IIQQ48s48sQQ")
@@ -337,6 +339,11 @@ class Environment:
         size, flags, key_size = _NODE.unpack_from(page, place)
         begin = place + _NODE.size + key_size
         room = _PAGE_NUMBER.size if flags == _ELSEWHERE else size
+        if flags & _DATABASE_WITHIN:
+            raise UserError(
+                f"{self._path} has a database of the name {self._key(page, place)!r} in it; only "
+                "environments without named databases are read: copy its entries into such a one"
+            )
         if flags not in (0, _ELSEWHERE) or begin + room > self._page_size:
             self._damaged(f"a value goes beyond its page {number}")
         if flags != _ELSEWHERE:

@@ -163,7 +163,13 @@ def _folder(path: Path) -> FileKind | None:
     if (path / "view.json").exists():
         return _data_set("view", "a view already", "look at it with `curate inspect`")
     if (path / "data.mdb").exists():
-        return _LMDB._replace(what="a folder with an LMDB of another make")
+        inner = what_is_this(path / "data.mdb")
+        if inner == _LMDB:
+            return _LMDB._replace(what="a folder with an LMDB of another make")
+        what = "no LMDB file" if inner is None or inner.is_text else inner.what
+        return FileKind(
+            "damaged", f"a folder whose data.mdb is {what}", f"{_AGAIN}, or copy it again"
+        )
     if (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
         return _data_set("leveldb", "a LevelDB folder")
     if (path / "dataset_info.json").exists() and any(path.glob("*.arrow")):

@@ -40,7 +40,8 @@ def _sized(text: str) -> str:
 
 
 Amount = Annotated[str, AfterValidator(_sized)]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,:@+-]{0,199}$")]
+WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,:@+-]{0,199}$"
+Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 """A name of the cluster's, or several with commas: safe as the value of an option."""
 
 

@@ -49,7 +49,8 @@ Width = Annotated[float, Field(gt=0, le=8)]
 """With its square grows the memory that a network takes."""
 
 
-SetName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+SET_PATTERN = r"^[^/]+/[^/]+$"
+SetName = Annotated[str, Field(pattern=SET_PATTERN)]
 """Of a store or view of the workspace"""
 
 
@@ -118,6 +119,13 @@ class DataSpec(Strict):
     def name(self) -> str:
         """Of all that is trained on together."""
         return " + ".join(each.set for each in self.sets)
+
+    @model_validator(mode="after")
+    def _evaluated_once(self) -> "DataSpec":
+        for index, name in enumerate(self.evaluate):
+            if name in self.evaluate[:index]:
+                raise SpecError(("evaluate", index), f"{name!r} stands twice")
+        return self
 
     @model_validator(mode="after")
     def _sets_fit_together(self) -> "DataSpec":
@@ -409,7 +417,8 @@ class ExportSpec(Strict):
         return self
 
 
-ProtocolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]+:/.")]
+PROTOCOL_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]+:/."
+ProtocolName = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
 """NAME:FOLDER with an absolute path"""
 
 

@@ -40,7 +40,7 @@ def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
     if len(data) > LARGEST_SPEC:
         raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{what} is not UTF-8 text ({error.reason} at byte {error.start})"

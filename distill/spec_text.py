@@ -15,7 +15,8 @@ from curation.toml_positions import Location, TomlSource, in_words, within_docum
 from curation.toml_text import read_toml
 from curation.toml_writing import toml_text
 from distill.losses.settings import known_settings
-from distill.spec import JobSpec
+from distill.resources import WORD_PATTERN
+from distill.spec import PROTOCOL_PATTERN, SET_PATTERN, JobSpec
 from distill.spec_errors import SpecError
 from distill.spec_overrides import OverriddenSource, override, parse_override
 from distill.spec_source import LARGEST_SPEC, UNNAMED_SPEC, read_spec
@@ -31,6 +32,12 @@ _BEYOND = {
     "less_than_equal": ("le", "above"),
 }
 """Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it they are."""
+_FORMS = {
+    SET_PATTERN: "DATASET/NAME, a store or view of the workspace such as 'ms1m/clean'",
+    PROTOCOL_PATTERN: "PROTOCOL:/FOLDER, such as 'ijbc:/data/IJBC'",
+    WORD_PATTERN: "a word of 1 to 200 letters, digits and _ . , : @ + -, the first no sign",
+}
+"""What a pattern asks for"""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
@@ -152,6 +159,8 @@ def _reason(fault: Mapping[str, Any], location: Location) -> str:
         return f"{shown} is {side} {end}"
     if fault["type"] == "value_error":  # one of ours, which says all
         return str(fault["ctx"]["error"])
+    if fault["type"] == "string_pattern_mismatch":
+        return f"{shown} is not {_FORMS[fault['ctx']['pattern']]}"
     given = f", got {shown}" if isinstance(value, str | int | float) else ""
     return fault["msg"] + given
 

@@ -48,7 +48,7 @@ class StoreFile:
             # The folder is locked. The meta page need not be on the disk before the next
             # transaction: until then the file is as it was before this one.
             room = self._size() + _ROOM
-            self._environment = lmdb.open(str(folder), room, lock=False, metasync=False)
+            self._environment = lmdb.open(os.fsencode(folder), room, lock=False, metasync=False)
         self._transaction: lmdb.Transaction | None = None
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ _OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
 
 
 def _is_foreign(path: Path) -> bool:
-    """An LMDB that is not a store of ours, nor one that is being made."""
+    """An LMDB that is not a store of ours, nor one that is being made; also a damaged one."""
     folder, name = _place(path)
     ours = folder.name.endswith(PARTIAL) or (folder / STAMP_FILE).exists()
     if (ours and name == DATA_FILE) or not _is_lmdb(folder / name):
@@ -37,9 +37,9 @@ def _is_foreign(path: Path) -> bool:
     try:
         environment = Environment(folder, name)
         first = next(environment.all_keys(), None)
-        return first is not None and first != bytes(8) and environment.get(META_KEY) is None
+        return first != bytes(8) and environment.get(META_KEY) is None
     except UserError:
-        return False
+        return True  # what is wrong with it is said when it is opened
 
 
 def _place(path: Path) -> tuple[Path, str]:
@@ -85,9 +85,14 @@ class ForeignLmdb(EntrySource):
         for key, value in self._environment.all_items(MAX_FILE_BYTES + 4096):
             if key.startswith(_OTHER_KEYS):
                 continue
-            name = key.decode("utf-8", "backslashreplace")
-            yield _entry(name, number, value, labels.get(name))
+            name = key.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+            yield _entry(name, number, value, labels.pop(name, None))
             number += 1
+        if labels:
+            reason = f"no image has the key {next(iter(labels))!r} of {self._list}"
+            if len(labels) > 1:
+                reason += f", nor {len(labels) - 1:,} more of its keys"
+            yield ImageEntry("", UNLABELLED, number, b"", reason)
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """As if all entries had one size."""
@@ -125,6 +130,8 @@ def _read_labels(path: Path) -> dict[str, int]:
         try:
             if len(words) != 2:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
+            if words[0] in labels:
+                raise ValueError(f"the key {words[0]!r} stands twice")
             labels[words[0]] = whole_label(words[1])
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from curation.errors import UserError
+from curation.printable import printable
 from curation.text_files import text_lines
 
 QUARANTINE_FILE = "quarantine.tsv"
@@ -26,7 +27,7 @@ class BadRecordError(UserError):
         """The record as a line of the quarantine file, with the ``name`` of one that is a file."""
         key = "-" if self.key is None else str(self.key)
         reason = self.reason if name is None else f"{name}: {self.reason}"
-        return f"{key}\t{self.offset}\t{' '.join(reason.split())}\n"
+        return f"{key}\t{self.offset}\t{printable(' '.join(reason.split()))}\n"
 
 
 OnBad = Callable[[BadRecordError], None]

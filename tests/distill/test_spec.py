@@ -76,6 +76,10 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
         ("epochs = 1", "epoch = 1",
          [":12:1: teacher.stage: unknown key 'epoch'", "epochs, losses", "mean 'epochs'"]),
         ('evaluate = ["pairs"]', "evaluate = 3", ["data.evaluate"]),
+        ('evaluate = ["pairs"]', 'evaluate = ["pairs", "lfw", "pairs"]',
+         [":5:29: data.evaluate 3: 'pairs' stands twice"]),
+        ("[student]", '[resources]\npartition = "a b"\n[student]',
+         [":15:13: resources.partition: 'a b' is not a word of"]),
         ("[student]", "[student", [":14:9: not TOML: Expected ']'"]),
         ("[student]", "[pupil]", ["unknown key 'pupil'", "student"]),
         ('train = "drawn/train"', 'train = "drawn/tran"', ["'drawn/tran'", "drawn/train"]),
@@ -179,6 +183,11 @@ def test_evaluation_sets_are_pairs_or_image_sets(workspace):
     spec = load(GOOD.replace('["pairs"]', '["pairs", "drawn/train"]'), workspace)
     names = {name: path.name for name, path in evaluation_sets(spec, workspace).items()}
     assert names == {"pairs": "pairs.bin", "drawn/train": "train.lmdb"}
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a.toml").write_text(GOOD, "utf-8-sig")
+    assert SpecFile.read(tmp_path / "a.toml").text == GOOD
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name = " + b"[" * 5000, b"\x00"])

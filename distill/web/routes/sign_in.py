@@ -1,6 +1,7 @@
 """Signing in: by the link of `distill open`, or by the token."""
 
 import hashlib
+import os
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -16,7 +17,7 @@ _GUESSES_AT_ONCE, _GUESSES_A_SECOND = 10, 0.1
 
 def cookie_name(workspace: Workspace) -> str:
     """Browsers send a cookie to all ports of a machine, so each workspace has a name of its own."""
-    return f"distill-{hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]}"
+    return f"distill-{hashlib.sha256(os.fsencode(workspace.root)).hexdigest()[:12]}"
 
 
 def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:

@@ -30,6 +30,7 @@ from curation.records.layout_writer import write_layout
 from curation.records.ms1m import find_source
 from curation.records.recordio import ImageRecord, RecordWriter
 from curation.sources.records import read_images
+from curation.store import Store
 
 COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 
@@ -75,6 +76,11 @@ class TestContent:
         store = convert(mxnet_written / pack, tmp_path / "train.lmdb")
         assert_equals_source(store, mxnet_written / pack)
         assert (store.identities, store.image_size) == (3, (112, 112))
+
+    def test_a_store_may_lie_where_the_name_is_no_text(self, source, tmp_path):
+        folder = tmp_path / os.fsdecode(b"\xff\n")
+        store = convert(source, folder / "train.lmdb")
+        assert_equals_source(Store(store.path), source)
 
     def test_images_of_an_identity_are_brought_together(self, tmp_path, noise_images):
         labels = [9, 2, 9, 4, 2, 2, 9]

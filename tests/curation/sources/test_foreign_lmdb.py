@@ -8,6 +8,7 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
 from curation.sources.packed_values import image_and_label
+from curation.sources.quarantine import read_quarantine
 from curation.store import Store
 from curation.verify import verify
 
@@ -117,3 +118,59 @@ def test_stores_are_no_source(store, tmp_path):
     assert inspect_path(store.path)["kind"] == "store"
     assert verify(store.path)["sound"]
     assert Store(store.path).digest == store.digest
+
+
+def test_keys_of_any_bytes_become_names(tmp_path, noise_images):
+    entries = {struct.pack("<I", i << 7): noise_images[i] for i in range(2)}
+    store = convert(write_lmdb(tmp_path / "set", entries), tmp_path / "a.lmdb")
+    assert store.source_names == (r"\x00\x00\x00\x00", r"\x80\x00\x00\x00")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a 0\nz 1\ny 2\n", "no image has the key 'z' of .*, nor 1 more of its keys"),
+        ("a 0\na 1\n", "line 2: the key 'a' stands twice"),
+    ],
+    ids=["missing", "twice"],
+)
+def test_a_list_that_does_not_fit_is_an_error(tmp_path, noise_images, text, reason):
+    folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0], b"b": noise_images[1]})
+    (folder / "labels.txt").write_text(text)
+    with pytest.raises(UserError, match=reason):
+        convert(folder, tmp_path / "a.lmdb")
+
+
+def test_a_damaged_environment_is_called_so(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0], b"b": noise_images[1]})
+    data = folder / "data.mdb"
+    data.write_bytes(data.read_bytes()[:9000])
+    with pytest.raises(UserError, match=r"data\.mdb is truncated: it has 9000 bytes of"):
+        convert(folder, tmp_path / "a.lmdb")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"), [(b"", "empty"), (b"x" * 9000, "no LMDB file")], ids=["empty", "other"]
+)
+def test_what_only_has_the_name_of_an_environment(tmp_path, data, what):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "data.mdb").write_bytes(data)
+    with pytest.raises(UserError, match=f"a folder whose data[.]mdb is {what}"):
+        convert(tmp_path / "set", tmp_path / "a.lmdb")
+
+
+def test_named_databases_are_refused_by_name(tmp_path, noise_images):
+    with lmdb.open(str(tmp_path / "set"), 1 << 26, max_dbs=1) as environment:
+        faces = environment.open_db(b"faces")
+        with environment.begin(write=True) as writing:
+            writing.put(b"a", noise_images[0], db=faces)
+    with pytest.raises(UserError, match="a database of the name b'faces'"):
+        convert(tmp_path / "set", tmp_path / "a.lmdb")
+
+
+def test_bad_keys_are_harmless_in_the_quarantine(tmp_path, noise_images):
+    entries = {b"a": noise_images[0], b"\x1b[31m\0\n": b"no image"}
+    folder = write_lmdb(tmp_path / "set", entries)
+    store = convert(folder, tmp_path / "a.lmdb", skip_bad=True)
+    (bad,) = read_quarantine(store.path)
+    assert bad.reason.startswith(r"\x1b[31m\x00 : its value is neither")

@@ -46,7 +46,7 @@ def text(train, *tables, name="several", evaluate='["pairs"]'):
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ('"drawn"', "data.train: String should match pattern"),
+        ('"drawn"', "data.train: 'drawn' is not DATASET/NAME"),
         ("3", 'data.train: must name a set of images, such as "ms1m/clean", or be a list of'),
         ('{ set = "a/b" }', "data.train: must name a set of images"),
         ("[]", "data.train: List should have at least 1 item"),
