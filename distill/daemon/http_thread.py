@@ -1,6 +1,7 @@
 """An HTTP server in a thread of its own, with an event loop of its own."""
 
 import asyncio
+import ipaddress
 import logging
 import socket
 import threading
@@ -13,6 +14,21 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _SHUTDOWN_SECONDS = 5
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on an IP address and port; ``OSError`` where it is taken."""
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    # With its protocol named, asyncio sends small answers at once (TCP_NODELAY), not after 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 @contextmanager

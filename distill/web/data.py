@@ -23,7 +23,8 @@ SAMPLED = 1000
 """Images that a measure is taken of, for its histogram"""
 MOST_FOUND = 100
 _MOST_OPEN = 8
-_TOGETHER = 1 << 16
+_TOGETHER = 1 << 12
+"""Vectors that are compared at a time: few enough to stay in the cache of a core"""
 
 
 @dataclass(frozen=True)
@@ -229,22 +230,23 @@ def _nearest_in(
     is_of_store = len(root.stores) == 1 and cache.about.store == root.stores[0].digest
     if not is_of_store or cache.about.view is not None:
         return None
-    rows, labels = images.rows, images.labels
+    rows = images.rows
     own = cache.vectors(rows[i : i + 1], 0)[0].astype(np.float32)
     if not own.any():  # nobody has asked for it yet
         return None
-    best = np.full(images.identities, -np.inf, np.float32)
-    which = np.zeros(images.identities, np.int64)
-    for first in range(0, len(images) - images.unlabelled, _TOGETHER):
-        last = min(first + _TOGETHER, len(images) - images.unlabelled)
-        similar = cache.vectors(rows[first:last], 0).astype(np.float32) @ own
-        similar[(similar == 0) | (np.arange(first, last) == i)] = -np.inf
-        order = np.lexsort((-similar, labels[first:last]))
-        people, begins = np.unique(labels[first:last][order], return_index=True)
-        values = similar[order][begins]
-        better = values > best[people]
-        best[people[better]] = values[better]
-        which[people[better]] = first + order[begins][better]
-    top = np.argsort(-best, kind="stable")[:count]
-    near = [Near(int(k), int(which[k]), float(best[k])) for k in top if np.isfinite(best[k])]
+    labelled, offsets = len(images) - images.unlabelled, images.offsets
+    similar = np.full(labelled, -np.inf, np.float32)
+    for first in range(0, labelled, _TOGETHER):
+        here = slice(first, min(first + _TOGETHER, labelled))
+        similar[here] = cache.vectors(rows[here], 0).astype(np.float32) @ own
+    similar[similar == 0] = -np.inf  # nobody has asked for these yet
+    if i < labelled:
+        similar[i] = -np.inf
+    best = np.maximum.reduceat(similar, offsets[:-1]) if labelled else similar
+    near = []
+    for identity in np.argsort(-best, kind="stable")[:count].tolist():
+        if np.isfinite(best[identity]):
+            begin, end = offsets[identity : identity + 2].tolist()
+            nearest_image = begin + int(np.argmax(similar[begin:end]))
+            near.append(Near(identity, nearest_image, float(best[identity])))
     return cache.about.teacher, near

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from curation.errors import UserError
 from distill.daemon.connections import BoundedProtocol
-from distill.daemon.http_thread import answering
+from distill.daemon.http_thread import answering, listening
 from distill.daemon.processes import ProcessIdentity
 from distill.daemon.server import Pages
 from distill.daemon.service import JobService
@@ -61,27 +61,14 @@ def pages(settings: WebSettings) -> Pages:
 
 def _listener(settings: WebSettings) -> socket.socket:
     try:
-        return _bound(settings.host, settings.port)
+        return listening(settings.host, settings.port)
     except OSError as error:
         if not settings.any_port:
             raise UserError(
                 f"--web-address {settings.host}:{settings.port}: {error.strerror}; choose another "
                 "port, or 0 for any that is free"
             ) from None
-    return _bound(settings.host, 0)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    is_six = ipaddress.ip_address(host).version == 6
-    listener = socket.socket(socket.AF_INET6 if is_six else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return listening(settings.host, 0)
 
 
 def _url(settings: WebSettings, port: int) -> str:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from curation.workspace import Workspace
 from distill.daemon.connections import BoundedProtocol
-from distill.daemon.http_thread import answering
+from distill.daemon.http_thread import answering, listening
 from distill.web.app import answer_errors
 from distill.web.guard import Guard
 from distill.web.keys import Keys, workspace_token
@@ -20,6 +20,7 @@ from distill.web.routes import review, sign_in, static
 from distill.web.site import PageMaker
 
 PORT = 8643
+_HOST = "127.0.0.1"
 _NAME = "here"
 _THREADS = 8
 
@@ -37,7 +38,7 @@ def serve_review(
     workspace.daemon.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = Keys(workspace_token(workspace.daemon), secrets.token_urlsafe(16))
     with _listener(port) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://{_HOST}:{listener.getsockname()[1]}"
         app = _application(reviews, keys, sign_in.cookie_name(workspace), url)
         signals = (signal.SIGINT, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before there are other threads
@@ -64,20 +65,8 @@ def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
 
 def _listener(port: int | None) -> socket.socket:
     try:
-        return _bound(PORT if port is None else port)
+        return listening(_HOST, PORT if port is None else port)
     except OSError:
         if port is not None:
             raise
-    return _bound(0)
-
-
-def _bound(port: int) -> socket.socket:
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return listening(_HOST, 0)

@@ -1,5 +1,6 @@
 """Who may ask the pages for what, spoken by real clients."""
 
+import asyncio
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 from conftest import Pages
 
 from curation.errors import UserError
+from distill.daemon.http_thread import listening
 from distill.web import guard, keys
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
@@ -279,3 +281,24 @@ def test_tls_and_a_port_that_is_taken(tmp_path: Path) -> None:
         assert "max-age" in answer.headers["strict-transport-security"]
     finally:
         subprocess.run([*command, "stop", *place], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_small_answers_are_sent_at_once(host: str) -> None:
+    """Not after the 40 ms for which Nagle's algorithm waits for more."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            own = writer.get_extra_info("socket")
+            found.set_result(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listening(host, 0) as listener:
+            server = await asyncio.start_server(meet, sock=listener)
+            async with server:
+                with socket.create_connection(listener.getsockname()[:2]):
+                    return await found
+
+    assert asyncio.run(accepted()) == 1
