@@ -1,24 +1,42 @@
 """What the API can be asked, as a page."""
 
+from functools import cache
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from distill.daemon.api import create_app
 from distill.web.site import Site
 
+_Request = tuple[str, list[str], list[list[str]], list[str]]
+"""Method, parts of the path, paragraphs, parameters"""
+
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/docs")
-    def docs() -> Response:
-        """The requests of the API, by its own description."""
+    @cache
+    def requests() -> list[_Request]:
         described = create_app(site.service, site.slots).openapi()["paths"]
-        requests = [
-            (method.upper(), f"/api{path}", operation)
+        return [
+            (
+                method.upper(),
+                ["api", *path.strip("/").split("/")],
+                paragraphs(operation.get("description", "")),
+                [each["name"] for each in operation.get("parameters", [])],
+            )
             for path, methods in described.items()
             for method, operation in methods.items()
         ]
-        return site.page("api.html", requests=requests)
+
+    @routes.get("/docs")
+    def docs() -> Response:
+        """The requests of the API, by its own description."""
+        return site.page("api.html", requests=requests())
 
     return routes
+
+
+def paragraphs(text: str) -> list[list[str]]:
+    """Each as parts, of which every second stood between backticks."""
+    return [" ".join(each.split()).split("`") for each in text.split("\n\n") if each.strip()]

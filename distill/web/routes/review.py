@@ -223,7 +223,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         checks: Sequence[str] = [one.check for one in review.cases.findings]
         return {
             "digest": review.images.digest[:16],
-            "name": review.images.path.name,
+            "name": f"{review.images.path.parent.name}/{review.images.name}",
             "checks": checks,
             "titles": {c.name: c.explanation.title for c in review.cases.checks},
         }

@@ -761,8 +761,8 @@ function Progress() {
         <div class="meter" role="progressbar" aria-label="Cases done" aria-valuemin="0" aria-valuemax=${all}
           aria-valuenow=${decided}><span style=${{ width: `${(100 * decided) / Math.max(1, all)}%` }}></span></div>
         <span class="fine">${number(progress.open)} open, ${number(decided)} decided</span>`}
-      ${left && left.images !== undefined && html`<span class="fine kept">keeps ${number(left.images)} of ${number(left.images_before)} images,
-        ${" "}${number(left.identities)} of ${number(left.identities_before)} identities</span>`}
+      ${left && left.images !== undefined && html`<span class="fine kept">keeps ${number(left.images)} of ${number(left.images_before)} images;
+        ${" "}${number(left.identities)} identities, ${number(left.identities_before)} before</span>`}
       <span class="saved" role="status">${state.trouble || (outbox.length ? `saving ${outbox.length} ...` : "all saved")}</span>
       <nav class="chips" aria-label="More">
         <select aria-label="Check" value=${state.check ?? ""} onChange=${(event) => filter(event.target.value || null)}>
@@ -859,8 +859,8 @@ function Panel() {
             ["settled by others", progress.settled], ["conflicts", progress.conflicts]].map(([what, count]) => html`
             <div><dt>${what}</dt><dd>${number(count)}</dd></div>`)}
         </dl>
-        ${left?.images !== undefined && html`<p>${number(left.images)} of ${number(left.images_before)} images and
-          ${" "}${number(left.identities)} of ${number(left.identities_before)} identities are left when <code>curate clean</code> carries this out.</p>`}
+        ${left?.images !== undefined && html`<p>${number(left.images)} of ${number(left.images_before)} images are left when
+          ${" "}<code>curate clean</code> carries this out, in ${number(left.identities)} identities (${number(left.identities_before)} before).</p>`}
         ${progress.set_aside > 0 && html`<p class="fine">${number(progress.set_aside)} events are about other findings and are set aside.</p>`}
         <h3>Reviewers</h3>
         <ul>${Object.entries(progress.reviewers).map(([who, count]) => html`<li>${who}: ${number(count)}</li>`)}</ul>
@@ -915,7 +915,7 @@ function Who() {
 }
 
 function Page() {
-  if (!state.about) return html`<main><h1>Review</h1><p class="fine">${state.said || "Reading what was found ..."}</p></main>`;
+  if (!state.about) return html`<main class="who" aria-busy="true"><h1>Review</h1><p class="fine">${state.said || "Reading what was found ..."}</p></main>`;
   if (!state.who) return html`<${Who} />`;
   const one = current();
   return html`

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
+from distill.web.routes.api_page import paragraphs
 
 LONG = "import time; time.sleep(1000)"
 MANY = 2_000
@@ -174,3 +175,11 @@ def test_a_job_is_resumed_by_keyboard_alone(long_queue: Pages, chromium: Browser
     page.keyboard.press("Enter")
     expect(page.get_by_role("row", name="job-00001")).not_to_contain_text("distill resume")
     page.context.close()
+
+
+def test_descriptions_of_the_api_are_paragraphs_with_code() -> None:
+    assert paragraphs("One `a`\nof two.\n\nMore: `b`\n") == [
+        ["One ", "a", " of two."],
+        ["More: ", "b", ""],
+    ]
+    assert paragraphs("") == []
