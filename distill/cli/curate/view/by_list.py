@@ -33,8 +33,8 @@ def keep(
     The file has one or more whole numbers on each line; `#` starts a comment. With --by label they
     are labels in the source, key: record keys in the source, index and identity: numbers in
     PARENT. With --by name a line is the path of an image in the folder, list or archive that the
-    store was made of, or a folder there, which stands for all its images; a label or other columns
-    may stand beside.
+    store was made of, or a folder there, which stands for all its images; labels and other
+    columns are allowed.
 
     **Examples**
 
