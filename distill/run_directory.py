@@ -155,6 +155,18 @@ class WarningRecords(RootModel[Annotated[list[Warning], Field(max_length=100_000
     """``warnings.json``"""
 
 
+class EvaluationRecord(RootModel[dict[str, Any]]):
+    """``evaluation.json``"""
+
+
+_RESULTS: dict[str, type[BaseModel]] = {
+    STEPS: StepRecords,
+    WARNINGS: WarningRecords,
+    EVALUATION: EvaluationRecord,
+}
+"""The records of a run that people look at"""
+
+
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -219,9 +231,14 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
 
 
 def read_warnings(run: Path) -> list[dict[str, Any]]:
-    """``warnings.json``; empty where it is missing or anything else."""
+    """``warnings.json``, and a warning for each record of results that cannot be read."""
     told = found(run / WARNINGS, WarningRecords)
-    return [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
+    warnings = [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
+    for name, model in _RESULTS.items():
+        if (why := damage(run / name, model)) is not None:
+            text = one_line(f"{name} cannot be read and is not shown: {why}")
+            warnings.append({"text": text})
+    return warnings
 
 
 def read_progress(run: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
@@ -91,6 +91,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         responses=_PROBLEMS,
         docs_url=None,  # they load scripts from elsewhere; `distill serve --web` has a page
         redoc_url=None,
+        dependencies=[Depends(_check_parameters)],
     )
     runs = service.workspace.runs
     _answer_errors(app)
@@ -240,6 +241,20 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
     return app
+
+
+async def _check_parameters(request: Request) -> None:
+    """Refuse what a route does not know: a misspelt ``?labl=`` would let `/cancel` cancel all jobs.
+
+    Raises ``UserError``.
+    """
+    known = [each.alias for each in request.scope["route"].dependant.query_params]
+    unknown = next((name for name in request.query_params if name not in known), None)
+    if unknown is not None:
+        allowed = ", ".join(known) or "none"
+        raise UserError(f"unknown parameter {unknown[:80]!r}; allowed here: {allowed}")
+    if request.headers.get("content-type", "").startswith("application/json"):
+        raise UserError("no request takes JSON: parameters stand in the address, as ?label=NAME")
 
 
 class _TooLargeError(UserError):

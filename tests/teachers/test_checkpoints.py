@@ -549,9 +549,11 @@ def test_the_format_before_pytorch_1_6_is_read(path):
     assert equal(network, state)
 
 
-def test_half_precision_becomes_the_networks(path):
+@pytest.mark.parametrize("counters", [False, True], ids=["values", "counters-too"])
+def test_half_precision_becomes_the_networks(path, counters):
     state, network = weights(), small()
-    torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+    cast = {k: v.half() if counters or v.is_floating_point() else v for k, v in state.items()}
+    torch.save(cast, path)
     load_checkpoint(network, path)
     loaded = network.state_dict()["output_layer.3.weight"]
     assert loaded.dtype == torch.float32

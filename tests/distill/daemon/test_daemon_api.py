@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -178,6 +179,23 @@ def test_a_drained_daemon_starts_nothing(api: Api) -> None:
 )
 def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> None:
     assert api.http.post("/jobs", content=spec("x"), params=asked).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "said"),
+    [
+        ("/cancel?labl=x", {}, "unknown parameter 'labl'; allowed here: label, force"),
+        ("/jobs/x/pause?force=1", {}, "unknown parameter 'force'; allowed here: none"),
+        ("/cancel", {"json": {"label": "x"}}, "no request takes JSON"),
+    ],
+    ids=["misspelt", "elsewhere", "json"],
+)
+def test_nothing_that_is_asked_for_is_passed_over(
+    api: Api, path: str, sent: dict[str, Any], said: str
+) -> None:
+    answer = api.http.post(path, **sent)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
 
 
 def test_the_api_describes_itself(api: Api) -> None:
