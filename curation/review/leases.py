@@ -5,6 +5,7 @@ on what has changed; so leases need not survive anything, and a clock that jumps
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from curation.errors import UserError
@@ -34,11 +35,11 @@ class Leases:
         return None if found is None else found[0]
 
     def take(self, who: str, cases: Iterable[str], now: float) -> None:
-        """``who`` looks at ``cases`` and at nothing else."""
+        """``who`` looks at ``cases`` and at nothing else; a full disk hides that from others."""
         valid = self._valid(now)
         kept = {case: held for case, held in valid.items() if held[0] != who}
         taken = dict.fromkeys(cases, (who, now + LEASE_SECONDS))
-        with atomic_file(self._path, durable=False) as file:
+        with suppress(OSError), atomic_file(self._path, durable=False) as file:
             file.write(as_json({**kept, **taken}).encode())
 
     def _valid(self, now: float) -> dict[str, tuple[str, float]]:

@@ -21,6 +21,10 @@ _PATIENCE = 10.0
 """Seconds that others may take to write"""
 
 
+class NotWrittenError(UserError):
+    """The disk, or another process, is in the way; the same can be written later."""
+
+
 class DecisionLog:
     """The file, read as far as it was complete at the last look."""
 
@@ -61,7 +65,7 @@ class DecisionLog:
             try:
                 take(descriptor, _PATIENCE)
             except BlockingIOError:
-                raise UserError(
+                raise NotWrittenError(
                     f"another process has been writing {self.path} for {_PATIENCE:.0f} s; try again"
                 ) from None
             status = os.fstat(descriptor)
@@ -75,7 +79,8 @@ class DecisionLog:
     def append(self, event: ReviewEvent) -> None:
         """Bring the event to the disk; called while the log is held.
 
-        Raises ``UserError`` where it cannot be written; then the file is as it was.
+        Raises ``NotWrittenError`` where the disk does not take it, ``UserError`` where it could
+        not be read again; then the file is as it was.
         """
         line = as_line(event)
         if len(line) > LONGEST_EVENT:
@@ -92,9 +97,8 @@ class DecisionLog:
             os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, self._read)
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}; this decision was not saved; nothing "
-                f"else is lost"
+            raise NotWrittenError(
+                f"cannot write {self.path}: {error.strerror}; this decision is not saved"
             ) from None
         finally:
             os.close(descriptor)
@@ -108,7 +112,7 @@ class DecisionLog:
             if is_new:
                 sync_folder(self.path.parent)
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+            raise NotWrittenError(f"cannot write {self.path}: {error.strerror}") from None
         return descriptor
 
     def _expect(self, file: tuple[int, int] | None, size: int) -> None:

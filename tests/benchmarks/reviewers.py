@@ -54,10 +54,14 @@ class ReviewServer:
         assert self.link, "the server ended"
         self._port = urlsplit(self.link).port or 0
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def memory(self) -> float:
         """Megabytes that lie in memory."""
-        assert self._process is not None
-        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         (line,) = [each for each in text.splitlines() if each.startswith("Anonymous:")]
         return int(line.split()[1]) / 1e3
 

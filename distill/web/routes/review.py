@@ -1,7 +1,8 @@
 """The review of flagged identities: its page, and what it asks for and sends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from curation.errors import UserError
 from curation.noise.decisions import Action
 from curation.review.events import MOST_LINES, Choice
+from curation.review.log import NotWrittenError
 from curation.review.outcome import what_is_left
 from curation.review.refusals import StaleError
 from distill.web.review.reviews import Reviews
@@ -121,42 +123,35 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         return shown_case(review, review.look(key), seen)
 
     @routes.post("/decide")
+    @answered
     def decide(sent: DecisionSent) -> Response:
         """Write a decision down; which of the cases that the page holds are still open."""
         review = reviews.open(sent.set)
         lines = [text for line in sent.lines for text in line.proposals()]
-        try:
-            event = review.decide(
-                sent.id, sent.who, sent.case, sent.findings, sent.seen, sent.choice, lines
-            )
-        except StaleError as error:
-            return JSONResponse({"error": str(error)}, 409)
+        event = review.decide(
+            sent.id, sent.who, sent.case, sent.findings, sent.seen, sent.choice, lines
+        )
         held = {key: review.is_open(review.look(key)) for key in sent.held}
         return JSONResponse({"event": shown_event(review, event), "open": held})
 
     @routes.post("/undo")
+    @answered
     def undo(sent: UndoSent) -> Response:
         """Undo an event."""
         review = reviews.open(sent.set)
-        try:
-            event = review.undo(sent.id, sent.who, sent.undoes)
-        except StaleError as error:
-            return JSONResponse({"error": str(error)}, 409)
+        event = review.undo(sent.id, sent.who, sent.undoes)
         return JSONResponse({"event": shown_event(review, event)})
 
     @routes.post("/settle")
+    @answered
     def settle(sent: SettlementSent) -> Response:
         """Settle a conflict."""
         review = reviews.open(sent.set)
         review.refresh()
         conflict = next((c for c in review.conflicts() if conflict_key(c) == sent.conflict), None)
         if conflict is None:
-            why = "this conflict is settled, or has become another one"
-            return JSONResponse({"error": why}, 409)
-        try:
-            events = review.settle(sent.id, sent.who, conflict, sent.keep)
-        except StaleError as error:
-            return JSONResponse({"error": str(error)}, 409)
+            raise StaleError("this conflict is settled, or has become another one")
+        events = review.settle(sent.id, sent.who, conflict, sent.keep)
         return JSONResponse({"events": [shown_event(review, event) for event in events]})
 
     @routes.get("/progress")
@@ -235,3 +230,17 @@ def kept_picture(content: bytes, kind: str) -> Response:
     """A picture that browsers may keep for good."""
     keep = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(content, media_type=kind, headers=keep)
+
+
+def answered(act: Callable[[Any], Response]) -> Callable[[Any], Response]:
+    """``act``, which answers 409 where others were faster, and 507 where the disk is full."""
+
+    @wraps(act)
+    def attempt(sent: Any) -> Response:
+        try:
+            return act(sent)
+        except (StaleError, NotWrittenError) as error:
+            status = 409 if isinstance(error, StaleError) else 507
+            return JSONResponse({"error": str(error)}, status)
+
+    return attempt

@@ -155,8 +155,7 @@ async function empty() {
         sent(entry);
         await refused(entry, error);
       } else {
-        state.trouble = error instanceof Refusal && error.status === 401
-          ? "you are signed out: open the link again" : "the server does not answer; it is sent again";
+        state.trouble = whyNotSaved(error);
         draw();
         await new Promise((resume) => setTimeout(resume, pause));
         pause = Math.min(2 * pause, 4000);
@@ -166,6 +165,12 @@ async function empty() {
   }
   state.sending = false;
   lookSoon();
+}
+
+function whyNotSaved(error) {
+  if (!(error instanceof Refusal)) return "the server does not answer; it is sent again";
+  if (error.status === 401) return "you are signed out: open the link again";
+  return `${error.message}; it is sent again`;
 }
 
 function sent(entry) {

@@ -235,7 +235,7 @@ class TestDecisions:
 
     def test_merges_do_not_run_in_a_circle(self, review):
         decide(review, "divided-0", "accept")
-        with pytest.raises(UserError, match="merged into identity 1 already"):
+        with pytest.raises(UserError, match="already merged into identity 1"):
             decide(review, "misplaced-47", "change", ("merge 1 0",))
 
     def test_an_undo_does_not_close_a_circle_either(self, review):
@@ -453,7 +453,7 @@ class TestLog:
     def test_a_damaged_line_is_named(self, folder, clock, line):
         path = folder / "train.findings" / DECISIONS_LOG
         path.write_bytes(line + b"\n")
-        with pytest.raises(UserError, match=r"decisions.jsonl line 1 is damaged: .*; mend") as said:
+        with pytest.raises(UserError, match=r"decisions.jsonl line 1 is damaged: .*; correct") as said:
             open_review(folder, clock)
         assert len(str(said.value)) < 700
 

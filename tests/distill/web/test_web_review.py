@@ -1,5 +1,6 @@
 """The review in a browser: by keys alone, by two people, and while the server is killed."""
 
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +210,21 @@ def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer
     page.wait_for_selector("[role=alert]:has-text('meanwhile bob decided (reject)')")
     page.wait_for_selector("#case[data-key='divided-0'] .badge:has-text('bob: reject')")
     assert len(log_of(tmp_path)) == 1
+
+
+def test_a_full_disk_keeps_a_decision_until_there_is_room(
+    page: Page, server: ReviewServer, tmp_path: Path
+) -> None:
+    press(page, "n")
+    until_saved(page)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    case = press(page, "n")
+    page.wait_for_selector(".saved:has-text('this decision is not saved; it is sent again')")
+    assert len(log_of(tmp_path)) == 1
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    until_saved(page)
+    assert [event["case"] for event in log_of(tmp_path)][1:] == [case]
 
 
 def test_keys_can_be_changed_and_stay_so(page: Page, tmp_path: Path) -> None:
