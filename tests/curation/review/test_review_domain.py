@@ -453,7 +453,7 @@ class TestLog:
     def test_a_damaged_line_is_named(self, folder, clock, line):
         path = folder / "train.findings" / DECISIONS_LOG
         path.write_bytes(line + b"\n")
-        with pytest.raises(UserError, match=r"decisions.jsonl line 1 is damaged: .*; correct") as said:
+        with pytest.raises(UserError, match=r"jsonl line 1 is damaged: .*; correct") as said:
             open_review(folder, clock)
         assert len(str(said.value)) < 700
 
