@@ -113,7 +113,7 @@ test-mxnet *options: setup
 # Jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
 test-slurm *options: setup
     python -m pytest -m slurm tests/distill/daemon/test_executor_contract.py tests/distill/daemon/test_slurm.py \
-        tests/distill/pipeline/test_job_in_slurm.py {{ options }}
+        tests/distill/pipeline/test_job_in_slurm.py tests/test_tutorials.py {{ options }}
 
 # The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
 soak *options: setup
@@ -251,7 +251,7 @@ format: setup
     ruff format
 
 # Build the wheel, check it in a fresh environment, and tag the commit with the version of distill/__init__.py
-release: setup lint
+release: setup
     #!/usr/bin/env bash
     set -euo pipefail
     version="$(python -c 'import distill; print(distill.__version__)')"
@@ -259,6 +259,7 @@ release: setup lint
     [ -z "$(git status --porcelain)" ] || stop "there are changes that are not committed; commit or stash them"
     ! git rev-parse --quiet --verify "refs/tags/v$version" > /dev/null || stop "the tag v$version exists; set another __version__ in distill/__init__.py"
     grep -q "^## \[$version\]" CHANGELOG.md || stop "CHANGELOG.md has no section [$version]; rename [Unreleased] and commit"
+    just lint
     fresh="$(mktemp -d)"
     trap 'rm -rf "$fresh"' EXIT
     # A clone has what is committed and no left-over build folder.

@@ -58,7 +58,8 @@ def commands(name: str) -> list[list[str]]:
 
 def test_each_example_is_looked_at() -> None:
     assert sorted(path.name for path in EXAMPLES.iterdir()) == [
-        "Dockerfile", "distill.def", "distill.service", "phone", "python", "two-nodes.sbatch",
+        "Dockerfile", "distill.def", "distill.service", "phone", "python", "student.ipynb",
+        "two-nodes.sbatch",
     ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.slurm.cluster import Cluster
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(ROOT.glob("docs/tutorials/*.md"))
 BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$|^<!-- (test)\n(.*?)^-->$", re.M | re.S)
@@ -35,12 +37,37 @@ def test_every_block_of_a_tutorial_says_its_language(page: Path) -> None:
     )
 
 
+def on_slurm(page: Path) -> bool:
+    return "--executor slurm" in page.read_text()
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * trains(page)) for page in PAGES],
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * trains(page))
+        for page in PAGES
+        if not on_slurm(page)
+    ],
 )
 def test_a_tutorial_works(page: Path, tmp_path: Path) -> None:
+    work_through(page, tmp_path)
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if on_slurm(page)], ids=lambda page: page.stem
+)
+def test_a_tutorial_on_slurm_works(page: Path, tmp_path: Path, cluster: Cluster) -> None:
+    """On a real Slurm with two nodes on this machine; the job has one rank on each."""
+    said = work_through(page, tmp_path)
+    assert any(re.search(r"running +2\b", each) for each in said), "the second attempt"
+
+
+def work_through(page: Path, folder: Path) -> list[str]:
+    """What each block of a page prints, typed in order in one folder."""
+    said: list[str] = []
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -54,9 +81,11 @@ def test_a_tutorial_works(page: Path, tmp_path: Path) -> None:
                 continue
             program = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
             done = subprocess.run(
-                [*program, text], cwd=tmp_path, env=environment,
+                [*program, text], cwd=folder, env=environment,
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+            said.append(done.stdout)
     finally:
-        subprocess.run(["distill", "stop"], cwd=tmp_path, env=environment, capture_output=True)
+        subprocess.run(["distill", "stop"], cwd=folder, env=environment, capture_output=True)
+    return said
