@@ -58,19 +58,6 @@ SCORES = {
 """Set and score, by the heading of the column."""
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- the unlabelled table begins -->\n", "<!-- the unlabelled table ends -->\n"
-BEFORE = "## Training step on the CPU\n"
-SECTION = """## What faces without labels bring
-
-`just bench-unlabelled` hides the labels of half of the people of the real faces. The student is a
-MobileFaceNet of half width at 64x64, the teacher SFace, the losses ArcFace and angular, and all
-rows have as many steps. "Won back" is the share of what the labelled half alone lacks beside all
-faces with their labels.
-
-The sets of pairs are small: one standard error of LFW and of each CFP set is about a point, as much
-as half of the labels bring, so one seed of them proves little. The TAR over all pairs can tell the
-rows apart: **group unlabelled faces with `curate cluster` first**, then train with both losses.
-
-"""
 
 SPEC = """\
 name = "{name}"
@@ -223,11 +210,8 @@ def main() -> None:
 
 
 def write_page(text: str) -> None:
-    """Put the table into docs/benchmarks.md, whose section of it begins with the first."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page = page.replace(BEFORE, f"{SECTION}{BEGIN}{END}\n{BEFORE}")
-    before, rest = page.split(BEGIN)
+    """Put the table between its marks in docs/benchmarks.md."""
+    before, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
 
 
