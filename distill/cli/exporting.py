@@ -38,7 +38,8 @@ def export(
     calibrate: Annotated[
         str | None,
         typer.Option(
-            metavar="SET", help="For onnx-int8: at least 500 faces like those of the training."
+            metavar="SET",
+            help="For formats in int8: at least 500 faces like those of the training.",
         ),
     ] = None,
     json: JsonOption = False,

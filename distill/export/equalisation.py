@@ -8,6 +8,7 @@ Correction, 2019, section 4.1; here with measured ranges of the tensor in place 
 layer's weights, which have a scale for each channel and need none.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from distill.export.quantisation import layers, open_session
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 ACTIVATIONS = ("PRelu", "Relu", "LeakyRelu")
 """f(s x) = s f(x) for every s > 0"""
@@ -40,13 +42,13 @@ def equalised(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> "onnx.M
     normalised pixels. Its layers have names."""
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    found = list(joints(copy))
+    scaled = onnx.ModelProto()
+    scaled.CopyFrom(model)
+    found = list(joints(scaled))
     if not found:
-        return copy
-    ranges = _channel_ranges(copy, [each.tensor for each in found], pixels)
-    arrays = {each.name: each for each in copy.graph.initializer}
+        return scaled
+    ranges = _channel_ranges(scaled, [each.tensor for each in found], pixels)
+    arrays = {each.name: each for each in scaled.graph.initializer}
     for joint, measured in zip(found, ranges, strict=True):
         before, after = (arrays[node.input[1]] for node in (joint.before, joint.after))
         factors = channel_factors(measured, onnx.numpy_helper.to_array(after))
@@ -54,7 +56,7 @@ def equalised(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> "onnx.M
         _scale(after, factors, axis=0 if _is_depthwise(after) else 1)
         if len(joint.before.input) > 2:
             _scale(arrays[joint.before.input[2]], 1 / factors, axis=0)
-    return copy
+    return scaled
 
 
 def joints(model: "onnx.ModelProto") -> Iterator[Joint]:
@@ -96,6 +98,26 @@ def channel_factors(ranges: np.ndarray, weights: np.ndarray) -> np.ndarray:
         columns = np.abs(weights).max(axis=(0, *range(2, weights.ndim)))
         factors = np.sqrt(ranges / np.maximum(columns, SMALLEST * columns.max()))
     return (factors / np.exp(np.log(factors).mean())).astype(np.float32)
+
+
+def with_weights_of(
+    network: "torch.nn.Module", before: "onnx.ModelProto", after: "onnx.ModelProto"
+) -> "torch.nn.Module":
+    """A copy of ``network``, which was exported as ``before``, with what ``after`` has changed;
+    unchanged where the export gave one of the weights another name."""
+    import onnx
+    import torch
+
+    known = {each.name: each for each in before.graph.initializer}
+    changed = {
+        each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy())
+        for each in after.graph.initializer
+        if each.name in known and each.raw_data != known[each.name].raw_data
+    }
+    made = copy.deepcopy(network)
+    if changed.keys() <= made.state_dict().keys():
+        made.load_state_dict(changed, strict=False)
+    return made
 
 
 def _is_depthwise(weights: "np.ndarray | onnx.TensorProto") -> bool:

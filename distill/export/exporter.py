@@ -47,7 +47,8 @@ class Exporter(ABC):
     ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
     brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
     files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
-    not run at all. ``minimum_cosine`` is that of its embeddings with the network's.
+    not run at all. ``minimum_cosine`` is that of its embeddings with the network's. ``calibrated``
+    where it takes an `ExportSource.calibration`.
     """
 
     name: ClassVar[str]
@@ -58,6 +59,7 @@ class Exporter(ABC):
     confined: ClassVar[bool] = False
     why_not_here: ClassVar[str | None] = None
     minimum_cosine: ClassVar[float] = MINIMUM_COSINE
+    calibrated: ClassVar[bool] = False
 
     @abstractmethod
     def export(self, folder: Path, source: ExportSource) -> None:

@@ -1,24 +1,25 @@
 """How much of a network int8 can have: as much as the gate lets through.
 
-Channels are equalised first. Weights are always int8. The inputs of layers are uint8; if the gate
-refuses that, those of the most sensitive layers stay in float, in the end all.
+Channels are equalised first. All layers are in int8; if the gate refuses that, the most sensitive
+ones keep more of float32, in the end all that the format can keep.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from curation.errors import UserError
-from distill.export.compaction import half_slopes
 from distill.export.equalisation import equalised
-from distill.export.exporter import Embed
+from distill.export.exporter import Embed, ExportedNetwork, FormatRefusedError
 from distill.export.int8_gate import MeasuredLoss, passes
-from distill.export.quantisation import calibrate, layers, quantise, running, sensitivity
+from distill.export.quantisation import Range, calibrate, layers, named, sensitivity
 
 if TYPE_CHECKING:
     import onnx
+
+    from distill.export.source import ExportSource
 
 LARGEST = 0.3
 """Share of the bytes of the float32 weights"""
@@ -26,18 +27,39 @@ ASKED = 16
 """Faces that the sensitivity is measured on"""
 EQUALISED = 96
 """Faces that the ranges of channels are measured on"""
-FLOAT_SHARES = (0, 1 / 6, 1 / 2, 1)
-"""Of the layers, how many keep their inputs in float: one try each"""
 SHOWN = 8
 _BATCH = 8
 
+Made = TypeVar("Made")
+Judge = Callable[[Embed], list[MeasuredLoss]]
+Build = Callable[[list[str]], tuple[Made, Embed]]
+"""From the names of layers that keep float32 to what is made of the network, and what runs it"""
+
+
+class TooManyBytesError(UserError):
+    """Too much of a network is left in float32 to be worth a format."""
+
 
 @dataclass(frozen=True)
-class Quantised:
-    """A network in int8: ``costs`` by layer as of `sensitivity`, ``kept`` those whose input is
-    float, and what it loses."""
+class Calibrated:
+    """An equalised graph whose layers have names, the ranges of their inputs, and what uint8 at
+    each alone costs, the most sensitive layer first."""
 
     model: "onnx.ModelProto"
+    ranges: dict[str, Range]
+    costs: dict[str, float]
+
+    @property
+    def names(self) -> list[str]:
+        return [node.name for node in layers(self.model)]
+
+
+@dataclass(frozen=True)
+class Quantised(Generic[Made]):
+    """A network in int8: ``costs`` by layer as of `sensitivity`, ``kept`` those that keep float32,
+    and what it loses."""
+
+    made: Made
     costs: dict[str, float]
     kept: list[str]
     losses: list[MeasuredLoss]
@@ -45,7 +67,7 @@ class Quantised:
     def told(self) -> dict[str, Any]:
         """As JSON."""
         gate = [each.told() for each in self.losses]
-        return {"gate": gate, "float_inputs": self.kept, "sensitivity": self.costs}
+        return {"gate": gate, "float_layers": self.kept, "sensitivity": self.costs}
 
     def __str__(self) -> str:
         worst = ", ".join(f"{name} {cost:.5f}" for name, cost in [*self.costs.items()][:SHOWN])
@@ -55,26 +77,60 @@ class Quantised:
         )
 
 
-def quantised(
-    model: "onnx.ModelProto", pixels: np.ndarray, judge: Callable[[Embed], list[MeasuredLoss]]
-) -> Quantised:
-    """The network of a graph whose nodes have names (`quantisation.named`), calibrated on
-    normalised ``pixels`` [N, 3, H, W]; the last try where the gate passes none."""
-    names = [node.name for node in layers(model)]
-    if not names:
+def calibrated(model: "onnx.ModelProto", pixels: np.ndarray) -> Calibrated:
+    """By normalised ``pixels`` [N, 3, H, W] of faces."""
+    model = named(model)
+    if not layers(model):
         raise UserError("the network has no layer with constant weights; int8 has nothing to do")
-    model = half_slopes(equalised(model, _batches(_some(pixels, EQUALISED))))
+    model = equalised(model, _batches(_some(pixels, EQUALISED)))
     ranges = calibrate(model, _batches(pixels))
     costs = sensitivity(model, ranges, _some(pixels, ASKED))
     order = sorted(costs, key=lambda name: -costs[name])
-    for share in FLOAT_SHARES:
+    return Calibrated(model, ranges, {name: costs[name] for name in order})
+
+
+def quantised(
+    given: Calibrated, build: Build[Made], judge: Judge, shares: Sequence[float]
+) -> Quantised[Made]:
+    """What ``build`` makes where the gate passes it: a try for each of the ``shares`` of the layers
+    that keep float32, as far as the bytes allow; the last one where the gate passes none."""
+    order = [*given.costs]
+    found: Quantised[Made] | None = None
+    for share in shares:
         kept = order[: round(share * len(order))]
-        made = quantise(model, ranges, [name for name in names if name not in kept], weights=True)
-        check_quantised(made, model, names)
-        losses = judge(running(made))
-        if passes(losses):
+        try:
+            made, run = build(kept)
+        except TooManyBytesError:
+            if found is None:
+                raise
             break
-    return Quantised(made, {name: costs[name] for name in order}, kept, losses)
+        found = Quantised(made, given.costs, kept, judge(run))
+        if passes(found.losses):
+            break
+    assert found is not None
+    return found
+
+
+def through_the_gate(
+    name: str, source: "ExportSource", build: Build[Made], shares: Sequence[float]
+) -> Made:
+    """What ``build`` makes of a source's network for the format ``name``.
+
+    The source is told the losses and sensitivities. Raises ``FormatRefusedError`` where the gate
+    refuses all tries, ``UserError`` without a calibration.
+    """
+
+    def judge(run: Embed) -> list[MeasuredLoss]:
+        return source.judge(ExportedNetwork(run, source.preprocessing))
+
+    found = quantised(source.calibrated, build, judge, shares)
+    source.told[name] = found.told()
+    if not passes(found.losses):
+        raise FormatRefusedError(
+            f"the {name} format is refused, as it may lose less than 0.2 points of accuracy "
+            f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}"
+        )
+    return found.made
 
 
 def _some(pixels: np.ndarray, count: int) -> np.ndarray:
@@ -101,9 +157,13 @@ def check_quantised(
     done = {node.name for node in graph.node if scaled & set(node.input[1:2])}
     if left := [name for name in names if name not in done]:
         raise UserError(f"{len(left)} layers still have float32 weights, the first is {left[0]!r}")
-    before, after = weight_bytes(model), weight_bytes(made)
+    check_bytes(weight_bytes(made), weight_bytes(model))
+
+
+def check_bytes(after: int, before: int) -> None:
+    """Raise ``TooManyBytesError`` where weights in int8 have more than 0.3 of the bytes."""
     if after > LARGEST * before:
-        raise UserError(
+        raise TooManyBytesError(
             f"in int8 the weights have {after:,} of {before:,} bytes, more than {LARGEST} of them: "
             "too few are those of layers; ship the network as onnx-fp16"
         )

@@ -68,5 +68,8 @@ def passes(losses: Sequence[MeasuredLoss]) -> bool:
     return "too much" not in verdicts and "fine" in verdicts
 
 
-Gate = Callable[[Embedder], Callable[[Embedder], list[MeasuredLoss]]]
+Judge = Callable[[Embedder], list[MeasuredLoss]]
+"""What another network loses against the float32 one"""
+
+Gate = Callable[[Embedder], Judge]
 """From the float32 network to what judges others against it"""

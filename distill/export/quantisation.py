@@ -34,6 +34,11 @@ class Range:
     scale: float
     zero: int
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute value."""
+        return self.scale * max(self.zero, 255 - self.zero)
+
 
 def named(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """A copy whose layers all have names, those of their outputs: lists of layers mean nothing
@@ -159,13 +164,19 @@ def _input_nodes(graph: "onnx.GraphProto", name: str, of: Range) -> Iterator["on
     yield onnx.helper.make_node("DequantizeLinear", [whole, scale, zero], [back])
 
 
+def weight_rows(node: "onnx.NodeProto", weights: "onnx.TensorProto") -> np.ndarray:
+    """Those of a layer by output channel: float32 [C, ...]."""
+    import onnx
+
+    return np.moveaxis(onnx.numpy_helper.to_array(weights), _output_axis(node), 0)
+
+
 def _weight_node(
     graph: "onnx.GraphProto", node: "onnx.NodeProto", weights: "onnx.TensorProto"
 ) -> "onnx.NodeProto":
     import onnx
 
-    values, axis = onnx.numpy_helper.to_array(weights), _output_axis(node)
-    rows = np.moveaxis(values, axis, 0)
+    rows, axis = weight_rows(node, weights), _output_axis(node)
     scales = weight_scales(rows)
     whole = np.clip(np.rint(rows / scales.reshape(-1, *[1] * (rows.ndim - 1))), -127, 127)
     name = f"{node.name}/w"

@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from curation.errors import UserError
 from teachers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     import torch
 
     from distill.export.calibration import Calibration
+    from distill.export.int8 import Calibrated
+    from distill.export.int8_gate import Judge
 
 OPSET = 20
 INPUT_NAME = "image"
@@ -57,12 +61,50 @@ class ExportSource:
         with quiet():
             return torch.export.export(self.folded, (torch.zeros(1, 3, *self.size),))
 
-    def traced(self) -> "torch.jit.ScriptModule":
-        """The folded network as TorchScript, for one image."""
+    @cached_property
+    def calibration_pixels(self) -> "np.ndarray":
+        """Of faces, as `Calibration.pixels`. Raises ``UserError`` without a calibration."""
+        return self._calibrated_by.pixels(self.preprocessing)
+
+    @cached_property
+    def calibrated(self) -> "Calibrated":
+        """The equalised network as ONNX; see `distill.export.int8.calibrated`."""
+        from distill.export.int8 import calibrated
+
+        return calibrated(self.onnx, self.calibration_pixels)
+
+    @cached_property
+    def equalised(self) -> "torch.nn.Module":
+        """The folded network with the weights of ``calibrated``."""
+        from distill.export.equalisation import with_weights_of
+
+        return with_weights_of(self.folded, self.onnx, self.calibrated.model)
+
+    @cached_property
+    def judge(self) -> "Judge":
+        """What the gate says of networks beside this one. ``UserError`` without a gate."""
+        from distill.export.exporter import ExportedNetwork
+        from distill.export.quantisation import running
+
+        gate = self._calibrated_by.gate
+        assert gate is not None
+        return gate(ExportedNetwork(running(self.onnx), self.preprocessing))
+
+    @property
+    def _calibrated_by(self) -> "Calibration":
+        if self.calibration is None or self.calibration.gate is None:
+            raise UserError(
+                "formats in int8 are calibrated on faces and judged on sets: give `--calibrate "
+                "SET` with at least 500 faces like those of the training, and `--evaluate SET`"
+            )
+        return self.calibration
+
+    def traced(self, network: "torch.nn.Module") -> "torch.jit.ScriptModule":
+        """One of this input, such as ``folded``, as TorchScript, for one image."""
         import torch
 
         with quiet(), torch.no_grad():
-            return torch.jit.trace(self.folded, torch.zeros(1, 3, *self.size))
+            return torch.jit.trace(network, torch.zeros(1, 3, *self.size))
 
     @cached_property
     def onnx(self) -> "onnx.ModelProto":

@@ -17,6 +17,7 @@ from curation.workspace import Workspace
 from distill.evaluation.features import mirrored_seconds
 from distill.evaluation.protocols.protocol import open_named
 from distill.evaluation.set_features import FEATURES, EvaluationSet, NetworkFeatures
+from distill.export.exporter import DEFAULT_FORMATS, exporters
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, ranks_of, student_architecture
 from distill.pipeline.measuring import (
@@ -359,11 +360,16 @@ class _Estimating:
 
     def _export(self, last: Architecture, evaluation: dict[str, Any]) -> StepCost:
         formats = self.spec.export.formats
+        measured = [name for name in formats if not exporters()[name].calibrated]
+        left = " and ".join(name for name in formats if name not in measured)
+        note = f"without {left}, which trained weights and faces decide" if left else ""
         try:
-            seconds, size = export_time(last, self.images.image_size, formats, evaluation)
+            seconds, size = export_time(
+                last, self.images.image_size, measured or DEFAULT_FORMATS, evaluation
+            )
         except UserError as error:
             return StepCost("export", "export", "waiting", None, 0, f"not measured: {error}")
-        return StepCost("export", "export", "waiting", seconds, size)
+        return StepCost("export", "export", "waiting", seconds, size, note)
 
     def _is_recorded(self, name: str) -> bool:
         return self.recorded.get(name, {}).get("state") in ("done", "reused")

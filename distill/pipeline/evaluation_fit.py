@@ -19,7 +19,9 @@ from distill.evaluation.measurable import (
     why_no_accuracy,
 )
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named
+from distill.export.calibration import LEAST
 from distill.export.config import PrintableName
+from distill.export.exporter import exporters
 from distill.notices import Notice
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_key, evaluation_sets, selection_sets, trainings
@@ -49,6 +51,22 @@ def open_protocols(spec: JobSpec) -> dict[str, ProtocolSet]:
         except UserError as error:
             raise SpecError(("evaluate", "protocols", index), str(error)) from None
     return found
+
+
+def check_int8(spec: JobSpec, images: ImageSet, sets: Mapping[str, EvaluationSet]) -> None:
+    """Raise ``SpecError`` where a format in int8 lacks faces that calibrate it, or a set that
+    judges it."""
+    named = [name for name in spec.export.formats if exporters()[name].calibrated]
+    if not named:
+        return
+    lack = None
+    if len(images) < LEAST:
+        lack = f"at least {LEAST} training images, and data.train has {len(images)}"
+    elif not sets:
+        lack = "a set that judges it, and data.evaluate has none"
+    if lack is not None:
+        reason = f"{named[0]} takes {lack}; leave it out of the formats"
+        raise SpecError(("export", "formats"), reason)
 
 
 def check_sets(

@@ -18,7 +18,7 @@ from distill.losses.needs import Supply, lacking, seldom
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork, check_beginning, given_beginning
-from distill.pipeline.evaluation_fit import check_sets, open_protocols, open_sets
+from distill.pipeline.evaluation_fit import check_int8, check_sets, open_protocols, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.pipeline.teacher_answers import asked_answers
@@ -74,6 +74,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     """Raise ``SpecError`` where the parts of a spec cannot work together; trains nothing."""
     images = open_training_images(spec.data, workspace)
     sets = open_sets(spec, workspace)
+    check_int8(spec, images, sets)
     open_protocols(spec)
     ranks = ranks_of(spec)
     awaited = bool(coming_teachers(spec, coming))

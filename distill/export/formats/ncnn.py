@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from curation.errors import UserError
 from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
 from distill.export.source import ExportSource
 
-FILES = ("model.ncnn.param", "model.ncnn.bin")
+if TYPE_CHECKING:
+    import torch
+
+PNNX_FILES = ("model.ncnn.param", "model.ncnn.bin")
 
 
 @exporter("ncnn")
@@ -30,14 +34,21 @@ class NcnnExporter(Exporter):
     writes_with = ("pnnx",)
     runs_with = ("ncnn",)
     confined = True
+    files = PNNX_FILES
 
     def export(self, folder: Path, source: ExportSource) -> None:
+        self.convert(folder, source.traced(source.folded), source.size)
+
+    def convert(
+        self, folder: Path, traced: "torch.jit.ScriptModule", size: tuple[int, int]
+    ) -> None:
+        """Write a network of this input size; ``UserError`` where pnnx cannot."""
         import pnnx
 
-        height, width = source.size
+        height, width = size
         with tempfile.TemporaryDirectory() as beside:
             script = Path(beside) / "model.pt"
-            source.traced().save(script)
+            traced.save(script)
             done = subprocess.run(
                 [pnnx.EXEC_PATH, script.name, f"inputshape=[1,3,{height},{width}]", "fp16=0"],
                 cwd=beside,
@@ -46,14 +57,15 @@ class NcnnExporter(Exporter):
                 errors="replace",
                 check=False,
             )
-            if done.returncode or not all((Path(beside) / name).is_file() for name in FILES):
+            if done.returncode or not all((Path(beside) / name).is_file() for name in PNNX_FILES):
                 said = (done.stderr.strip() or done.stdout.strip()).splitlines()
                 raise UserError(
                     f"pnnx cannot convert the network (exit {done.returncode}: "
-                    f"{said[-1] if said else 'it says nothing'}); leave ncnn out of the formats"
+                    f"{said[-1] if said else 'it says nothing'}); leave {self.name} out of the "
+                    "formats"
                 )
-            for name in FILES:
-                shutil.move(Path(beside) / name, folder / name)
+            for theirs, ours in zip(PNNX_FILES, self.files, strict=True):
+                shutil.move(Path(beside) / theirs, folder / ours)
 
     def run(self, folder: Path) -> Embed:
         import ncnn
@@ -64,16 +76,18 @@ class NcnnExporter(Exporter):
         # On CPUs that have float16 or bfloat16 instructions ncnn rounds to them otherwise.
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
-        graph, weights = (str(folder / name) for name in FILES)
+        graph, weights = (str(folder / name) for name in self.files)
         if net.load_param(graph) or net.load_model(weights):
-            raise UserError(f"{folder}: ncnn cannot load {FILES[0]}; fetch the bundle again")
+            raise UserError(f"{folder}: ncnn cannot load {self.files[0]}; fetch the bundle again")
 
         def run(image: np.ndarray) -> np.ndarray:
             with net.create_extractor() as extractor:
                 extractor.input("in0", ncnn.Mat(image[0]).clone())
                 failed, embedding = extractor.extract("out0")
             if failed:
-                raise UserError(f"{folder}: ncnn cannot run {FILES[0]}; fetch the bundle again")
+                raise UserError(
+                    f"{folder}: ncnn cannot run {self.files[0]}; fetch the bundle again"
+                )
             return np.array(embedding, np.float32).reshape(1, -1)
 
         return one_at_a_time(run)

@@ -1,12 +1,33 @@
 """The ONNX file with int8 weights, and inputs of layers in uint8 as far as the gate bears them."""
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from curation.errors import UserError
-from distill.export.exporter import Embed, ExportedNetwork, FormatRefusedError, exporter
+from distill.export.exporter import Embed, ExportedNetwork, exporter
 from distill.export.formats.onnx import OnnxExporter
 from distill.export.golden import golden_cosine
 from distill.export.source import ExportSource
+
+if TYPE_CHECKING:
+    import onnx
+
+    from distill.export.int8 import Calibrated
+
+FLOAT_SHARES = (0, 1 / 6, 1 / 2, 1)
+"""Of the layers, how many keep their inputs in float, which costs no bytes: one try each"""
+
+
+def in_int8(given: "Calibrated", kept: list[str]) -> tuple["onnx.ModelProto", Embed]:
+    """With int8 weights, and uint8 inputs of the layers that are not ``kept``; and what runs it."""
+    from distill.export.compaction import half_slopes
+    from distill.export.int8 import check_quantised
+    from distill.export.quantisation import quantise, running
+
+    inputs = [name for name in given.costs if name not in kept]
+    made = half_slopes(quantise(given.model, given.ranges, inputs, weights=True))
+    check_quantised(made, given.model, [*given.costs])
+    return made, running(made)
 
 
 @exporter("onnx-int8")
@@ -20,36 +41,15 @@ class OnnxInt8Exporter(OnnxExporter):
     )
     file = "model.int8.onnx"
     minimum_cosine = 0.9
+    calibrated = True
 
     def export(self, folder: Path, source: ExportSource) -> None:
         from distill.export.compaction import compacted
-        from distill.export.int8 import quantised
-        from distill.export.int8_gate import MeasuredLoss, passes
-        from distill.export.quantisation import named, running
+        from distill.export.int8 import through_the_gate
 
-        given = source.calibration
-        if given is None or given.gate is None:
-            raise UserError(
-                "the onnx-int8 format is calibrated on faces and judged on sets: give `--calibrate "
-                "SET` with at least 500 faces like those of the training, and `--evaluate SET`"
-            )
-        pixels = given.pixels(source.preprocessing)
-        model = named(source.onnx)
-        compare = given.gate(ExportedNetwork(running(model), source.preprocessing))
-
-        def judge(run: Embed) -> list[MeasuredLoss]:
-            return compare(ExportedNetwork(run, source.preprocessing))
-
-        found = quantised(model, pixels, judge)
-        source.told[self.name] = found.told()
-        if not passes(found.losses):
-            raise FormatRefusedError(
-                f"the onnx-int8 format is refused, as it may lose less than 0.2 points of accuracy "
-                f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}"
-            )
-        (folder / self.file).write_bytes(
-            compacted(found.model).SerializeToString(deterministic=True)
-        )
+        build = partial(in_int8, source.calibrated)
+        made = compacted(through_the_gate(self.name, source, build, FLOAT_SHARES))
+        (folder / self.file).write_bytes(made.SerializeToString(deterministic=True))
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
         """By the golden images; random pixels are beyond the ranges of faces."""

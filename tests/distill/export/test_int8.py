@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from distill.export.bundle_files import check_bundle
 from distill.export.calibration import LEAST, Calibration
 from distill.export.config import BundleConfig, FaceConfig
 from distill.export.embedder import BundleEmbedder
+from distill.export.formats import ncnn_int8, onnx_int8
 from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import Range, layers, named, quantise, running
 from distill.export.source import ExportSource
@@ -92,18 +94,22 @@ def test_the_gate_opens_only_where_something_is_known_to_be_fine():
     assert not passes([fine, worse])
 
 
+def quantised(model: onnx.ModelProto, pixels: np.ndarray, judge: int8.Judge) -> int8.Quantised:
+    given = int8.calibrated(model, pixels)
+    return int8.quantised(given, partial(onnx_int8.in_int8, given), judge, onnx_int8.FLOAT_SHARES)
+
+
 def test_layers_without_names_are_quantised_all_the_same(graph, pixels):
     nameless = onnx.ModelProto()
     nameless.CopyFrom(graph)
     for node in nameless.graph.node:
         node.name = ""
-    model = named(nameless)
-    found = int8.quantised(model, pixels, lambda run: [difference("accuracy", 0.9, 0, 0)])
-    assert len(found.costs) == len(layers(model)) == 3
-    assert found.model.ByteSize() < 0.3 * model.ByteSize()
-    kinds = [node.op_type for node in found.model.graph.node]
+    found = quantised(nameless, pixels, lambda run: [difference("accuracy", 0.9, 0, 0)])
+    assert len(found.costs) == 3
+    assert found.made.ByteSize() < 0.3 * nameless.ByteSize()
+    kinds = [node.op_type for node in found.made.graph.node]
     assert kinds.count("QuantizeLinear") == 3 - len(found.kept)
-    expected, given = running(model)(pixels), running(found.model)(pixels)
+    expected, given = running(nameless)(pixels), running(found.made)(pixels)
     assert np.corrcoef(expected.ravel(), given.ravel())[0, 1] > 0.99
 
 
@@ -131,7 +137,7 @@ def layers_named(model: onnx.ModelProto, names: set[str]) -> list[onnx.NodeProto
 def test_more_inputs_stay_float_until_the_gate_opens(graph, pixels):
     worse, fine = difference("accuracy", 0.7, -0.3, -0.1), difference("accuracy", 0.9, 0, 0)
     answers = [[worse], [worse], [fine]]
-    found = int8.quantised(named(graph), pixels, lambda run: answers.pop(0))
+    found = quantised(graph, pixels, lambda run: answers.pop(0))
     assert not answers
     assert found.kept == [*found.costs][: len(found.kept)]
     assert len(found.kept) == round(len(found.costs) / 2)
@@ -164,24 +170,26 @@ def bundle(network, config, small_evaluation, tmp_path, monkeypatch) -> Path:
     return export_bundle(tmp_path / "bundle", network, config, small_evaluation, {})
 
 
-def run(*arguments: object):
-    return CliRunner().invoke(app, ["export", *map(str, arguments), "--to", "onnx-int8"])
+def run(*arguments: object, to: str = "onnx-int8"):
+    return CliRunner().invoke(app, ["export", *map(str, arguments), "--to", to])
 
 
-def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train):
+@pytest.mark.parametrize("format_name", ["onnx-int8", "ncnn-int8"])
+def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train, format_name):
     given = ("--calibrate", train.path, "--evaluate", train.path)
-    result = run(bundle, *given)
+    result = run(bundle, *given, to=format_name)
     assert result.exit_code == 0, result.exception
-    assert check_bundle(bundle).config.formats["onnx-int8"] == ("model.int8.onnx",)
-    told = json.loads((bundle / "evaluation.json").read_text())["formats"]["onnx-int8"]
+    files = check_bundle(bundle).config.formats[format_name]
+    told = json.loads((bundle / "evaluation.json").read_text())["formats"][format_name]
     assert told["sets"]["train"]["tar_at_far"]["1e-3"]["tar"] > 0
     assert {each["verdict"] for each in told["gate"]} == {"fine"}
     assert len(told["sensitivity"]) == 3
-    assert BundleEmbedder(bundle, "onnx-int8").check_golden() > 0.9
-    written = (bundle / "model.int8.onnx").read_bytes()
-    again = run(bundle, *given, "--json")
+    assert BundleEmbedder(bundle, format_name).check_golden() > 0.9
+    written = [(bundle / name).read_bytes() for name in files]
+    assert sum(map(len, written)) < 0.4 * (bundle / "model.safetensors").stat().st_size
+    again = run(bundle, *given, "--json", to=format_name)
     assert json.loads(again.stdout)["added"] == []
-    assert (bundle / "model.int8.onnx").read_bytes() == written
+    assert [(bundle / name).read_bytes() for name in files] == written
 
 
 @pytest.fixture
@@ -192,18 +200,20 @@ def bad_calibration(monkeypatch) -> None:
         return {node.input[0]: Range(1e3, 0) for node in layers(model)}
 
     monkeypatch.setattr(int8, "calibrate", ranges)
-    monkeypatch.setattr(int8, "FLOAT_SHARES", (0, 0.3))
+    for each in (onnx_int8, ncnn_int8):
+        monkeypatch.setattr(each, "FLOAT_SHARES", (0, 0.3))
 
 
 @pytest.mark.usefixtures("bad_calibration")
-def test_a_bad_calibration_is_refused_with_the_numbers(bundle, train):
+@pytest.mark.parametrize("format_name", ["onnx-int8", "ncnn-int8"])
+def test_a_bad_calibration_is_refused_with_the_numbers(bundle, train, format_name):
     before = (bundle / "SHA256SUMS").read_text()
-    result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
+    result = run(bundle, "--calibrate", train.path, "--evaluate", train.path, to=format_name)
     assert result.exit_code != 0
-    for part in ("onnx-int8 format is refused", "too much", "most sensitive layers"):
+    for part in (f"{format_name} format is refused", "too much", "most sensitive layers"):
         assert part in str(result.exception)
     assert (bundle / "SHA256SUMS").read_text() == before
-    assert not (bundle / "model.int8.onnx").exists()
+    assert not list(bundle.glob("*int8*"))
 
 
 @pytest.mark.usefixtures("bad_calibration")

@@ -14,7 +14,7 @@ from distill.export.rewriting import ChunkedAttention, SplitByWidths, for_conver
 from distill.export.source import ExportSource
 from teachers.embedder import TorchEmbedder
 
-NOT_ONNX = [name for name in exporters() if name not in ("onnx", "onnx-int8")]
+NOT_ONNX = [name for name, each in exporters().items() if name != "onnx" and not each.calibrated]
 """int8 takes faces, and has tests of its own."""
 
 

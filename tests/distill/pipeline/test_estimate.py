@@ -18,6 +18,7 @@ from curation.errors import UserError
 from distill.cli.estimating import estimated
 from distill.cli.main import app
 from distill.pipeline import estimate as estimating
+from distill.pipeline import evaluation_fit
 from distill.pipeline.estimate import estimate
 from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.measuring import FEW, DrawnAnswers, step_time
@@ -173,6 +174,13 @@ def test_a_teacher_to_come_cannot_be_measured(workspace):
         r"teacher",
     ):
         estimated(spec, workspace, Fit([], None), as_json=True)
+
+
+def test_formats_in_int8_are_no_part_of_the_estimate(quick_export, workspace, monkeypatch):
+    monkeypatch.setattr(evaluation_fit, "LEAST", 1)
+    found = cost_of(workspace, whole_job_text() + '\n[export]\nformats = ["onnx-int8"]\n')
+    assert found.steps[-1].seconds == 1.0
+    assert "without onnx-int8" in found.steps[-1].note
 
 
 def test_check_says_it_as_a_table_and_as_json(quick_export, workspace, tmp_path):

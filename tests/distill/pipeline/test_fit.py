@@ -187,6 +187,8 @@ def test_registered_networks_need_no_torch(workspace, tmp_path, command, words):
          ["teacher.stage.losses: arcface can never", "2 identities"]),
         ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 64")},
          [":15:14: teacher.train.batch_size: 64 is above 48"]),
+        ({"train": '[export]\nformats = ["onnx-int8"]'},
+         ["export.formats: onnx-int8 takes at least 500 training images, and data.train has 48"]),
         ({"teacher": TEACHER.replace("batch_size = 8", "batch_size = 1")},
          ["teacher.train.batch_size: 1 images", "1 image at a time"]),
     ],

@@ -1,0 +1,70 @@
+"""A network for ncnn in int8: ``model.int8.ncnn.param`` and ``model.int8.ncnn.bin``.
+
+The layers' arithmetic is int8, their inputs symmetric about 0; see `distill.export.ncnn_files`.
+"""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from distill.export.exporter import Embed, ExportedNetwork, exporter
+from distill.export.formats.ncnn import NcnnExporter
+from distill.export.golden import golden_cosine
+from distill.export.source import ExportSource
+
+FLOAT_SHARES = (0, 1 / 12, 1 / 6)
+"""Of the layers, how many stay in float32 as a whole, as far as the bytes allow: one try each"""
+
+
+@exporter("ncnn-int8")
+class NcnnInt8Exporter(NcnnExporter):
+    """What pnnx makes of the equalised network, with the weights of its layers in int8."""
+
+    card = (
+        "`model.int8.ncnn.param` and `model.int8.ncnn.bin` are the network in int8 for ncnn: input "
+        "`in0`, output `out0`, both float32."
+    )
+    files = ("model.int8.ncnn.param", "model.int8.ncnn.bin")
+    minimum_cosine = 0.9
+    calibrated = True
+
+    def export(self, folder: Path, source: ExportSource) -> None:
+        from distill.export.int8 import through_the_gate
+
+        with TemporaryDirectory() as beside:
+            whole, tries = Path(beside) / "whole", Path(beside) / "tries"
+            whole.mkdir()
+            tries.mkdir()
+            self.convert(whole, source.traced(source.equalised), source.size)
+
+            def build(kept: list[str]) -> tuple[Path, Embed]:
+                made = tries / str(len(kept))
+                shutil.copytree(whole, made)
+                self._quantise(made, source, kept)
+                return made, self.start(made)
+
+            made = through_the_gate(self.name, source, build, FLOAT_SHARES)
+            for name in self.files:
+                shutil.move(made / name, folder / name)
+
+    def _quantise(self, folder: Path, source: ExportSource, kept: list[str]) -> None:
+        from distill.export.int8 import check_bytes
+        from distill.export.ncnn_files import write_int8
+        from distill.export.quantisation import layers, weight_rows
+
+        given = source.calibrated
+        arrays = {each.name: each for each in given.model.graph.initializer}
+        inputs = {
+            weight_rows(node, arrays[node.input[1]]).tobytes(): given.ranges[node.input[0]].largest
+            for node in layers(given.model)
+            if node.name not in kept
+        }
+        graph, weights = (folder / name for name in self.files)
+        before = weights.stat().st_size
+        write_int8(graph, weights, inputs)
+        check_bytes(weights.stat().st_size, before)
+
+    def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
+        """By the golden images; random pixels are beyond the ranges of faces."""
+        run = ExportedNetwork(self.start(written), source.preprocessing)
+        self.check_cosine(golden_cosine(bundle, run), "on the golden images")
