@@ -44,8 +44,8 @@ def watch(
     """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
 
     The exit status is 0 if the job is done, and 1 if it failed or was cancelled. With --live, the
-    terminal shows only this job until you press `q`; if the output is not a terminal, --live has
-    no effect.
+    terminal shows only this job until you press `q`; without a terminal of at least 60x16
+    characters, --live has no effect.
 
     Example: distill watch sample --live
     """

@@ -258,7 +258,8 @@ def status(
 
     The newest come first, one page at a time, after running and recently failed jobs of other
     pages. With --live, the terminal shows the queue, the selected job with its curves, and its
-    log, until you press `q`; if the output is not a terminal, --live has no effect.
+    log, until you press `q`; without a terminal of at least 60x16 characters, --live has no
+    effect.
 
     Example: distill status --label sweep --state failed
     """
@@ -270,12 +271,15 @@ def status(
     wanted = _wanted(state, label)
     if job is not None and wanted:
         raise UserError("give either the name of a job, or --state and --label")
-    if live and not json and _shows_live(place, job, Wanted(state=state, label=label, limit=limit)):
+    if live and json:
+        raise UserError("--live draws on the screen and --json prints once; give one of them")
+    asked = Wanted(state=state, label=label, page=page, limit=limit)
+    if live and _shows_live(place, job, asked):
         return
     if job is not None:
         jobs = [client.find_report(place, job)]
     else:
-        found = client.page(place, Wanted(state=state, label=label, page=page, limit=limit))
+        found = client.page(place, asked)
         if page > found.pages:
             raise UserError(f"there is no page {page}; the last one is {found.pages}")
         jobs = found.jobs

@@ -5,6 +5,7 @@ Drawn anew a few times a second from what the commands read, too; keys do what t
 
 import os
 import select
+import signal
 import sys
 import termios
 import threading
@@ -36,6 +37,7 @@ _LOG_BYTES = 1 << 14
 _CURVES = 3
 _ARROWS = {b"\x1b[A": b"k", b"\x1b[B": b"j", b"\x1bOA": b"k", b"\x1bOB": b"j"}
 KEYS = {
+    "q": "leave",
     "j k": "choose",
     "p": "pause",
     "r": "resume",
@@ -45,7 +47,6 @@ KEYS = {
     "c": "cancel",
     "d": "drain",
     "u": "undrain",
-    "q": "leave",
 }
 _COLOURS = {"running": "green", "failed": "red", "queued": "cyan", "done": "dim"}
 
@@ -140,8 +141,8 @@ class LiveView:
 
         threading.Thread(target=do, daemon=True).start()
 
-    def draw(self, lines: int) -> "Layout":
-        """The screen, of so many lines."""
+    def draw(self, columns: int, lines: int) -> "Layout":
+        """The screen, of this size."""
         from rich.layout import Layout
         from rich.panel import Panel
         from rich.text import Text
@@ -152,9 +153,11 @@ class LiveView:
             room = max(4, min(2 + len(self._page.jobs if self._page else []), lines // 3))
             parts.append(Layout(Panel(self._queue(room - 2), title="queue"), size=room))
         if job is not None:
-            parts.append(Layout(Panel(self._job(job), title=Text(printable(job.name))), size=9))
+            title, size = Text(printable(job.name)), max(3, min(9, lines // 3))
+            parts.append(Layout(Panel(self._job(job), title=title), size=size))
             parts.append(Layout(Panel(self._log(job, lines), title="log")))
-        parts.append(Layout(self._foot(), size=1))
+        foot = self._foot()
+        parts.append(Layout(foot, size=min(3, -(-len(foot) // max(1, columns - 8)))))
         screen.split_column(*parts)
         return screen
 
@@ -224,26 +227,46 @@ class LiveView:
         from rich.text import Text
 
         keys = "  ".join(f"{key} {what}" for key, what in KEYS.items())
-        return Text(printable(self._said) if self._said else keys, style="dim", no_wrap=True)
+        return Text(printable(self._said) if self._said else keys, style="dim")
 
 
 def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> JobReport | None:
-    """Draw until somebody leaves, or the watched job has ended; what it is then."""
+    """Draw until somebody leaves, or the watched job has ended; what it is then.
+
+    Ctrl-C leaves, too; SIGTERM ends the process once the terminal is as it was.
+    """
     from rich.console import Console
     from rich.live import Live
 
     view = LiveView(workspace, wanted, only)
     view.look()
     console = Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")))
-    with _keys() as key, Live(console=console, screen=True, auto_refresh=False) as live:
+    with (
+        _leaving_orderly(),
+        _keys() as key,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
-            live.update(view.draw(console.size.height), refresh=True)
+            live.update(view.draw(*console.size), refresh=True)
             pressed = key(LOOK_SECONDS)
             if pressed is not None and not view.press(pressed):
                 return None
             view.look()
             if only is not None and (job := view.job) is not None and over(job):
                 return job
+    return None
+
+
+@contextmanager
+def _leaving_orderly() -> Iterator[None]:
+    """SIGINT ends the block; SIGTERM ends the process after it."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from fcntl import ioctl
@@ -38,9 +40,11 @@ def workspace(tmp_path: Path) -> Workspace:
 class Terminal:
     """A command in a terminal of its own, of which the last screen is kept."""
 
-    def __init__(self, workspace: Workspace, *command: str) -> None:
+    def __init__(
+        self, workspace: Workspace, *command: str, lines: int = 30, columns: int = 100
+    ) -> None:
         self.leader, follower = pty.openpty()
-        ioctl(follower, TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        ioctl(follower, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         environment = {**os.environ, "TERM": "xterm", "DISTILL_WORKSPACE": str(workspace.root)}
         environment.pop("COLUMNS", None)
         self.process = subprocess.Popen(
@@ -88,6 +92,45 @@ def test_the_queue_is_shown_and_keys_act_on_it(workspace: Workspace) -> None:
     terminal.press("q")
     assert terminal.end() == 0
     assert client.find_job(workspace, "first").state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_leaves_the_terminal_as_it_was(workspace, number: int, status: int) -> None:
+    terminal = Terminal(workspace, "status", "--live")
+    terminal.until(lambda text: "third" in text and "q leave" in text)
+
+    def takes_lines() -> bool:
+        return bool(termios.tcgetattr(terminal.leader)[3] & termios.ICANON)
+
+    assert not takes_lines()
+    terminal.process.send_signal(number)
+    terminal.until(lambda text: takes_lines() and "\x1b[?1049l" in text and "\x1b[?25h" in text)
+    assert takes_lines()
+    assert terminal.end() == status
+
+
+@pytest.mark.parametrize(("lines", "columns"), [(16, 60), (24, 80)], ids=["60x16", "80x24"])
+def test_all_keys_are_named_on_a_small_screen(workspace, lines: int, columns: int) -> None:
+    terminal = Terminal(workspace, "status", "--live", lines=lines, columns=columns)
+    terminal.until(lambda text: all(word in text for word in ("third", "leave", "undrain")))
+    terminal.press("q")
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(("lines", "columns"), [(15, 100), (30, 59)], ids=["low", "narrow"])
+def test_a_screen_that_is_too_small_shows_lines(workspace, lines: int, columns: int) -> None:
+    terminal = Terminal(workspace, "status", "--live", lines=lines, columns=columns)
+    assert terminal.end() == 0
+    assert "third" in terminal.text
+    assert "\x1b[?1049h" not in terminal.text
+
+
+def test_a_page_and_records_at_once_are_refused(workspace: Workspace) -> None:
+    terminal = Terminal(workspace, "status", "--live", "--json")
+    terminal.until(lambda text: "give one of them" in text)
+    assert terminal.end() == 1
 
 
 def test_where_there_is_no_terminal_there_are_lines(workspace: Workspace) -> None:
