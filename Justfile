@@ -154,6 +154,11 @@ docs: setup
     zensical build --clean
     @echo "look at it: python -m http.server --directory site"
 
+# Try students in the formats of bundles, all or some, and write the table of docs/bundle.md
+formats-page *names: setup
+    python -m tests.distill.export.students {{ names }}
+    python -m tests.reference
+
 # Write the pages of docs/ that are made from the code, and the JSON Schema of job specs
 docs-reference: setup
     python -m tests.reference

@@ -65,6 +65,15 @@ def test_every_constant_is_used_and_none_is_written_out(name: str):
     assert not re.search(r"\b(112|127\.5|128|38\.29)\b", source)
 
 
+@pytest.mark.parametrize("name", ["OnnxNetwork.kt", "LiteRtNetwork.kt"])
+def test_networks_take_their_sizes_from_the_contract(name: str):
+    source = (PHONE / name).read_text()
+    used = set(re.findall(r"Contract\.(\w+)", source)) - {"kt"}
+    assert {"inputHeight", "inputWidth"} <= used
+    assert used <= set(CONTRACT.constants(json.loads(USUAL.model_dump_json())))
+    assert not re.search(r"\b(112|127\.5|128|512)\b", source)
+
+
 def own_input(bundle: Path, picture: np.ndarray) -> np.ndarray:
     preprocessing = distill.load(bundle).config.face.preprocessing
     return preprocessing(align(picture, POINTS)[None])[0]
@@ -158,9 +167,15 @@ def test_cpp_with_onnxruntime(bundle: Path, picture: np.ndarray, tmp_path: Path)
     run_comparison(program, bundle, picture, tmp_path)
 
 
+@pytest.mark.parametrize("format", ["onnx", "onnx-feature"])
 def test_python_without_this_package_compares_as_it_does(
-    bundle: Path, picture: np.ndarray, tmp_path: Path
+    format: str, bundle: Path, picture: np.ndarray, tmp_path: Path
 ):
+    if format == "onnx-feature":
+        from distill.export.more_formats import add_formats
+
+        bundle = shutil.copytree(bundle, tmp_path / "bundle")
+        add_formats(bundle, [format])
     other = np.roll(picture, 40, axis=1)
     for name, each in (("left.png", picture), ("right.png", other)):
         cv2.imwrite(str(tmp_path / name), np.ascontiguousarray(each[..., ::-1]))

@@ -34,6 +34,17 @@ BundleArgument = Annotated[
 ]
 
 
+PublicKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="Also check that the owner of this public ed25519 key (PEM) signed it.",
+        show_default=False,
+    ),
+]
+
+
 def is_of_job(bundle: Path) -> bool:
     """Whether it is the output of a job's step, which is not changed."""
     return (bundle.resolve().parent / "inputs.json").is_file()
@@ -111,25 +122,35 @@ def embed(
         _print_pairs(pairs, decision, features.shape)
 
 
-def verify(bundle: BundleArgument, json: JsonOption = False) -> None:
+def verify(bundle: BundleArgument, key: PublicKeyOption = None, json: JsonOption = False) -> None:
     """Check a bundle: its checksums, and its golden embeddings in PyTorch and each of its formats.
 
-    Formats whose runtime is not installed are listed as unchecked.
+    Formats whose runtime is not installed are listed as unchecked. With --key the signature is
+    checked before anything of the bundle is run.
 
     Example: distill verify workspace/bundles/sample
+
+    Example: distill verify workspace/bundles/sample --key sign.pub
     """
     from distill.export.bundle_files import check_bundle
     from distill.export.embedder import runtimes_of
 
     config, _ = check_bundle(bundle)
+    if key is not None:
+        from distill.export.signatures import check_signature
+
+        check_signature(bundle, key)
     reasons = dict.fromkeys(config.formats, "the exporter is not installed here")
     cosines: dict[str, float | None] = dict.fromkeys(config.formats)
     for runtime in runtimes_of(config):
         cosines[runtime], reasons[runtime] = _golden_cosine(bundle, runtime)
     if json:
-        print_json({"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines})
+        told = {"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines}
+        print_json(told if key is None else {**told, "signature": "ok"})
         return
     say(f"{bundle}: all files match their checksums")
+    if key is not None:
+        say(f"{bundle}: signed by the owner of {key}")
     rows = [
         (runtime, f"not checked: {reasons[runtime]}" if cosine is None else f"{cosine:.7f}")
         for runtime, cosine in cosines.items()

@@ -16,6 +16,7 @@ from distill.cli import (
     reporting,
     run,
     schema,
+    signing,
     thresholds,
     views,
 )
@@ -46,7 +47,7 @@ def options(
     """Distil a big face network into a small one."""
 
 
-_RESULTS = (evaluating, exporting, latency, thresholds, reporting)
+_RESULTS = (evaluating, exporting, latency, thresholds, signing, reporting)
 for _room in (init, schema, run, views, jobs, networks, bundles, *_RESULTS, doctor):
     _room.register(app)
 

@@ -9,6 +9,7 @@ import typer
 
 from curation.workspace import Workspace
 from distill.cli import completion
+from distill.cli.bundles import PublicKeyOption
 from distill.cli.common import (
     RESULTS,
     JsonOption,
@@ -86,6 +87,7 @@ def pull(
             show_default="$DISTILL_TOKEN",
         ),
     ] = None,
+    key: PublicKeyOption = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -104,16 +106,18 @@ def pull(
     if is_url(job):
         target = place.bundles / job_of(job) if destination is None else destination
         token = os.environ.get(TOKEN) if token_file is None else _token(token_file)
-        written = fetch(job, target, token, force, note)
+        written = fetch(job, target, token, force, note, key)
     else:
         bundle = bundle_of(place, job)
         target = place.bundles / job if destination is None else destination
-        written = deliver(bundle, target, force)
+        written = deliver(bundle, target, force, key=key)
     if json:
-        print_json({"job": job, "bundle": str(target), "written": written, "checksums": "ok"})
+        told = {"job": job, "bundle": str(target), "written": written, "checksums": "ok"}
+        print_json(told if key is None else {**told, "signature": "ok"})
         return
     already = "" if written else " already"
-    say(f"the bundle of {job!r} is in {target}{already}; its checksums match")
+    signed = "" if key is None else f", and so does the signature by the owner of {key}"
+    say(f"the bundle of {job!r} is in {target}{already}; its checksums match{signed}")
 
 
 def _token(path: Path) -> str:

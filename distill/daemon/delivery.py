@@ -12,7 +12,8 @@ from curation.locks import locked
 from curation.workspace import Workspace
 from distill.daemon.refusals import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
-from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME
+from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME
+from distill.export.signatures import BYTES, check_signature
 from distill.run_directory import BUNDLE
 from distill.spec_source import check_name
 
@@ -33,16 +34,20 @@ def deliver(
     destination: Path,
     force: bool = False,
     revise: Callable[[Path], None] | None = None,
+    key: Path | None = None,
 ) -> bool:
     """Copy the bundle to ``destination``; False where the same is there already.
 
     Whatever else lies in its folder is left behind. ``UserError`` for a bundle that is not whole or
     does not fit its checksums, and where something else is at ``destination`` (``force`` replaces
     another bundle, but nothing that is not one). What a killed attempt left is taken away.
-    ``revise`` changes the copy before it appears.
+    ``revise`` changes the copy before it appears, which makes a signature void. With ``key``, a
+    file with a public key, the bundle must be signed by its owner.
     """
     destination = destination.resolve()
     config, _ = check_bundle(bundle)
+    if key is not None:
+        check_signature(bundle, key)
     with _workbench(destination) as partial:
         if revise is None and _same(bundle, destination):
             return False
@@ -50,6 +55,11 @@ def deliver(
         _copy(bundle, partial, [*files_of(config), SUMS_NAME])
         if revise is not None:
             revise(partial)
+        elif signature := _signature(bundle):
+            (partial / SIGNATURE_NAME).write_bytes(signature)
+            sync_folder(partial)
+        if key is not None:
+            check_signature(partial, key)
         _put_in_place(partial, destination)
     return True
 
@@ -84,9 +94,17 @@ def _same(bundle: Path, destination: Path) -> bool:
         if read_whole(theirs, MAXIMUM_SUMS_BYTES) != read_whole(ours, MAXIMUM_SUMS_BYTES):
             return False
         check_bundle(destination)
+        if _signature(destination) != _signature(bundle):
+            return False
     except UserError:
         return False
     return True
+
+
+def _signature(bundle: Path) -> bytes | None:
+    """None where nobody signed it."""
+    path = bundle / SIGNATURE_NAME
+    return read_whole(path, BYTES) if path.is_file() else None
 
 
 def _refuse_to_lose(destination: Path, force: bool) -> None:

@@ -20,8 +20,9 @@ from curation.json_text import parse_record
 from curation.locks import locked
 from distill.daemon.delivery import deliver
 from distill.export.bundle_files import LARGEST_JSON, files_of
-from distill.export.checksums import MAXIMUM_SUMS_BYTES, SUMS_NAME, read_sums
+from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME, read_sums
 from distill.export.config import BundleConfig
+from distill.export.signatures import BYTES, check_signature
 from distill.spec_source import check_name
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def fetch(
     token: str | None,
     force: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    key: Path | None = None,
 ) -> bool:
     """Fetch the bundle of the job at ``url`` to ``destination``; False where it is there already.
 
     ``destination`` appears whole, after all checks of `deliver`; errors as there, and where the
-    other side refuses or breaks off. ``say`` is called with what it does.
+    other side refuses or breaks off. ``say`` is called with what it does. With ``key``, a file with
+    a public key, the signature is checked before the large files are fetched.
     """
     import httpx
 
@@ -74,8 +77,8 @@ def fetch(
     client = httpx.Client(timeout=SECONDS, headers=headers, trust_env=False)
     try:
         with locked(partial), client as http:
-            _fetch_files(_RemoteFiles(http, base, url), partial, say)
-            written = deliver(partial, destination, force)
+            _fetch_files(_RemoteFiles(http, base, url), partial, say, key)
+            written = deliver(partial, destination, force, key=key)
             shutil.rmtree(partial)
     finally:
         with suppress(OSError):
@@ -89,14 +92,15 @@ class _RemoteFiles:
     def __init__(self, http: "httpx.Client", base: str, url: str) -> None:
         self._http, self._base, self._url = http, base, url
 
-    def take(self, name: str, path: Path, most: int) -> None:
-        """Write a file of ``most`` bytes at most, from the end of what is there on."""
+    def take(self, name: str, path: Path, most: int, optional: bool = False) -> None:
+        """Write a file of ``most`` bytes at most, from the end of what is there on; nothing where
+        an ``optional`` one is not there."""
         import httpx
 
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._take_on(name, path, most)
+                self._take_on(name, path, most, optional)
                 return
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
@@ -105,12 +109,14 @@ class _RemoteFiles:
                         f"same command again to continue there"
                     ) from None
 
-    def _take_on(self, name: str, path: Path, most: int) -> None:
+    def _take_on(self, name: str, path: Path, most: int, optional: bool) -> None:
         there = path.stat().st_size if path.exists() else 0
         asked = {"Range": f"bytes={there}-"} if there else {}
         with self._http.stream("GET", self._base + quote(name), headers=asked) as answer:
             if there and answer.status_code == 416:
                 return  # all of it is there
+            if optional and answer.status_code == 404:
+                return
             self._check(answer.status_code, name)
             goes_on = answer.status_code == 206 and answer.headers.get(
                 "content-range", ""
@@ -143,7 +149,9 @@ class _RemoteFiles:
         raise UserError(f"{self._url}: {reasons.get(status, f'it answers {status}')}")
 
 
-def _fetch_files(source: _RemoteFiles, folder: Path, say: Callable[[str], None]) -> None:
+def _fetch_files(
+    source: _RemoteFiles, folder: Path, say: Callable[[str], None], key: Path | None
+) -> None:
     new = folder / f".{SUMS_NAME}"
     new.unlink(missing_ok=True)
     source.take(SUMS_NAME, new, MAXIMUM_SUMS_BYTES)
@@ -153,6 +161,10 @@ def _fetch_files(source: _RemoteFiles, folder: Path, say: Callable[[str], None])
         empty(folder)  # what is there is of another bundle
         kept.write_bytes(listed)
     new.unlink(missing_ok=True)
+    (folder / SIGNATURE_NAME).unlink(missing_ok=True)
+    source.take(SIGNATURE_NAME, folder / SIGNATURE_NAME, BYTES, optional=True)
+    if key is not None:
+        check_signature(folder, key)
     sums = read_sums(folder)
     _take_checked(source, folder, "config.json", LARGEST_JSON, sums)
     try:

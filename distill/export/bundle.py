@@ -103,9 +103,10 @@ def _write_files(
     embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
     counts = count(network, preprocessing.size)
     assert embedder.embedding == config.num_features, "the config is of another network"
-    write_golden(folder, embedder, config.face.image_size)
+    write_golden(folder, embedder, config.face.image_size, config.face.mirror)
     write_weights(folder / "model.safetensors", network)
-    source = ExportSource(network, preprocessing, calibration)
+    mirror = config.face.mirror
+    source = ExportSource(network, preprocessing, calibration, mirror, thresholds)
     files = {}
     for each in formats:
         try:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from curation.errors import UserError
 from curation.files import read_whole
 from curation.json_text import parse_json, parse_record
-from distill.export.checksums import SUMS_NAME, read_verified, verify_sums
+from distill.export.checksums import SIGNATURE_NAME, SUMS_NAME, read_verified, verify_sums
 from distill.export.config import BundleConfig, Thresholds
 from distill.export.golden import GOLDEN_NAME
 
@@ -72,7 +72,7 @@ def may_be_bundle(folder: Path) -> bool:
     except UserError:
         files = {**FILES, "model.onnx": _LARGEST_MODEL}
     folders = {parent.as_posix() for name in files for parent in Path(name).parents}
-    return found <= {SUMS_NAME, *files, *folders}
+    return found <= {SUMS_NAME, SIGNATURE_NAME, *files, *folders}
 
 
 def _read(path: Path, parse: Callable[[bytes], Value]) -> Value:

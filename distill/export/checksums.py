@@ -12,14 +12,17 @@ from curation.errors import UserError
 from curation.files import file_digest, read_whole, regular_file_size
 
 SUMS_NAME = "SHA256SUMS"
+SIGNATURE_NAME = "SHA256SUMS.sig"
+"""Of the list, where somebody signed it; see `distill.export.signatures`"""
 MAXIMUM_SUMS_BYTES = 2**16
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 
 
 def write_sums(folder: Path) -> None:
-    """List every other file below ``folder``, sorted by name."""
+    """List every other file below ``folder``, sorted by name; a signature is of the list."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = [path for path in files if path != folder / SUMS_NAME]
+    left_out = (folder / SUMS_NAME, folder / SIGNATURE_NAME)
+    files = [path for path in files if path not in left_out]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS_NAME).write_text("".join(lines))
 
@@ -65,7 +68,7 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
 def read_sums(folder: Path) -> dict[str, str]:
     """The list of a folder, by name; ``UserError`` as of ``verify_sums``."""
     path = folder / SUMS_NAME
-    if not path.is_file() or path.is_symlink():
+    if not path.is_file() or leads_out(folder, path):
         raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")
     text = read_whole(path, MAXIMUM_SUMS_BYTES).decode(errors="replace")
     sums: dict[str, str] = {}
@@ -78,6 +81,16 @@ def read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def leads_out(folder: Path, path: Path) -> bool:
+    """Whether a path in the bundle is a link, but for those of a Hugging Face cache, whose
+    ``snapshots/REVISION/NAME`` are links to files of its folder ``blobs``."""
+    if not path.is_symlink():
+        return False
+    snapshots = folder.absolute().parent
+    blobs = snapshots.parent / "blobs"
+    return snapshots.name != "snapshots" or path.resolve().parent != blobs.resolve()
+
+
 def _refuse_outside(path: Path, name: str) -> None:
     if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
         raise UserError(f"{path}: the name {name!r:.80} leaves the bundle; refused")
@@ -88,7 +101,7 @@ def _inside(folder: Path, name: str) -> Path:
     path = folder
     for part in PurePosixPath(name).parts:
         path = path / part
-        if path.is_symlink():
+        if leads_out(folder, path):
             raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
     if not path.is_file():
         raise UserError(f"{path}: missing, though {SUMS_NAME} lists it; fetch the bundle again")

@@ -26,6 +26,7 @@ FileName = Annotated[
 ]
 """Of a file below the bundle's folder."""
 LicenceText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")]
+MirrorRule = Literal["sum", "none"]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 RateName = Annotated[str, Field(pattern=r"^1e-\d$")]
 Interval = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
@@ -86,7 +87,7 @@ class FaceConfig(BundleModel):
     input_name: Literal["image"] = "image"
     output_name: Literal["embedding"] = "embedding"
     output_normalised: Literal[False] = False
-    mirror: Literal["sum", "none"] = "sum"
+    mirror: MirrorRule = "sum"
     distance: Literal["cosine"] = "cosine"
     alignment: Alignment = Alignment()
 

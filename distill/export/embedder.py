@@ -17,7 +17,7 @@ from curation.suggestions import hint
 from distill.export.bundle_files import WEIGHTS_NAME, check_bundle
 from distill.export.config import BundleConfig
 from distill.export.exporter import exporters
-from distill.export.golden import MINIMUM_COSINE, check_golden
+from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
 from teachers.framing import shows_all
 
@@ -33,9 +33,10 @@ class BundleEmbedder:
     """A student from its bundle: ``BundleEmbedder(path).embed(images)``.
 
     ``config`` and ``thresholds`` are what the bundle says; ``network`` is the plain `Embedder`,
-    without the mirror rule. ``runtime`` is one of ``runtimes_of`` its config: without one,
-    "onnx" where the bundle has that, which needs no torch, else "torch". Raises `UserError` for a
-    folder that is not a bundle, or not the bundle that was written.
+    without the mirror rule (in a format that gives features, with it). ``runtime`` is one of
+    ``runtimes_of`` its config: without one, "onnx" where the bundle has that, which needs no torch,
+    else "torch". Raises `UserError` for a folder that is not a bundle, or not the bundle that was
+    written.
     """
 
     def __init__(self, path: Path | str, runtime: str | None = None) -> None:
@@ -46,7 +47,9 @@ class BundleEmbedder:
         if runtime not in runtimes:
             raise UserError(f"{self.path}: no runtime {runtime!r}{hint(runtime, runtimes)}")
         self.network = _open(self.path, runtime, self.config)
-        self._least = MINIMUM_COSINE if runtime == TORCH else exporters()[runtime].minimum_cosine
+        format = None if runtime == TORCH else exporters()[runtime]
+        self._least = MINIMUM_COSINE if format is None else format.minimum_cosine
+        self._gives_features = format is not None and format.gives_features
         if self.network.embedding != self.config.num_features:
             raise UserError(
                 f"{self.path}: the network in {runtime} gives {self.network.embedding} "
@@ -78,7 +81,8 @@ class BundleEmbedder:
     def check_golden(self) -> float:
         """The lowest cosine with the golden embeddings; `UserError` below 0.9999, or what
         the format says."""
-        return check_golden(self.path, self.network, self._least)
+        expected = FEATURES if self._gives_features else EMBEDDINGS
+        return check_golden(self.path, self.network, self._least, expected)
 
     def check_framed(self) -> None:
         """Raise `UserError` where the network may have been trained on squeezed images."""
@@ -90,6 +94,8 @@ class BundleEmbedder:
             )
 
     def _feature(self, batch: np.ndarray) -> np.ndarray:
+        if self._gives_features:
+            return self.network.embed(batch)
         if self.config.face.mirror == "sum":
             return embed_mirrored(self.network, batch)
         return normalise(self.network.embed(batch))

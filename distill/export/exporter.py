@@ -20,7 +20,7 @@ from curation.registry import check_unused, import_files
 from curation.suggestions import hint
 from distill.export.bundle_files import FILES
 from distill.export.checksums import SUMS_NAME
-from distill.export.config import FileNames
+from distill.export.config import BundleConfig, FileNames
 from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
 from distill.export.source import ExportSource
 from teachers.embedder import Embedder
@@ -48,7 +48,8 @@ class Exporter(ABC):
     brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
     files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
     not run at all. ``minimum_cosine`` is that of its embeddings with the network's. ``calibrated``
-    where it takes an `ExportSource.calibration`.
+    where it takes an `ExportSource.calibration`. Where it ``gives_features``, the files take images
+    and give features: uint8 RGB [N, H, W, 3] to unit vectors by the mirror rule.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Exporter(ABC):
     why_not_here: ClassVar[str | None] = None
     minimum_cosine: ClassVar[float] = MINIMUM_COSINE
     calibrated: ClassVar[bool] = False
+    gives_features: ClassVar[bool] = False
 
     @abstractmethod
     def export(self, folder: Path, source: ExportSource) -> None:
@@ -79,7 +81,7 @@ class Exporter(ABC):
         """The network of a bundle in this format. Raises ``UserError`` as ``run``."""
         if reason := self.why_not_run():
             raise UserError(f"{self.name} cannot be run: {reason}")
-        return ExportedNetwork(self.start(folder), preprocessing)
+        return ExportedNetwork(self.start(folder), preprocessing, self.gives_features)
 
     def why_not_run(self) -> str | None:
         """Why a bundle's files in this format cannot be run here, and what helps; else None."""
@@ -96,6 +98,15 @@ class Exporter(ABC):
     def check_cosine(self, cosine: float, where: str) -> None:
         """Raise ``UserError`` where it is below the minimum."""
         _check_cosine(self.name, cosine, where, self.minimum_cosine)
+
+    def why_not_fit(self, length: int, size: tuple[int, int]) -> str | None:
+        """Why no network with embeddings of this length and an input of this (height, width) can be
+        exported; else None."""
+        return None
+
+    def contract(self, config: BundleConfig) -> dict[str, str]:
+        """What the metadata of its ONNX files say otherwise than those of ``model.onnx``."""
+        return {}
 
     def start(self, folder: Path) -> Embed:
         """As ``run``, in a process of its own where the format asks for that."""
@@ -132,14 +143,17 @@ class ExportedNetwork:
     digest = ""
     on_gpu = False
 
-    def __init__(self, run: Embed, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, run: Embed, preprocessing: Preprocessing, gives_features: bool = False
+    ) -> None:
         self.preprocessing = preprocessing
         self._run = run
+        self._given = preprocessing.resize if gives_features else preprocessing
         self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """See `Embedder.embed`."""
-        embeddings = self._run(self.preprocessing(images))
+        embeddings = self._run(self._given(images))
         if embeddings.ndim != 2 or len(embeddings) != len(images):
             raise UserError(f"{len(images)} image(s) gave embeddings {list(embeddings.shape)}")
         return embeddings.astype(np.float32)

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from distill.export.config import MirrorRule
 from distill.export.safe_tensors import read_arrays, write_arrays
-from teachers.embedder import Embedder
+from teachers.embedder import Embedder, normalise
 
 GOLDEN_NAME = "golden/golden.safetensors"
+EMBEDDINGS, FEATURES = "embeddings", "features"
+"""Names of the golden outputs: raw of the upright images, and unit vectors by the mirror rule"""
 COUNT = 4
 SEED = 20190
 MINIMUM_COSINE = 0.9999
@@ -30,20 +33,42 @@ def golden_images(size: tuple[int, int]) -> np.ndarray:
     return np.round(127.5 + 127.5 * waves).astype(np.uint8)
 
 
-def write_golden(folder: Path, embedder: Embedder, size: tuple[int, int]) -> None:
-    """Write images of this size and their raw embeddings below the bundle's ``folder``."""
+def write_golden(
+    folder: Path, embedder: Embedder, size: tuple[int, int], mirror: MirrorRule = "sum"
+) -> None:
+    """Write images of this size, their raw embeddings, and their features by the ``mirror`` rule,
+    below the bundle's ``folder``."""
     path = folder / GOLDEN_NAME
     path.parent.mkdir()
     images = golden_images(size)
-    write_arrays(path, {"images": images, "embeddings": embedder.embed(images)})
+    write_arrays(path, {"images": images, EMBEDDINGS: embedder.embed(images)})
+    add_golden_features(folder, embedder, mirror)
 
 
-def check_golden(folder: Path, embedder: Embedder, least: float = MINIMUM_COSINE) -> float:
-    """The lowest cosine of ``embedder``'s outputs with the golden ones.
+def add_golden_features(folder: Path, embedder: Embedder, mirror: MirrorRule) -> None:
+    """Add the features to golden outputs that have none, as those of older bundles."""
+    path = folder / GOLDEN_NAME
+    arrays = dict(read_arrays(path))
+    images, embeddings = arrays.get("images"), arrays.get(EMBEDDINGS)
+    if FEATURES in arrays or images is None or embeddings is None:
+        return
+    if mirror == "sum":
+        embeddings = embeddings + embedder.embed(np.ascontiguousarray(images[:, :, ::-1]))
+    write_arrays(path, {**arrays, FEATURES: normalise(embeddings)})
+
+
+def check_golden(
+    folder: Path,
+    embedder: Embedder,
+    least: float = MINIMUM_COSINE,
+    expected: str = EMBEDDINGS,
+) -> float:
+    """The lowest cosine of ``embedder``'s outputs with the golden ones, which are the
+    ``expected`` ones of the file: raw embeddings, or features.
 
     Raises `UserError` below ``least`` and for a file that holds something else.
     """
-    cosine = golden_cosine(folder, embedder)
+    cosine = golden_cosine(folder, embedder, expected)
     if not cosine >= least:
         raise UserError(
             f"{folder / GOLDEN_NAME}: the network gives other embeddings than when it was "
@@ -53,15 +78,15 @@ def check_golden(folder: Path, embedder: Embedder, least: float = MINIMUM_COSINE
     return cosine
 
 
-def golden_cosine(folder: Path, embedder: Embedder) -> float:
+def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) -> float:
     """As ``check_golden``, however low the cosine is."""
     path = folder / GOLDEN_NAME
     arrays = read_arrays(path)
-    images, expected = arrays.get("images"), arrays.get("embeddings")
-    if images is None or expected is None or not _are_images(images):
-        raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their embeddings")
+    images, outputs = arrays.get("images"), arrays.get(expected)
+    if images is None or outputs is None or not _are_images(images):
+        raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their {expected}")
     try:
-        return lowest_cosine(embedder.embed(images), expected)
+        return lowest_cosine(embedder.embed(images), outputs)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

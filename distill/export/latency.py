@@ -92,9 +92,10 @@ def _main(folder: str, runtime: str) -> None:
     config, _ = check_bundle(bundle)
     size = sum((bundle / name).stat().st_size for name in files_of(config))
     allow(MEMORY + COPIES * size)
-    pixels = np.random.default_rng(0).standard_normal(
-        (1, 3, *config.face.preprocessing.size), np.float32
-    )
+    preprocessing = config.face.preprocessing
+    images = np.random.default_rng(0).integers(0, 256, (1, *preprocessing.size, 3), np.uint8)
+    whole = runtime != TORCH and exporters()[runtime].gives_features
+    pixels = images if whole else preprocessing(images)
     began = time.perf_counter()
     run = _eager(bundle) if runtime == TORCH else exporters()[runtime].run(bundle)
     run(pixels)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.export.config import BundleConfig
+from distill.export.exporter import exporters
 from distill.export.framing_words import framing_words
 
 LARGEST = 1 << 20
@@ -47,10 +48,12 @@ def metadata_of(config: BundleConfig) -> dict[str, str]:
 
 def stamp(folder: Path, config: BundleConfig) -> None:
     """Write the metadata into every ONNX file of a bundle; the same bytes for the same config."""
-    names = {name for files in config.formats.values() for name in files}
-    for name in sorted(names):
-        if name.endswith(".onnx"):
-            _stamp(folder / name, metadata_of(config))
+    for format, names in config.formats.items():
+        known = exporters().get(format)
+        said = metadata_of(config) | (known.contract(config) if known else {})
+        for name in names:
+            if name.endswith(".onnx"):
+                _stamp(folder / name, said)
 
 
 def _stamp(path: Path, said: dict[str, str]) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from distill.export.bundle import sync_tree
 from distill.export.calibration import Calibration
 from distill.export.embedder import open_bundle_network
-from distill.export.exporter import check_installed, write_format
+from distill.export.exporter import check_installed, exporters, write_format
 from distill.export.format_scores import Score, format_scores
+from distill.export.golden import add_golden_features
 from distill.export.remeasured import describe_again, read_object
 from distill.export.source import ExportSource
+from teachers.embedder import TorchEmbedder
 
 
 def add_formats(
@@ -24,9 +26,16 @@ def add_formats(
     reads yet: see ``distill.daemon.delivery.deliver``. Raises ``UserError`` as ``write_format``.
     """
     config, network = open_bundle_network(folder)
-    source = ExportSource(network.eval(), config.face.preprocessing, calibration)
+    face = config.face
+    source = ExportSource(
+        network.eval(), face.preprocessing, calibration, face.mirror, config.thresholds
+    )
     new = [name for name in names if name not in config.formats]
     check_installed(new)
+    if any(exporters()[name].gives_features for name in new):
+        add_golden_features(
+            folder, TorchEmbedder(network, face.preprocessing, "", "cpu"), face.mirror
+        )
     files = {name: write_format(name, folder, source) for name in new}
     evaluation = read_object(folder / "evaluation.json")
     if score is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from distill.export.calibration import Calibration
+    from distill.export.config import MirrorRule, Thresholds
     from distill.export.int8 import Calibrated
     from distill.export.int8_gate import Judge
 
@@ -28,8 +29,9 @@ class ExportSource:
     """``network``, in evaluation mode on the CPU, and what it takes; exporters change neither.
 
     Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.
-    ``calibration`` is what formats in int8 take. Exporters put into ``told``, by format, what the
-    bundle's evaluation is to say beside the scores.
+    ``calibration`` is what formats in int8 take, ``mirror`` the rule of a feature, ``thresholds``
+    those of the bundle. Exporters put into ``told``, by format, what the bundle's evaluation is to
+    say beside the scores.
     """
 
     def __init__(
@@ -37,9 +39,12 @@ class ExportSource:
         network: "torch.nn.Module",
         preprocessing: Preprocessing,
         calibration: "Calibration | None" = None,
+        mirror: "MirrorRule" = "sum",
+        thresholds: "Thresholds | None" = None,
     ) -> None:
         self.network, self.preprocessing = network, preprocessing
-        self.size, self.calibration = preprocessing.size, calibration
+        self.size, self.calibration, self.mirror = preprocessing.size, calibration, mirror
+        self.thresholds = thresholds
         self.told: dict[str, dict[str, Any]] = {}
 
     @cached_property

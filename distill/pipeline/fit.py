@@ -87,6 +87,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     later = comes_later(spec.student, coming)
     old = None if later else given_beginning(spec.student, workspace)
     student = None if later else student_architecture(spec, length, old)
+    _check_formats(spec, student)
     trainings = list(_trainings(spec, student, ranks))
     # The stages of a student differ in nothing that its network notices.
     networks = {training.key: training for training in trainings}
@@ -131,6 +132,21 @@ def student_architecture(
     if spec.student is None:
         return None
     return Architecture.resolve(spec.student, teacher) if old is None else old.begun(spec.student)
+
+
+def _check_formats(spec: JobSpec, student: Architecture | None) -> None:
+    """Raise ``SpecError`` where a format cannot be written here, or not of such a student."""
+    from distill.export.exporter import check_installed, exporters
+
+    try:
+        check_installed(spec.export.formats)
+    except UserError as error:
+        raise SpecError(("export", "formats"), str(error)) from None
+    if student is None:
+        return
+    for name in spec.export.formats:
+        if reason := exporters()[name].why_not_fit(student.embedding, student.input_size):
+            raise SpecError(("export", "formats"), reason)
 
 
 def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:

@@ -1,30 +1,23 @@
 // A face on Android: a bitmap and five points in, a feature of unit length out.
 //
-// build.gradle: implementation("com.microsoft.onnxruntime:onnxruntime-android:1.20.0")
-// assets: model.onnx of the bundle. Contract.kt is written by contract.py from config.json. LiteRT
-// and ncnn take the same floats, and give the same embeddings.
-import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
-import android.content.Context
+// `network` runs the bundle's model: onnxNetwork(context) of OnnxNetwork.kt, or liteRtNetwork(context)
+// of LiteRtNetwork.kt. Contract.kt is written by contract.py from config.json.
 import android.graphics.Bitmap
-import java.nio.FloatBuffer
 import kotlin.math.floor
 import kotlin.math.hypot
 import kotlin.math.max
 import kotlin.math.roundToInt
 import kotlin.math.sqrt
 
-class FaceEmbedder(context: Context) {
-    private val environment = OrtEnvironment.getEnvironment()
-    private val session = environment.createSession(
-        context.assets.open("model.onnx").use { it.readBytes() }
-    )
+// Normalised pixels [1, 3, H, W] to a raw embedding.
+typealias Network = (FloatArray) -> FloatArray
 
+class FaceEmbedder(private val network: Network) {
     // points: x, y of left eye, right eye, nose, left and right corner of the mouth, as seen.
     fun feature(picture: Bitmap, points: FloatArray): FloatArray {
-        val sum = run(networkInput(picture, points, false))
+        val sum = network(networkInput(picture, points, false))
         if (Contract.addMirrored) {
-            val other = run(networkInput(picture, points, true))
+            val other = network(networkInput(picture, points, true))
             for (i in sum.indices) sum[i] += other[i]
         }
         val length = sqrt(sum.sumOf { it.toDouble() * it })
@@ -34,16 +27,6 @@ class FaceEmbedder(context: Context) {
     // Same person where this is above a threshold of thresholds.json.
     fun cosine(left: FloatArray, right: FloatArray) =
         left.indices.sumOf { left[it].toDouble() * right[it] }
-
-    private fun run(input: FloatArray): FloatArray {
-        val shape = longArrayOf(1, 3, Contract.inputHeight.toLong(), Contract.inputWidth.toLong())
-        OnnxTensor.createTensor(environment, FloatBuffer.wrap(input), shape).use { image ->
-            session.run(mapOf("image" to image)).use { answer ->
-                @Suppress("UNCHECKED_CAST")
-                return (answer[0].value as Array<FloatArray>)[0]
-            }
-        }
-    }
 
     private fun networkInput(picture: Bitmap, points: FloatArray, mirrored: Boolean): FloatArray {
         val pixels = IntArray(picture.width * picture.height)

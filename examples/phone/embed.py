@@ -1,6 +1,8 @@
-"""Compare two faces with a bundle's model.onnx, without face-distill: NumPy, OpenCV, ONNX Runtime.
+"""Compare two faces with a bundle's ONNX file, without face-distill: NumPy, OpenCV, ONNX Runtime.
 
 python embed.py BUNDLE left.jpg "x y x y x y x y x y" right.jpg "x y x y x y x y x y"
+
+With model.feature.onnx in the bundle, all that is left to do is to cut the face out.
 """
 
 import json
@@ -27,6 +29,9 @@ def embed(session, face: dict, path: str, points: str) -> np.ndarray:
     if face["framing"]["scaling"] != "none":
         how = cv2.INTER_AREA if face["framing"]["scaling"] == "area" else cv2.INTER_LINEAR
         image = cv2.resize(image, pixels["size"][::-1], interpolation=how)
+    if whole.exists():
+        faces = np.ascontiguousarray(image[None, ..., ::-1])
+        return session.run(["feature"], {"face": faces})[0][0]
     image = image if pixels["colour"] == "BGR" else image[..., ::-1]
     values = ((image - np.array(pixels["mean"])) / pixels["std"]).astype(np.float32)
     both = np.stack([values, values[:, ::-1]])[: 2 if face["mirror"] == "sum" else 1]
@@ -36,7 +41,9 @@ def embed(session, face: dict, path: str, points: str) -> np.ndarray:
 
 
 bundle = Path(sys.argv[1])
-session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
+whole = bundle / "model.feature.onnx"
+model = whole if whole.exists() else bundle / "model.onnx"
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 face = json.loads((bundle / "config.json").read_text())["face"]
 left, right = (embed(session, face, *sys.argv[i : i + 2]) for i in (2, 4))
 print(f"{left @ right:.6f}")  # noqa: T201 - same person above a threshold of thresholds.json

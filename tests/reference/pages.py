@@ -6,6 +6,7 @@ A page is generated as a whole, or between two markers of a page that people wri
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.distill.export import students
 from tests.reference import checks, cli, http, losses, python_api, spec
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ PAGES: dict[str, Generator] = {
 }
 PARTS: dict[tuple[str, str], Generator] = {
     ("docs/losses.md", "losses"): losses.reference,
+    ("docs/bundle.md", "students"): students.table,
 }
 
 

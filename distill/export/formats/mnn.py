@@ -27,17 +27,7 @@ class MnnExporter(Exporter):
     confined = True
 
     def export(self, folder: Path, source: ExportSource) -> None:
-        with tempfile.TemporaryDirectory() as beside:
-            graph = Path(beside) / "model.onnx"
-            graph.write_bytes(source.onnx.SerializeToString(deterministic=True))
-            options = ["-f", "ONNX", "--modelFile", str(graph), "--MNNModel", str(folder / FILE)]
-            done = subprocess.run(
-                [sys.executable, "-c", CONVERT, *options, "--bizCode", "face"],
-                capture_output=True,
-                check=False,
-            )
-        if done.returncode or not (folder / FILE).is_file():
-            raise UserError("MNN cannot convert the network; leave mnn out of the formats")
+        convert(source, folder / FILE)
 
     def run(self, folder: Path) -> Embed:
         from MNN import expr, nn
@@ -56,3 +46,18 @@ class MnnExporter(Exporter):
             return np.array(embedding.read(), np.float32).reshape(1, -1)
 
         return one_at_a_time(run)
+
+
+def convert(source: ExportSource, model: Path, *options: str) -> None:
+    """Write the network as the MNN file ``model``; ``UserError`` where MNN cannot."""
+    with tempfile.TemporaryDirectory() as beside:
+        graph = Path(beside) / "model.onnx"
+        graph.write_bytes(source.onnx.SerializeToString(deterministic=True))
+        files = ["-f", "ONNX", "--modelFile", str(graph), "--MNNModel", str(model)]
+        done = subprocess.run(
+            [sys.executable, "-c", CONVERT, *files, "--bizCode", "face", *options],
+            capture_output=True,
+            check=False,
+        )
+    if done.returncode or not model.is_file():
+        raise UserError("MNN cannot convert the network; leave MNN's formats out")

@@ -5,7 +5,7 @@ Normalisation, parallel branches and shortcuts are folded into the convolutions 
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,14 +27,7 @@ class OnnxExporter(Exporter):
         (folder / self.file).write_bytes(source.onnx.SerializeToString(deterministic=True))
 
     def run(self, folder: Path) -> Embed:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads()
-        session = onnxruntime.InferenceSession(
-            folder / self.file, options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(folder / self.file, self.threads())
 
         def run(pixels: np.ndarray) -> np.ndarray:
             (embeddings,) = session.run([OUTPUT_NAME], {INPUT_NAME: pixels})
@@ -45,3 +38,13 @@ class OnnxExporter(Exporter):
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
         """On the GPU where onnxruntime has one, and only after a trial in a confined process."""
         return OnnxEmbedder(folder / self.file, preprocessing)
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

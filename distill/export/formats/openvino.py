@@ -1,6 +1,7 @@
 """A network for OpenVINO: ``model.xml`` (the graph) and ``model.bin`` (float32 weights), any N."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,16 @@ class OpenVinoExporter(Exporter):
             "INFERENCE_NUM_THREADS": self.threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        network = openvino.Core().compile_model(folder / "model.xml", "CPU", wanted)
+        core = openvino.Core()
+        networks: dict[bool, Any] = {}
 
         def run(pixels: np.ndarray) -> np.ndarray:
-            return np.array(network(pixels)[0])
+            alone = len(pixels) == 1
+            if alone not in networks:
+                model = core.read_model(folder / "model.xml")
+                if alone:  # a shape that is known is faster
+                    model.reshape(pixels.shape)
+                networks[alone] = core.compile_model(model, "CPU", wanted)
+            return np.array(networks[alone](pixels, share_inputs=True)[0])
 
         return run

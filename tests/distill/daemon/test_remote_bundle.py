@@ -65,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             while True:
                 self.wfile.write(b"x" * (1 << 20))
+        if not (self.server.folder / name).is_file():
+            self.send_error(404)
+            return
         content = (self.server.folder / name).read_bytes()
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(found[1]) if found and self.server.ranges else 0

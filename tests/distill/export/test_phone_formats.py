@@ -9,13 +9,18 @@ from torch import nn
 
 from curation.errors import UserError
 from distill.export.exporter import exporters, write_format
+from distill.export.formats.coreml import check_weights
 from distill.export.golden import write_golden
 from distill.export.rewriting import ChunkedAttention, SplitByWidths, for_converters
 from distill.export.source import ExportSource
 from teachers.embedder import TorchEmbedder
 
-NOT_ONNX = [name for name, each in exporters().items() if name != "onnx" and not each.calibrated]
-"""int8 takes faces, and has tests of its own."""
+NOT_ONNX = [
+    name
+    for name, each in exporters().items()
+    if name not in ("onnx", "inspireface") and not each.calibrated
+]
+"""int8 takes faces, InspireFace 512 dimensions: both have tests of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +97,25 @@ def test_a_format_that_can_hold_code_is_not_run_from_a_bundle(name, folder, sour
     write_format(name, folder, source)
     with pytest.raises(UserError, match="can run code"):
         exporters()[name].embedder(folder, source.preprocessing)
+
+
+def test_core_ml_weights_that_differ_are_named(source):
+    state = source.folded.state_dict()
+    weights = {key: each.numpy() for key, each in state.items() if each.is_floating_point()}
+    check_weights(source, [each.reshape(-1) for each in weights.values()])
+    changed = {**weights, "embedding.0.bias": weights["embedding.0.bias"] * 1.000001 + 1e-6}
+    with pytest.raises(UserError, match=r"other weights than the network: embedding\.0\.bias"):
+        check_weights(source, list(changed.values()))
+
+
+def test_core_ml_gives_the_same_bytes_and_is_not_run(source, folder, tmp_path_factory):
+    if not installed("coreml"):
+        pytest.skip("coreml is not installed")
+    files = write_format("coreml", folder, source)
+    again = tmp_path_factory.mktemp("again")
+    exporters()["coreml"].export(again, source)
+    assert [(folder / each).read_bytes() for each in files] == [
+        (again / each).read_bytes() for each in files
+    ]
+    with pytest.raises(UserError, match="not run on this system"):
+        exporters()["coreml"].embedder(folder, source.preprocessing)

@@ -99,6 +99,22 @@ def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
 
 
 @pytest.mark.parametrize(
+    ("missing", "format", "message"),
+    [
+        ("pnnx", "ncnn", r"ncnn format .*pip install 'face-distill\[ncnn\]'"),
+        (None, "inspireface", "512 dimensions; this one has 32x32 and 16"),
+    ],
+    ids=["not installed", "another size"],
+)
+def test_a_format_that_cannot_be_written_is_refused_at_once(
+    workspace, monkeypatch, missing, format, message
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else name)
+    with pytest.raises(UserError, match=message):
+        check(workspace, train=f'[export]\nformats = ["onnx", "{format}"]')
+
+
+@pytest.mark.parametrize(
     "teacher",
     ['[teacher]\nfrom = "t"', '[[teacher.ensemble]]\nfrom = "t"\n[[teacher.ensemble]]\nfrom = "t"'],
 )

@@ -1,0 +1,106 @@
+"""Which students can be exported in which formats: tried, and recorded in ``students.json``.
+
+Run: just formats-page. It goes on where it was stopped, and writes docs/bundle.md's table.
+"""
+
+import json
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from curation.errors import UserError
+from distill.backbones import NETWORKS, create
+from distill.export.exporter import exporters, write_format
+from distill.export.golden import write_golden
+from distill.export.source import ExportSource
+from teachers.embedder import TorchEmbedder
+from teachers.preprocessing import Preprocessing
+
+RECORD = Path(__file__).with_name("students.json")
+FORMATS = ("onnx", "onnx-fp16", "ncnn", "openvino", "litert")
+STUDENTS = [
+    name for name, entry in NETWORKS.items() if entry.build.__module__.startswith("distill.")
+]
+Record = dict[str, dict[str, str | None]]
+"""By student and format: None where it was exported and compared, else why it cannot be."""
+
+
+@lru_cache(maxsize=1)
+def source_of(name: str) -> ExportSource:
+    """The network in its default size, with random weights and batch statistics."""
+    torch.manual_seed(0)
+    entry = NETWORKS[name]
+    network = create(name, entry.embedding, entry.input_size).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return ExportSource(network, Preprocessing.ours(entry.input_size))
+
+
+def why_not(name: str, format: str) -> str | None:
+    """None where the student was exported and compared; else what the exporter says."""
+    source = source_of(name)
+    with tempfile.TemporaryDirectory() as place:
+        embedder = TorchEmbedder(source.network, source.preprocessing, "", device="cpu")
+        write_golden(Path(place), embedder, source.size)
+        try:
+            write_format(format, Path(place), source)
+        except UserError as error:
+            return str(error).split(";")[0].replace(place, "")[:200]
+    return None
+
+
+def is_installed(format: str) -> bool:
+    found = exporters()[format]
+    return found.lacks((*found.writes_with, *found.runs_with)) is None
+
+
+def read_record() -> Record:
+    return json.loads(RECORD.read_text())
+
+
+def table() -> str:
+    """For docs/bundle.md: who is exported in all formats, the others with their reasons, and who
+    was not tried."""
+    record = read_record()
+    tried = {name: record[name] for name in STUDENTS if set(record.get(name, {})) >= set(FORMATS)}
+    good = [name for name, found in tried.items() if not any(found.values())]
+    bad = [
+        f"| `{name}` | `{format}` | {reason} |"
+        for name in tried
+        for format, reason in tried[name].items()
+        if reason
+    ]
+    left = [name for name in STUDENTS if name not in tried]
+    parts = [f"In all of {_names(FORMATS)}: {_names(good) or 'none'}."]
+    if bad:
+        parts.append("\n".join(["| student | format | why not |", "|---|---|---|", *bad]))
+    if left:
+        parts.append(f"{len(left)} students were not tried in all of them yet.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _names(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def main(names: list[str]) -> None:
+    """Try what the record lacks, of some students or of all."""
+    record: Record = read_record() if RECORD.exists() else {}
+    for name in names or STUDENTS:
+        for format in FORMATS:
+            if format not in record.get(name, {}) and is_installed(format):
+                found = why_not(name, format)
+                sys.stdout.write(f"{name}, {format}: {found or 'good'}\n")
+                sys.stdout.flush()
+                record.setdefault(name, {})[format] = found
+                RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

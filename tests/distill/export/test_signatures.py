@@ -1,0 +1,141 @@
+"""Signatures: only the owner of the key can make one, and a changed bundle has none."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from curation.errors import UserError
+from distill.cli.main import app
+from distill.daemon.delivery import deliver
+from distill.daemon.remote_bundle import fetch
+from distill.export.checksums import SIGNATURE_NAME, SUMS_NAME
+from distill.export.signatures import check_signature, sign
+from tests.distill.daemon.test_daemon_delivery import make_bundle
+from tests.distill.daemon.test_remote_bundle import Elsewhere, elsewhere
+
+pytest.importorskip("cryptography")
+__all__ = ["elsewhere"]
+
+
+def write_keys(folder: Path) -> tuple[Path, Path]:
+    """A private key, and the public one to it."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    folder.mkdir(exist_ok=True)
+    private, public = folder / "sign.pem", folder / "sign.pub"
+    key = Ed25519PrivateKey.generate()
+    private.write_bytes(
+        key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return write_keys(tmp_path / "keys")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle")
+
+
+def run(*words: object) -> str:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False).stdout
+
+
+def test_the_owner_of_the_key_is_told_from_others(bundle, keys, tmp_path):
+    private, public = keys
+    assert json.loads(run("sign", bundle, "--key", private, "--json"))["signature"].endswith(".sig")
+    check_signature(bundle, public)
+    with pytest.raises(UserError, match="is not the signature of this bundle by the owner of"):
+        check_signature(bundle, write_keys(tmp_path / "others")[1])
+    with (bundle / SUMS_NAME).open("a") as file:
+        file.write(f"{'0' * 64}  more\n")
+    with pytest.raises(UserError, match="was changed after it was signed"):
+        check_signature(bundle, public)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
+def test_openssl_makes_keys_and_checks_signatures(bundle, tmp_path):
+    for words in (
+        "genpkey -algorithm ed25519 -out sign.pem",
+        "pkey -in sign.pem -pubout -out sign.pub",
+    ):
+        subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True)
+    sign(bundle, tmp_path / "sign.pem")
+    check_signature(bundle, tmp_path / "sign.pub")
+    words = "pkeyutl -verify -pubin -inkey sign.pub -rawin -in bundle/SHA256SUMS -sigfile"
+    subprocess.run(
+        ["openssl", *words.split(), bundle / SIGNATURE_NAME],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n"])
+def test_a_file_that_holds_no_key_says_how_one_is_made(content, bundle, tmp_path, keys):
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(content)
+    with pytest.raises(UserError, match=r"no ed25519 private key .*openssl genpkey"):
+        sign(bundle, wrong)
+    sign(bundle, keys[0])
+    with pytest.raises(UserError, match="no ed25519 public key; write it with `openssl pkey"):
+        check_signature(bundle, wrong)
+    with pytest.raises(UserError, match="no ed25519 public key"):
+        check_signature(bundle, keys[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 64, b"x" * 65, None])
+def test_what_is_no_signature_is_refused(content, bundle, keys):
+    if content is not None:
+        (bundle / SIGNATURE_NAME).write_bytes(content)
+    with pytest.raises(UserError, match=r"SHA256SUMS\.sig"):
+        check_signature(bundle, keys[1])
+
+
+def test_a_damaged_bundle_is_not_signed(bundle, keys):
+    (bundle / "model.onnx").write_bytes(b"other")
+    with pytest.raises(UserError, match="its SHA-256 is not the one"):
+        sign(bundle, keys[0])
+    assert not (bundle / SIGNATURE_NAME).exists()
+
+
+def test_a_pull_brings_the_signature_along_and_checks_it(bundle, keys, tmp_path):
+    there = tmp_path / "there"
+    assert deliver(bundle, there)
+    with pytest.raises(UserError, match="nobody signed it"):
+        deliver(bundle, tmp_path / "unsigned", key=keys[1])
+    assert not (tmp_path / "unsigned").exists()
+    sign(bundle, keys[0])
+    assert deliver(bundle, there, force=True, key=keys[1])  # what was there had no signature
+    assert not deliver(bundle, there, key=keys[1])
+    check_signature(there, keys[1])
+
+
+def test_a_change_makes_a_signature_void(bundle, keys):
+    sign(bundle, keys[0])
+    deliver(bundle, bundle, True, lambda copy: None)
+    assert not (bundle / SIGNATURE_NAME).exists()
+
+
+def test_a_pull_from_elsewhere_checks_before_it_fetches(elsewhere: Elsewhere, keys, tmp_path):
+    with pytest.raises(UserError, match="nobody signed it"):
+        fetch(elsewhere.url, tmp_path / "here", "secret", key=keys[1])
+    assert "model.onnx" not in {name for name, _ in elsewhere.asked}
+    sign(elsewhere.folder, keys[0])
+    assert fetch(elsewhere.url, tmp_path / "here", "secret", key=keys[1])
+    check_signature(tmp_path / "here", keys[1])
+
+
+def test_verify_stops_at_a_wrong_signature_before_it_runs(bundle, keys):
+    (bundle / SIGNATURE_NAME).write_bytes(bytes(64))
+    with pytest.raises(UserError, match="is not the signature"):
+        run("verify", bundle, "--key", keys[1])

@@ -1,0 +1,21 @@
+"""Every student in every format: exported and compared, or refused as docs/bundle.md says."""
+
+import pytest
+
+from tests.distill.export.students import FORMATS, STUDENTS, is_installed, read_record, why_not
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_student_in_a_format(student: str, format: str):
+    if not is_installed(format):
+        pytest.skip(f"{format} is not installed")
+    assert why_not(student, format) == read_record().get(student, {}).get(format)
+
+
+def test_the_record_is_of_students_and_formats_that_there_are():
+    record = read_record()
+    assert set(record) <= set(STUDENTS)
+    assert {format for found in record.values() for format in found} <= set(FORMATS)
