@@ -124,9 +124,9 @@ def _centred(picture: np.ndarray, width: int) -> np.ndarray:
 
 
 def _caption(one: SheetView, width: int) -> np.ndarray:
-    words = ["plain"] if one.number == PLAIN else [f"{one.number}: "]
+    words = ["plain"] if one.number == PLAIN else [f"{one.number}"]
     if one.cosine is not None and one.number != PLAIN:
-        words.append(f"{one.cosine:.2f}")
+        words = [f"{one.number}: {one.cosine:.2f}"]
     words += ["mix"] * one.mixed + ["x"] * (not one.used)
     strip = np.full((_CAPTION, width, 3), 255, np.uint8)
     ink = _INK if one.used else _UNUSED_INK
