@@ -82,6 +82,63 @@ def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")
     return path
 
 
+def standin_scrfd(path: Path, size: Sequence[int | str] = ("height", "width")) -> Path:
+    """Write the same detector with SCRFD's interface, as insightface exports it.
+
+    It takes RGB, (pixel - 127.5) / 128. Its nine outputs have two anchors a cell, of which the
+    second is never a face: scores, then distances to the sides of the box, then points.
+    """
+    model = onnx.load(standin_detector(path, size))
+    graph = model.graph
+    graph.input[0].name = "input.1"
+    graph.node.insert(0, helper.make_node("Mul", ["input.1", "range"], ["wide"]))
+    graph.node.insert(1, helper.make_node("Add", ["wide", "grey"], ["rgb"]))
+    graph.node.insert(2, helper.make_node("Gather", ["rgb", "swapped"], ["input"], axis=1))
+    weights = {
+        "range": np.float32(128),
+        "grey": np.float32(127.5),
+        "swapped": np.array([2, 1, 0], np.int64),
+        "rows1": np.array([-1, 1], np.int64),
+        "rows4": np.array([-1, 4], np.int64),
+        "rows10": np.array([-1, 10], np.int64),
+    }
+    names = {kind: [f"{kind}{stride}" for stride in (8, 16, 32)] for kind in ("s", "b", "k")}
+    for stride in (8, 16, 32):
+        score, box = f"cls_{stride}", [f"{part}{stride}" for part in ("x", "y", "lw", "lh")]
+        centre, log, extent, half, before, behind, sides = (
+            f"{name}{stride}" for name in ("c", "log", "e", "h", "before", "behind", "sides")
+        )
+        graph.node.extend(
+            [
+                helper.make_node("Mul", [score, "none"], [f"no{stride}"]),
+                helper.make_node("Concat", [score, f"no{stride}"], [f"ss{stride}"], axis=2),
+                helper.make_node("Reshape", [f"ss{stride}", "rows1"], [f"s{stride}"]),
+                helper.make_node("Split", [f"bbox_{stride}"], box, axis=2, num_outputs=4),
+                helper.make_node("Concat", box[:2], [centre], axis=2),
+                helper.make_node("Concat", box[2:], [log], axis=2),
+                helper.make_node("Exp", [log], [extent]),
+                helper.make_node("Mul", [extent, "half"], [half]),
+                helper.make_node("Sub", [half, centre], [before]),
+                helper.make_node("Add", [half, centre], [behind]),
+                helper.make_node("Concat", [before, behind] * 2, [sides], axis=2),
+                helper.make_node("Reshape", [sides, "rows4"], [f"b{stride}"]),
+                helper.make_node("Concat", [f"kps_{stride}"] * 2, [f"kk{stride}"], axis=2),
+                helper.make_node("Reshape", [f"kk{stride}", "rows10"], [f"k{stride}"]),
+            ]
+        )
+    del graph.output[:]
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for kind in names.values()
+        for name in kind
+    )
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()
+    )
+    onnx.save(model, str(path))
+    return path
+
+
 def drawn_face(person: int, shot: int = 0) -> np.ndarray:
     """An aligned face of the sample's kind, uint8 RGB ``[112, 112, 3]``."""
     from curation.images import decode

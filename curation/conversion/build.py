@@ -28,9 +28,9 @@ from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.labels import sort_keys
 from curation.progress import Progress
+from curation.sources.digests import PrefixDigest
 from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
-from curation.sources.read_ahead import PrefixDigest
 
 COMMIT_BYTES = 8 << 20
 """About how much a conversion that was stopped does again; twice as much is held in memory."""

@@ -5,10 +5,10 @@ the other. What a run that was stopped at any byte left behind is cut back to th
 that is whole.
 """
 
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, BinaryIO, Self
 
@@ -20,6 +20,7 @@ from curation.json_text import parse_record
 from curation.photographs.faces import JudgedFace
 from curation.photographs.photograph import Photograph
 from curation.progress import Progress
+from curation.sources.digests import PrefixDigest, RunningDigest
 from curation.sources.image_source import (
     BEGINNING,
     ImageSource,
@@ -28,7 +29,6 @@ from curation.sources.image_source import (
     SourceStamp,
 )
 from curation.sources.quarantine import OnBad, stop_at
-from curation.sources.read_ahead import PrefixDigest
 
 ROWS_FILE, FACES_FILE = "rows.jsonl", "faces.bin"
 KIND = "photographs"
@@ -175,20 +175,19 @@ class KeptFacesSource(ImageSource):
         columns, self._several = _columns(folder)
         self._keys, self._labels, self._places, self._lengths, self._checksums = columns[:5]
         self._of, self._number = columns[5:]
-        self._hash = hashlib.sha256()
-        self._done = 0
+        self._digest = RunningDigest()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @property
     def position(self) -> Position:
-        return Position(self._done, self._done)
+        return Position(self._digest.count, self._digest.count)
 
     @property
     def digest(self) -> PrefixDigest:
         """SHA-256 of what the run is known by, and of key, label and bytes of each face."""
-        return PrefixDigest(self._done, self._hash.hexdigest())
+        return self._digest.value
 
     def stamp(self) -> SourceStamp:
         return self._stamp
@@ -200,20 +199,18 @@ class KeptFacesSource(ImageSource):
         earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
-        self._hash = hashlib.sha256(str(self._stamp.listing).encode())
-        self._done = 0
-        while self._done < len(self):
-            first = self._done
+        self._digest = RunningDigest(str(self._stamp.listing).encode())
+        while (first := self._digest.count) < len(self):
             numbers = np.arange(first, min(first + _TOGETHER, len(self)))
             payloads = list(self.read(iter(numbers.tolist())))
-            for i, payload in zip(numbers.tolist(), payloads, strict=True):
-                self._hash.update(f"{self._keys[i]} {self._labels[i]}\n".encode())
-                self._hash.update(payload)
-            self._done += len(numbers)
+            heads = [f"{self._keys[i]} {self._labels[i]}\n".encode() for i in numbers.tolist()]
+            both = zip(heads, payloads, strict=True)
+            self._digest.add(len(numbers), chain.from_iterable(both))
+            self._digest.check_unchanged(self.path, earlier)
             if first >= start.number:
                 yield SourceImages(self._keys[numbers], self._labels[numbers], numbers, payloads)
             if progress is not None:
-                progress(self._done, len(self))
+                progress(self._digest.count, len(self))
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with (self._folder / FACES_FILE).open("rb") as faces:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.records.recordio import MAGIC, MAX_PART, RecordReader
+from curation.sources.digests import PrefixDigest, check_unchanged
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import OVERLAP_BYTES, FileBlock, PrefixDigest, read_blocks
+from curation.sources.read_ahead import OVERLAP_BYTES, FileBlock, read_blocks
 
 
 class Records(NamedTuple):
@@ -81,7 +81,7 @@ class RecordStream:
     def __iter__(self) -> Iterator[Records]:
         with RecordReader(self.path) as reader, closing(read_blocks(self.path)) as blocks:
             for block in blocks:
-                self._check_unchanged(block.digest)
+                check_unchanged(self.path, block.digest, self._earlier)
                 end, whole = block.offset + len(block.data), _BlockOfRecords(block)
                 while self.position < end:
                     yield from self._records_in(whole)
@@ -90,14 +90,6 @@ class RecordStream:
                     if self.position < end:
                         yield from self._read_slowly(self.position, reader)
                 self.digest = block.digest
-
-    def _check_unchanged(self, digest: PrefixDigest) -> None:
-        earlier = self._earlier
-        if earlier is not None and digest.length == earlier.length and digest != earlier:
-            raise UserError(
-                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
-                "store to start over"
-            )
 
     def _records_in(self, block: _BlockOfRecords) -> Iterator[Records]:
         """The records from the position on, as far as they lie whole in the block in a row."""

@@ -5,20 +5,18 @@ here. The digest is the SHA-256 of name, label, size and bytes of every entry, s
 depend on how they were packed. A conversion that goes on reads what lies before again.
 """
 
-import hashlib
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.extract import UNLABELLED_FOLDER
 from curation.labels import UNLABELLED
 from curation.progress import Progress
+from curation.sources.digests import PrefixDigest, RunningDigest
 from curation.sources.image_source import (
     BEGINNING,
     ImageSource,
@@ -26,8 +24,8 @@ from curation.sources.image_source import (
     SourceImages,
     SourceStamp,
 )
+from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import PrefixDigest
 from curation.sources.shards import stamp_of
 
 _TOGETHER = 256
@@ -36,7 +34,6 @@ _TOGETHER_BYTES = 4 << 20
 SHARD_BITS = 44
 """An entry's offset: its place in its file, and above these bits which file it is in"""
 MOST_LABEL = 1 << 53
-_CODING = "utf-8", "surrogateescape"
 
 
 class ImageEntry(NamedTuple):
@@ -57,8 +54,7 @@ class EntrySource(ImageSource):
 
     def __init__(self, kind: str, path: Path, shards: Sequence[Path]) -> None:
         self.kind, self.path, self._shards = kind, path, tuple(shards)
-        self._hash = hashlib.sha256()
-        self._done = 0
+        self._digest = RunningDigest()
         self._names = _Names()
 
     @abstractmethod
@@ -72,11 +68,11 @@ class EntrySource(ImageSource):
 
     @property
     def digest(self) -> PrefixDigest:
-        return PrefixDigest(self._done, self._hash.hexdigest())
+        return self._digest.value
 
     @property
     def position(self) -> Position:
-        return Position(self._done, self._done)
+        return Position(self._digest.count, self._digest.count)
 
     def stamp(self) -> SourceStamp:
         return stamp_of(self.path, self._shards)
@@ -89,13 +85,12 @@ class EntrySource(ImageSource):
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
         """The images in order, see ``ImageSource``; entries before ``start`` are read again."""
-        self._hash, self._done, self._names = hashlib.sha256(), 0, _Names()
+        self._digest, self._names = RunningDigest(), _Names()
         size = self.stamp().size
         for part in self._parts():
-            first = self._done
-            self._hash_part(part)
-            self._done += len(part)
-            self._check_unchanged(earlier)
+            first = self._digest.count
+            self._digest.add(len(part), _hashed(part))
+            self._digest.check_unchanged(self.path, earlier)
             if first >= start.number:
                 for number, entry in enumerate(part, first):
                     if entry.reason:
@@ -120,6 +115,11 @@ class EntrySource(ImageSource):
     def shard_of(self, offset: int) -> Path:
         """The file that an entry is in."""
         return self._shards[offset >> SHARD_BITS]
+
+    @staticmethod
+    def place_of(offset: int) -> int:
+        """Where in its file an entry is."""
+        return offset & ((1 << SHARD_BITS) - 1)
 
     def name(self, offset: int) -> str:
         """The name of the entry at ``offset``, or of its file; where they were not read yet, all
@@ -152,36 +152,20 @@ class EntrySource(ImageSource):
             self._names.add(part)
             yield part
 
-    def _hash_part(self, part: list[ImageEntry]) -> None:
-        names, labels, _, payloads, _ = zip(*part, strict=True)
-        heads = map("{}\t{}\t{}\n".format, names, labels, map(len, payloads))
-        self._hash.update("".join(heads).encode(*_CODING))
-        for payload in payloads:
-            self._hash.update(payload)
-
-    def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
-        if earlier is not None and earlier.length == self._done and earlier != self.digest:
-            raise UserError(
-                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
-                "store to start over"
-            )
-
 
 class _Names:
     """Names by ascending offset, in 16 bytes beside each."""
 
     def __init__(self) -> None:
-        self._offsets, self._ends, self._text = array("q"), array("q", [0]), bytearray()
+        self._offsets, self._names = array("q"), PackedNames()
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def add(self, entries: Sequence[ImageEntry]) -> None:
         names, _, offsets, *_ = zip(*entries, strict=True)
-        encoded = [name.encode(*_CODING) for name in names]
         self._offsets.extend(offsets)
-        self._ends.extend(accumulate(map(len, encoded), initial=self._ends.pop()))
-        self._text += b"".join(encoded)
+        self._names.extend(names)
 
     def of(self, offsets: np.ndarray) -> list[str]:
         """The names at these offsets; "" where there is none."""
@@ -191,7 +175,15 @@ class _Names:
     def _at(self, place: int, offset: int) -> str:
         if place == len(self._offsets) or self._offsets[place] != offset:
             return ""
-        return self._text[self._ends[place] : self._ends[place + 1]].decode(*_CODING)
+        return self._names[place]
+
+
+def _hashed(part: list[ImageEntry]) -> Iterator[bytes]:
+    """What the digest is of."""
+    names, labels, _, payloads, _ = zip(*part, strict=True)
+    heads = map("{}\t{}\t{}\n".format, names, labels, map(len, payloads))
+    yield "".join(heads).encode(*CODING)
+    yield from payloads
 
 
 def _images(part: list[ImageEntry], first: int) -> SourceImages:

@@ -6,6 +6,7 @@ Where the images lie in one folder, which has no others with images, they have n
 import os
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from curation.environment import DATA_FILE
@@ -18,6 +19,7 @@ from curation.sources.opening import source
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
 LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
 """The others cannot go into a store, but must not be passed over in silence."""
+_NUMBERS = re.compile("[0-9]+")
 
 
 def holds_images(root: Path) -> bool:
@@ -39,26 +41,32 @@ def read_folder(root: Path) -> ImageFiles:
     ``root/unlabelled`` have no label, and so have those in ``root`` itself where there are no
     others; beside others they are bad records. Raises ``UserError`` where there are none.
     """
-    files: list[ImageFile] = []
     loose: list[str] = []
-    label = 0
-    for folder, names in image_folders(root):
-        if folder == root:
-            loose = names
-            continue
-        inside = folder.relative_to(root)
-        is_labelled = inside.parts[0] != UNLABELLED_FOLDER
-        first, its = len(files), label if is_labelled else UNLABELLED
-        files += [ImageFile(first + i, its, str(inside / name)) for i, name in enumerate(names)]
-        label += is_labelled
+    files = ImageFiles("folder", root, root, _files_in_folders(root, loose), loose)
     if not files:
-        files, loose = [ImageFile(i, UNLABELLED, name) for i, name in enumerate(loose)], []
+        bare = (ImageFile(i, UNLABELLED, name) for i, name in enumerate(loose))
+        files = ImageFiles("folder", root, root, bare)
     if not files:
         raise UserError(
             f"{root} holds no images; expected {root}/IDENTITY/*.jpg or .png, or images without "
             f"labels in {root} itself"
         )
-    return ImageFiles("folder", root, root, files, loose)
+    return files
+
+
+def _files_in_folders(root: Path, loose: list[str]) -> Iterator[ImageFile]:
+    """The images in folders below ``root``; the names of those in itself go to ``loose``."""
+    keys, label = count(), 0
+    for folder, names in image_folders(root):
+        if folder == root:
+            loose += names
+            continue
+        inside = folder.relative_to(root)
+        is_labelled = inside.parts[0] != UNLABELLED_FOLDER
+        its = label if is_labelled else UNLABELLED
+        for name in names:
+            yield ImageFile(next(keys), its, f"{inside}/{name}")
+        label += is_labelled
 
 
 def image_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -79,7 +87,8 @@ def image_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             raise UserError(f"{folder} cannot be read: {error.strerror}") from None
         waiting += [folder / name for name in sorted(inside, key=natural_order, reverse=True)]
         if images:
-            yield folder, sorted(images, key=natural_order)
+            images.sort(key=natural_order)
+            yield folder, images
 
 
 def _is_new(folder: Path, root: Path, home: Path, seen: set[tuple[int, int]]) -> bool:
@@ -116,8 +125,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts names with numbers in them as people do: ``9`` before ``10``."""
-    words = re.findall(r"[0-9]+|[^0-9]+", name)
+def natural_order(name: str) -> str:
+    """Sorts names with numbers in them as people do: ``9`` before ``10``.
+
+    A number stands behind how many digits it has; zero bytes, which no name has, put numbers before
+    letters. Names that are equal but for leading zeros sort as they are.
+    """
     # Other scripts' digits, such as \u00b2, are letters here.
-    return [(0, int(word), "") if "0" <= word[0] <= "9" else (1, 0, word) for word in words], name
+    return f"{_NUMBERS.sub(_with_length, name)}\0\0{name}"
+
+
+def _with_length(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\0{chr(1 + len(digits))}{digits}"

@@ -1,18 +1,20 @@
 """Image files as the source of a conversion, each with the label of its identity."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.progress import Progress
+from curation.sources.digests import PrefixDigest, RunningDigest
 from curation.sources.image_source import (
     BEGINNING,
     ImageSource,
@@ -20,9 +22,10 @@ from curation.sources.image_source import (
     SourceImages,
     SourceStamp,
 )
+from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import PrefixDigest
 
+_ADDED_TOGETHER = 1 << 12
 _TOGETHER = 64
 """Files that are read before their images are given on"""
 
@@ -36,12 +39,34 @@ class ImageFile(NamedTuple):
     name: str
 
 
+class FileTable:
+    """Image files in 24 bytes and their names each."""
+
+    def __init__(self, files: Iterable[ImageFile]) -> None:
+        self.keys, self._labels, self._names = array("q"), array("q"), PackedNames()
+        left = iter(files)
+        while part := list(islice(left, _ADDED_TOGETHER)):
+            keys, labels, names = zip(*part, strict=True)
+            self.keys.extend(keys)
+            self._labels.extend(labels)
+            self._names.extend(names)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[ImageFile]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> ImageFile:
+        return ImageFile(self.keys[place], self._labels[place], self._names[place])
+
+
 class ImageFiles(ImageSource):
     """Image files in the order of ``files``, below ``root``.
 
     ``orphans`` are the names of files that lie in no identity's folder: bad records, numbered after
     the files. Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
-    held in memory, about 200 bytes each.
+    held in memory, see ``FileTable``.
     """
 
     def __init__(
@@ -49,26 +74,29 @@ class ImageFiles(ImageSource):
         kind: str,
         path: Path,
         root: Path,
-        files: list[ImageFile],
+        files: Iterable[ImageFile],
         orphans: Sequence[str] = (),
     ) -> None:
         self.kind, self.path = kind, path
-        self._root, self._files, self._orphans = root, files, orphans
-        self._hash = hashlib.sha256()
-        self._done = 0
+        self._root, self._files, self._orphans = root, FileTable(files), orphans
+        self._digest = RunningDigest()
 
     def __len__(self) -> int:
         return len(self._files)
 
+    def keys(self) -> np.ndarray:
+        """Those of all files, int64 ``[N]``."""
+        return np.array(self._files.keys, np.int64)
+
     @property
     def digest(self) -> PrefixDigest:
         """SHA-256 of the files that have been read."""
-        return PrefixDigest(self._done, self._hash.hexdigest())
+        return self._digest.value
 
     @property
     def position(self) -> Position:
         """The file after those that were given."""
-        return Position(self._done, self._done)
+        return Position(self._digest.count, self._digest.count)
 
     def stamp(self) -> SourceStamp:
         """Sizes and times of all files, digest of their names."""
@@ -89,17 +117,17 @@ class ImageFiles(ImageSource):
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
         """The images in order, see ``ImageSource``; files before ``start`` are read again."""
-        self._hash, self._done = hashlib.sha256(), 0
+        self._digest = RunningDigest()
         if start == BEGINNING:
             self._name_orphans(on_bad)
-        while self._done < len(self._files):
-            first = self._done
+        while (first := self._digest.count) < len(self._files):
             # A reading that goes on takes the same files together as one that was not stopped.
-            part = self._files[first : first + _TOGETHER]
+            last = min(first + _TOGETHER, len(self._files))
+            part = [self._files[number] for number in range(first, last)]
             tell = on_bad if first >= start.number else _told
             read = [self._read(number, file, tell) for number, file in enumerate(part, first)]
-            self._done += len(part)
-            self._check_unchanged(earlier)
+            self._digest.add(len(part), chain.from_iterable(map(_hashed, part, read)))
+            self._digest.check_unchanged(self.path, earlier)
             good = [i for i, data in enumerate(read) if data is not None]
             if first >= start.number:
                 yield SourceImages(
@@ -109,7 +137,7 @@ class ImageFiles(ImageSource):
                     [data for data in read if data is not None],
                 )
             if progress is not None:
-                progress(self._done, len(self._files))
+                progress(self._digest.count, len(self._files))
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         """The files with these numbers."""
@@ -131,13 +159,13 @@ class ImageFiles(ImageSource):
 
     def without_labels(self) -> "ImageFiles":
         """All files, also those that lie in no identity's folder, without labels."""
-        names = [*self._orphans, *(file.name for file in self._files)]
-        keys = [file.key for file in self._files] if not self._orphans else range(len(names))
-        files = [ImageFile(key, UNLABELLED, name) for key, name in zip(keys, names, strict=True)]
+        files = (file._replace(label=UNLABELLED) for file in self._files)
+        if self._orphans:
+            names = chain(self._orphans, (file.name for file in self._files))
+            files = (ImageFile(key, UNLABELLED, name) for key, name in enumerate(names))
         return ImageFiles(self.kind, self.path, self._root, files)
 
     def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
-        self._hash.update(_entry(file))
         path = self._root / file.name
         try:
             data = read_whole(path, MAX_FILE_BYTES)
@@ -146,8 +174,6 @@ class ImageFiles(ImageSource):
             reason = error.reason if kind is None else f"it is {kind.what}; {kind.advice}"
             on_bad(BadRecordError(str(path), file.key, number, reason))
             return None
-        self._hash.update(f"{len(data)}\n".encode())
-        self._hash.update(data)
         return data
 
     def _name_orphans(self, on_bad: OnBad) -> None:
@@ -155,13 +181,6 @@ class ImageFiles(ImageSource):
             wanted = self._root / "IDENTITY" / name
             reason = f"it lies in no identity's folder; expected {wanted}"
             on_bad(BadRecordError(str(self._root / name), None, number, reason))
-
-    def _check_unchanged(self, earlier: PrefixDigest | None) -> None:
-        if earlier is not None and earlier.length == self._done and earlier != self.digest:
-            raise UserError(
-                f"{self.path} has changed since the conversion was stopped; remove the unfinished "
-                "store to start over"
-            )
 
     def _status(self, file: ImageFile) -> tuple[int, int]:
         """Bytes and time of change; zeros where the file is missing, which reading it will say."""
@@ -177,5 +196,12 @@ def _told(bad: BadRecordError) -> None:
 
 
 def _entry(file: ImageFile) -> bytes:
-    text = f"{file.key}\t{file.label}\t{file.name}\n"
-    return text.encode("utf-8", "surrogateescape")
+    return f"{file.key}\t{file.label}\t{file.name}\n".encode(*CODING)
+
+
+def _hashed(file: ImageFile, data: bytes | None) -> Iterator[bytes]:
+    """What the digest is of."""
+    yield _entry(file)
+    if data is not None:
+        yield f"{len(data)}\n".encode()
+        yield data

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from curation.labels import UNLABELLED
 from curation.printable import printable
 from curation.progress import Progress
+from curation.sources.digests import PrefixDigest
 from curation.sources.quarantine import OnBad, stop_at
-from curation.sources.read_ahead import PrefixDigest
 
 SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
 """The name under which a kind of source is registered; stores keep it"""

@@ -20,6 +20,8 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
@@ -108,15 +110,17 @@ def read_list(path: Path) -> ImageFiles:
         first = next(lines, first)
         form = _form_of(first[1])
     if form is None and _BARE_PATH.fullmatch(first[1].strip()):
-        files = list(_bare_files(chain([first], lines), path))
-        return ImageFiles("list", path, path.absolute().parent, files)
+        bare = _bare_files(chain([first], lines), path)
+        return ImageFiles("list", path, path.absolute().parent, bare)
     if form is None:
         raise UserError(
             f"{path}: line {first[0]}: {first[1][:60]!r} has none of the forms {_FORMS}, with "
             "tabs, commas, semicolons or blanks between; KEY and LABEL are whole numbers"
         )
-    files = list(_image_files(chain([first], lines), form, path))
-    return ImageFiles("list", path, path.absolute().parent, files)
+    named = _image_files(chain([first], lines), form, path)
+    files = ImageFiles("list", path, path.absolute().parent, named)
+    _check_keys(files, first[0], path)
+    return files
 
 
 def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageFile]:
@@ -129,7 +133,6 @@ def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageF
 def _image_files(
     lines: Iterator[tuple[int, str]], form: ListForm, path: Path
 ) -> Iterator[ImageFile]:
-    seen: dict[int, int] = {}
     for count, (number, line) in enumerate(lines):
         where = f"{path}: line {number}"
         words = form.cut(line)
@@ -139,10 +142,21 @@ def _image_files(
         key = count
         if form.has_keys:
             key = _whole(words.before[0], "key", where)
-            if seen.setdefault(key, number) != number:
-                raise UserError(f"{where}: the key {key} stands in line {seen[key]}")
         label = _label(form.label(words), where)
         yield ImageFile(key, label, _with_slashes(words.path))
+
+
+def _check_keys(files: ImageFiles, first: int, path: Path) -> None:
+    """``UserError`` where two lines have one key; that of the first image is ``first``."""
+    keys = files.keys()
+    different, at = np.unique(keys, return_index=True)
+    if len(different) == len(keys):
+        return
+    again = int(np.setdiff1d(np.arange(len(keys)), at)[0])
+    both = np.flatnonzero(keys == keys[again])[:2].tolist()
+    numbers = [number for number, _ in text_lines(path, "a list of images") if number >= first]
+    one, other = (numbers[place] for place in both)
+    raise UserError(f"{path}: line {other}: the key {keys[again]} stands in line {one}")
 
 
 def _check_path(path: str, where: str, form: str) -> None:

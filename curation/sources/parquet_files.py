@@ -85,7 +85,7 @@ class ParquetSource(EntrySource):
         self._rows = [1] * len(shards)
 
     def progress_of(self, offset: int) -> int:
-        number, row = offset >> SHARD_BITS, offset & ((1 << SHARD_BITS) - 1)
+        number, row = offset >> SHARD_BITS, self.place_of(offset)
         begin, end = self._ends[number : number + 2]
         return int(begin + (end - begin) * min(row + 1, self._rows[number]) // self._rows[number])
 

@@ -8,17 +8,12 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from curation.sources.digests import PrefixDigest
+
 BLOCK_BYTES = 2 << 20
 OVERLAP_BYTES = 64 << 10
 """A multiple of four, longer than nearly all records"""
 _BLOCKS_AHEAD = 4
-
-
-class PrefixDigest(NamedTuple):
-    """The SHA-256 of a source's first ``length`` bytes (or files)."""
-
-    length: int
-    hex: str
 
 
 class FileBlock(NamedTuple):

@@ -18,6 +18,7 @@ from curation.records.ms1m import find_source, read_property, stated_image_size
 from curation.records.recordio import ImageRecord, RecordReader
 from curation.records.stream import RecordStream
 from curation.records.walk import RecordWalk, Source, stated_images
+from curation.sources.digests import PrefixDigest
 from curation.sources.image_source import (
     BEGINNING,
     ImageSource,
@@ -27,7 +28,6 @@ from curation.sources.image_source import (
 )
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.read_ahead import PrefixDigest
 
 _HEADS = 8 + 24
 """Bytes of a frame's and an image's header"""

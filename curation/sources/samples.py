@@ -56,6 +56,14 @@ def _role(ending: str) -> str | None:
     return IMAGE if ending in _IMAGES else LABEL if ending in LABELS else None
 
 
+class ArchiveError(ValueError):
+    """The archive is damaged at byte ``offset``; nothing behind it can be read."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset = offset
+
+
 class Samples:
     """Gathers the files of archives, in their order, into entries."""
 
@@ -64,36 +72,43 @@ class Samples:
         self._has_labels: bool | None = None
         """Whether labels are files; known after the first sample with an image"""
 
-    def entries(self, files: Iterable[ArchiveFile | ImageEntry]) -> Iterator[ImageEntry]:
-        """The images of an archive with their labels; an entry that is one already stays."""
-        sample: list[ArchiveFile] = []
-        for file in files:
-            if isinstance(file, ImageEntry):
-                yield from self._images(sample)
-                yield file
-                sample = []
-            elif sample and (file.key != sample[0].key or self._has_labels is False):
-                yield from self._images(sample)
-                sample = [file]
-            elif len(sample) < _MOST_IN_SAMPLE:  # with more it is refused for its images
-                sample.append(file)
-        yield from self._images(sample)
+    def entries(self, files: Iterable[ArchiveFile], first: int) -> Iterator[ImageEntry]:
+        """The images of an archive with their labels, their places counted from ``first``.
 
-    def _images(self, sample: list[ArchiveFile]) -> Iterable[ImageEntry]:
-        images = [file for file in sample if file.role == IMAGE]
-        others = [file for file in sample if file.role == LABEL]
+        Where ``files`` ends with an ``ArchiveError``, the last entry says so.
+        """
+        key: str | None = None
+        images: list[ArchiveFile] = []
+        others: list[ArchiveFile] = []
+        damage: list[ImageEntry] = []
+        try:
+            for file in files:
+                if file.key != key or self._has_labels is False:
+                    yield from self._sample(images, others, first)
+                    key, images, others = file.key, [], []
+                its = images if file.role == IMAGE else others
+                if len(its) < _MOST_IN_SAMPLE:  # with more it is refused for its images
+                    its.append(file)
+        except ArchiveError as error:
+            damage.append(ImageEntry("", UNLABELLED, first + error.offset, b"", str(error)))
+        yield from self._sample(images, others, first)
+        yield from damage
+
+    def _sample(
+        self, images: list[ArchiveFile], others: list[ArchiveFile], first: int
+    ) -> Iterable[ImageEntry]:
         if self._has_labels is None and images:
             self._has_labels = bool(others)
         if not self._has_labels:
-            return [_entry(image, self._folders.of(image.name)) for image in images]
+            return [_entry(image, self._folders.of(image.name), first) for image in images]
         if len(images) == 1:
-            return (_labelled(images[0], others),)
+            return (_labelled(images[0], others, first),)
         cls = next((file for file in others if extension(file.name) == "cls"), None)
         wrong = images[0] if images else cls
         if wrong is None:
             return ()
         how = f"{len(images)} images" if images else "no image"
-        return (ImageEntry(wrong.name, UNLABELLED, wrong.offset, b"", f"its sample has {how}"),)
+        return (_bad(wrong, first, f"its sample has {how}"),)
 
 
 def extension(name: str) -> str:
@@ -101,11 +116,15 @@ def extension(name: str) -> str:
     return name[name.rfind(".") + 1 :].lower()
 
 
-def _entry(image: ArchiveFile, label: int) -> ImageEntry:
-    return ImageEntry(image.name, label, image.offset, image.payload, image.reason)
+def _entry(image: ArchiveFile, label: int, first: int) -> ImageEntry:
+    return ImageEntry(image.name, label, first + image.offset, image.payload, image.reason)
 
 
-def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> ImageEntry:
+def _bad(file: ArchiveFile, first: int, reason: str) -> ImageEntry:
+    return ImageEntry(file.name, UNLABELLED, first + file.offset, b"", file.reason or reason)
+
+
+def _labelled(image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
     by_rank = others
     if len(others) > 1:
         by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
@@ -113,10 +132,10 @@ def _labelled(image: ArchiveFile, others: list[ArchiveFile]) -> ImageEntry:
         for file in by_rank:
             label = _label(file)
             if label is not None:
-                return _entry(image, label)
+                return _entry(image, label, first)
     except ValueError as error:
-        return ImageEntry(image.name, UNLABELLED, image.offset, b"", image.reason or str(error))
-    return _entry(image, UNLABELLED)
+        return _bad(image, first, str(error))
+    return _entry(image, UNLABELLED, first)
 
 
 def _label(file: ArchiveFile) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from curation.sources.samples import MOST_BYTES, ArchiveFile, key_and_role
+from curation.sources.samples import MOST_BYTES, ArchiveError, ArchiveFile, key_and_role
 
 BLOCK = 512
 _ADLER = 65_521
@@ -31,14 +31,6 @@ class ArchiveBytes(Protocol):
     def skip(self, size: int, /) -> None: ...
 
 
-class TarError(ValueError):
-    """The archive is damaged at byte ``offset``; nothing behind it can be read."""
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"the archive is damaged at byte {offset:,}: {reason}")
-        self.offset = offset
-
-
 class _Extension(NamedTuple):
     """What the headers before a member say of it: pax headers, or GNU's long names."""
 
@@ -49,10 +41,10 @@ class _Extension(NamedTuple):
     is_sparse: bool = False
 
 
-def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
-    """The images and labels in an archive whose members' places are counted from ``first``.
+def archive_files(file: ArchiveBytes) -> Iterator[ArchiveFile]:
+    """The images and labels in an archive; all others are passed over.
 
-    All others are passed over. ``TarError`` where the archive is damaged.
+    ``ArchiveError`` where it is damaged.
     """
     read = file.read
     offset, before = 0, None
@@ -60,7 +52,7 @@ def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
     while True:
         if (zlib.adler32(block) & 0xFFFF) != _right_sum(block[148:156]):
             if block != _ZEROS:
-                raise TarError(offset, _no_header(block))
+                raise _damaged(offset, _no_header(block))
             block = read(BLOCK)
             if block == _ZEROS:
                 return
@@ -68,7 +60,7 @@ def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
             continue
         size = _size(block[124:136])
         if size < 0:
-            raise TarError(offset, "a header's size is not a number")
+            raise _damaged(offset, "a header's size is not a number")
         kind, name, begin = block[156:157], _name(block), offset
         if kind != b"0":
             if kind in _WITHOUT_BYTES:
@@ -88,16 +80,20 @@ def archive_files(file: ArchiveBytes, first: int = 0) -> Iterator[ArchiveFile]:
         if role is None or kind not in _FILES or size > MOST_BYTES[role]:
             if role is not None:
                 reason = _refusal(kind, size, role)
-                yield ArchiveFile(name, key, role, first + begin, b"", reason)
+                yield ArchiveFile(name, key, role, begin, b"", reason)
             file.skip(padded)
             block = read(BLOCK)
         else:
             data = read(padded + BLOCK)  # with the next header
             if len(data) < size:
-                raise TarError(begin, f"{name} is cut off")
-            yield ArchiveFile(name, key, role, first + begin, data[:size])
+                raise _damaged(begin, f"{name} is cut off")
+            yield ArchiveFile(name, key, role, begin, data[:size])
             block = data[padded:]
         offset += BLOCK + padded
+
+
+def _damaged(offset: int, reason: str) -> ArchiveError:
+    return ArchiveError(offset, f"the archive is damaged at byte {offset:,}: {reason}")
 
 
 def _refusal(kind: bytes, size: int, role: str) -> str:
@@ -154,11 +150,11 @@ def _name(block: bytes) -> str:
 def _bytes_of(file: ArchiveBytes, size: int, offset: int) -> bytes:
     """The bytes of a long name or pax header, without their padding."""
     if size > _MOST_EXTENSION:
-        raise TarError(offset, f"a long name or pax header has {size:,} bytes")
+        raise _damaged(offset, f"a long name or pax header has {size:,} bytes")
     padded = size + -size % BLOCK
     data = file.read(padded)
     if len(data) < padded:
-        raise TarError(offset, "a long name or pax header is cut off")
+        raise _damaged(offset, "a long name or pax header is cut off")
     return data[:size]
 
 
@@ -176,12 +172,12 @@ def _pax(before: _Extension, data: bytes) -> _Extension:
         count = int(length) if blank and length.isdigit() else 0
         key, equals, value = data[len(length) + 1 : count].rstrip(b"\n").partition(b"=")
         if not (count and equals) or count > len(data):
-            raise TarError(begin, "a pax header has none of the form LENGTH KEY=VALUE")
+            raise _damaged(begin, "a pax header has none of the form LENGTH KEY=VALUE")
         if key == b"path":
             name = _text(value)
         elif key == b"size":
             if not value.isdigit() or len(value) > 18:
-                raise TarError(begin, "a pax header's size is not a number")
+                raise _damaged(begin, "a pax header's size is not a number")
             size = int(value)
         is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
         data = data[count:]

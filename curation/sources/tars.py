@@ -8,6 +8,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,15 +17,14 @@ import numpy as np
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
-from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
-from curation.sources.samples import IMAGE, ArchiveFile, Samples
+from curation.sources.samples import IMAGE, ArchiveError, ArchiveFile, Samples
 from curation.sources.shards import OpenShards, find_shards
-from curation.sources.tar_headers import TarError, archive_files
+from curation.sources.tar_headers import archive_files
 
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
-_BUFFER, _SHORT = 1 << 20, 1 << 12
+_BUFFER, _SHORT = 1 << 18, 1 << 12
 _LARGEST_FILE = 1 << SHARD_BITS
 _MOST_SKIPPED = 1 << 30
 """Bytes of one file in a gzipped archive that are unpacked to be passed over"""
@@ -68,7 +68,7 @@ class TarSource(EntrySource):
         """The archive that is being read"""
 
     def progress_of(self, offset: int) -> int:
-        number, byte = offset >> SHARD_BITS, offset & ((1 << SHARD_BITS) - 1)
+        number, byte = offset >> SHARD_BITS, self.place_of(offset)
         if self._gzipped[number] and self._raw is not None:
             byte = 0 if self._raw.closed else self._raw.tell()
         return self._begins[number] + byte
@@ -78,16 +78,16 @@ class TarSource(EntrySource):
         for number, shard in enumerate(self._shards):
             with open_regular(shard, _BUFFER) as self._raw:
                 file = _Unpacked(self._raw) if self._gzipped[number] else _Plain(self._raw)
-                yield from samples.entries(_files(file, number << SHARD_BITS))
+                yield from samples.entries(_files(file), number << SHARD_BITS)
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
             for offset in offsets:
                 file = opened[self.shard_of(offset)]
-                file.seek(offset & ((1 << SHARD_BITS) - 1))
+                file.seek(self.place_of(offset))
                 try:
                     yield next(archive_files(_Plain(file))).payload
-                except (TarError, StopIteration):
+                except (ArchiveError, StopIteration):
                     yield b""  # the conversion says that it has changed
 
     def image_sizes(self) -> Iterator[np.ndarray]:
@@ -95,28 +95,27 @@ class TarSource(EntrySource):
         sizes, taken = [0], 1
         with open_regular(self._shards[0], _BUFFER) as raw:
             file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
-            for found in _files(file, 0):
-                if isinstance(found, ImageEntry) or raw.tell() > _LOOKED_AT:
-                    break
-                if found.role == IMAGE:
-                    sizes.append(len(found.payload))
-                    taken = raw.tell()
+            with suppress(ArchiveError):
+                for found in _files(file):
+                    if raw.tell() > _LOOKED_AT:
+                        break
+                    if found.role == IMAGE:
+                        sizes.append(len(found.payload))
+                        taken = raw.tell()
         count = (len(sizes) - 1) * self.stamp().size // taken
         yield np.resize(np.array(sizes[1:], np.int64), count)
 
 
-def _files(file: "_Plain | _Unpacked", first: int) -> Iterator[ArchiveFile | ImageEntry]:
-    """The images and labels of an archive; where it is damaged, an ``ImageEntry`` that says so."""
-    offset = first
+def _files(file: "_Plain | _Unpacked") -> Iterator[ArchiveFile]:
+    """The images and labels of an archive; ``ArchiveError`` where it cannot be read."""
+    offset = 0
     try:
-        for found in archive_files(file, first):
+        for found in archive_files(file):
             offset = found.offset
             yield found
-    except TarError as error:
-        yield ImageEntry("", UNLABELLED, max(first + error.offset, offset + 1), b"", str(error))
     except (OSError, EOFError, zlib.error) as error:
-        reason = f"it cannot be read past byte {offset - first:,}: {error}"
-        yield ImageEntry("", UNLABELLED, offset + 1, b"", reason)
+        reason = f"it cannot be read past byte {offset:,}: {error}"
+        raise ArchiveError(offset + 1, reason) from None
 
 
 class _Plain:

@@ -16,10 +16,16 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.images import MAX_FILE_BYTES
-from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
-from curation.sources.samples import IMAGE, MOST_BYTES, ArchiveFile, Samples, key_and_role
+from curation.sources.samples import (
+    IMAGE,
+    MOST_BYTES,
+    ArchiveError,
+    ArchiveFile,
+    Samples,
+    key_and_role,
+)
 from curation.sources.shards import OpenShards, find_shards
 
 SUFFIXES = (".zip",)
@@ -87,14 +93,15 @@ class ZipSource(EntrySource):
         samples = Samples()
         for number, shard in enumerate(self._shards):
             with open_regular(shard) as directory, open_regular(shard) as self._file:
-                yield from samples.entries(_files(directory, self._file, number << SHARD_BITS))
+                files = _files(directory, self._file)
+                yield from samples.entries(files, number << SHARD_BITS)
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
             for offset in offsets:
                 file = opened[self.shard_of(offset)]
                 try:
-                    member = _read_entry(file, offset & ((1 << SHARD_BITS) - 1))
+                    member = _read_entry(file, self.place_of(offset))
                     yield _unpacked(file, member)
                 except ValueError:
                     yield b""  # the conversion says that it has changed
@@ -194,8 +201,8 @@ def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
     return stated
 
 
-def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveFile | ImageEntry]:
-    """The images and labels of an archive; where it is damaged, an entry that says so."""
+def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
+    """The images and labels of an archive; ``ArchiveError`` where it is damaged."""
     at, left = 0, directory.seek(0, 2)
     seen: set[int] = set()
     try:
@@ -214,10 +221,10 @@ def _files(directory: BinaryIO, file: BinaryIO, first: int) -> Iterator[ArchiveF
                     data = _unpacked(file, member)
                 except ValueError as error:
                     reason = str(error)
-            yield ArchiveFile(member.name, key, role, first + at, data, reason)
+            yield ArchiveFile(member.name, key, role, at, data, reason)
             seen.add(hash(member.name))
     except (ZipError, struct.error) as error:
-        yield ImageEntry("", UNLABELLED, first + at + 1, b"", f"the archive is damaged: {error}")
+        raise ArchiveError(at + 1, f"the archive is damaged: {error}") from None
 
 
 def _refusal(member: ZipMember, seen: set[int], role: str) -> str:

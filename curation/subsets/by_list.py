@@ -1,7 +1,8 @@
 """Subsets by explicit lists of images or identities: their numbers, or the names of files."""
 
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from curation.store import ImageSet, Parameter, Store
 from curation.subsets.text_lists import (
     By,
     check_known,
+    flat,
     list_parameters,
     numbers_of_images,
     read_list,
@@ -49,14 +51,12 @@ def _is_listed(
     if by is By.NAME:
         chosen, missing = _are_named(parent, listed, skip_missing)
     else:
-        lines = read_list(listed)
+        found = flat(read_list(listed))
         numbers = numbers_of_images(parent, by)
-        if not skip_missing:
-            check_known(listed, lines, numbers, by, parent)
-        named = [number for _, found in lines for number in found]
-        chosen, missing = np.isin(numbers, named), int((~np.isin(named, numbers)).sum())
-        if not chosen.any():
-            check_known(listed, lines, numbers, by, parent)
+        chosen, known = np.isin(numbers, found.numbers), np.isin(found.numbers, numbers)
+        missing = int(np.count_nonzero(~known))
+        if not (skip_missing and chosen.any()):
+            check_known(listed, found, numbers, by, parent)
     return chosen, parameters | ({"missing": missing} if skip_missing else {})
 
 
@@ -74,34 +74,73 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
             f"{images.path} was made of records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
-    lines = [(number, _choices(text)) for number, text in text_lines(listed, "a list of names")]
-    if not lines:
-        raise UserError(f"{listed} is empty; expected names of images, one a line")
-    wanted = {name for _, choices in lines for name in choices}
     store = images.store
     of_archives = isinstance(store, Store) and store.meta.source_kind in ("tar", "zip")
-    files, folders = set[str](), set[str]()
-    for row in images.rows.tolist():
-        files |= wanted.intersection(_own_names(names[row], of_archives))
-        folders |= wanted.intersection(_folders(names[row]))
-    chosen, missing = set[str](), []
-    for number, (whole, *others) in lines:
-        found = [each for each in (whole, *others) if each in files]
-        found += [each for each in (whole, *others[:1]) if each in folders]
-        chosen.update(found[:1])
-        if not found:
-            missing.append((number, whole))
-    if missing and not (skip_missing and chosen):
-        number, name = missing[0]
+    named = _NamedImages((names[row] for row in images.rows.tolist()), of_archives)
+    missing, first, found = 0, (0, ""), 0
+    for number, text in text_lines(listed, "a list of names"):
+        choices = _choices(text)
+        if named.choose(choices):
+            found += 1
+        else:
+            first = first if missing else (number, choices[0][:80])
+            missing += 1
+    if not missing + found:
+        raise UserError(f"{listed} is empty; expected names of images, one a line")
+    if missing and not (skip_missing and found):
         raise UserError(
-            f"{listed}: line {number}: {images.path} has no image and no folder {name[:80]!r}; its "
-            f"images are named like {names[images.rows[0]]!r}"
+            f"{listed}: line {first[0]}: {images.path} has no image and no folder {first[1]!r}; "
+            f"its images are named like {names[images.rows[0]]!r}"
         )
-    are_chosen = [
-        not chosen.isdisjoint((*_own_names(names[row], of_archives), *_folders(names[row])))
-        for row in images.rows.tolist()
-    ]
-    return np.array(are_chosen, bool), len(missing)
+    return named.chosen(), missing
+
+
+class _NamedImages:
+    """Images by their own names and by the folders that they lie in, of which lines choose some.
+
+    A list of millions of lines takes no memory beside that of the images' names.
+    """
+
+    def __init__(self, names: Iterable[str], of_archives: bool) -> None:
+        self._files: dict[str, int] = {}
+        self._folders: dict[str, int] = {}
+        images, inside = array("q"), array("q")
+        for name in names:
+            images.extend([_number(self._files, own) for own in _own_names(name, of_archives)])
+            inside.append(_number(self._folders, name.rpartition("/")[0]))
+        self._images = np.array(images, np.int64).reshape(len(inside), -1)
+        self._inside = np.array(inside, np.int64)
+        for folder in list(self._folders):
+            for above in _folders(folder):
+                _number(self._folders, above)
+        self._are_files = np.zeros(len(self._files), bool)
+        self._are_folders = np.zeros(len(self._folders), bool)
+
+    def choose(self, choices: tuple[str, ...]) -> bool:
+        """Choose what the first of a line's ``choices`` names, files before folders; False for
+        none. The last of the columns is no folder."""
+        for name in choices:
+            if name in self._files:
+                self._are_files[self._files[name]] = True
+                return True
+        for name in filter(None, choices[:2]):
+            if name in self._folders:
+                self._are_folders[self._folders[name]] = True
+                return True
+        return False
+
+    def chosen(self) -> np.ndarray:
+        """Which images were chosen, bool ``[N]``."""
+        within = self._are_folders.copy()
+        for folder, number in self._folders.items():
+            above = [self._folders[name] for name in _folders(folder)]
+            within[number] |= self._are_folders[above].any()
+        return self._are_files[self._images].any(axis=1) | within[self._inside]
+
+
+def _number(numbers: dict[str, int], name: str) -> int:
+    """The number of a name; new ones are counted on."""
+    return numbers.setdefault(name, len(numbers))
 
 
 def _choices(text: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from curation.store import ImageSet, Parameter
 from curation.subsets.text_lists import (
     By,
     check_known,
+    flat,
     list_parameters,
     numbers_of_images,
     read_list,
@@ -106,9 +107,9 @@ def write_regrouped(
 
 def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
     """``write_merge`` by a text file with one group a line, by identity or by source label."""
-    lines = read_list(listed)
+    lines = list(read_list(listed))
     numbers = numbers_of_images(parent, by)
-    check_known(listed, lines, numbers, by, parent)
+    check_known(listed, flat(lines), numbers, by, parent)
     named = np.isin(numbers, [number for _, group in lines for number in group])
     identities = _identity_of_each(parent, numbers[named], parent.labels[named], by)
     groups = [[identities[number] for number in group] for _, group in lines]
@@ -134,14 +135,14 @@ def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View
 
     Images that are not listed stay what they are, part 0.
     """
-    lines = read_list(listed)
+    lines = list(read_list(listed))
     chosen: dict[int, int] = {}
     for line, entry in lines:
         if len(entry) != 2 or entry[0] in chosen:
             raise UserError(f"{listed}: line {line}: wanted are an image, named once, and a part")
         chosen[entry[0]] = entry[1]
     numbers = numbers_of_images(parent, by)
-    check_known(listed, [(line, entry[:1]) for line, entry in lines], numbers, by, parent)
+    check_known(listed, flat((line, entry[:1]) for line, entry in lines), numbers, by, parent)
     parts = np.zeros(len(parent), np.int64)
     listed_images = np.flatnonzero(np.isin(numbers, list(chosen)))
     parts[listed_images] = [chosen[number] for number in numbers[listed_images].tolist()]

@@ -1,7 +1,10 @@
 """Text files that name images or identities: whole numbers, one or several a line."""
 
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,20 +50,36 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
             raise UserError("names are for `curate view keep` and `curate view drop`")
 
 
-def read_list(path: Path) -> list[tuple[int, list[int]]]:
+class FlatList(NamedTuple):
+    """The numbers of a list, int64 ``[M]``, and the line of each."""
+
+    numbers: np.ndarray
+    lines: np.ndarray
+
+
+def read_list(path: Path) -> Iterator[tuple[int, list[int]]]:
     """(line, its numbers) of every line that has any; ``#`` begins a remark.
 
     Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line where
     something else stands there, or where the file holds no number.
     """
-    lines = []
+    is_empty = True
     for number, line in text_lines(path, "a list of whole numbers"):
         words = line.split("#")[0].replace(",", " ").split()
         if words:
-            lines.append((number, [_number(word, path, number) for word in words]))
-    if not lines:
+            is_empty = False
+            yield number, [_number(word, path, number) for word in words]
+    if is_empty:
         raise UserError(f"{path} is empty; expected whole numbers")
-    return lines
+
+
+def flat(lines: Iterable[tuple[int, Sequence[int]]]) -> FlatList:
+    """All numbers of lines as ``read_list`` gives them, in 16 bytes each."""
+    numbers, where = array("q"), array("q")
+    for line, found in lines:
+        numbers.extend(found)
+        where.extend([line] * len(found))
+    return FlatList(np.array(numbers, np.int64), np.array(where, np.int64))
 
 
 def _number(word: str, path: Path, line: int) -> int:
@@ -69,18 +88,14 @@ def _number(word: str, path: Path, line: int) -> int:
     return int(word)
 
 
-def check_known(
-    path: Path, lines: list[tuple[int, list[int]]], known: np.ndarray, by: By, images: ImageSet
-) -> None:
+def check_known(path: Path, listed: FlatList, known: np.ndarray, by: By, images: ImageSet) -> None:
     """Raises ``UserError`` with the first line that names what ``images`` do not have."""
-    flat = np.array([number for _, numbers in lines for number in numbers], np.int64)
-    where = np.repeat([line for line, _ in lines], [len(numbers) for _, numbers in lines])
-    missing = np.flatnonzero(~np.isin(flat, known))
+    missing = np.flatnonzero(~np.isin(listed.numbers, known))
     if missing.size:
-        first = missing[0]
+        line, number = listed.lines[missing[0]], listed.numbers[missing[0]]
         raise UserError(
-            f"{path}: line {where[first]}: {images.path} has no image with the {by} {flat[first]}; "
-            f"the list is read --by {by}; allowed: {', '.join(By)}; or correct the line"
+            f"{path}: line {line}: {images.path} has no image with the {by} {number}; the list is "
+            f"read --by {by}; allowed: {', '.join(By)}; or correct the line"
         )
 
 

@@ -166,7 +166,7 @@ class TestBadImages:
             for image in range(SHOWN + 500):
                 bad.add(image + 1, "the image is damaged:\nit ends early", image=image)
         assert (bad.count, len(bad.first)) == (SHOWN + 500, SHOWN)
-        assert len(read_list(tmp_path / "bad.txt")) == SHOWN + 500
+        assert len(list(read_list(tmp_path / "bad.txt"))) == SHOWN + 500
 
 
 def outcome(path):

@@ -33,7 +33,7 @@ from curation.sources.image_source import BEGINNING, ImageSource, Position
 from curation.sources.image_source import SourceImages, SourceStamp
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, stop_at
-from curation.sources.read_ahead import PrefixDigest
+from curation.sources.digests import PrefixDigest
 
 HEAD = struct.Struct("<II")
 

@@ -1,13 +1,17 @@
 """Folders of images and lists, as sources of a conversion."""
 
 import os
+import re
 import socket
 import time
+import tracemalloc
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from store_content import content_of
 
 import curation.conversion.build
@@ -191,6 +195,14 @@ class TestFolders:
         convert(tmp_path / "faces", tmp_path / "train.lmdb")
         assert content_of(tmp_path / "train.lmdb") == content_of(tmp_path / "wanted.lmdb")
 
+    @given(st.lists(st.text("ab019._\u00b2", max_size=8), max_size=6))
+    def test_names_sort_by_their_words_and_numbers(self, names):
+        def slow(name):
+            words = re.findall(r"[0-9]+|[^0-9]+", name)
+            return [(0, int(w), "") if w[0] in "0123456789" else (1, 0, w) for w in words], name
+
+        assert sorted(names, key=natural_order) == sorted(names, key=slow)
+
     @pytest.mark.parametrize("names", [["2", "10"], ["a2b", "a10a"], ["007", "8"], ["1a", "a1"]])
     def test_numbers_in_names_count(self, names):
         assert sorted({*names}, key=natural_order) == names
@@ -284,6 +296,10 @@ class TestLists:
             ("path label\n", "line 1: .* has none of the forms"),
             ("1\t2\t\n", "line 1: the path is empty"),
             ("1\t2\ta.jpg\n1\t3\tb.jpg\n", "line 2: the key 1 stands in line 1"),
+            (
+                "key\tlabel\tpath\n\n7\t2\ta.jpg\n\n5\t3\tb.jpg\n7\t3\tc.jpg\n",
+                "line 6: the key 7 stands in line 3",
+            ),
             ("1 a.jpg\n2 b\0.jpg\n", "line 2 holds a zero byte"),
             ("\n\n", "names no images"),
             ("", "names no images"),
@@ -293,6 +309,17 @@ class TestLists:
     def test_mistakes_are_named_with_their_line(self, folder, text, complaint):
         with pytest.raises(UserError, match=complaint):
             read_list(self.write(folder, text))
+
+    def test_a_long_list_takes_little_more_memory_than_its_names(self, folder):
+        count = 20_000
+        lines = (f"{count - i}\t{i // 9}\tanna/{i:05}.jpg\n" for i in range(count))
+        path = self.write(folder, "".join(lines))
+        tracemalloc.start()
+        files = read_list(path)
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(files) == count
+        assert taken < 60 * count  # 200 where each is an object
 
     def test_a_line_of_a_million_digits_takes_no_time(self, folder):
         began = time.process_time()

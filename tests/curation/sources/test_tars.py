@@ -15,8 +15,9 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
 from curation.sources.quarantine import read_quarantine
+from curation.sources.samples import ArchiveError
 from curation.sources.shards import find_shards
-from curation.sources.tar_headers import TarError, archive_files
+from curation.sources.tar_headers import archive_files
 from curation.sources.tars import _Plain
 from curation.subsets import write_keep
 from curation.subsets.text_lists import By
@@ -258,7 +259,7 @@ class TestDamage:
             info = tarfile.TarInfo("x")
             info.type, info.size = b"x", len(data)
             block = info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(512, b"\0")
-            with pytest.raises(TarError, match=r"pax|cut off"):
+            with pytest.raises(ArchiveError, match=r"pax|cut off"):
                 list(archive_files(_Plain(io.BytesIO(block))))
 
 

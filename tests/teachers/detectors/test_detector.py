@@ -8,7 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from standin_detector import CELL, drawn_face, picture_with, standin_detector
+from standin_detector import (
+    CELL,
+    drawn_face,
+    picture_with,
+    standin_detector,
+    standin_scrfd,
+)
 
 from curation.alignment import ARCFACE_POINTS, align
 from curation.errors import UserError
@@ -112,6 +118,24 @@ def test_scrfd_maps_are_read_cell_by_cell() -> None:
     assert len(found) == len(expected) > 5
     assert np.allclose(found.boxes, [box for box, _ in expected], atol=1e-3)
     assert np.allclose(found.points, [points for _, points in expected], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [("height", "width"), (640, 640)], ids=["free", "fixed"])
+def test_a_file_of_scrfd_finds_the_same_faces(file: Path, tmp_path: Path, size: tuple) -> None:
+    """Nine outputs without telling names, two anchors a cell, RGB between -1 and 1."""
+    scrfd = Detector(standin_scrfd(tmp_path / "det_500m.onnx", size))
+    assert scrfd.kind == "scrfd"
+    picture = picture_with([(drawn_face(1), (2, 2), 128), (drawn_face(2), (12, 3), 300)])
+    found, wanted = scrfd.find(picture, 0.5), Detector(file).find(picture, 0.5)
+    assert len(found) == len(wanted) == 2
+    assert np.allclose(found.boxes, wanted.boxes, atol=0.1)
+    assert np.allclose(found.points, wanted.points, atol=0.1)
+    for i in range(2):
+        refined = [
+            one.refine(picture, wanted.boxes[i], wanted.points[i])
+            for one in (scrfd, Detector(file))
+        ]
+        assert np.allclose(*refined, atol=0.1)
 
 
 def test_hostile_maps_give_no_faces_that_are_not_finite() -> None:

@@ -1,0 +1,48 @@
+"""SHA-256 of a source as far as it has been read, by which a conversion that goes on knows it."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from curation.errors import UserError
+
+
+class PrefixDigest(NamedTuple):
+    """The SHA-256 of a source's first ``length`` bytes (or files)."""
+
+    length: int
+    hex: str
+
+
+def check_unchanged(path: Path, now: PrefixDigest, earlier: PrefixDigest | None) -> None:
+    """``UserError`` where the source had another digest at the same place ``earlier``."""
+    if earlier is not None and now.length == earlier.length and now != earlier:
+        raise UserError(
+            f"{path} has changed since the conversion was stopped; remove the unfinished store to "
+            "start over"
+        )
+
+
+class RunningDigest:
+    """Hashes the images of a source in order; ``count`` is how many were added."""
+
+    def __init__(self, begin: bytes = b"") -> None:
+        self.count = 0
+        self._hash = hashlib.sha256(begin)
+
+    def add(self, count: int, parts: Iterable[bytes]) -> None:
+        """Add the bytes that stand for the next ``count`` images."""
+        for part in parts:
+            self._hash.update(part)
+        self.count += count
+
+    @property
+    def value(self) -> PrefixDigest:
+        """The digest of all that was added."""
+        return PrefixDigest(self.count, self._hash.hexdigest())
+
+    def check_unchanged(self, path: Path, earlier: PrefixDigest | None) -> None:
+        """See ``check_unchanged``."""
+        if earlier is not None and earlier.length == self.count:
+            check_unchanged(path, self.value, earlier)

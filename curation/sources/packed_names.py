@@ -1,0 +1,27 @@
+"""Many names in little memory."""
+
+from array import array
+from collections.abc import Iterable
+from itertools import accumulate
+
+CODING = "utf-8", "surrogateescape"
+"""For names of files, which need not be text"""
+
+
+class PackedNames:
+    """Names in order: 8 bytes, and the name itself, for each."""
+
+    def __init__(self) -> None:
+        self._ends, self._text = array("q", [0]), bytearray()
+
+    def extend(self, names: Iterable[str]) -> None:
+        """Append names; several at once are faster."""
+        encoded = [name.encode(*CODING) for name in names]
+        self._ends.extend(accumulate(map(len, encoded), initial=self._ends.pop()))
+        self._text += b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: int) -> str:
+        return self._text[self._ends[place] : self._ends[place + 1]].decode(*CODING)
