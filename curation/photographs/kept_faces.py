@@ -7,6 +7,7 @@ that is whole.
 
 import os
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -236,7 +237,7 @@ def _columns(folder: Path) -> tuple[np.ndarray, set[int]]:
 
     int64 ``[7, F]``, and the photographs with several faces.
     """
-    found, several = [], set()
+    found, several = array("q"), set()
     key = 0
     for row in read_rows(folder):
         if len(row.faces) > 1:
@@ -244,6 +245,6 @@ def _columns(folder: Path) -> tuple[np.ndarray, set[int]]:
         for number, file in enumerate(row.faces, 1):
             if file.face.fate == "kept":
                 place = (file.offset, file.length, file.checksum)
-                found.append((key, file.label, *place, row.photograph, number))
+                found.extend((key, file.label, *place, row.photograph, number))
             key += 1
     return np.array(found, np.int64).reshape(-1, 7).T, several

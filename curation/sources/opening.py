@@ -72,7 +72,7 @@ def find_format(path: Path) -> SourceFormat | None:
 def wanted_sources() -> str:
     """What can be given as a source, for messages."""
     *others, last = [_FORMATS[name].wanted for name in sorted(_FORMATS)]
-    return f"{', '.join(others)}, or {last}"
+    return f"{'; '.join(others)}; or {last}"  # some have commas of their own
 
 
 def _refusal(path: Path) -> UserError:
