@@ -1,6 +1,7 @@
 """Folders of images and lists, as sources of a conversion."""
 
 import os
+import random
 import re
 import socket
 import time
@@ -10,8 +11,6 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from store_content import content_of
 
 import curation.conversion.build
@@ -195,12 +194,13 @@ class TestFolders:
         convert(tmp_path / "faces", tmp_path / "train.lmdb")
         assert content_of(tmp_path / "train.lmdb") == content_of(tmp_path / "wanted.lmdb")
 
-    @given(st.lists(st.text("ab019._\u00b2", max_size=8), max_size=6))
-    def test_names_sort_by_their_words_and_numbers(self, names):
+    def test_names_sort_by_their_words_and_numbers(self):
         def slow(name):
             words = re.findall(r"[0-9]+|[^0-9]+", name)
             return [(0, int(w), "") if w[0] in "0123456789" else (1, 0, w) for w in words], name
 
+        rng = random.Random(0)
+        names = ["".join(rng.choices("ab019._\u00b2", k=rng.randrange(8))) for _ in range(5_000)]
         assert sorted(names, key=natural_order) == sorted(names, key=slow)
 
     @pytest.mark.parametrize("names", [["2", "10"], ["a2b", "a10a"], ["007", "8"], ["1a", "a1"]])
