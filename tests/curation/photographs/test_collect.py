@@ -119,7 +119,7 @@ def test_the_same_command_again_has_nothing_to_do(
     assert again.fates == first.fates
     with (
         FaceCutter(detector, FaceSettings(faces="largest"), processes=1) as other,
-        pytest.raises(UserError, match="with another detector or other settings"),
+        pytest.raises(UserError, match="with another detector or with other settings"),
     ):
         collect_faces(album, tmp_path / "faces.lmdb", other)
     take(album / "anna/3.jpg", 1)
