@@ -100,6 +100,31 @@ def test_two_people_lose_nothing_though_the_server_is_killed(
     assert {event["who"] for event in events} == {"ada", "bob"}
 
 
+def test_no_case_comes_twice_while_many_decisions_wait(
+    drawn_folder: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    images = people(tmp_path, drawn_folder, is_long=True)
+    server = ReviewServer(images, tmp_path / "workspace")
+    server.start()
+    (context,) = sign_in(chromium, server)
+    page = sit_down(context, server, "ada")
+    page.route("**/review/decide", lambda route: route.abort())
+    decided = []
+    for _ in range(30):
+        decided.append(press(page, "n"))
+    while page.get_attribute("#case", "data-key"):
+        decided.append(press(page, "n"))
+    assert len(decided) == len(set(decided)) < 48
+    page.unroute("**/review/decide")
+    while (case := press(page, "n")) is not None:
+        decided.append(case)
+    until_saved(page)
+    context.close()
+    assert server.end() == 0
+    assert sorted(event["case"] for event in logged(images)) == sorted(decided)
+    assert len(decided) == 48
+
+
 def test_faces_are_chosen_and_left_out_by_keys_alone(page: Page, tmp_path: Path) -> None:
     filtered(page, "misplaced")
     case = page.get_attribute("#case", "data-key")
