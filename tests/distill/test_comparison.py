@@ -132,7 +132,7 @@ def test_sets_that_differ_are_said(place: Workspace) -> None:
         (("a",), "give 2 to 100"),
         (("a", "a"), "give 2 to 100"),
         (("a", "nobody"), "there is no job 'nobody'"),
-        (("a", "../nobody/here"), "cannot name a job"),
+        (("a", "../nobody/here"), "is not a job name"),
         (("a", "/tmp"), "not a bundle"),
     ],
 )

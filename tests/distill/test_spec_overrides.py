@@ -84,7 +84,7 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("train.seeds=3", "train: unknown key 'seeds'; did you mean 'seed'"),
         ("stage[0].losses.arcface.margin=9", "stage 1: losses.arcface.margin: 9 is above"),
         ("stage={}", "stage: must be a list"),
-        ("name=No", "cannot name a job"),
+        ("name=No", "is not a job name"),
         ("generations.seeds=[1,1]", "generations.seeds: [1, 1] has a duplicate"),
     ],
 )

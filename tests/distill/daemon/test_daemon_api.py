@@ -93,12 +93,12 @@ def test_the_log_is_read_in_pieces(api: Api) -> None:
         (b"x" * (LARGEST_SPEC + 1), 413, "at most 64 KiB"),
         (b"x" * 100_000_000, 413, "at most 64 KiB"),
         *(
-            (f"name = {name!r}".encode(), 422, "cannot name a job")
+            (f"name = {name!r}".encode(), 422, "is not a job name")
             for name in ("..", "../up", "a/b", ".hidden", "Upper", "", "a" * 65, "ümlaut", "a b")
         ),
-        (b'name = "a\\n"', 422, "cannot name a job"),
-        (b'name = "a\\u0000"', 422, "cannot name a job"),
-        (b"name = 3", 422, "cannot name a job"),
+        (b'name = "a\\n"', 422, "is not a job name"),
+        (b'name = "a\\u0000"', 422, "is not a job name"),
+        (b"name = 3", 422, "is not a job name"),
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else str(value),
 )

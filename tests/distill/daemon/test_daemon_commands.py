@@ -103,7 +103,7 @@ def test_reading_commands_make_nothing_and_say_what_to_do(tmp_path: Path) -> Non
 )
 @pytest.mark.parametrize("name", ["../../etc", "A", "a\n"])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, command: str, name: str) -> None:
-    assert "cannot name a job" in Ran(Workspace(tmp_path), command, name).error
+    assert "is not a job name" in Ran(Workspace(tmp_path), command, name).error
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, command: str, name: str)
         (b"name = ", "not TOML"),
         (b"\x80", "is not UTF-8"),
         (b"[data]", "job.toml:1:1: 'name' is missing"),
-        (b'name = "Not Allowed"', "cannot name a job"),
+        (b'name = "Not Allowed"', "is not a job name"),
         (b"#" * (LARGEST_SPEC + 1), "is larger than"),
     ],
 )

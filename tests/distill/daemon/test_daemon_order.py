@@ -51,7 +51,7 @@ def test_all_are_paused_or_none(harness: Harness, verb: str) -> None:
     error = Ran(harness.workspace, verb, "a", "b").error
     assert f"job 'b' is cancelled, and {verb} is for queued or running jobs" in error
     assert "no job 'c'" in Ran(harness.workspace, verb, "a", "c").error
-    assert "cannot name a job" in Ran(harness.workspace, verb, "a", "../b").error
+    assert "is not a job name" in Ran(harness.workspace, verb, "a", "../b").error
     assert harness.job("a") == before
 
 

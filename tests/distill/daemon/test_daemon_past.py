@@ -107,7 +107,7 @@ def test_diff_knows_runs_that_were_set_aside_and_by_hand(harness: Harness) -> No
     assert '"seed"' in Ran(harness.workspace, "diff", "a", "a.old-1", "--json").stdout
     assert "3" in Ran(harness.workspace, "diff", "a", "hand").stdout
     assert "no job 'b'" in Ran(harness.workspace, "diff", "a", "b").error
-    assert "cannot name a job" in Ran(harness.workspace, "diff", "a", "../a").error
+    assert "is not a job name" in Ran(harness.workspace, "diff", "a", "../a").error
 
 
 def test_diff_of_what_is_no_spec_is_one_line(harness: Harness) -> None:

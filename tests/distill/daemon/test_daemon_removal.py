@@ -284,7 +284,7 @@ def test_a_user_removes_and_is_told_what_that_frees(harness: Harness) -> None:
     harness.wait_for("b", State.DONE)
     assert Ran(harness.workspace, "remove", "b").stdout == "b: removed\n"
     assert "no job 'b'" in Ran(harness.workspace, "remove", "b").error
-    assert "cannot name a job" in Ran(harness.workspace, "remove", "../daemon").error
+    assert "is not a job name" in Ran(harness.workspace, "remove", "../daemon").error
 
 
 def test_an_empty_workspace_stays_empty(harness: Harness) -> None:
