@@ -50,6 +50,12 @@ def test_links_lead_to_headings(page):
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_in_lists_have_four_spaces(page):
+    """With fewer, the site ends the list, and its numbers begin again."""
+    assert re.findall(r"^ {1,3}```", page.read_text(), re.MULTILINE) == []
+
+
 def test_every_page_is_in_the_index():
     index = ROOT / "docs" / "README.md"
     linked = {
