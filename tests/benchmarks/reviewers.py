@@ -65,6 +65,11 @@ class ReviewServer:
         (line,) = [each for each in text.splitlines() if each.startswith("Anonymous:")]
         return int(line.split()[1]) / 1e3
 
+    def close(self) -> None:
+        """Kill it where it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.end(signal.SIGKILL)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         assert self._process.stdout is not None

@@ -2,7 +2,8 @@
 
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,22 @@ def people(folder: Path, drawn_folder: Path, is_long: bool = False) -> Path:
 
 
 @pytest.fixture
-def server(drawn_folder: Path, tmp_path: Path) -> Iterator[ReviewServer]:
-    images = people(tmp_path, drawn_folder)
-    made = ReviewServer(images, tmp_path / "workspace")
-    made.start()
+def serve(tmp_path: Path) -> Iterator[Callable[[Path], ReviewServer]]:
+    """Servers that end with the test, however that ends."""
+    with ExitStack() as stack:
+
+        def start(images: Path) -> ReviewServer:
+            made = ReviewServer(images, tmp_path / "workspace")
+            stack.callback(made.close)
+            made.start()
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def server(drawn_folder: Path, tmp_path: Path, serve) -> Iterator[ReviewServer]:
+    made = serve(people(tmp_path, drawn_folder))
     yield made
     assert made.end() == 0
 
@@ -73,11 +86,10 @@ def filtered(page: Page, check: str) -> None:
 
 
 def test_two_people_lose_nothing_though_the_server_is_killed(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser
+    drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
 ) -> None:
     images = people(tmp_path, drawn_folder, is_long=True)
-    server = ReviewServer(images, tmp_path / "workspace")
-    server.start()
+    server = serve(images)
     contexts = sign_in(chromium, server, people=2)
     ada, bob = (sit_down(c, server, who) for c, who in zip(contexts, ("ada", "bob"), strict=True))
     decided = []
@@ -101,11 +113,10 @@ def test_two_people_lose_nothing_though_the_server_is_killed(
 
 
 def test_no_case_comes_twice_while_many_decisions_wait(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser
+    drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
 ) -> None:
     images = people(tmp_path, drawn_folder, is_long=True)
-    server = ReviewServer(images, tmp_path / "workspace")
-    server.start()
+    server = serve(images)
     (context,) = sign_in(chromium, server)
     page = sit_down(context, server, "ada")
     page.route("**/review/decide", lambda route: route.abort())
@@ -150,7 +161,7 @@ def test_a_decision_is_undone_and_done_again(page: Page, tmp_path: Path) -> None
 
 
 def test_all_faces_of_a_large_identity_are_one_decision(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser
+    drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
 ) -> None:
     picture = Store(convert(drawn_folder, tmp_path / "drawn.lmdb").path).read(0)
     records = [(picture, int(i >= 12_000)) for i in range(12_008)]
@@ -158,8 +169,7 @@ def test_all_faces_of_a_large_identity_are_one_decision(
     store = convert(tmp_path / "records", tmp_path / "train.lmdb")
     alike = finding("divided", "identity", [0.9, 0.1], 1, other_identity=[1, 0], similarity=[1, 1])
     write_findings(store, [alike])
-    server = ReviewServer(store.path, tmp_path / "workspace")
-    server.start()
+    server = serve(store.path)
     (context,) = sign_in(chromium, server)
     page = sit_down(context, server, "ada")
     for key in ("ArrowRight", "a", "d"):
@@ -175,7 +185,7 @@ def test_all_faces_of_a_large_identity_are_one_decision(
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["beside the store", "gone"])
 def test_a_picture_of_an_evaluation_set_is_shown(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser, is_there: bool
+    drawn_folder: Path, tmp_path: Path, chromium: Browser, is_there: bool, serve
 ) -> None:
     store = convert(drawn_folder, tmp_path / "train.lmdb")
     write_pairs(tmp_path / "two.bin", [store.read(i) for i in range(8)], [True] * 4)
@@ -183,8 +193,7 @@ def test_a_picture_of_an_evaluation_set_is_shown(
     write_findings(store, all_findings(store), {"one": "", "two": digest})
     if not is_there:
         (tmp_path / "two.bin").unlink()
-    server = ReviewServer(store.path, tmp_path / "workspace")
-    server.start()
+    server = serve(store.path)
     (context,) = sign_in(chromium, server)
     page = sit_down(context, server, "ada")
     filtered(page, "overlap")
