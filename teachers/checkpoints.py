@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from curation.errors import UserError
 from teachers.networks import NETWORKS, create
+from teachers.setting_words import setting
 from teachers.weight_files import Part, StoredTensor, read_parts, shortened
 
 LONGEST_PREFIX, MOST_PREFIXES = 8, 8
@@ -117,7 +118,7 @@ def recognise(path: Path, part: str | None = None) -> tuple[str, ...]:
 def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | None) -> _Match:
     """The one match that fits, or the first where all that do have the same weights."""
     if not matches:
-        raise UserError(f"{path}: has no part {part!r}; leave `part` out to see what it has")
+        raise UserError(f"{path}: has no part {part!r}; leave it out to see what it has")
     fitting = [match for match in matches if match.fits]
     if not fitting:
         best = max(matches, key=lambda match: match.found)
@@ -127,7 +128,7 @@ def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | N
         names = [match.name for match in fitting[:5]]
         raise UserError(
             f"{path}: holds this network {len(fitting)} times with different weights, as "
-            f'{" and ".join(map(shortened, names))}; choose one: part = "{names[0]}"'
+            f"{' and '.join(map(shortened, names))}; choose one: {setting('part', names[0])}"
         )
     return fitting[0]
 

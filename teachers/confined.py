@@ -18,6 +18,7 @@ from functools import partial
 from typing import IO, Any, BinaryIO
 
 from curation.errors import UserError
+from teachers.setting_words import words_of_settings
 
 KILLED = "it was killed"
 """The message of the error of a process that somebody else ended"""
@@ -144,6 +145,7 @@ def _command(mode: str, work: str, memory: int, seconds: int) -> list[str]:
 def _environment() -> dict[str, str]:
     return {
         **os.environ,
+        **words_of_settings(),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }

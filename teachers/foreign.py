@@ -19,6 +19,7 @@ from teachers.confined import allow, confined
 from teachers.embedder import gpu_number
 from teachers.onnx_files import check_it_may_be_onnx, read_onnx, size_of_weights
 from teachers.preprocessing import Preprocessing
+from teachers.setting_words import setting
 
 GPU_PROVIDER = "CUDAExecutionProvider"
 BATCH = 8
@@ -258,7 +259,7 @@ def _check_input(
     if kind is None or not fits:
         sides = fixed[1:3] if last else fixed[2:4]
         known = len(fixed) == 4 and 3 in fixed[1:] and all(sides)
-        hint = f"size = {sides}" if known else "expected images with 3 channels"
+        hint = setting("size", sides) if known else "expected images with 3 channels"
         raise UserError(
             f"{path}: input {image.name!r} is {image.type} {image.shape}; the preprocessing gives "
             f"tensor(float) [N, {', '.join(map(str, expected[1:]))}]; set its size: {hint}"
@@ -278,8 +279,9 @@ def _check_whole_numbers(
     if not whole or values.min() < range_.min or values.max() > range_.max:
         lowest = max(int(-range_.min), 0) if kind == np.int8 else 0
         raise UserError(
-            f"{path}: input {image.name!r} takes integers, {image.type}; give mean = {lowest}, "
-            "std = 1, because the graph normalises them itself"
+            f"{path}: input {image.name!r} takes integers, {image.type}; give "
+            f"{setting('mean', lowest)}, {setting('std', 1)}, because the graph normalises them "
+            "itself"
         )
 
 
@@ -293,7 +295,7 @@ def _choose_output(path: Path, outputs: dict[str, Any], chosen: str | None) -> s
         first = next(iter(outputs), "")
         raise UserError(
             f"{path}: outputs are {found}; an embedder has exactly one, [N, D]: choose it by name, "
-            f'such as output = "{first}"'
+            f"such as {setting('output', first)}"
         )
     return next(iter(outputs))
 

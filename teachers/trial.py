@@ -17,6 +17,7 @@ from teachers.embedder import Embedder, normalise
 from teachers.embeddings import cached_rows
 from teachers.ensemble import Ensemble
 from teachers.filling import Pictures
+from teachers.setting_words import setting
 
 PAIRS = 200
 """Pairs of one identity, and as many of two, all from the same 400 images."""
@@ -146,5 +147,5 @@ def _complaint(
         f"the teacher{which} hardly tells people apart: it is right about {share:.2f} of {pairs} "
         f"pairs drawn from the images, and least_accuracy is {least:g}; check its preprocessing "
         f"(colour {pixels.colour}, mean {pixels.mean}, std {pixels.std}) and weights, or continue "
-        f"anyway with least_accuracy = 0"
+        f"anyway with {setting('least_accuracy', 0)}"
     )

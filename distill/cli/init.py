@@ -212,6 +212,7 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
     from distill.first_spec.facts import TeacherFacts
     from distill.pipeline.teacher_files import open_spec_teacher
     from distill.spec import TeacherSpec
+    from teachers.setting_words import settings_are_options
 
     said = {key: value for key, value, _ in keys}
     try:
@@ -221,7 +222,8 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
         reason = str(fault.get("ctx", {}).get("error", fault["msg"]))
         where = "".join(f"{each}: " for each in fault["loc"][:1])
         raise UserError(f"--teacher {said['from']}: {where}{reason}") from None
-    return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
+    with settings_are_options():
+        return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
 
 
 def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":

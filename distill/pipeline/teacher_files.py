@@ -16,6 +16,7 @@ from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.ensemble import Ensemble
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing, Size
+from teachers.setting_words import setting
 from teachers.sources import check_colour, is_onnx, is_weights, weights_in
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ def _whose_keys(path: Path, part: str | None) -> str:
     names = recognise(path, part)
     if not names:
         return (
-            f"{path}: give the network of these weights, backbone = ...; no registered network has "
-            f"these keys at its default settings (`distill backbones` lists them)"
+            f"{path}: give the network of these weights, {setting('backbone', ...)}; no registered "
+            f"network has these keys at its default settings (`distill backbones` lists them)"
         )
     keys = " or ".join(names)
-    return f'{path}: these are the keys of {keys}: give backbone = "{names[0]}"'
+    return f"{path}: these are the keys of {keys}: give {setting('backbone', names[0])}"
 
 
 def _build(network: NetworkSpec, size: Size) -> "torch.nn.Module":

@@ -23,6 +23,7 @@ from distill.spec import NetworkSpec
 from teachers.embedder import Embedder, embed_both
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
+from teachers.setting_words import settings_are_options
 from teachers.sources import is_onnx, unsaid_preprocessing
 from teachers.trial import LEAST_ACCURACY, try_teacher
 
@@ -45,7 +46,10 @@ class TeacherEmbedder:
 
     def embed(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
         """Tries the teacher on a few hundred pairs first, and notes what came of it."""
-        self.note(try_teacher(self.teacher, images, self.cache_root, self.least_accuracy, progress))
+        with settings_are_options():
+            self.note(
+                try_teacher(self.teacher, images, self.cache_root, self.least_accuracy, progress)
+            )
         return embed_images(images, self.teacher, self.cache_root, progress)
 
     def embed_evaluation(
@@ -62,7 +66,9 @@ def open_embedder(
     ``note`` is called with its result on the pairs that it is tried on.
     """
     least = LEAST_ACCURACY if choice.least_accuracy is None else choice.least_accuracy
-    return TeacherEmbedder(_open(choice, workspace), workspace.cache, least, note)
+    with settings_are_options():
+        teacher = _open(choice, workspace)
+    return TeacherEmbedder(teacher, workspace.cache, least, note)
 
 
 def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:

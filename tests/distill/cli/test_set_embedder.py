@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import teachers
 from curation.errors import UserError
 from curation.images import decode, encode_jpeg
 from curation.noise.embedded import TeacherChoice
@@ -152,3 +153,11 @@ def test_an_onnx_teacher_is_never_guessed_at(tmp_path: Path) -> None:
     (tmp_path / "big.onnx").write_bytes(b"x")
     with pytest.raises(UserError, match="give the network's preprocessing"):
         open_embedder(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))
+
+
+def test_an_error_names_options_and_no_keys_of_a_spec(tmp_path: Path) -> None:
+    """The user of `curate check` has given options; a job spec would have `size = [64, 64]`."""
+    drawn = str(Path(teachers.__file__).with_name("drawn_faces.onnx"))
+    choice = TeacherChoice(name=drawn, colour="RGB", mean=127.5, std=127.5, size=96)
+    with pytest.raises(UserError, match=r"set its size: --size 64$"):
+        open_embedder(choice, Workspace(tmp_path))
