@@ -122,9 +122,11 @@ class DataSpec(Strict):
 
     @model_validator(mode="after")
     def _evaluated_once(self) -> "DataSpec":
+        seen = set()
         for index, name in enumerate(self.evaluate):
-            if name in self.evaluate[:index]:
+            if name in seen:
                 raise SpecError(("evaluate", index), f"{name!r} stands twice")
+            seen.add(name)
         return self
 
     @model_validator(mode="after")

@@ -161,7 +161,7 @@ def _step(around: Any, part: int | str, location: Location, one: Override) -> An
     if isinstance(around, dict):
         if isinstance(part, str):
             return part
-        what = "a table, no array" if around else "no array of the spec"
+        what = "a table, not an array" if around else "not an array of the spec"
         raise UserError(f"{one.shown}: {name or 'a spec'} is {what}")
     if isinstance(part, str) and not part.isdecimal():
         example = f"{name}[0].{part}"

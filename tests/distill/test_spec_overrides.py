@@ -73,7 +73,7 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("name[0]=2", 'name is "try", no table'),
         ("other[0]=2", "other is not an array of the spec"),
         ("train[0]=2", "train is not an array of the spec"),
-        ("data[0]=2", "data is a table, no array"),
+        ("data[0]=2", "data is a table, not an array"),
         ("[0]=2", "a spec is a table"),
         ("a=\udcff", "it is not UTF-8"),
         ("a=" + "9" * 5000, "longer than"),
@@ -122,6 +122,7 @@ def test_the_text_is_what_counts_and_what_was_written_is_kept() -> None:
 def test_too_many_and_too_much_are_refused() -> None:
     with pytest.raises(UserError, match="given 101 times"):
         SpecFile.parse(GOOD, "spec", ["train.seed=1"] * (MOST_OVERRIDES + 1))
-    large = GOOD.replace("evaluate = [", "evaluate = [" + "'a'," * (LARGEST_SPEC // 4 - 200))
+    large = GOOD.replace("evaluate = [", "evaluate = [" + "".join(f"'{i}'," for i in range(9000)))
+    assert len(large) < LARGEST_SPEC
     with pytest.raises(UserError, match="larger than 64 KiB with the overrides of --set"):
         SpecFile.parse(large, "spec", ["train.seed=1"])
