@@ -235,7 +235,7 @@ class Environment:
             for place in places:
                 self._check_value(number, page, place, pages, tree is self._meta.free)
         if entries != tree.entries:
-            raise ValueError(f"it has {entries} entries; its meta page says {tree.entries}")
+            raise ValueError(f"it has {entries:,} entries; its meta page says {tree.entries:,}")
 
     def _check_value(
         self, number: int, page: bytes, place: int, pages: "_UsedPages", is_free: bool

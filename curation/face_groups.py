@@ -27,9 +27,9 @@ def check_unlabelled(images: ImageSet) -> None:
     """Raise ``UserError`` where there is nobody to find an identity for."""
     if images.unlabelled < 2:
         raise UserError(
-            f"{images.path} has {images.unlabelled} images without a label; so there is nothing to "
-            f"group; `curate convert SOURCE NAME.lmdb --unlabelled` makes a store without labels; "
-            "`curate check --only divided` finds people under several labels"
+            f"{images.path} has {images.unlabelled:,} images without a label; so there is nothing "
+            "to group; `curate convert SOURCE NAME.lmdb --unlabelled` makes a store without "
+            "labels; `curate check --only divided` finds people under several labels"
         )
 
 

@@ -109,7 +109,9 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
     if same is None:
         raise UserError(f"{what}: same must be a list of booleans, True or False for each pair")
     if not len(same) or len(images) != 2 * len(same):
-        raise UserError(f"{what}: {len(images)} images are not two for each of {len(same)} pairs")
+        raise UserError(
+            f"{what}: {len(images):,} images are not two for each of {len(same):,} pairs"
+        )
     files = [_image_file(image, f"{path}: image {i}") for i, image in enumerate(images)]
     _check_sizes(files, path)
     return files, same

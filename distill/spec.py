@@ -93,7 +93,8 @@ class DataSpec(Strict):
     of pairs or images.
 
     A bare name in ``evaluate`` lies in the folder of the first set of ``train``; ``DATASET/NAME``
-    elsewhere.
+    elsewhere. ``LIST:SET`` is a list of pairs (.txt, .csv, .tsv) of the images of a store or view,
+    both named likewise.
     """
 
     train: Annotated[

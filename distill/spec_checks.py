@@ -11,6 +11,7 @@ from curation.suggestions import meant
 from curation.toml_positions import Location
 from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
+from distill.evaluation.set_source import LIST_SUFFIXES, SetSource, split_list
 from distill.export.checksums import SUMS_NAME
 from distill.losses.settings import Losses, check_shardable
 from distill.run_directory import BUNDLE
@@ -19,6 +20,8 @@ from distill.spec_errors import SpecError, within
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
+
+_PAIRS = "set of pairs (a .bin file or LIST:SET)"
 
 
 def check_names(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> None:
@@ -30,8 +33,8 @@ def check_names(spec: JobSpec, workspace: Workspace, coming: Collection[str] = f
     _check_networks(spec)
 
 
-def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
-    """Where each evaluation set lies: a ``.bin`` of pairs, or a store or view for all pairs."""
+def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
+    """Where each evaluation set lies."""
     sets = {}
     for name in spec.data.evaluate:
         with within(*evaluation_key(spec, name)):
@@ -44,13 +47,13 @@ def evaluation_key(spec: JobSpec, name: str) -> Location:
     return ("data", "evaluate", spec.data.evaluate.index(name))
 
 
-def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
     """The evaluation sets that are quick to score: those of pairs."""
     sets = evaluation_sets(spec, workspace)
-    return {name: path for name, path in sets.items() if path.suffix == ".bin"}
+    return {name: each for name, each in sets.items() if each.is_pairs}
 
 
-def interval_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+def interval_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
     """The sets that are scored at intervals: those chosen, or else those of pairs; pairs first."""
     chosen, pairs = spec.evaluate.at_intervals, pair_sets(spec, workspace)
     if not chosen:
@@ -65,16 +68,30 @@ def interval_protocols(spec: JobSpec) -> tuple[str, ...]:
     return tuple(name for name in spec.evaluate.at_intervals if name in spec.evaluate.protocols)
 
 
-def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, Path]:
+def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
     """The sets of pairs by which the candidates of a generation are compared."""
     chosen, pairs = spec.generations.select_on, pair_sets(spec, workspace)
     return {name: pairs[name] for name in chosen} if chosen else pairs
 
 
-def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> Path:
-    full = name if "/" in name else f"{spec.data.sets[0].set.split('/')[0]}/{name}"
-    pairs = workspace.inside(f"{full}.bin", workspace.datasets, EVALUATION)
-    return pairs if pairs.is_file() else workspace.image_set(full, EVALUATION)
+def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> SetSource:
+    beside = spec.data.sets[0].set.split("/")[0]
+
+    def full(each: str) -> str:
+        return each if "/" in each else f"{beside}/{each}"
+
+    if (listed := split_list(name)) is not None:
+        path = workspace.inside(full(listed[0]), workspace.datasets, "list of pairs")
+        if not path.is_file():
+            raise UserError(f"list of pairs {listed[0]!r} is not in the workspace (no file {path})")
+        return SetSource(path, workspace.image_set(full(listed[1]), "set of a list of pairs"))
+    if Path(name).suffix in LIST_SUFFIXES:
+        raise UserError(
+            f"{name!r} is a list of pairs; add the store or view whose images it names, such as "
+            f"{name}:{spec.data.sets[0].set}"
+        )
+    pairs = workspace.inside(f"{full(name)}.bin", workspace.datasets, EVALUATION)
+    return SetSource(pairs if pairs.is_file() else workspace.image_set(full(name), EVALUATION))
 
 
 def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> Path:
@@ -141,19 +158,18 @@ def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) ->
                 defaults_of(teacher.backbone)
 
 
-def _check_evaluation(spec: JobSpec, pairs: dict[str, Path]) -> None:
+def _check_evaluation(spec: JobSpec, pairs: dict[str, SetSource]) -> None:
     chosen = spec.evaluate.at_intervals
     if chosen and pairs and not any(name in pairs for name in chosen):
         raise SpecError(
             ("evaluate", "at_intervals"),
-            f"names no set of pairs (a .bin file), whose accuracy would be the score; allowed: "
-            f"{', '.join(pairs)}",
+            f"names no {_PAIRS}, whose accuracy would be the score; allowed: {', '.join(pairs)}",
         )
     for key, settings in trainings(spec).items():
         if settings.evaluate_every is not None and not pairs:
             raise SpecError(
                 (*key, "evaluate_every"),
-                "data.evaluate names no set of pairs (a .bin file) to score on; add one, such as "
+                f"data.evaluate names no {_PAIRS} to score on; add one, such as "
                 'evaluate = ["lfw"], or leave evaluate_every out',
             )
 
@@ -166,21 +182,21 @@ def trainings(spec: JobSpec) -> dict[Location, TrainSettings]:
     return trainings
 
 
-def _check_selection(spec: JobSpec, pairs: dict[str, Path]) -> None:
+def _check_selection(spec: JobSpec, pairs: dict[str, SetSource]) -> None:
     if not spec.generations.scored:
         return
     for index, name in enumerate(spec.generations.select_on):
         if name not in pairs:
             raise SpecError(
                 ("generations", "select_on", index),
-                f"{name!r} is not a set of pairs (a .bin file); allowed: "
+                f"{name!r} is not a {_PAIRS}; allowed: "
                 f"{', '.join(pairs) or 'none of data.evaluate'}",
             )
     if not pairs:
         raise SpecError(
             ("generations",),
             "candidates are compared on sets of pairs, but data.evaluate names none "
-            '(a .bin file); add one, such as evaluate = ["lfw"], '
+            '(a .bin file or LIST:SET); add one, such as evaluate = ["lfw"], '
             "or leave seeds and stop_without_gain out",
         )
 

@@ -211,7 +211,7 @@ def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:
     identities = images.identities + images.unlabelled
     if (meta.images, meta.identities) != (len(images), identities):
         raise UserError(
-            f"{path / FINDINGS_FILE} is damaged: {meta.images} images of {meta.identities} "
+            f"{path / FINDINGS_FILE} is damaged: {meta.images:,} images of {meta.identities:,} "
             f"identities, {images.path} has {len(images)} of {identities}; check again"
         )
 

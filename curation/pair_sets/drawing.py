@@ -20,8 +20,8 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
     """
     if count < 2 * FOLDS or count % (2 * FOLDS):
         raise UserError(
-            f"{count} pairs cannot be split into ten folds with as many genuine as impostor pairs; "
-            f"allowed: multiples of 20"
+            f"{count:,} pairs cannot be split into ten folds with as many genuine as impostor "
+            "pairs; allowed: multiples of 20"
         )
     each = count // (2 * FOLDS)
     folds = _share_out(images.offsets, seed)

@@ -58,7 +58,7 @@ def _copy(path: Path, context: RecipeContext) -> StepResult:
         kept = " (the earlier copy is kept, and checked)" if target.exists() else ""
         return StepResult(path, "refused", note=f"{refusal}{kept}")
     there = _read(target)[0] if target.exists() else None
-    note = f"{len(pairs)} pairs"
+    note = f"{len(pairs):,} pairs"
     if there is not None and there.digest == pairs.digest:
         return StepResult(target, "pairs", len(pairs.images), reused=True, note=note)
     if target.exists():

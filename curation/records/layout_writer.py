@@ -122,6 +122,6 @@ def _bounds_record(key: int, first: int, last: int) -> ImageRecord:
 def _check_exact(records: int) -> None:
     if records > FLOAT32_INTEGERS:
         raise UserError(
-            f"{records} records are too many for a header record, which holds keys as float32, "
+            f"{records:,} records are too many for a header record, which holds keys as float32, "
             f"exact up to {FLOAT32_INTEGERS}; leave the ranges out"
         )

@@ -82,7 +82,7 @@ class RecordWalk:
             raise UserError(f"{self._source.records} holds no images")
         announced, held = self._end_of_images - 1, self.number - 1
         if held < announced and not self._damaged:
-            reason = f"its header announces {announced} images, it holds {held}"
+            reason = f"its header announces {announced:,} images, it holds {held:,}"
             what = f"{self._source.records} is truncated"
             self._on_bad(BadRecordError(what, None, size, reason))
 

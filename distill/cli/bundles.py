@@ -195,7 +195,7 @@ def _pairs(
 def _print_pairs(
     pairs: list[dict[str, Any]], decision: "MatchThreshold | None", shape: tuple[int, ...]
 ) -> None:
-    note(f"{shape[0]} images embedded, {shape[1]} dimensions")
+    note(f"{shape[0]:,} images embedded, {shape[1]} dimensions")
     if pairs:
         below = len(_common_folder([pair[side] for pair in pairs for side in ("left", "right")]))
         rows = [

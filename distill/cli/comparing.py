@@ -16,14 +16,14 @@ from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table
-from distill.cli.scored import ImagesFolderOption, open_faces, open_model, short_names
+from distill.cli.scored import SetOptions, open_faces, open_model, short_names
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from distill.comparison import Row
     from distill.daemon.comparing import Compared
     from distill.evaluation.paired import PairedDifference
-    from distill.evaluation.set_features import EvaluationSet
+    from distill.evaluation.set_features import EvaluationSet, SetFeatures
 
 MOST_COMPARED = 100
 
@@ -55,8 +55,8 @@ def compare(
             metavar="FILE", help="With --on, also draw the differences: an .svg or a .png."
         ),
     ] = None,
-    images: ImagesFolderOption = None,
     *,
+    of_sets: SetOptions,
     file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -86,8 +86,9 @@ def compare(
     if on:
         if len(given) != 2:
             raise UserError(f"--on compares two models, not {len(given)}")
-        sets = [open_faces(name, place, images) for name in on]
-        _compare_on(sets, given, file, place, picture, json)
+        answers = {name: open_model(name, file, place) for name in given}
+        sets = [open_faces(name, place, of_sets) for name in on]
+        _compare_on(sets, answers, picture, json)
         return
     found = [look(name, place) for name in given]
     rows = compared([each.subject for each in found])
@@ -109,20 +110,22 @@ def _check_picture(picture: Path, on: list[str] | None) -> None:
 
 def _compare_on(
     sets: "Sequence[EvaluationSet]",
-    models: list[str],
-    file: ModelFileOptions,
-    place: Workspace,
+    answers: "dict[str, SetFeatures]",
     picture: Path | None,
     json: bool,
 ) -> None:
     """Two models on the same draws of the people of each set."""
+    from distill.evaluation.evaluate_sets import check_names
     from distill.evaluation.paired import differences
 
-    answers = [open_model(model, file, place) for model in models]
-    found = {}
+    check_names(sets)
+    for each in sets:
+        for network in answers.values():
+            network.check(each)
+    models, found = list(answers), {}
     for each in sets:
         with watch(each.name, "images") as progress:
-            first, second = (network.features(each, progress) for network in answers)
+            first, second = (network.features(each, progress) for network in answers.values())
         found[each.name] = differences(first, second, each)
     names = short_names(models)
     if picture is not None:

@@ -7,14 +7,13 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
-from distill.cli.measures import counted_in, measure_rows, print_slices
+from distill.cli.measures import measure_rows, print_slices
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table, shown
 from distill.cli.scored import (
-    EvaluationDetectorOption,
-    ImagesFolderOption,
     ModelArgument,
+    SetOptions,
     SetsArgument,
     SlicesOption,
     TemplateWeightsOption,
@@ -36,11 +35,10 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: ModelArgument,
     sets: SetsArgument,
-    images: ImagesFolderOption = None,
     slices: SlicesOption = None,
-    detector: EvaluationDetectorOption = None,
     template_weights: TemplateWeightsOption = "norm+detector",
     *,
+    of_sets: SetOptions,
     file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -61,11 +59,12 @@ def evaluate(
     """
     from curation.workspace import Workspace
     from distill.evaluation.evaluate_sets import evaluate as score
+    from distill.evaluation.figures import counted_in
 
     place, weights = Workspace.locate(workspace), template_weights_of(template_weights)
-    opened = [open_set(name, place, images, weights, detector) for name in sets]
-    groups = None if slices is None else slices_of(slices, opened)
     answers = open_model(model, file, place)
+    opened = [open_set(name, place, of_sets, weights) for name in sets]
+    groups = None if slices is None else slices_of(slices, opened)
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress, slices=groups)
     if json:
@@ -74,7 +73,7 @@ def evaluate(
     rows = [[name, *row] for name, each in report["sets"].items() for row in measure_rows(each)]
     print_table(["set", "measure", "value", "95 % interval", "threshold"], rows, ["value"])
     for name, each in report["sets"].items():
-        note(f"{name}: {counted_in(each)}set {each['digest'][:12]}")
+        note(f"{name}: {', '.join([*counted_in(each), 'set ' + each['digest'][:12]])}")
         for attribute, found in each.get("slices", {}).items():
             print_slices(name, attribute, found)
         if reason := each.get("reason"):

@@ -13,20 +13,21 @@ from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
 from distill.cli.scored import (
-    ImagesFolderOption,
+    SetOptions,
     SlicesOption,
-    open_faces,
+    TemplateWeightsOption,
     open_model,
+    open_set,
     short_names,
     slices_of,
+    template_weights_of,
 )
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
     from curation.progress import Progress
-    from distill.evaluation.report.measured import ShownSet
     from distill.evaluation.report.page import ReportedNetwork, SetResults
-    from distill.evaluation.set_features import SetFeatures
+    from distill.evaluation.set_features import EvaluationSet, SetFeatures
     from distill.evaluation.slice_tables import Attribute
 
 MOST_MODELS = 20
@@ -52,8 +53,7 @@ def report(
         list[str],
         typer.Option(
             metavar="SET",
-            help="A set of pairs, or a store or view whose images are all compared; repeat for "
-            "more.",
+            help="A set or a protocol, as in `distill evaluate`; repeat for more.",
             autocompletion=completion.image_sets,
         ),
     ],
@@ -68,8 +68,9 @@ def report(
         typer.Option(min=0, max=200, help="How many of the worst pairs of each kind are shown."),
     ] = 24,
     slices: SlicesOption = None,
-    images: ImagesFolderOption = None,
+    template_weights: TemplateWeightsOption = "norm+detector",
     *,
+    of_sets: SetOptions,
     file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -80,6 +81,8 @@ def report(
     `distill evaluate`, so nothing is embedded twice.
 
     Example: distill report student --on ms1m/lfw --on ms1m/test
+
+    Example: distill report student teacher --on tinyface:/data/tinyface/Testing_Set
 
     Example: distill report r50.onnx student --on lfw.bin --mean 127.5 --std 127.5 --colour RGB
     """
@@ -92,9 +95,11 @@ def report(
         raise UserError(f"{len(given)} models: at most {MOST_MODELS} fit on a page")
     names = short_names(given)
     target = to or Path(f"{Path(names[0]).name}.report.html")
-    _check_folder(target.parent)
-    sets = _open_sets(list(dict.fromkeys(on)), place, images)
+    _check_targets(target, pictures)
+    weights = template_weights_of(template_weights)
     answers = dict(zip(names, (open_model(each, file, place) for each in given), strict=True))
+    sets = [open_set(name, place, of_sets, weights) for name in dict.fromkeys(on)]
+    _check_sets(sets, answers)
     subjects = [
         ReportedNetwork(name, each.embedder, each.preprocessing) for name, each in answers.items()
     ]
@@ -116,23 +121,38 @@ def report(
         note(f"{len(written)} pictures in {pictures}")
 
 
-def _check_folder(folder: Path) -> None:
-    """Said before anything is embedded."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; make it, or choose another with --to")
+def _check_targets(target: Path, pictures: Path | None) -> None:
+    """Raise `UserError` where nothing can be written, before anything is embedded."""
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent}: no such folder; make it, or choose another with --to")
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; name a file with --to")
+    if pictures is not None:
+        try:
+            pictures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {pictures}: {error.strerror}") from None
 
 
-def _open_sets(names: list[str], place: Any, images: Path | None) -> "list[ShownSet]":
-    opened = [open_faces(name, place, images) for name in names]
-    found = [each.name for each in opened]
-    if len(set(found)) < len(found):
-        raise UserError(f"sets {', '.join(found)}: two have the same name; rename one")
-    return opened
+def _check_sets(sets: "list[EvaluationSet]", answers: "dict[str, SetFeatures]") -> None:
+    """Raise `UserError` where two sets have the same name, or no network can answer a set."""
+    from distill.evaluation.evaluate_sets import check_names
+
+    check_names(sets)
+    for each in sets:
+        reasons = []
+        for network in answers.values():
+            try:
+                network.check(each)
+            except UserError as error:
+                reasons.append(error)
+        if len(reasons) == len(answers):
+            raise reasons[0]
 
 
 def _measure(
     answers: "dict[str, SetFeatures]",
-    sets: "list[ShownSet]",
+    sets: "list[EvaluationSet]",
     faces: int,
     groups: "dict[str, list[Attribute]] | None",
     progress: "Progress",
@@ -140,6 +160,7 @@ def _measure(
     """A network's features of one set are in memory at a time."""
     from distill.evaluation.evaluate_sets import sliced
     from distill.evaluation.paired import compared
+    from distill.evaluation.protocols.protocol import ProtocolSet
     from distill.evaluation.report.measured import measure
     from distill.evaluation.report.page import SetResults
     from distill.evaluation.set_features import distinct_images
@@ -154,8 +175,9 @@ def _measure(
             except UserError as error:
                 missing[name] = str(error)
             else:
-                found = measured[name] = measure(embedded.unit, each, faces)
+                found = measured[name] = measure(embedded, each, faces)
                 if groups is not None and found.measures is not None:
+                    assert not isinstance(each, ProtocolSet), "`slices_of` refuses them"
                     attributes = groups.get(each.name, ())
                     found.report["slices"] = sliced(embedded, each, attributes, found.report)
             done += distinct_images(each)
@@ -185,10 +207,6 @@ def _write_pictures(
     from distill.charts.files import write_drawing
     from distill.evaluation.report.page import charts
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     written = []
     for name, chart in charts(subjects, results).items():
         path = folder / f"{_file_name(name)}.png"

@@ -1,5 +1,7 @@
 """A model and the sets it is scored on, as the command line names them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from curation.workspace import Workspace
     from distill.evaluation.protocols.protocol import TemplateWeights
     from distill.evaluation.set_features import EvaluationSet, SetFeatures
+    from distill.evaluation.set_source import SetSource
     from distill.evaluation.slice_tables import Attribute
 
 ModelArgument = Annotated[
@@ -39,10 +42,6 @@ SetsArgument = Annotated[
         autocompletion=completion.image_sets,
     ),
 ]
-ImagesFolderOption = Annotated[
-    Path | None,
-    typer.Option("--images", help="The folder that the paths of a list of pairs are relative to."),
-]
 _WEIGHTS = ("norm+detector", "norm", "detector", "none")
 TemplateWeightsOption = Annotated[
     str,
@@ -58,20 +57,29 @@ SlicesOption = Annotated[
     str | None,
     typer.Option(
         help="A table (.csv, .tsv) of groups, its first row such as identity,sex,age or "
-        "image,pose: every measure by group, across groups and by tenths of quality; {QUALITY!r} "
+        f"image,pose: every measure by group, across groups and by tenths of quality; {QUALITY!r} "
         "alone: only by tenths of quality.",
         show_default=False,
     ),
 ]
-EvaluationDetectorOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--detector",
-        help="An .onnx file (YuNet or SCRFD) that aligns a SET that is a folder of photographs, "
-        "PERSON/*.jpg.",
-        show_default=False,
-    ),
-]
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """What a set needs besides its name; see `option_groups.grouped`."""
+
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The folder that the paths of a list of pairs are relative to."),
+    ] = None
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .onnx file (YuNet or SCRFD) that aligns a SET that is a folder of "
+            "photographs, PERSON/*.jpg.",
+            show_default=False,
+        ),
+    ] = None
 
 
 def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFeatures":
@@ -113,19 +121,16 @@ def template_weights_of(given: str) -> "TemplateWeights":
 def open_set(
     name: str,
     place: "Workspace",
-    images: Path | None = None,
+    options: SetOptions = SetOptions(),
     weights: "TemplateWeights | None" = None,
-    detector: Path | None = None,
 ) -> "EvaluationSet":
     """A set by path or name in the workspace, or a protocol by NAME:FOLDER, which gives some score;
     else ``UserError``."""
     from distill.evaluation.protocols.protocol import TemplateWeights, open_protocol, split_name
 
     if (named := split_name(name)) is not None and not Path(name).exists():
-        return open_protocol(*named, TemplateWeights() if weights is None else weights)
-    if detector is not None and Path(name).is_dir() and not Path(name).suffix:
-        return _cut_photographs(Path(name), detector, place)
-    return open_faces(name, place, images)
+        return open_protocol(*named, weights or TemplateWeights())
+    return open_faces(name, place, options)
 
 
 def slices_of(given: str, sets: "list[EvaluationSet]") -> "dict[str, list[Attribute]]":
@@ -176,54 +181,44 @@ def _cut_photographs(folder: Path, detector: Path, place: "Workspace") -> "Image
 
 
 def open_faces(
-    name: str, place: "Workspace", images: Path | None = None
+    name: str, place: "Workspace", options: SetOptions
 ) -> "VerificationPairs | ImageSet":
-    """Pairs or images by path or name in the workspace, which give some score."""
+    """Pairs, images or photographs by path or name in the workspace, which give some score."""
     from curation.errors import UserError
-    from curation.pairs import VerificationPairs, read_pairs
-    from curation.views import open_images
-    from distill.cli.curate.places import locate, split_list
+    from curation.pairs import VerificationPairs
     from distill.evaluation.measurable import check_all_pairs, check_measurable
     from distill.evaluation.protocols.protocol import split_name
 
     if split_name(name) is not None and not Path(name).exists():
         raise UserError(
-            f"{name} is a protocol, which `distill evaluate` takes; give a set of pairs or images"
+            f"{name} is a protocol, which `distill evaluate` and `distill report` take; give a set "
+            "of pairs or images"
         )
-    listed = split_list(name)
-    path = locate(name, place) if listed is None else listed[0]
+    if options.detector is not None and Path(name).is_dir() and not Path(name).suffix:
+        return _cut_photographs(Path(name), options.detector, place)
+    source = _source(name, place, options.images)
     try:
-        if listed is not None:
-            of = images if listed[1] is None else open_images(locate(listed[1], place))
-            found: VerificationPairs | ImageSet = listed_pairs(path, of)
-        else:
-            found = read_pairs(path) if path.suffix == ".bin" else open_images(path)
+        with watch("read", "pairs", at_once=False) as progress:
+            found = source.open(progress)
         if isinstance(found, VerificationPairs):
             check_measurable(found)
         else:
             check_all_pairs(found)
     except UserError as error:
-        raise error if str(path) in str(error) else UserError(f"{name}: {error}") from None
+        raise error if str(source.path) in str(error) else UserError(f"{name}: {error}") from None
     return found
 
 
-def listed_pairs(path: Path, images: "Path | ImageSet | None") -> "VerificationPairs":
-    """The pairs of a list as a set of the list's name, and that of the store or view it is of."""
-    import hashlib
+def _source(name: str, place: "Workspace", images: Path | None) -> "SetSource":
+    from distill.cli.curate.places import locate, split_list
+    from distill.evaluation.set_source import SetSource
 
-    from curation.pair_sets.making import pairs_of_list
-    from curation.pairs import VerificationPairs
-    from curation.store import ImageSet
-
-    with watch("read", "pairs") as progress:
-        made = pairs_of_list(path, images, progress=progress)
-    digest = hashlib.sha256(made.same.tobytes())
-    for image in made.images:
-        digest.update(hashlib.sha256(image).digest())
-    name = f"{path.stem}-{images.name}" if isinstance(images, ImageSet) else path.stem
-    return VerificationPairs(list(made.images), made.same, digest.hexdigest(), name)
+    if (listed := split_list(name)) is None:
+        return SetSource(locate(name, place))
+    path, of = listed
+    return SetSource(path, images if of is None else locate(of, place))
 
 
-def shown_interval(interval: list[float] | None) -> str:
+def shown_interval(interval: Sequence[float] | None) -> str:
     """The lowest and the highest, for people."""
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

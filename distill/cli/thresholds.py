@@ -11,8 +11,8 @@ from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
 from distill.cli.reports import shown
 from distill.cli.scored import (
-    ImagesFolderOption,
     ModelArgument,
+    SetOptions,
     SetsArgument,
     open_faces,
     open_model,
@@ -43,8 +43,8 @@ def threshold(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a different bundle at --into.")
     ] = False,
-    images: ImagesFolderOption = None,
     *,
+    of_sets: SetOptions,
     file: ModelFileOptions,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -66,9 +66,9 @@ def threshold(
     place = Workspace.locate(workspace)
     if far not in (rates := [f"1e-{exponent}" for exponent in EXPONENTS]):
         raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
-    opened = [open_faces(name, place, images) for name in sets]
     bundle = None if into is None else _bundle(model, place)
     answers = open_model(model, file, place)
+    opened = [open_faces(name, place, of_sets) for name in sets]
     with watch("evaluate", "images") as progress:
         report = score(answers, opened, progress)
     found = report["thresholds"]["false_accept_rates"][far]

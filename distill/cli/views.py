@@ -82,7 +82,7 @@ def views(
         return
     if teacher is None:
         note("warning: the teacher is not trained yet, so no cosines are shown")
-    say(f"{sheet}: {len(drawn)} images, {told['augmented']} augmented views{_cosines(told)}")
+    say(f"{sheet}: {len(drawn):,} images, {told['augmented']:,} augmented views{_cosines(told)}")
 
 
 def _told(views: "list[SheetView]") -> dict[str, Any]:

@@ -121,7 +121,7 @@ def pairs_beside(
     own = len(labels) * (len(labels) - 1) // 2 - genuine
     beside = len(labels) * len(distractors)
     if genuine > MOST_GENUINE:
-        raise UserError(f"{genuine} genuine pairs are too many; at most {MOST_GENUINE}")
+        raise UserError(f"{genuine:,} genuine pairs are too many; at most {MOST_GENUINE:,}")
     planned = plan_rates(genuine, own + beside, MAXIMUM_KEPT)
     largest = _largest_allowed(planned)
     if largest < 0:
@@ -180,7 +180,9 @@ def all_pair_scores(features: np.ndarray, labels: np.ndarray, tile: int = TILE) 
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
     if genuine > MOST_GENUINE:
-        raise UserError(f"{genuine} genuine pairs are too many to compare; at most {MOST_GENUINE}")
+        raise UserError(
+            f"{genuine:,} genuine pairs are too many to compare; at most {MOST_GENUINE:,}"
+        )
     pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
     largest = _largest_allowed(plan_rates(genuine, impostors, MAXIMUM_KEPT))
     return _scores(PairScan(features, labels, tile=tile), pairs, 2 * max(largest, 0) + 1, None)

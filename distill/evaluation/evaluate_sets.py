@@ -60,9 +60,7 @@ def evaluate(
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
          "thresholds": {...}}        # see `recommended_thresholds`
     """
-    names = [each.name for each in sets]
-    if len(set(names)) < len(names):
-        raise UserError(f"evaluation sets {', '.join(names)}: two have the same name; rename one")
+    check_names(sets)
     for each in sets:
         answers.check(each)
     reports = {}
@@ -84,11 +82,18 @@ def evaluate(
     }
 
 
+def check_names(sets: Sequence[EvaluationSet]) -> None:
+    """Raise `UserError` where two sets have one name: their scores could not be distinguished."""
+    names = [each.name for each in sets]
+    if len(set(names)) < len(names):
+        raise UserError(f"evaluation sets {', '.join(names)}: two have the same name; rename one")
+
+
 def _measure(
     answers: SetFeatures, each: EvaluationSet, progress: Progress | None, intervals: bool
 ) -> dict:
     if isinstance(each, ProtocolSet):
-        return _score_protocol(answers.embedded(each, progress), each, intervals)
+        return score_protocol(answers.embedded(each, progress), each, intervals)
     features = answers.features(each, progress)
     return _score(features, each, intervals)
 
@@ -164,7 +169,8 @@ def score_all(
     return {**report, "tar_at_far": rates}
 
 
-def _score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool) -> dict:
+def score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool = True) -> dict:
+    """The report of a protocol; of kind "unmeasured", with the reason, where nothing works."""
     told = {"protocol": each.protocol, "digest": each.digest}
     there = embedded.norms != 0 if each.has_blanks else slice(None)
     if broken := why_broken(embedded.unit[there]):
@@ -252,7 +258,9 @@ def _note(impostors: int) -> dict:
     """What to know of a VAL whose FAR so few impostor pairs cannot show."""
     if impostors * VAL_FALSE_ACCEPT_RATE >= 1:
         return {}
-    return {"note": f"{impostors} impostor pairs cannot show a FAR of 1e-3: one is more than that"}
+    return {
+        "note": f"{impostors:,} impostor pairs cannot show a FAR of 1e-3: one is more than that"
+    }
 
 
 def _no_folds(reason: str) -> dict:

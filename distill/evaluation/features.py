@@ -172,6 +172,6 @@ def why_broken(features: np.ndarray) -> str | None:
         return None
     return (
         f"the network's embedding of image {int(np.argmax(broken))} is zero or not finite "
-        f"({int(broken.sum())} of {len(features)} are); check the network's preprocessing and "
+        f"({int(broken.sum()):,} of {len(features):,} are); check the network's preprocessing and "
         "weights"
     )

@@ -211,7 +211,7 @@ def _as_pairs(searches: Searches) -> PairScores:
 
 def _unmeasured(scores: PairScores, exponent: int) -> dict:
     needed = LEAST_ALLOWED * 10**exponent
-    reason = f"insufficient probes: {len(scores.impostors)} without a mate, {needed} needed"
+    reason = f"insufficient probes: {len(scores.impostors):,} without a mate, {needed:,} needed"
     if not len(scores.genuine):
         reason = "no probe has a mate in the gallery"
     return {"fnir": None, "threshold": None, "reason": reason}

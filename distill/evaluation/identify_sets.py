@@ -75,7 +75,7 @@ def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet
     if gallery is not None and np.isin(probes.rows, gallery.rows).any():
         shared = int(np.isin(probes.rows, gallery.rows).sum())
         raise UserError(
-            f"{shared} images of {probes.name} are also in the gallery {gallery.name}, and would "
+            f"{shared:,} images of {probes.name} are also in the gallery {gallery.name}, and would "
             "find themselves; give views without common images"
         )
     if gallery is None and not (np.bincount(probes.labels[probes.labels >= 0]) > 1).any():
@@ -89,6 +89,18 @@ def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet
             raise UserError(
                 f"{distractors.name} has people of {probes.name}; distractors are other people"
             )
+
+
+def search_themselves(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """``closed_set`` and ``open_set`` of images [N], the first of each person enrolled.
+
+    Nothing where no person has two images.
+    """
+    first, others = enrolment(labels)
+    if not len(first):
+        return {}
+    found = search(features[others], labels[others], features[first], labels[first])
+    return {"closed_set": closed_set(found), "open_set": open_set(found)}
 
 
 def enrolment(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ def why_nothing_differs(pairs: VerificationPairs) -> str | None:
     """Why no network could tell its pairs apart; None where there are at least two images."""
     if len(set(pairs.images)) > 1:
         return None
-    return f"its {len(pairs.images)} images are all the same file; make the set again"
+    return f"its {len(pairs.images):,} images are all the same file; make the set again"
 
 
 def check_measurable(pairs: VerificationPairs) -> None:
@@ -36,8 +36,8 @@ def check_all_labelled(images: ImageSet) -> None:
     """Raise ``UserError`` where not every image is somebody's."""
     if images.unlabelled:
         raise UserError(
-            f"{images.unlabelled} of its {len(images)} images have no label, so that nobody knows "
-            "which pairs are genuine; evaluate a view of the labelled ones"
+            f"{images.unlabelled:,} of its {len(images):,} images have no label, so that nobody "
+            "knows which pairs are genuine; evaluate a view of the labelled ones"
         )
 
 

@@ -49,9 +49,9 @@ def _plan(exponent: int, genuine: int, impostors: int, kept: int | None) -> Rate
         reason = "insufficient pairs: no genuine pair"
     elif allowed < LEAST_ALLOWED:
         needed = LEAST_ALLOWED * 10**exponent
-        reason = f"insufficient pairs: {impostors} impostor pairs, {needed} needed"
+        reason = f"insufficient pairs: {impostors:,} impostor pairs, {needed:,} needed"
     elif kept is not None and allowed >= kept:
-        reason = f"too many pairs: {allowed + 1} impostor scores to keep, the limit is {kept}"
+        reason = f"too many pairs: {allowed + 1:,} impostor scores to keep, the limit is {kept:,}"
     return Rate(exponent, allowed, reason)
 
 

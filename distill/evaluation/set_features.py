@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from curation.progress import Progress
 from curation.store import ImageSet
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
 from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
-from distill.evaluation.protocols.protocol import ProtocolSet
+from distill.evaluation.protocols.protocol import ProtocolSet, open_named
+from distill.evaluation.set_source import SetSource
 from teachers.embedder import Embedder, normalise
 
 EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
@@ -27,6 +28,11 @@ MOST_KEPT_BYTES = 1 << 33
 """Of one set; more is computed again. Four million images with 512 dimensions are as much."""
 ENDINGS = (".npy", ".bin")
 """Of files of embeddings that others made"""
+
+
+def open_sets(sources: Sequence[SetSource], protocols: Sequence[str] = ()) -> list[EvaluationSet]:
+    """Sets of pairs or images, and protocols, named NAME:FOLDER, in their order."""
+    return [*(each.open() for each in sources), *map(open_named, protocols)]
 
 
 class SetFeatures(Protocol):

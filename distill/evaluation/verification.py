@@ -71,15 +71,15 @@ def why_no_folds(same: np.ndarray) -> str | None:
     for kind, count in counts.items():
         if count < FOLDS:
             return (
-                f"{count} {kind} pairs are too few for ten folds, each of which needs pairs of "
+                f"{count:,} {kind} pairs are too few for ten folds, each of which needs pairs of "
                 "both kinds; give at least 10"
             )
     for fold in _folds(len(same)):
         if same[fold].all() or not same[fold].any():
             kind = "genuine" if same[fold[0]] else "impostor"
             return (
-                f"pairs {fold[0]} to {fold[-1]}, one of the ten folds, are all {kind}; order the "
-                "pairs so that every fold holds both kinds"
+                f"pairs {fold[0]:,} to {fold[-1]:,}, one of the ten folds, are all {kind}; order "
+                "the pairs so that every fold holds both kinds"
             )
     return None
 

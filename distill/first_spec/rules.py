@@ -149,7 +149,9 @@ def choose(facts: Facts) -> list[Choice]:
 def _check(facts: Facts) -> None:
     data = facts.data
     if data.images < FEWEST_IMAGES:
-        raise UserError(f"the data set has {data.images} images; at least {FEWEST_IMAGES} are used")
+        raise UserError(
+            f"the data set has {data.images:,} images; at least {FEWEST_IMAGES:,} are used"
+        )
     if facts.teacher is None and data.labelled <= data.identities:
         raise UserError(
             "no image shares its identity with another, and labels teach nothing then; give "

@@ -42,7 +42,7 @@ class Supply:
 def lacking(needs: Needs, supply: Supply) -> str | None:
     """Why a loss with these needs can never do anything; None where it can."""
     if supply.identities < needs.identities:
-        return f"it needs {needs.identities} identities and data.train has {supply.identities}"
+        return f"it needs {needs.identities:,} identities and data.train has {supply.identities:,}"
     if supply.images < needs.images:
         return (
             f"it relates at least {needs.images} images and gets {supply.images} at a time "

@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.pairs import read_pairs
-from curation.views import open_images
 from curation.workspace import Workspace
 from distill.evaluation.features import mirrored_seconds
-from distill.evaluation.protocols.protocol import open_named
-from distill.evaluation.set_features import FEATURES, EvaluationSet, NetworkFeatures
+from distill.evaluation.set_features import FEATURES, NetworkFeatures, open_sets
 from distill.export.exporter import DEFAULT_FORMATS, exporters
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, ranks_of, student_architecture
@@ -30,7 +27,6 @@ from distill.pipeline.measuring import (
 )
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.planning import choice_name, guided, needs_teacher, stage_name
-from distill.pipeline.scores import open_sets
 from distill.pipeline.steps import RESULT, StepStore
 from distill.pipeline.teacher_answers import asked_answers
 from distill.pipeline.training import (
@@ -123,8 +119,8 @@ class _Estimating:
         self.spec, self.workspace, self.fit, self.end = spec, workspace, fit, end
         self.images = open_training_images(self.spec.data, workspace)
         self.store, self.ranks = StepStore(workspace.steps), ranks_of(self.spec)
-        self.sets = [_opened(path) for path in evaluation_sets(self.spec, workspace).values()]
-        self.sets += [open_named(each) for each in self.spec.evaluate.protocols]
+        sources = [*evaluation_sets(self.spec, workspace).values()]
+        self.sets = open_sets(sources, self.spec.evaluate.protocols)
         self.pairs = open_sets(
             tuple(interval_sets(self.spec, workspace).values()), interval_protocols(self.spec)
         )
@@ -373,10 +369,6 @@ class _Estimating:
 
     def _is_recorded(self, name: str) -> bool:
         return self.recorded.get(name, {}).get("state") in ("done", "reused")
-
-
-def _opened(path: Path) -> EvaluationSet:
-    return read_pairs(path) if path.is_file() else open_images(path)
 
 
 def _recorded(spec: JobSpec, workspace: Workspace) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from curation.errors import UserError
 from curation.images import check_pixels
 from curation.joined_stores import count_common
-from curation.pairs import VerificationPairs, read_pairs
-from curation.views import ImageSet, open_images
+from curation.pairs import VerificationPairs
+from curation.views import ImageSet
 from curation.workspace import Workspace
 from distill.evaluation.measurable import (
     check_all_labelled,
@@ -35,9 +35,9 @@ _COMPARED = 5000
 def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
     """Every set of ``data.evaluate`` by its name there; ``UserError`` where one cannot be read."""
     sets: dict[str, EvaluationSet] = {}
-    for name, path in evaluation_sets(spec, workspace).items():
+    for name, source in evaluation_sets(spec, workspace).items():
         with _naming(spec, name):
-            sets[name] = read_pairs(path) if path.is_file() else open_images(path)
+            sets[name] = source.open()
     return sets
 
 
@@ -88,8 +88,8 @@ def check_sets(
         if shared := _shared(each, images):
             yield Notice(
                 f"seen: {name}",
-                f"{shared} of the {_length(each)} images of data.evaluate {name!r} are images of "
-                f"data.train {spec.data.name!r}: scores on it do not generalise to other people",
+                f"{shared:,} of the {_length(each):,} images of data.evaluate {name!r} are images "
+                f"of data.train {spec.data.name!r}: scores on it do not generalise to other people",
             )
 
 

@@ -5,7 +5,7 @@ writes the run directory, and the others wait for it.
 """
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from curation.views import ImageSet
 from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
 from distill.evaluation.set_features import FEATURES
+from distill.evaluation.set_source import SetSource
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations, scored_candidates
@@ -239,7 +240,7 @@ class JobRun:
 
     def _choose(self, candidates: list[Candidate], generations: Generations) -> None:
         """Score the candidates of one generation and add them, on the record."""
-        sets = selection_sets(self.spec, self.workspace)
+        sets = [*selection_sets(self.spec, self.workspace).values()]
         with self._step(choice_name(candidates[0].generation)) as state:
             outcomes = {each.name: self._scores(each.trained.embedder, sets) for each in candidates}
             results = {name: outcome.result for name, outcome in outcomes.items()}
@@ -297,12 +298,11 @@ class JobRun:
 
     def _evaluate(self, networks: Networks, selection: dict[str, Any]) -> dict[str, Any]:
         """Score all networks; the last one's scores are the job's. ``selection`` goes with them."""
-        sets = evaluation_sets(self.spec, self.workspace)
-        sets |= {each: Path(each.partition(":")[2]) for each in self.spec.evaluate.protocols}
+        sets = [*evaluation_sets(self.spec, self.workspace).values()]
         reports, reused = {}, True
         with self._step("evaluate") as state:
             for name, opened in networks.items():
-                outcome = self._scores(opened, sets)
+                outcome = self._scores(opened, sets, self.spec.evaluate.protocols)
                 reports[name] = outcome.result
                 reused = reused and outcome.reused
                 for notice in doubts(name, outcome.result):
@@ -317,11 +317,16 @@ class JobRun:
             self.record.write_json(EVALUATION, evaluation)
         return evaluation
 
-    def _scores(self, opened: Callable[[], Embedder], sets: dict[str, Path]) -> StepOutcome:
-        progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
-        return on_first_rank(lambda: evaluate_network(opened(), sets, self.steps, progress, kept))
+    def _scores(
+        self,
+        opened: Callable[[], Embedder],
+        sets: Sequence[SetSource],
+        protocols: Sequence[str] = (),
+    ) -> StepOutcome:
+        told = (self.steps, self.record.interruptible_progress, self.workspace.cache / FEATURES)
+        return on_first_rank(lambda: evaluate_network(opened(), sets, *told, protocols))
 
-    def _drawn(self, each: Candidate, sets: dict[str, Path]) -> Candidate:
+    def _drawn(self, each: Candidate, sets: Sequence[SetSource]) -> Candidate:
         """A candidate that was scored on ``sets``, with its scores in the bootstrap."""
         progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
         opened = each.trained.embedder
@@ -336,7 +341,8 @@ class JobRun:
                 # Only then, so that steps done before there were licences are found.
                 lineage["licences"] = terms
             name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
-            sets, steps = evaluation_sets(self.spec, self.workspace), self.steps
+            sets = [*evaluation_sets(self.spec, self.workspace).values()]
+            steps = self.steps
             outcome = on_first_rank(
                 lambda: export_network(
                     name,

@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from curation.errors import UserError
 from curation.files import atomic_file, read_whole
 from curation.json_text import parse_json
-from curation.pairs import read_pairs
 from curation.progress import Progress
-from curation.views import open_images
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Share, mirrored_seconds
-from distill.evaluation.protocols.protocol import open_named
 from distill.evaluation.set_features import (
     EvaluationSet,
     HeldFeatures,
@@ -28,14 +25,6 @@ from distill.training import distributed
 from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
-
-
-def open_sets(paths: Sequence[Path], protocols: Sequence[str] = ()) -> list[EvaluationSet]:
-    """Sets of pairs or images, and protocols, in their order."""
-    sets: list[EvaluationSet] = [
-        read_pairs(path) if path.is_file() else open_images(path) for path in paths
-    ]
-    return [*sets, *map(open_named, protocols)]
 
 
 class PairAccuracies:

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from curation.pairs import read_pairs
 from curation.views import ImageSet
+from distill.evaluation.set_features import open_sets
+from distill.evaluation.set_source import SetSource
 from distill.export.safe_tensors import load_weights, read_tensors, write_weights
 from distill.losses import LossSettings, WeightedLosses
 from distill.notices import Notice, keeping, read_notices
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork
 from distill.pipeline.halving import halved, notice_of
-from distill.pipeline.scores import PairAccuracies, open_sets
+from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
 from distill.spec import JobSpec, TeacherSpec
@@ -124,7 +125,7 @@ class Stage:
     epochs: int
     settings: TrainSettings
     start: TrainedNetwork | None = None
-    evaluation: tuple[Path, ...] = ()
+    evaluation: tuple[SetSource, ...] = ()
     sampler: SamplerSettings = SHUFFLE
     optimiser: OptimiserStart = "fresh"
     old: OldNetwork | None = None
@@ -167,9 +168,7 @@ class Stage:
             # Only then, so that steps done with the last weights kept are found as before.
             best: dict[str, Any] = {
                 "evaluate_every": self.settings.evaluate_every,
-                "sets": sorted(
-                    read_pairs(path).digest for path in self.evaluation if path.is_file()
-                ),
+                "sets": sorted(each.open().digest for each in self.evaluation if each.is_pairs),
             }
             if self.seconds is not None:
                 best["seconds"] = self.seconds

@@ -1,19 +1,20 @@
 """What the steps after a training do: evaluate a network, put it into a bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curation.pairs import VerificationPairs, read_pairs
+from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from curation.views import ImageSet, open_images
+from curation.views import ImageSet
 from distill.evaluation.bootstrap import DRAWS
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import why_no_accuracy
 from distill.evaluation.paired import drawn_mean_accuracies
-from distill.evaluation.protocols.protocol import ProtocolSet, open_named, split_name
-from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
+from distill.evaluation.protocols.protocol import ProtocolSet
+from distill.evaluation.set_features import NetworkFeatures, open_sets
+from distill.evaluation.set_source import SetSource
 from distill.export.bundle import export_bundle
 from distill.export.calibration import Calibration
 from distill.export.config import BundleConfig, FaceConfig, Framing
@@ -28,11 +29,16 @@ from teachers.framing import crops
 
 
 def evaluate_network(
-    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress, kept: Path
+    embedder: Embedder,
+    sets: Sequence[SetSource],
+    steps: StepStore,
+    progress: Progress,
+    kept: Path,
+    protocols: Sequence[str] = (),
 ) -> StepOutcome:
-    """The scores of ``embedder`` on the named sets of pairs or images, and on protocols, named
-    NAME:FOLDER; it leaves its answers in the folder ``kept``."""
-    scored = [_opened(name, path) for name, path in sets.items()]
+    """The scores of ``embedder`` on sets of pairs or images, and on protocols, named NAME:FOLDER;
+    it leaves its answers in the folder ``kept``."""
+    scored = open_sets(sets, protocols)
     opened = [each for each in scored if not isinstance(each, ProtocolSet)]
     inputs = {
         "network": embedder.digest,
@@ -46,14 +52,18 @@ def evaluate_network(
 
 
 def draw_scores(
-    embedder: Embedder, sets: dict[str, Path], steps: StepStore, progress: Progress, kept: Path
+    embedder: Embedder,
+    sets: Sequence[SetSource],
+    steps: StepStore,
+    progress: Progress,
+    kept: Path,
 ) -> list[float]:
     """The mean accuracy of ``embedder`` on these sets of pairs in each draw of their people.
 
     See `distill.evaluation.paired.drawn_mean_accuracies`. The answers that `evaluate_network` left
     in ``kept`` are used again.
     """
-    opened = [read_pairs(path) for path in sets.values()]
+    opened = [each for each in open_sets(sets) if isinstance(each, VerificationPairs)]
     inputs = {
         "network": embedder.digest,
         "preprocessing": embedder.preprocessing.digest,
@@ -67,12 +77,6 @@ def draw_scores(
         return {"scores": drawn_mean_accuracies(features, opened).tolist()}
 
     return steps.perform("draws", inputs, work).result["scores"]
-
-
-def _opened(name: str, path: Path) -> EvaluationSet:
-    if path.is_file():
-        return read_pairs(path)
-    return open_images(path) if split_name(name) is None else open_named(name)
 
 
 def _cropped(
@@ -116,7 +120,7 @@ def export_network(
     lineage: dict[str, Any],
     origin: dict[str, Any],
     formats: Sequence[str],
-    sets: Mapping[str, Path],
+    sets: Sequence[SetSource],
     faces: ImageSet,
     steps: StepStore,
 ) -> StepOutcome:
@@ -137,17 +141,13 @@ def export_network(
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
         told, module = {**lineage, **origin}, trained.load()
-        calibration = Calibration(faces, None if score is None else gate_on(_all_opened(sets)))
+        calibration = Calibration(faces, None if score is None else gate_on(open_sets(sets)))
         export_bundle(bundle, module, config, evaluation, told, name, formats, score, calibration)
         return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
 
     return steps.perform("export", inputs, work)
 
 
-def _scores_on(sets: Mapping[str, Path], embedder: Embedder) -> dict[str, Any]:
+def _scores_on(sets: Sequence[SetSource], embedder: Embedder) -> dict[str, Any]:
     """The report of each set; see ``distill.evaluation.evaluate_sets.evaluate``."""
-    return evaluate(NetworkFeatures(embedder), _all_opened(sets))["sets"]
-
-
-def _all_opened(sets: Mapping[str, Path]) -> list[EvaluationSet]:
-    return [_opened(name, path) for name, path in sets.items()]
+    return evaluate(NetworkFeatures(embedder), open_sets(sets))["sets"]

@@ -213,13 +213,14 @@ def _pk_shuffle(labels: np.ndarray, seed: int, sampler: SamplerSettings, size: i
     if size > plan.identities * each:
         raise SpecError(
             ("train", "batch_size"),
-            f"{size} images are of {size // each} identities with {each} each, but the data set "
-            f"has {plan.identities} identities{few}; allowed: up to {plan.identities * each}",
+            f"{size:,} images are of {size // each:,} identities with {each} each, but the data "
+            f"set has {plan.identities:,} identities{few}; allowed: up to "
+            f"{plan.identities * each:,}",
         )
     if not plan.steps_per_epoch:
         raise SpecError(
             ("train", "batch_size"),
-            f"{size} is above {plan.images}, the images of the {plan.identities} identities{few} "
-            "that the sampler takes, so that an epoch has no step",
+            f"{size:,} is above {plan.images:,}, the images of the {plan.identities:,} "
+            f"identities{few} that the sampler takes, so that an epoch has no step",
         )
     return plan

@@ -127,7 +127,7 @@ def shares_of(identities: int, ranks: int) -> list[slice]:
     if identities < ranks:
         raise SpecError(
             ("train", "centres", "sharded"),
-            f"the data set has {identities} identities for {ranks} ranks; "
+            f"the data set has {identities:,} identities for {ranks} ranks; "
             f"allowed: up to {identities} ranks, or sharded = false",
         )
     ends = [identities * rank // ranks for rank in range(ranks + 1)]

@@ -181,13 +181,56 @@ def test_a_link_out_of_the_workspace_is_refused(workspace, tmp_path):
 
 def test_evaluation_sets_are_pairs_or_image_sets(workspace):
     spec = load(GOOD.replace('["pairs"]', '["pairs", "drawn/train"]'), workspace)
-    names = {name: path.name for name, path in evaluation_sets(spec, workspace).items()}
+    names = {name: each.path.name for name, each in evaluation_sets(spec, workspace).items()}
     assert names == {"pairs": "pairs.bin", "drawn/train": "train.lmdb"}
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD, "utf-8-sig")
     assert SpecFile.read(tmp_path / "a.toml").text == GOOD
+
+
+@pytest.fixture
+def listed(workspace, drawn_store):
+    """The workspace with a list of genuine and impostor pairs, one of each in turn."""
+    starts = drawn_store.offsets[:-1].tolist()
+    firsts = [start + image for start in starts for image in (0, 2)]
+    others = [*firsts[2:], 0, 0]
+    lines = [f"{a} {a + 1} 1\n{a} {b} 0\n" for a, b in zip(firsts, others, strict=True)]
+    (workspace.datasets / "drawn" / "mine.txt").write_text("".join(lines))
+    return workspace
+
+
+def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
+    spec = load(GOOD.replace('["pairs"]', '["mine.txt:train"]'), listed)
+    [source] = evaluation_sets(spec, listed).values()
+    assert source.is_pairs
+    found = source.open()
+    assert found.name == "mine-train"
+    assert found.same.tolist() == [True, False] * (len(found) // 2)
+    spec = load(GOOD.replace('["pairs"]', '["drawn/mine.txt:drawn/train"]'), listed)
+    assert list(evaluation_sets(spec, listed).values()) == [source]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other.txt:train", r"list of pairs 'other.txt' is not in the workspace \(no file "),
+        ("mine.txt:trian", "set of a list of pairs 'drawn/trian' is not in the workspace"),
+        ("mine.txt", "add the store or view whose images it names, such as mine.txt:drawn/train"),
+        ("../../mine.txt:train", "lies outside the workspace"),
+    ],
+    ids=["no list", "no set", "no name of a set", "outside"],
+)
+def test_a_list_that_is_not_there_is_refused_at_the_door(listed, name, words):
+    with pytest.raises(UserError, match=f"data.evaluate 1: .*{words}"):
+        load(GOOD.replace('["pairs"]', f'["{name}"]'), listed)
+
+
+def test_a_line_of_a_list_that_is_wrong_is_named_at_the_door(listed):
+    (listed.datasets / "drawn" / "mine.txt").write_text("0 99999 1\n")
+    with pytest.raises(UserError, match=r"data.evaluate 1: 'mine.txt:train': .*mine.txt: line 1"):
+        load(GOOD.replace('["pairs"]', '["mine.txt:train"]'), listed)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name = " + b"[" * 5000, b"\x00"])

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curation.workspace import Workspace
 
-LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")
-"""Of lists of pairs"""
 FILE_SUFFIXES = (".lmdb", ".partial", ".view", ".rec", ".bin")
 
 
@@ -24,13 +22,13 @@ def locate(name: str, workspace: "Workspace") -> Path:
 
 
 def split_list(name: str) -> tuple[Path, str | None] | None:
-    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is not a list."""
+    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is no list."""
+    from distill.evaluation.set_source import LIST_SUFFIXES, split_list
+
     if Path(name).suffix in LIST_SUFFIXES and not Path(name).is_dir():
         return Path(name), None
-    head, _, images = name.rpartition(":")
-    if Path(head).suffix in LIST_SUFFIXES and images and not Path(name).exists():
-        return Path(head), images
-    return None
+    parts = None if Path(name).exists() else split_list(name)
+    return None if parts is None else (Path(parts[0]), parts[1])
 
 
 def view_path(name: str, workspace: "Workspace") -> Path:

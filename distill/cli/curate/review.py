@@ -82,7 +82,7 @@ def review(
         report |= {"path": str(table), **vars(read_decided(opened, table, who))}
         if report["left"]:
             note(
-                f"{report['left']} lines of {table} name no check: `curate clean --override "
+                f"{report['left']:,} lines of {table} name no check: `curate clean --override "
                 f"{table}` applies them"
             )
         if not status:

@@ -91,4 +91,4 @@ def images(
     found = open_images(locate(source, Workspace.locate(workspace)))
     with watch("write", "images", at_once=False) as progress:
         paths = write_images(found, folder, identities, each, progress)
-    note(f"wrote {len(paths)} images to {folder}")
+    note(f"wrote {len(paths):,} images to {folder}")

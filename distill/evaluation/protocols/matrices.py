@@ -43,6 +43,6 @@ def read_vector(path: Path) -> np.ndarray:
     found = read_matrix(path)
     if found.shape[1] != 1 or len(found) > _MOST_COLUMNS:
         raise UserError(
-            f"{path}: it is {len(found)} x {found.shape[1]}; expected one feature, n x 1"
+            f"{path}: it is {len(found):,} x {found.shape[1]:,}; expected one feature, n x 1"
         )
     return found[:, 0]

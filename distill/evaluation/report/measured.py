@@ -7,14 +7,17 @@ import numpy as np
 
 from curation.pairs import VerificationPairs
 from curation.store import ImageSet
-from distill.evaluation.evaluate_sets import score_all, score_pairs
-from distill.evaluation.features import why_broken
+from distill.evaluation.evaluate_sets import score_all, score_pairs, score_protocol
+from distill.evaluation.features import Embedded, why_broken
+from distill.evaluation.identify_sets import search_themselves
 from distill.evaluation.pair_scan import HighestScores, LowestMates
 from distill.evaluation.paired import Measures, measures
+from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts, listed_counts
+from distill.evaluation.set_features import EvaluationSet
 
-ShownSet = VerificationPairs | ImageSet
-"""A set with pairs to show; protocols have templates instead."""
+MOST_SEARCHED = 100_000
+"""Images of a set that is also searched (1:N), which takes two more copies of its features"""
 _BARS = 100
 """Of a histogram, from -1 to 1"""
 
@@ -47,8 +50,14 @@ class NetworkOnSet:
     """Genuine pairs with the lowest scores"""
 
 
-def measure(features: np.ndarray, each: ShownSet, worst: int) -> NetworkOnSet:
-    """Measure unit ``features`` [N, D] on a set, and find the ``worst`` pairs of each kind."""
+def measure(embedded: Embedded, each: EvaluationSet, worst: int) -> NetworkOnSet:
+    """Measure the N features of a set, and find the ``worst`` pairs of each kind.
+
+    Of a protocol there are its own measures alone.
+    """
+    features = embedded.unit
+    if isinstance(each, ProtocolSet):
+        return NetworkOnSet(score_protocol(embedded, each), None)
     if isinstance(each, VerificationPairs):
         report, counts, accepts, rejects = _listed(features, each, worst)
     else:
@@ -79,6 +88,8 @@ def _all(features: np.ndarray, each: ImageSet, worst: int) -> Found:
     labels = np.asarray(each.labels)
     scored = score_all(features, labels, counted=counted, collectors=[highest, lowest])
     report = {"kind": "all-pairs", "digest": each.digest, **scored}
+    if len(each) <= MOST_SEARCHED and not why_broken(features):
+        report |= search_themselves(features, labels)
     order = np.argsort(labels, kind="stable")
     accepts, rejects = (
         tuple(

@@ -14,10 +14,13 @@ from curation.report.gallery import SMALL, Picture, thumbnail
 from curation.wording import counted
 from distill.charts.chart import Chart, draw
 from distill.charts.svg import STYLE, svg
+from distill.evaluation.figures import counted_in, unmeasured
 from distill.evaluation.paired import PairedDifference
+from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.report import pictures
-from distill.evaluation.report.measured import NetworkOnSet, ShownSet, WorstPair
+from distill.evaluation.report.measured import NetworkOnSet, WorstPair
 from distill.evaluation.report.rows import figure_rows, slice_tables
+from distill.evaluation.set_features import EvaluationSet
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,7 +38,7 @@ class ReportedNetwork:
 class SetResults:
     """What the networks, by name, did on one set, and why others have no results there."""
 
-    set: ShownSet
+    set: EvaluationSet
     measured: Mapping[str, NetworkOnSet]
     missing: Mapping[str, str] = field(default_factory=dict)
     differences: Mapping[str, Sequence[PairedDifference]] = field(default_factory=dict)
@@ -114,19 +117,13 @@ def _section(
             for name, each in results.measured.items()
             if each.report.get("reason")
         },
-        "unmeasured": _unmeasured(known),
+        "counts": ", ".join(counted_in(known)),
+        "is_protocol": isinstance(results.set, ProtocolSet),
+        "unmeasured": "; ".join(unmeasured(known)),
         "curves": _curves(results, _colours(subjects)),
         "histograms": _histograms(results),
         "worst": _worst(results),
     }
-
-
-def _unmeasured(report: Mapping[str, Any]) -> str | None:
-    """The first FAR that these pairs do not measure, and why."""
-    for rate, each in report["tar_at_far"].items():
-        if each["tar"] is None:
-            return f"FAR {rate}: {each['reason']}"
-    return None
 
 
 def _curves(results: SetResults, colours: Mapping[str, int]) -> dict[str, Chart]:
@@ -171,7 +168,8 @@ def _worst(results: SetResults) -> dict[str, list[tuple[str, str, list[_ShownPai
     }
 
 
-def _shown(each: ShownSet, read: dict[int, Picture], pair: WorstPair) -> _ShownPair:
+def _shown(each: EvaluationSet, read: dict[int, Picture], pair: WorstPair) -> _ShownPair:
+    assert not isinstance(each, ProtocolSet), "protocols have no pairs to show"
     for image in (pair.left, pair.right):
         if image not in read:
             if isinstance(each, VerificationPairs):

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.evaluation.figures import Figure, figures
 from distill.evaluation.paired import PairedDifference
-
-_CURVE = {"auc": "area under the ROC", "eer": "equal error rate"}
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,15 @@ def figure_rows(
 
     ``differences`` of each network from the first; none where they are not compared.
     """
-    known = [report for report in reports if report is not None]
-    rows = []
-    if any(report.get("accuracy") is not None for report in known):
-        rows.append(("accuracy", [_accuracy(report) for report in reports], max))
-    for key, measure in _CURVE.items():
-        if any(report.get(key) is not None for report in known):
-            best = max if key == "auc" else min
-            rows.append((measure, [_plain(report, key) for report in reports], best))
-    for rate in known[0]["tar_at_far"] if known else ():
-        cells = [_rate(report, rate) for report in reports]
-        if any(cells):
-            rows.append((f"TAR at FAR {rate}", cells, max))
-    return [_row(measure, cells, best, differences) for measure, cells, best in rows]
+    columns = [
+        {} if report is None else {each.measure: each for each in figures(report)}
+        for report in reports
+    ]
+    measures = dict.fromkeys(measure for column in columns for measure in column)
+    return [
+        _row(measure, [column.get(measure) for column in columns], differences)
+        for measure in measures
+    ]
 
 
 def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, list[FigureRow]]:
@@ -93,65 +88,36 @@ def _group(report: Mapping[str, Any], verdict: str) -> Cell:
     return Cell(value, _interval(held.get("tar_interval")), tuple(lines), verdict)
 
 
-Scored = tuple[float, Cell] | None
-
-
-def _accuracy(report: Mapping[str, Any] | None) -> Scored:
-    if report is None or report.get("accuracy") is None:
-        return None
-    lines = (
-        f"\N{PLUS-MINUS SIGN} {report['std']:.4f} over ten folds",
-        f"threshold {report['cosine_threshold']:.4f}",
-    )
-    value = report["accuracy"]
-    return value, Cell(f"{value:.4f}", _interval(report.get("accuracy_interval")), lines)
-
-
-def _plain(report: Mapping[str, Any] | None, key: str) -> Scored:
-    if report is None or report.get(key) is None:
-        return None
-    return report[key], Cell(f"{report[key]:.4f}", _interval(report.get(f"{key}_interval")))
-
-
-def _rate(report: Mapping[str, Any] | None, rate: str) -> Scored:
-    found = None if report is None else report["tar_at_far"][rate]
-    if found is None or found["tar"] is None:
-        return None
-    threshold = f"threshold {found['cosine_threshold']:.4f}"
-    if interval := _interval(found.get("threshold_interval")):
-        threshold += f" ({interval})"
-    return found["tar"], Cell(f"{found['tar']:.4f}", _interval(found.get("interval")), (threshold,))
-
-
 def _interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _row(
     measure: str,
-    cells: Sequence[Scored],
-    best: Any,
+    column: Sequence[Figure | None],
     differences: Sequence[Sequence[PairedDifference]],
 ) -> FigureRow:
-    values = {cell[1].value for cell in cells if cell is not None}
-    highest = best(cell[0] for cell in cells if cell is not None)
-    shown: list[Cell | None] = []
-    for place, cell in enumerate(cells):
-        if cell is None:
-            shown.append(None)
-            continue
+    known = [each for each in column if each is not None]
+    best = (min if known[0].lower_is_better else max)(each.value for each in known)
+    are_level = len({f"{each.value:.4f}" for each in known}) == 1
+    cells = []
+    for place, each in enumerate(column):
         compared = differences[place] if place < len(differences) else ()
-        told = cell[1]
-        shown.append(
-            Cell(
-                told.value,
-                told.interval,
-                told.lines,
-                next((_verdict(each) for each in compared if each.measure == measure), ""),
-                is_best=len(values) > 1 and cell[0] == highest,
-            )
-        )
-    return FigureRow(measure, tuple(shown))
+        verdict = next((_verdict(one) for one in compared if one.measure == measure), "")
+        is_best = each is not None and each.value == best and not are_level
+        cells.append(None if each is None else _cell(each, verdict, is_best))
+    return FigureRow(measure, tuple(cells))
+
+
+def _cell(each: Figure, verdict: str, is_best: bool) -> Cell:
+    lines = []
+    if each.deviation is not None:
+        lines.append(f"\N{PLUS-MINUS SIGN} {each.deviation:.4f} over ten folds")
+    if each.threshold is not None:
+        around = _interval(each.threshold_interval)
+        lines.append(f"threshold {each.threshold:.4f}" + (f" ({around})" if around else ""))
+    value, interval = f"{each.value:.4f}", _interval(each.interval)
+    return Cell(value, interval, tuple(lines), verdict, is_best)
 
 
 def _verdict(difference: PairedDifference) -> str:

@@ -17,6 +17,7 @@ from curation.workspace import Workspace
 from distill.cli.main import app
 from tests.curation.browser import Browser, find_browser, open_browser
 from tests.curation.parsed_page import parse_page
+from tests.distill.evaluation.small_protocols import write_tinyface
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,25 @@ def test_groups_are_shown_when_asked(place: Path):
     assert any(row.startswith("<b> TAR ") for row in rows)
     assert any(row.startswith(("door and <b> ", "<b> and door ")) for row in rows)
     assert sum("worst group" in row for row in rows) == 2
+
+
+def test_protocols_are_sets_of_a_report_too(place: Path, tmp_path: Path):
+    write_tinyface(tmp_path / "tiny")
+    tiny, vectors = f"tinyface:{tmp_path / 'tiny'}", np.random.default_rng(0).normal(size=(44, 16))
+    np.save(place / "good" / "tinyface.npy", vectors.astype(np.float32))
+    told = run(place, str(place / "good"), "--on", "drawn/train", "--on", tiny, "--json")
+    report = json.loads(told)["sets"]["tinyface"]["models"]["good"]
+    assert report["closed_set"]["probes"] == 8
+    content = parse_page(Path("good.report.html").read_text())
+    assert "tinyface" in {each.text() for each in content.all("h2")}
+
+
+def test_nothing_is_embedded_for_a_page_that_cannot_be_written(place: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    words = [str(place / "good"), "--on", "drawn/train"]
+    assert "is a folder; name a file" in run(place, *words, "--to", str(tmp_path), status=1)
+    assert "cannot write to" in run(place, *words, "--pictures", str(tmp_path / "file"), status=1)
+    assert not list(tmp_path.glob("*.html"))
 
 
 def test_odd_names_are_shown_as_they_are(place: Path):

@@ -39,7 +39,7 @@ def test_pair_rates_are_the_slow_ones(seed: int, ties: bool):
 
 def test_a_far_is_measured_from_ten_allowed_impostors_on():
     assert plan_rates(5, 1000)[0].reason is None
-    assert plan_rates(5, 999)[0].reason == ("insufficient pairs: 999 impostor pairs, 1000 needed")
+    assert plan_rates(5, 999)[0].reason == ("insufficient pairs: 999 impostor pairs, 1,000 needed")
     assert plan_rates(0, 1000)[0].reason == "insufficient pairs: no genuine pair"
 
 

@@ -8,12 +8,16 @@ import pytest
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs
 from distill.evaluation.evaluate_sets import score_all, score_pairs
+from distill.evaluation.features import Embedded
 from distill.evaluation.paired import PairedDifference, compared
-from distill.evaluation.report.measured import NetworkOnSet, measure
+from distill.evaluation.protocols.protocol import open_protocol
+from distill.evaluation.report.measured import NetworkOnSet
+from distill.evaluation.report.measured import measure as measure_embedded
 from distill.evaluation.report.page import ReportedNetwork, SetResults, charts, page, write_page
 from distill.evaluation.report.rows import figure_rows
 from tests.curation.parsed_page import Node, parse_page
-from tests.distill.evaluation.features_of_people import unit_features
+from tests.distill.evaluation.features_of_people import normalised, unit_features
+from tests.distill.evaluation.small_protocols import write_tinyface
 
 
 class People:
@@ -46,6 +50,10 @@ def pairs(count: int = 200) -> tuple[VerificationPairs, np.ndarray]:
     images = [encode_jpeg(np.full((8, 8, 3), n % 256, np.uint8)) + bytes([n % 256, n // 256])
               for n in range(2 * count)]  # fmt: skip
     return VerificationPairs(images, same, "e" * 64, "drawn"), features
+
+
+def measure(features: np.ndarray, each: object, worst: int) -> NetworkOnSet:
+    return measure_embedded(Embedded(features, np.ones(len(features), np.float32)), each, worst)
 
 
 def results(names: list[str]) -> tuple[list[ReportedNetwork], list[SetResults]]:
@@ -95,6 +103,36 @@ def test_a_report_says_what_an_evaluation_says():
     assert measure(features, each, 3).report.items() >= score_all(features, each.labels).items()
     listed, answers = pairs()
     assert measure(answers, listed, 3).report == score_pairs(answers, listed)
+
+
+def test_people_with_several_images_are_searched_too():
+    each, features = people()
+    found = measure(features, each, 3).report
+    ranks = found["closed_set"]["ranks"]
+    assert found["closed_set"]["probes"] == len(each) - len(np.unique(each.labels))
+    assert 0 < ranks["1"]["rate"] <= ranks["5"]["rate"] <= 1
+    rows = {row.measure: row.cells[0] for row in figure_rows([found], [])}
+    assert rows["rank 1"].value == f"{ranks['1']['rate']:.4f}"
+    assert rows["rank 1"].interval
+
+
+def test_a_published_evaluation_has_its_figures_and_no_pairs(tmp_path: Path):
+    write_tinyface(tmp_path)
+    each = open_protocol("tinyface", tmp_path)
+    generator = np.random.default_rng(0)
+    subjects, section = [], {}
+    for number, name in enumerate(("one", "two")):
+        features = normalised(generator.normal(size=(len(each.faces), 8)))
+        subjects.append(ReportedNetwork(name, f"{number:064}", "ours"))
+        section[name] = measure(features, each, 3)
+    text = page(subjects, [SetResults(each, section)]).decode()
+    assert section["one"].curve is None
+    assert "a published evaluation: 8 probes, 16 enrolled faces, 20 distractors" in text
+    assert f"{section['two'].report['closed_set']['ranks']['1']['rate']:.4f}" in text
+    assert "rank 20" in text
+    assert "Networks are not compared on the same draws here" in text
+    assert '<svg class="chart' not in text
+    assert charts(subjects, [SetResults(each, section)]) == {}
 
 
 def test_a_histogram_has_all_pairs():

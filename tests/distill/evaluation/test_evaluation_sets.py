@@ -147,7 +147,7 @@ def test_pairs_of_one_image_give_nothing(drawn: DrawnImages):
     same = np.arange(2000) % 2 == 0
     odd = VerificationPairs([drawn.read(0)] * 4000, same, "e" * 64, "odd")
     report = evaluate(NetworkFeatures(GridEmbedder()), [odd])["sets"]["odd"]
-    assert_no_accuracy(report, "4000 images are all the same file")
+    assert_no_accuracy(report, "4,000 images are all the same file")
     assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
     with pytest.raises(UserError, match="all the same file"):
         check_measurable(odd)

@@ -55,7 +55,7 @@ def test_open_set_identification_is_that_of_a_loop():
     assert found["fnir"] == pytest.approx(np.mean(mates <= threshold))
     assert found["interval"][0] <= found["fnir"] <= found["interval"][1]
     assert report["fnir_at_fpir"]["1e-3"]["fnir"] is None
-    assert "10000 needed" in report["fnir_at_fpir"]["1e-3"]["reason"]
+    assert "10,000 needed" in report["fnir_at_fpir"]["1e-3"]["reason"]
 
 
 def test_every_image_in_turn_is_the_only_mate_among_distractors():

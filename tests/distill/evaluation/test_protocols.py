@@ -21,6 +21,7 @@ from distill.evaluation.protocols.protocol import (
 )
 from distill.evaluation.set_features import GivenFeatures, NetworkFeatures
 from distill.evaluation.templates import template, templates
+from tests.distill.evaluation.drawn_images import GridEmbedder
 from tests.distill.evaluation.features_of_people import normalised
 from tests.distill.evaluation.small_protocols import (
     EACH,
@@ -36,7 +37,6 @@ from tests.distill.evaluation.small_protocols import (
     write_megaface,
     write_tinyface,
 )
-from tests.distill.evaluation.test_evaluation_sets import GridEmbedder
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "ijbb": lambda folder: write_ijb(folder, "ijbb", ("S1", "S2")),

@@ -17,8 +17,8 @@ from distill.spec import JobSpec
 from distill.spec_text import parse_spec
 from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
+from tests.distill.evaluation.drawn_images import GridEmbedder
 from tests.distill.evaluation.small_protocols import write_tinyface
-from tests.distill.evaluation.test_evaluation_sets import GridEmbedder
 
 
 def job(table: str) -> JobSpec:
@@ -52,10 +52,13 @@ def test_a_job_without_the_table_means_what_it_meant():
 def test_a_job_scores_published_evaluations(tmp_path: Path):
     write_tinyface(tmp_path / "tiny")
     steps = StepStore(tmp_path / "steps", "job")
-    name = f"tinyface:{tmp_path / 'tiny'}"
-    sets = {name: tmp_path / "tiny"}
     outcome = evaluate_network(
-        GridEmbedder(), sets, steps, lambda done, total: None, tmp_path / "kept"
+        GridEmbedder(),
+        [],
+        steps,
+        lambda done, total: None,
+        tmp_path / "kept",
+        [f"tinyface:{tmp_path / 'tiny'}"],
     )
     assert outcome.result["sets"]["tinyface"]["closed_set"]["probes"] == 8
 

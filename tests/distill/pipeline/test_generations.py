@@ -230,8 +230,8 @@ def test_where_all_candidates_diverge_the_job_says_so(finished, diverges):
 def without_accuracy(monkeypatch, seeds):
     """Candidates of these seeds have embeddings that are not finite."""
 
-    def evaluate(embedder, sets, steps, progress, kept):
-        outcome = evaluate_network(embedder, sets, steps, progress, kept)
+    def evaluate(embedder, sets, steps, progress, kept, protocols):
+        outcome = evaluate_network(embedder, sets, steps, progress, kept, protocols)
         inputs = json.loads((steps.root / embedder.digest / "inputs.json").read_text())
         if inputs["settings"]["seed"] not in seeds:
             return outcome

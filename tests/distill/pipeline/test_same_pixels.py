@@ -20,6 +20,7 @@ from curation.views import open_images
 from curation.workspace import Workspace
 from distill.backbones import create
 from distill.evaluation.features import embed_encoded
+from distill.evaluation.set_source import SetSource
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.embedder import BundleEmbedder
@@ -197,7 +198,7 @@ def test_only_where_pixels_are_cut_an_evaluation_is_another_one(finished, drawn_
 
     def inputs(size: tuple[int, int]) -> dict:
         steps = Steps()
-        sets = {"pairs": finished.datasets / "drawn" / "pairs.bin"}
+        sets = [SetSource(finished.datasets / "drawn" / "pairs.bin")]
         evaluate_network(Recorder(size), sets, steps, lambda done, total: None, finished.cache)
         return steps.inputs
 

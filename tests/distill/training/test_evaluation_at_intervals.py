@@ -26,6 +26,7 @@ from curation.errors import UserError
 from curation.pairs import read_pairs, write_pairs
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.set_features import NetworkFeatures
+from distill.evaluation.set_source import SetSource
 from distill.losses import parse_losses
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_fit
@@ -217,7 +218,9 @@ def test_weights_that_are_no_numbers_have_no_accuracy(pairs):
 def stage(pairs_file, **settings):
     architecture = Architecture("mobilefacenet", EMBEDDING, PREPROCESSING.size, 0.125)
     losses = parse_losses({"arcface": {}}, "losses")
-    return Stage(architecture, losses, 1, TrainSettings(**settings), evaluation=(pairs_file,))
+    return Stage(
+        architecture, losses, 1, TrainSettings(**settings), evaluation=(SetSource(pairs_file),)
+    )
 
 
 def test_evaluation_makes_another_step_only_to_keep_best(drawn_store, drawn_folder):

@@ -1,0 +1,114 @@
+"""The figures of a report, whatever was measured, in the order in which people read them. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure that has a value, with its 95 % interval and the cosine threshold at which it is.
+
+    ``deviation`` is that over ten folds.
+    """
+
+    measure: str
+    value: float
+    interval: Sequence[float] | None = None
+    threshold: float | None = None
+    threshold_interval: Sequence[float] | None = None
+    deviation: float | None = None
+    lower_is_better: bool = False
+
+
+COUNTS = {
+    "images": "images",
+    "templates": "templates",
+    "probes": "probes",
+    "enrolled": "enrolled faces",
+    "distractors": "distractors",
+    "genuine": "genuine pairs",
+    "impostors": "impostor pairs",
+}
+"""What a report counts, by its key"""
+
+
+def figures(report: Mapping[str, Any]) -> Iterator[Figure]:
+    """All figures of a report on one set (`distill.evaluation.evaluate`, `identify`)."""
+    yield from _verification(report)
+    yield from _identification(report)
+    for name, each in report.get("galleries", {}).items():
+        for one in _identification(each):
+            yield Figure(**{**vars(one), "measure": f"{name}: {one.measure}"})
+    published = report.get("published", {})
+    for rate, tar in published.get("tar", {}).items():
+        yield Figure(f"papers: TAR near FPR {rate}", tar)
+    for rate, tpir in published.get("tpir", {}).items():
+        yield Figure(f"papers: TPIR at FPIR {rate}", tpir)
+
+
+def counted_in(report: Mapping[str, Any]) -> list[str]:
+    """How many of what a set has, for people."""
+    return [
+        f"{report[key]:,} {words}"
+        for key, words in COUNTS.items()
+        if isinstance(report.get(key), int)
+    ]
+
+
+def unmeasured(report: Mapping[str, Any]) -> Iterator[str]:
+    """The first FAR and the first FPIR that a set does not measure, and why."""
+    searched = report.get("open_set", {}).get("fnir_at_fpir", {})
+    for kind, key, rates in (
+        ("FAR", "tar", report.get("tar_at_far", {})),
+        ("FPIR", "fnir", searched),
+    ):
+        first = next((rate for rate, each in rates.items() if each[key] is None), None)
+        if first is not None:
+            yield f"{kind} {first}: {rates[first]['reason']}"
+
+
+def _verification(report: Mapping[str, Any]) -> Iterator[Figure]:
+    if report.get("accuracy") is not None:
+        yield Figure(
+            "accuracy",
+            report["accuracy"],
+            report.get("accuracy_interval"),
+            report["cosine_threshold"],
+            deviation=report["std"],
+        )
+    if report.get("auc") is not None:
+        yield Figure("area under the ROC", report["auc"], report.get("auc_interval"))
+    if report.get("eer") is not None:
+        around = report.get("eer_interval")
+        yield Figure("equal error rate", report["eer"], around, lower_is_better=True)
+    for rate, each in report.get("tar_at_far", {}).items():
+        if each["tar"] is not None:
+            yield Figure(
+                f"TAR at FAR {rate}",
+                each["tar"],
+                each.get("interval"),
+                each["cosine_threshold"],
+                each.get("threshold_interval"),
+            )
+
+
+def _identification(report: Mapping[str, Any]) -> Iterator[Figure]:
+    for rank, each in report.get("closed_set", {}).get("ranks", {}).items():
+        yield Figure(f"rank {rank}", each["rate"], each["interval"])
+    for size, ranks in report.get("among_distractors", {}).get("distractors", {}).items():
+        title = f"rank 1 among {int(size):,} distractors"
+        yield Figure(title, ranks["1"]["rate"], ranks["1"]["interval"])
+    for rate, each in report.get("open_set", {}).get("fnir_at_fpir", {}).items():
+        if each["fnir"] is not None:
+            yield Figure(
+                f"FNIR at FPIR {rate}",
+                each["fnir"],
+                each["interval"],
+                each["threshold"],
+                each["threshold_interval"],
+                lower_is_better=True,
+            )
+    for rate, fnir in report.get("mean_fnir_at_fpir", {}).items():
+        if fnir is not None:
+            yield Figure(f"mean FNIR at FPIR {rate}", fnir, lower_is_better=True)
