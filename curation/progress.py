@@ -20,6 +20,13 @@ def unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
     return nullcontext()
 
 
+def shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """The progress of one part of a whole of ``total``, of which ``before`` is done."""
+    if progress is None:
+        return None
+    return lambda done, _count: progress(before + done, total)
+
+
 Say = Callable[[str], None]
 """Told a sentence that a person wants to know"""
 

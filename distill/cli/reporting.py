@@ -158,6 +158,7 @@ def _measure(
     progress: "Progress",
 ) -> "list[SetResults]":
     """A network's features of one set are in memory at a time."""
+    from curation.progress import shifted
     from distill.evaluation.evaluate_sets import sliced
     from distill.evaluation.paired import compared
     from distill.evaluation.protocols.protocol import ProtocolSet
@@ -171,7 +172,7 @@ def _measure(
         measured, missing = {}, {}
         for name, network in answers.items():
             try:
-                embedded = network.embedded(each, _shifted(progress, done, total))
+                embedded = network.embedded(each, shifted(progress, done, total))
             except UserError as error:
                 missing[name] = str(error)
             else:
@@ -193,10 +194,6 @@ def _measure(
             }
         results.append(SetResults(each, measured, missing, differences))
     return results
-
-
-def _shifted(progress: "Progress", before: int, total: int) -> "Progress":
-    return lambda done, _count: progress(before + done, total)
 
 
 def _write_pictures(

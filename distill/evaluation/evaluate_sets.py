@@ -7,7 +7,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
-from curation.progress import Progress
+from curation.progress import Progress, shifted
 from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pairs, cross_pairs
 from distill.evaluation.bootstrap import (
@@ -66,12 +66,12 @@ def evaluate(
     reports = {}
     done, total = 0, sum(map(distinct_images, sets))
     for each in sets:
-        shifted = _shifted(progress, done, total)
+        watched = shifted(progress, done, total)
         if slices is None or isinstance(each, ProtocolSet):
-            reports[each.name] = _measure(answers, each, shifted, intervals)
+            reports[each.name] = _measure(answers, each, watched, intervals)
         else:
             attributes = slices.get(each.name, ())
-            reports[each.name] = _sliced(answers, each, attributes, shifted, intervals)
+            reports[each.name] = _sliced(answers, each, attributes, watched, intervals)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -268,10 +268,3 @@ def _no_folds(reason: str) -> dict:
     scores = ("accuracy", "std", "threshold", "cosine_threshold", "tar", "far")
     val = {"far_wanted": VAL_FALSE_ACCEPT_RATE, "far": None, "val": None, "std": None}
     return {**dict.fromkeys(scores), "reason": reason, "val": val}
-
-
-def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """Progress of one set as a part of the whole."""
-    if progress is None:
-        return None
-    return lambda done, _count: progress(before + done, total)

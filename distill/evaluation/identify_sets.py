@@ -1,11 +1,12 @@
 """One-to-many identification of the people of a set of images; the result is JSON."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from curation.errors import UserError
-from curation.progress import Progress
+from curation.progress import Progress, shifted
 from curation.store import ImageSet
 from distill.evaluation.features import why_broken
 from distill.evaluation.identification import among_distractors, closed_set, open_set, search
@@ -29,13 +30,17 @@ def identify(
     ``among_distractors`` where there are some; see `distill.evaluation.identification`.
     """
     check_sets(probes, gallery, distractors)
-    features, labels = _features(answers, probes, progress), people_of(probes)
+    sets = [each for each in (probes, gallery, distractors) if each is not None]
+    for each in sets:
+        answers.check(each)
+    embedded = _embed_all(answers, sets, progress)
+    features, labels = next(embedded), people_of(probes)
     if gallery is None:
         first, others = enrolment(labels)
         searched, searched_labels = features[first], labels[first]
         asked, asked_labels = features[others], labels[others]
     else:
-        searched, searched_labels = _features(answers, gallery, progress), people_of(gallery)
+        searched, searched_labels = next(embedded), people_of(gallery)
         asked, asked_labels = features, labels
     report: dict[str, Any] = {
         "embedder": answers.embedder,
@@ -49,7 +54,7 @@ def identify(
         },
     }
     if distractors is not None:
-        others_features = _features(answers, distractors, progress)
+        others_features = next(embedded)
         report["distractors"] = {
             "set": distractors.name,
             "digest": distractors.digest,
@@ -122,8 +127,14 @@ def people_of(images: ImageSet) -> np.ndarray:
     return np.where(labels < 0, -1, images.source_labels[labels])
 
 
-def _features(answers: SetFeatures, images: ImageSet, progress: Progress | None) -> np.ndarray:
-    features = answers.features(images, progress)
-    if broken := why_broken(features):
-        raise UserError(f"{images.name}: {broken}")
-    return features
+def _embed_all(
+    answers: SetFeatures, sets: Sequence[ImageSet], progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """Unit features of each set; ``progress`` counts the images of all of them."""
+    done, total = 0, sum(map(len, sets))
+    for images in sets:
+        features = answers.features(images, shifted(progress, done, total))
+        if broken := why_broken(features):
+            raise UserError(f"{images.name}: {broken}")
+        yield features
+        done += len(images)

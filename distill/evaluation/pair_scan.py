@@ -71,7 +71,9 @@ class PairScan:
         self._arithmetic = arithmetic(tile)
         self.probe_order = np.argsort(probe_labels, kind="stable")
         self.probe_labels = probe_labels[self.probe_order]
-        self._probes = self._arithmetic.moved(probes[self.probe_order])
+        # The images of a store lie by label already: a copy would take as much memory again.
+        is_ordered = bool(np.all(np.diff(probe_labels) >= 0))
+        self._probes = self._arithmetic.moved(probes if is_ordered else probes[self.probe_order])
         self._tile, self._cuts = tile, sorted(cuts)
         self._itself = gallery is None or gallery_labels is None
         if gallery is None or gallery_labels is None:

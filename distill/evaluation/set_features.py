@@ -16,7 +16,7 @@ from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.store import ImageSet
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
-from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
+from distill.evaluation.features import ALONE, ROWS, Embedded, Share, embed_distinct, embed_pixels
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named
 from distill.evaluation.set_source import SetSource
 from teachers.embedder import Embedder, normalise
@@ -203,9 +203,15 @@ class GivenFeatures:
         return self.embedded(each, progress).unit
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
-        raw = self._raw(each)
+        found = self._raw(each)
+        norms = np.empty(len(found), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            return Embedded(normalise(raw), np.linalg.norm(raw, axis=1).astype(np.float32))
+            # In place, a part at a time: a million images must not be in memory twice.
+            for start in range(0, len(found), ROWS):
+                part = slice(start, start + ROWS)
+                norms[part] = np.linalg.norm(found[part], axis=1)
+                found[part] = normalise(found[part])
+        return Embedded(found, norms)
 
     def check(self, each: EvaluationSet) -> None:
         path, count = self.folder / f"{each.name}.npy", image_count(each)
