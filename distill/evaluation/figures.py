@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Figure:
+class ReportFigure:
     """A measure that has a value, with its 95 % interval and the cosine threshold at which it is.
 
     ``deviation`` is that over ten folds.
@@ -33,18 +33,18 @@ COUNTS = {
 """What a report counts, by its key"""
 
 
-def figures(report: Mapping[str, Any]) -> Iterator[Figure]:
+def figures(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
     """All figures of a report on one set (`distill.evaluation.evaluate`, `identify`)."""
     yield from _verification(report)
     yield from _identification(report)
     for name, each in report.get("galleries", {}).items():
         for one in _identification(each):
-            yield Figure(**{**vars(one), "measure": f"{name}: {one.measure}"})
+            yield ReportFigure(**{**vars(one), "measure": f"{name}: {one.measure}"})
     published = report.get("published", {})
     for rate, tar in published.get("tar", {}).items():
-        yield Figure(f"papers: TAR near FPR {rate}", tar)
+        yield ReportFigure(f"papers: TAR near FPR {rate}", tar)
     for rate, tpir in published.get("tpir", {}).items():
-        yield Figure(f"papers: TPIR at FPIR {rate}", tpir)
+        yield ReportFigure(f"papers: TPIR at FPIR {rate}", tpir)
 
 
 def counted_in(report: Mapping[str, Any]) -> list[str]:
@@ -68,9 +68,9 @@ def unmeasured(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"{kind} {first}: {rates[first]['reason']}"
 
 
-def _verification(report: Mapping[str, Any]) -> Iterator[Figure]:
+def _verification(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
     if report.get("accuracy") is not None:
-        yield Figure(
+        yield ReportFigure(
             "accuracy",
             report["accuracy"],
             report.get("accuracy_interval"),
@@ -78,13 +78,13 @@ def _verification(report: Mapping[str, Any]) -> Iterator[Figure]:
             deviation=report["std"],
         )
     if report.get("auc") is not None:
-        yield Figure("area under the ROC", report["auc"], report.get("auc_interval"))
+        yield ReportFigure("area under the ROC", report["auc"], report.get("auc_interval"))
     if report.get("eer") is not None:
         around = report.get("eer_interval")
-        yield Figure("equal error rate", report["eer"], around, lower_is_better=True)
+        yield ReportFigure("equal error rate", report["eer"], around, lower_is_better=True)
     for rate, each in report.get("tar_at_far", {}).items():
         if each["tar"] is not None:
-            yield Figure(
+            yield ReportFigure(
                 f"TAR at FAR {rate}",
                 each["tar"],
                 each.get("interval"),
@@ -93,15 +93,15 @@ def _verification(report: Mapping[str, Any]) -> Iterator[Figure]:
             )
 
 
-def _identification(report: Mapping[str, Any]) -> Iterator[Figure]:
+def _identification(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
     for rank, each in report.get("closed_set", {}).get("ranks", {}).items():
-        yield Figure(f"rank {rank}", each["rate"], each["interval"])
+        yield ReportFigure(f"rank {rank}", each["rate"], each["interval"])
     for size, ranks in report.get("among_distractors", {}).get("distractors", {}).items():
         title = f"rank 1 among {int(size):,} distractors"
-        yield Figure(title, ranks["1"]["rate"], ranks["1"]["interval"])
+        yield ReportFigure(title, ranks["1"]["rate"], ranks["1"]["interval"])
     for rate, each in report.get("open_set", {}).get("fnir_at_fpir", {}).items():
         if each["fnir"] is not None:
-            yield Figure(
+            yield ReportFigure(
                 f"FNIR at FPIR {rate}",
                 each["fnir"],
                 each["interval"],
@@ -111,4 +111,4 @@ def _identification(report: Mapping[str, Any]) -> Iterator[Figure]:
             )
     for rate, fnir in report.get("mean_fnir_at_fpir", {}).items():
         if fnir is not None:
-            yield Figure(f"mean FNIR at FPIR {rate}", fnir, lower_is_better=True)
+            yield ReportFigure(f"mean FNIR at FPIR {rate}", fnir, lower_is_better=True)

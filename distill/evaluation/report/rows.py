@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.evaluation.figures import Figure, figures
+from distill.evaluation.figures import ReportFigure, figures
 from distill.evaluation.paired import PairedDifference
 
 
@@ -94,7 +94,7 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 def _row(
     measure: str,
-    column: Sequence[Figure | None],
+    column: Sequence[ReportFigure | None],
     differences: Sequence[Sequence[PairedDifference]],
 ) -> FigureRow:
     known = [each for each in column if each is not None]
@@ -109,7 +109,7 @@ def _row(
     return FigureRow(measure, tuple(cells))
 
 
-def _cell(each: Figure, verdict: str, is_best: bool) -> Cell:
+def _cell(each: ReportFigure, verdict: str, is_best: bool) -> Cell:
     lines = []
     if each.deviation is not None:
         lines.append(f"\N{PLUS-MINUS SIGN} {each.deviation:.4f} over ten folds")
