@@ -211,5 +211,5 @@ def test_what_two_kinds_recognise_is_not_guessed(room, pile):
 
 def test_messages_name_the_new_kind(pile, tmp_path):
     pile([1])
-    with pytest.raises(UserError, match=r"does not exist; give a folder .*, a NAME\.pile,"):
+    with pytest.raises(UserError, match=r"does not exist; give a folder .*; a NAME\.pile;"):
         open_source(tmp_path / "nowhere")
