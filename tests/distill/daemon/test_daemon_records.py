@@ -328,7 +328,7 @@ def test_a_queue_that_is_moved_under_a_daemon_takes_no_submit(harness: Harness) 
     harness.submit("a", SLEEP)
     path = harness.workspace.daemon / "queue.sqlite"
     path.rename(path.with_suffix(".moved"))
-    with pytest.raises(UserError, match="moved or replaced; `distill stop`"):
+    with pytest.raises(UserError, match="moved or replaced; run `distill stop`"):
         harness.submit("b")
     path.with_suffix(".moved").rename(path)
     assert harness.submit("b") is Answer.QUEUED
