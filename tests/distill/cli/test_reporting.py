@@ -123,7 +123,7 @@ def test_protocols_are_sets_of_a_report_too(place: Path, tmp_path: Path):
     report = json.loads(told)["sets"]["tinyface"]["models"]["good"]
     assert report["closed_set"]["probes"] == 8
     content = parse_page(Path("good.report.html").read_text())
-    assert "tinyface" in {each.text() for each in content.all("h2")}
+    assert "tinyface" in {each.text for each in content.all("h2")}
 
 
 def test_nothing_is_embedded_for_a_page_that_cannot_be_written(place: Path, tmp_path: Path):
