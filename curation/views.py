@@ -282,6 +282,8 @@ def write_rows(
         if other is not None:
             taken = SetStep(**dict(taken), other=_describe_other(path, other))
         described = _in_json(_describe(path, parent, store or parent.store, arrays, taken))
+    except UserError:
+        raise
     except ValueError as error:
         reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise UserError(
@@ -350,14 +352,12 @@ def _describe(
     arrays: Mapping[str, np.ndarray],
     taken: ViewStep,
 ) -> ViewMeta:
-    here = path.resolve()
     first, *others = (
-        OtherStore(path=os.path.relpath(each.path.resolve(), here), digest=each.digest)
-        for each in store.stores
+        OtherStore(path=_relative(each.path, path), digest=each.digest) for each in store.stores
     )
     return ViewMeta(
         format_version=1,
-        parent=os.path.relpath(parent.path.resolve(), here),
+        parent=_relative(parent.path, path),
         store=first.path,
         store_digest=first.digest,
         other_stores=tuple(others),
@@ -371,12 +371,25 @@ def _describe(
 
 def _describe_other(path: Path, other: ImageSet) -> OtherParent:
     return OtherParent(
-        path=os.path.relpath(other.path.resolve(), path.resolve()),
+        path=_relative(other.path, path),
         digest=other.digest,
         images=len(other),
         identities=other.identities,
         history=other.history,
     )
+
+
+def _relative(target: Path, view: Path) -> str:
+    """The path from the view's folder; ``UserError`` where JSON cannot hold it."""
+    path = os.path.relpath(target.resolve(), view.resolve())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{view}: the path from it to {target} has a name that is not UTF-8, which {VIEW_FILE} "
+            "cannot hold; write the view beside it, or rename the folder"
+        ) from None
+    return path
 
 
 def _sayable(value: Parameter) -> Parameter:

@@ -12,6 +12,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import read_whole
+from curation.text_numbers import whole
 from teachers.onnx_graphs import check_graph
 
 MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
@@ -120,9 +121,10 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _number(path: Path, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
+    found = whole(text, 15)
+    if found is None:
         raise UserError(f"{path}: external data at {text!r:.40}, which is not a position in a file")
-    return int(text)
+    return found
 
 
 def _tensors(model: Any) -> Iterator[Any]:

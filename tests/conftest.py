@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from curation.conversion.convert import convert
 from curation.images import encode_jpeg
@@ -18,7 +19,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before t
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The tests are the same everywhere: they hide the GPUs, but for `just test-gpu`."""
+    """The tests are the same everywhere: they hide the GPUs, but for `just test-gpu`.
+
+    No example has a deadline: a loaded machine is not a defect.
+    """
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if os.environ.get("PYTEST_XDIST_WORKER"):  # the workers share the cores

@@ -82,6 +82,7 @@ class Conversion:
                 raise UserError(f"{self._source.path} holds no good images{why}")
             order = None if journal.state.ordered else self._copy_in_order()
             finish_store(self._source, journal, order, self._check)
+            self._progress(journal.read, journal.read)  # until here their number was estimated
 
     def _check_resumable(self) -> None:
         """A record file may have been touched; whether it has the same bytes shows in reading."""

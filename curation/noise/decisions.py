@@ -31,6 +31,7 @@ from typing import Literal, TextIO, get_args
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.text_files import open_text
+from curation.text_numbers import decimal, whole
 
 DECISIONS_FILE = "decisions.tsv"
 Action = Literal["drop", "drop-identity", "move", "split", "merge"]
@@ -107,7 +108,7 @@ def parse_proposal(text: str) -> tuple[Action, int, int | None, int | None]:
 
 
 def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 16
+    return whole(text, 15) is not None
 
 
 def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision]) -> None:
@@ -313,8 +314,5 @@ def _numbers_of(action: str) -> list[str]:
 
 def _score(text: str) -> float | None:
     """1 where nothing is said; None where it is not a number from 0 to 1."""
-    try:
-        score = float(text or 1.0)
-    except ValueError:
-        return None
-    return score if 0 <= score <= 1 else None
+    score = decimal(text or "1")
+    return score if score is not None and 0 <= score <= 1 else None

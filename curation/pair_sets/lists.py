@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from curation.errors import UserError
 from curation.text_files import SEPARATORS, split_line, text_lines
+from curation.text_numbers import whole
 
 _FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
 _SAME = {"1": True, "true": True, "yes": True, "0": False, "-1": False, "false": False, "no": False}
@@ -116,7 +117,7 @@ _READERS = (_lfw, _paths_first, _same_first)
 
 
 def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= 9
+    return whole(word, 9) is not None
 
 
 def image_at(path: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.text_files import open_text
+from curation.text_numbers import signed
 
 _PART_BYTES = 1 << 20
 _LIMIT = 1 << 62
@@ -162,13 +163,12 @@ def _parse(lines: list[bytes]) -> np.ndarray | None:
 
 
 def _parse_line(line: bytes, path: Path, number: int) -> tuple[int, int]:
-    try:
-        key, offset = (int(word) for word in line.split())
-    except ValueError:
+    words = line.decode("ascii", "backslashreplace").split()
+    numbers = [found for found in map(signed, words) if found is not None]
+    if len(words) != 2 or len(numbers) != 2:
         shown = line[:40].decode("ascii", "backslashreplace").strip()
-        raise UserError(
-            f"{path}: line {number}: {shown!r} is not a key and a byte offset"
-        ) from None
+        raise UserError(f"{path}: line {number}: {shown!r} is not a key and a byte offset")
+    key, offset = numbers
     if not 0 <= key < _LIMIT or not 0 <= offset < _LIMIT:
         raise UserError(f"{path}: line {number}: key {key} and byte offset {offset} cannot be")
     return key, offset

@@ -20,6 +20,7 @@ from curation.pairs import sets_beside
 from curation.records.walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
 from curation.records.walk import Source
 from curation.text_files import text_lines
+from curation.text_numbers import whole
 
 
 def find_source(path: Path) -> Source:
@@ -82,8 +83,9 @@ def read_property(source: Source) -> Property | None:
     lines = text_lines(source.property, wanted)
     _, text = next(lines, (1, ""))
     words = re.split(r"[,\s]+", text.strip())
-    if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
+    numbers = [found for found in map(whole, words) if found is not None]
+    if len(words) != 3 or len(numbers) != 3:
         raise UserError(
             f"{source.property}: {text[:60]!r} is not {wanted}; correct it or remove it"
         )
-    return Property(*(int(word[:18]) for word in words))
+    return Property(*numbers)

@@ -27,6 +27,7 @@ from curation.sources.image_source import (
 from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 from curation.sources.shards import stamp_of
+from curation.text_numbers import decimal, signed
 
 _TOGETHER = 256
 _TOGETHER_BYTES = 4 << 20
@@ -229,7 +230,7 @@ def whole_label(value: object) -> int:
 
 def _number(text: str) -> float:
     text = text.strip()
-    try:
-        return float(text) if "." in text else int(text[:20])
-    except ValueError:
-        raise ValueError(f"the label {text[:40]!r} is not a whole number") from None
+    found = decimal(text) if "." in text else signed(text)
+    if found is None:
+        raise ValueError(f"the label {text[:40]!r} is not a whole number")
+    return found

@@ -3,6 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -170,8 +171,11 @@ class ImageFiles(ImageSource):
         try:
             data = read_whole(path, MAX_FILE_BYTES)
         except UnreadableError as error:
-            kind = None if path.exists() else what_is_this(path)
-            reason = error.reason if kind is None else f"it is {kind.what}; {kind.advice}"
+            reason, kind = error.reason, None
+            with suppress(OSError):  # a name that no file can have
+                kind = None if path.exists() else what_is_this(path)
+            if kind is not None:
+                reason = f"it is {kind.what}; {kind.advice}"
             on_bad(BadRecordError(str(path), file.key, number, reason))
             return None
         return data

@@ -30,6 +30,8 @@ from curation.sources.opening import source
 from curation.text_files import SEPARATORS, split_line, text_lines
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
+_OF_OTHER_KINDS = frozenset({".tar", ".tgz", ".gz", ".zip", ".parquet", ".rec"})
+"""A text with such a name is a download that failed, not a list"""
 _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, or PATH"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
@@ -92,7 +94,7 @@ class ListForm(NamedTuple):
 
 
 def _is_list(path: Path) -> bool:
-    if path.is_dir():
+    if path.is_dir() or path.suffix in _OF_OTHER_KINDS:
         return False
     kind = None if path.suffix in SUFFIXES else what_is_this(path)
     return path.suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))

@@ -100,8 +100,22 @@ class ParquetSource(EntrySource):
             except UserError:
                 raise
             except _arrow_errors() as error:
-                reason = f"it cannot be read behind row {row:,}: {_in_one_line(error)}"
+                reason = f"it cannot be read from here on: {_in_one_line(error)}"
                 yield ImageEntry("", UNLABELLED, first + row, b"", reason)
+
+    def describe(self, key: int, offset: int) -> str:
+        return f"{self.shard_of(offset)}: {self._row_name(offset)}"
+
+    def name(self, offset: int) -> str:
+        """The name that the row at ``offset`` has, or its number."""
+        shard = f"{self.shard_of(offset).name}: " if len(self._shards) > 1 else ""
+        found = self._row_name(offset)
+        return f"{shard}{found}" if found == _row_number(self.place_of(offset)) else found
+
+    def _row_name(self, offset: int) -> str:
+        found = super().name(offset)
+        is_named = found != self.shard_of(offset).name
+        return found if is_named else _row_number(self.place_of(offset))
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """By the descriptions of the tables: each has images of one size."""
@@ -114,6 +128,10 @@ class ParquetSource(EntrySource):
             rows = min(rows, regular_file_size(shard))
             if rows > 0:
                 yield np.full(rows, regular_file_size(shard) // rows, np.int64)
+
+
+def _row_number(row: int) -> str:
+    return f"row {row:,} (from 0)"
 
 
 def _opened(shard: Path) -> Any:

@@ -7,6 +7,7 @@ from typing import NamedTuple, NoReturn
 from curation.errors import UserError
 from curation.printable import printable
 from curation.text_files import text_lines
+from curation.text_numbers import whole
 
 QUARANTINE_FILE = "quarantine.tsv"
 QUARANTINE_HEADER = "key\toffset\treason\n"
@@ -60,8 +61,9 @@ def read_quarantine(folder: Path) -> list[Quarantined]:
 
 
 def _parse(line: str, where: str) -> Quarantined:
-    try:
-        key, offset, reason = line.split("\t")
-        return Quarantined(None if key == "-" else int(key), int(offset), reason)
-    except ValueError:
-        raise UserError(f"{where} is not 'key, offset, reason' with tabs between") from None
+    match line.split("\t"):
+        case key, offset, reason:
+            number, place = whole(key), whole(offset)
+            if place is not None and (number is not None or key == "-"):
+                return Quarantined(number, place, reason)
+    raise UserError(f"{where} is not 'key, offset, reason' with tabs between")

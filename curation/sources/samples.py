@@ -1,8 +1,8 @@
 """Files in an archive as images with labels: as WebDataset has them, or as a tree of folders.
 
 In WebDataset consecutive files ``KEY.jpg`` and ``KEY.cls`` (``.json``, ``.txt``) are one sample;
-KEY ends at the first dot of the file's name. Where the first sample has no file with a label, the
-folder that an image lies in is its identity.
+KEY ends at the first dot of the file's name. Where the first sample in a folder has no file with a
+label, the folder that an image lies in is its identity. A label without an image beside it is bad.
 """
 
 import re
@@ -24,6 +24,14 @@ IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
 """Of a file with this role"""
 _MOST_IN_SAMPLE = 16
+_ALONE = (
+    "its sample has no image: the files of a WebDataset sample follow each other; write the "
+    "archive again, sorted by name (tar --sort=name)"
+)
+_IN_TREE = (
+    "it is a label, but the first image of a folder has none beside it, so that folders are "
+    "identities here; give each image a label (-1 for none), or none"
+)
 
 
 class ArchiveFile(NamedTuple):
@@ -70,7 +78,7 @@ class Samples:
     def __init__(self) -> None:
         self._folders = FolderLabels()
         self._has_labels: bool | None = None
-        """Whether labels are files; known after the first sample with an image"""
+        """Whether labels are files; not known before an image that has one or lies in a folder"""
 
     def entries(self, files: Iterable[ArchiveFile], first: int) -> Iterator[ImageEntry]:
         """The images of an archive with their labels, their places counted from ``first``.
@@ -91,24 +99,28 @@ class Samples:
                     its.append(file)
         except ArchiveError as error:
             damage.append(ImageEntry("", UNLABELLED, first + error.offset, b"", str(error)))
-        yield from self._sample(images, others, first)
+        if not damage or self._is_whole(images, others):
+            yield from self._sample(images, others, first)
         yield from damage
+
+    def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
+        """Whether the sample at which an archive was cut off has all that it needs."""
+        return bool(images and (others or not self._has_labels))
 
     def _sample(
         self, images: list[ArchiveFile], others: list[ArchiveFile], first: int
     ) -> Iterable[ImageEntry]:
-        if self._has_labels is None and images:
+        if self._has_labels is None and images and (others or "/" in images[0].name):
             self._has_labels = bool(others)
+        if not images:
+            wrong = next(filter(_says_label, others), None)
+            reason = _IN_TREE if self._has_labels is False else _ALONE
+            return () if wrong is None else (_bad(wrong, first, reason),)
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name), first) for image in images]
         if len(images) == 1:
             return (_labelled(images[0], others, first),)
-        cls = next((file for file in others if extension(file.name) == "cls"), None)
-        wrong = images[0] if images else cls
-        if wrong is None:
-            return ()
-        how = f"{len(images)} images" if images else "no image"
-        return (_bad(wrong, first, f"its sample has {how}"),)
+        return (_bad(images[0], first, f"its sample has {len(images)} images"),)
 
 
 def extension(name: str) -> str:
@@ -136,6 +148,14 @@ def _labelled(image: ArchiveFile, others: list[ArchiveFile], first: int) -> Imag
     except ValueError as error:
         return _bad(image, first, str(error))
     return _entry(image, UNLABELLED, first)
+
+
+def _says_label(file: ArchiveFile) -> bool:
+    """Whether a file that stands alone is a label; a text or JSON may be anything."""
+    try:
+        return _label(file) is not None
+    except ValueError:
+        return extension(file.name) == "cls"
 
 
 def _label(file: ArchiveFile) -> int | None:

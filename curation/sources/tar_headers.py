@@ -133,10 +133,8 @@ def _number(field: bytes) -> int | None:
     """Octal digits, or GNU's base 256; None for anything else."""
     if field[:1] >= b"\x80":
         return int.from_bytes(field[1:], "big") if field[0] == 0x80 else None
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
+    digits = field.strip(b" \0") or b"0"
+    return None if digits.strip(b"01234567") else int(digits, 8)
 
 
 def _name(block: bytes) -> str:

@@ -113,6 +113,7 @@ def _files(file: "_Plain | _Unpacked") -> Iterator[ArchiveFile]:
         for found in archive_files(file):
             offset = found.offset
             yield found
+        file.finish()
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read past byte {offset:,}: {error}"
         raise ArchiveError(offset + 1, reason) from None
@@ -133,6 +134,9 @@ class _Plain:
         else:
             self._file.seek(size, os.SEEK_CUR)
 
+    def finish(self) -> None:
+        """Nothing behind the archive matters."""
+
 
 class _Unpacked:
     """A gzipped file, unpacked as it is read."""
@@ -149,6 +153,12 @@ class _Unpacked:
             if not data:
                 return
             size -= len(data)
+
+    def finish(self) -> None:
+        """Read to the end, where gzip has the checksum of all."""
+        self.skip(_MOST_SKIPPED)
+        if self._file.read(1):
+            raise OSError(f"more than {_MOST_SKIPPED:,} bytes follow the end of the archive")
 
 
 def _is_gzipped(path: Path) -> bool:

@@ -12,6 +12,7 @@ from curation.errors import UserError
 from curation.files import file_digest
 from curation.store import ImageSet, Parameter
 from curation.text_files import text_lines
+from curation.text_numbers import whole
 
 
 class By(StrEnum):
@@ -83,9 +84,10 @@ def flat(lines: Iterable[tuple[int, Sequence[int]]]) -> FlatList:
 
 
 def _number(word: str, path: Path, line: int) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+    found = whole(word)
+    if found is None:
         raise UserError(f"{path}: line {line}: {word[:40]!r} is not a whole number from 0 on")
-    return int(word)
+    return found
 
 
 def check_known(path: Path, listed: FlatList, known: np.ndarray, by: By, images: ImageSet) -> None:

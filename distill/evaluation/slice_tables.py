@@ -16,6 +16,7 @@ from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.store import ImageSet
 from curation.text_files import SEPARATORS, split_line, text_lines
+from curation.text_numbers import whole
 from distill.evaluation.identify_sets import people_of
 
 KEYS = ("identity", "image")
@@ -98,9 +99,10 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
 
 
 def _number(word: str, where: str, key: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+    found = whole(word)
+    if found is None:
         raise UserError(f"{where}: {word[:40]!r} is not a number of an {key}")
-    return int(word)
+    return found
 
 
 def _keys(each: VerificationPairs | ImageSet, key: str) -> np.ndarray:

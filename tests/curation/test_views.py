@@ -153,6 +153,15 @@ class TestWriting:
             write_view(tmp_path / "a.view", store, one, one, "step", parameters)
         assert not (tmp_path / "a.view").exists()
 
+    def test_a_path_that_is_no_utf8_is_told(self, store, tmp_path):
+        folder, one = tmp_path / os.fsdecode(b"l\xff"), np.array([0])
+        folder.mkdir()
+        store.path.rename(folder / "a.lmdb")
+        moved = Store(folder / "a.lmdb")
+        with pytest.raises(UserError, match=r"not UTF-8, which view\.json .*beside it"):
+            write_view(tmp_path / "a.view", moved, one, one, "step", {})
+        assert len(write_view(folder / "a.view", moved, one, one, "step", {})) == 1
+
     def test_names_of_files_that_are_no_utf8_are_escaped(self, store, tmp_path):
         one, name = np.array([0]), os.fsdecode(b"l\xff.txt")
         view = write_view(tmp_path / "a.view", store, one, one, "keep", {"list": name})

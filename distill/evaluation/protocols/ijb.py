@@ -24,6 +24,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import file_digest
+from curation.text_numbers import decimal
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols import published
 from distill.evaluation.protocols.face_files import FaceFiles
@@ -151,10 +152,10 @@ def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
                 f"{where}: {name[:60]!r}, but that line of the templates' list is "
                 f"{names[number]!r}; both files have the same images line by line"
             )
-        try:
-            values[number] = [float(word) for word in words]
-        except ValueError:
-            raise UserError(f"{where}: {' '.join(words)[:60]!r}; expected: {wanted}") from None
+        found = [each for each in map(decimal, words) if each is not None]
+        if len(found) < len(words):
+            raise UserError(f"{where}: {' '.join(words)[:60]!r}; expected: {wanted}")
+        values[number] = found
     if number + 1 < len(names):
         raise UserError(
             f"{path} has {number + 1:,} images, the templates' list {len(names):,}; both files "

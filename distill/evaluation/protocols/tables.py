@@ -88,7 +88,7 @@ def first_two_columns(path: Path, wanted: str) -> Iterator[tuple[int, int, int]]
 
 def integer(word: str, where: str, what: str) -> int:
     if _INTEGER.fullmatch(word) is None:
-        raise UserError(f"{where}: {word[:40]!r} is no {what}, a whole number")
+        raise UserError(f"{where}: {word[:40]!r} is not a {what}, a whole number")
     return int(word)
 
 

@@ -17,6 +17,7 @@ from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
 from curation.mat_files import read_mat
+from curation.text_numbers import whole
 from distill.evaluation.features import Embedded
 from distill.evaluation.identification import closed_set, search
 from distill.evaluation.protocols.face_files import FaceFiles
@@ -92,20 +93,20 @@ def _listed(path: Path, images: str, people: str) -> tuple[list[str], list[int]]
     for each in texts:
         if not each or not is_inside(each):
             raise UserError(f"{path}: {each[:60]!r} is not a name of an image")
-    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < 2**31)
-    if not whole.all() or (numbers != np.floor(numbers)).any():
+    are_whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < 2**31)
+    if not are_whole.all() or (numbers != np.floor(numbers)).any():
         raise UserError(f"{path}: {people} are not all whole numbers from 0")
     return texts, numbers.astype(np.int64).tolist()
 
 
 def _label(path: Path) -> int:
-    first = path.name.split("_")[0]
-    if not (first.isascii() and first.isdigit() and len(first) <= 9):
+    found = whole(path.name.split("_")[0], 9)
+    if found is None:
         raise UserError(
             f"{path}: its name does not begin with the number of a person and '_'; put the .mat "
             "files of TinyFace beside the folders"
         )
-    return int(first)
+    return found
 
 
 def _images(folder: Path) -> list[Path]:

@@ -90,7 +90,7 @@ class TestDamage:
         labels = (label, 0.0) if array else None
         good = ImageRecord(0.0, noise_images[0])
         write_records(tmp_path, [good, ImageRecord(label, noise_images[0], labels=labels)])
-        with pytest.raises(UserError, match=rf"record 1 at byte \d+: label {shown}.* is no id"):
+        with pytest.raises(UserError, match=rf"record 1 at byte \d+: label {shown}.* is not an id"):
             read(tmp_path)
 
     def test_a_record_without_an_image_header_is_refused(self, tmp_path):

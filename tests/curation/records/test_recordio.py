@@ -190,7 +190,7 @@ class TestIndexFiles:
             (b"-1\t0\n", "cannot be"),
             (b"1\t99999999999999999999999\n", "cannot be"),
             (b"0\t0\n" + bytes(3 << 20), "a line of more than"),
-            (b"1\t40\n2\t40\n", "the byte offset 40 stands twice"),
+            (b"1\t40\n2\t40\n", "the byte offset 40 occurs twice"),
         ],
     )
     def test_other_text_is_refused_with_its_line(self, tmp_path, text, complaint):

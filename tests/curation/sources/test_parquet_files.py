@@ -12,6 +12,7 @@ from store_content import content_of
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
+from curation.sources.quarantine import read_quarantine
 from curation.subsets import write_keep
 from curation.subsets.text_lists import By
 from curation.verify import verify
@@ -123,6 +124,13 @@ class TestMistakes:
             convert(tmp_path / "set", tmp_path / "a.lmdb")
         store = convert(tmp_path / "set", tmp_path / "a.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (10, 1)
+
+    def test_bad_rows_without_a_name_are_told_by_number(self, tmp_path, noise_images):
+        path = write_table(tmp_path / "a.parquet", {"image": [noise_images[0], b"x"]})
+        with pytest.raises(UserError, match=r"a\.parquet: row 1 \(from 0\): .*JPEG"):
+            convert(path, tmp_path / "a.lmdb")
+        store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+        assert read_quarantine(store.path)[0].reason.startswith("row 1 (from 0): ")
 
     @pytest.mark.parametrize(
         "columns", [{"a": [1], "b": ["x"]}, {"a": [b"x"], "b": [b"y"]}, {"image": ["path"]}]

@@ -209,6 +209,12 @@ class TestFolders:
 
 
 class TestLists:
+    def test_a_name_that_no_file_can_have_is_left_out(self, tmp_path, folder):
+        listed = folder / "list.txt"
+        listed.write_text(f"0 {'a' * 300}.jpg\n1 9/b.jpg\n")
+        store = convert(listed, tmp_path / "train.lmdb", skip_bad=True)
+        assert (store.source_names, store.meta.skipped) == (("9/b.jpg",), 1)
+
     def write(self, folder, text):
         path = folder.parent / "faces.lst"
         path.write_text(text)

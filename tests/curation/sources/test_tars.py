@@ -124,6 +124,31 @@ class TestWebDataset:
         with pytest.raises(UserError, match=r"1\.cls: its sample has no image"):
             convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
 
+    @pytest.mark.parametrize("first", ["images", "labels"])
+    @pytest.mark.parametrize("folder", ["", "a/"])
+    @pytest.mark.parametrize("label", ["cls", "json", "txt"])
+    def test_labels_apart_from_their_images_are_bad(
+        self, tmp_path, noise_images, first, folder, label
+    ):
+        images = [(f"{folder}{i}.jpg", noise_images[i]) for i in range(3)]
+        labels = [(f"{folder}{i}.{label}", b"1") for i in range(3)]
+        files = images + labels if first == "images" else labels + images
+        path = write_tar(tmp_path / "a.tar", files)
+        with pytest.raises(UserError, match=rf"a\.tar: {folder}0\.{label}: .*(sorted|first image)"):
+            convert(path, tmp_path / "a.lmdb")
+        assert convert(path, tmp_path / "a.lmdb", skip_bad=True).meta.skipped == 3
+
+    def test_the_first_image_may_have_no_label(self, tmp_path, noise_images):
+        files = [("0.jpg", noise_images[0]), ("1.jpg", noise_images[1]), ("1.cls", b"4")]
+        store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+        assert labels_of(store) == {"0.jpg": -1, "1.jpg": 4}
+
+    def test_texts_that_are_no_labels_may_lie_among_folders(self, tmp_path, noise_images):
+        texts = [("README.txt", b"faces"), ("a/about.json", b"{"), ("a/note.txt", b"3 faces")]
+        files = [("a/0.jpg", noise_images[0]), *texts, ("b/1.jpg", noise_images[1])]
+        store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
+        assert labels_of(store) == {"a/0.jpg": 0, "b/1.jpg": 1}
+
     def test_pictures_of_other_kinds_are_bad(self, tmp_path, noise_images):
         files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.webp", b"RIFF"), ("1.cls", b"1")]
         with pytest.raises(UserError, match=r"1\.webp: .*JPEG"):
@@ -238,6 +263,39 @@ class TestDamage:
             assert len(store) >= 10
             assert store.meta.skipped >= 1
         assert whole.exists()
+
+    @pytest.mark.parametrize("order", [("jpg", "cls"), ("cls", "jpg")], ids="-".join)
+    def test_a_sample_that_was_cut_off_is_told_as_damage(self, tmp_path, noise_images, order):
+        content = {"jpg": noise_images, "cls": [b"1"] * 3}
+        files = [(f"{i}.{ending}", content[ending][i]) for i in range(3) for ending in order]
+        path = write_tar(tmp_path / "a.tar", files, form=tarfile.USTAR_FORMAT)
+        with tarfile.open(path) as archive:
+            os.truncate(path, archive.getmembers()[-1].offset + 100)
+        with pytest.raises(UserError, match=r"a\.tar: the archive is damaged at byte .*cut off"):
+            convert(path, tmp_path / "a.lmdb")
+        store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+        assert (labels_of(store), store.meta.skipped) == ({"0.jpg": 1, "1.jpg": 1}, 1)
+
+    @pytest.mark.parametrize("place", [-8, -4], ids=["checksum", "length"])
+    def test_a_wrong_checksum_of_gzip_is_told(self, tmp_path, samples, place):
+        path = write_tar(tmp_path / "a.tar.gz", samples, "w:gz")
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"a\.tar\.gz: it cannot be read past byte"):
+            convert(path, tmp_path / "a.lmdb")
+        assert convert(path, tmp_path / "a.lmdb", skip_bad=True).meta.skipped == 1
+
+    def test_progress_ends_with_what_is_stored(self, tmp_path, samples):
+        seen = []
+        path = write_tar(tmp_path / "a.tar", samples)
+        convert(path, tmp_path / "a.lmdb", lambda *counts: seen.append(counts))
+        assert seen[-1] == (10, 10)
+
+    def test_a_text_of_that_name_is_no_list(self, tmp_path):
+        (tmp_path / "a.tar").write_text("0 1 a.jpg\n")
+        with pytest.raises(UserError, match=r"a\.tar is .*not a tar archive|is no tar archive"):
+            convert(tmp_path / "a.tar", tmp_path / "a.lmdb")
 
     def test_a_bomb_is_not_unpacked(self, tmp_path, samples):
         with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
