@@ -7,7 +7,9 @@ refused unless it turns one batch of images into one batch of embeddings.
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,10 @@ TYPES: dict[str, type[np.generic]] = {
     "tensor(int8)": np.int8,
     "tensor(int32)": np.int32,
 }
+
+
+_MOST_NAMED = 10
+"""Inputs or outputs that a message names"""
 
 
 class OnnxEmbedder:
@@ -228,7 +234,7 @@ def _why_not_loaded(model: Any, reason: str) -> str:
     import onnxruntime
 
     opset = max((each.version for each in model.opset_import if not each.domain), default=0)
-    if "IR version" in reason or (opset and "opset" in reason.lower()):
+    if "IR version" in reason or f"opset {opset} " in reason.lower():
         return (
             f"written in a newer ONNX (IR {model.ir_version}, opset {opset}) than onnxruntime "
             f"{onnxruntime.__version__} reads ({reason}); pip install -U onnxruntime, or export it "
@@ -243,7 +249,7 @@ def _check_input(
     """The input's name, type, whether its channels come last, and its batch size if fixed."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        names = ", ".join(map(_described, inputs)) or "none"
+        names = _listed(inputs) or "none"
         raise UserError(f"{path}: inputs are {names}; an embedder has exactly one, the images")
     (image,) = inputs
     # A named or missing dimension is free.
@@ -257,16 +263,25 @@ def _check_input(
     )
     kind = TYPES.get(image.type)
     if kind is None or not fits:
-        sides = fixed[1:3] if last else fixed[2:4]
-        known = len(fixed) == 4 and 3 in fixed[1:] and all(sides)
-        hint = setting("size", sides) if known else "expected images with 3 channels"
         raise UserError(
-            f"{path}: input {image.name!r} is {image.type} {image.shape}; the preprocessing gives "
-            f"tensor(float) [N, {', '.join(map(str, expected[1:]))}]; set its size: {hint}"
+            f"{path}: input {image.name[:80]!r} is {image.type} {image.shape[:8]}; the "
+            f"preprocessing gives tensor(float) [N, {', '.join(map(str, expected[1:]))}]; "
+            f"{_advice(fixed, last, is_size=kind is not None)}"
         )
     if np.issubdtype(kind, np.integer):
         _check_whole_numbers(path, image, kind, preprocessing)
     return image.name, kind, last, fixed[0]
+
+
+def _advice(shape: list[int | None], last: bool, is_size: bool) -> str:
+    if not is_size:
+        return f"export it with an input of one of {', '.join(TYPES)}"
+    if len(shape) != 4:
+        return "export it with an input of four dimensions, images in a batch"
+    sides = shape[1:3] if last else shape[2:4]
+    if 3 in shape[1:] and all(sides):
+        return f"set its size: {setting('size', sides)}"
+    return "expected images with 3 channels"
 
 
 def _check_whole_numbers(
@@ -288,7 +303,7 @@ def _check_whole_numbers(
 def _choose_output(path: Path, outputs: dict[str, Any], chosen: str | None) -> str:
     if chosen is not None and chosen in outputs:
         return chosen
-    found = ", ".join(map(_described, outputs.values()))
+    found = _listed(outputs.values())
     if chosen is not None:
         raise UserError(f"{path}: no output {chosen!r}; it has {found}{meant(chosen, outputs)}")
     if len(outputs) != 1:
@@ -304,7 +319,10 @@ def _rows(result: Any, count: int) -> np.ndarray:
     """``[count, D]`` float32, where further dimensions are of length 1, before or after."""
     if not isinstance(result, np.ndarray) or not np.issubdtype(result.dtype, np.floating):
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
-        raise _NoEmbeddingsError(f"it gives {kind}; an embedder has exactly one of numbers, [N, D]")
+        raise _NoEmbeddingsError(
+            f"its output is {kind}; embeddings are floating-point numbers [N, D]: choose another "
+            "output, or export it with one (of int8, behind DequantizeLinear)"
+        )
     lengths = [length for length in result.shape if length != 1]
     is_rows = lengths[:1] == [count] and len(lengths) == 2 if count > 1 else len(lengths) == 1
     if not is_rows or 0 in result.shape:
@@ -315,8 +333,13 @@ def _rows(result: Any, count: int) -> np.ndarray:
     return result.reshape(count, -1).astype(np.float32)
 
 
+def _listed(values: Collection[Any]) -> str:
+    more = f", and {len(values) - _MOST_NAMED:,} more" if len(values) > _MOST_NAMED else ""
+    return ", ".join(map(_described, islice(values, _MOST_NAMED))) + more
+
+
 def _described(value: Any) -> str:
-    return f"{value.name!r} {value.shape}"
+    return f"{value.name[:80]!r} {value.shape[:8]}"
 
 
 def _parts(images: np.ndarray, size: int, fixed: int | None) -> list[np.ndarray]:

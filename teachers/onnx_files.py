@@ -64,7 +64,9 @@ def _outside(model: Any) -> list[Any]:
 
 
 def _location(tensor: Any) -> str:
-    return {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+    return {entry.key: entry.value for entry in tensor.external_data}.get(
+        "location", ""
+    ).removeprefix("./")
 
 
 def check_it_may_be_onnx(path: Path) -> None:
