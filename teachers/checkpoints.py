@@ -279,9 +279,11 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         hint = f'where the network is {shortened(match.name)} alone, say part = "{match.name}"'
     else:
         names = _fitting([match.part], part)
-        hint = (
-            f"these are the keys of {' or '.join(names)}" if names else "no registered network fits"
-        )
+        hint = "no registered network fits"
+        if names:
+            hint = f"these are the keys of {' or '.join(names)}"
+        elif not (match.missing or match.misshapen):
+            hint = "save the state dict without them where they are no part of the network"
     return f"{path}: not weights of this {type(network).__name__}: {', '.join(complaints)}; {hint}"
 
 

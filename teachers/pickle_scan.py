@@ -221,7 +221,7 @@ class _Description:
         storage = tensor.storage if isinstance(tensor, StridedTensor) else None
         dtype = (tensor.dtype or _dtype_of(storage.kind)) if isinstance(storage, Storage) else ""
         if not isinstance(storage, Storage) or dtype not in ITEM_BYTES:
-            raise UserError(f"{self.path}: not a state dict: {key!r:.100} is no dense tensor")
+            raise UserError(f"{self.path}: not a state dict: {key!r:.100} is not a dense tensor")
         own = _item_bytes(storage.kind)
         offset = storage.start * own // ITEM_BYTES[dtype] + tensor.offset
         size, stride = tuple(tensor.size), tuple(tensor.stride)

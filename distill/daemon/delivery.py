@@ -13,7 +13,7 @@ from curation.workspace import Workspace
 from distill.daemon.refusals import unknown_job
 from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME
-from distill.export.signatures import BYTES, check_signature
+from distill.export.signatures import check_signature, read_signature
 from distill.run_directory import BUNDLE
 from distill.spec_source import check_name
 
@@ -55,7 +55,7 @@ def deliver(
         _copy(bundle, partial, [*files_of(config), SUMS_NAME])
         if revise is not None:
             revise(partial)
-        elif signature := _signature(bundle):
+        elif signature := read_signature(bundle):
             (partial / SIGNATURE_NAME).write_bytes(signature)
             sync_folder(partial)
         if key is not None:
@@ -94,17 +94,11 @@ def _same(bundle: Path, destination: Path) -> bool:
         if read_whole(theirs, MAXIMUM_SUMS_BYTES) != read_whole(ours, MAXIMUM_SUMS_BYTES):
             return False
         check_bundle(destination)
-        if _signature(destination) != _signature(bundle):
+        if read_signature(destination) != read_signature(bundle):
             return False
     except UserError:
         return False
     return True
-
-
-def _signature(bundle: Path) -> bytes | None:
-    """None where nobody signed it."""
-    path = bundle / SIGNATURE_NAME
-    return read_whole(path, BYTES) if path.is_file() else None
 
 
 def _refuse_to_lose(destination: Path, force: bool) -> None:

@@ -68,7 +68,9 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
 def read_sums(folder: Path) -> dict[str, str]:
     """The list of a folder, by name; ``UserError`` as of ``verify_sums``."""
     path = folder / SUMS_NAME
-    if not path.is_file() or leads_out(folder, path):
+    if leads_out(folder, path):
+        raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
+    if not path.is_file():
         raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")
     text = read_whole(path, MAXIMUM_SUMS_BYTES).decode(errors="replace")
     sums: dict[str, str] = {}
@@ -104,5 +106,6 @@ def _inside(folder: Path, name: str) -> Path:
         if leads_out(folder, path):
             raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
     if not path.is_file():
-        raise UserError(f"{path}: missing, though {SUMS_NAME} lists it; fetch the bundle again")
+        how = "not a plain file" if path.exists() else f"missing, though {SUMS_NAME} lists it"
+        raise UserError(f"{path}: {how}; fetch the bundle again")
     return path

@@ -46,13 +46,12 @@ def check_signature(folder: Path, key: Path) -> None:
     from cryptography.exceptions import InvalidSignature
 
     public = _load(key, public=True)
-    path = folder / SIGNATURE_NAME
-    if not path.is_file() or leads_out(folder, path):
+    path, signature = folder / SIGNATURE_NAME, read_signature(folder)
+    if signature is None:
         raise UserError(
             f"{folder}: it has no {SIGNATURE_NAME}: nobody signed it; sign it where it comes from "
             "(`distill sign`), or leave --key out"
         )
-    signature = read_whole(path, BYTES)
     try:
         public.verify(signature, read_whole(folder / SUMS_NAME, MAXIMUM_SUMS_BYTES))
     except InvalidSignature:
@@ -60,6 +59,15 @@ def check_signature(folder: Path, key: Path) -> None:
             f"{path}: it is not the signature of this bundle by the owner of {key}; the bundle was "
             "changed after it was signed, or somebody else signed it: do not use it"
         ) from None
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The signature in a bundle; None where nobody signed it. A link is none: what it leads to is
+    not of the bundle."""
+    path = folder / SIGNATURE_NAME
+    if not path.is_file() or leads_out(folder, path):
+        return None
+    return read_whole(path, BYTES)
 
 
 def _private(path: Path) -> "Ed25519PrivateKey":

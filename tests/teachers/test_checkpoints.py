@@ -610,6 +610,11 @@ def test_batch_counters_may_be_absent(path):
     assert report.loaded == len(state) - len(counters)
 
 
+def test_keys_that_are_too_many_may_be_left_out(path):
+    torch.save({**weights(), "fc2.weight": torch.zeros(2, 8)}, path)
+    assert "has 'fc2.weight'; save the state dict without them" in refused(path)
+
+
 def test_missing_unexpected_and_misshapen_keys_are_named(path):
     state = weights()
     del state["body.0.res_layer.0.weight"], state["body.1.res_layer.0.bias"]

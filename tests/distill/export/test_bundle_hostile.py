@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -82,7 +83,14 @@ def test_links_are_refused(bundle: Path, linked: str):
     elsewhere = bundle.parent / "elsewhere"
     (bundle / linked).rename(elsewhere)
     (bundle / linked).symlink_to(elsewhere)
-    with pytest.raises(UserError, match=r"link|not a bundle"):
+    with pytest.raises(UserError, match="a link, which a bundle cannot have"):
+        BundleEmbedder(bundle)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_read(bundle: Path):
+    (bundle / "README.md").unlink()
+    os.mkfifo(bundle / "README.md")
+    with pytest.raises(UserError, match=r"README\.md: not a plain file"):
         BundleEmbedder(bundle)
 
 

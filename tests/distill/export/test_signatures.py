@@ -120,6 +120,15 @@ def test_a_pull_brings_the_signature_along_and_checks_it(bundle, keys, tmp_path)
     check_signature(there, keys[1])
 
 
+def test_a_link_is_no_signature_and_is_not_read(bundle, keys, tmp_path):
+    (tmp_path / "secret").write_bytes(b"not for others")
+    (bundle / SIGNATURE_NAME).symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="nobody signed it"):
+        check_signature(bundle, keys[1])
+    assert deliver(bundle, tmp_path / "pulled")
+    assert not (tmp_path / "pulled" / SIGNATURE_NAME).exists()
+
+
 def test_a_change_makes_a_signature_void(bundle, keys):
     sign(bundle, keys[0])
     deliver(bundle, bundle, True, lambda copy: None)
