@@ -155,7 +155,7 @@ def test_a_line_with_few_columns_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "a\tb\n", "apply\taction\n", "\x00\x01"])
 def test_what_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
     path = table(tmp_path, head=content)
-    with pytest.raises(UserError, match=r"no table of decisions"):
+    with pytest.raises(UserError, match="is not a table of decisions"):
         read_decisions(path, DIGEST)
 
 
@@ -178,7 +178,7 @@ def test_a_missing_table_and_one_that_is_no_text_are_one_line(tmp_path: Path) ->
         read_decisions(tmp_path / "none.tsv", DIGEST)
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "binary.tsv", tmp_path):
-        with pytest.raises(UserError, match=r"is not (UTF-8 )?text|is a directory"):
+        with pytest.raises(UserError, match=r"is not UTF-16 text|is a directory"):
             read_decisions(path, DIGEST)
 
 
