@@ -301,7 +301,7 @@ def test_show_and_pull_give_what_came_out(tmp_path: Path) -> None:
     assert (workspace.bundles / "sample" / "model.onnx").read_bytes() == b"weights"
     assert "already" in Ran(workspace, "pull", "sample").stdout
     (tmp_path / "mine").write_text("a file")
-    assert "is no bundle" in Ran(workspace, "pull", "sample", str(tmp_path / "mine")).error
+    assert "is not a bundle" in Ran(workspace, "pull", "sample", str(tmp_path / "mine")).error
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"sets": 3}', "\x00", '{"networks": [1]}'])

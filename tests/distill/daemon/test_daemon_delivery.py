@@ -218,7 +218,7 @@ def test_own_files_beside_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) ->
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     (downloads / "SHA256SUMS").write_text("")
-    with pytest.raises(UserError, match="is no bundle"):
+    with pytest.raises(UserError, match="is not a bundle"):
         deliver(bundle, downloads, force=True)
     assert (destination / "notes.txt").read_text() == "years of work"
 
@@ -248,7 +248,7 @@ def test_what_is_no_bundle_is_never_replaced(bundle: Path, tmp_path: Path) -> No
     home.mkdir()
     (home / "thesis.txt").write_text("years of work")
     for destination in (home, home / "thesis.txt"):
-        with pytest.raises(UserError, match="is no bundle"):
+        with pytest.raises(UserError, match="is not a bundle"):
             deliver(bundle, destination, force=True)
     assert (home / "thesis.txt").read_text() == "years of work"
 
