@@ -262,7 +262,7 @@ def test_a_published_protocol_is_named_with_its_folder(place: Path, tmp_path: Pa
     refused = run(place, *words, "--template-weights", "all", status=1)
     assert "allowed are norm+detector, norm, detector, none" in refused
     refused = run(place, "threshold", *words[1:], status=1)
-    assert "is a protocol, which `distill evaluate` takes" in refused
+    assert "is a protocol, which `distill evaluate` and `distill report` take" in refused
 
 
 def test_a_table_of_groups_fits_the_screen(place: Path, tmp_path: Path):
