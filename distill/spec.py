@@ -443,7 +443,7 @@ class EvaluateSpec(Strict):
         for key, given in (("protocols", names), ("at_intervals", self.at_intervals)):
             if len(set(given)) < len(given):
                 twice = next(name for name in given if given.count(name) > 1)
-                raise SpecError((key,), f"{twice!r} stands there twice; name each once")
+                raise SpecError((key,), f"{twice!r} is listed twice; list each once")
         return self
 
 

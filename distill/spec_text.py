@@ -14,6 +14,7 @@ from curation.suggestions import LINE, in_lines, meant
 from curation.toml_positions import Location, TomlSource, in_words, within_document
 from curation.toml_text import read_toml
 from curation.toml_writing import toml_text
+from distill.export.config import LICENCE_PATTERN
 from distill.losses.settings import known_settings
 from distill.resources import WORD_PATTERN
 from distill.spec import PROTOCOL_PATTERN, SET_PATTERN, JobSpec
@@ -32,10 +33,11 @@ _BEYOND = {
     "less_than_equal": ("le", "above"),
 }
 """Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it they are."""
-_FORMS = {
+FORMS = {
     SET_PATTERN: "DATASET/NAME, a store or view of the workspace such as 'ms1m/clean'",
     PROTOCOL_PATTERN: "PROTOCOL:/FOLDER, such as 'ijbc:/data/IJBC'",
     WORD_PATTERN: "a word of 1 to 200 letters, digits and _ . , : @ + -, the first no sign",
+    LICENCE_PATTERN: "one line of 1 to 500 characters",
 }
 """What a pattern asks for"""
 
@@ -160,7 +162,7 @@ def _reason(fault: Mapping[str, Any], location: Location) -> str:
     if fault["type"] == "value_error":  # one of ours, which says all
         return str(fault["ctx"]["error"])
     if fault["type"] == "string_pattern_mismatch":
-        return f"{shown} is not {_FORMS[fault['ctx']['pattern']]}"
+        return f"{shown} is not {FORMS[fault['ctx']['pattern']]}"
     given = f", got {shown}" if isinstance(value, str | int | float) else ""
     return fault["msg"] + given
 

@@ -21,10 +21,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     }
 
     @functools.wraps(command)
-    def expanded(**given: Any) -> None:
+    def expanded(*others: Any, **given: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{each.name: given.pop(each.name) for each in fields(group)})
-        command(**given)
+            own = [each.name for each in fields(group) if each.name in given]
+            given[name] = group(**{option: given.pop(option) for option in own})
+        command(*others, **given)
 
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():

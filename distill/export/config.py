@@ -25,7 +25,8 @@ FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}$")
 ]
 """Of a file below the bundle's folder."""
-LicenceText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")]
+LICENCE_PATTERN = r"^[^\x00-\x1f\x7f]{1,500}$"
+LicenceText = Annotated[str, Field(pattern=LICENCE_PATTERN)]
 MirrorRule = Literal["sum", "none"]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 RateName = Annotated[str, Field(pattern=r"^1e-\d$")]

@@ -82,7 +82,7 @@ BROKEN = {
     "a length that is none": (npy(head(shape="(2.0,)"), NUMBERS), "its shape is"),
     "twenty digits": (npy(head(shape="(99999999999999999999,)"), NUMBERS), "its shape is"),
     "thirty axes": (npy(head(shape=f"({'1,' * 30})"), bytes(8)), "its shape is"),
-    "objects": (npy(head("'|O'"), NUMBERS), r"it holds '\|O'; numbers are wanted"),
+    "objects": (npy(head("'|O'"), NUMBERS), r"it holds '\|O'; numbers are allowed"),
     "records": (npy(head("[('a', '<i8')]"), NUMBERS), "not one that NumPy writes"),
     "times": (npy(head("'<M8[s]'"), NUMBERS), "it holds '<M8"),
     "complex": (npy(head("'<c16'"), NUMBERS), "it holds '<c16'"),
@@ -169,7 +169,7 @@ class TestArchives:
         zeros = npy(head(shape="(2000000,)"), bytes(16_000_000))
         path = self.archive(tmp_path / "a.npz", [("x.npy", zeros)])
         assert path.stat().st_size < 200_000
-        self.refuses(path, r"x\.npy would take 16000000 bytes, at most 100 are wanted")
+        self.refuses(path, r"x\.npy would take 16000000 bytes, at most 100 are allowed")
 
     def test_members_of_other_lengths_than_their_heads_say(self, tmp_path):
         for content in (bytes(15), bytes(17), bytes(10_000_000)):

@@ -86,7 +86,7 @@ FILES = {
     "json": b'{"images": [1, 2]}',
     "csv": b"path,label\na.jpg,0\n",
     "text": "Zo\u00eb/0.jpg 0\n".encode(),
-    "UTF-16 text": "a/0.jpg 0\n".encode("utf-16"),
+    "text in UTF-16": "a/0.jpg 0\n".encode("utf-16"),
     "appledouble": b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
 }
 

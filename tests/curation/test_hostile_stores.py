@@ -225,5 +225,5 @@ def test_what_is_no_file_in_a_store_or_view_is_named(tmp_path, name, kind, said)
         case "zero":
             path.symlink_to("/dev/zero")
     for use in (inspect_path, verify):
-        with pytest.raises(UserError, match=rf"{name}( in it)?: it is a {said}; a file"):
+        with pytest.raises(UserError, match=rf"{name}( in it)?: it is a {said}, not a file"):
             use(path.parent)

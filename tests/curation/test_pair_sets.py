@@ -180,7 +180,7 @@ class TestDrawing:
             draw_pairs(store, 20, 0)
 
     def test_a_number_that_cannot_be_shared_out_is_refused(self, many):
-        with pytest.raises(UserError, match="multiple of 20"):
+        with pytest.raises(UserError, match="multiples of 20"):
             draw_pairs(many, 50, 0)
 
     def test_a_view_gives_its_own_images(self, many, tmp_path):

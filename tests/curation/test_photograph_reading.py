@@ -83,8 +83,8 @@ def test_a_file_that_is_cut_short_is_damaged(suffix: str) -> None:
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        (b"", "no image"),
-        (bytes(range(100, 164)), "no image"),
+        (b"", "not an image"),
+        (bytes(range(100, 164)), "not an image"),
         (b"hello", "a text file"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"\0\0\0\x18ftypheic" + bytes(20), "heic"),

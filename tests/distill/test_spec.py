@@ -1,5 +1,6 @@
 """Job specs are checked at the door: every mistake is one line that names the key."""
 
+import json
 import re
 
 import pytest
@@ -8,8 +9,9 @@ from small_job import make_workspace
 from curation.errors import UserError
 from distill.pipeline.fit import check_job
 from distill.pipeline.planning import plan
+from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets
-from distill.spec_text import SpecFile
+from distill.spec_text import FORMS, SpecFile
 
 GOOD = """
 name = "try"
@@ -218,7 +220,7 @@ def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
         ("other.txt:train", r"list of pairs 'other.txt' is not in the workspace \(no file "),
         ("mine.txt:trian", "set of a list of pairs 'drawn/trian' is not in the workspace"),
         ("mine.txt", "add the store or view whose images it names, such as mine.txt:drawn/train"),
-        ("../../mine.txt:train", "lies outside the workspace"),
+        ("../../mine.txt:train", "is outside the workspace"),
     ],
     ids=["no list", "no set", "no name of a set", "outside"],
 )
@@ -317,3 +319,10 @@ def test_a_number_or_a_list_of_numbers_is_told_once(workspace):
         with pytest.raises(UserError) as error:
             load(head + teacher.format(mean) + student, workspace)
         assert str(error.value) == f"spec.toml:8:42: teacher.preprocessing.mean: {said}"
+
+
+def test_every_pattern_of_a_spec_is_said_in_words():
+    patterns = set(
+        re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', json.dumps(JobSpec.model_json_schema()))
+    )
+    assert {json.loads(each) for each in patterns} == set(FORMS)

@@ -129,7 +129,7 @@ def test_a_damaged_image_is_named_by_its_key_with_what_to_do(tmp_path):
     message = str(found.value)
     assert f"image 20 (key {store.source_keys[20]}): the image is damaged: it ends early" in message
     assert "`curate verify" in message
-    assert "`curate view drop`" in message
+    assert "`curate view drop --by key`" in message
     assert "\n" not in message
 
 

@@ -116,7 +116,7 @@ def test_a_worker_that_came_to_an_end_is_followed_by_another(
 
 @pytest.mark.parametrize("faces", [None, 3, [[1, 2]], [[{"fate": "kept"}, 3]], "x" * 100])
 def test_answers_that_are_no_faces_are_refused(faces: Any) -> None:
-    with pytest.raises(ChildProcessError, match="no list of faces"):
+    with pytest.raises(ChildProcessError, match="not a list of faces"):
         teachers.photographs._faces(faces, b"")
 
 

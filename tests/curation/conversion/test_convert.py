@@ -327,7 +327,7 @@ class TestStoppedAtAnyMoment:
         self.stop(source, tmp_path / "train.lmdb")
         with (source / "train.rec").open("ab") as file:
             file.write(bytes(8))
-        with pytest.raises(UserError, match=r"train\.rec has changed since its conversion"):
+        with pytest.raises(UserError, match=r"train\.rec has changed since the conversion"):
             convert(source, tmp_path / "train.lmdb")
 
     def test_a_source_that_changes_between_the_passes_is_noticed(self, disorder, tmp_path):

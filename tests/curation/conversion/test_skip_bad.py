@@ -65,7 +65,7 @@ BAD = {
         lambda image: ImageRecord(0.0, image, labels=(float("nan"), 1.0)),
         "label nan is not an identity",
     ),
-    "beyond float32": (lambda image: ImageRecord(2.0**25, image), "no identity"),
+    "beyond float32": (lambda image: ImageRecord(2.0**25, image), "not an identity"),
     "no header": (lambda image: b"short", "too few for an image header"),
     "too many labels": (lambda image: struct.pack("<IfQQ", 99, 0, 0, 0), "announces 99 labels"),
 }
@@ -202,7 +202,7 @@ class TestRealPacks:
     def test_keys_that_stand_twice(self, tmp_path, images):
         offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images])
         write_index(tmp_path / "a" / "train.idx", [(i % 8, o) for i, o in enumerate(offsets)])
-        with pytest.raises(UserError, match=r"record 0 at byte \d+: the key 0 stands twice"):
+        with pytest.raises(UserError, match=r"record 0 at byte \d+: the key 0 occurs twice"):
             convert(tmp_path / "a", tmp_path / "train.lmdb")
         store, listed = skip(tmp_path / "a", tmp_path)
         assert [(bad.key, bad.offset) for bad in listed] == [(0, offsets[8]), (1, offsets[9])]

@@ -65,7 +65,7 @@ class TestMerge:
         [
             ([[0]], "nothing to merge"),
             ([[2, 2]], "nothing to merge"),
-            ([[0, 1], [1, 2]], "identity 1 is to be merged into two"),
+            ([[0, 1], [1, 2]], "identity 1 would be merged into two"),
             ([[0, 5]], "has no identity 5; allowed: 0 to 4"),
         ],
     )

@@ -27,7 +27,7 @@ def randomised(network: nn.Module) -> nn.Module:
     """In evaluation, with random weights and statistics: no branch is silent, as in a new one."""
     for value in network.state_dict().values():
         if value.is_floating_point():
-            value.copy_(torch.rand_like(value) + 0.5 if value.ndim == 1 else value + 0.1)
+            value.copy_(torch.rand_like(value) + 0.5 if value.ndim == 1 else value + 0.01)
     return network.eval()
 
 

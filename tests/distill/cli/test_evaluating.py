@@ -201,7 +201,7 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
 
 def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, people: Store):
     write_view_of(people, np.arange(3), place / "datasets" / "drawn" / "few.view")
-    refused = run(place, "evaluate", "no-such-model", "drawn/few", status=1)
+    refused = run(place, "evaluate", str(place / "good"), "drawn/few", status=1)
     assert "its pairs give no TAR at any FAR" in refused
 
 
@@ -260,7 +260,7 @@ def test_a_published_protocol_is_named_with_its_folder(place: Path, tmp_path: Pa
     assert "all: rank 1" in table
     assert "papers: TAR near FPR 1e-1" in table
     refused = run(place, *words, "--template-weights", "all", status=1)
-    assert "allowed are norm+detector, norm, detector, none" in refused
+    assert "allowed: norm+detector, norm, detector, none" in refused
     refused = run(place, "threshold", *words[1:], status=1)
     assert "is a protocol, which `distill evaluate` and `distill report` take" in refused
 

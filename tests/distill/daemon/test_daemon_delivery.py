@@ -237,7 +237,7 @@ def test_a_damaged_copy_is_made_anew_by_force(bundle: Path, tmp_path: Path) -> N
     destination = tmp_path / "place"
     deliver(bundle, destination)
     (destination / "model.onnx").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="damaged one"):
+    with pytest.raises(UserError, match="damaged bundle"):
         deliver(bundle, destination)
     assert deliver(bundle, destination, force=True)
     assert contents(destination) == contents(bundle)

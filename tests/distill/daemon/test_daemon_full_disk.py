@@ -153,7 +153,7 @@ def test_a_job_without_room_to_start_starts_later(
         scheduler.step()
         job = queue.job("a")
         assert job is not None
-        with pytest.raises(OSError, match="no room"):
+        with pytest.raises(OSError, match="is full"):
             scheduler._start(job)
         assert queue.job("a") == job
         if cancelled:

@@ -135,15 +135,15 @@ def test_a_program_that_fails_is_said_once(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"command": "no-such-program x"}, "no program 'no-such-program'"),
+        ({"command": "no-such-program x"}, "'no-such-program' is not an executable"),
         ({"command": "'"}, "cannot be split"),
-        ({"command": ""}, "no program ''"),
-        ({"webhook": "ftp://host/"}, "no address"),
-        ({"webhook": "host/path"}, "no address"),
-        ({"webhook": "http://a b/"}, "no address"),
-        ({"webhook": "http://[::1"}, "no address"),
-        ({"webhook": "http://host:99999/"}, "no address"),
-        ({"webhook": "file:///etc/passwd"}, "no address"),
+        ({"command": ""}, "'' is not an executable"),
+        ({"webhook": "ftp://host/"}, "not an address"),
+        ({"webhook": "host/path"}, "not an address"),
+        ({"webhook": "http://a b/"}, "not an address"),
+        ({"webhook": "http://[::1"}, "not an address"),
+        ({"webhook": "http://host:99999/"}, "not an address"),
+        ({"webhook": "file:///etc/passwd"}, "not an address"),
     ],
 )
 def test_who_cannot_be_told_is_refused_at_the_start(options: dict[str, str], words: str) -> None:

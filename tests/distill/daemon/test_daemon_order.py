@@ -99,7 +99,7 @@ def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
     assert "priority" not in plain
     nothing = Ran(harness.workspace, "status", "--label", "none", "--state", "failed")
     assert nothing.stderr.startswith("no job is failed and has the label 'none'; ")
-    assert "not both" in Ran(harness.workspace, "status", "a", "--label", "sweep:1").error
+    assert "either the name" in Ran(harness.workspace, "status", "a", "--label", "sweep:1").error
     assert "is not a label" in Ran(harness.workspace, "status", "--label", "a b").error
     assert Ran(harness.workspace, "status", "--state", "lost").status == 2
 
@@ -116,7 +116,7 @@ def test_a_label_that_came_another_way_moves_no_terminal(harness: Harness) -> No
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--priority", "2000"], "is within"), (["--label", "no good"], "is not a label")],
+    [(["--priority", "2000"], "is between"), (["--label", "no good"], "is not a label")],
 )
 def test_a_place_that_is_none_is_refused(harness: Harness, option: list[str], words: str) -> None:
     path = harness.workspace.root.parent / "job.toml"

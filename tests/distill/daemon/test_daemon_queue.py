@@ -171,7 +171,7 @@ def test_a_label_is_one_plain_word(label: str) -> None:
 
 @pytest.mark.parametrize("priority", [1001, -1001, 10**5000], ids=["above", "below", "huge"])
 def test_a_priority_has_a_range(priority: int) -> None:
-    with pytest.raises(UserError, match="within -1000 to 1000"):
+    with pytest.raises(UserError, match="between -1000 and 1000"):
         Placing(priority=priority)
 
 

@@ -170,7 +170,7 @@ def test_a_wrong_token_is_refused(elsewhere: Elsewhere, target: Path, token: str
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(404, "no such job"), (303, "the token"), (302, "leads elsewhere"), (500, "answers 500")],
+    [(404, "no such job"), (303, "the token"), (302, "redirects elsewhere"), (500, "answers 500")],
 )
 def test_a_refusal_says_what_is_wrong(elsewhere: Elsewhere, target: Path, status: int, words: str):
     elsewhere.status = status

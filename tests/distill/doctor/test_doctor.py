@@ -111,7 +111,7 @@ def test_the_exit_status_says_whether_jobs_would_fail(
     ]
     shown = run(workspace)
     assert "bad: mend it" in shown.stdout
-    assert "1 of 2 are wrong" in shown.stderr
+    assert "1 of 2 checks failed" in shown.stderr
     assert not workspace.root.exists()
 
 
@@ -122,7 +122,7 @@ def test_the_exit_status_says_whether_jobs_would_fail(
         (clock.judge_clock(2e9, -3.0), WARNING, "jumped by -3.00 s"),
         (clock.judge_clock(1e9, 0.0), WRONG, "it is set to 2001-09-09"),
         (clock.judge_skew(0.1), OK, "agree with this machine's clock"),
-        (clock.judge_skew(-90.0), WARNING, "dated -90.0 s beside"),
+        (clock.judge_skew(-90.0), WARNING, "clock by -90.0 s"),
         (disk.judge_room(Path("/x"), 5 << 40), OK, "5,497.6 GB free at /x"),
         (disk.judge_room(Path("/x"), 2 << 30), WARNING, "2.1 GB free"),
         (disk.judge_room(Path("/x"), 0), WRONG, "0 MB free"),
@@ -149,7 +149,7 @@ TORCH = {"version": "2.14", "cuda": "13.0", "reason": "", "devices": 2, "nccl": 
     ("told", "gpus", "verdicts", "words"),
     [
         ({"devices": 0, "reason": "no driver"}, 0, [OK], "built for CUDA 13.0"),
-        ({"cuda": None, "devices": 0}, 0, [OK], "built for the CPU"),
+        ({"cuda": None, "devices": 0}, 0, [OK], "built for CPUs"),
         ({}, 2, [OK, OK], "NCCL 2.27.3"),
         ({}, 1, [OK], "torch 2.14"),
         ({"cuda": None, "devices": 0, "nccl": False}, 2, [WRONG, WRONG], "no NCCL"),

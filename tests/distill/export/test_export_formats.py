@@ -214,7 +214,7 @@ def test_a_format_has_its_name_once_and_the_error_says_where():
     [
         ('["onx"]', "no such format; did you mean 'onnx'"),
         ('["pickle"]', r"no such format; there are:\s.*onnx"),
-        ('["onnx", "onnx"]', "one twice"),
+        ('["onnx", "onnx"]', "a duplicate"),
         ("[]", "at least 1"),
         ('"onnx"', "must be a list"),
         ("[1]", "valid string"),

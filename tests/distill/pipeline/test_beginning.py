@@ -21,7 +21,7 @@ from teachers.embedder import TorchEmbedder, normalise
 WEIGHTS = "old.safetensors"
 OURS = "{ colour = 'RGB', mean = 127.5, std = 127.5, size = [32, 32] }"
 BGR = "{ colour = 'BGR', mean = 127.5, std = 128.0, size = [32, 32] }"
-SLOWLY = "log_every = 1, learning_rate = 0.01, clip_gradient_norm = 1.0"
+SLOWLY = "log_every = 1, learning_rate = 0.03, clip_gradient_norm = 1.0"
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,8 @@ def test_the_old_networks_scores_stand_beside_the_new_ones(workspace):
 def test_another_embedding_begins_its_head_anew_and_says_so(workspace):
     spec = parse_spec(spec_text('from = "old", embedding = 24'), "spec")
     (notice,) = (each for each in check_fit(spec, workspace).notices if each.key == "beginning")
-    assert "begin anew: embedding" in notice.text
-    assert "left behind: embedding" in notice.text
+    assert "initialised at random: embedding" in notice.text
+    assert "not used: embedding" in notice.text
 
 
 def test_every_key_is_taken_new_or_left():
@@ -173,11 +173,14 @@ def test_what_is_remembered_keeps_the_answers_near_the_old_ones(workspace, drawn
     def nearness(name, remember):
         train(workspace, spec_text(f'from = "old"{remember}', name=name, train=SLOWLY))
         network = old.load()
-        network.load_state_dict(trained(workspace, name))
+        # The statistics of normalisation follow the images, whatever is remembered.
+        weights = {key: v for key, v in trained(workspace, name).items() if "running" not in key}
+        network.load_state_dict(weights, strict=False)
         now = TorchEmbedder(network, old.architecture.preprocessing, "").embed(images)
         return (normalise(now) * before).sum(axis=1).mean()
 
-    assert nearness("held", ", remember = 7.0") > nearness("free", "")
+    held, free = nearness("held", ", remember = 7.0"), nearness("free", "")
+    assert held > free
     lines = (workspace.runs / "held" / "metrics.jsonl").read_text().splitlines()
     assert any("loss_remember" in json.loads(line) for line in lines)
 

@@ -114,6 +114,6 @@ def test_a_narrow_student_is_refused_where_a_loss_compares(
         check_fit(parse_spec(text, "spec"), workspace)
     message = str(error.value)
     assert "student.embedding: 8 is not" in message
-    assert f"8 is not the teacher's 16, and {name} compares them" in message
+    assert f"8 is not the teacher's 16, and {name} compares the two" in message
     assert f"stage 1: losses.{name}.project = true" in message
     assert "\n" not in message

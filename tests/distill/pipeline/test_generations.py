@@ -252,7 +252,7 @@ def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
 
 def test_where_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
     without_accuracy(monkeypatch, {3, 0})
-    with pytest.raises(UserError, match=r"no candidate of generation 1 works: .* image 3 is not"):
+    with pytest.raises(UserError, match=r"of generation 1 is usable: .* image 3 is not"):
         run_job(finished, JOB.replace('"family"', '"all-broken"'))
 
 
@@ -388,7 +388,7 @@ def load(text, workspace):
         ("count = 4", 'count = 4\nselect_on = ["lfw"]',
          "'lfw' is not in data.evaluate; allowed: pairs, drawn/train"),
         ("count = 4", 'count = 4\nselect_on = ["drawn/train"]',
-         "'drawn/train' is no set of pairs .*allowed: pairs"),
+         "'drawn/train' is not a set of pairs .*allowed: pairs"),
         ('["pairs", "drawn/train"]', '["drawn/train"]', "data.evaluate names none"),
         ('["pairs", "drawn/train"]', "[]", "data.evaluate names none"),
     ],

@@ -259,7 +259,7 @@ def test_a_colour_order_beside_the_weights_is_not_contradicted(
         if stated in (None, colour):
             assert open_teacher(path, pixels, spec).embedding == 8
         else:
-            words = f"{name} (in|beside) it says color_space {stated}, and colour is {colour}; say"
+            words = f"{name} (in|beside) it says color_space {stated}, and colour is {colour}; give"
             with pytest.raises(UserError, match=words):
                 open_teacher(path, pixels, spec)
 

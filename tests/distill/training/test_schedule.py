@@ -89,7 +89,7 @@ def test_the_cosine_from_a_tenth_to_a_ten_thousandth():
     [
         ({"milestones": [0.5]}, 'milestones: needs schedule = "step"'),
         ({"schedule": "linear", "decay": 0.1}, 'decay: needs schedule = "step"'),
-        ({"schedule": "step", "milestones": [0.5], "power": 2.0}, 'with schedule = "polynomial"'),
+        ({"schedule": "step", "milestones": [0.5], "power": 2.0}, 'needs schedule = "polynomial"'),
         ({"schedule": "step"}, r"milestones = \[\]; allowed: shares of all steps in ascending"),
         ({"schedule": "step", "milestones": [0.8, 0.5]}, "ascending order"),
         ({"schedule": "step", "milestones": [0.5, 1.0]}, "before 1"),

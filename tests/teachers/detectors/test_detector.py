@@ -90,7 +90,7 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph), str(tmp_path / "embedder.onnx"))
     with pytest.raises(
-        UserError, match=r"embedder.onnx: its 1 outputs \(fc1\) not those of a known face"
+        UserError, match=r"embedder.onnx: its 1 outputs \(fc1\) are not those of a known face"
     ):
         Detector(tmp_path / "embedder.onnx")
     (tmp_path / "text.onnx").write_text("hello")
