@@ -1,5 +1,6 @@
 """The tables, the bars and the plots of `just bench-learning`."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -212,9 +213,19 @@ def write_page(results: list[Result]) -> None:
     """Put tables and bars between their marks in docs/benchmarks.md, and draw the plot."""
     before, rest = PAGE.read_text().split(BEGIN)
     listed = "".join(f"- {line}\n" for line in bars(results))
-    text = f"{before}{BEGIN}\n{tables(results)}\n{listed}\n{END}{rest.split(END)[1]}"
-    PAGE.write_text(text)
+    found = "\n".join(map(_wrapped, f"{tables(results)}\n{listed}".split("\n")))
+    PAGE.write_text(f"{before}{BEGIN}\n{found}\n{END}{rest.split(END)[1]}")
     draw(results)
+
+
+def _wrapped(line: str) -> str:
+    """As lines of the docs are long; a row of a table stays one."""
+    if line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(
+        line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def draw(results: Sequence[Result]) -> None:

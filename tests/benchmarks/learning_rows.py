@@ -76,7 +76,7 @@ SECTIONS = (
             Row("16 views, weights 20 : 0.15", "views-weights", against="mirror"),
             Row("16 views, angular alone", "views-angular", against="mirror"),
             Row("fresh views, teacher sees the plain picture", "fresh-plain", against="mirror"),
-            Row("the same, plain picture half the time", "fresh-half-plain", against="mirror"),
+            Row("fresh views, plain picture half the time", "fresh-half-plain", against="mirror"),
             Row("no teacher: ArcFace alone, mirror only", "mirror-labels", against="mirror"),
             Row("no teacher: ArcFace alone, 16 views", "views-labels", against="mirror-labels"),
             Row("no teacher: ArcFace alone, fresh views", "fresh-labels", against="mirror-labels"),
@@ -107,7 +107,7 @@ SECTIONS = (
                 against="mirror-long",
             ),
             Row(
-                "the same, plain picture half the time",
+                "fresh views, plain picture half the time",
                 "fresh-half-plain-long",
                 against="mirror-long",
             ),
