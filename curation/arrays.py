@@ -141,7 +141,7 @@ def _kind(text: bytes) -> np.dtype:
             return np.dtype(found[1].decode())
     except TypeError:
         pass
-    raise ValueError(f"it holds {text[:40].decode('latin-1')}; numbers are wanted")
+    raise ValueError(f"it holds {text[:40].decode('latin-1')}; numbers are expected")
 
 
 def _shape(text: bytes) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import re
 import shutil
 import subprocess
@@ -14,10 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
 PATIENCE = 120_000
 """Milliseconds: a machine under load draws a page slowly"""
 
@@ -106,15 +104,12 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_search_works_without_a_network(address: str) -> None:
+def test_the_search_works_without_a_network(address: str, chromium: Browser) -> None:
     """Typed as a reader does; the first result is a section of a page, and can be opened."""
-    if CHROMIUM is None and "CI" not in os.environ:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
+    asked: list[str] = []
+    with chromium.new_context() as context:
+        page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}/index.html")
         page.locator(".md-search__button").click()
@@ -124,6 +119,5 @@ def test_the_search_works_without_a_network(address: str) -> None:
         first.click()
         page.wait_for_url(re.compile(r"/\w+\.html"))
         assert "Partial FC" in page.locator("article").inner_text()
-        browser.close()
     local = (address, "blob:", "data:")
     assert [url for url in asked if not url.startswith(local)] == []

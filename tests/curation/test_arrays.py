@@ -82,7 +82,7 @@ BROKEN = {
     "a length that is none": (npy(head(shape="(2.0,)"), NUMBERS), "its shape is"),
     "twenty digits": (npy(head(shape="(99999999999999999999,)"), NUMBERS), "its shape is"),
     "thirty axes": (npy(head(shape=f"({'1,' * 30})"), bytes(8)), "its shape is"),
-    "objects": (npy(head("'|O'"), NUMBERS), r"it holds '\|O'; numbers are allowed"),
+    "objects": (npy(head("'|O'"), NUMBERS), r"it holds '\|O'; numbers are expected"),
     "records": (npy(head("[('a', '<i8')]"), NUMBERS), "not one that NumPy writes"),
     "times": (npy(head("'<M8[s]'"), NUMBERS), "it holds '<M8"),
     "complex": (npy(head("'<c16'"), NUMBERS), "it holds '<c16'"),

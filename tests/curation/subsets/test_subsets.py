@@ -154,7 +154,7 @@ class TestQuality:
             (np.zeros(15), r"holds float64 \[15\]; expected numbers, one for each of the 16"),
             (np.zeros((16, 2, 2)), "holds float64"),
             (np.zeros((16, 512), np.float16), r"holds float16 \[16, 512\]; expected"),
-            (np.zeros(16, complex), "it holds '<c16'; numbers are wanted"),
+            (np.zeros(16, complex), "it holds '<c16'; numbers are expected"),
             (np.full((16, 2), 1.5e308), "no finite number for image 0"),
             (np.array(["a"] * 16), "holds <U1"),
             (np.array([0.0] * 3 + [np.nan] * 13), "no finite number for image 3"),

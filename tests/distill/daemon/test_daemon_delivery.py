@@ -162,7 +162,7 @@ def test_pipes_and_links_in_the_place_of_files_are_refused(
         deliver(bundle, tmp_path / "place")
     (bundle / name).unlink()
     os.mkfifo(bundle / name)
-    with pytest.raises(UserError, match=r"missing|not a bundle"):
+    with pytest.raises(UserError, match=r"missing|not a plain file|not a bundle"):
         deliver(bundle, tmp_path / "place")
 
 

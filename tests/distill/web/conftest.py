@@ -1,6 +1,5 @@
 """A real daemon with pages, a client that is signed in, and a real browser."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from reviewers import CHROMIUM
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from curation.workspace import Workspace
 from distill.daemon import client
@@ -104,17 +102,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
             http.post(f"/api/jobs/{job}/cancel", params={"force": "true"})
     wait_until(lambda: all(job.state.ended for job in client.jobs(made.workspace)))
     made.stop()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; a CI that lacks it fails, elsewhere the tests are left out."""
-    if CHROMIUM is None and "CI" not in os.environ:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
