@@ -124,7 +124,16 @@ class Student:
 
 
 PARTS = ("arcface", "both", "angular", "squared", "semi-hard", "progressive")
-FULL = ("arcface", "both", "both-2", "mirror", "views-16", "fresh-plain", "views-labels")
+FULL = (
+    "arcface",
+    "both",
+    "both-2",
+    "mirror",
+    "views-16",
+    "fresh-plain",
+    "fresh-half-plain",
+    "views-labels",
+)
 STUDENTS = [
     Student("mobilefacenet", "mobilefacenet", 0.5, 64, 4, tuple(RECIPES)),
     Student("seesaw", "seesaw_mobi", 0.5, 64, 3, PARTS),
