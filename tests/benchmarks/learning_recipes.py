@@ -78,6 +78,7 @@ GENERATIONS = {
 }
 LONGER = {
     "fresh-plain-2": Recipe(BOTH, times=2, augment=FRESH_PLAIN),
+    "fresh-half-plain-2": Recipe(BOTH, times=2, augment=f"{FRESH_PLAIN}\nplain = 0.5"),
     "mirror": MIRROR,
     "mirror-weights": replace(MIRROR, stages=one_stage(ARCFACE, STRONG_ANGULAR)),
     "mirror-angular": replace(MIRROR, stages=TEACHER),
@@ -131,6 +132,7 @@ FULL = (
     "mirror",
     "views-16",
     "fresh-plain",
+    "fresh-half-plain-2",
     "fresh-half-plain",
     "views-labels",
 )
