@@ -2,11 +2,12 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from learning_degraded import DEGRADATIONS
-from learning_recipes import STUDENTS, Student, epochs_of
+from learning_recipes import RECIPES, STUDENTS, Student, epochs_of
 from learning_results import TEACHER, Key, Result
 from learning_rows import SECTIONS, Row, Section
 from learning_scores import PAIRS
@@ -185,28 +186,30 @@ def _bar(trained: list[Result], wanted: dict[tuple[str, str], float]) -> str:
 def _degraded_bars(found: Found) -> list[str]:
     """Of every recipe with views, the loss on degraded pairs beside its mirror-only control's."""
     lines = []
-    for control, recipes in CONTROLS.items():
-        for (student, recipe, _), result in found.items():
-            before = found.get((student, control, 1))
-            if recipe in recipes and before and losses(before) and losses(result):
-                shares = [losses(result)[name] / losses(before)[name] for name in DEGRADATIONS]
-                words = ", ".join(
-                    f"{name} {share:.0%}" for name, share in zip(DEGRADATIONS, shares, strict=True)
-                )
-                met = "reached" if max(shares) <= 0.5 else "not reached"
-                lines.append(
-                    f"{student}, {recipe}: accuracy lost on degraded pairs, of what {control} "
-                    f"loses (asked for: 50%): {words}: {met}"
-                )
+    for student, row in (each for section in SECTIONS for each in _rows_of(section)):
+        if not adds_views(row):
+            continue
+        before = found.get((student.name, row.against, 1))
+        result = found.get((student.name, row.recipe, 1))
+        if before and result and losses(before) and losses(result):
+            shares = [losses(result)[name] / losses(before)[name] for name in DEGRADATIONS]
+            words = ", ".join(
+                f"{name} {share:.0%}" for name, share in zip(DEGRADATIONS, shares, strict=True)
+            )
+            met = "reached" if max(shares) <= 0.5 else "not reached"
+            lines.append(
+                f"{student.name}, {row.recipe}: accuracy lost on degraded pairs, of what "
+                f"{row.against} loses (asked for: 50%): {words}: {met}"
+            )
     return lines
 
 
-CONTROLS = {
-    "both-2": ("fresh-plain-2",),
-    "mirror": ("views-4", "views-16", "views-64", "views-mix", "fresh-plain"),
-    "mirror-long": ("views-long", "fresh-plain-long"),
-}
-"""The recipe without views that is as long and has the same losses."""
+def adds_views(row: Row) -> bool:
+    """Whether views are all that a row's recipe has and its control lacks."""
+    recipe = RECIPES[row.recipe]
+    return bool(
+        row.against and recipe.augment and replace(recipe, augment="") == RECIPES[row.against]
+    )
 
 
 def write_page(results: list[Result]) -> None:

@@ -66,6 +66,11 @@ SECTIONS = (
                 "fresh-plain-2",
                 against="both-2",
             ),
+            Row(
+                "fresh views, plain picture half the time, half as long",
+                "fresh-half-plain-2",
+                against="both-2",
+            ),
             Row("mirror only", "mirror"),
             Row("4 views", "views-4", against="mirror"),
             Row("16 views", "views-16", against="mirror"),
