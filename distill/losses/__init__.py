@@ -1,12 +1,12 @@
-"""Every loss by name; one file a loss, and each of use in anyone's training loop::
+"""The losses, one per file. Each also works in your own training loop::
 
     from distill.losses import ArcFace
 
     loss = ArcFace(identities=10_000, embedding=512)
     loss(embeddings, labels).backward()
 
-Settings are there at once. Whoever asks for a loss, ``LOSSES`` or ``WeightedLosses`` imports every
-file of this package, and with them torch.
+The settings classes import without torch. Accessing a loss, ``LOSSES`` or ``WeightedLosses``
+imports every file of this package, and torch with it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What brings torch: a class above, or a registered loss by the name of its class."""
-    if name[:1].isupper():  # no name of a module
+    """Import the names that need torch on first access: those above and every registered loss."""
+    if name[:1].isupper():  # modules are lower case
         from distill.losses.loss import LOSSES, Loss, LossInputs, import_all
         from distill.losses.weighted import WeightedLosses
 

@@ -1,4 +1,4 @@
-"""AdaDistill: Boutros et al., 2024. Class centres that follow the teacher's embeddings."""
+"""AdaDistill: Boutros et al., 2024. Class centres track the teacher's embeddings."""
 
 from typing import Any
 
@@ -15,23 +15,23 @@ _SMALLEST_MOMENTUM = 1e-6
 
 @register("adadistill")
 class AdaDistill(Loss):
-    """ArcFace whose centres are no parameter but a moving average of teacher embeddings::
+    """ArcFace whose centres are a moving average of teacher embeddings instead of a parameter::
 
         loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
         e_y = exp(s cos(a_y + m))
         c_y = p c_y + (1 - p) u    p = cos(x, u) cos(u, c_y), at least 0
 
     for the student's embedding x and the teacher's u of an image of identity y, and the angle a_k
-    between x and the centre c_k. The average gives little weight to the teacher's next vector while
-    the student agrees with the teacher and the vector lies at the centre, and much while it does
-    not. ``centres`` [identities, D] is a buffer in the teacher's width, kept in checkpoints and
-    handed on to the next stage. It moves only in training, and by the images of all ranks. The
-    centre is moved first, and the loss taken with the new one, as in the authors' code.
+    between x and the centre c_k. A centre moves little while the student agrees with the teacher
+    and the teacher's embedding is close to the centre; otherwise it moves far. ``centres``
+    [identities, D] is a buffer with the teacher's width. It is saved in checkpoints and passed on
+    to the next stage. It is updated in training mode only, from the images of all ranks. The loss
+    uses the updated centres, as in the authors' code.
 
     Args:
         identities, embedding: the shape of the centres.
-        margin: m in radians, 0.45 unless given, as in the authors' code.
-        scale: s, 64 unless given.
+        margin: m in radians; default 0.45, as in the authors' code.
+        scale: s; default 64.
         weight: multiplies the loss.
         project: learn a linear map from the width ``embedding`` to ``teacher_embedding``.
 
@@ -64,18 +64,18 @@ class AdaDistill(Loss):
         own = agreement, inputs.unit_teacher, inputs.labels
         agreement, teacher, labels = map(inputs.all_labelled, own)
         before = at_least_float32(self.centres[labels])
-        # Rows of one identity are alike, so it does not matter which of them is written last.
+        # Rows of one identity are equal, so the order of the writes does not matter.
         moved = moved_centres(before, teacher, agreement, labels)
         self.centres[labels] = moved.to(self.centres.dtype)
 
 
 def moved_centres(before: Tensor, teacher: Tensor, agreement: Tensor, labels: Tensor) -> Tensor:
-    """Where a batch moves the centres of its images' identities, from ``before`` [B, D].
+    """The updated centre [B, D] for each image's identity, given its centre ``before`` [B, D].
 
-    ``teacher`` [B, D] are unit embeddings, ``agreement`` [B] the cosines of student and teacher. A
-    centre keeps the share ``agreement * cos(teacher, centre)``, and takes the rest from the
-    teacher's embedding. An identity with several images goes to the mean of what each would make
-    of its centre; the authors' code keeps any one of these.
+    ``teacher`` [B, D] holds unit embeddings, ``agreement`` [B] the cosines of student and teacher.
+    The momentum of a centre is ``agreement * cos(teacher, centre)``. The centre of an identity with
+    several images in the batch becomes the mean of their updates; the authors' code keeps an
+    arbitrary one of them.
     """
     nearness = F.cosine_similarity(before, teacher).clamp(_SMALLEST_MOMENTUM, 1.0)
     momentum = (agreement * nearness).clamp(_SMALLEST_MOMENTUM, 1.0)[:, None]

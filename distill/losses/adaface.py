@@ -1,4 +1,4 @@
-"""AdaFace: Kim et al., 2022. Margins that follow the quality of the image."""
+"""AdaFace: Kim et al., 2022. The margin depends on the quality of the image."""
 
 import math
 from typing import Any
@@ -11,30 +11,30 @@ from distill.losses.loss import LossInputs, register
 from distill.losses.settings import AdaFaceSettings
 
 SMALLEST, LONGEST = 1e-3, 100.0
-"""Norms are taken within these; the first is also what angles keep from 0 and pi."""
+"""Norms are clamped to this range. Angles stay at least ``SMALLEST`` away from 0 and pi."""
 
 
 @register("adaface")
 class AdaFace(MarginHead):
-    """A margin that follows the quality of the image, for which the embedding's length stands.
+    """A margin that depends on image quality, estimated from the norm of the embedding.
 
     The formula of ``MarginHead`` with n_k = cos a_k and::
 
         t = cos(a_y - m q) - m (1 + q)    q = clip(h (norm - mean) / deviation, -1, 1)
 
-    for the length ``norm`` of the raw embedding, and moving averages of the mean and the deviation
-    of the lengths in a batch. High quality pulls from far away, low quality near by. No gradient
-    goes through q. The lengths of all ranks count; the averages are kept with the weights and move
-    only in training.
+    for the norm of the raw embedding, with moving averages of the mean and the standard deviation
+    of the norms in a batch. High-quality images emphasise hard samples, low-quality images easy
+    ones. No gradient flows through q. The averages cover the norms of all ranks, are saved with
+    the weights and are updated in training mode only.
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: m, 0.4 unless given.
-        concentration: h, 0.333 unless given.
-        momentum: by how much a batch moves the averages, 0.01 unless given; the paper's alpha.
-        scale: s, 64 unless given.
+        margin: m; default 0.4.
+        concentration: h; default 0.333.
+        momentum: the weight of a batch in the averages; default 0.01; the paper's alpha.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -48,7 +48,7 @@ class AdaFace(MarginHead):
 
     def __init__(self, *settings: Any, **given: Any) -> None:
         super().__init__(*settings, **given)
-        # As in the authors' code; the margins widen as the deviation comes down to that of norms.
+        # Initial values of the authors' code. Margins spread as the deviation nears its true value.
         self.register_buffer("mean", torch.tensor(20.0))
         self.register_buffer("deviation", torch.tensor(100.0))
 
@@ -61,13 +61,16 @@ class AdaFace(MarginHead):
         return adaptive_margin(cosines, quality, self.settings.margin)
 
     def _follow(self, norms: Tensor) -> None:
-        """Move the statistics towards those of a batch; one image alone has no deviation."""
+        """Update the moving averages; a single image has no standard deviation."""
         if len(norms) > 1:
             self.mean.lerp_(norms.mean().to(self.mean), self.settings.momentum)
             self.deviation.lerp_(norms.std().to(self.mean), self.settings.momentum)
 
 
 def adaptive_margin(cosines: Tensor, quality: Tensor, margin: float) -> Tensor:
-    """Of cosines and qualities in [-1, 1]; the angle with its margin stays between 0 and pi."""
+    """Target logits [B] from cosines and qualities in [-1, 1].
+
+    The angle including its margin is clamped to the open interval (0, pi).
+    """
     moved = angles(cosines) - margin * quality
     return moved.clamp(SMALLEST, math.pi - SMALLEST).cos() - margin * (1.0 + quality)

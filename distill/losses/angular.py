@@ -13,12 +13,12 @@ class Angular(Loss):
         loss = weight * mean over images of  |x - u|^2  =  weight * mean of  2 (1 - cos(x, u))
 
     for the student's embedding x and the teacher's u, both of length 1. A mean over dimensions as
-    well (``nn.MSELoss``) would be smaller by the length of the embedding. It needs no labels.
+    well (``nn.MSELoss``) would be smaller by a factor of D, the embedding width. Needs no labels.
 
     Args:
-        weight: 7 unless given, as in the paper, meant for the sum over dimensions.
+        weight: default 7, as in the paper; it applies to the sum over dimensions.
         project: learn a linear map from the width ``embedding`` to ``teacher_embedding``, for a
-            student of another width than its teacher.
+            student whose width differs from its teacher's.
 
     Example:
         >>> loss = Angular(weight=1.0)
@@ -36,17 +36,16 @@ class Angular(Loss):
 
 @register("angular_squared")
 class AngularSquared(Loss):
-    """Eq. 4, as ShrinkTeaNet has it: the squared distance of the cosine from 1::
+    """Eq. 4, also used by ShrinkTeaNet: the squared difference between the cosine and 1::
 
         loss = weight * mean over images of  (1 - cos(x, u))^2
 
-    for the student's embedding x and the teacher's u. It shares only the minimiser with
-    ``Angular``: the pull towards the teacher dies away as the student comes near. It needs no
-    labels.
+    for the student's embedding x and the teacher's u. It has the same minimum as ``Angular``, but
+    its gradient vanishes as the student approaches the teacher. Needs no labels.
 
     Args:
-        weight: 7 unless given, that of ``Angular``, as the paper gives none for this form.
-        project: as of ``Angular``.
+        weight: default 7, as for ``Angular``; the paper states none for this form.
+        project: see ``Angular``.
 
     Example:
         >>> loss = AngularSquared()

@@ -17,14 +17,14 @@ class ArcFace(MarginHead):
         loss = mean of  -log( e_y / (e_y + sum over k != y of exp(s cos a_k)) )
         e_y = exp(s cos(a_y + m))
 
-    Where a_y + m passes pi, t goes on as a straight line: see ``angular_margin``.
+    Where a_y + m exceeds pi, t continues as a straight line: see ``angular_margin``.
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: m in radians, 0.5 unless given.
-        scale: s, 64 unless given.
+        margin: m in radians; default 0.5.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -40,23 +40,23 @@ class ArcFace(MarginHead):
 
 @register("subcentre")
 class Subcentre(ArcFace):
-    """ArcFace with several class weights for each identity, of which the nearest counts.
+    """ArcFace with several class weights per identity, of which the nearest one counts.
 
-    So wrong images gather at a class weight of their own. The formula of ``ArcFace`` with::
+    Mislabelled images then collect at their own class weight. The formula of ``ArcFace`` with::
 
         cos a_k = max over j of <x, w_kj>
 
-    for the embedding x and the class weights w_k1 ... w_kS of identity k, all of length 1. In a
-    stage all its losses get that maximum. Class weights of a stage with another number of them per
-    identity are not taken over.
+    for the embedding x and the class weights w_k1 ... w_kS of identity k, all of length 1. Every
+    loss of the stage uses this maximum. Class weights of an earlier stage with a different number
+    of sub-centres are not reused.
 
     Args:
-        identities, embedding: with ``subcentres`` the shape of the class weights.
-        subcentres: S, 3 unless given, which the paper finds best.
-        margin: m in radians, 0.5 unless given.
-        scale: s, 64 unless given.
+        identities, embedding: with ``subcentres``, the shape of the class weights.
+        subcentres: S; default 3, the best value in the paper.
+        margin: m in radians; default 0.5.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -70,10 +70,10 @@ class Subcentre(ArcFace):
 
 
 def angular_margin(cosines: Tensor, margins: Tensor) -> Tensor:
-    """``cos(angle + margin)`` for cosines in [-1, 1] and margins in radians, of one shape.
+    """``cos(angle + margin)`` for cosines in [-1, 1] and margins in radians, of equal shape.
 
-    Beyond ``angle = pi - margin`` the cosine would rise again; there it goes on as the straight
-    line ``cos(angle) - margin * sin(margin)``, so it falls with the angle everywhere.
+    Beyond ``angle = pi - margin`` the cosine would rise again. There the function continues as
+    ``cos(angle) - margin * sin(margin)``, so that it decreases with the angle everywhere.
     """
     with_margin = cosines * margins.cos() - sines(cosines) * margins.sin()
     beyond = cosines <= -margins.cos()
@@ -81,9 +81,9 @@ def angular_margin(cosines: Tensor, margins: Tensor) -> Tensor:
 
 
 def add_angular_margin(cosines: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
-    """``angular_margin`` at each row's label; the other cosines [B, K] as they are.
+    """Apply ``angular_margin`` at each row's label; the other cosines [B, K] are unchanged.
 
-    ``margin`` is one for all rows, or one for each [B].
+    ``margin`` is a number for all rows or a tensor [B].
     """
     rows = torch.arange(len(labels), device=labels.device)
     true = cosines[rows, labels].clamp(-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""What a loss is given by a loop of somebody's own: each argument is checked, in one line."""
+"""Checks of the arguments that a user's own training loop passes to a loss."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from curation.errors import UserError
 
 
 def check_size(what: str, value: Any, least: int) -> int:
-    """``value`` where it is a whole number from ``least``; ``UserError`` otherwise."""
+    """Return ``value`` if it is a whole number >= ``least``; raise ``UserError`` if not."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(
             f"{what} = {value!r:.80}, but it must be a whole number of at least {least}"
@@ -18,7 +18,7 @@ def check_size(what: str, value: Any, least: int) -> int:
 
 
 def check_rows(what: str, values: Any, rows: int | None = None, width: int | None = None) -> Tensor:
-    """``values`` where they are floats [rows, width], at least one row; ``UserError`` otherwise."""
+    """Return ``values`` if they are floats [rows, width] with a row or more, else ``UserError``."""
     fits = (
         isinstance(values, Tensor)
         and values.is_floating_point()
@@ -33,10 +33,10 @@ def check_rows(what: str, values: Any, rows: int | None = None, width: int | Non
 
 
 def check_labels(what: str, labels: Any, rows: int, identities: int | None) -> Tensor:
-    """``labels`` as int64 where they are whole numbers [rows]; ``UserError`` otherwise.
+    """Return ``labels`` as int64 if they are whole numbers [rows]; raise ``UserError`` if not.
 
-    Whether they are below ``identities`` is only looked at on the CPU: a GPU would have to be
-    waited for, and says it itself.
+    The range is checked on the CPU only: on a GPU the check would force a synchronisation, and
+    the kernel reports the error itself.
     """
     if not _is_whole(labels, (rows,)):
         raise UserError(f"{what}: {_described(labels)}; whole numbers [{rows}] are needed")
@@ -50,7 +50,7 @@ def check_labels(what: str, labels: Any, rows: int, identities: int | None) -> T
 
 
 def check_counts(what: str, counts: Any, identities: int) -> Tensor:
-    """``counts`` as int64 where they are whole numbers [identities]; ``UserError`` otherwise."""
+    """Return ``counts`` as int64 if they are whole numbers [identities], else ``UserError``."""
     if not _is_whole(counts, (identities,)):
         raise UserError(f"{what}: {_described(counts)}; whole numbers [{identities}] are needed")
     return counts.long()

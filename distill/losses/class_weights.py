@@ -1,8 +1,8 @@
-"""Class weights that are sampled or sharded: a step or a rank has those of some identities only.
+"""Sampled or sharded class weights: a step or a rank holds those of some identities only.
 
-Sharded, it is a softmax of which every rank has a part: An et al., Partial FC, 2021. Each rank
-sees the images of all ranks, but only the columns of its own identities; what a softmax needs of
-the others are a target logit, a maximum and a sum of exponentials for each image.
+Sharding splits the softmax over ranks (An et al., Partial FC, 2021). Each rank sees the images of
+all ranks but only the columns of its own identities. From the other ranks the softmax needs a
+target logit, a maximum and a sum of exponentials per image.
 """
 
 from dataclasses import dataclass, replace
@@ -20,24 +20,24 @@ from distill.ranks import world_size
 
 @dataclass(frozen=True)
 class SampledClassWeights:
-    """Row i of the class weights is that of ``identities[i]``, int64, in ascending order.
+    """Row i of the class weights belongs to ``identities[i]``, int64, in ascending order.
 
-    The identities of the batch are among them; where ``sharded``, among those of all ranks.
+    They include every identity of the batch; if ``sharded``, those of all ranks together do.
     """
 
     identities: Tensor
     sharded: bool
 
     def columns(self, labels: Tensor) -> Tensor:
-        """The rows of ``labels`` in the class weights; -1 for identities without a row here."""
+        """The row of each label in the class weights; -1 for identities without a row here."""
         places = torch.searchsorted(self.identities, labels)
         places = places.clamp_max(len(self.identities) - 1)
         return places.where(self.identities[places] == labels, -1)
 
     def select(self, inputs: LossInputs) -> LossInputs:
-        """``inputs`` with labels, counts and teacher centres indexed as the class weights are.
+        """``inputs`` with labels, counts and teacher centres indexed like the class weights.
 
-        Where sharded it is the batch of all ranks; every rank has to call it.
+        If sharded, the result is the batch of all ranks, and every rank must make this call.
         """
         if self.sharded:
             labels = all_gather(inputs.labels)
@@ -55,20 +55,20 @@ class SampledClassWeights:
 class ShardedInputs(LossInputs):
     """The global batch: ``embeddings`` [N, D] and ``labels`` [N] of all ranks' images.
 
-    ``centres`` are only this rank's, [k, D] or [k, S, D], and so are the columns of ``cosines``.
-    ``columns`` int64 [N] say which of them is the true one, -1 where another rank has it. Labels
-    are rows of ``identity_counts``, which are those of all identities.
+    ``centres`` [k, D] or [k, S, D] and the columns of ``cosines`` are those of this rank only.
+    ``columns`` int64 [N] gives the column of each image's own identity, -1 if another rank holds
+    it. Labels index ``identity_counts``, which covers all identities.
 
-    A loss of these inputs is that of the global batch, on every rank. The gradient of the centres
-    is exact. That of the embeddings comes times the number of ranks, because what a rank makes of
-    it, the gradients of the network, is averaged over ranks afterwards.
+    Every rank computes the loss of the global batch. The gradient of the centres is exact. The
+    gradient of the embeddings is multiplied by the number of ranks, because the gradients of the
+    network are averaged over ranks afterwards.
     """
 
     columns: Tensor | None = None
 
     @classmethod
     def gather(cls, inputs: LossInputs, columns: Tensor, labels: Tensor) -> "ShardedInputs":
-        """Of this rank's batch ``inputs``, and of the labels of all ranks and their columns."""
+        """The global batch from this rank's ``inputs`` and the labels and columns of all ranks."""
         return cls(
             embeddings=all_gather_shared(inputs.embeddings),
             labels=labels,
@@ -82,7 +82,7 @@ class ShardedInputs(LossInputs):
 
     @cached_property
     def target_logits(self) -> Tensor:
-        """[N], on every rank, from the rank that has the true centre."""
+        """[N] on every rank, each from the rank that holds the centre of its label."""
         assert self.columns is not None
         found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
         return _AllReduceSum.apply(found.where(self.columns >= 0, 0.0))
@@ -95,15 +95,15 @@ class ShardedInputs(LossInputs):
 
 
 def all_gather_shared(rows: Tensor) -> Tensor:
-    """[ranks * B, ...]: as ``all_gather``, for a loss of which every rank computes a part.
+    """[ranks * B, ...]: like ``all_gather``, for a loss that is computed in parts on all ranks.
 
-    The backward pass sums up the parts; see ``ShardedInputs`` for the factor.
+    The backward pass sums the parts; see ``ShardedInputs`` for the factor.
     """
     return _AllGatherShared.apply(rows) if world_size() > 1 else rows
 
 
 def _all_reduce_max(values: Tensor) -> Tensor:
-    """In place."""
+    """The elementwise maximum over ranks, in place."""
     if world_size() > 1:
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
@@ -121,7 +121,7 @@ class _AllGatherShared(torch.autograd.Function):
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """Every rank uses the sum, so the gradient is the sum of what all ranks say of it."""
+    """Every rank uses the sum, so its gradient is the sum of the gradients of all ranks."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 class _ShardedCrossEntropy(torch.autograd.Function):
-    """``log(sum of exponentials) - target`` [N] of logits whose columns lie on several ranks.
+    """``log(sum of exponentials) - target`` [N] for logits whose columns are spread over ranks.
 
-    ``target`` [N] is the same on every rank and counts once, on the rank that has its column.
+    ``target`` [N] is equal on every rank and counts once, on the rank that holds its column.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Collectives with gradients: the batch of all ranks, for losses that compare images.
+"""Collectives with gradients, for losses that compare images across ranks.
 
-Without a process group the batch is that of this process alone.
+Without a process group the batch of this process is the whole batch.
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ from distill.ranks import rank, world_size
 
 
 def own_rows(count: int) -> slice:
-    """Where this rank's ``count`` rows lie among those of all ranks, of which all have as many."""
+    """The slice of this rank's ``count`` rows among those of all ranks, which have equal counts."""
     first = rank() * count
     return slice(first, first + count)
 
 
 def all_gather(rows: Tensor) -> Tensor:
-    """[ranks * B, ...]: ``rows`` [B, ...] of all ranks in their order; with gradient.
+    """[ranks * B, ...]: the ``rows`` [B, ...] of all ranks in rank order, with gradient.
 
-    A row's gradient is the sum of what the losses of all ranks say of it. As gradients of weights
-    are averaged over ranks, the loss that is minimised is the mean of the ranks' losses.
+    The gradient of a row is the sum of its gradients on all ranks. Since gradients of weights are
+    averaged over ranks, training minimises the mean of the ranks' losses.
     """
     return _AllGather.apply(rows) if world_size() > 1 else rows
 
@@ -36,7 +36,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """torch.distributed.nn has had this, but it is deprecated there."""
+    """Replaces the deprecated version in ``torch.distributed.nn``."""
 
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:

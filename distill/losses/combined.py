@@ -23,12 +23,12 @@ class Combined(MarginHead):
 
     Args:
         identities, embedding: the shape of the class weights.
-        m1: multiplies the angle; 1, 0.3 and 0.2 unless given, as insightface's ``combined``.
-        m2: is added to the angle, in radians.
-        m3: is taken from its cosine.
-        scale: s, 64 unless given.
+        m1: multiplies the angle; default 1; the three defaults are insightface's ``combined``.
+        m2: added to the angle in radians; default 0.3.
+        m3: subtracted from the cosine; default 0.2.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -43,7 +43,7 @@ class Combined(MarginHead):
 
 
 def combined_margin(cosines: Tensor, m1: float, m2: float, m3: float) -> Tensor:
-    """``cos(m1 * angle + m2) - m3``; past pi it falls on as ArcFace's, or as SphereFace's psi."""
+    """``cos(m1 * angle + m2) - m3``, continued past pi as in ArcFace or by SphereFace's psi."""
     if m1 == 1.0:
         return angular_margin(cosines, torch.full_like(cosines, m2)) - m3
     return falling_cosine(m1 * angles(cosines) + m2) - m3

@@ -1,4 +1,4 @@
-"""CosFace: Wang et al., 2018, Eq. 4. A margin taken from the cosine to the identity's centre."""
+"""CosFace: Wang et al., 2018, Eq. 4. A margin subtracted from the cosine to the class weight."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from distill.losses.settings import CosFaceSettings
 
 @register("cosface")
 class CosFace(MarginHead):
-    """A margin taken from the cosine between an embedding and the class weight of its identity.
+    """A margin subtracted from the cosine of an embedding and the class weight of its identity.
 
     The formula of ``MarginHead`` with t = cos a_y - m and n_k = cos a_k::
 
@@ -18,10 +18,10 @@ class CosFace(MarginHead):
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: m, 0.35 unless given, as in the paper; insightface's arcface_torch has 0.40.
-        scale: s, 64 unless given.
+        margin: m; default 0.35, as in the paper; insightface's arcface_torch uses 0.40.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:

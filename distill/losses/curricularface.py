@@ -1,4 +1,4 @@
-"""CurricularFace: Huang et al., 2020. Hard identities count more as training goes on."""
+"""CurricularFace: Huang et al., 2020. Hard negatives gain weight as training progresses."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ from distill.losses.settings import CurricularFaceSettings
 
 @register("curricularface")
 class CurricularFace(ArcFace):
-    """ArcFace, and a curriculum for the identities that are mistaken for the image's own.
+    """ArcFace with a curriculum for hard negatives.
 
     The formula of ``ArcFace`` with, where cos a_k > t = cos(a_y + m)::
 
         n_k = cos a_k (c + cos a_k)    c = (1 - momentum) c + momentum mean(cos a_y)
 
-    c is a moving average, over the images of all ranks, that is kept with the weights and moves
-    only in training: near 0 in the beginning, where hard identities count less, and larger as the
-    network learns.
+    c is a moving average over the images of all ranks. It is saved with the weights and updated in
+    training mode only. It starts at 0, where hard negatives count less, and grows as the network
+    learns.
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: m in radians, 0.5 unless given.
-        momentum: by how much a batch moves c, 0.01 unless given.
-        scale: s, 64 unless given.
+        margin: m in radians; default 0.5.
+        momentum: the weight of a batch in c; default 0.01.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:

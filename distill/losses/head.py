@@ -1,9 +1,8 @@
 """Margin heads: a softmax over the scaled cosines to the class weights.
 
-A head says how the target logit, of the image's own identity, is made smaller by a margin, and some
-also how the non-target logits are changed. It sees cosines only, so it does not matter whether the
-class weights are those of all identities, nor whether they are sharded over ranks
-(``distill.losses.class_weights``).
+A head defines how a margin reduces the target logit, that of the image's own identity. Some heads
+also change the non-target logits. A head sees cosines only, so it works the same with sampled or
+sharded class weights (``distill.losses.class_weights``).
 """
 
 import math
@@ -21,23 +20,23 @@ class MarginHead(Loss):
         loss = mean over images of  -b_y log( e_y / (e_y + sum over k != y of exp(s n_k)) )
         e_y = exp(s t)
 
-    for an image of identity y, with the scale s; t is the target logit that ``target_logits`` makes
-    of cos a_y, n_k the non-target logits that ``non_target_logits`` makes of cos a_k, and a_k the
-    angle between the embedding and the class weight of identity k. The weight b_y is 1, or that of
-    ``balanced_weights``. With ``filter_above`` cos a_k is first that of ``filtered_negatives``.
+    for an image of identity y and the scale s. a_k is the angle between the embedding and the class
+    weight of identity k; ``target_logits`` computes t from cos a_y, ``non_target_logits`` computes
+    n_k from cos a_k. The weight b_y is 1, or comes from ``balanced_weights``. With
+    ``filter_above``, ``filtered_negatives`` is applied to cos a_k first.
     """
 
     settings: HeadSettings
 
     def target_logits(self, cosines: Tensor, inputs: LossInputs) -> Tensor:
-        """The target logits [B] before the scale: the ``cosines`` [B] to the class weights of the
-        images' own identities, with the margin; as they are where there is none."""
+        """The target logits [B] before scaling: the ``cosines`` [B] between images and the class
+        weights of their own identities, with the margin applied; no margin by default."""
         return cosines
 
     def non_target_logits(self, cosines: Tensor, target: Tensor) -> Tensor:
-        """The non-target logits before the scale, of the ``cosines`` [B, K] to all class weights.
+        """The non-target logits [B, K] before scaling, from the ``cosines`` [B, K].
 
-        ``target`` [B] is what ``target_logits`` gave. Values at the labels are not used.
+        ``target`` [B] is the result of ``target_logits``. Values at the labels are ignored.
         """
         return cosines
 
@@ -66,9 +65,9 @@ class Softmax(MarginHead):
 
     Args:
         identities, embedding: the shape of the class weights.
-        scale: s, 64 unless given.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -78,23 +77,23 @@ class Softmax(MarginHead):
 
 
 def filtered_negatives(cosines: Tensor, threshold: float) -> Tensor:
-    """``cosines`` [B, K] to class weights, 0 where they are above ``threshold``; for non-targets.
+    """Set non-target ``cosines`` [B, K] above ``threshold`` to 0.
 
-    An image so similar to another identity is probably one of it under a wrong label, or its
-    identity is there twice: it is not pushed away, and counts as one that is unrelated. Source:
-    An et al., Partial FC, 2021 (abnormal negatives), as ``interclass_filtering_threshold`` of
-    insightface's arcface_torch; no gradient goes through what is filtered.
+    An image that similar to another identity is probably mislabelled, or its identity exists
+    twice. It is treated as unrelated instead of being pushed away. Source: abnormal negatives in
+    An et al., Partial FC, 2021; ``interclass_filtering_threshold`` in insightface's arcface_torch.
+    No gradient flows through filtered values.
     """
     return cosines.masked_fill(cosines > threshold, 0.0)
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:
-    """``(1 - beta) / (1 - beta^n)`` for each of the ``counts`` n of images: 1 for a single image.
+    """``(1 - beta) / (1 - beta^n)`` for each image count n in ``counts``: 1 for a single image.
 
-    Source: the Meituan paper, Eq. 9, after Cui et al., 2019. As printed there, and not normalised:
-    the loss shrinks as the images of an identity grow in number, up to their number times.
+    Source: the Meituan paper, Eq. 9, after Cui et al., 2019. Not normalised, as printed there: the
+    loss of an identity with n images shrinks by up to a factor of n.
     """
-    # In float64: 1 - 0.9999 has four digits in float32.
+    # float64, because 1 - 0.9999 keeps only four digits in float32
     effective = -torch.expm1(counts.clamp_min(1).double() * math.log(beta))
     return ((1.0 - beta) / effective).float()
 
@@ -105,5 +104,5 @@ def sines(cosines: Tensor) -> Tensor:
 
 
 def angles(cosines: Tensor) -> Tensor:
-    """The angles in radians. The arc cosine has no derivative at 1 and -1, so it stops short."""
+    """The angles in radians. Cosines are clamped, as acos has no finite derivative at 1 and -1."""
     return cosines.clamp(-1.0 + 1e-7, 1.0 - 1e-7).acos()

@@ -1,6 +1,7 @@
-"""The inter loss of the Meituan paper, Eq. 8: each class centre away from the one nearest to it.
+"""The inter loss of the Meituan paper, Eq. 8: pushes each class centre away from its nearest one.
 
-It is RegularFace's exclusive regularisation (Zhao et al., 2019), whose name it has as well.
+It equals RegularFace's exclusive regularisation (Zhao et al., 2019) and is registered under both
+names.
 """
 
 from typing import Any
@@ -13,24 +14,24 @@ from distill.losses.sampled_classes import SampledClasses
 from distill.losses.settings import InterSettings
 
 TILE = 256, 65536
-"""Rows and columns of the cosines that are in memory at a time: 64 MiB"""
+"""Rows and columns of cosines in memory at a time: 64 MiB"""
 
 
 @register("inter")
 @register("regularface")
 class Inter(Loss):
-    """Each class weight away from the one of another identity that is nearest to it::
+    """Pushes each class weight away from the nearest class weight of another identity::
 
         loss = mean over classes k of  max over j != k of  <w_k, w_j>
 
-    for class weights of length 1. All classes would take K * K * D multiplications at each step, so
-    some are sampled, for which the mean is the expected one. With sub-centres, each is compared
-    with those of other identities. It needs no labels, and its gradient goes to the class weights.
+    for class weights of length 1. All classes would cost K * K * D multiplications per step, so
+    each step samples some; the expected loss is the same. A sub-centre is compared with those of
+    other identities. Needs no labels; the gradient flows to the class weights only.
 
     Args:
         identities, embedding: the shape of the class weights.
-        classes: how many are sampled at each step and compared with all, 256 unless given; as many
-            as there are take all.
+        classes: the number sampled per step and compared with all; default 256; any number
+            from K up means all.
         weight: multiplies the loss.
 
     Example:
@@ -42,7 +43,7 @@ class Inter(Loss):
 
     def __init__(self, *settings: Any, **given: Any) -> None:
         super().__init__(*settings, **given)
-        self.draw = SampledClasses(self.settings.classes)  # by this name it is in checkpoints
+        self.draw = SampledClasses(self.settings.classes)  # checkpoints use this name
 
     def formula(self, inputs: LossInputs) -> Tensor:
         centres = inputs.unit_centres
@@ -53,16 +54,15 @@ class Inter(Loss):
             return 0.0 * centres.sum()  # One identity has no other to keep away from.
         rows = (sampled[:, None] * each + torch.arange(each, device=sampled.device)).flatten()
         nearest = nearest_of_others(centres.detach(), rows, each)
-        # Taken together: each taking has a gradient as large as all the centres.
+        # Index once: the gradient of every indexing is as large as all centres.
         ours, others = centres[torch.cat([rows, nearest])].chunk(2)
         return (ours * others).sum(dim=1).mean()
 
 
 def nearest_of_others(centres: Tensor, rows: Tensor, each: int = 1) -> Tensor:
-    """For each of ``rows`` [n] of the unit ``centres`` [M, D], the row of another identity that is
-    nearest; ``each`` rows in a row are of one identity.
+    """For each of ``rows`` [n] of the unit ``centres`` [M, D], the nearest row of another identity.
 
-    Only the search runs over all pairs, in tiles and without a gradient.
+    ``each`` consecutive rows belong to one identity. The search runs in tiles, without gradient.
     """
     return torch.cat([_nearest_of_tile(centres, some, each) for some in rows.split(TILE[0])])
 

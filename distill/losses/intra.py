@@ -1,4 +1,4 @@
-"""The intra loss of the Meituan paper, Eq. 7: images near the centres of their identities."""
+"""The intra loss of the Meituan paper, Eq. 7: pulls images to their class weights."""
 
 from torch import Tensor
 

@@ -11,20 +11,20 @@ from distill.losses.settings import LiArcFaceSettings
 
 @register("li_arcface")
 class LiArcFace(MarginHead):
-    """Logits that are linear in the angle, with a margin added to that of the image's identity.
+    """Logits linear in the angle, with a margin added to the angle of the image's own identity.
 
     The formula of ``MarginHead`` with::
 
         t = (pi - 2 (a_y + m)) / pi    n_k = (pi - 2 a_k) / pi
 
-    A straight line falls everywhere, so nothing needs to be done where the angle passes pi.
+    The logit decreases everywhere, so angles beyond pi need no special case.
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: m in radians, 0.45 unless given; the papers use 0.4 to 0.45.
-        scale: s, 64 unless given.
+        margin: m in radians; default 0.45; the papers use 0.4 to 0.45.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -42,5 +42,5 @@ class LiArcFace(MarginHead):
 
 
 def linear_in_angle(cosines: Tensor) -> Tensor:
-    """``(pi - 2 * angle) / pi``: 1 at the angle 0, -1 at pi, as the cosine."""
+    """``(pi - 2 * angle) / pi``: 1 at the angle 0 and -1 at pi, like the cosine."""
     return 1.0 - 2.0 * angles(cosines) / math.pi

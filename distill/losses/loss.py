@@ -1,6 +1,6 @@
-"""What a loss is: the batch that it is given, its base class, and the registry.
+"""The base class of losses, their input batch, and the registry.
 
-A loss is a file of this package: a subclass of ``Loss`` with its formula, entered under a name::
+Each loss is a file of this package with a registered subclass of ``Loss``::
 
     class LengthSettings(LossSettings):
         power: PositiveFloat = 2.0
@@ -13,7 +13,7 @@ A loss is a file of this package: a subclass of ``Loss`` with its formula, enter
         def formula(self, inputs: LossInputs) -> Tensor:
             return inputs.embeddings.norm(dim=1).pow(self.settings.power).mean()
 
-The settings of our own losses are in ``distill.losses.settings``, which needs no torch.
+The settings of the built-in losses are in ``distill.losses.settings``, which does not import torch.
 """
 
 from collections.abc import Callable
@@ -42,15 +42,14 @@ from distill.losses.settings import (
 class LossInputs:
     """One batch: raw ``embeddings`` [B, D], ``labels`` int64 [B], ``teacher`` [B, Dt] or None.
 
-    ``centres`` are the raw class centres [K, D], or [K, S, D] where each identity has S
-    sub-centres; ``identity_counts`` int64 [K] are the images of each identity in the training set.
-    ``teacher_centres`` [K, Dt] are the teacher's class centres, of unit length. A label is a row of
-    these three, which need not hold all identities.
+    ``centres`` are the raw class centres [K, D], or [K, S, D] with S sub-centres per identity;
+    ``identity_counts`` int64 [K] are the images per identity in the training set;
+    ``teacher_centres`` [K, Dt] are the teacher's class centres, of unit length. Labels index these
+    three, which need not cover all identities.
 
-    ``label_weights`` [B] say how much each image counts where its label does: 0 where two pictures
-    are mixed or there is no label (another of the batch stands for it), and the others as much more
-    as there are fewer of them in the batch of all ranks.
-    None: all count 1.
+    ``label_weights`` [B] weights each image in losses that use its label: 0 for a mix of two
+    images or an image without a label (its label is then a placeholder). The others are scaled up
+    so that the weights of all ranks' images average 1. None means that every weight is 1.
     """
 
     embeddings: Tensor
@@ -63,12 +62,12 @@ class LossInputs:
 
     @cached_property
     def unit_embeddings(self) -> Tensor:
-        """Embeddings of length 1, [B, D]; float32 whatever the network's precision."""
+        """Embeddings of length 1, [B, D], in float32 or wider for any precision of the network."""
         return F.normalize(at_least_float32(self.embeddings))
 
     @cached_property
     def unit_teacher(self) -> Tensor:
-        """The teacher's embeddings, [B, Dt]; the cache's float16 is of length 1 only nearly."""
+        """The teacher's embeddings [B, Dt], normalised again: the cache rounds to float16."""
         assert self.teacher is not None, "this loss is registered without needs_teacher"
         return F.normalize(at_least_float32(self.teacher))
 
@@ -80,7 +79,7 @@ class LossInputs:
 
     @cached_property
     def cosines(self) -> Tensor:
-        """Embeddings times centres, [B, K]: with sub-centres, that of the nearest of each identity.
+        """Cosines of embeddings and centres, [B, K]; of sub-centres, the nearest one counts.
 
         Source of the maximum: Deng et al., Sub-center ArcFace, 2020.
         """
@@ -92,12 +91,12 @@ class LossInputs:
 
     @cached_property
     def target_logits(self) -> Tensor:
-        """[B]: the cosines to the centres of the images' own identities, without margin."""
+        """The cosines [B] to the centres of the images' own identities, without margin."""
         return self.cosines[self._target_places]
 
     def cross_entropy(self, target: Tensor, non_target: Tensor) -> Tensor:
-        """[B], of logits ``target`` [B] and ``non_target`` [B, K]; the latter do not count at the
-        labels."""
+        """The losses [B] from logits ``target`` [B] and ``non_target`` [B, K], where the values at
+        the labels are ignored."""
         logits = non_target.index_put(self._target_places, target)
         return F.cross_entropy(logits, self.labels, reduction="none")
 
@@ -106,18 +105,18 @@ class LossInputs:
         return (values if self.label_weights is None else values * self.label_weights).mean()
 
     def all_labelled(self, values: Tensor) -> Tensor:
-        """``values`` [B, ...] of all ranks' images whose label counts; with gradient."""
+        """``values`` [B, ...] gathered from all ranks, images whose label counts; with gradient."""
         everywhere = self.all_gather(values)
         return everywhere if self.label_weights is None else everywhere[self.all_are_labelled]
 
     @cached_property
     def all_are_labelled(self) -> Tensor:
-        """bool [B of all ranks]: whose label counts."""
+        """bool [B of all ranks]: whether the label of each image counts."""
         assert self.label_weights is not None, "all labels count"
         return self.all_gather(self.label_weights) > 0
 
     def all_gather(self, values: Tensor) -> Tensor:
-        """``values`` [B, ...] of this rank's images as those of all ranks', with gradient."""
+        """``values`` [B, ...] gathered from all ranks, with gradient."""
         return all_gather(values)
 
     @property
@@ -126,32 +125,31 @@ class LossInputs:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision as float32; float64, in which gradients are checked, as it is."""
+    """Convert half precision to float32; float64 stays, as gradient checks need it."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 class Loss(nn.Module):
-    """A formula over batches, with settings that are checked; usable in any training loop::
+    """A formula over batches with validated settings, usable in any training loop::
 
         loss = ArcFace(identities=10_000, embedding=512, margin=0.4)
         loss(embeddings, labels).backward()
 
-    Alone it owns the class weights that its formula needs, as a parameter ``class_weights``
-    [identities, embedding]: give the optimiser ``loss.parameters()`` too. In a stage of a training
-    (``standalone=False``) the losses share them, and are given them with every batch.
+    On its own, a loss owns the class weights of its formula as the parameter ``class_weights``
+    [identities, embedding]: pass ``loss.parameters()`` to the optimiser too. In a training stage
+    (``standalone=False``) the losses share the class weights and receive them with every batch.
 
-    A subclass says its settings by the annotation of ``settings`` and gives ``formula``.
+    A subclass annotates ``settings`` with its settings class and defines ``formula``.
 
     Args:
-        settings: an object of the settings; or give them one by one, by name.
-        identities, embedding: how many identities there are, and the width of the embeddings;
-            needed where the loss keeps anything of each identity.
-        teacher_embedding: the width of the teacher's embeddings, where ``project`` maps to it.
+        settings: a settings object; or pass the settings as keyword arguments.
+        identities, embedding: the number of identities and the width of the embeddings; required
+            if the loss stores anything per identity.
+        teacher_embedding: the width of the teacher's embeddings, for ``project``.
         teacher_centres: the teacher's mean embedding of each identity, [identities, Dt].
-        identity_counts: the images of each identity, int64 [identities], for ``class_balance``.
+        identity_counts: the images per identity, int64 [identities], for ``class_balance``.
 
-    Raises ``UserError`` for an argument that the loss does not take, that it lacks, or that is out
-    of range.
+    Raises ``UserError`` for an argument that is unknown, missing or out of range.
     """
 
     settings: LossSettings
@@ -182,12 +180,12 @@ class Loss(nn.Module):
 
     @classmethod
     def settings_type(cls) -> type[LossSettings]:
-        """The class of its settings."""
+        """The settings class of this loss."""
         found: type[LossSettings] = get_type_hints(cls)["settings"]
         return found
 
     def formula(self, inputs: LossInputs) -> Tensor:
-        """The loss of a batch, a scalar, in float32; autocast is off."""
+        """The loss of a batch, a float32 scalar; autocast is off."""
         raise NotImplementedError
 
     def forward(
@@ -199,8 +197,8 @@ class Loss(nn.Module):
         """The loss of a batch, a scalar, times ``settings.weight``.
 
         ``embeddings`` [B, D] are raw, ``labels`` [B] whole numbers from 0, ``teacher`` [B, Dt] the
-        teacher's embeddings of the same images. Raises ``UserError`` where they do not fit. Of
-        ``LossInputs``, as a stage gives them, it is the loss without the weight.
+        teacher's embeddings of the same images. Raises ``UserError`` if they do not match. A stage
+        passes ``LossInputs`` instead and gets the loss without the weight.
         """
         if isinstance(embeddings, LossInputs):
             return self._without_autocast(embeddings)
@@ -213,7 +211,7 @@ class Loss(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(identities, width of the embeddings), for what the loss keeps of each identity."""
+        """(identities, width of the embeddings), the shape of what the loss stores per identity."""
         return self._size("identities"), self._size("embedding")
 
     def _size(self, argument: str, least: int = 1) -> int:
@@ -229,7 +227,7 @@ class Loss(nn.Module):
         teacher_centres: Tensor | None,
         identity_counts: Tensor | None,
     ) -> None:
-        """What a stage has for all its losses, for this one alone."""
+        """Create the tensors that a stage would otherwise share between its losses."""
         settings = self.settings
         balanced = isinstance(settings, HeadSettings) and settings.class_balance is not None
         projects = isinstance(settings, ComparisonSettings) and settings.project
@@ -260,7 +258,7 @@ class Loss(nn.Module):
             self.identity_counts = check_counts(what, identity_counts, self.shape[0])
 
     def _expect(self, argument: str, value: Any, wanted: bool) -> None:
-        """Raise ``UserError`` where an argument is missing, or has no use."""
+        """Raise ``UserError`` if an argument is missing or has no use."""
         if (value is not None) != wanted:
             wrong = "is missing" if wanted else "has no use with these settings"
             raise UserError(f"{self._name}: {argument} {wrong}")
@@ -295,7 +293,7 @@ class Loss(nn.Module):
 
 
 def new_class_weights(identities: int, embedding: int, each: int = 1) -> nn.Parameter:
-    """Small and random: [identities, embedding], or [identities, each, embedding] from 2."""
+    """Small random weights [identities, embedding], with ``each`` in the middle if above 1."""
     shape = (identities, embedding) if each == 1 else (identities, each, embedding)
     weights = nn.Parameter(torch.empty(shape))
     nn.init.normal_(weights, std=0.01)
@@ -304,13 +302,13 @@ def new_class_weights(identities: int, embedding: int, each: int = 1) -> nn.Para
 
 @dataclass(frozen=True)
 class LossEntry:
-    """A registered loss, and the class of its settings."""
+    """A registered loss and its settings class."""
 
     loss: type[Loss]
     settings: type[LossSettings]
 
     def build(self, settings: LossSettings, embedding: int, identities: int) -> Loss:
-        """The loss as a part of a stage; ``embedding`` is the width of what it is given."""
+        """The loss as part of a stage; ``embedding`` is the width of its input."""
         return self.loss(settings, embedding=embedding, identities=identities, standalone=False)
 
 
@@ -319,7 +317,7 @@ AnyLoss = TypeVar("AnyLoss", bound=type[Loss])
 
 
 def register(name: str) -> Callable[[AnyLoss], AnyLoss]:
-    """Enter a loss, and its settings where those are not ours, under the name that specs use."""
+    """Register a loss, and the settings of one that is not built in, under its name in specs."""
 
     def enter(loss: AnyLoss) -> AnyLoss:
         before = LOSSES.get(name)

@@ -1,4 +1,4 @@
-"""MarginDistillation: Svitov & Alyamkin, 2020. The teacher's class centres, and margins from it."""
+"""MarginDistillation: Svitov & Alyamkin, 2020. Centres and margins come from the teacher."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,14 +17,14 @@ class MarginDistillation(Loss):
         e_y = exp(s cos(a_y + m))
         m = smallest + (largest - smallest) * q / (highest q of the batch)    q = <u, v_y>
 
-    for the angle a_k between the student's embedding and the teacher's centre v_k, which stays
-    where it is, and the teacher's embedding u. What the teacher is sure of has to be learnt
-    closely. Negative q count as 0; the authors' code would give them margins below the smallest.
+    for the angle a_k between the student's embedding and the teacher's centre v_k, which is fixed,
+    and the teacher's embedding u. Images that the teacher places close to their centre get a larger
+    margin. A negative q counts as 0; the authors' code would give it a margin below the smallest.
 
     Args:
         teacher_centres: v, the teacher's mean embedding of each identity, [identities, D].
-        smallest_margin, largest_margin: in radians, 0.2 and 0.5 unless given.
-        scale: s, 64 unless given.
+        smallest_margin, largest_margin: in radians; default 0.2 and 0.5.
+        scale: s; default 64.
         weight: multiplies the loss.
         project: learn a linear map from the width ``embedding`` to the teacher's.
 

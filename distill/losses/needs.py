@@ -1,8 +1,7 @@
-"""What a loss must find in the data and in a batch to be anything but constant.
+"""What a loss requires of the data and the batch; without it the loss is constant.
 
-A margin head has nothing to tell apart where there is one identity, a triplet needs two images of
-one person and one of another. A loss that never finds these gives a constant, and the training
-goes on as if it were not there.
+A margin head cannot separate a single identity; a triplet needs two images of one person and one
+of another. A loss that never gets these is constant and has no effect on the training.
 """
 
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """Least numbers: ``images`` of the micro-batch of one rank, ``identities`` of the data set.
+    """Minimum numbers of ``images`` in a rank's micro-batch and of ``identities`` in the data set.
 
-    ``positives``: two images of one identity in the micro-batch of all ranks; ``negatives``: one of
-    another identity beside them; ``absent``: an identity that is not in it.
+    In the micro-batch of all ranks, ``positives`` means two images of one identity, ``negatives``
+    an image of another identity as well, ``absent`` an identity without an image.
     """
 
     images: int = 1
@@ -25,11 +24,11 @@ class Needs:
 
 @dataclass(frozen=True)
 class Supply:
-    """What a training gives its losses in each step, in the terms of ``Needs``.
+    """What a training supplies to its losses in each step, in the terms of ``Needs``.
 
-    ``images`` are those of one rank's micro-batch, ``pooled`` those of all ranks' micro-batches;
-    ``met`` is how many others of its identity an image of ``pooled`` has beside it on average, and
-    ``present`` how many identities there are among them, where that is the same in every step.
+    ``images`` counts one rank's micro-batch, ``pooled`` the micro-batches of all ranks. ``met`` is
+    the mean number of other ``pooled`` images of the same identity per image; ``present`` is the
+    number of identities among them, if it is the same in every step.
     """
 
     images: int
@@ -40,7 +39,7 @@ class Supply:
 
 
 def lacking(needs: Needs, supply: Supply) -> str | None:
-    """Why a loss with these needs can never do anything; None where it can."""
+    """Why a loss with these needs can never have an effect; None if it can."""
     if supply.identities < needs.identities:
         return f"it needs {needs.identities:,} identities and data.train has {supply.identities:,}"
     if supply.images < needs.images:
@@ -64,7 +63,7 @@ def lacking(needs: Needs, supply: Supply) -> str | None:
 
 
 def seldom(needs: Needs, supply: Supply) -> str | None:
-    """Why a loss with these needs does little; None where it has enough."""
+    """Why a loss with these needs has little effect; None if the supply is enough."""
     if needs.positives and supply.met < 1:
         return (
             f"among {supply.pooled} images at a time, an image has {supply.met:.2g} others of its "

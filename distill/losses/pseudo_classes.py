@@ -1,4 +1,4 @@
-"""Distillation over pseudo-classes: the teacher's answers to recent pictures, kept in a queue."""
+"""Distillation over pseudo-classes: a queue of the teacher's embeddings of recent images."""
 
 from typing import Any
 
@@ -10,26 +10,26 @@ from distill.losses.loss import Loss, LossInputs, register
 from distill.losses.settings import PseudoClassesSettings
 
 _OF_NO_CLASS = -1e4
-"""The logit of a place that is still empty; unlike minus infinity, 0 times it is 0."""
+"""The logit of an empty place in the queue. Finite, because 0 times minus infinity is NaN."""
 
 
 @register("pseudo_classes")
 class PseudoClasses(Loss):
-    """Divergence of two softmaxes over the teacher's embeddings of the last pictures::
+    """KL divergence of two softmaxes over the teacher's embeddings of the latest images::
 
         loss = mean over images of  KL(softmax(Q u / T), softmax(Q x / T))
 
-    for the student's embedding x, the teacher's u, and the rows of Q, all of length 1: each picture
-    is a class of its own, so it needs no labels. Beyer et al. (2021) compare predictions of a
-    classifier; where there is none, LightlyTrain ("distillation", 2025) compares with a queue.
-    ``queue`` [queue, D] is a buffer in the teacher's width, kept in checkpoints. In training it
-    takes in the batch of all ranks first, in the place of the oldest.
+    for the student's embedding x, the teacher's u and the rows of Q, all of length 1. Each image is
+    a class of its own, so the loss needs no labels. Beyer et al. (2021) compare the predictions of
+    a classifier; LightlyTrain ("distillation", 2025) uses a queue where there is none. ``queue``
+    [queue, D] is a buffer with the teacher's width, saved in checkpoints. In training mode the
+    batch of all ranks replaces the oldest entries before the loss is computed.
 
     Args:
         embedding: D, or the student's width with ``project``.
-        queue: the pictures that are classes, 4096 unless given; LightlyTrain's is about a quarter
-            of a data set of 20,000, and 8192 for larger ones.
-        temperature: T, 0.07 unless given, as in LightlyTrain.
+        queue: the number of images that serve as classes; default 4096. LightlyTrain uses
+            about a quarter of a data set of 20,000 images, and 8192 for larger ones.
+        temperature: T; default 0.07, as in LightlyTrain.
         weight: multiplies the loss.
         project: learn a linear map from the width ``embedding`` to ``teacher_embedding``.
 
@@ -56,7 +56,8 @@ class PseudoClasses(Loss):
         return F.kl_div(ours, wanted, reduction="batchmean", log_target=True)
 
     def _take_in(self, teacher: Tensor) -> None:
-        """``taken`` counts all pictures ever; that of number n is in place n modulo the size."""
+        """Replace the oldest entries. ``taken`` counts all images so far; image n goes to place
+        n modulo the queue size."""
         size, count = len(self.queue), len(teacher)
         numbers = self.taken + torch.arange(count, device=teacher.device)
         self.queue[numbers[-size:] % size] = teacher.detach()[-size:].to(self.queue.dtype)

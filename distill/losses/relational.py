@@ -1,7 +1,7 @@
 """Relational distillation (RKD): Park et al., 2019: distances (Eq. 5 to 7), angles (Eq. 8 and 9).
 
-Of unit embeddings, since faces are compared by angle; teacher and student may differ in width. Each
-rank relates the images of its own share of the batch.
+Embeddings are normalised, because faces are compared by angle. Teacher and student may differ in
+width. Each rank compares the images of its own micro-batch.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ from distill.losses.settings import RelationalAngleSettings, RelationalDistanceS
 
 _SMALLEST_MEAN = 1e-12
 _CHUNK = 1 << 20
-"""Angles held at a time; a batch of B images has B^3."""
+"""Angles in memory at a time; a batch of B images has B^3."""
 _SMALLEST_LENGTH = 1e-3
-"""The direction of a shorter side is lost in float32; its angles go to a right angle."""
+"""float32 cannot resolve the direction of a shorter side; its angles tend to a right angle."""
 
 
 @register("relational_distance")
@@ -27,10 +27,10 @@ class RelationalDistance(Loss):
         loss = mean over pairs of images i, j of  huber( |x_i - x_j| / mean,  |u_i - u_j| / mean )
 
     for the student's embeddings x and the teacher's u, of length 1. The mean is over all ordered
-    pairs, those of an image with itself included, as in the authors' code. It needs no labels.
+    pairs, including those of an image with itself, as in the authors' code. Needs no labels.
 
     Args:
-        weight: multiplies the loss; the paper's is 1 beside a metric loss, 25 beside a softmax.
+        weight: multiplies the loss; in the paper 1 with a metric loss, 25 with a softmax loss.
 
     Example:
         >>> loss = RelationalDistance()
@@ -49,12 +49,12 @@ class RelationalAngle(Loss):
 
         loss = weight * mean over images i, j, k of  huber( cos x_ijk,  cos u_ijk )
 
-    for the angles x_ijk of the student's and u_ijk of the teacher's embeddings, of length 1, at
-    image j. The mean is over all B^3 ordered triples, degenerate ones included, as in the authors'
-    code. It needs no labels.
+    for the angles at image j, x_ijk between the student's embeddings and u_ijk between the
+    teacher's, all of length 1. The mean is over all B^3 ordered triples, including degenerate ones,
+    as in the authors' code. Needs no labels.
 
     Args:
-        weight: 2 unless given, the paper's beside a metric loss; 50 beside a softmax.
+        weight: default 2, as in the paper with a metric loss; 50 with a softmax loss.
 
     Example:
         >>> loss = RelationalAngle()
@@ -68,20 +68,20 @@ class RelationalAngle(Loss):
 
 
 def relational_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of unit embeddings [B, D] and [B, Dt]."""
+    """The loss of unit embeddings [B, D] and [B, Dt]."""
     return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
 
 
 def _relative_distances(unit: Tensor) -> Tensor:
-    """Distances [B, B] over the mean of those between different images; all 0 where none differ."""
-    # From differences, not from products: exact for near neighbours, and no slope at distance 0.
+    """Distances [B, B] divided by the mean over different images; 0 if all images are equal."""
+    # Differences are exact for near neighbours, unlike products, and have gradient 0 at distance 0.
     distances = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
     pairs = max(1, len(unit) * (len(unit) - 1))
     return distances / (distances.sum() / pairs).clamp_min(_SMALLEST_MEAN)
 
 
 def relational_angle_loss(student: Tensor, teacher: Tensor, chunk: int = _CHUNK) -> Tensor:
-    """Of unit embeddings [B, D] and [B, Dt]; at most ``chunk`` angles at a time, or B^2."""
+    """The loss of unit embeddings [B, D] and [B, Dt]; holds at most max(``chunk``, B^2) angles."""
     total: Tensor = _SummedHuber.apply(student @ student.T, teacher @ teacher.T, chunk)
     return total / len(student) ** 3
 
@@ -89,8 +89,8 @@ def relational_angle_loss(student: Tensor, teacher: Tensor, chunk: int = _CHUNK)
 class _SummedHuber(torch.autograd.Function):
     """The sum over all triples, from the inner products [B, B] of student and teacher.
 
-    Value and gradient are computed together, some corners at a time: kept for a backward pass, B^3
-    angles would take gigabytes.
+    The forward pass also computes the gradient, a few corners at a time: keeping B^3 angles for the
+    backward pass would take gigabytes.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which classes a loss looks at in this step, where all would be too many."""
+"""Random choice of the classes that a loss uses in a step, where all would be too many."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from distill.ranks import world_size
 
 
 class SampledClasses(nn.Module):
-    """Samples ``wanted`` different classes at every call in training; others on every rank.
+    """Samples ``wanted`` distinct classes per call in training, different ones on every rank.
 
-    The number of the call is kept with the weights and is the seed, so a resumed training samples
-    what an uninterrupted one would.
+    The seed is the number of calls, which is saved with the weights, so a resumed training samples
+    the same classes as an uninterrupted one.
     """
 
     calls: Tensor
@@ -22,7 +22,7 @@ class SampledClasses(nn.Module):
         self.register_buffer("calls", torch.tensor(0))
 
     def forward(self, count: int, device: torch.device) -> Tensor:
-        """int64 [min(wanted, count)] on ``device``, of ``count`` classes; all in their order."""
+        """int64 [min(wanted, count)] of ``count`` classes on ``device``, in ascending order."""
         if self.wanted >= count:
             return torch.arange(count, device=device)
         seed = int(self.calls) * world_size() + own_rows(1).start

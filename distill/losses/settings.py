@@ -1,7 +1,7 @@
-"""The settings of every loss, and what it needs; without torch, so that a spec is checked at once.
+"""The settings and requirements of every loss, without torch, so that specs are checked quickly.
 
-``ArcFaceSettings`` is of the loss ``ArcFace``. Those of a loss that is added may stand in its own
-file, with torch: then a spec that names it is checked as well, but not at once.
+``ArcFaceSettings`` belongs to the loss ``ArcFace``. A new loss may define its settings in its own
+file; a spec that names it then imports torch to be checked.
 """
 
 import math
@@ -29,20 +29,20 @@ from distill.spec_errors import SpecError
 
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 Scale = Annotated[float, Field(gt=0, le=1e4)]
-"""Of cosines, before a softmax; beyond it, float32 tells no cosines apart."""
+"""Multiplies cosines before a softmax. Beyond the maximum, float32 cannot distinguish cosines."""
 Radians = Annotated[float, Field(ge=0, lt=math.pi / 2, description="radians")]
 CosineMargin = Annotated[float, Field(ge=0, lt=1)]
 SquaredDistance = Annotated[float, Field(ge=0, le=4, description="squared distance")]
-"""Of unit vectors."""
+"""Squared distance of unit vectors."""
 Classes = Annotated[int, Field(ge=1, le=1_000_000_000)]
-"""More than there are stand for all."""
+"""A number of classes; any number above the total means all."""
 
 
 class LossSettings(BaseModel):
-    """The settings of every loss; each adds its own. ``weight`` scales it in the sum.
+    """Base class of loss settings. ``weight`` scales the loss in the sum.
 
-    The class says what the loss needs: in a batch (``needs``), and whether the labels, the
-    teacher's embeddings, the class weights, or the teacher's class weights.
+    Class variables state the requirements of the loss: of the batch (``needs``), and whether it
+    uses labels, teacher embeddings, class weights or the teacher's class centres.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -50,34 +50,34 @@ class LossSettings(BaseModel):
     needs: ClassVar[Needs] = Needs()
     needs_labels: ClassVar[bool] = True
     leaves_out_mixed: ClassVar[bool] = False
-    """Whether it honours ``LossInputs.label_weights``; those that need no labels need not."""
+    """Whether it honours ``LossInputs.label_weights``; a loss without labels does not need to."""
     needs_teacher: ClassVar[bool] = False
     needs_centres: ClassVar[bool] = False
     needs_teacher_centres: ClassVar[bool] = False
 
     later: ClassVar[frozenset[str]] = frozenset()
-    """Settings that steps done before they came do not have; none is one while it is the default"""
+    """Settings added after steps were first recorded; left out of a step's identity at defaults"""
 
     weight: Weight = 1.0
 
     @property
     def seen(self) -> dict[str, Any]:
-        """The settings that the identity of a step has."""
+        """The settings that count towards a step's identity."""
         defaults = {name: type(self).model_fields[name].default for name in self.later}
         usual = {name for name, value in defaults.items() if getattr(self, name) == value}
         return self.model_dump(exclude=usual)
 
     @property
     def centres_per_identity(self) -> int:
-        """How many centres of each identity the loss asks for, where it needs centres."""
+        """The number of centres per identity, for a loss that needs centres."""
         return 1
 
 
 class ComparisonSettings(LossSettings):
-    """Of losses that compare embeddings with vectors of the teacher, so that widths must be equal.
+    """Settings of losses that compare embeddings with the teacher's vectors, of equal width.
 
-    With ``project`` they need not be: the loss is given the embeddings through a linear map without
-    bias to the teacher's width, which is learnt with the losses and is not part of the network.
+    With ``project`` the widths may differ: a linear map without bias takes the embeddings to the
+    teacher's width. The map is trained with the losses and is not part of the network.
     """
 
     needs_teacher: ClassVar[bool] = True
@@ -88,8 +88,8 @@ class ComparisonSettings(LossSettings):
 class HeadSettings(LossSettings):
     """``scale`` multiplies the cosines; ``class_balance`` is the beta of ``balanced_weights``.
 
-    ``filter_above`` is the cosine beyond which another identity is taken for a label error, and
-    not for a hard negative: see ``filtered_negatives``. insightface takes 0.4 where labels are bad.
+    ``filter_above`` is the cosine beyond which another identity counts as a label error instead of
+    a hard negative: see ``filtered_negatives``. insightface uses 0.4 for noisy labels.
 
     Heads see cosines only, so their class weights may be sharded over ranks.
     """
@@ -110,7 +110,7 @@ AnySettings = TypeVar("AnySettings", bound=LossSettings)
 
 
 def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
-    """Enter the settings of a loss, by the names that a spec calls it."""
+    """Register the settings of a loss under its names in specs."""
 
     def enter(settings: type[AnySettings]) -> type[AnySettings]:
         for name in names:
@@ -122,7 +122,7 @@ def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
 
 
 def settings_of(name: str) -> type[LossSettings] | None:
-    """The settings of a loss, or None. One with a file of its own beside ours brings torch."""
+    """The settings of a loss, or None. Imports torch for a loss that is not built in."""
     if name not in _SETTINGS:
         from distill.losses.loss import import_all
 
@@ -131,19 +131,19 @@ def settings_of(name: str) -> type[LossSettings] | None:
 
 
 def known_settings(name: str) -> type[LossSettings]:
-    """The settings of a loss that is known."""
+    """The settings of a known loss."""
     return _SETTINGS[name]
 
 
 def enter_settings(name: str, settings: type[AnySettings]) -> type[AnySettings]:
-    """Enter those of a loss that is registered: they may be ours, which are there already."""
+    """Register the settings of a loss, unless they are built in and already known."""
     return settings if _SETTINGS.get(name) is settings else named(name)(settings)
 
 
 def checked_settings(
     kind: type[AnySettings], settings: LossSettings | None, given: Mapping[str, Any], what: str
 ) -> AnySettings:
-    """``settings``, or those ``given`` by name, as what a loss takes; ``UserError`` else."""
+    """``settings``, or those ``given`` by name, as ``kind``; ``UserError`` if they do not fit."""
     if settings is not None:
         if not isinstance(settings, kind) or given:
             wrong = f"{', '.join(given)} beside settings" if given else type(settings).__name__
@@ -156,12 +156,12 @@ def checked_settings(
 
 
 def names() -> list[str]:
-    """Of all losses whose settings are known."""
+    """The names of all losses with known settings."""
     return sorted(_SETTINGS)
 
 
 def _typed(given: Any) -> Any:
-    """``{name: {setting: value}}`` as settings; faults are placed by the name and the setting."""
+    """``{name: {setting: value}}`` as settings; errors point to the name and the setting."""
     if not isinstance(given, Mapping) or all(isinstance(e, LossSettings) for e in given.values()):
         if given == {}:
             raise ValueError(f"at least one loss is needed{listed(names())}")
@@ -194,7 +194,7 @@ def parse_losses(given: Mapping[str, Mapping[str, Any]], where: str) -> dict[str
 
 
 def _refusal(where: str, error: ValidationError) -> str:
-    """What is wrong with the settings of losses."""
+    """The error message for the settings of several losses."""
     first = error.errors()[0]
     key = ".".join([where, *map(str, first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
@@ -208,7 +208,7 @@ def _refusal(where: str, error: ValidationError) -> str:
 
 
 def _fault(error: ValidationError, kind: type[LossSettings]) -> str:
-    """What is wrong with settings that were given by name."""
+    """The error message for settings given by name."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -220,7 +220,7 @@ def _fault(error: ValidationError, kind: type[LossSettings]) -> str:
 
 
 def check_shardable(losses: Mapping[str, LossSettings]) -> None:
-    """Raise ``SpecError`` where a loss needs class weights that are not on its rank."""
+    """Raise ``SpecError`` if a loss needs class weights of other ranks."""
     for name, settings in losses.items():
         if settings.needs_centres and not isinstance(settings, HeadSettings):
             raise SpecError(
@@ -255,14 +255,14 @@ class ArcFaceSettings(HeadSettings):
 
 @named("cosface")
 class CosFaceSettings(HeadSettings):
-    """The paper's margin is 0.35, that of insightface's arcface_torch 0.40."""
+    """The margin is 0.35 in the paper and 0.40 in insightface's arcface_torch."""
 
     margin: CosineMargin = 0.35
 
 
 @named("sphereface")
 class SphereFaceSettings(HeadSettings):
-    """``margin`` is the factor: 4 in the paper, 1.35 in insightface, which trains without help."""
+    """``margin`` is a factor: 4 in the paper; 1.35 in insightface, which trains from scratch."""
 
     margin: float = Field(default=1.35, ge=1, le=4)
 
@@ -276,9 +276,9 @@ class LiArcFaceSettings(HeadSettings):
 
 @named("combined")
 class CombinedSettings(HeadSettings):
-    """``m1`` multiplies the angle, ``m2`` (radians) adds to it, ``m3`` is off its cosine.
+    """``m1`` multiplies the angle, ``m2`` (radians) is added, ``m3`` is subtracted from the cosine.
 
-    The values are insightface's ``combined``.
+    The defaults are those of insightface's ``combined``.
     """
 
     m1: float = Field(default=1.0, ge=1, le=4)
@@ -288,14 +288,14 @@ class CombinedSettings(HeadSettings):
 
 @named("sv")
 class SVSettings(CombinedSettings):
-    """``t`` is how much harder the hard identities are made; with 1 nothing is."""
+    """``t`` is the factor that emphasises hard negatives; 1 has no effect."""
 
     t: float = Field(default=1.2, ge=1, le=100)
 
 
 @named("subcentre")
 class SubcentreSettings(ArcFaceSettings):
-    """``subcentres`` is the K of the paper, which finds 3 best; ``margin`` is in radians."""
+    """``subcentres`` is the paper's K, best at 3 there; ``margin`` is in radians."""
 
     subcentres: int = Field(default=3, ge=2, le=16)
 
@@ -306,7 +306,7 @@ class SubcentreSettings(ArcFaceSettings):
 
 @named("adaface")
 class AdaFaceSettings(HeadSettings):
-    """The paper's m, h and alpha; alpha is how much a batch moves the statistics of the norms."""
+    """The paper's m, h and alpha (``momentum``), the weight of a batch in the norm statistics."""
 
     margin: CosineMargin = 0.4
     concentration: float = Field(default=0.333, gt=0, le=100)
@@ -315,14 +315,14 @@ class AdaFaceSettings(HeadSettings):
 
 @named("curricularface")
 class CurricularFaceSettings(ArcFaceSettings):
-    """``margin`` is in radians; ``momentum`` is how much a batch moves the curriculum."""
+    """``margin`` is in radians; ``momentum`` is the weight of a batch in the moving average."""
 
     momentum: float = Field(default=0.01, gt=0, le=1)
 
 
 @named("center")
 class CenterSettings(LossSettings):
-    """The paper's lambda is 0.003; ``rate`` is its alpha, by which centres follow a batch."""
+    """``weight`` is the paper's lambda, 0.003; ``rate`` its alpha, the step size of the centres."""
 
     leaves_out_mixed: ClassVar[bool] = True
 
@@ -332,7 +332,7 @@ class CenterSettings(LossSettings):
 
 @named("intra")
 class IntraSettings(LossSettings):
-    """Nothing but its weight."""
+    """Has no settings besides its weight."""
 
     leaves_out_mixed: ClassVar[bool] = True
     needs_centres: ClassVar[bool] = True
@@ -340,7 +340,7 @@ class IntraSettings(LossSettings):
 
 @named("inter", "regularface")
 class InterSettings(LossSettings):
-    """``classes`` are sampled at each step and compared with all; as many as there are take all."""
+    """``classes`` are sampled per step and compared with all."""
 
     needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
@@ -351,7 +351,7 @@ class InterSettings(LossSettings):
 
 @named("uniformface")
 class UniformFaceSettings(LossSettings):
-    """``classes`` are sampled at each step; as many as there are take all."""
+    """``classes`` are sampled per step."""
 
     needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
@@ -364,8 +364,9 @@ class UniformFaceSettings(LossSettings):
 class TripletSettings(LossSettings):
     """``margin`` is in squared distances of unit vectors, which are ``2 - 2 cos``.
 
-    ``mining``: for every pair of one identity a random semi-hard negative, or the nearest
-    semi-hard one; or for every image its hardest positive and negative ("batch-hard").
+    ``mining`` selects, for every positive pair, a random semi-hard negative ("semi-hard") or the
+    nearest one ("hardest-semi-hard"); or for every image its hardest positive and negative
+    ("batch-hard").
     """
 
     leaves_out_mixed: ClassVar[bool] = True
@@ -377,7 +378,7 @@ class TripletSettings(LossSettings):
 
 @named("centre_triplet")
 class CentreTripletSettings(LossSettings):
-    """As ``TripletSettings``."""
+    """See ``TripletSettings``."""
 
     leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2, positives=True, absent=True)
@@ -389,7 +390,7 @@ class CentreTripletSettings(LossSettings):
 
 @named("angular")
 class AngularSettings(ComparisonSettings):
-    """The paper's weight is 7, meant for the sum over dimensions."""
+    """The paper's weight is 7 and applies to the sum over dimensions."""
 
     needs_labels: ClassVar[bool] = False
 
@@ -398,7 +399,7 @@ class AngularSettings(ComparisonSettings):
 
 @named("angular_squared")
 class AngularSquaredSettings(ComparisonSettings):
-    """The weight of ``angular``, though the paper gives none for this form."""
+    """The weight of ``angular``; the paper states none for this form."""
 
     needs_labels: ClassVar[bool] = False
 
@@ -407,7 +408,7 @@ class AngularSquaredSettings(ComparisonSettings):
 
 @named("adadistill")
 class AdaDistillSettings(ComparisonSettings):
-    """``scale`` and ``margin`` (in radians) are those of ArcFace; 0.45 is of the authors' code."""
+    """``scale`` and ``margin`` (radians) as in ArcFace; 0.45 comes from the authors' code."""
 
     leaves_out_mixed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(identities=2)
@@ -436,7 +437,7 @@ class MarginDistillationSettings(ComparisonSettings):
 
 @named("teacher_logits")
 class TeacherLogitsSettings(ComparisonSettings):
-    """``scale`` multiplies the cosines, and ``temperature`` divides them again on both sides."""
+    """``scale`` multiplies the cosines of student and teacher, ``temperature`` divides both."""
 
     needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(identities=2)
@@ -448,9 +449,9 @@ class TeacherLogitsSettings(ComparisonSettings):
 
 @named("pseudo_classes")
 class PseudoClassesSettings(ComparisonSettings):
-    """``queue`` is how many of the last pictures are classes, ``temperature`` divides cosines.
+    """``queue`` is the number of recent images used as classes; ``temperature`` divides cosines.
 
-    Source of the numbers: LightlyTrain, for data sets of 10,000 to 20,000 images.
+    Source of the defaults: LightlyTrain, for data sets of 10,000 to 20,000 images.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -461,7 +462,7 @@ class PseudoClassesSettings(ComparisonSettings):
 
 @named("relational_distance")
 class RelationalDistanceSettings(LossSettings):
-    """The paper's weight is 1 beside a metric loss, and 25 beside a softmax loss."""
+    """The paper's weight is 1 with a metric loss and 25 with a softmax loss."""
 
     needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(images=3)
@@ -470,7 +471,7 @@ class RelationalDistanceSettings(LossSettings):
 
 @named("relational_angle")
 class RelationalAngleSettings(LossSettings):
-    """The paper's weight is 2 beside a metric loss, and 50 beside a softmax loss."""
+    """The paper's weight is 2 with a metric loss and 50 with a softmax loss."""
 
     needs_labels: ClassVar[bool] = False
     needs: ClassVar[Needs] = Needs(images=3)
@@ -481,9 +482,9 @@ class RelationalAngleSettings(LossSettings):
 
 @named("triplet_distillation")
 class TripletDistillationSettings(LossSettings):
-    """The range that margins are mapped to, in squared distance.
+    """The range of the margins, in squared distance.
 
-    Source of the numbers: the re-implementation by the authors of MarginDistillation.
+    Source of the defaults: the re-implementation by the authors of MarginDistillation.
     """
 
     leaves_out_mixed: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""SphereFace: Liu et al., 2017, Eq. 7. The angle to the identity's centre, multiplied."""
+"""SphereFace: Liu et al., 2017, Eq. 7. A factor on the angle to the class weight."""
 
 import math
 
@@ -12,22 +12,22 @@ from distill.losses.settings import SphereFaceSettings
 
 @register("sphereface")
 class SphereFace(MarginHead):
-    """The angle between an embedding and the class weight of its identity, multiplied.
+    """A factor on the angle between an embedding and the class weight of its identity.
 
     The formula of ``MarginHead`` with n_k = cos a_k and::
 
         t = psi(m a_y)    psi(a) = (-1)^q cos a - 2 q    q = floor(a / pi)
 
-    A fixed scale stands for the paper's length of the embedding, and nothing for its blending with
-    the plain softmax, which the factor 4 needs from fresh weights.
+    A fixed scale replaces the norm of the embedding in the paper. The paper's annealing from the
+    plain softmax, which the factor 4 needs when training from scratch, is not implemented.
 
     Args:
         identities, embedding: the shape of the class weights.
-        margin: the factor m: 4 in the paper; 1.35 unless given, as in insightface, which trains
-            without help.
-        scale: s, 64 unless given.
+        margin: the factor m; default 1.35, as in insightface, which trains without annealing;
+            4 in the paper.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:
@@ -42,7 +42,7 @@ class SphereFace(MarginHead):
 
 
 def falling_cosine(angles: Tensor) -> Tensor:
-    """``(-1)^k cos(angle) - 2k`` with ``k = floor(angle / pi)``: the cosine, falling on past pi.
+    """``(-1)^k cos(angle) - 2k`` with ``k = floor(angle / pi)``, which keeps decreasing past pi.
 
     Source: SphereFace, the psi below Eq. 7, where the angle is m times one in [0, pi].
     """

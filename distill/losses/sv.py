@@ -1,6 +1,6 @@
 """Support-vector guided softmax: Wang et al., 2018 (SV-X-Softmax), on top of the combined margin.
 
-As the third step of the Meituan paper, Eq. 5 and 6.
+The third training step of the Meituan paper, Eq. 5 and 6.
 """
 
 import torch
@@ -13,23 +13,23 @@ from distill.losses.settings import SVSettings
 
 @register("sv")
 class SupportVectors(Combined):
-    """The combined margin, and larger non-target logits for identities that are mistaken for it.
+    """The combined margin with larger non-target logits for hard negatives.
 
     The formula of ``Combined`` with, where cos a_k > t::
 
         n_k = q cos a_k + q - 1
 
-    for the factor q. The change multiplies the exponential by exp(s (q - 1) (cos a_k + 1)). As
-    printed, Eq. 6 multiplies by the indicator as well, and the easy identities would vanish from
-    the softmax; it belongs into the exponent, as in the authors' own SV-X-Softmax.
+    for the factor q. This multiplies the exponential by exp(s (q - 1) (cos a_k + 1)). As printed,
+    Eq. 6 also multiplies by the indicator, which would remove easy identities from the softmax. The
+    indicator belongs in the exponent, as in the authors' SV-X-Softmax.
 
     Args:
         identities, embedding: the shape of the class weights.
-        t: the factor q, 1.2 unless given; with 1 nothing is changed.
-        m1, m2, m3: as of ``Combined``.
-        scale: s, 64 unless given.
+        t: the factor q; default 1.2; 1 has no effect.
+        m1, m2, m3: see ``Combined``.
+        scale: s; default 64.
         class_balance: the beta of ``balanced_weights``; needs ``identity_counts``.
-        filter_above: the threshold of ``filtered_negatives``; none unless given.
+        filter_above: the threshold of ``filtered_negatives``; default none.
         weight: multiplies the loss.
 
     Example:

@@ -9,18 +9,18 @@ from distill.losses.settings import TeacherLogitsSettings
 
 @register("teacher_logits")
 class TeacherLogits(Loss):
-    """Divergence of the student's softmax over identities from the teacher's::
+    """KL divergence between the softmaxes of teacher and student over identities::
 
         loss = T^2 * mean over images of  KL(softmax(s V u / T), softmax(s V x / T))
 
     for the student's embedding x, the teacher's u, and the teacher's centres V, all of length 1.
-    The classifier is inherited (Shi et al., ProxylessKD, 2020), so the student has to come to the
-    teacher's space. It knows the identities only as centres, so it needs no labels.
+    The student inherits the classifier (Shi et al., ProxylessKD, 2020), so it has to learn the
+    teacher's embedding space. Needs no labels.
 
     Args:
         teacher_centres: V, the teacher's mean embedding of each identity, [identities, D].
-        scale: s, 64 unless given.
-        temperature: T, 4 unless given.
+        scale: s; default 64.
+        temperature: T; default 4.
         weight: multiplies the loss.
         project: learn a linear map from the width ``embedding`` to the teacher's.
 

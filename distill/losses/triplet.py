@@ -1,6 +1,7 @@
 """Losses on mined triplets: Schroff et al., FaceNet, 2015, Eq. 3.
 
-The negatives are images, or class weights. Each rank mines for its own images, in those of all.
+Negatives are images or class weights. Each rank mines triplets for its own images among the images
+of all ranks.
 """
 
 from dataclasses import dataclass
@@ -20,22 +21,22 @@ CHOICES: dict[str, Choice] = {"semi-hard": "random", "hardest-semi-hard": "harde
 
 @register("triplet")
 class Triplet(Loss):
-    """Triplet loss on the triplets that mining chooses, of all ranks::
+    """Triplet loss on mined triplets of the batch of all ranks::
 
         loss = mean over mined triplets (a, p, n) of  max(0, |a - p|^2 - |a - n|^2 + margin)
 
-    of embeddings of length 1. The mean as in insightface, where FaceNet sums. With batch-hard it is
-    over all images that have a positive, like Eq. 5 of Hermans et al., who take plain distances of
-    vectors of any length; here they are squared, of unit vectors, for all mining. Wants batches
-    with several images of an identity; one without triplets gives 0, with a gradient of 0.
+    of embeddings of length 1. The loss is a mean as in insightface, a sum in FaceNet. With
+    batch-hard the mean is over all images that have a positive, as in Eq. 5 of Hermans et al., who
+    use unsquared distances of unnormalised vectors. The batch should contain several images per
+    identity; without triplets the loss and its gradient are 0.
 
-    ``statistics`` are of the last batch: see ``distill.mining.statistics``.
+    ``statistics`` describe the last batch: see ``distill.mining.statistics``.
 
     Args:
-        mining: "semi-hard" unless given: for every pair of one identity a random negative farther
-            than the positive by less than the margin; "hardest-semi-hard": the nearest such;
+        mining: default "semi-hard": for every positive pair a random negative farther away
+            than the positive by less than the margin; "hardest-semi-hard": the nearest of these;
             "batch-hard": for every image its farthest positive and its nearest negative.
-        margin: in squared distance, which is 2 - 2 cos; 0.2 unless given.
+        margin: in squared distance, which is 2 - 2 cos; default 0.2.
         weight: multiplies the loss.
 
     Example:
@@ -58,7 +59,7 @@ class Triplet(Loss):
         return loss
 
     def mine(self, batch: "WholeBatch") -> Triplets:
-        """The triplets whose anchors are of this rank."""
+        """The triplets whose anchors belong to this rank."""
         mining, margin = self.settings.mining, self.settings.margin
         if mining == "batch-hard":
             return batch_hard(batch.embeddings, batch.labels, batch.own)
@@ -72,16 +73,16 @@ class CentreTriplet(Loss):
 
         loss = mean over mined triplets (a, p, k) of  max(0, |a - p|^2 - |a - w_k|^2 + margin)
 
-    of embeddings and class weights of length 1. Anchors and positives are images of the batch; the
-    class weights w stand for the identities that the batch does not hold, which are nearly all of
-    them; ``Triplet`` is for those that it does.
+    of embeddings and class weights of length 1. Anchors and positives are images of the batch. The
+    class weights w represent the identities that are not in the batch, nearly all of them;
+    ``Triplet`` covers those that are.
 
-    ``statistics`` are as of ``Triplet``, with ``centre_`` before their names.
+    ``statistics`` are those of ``Triplet``, with names prefixed by ``centre_``.
 
     Args:
         identities, embedding: the shape of the class weights.
-        mining: "semi-hard" or "hardest-semi-hard", as of ``Triplet``.
-        margin: in squared distance, which is 2 - 2 cos; 0.2 unless given.
+        mining: "semi-hard" or "hardest-semi-hard", see ``Triplet``.
+        margin: in squared distance, which is 2 - 2 cos; default 0.2.
         weight: multiplies the loss.
 
     Example:
@@ -117,8 +118,8 @@ class CentreTriplet(Loss):
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Unit embeddings [N, D] with gradient and labels int64 [N] of all ranks' images whose label
-    counts; ``own`` are the rows of this rank. ``generator`` is in the same state on all ranks."""
+    """The images of all ranks whose label counts: unit embeddings [N, D] with gradient and labels
+    int64 [N]. ``own`` are this rank's rows; ``generator`` has the same state on all ranks."""
 
     embeddings: Tensor
     labels: Tensor
@@ -142,7 +143,7 @@ class WholeBatch:
 
 
 def own_labelled(inputs: LossInputs) -> slice:
-    """Where this rank's images lie among those of all ranks whose label counts."""
+    """The slice of this rank's images among those of all ranks whose label counts."""
     own = own_rows(len(inputs.labels))
     if inputs.label_weights is None:
         return own
@@ -153,11 +154,11 @@ def own_labelled(inputs: LossInputs) -> slice:
 def mean_violation(
     embeddings: Tensor, mined: Triplets, to_negative: Tensor, margin: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean of ``max(0, d(a, p) - d(a, n) + margin)``, and the statistics, of all ranks.
+    """The mean of ``max(0, d(a, p) - d(a, n) + margin)`` and the statistics, over all ranks.
 
     ``embeddings`` are those of the whole batch; ``to_negative`` [T] are the distances to the
-    negatives, with gradient. The loss is this rank's part times the number of ranks, so that their
-    mean is the loss of all triplets. Without any it is 0, with a gradient of 0.
+    negatives, with gradient. The returned loss is this rank's share times the number of ranks, so
+    that the mean over ranks is the loss of all triplets. Without triplets loss and gradient are 0.
     """
     to_positive = squared_lengths(embeddings[mined.anchors] - embeddings[mined.positives])
     totals = all_reduce_sum(mined.totals(margin))
@@ -166,5 +167,5 @@ def mean_violation(
 
 
 def squared_lengths(vectors: Tensor) -> Tensor:
-    """[T] of [T, D]."""
+    """Squared norms [T] of vectors [T, D]."""
     return vectors.square().sum(dim=1)

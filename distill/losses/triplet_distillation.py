@@ -15,19 +15,19 @@ _SMALLEST_MAXIMUM = 1e-12
 
 @register("triplet_distillation")
 class TripletDistillation(Loss):
-    """Triplet loss whose margin grows with how far apart the teacher sees the two identities::
+    """Triplet loss whose margin grows with the distance between two identities in the teacher::
 
         loss = mean over violating triplets (a, p, n) of  max(0, |a - p|^2 - |a - n|^2 + m)
         m = smallest + (largest - smallest) * q / (highest q of the batch)
 
-    of the student's embeddings, for the teacher's q = |a - n|^2 - |a - p|^2, at least 0. All are of
-    length 1; teacher and student may differ in width. Over every anchor, positive and negative of
-    the batch of all ranks, averaged over those that violate their margin (the paper averages over
-    triplets mined beforehand). Wants batches with several images of an identity; one without
-    triplets gives 0, with a gradient of 0.
+    of the student's embeddings, with q = max(0, |a - n|^2 - |a - p|^2) of the teacher's. All have
+    length 1; teacher and student may differ in width. Every triplet in the batch of all ranks is
+    considered, and the mean is over those that violate their margin (in the paper, over triplets
+    mined beforehand). The batch should contain several images per identity; without triplets the
+    loss and its gradient are 0.
 
     Args:
-        smallest_margin, largest_margin: in squared distance, 0.2 and 0.5 unless given, as in the
+        smallest_margin, largest_margin: in squared distance; default 0.2 and 0.5, as in the
             re-implementation by the authors of MarginDistillation.
         weight: multiplies the loss.
 
@@ -46,14 +46,14 @@ class TripletDistillation(Loss):
         margins = teacher_margins(seen, self.settings.smallest_margin, self.settings.largest_margin)
         violations = (margins - ours).clamp_min(0)
         violating = all_reduce_sum((violations > 0).sum())
-        # This rank's part times the ranks, so that their mean is the loss of all triplets.
+        # This rank's share times the number of ranks: their mean is the loss of all triplets.
         return violations.sum() * world_size() / violating.clamp_min(1)
 
 
 def teacher_margins(certainty: Tensor, smallest: float, largest: float) -> Tensor:
-    """Margins [T]: the smallest at 0 and below, the largest at the batch's highest, on a line.
+    """Margins [T], linear in ``certainty`` [T]: ``smallest`` up to 0, ``largest`` at its maximum.
 
-    ``certainty`` [T] may be empty; the highest is that of all ranks. The paper's ``F(d)``.
+    The maximum is over all ranks; ``certainty`` may be empty. The paper's ``F(d)``.
     """
     certainty = certainty.clamp_min(0)
     own_highest = torch.cat([certainty, certainty.new_zeros(1)]).amax()
@@ -64,7 +64,7 @@ def teacher_margins(certainty: Tensor, smallest: float, largest: float) -> Tenso
 def _excess(unit: Tensor, labels: Tensor, own: slice) -> Tensor:
     """``d(anchor, negative) - d(anchor, positive)`` [T] of all triplets with an anchor in ``own``.
 
-    In one order, whatever ``unit`` [N, D] are.
+    The order of the triplets depends on ``labels`` only, not on ``unit`` [N, D].
     """
     anchors, positives = positive_pairs(labels, own)
     distances = squared_distances(unit[own], unit)

@@ -1,4 +1,4 @@
-"""UniformFace: Duan et al., 2019. Class centres that repel one another, spread evenly."""
+"""UniformFace: Duan et al., 2019. Class centres repel one another and spread evenly."""
 
 from typing import Any
 
@@ -16,14 +16,13 @@ class UniformFace(Loss):
 
         loss = mean over pairs of classes j != k of  1 / (1 + |w_j - w_k|)
 
-    for class weights of length 1, of the classes that are sampled at this step. The paper takes
-    running means of the embeddings instead. With sub-centres, those of one identity repel one
-    another like any others. It needs no labels, and its gradient goes to the class weights.
+    for class weights of length 1, over the classes sampled in this step. The paper uses running
+    means of the embeddings instead. Sub-centres of one identity repel one another like any others.
+    Needs no labels; the gradient flows to the class weights only.
 
     Args:
         identities, embedding: the shape of the class weights.
-        classes: how many are sampled at each step, 1,024 unless given; as many as there are take
-            all.
+        classes: the number sampled per step; default 1,024; any number from K up means all.
         weight: multiplies the loss.
 
     Example:
@@ -35,13 +34,13 @@ class UniformFace(Loss):
 
     def __init__(self, *settings: Any, **given: Any) -> None:
         super().__init__(*settings, **given)
-        self.draw = SampledClasses(self.settings.classes)  # by this name it is in checkpoints
+        self.draw = SampledClasses(self.settings.classes)  # checkpoints use this name
 
     def formula(self, inputs: LossInputs) -> Tensor:
         centres = inputs.unit_centres.flatten(0, -2)
         sampled = centres[self.draw(len(centres), centres.device)]
         if len(sampled) == 1:
-            return 0.0 * centres.sum()  # A centre alone is repelled by none.
+            return 0.0 * centres.sum()  # There is only one centre.
         return repulsion(sampled)
 
 
@@ -49,7 +48,7 @@ def repulsion(unit_vectors: Tensor) -> Tensor:
     """The mean of ``1 / (distance + 1)`` over all pairs of different rows of [n, D]."""
     count = len(unit_vectors)
     vectors = at_least_float32(unit_vectors)
-    # On the unit sphere the squared distance is 2 - 2 cos; its root has no derivative at 0.
+    # On the unit sphere the squared distance is 2 - 2 cos. Its root has no derivative at 0.
     distances = (2.0 - 2.0 * (vectors @ vectors.T)).clamp_min(1e-12).sqrt()
     energies = 1.0 / (distances + 1.0)
     others = ~torch.eye(count, dtype=torch.bool, device=vectors.device)

@@ -1,4 +1,4 @@
-"""The weighted sum of losses, which is what a stage of training minimises."""
+"""The weighted sum of losses that a training stage minimises."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from distill.losses.settings import ComparisonSettings, LossSettings
 
 
 class WeightedLosses(nn.Module):
-    """The weighted sum of named losses; reports each part unweighted.
+    """The weighted sum of named losses; the parts are reported unweighted.
 
-    Holds the class centres, which all losses that need centres share, as a parameter
-    [identities, D], or [identities, S, D] where a loss asks for S sub-centres of each identity.
-    ``identity_counts`` int64 [identities] are the images of each, which class balance needs.
-    ``teacher_embedding`` is the teacher's width Dt, where it may be another than the student's.
-    Where ``needs_teacher_centres``, set ``teacher_centres``, unit vectors [identities, Dt].
-    ``sampled`` says whose centres the rows of ``centres`` are while these are not those of all.
+    All losses that need class centres share the parameter ``centres`` [identities, D], or
+    [identities, S, D] if a loss asks for S sub-centres per identity. ``identity_counts`` int64
+    [identities] are the images per identity, for class balance. ``teacher_embedding`` is the
+    teacher's width Dt if it differs from the student's. If ``needs_teacher_centres``, set
+    ``teacher_centres`` to unit vectors [identities, Dt]. ``sampled`` maps the rows of ``centres``
+    to identities while they cover only some of them.
     """
 
     teacher_centres: Tensor | None
@@ -73,7 +73,7 @@ class WeightedLosses(nn.Module):
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
         """``{"total": sum, NAME: part, ...}``, each a scalar.
 
-        ``inputs`` come without centres and counts, which are put in here.
+        ``inputs`` come without centres and counts, which are added here.
         """
         inputs = replace(
             inputs,
@@ -93,16 +93,16 @@ class WeightedLosses(nn.Module):
         return {"total": total, **parts}
 
     def _is_on_centres(self, name: str) -> bool:
-        """Whether the loss looks only at ``sampled`` identities, by their rows. Others see all.
+        """Whether the loss sees only ``sampled`` identities, indexed by row; others see all.
 
-        The teacher's centres are on every rank, so they need not be sharded with the student's.
+        Every rank holds all teacher centres, so they need not be sharded with the student's.
         """
         sharded = self.sampled is not None and self.sampled.sharded
         settings = LOSSES[name].settings
         return settings.needs_centres or (settings.needs_teacher_centres and not sharded)
 
     def _given_to(self, name: str, inputs: LossInputs) -> LossInputs:
-        """``inputs`` with the embeddings projected, where the loss asks for it."""
+        """``inputs`` with projected embeddings, if the loss asks for it."""
         if name not in self.projections:
             return inputs
         projected = self.projections[name](at_least_float32(inputs.embeddings))

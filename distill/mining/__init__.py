@@ -1,4 +1,4 @@
-"""Which triplets of a batch to learn from; pure functions of embeddings and labels."""
+"""Choosing the triplets of a batch to learn from; pure functions of embeddings and labels."""
 
 from distill.mining.batch_hard import batch_hard
 from distill.mining.semi_hard import Choice, semi_hard, semi_hard_centres

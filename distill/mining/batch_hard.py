@@ -10,11 +10,11 @@ from distill.mining.triplets import ALL, Triplets, same_identity, squared_distan
 
 @torch.no_grad()
 def batch_hard(embeddings: Tensor, labels: Tensor, anchors: slice = ALL) -> Triplets:
-    """For each anchor its farthest positive and its nearest negative of the batch.
+    """For each anchor, its farthest positive and its nearest negative of the batch.
 
-    ``embeddings`` are unit vectors [N, D], ``labels`` int64 [N]; ``anchors`` are the rows to take
-    for anchors. One without a positive or a negative makes no triplet. The paper compares plain
-    distances, which have the same order as squared ones.
+    ``embeddings`` are unit vectors [N, D], ``labels`` int64 [N]; ``anchors`` selects the rows to
+    use as anchors. An anchor without a positive or a negative makes no triplet. The paper compares
+    unsquared distances, which have the same order.
     """
     own = torch.arange(len(labels), device=labels.device)[anchors]
     rows = torch.arange(len(own), device=labels.device)

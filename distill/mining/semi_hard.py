@@ -1,14 +1,14 @@
 """Semi-hard negatives: Schroff et al., FaceNet, 2015, section 3.2 and Eq. 4.
 
-A negative is semi-hard for an anchor and a positive where it is farther away than the positive, but
-by less than the margin::
+A negative is semi-hard for an anchor and a positive if it is farther away than the positive, but by
+less than the margin::
 
     d(anchor, positive) < d(anchor, negative) < d(anchor, positive) + margin
 
-Both inequalities are strict, as in insightface's ``triplet_image_iter.py`` ("FaceNet selection");
-the looser rule that leaves out the first one ("VGG Face") also takes negatives that are nearer than
-the positive. insightface makes one pair of two images, the earlier one its anchor; here each of the
-two is an anchor.
+Both inequalities are strict, as in insightface's ``triplet_image_iter.py`` ("FaceNet selection").
+The looser rule without the first one ("VGG Face") also accepts negatives that are nearer than the
+positive. insightface makes one triplet pair of two images with the earlier one as its anchor; here
+each of the two is an anchor.
 """
 
 import math
@@ -20,9 +20,9 @@ from torch import Tensor
 from distill.mining.triplets import ALL, Triplets, from_cosines, positive_pairs, same_identity
 
 Choice = Literal["random", "hardest"]
-"""Of the semi-hard negatives of a pair: any, as insightface does it, or the nearest."""
+"""Which semi-hard negative of a pair to choose: any, as insightface does, or the nearest."""
 AT_ONCE = 1 << 22
-"""Distances to look at in one go: pairs times negatives are too many."""
+"""Maximum number of distances (pairs times negatives) to compute at once"""
 
 
 @torch.no_grad()
@@ -34,10 +34,10 @@ def semi_hard(
     anchors: slice = ALL,
     generator: torch.Generator | None = None,
 ) -> Triplets:
-    """For each anchor and each of its positives a semi-hard negative of the batch, if there is one.
+    """For each anchor and each of its positives, a semi-hard negative of the batch, if any.
 
-    ``embeddings`` are unit vectors [N, D], ``labels`` int64 [N]; ``anchors`` are the rows to take
-    for anchors. ``generator`` makes the random choice, torch's own where none is given.
+    ``embeddings`` are unit vectors [N, D], ``labels`` int64 [N]; ``anchors`` selects the rows to
+    use as anchors. ``generator`` makes the random choice; torch's own by default.
     """
     cosines = embeddings[anchors] @ embeddings.T
     forbidden = same_identity(labels, anchors)
@@ -54,10 +54,10 @@ def semi_hard_centres(
     anchors: slice = ALL,
     generator: torch.Generator | None = None,
 ) -> Triplets:
-    """The same, with the centres of all identities that the batch does not hold as negatives.
+    """Like ``semi_hard``, with the centres of all identities outside the batch as negatives.
 
     ``cosines`` [A, K] are those of the anchors to the class centres; a label is one of K.
-    ``Triplets.negatives`` are numbers of centres.
+    ``Triplets.negatives`` are indices of centres.
     """
     present = torch.zeros(cosines.shape[1], dtype=torch.bool, device=labels.device)
     present[labels] = True
@@ -76,13 +76,13 @@ def _mine(
     anchors: slice,
     generator: torch.Generator | None,
 ) -> Triplets:
-    """From the anchors' cosines to the batch [A, N] and to the negatives [A, M]; ``forbidden`` is
-    bool [A, M]."""
+    """Mine from the anchors' cosines to the batch [A, N] and to the negatives [A, M];
+    ``forbidden`` is bool [A, M]."""
     rows, positives = positive_pairs(labels, anchors)
     to_positive = from_cosines(to_batch[rows, positives])
     own = torch.arange(len(labels), device=labels.device)[anchors]
-    # One number for each image as an anchor and one as a positive: their sum is uniform for every
-    # pair, and the same whichever part of the anchors this call is about.
+    # One number for each image as an anchor and one as a positive: their sum modulo 1 is uniform
+    # for every pair, and does not depend on which anchors this call processes.
     random = torch.rand(2, len(labels), generator=generator, device=labels.device)
     draws = (random[0, own[rows]] + random[1, positives]) % 1.0
     found, negatives, distances = [], [], []
@@ -111,12 +111,12 @@ def _mine(
 
 
 def _nearest(allowed: Tensor, distances: Tensor) -> Tensor:
-    """int64 [T]: in each row the allowed one with the least distance."""
+    """int64 [T]: in each row, the allowed column with the least distance."""
     return distances.masked_fill(~allowed, math.inf).argmin(dim=1)
 
 
 def _random(allowed: Tensor, draws: Tensor) -> Tensor:
-    """int64 [T]: in each row one of the allowed, which ``draws`` [T] in [0, 1) choose."""
+    """int64 [T]: in each row, one allowed column, chosen by ``draws`` [T] in [0, 1)."""
     running = allowed.cumsum(dim=1)
     counts = running[:, -1]
     skipped = (draws * counts).long().clamp_max((counts - 1).clamp_min(0))

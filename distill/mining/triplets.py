@@ -1,4 +1,4 @@
-"""Triplets as indices, what there is to say of them, and the pairs that they begin with.
+"""Triplets as indices, their statistics, and the positive pairs they start from.
 
 Distances are squared Euclidean ones of unit vectors, ``2 - 2 cos``, in [0, 4].
 """
@@ -15,8 +15,8 @@ ALL = slice(None)
 class Triplets:
     """T triplets: int64 [T] each, and the distances [T] to the positive and the negative.
 
-    ``anchors`` and ``positives`` are rows of the batch; ``negatives`` too, or identities where they
-    are class centres. ``candidates`` is how many triplets there could have been at most.
+    ``anchors`` and ``positives`` are rows of the batch; ``negatives`` are rows too, or identities
+    if they are class centres. ``candidates`` is the maximum possible number of triplets.
     """
 
     anchors: Tensor
@@ -30,9 +30,9 @@ class Triplets:
         return len(self.anchors)
 
     def totals(self, margin: float) -> Tensor:
-        """float64 [4], which may be added up over ranks; ``statistics`` reads it.
+        """float64 [4]: triplets, candidates, triplets that violate the margin, sum of violations.
 
-        Triplets, candidates, triplets that violate the margin, the sum of these violations.
+        May be summed over ranks; ``statistics`` takes the result.
         """
         violations = (self.to_positive - self.to_negative + margin).clamp_min(0).double()
         violating, amount = (violations > 0).sum().double(), violations.sum()
@@ -41,10 +41,10 @@ class Triplets:
 
 
 def statistics(totals: Tensor) -> dict[str, Tensor]:
-    """Scalars: ``mined_share`` and ``margin_violation``, 0 where there is nothing to divide by.
+    """Scalars ``mined_share`` and ``margin_violation``; 0 if there is nothing to divide by.
 
-    The share of the candidates that became triplets which violate the margin, so that there is
-    something to learn from them; and by how much such a triplet violates it, on average.
+    The share of candidates that became triplets with a violated margin, and the mean violation of
+    such a triplet.
     """
     _, candidates, violating, amount = totals.float()
     return {
@@ -59,17 +59,17 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
 
 
 def from_cosines(cosines: Tensor) -> Tensor:
-    """The squared distances of unit vectors; rounding makes none negative."""
+    """Squared distances of unit vectors, clamped to be non-negative despite rounding."""
     return (2.0 - 2.0 * cosines).clamp_min(0.0)
 
 
 def same_identity(labels: Tensor, anchors: slice = ALL) -> Tensor:
-    """bool [A, N]: which of the batch have the identity of the anchor, itself among them."""
+    """bool [A, N]: which images of the batch have the identity of the anchor, itself included."""
     return labels[anchors, None] == labels
 
 
 def positive_pairs(labels: Tensor, anchors: slice = ALL) -> tuple[Tensor, Tensor]:
-    """int64 [T] each: rows among the anchors, and the rows of their positives in the batch."""
+    """int64 [T] each: the anchors' rows among the anchors, their positives' rows in the batch."""
     pairs = same_identity(labels, anchors)
     own = torch.arange(len(labels), device=labels.device)[anchors]
     pairs[torch.arange(len(own), device=labels.device), own] = False

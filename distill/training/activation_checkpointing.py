@@ -1,7 +1,7 @@
-"""Activation checkpointing: a block's activations are computed again when they are needed.
+"""Activation checkpointing: activations of a block are recomputed in the backward pass.
 
-Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016. The second pass must not move the
-running statistics of batch normalisation again.
+Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016. The second forward pass must not
+update the running statistics of batch normalisation again.
 """
 
 import functools
@@ -17,9 +17,9 @@ from curation.errors import UserError
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Let every block of the network's stages forget its activations until the backward pass.
+    """Make every block of the network's stages recompute its activations in the backward pass.
 
-    Raises ``UserError`` where the network has no stages.
+    Raises ``UserError`` if the network has no stages.
     """
     found = list(blocks(network))
     if not found:
@@ -34,7 +34,7 @@ def checkpoint_activations(network: nn.Module) -> None:
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """What stands in an ``nn.Sequential`` and has layers of its own, without stages inside."""
+    """Members of ``nn.Sequential`` modules that have layers of their own but no nested stage."""
     for child in network.children():
         inside = isinstance(network, nn.Sequential) and any(child.children())
         if inside and not _is_stage(child):
@@ -58,7 +58,7 @@ def _forward(forward: Any, contexts: Any, block: nn.Module, x: Tensor) -> Tensor
 def _passes(
     normalisations: list[_BatchNorm],
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """The contexts of the first and of the second pass."""
+    """The contexts of the first and the second forward pass."""
     return nullcontext(), _without_new_statistics(normalisations)
 
 

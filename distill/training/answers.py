@@ -1,4 +1,4 @@
-"""What the teacher says of the pictures of a batch: looked up, or asked."""
+"""The teacher's embeddings of the images of a batch, from a cache or computed online."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from teachers.embedding_cache import Embeddings
 
 @dataclass(frozen=True)
 class CachedAnswers:
-    """The teacher's answers to the picture and its mirror, and to each augmented view.
+    """The cached teacher embeddings of each image, its mirror image and each augmented view.
 
-    ``views`` None: the answer to the plain picture stands for every view of it.
+    ``views`` None: every view uses the embedding of the plain image.
     """
 
     plain: Embeddings
@@ -23,14 +23,14 @@ class CachedAnswers:
 
     @property
     def embedding(self) -> int:
-        """D, the length of the vectors."""
+        """D, the width of the embeddings."""
         return self.plain.embedding
 
     def look_up(self, shown: ShownViews) -> np.ndarray:
         """Unit vectors float16 [n, D].
 
-        Where the answer to a view is too far from the plain one, the plain one; ``shown.numbers``
-        is PLAIN there afterwards.
+        A view whose embedding is too far from that of the plain image is replaced by the plain
+        image: its entry in ``shown.numbers`` becomes PLAIN.
         """
         answers = self.plain.vectors(shown.rows, shown.mirrored.astype(np.int64))
         if self.views is None:
@@ -46,21 +46,21 @@ class CachedAnswers:
 
 @dataclass(frozen=True)
 class OnlineAnswers:
-    """The teacher itself, asked about the pixels of each batch."""
+    """The teacher itself, which embeds the pixels of each batch."""
 
     teacher: Embedder
     least_cosine: float = -1.0
 
     @property
     def embedding(self) -> int:
-        """D, the length of the vectors."""
+        """D, the width of the embeddings."""
         return self.teacher.embedding
 
     def ask(self, pictures: np.ndarray) -> np.ndarray:
-        """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded as those of a cache."""
+        """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded like those of a cache."""
         return unit_and_norm(self.teacher.embed(pictures))[0]
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """float32 [n] of unit vectors [n, D]."""
+    """Rowwise cosines float32 [n] of unit vectors [n, D]."""
     return np.einsum("nd,nd->n", left.astype(np.float32), right.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The settings of augmented views, ``[augment]`` of a job spec; without torch and OpenCV."""
+"""Settings of augmented views, ``[augment]`` of a job spec. Does not import torch or OpenCV."""
 
 from typing import Annotated, Literal
 
@@ -8,18 +8,18 @@ from distill.spec_errors import SpecError
 from teachers.augment.strengths import Share, Strengths
 
 PLAIN_VIEWS = 2
-"""The picture and its mirror, of which the teacher's answers are there in any case."""
+"""The image and its mirror image, for which the teacher's embeddings always exist."""
 LEAST_COSINE = 0.4
 """Chosen from SFace on real faces: docs/training.md, "Augmented views"."""
 PLAIN_SHARE_OF_FRESH = 0.125
-"""As of 16 views."""
+"""The share at 16 views"""
 
 MOST_VIEWS = 1024
-"""Each has a folder of its own in the cache."""
+"""Each view has its own folder in the cache."""
 
 
 def _number_of_views(given: object) -> int | Literal["fresh"]:
-    """One message for a number or a word that is none."""
+    """Validated by hand, for a single message about numbers and words."""
     if given == "fresh":
         return "fresh"
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_VIEWS:
@@ -36,15 +36,15 @@ Views = Annotated[
 
 
 class AugmentSettings(Strengths):
-    """How many views of each picture a student sees, and how far they may be from it.
+    """How many views of each image a student sees, and how far they may differ from it.
 
-    ``views`` 1 is the picture, mirrored half the time. From 3 on two of them are the picture and
-    its mirror, and the others are augmented; each is shown equally often, or the plain ones in the
-    share ``plain``. With "fresh" no augmented view is seen twice. The plain picture takes the place
-    of views to which the teacher's answer has a cosine below ``least_cosine`` to the plain one.
+    ``views`` 1 is the image, mirrored half the time. From 3 on, two views are the image and its
+    mirror image and the others are augmented. All are shown equally often, unless ``plain`` sets
+    the share of the plain ones. With "fresh", no augmented view is shown twice. The plain image
+    replaces any view whose teacher embedding has a cosine below ``least_cosine`` to the plain one.
 
-    ``teacher_sees`` plain: the teacher is asked about the picture itself, or its mirror, whatever
-    view of it the student sees, and so no more often than without views.
+    With ``teacher_sees`` plain, the teacher embeds the image or its mirror image, whichever view
+    the student sees, so it runs no more often than without augmentation.
     """
 
     views: Views = 1
@@ -86,22 +86,22 @@ class AugmentSettings(Strengths):
 
     @property
     def answered(self) -> int | None:
-        """How many augmented views of each image the teacher is asked about; None without limit."""
+        """The number of augmented views per image that the teacher embeds; None if unlimited."""
         return 0 if self.teacher_sees == "plain" else self.augmented
 
     @property
     def augments(self) -> bool:
-        """Whether any view is more than the mirror."""
+        """Whether any view is more than the mirror image."""
         return self.views != 1
 
     @property
     def augmented(self) -> int | None:
-        """How many augmented views of each image there are; None without limit."""
+        """The number of augmented views per image; None if unlimited."""
         return None if self.views == "fresh" else max(0, self.views - PLAIN_VIEWS)
 
     @property
     def strengths(self) -> Strengths:
-        """What the pixels of a view follow from."""
+        """The settings that determine the pixels of a view."""
         return Strengths(**{name: getattr(self, name) for name in Strengths.model_fields})
 
 

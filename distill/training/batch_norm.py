@@ -1,8 +1,8 @@
-"""Batch normalisation over the batch of all ranks, so that their number changes no result.
+"""Batch normalisation over the batch of all ranks, so that results do not depend on their number.
 
-PyTorch has it for GPUs (``nn.SyncBatchNorm``); this is the same for the CPU. Every rank has an
+PyTorch implements it for GPUs (``nn.SyncBatchNorm``); this is the CPU version. Every rank has an
 equal share of the batch. Source of the backward pass: Ioffe and Szegedy, 2015, section 3, with
-the means over the whole batch.
+means over the whole batch.
 """
 
 import sys
@@ -17,9 +17,9 @@ from curation.errors import UserError
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Synchronise all batch normalisation inside ``network``; names and parameters stay.
+    """Synchronise all batch normalisation in ``network``; names and parameters do not change.
 
-    Raises ``UserError`` for a kind that cannot be synchronised.
+    Raises ``UserError`` for a layer type that cannot be synchronised.
     """
     if device.type == "cuda":
         _convert_for_gpu(network)
@@ -27,7 +27,7 @@ def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
     kinds = _kinds()
     for name, module in network.named_modules():
         if type(module) in kinds:
-            # In place: a module may be known under several names, and hooks may hang on it.
+            # In place, because other modules or hooks may refer to this module.
             module.__class__ = kinds[type(module)]
         elif isinstance(module, _BatchNorm):
             raise UserError(
@@ -51,7 +51,7 @@ class _Normalisation(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
         x, weight, mean, variance = context.saved_tensors
-        # As if the moments were constants; then what follows from their own derivatives.
+        # The gradient with constant moments, then the terms from the derivatives of the moments.
         for_x, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
             gradient.contiguous(memory_format=_layout(x)),
             x,
@@ -78,7 +78,7 @@ class _Normalisation(torch.autograd.Function):
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel over all ranks: Chan et al., 1979, Eq. 1.5."""
-    # torch.var_mean says the same, but takes twenty times as long.
+    # torch.var_mean gives the same result but takes twenty times as long.
     own = torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0))
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
@@ -93,13 +93,13 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 
 class _Synchronised(_BatchNorm):
-    """Replaces the forward pass of training; evaluation is that of the class beside it."""
+    """Replaces the training forward pass; evaluation is inherited from the other base class."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.normalise(x) if self.training else super().forward(x)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Normalise, and move the running statistics."""
+        """Normalise and update the running statistics."""
         usual, spread, momentum = self.running_mean, self.running_var, self.momentum
         assert usual is not None, "the networks here keep running statistics"
         assert spread is not None
@@ -125,12 +125,12 @@ class BatchNorm2d(_Synchronised, nn.BatchNorm2d):
 
 
 def _kinds() -> dict[type[nn.Module], type[nn.Module]]:
-    """Each kind of batch normalisation and its synchronised one."""
+    """Each batch normalisation class and its synchronised version."""
     kinds: dict[type[nn.Module], type[nn.Module]] = {
         nn.BatchNorm1d: BatchNorm1d,
         nn.BatchNorm2d: BatchNorm2d,
     }
-    if "timm" in sys.modules:  # else there is nothing of timm's, whose import takes seconds
+    if "timm" in sys.modules:  # importing timm takes seconds, and without it nothing is timm's
         from timm.layers import BatchNormAct2d
 
         class BatchNormWithActivation(_Synchronised, BatchNormAct2d):

@@ -1,9 +1,10 @@
-"""Checkpoints as folders that are either whole or not there.
+"""Checkpoints as folders that are either complete or absent.
 
-A checkpoint is written beside its place, every file fsynced, a manifest with sizes and SHA-256
-added, and renamed. One that does not fit its manifest is set aside and the one before it is used.
-Where the network was evaluated at that step, ``scores.json`` has its scores. The checkpoint with
-the highest one stays for as long as it is the best, and the link ``best`` leads to it.
+A checkpoint is written under a temporary name, every file is fsynced, a manifest with sizes and
+SHA-256 sums is added, and the folder is renamed. A checkpoint that does not match its manifest is
+set aside, and the previous one is used. ``scores.json`` holds the scores of an evaluation at that
+step, if there was one. The checkpoint with the highest score is kept, and the link ``best`` points
+to it.
 """
 
 import os
@@ -23,7 +24,7 @@ from distill.fence import check_fence
 
 MANIFEST, SCORES, BEST = "manifest.json", "scores.json", "best"
 SCORE = "score"
-"""The one among the scores that is compared."""
+"""The key of the score that is compared."""
 _NAME = re.compile(r"step-[0-9]{8,18}")
 Scores = Mapping[str, float]
 
@@ -52,10 +53,10 @@ def save_checkpoint(
     keep: int = 2,
     scores: Scores | None = None,
 ) -> Path:
-    """Make ``root/step-NNNNNNNN`` with what ``write(folder)`` puts there, and the ``scores``.
+    """Create ``root/step-NNNNNNNN`` from what ``write(folder)`` puts there, and the ``scores``.
 
-    The last ``keep`` stay, and the best. A disk that fills up raises ``UserError`` and leaves the
-    others good; ``Displaced`` where another attempt of the job has begun.
+    Keeps the last ``keep`` checkpoints and the best one. Raises ``UserError`` if the disk is full,
+    which leaves the others intact, and ``Displaced`` if another attempt of the job has begun.
     """
     check_fence()
     root.mkdir(parents=True, exist_ok=True)
@@ -92,9 +93,10 @@ def newest_checkpoint(
     check: Callable[[Path], object] = lambda folder: None,
     say: Callable[[Path, str], object] = lambda folder, reason: None,
 ) -> Path | None:
-    """The newest whole checkpoint that ``check`` finds good; None where there is none.
+    """The newest complete checkpoint that passes ``check``, or None.
 
-    Others are set aside, and ``say`` is told where to and why. ``check`` raises ``UserError``.
+    Others are set aside, and ``say`` receives the new path and the reason. ``check`` raises
+    ``UserError`` to reject a checkpoint.
     """
     for folder in reversed(_all(root)):
         try:
@@ -109,7 +111,7 @@ def newest_checkpoint(
 
 
 def _set_aside(folder: Path) -> Path:
-    """Under a name that is free: the same step may have been damaged before."""
+    """Rename it to a free name: the same step may have been damaged before."""
     names = chain([f"damaged-{folder.name}"], (f"damaged-{folder.name}-{i}" for i in count(2)))
     aside = next(each for each in map(folder.with_name, names) if not os.path.lexists(each))
     folder.rename(aside)
@@ -117,15 +119,15 @@ def _set_aside(folder: Path) -> Path:
 
 
 def best_checkpoint(root: Path) -> Path | None:
-    """The one with the highest score, the earliest of equals; None where none has a score."""
+    """The checkpoint with the highest score, the earliest in a tie; None if none has a score."""
     scored = [folder for folder in _all(root) if scores_of(folder)]
     return max(scored, key=lambda folder: scores_of(folder)[SCORE], default=None)
 
 
 def final_checkpoint(root: Path, keep: str) -> Path:
-    """The one whose weights a finished training left: the newest, or with ``keep`` best the best.
+    """The checkpoint whose weights a finished training kept: the newest, or the best if asked for.
 
-    Raises ``UserError`` where it is not there any more, or is damaged.
+    Raises ``UserError`` if it no longer exists or is damaged.
     """
     found = best_checkpoint(root) if keep == "best" else _newest(root)
     if found is None or not _is_whole(found):
@@ -138,7 +140,7 @@ def final_checkpoint(root: Path, keep: str) -> Path:
 
 
 def scores_of(checkpoint: Path) -> dict[str, float]:
-    """The scores that were saved with it; empty where it was not evaluated."""
+    """The scores that were saved with it; empty if it was not evaluated."""
     try:
         return read_record(checkpoint / SCORES, _ScoresFile).root
     except UserError:
@@ -146,7 +148,7 @@ def scores_of(checkpoint: Path) -> dict[str, float]:
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Raise ``UserError`` where it does not fit its manifest."""
+    """Raise ``UserError`` if it does not match its manifest."""
     if not _is_whole(checkpoint):
         raise UserError(
             f"the checkpoint {checkpoint} is damaged; remove {checkpoint.parent} and run again to "
@@ -155,17 +157,17 @@ def check_whole(checkpoint: Path) -> None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """How many steps were done when it was written."""
+    """The number of steps completed when it was written."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def steps_saved(root: Path) -> list[int]:
-    """After which steps there is a checkpoint, in order; whether it is whole is not looked at."""
+    """The steps that have a checkpoint, in order, without checking that it is complete."""
     return [step_of(folder) for folder in _all(root)]
 
 
 def _link(name: Path, folder: Path) -> None:
-    """Make ``name`` lead to the folder beside it, in place of what it led to."""
+    """Point the link ``name`` to the folder beside it, replacing its earlier target."""
     fresh = name.with_name(f".{name.name}.link")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder.name)

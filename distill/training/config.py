@@ -1,4 +1,4 @@
-"""The settings of a training; the tables of a job spec are these classes."""
+"""The settings of a training; they are tables of a job spec."""
 
 from importlib.util import find_spec
 from itertools import pairwise
@@ -14,11 +14,11 @@ from pydantic import (
 from distill.spec_errors import SpecError
 
 LONGEST_TEXT = 1_000
-"""Characters of a name or path."""
+"""Maximum number of characters of a name or path"""
 
 
 class Strict(BaseModel):
-    """Frozen, nothing unknown, no conversion between types."""
+    """Frozen, without unknown keys or conversions between types."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, str_max_length=LONGEST_TEXT
@@ -28,21 +28,21 @@ class Strict(BaseModel):
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 Steps = Annotated[int, Field(ge=1, le=100_000_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
-"""What float32 holds; with the largest, no step leads anywhere."""
+"""Positive and within float32; no step is useful at the largest value."""
 Share = Annotated[float, Field(gt=0, le=1)]
 WeightDecay = Annotated[float, Field(ge=0, le=100)]
 
 FROZEN = 0.0
-"""The ``body_learning_rate`` of a stage that keeps the body as it is."""
+"""The ``body_learning_rate`` of a stage that freezes the body."""
 
 OptimiserStart = Literal["fresh", "kept"]
-"""Whether a stage's optimiser forgets the stage before."""
+"""Whether a stage starts with a fresh optimiser or keeps that of the previous stage."""
 
 
 class Retry(Strict):
-    """After a divergence: back to the last checkpoint with the learning rate times ``rate_factor``.
+    """After a divergence, restart from the last checkpoint at ``rate_factor`` times the rate.
 
-    At most ``retries`` times in a training; the factors multiply.
+    Happens at most ``retries`` times in a training; the factors multiply.
     """
 
     retries: int = Field(default=2, ge=1, le=100)
@@ -52,9 +52,9 @@ class Retry(Strict):
 class SamplerSettings(Strict):
     """How a stage fills its batches.
 
-    ``shuffle`` shows every image once an epoch, as ``train.shuffle`` says. ``pk`` takes ``images``
-    of each identity that has ``least_images`` (see ``distill.training.pk_shuffle``), and reads
-    every image when its turn comes, whatever ``train.shuffle`` says.
+    ``shuffle`` shows every image once per epoch, in the way ``train.shuffle`` selects. ``pk`` takes
+    ``images`` of each identity with ``least_images`` or more (see ``distill.training.pk_shuffle``)
+    and reads every image when its turn comes, regardless of ``train.shuffle``.
     """
 
     kind: Literal["shuffle", "pk"] = "shuffle"
@@ -78,7 +78,7 @@ class SamplerSettings(Strict):
         return self
 
     def check_shares(self, batch_size: int, micro_batches: int) -> None:
-        """Raise ``SpecError`` where so many micro-batches would cut an identity."""
+        """Raise ``SpecError`` if this number of micro-batches would split an identity."""
         if self.images is not None and batch_size % (micro_batches * self.images):
             raise SpecError(
                 ("images",),
@@ -100,18 +100,18 @@ USUAL: dict[str, dict[str, Any]] = {
     "polynomial": {"power": 2.0},
     "constant": {"final_learning_rate": None},
 }
-"""Defaults of their own: of AdamW (insightface's recipes for ViT on WebFace42M), of schedules."""
+"""Defaults that depend on the optimiser (AdamW: insightface's ViT on WebFace42M) or schedule."""
 SCHEDULE_OF = {"milestones": "step", "decay": "step", "power": "polynomial"}
-"""Settings of a single schedule."""
+"""Settings that apply to one schedule only."""
 NO_FINAL_RATE = {"step": "ends where the milestones lead", "constant": "stays at learning_rate"}
-"""Schedules that take no final learning rate."""
+"""Schedules without a final learning rate, and how they end."""
 
 
 class CentresSettings(Strict):
-    """Partial FC, for more identities than memory or time are there for (docs/training.md).
+    """Partial FC, for more identities than fit into memory or training time (docs/training.md).
 
-    Each step trains the class centres of the identities in its batch and of random others,
-    ``sample_rate`` of all. ``sharded``: every rank holds only its share of them.
+    Each step trains the class centres of the identities in its batch and of randomly chosen others,
+    ``sample_rate`` of all. With ``sharded``, every rank holds only its share of the centres.
     """
 
     sample_rate: float = Field(default=1.0, gt=0, le=1)
@@ -121,23 +121,23 @@ class CentresSettings(Strict):
 class TrainSettings(Strict):
     """How a network is optimised; the defaults are those of the papers for MS1M.
 
-    ``optimiser`` adamw has defaults of its own (``USUAL``), torch's betas, and no ``momentum``.
-    ``head_weight_decay`` is that of the layers after the network's global operator and of the class
-    centres, ``weight_decay`` where it is not said; ``body_learning_rate`` is the factor of the rate
-    for all other layers. ``ema`` is the decay of the average of the
-    weights over the steps, which is then what a training leaves (``distill.training.averaging``).
+    ``optimiser`` adamw has its own defaults (``USUAL``), torch's betas, and no ``momentum``.
+    ``head_weight_decay`` applies to the class centres and the layers after the network's global
+    operator; it defaults to ``weight_decay``. ``body_learning_rate`` multiplies the rate of all
+    other layers. ``ema`` is the decay of the moving average of the weights, which then is the
+    result of the training (``distill.training.averaging``).
 
     The learning rate rises linearly over ``warmup`` (a share of all steps), then falls along
-    ``schedule`` to ``final_learning_rate``: as a cosine, linear, as a polynomial of ``power``, or
-    in steps, times ``decay`` at each of the ``milestones`` (shares of all steps).
+    ``schedule`` to ``final_learning_rate``: as a cosine, linearly, as a polynomial of ``power``, or
+    in steps, by ``decay`` at each of the ``milestones`` (shares of all steps).
 
-    ``batch_size`` counts the images of one optimiser step over all ``ranks`` (None: as many as
-    there are GPUs, one without any), each of which takes its part in ``accumulate`` micro-batches.
-    ``engine`` deepspeed uses ZeRO of ``zero_stage``. ``checkpoint_every`` is in steps. ``shuffle``
-    windowed reads disks that cannot seek, mixing ``shuffle_window`` images at a time.
+    ``batch_size`` is the number of images per optimiser step over all ``ranks`` (None: the number
+    of GPUs, or one), each of which processes its share in ``accumulate`` micro-batches. ``engine``
+    deepspeed uses ZeRO at ``zero_stage``. ``checkpoint_every`` is in steps. ``shuffle`` windowed is
+    for disks with slow seeks; it mixes ``shuffle_window`` images at a time.
 
-    Every ``evaluate_every`` steps, and at the end, the network is scored on the job's sets of
-    pairs. ``keep`` says which weights the training ends with: the last, or those of the best score.
+    The network is scored on the job's pair sets every ``evaluate_every`` steps and at the end.
+    ``keep`` selects the final weights: the last, or those with the best score.
     """
 
     batch_size: int = Field(default=512, ge=1, le=1 << 24)
@@ -252,7 +252,7 @@ class TrainSettings(Strict):
         return self
 
     def check_shares(self, ranks: int) -> None:
-        """Raise ``SpecError`` where a batch cannot be split into equal shares for ``ranks``."""
+        """Raise ``SpecError`` if a batch cannot be split into equal shares for ``ranks``."""
         micro_batches = ranks * self.accumulate
         if self.batch_size % micro_batches:
             raise SpecError(

@@ -1,7 +1,7 @@
-"""Batches of decoded faces, or views of them, with their labels and the teacher's embeddings.
+"""Batches of decoded faces or their augmented views, with labels and teacher embeddings.
 
-Images are decoded and augmented by threads (libjpeg and OpenCV release the interpreter lock) into
-the batch, some batches ahead of the network. Which images, the plan says.
+Threads decode and augment the images (libjpeg and OpenCV release the GIL) directly into the batch,
+a few batches ahead of the network. The plan chooses the images.
 """
 
 import math
@@ -35,17 +35,17 @@ from teachers.augment.drawing import NO_CHANGE, Change
 from teachers.preprocessing import Preprocessing
 
 AHEAD = 2
-"""Batches being decoded while the network is at one"""
+"""Batches being decoded while the network processes one"""
 GROUP = 16
-"""Pictures that a thread decodes and augments together: as many as fit into its cache"""
+"""Images that a thread decodes and augments together: as many as fit into its cache"""
 
 
 @dataclass(frozen=True)
 class Batch:
     """``pixels`` uint8 RGB [B, H, W, 3], ``labels`` int64 [B], ``teacher`` [B, D] or None.
 
-    ``indices`` int64 [B] are the images' places in the image set. ``label_weights`` float32 [B]
-    are as of ``LossInputs``; None where no pictures are mixed and every image has a label.
+    ``indices`` int64 [B] are positions in the image set. ``label_weights`` float32 [B] are those of
+    ``LossInputs``; None if no images are mixed and every image has a label.
     """
 
     pixels: np.ndarray
@@ -57,10 +57,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shard:
-    """Which equal, contiguous part of every global batch this process takes: ``rank`` of ``ranks``.
+    """The equal, contiguous part of every global batch that this process takes: ``rank`` of
+    ``ranks``.
 
-    The plan is global, so a training resumed on another number of ranks goes on with the same
-    batches.
+    The plan is global, so a training resumed on a different number of ranks sees the same batches.
     """
 
     rank: int
@@ -71,11 +71,11 @@ ALONE = Shard(0, 1)
 
 
 class BatchLoader:
-    """Iterates over batches from any step on; use as a context manager to end its threads.
+    """Iterates over batches from any step on; use it as a context manager to stop its threads.
 
-    May be made before a fork and used after it: threads start in the process that asks for batches.
-    ``waited_seconds`` grows by the time that the consumer has waited for pictures. A teacher that
-    is asked online is asked by the consumer.
+    It may be created before a fork and used after it: threads start in the process that requests
+    batches. ``waited_seconds`` is the total time that the consumer waited for images. An online
+    teacher runs in the consumer.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class BatchLoader:
                     task.cancel()
 
     def _choices(self, first: int, last: int) -> Iterator["_Chosen"]:
-        """This shard's part of each step."""
+        """This shard's images of each step."""
         size, per_epoch = self.plan.batch_size, self.plan.steps_per_epoch
         share = size // self.shard.ranks
         epochs = _Epochs(self.plan, self.views is not None)
@@ -154,12 +154,12 @@ class BatchLoader:
                 shown = self.views.shown(epoch, rows, epochs.again[everywhere], mirrored)
             weights = None
             if self.images.unlabelled or (self.views is not None and self.views.mixes):
-                # Of the global batch, as all ranks have to agree on the weights.
+                # Weights are computed from the global batch: all ranks must agree on them.
                 weights = label_weights(shown.mixed | (labels < 0))[own]
             yield _Chosen(order[own], shown.part(own), stand_ins(labels)[own], weights)
 
     def _start(self, chosen: "_Chosen") -> tuple["_Filling", list[Future[None]]]:
-        """A batch, and the tasks that fill it."""
+        """A batch, and the tasks that will fill it."""
         indices = chosen.indices
         count, answers, asks = len(indices), self.answers, isinstance(self.answers, OnlineAnswers)
         pixels = room_for_pixels((count, *self.preprocessing.size, 3))
@@ -179,7 +179,7 @@ class BatchLoader:
         return np.empty((count, *self.images.image_size, 3), np.uint8)
 
     def _fill(self, filling: "_Filling", span: slice) -> None:
-        """Make the pictures of ``span``, and look up what the teacher said of them."""
+        """Produce the images of ``span`` and look up their teacher embeddings."""
         shown = filling.shown.part(span)
         if isinstance(self.answers, CachedAnswers):
             assert filling.batch.teacher is not None
@@ -194,13 +194,13 @@ class BatchLoader:
     def _pictures(
         self, indices: np.ndarray, shown: ShownViews, rows: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Each of ``rows``, what it shows in the size of the store, and its number.
+        """For each of ``rows``: the target row, the image at the store's size, and its number.
 
-        The picture is the row itself where nothing is left to be done.
+        The image is the target row itself if no processing remains.
         """
         changes, size = self._changes(shown), self.images.image_size
         files, indices = iter(self.images.read_many(indices)), indices.tolist()
-        # Each thread holds as many pictures.
+        # Each thread holds this many images.
         group = max(1, count_together(size, GROUP * self.threads) // self.threads)
         scratch, with_alpha = (room_for_pixels((group, *size, depth)) for depth in (3, 4))
         resizes = size != self.preprocessing.size
@@ -229,7 +229,7 @@ class BatchLoader:
             raise bad_image(self.images, index, error) from None
 
     def _changes(self, shown: ShownViews) -> list[Change]:
-        """What is done to each picture of a part of a batch."""
+        """The change to each image of a part of a batch."""
         augmented = np.flatnonzero(shown.numbers != PLAIN)
         changes = [NO_CHANGE] * len(shown.numbers)
         if self.views is not None and len(augmented):
@@ -239,7 +239,7 @@ class BatchLoader:
         return changes
 
     def _answered(self, filling: "_Filling") -> Batch:
-        """The batch with the teacher's answers, which is asked now if it was not before."""
+        """The batch with teacher embeddings, computed now if they were not looked up."""
         batch, shown = filling.batch, filling.shown
         if filling.asked is None:
             return batch
@@ -252,7 +252,7 @@ class BatchLoader:
         return batch
 
     def _take_plain_instead(self, batch: Batch, shown: ShownViews, held: np.ndarray) -> None:
-        """Where the answer to a view is too far from the plain one, of the images in ``held``."""
+        """Replace views whose embedding is too far from the plain one, among images ``held``."""
         assert isinstance(self.answers, OnlineAnswers)
         assert batch.teacher is not None
         none = np.zeros(len(held), bool)
@@ -271,7 +271,7 @@ class BatchLoader:
 
     def _decoders(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():
-            # Each thread may hold a picture as large as it is stored.
+            # Each thread may hold an image at its stored size.
             together = count_together(self.images.image_size, self.threads)
             self._pool, self._process = ThreadPoolExecutor(together, "decode"), os.getpid()
         return self._pool
@@ -279,7 +279,7 @@ class BatchLoader:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """This shard's images of a step, what they show, their labels and how much these count."""
+    """This shard's images of a step, their views, labels and label weights."""
 
     indices: np.ndarray
     shown: ShownViews
@@ -289,8 +289,8 @@ class _Chosen:
 
 @dataclass(frozen=True)
 class _Filling:
-    """A batch on its way; ``asked`` uint8 [B, H, W, 3] are the pictures as the teacher sees them,
-    where it has still to be asked."""
+    """A batch in progress; ``asked`` uint8 [B, H, W, 3] are the images for an online teacher, if
+    it still has to embed them."""
 
     batch: Batch
     shown: ShownViews
@@ -306,7 +306,7 @@ class _Epochs:
         self.again = np.empty(0, np.int64)
 
     def go_to(self, epoch: int) -> None:
-        """Make ``order``, ``mirrored`` and ``again`` (``shown_before``) those of the epoch."""
+        """Set ``order``, ``mirrored`` and ``again`` (``shown_before``) to those of the epoch."""
         if epoch == self._known:
             return
         (self.order, self.mirrored), self._known = self._plan.epoch(epoch), epoch

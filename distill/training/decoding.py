@@ -1,4 +1,4 @@
-"""Image files into rows of a batch."""
+"""Decoding of image files into rows of a batch."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from curation import images
 def decode_into(target: np.ndarray, data: bytes, mirrored: bool, what: str = "image") -> None:
     """Decode a JPEG or PNG file into ``target`` uint8 RGB [H, W, 3], mirrored if asked for.
 
-    Raises ``UserError`` naming ``what`` where the bytes cannot be decoded or have another size.
+    Raises ``UserError`` naming ``what`` if the bytes cannot be decoded or the size differs.
     """
     images.decode_into(target, data, what)
     if mirrored:

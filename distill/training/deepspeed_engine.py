@@ -1,4 +1,4 @@
-"""DeepSpeed as a library, with ZeRO stages 0 to 2; on the CPU over gloo, on GPUs over NCCL."""
+"""DeepSpeed as a library, with ZeRO stages 0 to 2, on the CPU (gloo) or on GPUs (NCCL)."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from distill.training.learner import Learner, micro_batches, optimiser, set_rate
 
 
 class DeepSpeedEngine:
-    """One DeepSpeed engine a rank; its shards of the optimiser are put together for a checkpoint.
+    """One DeepSpeed engine per rank; a checkpoint gathers the shards of the optimiser.
 
     DeepSpeed's own checkpoints fit only the number of ranks and the ZeRO stage that wrote them,
     and are read by unpickling.
@@ -45,7 +45,7 @@ class DeepSpeedEngine:
         self._moments = _moments(settings)
         self._counts_steps = settings.optimiser == "adamw"
         if not self._sharded:
-            # Only now, since it broadcasts contiguous weights; ZeRO's shards must stay as they are.
+            # Not before: DeepSpeed broadcasts contiguous weights. Not with ZeRO: it shards them.
             learner.to(memory_format=torch.channels_last)
         elif self._moments:
             self._link_moments()
@@ -94,21 +94,21 @@ class DeepSpeedEngine:
             self._set_steps(state.get(STEP, {}))
 
     def finish(self) -> None:
-        """The weights are on every rank: only gradients and the optimiser are sharded."""
+        """Nothing to do: every rank has all weights, ZeRO shards only gradients and optimiser."""
 
     def _layer_norms(self, last: bool) -> dict[str, Tensor]:
-        """Before the update, after which DeepSpeed drops the gradients."""
+        """Called before the update, after which DeepSpeed drops the gradients."""
         return gradient_norms(self.learner) if last and not self._sharded else {}
 
     def _global_norm(self) -> Tensor:
-        """As DeepSpeed keeps it from the update: a number or a tensor."""
+        """The norm that DeepSpeed keeps from the update, a number or a tensor."""
         return torch.as_tensor(self._engine.get_global_grad_norm(), device=self.device)
 
     def _link_moments(self) -> None:
-        """Make each shard's moments now, so that they can be read and written by parameter.
+        """Create the optimiser moments of each shard now, to make them accessible by parameter.
 
-        DeepSpeed links a parameter to what the optimiser has of it at the first update of the
-        first group, when the other groups have nothing yet. Zeros are where both optimisers start.
+        DeepSpeed links parameters to optimiser state at the first update of the first group, when
+        the other groups have no state yet. Both optimisers start from zeros.
         """
         zero = self._engine.optimizer
         for shard in zero.single_partition_of_fp32_groups:
@@ -120,7 +120,7 @@ class DeepSpeedEngine:
         zero._lazy_init_hp_params_optimizer_state()
 
     def _groups(self) -> list[tuple[EngineState, list[str]]]:
-        """What the optimiser has of this rank's shard of each group, and the group's parameters."""
+        """The optimiser state of this rank's shard of each group, and the group's parameters."""
         zero = self._engine.optimizer
         names = {parameter: name for name, parameter in self.learner.named_parameters()}
         shards = zip(zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True)
@@ -130,17 +130,17 @@ class DeepSpeedEngine:
         ]
 
     def _steps(self) -> dict[str, Tensor]:
-        """A shard counts its steps once; here by parameter, as without ZeRO."""
+        """Step counts by parameter, as without ZeRO; a shard counts its steps once."""
         return {name: shard[STEP].clone() for shard, names in self._groups() for name in names}
 
     def _set_steps(self, steps: dict[str, Tensor]) -> None:
-        """The lowest count of a group's parameters: too low only makes the first steps smaller."""
+        """Set each group to its parameters' lowest count: too low only shrinks the first steps."""
         for shard, names in self._groups():
             counts = [float(steps.get(name, 0.0)) for name in names]
             shard[STEP].fill_(min(counts, default=0.0))
 
     def _gathered(self, key: str) -> dict[str, Tensor]:
-        """Whole on rank 0, parameter by parameter; empty elsewhere."""
+        """Whole tensors by parameter on rank 0; empty on the others."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         whole = {}
@@ -152,7 +152,7 @@ class DeepSpeedEngine:
         return whole
 
     def _share_out(self, whole: dict[str, Tensor], key: str) -> None:
-        """Each rank takes its shard; a parameter that is not named has not moved yet."""
+        """Give each rank its shard; parameters missing from ``whole`` have not been updated yet."""
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for name, parameter in self.learner.named_parameters():
@@ -163,7 +163,7 @@ class DeepSpeedEngine:
 
 @contextmanager
 def _launched() -> Iterator[None]:
-    """What a launcher sets, where there is none: DeepSpeed asks for it all the same."""
+    """Set the launcher's environment variables if there is no launcher: DeepSpeed requires them."""
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     unset = alone.keys() - os.environ.keys()
     os.environ.update({name: alone[name] for name in unset})
@@ -175,7 +175,7 @@ def _launched() -> Iterator[None]:
 
 
 def _deepspeed() -> Any:
-    """Import DeepSpeed and see to its process group: that of all ranks, or one of this alone."""
+    """Import DeepSpeed and give it a process group: that of all ranks, or one of its own."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if not dist.is_initialized():
@@ -183,21 +183,21 @@ def _deepspeed() -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     import deepspeed
 
-    # Its shared-memory kernel compiles for two minutes at first use; gloo does the same work.
+    # Its shared-memory kernel compiles for two minutes on first use; gloo does the same work.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=None, auto_mpi_discovery=False)
     return deepspeed
 
 
 def _moments(settings: TrainSettings) -> tuple[str, ...]:
-    """The optimiser's tensors that have a parameter's shape, as torch calls them."""
+    """The optimiser's tensors with the shape of their parameter, by their torch names."""
     if settings.optimiser == "adamw":
         return ("exp_avg", "exp_avg_sq")
     return ("momentum_buffer",) if settings.momentum else ()
 
 
 def _config(settings: TrainSettings) -> dict[str, Any]:
-    """bfloat16 is not here: the learner sees to it itself, alike for both engines."""
+    """DeepSpeed's configuration; bfloat16 is left to the learner, as with the other engine."""
     shares = distributed.world_size() * settings.accumulate
     return {
         "train_batch_size": settings.batch_size,

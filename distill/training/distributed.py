@@ -1,8 +1,7 @@
-"""The ranks of a training: who this one is, and what all of them agree on.
+"""The ranks of a training: the rank of this process, and collective operations.
 
-Without a process group everything here is that of one process alone. What the loop agrees on
-travels between CPUs (gloo) also where gradients travel between GPUs (NCCL), so that no GPU is
-waited for.
+Without a process group, this process is the only rank. The loop communicates over the CPU (gloo)
+even if gradients travel over NCCL, so that it never waits for a GPU.
 """
 
 import pickle
@@ -22,12 +21,12 @@ from teachers.embedder import gpu_number
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=100)
-"""How long ranks wait for what only the first one does: an evaluation, an export."""
+"""How long ranks wait for work on rank 0 only, such as an evaluation or an export"""
 FAREWELL = timedelta(seconds=10)
 
 
 def device() -> torch.device:
-    """The GPU of this rank on its machine, or the CPU where there are none."""
+    """This rank's GPU on its machine, or the CPU if there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", gpu_number())
@@ -35,9 +34,9 @@ def device() -> torch.device:
 
 @contextmanager
 def process_group(timeout: timedelta | None = None) -> Iterator[None]:
-    """Join the group that torchrun's (or another launcher's) environment describes.
+    """Join the group that the environment of torchrun or another launcher describes.
 
-    ``timeout`` is that of one exchange, torch's own where left out.
+    ``timeout`` applies to one collective; torch's default if omitted.
     """
     place = device()
     if place.type == "cuda":
@@ -45,15 +44,15 @@ def process_group(timeout: timedelta | None = None) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timeout)
     yield
-    # The last files are on the disk before anybody leaves. After an error nobody waits.
+    # The last files must be on disk before any rank leaves. After an error no rank waits.
     dist.barrier()
     dist.destroy_process_group()
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """What ``work`` gives on rank 0, on all ranks; all raise what it raises there.
+    """Run ``work`` on rank 0 and return its result, or raise its error, on all ranks.
 
-    The others wait for as long as it takes. The result must be small and picklable.
+    The others wait without a limit. The result must be small and picklable.
     """
     if world_size() == 1:
         return work()
@@ -69,9 +68,9 @@ def on_first_rank(work: Callable[[], T]) -> T:
 
 
 def on_all_ranks(work: Callable[[], T]) -> list[T]:
-    """What ``work`` gives on each rank, in their order; all raise what the first that fails raises.
+    """Run ``work`` on all ranks; returns all results in rank order, or raises the first error.
 
-    They wait for each other for as long as it takes. What they give must be picklable.
+    Ranks wait for each other without a limit. The results must be picklable.
     """
     if world_size() == 1:
         return [work()]
@@ -86,14 +85,14 @@ def on_all_ranks(work: Callable[[], T]) -> list[T]:
 
 
 def _group(timeout: timedelta) -> dist.ProcessGroup:
-    """All ranks, in a group whose exchanges may take so long."""
+    """A group of all ranks with this timeout."""
     group = dist.new_group(backend="gloo", timeout=timeout)
     assert isinstance(group, dist.ProcessGroup), "every rank is in it"
     return group
 
 
 def only_on_first_rank(work: Callable[[], T]) -> T | None:
-    """What ``work`` gives on rank 0, there alone; all raise what it raises there."""
+    """Run ``work`` on rank 0 and return its result there; its error is raised on all ranks."""
     made: list[T] = []
     on_first_rank(lambda: made.append(work()))
     return made[0] if made else None
@@ -107,7 +106,7 @@ def _outcome(work: Callable[[], T]) -> tuple[Any, Exception | None]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or one that says the same, as another process can have it."""
+    """The error, or an equivalent one that can be pickled for another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -117,7 +116,7 @@ def _portable(error: Exception) -> Exception:
 
 
 class Machines:
-    """The ranks of several machines, as a ``teachers.team.Team``; they wait as long as it takes."""
+    """The ranks of several machines, as a ``teachers.team.Team``; they wait without a limit."""
 
     def __init__(self) -> None:
         self.rank, self.ranks = rank(), world_size()
@@ -136,7 +135,7 @@ class Machines:
 
 
 def several_machines() -> Machines | None:
-    """All ranks, where they are on several machines; ``None`` where they are on one."""
+    """All ranks, if they run on several machines; ``None`` if they run on one."""
     if world_size() == 1:
         return None
     names: list[Any] = [None] * world_size()
@@ -145,25 +144,25 @@ def several_machines() -> Machines | None:
 
 
 def wait_for_all() -> None:
-    """Return when every rank is here, as for a checkpoint that rank 0 writes."""
+    """Wait until every rank is here, for example for a checkpoint that rank 0 writes."""
     if world_size() > 1:
         dist.barrier()
 
 
 def leave_together() -> None:
-    """Wait a little for the others: their launcher ends the last ones when the first is gone."""
+    """Wait briefly for the others, because a launcher kills the rest when the first rank exits."""
     if world_size() > 1:
-        with suppress(RuntimeError):  # one that is gone already
+        with suppress(RuntimeError):  # another rank has already exited
             dist.monitored_barrier(_group(FAREWELL), FAREWELL)
 
 
 def is_lost_rank(error: Exception) -> bool:
-    """Whether it says that the connection to another rank is gone, which has its own reason."""
+    """Whether the error is a lost connection to another rank, whose own error is the cause."""
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def sum_over_ranks(count: int) -> int:
-    """The sum of what each rank has."""
+    """The sum of ``count`` over all ranks."""
     if world_size() == 1:
         return count
     total = torch.tensor(count)
@@ -172,7 +171,7 @@ def sum_over_ranks(count: int) -> int:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether it is true of at least one rank."""
+    """Whether ``flag`` is true on at least one rank."""
     if world_size() == 1:
         return flag
     count = torch.tensor(int(flag))
@@ -181,7 +180,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars of the ranks' equal shares as those of the whole batch."""
+    """Means of scalars over the ranks' equal shares of the batch."""
     stacked = torch.stack([value.detach().float() for value in values.values()]).cpu()
     if world_size() > 1:
         dist.all_reduce(stacked)
@@ -190,8 +189,8 @@ def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def range_over_ranks(low: Tensor, high: Tensor) -> tuple[list[float], list[float]]:
-    """The smallest of ``low`` [n] and the largest of ``high`` [n] of all ranks."""
-    # A minimum is a maximum of what is negated, so that one exchange does.
+    """The smallest of ``low`` [n] and the largest of ``high`` [n] over all ranks."""
+    # The minimum is computed as a negated maximum, in the same collective.
     both = torch.stack([-low, high]).cpu()
     if world_size() > 1:
         dist.all_reduce(both, dist.ReduceOp.MAX)
@@ -199,7 +198,7 @@ def range_over_ranks(low: Tensor, high: Tensor) -> tuple[list[float], list[float
 
 
 def from_first_rank(value: Any) -> Any:
-    """What rank 0 has; small and picklable."""
+    """The ``value`` of rank 0; small and picklable."""
     if world_size() == 1:
         return value
     values = [value]
@@ -208,6 +207,6 @@ def from_first_rank(value: Any) -> Any:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Torch's random state from (seed, step, rank), so that no checkpoint has to hold it."""
+    """Seed torch from (seed, step, rank), so that checkpoints need no random state."""
     mixed = (seed * 1_000_003 + step) * 65_537 + rank()
     torch.manual_seed(mixed % 2**63)

@@ -1,4 +1,4 @@
-"""Notices that a training has diverged, and leaves behind what one wants to know about it."""
+"""Detects that a training has diverged, and saves a report for the diagnosis."""
 
 import json
 import math
@@ -15,17 +15,17 @@ from distill.training.plan import BatchPlan
 
 REPORT = "divergence.json"
 LARGEST = 10
-"""How many parameters the report names, those with the largest gradients first."""
+"""How many parameters the report names, largest gradients first"""
 
 
-class Diverged(UserError):  # noqa: N818 - what happened, as the one line that says so
-    """A loss or a gradient is no longer a number."""
+class Diverged(UserError):  # noqa: N818 - the name says what happened
+    """A loss or a gradient is not finite."""
 
 
 class DivergenceCheck:
-    """Remembers the steps since the last check, so that the first bad one is found.
+    """Records the steps since the last check, so that the first bad step can be found.
 
-    A check waits for the device, so on a GPU it is made only where the losses are read anyway.
+    A check synchronises with the device, so on a GPU it runs only when the losses are read anyway.
     """
 
     def __init__(self, plan: BatchPlan, checkpoints: Path) -> None:
@@ -33,17 +33,17 @@ class DivergenceCheck:
         self._recent: list[tuple[int, float, StepReport]] = []
 
     def add(self, step: int, learning_rate: float, report: StepReport) -> None:
-        """Take note of step ``step`` (from 0), done at ``learning_rate``."""
+        """Record step ``step`` (from 0), done at ``learning_rate``."""
         self._recent.append((step, learning_rate, report))
 
     def check(self) -> None:
-        """Raise ``Diverged`` on all ranks where a step since the last check was bad on any."""
+        """Raise ``Diverged`` on all ranks if any step since the last check was bad on any rank."""
         recent, self._recent = self._recent, []
         bad = [not _is_finite(report) for _, _, report in recent]
         if not distributed.any_rank(any(bad)):
             return
-        # The gradients are the same on all ranks and a bad loss makes bad gradients; but where
-        # only one rank has noticed, the step that all of them take for the first is the last.
+        # Gradients are equal on all ranks, and a bad loss makes bad gradients. If only one rank
+        # noticed, the others report the last step.
         step, learning_rate, report = recent[bad.index(True) if any(bad) else -1]
         losses = distributed.mean_over_ranks(report.losses)
         if distributed.rank() == 0:
@@ -80,7 +80,7 @@ def _is_finite(report: StepReport) -> bool:
 
 
 def _fault(losses: dict[str, float]) -> str:
-    """The part that is to blame, not the total that it spoils."""
+    """The loss that is not finite, instead of the total that it makes so."""
     bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
     return f"the loss {bad[-1]!r}" if bad else "the gradient"
 
@@ -92,10 +92,10 @@ def _largest(report: StepReport) -> list[dict[str, Any]]:
 
 
 def _rank(norm: float) -> float:
-    """Not a number is worse than infinite."""
+    """Sort key: NaN is worse than infinite."""
     return norm if math.isfinite(norm) else math.inf
 
 
 def _number(value: float) -> float | str:
-    """JSON knows neither infinity nor NaN."""
+    """JSON has neither infinity nor NaN."""
     return value if math.isfinite(value) else str(value)

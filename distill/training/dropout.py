@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al., 2014) before the layer of the embedding, as in insightface."""
+"""Dropout (Srivastava et al., 2014) before the embedding layer, as in insightface."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from teachers.networks import head_modules
 
 
 def embedding_layer_of(network: nn.Module) -> nn.Module:
-    """The first layer with weights after the global operator, which makes the embedding.
+    """The first layer with weights after the global operator, which computes the embedding.
 
-    ``UserError`` where there is none, as the pooled features themselves are the embedding.
+    Raises ``UserError`` if there is none because the pooled features are the embedding.
     """
     for head in head_modules(network):
         for module in head.modules():
@@ -25,8 +25,8 @@ def embedding_layer_of(network: nn.Module) -> nn.Module:
 
 
 def drop_before_embedding(network: nn.Module, share: float) -> None:
-    """In training, set ``share`` of the values that the embedding is made of to 0, others anew in
-    each step, and scale up the rest. Weights, and the network in evaluation, stay what they are."""
+    """In training, set a random ``share`` of the embedding layer's inputs to 0 in each step and
+    scale up the rest. Weights and evaluation do not change."""
 
     def dropped(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         first, *others = inputs

@@ -1,7 +1,7 @@
-"""The seam between the loop and what moves the weights, and what all engines share.
+"""The interface between the loop and the optimisation step, and what all engines share.
 
-All give and take one kind of state, so a training may go on with the other engine, another ZeRO
-stage or another number of ranks.
+All engines save and load the same kind of state, so a training can continue with another engine,
+ZeRO stage or number of ranks.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from distill.training.data import Batch
 from distill.training.learner import Learner
 
 STEP = "step"
-"""AdamW's count of a parameter's updates: a scalar, always on the CPU."""
+"""AdamW's update count of a parameter: a scalar, always on the CPU."""
 Shapes = Mapping[str, torch.Size]
 EngineState = dict[str, Any]
-"""``learner``: the state dict; ``optimiser``: {key: {name of the parameter: tensor}}."""
+"""``learner``: the state dict; ``optimiser``: {key: {parameter name: tensor}}."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step was like; tensors on the device, so that nobody waits for them.
+    """Results of a step; tensors on the device, so that nothing waits for them.
 
-    ``losses`` are of this rank's share of the batch; ``gradient_norm`` is that of the whole batch,
-    before clipping; ``layer_norms`` are its parts by parameter (none with ZeRO).
+    ``losses`` are those of this rank's share of the batch. ``gradient_norm`` is that of the whole
+    batch before clipping; ``layer_norms`` are the norms by parameter (none with ZeRO).
     """
 
     losses: dict[str, Tensor]
@@ -35,39 +35,39 @@ class StepReport:
 
 
 class Engine(Protocol):
-    """One optimisation step, and giving and taking all that the next step depends on."""
+    """Performs optimisation steps; saves and restores everything that the next step depends on."""
 
     learner: Learner
     device: torch.device
 
     def step(self, batch: Batch, learning_rate: float) -> StepReport:
-        """Forward, backward and update with this rank's share."""
+        """Forward, backward and update with this rank's share of the batch."""
         ...
 
     @property
     def shapes(self) -> Shapes:
-        """Of the learner's parameters, each as a whole."""
+        """The full shapes of the learner's parameters."""
         ...
 
     def state(self) -> EngineState:
-        """Weights and optimiser. Every rank has to ask; what rank 0 gets is whole."""
+        """Weights and optimiser state. Every rank must call it; complete on rank 0."""
         ...
 
     def load(self, state: EngineState) -> None:
-        """Take back what ``state`` gave, on every rank."""
+        """Restore the result of ``state``, on every rank."""
         ...
 
     def load_optimiser(self, state: EngineState) -> None:
-        """Take back its optimiser alone; a parameter that is not named starts afresh."""
+        """Restore the optimiser only; a parameter without saved state starts fresh."""
         ...
 
     def finish(self) -> None:
-        """After the last step, on every rank: on rank 0 the learner is whole from now on."""
+        """After the last step, on every rank: make the learner complete on rank 0."""
         ...
 
 
 def mean_losses(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The losses of equal micro-batches as those of the batch, detached."""
+    """The mean losses of equal micro-batches, detached."""
     return {name: torch.stack([part[name].detach() for part in parts]).mean() for name in parts[0]}
 
 
@@ -78,9 +78,9 @@ def gradient_norms(learner: Learner) -> dict[str, Tensor]:
 
 
 def leave_out_unless_finite(learner: Learner, total: Tensor) -> None:
-    """Make all gradients 0 where their norm is not a number, so that no weight ever takes one.
+    """Zero all gradients if their norm is not finite, so that no weight becomes non-finite.
 
-    Done on the device, which nobody waits for; ``DivergenceCheck`` says so later.
+    Runs on the device without waiting for it; ``DivergenceCheck`` reports the problem later.
     """
     not_finite = ~total.isfinite()
     for parameter in learner.parameters():
@@ -94,7 +94,7 @@ def total_norm(layer_norms: Mapping[str, Tensor]) -> Tensor:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, learner: Learner) -> EngineState:
-    """The optimiser's tensors by parameter; of those that have moved."""
+    """The optimiser's tensors by parameter, for the parameters that have been updated."""
     by_key: dict[str, dict[str, Tensor]] = {}
     for name, parameter in learner.named_parameters():
         for key, value in optimiser.state[parameter].items() if parameter.requires_grad else ():
@@ -106,7 +106,7 @@ def optimiser_state(optimiser: torch.optim.Optimizer, learner: Learner) -> Engin
 def load_optimiser_state(
     state: EngineState, optimiser: torch.optim.Optimizer, learner: Learner
 ) -> None:
-    """Give the optimiser what ``optimiser_state`` took."""
+    """Restore the result of ``optimiser_state``."""
     parameters = dict(learner.named_parameters())
     for key, by_name in state.items():
         for name, value in by_name.items():
@@ -115,13 +115,13 @@ def load_optimiser_state(
 
 
 def parameter_shapes(learner: Learner) -> Shapes:
-    """Of each parameter, by name."""
+    """The shape of each parameter, by name."""
     return {name: parameter.shape for name, parameter in learner.named_parameters()}
 
 
 def optimiser_state_that_fits(before: EngineState, shapes: Shapes) -> EngineState:
-    """The optimiser's part of the state of an engine with another learner: that of the parameters
-    that are called and shaped as here."""
+    """The optimiser's part of another learner's state, for the parameters whose name and shape
+    match this learner's."""
     same = {name for name, value in before["learner"].items() if shapes.get(name) == value.shape}
     return {
         key: {name: value for name, value in by_name.items() if name in same}

@@ -1,6 +1,6 @@
-"""Notices losses and gradients that do nothing: exactly 0, or always the same.
+"""Detects losses and gradients that have no effect: exactly 0, or constant.
 
-Every step leaves the smallest and the largest values on the device; they are read where the losses
+Every step records the smallest and the largest values on the device. They are read when the losses
 are read anyway, so no step waits for them.
 """
 
@@ -14,12 +14,12 @@ from distill.training.engine import StepReport
 from distill.training.partial_fc import NAME as CENTRES
 
 LEAST_STEPS = 10
-"""Fewer are no reason to say anything, where there are more."""
+"""With fewer steps nothing is reported, unless the training has no more."""
 _TOTAL, _GRADIENT = "total", "gradient"
 
 
 class IdleCheck:
-    """Looks at the steps since the last look; ``steps`` are those of the whole training."""
+    """Examines the steps since the last look; ``steps`` is the length of the whole training."""
 
     def __init__(self, steps: int) -> None:
         self._wanted = min(LEAST_STEPS, steps)
@@ -29,7 +29,7 @@ class IdleCheck:
         self._high: Tensor | None = None
 
     def add(self, report: StepReport) -> None:
-        """Take note of a step."""
+        """Record a step."""
         values = {**report.losses, _GRADIENT: report.gradient_norm}
         if CENTRES in report.layer_norms:
             values[CENTRES] = report.layer_norms[CENTRES]
@@ -40,15 +40,15 @@ class IdleCheck:
         self._seen += 1
 
     def look(self) -> list[Notice]:
-        """What did nothing in all steps since the last look, on every rank; every rank has to ask.
+        """What was constant in all steps since the last look, on every rank; call it on every rank.
 
-        Nothing while the steps are too few.
+        Returns nothing while there are too few steps.
         """
         if self._seen < self._wanted or self._low is None or self._high is None:
             return []
         low, high = distributed.range_over_ranks(self._low, self._high)
         self._seen, self._low, self._high = 0, None, None
-        if self._wanted < 2:  # one step alone is always the same
+        if self._wanted < 2:  # a single step is always constant
             return []
         return [
             _notice(name, least)
@@ -58,7 +58,7 @@ class IdleCheck:
 
 
 def _notice(name: str, value: float) -> Notice:
-    """What is to be said of a ``value`` that never changed."""
+    """The notice about a ``value`` that never changed."""
     always = "in every step between two lines of the log"
     if name == CENTRES:
         text = f"the gradient of the class centres was {value:g} {always}: they do not learn"

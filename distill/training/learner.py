@@ -1,4 +1,4 @@
-"""Network and losses as one module, which is what an engine trains."""
+"""Network and losses as one module, the unit that an engine trains."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ from teachers.preprocessing import Preprocessing
 
 
 class Learner(nn.Module):
-    """uint8 batches in, losses out; normalises the pixels on the device it runs on.
+    """Maps uint8 batches to losses; normalises pixels on its device.
 
     With ``bf16`` the network computes in bfloat16 where that is safe (autocast); weights, losses
-    and class centres stay float32. With ``frozen`` the network's body stays as it is.
-    ``remembered`` adds its loss, "remember", to those of ``losses``.
+    and class centres stay float32. With ``frozen`` the network's body does not change.
+    ``remembered`` adds its loss, "remember", to ``losses``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Learner(nn.Module):
     ) -> dict[str, Tensor]:
         """``pixels`` uint8 RGB [B, H, W, 3] on the device; see ``LossInputs`` for the rest."""
         ordered = pixels.flip(-1) if self.reverse_colours else pixels
-        # Height, width, channel in memory is the layout that channels_last kernels want.
+        # A permuted [H, W, C] buffer has the memory layout that channels_last kernels expect.
         images = ((ordered.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             embeddings = self.network(images)
@@ -68,14 +68,14 @@ class Learner(nn.Module):
     def train(self, mode: bool = True) -> "Learner":
         super().train(mode)
         if self.frozen:
-            self.network.eval()  # batch statistics would move, and the embeddings with them
+            self.network.eval()  # train mode would change batch statistics and thus embeddings
             for part in head_modules(self.network):
                 part.train(mode)
         return self
 
 
 RATE = "rate"
-"""The factor of the learning rate in a group of the optimiser."""
+"""Key of the learning-rate factor in a parameter group of the optimiser."""
 Arguments = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
@@ -91,7 +91,7 @@ def to_device(batch: Batch, device: torch.device) -> Arguments:
 
 
 def micro_batches(arguments: Arguments, count: int) -> list[Arguments]:
-    """The batch in ``count`` equal parts, for the accumulation of gradients."""
+    """Split the batch into ``count`` equal parts for gradient accumulation."""
 
     def parts(values: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * count if values is None else values.chunk(count)
@@ -102,16 +102,16 @@ def micro_batches(arguments: Arguments, count: int) -> list[Arguments]:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
-    """The learning rate of the next step, in each group times its own factor."""
+    """Set the learning rate of the next step, times the factor of each group."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group[RATE]
 
 
 def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, and the papers' groups of weight decay.
+    """SGD with momentum, or AdamW, with the weight decay groups of the papers.
 
-    Weights decay, but not biases, norms and slopes (one dimension). What comes after the network's
-    global operator, and the losses' class centres, decay with ``head_weight_decay``. Source:
+    Weights decay; biases, norms and PReLU slopes (one dimension) do not. Layers after the network's
+    global operator and the class centres decay with ``head_weight_decay``. Source:
     MobileFaceNets, section IV.A. The body learns at ``body_learning_rate`` times the rate.
     """
     decays = {"body": settings.weight_decay, "head": settings.weight_decay, "free": 0.0}

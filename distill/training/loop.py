@@ -1,4 +1,4 @@
-"""The one training loop, for teachers and students, with and without distillation."""
+"""The training loop, for teachers and students, with and without distillation."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -55,15 +55,14 @@ from teachers.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Training:
-    """All that determines the weights that come out.
+    """Everything that determines the trained weights.
 
-    Where a loss asks for the teacher, ``cache`` is needed, or the ``teacher`` to be asked online.
-    With ``augment`` the student sees augmented views; ``view_caches`` are the answers to them, by
-    their numbers, where the answers are cached. ``network`` and ``losses`` hold the
-    starting weights and are trained in place. ``evaluate`` is needed on rank 0 where
-    ``settings.evaluate_every`` is set. ``optimiser_from`` are the checkpoints of a training whose
-    optimiser goes on, where the parameters have the same name and shape; None: a fresh one.
-    ``remembered`` is the network that the new one is held to.
+    A loss that uses the teacher needs ``cache``, or ``teacher`` to embed online. With ``augment``
+    the student sees augmented views; ``view_caches`` are their cached embeddings by view number.
+    ``network`` and ``losses`` hold the initial weights and are trained in place. ``evaluate`` is
+    required on rank 0 if ``settings.evaluate_every`` is set. ``optimiser_from`` is the checkpoint
+    folder of a training whose optimiser state continues for parameters with the same name and
+    shape; None starts fresh. ``remembered`` is the old network that the new one should agree with.
     """
 
     network: nn.Module
@@ -83,7 +82,7 @@ class Training:
 
     @property
     def answers(self) -> CachedAnswers | OnlineAnswers | None:
-        """Where the teacher's answers come from; None where no loss asks for them."""
+        """The source of the teacher's embeddings; None if no loss needs them."""
         if not self.losses.needs_teacher:
             return None
         least_cosine = self.augment.least_cosine
@@ -96,7 +95,7 @@ class Training:
 
     @property
     def views(self) -> StudentViews | None:
-        """What the student sees besides the pictures and their mirrors."""
+        """The views that the student sees besides the images and their mirror images."""
         if not self.augment.augments:
             return None
         augmentation = Augmentation(self.augment.strengths, self.images)
@@ -104,14 +103,14 @@ class Training:
 
 
 def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, float]:
-    """Train to the end from the newest checkpoint; the last losses.
+    """Train to the end from the newest checkpoint; returns the last losses.
 
-    With ``settings.keep`` best the network ends with the weights of the highest score, and the
-    losses are those that were logged last before. With ``settings.ema`` it ends with the averages.
+    With ``settings.keep`` best, the network ends with the weights of the highest score and the
+    result is the losses last logged before that. With ``settings.ema`` it ends with the averages.
 
-    Every rank of the process group calls it; only rank 0 writes checkpoints and metrics. Raises
-    ``Stopped`` on all ranks after saving where ``watch.stop()`` says so on any, and ``Diverged``
-    with a diagnosis where a loss or a gradient is no longer a number.
+    Every rank of the process group must call it; only rank 0 writes checkpoints and metrics. Raises
+    ``Stopped`` on all ranks, after saving, if ``watch.stop()`` is true on any; raises ``Diverged``
+    with a diagnosis if a loss or a gradient is not finite.
     """
     settings = training.settings
     check_engine(settings)
@@ -140,7 +139,7 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
 
 @dataclass
 class _LoopState:
-    """What the loop itself remembers; ``rate_scale`` and ``retries`` are of divergences."""
+    """The loop's own state; ``rate_scale`` and ``retries`` concern divergences."""
 
     step: int = 0
     rate_scale: float = 1.0
@@ -149,7 +148,7 @@ class _LoopState:
 
     @classmethod
     def at(cls, step: int, said: Mapping[str, Any]) -> "_LoopState":
-        """As a checkpoint says it; errors of many kinds where it says something else."""
+        """The state from a checkpoint; raises errors of many kinds for malformed content."""
         rate_scale, latest = float(said["rate_scale"]), said["latest"]
         if not 0 < rate_scale <= 1:
             raise ValueError(f"rate_scale is {rate_scale}")
@@ -158,7 +157,7 @@ class _LoopState:
 
 
 class _Run:
-    """A training under way on this rank."""
+    """A training in progress on this rank."""
 
     def __init__(
         self, training: Training, loader: BatchLoader, checkpoints: Path, watch: Watch
@@ -178,7 +177,7 @@ class _Run:
         self.position = _LoopState()
 
     def resume(self) -> None:
-        """Go to the newest checkpoint, or to the beginning where there is none."""
+        """Load the newest checkpoint, or start from the beginning without one."""
         found = self._load()
         if found is not None:
             self._make_up_for_evaluation(found)
@@ -186,10 +185,10 @@ class _Run:
         if self.optimiser_from is not None:
             self._take_optimiser(self.optimiser_from)
         if self.settings.on_divergence is not None:
-            self._save()  # so that there is one to go back to
+            self._save()  # a divergence needs a checkpoint to return to
 
     def _take_optimiser(self, checkpoints: Path) -> None:
-        """As the training before left it, with the weights that it was kept for."""
+        """Restore the optimiser of the previous training at the weights that it kept."""
         final = None
         if distributed.rank() == 0:
             final = final_checkpoint(checkpoints, self.settings.keep)
@@ -199,7 +198,7 @@ class _Run:
             self.engine.load_optimiser(optimiser_state_that_fits(before, self.engine.shapes))
 
     def _load(self) -> Path | None:
-        """Take the newest checkpoint, and say which; None where there is none."""
+        """Load and return the newest checkpoint, or None."""
         found = None
         if distributed.rank() == 0:
             found = newest_checkpoint(self.checkpoints, check_state, self._say_set_aside)
@@ -221,7 +220,7 @@ class _Run:
             self.position = _LoopState.at(step_of(checkpoint), state["loop"])
 
     def _make_up_for_evaluation(self, checkpoint: Path) -> None:
-        """Where the training was stopped before it was evaluated at this step."""
+        """Evaluate now if the training was stopped before the evaluation at this step."""
         step = self.position.step
         scored = distributed.from_first_rank(bool(scores_of(checkpoint)))
         if not scored and self.scoring.is_due(step, self.steps):
@@ -231,7 +230,7 @@ class _Run:
             self._save(scores)
 
     def to_the_end(self) -> None:
-        """All steps that are left."""
+        """Do all remaining steps."""
         settings, first = self.settings, self.position.step
         meter = Meter(self.loader, self.watch, first, self.steps)
         for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
@@ -261,7 +260,7 @@ class _Run:
                 raise Stopped
 
     def result(self) -> dict[str, float]:
-        """Take the weights that are to be kept; the last losses before them."""
+        """Load the weights to keep, and return the last losses before them."""
         if self.settings.keep == "best":
             self._take_best()
         self.engine.finish()
@@ -270,7 +269,7 @@ class _Run:
         return self.position.latest
 
     def _weights(self) -> Mapping[str, Tensor]:
-        """Those of the network that this training would leave now."""
+        """The network weights that this training would keep now."""
         return self.network.state_dict() if self.average is None else self.average.weights
 
     def _take_best(self) -> None:
@@ -288,7 +287,7 @@ class _Run:
         self._take(distributed.from_first_rank(best))
 
     def go_back(self, diverged: Diverged) -> None:
-        """To the checkpoint before, with a lower rate; raises it on where that is not wanted."""
+        """Return to the last checkpoint with a lower rate, or re-raise if retries are used up."""
         retry = self.settings.on_divergence
         before = self.position
         if retry is None or before.retries >= retry.retries or self._load() is None:
@@ -305,7 +304,7 @@ class _Run:
             )
 
     def _evaluate(self, meter: Meter) -> dict[str, float] | None:
-        """The scores now; None where the training was asked to stop meanwhile."""
+        """The current scores; None if the training was asked to stop meanwhile."""
         began = time.monotonic()
         scores = self.scoring.scores(self._weights(), self.position.step)
         meter.leave_out(began)
@@ -325,7 +324,7 @@ class _Run:
                 self.watch.warn(notice)
 
     def _save(self, scores: Scores | None = None) -> None:
-        """Ranks other than the first only help to gather the state."""
+        """Save a checkpoint; ranks other than 0 only help to gather the state."""
         position = self.position
         state = {
             "engine": self.engine.state(),
@@ -348,7 +347,7 @@ class _Run:
 
 
 def create_learner(training: Training) -> Learner:
-    """The network with its losses, as an engine trains it."""
+    """The network with its losses, ready for an engine."""
     settings = training.settings
     learner = Learner(
         training.network,

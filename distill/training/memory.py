@@ -1,4 +1,4 @@
-"""When freed memory stays in the process, and when the kernel gets it back."""
+"""Control over whether freed memory stays in the process or returns to the kernel."""
 
 import ctypes
 import gc
@@ -12,11 +12,11 @@ M_TRIM_THRESHOLD = -1
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse big blocks instead of returning them to the kernel after every step.
+    """Make glibc reuse large blocks instead of returning them to the kernel after every step.
 
-    A CPU training step frees and takes the same blocks again, and each block taken anew costs page
-    faults: a MobileFaceNet step takes up to a third less time without them (docs/benchmarks.md).
-    Does nothing where the C library is not glibc.
+    A CPU training step frees and allocates the same blocks again, and every new block costs page
+    faults: without them a MobileFaceNet step takes up to a third less time (docs/benchmarks.md).
+    Does nothing if the C library is not glibc.
     """
     mallopt = _c_function("mallopt")
     if mallopt is not None:
@@ -25,10 +25,10 @@ def keep_freed_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Return to the kernel what is free in this process, and to the GPU what torch keeps of it.
+    """Return free memory of this process to the kernel, and torch's cached memory to the GPU.
 
-    For the end of a piece of work whose blocks the next one has no use for: milliseconds, and those
-    that are taken again cost page faults once. On the CPU only with glibc.
+    Call it after work whose blocks the next work cannot reuse. It takes milliseconds, and blocks
+    that are allocated again cost page faults once. On the CPU it works with glibc only.
     """
     gc.collect()
     malloc_trim = _c_function("malloc_trim")
@@ -39,7 +39,7 @@ def give_back_memory() -> None:
 
 
 def _c_function(name: str) -> Callable[..., int] | None:
-    """A function of the C library; None where it has none of this name."""
+    """A function of the C library, or None."""
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), name, None)

@@ -1,4 +1,4 @@
-"""What a training says of itself while it runs."""
+"""Metrics and progress of a running training."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from distill.training.data import BatchLoader
 
 @dataclass(frozen=True)
 class Watch:
-    """How a training is followed and stopped."""
+    """Callbacks to follow and stop a training."""
 
     metrics: Callable[[dict[str, Any]], None]
     progress: Progress
@@ -23,23 +23,23 @@ class Watch:
 
 
 class Meter:
-    """Turns losses into metrics and progress; speed and waiting are since the line before."""
+    """Turns losses into metrics and progress; speed and waiting time cover one log interval."""
 
     def __init__(self, loader: BatchLoader, watch: Watch, first: int, steps: int) -> None:
         self.loader, self.watch, self.steps = loader, watch, steps
         self.since, self.at, self.waited = first, time.monotonic(), loader.waited_seconds
 
     def leave_out(self, since: float) -> None:
-        """The time since ``since`` (``time.monotonic``) was no training."""
+        """Exclude the time since ``since`` (``time.monotonic``) from the training speed."""
         self.at += time.monotonic() - since
 
     def log(
         self, done: int, learning_rate: float, gradient_norm: float, losses: dict[str, float]
     ) -> None:
-        """Report after step ``done``; everything is of the whole batch of all ranks.
+        """Report after step ``done``; all values are for the batch of all ranks.
 
-        ``losses`` may hold other figures beside them, such as ``loss_statistics``.
-        ``data_wait`` is the share of the time in which rank 0 had to wait for images.
+        ``losses`` may include other values, such as ``loss_statistics``. ``data_wait`` is the share
+        of the time that rank 0 waited for images.
         """
         now, waited = time.monotonic(), self.loader.waited_seconds
         seconds = max(now - self.at, 1e-9)
@@ -62,7 +62,7 @@ class Meter:
 
 
 def loss_statistics(losses: nn.Module) -> dict[str, float]:
-    """What those of the losses that keep ``statistics`` (by name, of the last batch) say."""
+    """The ``statistics`` of all losses that keep them, by name, for the last batch."""
     return {
         name: round(float(value), 6)
         for loss in losses.modules()

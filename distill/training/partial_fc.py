@@ -1,9 +1,9 @@
-"""Class centres of which a step trains some, or a rank holds some: An et al., Partial FC, 2021.
+"""Class centres of which a step trains some or a rank holds some: An et al., Partial FC, 2021.
 
-What the optimiser and the losses see is a parameter of a fixed size, the ``active`` rows. Where a
-step takes only a sample of the identities, it is filled from a store of all before the step, with
-what the optimiser remembers of those rows, and written back afterwards; nothing happens to the
-other rows. The state that checkpoints have is that of all centres, as without all this.
+The optimiser and the losses see a parameter of fixed size, the ``active`` rows. If a step samples
+identities, the active rows and their optimiser state are loaded from a store of all rows before
+the step and written back after it; other rows do not change. Checkpoints hold the state of all
+centres, as they do without Partial FC.
 """
 
 import math
@@ -24,16 +24,16 @@ from distill.training.engine import EngineState
 from distill.training.shares import shares_of
 
 NAME = "losses.centres"
-"""Of the centres in the learner's state."""
+"""Name of the centres in the learner's state."""
 OptimiserState = MutableMapping[Any, Any]
 
 
 def partial_centres(
     losses: WeightedLosses, settings: TrainSettings, device: torch.device
 ) -> "PartialCentres | None":
-    """Take the centres out of ``losses`` where ``settings`` ask for less than all; else None.
+    """Take the centres out of ``losses`` if ``settings`` ask for less than all; else return None.
 
-    Before the optimiser is made; in the losses is then a parameter on ``device``.
+    Call it before creating the optimiser. ``losses`` then has a parameter on ``device``.
     """
     sharded = settings.centres.sharded and world_size() > 1
     if losses.centres is None or not (sharded or settings.centres.sample_rate < 1.0):
@@ -46,10 +46,10 @@ def partial_centres(
 class PartialCentres:
     """The centres [identities, ...] of ``losses``: this rank's share, and the rows of a step.
 
-    With ``sample_rate`` below 1, a step takes the identities of the global batch, of at most
-    ``batch_size`` images, and random others: ``sample_rate`` of the share, at least ``batch_size``,
-    so that their number is constant. Where ``sharded``, each rank draws from its share; otherwise
-    all ranks draw the same. The draw follows from torch's random state on rank 0.
+    With ``sample_rate`` below 1, a step takes the identities of the global batch, at most
+    ``batch_size``, and randomly chosen others. Their number is constant: ``sample_rate`` of the
+    share, but at least ``batch_size``. If ``sharded``, each rank samples from its share; otherwise
+    all ranks sample the same rows. The sample derives from torch's random state on rank 0.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PartialCentres:
         self._activate(torch.arange(self.count))
 
     def gather(self, labels: np.ndarray, optimiser: OptimiserState) -> None:
-        """Before a step: sample its rows and gather them; ``labels`` are all of this rank's."""
+        """Before a step: sample and load its rows; ``labels`` are all of this rank's."""
         if self.store is None:
             return
         seed = torch.randint(2**62, (1,))
@@ -92,7 +92,7 @@ class PartialCentres:
                 torch.index_select(moments, 0, self.rows, out=optimiser[self.active][key])
 
     def scatter(self, optimiser: OptimiserState) -> None:
-        """After a step: scatter its rows, as the step left them, to the store."""
+        """After a step: write its rows back to the store."""
         if self.store is None:
             return
         self.store.index_copy_(0, self.rows, self.active.detach())
@@ -102,7 +102,7 @@ class PartialCentres:
             self.moments[key].index_copy_(0, self.rows, value)
 
     def whole_norm(self, norm: Tensor) -> Tensor:
-        """The norm of a gradient of which this rank's rows have ``norm``."""
+        """The norm of a whole gradient, given the ``norm`` of this rank's rows."""
         if not self.sharded:
             return norm
         squared = norm.square()
@@ -110,7 +110,7 @@ class PartialCentres:
         return squared.sqrt()
 
     def complete(self, state: EngineState, optimiser: OptimiserState) -> EngineState:
-        """``state`` as it is without partial centres, on rank 0; every rank has to ask."""
+        """``state`` with all centres, on rank 0; call it on every rank."""
         moments = self.moments or self._active_moments(optimiser)
         learner = {**state["learner"], NAME: self._from_all_ranks(self._own())}
         whole = {
@@ -120,14 +120,14 @@ class PartialCentres:
         return {**state, "learner": learner, "optimiser": {**state["optimiser"], **whole}}
 
     def load(self, learner: EngineState) -> EngineState:
-        """Take the centres of a learner's whole state; it comes back with the active rows."""
+        """Take the centres from a learner's full state; returns it with the active rows instead."""
         whole = learner[NAME]
         if self.store is not None:
             self.store.copy_(whole[self.share])
         return {**learner, NAME: whole[self._first_rows]}
 
     def load_optimiser(self, state: EngineState) -> EngineState:
-        """As ``load``, with what an optimiser's whole state has of the centres by its keys."""
+        """Like ``load``, for the optimiser's full state of the centres."""
         moments = {
             key: by_name[NAME]
             for key, by_name in state.items()
@@ -144,16 +144,16 @@ class PartialCentres:
 
     @property
     def shape(self) -> torch.Size:
-        """Of all centres."""
+        """The shape of all centres."""
         return torch.Size((self.shares[-1].stop, *self.active.shape[1:]))
 
     @property
     def _first_rows(self) -> slice:
-        """Of all centres, those that are active until the first step draws others."""
+        """The rows that are active until the first step samples others."""
         return slice(self.share.start, self.share.start + self.count)
 
     def finish(self) -> None:
-        """Give the losses all centres again, on rank 0; every rank has to ask."""
+        """Give all centres back to the losses, on rank 0; call it on every rank."""
         self.losses.centres = nn.Parameter(self._from_all_ranks(self._own()))
         self.losses.sampled = None
 
@@ -165,7 +165,7 @@ class PartialCentres:
         return self.active.detach() if self.store is None else self.store
 
     def _active_moments(self, optimiser: OptimiserState) -> dict[str, Tensor]:
-        """Of the optimiser's state, what is there for every row."""
+        """The optimiser's state tensors that have one entry per row."""
         return {
             key: value
             for key, value in optimiser.get(self.active, {}).items()
@@ -173,7 +173,7 @@ class PartialCentres:
         }
 
     def _from_all_ranks(self, own: Tensor) -> Tensor:
-        """Whole on rank 0, on the CPU where ranks have shares; elsewhere ``own``."""
+        """The full tensor on rank 0, on the CPU if ranks hold shares; ``own`` on the others."""
         if not self.sharded:
             return own
         if rank() != 0:
@@ -187,9 +187,9 @@ class PartialCentres:
 
 
 def sample_rows(own: Tensor, count: int, wanted: int, random: np.random.Generator) -> Tensor:
-    """int64 [wanted], rising, of ``count`` rows: ``own``, and others, each with the same chance.
+    """int64 [wanted], ascending, of ``count`` rows: ``own`` and uniformly sampled others.
 
-    ``own`` are different rows, ``wanted`` at most.
+    ``own`` are distinct rows, at most ``wanted``.
     """
     is_own = np.zeros(count, dtype=bool)
     is_own[own.numpy()] = True

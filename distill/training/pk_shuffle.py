@@ -1,7 +1,7 @@
 """Batches of P identities with K images each: Hermans et al., 2017, section 2 (batch hard).
 
-As there, and in insightface's sampler for triplets, every identity appears equally often, however
-many images it has. Those draw the images anew each time; here all have their turn.
+As there, and in insightface's triplet sampler, every identity appears equally often, however many
+images it has. Those sample the images independently each time; here every image gets its turn.
 """
 
 import math
@@ -13,22 +13,22 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class PKShuffle:
-    """``batch_size`` images: ``images_each`` (K) of each of P different identities, in a row.
+    """``batch_size`` images: ``images_each`` (K) consecutive images of each of P identities.
 
-    ``labels`` int64 [N] are the identities of the images. The batches of a training are one
-    sequence, cut into rounds and, regardless of these, into epochs. A round is as many whole
-    batches as there are identities for, each identity once; the few that it leaves out are others
-    in the next round, until all have been left out equally often.
+    ``labels`` int64 [N] are the identities of the images. The batches of a training form one
+    sequence, which is divided into rounds and, independently, into epochs. A round shows each
+    identity once in whole batches. The few identities that do not fill a batch are left out;
+    different ones in each round, until all have been left out equally often.
 
-    An identity shows K different images each time, and all of its images before one comes again.
-    With fewer than K images it shows all of them as often as they fit, and in turns one more often.
+    An identity shows K different images each time, and all of its images before any repeats. An
+    identity with fewer than K images repeats them as evenly as possible.
 
-    Identities with fewer than ``least_images`` are left out altogether: those of one image have
-    no positive pair, and repeated they fill the batches of a data set with a long tail.
+    Identities with fewer than ``least_images`` are left out: a single image has no positive pair,
+    and its repetitions would fill the batches of a long-tailed data set.
 
-    An epoch has as many steps as one over all images of the identities that take part, so that
-    ``epochs`` cost what they cost with another sampler; identities with many images may need
-    several epochs to show them all.
+    An epoch has as many steps as a pass over all images of the participating identities, so
+    ``epochs`` cost the same as with other samplers. Identities with many images may need several
+    epochs to show them all.
     """
 
     labels: np.ndarray
@@ -39,12 +39,12 @@ class PKShuffle:
 
     @property
     def identities(self) -> int:
-        """How many take part."""
+        """The number of participating identities."""
         return sum(len(group.identities) for group in self._groups)
 
     @property
     def images(self) -> int:
-        """How many images the identities have that take part."""
+        """The number of images of the participating identities."""
         return sum(group.images.size for group in self._groups)
 
     @property
@@ -72,7 +72,7 @@ class PKShuffle:
 
     @cached_property
     def _groups(self) -> list["_SizeGroup"]:
-        """The identities, numbered from 0 by rising label, by how many images they have."""
+        """The identities, numbered from 0 by ascending label, grouped by image count."""
         _, counts = np.unique(self.labels, return_counts=True)
         begins, by_label = np.cumsum(counts) - counts, np.argsort(self.labels, kind="stable")
         large = counts >= self.least_images
@@ -86,13 +86,13 @@ class PKShuffle:
 
     @cached_property
     def _queue(self) -> np.ndarray:
-        """int64 [identities]: each one's place in the queue for being left out."""
+        """int64 [identities]: the position of each identity in the queue for being left out."""
         return np.random.default_rng([self.seed, 0, 3]).permutation(self.identities)
 
     def _round(self, number: int, turns: "_Turns") -> np.ndarray:
         """The images of all batches of a round."""
         left_out = self.identities % self._identities_each
-        # The queue goes round and round; each round of batches takes the next ones from it.
+        # The queue is circular; each round leaves out the next identities in it.
         times_round, place = divmod(number * left_out, self.identities)
         absences = times_round + (self._queue < place)
         absent = (self._queue - place) % self.identities < left_out
@@ -103,17 +103,17 @@ class PKShuffle:
 
 @dataclass(frozen=True, eq=False)
 class _SizeGroup:
-    """``identities`` int64 [M] that have C images each: ``images`` int64 [M, C]."""
+    """``identities`` int64 [M] with C images each: ``images`` int64 [M, C]."""
 
     identities: np.ndarray
     images: np.ndarray
 
 
 class _Turns:
-    """Which images an identity shows at its n-th appearance; can be entered at any n.
+    """The images that an identity shows at its n-th appearance, for any n.
 
-    After ``C / gcd(C, K)`` appearances of K images, each of C images has been shown equally often:
-    a cycle, which follows from (seed, C, its number). A group's identities go through it together.
+    A cycle is ``C / gcd(C, K)`` appearances of K images, in which each of C images is shown equally
+    often. It derives from (seed, C, its number); the identities of a group go through it together.
     """
 
     def __init__(self, groups: list[_SizeGroup], images_each: int, seed: int) -> None:
@@ -143,14 +143,14 @@ class _Turns:
             columns = places[here, None] * drawn + np.arange(drawn)
             images[here] = cycle[here[:, None], columns]
             needed[number] = cycle
-        self._cycles[count] = needed  # the older ones are over
+        self._cycles[count] = needed  # older cycles are finished
         return images
 
     def _cycle(self, group: _SizeGroup, drawn: int, number: int) -> np.ndarray:
-        """int64 [M, lcm(C, drawn)]: all images shuffled, again and again, end to end.
+        """int64 [M, lcm(C, drawn)]: repeated shuffles of all images, concatenated.
 
-        An appearance that begins in one shuffle and ends in the next shows no image twice: what it
-        has of the first is not at the beginning of the second.
+        An appearance that spans two shuffles shows no image twice: its images from the first
+        shuffle are not at the start of the second.
         """
         count = group.images.shape[1]
         random = np.random.default_rng([self._seed, number, count, 2])

@@ -1,8 +1,7 @@
-"""Which images, and which of them mirrored, for every step of a training.
+"""The images of every training step, and which of them are mirrored.
 
-A plan follows from the settings, the seed and the epoch alone, never from what was read before: a
-training that was stopped asks for step k again and gets the same batch. It is global, whatever the
-number of processes.
+A plan is a function of the settings, the seed and the epoch only, independent of what was read
+before: a resumed training gets the same batch at step k. It is global, for any number of processes.
 """
 
 import math
@@ -20,13 +19,13 @@ from distill.training.several_sets import SeveralSets
 from distill.training.shared_plan import SharedShuffle, SharingGroup
 
 CHUNK = 64
-"""Images in a row that a windowed shuffle reads at once, about half a megabyte of 112x112 JPEGs:
-long enough for a disk's head, and no longer than an identity of MS1M."""
+"""Consecutive images that a windowed shuffle reads at once, about half a megabyte of 112x112 JPEGs:
+enough for sequential disk reads, and no more than one identity of MS1M."""
 SHUFFLE = SamplerSettings()
 
 
 class BatchPlan(Protocol):
-    """What every way to choose batches has in common."""
+    """The interface of all ways to choose batches."""
 
     @property
     def batch_size(self) -> int:
@@ -35,25 +34,22 @@ class BatchPlan(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches only: batch normalisation wants them equal."""
+        """Whole batches only, because batch normalisation needs equal ones."""
         ...
 
     @property
     def read_ahead(self) -> int:
-        """Images of the order to fetch at once, in the order of the store, before they are needed.
-
-        0: every image is read when its turn comes.
-        """
+        """How many images to prefetch at once, in store order. 0: read each image on demand."""
         ...
 
     def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The images of all steps in order, and the mirror flags aligned with them."""
+        """The images of all steps in order, and their mirror flags."""
         ...
 
 
 @dataclass(frozen=True)
 class FullShuffle:
-    """Every epoch a permutation of all ``images``: the best mixing, and a seek for every image."""
+    """Every epoch is a permutation of all ``images``: the best mixing, with a seek per image."""
 
     images: int
     batch_size: int
@@ -74,11 +70,11 @@ class FullShuffle:
 
 @dataclass(frozen=True, eq=False)
 class WindowedShuffle:
-    """For disks that cannot seek: runs of ``chunk`` images in random order, shuffled in windows.
+    """For disks with slow seeks: runs of ``chunk`` images in random order, shuffled in windows.
 
-    ``rows`` int64 [N] says where each image lies in the store. An epoch cuts the store's order into
-    chunks (elsewhere in every epoch), puts the chunks in random order, and shuffles each ``window``
-    images of what comes out, so that a window is read in few sequential runs.
+    ``rows`` int64 [N] are the images' positions in the store. An epoch cuts the store's order into
+    chunks (at different places in every epoch), shuffles the chunks, and shuffles each ``window``
+    of the resulting images, so that a window is read in few sequential runs.
     """
 
     rows: np.ndarray
@@ -109,9 +105,9 @@ class WindowedShuffle:
 def create_plan(
     images: ImageSet, settings: TrainSettings, sampler: SamplerSettings = SHUFFLE, ranks: int = 1
 ) -> BatchPlan:
-    """The plan that ``settings`` and ``sampler`` ask for.
+    """The plan for ``settings`` and ``sampler``.
 
-    Raises ``SpecError`` where not even one batch can be filled, or ``ranks`` cannot share it.
+    Raises ``SpecError`` if not even one batch can be filled or ``ranks`` cannot share it.
     """
     size = settings.batch_size
     if size > len(images):
@@ -143,8 +139,8 @@ def create_plan(
 def _by_labels(
     images: ImageSet, parts: list[tuple[float, np.ndarray]]
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Labelled and unlabelled images of each part apart, by their numbers: only the former have
-    identities to draw."""
+    """Split each part into labelled and unlabelled images, in proportion to their numbers: only
+    labelled images have identities to sample."""
     for share, chosen in parts:
         for half in (chosen & (images.labels >= 0), chosen & (images.labels < 0)):
             if half.any():
@@ -157,7 +153,7 @@ def _shared_plan(
     settings: TrainSettings,
     sampler: SamplerSettings,
 ) -> SharedShuffle:
-    """``parts`` are shares, and which images bool ``[N]`` they are of."""
+    """``parts`` are shares, each with a bool ``[N]`` mask of its images."""
     block = sampler.images or 1
     blocks, shown, groups = settings.batch_size // block, 0, []
     for number, (share, chosen) in enumerate(parts):
@@ -190,7 +186,7 @@ def _simple_plan(
     size: int,
     window: int,
 ) -> FullShuffle | WindowedShuffle | PKShuffle:
-    """Batches of ``size`` images, of which ``rows`` and ``labels`` int ``[n]`` are given."""
+    """Batches of ``size`` images with the given ``rows`` and ``labels``, int ``[n]``."""
     if sampler.images is not None:
         return _pk_shuffle(labels, settings.seed, sampler, size)
     if settings.shuffle == "full":

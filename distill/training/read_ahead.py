@@ -1,4 +1,4 @@
-"""Files of the coming images brought into the page cache in sequential runs."""
+"""Prefetching of coming images into the page cache in sequential runs."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from curation.views import ImageSet
 from distill.training.plan import BatchPlan
 
 GAP = 64
-"""Images between two that are needed which are read along rather than sought over"""
+"""Gaps of up to this many images are read instead of skipped"""
 
 
 class ReadAhead:
@@ -29,14 +29,14 @@ class ReadAhead:
         self._fetching = self._thread.submit(self._fetch_next)
 
     def reach(self, step: int) -> None:
-        """Wait until all files of ``step`` are being read, and have the next window fetched."""
+        """Wait until all files of ``step`` are being read, and request the next window."""
         while self._fetched <= self._window_of(step, self._plan.batch_size - 1):
             self._fetching.result()
             self._fetched += 1
             self._fetching = self._thread.submit(self._fetch_next)
 
     def _window_of(self, step: int, image: int) -> int:
-        """The window, counted over all epochs, of the ``image``-th of a step's global batch."""
+        """The window, counted over all epochs, of the ``image``-th image of a global batch."""
         epoch, position = divmod(step, self._plan.steps_per_epoch)
         within = position * self._plan.batch_size + image
         return epoch * self._per_epoch + within // self._plan.read_ahead
@@ -57,7 +57,7 @@ class ReadAhead:
 
 
 def sequential_runs(rows: np.ndarray, gap: int = GAP) -> list[tuple[int, int]]:
-    """``rows`` in ascending order as runs (first, last) that step over at most ``gap`` others."""
+    """Sorted ``rows`` as runs (first, last), merged across gaps of at most ``gap`` rows."""
     ordered = np.sort(rows)
     ends = np.flatnonzero(np.diff(ordered) > gap + 1)
     firsts, lasts = ordered[np.r_[0, ends + 1]], ordered[np.r_[ends, len(ordered) - 1]]

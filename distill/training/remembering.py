@@ -1,7 +1,7 @@
-"""Against forgetting: a network that is trained on is held to what it said before.
+"""Against forgetting: continued training keeps a network close to its earlier embeddings.
 
-Source: Li and Hoiem, Learning without Forgetting, 2016, whose second loss compares with the answers
-of the old network on the new pictures; here by the angle between the embeddings, as in angular
+Source: Li and Hoiem, Learning without Forgetting, 2016, whose second loss compares with the outputs
+of the old network on the new images; here by the angle between embeddings, as in angular
 distillation.
 """
 
@@ -17,9 +17,9 @@ NAME = "remember"
 
 
 class Remembered:
-    """The old network, asked about every batch, and the loss that compares with its answers.
+    """The old network, which embeds every batch, and the loss that compares with its embeddings.
 
-    It is no part of the learner: it does not move, and no checkpoint has it.
+    It is not part of the learner: it does not change and is not saved in checkpoints.
     """
 
     def __init__(self, network: nn.Module, weight: float) -> None:
@@ -27,11 +27,11 @@ class Remembered:
         self.loss, self.weight = Angular(weight=weight), weight
 
     def embeddings(self, images: Tensor) -> Tensor:
-        """Of images [B, 3, H, W] as the learner's network takes them: [B, D]."""
+        """[B, D] of images [B, 3, H, W] in the input format of the learner's network."""
         with torch.no_grad():
             return self.network.to(images.device)(images).float()
 
     def add(self, losses: dict[str, Tensor], inputs: LossInputs, old: Tensor) -> dict[str, Tensor]:
-        """``losses`` with this one, unweighted, and the total with it."""
+        """``losses`` with this loss added, unweighted, and the total including it."""
         part = self.loss(replace(inputs, teacher=old))
         return {**losses, "total": losses["total"] + self.weight * part, NAME: part}

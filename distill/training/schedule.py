@@ -6,10 +6,10 @@ from distill.training.config import TrainSettings
 
 
 def scheduled_rate(settings: TrainSettings, step: int, steps: int) -> float:
-    """The rate of step ``step`` (from 0) of ``steps``.
+    """The learning rate of step ``step`` (from 0) of ``steps``.
 
-    Linear warm-up to ``learning_rate``, then the schedule down to ``final_learning_rate``; the one
-    in steps down by ``decay`` from each milestone on.
+    Warms up linearly to ``learning_rate``, then follows the schedule down to
+    ``final_learning_rate``; a step schedule multiplies by ``decay`` at each milestone.
     """
     warm = math.ceil(settings.warmup * steps)
     if step < warm:
@@ -30,9 +30,9 @@ def scheduled_rate(settings: TrainSettings, step: int, steps: int) -> float:
 
 
 def _decay(settings: TrainSettings, step: int, steps: int) -> float:
-    """The factor of the milestones that step ``step`` has reached."""
+    """The product of the decays of all milestones reached at ``step``."""
     assert settings.milestones is not None
     assert settings.decay is not None
-    # Rounded: the share 32/60 of 60,000 steps is step 32,000, whatever the last bit of 32/60.
+    # Rounded: the share 32/60 of 60,000 steps is step 32,000 despite rounding errors.
     reached = sum(step >= round(share * steps) for share in settings.milestones)
     return settings.decay**reached

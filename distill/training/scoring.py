@@ -1,6 +1,6 @@
-"""How good the network is while it is trained: evaluation at intervals.
+"""Evaluation of the network at intervals during training.
 
-What is evaluated are copies of the weights, so that training goes on as if nobody had looked.
+It evaluates copies of the weights, so that it does not affect training.
 """
 
 import math
@@ -19,16 +19,16 @@ from distill.training.meter import Watch
 
 
 class Measure(NamedTuple):
-    """What else than an accuracy was measured on a set."""
+    """A measurement on a set other than accuracy."""
 
     name: str
     set: str
 
 
 Evaluate = Callable[[Mapping[str, Tensor], Progress], Mapping[str | Measure, float]]
-"""The accuracies of a network with these weights by the names of the sets; none where its
-embeddings are no numbers. Other measures are no part of the score. It leaves the weights as they
-are, and calls its progress often. All ranks call it, and each gets the same or the same error."""
+"""The accuracies of a network with these weights, by set name; empty if its embeddings are not
+finite. Other measurements do not count towards the score. It must not change the weights, and calls
+its progress often. All ranks call it, and all get the same result or error."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop
@@ -36,9 +36,9 @@ class _Interrupted(Exception):  # noqa: N818 - not an error: the training was as
 
 
 class Scoring:
-    """Evaluates every ``every`` steps and after the last one; never where ``every`` is None.
+    """Evaluates every ``every`` steps and after the last one; never if ``every`` is None.
 
-    All ranks evaluate together with ``evaluate``, and the first one tells the watch.
+    All ranks run ``evaluate`` together, and rank 0 reports to the watch.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Scoring:
         self.checkpoints, self.watch = checkpoints, watch
 
     def is_due(self, done: int, steps: int) -> bool:
-        """Whether the network is to be evaluated after ``done`` of ``steps`` steps."""
+        """Whether the network must be evaluated after ``done`` of ``steps`` steps."""
         return self.every is not None and done > 0 and (done % self.every == 0 or done == steps)
 
     def scores(self, weights: Mapping[str, Tensor], done: int) -> dict[str, float] | None:
-        """``accuracy_NAME`` of each set and their mean, ``score``, also told to the watch.
+        """``accuracy_NAME`` of each set and their mean, ``score``; also reported to the watch.
 
-        The same on every rank. Empty where the network has no accuracy, None where the training was
-        asked to stop meanwhile.
+        Equal on every rank. Empty if the network has no accuracy, None if the training was asked to
+        stop meanwhile.
         """
         assert self.evaluate is not None, "whoever sets evaluate_every gives it to every rank"
         began = time.monotonic()
@@ -66,7 +66,7 @@ class Scoring:
         return distributed.on_first_rank(lambda: self._tell(measured, done, began))
 
     def are_best(self, scores: dict[str, float]) -> bool:
-        """Whether they beat those of every checkpoint; the same on every rank."""
+        """Whether they beat the scores of every checkpoint; equal on every rank."""
         better = None
         if distributed.rank() == 0:
             best = best_checkpoint(self.checkpoints)

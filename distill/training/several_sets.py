@@ -1,4 +1,4 @@
-"""Several sets of images as one, of which a training draws its batches."""
+"""Several image sets combined into one for a training."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from curation.subsets.sets import match_identities
 
 @dataclass(frozen=True)
 class TrainedSet:
-    """One of the sets. ``labels``: whether those that it has count. ``share``: of every batch; None
-    where the sizes decide."""
+    """One of the sets. ``labels``: whether its labels are used. ``share``: its share of every
+    batch; None for a share in proportion to its size."""
 
     images: ImageSet
     share: float | None = None
@@ -27,12 +27,12 @@ class TrainedSet:
 
 
 class SeveralSets(GatheredImages):
-    """The images of all ``sources``: identities in the order of the sources, then the unlabelled.
+    """The images of all ``sources``: labelled identities in source order, then the unlabelled.
 
-    People of sources that lie in one store are the same by ``match_identities``; those of others
-    are different ones. ``which`` int16 ``[N]`` says whose each image is, ``places`` int64 ``[N]``
-    where it is there. Raises ``UserError`` where images are not of one size, or identities of one
-    store do not match.
+    ``match_identities`` decides which identities of sources from one store are equal; identities
+    of different stores are distinct. ``which`` int16 ``[N]`` is the source of each image,
+    ``places`` int64 ``[N]`` its position there. Raises ``UserError`` if image sizes differ or
+    identities of one store do not match.
     """
 
     def __init__(self, sources: Sequence[TrainedSet]) -> None:
@@ -56,17 +56,17 @@ class SeveralSets(GatheredImages):
 
     @property
     def shares(self) -> tuple[float, ...] | None:
-        """Of every batch, by source; None where the sizes decide."""
+        """The share of every batch by source; None if sizes decide."""
         given = [source.share for source in self.sources if source.share is not None]
         return tuple(share / sum(given) for share in given) or None
 
     def found(self, i: int) -> tuple[ImageSet, int]:
-        """The source's set that has image ``i``, and which it is there."""
+        """The source set that has image ``i``, and its position there."""
         return self.sources[int(self.which[i])].images, int(self.places[i])
 
 
 def labelled_share(images: ImageSet) -> float:
-    """How many of a batch's images have a label that counts."""
+    """The share of a batch's images whose label counts."""
     labelled = len(images) - images.unlabelled
     shares = images.shares if isinstance(images, SeveralSets) else None
     if shares is None or not isinstance(images, SeveralSets):
@@ -77,7 +77,7 @@ def labelled_share(images: ImageSet) -> float:
 
 
 def as_one(sources: Sequence[TrainedSet]) -> ImageSet:
-    """One set whose labels count is itself."""
+    """The sources as one image set; a single source whose labels count is returned unchanged."""
     first = sources[0]
     return first.images if len(sources) == 1 and first.labels else SeveralSets(sources)
 
@@ -85,7 +85,7 @@ def as_one(sources: Sequence[TrainedSet]) -> ImageSet:
 def _common_labels(
     sources: Sequence[TrainedSet], root: RootStore, rows: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Of each source int64 ``[n]``: the labels that count, those of one person the same."""
+    """For each source, int64 ``[n]``: the labels that count, equal for one person."""
     found: list[np.ndarray] = []
     stores: set[str] = set()
     identities = 0
@@ -94,7 +94,7 @@ def _common_labels(
         here = {store.digest for store in source.images.store.stores}
         if not source.labels:
             own = np.full(len(own), UNLABELLED)
-        elif not here & stores:  # nobody is known, and sorting all rows takes a while
+        elif not here & stores:  # no known identities; sorting all rows would take long
             own = np.where(own < 0, UNLABELLED, own + identities)
         else:
             known = _gathered(

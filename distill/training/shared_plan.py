@@ -1,4 +1,4 @@
-"""Batches of which several groups of images have shares, each shuffled by itself."""
+"""Batches composed of several groups of images with fixed shares, each shuffled by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SharingGroup:
-    """The images ``indices`` int64 ``[n]`` of the data set, in the order of ``plan``, which counts
-    them from 0; ``share`` is theirs of every batch."""
+    """The images ``indices`` int64 ``[n]`` of the data set, in the order of ``plan``, which numbers
+    them from 0; ``share`` is their share of every batch."""
 
     indices: np.ndarray
     plan: "BatchPlan"
     share: float
     length: int
-    """Images of an epoch of its own"""
+    """Number of images in an epoch of its own"""
 
     def images(self, first: int, last: int) -> np.ndarray:
-        """Those that come ``first`` to ``last`` - 1 in the group's own epochs, end to end."""
+        """Images ``first`` to ``last`` - 1 of the group's concatenated epochs."""
         parts = [np.empty(0, np.int64)]
         for epoch in range(first // self.length, -(-last // self.length)):
             begin = epoch * self.length
@@ -35,9 +35,9 @@ class SharingGroup:
 class SharedShuffle:
     """Batches of blocks of ``block`` images, of one group each; ``images`` make an epoch.
 
-    A batch holds as many blocks of a group as its share says, and one more or fewer where that is
-    not a whole number, so that the share is right over several batches. A group that is small
-    begins again when it was shown, however many epochs that takes.
+    A batch holds as many blocks of a group as its share requires. If that is not a whole number,
+    the count varies by one, so that the share is exact over several batches. A small group starts
+    over when all its images were shown, independently of epochs.
     """
 
     groups: Sequence[SharingGroup]
@@ -63,17 +63,17 @@ class SharedShuffle:
         return blocks.ravel(), random.random(blocks.size) < 0.5
 
     def _taken(self, steps: np.ndarray) -> np.ndarray:
-        """int64 ``[steps, groups]``: how many blocks of each group come before these steps."""
+        """int64 ``[steps, groups]``: the number of blocks of each group before these steps."""
         left, rest, taken = steps * (self.batch_size // self.block), 1.0, []
         for group in self.groups[:-1]:
-            # Of what the groups before leave, so that no number ever falls from step to step.
+            # Computed from what earlier groups leave, so that the counts never decrease.
             taken.append(np.floor(left * min(1.0, group.share / rest) + 0.5).astype(np.int64))
             left, rest = left - taken[-1], rest - group.share
         return np.stack([*taken, left], axis=1)
 
     def _whose(self, counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """int64 ``[blocks]``: the group of each block, of ``counts`` ``[steps, groups]`` in each
-        step, in random order."""
+        """int64 ``[blocks]``: the group of each block in random order, given ``counts`` ``[steps,
+        groups]`` of each step."""
         numbers = np.tile(np.arange(len(self.groups)), len(counts))
         whose = np.repeat(numbers, counts.ravel())
         each = self.batch_size // self.block

@@ -1,4 +1,4 @@
-"""How the ranks of a training share its images and identities; known before it, without torch."""
+"""How the ranks of a training share images and identities, known in advance and without torch."""
 
 import os
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from distill.training.plan import create_plan
 from distill.training.several_sets import labelled_share
 
 MOST_RANKS = 8
-"""On a machine with fewer cores and no GPU: more only take memory."""
+"""Limit on a machine with fewer cores and no GPU, where more ranks only use memory."""
 _GPU_DRIVERS = Path("/proc/driver/nvidia"), Path("/dev/kfd"), Path("/dev/nvidiactl")
 
 
 def gpu_count() -> int:
-    """As torch counts them, which is asked only where there is a driver for any."""
+    """The number of GPUs according to torch, which is imported only if a driver is present."""
     if not any(path.exists() for path in _GPU_DRIVERS):
         return 0
     import torch
@@ -32,11 +32,11 @@ def gpu_count() -> int:
 
 
 def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources = UNSAID) -> int:
-    """How many ranks run a job with these trainings, by their tables in the spec.
+    """The number of ranks of a job with these trainings, by their tables in the spec.
 
-    Those that a launcher started; else one for each GPU of ``resources``; else ``ranks`` of the
-    trainings, else one for each of several nodes, else the number of GPUs, else 1. ``UserError``
-    where that cannot be.
+    In this order: the ranks that a launcher started; one per GPU of ``resources``; ``ranks`` of the
+    trainings; one per node if there are several; the number of GPUs; 1. Raises ``UserError`` if
+    the numbers conflict.
     """
     if (launched := launched_ranks()) is not None:
         return launched
@@ -64,7 +64,7 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
 
 
 def _ranks_on(nodes: int, said: Mapping[Location, int]) -> int:
-    """As many on each of several nodes, which are other machines than this one."""
+    """An equal number on each of several nodes, which are not this machine."""
     for key, ranks in said.items():
         if ranks % nodes:
             raise SpecError(
@@ -77,13 +77,13 @@ def _ranks_on(nodes: int, said: Mapping[Location, int]) -> int:
 
 
 def check_shares(settings: TrainSettings, ranks: int) -> None:
-    """Raise ``SpecError`` where a batch cannot be split into equal micro-batches for ``ranks``."""
+    """Raise ``SpecError`` if a batch cannot be split into equal micro-batches for ``ranks``."""
     with within("train"):
         settings.check_shares(ranks)
 
 
 def check_engine(settings: TrainSettings) -> None:
-    """Raise ``UserError`` where the engine that ``settings.engine`` names is not installed."""
+    """Raise ``UserError`` if the engine ``settings.engine`` is not installed."""
     if settings.engine == "deepspeed" and find_spec("deepspeed") is None:
         raise SpecError(
             ("train", "engine"),
@@ -92,7 +92,7 @@ def check_engine(settings: TrainSettings) -> None:
 
 
 def images_together(settings: TrainSettings, ranks: int) -> int:
-    """How many images batch normalisation sees at a time."""
+    """The number of images over which batch normalisation computes its statistics."""
     pooled = settings.batch_size // settings.accumulate
     return pooled if settings.sync_batch_norm else pooled // ranks
 
@@ -105,7 +105,7 @@ def suits_any_network(settings: TrainSettings, ranks: int) -> bool:
 def supply(
     images: ImageSet, settings: TrainSettings, sampler: SamplerSettings, ranks: int
 ) -> Supply:
-    """What each step gives the losses; ``UserError`` where there is no whole batch."""
+    """What each step supplies to the losses; ``UserError`` if the data do not fill one batch."""
     create_plan(images, settings, sampler, ranks)
     pooled = settings.batch_size // settings.accumulate
     counts = np.diff(images.offsets)
@@ -120,9 +120,9 @@ def supply(
 
 
 def shares_of(identities: int, ranks: int) -> list[slice]:
-    """Which identities each rank has; numbers differ by one at most.
+    """The identities of each rank; their numbers differ by at most one.
 
-    Raises ``UserError`` where a rank would have none.
+    Raises ``UserError`` if a rank would have none.
     """
     if identities < ranks:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""The state of a training in its checkpoints: read with the care that any file of others gets."""
+"""The training state in a checkpoint, read with the same care as any untrusted file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,26 +14,26 @@ STATE = "training.pt"
 
 
 def check_state(checkpoint: Path) -> None:
-    """Raise ``UserError`` where it has no state that can be read within limits."""
+    """Raise ``UserError`` if the state is missing or cannot be read within limits."""
     if not (checkpoint / STATE).is_file():
         raise UserError(f"it has no {STATE}")
     described_tensors(checkpoint / STATE)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The state that was saved, its tensors on the CPU."""
-    # Pickle can run code; with weights_only it cannot.
+    """The saved state, its tensors on the CPU."""
+    # weights_only prevents a pickle from running code.
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
 
 
 @contextmanager
 def of_this_training(checkpoint: Path) -> Iterator[None]:
-    """What goes wrong inside is a ``UserError``: the state is not that of this training."""
+    """Turn any error inside into a ``UserError``: the state does not belong to this training."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of whatever kind its content leads to
+    except Exception as error:  # malformed content can raise any kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
             f"the checkpoint {checkpoint} does not hold the state of this training ({reason}); "

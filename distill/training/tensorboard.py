@@ -1,4 +1,4 @@
-"""Metrics as TensorBoard event files, where a spec asks for them."""
+"""Metrics as TensorBoard event files, if a spec asks for them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from distill.training.meter import Watch
 
 @contextmanager
 def event_files(folder: Path, wanted: bool, watch: Watch) -> Iterator[Watch]:
-    """The watch, which also writes every number to ``folder`` by iteration.
+    """A watch that also writes every number to ``folder`` by iteration.
 
-    A training that goes on from a checkpoint hides what it had written beyond it.
+    A training that resumes from a checkpoint hides what it had written beyond it.
     """
     if not wanted:
         yield watch
@@ -27,7 +27,7 @@ def event_files(folder: Path, wanted: bool, watch: Watch) -> Iterator[Watch]:
         step = values["iteration"]
         writer = writer or SummaryWriter(str(folder), purge_step=step)
         for name, value in values.items():
-            if name != "iteration" and value is not None:  # what was no number came as null
+            if name != "iteration" and value is not None:  # null stands for a non-finite number
                 writer.add_scalar(name.replace("loss_", "loss/", 1), value, step)
         watch.metrics(values)
 

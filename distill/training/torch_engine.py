@@ -26,7 +26,7 @@ from distill.training.partial_fc import NAME, partial_centres
 
 
 class TorchEngine:
-    """On the GPU of this rank where there is one, else the CPU."""
+    """Runs on this rank's GPU if there is one, else on the CPU."""
 
     def __init__(self, learner: Learner, settings: TrainSettings) -> None:
         self.device = distributed.device()
@@ -35,7 +35,7 @@ class TorchEngine:
         self.optimiser = optimiser(learner, settings)
         self.clip, self.accumulate = settings.clip_gradient_norm, settings.accumulate
         if self.centres is not None and self.centres.sharded:
-            # The ranks' rows are different ones, and their gradients are whole.
+            # Each rank holds different rows, whose gradients are already complete.
             _leave_to_its_rank(learner, NAME)
         self._module = _distributed(learner) if distributed.world_size() > 1 else learner
 
@@ -95,13 +95,13 @@ class TorchEngine:
             self.centres.finish()
 
     def _without_exchange(self) -> AbstractContextManager[None]:
-        """Only the last micro-batch's backward pass brings the ranks' gradients together."""
+        """Skip the gradient exchange for all but the last micro-batch."""
         module = self._module
         return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def _leave_to_its_rank(learner: Learner, parameter: str) -> None:
-    """Keep DistributedDataParallel from averaging it."""
+    """Exclude the parameter from DistributedDataParallel's averaging."""
     ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
     ignore(learner, [parameter])
 
@@ -109,6 +109,6 @@ def _leave_to_its_rank(learner: Learner, parameter: str) -> None:
 def _distributed(learner: Learner) -> nn.Module:
     gpus = [distributed.device()] if distributed.device().type == "cuda" else None
     module = DistributedDataParallel(learner, device_ids=gpus)
-    # Synchronised statistics are the same on every rank anyway, and rank 0's are saved.
+    # Synchronised statistics are equal on all ranks anyway, and rank 0 saves them.
     module.broadcast_buffers = False
     return module

@@ -1,7 +1,7 @@
-"""Whether a training can run as its settings ask, found before anything is trained.
+"""Checks whether a training can run with its settings, before anything is trained.
 
-A network is asked on the meta device, where nothing has values and nothing costs memory, and the
-rest by the functions that the training itself calls: there is one set of rules.
+The network is tested on the meta device, which allocates no memory; everything else uses the
+functions of the training itself, so there is one set of rules.
 """
 
 import torch
@@ -17,17 +17,17 @@ from distill.training.shares import images_together
 from teachers.preprocessing import InputSizeError
 
 _ONE_VALUE = "more than 1 value per channel"
-"""How torch says that batch normalisation has nothing to normalise."""
+"""Part of torch's error when batch normalisation has a single value per channel."""
 _FEW = 8
-"""Images from which the statistics of a batch normalisation of single values are of some use."""
+"""Minimum number of images for useful statistics in a batch normalisation of single values"""
 
 
 def check_network(
     network: nn.Module, input_size: tuple[int, int], settings: TrainSettings, ranks: int
 ) -> list[Notice]:
-    """Raise ``SpecError`` or ``InputSizeError`` where ``network``, on meta, cannot be trained so.
+    """Raise ``SpecError`` or ``InputSizeError`` if ``network``, on meta, cannot be trained.
 
-    What comes back will do nothing. The network is of no use afterwards.
+    Returns notices about settings that will have no effect. Discard the network afterwards.
     """
     together = images_together(settings, ranks)
     notices = []
@@ -56,7 +56,7 @@ def check_network(
 
 @torch.no_grad()
 def _takes(network: nn.Module, input_size: tuple[int, int], images: int) -> bool:
-    """Whether a step of training can be done with so few images."""
+    """Whether a training step is possible with this number of images."""
     try:
         network.train()(torch.empty(images, 3, *input_size, device="meta"))
     except (ValueError, RuntimeError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""Which view of its picture each image shows, and when."""
+"""The view that each image shows in each epoch."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ from teachers.augment.augmentation import Augmentation
 from teachers.augment.drawing import hashes, uniform
 
 PLAIN = -1
-"""Instead of the number of an augmented view: the picture, or its mirror."""
+"""Instead of the number of an augmented view: the image or its mirror image."""
 _AGAIN = 1 << 32
-"""Views that a fresh one of an epoch cannot be; more than there are epochs."""
+"""Stride between the fresh views of successive repeats; larger than any number of epochs."""
 
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """Which view each image shows: follows from (seed, epoch, image) alone.
+    """The view that each image shows, as a function of (seed, epoch, image).
 
     An image goes through a cycle of epochs in which it shows each augmented view once, and the
-    plain picture as often as its share says. In every cycle the order is another one, and each
-    image begins somewhere else in it.
+    plain image as often as its share requires. Every cycle has a different order, and each image
+    starts at a different position in it.
     """
 
     settings: AugmentSettings
@@ -29,7 +29,7 @@ class ViewChoice:
     def numbers(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
         """int64 [n]: the numbers of augmented views, or PLAIN, for the images in these rows.
 
-        ``again`` int64 [n] says how often the image was shown before in the same epoch.
+        ``again`` int64 [n] is how often the image was already shown in the same epoch.
         """
         if self.settings.augmented is None:
             return self._fresh(epoch, rows, again)
@@ -42,7 +42,7 @@ class ViewChoice:
 
     @property
     def _plain_slots(self) -> int:
-        """Of a cycle."""
+        """The number of plain slots in a cycle."""
         share, augmented = self.settings.plain, self.settings.augmented
         assert augmented is not None
         return PLAIN_VIEWS if share is None else round(share * augmented / (1 - share))
@@ -56,10 +56,10 @@ class ViewChoice:
 
 @dataclass(frozen=True)
 class ShownViews:
-    """Which views a batch shows: int64 and bool [B].
+    """The views that a batch shows: int64 and bool [B].
 
-    ``rows`` are the images' places in the store, ``numbers`` those of the augmented views or
-    PLAIN. What is ``mixed`` is not held to be the person of the plain picture.
+    ``rows`` are the images' positions in the store, ``numbers`` those of the augmented views or
+    PLAIN. An image that is ``mixed`` does not count as the identity of the plain image.
     """
 
     rows: np.ndarray
@@ -68,7 +68,7 @@ class ShownViews:
     mixed: np.ndarray
 
     def part(self, span: slice) -> "ShownViews":
-        """Of some images; the arrays are the same."""
+        """A part of the batch; shares memory with this object."""
         return ShownViews(
             self.rows[span], self.numbers[span], self.mirrored[span], self.mixed[span]
         )
@@ -76,22 +76,22 @@ class ShownViews:
 
 @dataclass(frozen=True)
 class StudentViews:
-    """The views of a data set, and which of them a training shows when."""
+    """The views of a data set, and the schedule in which a training shows them."""
 
     augmentation: Augmentation
     choice: ViewChoice
 
     @property
     def mixes(self) -> bool:
-        """Whether any view shows two pictures."""
+        """Whether any view combines two images."""
         return self.augmentation.strengths.mix > 0
 
     def shown(
         self, epoch: int, rows: np.ndarray, again: np.ndarray, mirrored: np.ndarray
     ) -> ShownViews:
-        """What images show in an epoch; ``mirrored`` says it of those that show the plain picture.
+        """The views of images in an epoch; ``mirrored`` applies to those that show the plain image.
 
-        Arguments are as of ``ViewChoice.numbers``.
+        See ``ViewChoice.numbers`` for the other arguments.
         """
         numbers = self.choice.numbers(epoch, rows, again)
         augmented = numbers != PLAIN
@@ -104,23 +104,23 @@ class StudentViews:
 
 
 def label_weights(without: np.ndarray) -> np.ndarray:
-    """float32 [B]: 0 for images ``without`` a label that counts, the same for all others, 1 on
-    average (or all 0)."""
+    """float32 [B]: 0 for images ``without`` a label that counts, equal for all others, with mean 1
+    (or all 0)."""
     labelled = ~without
     return (labelled * (len(without) / max(1, labelled.sum()))).astype(np.float32)
 
 
 def stand_ins(labels: np.ndarray) -> np.ndarray:
-    """``labels`` int64 [B], with one that the batch has anyway where there is none (-1).
+    """``labels`` int64 [B] with missing ones (-1) replaced by a label of the batch.
 
-    Losses look up the class weights of every image, also of those that do not count.
+    Losses look up the class weight of every image, including those that do not count.
     """
     unlabelled = labels < 0
     return np.where(unlabelled, labels.max(initial=0), labels) if unlabelled.any() else labels
 
 
 def shown_before(order: np.ndarray) -> np.ndarray:
-    """int64 [n]: how often each image of ``order`` int64 [n] stands before its place in it."""
+    """int64 [n]: how often each image of ``order`` int64 [n] occurs before its position."""
     before = np.zeros(len(order), np.int64)
     if len(order) and np.bincount(order).max() > 1:
         by_image = np.argsort(order, kind="stable")
