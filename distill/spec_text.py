@@ -137,7 +137,7 @@ def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) ->
         last = fault["loc"][-1]
         reason = f"value {last + 1} is missing" if isinstance(last, int) else f"{last!r} is missing"
     elif kind in ("model_type", "dict_type"):
-        reason = "must be a table, such as { ... }"
+        reason = f"must be a table, {_example_of_table(location)}"
     elif kind == "list_type":
         example = f"[[{location[-1]}]]" if isinstance(fault["input"], dict) else "[ ... ]"
         reason = f"must be a list, such as {example}"
@@ -178,6 +178,13 @@ def _allowed(location: Location) -> str:
     if len(names) <= LINE:
         return f" (allowed here: {names}){likely}"
     return likely or f"; allowed here:\n    {in_lines(allowed, '    ')}"
+
+
+def _example_of_table(location: Location) -> str:
+    """What may stand in the table at ``location``."""
+    if location[-1] == "losses":
+        return "such as { angular = { weight = 7.0 } }"
+    return f"{{ KEY = VALUE }}, with the keys {', '.join(_fields(_table_at(location)))}"
 
 
 def _unit(location: Location) -> str:

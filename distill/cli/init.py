@@ -177,6 +177,7 @@ def _teacher_keys(
     place: Workspace,
 ) -> list[tuple[str, Any, str]]:
     """The keys of [teacher] that name it, with their reasons."""
+    from distill.pipeline.teacher_files import find_teacher
     from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
 
     preprocessing = {"colour": file.colour, "mean": file.mean, "std": file.std}
@@ -184,13 +185,14 @@ def _teacher_keys(
     name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
     if not (is_onnx(name) or is_weights(name) or file.backbone is not None):
         return [("from", name, "a finished job, or a bundle in teachers/")]
+    find_teacher(name, place)  # a file that is missing comes before what is not said about it
     keys: list[tuple[str, Any, str]] = [("from", name, "in the workspace's teachers/")]
     if missing := unsaid_preprocessing(preprocessing, name, file.backbone, "--"):
         raise UserError(f"--teacher {name}: {missing}")
     if file.backbone is not None:
         keys.append(("backbone", file.backbone, "the network of these weights"))
     if file.part is not None:
-        keys.append(("part", file.part, "of the file"))
+        keys.append(("output" if is_onnx(name) else "part", file.part, "of the file"))
     told = {**preprocessing, "size": [file.size, file.size]}
     return [*keys, ("preprocessing", told, "as its authors state for its pixels")]
 

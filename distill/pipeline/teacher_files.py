@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.errors import UserError
+from curation.suggestions import meant
 from curation.workspace import Workspace
 from distill.export.checksums import SUMS_NAME
 from distill.run_directory import BUNDLE
@@ -71,7 +72,14 @@ def find_teacher(name: str, workspace: Workspace) -> Path:
     raise UserError(
         f"there is no teacher {name!r} (looked for {path} and {inside}); "
         "give an .onnx file, a file of weights, a bundle, or a finished job's name"
+        f"{meant(name, _teachers_of(workspace))}"
     )
+
+
+def _teachers_of(workspace: Workspace) -> list[str]:
+    """The files in teachers/, and the jobs."""
+    folders = [folder for folder in (workspace.teachers, workspace.runs) if folder.is_dir()]
+    return [each.name for folder in folders for each in sorted(folder.iterdir())]
 
 
 def is_bundle(path: Path) -> bool:

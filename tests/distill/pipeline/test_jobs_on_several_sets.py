@@ -50,7 +50,7 @@ def text(train, *tables, name="several", evaluate='["pairs"]'):
         ("3", 'data.train: must name a set of images, such as "ms1m/clean", or be a list of'),
         ('{ set = "a/b" }', "data.train: must name a set of images"),
         ("[]", "data.train: List should have at least 1 item"),
-        ('["a/b"]', "data.train 1: must be a table, such as { ... }"),
+        ('["a/b"]', "data.train 1: must be a table, { KEY = VALUE }, with the keys set, "),
         ("[{ share = 0.5 }]", "data.train 1: 'set' is missing"),
         ('[{ set = "a/b", shares = 0.5 }]', "unknown key 'shares' (allowed here: set, share"),
         ('[{ set = "a/b", share = 0 }]', "data.train 1: share: must be above 0, got 0"),
