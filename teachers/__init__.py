@@ -1,1 +1,1 @@
-"""Those who know: big networks, foreign ONNX files, and the cache of what they said."""
+"""Teachers: large networks, third-party ONNX files, and the cache of their embeddings."""

@@ -1,4 +1,4 @@
-"""The files of an embedding cache: their names, and opening them without believing them."""
+"""The files of an embedding cache: their names, and safe ways to open them."""
 
 import math
 import os
@@ -18,12 +18,12 @@ ABOUT = "cache.json"
 UNIT, NORM, ROWS = "unit.npy", "norm.npy", "rows.npy"
 CLAIMS, LOCK = "claims", "lock"
 Precision = Literal["float16", "int8"]
-"""Of the values of the unit vectors"""
+"""Precision of the stored unit vectors"""
 UNIT_TYPES: dict[str, np.dtype] = {"float16": np.dtype("<f2"), "int8": np.dtype("i1")}
 
 
 class CacheAbout(BaseModel):
-    """``cache.json``: what the cache is of."""
+    """The content of ``cache.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -34,14 +34,14 @@ class CacheAbout(BaseModel):
     images: int = Field(gt=0)
     embedding: int = Field(gt=0)
     claim: int = Field(gt=0, le=1 << 16)
-    """Rows that a process claims together: those with one ``row // claim``"""
+    """Number of rows per claim of a process: those with equal ``row // claim``"""
     view: str | None = None
-    """The digest of the augmented view; None for the picture and its mirror"""
+    """The digest of the augmented view; None for the image and its mirror image"""
     precision: Precision = "float16"
 
     @property
     def answers(self) -> int:
-        """Of each image: upright and mirrored, or of one augmented view."""
+        """Embeddings per image: upright and mirrored, or of one augmented view."""
         return 2 if self.view is None else 1
 
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -54,12 +54,12 @@ class CacheAbout(BaseModel):
 
     @property
     def size(self) -> int:
-        """Bytes that the arrays take on the disk."""
+        """Bytes of the arrays on disk."""
         return sum(math.prod(shape) * kind.itemsize for kind, shape in self.arrays().values())
 
 
 def damaged(folder: Path, how: str) -> UserError:
-    """The error for a cache that is not as it was written."""
+    """The error for a damaged cache."""
     return UserError(
         f"the embedding cache {folder} is damaged: {how}; delete the folder and run again, which "
         "computes it anew"
@@ -67,7 +67,7 @@ def damaged(folder: Path, how: str) -> UserError:
 
 
 def read_about(folder: Path) -> CacheAbout:
-    """``UserError`` where ``cache.json`` is missing or is not what this version writes."""
+    """The content of ``cache.json``; ``UserError`` if it is missing or has another format."""
     try:
         return parse_record(read_whole(folder / ABOUT, LARGEST_RECORD), CacheAbout)
     except UnreadableError as error:
@@ -77,7 +77,7 @@ def read_about(folder: Path) -> CacheAbout:
 
 
 def map_cached(folder: Path, name: str, about: CacheAbout) -> np.memmap:
-    """One of the arrays, mapped for reading; ``UserError`` where it has another type or shape."""
+    """One of the arrays, memory-mapped; ``UserError`` if its type or shape is wrong."""
     try:
         return map_array(folder / name, *about.arrays()[name])
     except UnreadableError as error:
@@ -85,9 +85,9 @@ def map_cached(folder: Path, name: str, about: CacheAbout) -> np.memmap:
 
 
 def open_to_lock(folder: Path, name: str) -> BinaryIO:
-    """One of the files that are only locked, made where it is missing.
+    """Open a lock file, creating it if necessary.
 
-    ``UserError`` where something else has its name: opening a named pipe would wait for a reader.
+    Raises ``UserError`` if it is not a regular file: opening a named pipe would block.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

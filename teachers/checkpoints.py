@@ -1,8 +1,8 @@
-"""Public checkpoints into our networks: every key of the file is accounted for, or it is refused.
+"""Loading public checkpoints into our networks; every key of the file must be accounted for.
 
-A key is loaded, or it belongs to the classifier that the network was trained with, or loading
-stops with what does not fit and which registered networks' keys these are. Where in the file the
-network lies, under which wrappers and behind which prefix, follows from the network's own keys.
+A key is either loaded, or belongs to the classifier that the network was trained with; otherwise
+the file is refused with a message that names the keys and the registered networks that have them.
+The location of the network in the file (wrappers and key prefix) is derived from its own keys.
 """
 
 import re
@@ -22,27 +22,27 @@ from teachers.setting_words import setting
 from teachers.weight_files import Part, StoredTensor, read_parts, shortened
 
 LONGEST_PREFIX, MOST_PREFIXES = 8, 8
-"""Components that a wrapper puts before every key, and how many such prefixes are compared."""
+"""Maximum components of a wrapper's key prefix, and maximum number of prefixes to compare"""
 
 MOST_COPIES = 6
-"""Networks that are named as those of a file have at least this part of its keys."""
+"""A network is suggested for a part with at most this many times its number of keys."""
 
 CLASSIFIERS = ("head", "fc", "fc7", "classifier", "kernel")
-"""What training programs call the classifier, where the network has no such key itself."""
+"""Names of the classifier in training programs, unless the network itself has such a key"""
 
 COUNTERS = ("num_batches_tracked", "n_averaged")
-"""State of a normalisation since PyTorch 0.4.1, and of an average: of no use in evaluation."""
+"""Counters of normalisation (since PyTorch 0.4.1) and averaging; evaluation does not use them."""
 
 Shapes = Mapping[str, torch.Size]
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key: ``loaded`` of them are in the network now.
+    """What happened to every key: ``loaded`` of them are now in the network.
 
-    ``ignored`` are the file's keys of a classifier, ``absent`` the network's batch counters that
-    an old file lacks, ``prefix`` what was taken off the front of the loaded keys, and ``part``
-    what leads to the network in the file: the keys of the mappings around it, and the prefix.
+    ``ignored`` are the file's classifier keys, ``absent`` the network's batch counters that an old
+    file lacks, ``prefix`` was removed from the loaded keys, and ``part`` is the path to the network
+    in the file: the keys of enclosing mappings and the prefix.
     """
 
     loaded: int
@@ -54,7 +54,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class _Match:
-    """The keys of a part of a file beside those of a network; ``loaded`` is without the prefix."""
+    """The keys of a part of a file matched with a network's; ``loaded`` excludes the prefix."""
 
     part: Part
     prefix: str
@@ -67,7 +67,7 @@ class _Match:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the network is there, whatever else is."""
+        """Whether the complete network is present."""
         return not (self.missing or self.misshapen)
 
     @property
@@ -76,26 +76,25 @@ class _Match:
 
     @property
     def found(self) -> int:
-        """How many of the network's keys are there."""
+        """The number of the network's keys that are present."""
         return len(self.loaded) + len(self.misshapen)
 
     @property
     def name(self) -> str:
-        """What leads to the network in the file."""
+        """The path to the network in the file."""
         return f"{self.part.path}.{self.prefix}".strip(".")
 
     def tensors(self) -> dict[str, Tensor]:
-        """The network's state, as far as it is there."""
+        """The network's state, as far as it is present."""
         return {key: self.part.tensors[self.prefix + key].read() for key in self.loaded}
 
 
 def load_checkpoint(network: nn.Module, path: Path, part: str | None = None) -> LoadReport:
-    """Put the weights of a file into ``network``, which stays as it is where they do not fit.
+    """Load a weights file into ``network``, which is unchanged if they do not match.
 
-    ``part`` chooses where a file holds the network several times, or among other things: the keys
-    or the prefix that lead to it, such as "model_ema". Raises ``UserError`` for a file that is
-    unreadable or unsafe, that has keys or shapes of another network, that holds the network twice
-    with different weights, or values that are not finite numbers.
+    ``part`` chooses among several networks in a file: the keys or the prefix that lead to one, such
+    as "model_ema". Raises ``UserError`` for a file that is unreadable or unsafe, has keys or shapes
+    of another network, holds the network twice with different weights, or has non-finite values.
     """
     own = network.state_dict()
     match = _choose(path, network, _matches(_shapes(own), read_parts(path), part), part)
@@ -107,16 +106,16 @@ def load_checkpoint(network: nn.Module, path: Path, part: str | None = None) -> 
 
 
 def recognise(path: Path, part: str | None = None) -> tuple[str, ...]:
-    """The registered networks, at their default settings, whose keys and shapes a file has.
+    """The registered networks, at their default settings, whose keys and shapes match a file.
 
-    The registry holds the families that are imported. Raises ``UserError`` as `load_checkpoint`
-    does for a file that cannot be read.
+    Only imported families are registered. Raises ``UserError`` for an unreadable file, as
+    `load_checkpoint` does.
     """
     return _fitting(read_parts(path), part)
 
 
 def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | None) -> _Match:
-    """The one match that fits, or the first where all that do have the same weights."""
+    """The only match, or the first if all matches have the same weights."""
     if not matches:
         raise UserError(f"{path}: has no part {part!r}; leave it out to see what it has")
     fitting = [match for match in matches if match.fits]
@@ -160,9 +159,9 @@ def _fitting(parts: list[Part], part: str | None) -> tuple[str, ...]:
 
 
 def _endings(part: Part) -> set[str]:
-    """What is left of the keys of a part, whatever prefix is taken off.
+    """The ends of a part's keys, after any prefix.
 
-    A look at it tells most networks apart, without comparing a thousand keys with each.
+    They rule out most networks without comparing a thousand keys with each.
     """
     return {key[end:] for key in part.tensors for end in _ends(key)}
 
@@ -173,7 +172,7 @@ def _shapes_of(name: str) -> Shapes:
 
 
 class _NoRandomNumbers(TorchFunctionMode):
-    """Leaves out random initialisation, most of the time a network on the meta device takes."""
+    """Skips random initialisation, which takes most of the time of a network on the meta device."""
 
     def __torch_function__(  # type: ignore[no-untyped-def]
         self, function, types, arguments=(), settings=None
@@ -184,7 +183,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 def _matches(own: Shapes, parts: list[Part], chosen: str | None) -> list[_Match]:
-    """The network's keys beside each part that may hold it, under each prefix that may be it."""
+    """The network's keys matched with each part that may hold it, under each possible prefix."""
     needed = sum(not key.endswith(COUNTERS) for key in own)
     large = [part for part in parts if len(part.tensors) >= needed]
     largest = max(parts, key=lambda part: len(part.tensors))
@@ -192,7 +191,7 @@ def _matches(own: Shapes, parts: list[Part], chosen: str | None) -> list[_Match]
     if chosen is None:
         return found
     named = [match for match in found if f".{match.name}.".find(f".{chosen}.") >= 0]
-    # Who chooses a part says that the rest is not of the network.
+    # A user who names a part states that the others do not belong to the network.
     return [
         replace(m, unexpected=tuple(key for key in m.unexpected if key.startswith(m.prefix)))
         for m in named
@@ -210,7 +209,7 @@ def _matches_in(own: Shapes, part: Part) -> list[_Match]:
 
 
 def _prefixes(own: Shapes, found: Shapes) -> list[str]:
-    """What could stand before every key: that under which most keys of the network are found."""
+    """Candidate prefixes: those under which most keys of the network are found."""
     counts = Counter(key[:end] for key in found for end in _ends(key) if key[end:] in own)
     counters = sum(key.endswith(COUNTERS) for key in own)
     most = max(counts.values(), default=0)
@@ -247,7 +246,7 @@ def _in_order(keys: Collection[str], reference: Shapes) -> tuple[str, ...]:
 
 
 def _is_beside(key: str, prefix: str) -> bool:
-    """Whether a key that the network lacks is a classifier's, or counts something."""
+    """Whether a key that the network lacks belongs to a classifier or is a counter."""
     if key.startswith(prefix) and key[len(prefix) :].split(".")[0] in CLASSIFIERS:
         return True
     outside = not key.startswith(prefix)
@@ -256,7 +255,7 @@ def _is_beside(key: str, prefix: str) -> bool:
 
 
 def _check_values(path: Path, key: str, tensor: Tensor, own: Tensor) -> None:
-    if key.endswith(COUNTERS):  # some cast them with all other values; embeddings need none
+    if key.endswith(COUNTERS):  # sometimes cast to float; embeddings do not use them
         return
     if tensor.is_floating_point() != own.is_floating_point():
         raise UserError(f"{path}: {key!r} holds {tensor.dtype}, the network's is {own.dtype}")

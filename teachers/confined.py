@@ -1,7 +1,7 @@
-"""Looking at a file of others in a process of its own, with limits on memory and time.
+"""Processing of untrusted files in a separate process with limits on memory and time.
 
-A few bytes can ask for terabytes or for an endless loop, in libraries that have no limits of their
-own. The process that looks is killed then, and this one goes on.
+A few bytes can request terabytes or an endless loop from libraries without limits of their own.
+The process is then killed, and this one continues.
 """
 
 import importlib
@@ -21,20 +21,20 @@ from curation.errors import UserError
 from teachers.setting_words import words_of_settings
 
 KILLED = "it was killed"
-"""The message of the error of a process that somebody else ended"""
+"""The error message if another process killed it"""
 _LONGEST_ANSWER = 8 << 20
 _MOST_PAYLOAD = 1 << 30
 _ENDING_SECONDS = 10.0
-"""Of a process that has closed its answers"""
+"""Time limit for a process to exit after it closed its output"""
 
 
 def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) -> Any:
-    """``MODULE:FUNCTION(**arguments)``, all JSON, in a process of ``memory`` bytes at most.
+    """Run ``MODULE:FUNCTION(**arguments)``, all JSON, in a process with at most ``memory`` bytes.
 
-    Those are of what it writes, not of the libraries that it maps; the function may ask for more by
-    ``allow``, once it knows why. ``seconds`` are of its computing, in one thread. Raises the
-    ``UserError`` that was raised there, at the limits ``MemoryError`` and ``TimeoutError``, and
-    ``ChildProcessError`` where it crashed.
+    ``memory`` limits writable memory, not mapped libraries; the function may call ``allow`` to
+    raise it. ``seconds`` limits CPU time, in one thread. Re-raises a ``UserError`` of the function;
+    raises ``MemoryError`` or ``TimeoutError`` at the limits, and ``ChildProcessError`` after a
+    crash.
     """
     try:
         done = subprocess.run(
@@ -55,12 +55,12 @@ def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) ->
 
 
 class ConfinedWorker:
-    """A confined process that answers many requests, one after the other.
+    """A confined process that answers a sequence of requests.
 
-    ``MODULE:FUNCTION(**arguments)`` makes there, once, the function that each request is an
-    argument of; it gives a value that is JSON, and some bytes. ``seconds`` are of one request. A
-    process that crashed or came to a limit is followed by a new one at the next request. Nothing
-    but JSON and bytes comes back: the process may have run somebody else's code.
+    ``MODULE:FUNCTION(**arguments)`` runs there once and returns the function that handles each
+    request; that function returns a JSON value and bytes. ``seconds`` applies to each request.
+    After a crash or a limit, the next request starts a new process. Only JSON and bytes are
+    accepted from the process, because it may have run untrusted code.
     """
 
     def __init__(self, work: str, arguments: dict[str, Any], memory: int, seconds: int) -> None:
@@ -71,9 +71,9 @@ class ConfinedWorker:
         self._errors: IO[bytes] | None = None
 
     def start(self) -> Any:
-        """Begin now, if not begun; what the making function has to say for itself, else None.
+        """Start the process if necessary; returns what the factory function reports, or None.
 
-        Errors as of ``ask``.
+        Raises the same errors as ``ask``.
         """
         if self._process is not None:
             return None
@@ -90,12 +90,12 @@ class ConfinedWorker:
         return self._exchange(self._arguments)[0]
 
     def ask(self, request: dict[str, Any]) -> tuple[Any, bytes]:
-        """The answer to one request; errors as of ``confined``."""
+        """The answer to one request; raises the errors of ``confined``."""
         self.start()
         return self._exchange(request)
 
     def close(self) -> None:
-        """End the process, whatever it is doing, for good; any thread may do that."""
+        """Kill the process for good; may be called from any thread."""
         self._closed = True
         self._end()
 
@@ -105,7 +105,7 @@ class ConfinedWorker:
             process.kill()
             process.wait()
             for pipe in filter(None, (process.stdin, process.stdout, self._errors)):
-                with suppress(OSError):  # what it did not take any more
+                with suppress(OSError):  # unsent input
                     pipe.close()
 
     def _exchange(self, request: dict[str, Any]) -> tuple[Any, bytes]:
@@ -119,14 +119,14 @@ class ConfinedWorker:
             answer = json.loads(process.stdout.readline(_LONGEST_ANSWER))
             size = min(int(answer["bytes"]), _MOST_PAYLOAD)
             payload = process.stdout.read(max(size, 0))
-        except (OSError, ValueError, TypeError, LookupError):  # it ended, or wrote something else
+        except (OSError, ValueError, TypeError, LookupError):  # it exited or sent invalid data
             raise self._ended(process) from None
         if len(payload) != size:
             raise self._ended(process)
         return _result(answer), payload
 
     def _ended(self, process: "subprocess.Popen[bytes]") -> Exception:
-        with suppress(subprocess.TimeoutExpired):  # it lives, and writes nonsense
+        with suppress(subprocess.TimeoutExpired):  # it is alive and sends invalid data
             process.wait(_ENDING_SECONDS)
         errors = b""
         if self._errors is not None and not self._errors.closed:
@@ -167,7 +167,7 @@ def _result(answer: dict[str, Any]) -> Any:
 
 
 def allow(memory: int) -> None:
-    """Let this process write so many bytes, or as many as the system allows at most."""
+    """Raise this process's memory limit to ``memory`` bytes, or to the system's maximum."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     least = memory if most == resource.RLIM_INFINITY else min(memory, most)
     resource.setrlimit(resource.RLIMIT_DATA, (least, most))
@@ -175,7 +175,7 @@ def allow(memory: int) -> None:
 
 def _main(mode: str, work: str, memory: str, seconds: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keeps the output of libraries out of the answers
     allow(int(memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     module, _, name = work.partition(":")
@@ -190,8 +190,8 @@ def _main(mode: str, work: str, memory: str, seconds: str) -> None:
 
 
 def _answer_many(answers: BinaryIO, module: str, name: str, seconds: int) -> None:
-    """Until nobody asks any more: who asked has ended, or wants no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks
+    """Answer requests until the parent ends or closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     function: Callable[..., tuple[Any, bytes]] | None = None
     for line in sys.stdin.buffer:
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,4 +1,4 @@
-"""Networks as functions from faces to embeddings, whatever runs them."""
+"""Networks as functions from faces to embeddings, independent of the runtime."""
 
 import copy
 import hashlib
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import torch
 
 CPU_BATCH = 32
-"""Images at once on the CPU: more only leave its caches, and take gigabytes."""
+"""Images per batch on the CPU; larger batches exceed its caches and take gigabytes."""
 
 
 class Embedder(Protocol):
     """A network with its preprocessing.
 
-    ``digest`` (hex) stands for the weights: equal digests give equal embeddings under equal
-    preprocessing. ``embedding`` is the number of dimensions D, ``on_gpu`` where it runs. Embedders
-    can be pickled; taken out in another process, they run on that process's own GPU.
+    ``digest`` (hex) identifies the weights: equal digests give equal embeddings under equal
+    preprocessing. ``embedding`` is the width D, ``on_gpu`` tells where it runs. Embedders can be
+    pickled; after unpickling in another process they use that process's GPU.
     """
 
     digest: str
@@ -35,7 +35,7 @@ class Embedder(Protocol):
 
 
 def embed_mirrored(embedder: Embedder, images: np.ndarray) -> np.ndarray:
-    """The feature that is compared: ``normalise(f(x) + f(mirrored x))``, float32 ``[B, D]``.
+    """The feature used in comparisons, ``normalise(f(x) + f(mirrored x))``: float32 ``[B, D]``.
 
     Source: the LFR 2019 and the insightface verification protocols.
     """
@@ -49,7 +49,7 @@ def sum_mirrored(embedder: Embedder, images: np.ndarray) -> np.ndarray:
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
-    """[..., D] with vectors of unit length, float32; a vector of zeros stays one."""
+    """Normalise [..., D] to unit length, float32; zero vectors stay zero."""
     norms = np.linalg.norm(features, axis=-1, keepdims=True)
     return (features / np.where(norms == 0, 1, norms)).astype(np.float32)
 
@@ -61,21 +61,21 @@ def embed_both(embedder: Embedder, batch: np.ndarray) -> np.ndarray:
 
 
 def unit_and_norm(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Raw [..., D] to unit vectors float16 [..., D] and lengths float32 [...]."""
+    """Raw [..., D] to unit vectors float16 [..., D] and norms float32 [...]."""
     norm = np.linalg.norm(raw, axis=-1)
     return (raw / norm[..., None]).astype(np.float16), norm.astype(np.float32)
 
 
 def gpu_number() -> int:
-    """The GPU of this process on its machine: a launcher of several says which."""
+    """This process's GPU on its machine, from the launcher's environment if there are several."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 class TorchEmbedder:
-    """A torch module in evaluation mode, on the GPU where there is one.
+    """A torch module in evaluation mode, on the GPU if there is one.
 
-    The module is moved to the device and to channels_last (the fastest layout on the CPU too),
-    and stays there. ``digest`` is usually ``module_digest(module)``.
+    The module is moved to the device and to channels_last (also the fastest layout on the CPU) and
+    stays there. ``digest`` is usually ``module_digest(module)``.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class TorchEmbedder:
         return TorchEmbedder, (module, self.preprocessing, self.digest)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """See `Embedder.embed`; on a GPU the whole batch goes through the network at once."""
+        """See `Embedder.embed`; on a GPU the whole batch is processed at once."""
         import torch
 
         size = len(images) if self.on_gpu else CPU_BATCH
-        # Training and evaluation take turns on one module.
+        # Training and evaluation may alternate on one module.
         self.module.eval()
         with torch.inference_mode():
             parts = [
@@ -116,9 +116,9 @@ class TorchEmbedder:
         return np.concatenate(parts)
 
     def pixels(self, images: np.ndarray) -> "torch.Tensor":
-        """What the network takes, on its device: [B, 3, *size] in channels_last layout.
+        """The network's input on its device: [B, 3, *size] in channels_last layout.
 
-        Bytes travel and the device does the arithmetic: a quarter of the transfer of floats.
+        Transfers bytes and normalises on the device: a quarter of the transfer of floats.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""A cache of a teacher's embeddings, opened: see ``teachers.embeddings`` for how it is made."""
+"""An open cache of a teacher's embeddings; ``teachers.embeddings`` creates it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from teachers.row_table import RowTable, checksums
 
 _TOGETHER = 1024
 _MAGNITUDE, _ONE = np.uint16(0x7FFF), np.float16(1).view(np.uint16)
-"""Bits of a float16 without its sign; what is not finite has more of them than one."""
+"""Bit mask of a float16 without its sign; non-finite values exceed the bits of 1."""
 
 
 class Embeddings(Protocol):
-    """What is kept of a teacher's answers: of a store, or of several as one."""
+    """Cached embeddings of a teacher, for one store or several combined."""
 
     @property
     def embedding(self) -> int:
-        """D, the length of the vectors."""
+        """D, the width of the embeddings."""
         ...
 
     @property
     def digest(self) -> str:
-        """Stands for all of it."""
+        """Identifies the entire content."""
         ...
 
     def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
@@ -34,12 +34,12 @@ class Embeddings(Protocol):
 
 
 class EmbeddingCache:
-    """Unit vectors ``unit`` float16 [N, A, D] and lengths ``norm`` float32 [N, A], memory-mapped.
+    """Unit vectors ``unit`` float16 [N, A, D] and norms ``norm`` float32 [N, A], memory-mapped.
 
-    N are the rows of the store; axis 1 is upright, mirrored, or the one answer to an augmented
-    view. Rows that no data set has asked for yet are zero; ``teachers.embeddings`` fills in what
-    one needs. With ``about.precision`` int8, ``unit`` is as ``teachers.precision`` has it, and
-    ``vectors`` are the same for both. Raises ``UserError`` where the files are no cache.
+    N is the number of rows of the store; axis 1 is upright and mirrored, or one augmented view.
+    Rows that no data set has needed yet are zero; ``teachers.embeddings`` computes what a data set
+    needs. With ``about.precision`` int8, ``unit`` has the format of ``teachers.precision``, and
+    ``vectors`` returns the same as for float16. Raises ``UserError`` if the files are not a cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class EmbeddingCache:
 
     @property
     def embedding(self) -> int:
-        """D, the length of the vectors."""
+        """D, the width of the embeddings."""
         return self.unit.shape[2]
 
     @property
@@ -64,16 +64,16 @@ class EmbeddingCache:
         return from_int8(taken) if self.about.precision == "int8" else taken
 
     def verify(self, wanted: np.ndarray) -> None:
-        """``verify_rows`` of those where ``wanted`` (bool [N]) is true."""
+        """``verify_rows`` for the rows where ``wanted`` (bool [N]) is true."""
         for first in range(0, len(wanted), _TOGETHER):
             rows = first + np.flatnonzero(wanted[first : first + _TOGETHER])
             if len(rows):
                 self.verify_rows(rows)
 
     def verify_rows(self, rows: np.ndarray) -> None:
-        """Compare a few rows with their checksums; ``UserError`` if one is off.
+        """Compare a few rows with their checksums; ``UserError`` if one differs.
 
-        Or if one cannot be of unit vectors: whoever made the cache wrote the checksums too.
+        Also checks that they can be unit vectors, since whoever made the cache wrote the checksums.
         """
         unit, norm = self.unit[rows], self.norm[rows]
         off = self.table.entries[rows] != checksums(unit, norm)
@@ -84,7 +84,7 @@ class EmbeddingCache:
 
 
 class JoinedRows:
-    """Arrays of several stores as one, to be indexed by rows and what follows them.
+    """Arrays of several stores as one, indexed by rows and optional further indices.
 
     Store k has the rows ``begins[k]`` ... ``begins[k+1]`` - 1.
     """
@@ -95,7 +95,7 @@ class JoinedRows:
         self.dtype = arrays[0].dtype
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """As of the arrays end to end; ``key`` is int64 ``[n]``, or that and one more index."""
+        """Index the concatenated arrays; ``key`` is int64 ``[n]``, or that and one more index."""
         rows, *more = key if isinstance(key, tuple) else (key,)
         which = np.searchsorted(self._begins, rows, side="right") - 1
         taken = self._arrays[0][(rows[:0], *(_part(each, slice(0)) for each in more))]
@@ -108,12 +108,12 @@ class JoinedRows:
 
 
 def _part(index: Any, here: np.ndarray | slice) -> Any:
-    """An index that goes with some of the rows; a slice or a number goes with all of them."""
+    """The part of an index that belongs to some of the rows; slices and numbers apply to all."""
     return index[here] if isinstance(index, np.ndarray) else index
 
 
 class JoinedCaches:
-    """The caches of several stores as one; rows are those of the stores one after the other."""
+    """The caches of several stores as one, with concatenated rows."""
 
     def __init__(self, caches: Sequence[EmbeddingCache], begins: np.ndarray, digest: str) -> None:
         self.digest, self.precision = digest, caches[0].about.precision
@@ -123,17 +123,17 @@ class JoinedCaches:
 
     @property
     def embedding(self) -> int:
-        """D, the length of the vectors."""
+        """D, the width of the embeddings."""
         return self.unit.shape[2]
 
     def vectors(self, rows: np.ndarray, answers: np.ndarray | slice | int) -> np.ndarray:
-        """As of ``EmbeddingCache``."""
+        """See ``EmbeddingCache.vectors``."""
         taken = self.unit[rows, answers]
         return from_int8(taken) if self.precision == "int8" else taken
 
 
 def _are_unit_vectors(unit: np.ndarray) -> bool:
-    """Whether these values of a cache can be of unit vectors."""
+    """Whether these cached values can be unit vectors."""
     if unit.dtype == np.int8:
         return bool((np.abs(unit.astype(np.int16)).max(axis=-1) == LARGEST).all())
     return bool((unit.view(np.uint16) & _MAGNITUDE).max() <= _ONE)

@@ -1,10 +1,10 @@
 """The cache of a teacher's embeddings: computed once, read by every student and generation.
 
-Training on the cache equals running the teacher at every step: of a picture it holds the answers
-upright and mirrored, and an augmented view is the same pixels whenever it is made. One folder
-belongs to one (teacher weights, preprocessing, store) and, of augmented views, to one (strengths,
-number of the view); its name is their digest, so that a stale cache cannot be met. Views of the
-store share it: only the rows that a view needs are computed.
+Training on the cache equals running the teacher at every step: the cache holds the embeddings of
+each image upright and mirrored, and the pixels of an augmented view are reproducible. A folder
+belongs to one (teacher weights, preprocessing, store) and, for augmented views, to one (strengths,
+view number). Its name is their digest, so that a stale cache is never used. Data sets of one store
+share it; only the rows that a data set needs are computed.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from teachers.augment.augmentation import NumberedView
 
 CLAIM = 256
-"""Rows of a claim in new caches, and of a batch: what a process that is killed has to do again."""
+"""Rows per claim in new caches, and per batch: the work lost when a process is killed."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the teacher is asked about each image, and how its answers are kept.
+    """Which embeddings of each image to compute, and how to store them.
 
-    ``view`` None is the picture, upright and mirrored.
+    ``view`` None is the image, upright and mirrored.
     """
 
     view: "NumberedView | None" = None
@@ -55,10 +55,10 @@ PLAIN = Answers()
 
 
 def cache_digest(embedder: Embedder, images: ImageSet, answers: Answers = PLAIN) -> str:
-    """What addresses a cache: SHA-256 over the weights, the preprocessing and the store.
+    """The address of a cache: SHA-256 over the weights, the preprocessing and the store.
 
-    And over the augmented view, and a precision that is not the usual one. Where the images are of
-    several stores, each has a cache, and the digest is that of a list of them.
+    Includes the augmented view, and the precision if it is not the default. For images from several
+    stores, each with its own cache, it is the digest of the list of their digests.
     """
     digests = [_digest(embedder, store, answers) for store in images.store.stores]
     return (
@@ -67,7 +67,7 @@ def cache_digest(embedder: Embedder, images: ImageSet, answers: Answers = PLAIN)
 
 
 def _digest(embedder: Embedder, store: Store, answers: Answers) -> str:
-    """``cache_digest`` of one store."""
+    """``cache_digest`` for one store."""
     parts = ["embeddings-2", embedder.digest, embedder.preprocessing.digest, store.digest]
     if answers.view is not None:
         parts += ["view", answers.view.digest]
@@ -86,15 +86,15 @@ def cache_embeddings(
 ) -> EmbeddingCache | JoinedCaches:
     """Open the cache of ``embedder`` on the store of ``images``, with every row of ``images``.
 
-    Each store has a cache of its own, which are put together where the images are of several.
+    For images from several stores, the caches of all stores are combined.
 
-    Computes what is missing, and touches no other images of the store; stopped at any moment, it
-    goes on from the last batch of rows. Several processes that call it at once, such as the ranks
-    of a job, share the work; one that dies costs only its share of the speed. Ranks of several
-    machines are a ``team``, and each calls this. The embeddings of an ensemble are put together
+    Computes missing rows of ``images`` and reads no other images of the store. After an
+    interruption it continues from the last batch of rows. Processes that call it at the same time,
+    such as the ranks of a job, share the work; if one dies, the others take over. Ranks of several
+    machines form a ``team``, and each of them calls this. Embeddings of an ensemble are combined
     from the caches of its members. Progress counts images, on the first rank of a team. Raises
-    ``UserError`` where an image is damaged, where the teacher gives vectors that are zero or not
-    finite, and where the cache is damaged.
+    ``UserError`` if an image or the cache is damaged, or if the teacher returns vectors that are
+    zero or not finite.
     """
     parts, root = _parts(images), images.store
     total = len(images)
@@ -115,7 +115,7 @@ def cache_embeddings(
 
 @dataclass(frozen=True)
 class _OfStore:
-    """What is wanted of one store, bool ``[N]``; ``begin`` is where its rows begin among all."""
+    """The wanted rows of one store, bool ``[N]``; ``begin`` is its first row among all stores."""
 
     store: Store
     wanted: np.ndarray
@@ -123,7 +123,7 @@ class _OfStore:
 
 
 def _parts(images: ImageSet) -> list[_OfStore]:
-    """Which rows are of the set, by store: a byte a row."""
+    """The rows that belong to the set, by store; one byte per row."""
     root = images.store
     wanted = np.ones(len(images), bool)
     if images is not root:
@@ -144,7 +144,7 @@ def _cache_part(
     team: Team | None,
     answers: Answers,
 ) -> EmbeddingCache:
-    """``cache_embeddings`` of the images of one store."""
+    """``cache_embeddings`` for the images of one store."""
     store, wanted = part.store, part.wanted
     folder = cache_root / _digest(embedder, store, answers)
     is_first = team is None or team.rank == 0
@@ -167,13 +167,13 @@ def _cache_part(
         else:
             fill_with_team(cache if is_first else None, missing, source, progress, team)
     if not is_first:
-        cache = EmbeddingCache(folder)  # not before it is whole: files are seen as they were opened
+        cache = EmbeddingCache(folder)  # after it is complete: files are mapped as they are
     cache.verify(wanted)
     return cache
 
 
 def _opened(folder: Path, about: CacheAbout) -> EmbeddingCache:
-    """The cache, made where it is missing; ``UserError`` where it is another one."""
+    """Open the cache, creating it if necessary; ``UserError`` if it is a different one."""
     if not (folder / ABOUT).exists():
         _allocate(folder, about)
     cache = EmbeddingCache(folder)
@@ -185,7 +185,7 @@ def _opened(folder: Path, about: CacheAbout) -> EmbeddingCache:
 def cached_rows(
     embedder: Embedder, images: ImageSet, cache_root: Path, rows: np.ndarray
 ) -> np.ndarray | None:
-    """The upright unit vectors float16 [R, D] of these rows of the store; None if not computed."""
+    """The upright unit vectors float16 [R, D] of these rows; None if they are not all computed."""
     caches = []
     root = images.store
     for number, store in enumerate(root.stores):
@@ -206,7 +206,7 @@ def cached_rows(
 def missing_bytes(
     embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
 ) -> int:
-    """What the caches of ``asked`` that are not there yet will take on the disk."""
+    """The disk space of the caches of ``asked`` that do not exist yet."""
     members = embedder.members if isinstance(embedder, Ensemble) else []
     missing = [
         _about(each, store, answers)
@@ -221,7 +221,7 @@ def missing_bytes(
 def missing_pictures(
     embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
 ) -> int:
-    """How many pictures the teacher has not been asked about yet, of ``asked``."""
+    """The number of images of ``asked`` that the teacher has not embedded yet."""
     missing, parts = 0, _parts(images)
     for answers in asked:
         for part in parts:
@@ -236,7 +236,7 @@ def missing_pictures(
 def check_room(
     embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers] = (PLAIN,)
 ) -> None:
-    """Raise ``UserError`` where the disk has no room for the caches that are not there yet."""
+    """Raise ``UserError`` if the disk has no room for the caches that do not exist yet."""
     wanted = missing_bytes(embedder, images, cache_root, asked)
     free = shutil.disk_usage(_existing(cache_root)).free
     if wanted > free:
@@ -247,7 +247,7 @@ def check_room(
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder above that is there."""
+    """The nearest existing parent folder."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
@@ -266,7 +266,7 @@ def _about(embedder: Embedder, store: Store, answers: Answers) -> CacheAbout:
 
 
 def _allocate(folder: Path, about: CacheAbout) -> None:
-    """Make the files at their full size: a full disk shows here, not as a crash in mid-write."""
+    """Allocate the files at full size: a full disk is an error here instead of a crash later."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -274,12 +274,12 @@ def _allocate(folder: Path, about: CacheAbout) -> None:
             f"cannot write the embedding cache {folder}: {error.filename}: {error.strerror}"
         ) from None
     with _locked(folder):
-        if (folder / ABOUT).exists():  # by another process, while this one waited
+        if (folder / ABOUT).exists():  # created by another process while this one waited
             return
         for name, (kind, shape) in about.arrays().items():
             _preallocated(folder / name, shape, kind)
         with atomic_file(folder / ABOUT) as file:
-            # Without what is usual: caches of before are the same files.
+            # Omits defaults, so that caches of older versions have identical files.
             file.write(about.model_dump_json(indent=2, exclude_defaults=True).encode())
 
 

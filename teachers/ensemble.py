@@ -1,4 +1,4 @@
-"""Several teachers as one: each looks in its own way, and what they say is put together."""
+"""Several teachers combined: each has its own preprocessing, and their embeddings are merged."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,14 +16,13 @@ COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 
 
 class Ensemble:
-    """An embedder made of embedders, each with a preprocessing of its own.
+    """An embedder composed of embedders, each with its own preprocessing.
 
-    The members' unit vectors are concatenated or averaged (which needs equal lengths, and members
-    that mean the same by a direction: snapshots of one training), and that is made a unit vector
-    again. An embedding is as long as those of the members on average, so that it still tells a
-    face from a blur. ``digest`` covers the members' weights and preprocessings, their order and the
-    combination. ``preprocessing`` is only the size that pictures may be brought to beforehand: a
-    square, of which each member sees its part.
+    The members' unit vectors are concatenated, or averaged if they share one embedding space
+    (snapshots of one training, of equal width), and normalised again. The norm of the result is the
+    mean norm of the members, which still distinguishes faces from blur. ``digest`` covers the
+    members' weights and preprocessings, their order and the combination. ``preprocessing`` is only
+    the size to which images may be scaled beforehand: a square, of which each member sees its part.
     """
 
     def __init__(self, members: Sequence[Embedder], combine: Combination) -> None:
@@ -47,7 +46,7 @@ class Ensemble:
         return self.combined([normalise(each) for each in raw], norms)
 
     def combined(self, units: Sequence[np.ndarray], norms: Sequence[np.ndarray]) -> np.ndarray:
-        """The members' unit vectors [..., D_i] and lengths [...] as embeddings float32 [..., D]."""
+        """The members' unit vectors [..., D_i] and norms [...] as embeddings float32 [..., D]."""
         parts = [unit.astype(np.float32) for unit in units]
         together = (
             np.concatenate(parts, axis=-1)
@@ -59,7 +58,7 @@ class Ensemble:
 
 
 class CombinedCaches:
-    """What an ensemble says, from its members' caches: no network runs (a ``RowSource``)."""
+    """An ensemble's embeddings from its members' caches, without a network (a ``RowSource``)."""
 
     def __init__(self, ensemble: Ensemble, caches: Sequence[EmbeddingCache]) -> None:
         self.ensemble, self.caches = ensemble, caches
@@ -81,6 +80,6 @@ def _digest(members: Sequence[Embedder], combine: Combination) -> str:
 
 def _parts(member: Embedder) -> list[str]:
     height, width = member.preprocessing.size
-    # Those of another aspect than the pictures were shown squeezed ones before.
+    # Members with another aspect ratio were given squeezed images by earlier versions.
     cropped = [] if height == width else ["cropped"]
     return [member.digest, member.preprocessing.digest, *cropped]

@@ -1,8 +1,8 @@
-"""Filling a cache: rows are read ahead, embedded, and written behind.
+"""Filling a cache: rows are prefetched, embedded, and written in the background.
 
-Any number of processes fill one cache together. Each takes the next rows that are neither computed
-nor claimed, so a fast one does more, one that joins late helps, and what a killed one had begun is
-taken over by the others.
+Any number of processes can fill one cache together. Each takes the next rows that are neither
+computed nor claimed. Faster processes do more, late ones can join, and the others take over the
+rows of a process that was killed.
 """
 
 import time
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from teachers.augment.augmentation import NumberedView
 
 AHEAD = 2
-"""Batches in memory before the one that is embedded."""
+"""Batches prefetched while one is embedded"""
 PAUSE = 0.05
-"""Seconds between two looks at rows that other processes are computing."""
+"""Seconds between two checks for rows that other processes are computing"""
 
 
 class RowSource(Protocol):
-    """Where the raw embeddings of rows come from, in two steps that overlap."""
+    """The source of raw embeddings of rows, in two steps that overlap."""
 
     def load(self, rows: np.ndarray) -> Any:
-        """What ``embed`` needs for these rows of the store; runs ahead, in a thread."""
+        """The input of ``embed`` for these rows of the store; runs ahead, in a thread."""
         ...
 
     def embed(self, loaded: Any) -> np.ndarray:
@@ -47,9 +47,9 @@ class RowSource(Protocol):
 
 
 class Pictures:
-    """The rows' images decoded, or their augmented ``view``, then through a network.
+    """Decodes the images of rows, or their augmented ``view``, and embeds them.
 
-    ``begin`` is where the store's rows begin among those that the view knows.
+    ``begin`` is the store's first row among the rows that the view knows.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Pictures:
         self.embedder, self.store, self.view, self.begin = embedder, store, view, begin
 
     def load(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows, and as many of their pictures as may be in memory together."""
+        """The rows, and as many of their images as may be in memory together."""
         return rows, self.decoded(rows[: self._together(rows)])
 
     def embed(self, loaded: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -82,9 +82,9 @@ class Pictures:
         return count_together(self.store.image_size, len(rows))
 
     def decoded(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 RGB [rows, H, W, 3], as the network is asked about them.
+        """uint8 RGB [rows, H, W, 3], as the network sees them.
 
-        ``UserError`` naming the key of an image that is damaged.
+        Raises ``UserError`` with the key of a damaged image.
         """
         pictures = room_for_pixels((len(rows), *self.store.image_size, 3))
         files = self.store.read_many(rows)
@@ -103,9 +103,9 @@ class Pictures:
 def fill(
     cache: EmbeddingCache, missing: np.ndarray, source: RowSource, progress: Progress | None
 ) -> None:
-    """Compute the rows where ``missing`` (bool [N]) is true, with whatever process does the same.
+    """Compute the rows where ``missing`` (bool [N]) is true, together with other processes.
 
-    Returns when all are computed, by whomever. ``progress`` counts the rows of all processes.
+    Returns when all rows are computed, by any process. ``progress`` counts the rows of all.
     """
     total = int(missing.sum())
     with CacheWriter(cache) as writer, ThreadPoolExecutor(AHEAD, "load") as loaders:
@@ -132,7 +132,7 @@ def fill(
 
 
 def check_embeddings(raw: np.ndarray, rows: np.ndarray) -> None:
-    """Raise ``UserError`` where a row's embedding (float32 [rows, A, D]) is zero or not finite."""
+    """Raise ``UserError`` if a row's embedding (float32 [rows, A, D]) is zero or not finite."""
     bad = ~np.isfinite(raw).all(axis=(1, 2)) | (np.linalg.norm(raw, axis=2) == 0).any(axis=1)
     if bad.any():
         raise UserError(
@@ -142,7 +142,7 @@ def check_embeddings(raw: np.ndarray, rows: np.ndarray) -> None:
 
 
 class CacheWriter:
-    """Writes rows while the next are embedded: first their values, then that they are there."""
+    """Writes rows while the next are embedded: first their values, then their checksums."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
         self.claims = Claims(cache.folder, cache.about.claim)
@@ -165,12 +165,12 @@ class CacheWriter:
         self.claims.close()
 
     def write(self, rows: np.ndarray, raw: np.ndarray) -> None:
-        """Write claimed rows behind; waits for those before."""
+        """Write claimed rows in the background, after waiting for earlier ones."""
         self.finish()
         self._last = self._thread.submit(self._write, rows, raw)
 
     def finish(self) -> None:
-        """Wait until what was given is on the disk; raises what went wrong with it."""
+        """Wait until all rows are on disk; raises any error from writing."""
         if self._last is not None:
             self._last.result()
 

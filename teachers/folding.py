@@ -1,10 +1,10 @@
-"""Layers that become one for inference: normalisation, parallel branches and shortcuts.
+"""Merging layers for inference: normalisation, parallel branches and shortcuts.
 
-In evaluation normalisation is an affine map with fixed numbers, and so is the convolution or fully
-connected layer beside it: one layer can do both. Source: Jacob et al., Quantization and Training of
-Neural Networks, 2018, section 3.2, which MobileFaceNets applies before deploying. Two convolutions
-of the same input that are added are one convolution too, and so are one and its own input: Ding et
-al., RepVGG, 2021, section 3.3.
+In evaluation, normalisation is a fixed affine map, and so are convolutions and fully connected
+layers, so that one layer can do both. Source: Jacob et al., Quantization and Training of Neural
+Networks, 2018, section 3.2; MobileFaceNets does this before deployment. Two added convolutions of
+the same input are one convolution as well, and so is a convolution plus its own input: Ding et al.,
+RepVGG, 2021, section 3.3.
 """
 
 import copy
@@ -23,10 +23,10 @@ ADDITIONS = (operator.add, operator.iadd, torch.add)
 def fold(network: nn.Module) -> nn.Module:
     """A copy of ``network`` in evaluation mode that computes the same with fewer layers.
 
-    A layer is folded where nothing else uses it or its output. Normalisation goes into the layer
-    before it, or into a fully connected one after it; where a convolution follows, as in an iresnet
-    block, the zero padding forbids that. A network that torch.fx cannot trace (its path depends on
-    its data) comes back unfolded.
+    A layer is folded if nothing else uses it or its output. Normalisation is folded into the layer
+    before it, or into a fully connected layer after it; zero padding prevents folding into a
+    convolution after it, as in an iresnet block. A network that torch.fx cannot trace (because of
+    data-dependent control flow) is returned unfolded.
     """
     unfolded = copy.deepcopy(network).eval()
     tracer = _Tracer()
@@ -43,7 +43,7 @@ def fold(network: nn.Module) -> nn.Module:
 
 
 def _add_branches(traced: fx.GraphModule) -> bool:
-    """Add two convolutions of the same input into the one with the larger kernel."""
+    """Merge two convolutions of the same input into the one with the larger kernel."""
     found = False
     for node, *branches in _additions(traced):
         first, second = (_only_used_here(traced, branch) for branch in branches)
@@ -76,7 +76,7 @@ def _fold_into_layers_before(traced: fx.GraphModule) -> bool:
 
 
 def _add_shortcuts(traced: fx.GraphModule) -> bool:
-    """Add the input of a convolution to its output by its kernel, where their shapes are one."""
+    """Merge a shortcut around a convolution into its kernel, if input and output shapes match."""
     found = False
     for node, *parts in _additions(traced):
         for branch, shortcut in (parts, reversed(parts)):
@@ -109,7 +109,7 @@ def _fold_into_linear_after(traced: fx.GraphModule) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps every normalisation whole: timm's own kind has the activation inside."""
+    """Keeps every normalisation as one node: timm's class contains the activation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Norm) or super().is_leaf_module(m, module_qualified_name)
@@ -120,18 +120,18 @@ def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def _only_called_here(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """The layer that a node calls, where no other node calls it."""
+    """The layer that a node calls, if no other node calls it."""
     calls = sum(n.op == "call_module" and n.target == node.target for n in traced.graph.nodes)
     return _module(traced, node) if calls == 1 else None
 
 
 def _only_used_here(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """The layer that a node calls, where its output is used once and no other node calls it."""
+    """The layer that a node calls, if its output is used once and no other node calls it."""
     return _only_called_here(traced, node) if len(node.users) == 1 else None
 
 
 def _additions(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, fx.Node]]:
-    """The nodes that add two others, with these."""
+    """The nodes that add two others, with these two."""
     for node in list(traced.graph.nodes):
         if node.op == "call_function" and node.target in ADDITIONS and not node.kwargs:
             first, second = node.args
@@ -140,7 +140,7 @@ def _additions(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, fx.No
 
 
 def _are_parallel(first: nn.Conv2d, second: nn.Conv2d) -> bool:
-    """Whether two convolutions differ in their kernels alone, one around the other's centre."""
+    """Whether two convolutions differ in their kernels only, which share a centre."""
 
     def nature(layer: nn.Conv2d) -> tuple[Any, ...]:
         margin = layer.kernel_size[0] - 2 * int(layer.padding[0])
@@ -150,7 +150,7 @@ def _are_parallel(first: nn.Conv2d, second: nn.Conv2d) -> bool:
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is square, padded with zeros and not dilated."""
+    """Whether a convolution is square, zero-padded and not dilated."""
     if isinstance(layer.padding, str):
         return False
     sides = len(set(layer.kernel_size)) == len(set(layer.padding)) == 1
@@ -164,7 +164,7 @@ def _keeps_its_shape(layer: nn.Conv2d) -> bool:
 
 
 def _add_kernel(layer: nn.Conv2d, kernel: Tensor, bias: Tensor | None) -> None:
-    """Add another convolution, of the same input and around the same centre, to ``layer``."""
+    """Add another convolution, of the same input and with the same centre, to ``layer``."""
     margin = (layer.kernel_size[0] - kernel.shape[-1]) // 2
     total = layer.weight.double() + F.pad(kernel.double(), 4 * [margin])
     biases = [each.double() for each in (layer.bias, bias) if each is not None]
@@ -174,7 +174,7 @@ def _add_kernel(layer: nn.Conv2d, kernel: Tensor, bias: Tensor | None) -> None:
 
 
 def _absorb(layer: nn.Conv2d | nn.Linear, norm: Norm) -> None:
-    """Make ``layer`` give what the affine map of ``norm`` made of its output."""
+    """Make ``layer`` include the affine map of ``norm`` after it."""
     scale, shift = _affine(norm)
     if layer.bias is not None:
         shift = shift + scale * layer.bias.double()
@@ -184,7 +184,7 @@ def _absorb(layer: nn.Conv2d | nn.Linear, norm: Norm) -> None:
 
 
 def _absorb_before(layer: nn.Linear, norm: nn.BatchNorm1d) -> None:
-    """Make ``layer`` take what the affine map of ``norm`` took."""
+    """Make ``layer`` include the affine map of ``norm`` before it."""
     scale, shift = _affine(norm)
     weight = layer.weight.double()
     shift = weight @ shift
@@ -195,7 +195,7 @@ def _absorb_before(layer: nn.Linear, norm: nn.BatchNorm1d) -> None:
 
 
 def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
-    """The scale and the shift of each channel that ``norm`` is in evaluation, in double."""
+    """The scale and shift of each channel of ``norm`` in evaluation, in float64."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var.double() + norm.eps)
@@ -212,7 +212,7 @@ def _constant(value: Tensor, like: Tensor) -> nn.Parameter:
 
 
 def _replace(traced: fx.GraphModule, node: fx.Node, norm: Norm, before: fx.Node) -> None:
-    """Drop a normalisation that is absorbed; of timm's kind the activation stays."""
+    """Remove an absorbed normalisation; timm's class leaves its activation."""
     if isinstance(activation := getattr(norm, "act", None), nn.Module):
         traced.set_submodule(str(node.target), activation)
     else:

@@ -1,7 +1,7 @@
-"""Teachers from elsewhere: ONNX files, run by onnxruntime under an explicit preprocessing.
+"""Third-party teachers: ONNX files, run by onnxruntime with an explicit preprocessing.
 
-An ONNX file is untrusted input: what it does is tried in a confined process first, and it is
-refused unless it turns one batch of images into one batch of embeddings.
+An ONNX file is untrusted: it is first tried in a confined process, and refused unless it maps one
+batch of images to one batch of embeddings.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from teachers.setting_words import setting
 
 GPU_PROVIDER = "CUDAExecutionProvider"
 BATCH = 8
-"""Images at once on the CPU, where more are not faster. Either so many or one are run, which is
-what the trial has run."""
+"""Images per batch on the CPU, where more are not faster. Only this batch size and 1 are used, as
+in the trial."""
 TRIAL_SECONDS, TRIAL_MEMORY = 60, 3 << 29
-"""What the trial may cost, of one core and beside the weights."""
+"""Limits of the trial: CPU time on one core, and memory besides the weights"""
 COPIES = 6
-"""Of the weights: as bytes, as messages, and as onnxruntime lays them out."""
+"""Copies of the weights in memory: as bytes, as protobuf messages, and in onnxruntime's layout"""
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -42,18 +42,18 @@ TYPES: dict[str, type[np.generic]] = {
 
 
 _MOST_NAMED = 10
-"""Inputs or outputs that a message names"""
+"""Maximum number of inputs or outputs that a message lists"""
 
 
 class OnnxEmbedder:
-    """An ONNX network from images to ``[N, D]``, on the GPU where onnxruntime has one.
+    """An ONNX network from images to ``[N, D]``, on the GPU if onnxruntime supports it.
 
-    The images are ``[N, 3, H, W]`` or ``[N, H, W, 3]``, in float16, 32 or 64, or in whole numbers
-    where the preprocessing gives such. ``output`` names the embeddings where a graph has several
-    outputs. ``digest`` is the SHA-256 of the file, with files beside it that hold its weights, and
-    with the choice. A graph with a fixed batch size, or that takes only one image at a time, is run
-    so. ``$OMP_NUM_THREADS`` bounds the threads, as it does for torch. Raises `UserError` for a file
-    that is not such a network or does not fit ``preprocessing``.
+    The images are ``[N, 3, H, W]`` or ``[N, H, W, 3]``, in float16, 32 or 64, or in integers if the
+    preprocessing produces integers. ``output`` names the embeddings of a graph with several
+    outputs. ``digest`` is the SHA-256 of the file, of its external weight files, and of the chosen
+    output. Graphs with a fixed batch size, or that accept only one image at a time, are supported.
+    ``$OMP_NUM_THREADS`` limits the threads, as for torch. Raises `UserError` for a file that is not
+    such a network or does not match ``preprocessing``.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class OnnxEmbedder:
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         try:
             return self._graph.run(pixels, self._batch)
-        except Exception as error:  # of onnxruntime, which has no common base
+        except Exception as error:  # onnxruntime's exceptions have no common base
             reason = _first_line(error)
             raise UserError(f"{self.path}: the network no longer runs: {reason}") from None
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """What a trial found of the file of this ``digest``; ``batch`` is None where any is taken."""
+    """The result of the trial of the file with this ``digest``; ``batch`` None means any."""
 
     digest: str
     embedding: int
@@ -104,7 +104,7 @@ class _Tried:
 
 @dataclass(frozen=True)
 class _Graph:
-    """A session, and how it is fed: the image's name, type, layout, and batch size if fixed."""
+    """A session and its input: the image's name, type, layout, and batch size if fixed."""
 
     session: Any
     digest: str
@@ -118,7 +118,7 @@ class _Graph:
     def open(
         cls, path: Path, preprocessing: Preprocessing, output: str | None, threads: int, gpu: bool
     ) -> "_Graph":
-        """``UserError`` where the file is no network that takes such pixels."""
+        """Open the file; ``UserError`` if it is not a network with such an input."""
         model, digest = read_onnx(path)
         session = _session(model, path, threads, gpu)
         outputs = {each.name: each for each in session.get_outputs()}
@@ -128,7 +128,7 @@ class _Graph:
         return cls(session, digest, *_check_input(session, path, preprocessing), chosen)
 
     def run(self, pixels: np.ndarray, batch: int | None) -> np.ndarray:
-        """float32 ``[B, 3, H, W]`` to ``[B, D]``, filled up to ``batch`` with the last image."""
+        """float32 ``[B, 3, H, W]`` to ``[B, D]``, padded to ``batch`` with the last image."""
         count = len(pixels)
         if batch is not None and count < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
@@ -139,13 +139,13 @@ class _Graph:
 
 
 class _NoEmbeddingsError(Exception):
-    """What came out is not one vector for each image."""
+    """The output is not one vector per image."""
 
 
 def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dict[str, Any]:
-    """Run a file on a few images: the length of its embeddings, and in what batches it takes them.
+    """Run a file on a few images: the width of its embeddings, and the batch sizes it accepts.
 
-    For ``confined``: a graph can ask for any memory and time.
+    For ``confined``, because a graph can use any amount of memory and time.
     """
     settings, where = Preprocessing.model_validate(preprocessing), Path(path)
     allow(TRIAL_MEMORY + COPIES * size_of_weights(where))
@@ -173,10 +173,10 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
 
 
 def _free_batch(graph: _Graph, pixels: np.ndarray, alone: np.ndarray) -> int | None:
-    """None where images together give what each gives alone; else 1, though it says any."""
+    """None if a batch gives the same results as single images; else 1, despite the declaration."""
     try:
         together = graph.run(pixels, None)[: len(alone)]
-    except Exception as error:  # of onnxruntime, which has no common base; alone it ran
+    except Exception as error:  # onnxruntime's exceptions have no common base; one image worked
         if _is_of_memory(error):
             raise MemoryError from None
         return 1
@@ -226,7 +226,7 @@ def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        # onnxruntime has no common base for its exceptions.
+        # onnxruntime's exceptions have no common base.
         raise UserError(f"{path}: {_why_not_loaded(model, _first_line(error))}") from None
 
 
@@ -246,7 +246,7 @@ def _why_not_loaded(model: Any, reason: str) -> str:
 def _check_input(
     session: Any, path: Path, preprocessing: Preprocessing
 ) -> tuple[str, type[np.generic], bool, int | None]:
-    """The input's name, type, whether its channels come last, and its batch size if fixed."""
+    """The input's name, type, whether channels are last, and its batch size if fixed."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = _listed(inputs) or "none"
@@ -287,7 +287,7 @@ def _advice(shape: list[int | None], last: bool, is_size: bool) -> str:
 def _check_whole_numbers(
     path: Path, image: Any, kind: type[np.generic], preprocessing: Preprocessing
 ) -> None:
-    """Raise ``UserError`` where the preprocessing of a byte is no value of the input's type."""
+    """Raise ``UserError`` if a preprocessed byte is not a value of the input's type."""
     values = preprocessing(np.repeat(np.array([0, 255], np.uint8), 3).reshape(2, 1, 1, 3))
     range_ = np.iinfo(np.dtype(kind))
     whole = np.array_equal(values, np.rint(values))
@@ -316,7 +316,7 @@ def _choose_output(path: Path, outputs: dict[str, Any], chosen: str | None) -> s
 
 
 def _rows(result: Any, count: int) -> np.ndarray:
-    """``[count, D]`` float32, where further dimensions are of length 1, before or after."""
+    """``[count, D]`` float32, without further dimensions of length 1."""
     if not isinstance(result, np.ndarray) or not np.issubdtype(result.dtype, np.floating):
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
         raise _NoEmbeddingsError(
@@ -343,7 +343,7 @@ def _described(value: Any) -> str:
 
 
 def _parts(images: np.ndarray, size: int, fixed: int | None) -> list[np.ndarray]:
-    """As many images at once as ``size``, and those that are left alone where that is not fixed."""
+    """Batches of ``size`` images; the remainder one by one unless the batch size is fixed."""
     whole = len(images) if fixed else len(images) - len(images) % size
     parts = [images[start : start + size] for start in range(0, whole, size)]
     return parts + [images[start : start + 1] for start in range(whole, len(images))]
@@ -354,6 +354,6 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """What onnxruntime says, without the place in its own source where it was said."""
+    """onnxruntime's message without the location in its source code."""
     text = re.sub(r"(\[ONNXRuntimeError\]( : \w+){2} : )|(/onnxruntime_src/.*\) )", "", str(error))
     return (text.strip().splitlines() or [type(error).__name__])[0][:200]

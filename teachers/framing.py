@@ -1,8 +1,8 @@
-"""Which part of an aligned face a network sees: the middle of it, of the network's aspect.
+"""Which part of an aligned face a network sees: the centre, at the network's aspect ratio.
 
-A face is cropped, never squeezed. The 112x96 of SphereFace and MobileFaceNet are the middle columns
-of ArcFace's 112x112, at the same scale. An image that is not square is taken for the middle of a
-square of its longer side, so that 112x96 images are those same columns.
+A face is cropped, never squeezed. The 112x96 input of SphereFace and MobileFaceNet is the middle
+columns of ArcFace's 112x112, at the same scale. An image that is not square is regarded as the
+centre of a square of its longer side, so that 112x96 images are those same columns.
 """
 
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from curation.errors import UserError
 
 Scaling = Literal["none", "area", "bilinear"]
 ROUNDING = 0.02
-"""The share by which aspects may differ: sizes are whole pixels, and often multiples of 8."""
+"""Tolerance of aspect ratios: sizes are whole pixels, and often multiples of 8."""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -29,7 +29,7 @@ class Crop(BaseModel):
     width: Annotated[int, Field(gt=0)]
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        """That part of ``[B, H, W, 3]``, a view."""
+        """This part of ``[B, H, W, 3]``, as a view."""
         rows = slice(self.top, self.top + self.height)
         return images[:, rows, self.left : self.left + self.width]
 
@@ -37,8 +37,8 @@ class Crop(BaseModel):
 def visible_part(image: tuple[int, int], network: tuple[int, int]) -> Crop:
     """What a network of input size ``network`` (height, width) sees of images of size ``image``.
 
-    As much is cut on either side, so that the mirror image shows the same. Raises ``UserError``
-    where the images are narrower, or lower, than what the network sees by more than `ROUNDING`.
+    Both sides are cut equally, so that the mirror image shows the same. Raises ``UserError`` if the
+    images are narrower or lower than the network's part by more than `ROUNDING`.
     """
     if not shows_all(image, network):
         (height, width), (input_height, input_width) = image, network
@@ -53,30 +53,30 @@ def visible_part(image: tuple[int, int], network: tuple[int, int]) -> Crop:
 
 
 def shows_all(image: tuple[int, int], network: tuple[int, int]) -> bool:
-    """Whether images of size ``image`` hold what a network of input size ``network`` sees."""
+    """Whether images of size ``image`` cover what a network of input size ``network`` sees."""
     wanted = _wanted(image, network)
     return all(have >= part * (1 - ROUNDING) for have, part in zip(image, wanted, strict=True))
 
 
 def scaling_of(crop: tuple[int, int], network: tuple[int, int]) -> Scaling:
-    """How a crop of this size becomes the input: area averaging where nothing is enlarged."""
+    """How a crop of this size is scaled to the input: area averaging if nothing is enlarged."""
     if crop == network:
         return "none"
     return "area" if network[0] <= crop[0] and network[1] <= crop[1] else "bilinear"
 
 
 def crops(image: tuple[int, int], network: tuple[int, int]) -> bool:
-    """Whether the network sees less than the whole of such images."""
+    """Whether the network sees less than the whole image."""
     part = visible_part(image, network)
     return (part.height, part.width) != image
 
 
 def _wanted(image: tuple[int, int], network: tuple[int, int]) -> tuple[float, float]:
-    """What the network sees of the square of the image's longer side: height and width."""
+    """The (height, width) that the network sees of the square of the image's longer side."""
     scale = max(image) / max(network)
     return network[0] * scale, network[1] * scale
 
 
 def _cut(have: int, wanted: float) -> int:
-    """How many of ``have`` pixels to cut: even, what is next to leaving ``wanted``, but not all."""
+    """The number of ``have`` pixels to cut: even, closest to leaving ``wanted``, never all."""
     return min(2 * max(round((have - wanted) / 2), 0), 2 * ((have - 1) // 2))

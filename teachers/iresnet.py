@@ -2,11 +2,11 @@
 
 Deng et al., ArcFace, 2019; the layout of insightface's arcface_torch: a 3x3 stem of stride 1,
 four stages that each halve the map, blocks BN-conv-BN-PReLU-conv(stride)-BN, and the output BN,
-dropout, fully connected with bias, BN whose scale stays 1. Module names are insightface's, so its
-checkpoints load by name.
+dropout, fully connected with bias, BN with a fixed scale of 1. Module names are insightface's, so
+its checkpoints load by name.
 
-The variants with squeeze-and-excitation are those of its MXNet code (symbol/fresnet.py, unit 3):
-the gate comes after the last normalisation of a block, and the normalisation's constant is 2e-5.
+The variants with squeeze-and-excitation follow its MXNet code (symbol/fresnet.py, unit 3): the gate
+comes after the last normalisation of a block, and the epsilon of the normalisation is 2e-5.
 """
 
 from functools import partial
@@ -58,7 +58,7 @@ PAPERS = {
 
 
 class IBasicBlock(nn.Module):
-    """BN-conv-BN-PReLU-conv(stride)-BN, the gate where there is one, plus the shortcut."""
+    """BN-conv-BN-PReLU-conv(stride)-BN, optionally a gate, plus the shortcut."""
 
     def __init__(
         self, channels_in: int, channels: int, stride: int, squeeze_excite: bool, epsilon: float

@@ -1,11 +1,11 @@
-"""The ResNets of face recognition in AdaFace's layer order, which CVLface's ``iresnet`` has too.
+"""The ResNets of face recognition in AdaFace's layer order, also used by CVLface's ``iresnet``.
 
 Kim et al., AdaFace, 2022 (mk-minchul/AdaFace, net.py): blocks BN-conv-BN-PReLU-conv(stride)-BN as
-insightface's, but a shortcut without parameters wherever the number of channels stays, and a last
-normalisation without scale and shift. Module names are that repository's, so its checkpoints and
-CVLface's load by name (what CVLface calls ``iresnet_insightface`` is our iresnet18, -50, -100).
-AdaFace's network divides by the length at the end, this one does not. AdaFace's own checkpoints
-expect the colours in the order blue, green, red.
+in insightface, but with a parameter-free shortcut wherever the number of channels does not change,
+and a last normalisation without scale and shift. Module names are that repository's, so its
+checkpoints and CVLface's load by name (CVLface's ``iresnet_insightface`` is our iresnet18, -50,
+-100). AdaFace's network normalises its output, this one does not. AdaFace's own checkpoints expect
+BGR colours.
 """
 
 from functools import partial

@@ -1,10 +1,10 @@
-"""The ResNets of face recognition in TreB1eN's layer order, and what AdaFace's share with them.
+"""The ResNets of face recognition in TreB1eN's layer order, and the parts shared with AdaFace's.
 
-TreB1eN/InsightFace_Pytorch, model.py: blocks BN-conv-PReLU-conv(stride)-BN, so nothing is
-normalised between the first convolution and its PReLU, and a shortcut without parameters wherever
-the number of channels stays, even where the map is halved. The output is BN, dropout, fully
-connected with bias, BN. Module names are that repository's, so its checkpoints load by name; its
-networks divide by the length at the end, these do not.
+TreB1eN/InsightFace_Pytorch, model.py: blocks BN-conv-PReLU-conv(stride)-BN without normalisation
+between the first convolution and its PReLU, and a parameter-free shortcut wherever the number of
+channels does not change, even if the map is halved. The output is BN, dropout, fully connected with
+bias, BN. Module names are that repository's, so its checkpoints load by name; its networks
+normalise their output, these do not.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SE_REDUCTION = 16
 DROPOUT = 0.6
 
 Residual = Callable[[int, int, int], nn.Sequential]
-"""From channels in, channels out and stride to the layers of a block beside its shortcut."""
+"""From input channels, output channels and stride to the layers of a block besides its shortcut"""
 
 
 class SEModule(nn.Module):
@@ -40,7 +40,7 @@ class SEModule(nn.Module):
 
 
 class IRBlock(nn.Module):
-    """The layers of ``residual`` plus a shortcut that has parameters only if it must."""
+    """The layers of ``residual`` plus a shortcut, which has parameters only if necessary."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, residual: Residual) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class IRBlock(nn.Module):
 class IRBackbone(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    ``affine`` says whether the last normalisation has a scale and a shift.
+    ``affine`` tells whether the last normalisation has a scale and a shift.
     """
 
     after_global = ("output_layer.3", "output_layer.4")

@@ -1,4 +1,4 @@
-"""Layers that several families share, and a PReLU that trains faster than PyTorch's own."""
+"""Layers that several families share, and a PReLU that trains faster than PyTorch's."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ Activation = Callable[[int], nn.Module]
 
 
 class PReLU(nn.PReLU):
-    """``nn.PReLU`` whose backward pass on the CPU is vectorised.
+    """``nn.PReLU`` with a vectorised backward pass on the CPU.
 
-    PyTorch's CPU kernel takes a quarter of a MobileFaceNet step; these elementwise passes give
-    the same numbers in about a third of its time. Elsewhere, and in evaluation, it is PyTorch's.
+    PyTorch's CPU kernel takes a quarter of a MobileFaceNet step; these elementwise operations give
+    the same numbers in about a third of its time. On GPUs and in evaluation PyTorch's is used.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def swish(channels: int) -> nn.Module:
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation and an activation; ``activation=None`` makes it linear.
 
-    The convolution has no bias. Batch normalisation has the small constant ``epsilon``.
+    The convolution has no bias. ``epsilon`` is that of the batch normalisation.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Concatenate(nn.Module):
-    """Channels of several maps side by side, with gradients that normalisation can take fast.
+    """Concatenation of channels whose gradients batch normalisation processes fast.
 
     The gradient of ``torch.cat`` is a slice for each part. BatchNorm's backward pass on the CPU
     takes several times as long for a slice of a channels_last map as for a copy of it.
@@ -91,7 +91,7 @@ class Concatenate(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channels reweighted by a gate of their means: Hu et al., Squeeze-and-Excitation, 2018.
+    """Channels scaled by a gate computed from their means: Hu et al., Squeeze-and-Excitation, 2018.
 
     [B, C, H, W] to the same shape; the hidden layer has ``channels / reduction`` units, rounded.
     """
@@ -116,7 +116,7 @@ class SqueezeExcite(nn.Module):
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """He initialisation of all convolutions by their fan-out, for PReLUs that start at 0.25."""
+    """He initialisation of all convolutions by fan-out, for PReLUs with initial slope 0.25."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.25, mode="fan_out")

@@ -1,12 +1,12 @@
 """The registry of networks: every embedding network by name, teachers and students alike.
 
-A family registers its networks beside their definition::
+A family registers its networks next to their definition::
 
     @register("iresnet18", family="iresnet", embedding=512)
     def iresnet18(embedding, input_size, width): ...
 
-``distill.backbones`` imports every family; look names up there. A network's class names the
-modules that come after its global operator in ``after_global`` (see `head_parameters`).
+``distill.backbones`` imports every family; look names up there. A network class lists the modules
+after its global operator in ``after_global`` (see `head_parameters`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +28,10 @@ Status = Literal["exact", "inferred", "not reproducible"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that a source prints: as it stands there, and in our units.
+    """A number printed in a source, as printed and in our units.
 
     ``value`` counts parameters, multiply-additions or operations, or is in MiB. Our count agrees
-    with it to the relative difference ``within``; None says that no reading of the published
+    with it up to the relative difference ``within``; None means that no reading of the published
     layers gives this number.
     """
 
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a network is published, the figures printed there, and what is to be said of them.
+    """The publication of a network, its printed figures, and remarks about them.
 
     The keys of ``figures`` are "params", "madds", "lfr_flops" and "size_mib".
     """
@@ -54,12 +54,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """One registered network: its defaults, how to build it, and how well it is known.
+    """One registered network: its defaults, its builder, and how well it is documented.
 
-    ``embedding`` is the length of the embedding, ``input_size`` is (height, width) in pixels.
-    ``status`` is "exact" where every layer is published (in a paper or its authors' code),
-    "inferred" where some are our reading, "not reproducible" where the published layers are not
-    those that the published figures were measured on.
+    ``embedding`` is the width of the embedding, ``input_size`` is (height, width) in pixels.
+    ``status`` is "exact" if every layer is published (in a paper or its authors' code), "inferred"
+    if some layers are our interpretation, "not reproducible" if the published layers are not those
+    on which the published figures were measured.
     """
 
     name: str
@@ -73,7 +73,7 @@ class NetworkEntry:
 
 NETWORKS: dict[str, NetworkEntry] = {}
 NAMED_FAMILIES: dict[str, NamedBuilder] = {}
-"""Families of networks that another library names: ``"timm/" -> builder(name, ...)``."""
+"""Network families named by another library: ``"timm/" -> builder(name, ...)``"""
 
 
 def register(
@@ -85,7 +85,7 @@ def register(
     paper: Paper | None = None,
     status: Status = "exact",
 ) -> Callable[[Builder], Builder]:
-    """Enter a builder ``(embedding, input_size, width) -> nn.Module`` under ``name``."""
+    """Register a builder ``(embedding, input_size, width) -> nn.Module`` under ``name``."""
 
     def enter(build: Builder) -> Builder:
         before = NETWORKS.get(name)
@@ -97,7 +97,7 @@ def register(
 
 
 def register_named_family(prefix: str) -> Callable[[NamedBuilder], NamedBuilder]:
-    """Enter a builder ``(name, embedding, input_size, width)`` for all names ``PREFIX/...``."""
+    """Register a builder ``(name, embedding, input_size, width)`` for all names ``PREFIX/...``."""
 
     def enter(build: NamedBuilder) -> NamedBuilder:
         check_unused("family of networks", prefix, NAMED_FAMILIES.get(prefix), build)
@@ -127,15 +127,15 @@ def create(
 ) -> nn.Module:
     """Build a network that maps [B, 3, height, width] to raw embeddings [B, embedding].
 
-    ``width`` scales the number of channels. Raises ``UserError`` for an unknown name or a size
-    that the network cannot take (all strides must divide it).
+    ``width`` scales the number of channels. Raises ``UserError`` for an unknown name or an
+    unsupported size (all strides must divide it).
     """
     entry = lookup(name)
     return entry.build(embedding or entry.embedding, input_size or entry.input_size, width)
 
 
 def head_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters after the global operator, which decay more in the papers' trainings.
+    """The parameters after the global operator, which the papers train with more weight decay.
 
     Source: MobileFaceNets, section IV.A: 4e-5, but 4e-4 for the last layers after GDConv.
     """
@@ -144,14 +144,14 @@ def head_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def head_modules(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules after the global operator; what is before them, and that itself, is the body."""
+    """The modules after the global operator. Everything up to and including it is the body."""
     names: Any = network.after_global
     for name in names:
         yield network.get_submodule(name)
 
 
 def body_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
-    """All parameters but those of the head."""
+    """All parameters except those of the head."""
     head = set(head_parameters(network))
     return (parameter for parameter in network.parameters() if parameter not in head)
 
@@ -169,6 +169,6 @@ def final_grid(name: str, input_size: Size, stride: int) -> Size:
 def scaled(channels: int, width: float) -> int:
     """``channels`` times ``width``, rounded to a multiple of 8 and at least 8.
 
-    At width 1 the published number stays, multiple of 8 or not.
+    At width 1 the published number is kept, even if it is not a multiple of 8.
     """
     return channels if width == 1 else max(8, int(channels * width / 8 + 0.5) * 8)

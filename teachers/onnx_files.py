@@ -1,6 +1,6 @@
-"""ONNX files as bytes of others: read whole, with the weights that lie beside them.
+"""Reading untrusted ONNX files, including external weight files.
 
-Nothing outside the file's own folder is read, and nothing is run here.
+Reads nothing outside the file's own folder and runs nothing.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from curation.files import read_whole
 from curation.text_numbers import whole
 from teachers.onnx_graphs import check_graph
 
-MAXIMUM_BYTES = 2**31  # A protocol buffer cannot be larger.
+MAXIMUM_BYTES = 2**31  # the limit of protocol buffers
 
 
 def read_onnx(path: Path) -> tuple[Any, str]:
-    """The model, with all weights inside, and the SHA-256 of the file and of what lies beside it.
+    """The model including all weights, and the SHA-256 of the file and its external weight files.
 
-    Raises ``UserError`` where the file is missing, is something else, is cut short, has weights
-    elsewhere than beside itself, or a graph that `check_graph` refuses.
+    Raises ``UserError`` if the file is missing, truncated or not ONNX, has weights outside its own
+    folder, or a graph that `check_graph` refuses.
     """
     content = _read(path)
     model = _parse(path, content)
@@ -34,7 +34,7 @@ def read_onnx(path: Path) -> tuple[Any, str]:
 
 
 def size_of_weights(path: Path) -> int:
-    """Bytes of the file and of those beside it that hold its weights; errors as of `read_onnx`."""
+    """The total size of the file and its external weight files; raises errors as `read_onnx`."""
     names = {_location(tensor) for tensor in _outside(_parse(path, _read(path)))}
     return path.stat().st_size + sum(_beside(path, name).stat().st_size for name in names)
 
@@ -47,17 +47,17 @@ def _parse(path: Path, content: bytes) -> Any:
     except MemoryError:
         raise
     except Exception:
-        # protobuf's DecodeError; protobuf is onnx's dependency, not ours.
+        # protobuf's DecodeError; protobuf is a dependency of onnx, not ours.
         raise UserError(
             f"{path}: not an ONNX file, or cut short; export or copy it again"
         ) from None
-    del model.training_info[:]  # graphs that only a trainer runs
+    del model.training_info[:]  # graphs used only in training
     check_graph(path, model)
     return model
 
 
 def _outside(model: Any) -> list[Any]:
-    """The tensors whose bytes lie in other files."""
+    """The tensors whose bytes are in other files."""
     import onnx
 
     return [each for each in _tensors(model) if each.data_location == onnx.TensorProto.EXTERNAL]
@@ -70,7 +70,7 @@ def _location(tensor: Any) -> str:
 
 
 def check_it_may_be_onnx(path: Path) -> None:
-    """Raise ``UserError`` where the file is missing, or by its first bytes something else."""
+    """Raise ``UserError`` if the file is missing, or clearly another format by its first bytes."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of an .onnx file")
     if path.stat().st_size > MAXIMUM_BYTES:
@@ -86,7 +86,7 @@ def _read(path: Path) -> bytes:
 
 
 def _take_in(path: Path, tensors: list[Any]) -> list[str]:
-    """Put the bytes of external tensors into them; the SHA-256 of each file, in order."""
+    """Load the bytes of external tensors; returns the SHA-256 of each file, in order."""
     contents: dict[str, bytes] = {}
     for tensor in tensors:
         told = {entry.key: entry.value for entry in tensor.external_data}

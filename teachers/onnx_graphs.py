@@ -1,8 +1,7 @@
-"""What a graph of others may contain: as much as an embedding network needs, and nothing endless.
+"""Limits on third-party graphs: what an embedding network needs, and nothing unbounded.
 
-Without control flow, and with shapes that follow from the number of images alone, a graph takes the
-same time and memory for any images. So a trial with as many images as are run at once later tells
-all.
+Without control flow, and with shapes that depend only on the number of images, a graph needs the
+same time and memory for any images. A trial with the later batch size is therefore conclusive.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from curation.errors import UserError
 
 MOST_NODES = 20_000
-"""With the bodies of functions put in; iresnet200 has about 1,000."""
+"""Maximum number of nodes with functions inlined; iresnet200 has about 1,000."""
 _ADVICE = "export it again for images of a fixed size, with constants folded"
 
 SHAPE_INPUTS = {
@@ -46,13 +45,13 @@ SHAPE_INPUTS = {
     "Unique": (0,),
     "Upsample": (1,),
 }
-"""Of these operators, the inputs whose values say how large the output is."""
+"""For these operators, the inputs whose values determine the output size."""
 MEASURING = ("Shape", "Size")
-"""Operators whose outputs follow from how large their input is, not from its values."""
+"""Operators whose outputs depend on the size of their input, not on its values."""
 
 
 def check_graph(path: Path, model: Any) -> None:
-    """Raise ``UserError`` where a model could run without end or grow with what images show."""
+    """Raise ``UserError`` if a model could run without end or grow with the content of images."""
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     weights = len(model.graph.initializer) + len(model.graph.sparse_initializer)
     if sum(map(len, bodies)) > MOST_NODES or weights > MOST_NODES:
@@ -73,7 +72,7 @@ def check_graph(path: Path, model: Any) -> None:
 
 
 def _check_length(path: Path, model: Any) -> None:
-    """Functions that call functions twice each can stand for more nodes than any memory holds."""
+    """Count nodes with functions inlined; nested functions can expand beyond any memory."""
     functions = {_name(each): each.node for each in model.functions}
     lengths: dict[tuple[str, str, str], int] = {}
 
@@ -114,13 +113,13 @@ def _without_functions(path: Path, model: Any) -> Any:
         return onnx.inliner.inline_local_functions(model)
     except MemoryError:
         raise
-    except Exception as error:  # of its own kind, or what C++ raises
+    except Exception as error:  # of its own type, or raised in C++
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
         raise UserError(f"{path}: not a whole ONNX graph: {reason}; export it again") from None
 
 
 def _sized_by_values(graph: Any) -> Iterator[Any]:
-    """Nodes with an output whose size follows from the values of the graph's inputs."""
+    """Nodes with an output whose size depends on the values of the graph's inputs."""
     constants = {each.name for each in graph.initializer}
     from_values = {each.name for each in graph.input} - constants
     for node in graph.node:

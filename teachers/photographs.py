@@ -1,8 +1,8 @@
-"""Faces cut out of photographs by processes with limits: neither photographs nor detectors are
-trusted.
+"""Cropping faces from photographs in confined processes, because neither photographs nor detectors
+are trusted.
 
-A file of a few bytes can ask for gigabytes or minutes, or crash the library that reads it. Then
-that photograph is set aside, and a new process goes on with the next one.
+A small file can request gigabytes or minutes, or crash the library that reads it. Such a photograph
+is set aside, and a new process continues with the next one.
 """
 
 import json
@@ -24,20 +24,20 @@ from teachers.detectors.detector import Detector
 from teachers.onnx_files import check_it_may_be_onnx, size_of_weights
 
 MEMORY = 2 << 30
-"""Beside the detector's weights: a photograph of 64 megapixels several times"""
+"""Memory besides the detector's weights: a photograph of 64 megapixels several times"""
 COPIES = 6
-"""Of the weights, as of ``teachers.foreign``"""
+"""Copies of the weights in memory, as in ``teachers.foreign``"""
 SECONDS = 60
-"""Of computing, for one photograph"""
+"""CPU seconds per photograph"""
 _AHEAD = 4
-"""Photographs that wait for each process"""
+"""Photographs queued for each process"""
 _CV2_LIMITS = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
 
 class FaceCutter:
-    """Cuts faces out of photographs, several at a time; a context manager.
+    """Crops faces from photographs, several at a time; a context manager.
 
-    ``digest`` stands for the detector. Raises ``UserError`` where that is none.
+    ``digest`` identifies the detector. Raises ``UserError`` if the file is not a detector.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FaceCutter:
             worker.close()
 
     def cut(self, paths: Iterable[Path]) -> Iterator[Photograph]:
-        """What is in each photograph, in their order."""
+        """The faces of each photograph, in order."""
         threads = ThreadPoolExecutor(len(self._workers))
         waiting: deque[Future[Photograph]] = deque()
         try:
@@ -79,7 +79,7 @@ class FaceCutter:
                 yield waiting.popleft().result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
-            if waiting:  # stopped: what is being done is not wanted any more
+            if waiting:  # stopped early: discard the work in progress
                 self.__exit__()
             threads.shutdown()
 
@@ -121,7 +121,7 @@ class FaceCutter:
 
 
 def _faces(faces: Any, jpegs: bytes) -> list[CutFace]:
-    """The answer of a process, which may be anything."""
+    """Validate the answer of a process, which may be anything."""
     try:
         read = TypeAdapter(list[tuple[JudgedFace, int]]).validate_json(json.dumps(faces))
     except ValidationError:
@@ -140,7 +140,8 @@ def _faces(faces: Any, jpegs: bytes) -> list[CutFace]:
 def open_cutter(
     detector: str, settings: dict[str, Any]
 ) -> tuple[Callable[..., tuple[Any, bytes]], Any]:
-    """For ``ConfinedWorker``: what cuts the faces of one photograph, and what the detector is."""
+    """For ``ConfinedWorker``: a function that crops one photograph's faces, and the detector's
+    description."""
     from curation.images import MAX_PIXELS
 
     os.environ[_CV2_LIMITS] = str(MAX_PIXELS)

@@ -1,7 +1,7 @@
-"""Which bytes of a file of torch.save are the elements of which tensor.
+"""Which bytes of a torch.save file are the elements of which tensor.
 
-So nobody else has to read its pickle. It runs confined (``teachers.confined``), as
-``torch_pickles`` asks for.
+With this description, no other code has to read the pickle. Runs confined (``teachers.confined``)
+for ``torch_pickles``.
 
 Source: torch/serialization.py.
 """
@@ -20,15 +20,15 @@ from curation.files import open_regular
 from teachers.torch_pickles import LONGEST_KEY, OddTensor, Reader, Storage, StridedTensor, mappings
 
 LARGEST = 1 << 24
-"""Bytes of a pickle. Those of weights take about a hundred a tensor."""
+"""Maximum bytes of a pickle; weights take about a hundred per tensor."""
 MOST_TENSORS = 20_000
 MOST_DIMENSIONS = 64
-"""torch has no tensor of more."""
+"""Maximum number of dimensions of a torch tensor"""
 ZIP_MAGIC = b"PK\3\4"
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-"""How files of PyTorch before 1.6 begin; then follow the system, the object and the storages."""
+"""Start of files from before PyTorch 1.6, followed by the system, the object and the storages."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Of a member of a zip archive: signature, and the lengths of its name and of what follows that."""
+"""Header of a zip member: signature, and the lengths of its name and of its extra field."""
 
 DTYPES = {
     "Float": ("float32", 4),
@@ -42,7 +42,7 @@ DTYPES = {
     "Byte": ("uint8", 1),
     "Bool": ("bool", 1),
 }
-"""By the name of a storage's class, without its end "Storage"."""
+"""By the name of a storage class, without "Storage"."""
 ITEM_BYTES = dict(DTYPES.values())
 OTHERS = {
     "Untyped": 1,
@@ -52,16 +52,16 @@ OTHERS = {
     "QUInt8": 1,
     "QInt32": 4,
 }
-"""Bytes of elements that are no weights, or that the class does not tell."""
+"""Element sizes of types that are not weights, or that are missing in the class name."""
 
 
 def scan(path: str) -> dict[str, Any]:
-    """What a file holds, as JSON.
+    """A description of the file's content, as JSON.
 
-    ``names`` are the classes and functions that it asks for, as MODULE.NAME. ``parts`` are pairs
-    (keys that lead to a mapping, with dots; tensors by key), and a tensor is (number of a storage,
-    dtype, offset in elements, size, strides). ``storages`` are pairs (first byte, bytes) in the
-    file. Raises ``UserError`` where it is no whole file of torch.save.
+    ``names`` are the classes and functions that it refers to, as MODULE.NAME. ``parts`` are pairs
+    (dotted keys that lead to a mapping; tensors by key); a tensor is (storage number, dtype, offset
+    in elements, size, strides). ``storages`` are pairs (first byte, bytes) in the file. Raises
+    ``UserError`` if it is not a complete torch.save file.
     """
     where = Path(path)
     try:
@@ -75,7 +75,7 @@ def scan(path: str) -> dict[str, Any]:
         raise
     except RecursionError:
         raise UserError(f"{path}: nested too deeply for weights") from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle can raise anything
         raise _damaged(where, f"{type(error).__name__}: {error}".splitlines()[0][:100]) from None
 
 
@@ -122,7 +122,7 @@ def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
 
 
 def _place_in_zip(path: Path, file: BinaryIO, member: Any, length: int) -> int:
-    """Where the bytes of a member begin in the file."""
+    """The position in the file where the bytes of a member begin."""
     if member is None or member.file_size < length:
         raise _damaged(path, "elements of a tensor are not in it")
     file.seek(member.header_offset)
@@ -154,7 +154,7 @@ def _scan_old(path: Path, file: BinaryIO) -> dict[str, Any]:
 
 
 def _old_storages(path: Path, file: BinaryIO, reader: "Reader") -> Iterator[tuple[Any, int]]:
-    """Keys of storages, in the order in which they lie, and their first bytes."""
+    """Keys of storages in file order, and the positions of their first bytes."""
     size = os.fstat(file.fileno()).st_size
     for key in Reader(file).load():
         known = reader.storages.get(key)
@@ -179,17 +179,17 @@ def _element(kind: str) -> str:
 
 
 def _dtype_of(kind: str) -> str:
-    """Of a storage's class; "" where its elements are no plain numbers."""
+    """The dtype of a storage class; "" if its elements are not plain numbers."""
     return DTYPES.get(_element(kind), ("", 0))[0]
 
 
 def _item_bytes(kind: str) -> int:
-    """Of a storage's class; ``KeyError`` where there is none of that name."""
+    """The element size of a storage class; ``KeyError`` if the name is unknown."""
     return ITEM_BYTES.get(_dtype_of(kind)) or OTHERS[_element(kind)]
 
 
 class _Description:
-    """Turns what was read into JSON; ``place`` says where in the file the bytes of storages lie."""
+    """Converts what was read to JSON; ``place`` maps storages to their position in the file."""
 
     def __init__(self, path: Path, place: Any) -> None:
         self.path, self._place = path, place
@@ -238,7 +238,7 @@ class _Description:
 
 
 def _lies_within(offset: int, size: tuple, stride: tuple, count: int) -> bool:
-    """Whether all elements are among ``count``; ``TypeError`` where they are no whole numbers."""
+    """Whether all elements are among ``count``; ``TypeError`` if they are not whole numbers."""
     numbers = (offset, count, *size, *stride)
     if len(size) != len(stride) or len(size) > MOST_DIMENSIONS:
         return False

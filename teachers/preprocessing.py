@@ -1,4 +1,4 @@
-"""What a network expects of its pixels, said explicitly and never guessed from its graph."""
+"""The input format of a network, stated explicitly and never guessed from its graph."""
 
 import hashlib
 import json
@@ -14,29 +14,29 @@ ChannelOrder = Literal["RGB", "BGR"]
 Mean = Annotated[float, Field(ge=-65_536, le=65_536)]
 Deviation = Annotated[float, Field(gt=0, le=65_536)]
 UNSAID = ("colour", "mean", "std")
-"""With any of them wrong, a network still answers, only worse."""
+"""If any of these is wrong, a network still returns embeddings, only worse ones."""
 LARGEST_SIDE = 4096
-"""Larger than any network here takes; a bundle that asks for more is asking for the memory."""
+"""Larger than any network needs; a larger value in a bundle only allocates memory."""
 
 Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
-# A list, as TOML and JSON write it, is as good as a tuple; its members stay strict.
+# TOML and JSON have lists instead of tuples; the members stay strict.
 Size = Annotated[tuple[Side, Side], Field(strict=False)]
 Means = Annotated[tuple[Mean, Mean, Mean], Field(strict=False)]
 Deviations = Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)]
 
 
 class InputSizeError(UserError):
-    """A network cannot take images of this size."""
+    """A network does not support images of this size."""
 
 
 class Preprocessing(BaseModel):
     """``(pixel - mean) / std`` in the given colour order, as float32 NCHW of one size.
 
-    ``mean`` and ``std`` are on the scale of the pixels, 0 ... 255, for all channels or one for
-    each, in the order of ``colour``. ``size`` is (height, width). A network that normalises inside
-    its graph, as insightface's MXNet exports do, has mean 0 and std 1. The defaults are those of
-    networks that are trained here; who names a file of others has to say all three, as a wrong one
-    gives wrong embeddings without a word (``UNSAID``, ``teachers.sources.unsaid_preprocessing``).
+    ``mean`` and ``std`` are on the pixel scale, 0 to 255: one number for all channels or one per
+    channel, in the order of ``colour``. ``size`` is (height, width). A network that normalises
+    inside its graph, as insightface's MXNet exports do, has mean 0 and std 1. The defaults apply to
+    networks trained here. For third-party files all three must be given, as a wrong one silently
+    gives wrong embeddings (``UNSAID``, ``teachers.sources.unsaid_preprocessing``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -48,17 +48,17 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def ours(cls, size: tuple[int, int] = (112, 112)) -> "Preprocessing":
-        """What networks that are trained here take."""
+        """The preprocessing of networks that are trained here."""
         return cls(colour="RGB", mean=127.5, std=127.5, size=size)
 
     @property
     def unsaid(self) -> list[str]:
-        """What was left to the defaults, of what a file of others has to come with."""
+        """The fields left at defaults that a third-party file must state."""
         return [key for key in UNSAID if key not in self.model_fields_set]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: one number and three equal ones are the same."""
+        """SHA-256 of the canonical JSON; one number and three equal numbers are equivalent."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def canonical_json(self) -> str:
@@ -75,8 +75,8 @@ class Preprocessing(BaseModel):
     def resize(self, images: np.ndarray) -> np.ndarray:
         """uint8 ``[B, H, W, 3]`` of any size to uint8 ``[B, *size, 3]``, never squeezed.
 
-        The part that `visible_part` names (errors as there), scaled by area averaging where nothing
-        is enlarged, else bilinearly. Untouched where the size fits; a view where nothing is scaled.
+        Scales the part that `visible_part` selects (and raises its errors), by area averaging if
+        nothing is enlarged, else bilinearly. Unchanged if the size matches; a view if not scaled.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The first bytes of a safetensors file of others, before its reader sees them."""
+"""A check of the header length of an untrusted safetensors file, before its reader opens it."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from curation.errors import UserError
 from curation.files import open_regular
 
 MAXIMUM_BYTES = 1 << 22
-"""A tensor takes about 100 bytes of header; no network here has 40,000 of them."""
+"""A tensor takes about 100 bytes of header; no network here has 40,000 tensors."""
 
 
 def check_header(path: Path) -> None:
-    """Raise ``UserError`` where the header is longer than that of any network.
+    """Raise ``UserError`` if the header is longer than that of any network.
 
     The first eight bytes are its length; the reader itself would allow 100 MB.
     """

@@ -1,4 +1,4 @@
-"""How messages name a teacher's setting: as a key of a job spec, or as an option of a command."""
+"""How messages name a teacher's setting: as a key of a job spec or as a command option."""
 
 import json
 import os
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _OF_OPTIONS = {"output": "part"}
-"""Keys whose option has another name"""
+"""Keys whose option has a different name"""
 
 _VARIABLE = "DISTILL_SETTINGS_ARE_OPTIONS"
-"""Set for confined processes, whose errors are this one's"""
+"""Environment variable for confined processes, whose errors appear in this process"""
 
 _as_options: ContextVar[bool] = ContextVar("as_options", default=False)
 
 
 @contextmanager
 def settings_are_options() -> Iterator[None]:
-    """Inside the block, ``setting`` writes options: the user gave a command, and no spec."""
+    """Inside the block, ``setting`` names options: the user ran a command without a spec."""
     token = _as_options.set(True)
     try:
         yield
@@ -27,7 +27,7 @@ def settings_are_options() -> Iterator[None]:
 
 
 def words_of_settings() -> dict[str, str]:
-    """What a process gets into its environment that is to call settings as this one does."""
+    """The environment of a child process that should name settings as this one does."""
     return {_VARIABLE: "1"} if _are_options() else {}
 
 

@@ -1,4 +1,4 @@
-"""The rows that are to be computed, handed out to the processes that share a cache."""
+"""Distribution of missing rows among the processes that share a cache."""
 
 from collections import deque
 
@@ -8,17 +8,17 @@ from teachers.row_table import Claims, RowTable
 
 
 class SharedWork:
-    """Missing rows in batches of about ``claims.claim``, claimed as they are taken.
+    """Missing rows in batches of about ``claims.claim``, claimed when taken.
 
-    Sparse rows of many claims make one batch, so a view costs what its own rows cost.
+    Sparse rows from many claims form one batch, so the cost depends only on the number of rows.
     """
 
     def __init__(self, missing: np.ndarray, table: RowTable, claims: Claims) -> None:
-        """``missing`` bool ``[N]``: which rows of the store are to be computed."""
+        """``missing`` bool ``[N]``: which rows of the store must be computed."""
         self._missing, self._table, self._claims = missing, table, claims
         firsts = np.arange(0, len(missing), claims.claim)
         holding = np.logical_or.reduceat(missing, firsts)
-        # The first row of each claim; held are those that another process has.
+        # The first row of each claim. Held claims belong to another process.
         self._fresh: deque[int] = deque(firsts[holding].tolist())
         self._held: deque[int] = deque()
         self.by_others = 0
@@ -28,7 +28,7 @@ class SharedWork:
         return bool(self._fresh or self._held)
 
     def take(self) -> np.ndarray:
-        """The next rows, claimed; none where other processes are at all that is left."""
+        """The next rows, claimed; empty if other processes work on everything that is left."""
         while self._held and not len(self._table.missing(self._rows(self._held[0]))):
             self.by_others += len(self._rows(self._held.popleft()))
         batch: list[np.ndarray] = []
@@ -47,11 +47,11 @@ class SharedWork:
         return np.concatenate(batch) if batch else np.empty(0, np.int64)
 
     def _rows(self, first: int) -> np.ndarray:
-        """The rows of a claim that were missing at the beginning."""
+        """The rows of a claim that were missing at the start."""
         return first + np.flatnonzero(self._missing[first : first + self._claims.claim])
 
     def _left(self, rows: np.ndarray) -> np.ndarray:
-        """Those of claimed rows that are missing still; the claim is given back if none is."""
+        """The claimed rows that are still missing; releases the claim if there are none."""
         left = self._table.missing(rows)
         self.by_others += len(rows) - len(left)
         if not len(left):

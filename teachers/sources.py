@@ -1,4 +1,4 @@
-"""What a teacher's file can be, told by its name, and how its makers prepare pixels."""
+"""The kinds of teacher files, recognised by name, and the usual preprocessing of their makers."""
 
 import re
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from teachers.preprocessing import UNSAID
 ONNX_SUFFIX = ".onnx"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pth.tar")
 
-# Beginning of the backbone's name, whose networks these are, colour, mean, std. The sources are
-# the programs that trained them: insightface's arcface_torch, AdaFace's inference, CVLface's
+# Prefix of the backbone's name, origin of the networks, colour, mean, std. The sources are the
+# programs that trained them: insightface's arcface_torch, AdaFace's inference, CVLface's
 # configurations (v1_ir18.yaml and v1_ir101.yaml: color_space RGB; the layers are AdaFace's), and
-# TreB1eN's InsightFace_Pytorch, which writes and reads its pictures with the colours swapped.
+# TreB1eN's InsightFace_Pytorch, which reads and writes its images with swapped colours.
 USUAL = (
     ("iresnet", "insightface's torch networks", "RGB", 127.5, 127.5),
     ("adaface", "AdaFace's networks", "BGR", 127.5, 127.5),
@@ -22,7 +22,7 @@ USUAL = (
     ("facelivt", "FaceLiVT's networks", "RGB", 127.5, 127.5),
 )
 _CONFIGURATION_BYTES = 1 << 20
-# A line of YAML or JSON; nothing is parsed of a file that anybody may have written.
+# A line of YAML or JSON; the untrusted file is not parsed.
 _COLOUR = re.compile(
     r"""^[^#\n]*?\bcolor_space["']?\s*:\s*["']?(RGB|BGR)\b""", re.MULTILINE | re.IGNORECASE
 )
@@ -33,7 +33,7 @@ USUAL_ONNX = (
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of this name holds weights alone, without the network they belong to."""
+    """Whether a file of this name holds weights only, without the network."""
     return name.endswith(WEIGHT_SUFFIXES)
 
 
@@ -42,17 +42,17 @@ def is_onnx(name: str) -> bool:
 
 
 def weights_in(folder: Path) -> list[Path]:
-    """The files of weights in a folder, and where CVLface puts them in it; none of no folder."""
+    """The weights files in a folder, including CVLface's subfolder; empty without a folder."""
     places = (folder, folder / "pretrained_model")
     files = [each for place in places if place.is_dir() for each in sorted(place.iterdir())]
     return [each for each in files if is_weights(each.name) and each.is_file()]
 
 
 def check_colour(path: Path, colour: str) -> None:
-    """Raise ``UserError`` where a configuration beside the weights says the other colour order.
+    """Raise ``UserError`` if a configuration next to the weights states the other colour order.
 
-    Those of CVLface say ``color_space``. Beside is a file of the weights' own name, or, where they
-    are the only ones in their folder, any configuration there.
+    CVLface's files have ``color_space``. The configuration has the weights' own name, or any name
+    if the weights are the only ones in their folder.
     """
     for file in _configurations(path):
         with file.open("rb") as opened:
@@ -85,9 +85,9 @@ def _configurations(path: Path) -> list[Path]:
 def unsaid_preprocessing(
     said: Mapping[str, object], name: str, backbone: str | None, prefix: str = ""
 ) -> str | None:
-    """What is missing of ``said`` about a teacher's file, and what its makers use; None if nothing.
+    """What ``said`` lacks about a teacher's file, and what its makers use; None if nothing.
 
-    ``prefix`` stands before each key as the user writes it: "--" of options.
+    ``prefix`` precedes each key as the user writes it, such as "--" for options.
     """
     missing = [f"{prefix}{key}" for key in UNSAID if said.get(key) is None]
     if not missing:

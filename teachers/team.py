@@ -1,8 +1,8 @@
-"""Filling a cache with the ranks of several machines, of which the first alone writes.
+"""Filling a cache with the ranks of several machines, of which only the first rank writes.
 
-Locks and mapped files are trusted on one machine only: over a network file system a rank may see
-a file as it was, and two that write to one page may undo each other's bytes. So the first rank
-hands out the rows, by the claims that it shares with other processes, and gets the embeddings back.
+Locks and mapped files are reliable on one machine only. On a network file system a rank may see a
+stale file, and two ranks that write to one page may overwrite each other. The first rank therefore
+hands out the rows, using claims shared with other processes, and receives the embeddings.
 """
 
 import time
@@ -17,22 +17,22 @@ from teachers.filling import PAUSE, CacheWriter, RowSource, check_embeddings
 from teachers.shared_work import SharedWork
 
 Shares = list[np.ndarray]
-"""The rows of each rank: int64 ``[n]``, n = 0 where it has none."""
+"""The rows of each rank: int64 ``[n]``, n = 0 if it has none"""
 
 
 class Team(Protocol):
-    """The ranks that fill a cache together; each calls these in the same order."""
+    """The ranks that fill a cache together; all call these methods in the same order."""
 
     rank: int
-    """From 0, the first"""
+    """0 for the first rank"""
     ranks: int
 
     def from_first(self, value: Any) -> Any:
-        """What the first rank gives, on all."""
+        """The first rank's ``value``, on all ranks."""
         ...
 
     def to_first(self, value: Any) -> list[Any] | None:
-        """What all ranks give, in their order, on the first; ``None`` on the others."""
+        """All ranks' values in rank order, on the first rank; ``None`` on the others."""
         ...
 
 
@@ -43,9 +43,9 @@ def fill_with_team(
     progress: Progress | None,
     team: Team,
 ) -> None:
-    """Compute the rows where ``missing`` (bool [N]) is true; the first rank has it, and the cache.
+    """Compute the rows where ``missing`` (bool [N]) is true; only the first rank has the cache.
 
-    Returns on all ranks when all are on the disk. An error of any rank is raised on each.
+    Returns on all ranks when all rows are on disk. An error on any rank is raised on all.
     """
     if cache is None:
         _go_through(source, team)
@@ -60,7 +60,7 @@ def fill_with_team(
 
 
 class _First:
-    """What the first rank does beside its own share."""
+    """The first rank's work besides its own share."""
 
     def __init__(
         self, work: SharedWork, writer: CacheWriter, progress: Progress | None, total: int
@@ -69,16 +69,16 @@ class _First:
         self._progress, self._total = progress, total
 
     def hand_out(self, ranks: int) -> Shares | None:
-        """The rows of the next round; ``None`` where none are left."""
+        """The rows of the next round; ``None`` if none are left."""
         while self._work:
             shares = [self._work.take() for _ in range(ranks)]
             if any(map(len, shares)):
                 return shares
-            time.sleep(PAUSE)  # other processes are at what is left
+            time.sleep(PAUSE)  # other processes work on the rest
         return None
 
     def take_in(self, shares: Shares, made: list[Any]) -> Exception | None:
-        """Write what the ranks made of their shares; what went wrong with it, or on any rank."""
+        """Write the ranks' results; returns an error from writing or from any rank."""
         if faults := [each for each in made if isinstance(each, Exception)]:
             return faults[0]
         try:
@@ -92,13 +92,13 @@ class _First:
         return None
 
     def tell(self) -> None:
-        """How far all are, in the rows that are on the disk."""
+        """Report the progress of all processes, in rows on disk."""
         if self._progress is not None:
             self._progress(self._writer.written + self._work.by_others, self._total)
 
 
 def _go_through(source: RowSource, team: Team, first: _First | None = None) -> None:
-    """In each round every rank embeds a batch, while it reads that of the next round."""
+    """In each round, every rank embeds one batch while it loads the next."""
 
     def next_shares() -> Shares | None:
         shares: Shares | None = team.from_first(first and first.hand_out(team.ranks))

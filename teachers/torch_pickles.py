@@ -1,8 +1,8 @@
-"""The pickles of torch.save, read with placeholders only: no torch, and nothing in them is run.
+"""Reading torch.save pickles with placeholders: without torch, and without running their content.
 
-Tensors come out as descriptions of where their elements lie. To be used in a confined process only
-(``teachers.confined``): in a few bytes, references to references can stand for more than any memory
-holds, and a key can take longer to hash than anybody waits.
+Tensors become descriptions of where their elements are stored. Use it in a confined process only
+(``teachers.confined``): nested references in a few bytes can expand beyond any memory, and a key
+can take arbitrarily long to hash.
 
 Source: torch/_utils.py (``_rebuild_*``).
 """
@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 
 MOST_NAMES, MOST_MAPPINGS = 1_000, 10_000
 DEEPEST = 8
-"""Mappings in mappings, in which tensors are looked for."""
+"""Maximum nesting of mappings that are searched for tensors"""
 LONGEST_KEY = 300
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where elements lie: ``count`` of ``kind``, from ``start`` of what is called ``key``."""
+    """Stored elements: ``count`` of ``kind``, from ``start`` in the storage ``key``."""
 
     kind: str
     key: Any
@@ -31,7 +31,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StridedTensor:
-    """A strided tensor as the pickle describes it; ``dtype`` None is that of its storage."""
+    """A strided tensor as described in the pickle; ``dtype`` None is that of its storage."""
 
     storage: Any
     offset: Any
@@ -43,14 +43,14 @@ class StridedTensor:
 
 
 class OddTensor:
-    """One that is no plain array: sparse, quantised, nested, without values."""
+    """A tensor that is not a plain array: sparse, quantised, nested or without values."""
 
     def __init__(self, *arguments: Any) -> None: ...
     def __setstate__(self, state: Any) -> None: ...
 
 
 class _Placeholder:
-    """Stands for every other class, function and object; a class of its own for each name."""
+    """Replaces every other class, function and object; one class per name."""
 
     name = ""
 
@@ -60,7 +60,7 @@ class _Placeholder:
         return made
 
     inner: dict[Any, Any]
-    """What it is given as a mapping"""
+    """The items it is given as a mapping"""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None: ...
     def __setstate__(self, state: Any) -> None: ...
@@ -73,10 +73,10 @@ class _Placeholder:
 
 
 class Reader(pickle.Unpickler):
-    """Reads one pickle; ``names`` are what it asks for, ``storages`` by key where elements lie."""
+    """Reads one pickle; ``names`` are its references, ``storages`` the stored elements by key."""
 
     def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")  # strings of Python 2, of whatever bytes
+        super().__init__(file, encoding="latin1")  # Python 2 strings with arbitrary bytes
         self.names: dict[str, Any] = {}
         self.storages: dict[Any, Storage] = {}
 
@@ -102,7 +102,7 @@ class Reader(pickle.Unpickler):
 
 
 def _stand_in(full: str) -> Any:
-    """What answers to a name in the pickle."""
+    """The replacement for a name in the pickle."""
     if full in _STAND_INS:
         return _STAND_INS[full]
     if full.startswith("torch._utils._rebuild_"):
@@ -149,7 +149,7 @@ def name_of(kind: Any) -> str:
 
 
 def mappings(content: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Mappings in mappings, each once: references may lead to one from many places."""
+    """All nested mappings, each once, even if several references lead to it."""
     left, seen = deque([("", content, 0)]), set[int]()
     while left and len(seen) < MOST_MAPPINGS:
         keys, found, depth = left.popleft()

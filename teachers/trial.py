@@ -1,7 +1,7 @@
-"""A few hundred pairs that a teacher is asked about before it is asked about everything.
+"""A test of a teacher on a few hundred pairs, before it embeds the whole data set.
 
-Wrong preprocessing or wrong weights still give embeddings, only useless ones. Whether they tell
-people apart shows on pairs drawn from the very images that are to be embedded.
+Wrong preprocessing or weights still give embeddings, only useless ones. Pairs drawn from the images
+of the data set show whether the embeddings separate people.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from teachers.filling import Pictures
 from teachers.setting_words import setting
 
 PAIRS = 200
-"""Pairs of one identity, and as many of two, all from the same 400 images."""
+"""Genuine pairs, and as many impostor pairs, all from the same 400 images"""
 FEWEST_PAIRS, FEWEST_IDENTITIES = 100, 20
-"""Below these the share of right answers says too little."""
+"""With fewer, the accuracy is not meaningful."""
 LEAST_ACCURACY = 0.65
-"""Chance is 0.5. With wrongly scaled pixels SFace is right about 0.59 of the pairs, as it should be
-about 0.99, and about 0.68 where 40 % of the labels are wrong (docs/guide.md)."""
+"""Random guessing gives 0.5. With wrongly scaled pixels SFace gets about 0.59, correctly scaled
+about 0.99, and about 0.68 if 40 % of the labels are wrong (docs/guide.md)."""
 _BATCH = 128
 
 
@@ -45,10 +45,9 @@ def try_teacher(
     least_accuracy: float = LEAST_ACCURACY,
     progress: Progress | None = None,
 ) -> str:
-    """What came of it in a few words, for the record; each member of an ensemble is asked.
+    """The result in a few words, for the record; every member of an ensemble is tested.
 
-    Raises ``UserError`` where fewer than ``least_accuracy`` of the pairs are told right. Embeddings
-    that are in the cache are taken from there.
+    Raises ``UserError`` if the accuracy is below ``least_accuracy``. Cached embeddings are reused.
     """
     pairs = draw_pairs(images.offsets)
     if pairs is None:
@@ -66,10 +65,10 @@ def try_teacher(
 
 
 def draw_pairs(offsets: np.ndarray) -> TrialPairs | None:
-    """Pairs among images of which identity k has the positions offsets[k] ... offsets[k+1] - 1.
+    """Pairs of images, where identity k has the positions offsets[k] ... offsets[k+1] - 1.
 
-    Always the same ones for the same ``offsets`` [identities + 1], from as many identities as there
-    are with two images or more. None where there are too few.
+    Deterministic for given ``offsets`` [identities + 1]; uses as many identities with two images or
+    more as possible. None if there are too few.
     """
     generator = np.random.default_rng(0)
     sizes = np.diff(offsets)
@@ -91,7 +90,7 @@ def draw_pairs(offsets: np.ndarray) -> TrialPairs | None:
 
 
 def accuracy(cosines: np.ndarray, same: np.ndarray) -> float:
-    """The share of pairs told right, each half with the threshold that is best on the other."""
+    """The accuracy on pairs, each half classified with the best threshold of the other half."""
     halves = (slice(0, None, 2), slice(1, None, 2))
     right = [
         (cosines[half] > _best_threshold(cosines[other], same[other])) == same[half]
@@ -101,10 +100,10 @@ def accuracy(cosines: np.ndarray, same: np.ndarray) -> float:
 
 
 def _best_threshold(cosines: np.ndarray, same: np.ndarray) -> float:
-    """Between the two scores where most pairs are told right."""
+    """The midpoint of the two scores between which most pairs are classified correctly."""
     order = np.argsort(cosines, kind="stable")
     scores = np.concatenate([[-np.inf], cosines[order], [np.inf]])
-    # With the first k rejected, right are the impostors among them and the genuine ones after.
+    # If the first k are rejected, impostors among them and genuine pairs after them are correct.
     best = int(np.argmax(np.cumsum(np.concatenate([[0], np.where(same[order], -1, 1)]))))
     return float(scores[best] / 2 + scores[best + 1] / 2)
 

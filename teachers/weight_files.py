@@ -1,7 +1,7 @@
-"""Files of weights that others wrote, read without running anything that is in them.
+"""Reading third-party weights files without running their content.
 
-A file that safetensors or torch.save wrote, whatever its name ends with, or a folder with such
-files in the way of Hugging Face.
+Supports files written by safetensors or torch.save, with any suffix, and folders with such files in
+Hugging Face's layout.
 """
 
 import sys
@@ -27,18 +27,18 @@ from teachers.sources import weights_in
 
 SCAN_MEMORY, SCAN_SECONDS = 1 << 30, 3
 LARGEST_INDEX = 1 << 22
-"""Bytes of the JSON that says which shard has which tensor"""
+"""Maximum bytes of the JSON index that maps tensors to shards"""
 
 LARGEST_SPAN = 1 << 28
-"""Bytes that are read for a tensor that is much smaller, a slice of another one"""
+"""Maximum bytes read for a tensor that is a small slice of a larger one"""
 
 WHOLE_NAMES = ("model.safetensors", "pytorch_model.bin")
-"""What Hugging Face calls the weights in a folder; ``.index.json`` lists several files."""
+"""Hugging Face's names of weights in a folder; ``.index.json`` lists several files."""
 
 ACTING = (sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands"}) - {
     *("argparse", "collections", "datetime", "decimal", "enum", "pathlib", "types", "uuid")
 }
-"""Modules of Python's library whose functions would act; objects of the others are plain data."""
+"""Standard library modules whose functions have effects; objects of others are plain data"""
 HARMLESS = (
     {"_codecs.encode"}
     | {
@@ -48,7 +48,7 @@ HARMLESS = (
     }
     | {"copyreg._reconstructor", "copy_reg._reconstructor"}
 )
-"""Of these modules, what builds plain data."""
+"""Names in these modules that build plain data"""
 
 _BY_TORCH = "load it where it was written, and torch.save its tensors by name"
 ADVICE = {
@@ -59,14 +59,14 @@ ADVICE = {
     "onnx": "name it NAME.onnx",
     "tar": "unpack it (tar -xf FILE) and give the weights that were in it",
 }
-"""What helps where weights are wanted, for kinds of files that are no download gone wrong."""
+"""Hints for other kinds of files that users pass as weights, by kind"""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file, of which only what a network needs is read: ``read`` gives its elements.
+    """A tensor in a file; ``read`` loads its elements on demand.
 
-    A checkpoint may hold, beside the network, an optimiser and centres of a million classes.
+    A checkpoint may contain an optimiser and centres of a million classes besides the network.
     """
 
     shape: torch.Size
@@ -75,17 +75,17 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Part:
-    """A mapping that holds tensors; ``path`` are the keys to it, with dots, "" where it is all."""
+    """A mapping that holds tensors; ``path`` are the dotted keys to it, "" for the top level."""
 
     path: str
     tensors: Mapping[str, StoredTensor]
 
 
 def read_parts(path: Path) -> list[Part]:
-    """Every mapping of names to tensors in a file or folder of weights, on the CPU.
+    """Every mapping of names to tensors in a weights file or folder, on the CPU.
 
-    Raises ``UserError`` where it cannot be read, could only be read by running code in it, or holds
-    no state dict.
+    Raises ``UserError`` if it cannot be read, can only be read by running code in it, or has no
+    state dict.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -106,7 +106,7 @@ def read_parts(path: Path) -> list[Part]:
 
 
 def shortened(key: object) -> str:
-    """A key of an unknown file as it can stand in a message: one line, not too long."""
+    """A key of an untrusted file in a form for messages: one line, not too long."""
     text = repr(key)
     return text if len(text) <= 100 else f"{text[:97]}..."
 
@@ -125,7 +125,7 @@ def _read_safetensors(path: Path) -> list[Part]:
     check_header(path)
     try:
         tensors = load_file(path)
-    except Exception as error:  # of the library's own kind, or of the system's
+    except Exception as error:  # the library's own type, or the system's
         raise UserError(
             f"{path}: not a file of weights that can be read: {_first_line(error)}; copy or "
             "download it again"
@@ -136,14 +136,14 @@ def _read_safetensors(path: Path) -> list[Part]:
 
 
 def _mapped(tensor: Tensor) -> StoredTensor:
-    """One of safetensors' own, which maps files: what nobody looks at is not read."""
+    """A tensor of safetensors, which maps files and reads elements on access."""
     return StoredTensor(tensor.shape, lambda: tensor)
 
 
 def described_tensors(path: Path) -> dict[str, Any]:
-    """What the pickle of a file of torch.save describes: ``pickle_scan.scan``, run confined.
+    """The description of a torch.save file: ``pickle_scan.scan``, run confined.
 
-    Raises ``UserError`` where it cannot be read within limits, or is made to act.
+    Raises ``UserError`` if it cannot be read within limits, or contains code.
     """
     try:
         found = confined(
@@ -157,7 +157,7 @@ def described_tensors(path: Path) -> dict[str, Any]:
 
 
 def _read_pickle(path: Path) -> list[Part]:
-    """The tensors that the pickle describes, from the bytes where they lie; it is not run."""
+    """The tensors that the pickle describes, read from their bytes; the pickle is not run."""
     found = described_tensors(path)
     starts = [start for start, _ in found["storages"]]
 
@@ -174,7 +174,7 @@ def _read_pickle(path: Path) -> list[Part]:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    """Raise ``UserError`` where the pickle is of a network, or made to act."""
+    """Raise ``UserError`` if the pickle holds a whole network, or code."""
     modules = [name for name in names if name.startswith("torch.nn.modules.")]
     if modules:
         own = [name for name in names if not name.startswith(("torch.", "collections."))]
@@ -191,7 +191,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _read(
     path: Path, start: int, dtype: torch.dtype, offset: int, size: list[int], stride: list[int]
 ) -> Tensor:
-    """The elements of a tensor: from the ``offset``-th after the byte ``start`` on."""
+    """The elements of a tensor, starting at the ``offset``-th element after byte ``start``."""
     steps = zip(size, stride, strict=True)
     last = sum((length - 1) * step for length, step in steps) if all(size) else -1
     span = (last + 1) * dtype.itemsize
@@ -233,7 +233,7 @@ def _read_folder(folder: Path) -> list[Part]:
 
 
 def _read_shards(folder: Path, index: Path) -> list[Part]:
-    """The tensors of the files that an index lists; those lie beside it and nowhere else."""
+    """The tensors of the files in an index; files must be in the folder of the index."""
     try:
         listed = read_json(index, LARGEST_INDEX)["weight_map"]
         names = sorted(set(listed.values()))

@@ -1,9 +1,9 @@
 """A job as a sequence of steps, none of which is done twice.
 
-1. ``record`` keeps the run directory: what happened, how far it is, what came out.
-2. ``steps`` names each step by what goes into it, so that any job finds what another has done.
-3. ``work`` does a step: train, evaluate, export.
-4. ``planning`` names all of a spec in order: teach, embed, generations, evaluate, export.
-5. ``generations`` chooses among the candidates of a generation, and says when to stop.
-6. ``job`` does them.
+1. ``record`` writes the run directory: events, progress and results.
+2. ``steps`` identifies each step by its inputs, so that jobs share finished steps.
+3. ``work`` performs the steps after a training: evaluate, export.
+4. ``planning`` lists the steps of a spec in order: teach, embed, generations, evaluate, export.
+5. ``generations`` chooses among the candidates of a generation and decides when to stop.
+6. ``job`` runs the steps.
 """

@@ -1,4 +1,4 @@
-"""A network with nothing left open; without torch until it is built."""
+"""A fully specified network, without torch until it is built."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network with nothing left open."""
+    """A fully specified network."""
 
     backbone: str
     embedding: int
     input_size: tuple[int, int]
     width: float
     given: Preprocessing | None = None
-    """That of a network which began elsewhere, where it is another than ours."""
+    """The preprocessing of a network that started from other weights, if it differs from ours."""
 
     @classmethod
     def resolve(cls, spec: NetworkSpec, embedding: int | None = None) -> "Architecture":
-        """Fill in the registry's defaults; ``embedding`` is the one to take where none is said."""
+        """Fill in the registry's defaults; ``embedding`` is the default width, if given."""
         usual = defaults_of(spec.backbone)
         size = spec.input_size or usual.input_size
         length = spec.embedding or embedding or usual.embedding
@@ -33,18 +33,18 @@ class Architecture:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Networks trained here take RGB, ``(pixel - 127.5) / 127.5``, unless they began elsewhere
-        with another."""
+        """RGB, ``(pixel - 127.5) / 127.5`` for networks trained here, unless they started from
+        weights with another preprocessing."""
         return self.given or Preprocessing.ours(self.input_size)
 
     @property
     def unweighted(self) -> "Architecture":
-        """The same network, to be given weights of ours: timm's need not lie here for that."""
+        """The same network without pretrained weights, so that timm's need not be available."""
         return replace(self, backbone=without_pretrained_weights(self.backbone))
 
     @property
     def is_known(self) -> bool:
-        """Whether it can be built is known without building it."""
+        """Whether it is known, without building it, that the network can be built."""
         return is_known(self.backbone, self.input_size, self.width)
 
     def build(self) -> "nn.Module":
@@ -53,7 +53,7 @@ class Architecture:
         return create(self.backbone, self.embedding, self.input_size, self.width)
 
     def check(self) -> None:
-        """Raise ``UserError`` where the network cannot be built so; costs no memory."""
+        """Raise ``UserError`` if the network cannot be built; uses no memory."""
         import torch
 
         with torch.device("meta"):

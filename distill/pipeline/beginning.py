@@ -1,6 +1,7 @@
-"""The network that a student begins with: a finished job's, a bundle's, or a file of weights.
+"""The network that a student starts from: a finished job's, a bundle's, or a weights file.
 
-Weights go by name and shape; every key of both networks is taken, or said to be new or left behind.
+Weights are matched by name and shape; every key of both networks is either copied or reported as
+new or dropped.
 """
 
 import copy
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN = 3
-"""Keys that a message names of many."""
+"""Number of keys that a message lists"""
 State = Mapping[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
 class SharedKeys:
-    """The keys of a new network that are in the old one, and fit; the others; and the old one's."""
+    """The keys of a new network that match the old one, its other keys, and those of the old."""
 
     taken: tuple[str, ...]
     new: tuple[str, ...]
@@ -46,21 +47,21 @@ class SharedKeys:
 
 @dataclass(frozen=True)
 class OldNetwork:
-    """A network with its weights, as it is found; ``digest`` stands for all of it."""
+    """A network with its weights, as found; ``digest`` identifies all of it."""
 
     architecture: Architecture
     module: "torch.nn.Module"
     digest: str
 
     def load(self) -> "torch.nn.Module":
-        """The network with its weights, on the CPU, the caller's own."""
+        """The network with its weights, on the CPU; a new copy for the caller."""
         return copy.deepcopy(self.module)
 
     def embedder(self) -> Embedder:
         return TorchEmbedder(self.load(), self.architecture.preprocessing, self.digest)
 
     def begun(self, student: StudentSpec) -> Architecture:
-        """The student, which is as this network where it is not said to be another."""
+        """The student's architecture, taken from this network unless the spec says otherwise."""
         old, said = self.architecture, student.model_fields_set
         if student.backbone and student.backbone != old.backbone:
             raise SpecError(
@@ -80,7 +81,7 @@ class OldNetwork:
         )
 
     def overlap(self, student: Architecture) -> SharedKeys:
-        """What the student takes; ``SpecError`` where that is less than half of its layers."""
+        """The keys to copy; ``SpecError`` if they cover less than half of the student's layers."""
         import torch
 
         with torch.device("meta"):
@@ -96,14 +97,14 @@ class OldNetwork:
         return overlap
 
     def take_into(self, network: "torch.nn.Module") -> None:
-        """Give a student the weights that fit it."""
+        """Copy the matching weights into a student."""
         own, old = network.state_dict(), self.module.state_dict()
         taken = {key: old[key] for key in SharedKeys.of(own, old).taken}
         network.load_state_dict(taken, strict=False)
 
 
 def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNetwork | None:
-    """What ``student.from`` names, where it does; ``SpecError`` where that is no such network."""
+    """The network that ``student.from`` names, if any; ``SpecError`` if it is not usable."""
     if student is None or student.source is None:
         return None
     with within("student", "from"):
@@ -136,8 +137,8 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
 
 
 def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -> list[Notice]:
-    """What is not taken over of the old network; ``SpecError`` where nearly nothing is, and where
-    the student cannot be held to what that network says."""
+    """Notices about weights that are not copied; ``SpecError`` if almost none are, or if the
+    student cannot be compared with the old network's embeddings as ``remember`` asks."""
     if said.remember is not None:
         _check_remembers(old, student)
     overlap = old.overlap(student)
@@ -153,7 +154,7 @@ def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -
 
 
 def _check_remembers(old: OldNetwork, student: Architecture) -> None:
-    """Raise ``SpecError`` where the student cannot be held to what the old network says."""
+    """Raise ``SpecError`` if the student cannot be compared with the old network's embeddings."""
     then = old.architecture
     if (then.input_size, then.embedding) != (student.input_size, student.embedding):
         height, width = then.input_size

@@ -1,7 +1,7 @@
-"""What a job will cost, step by step, before it runs: time, memory, disk.
+"""The cost of a job, step by step, before it runs: time, memory, disk.
 
-Steps that are done are found by what goes into them, as the job will find them. Of the others a
-few steps of each kind are measured, within a limit.
+Finished steps are found by their inputs, as the job will find them. For the others, a few steps of
+each kind are measured within a time limit.
 """
 
 import shutil
@@ -50,14 +50,14 @@ from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embeddings import cache_digest, missing_bytes, missing_pictures
 
 LIMIT = 60.0
-"""Seconds that the measuring takes, about."""
+"""Approximate duration of the measurement, in seconds"""
 _LEFT_FOR_THE_END = 0.4
-"""Share of the limit for evaluation and export."""
+"""Share of the limit reserved for evaluation and export"""
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step: ``state`` is done, begun or waiting; ``seconds`` None where it cannot be told."""
+    """One step: ``state`` is done, begun or waiting; ``seconds`` is None if unknown."""
 
     name: str
     kind: str
@@ -69,7 +69,7 @@ class StepCost:
 
 @dataclass
 class JobCost:
-    """A job's steps with what each will cost, and what they need together."""
+    """The cost of each step of a job, and their total needs."""
 
     steps: list[StepCost] = field(default_factory=list)
     cache_bytes: int = 0
@@ -80,18 +80,18 @@ class JobCost:
 
     @property
     def seconds(self) -> float | None:
-        """Of all steps; None where that of one cannot be told."""
+        """The total of all steps; None if one is unknown."""
         found = [each.seconds for each in self.steps]
         return None if None in found else sum(each for each in found if each is not None)
 
     @property
     def disk_bytes(self) -> int:
-        """More than the workspace takes now."""
+        """Additional disk space in the workspace."""
         return sum(each.disk_bytes for each in self.steps)
 
 
 def estimate(spec: JobSpec, workspace: Workspace, fit: Fit, limit: float = LIMIT) -> JobCost:
-    """Of a job that can be run, as ``fit`` says. Nothing is written into the workspace."""
+    """The cost of a job that passed ``check_fit``. Writes nothing to the workspace."""
     began = time.monotonic()
     with PeakMemory() as memory:
         found = _Estimating(spec, workspace, fit, began + limit).run()
@@ -107,7 +107,7 @@ def _existing(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Timed:
-    """Of a training: seconds of a step and bytes of a checkpoint, or why they are not known."""
+    """A training's seconds per step and checkpoint size in bytes, or why they are unknown."""
 
     seconds: float | None
     state: int = 0
@@ -141,7 +141,7 @@ class _Estimating:
             assert student is not None
             self._generations(student, answers, teacher)
         last = student
-        if last is None:  # a job that trains a teacher alone
+        if last is None:  # the job only trains a teacher
             assert self.spec.teacher is not None
             assert self.spec.teacher.network is not None
             last = Architecture.resolve(self.spec.teacher.network)
@@ -153,7 +153,7 @@ class _Estimating:
         self.all_done = self.all_done and step.state == "done"
 
     def _teacher(self) -> tuple[Embedder | None, bool]:
-        """The teacher, and whether it is the one that the job will have."""
+        """The teacher, and whether it is the one that the job will use."""
         spec = self.spec.teacher
         if spec is None:
             return None, True
@@ -167,7 +167,7 @@ class _Estimating:
         return TorchEmbedder(network, stage.architecture.preprocessing, "to be trained"), False
 
     def _embed(self, teacher: Embedder, known: bool) -> DrawnAnswers | None:
-        """Stands for the answers that the student will learn from; None with an online teacher."""
+        """A stand-in for the embeddings that the student learns from; None if they are online."""
         spec, augment = self.spec.teacher, self.spec.augment
         assert spec is not None
         if spec.answers == "online":
@@ -242,7 +242,7 @@ class _Estimating:
         number: int,
         known: bool = True,
     ) -> TrainedNetwork | None:
-        """Add a training; the network that comes out, as others know it."""
+        """Add a training; returns the network it produces, as later steps refer to it."""
         if stage.guidance is None:
             answers = None
         steps = (
@@ -309,7 +309,7 @@ class _Estimating:
     def _choice(
         self, generation: int, candidates: dict[str, TrainedNetwork | None]
     ) -> TrainedNetwork | None:
-        """Add the comparison of candidates; the best, where it is known."""
+        """Add the comparison of candidates; returns the best, if it is known."""
         name = choice_name(generation)
         recorded = self.recorded.get(name, {})
         scores = recorded.get("scores") or {}
@@ -326,7 +326,7 @@ class _Estimating:
         return None
 
     def _end(self, teacher: Embedder | None, last: Architecture, known: bool) -> None:
-        """Evaluation and export."""
+        """Add evaluation and export."""
         for name in ("evaluate", "export"):
             if not (self.all_done and self._is_recorded(name)):
                 break
@@ -342,7 +342,7 @@ class _Estimating:
     def _evaluating(
         self, teacher: Embedder | None, last: Architecture, known: bool, comparing: float
     ) -> float:
-        """Seconds of the evaluation of all networks; ``comparing`` are those of the scores."""
+        """Seconds to evaluate all networks; ``comparing`` is the part that compares scores."""
         students = self.spec.generations.count if self.spec.student is not None else 1
         students += self.fit.old is not None
         pictures = pictures_in(self.sets)
@@ -376,7 +376,7 @@ def _recorded(spec: JobSpec, workspace: Workspace) -> dict[str, dict[str, Any]]:
     run = workspace.runs / spec.name
     try:
         same = parse_spec(read_spec(run / SPEC), str(run / SPEC)) == spec
-    except UserError:  # there is none, or it is of another version
+    except UserError:  # there was no earlier run, or it has another version
         return {}
     return {each["name"]: each for each in read_steps(run)} if same else {}
 

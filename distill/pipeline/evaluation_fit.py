@@ -1,4 +1,4 @@
-"""Whether the evaluation sets of a job can be read, and give the scores that it asks for."""
+"""Checks that a job's evaluation sets are readable and can give the scores that it needs."""
 
 import zlib
 from collections.abc import Iterator, Mapping
@@ -29,11 +29,11 @@ from distill.spec_errors import SpecError
 
 EvaluationSet = VerificationPairs | ImageSet
 _COMPARED = 5000
-"""Images whose bytes are compared at most: equal checksums of different ones are rare."""
+"""Maximum number of images compared byte by byte: equal checksums of different ones are rare."""
 
 
 def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
-    """Every set of ``data.evaluate`` by its name there; ``UserError`` where one cannot be read."""
+    """Every set of ``data.evaluate`` by its name there; ``UserError`` if one cannot be read."""
     sets: dict[str, EvaluationSet] = {}
     for name, source in evaluation_sets(spec, workspace).items():
         with _naming(spec, name):
@@ -42,7 +42,7 @@ def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
 
 
 def open_protocols(spec: JobSpec) -> dict[str, ProtocolSet]:
-    """Every one of ``evaluate.protocols``; ``UserError`` where its files are not there or bad."""
+    """Every protocol of ``evaluate.protocols``; ``UserError`` if its files are missing or bad."""
     found = {}
     for index, each in enumerate(spec.evaluate.protocols):
         try:
@@ -54,8 +54,8 @@ def open_protocols(spec: JobSpec) -> dict[str, ProtocolSet]:
 
 
 def check_int8(spec: JobSpec, images: ImageSet, sets: Mapping[str, EvaluationSet]) -> None:
-    """Raise ``SpecError`` where a format in int8 lacks faces that calibrate it, or a set that
-    judges it."""
+    """Raise ``SpecError`` if an int8 format lacks faces for calibration, or a set to measure its
+    accuracy."""
     named = [name for name in spec.export.formats if exporters()[name].calibrated]
     if not named:
         return
@@ -72,10 +72,10 @@ def check_int8(spec: JobSpec, images: ImageSet, sets: Mapping[str, EvaluationSet
 def check_sets(
     spec: JobSpec, workspace: Workspace, sets: Mapping[str, EvaluationSet], images: ImageSet
 ) -> Iterator[Notice]:
-    """Raise ``UserError`` where a set gives no score, or not one that the job needs.
+    """Raise ``UserError`` if a set gives no score, or lacks a score that the job needs.
 
-    Every image of a set of pairs is decoded, once; of a store or view, which may be large, none.
-    What comes back tells of sets that share images with ``images``, which are trained on.
+    Every image of a pair set is decoded once; images of a store or view, which may be large, are
+    not. Returns notices about sets that share images with the training ``images``.
     """
     _check_names(spec, sets)
     compared = _compared(spec, workspace)
@@ -95,7 +95,7 @@ def check_sets(
 
 @contextmanager
 def _naming(spec: JobSpec, name: str) -> Iterator[None]:
-    """Errors in the block are of this set."""
+    """Errors in the block name this set."""
     try:
         yield
     except UserError as error:
@@ -103,7 +103,7 @@ def _naming(spec: JobSpec, name: str) -> Iterator[None]:
 
 
 def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
-    """Reports and thresholds are kept by the names of the files."""
+    """Set names must be usable as file names of reports and thresholds."""
     named: dict[str, str] = {}
     for name, each in sets.items():
         if each.name in named:
@@ -124,7 +124,7 @@ def _check_names(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
 
 
 def _compared(spec: JobSpec, workspace: Workspace) -> set[str]:
-    """The sets by whose accuracy weights or candidates are chosen."""
+    """The sets whose accuracy selects weights or candidates."""
     chosen = set(selection_sets(spec, workspace)) if spec.generations.scored else set()
     if any(settings.evaluate_every is not None for settings in trainings(spec).values()):
         chosen |= set(evaluation_sets(spec, workspace))
@@ -149,13 +149,13 @@ def _length(each: EvaluationSet) -> int:
 
 
 def _shared(each: EvaluationSet, images: ImageSet) -> int:
-    """How many images of the set are among those that are trained on, to the byte."""
+    """The number of images of the set that are byte-identical to training images."""
     if not isinstance(each, VerificationPairs):
         return count_common(each, images)
-    # The store has the checksum of every image, so that hardly any has to be read.
+    # The store has the checksum of every image, so hardly any image must be read.
     ours = np.array([zlib.crc32(image) for image in each.images], np.uint32)
     theirs = images.store.checksums[images.rows]
-    # By 24 bits first: a table of these is looked up ten times faster than numbers are sorted.
+    # First filter by 24 bits: looking up a table is ten times faster than sorting.
     table = np.zeros(1 << 24, bool)
     table[ours >> 8] = True
     maybe = np.flatnonzero(table[theirs >> 8])

@@ -1,7 +1,7 @@
-"""Whether the parts of a job fit together, checked before anything is queued or done.
+"""Checks that the parts of a job fit together, before anything is queued or run.
 
-Whatever lies on the disk when a job is submitted is looked at then: a fault that shows after the
-expensive steps costs days. The rules are those of the parts themselves, which are called here.
+Everything on disk at submission is checked then, because a fault that appears after the expensive
+steps costs days. The checks call the parts themselves, so there is one set of rules.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -44,26 +44,26 @@ from teachers.preprocessing import InputSizeError
 
 @dataclass
 class Fit:
-    """What was found of a job that can be run: ``notices`` of what it asks for to no effect."""
+    """The findings about a job that can run; ``notices`` are about settings without effect."""
 
     notices: list[Notice]
     teacher: Embedder | None
     data: dict[str, str] = field(default_factory=dict)
     """Digests of the data sets, by their names in the spec"""
     old: OldNetwork | None = None
-    """The network that the student begins with"""
+    """The network that the student starts from"""
 
     def take_teacher(self) -> Embedder:
-        """The given teacher, which was opened to be checked and is the caller's alone from now."""
+        """The given teacher, opened for the check; ownership passes to the caller."""
         teacher, self.teacher = self.teacher, None
         assert teacher is not None, "the job has a teacher that is given, and takes it once"
         return teacher
 
 
 def check_job(spec: SpecFile, workspace: Workspace, coming: Collection[str] = frozenset()) -> Fit:
-    """Raise ``UserError``, with the place in the spec, where the job cannot be run.
+    """Raise ``UserError``, with the place in the spec, if the job cannot be run.
 
-    What depends on a teacher that a job in ``coming`` is still to make is not checked.
+    Does not check what depends on a teacher that a job in ``coming`` has yet to train.
     """
     with spec.placed():
         check_names(spec.job, workspace, coming)
@@ -71,7 +71,7 @@ def check_job(spec: SpecFile, workspace: Workspace, coming: Collection[str] = fr
 
 
 def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> Fit:
-    """Raise ``SpecError`` where the parts of a spec cannot work together; trains nothing."""
+    """Raise ``SpecError`` if the parts of a spec cannot work together; trains nothing."""
     images = open_training_images(spec.data, workspace)
     sets = open_sets(spec, workspace)
     check_int8(spec, images, sets)
@@ -89,7 +89,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     student = None if later else student_architecture(spec, length, old)
     _check_formats(spec, student)
     trainings = list(_trainings(spec, student, ranks))
-    # The stages of a student differ in nothing that its network notices.
+    # The stages of a student do not differ in anything that affects the network.
     networks = {training.key: training for training in trainings}
     notices = [*check_sets(spec, workspace, sets, images), *_unused_teacher(spec)]
     for training in networks.values():
@@ -107,7 +107,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
 
 
 def ranks_of(spec: JobSpec) -> int:
-    """How many ranks run the job; ``UserError`` where that cannot be."""
+    """The number of ranks of the job; ``UserError`` if it is impossible."""
     trainings: dict[Location, TrainSettings] = {}
     if spec.teacher is not None and spec.teacher.network is not None:
         trainings["teacher", "train"] = spec.teacher.train
@@ -117,10 +117,10 @@ def ranks_of(spec: JobSpec) -> int:
 
 
 def given_teacher(spec: JobSpec, workspace: Workspace) -> Embedder | None:
-    """The teacher that is there, where the job has one."""
+    """The teacher, if the job has one and it exists."""
     if spec.teacher is None or spec.teacher.network is not None:
         return None
-    from distill.pipeline.teacher_files import open_spec_teacher  # brings torch
+    from distill.pipeline.teacher_files import open_spec_teacher  # imports torch
 
     return open_spec_teacher(spec.teacher, workspace)
 
@@ -128,14 +128,14 @@ def given_teacher(spec: JobSpec, workspace: Workspace) -> Embedder | None:
 def student_architecture(
     spec: JobSpec, teacher: int | None, old: OldNetwork | None
 ) -> Architecture | None:
-    """The student, whose teacher's embedding is so long; None where there is none."""
+    """The student, given the width of its teacher's embedding; None if there is no student."""
     if spec.student is None:
         return None
     return Architecture.resolve(spec.student, teacher) if old is None else old.begun(spec.student)
 
 
 def _check_formats(spec: JobSpec, student: Architecture | None) -> None:
-    """Raise ``SpecError`` where a format cannot be written here, or not of such a student."""
+    """Raise ``SpecError`` if a format cannot be written here, or not for this student."""
     from distill.export.exporter import check_installed, exporters
 
     try:
@@ -150,7 +150,7 @@ def _check_formats(spec: JobSpec, student: Architecture | None) -> None:
 
 
 def _teacher_embedding(spec: JobSpec, given: Embedder | None) -> int | None:
-    """The length of the teacher's embedding; None where there is no teacher."""
+    """The width of the teacher's embedding; None if there is no teacher."""
     if given is not None:
         return given.embedding
     if spec.teacher is None or spec.teacher.network is None:
@@ -168,7 +168,7 @@ def _unused_teacher(spec: JobSpec) -> list[Notice]:
 def _input_sizes(
     networks: Mapping[Location, "_SpecTraining"], teacher: Embedder | None
 ) -> dict[Location, list[tuple[int, int]]]:
-    """By where in the spec they come from."""
+    """Input sizes by the place in the spec that they come from."""
     sizes: dict[Location, list[tuple[int, int]]] = {
         (*each.network, "input_size"): [each.architecture.input_size] for each in networks.values()
     }
@@ -178,7 +178,7 @@ def _input_sizes(
 def _check_student(
     spec: JobSpec, student: StudentSpec, resolved: Architecture, teacher: int | None
 ) -> None:
-    """Its budget, and its embedding and the teacher's, of length ``teacher``."""
+    """Check its budget, and its embedding against the teacher's width ``teacher``."""
     if student.budget is not None:
         check_budget(
             student.budget,
@@ -194,7 +194,7 @@ def _check_student(
 def _trainings(
     spec: JobSpec, student: Architecture | None, ranks: int
 ) -> Iterator["_SpecTraining"]:
-    """The teacher's, and one for each stage of the student where that is known."""
+    """The teacher's training, and one for each stage of the student if its network is known."""
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         losses = spec.teacher.stage.losses
@@ -226,7 +226,7 @@ def _trainings(
 
 @dataclass(frozen=True)
 class _SpecTraining:
-    """One training of the job; ``key``, ``stage`` and ``network`` are its tables in the spec."""
+    """One training of the job; ``key``, ``stage`` and ``network`` locate its tables in the spec."""
 
     key: Location
     stage: Location
@@ -239,7 +239,7 @@ class _SpecTraining:
     drops: bool = False
 
     def check_network(self) -> list[Notice]:
-        """Raise ``UserError`` where the network cannot be built or trained so."""
+        """Raise ``UserError`` if the network cannot be built or trained with these settings."""
         with self._full_keys():
             check_engine(self.settings)
             check_shares(self.settings, self.ranks)
@@ -248,7 +248,7 @@ class _SpecTraining:
         return [] if known else self._try_network()
 
     def _try_network(self) -> list[Notice]:
-        """What only torch knows of a network that is not in the catalogue, or is used oddly."""
+        """Try it with torch: the network is not in the catalogue, or its settings are unusual."""
         import torch
 
         from distill.training.dropout import embedding_layer_of
@@ -263,7 +263,7 @@ class _SpecTraining:
             return check_network(network, self.architecture.input_size, self.settings, self.ranks)
 
     def check_losses(self, images: ImageSet) -> list[Notice]:
-        """Raise ``UserError`` where a step cannot be filled, or teaches nothing at all."""
+        """Raise ``UserError`` if a batch cannot be filled or no loss has an effect."""
         unlabelled = list(check_labels(images, self.losses, self.stage))
         with self._full_keys():
             given = supply(images, self.settings, self.sampler, self.ranks)
@@ -284,7 +284,7 @@ class _SpecTraining:
         return [Notice(f"rising learning rate: {in_words(self.stage)}", text)]
 
     def _idle(self, given: Supply) -> list[Notice]:
-        """The losses that can never do anything; ``UserError`` where that is all of them."""
+        """Notices about losses without effect; ``UserError`` if none has any."""
         reasons = {name: lacking(loss.needs, given) for name, loss in self.losses.items()}
         idle = {name: reason for name, reason in reasons.items() if reason is not None}
         if len(idle) == len(self.losses):
@@ -316,7 +316,8 @@ class _SpecTraining:
 
     @contextmanager
     def _full_keys(self) -> Iterator[None]:
-        """``train`` and ``sampler`` are this training's tables; other errors are of its network."""
+        """Prefix ``train`` and ``sampler`` with this training's table, other keys with its
+        network's."""
         try:
             yield
         except SpecError as error:
@@ -330,7 +331,7 @@ class _SpecTraining:
 
 
 def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
-    """Raise ``SpecError`` where a loss compares vectors of these two different lengths."""
+    """Raise ``SpecError`` if a loss compares vectors of these two different widths."""
     for index, stage in enumerate(spec.stage):
         for name, loss in stage.losses.items():
             if isinstance(loss, ComparisonSettings) and not loss.project:

@@ -1,4 +1,4 @@
-"""Generations of a student: which candidate of each goes on, when to stop, which is delivered."""
+"""Generations of a student: which candidate continues, when to stop, which one is delivered."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from distill.spec import GenerationsSpec
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one generation trained from one seed; ``accuracies`` by set, where it was scored.
+    """A network trained in one generation from one seed; ``accuracies`` by set, if it was scored.
 
-    ``draws`` are the scores in the bootstrap, of all candidates on the same draws of people
+    ``draws`` are its bootstrap scores, from the same resampled people for all candidates
     (`distill.evaluation.paired.drawn_mean_accuracies`).
     """
 
@@ -34,12 +34,12 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """The mean accuracy; NaN where it was not scored."""
+        """The mean accuracy; NaN if it was not scored."""
         return fmean(self.accuracies.values()) if self.accuracies else math.nan
 
 
 class Generations:
-    """The generations so far. ``best`` has the candidate of each that the next one starts from."""
+    """All generations so far. ``best`` lists the candidates that later generations start from."""
 
     def __init__(self, settings: GenerationsSpec) -> None:
         self.settings = settings
@@ -47,13 +47,13 @@ class Generations:
         self.best: list[Candidate] = []
 
     def add(self, candidates: Sequence[Candidate]) -> None:
-        """Take in one more generation; the best has the highest score, the first of equals."""
+        """Add a generation; its best candidate has the highest score, the first in a tie."""
         self.candidates += candidates
         self.best.append(max(candidates, key=lambda candidate: candidate.score))
 
     @property
     def start(self) -> TrainedNetwork | None:
-        """What the next generation starts from; None before the first."""
+        """The network that the next generation starts from; None before the first."""
         return self.best[-1].trained if self.best else None
 
     @property
@@ -63,18 +63,18 @@ class Generations:
 
     @property
     def delivered(self) -> Candidate:
-        """The last generation's best; where generations must gain, the best of the last one that
+        """The last generation's best; if generations must gain, the best of the last one that
         did."""
         return self.best[-2] if self.reason_to_stop is not None else self.best[-1]
 
     @property
     def in_order_of_delivery(self) -> list[Candidate]:
-        """The best of each generation, the delivered one last."""
+        """The best of each generation, with the delivered one last."""
         return [each for each in self.best if each is not self.delivered] + [self.delivered]
 
     @property
     def reason_to_stop(self) -> str | None:
-        """Why there should be no further generation, with the numbers; None where there may be."""
+        """Why there should be no further generation, with the numbers; None if there may be one."""
         if not self.settings.stop_without_gain or len(self.best) < 2:
             return None
         before, last = self.best[-2:]
@@ -90,7 +90,7 @@ class Generations:
 
     @property
     def note(self) -> str:
-        """The newest generation in one line: its scores, its best, and why it is the last."""
+        """The newest generation in one line: its scores, its best, and why it is the last one."""
         best = self.best[-1]
         words = [f"{best.score:.4f}"]
         if len(self.newest) > 1:
@@ -99,7 +99,7 @@ class Generations:
         return "; ".join([*words, *filter(None, [self.reason_to_stop])])
 
     def _level_seeds(self) -> str:
-        """Which of the newest candidates are no worse than the best by more than noise."""
+        """The newest candidates whose gap to the best is within noise."""
         best = self.best[-1]
         level = [
             str(each.seed)
@@ -109,8 +109,8 @@ class Generations:
         return f" (within noise of it: {', '.join(level)})" if level else ""
 
     def record(self) -> dict[str, Any]:
-        """Every candidate with its scores, what the generations gained, and what was delivered, as
-        evaluation.json has them."""
+        """Every candidate with its scores, the gains of the generations, and the delivered one, in
+        the format of evaluation.json."""
         return {
             "candidates": [
                 {
@@ -154,7 +154,7 @@ def _compared(first: Candidate, second: Candidate) -> str:
 def scored_candidates(
     candidates: list[Candidate], results: dict[str, dict[str, Any]]
 ) -> list[Candidate]:
-    """Those that have an accuracy on every set; ``UserError`` with a reason where none has."""
+    """Candidates with an accuracy on every set; ``UserError`` with a reason if there are none."""
     scored = [replace(each, accuracies=accuracies(results[each.name])) for each in candidates]
     if not any(each.accuracies for each in scored):
         reports = results[candidates[-1].name]["sets"].values()

@@ -1,8 +1,8 @@
-"""Half the images at a time: what a job does after it ran out of memory.
+"""Halving of micro-batches after a job ran out of memory.
 
-Each batch is taken in twice as many micro-batches. The images and the order of the batches stay,
-and so does what a step is called: finished steps and checkpoints are found. As on another number of
-ranks, batch normalisation and losses that compare the images of a batch see fewer at a time.
+Each batch is processed in twice as many micro-batches. The images, the order of batches and the
+step identity do not change, so finished steps and checkpoints remain valid. As with a different
+number of ranks, batch normalisation and losses that compare images see fewer images at a time.
 """
 
 from distill.notices import Notice
@@ -12,7 +12,7 @@ from distill.training.shares import images_together
 
 
 def halved(settings: TrainSettings, sampler: SamplerSettings, ranks: int) -> TrainSettings | None:
-    """``settings`` with twice the accumulation; ``None`` where batches cannot be cut so."""
+    """``settings`` with twice the accumulation; ``None`` if batches cannot be divided further."""
     half = settings.model_copy(update={"accumulate": 2 * settings.accumulate})
     try:
         half.check_shares(ranks)
@@ -23,7 +23,7 @@ def halved(settings: TrainSettings, sampler: SamplerSettings, ranks: int) -> Tra
 
 
 def notice_of(before: TrainSettings, after: TrainSettings | None, reason: str) -> Notice:
-    """What is done about the want of memory, for everybody who sees the numbers."""
+    """The notice about the reaction to running out of memory."""
     cause = reason.removeprefix("interrupted: ")
     if after is None:
         text = f"the batch cannot be halved to save memory ({cause})"

@@ -1,4 +1,4 @@
-"""Whether the networks of a job can see its images without squeezing them."""
+"""Checks that a job's images cover the input of its networks without distortion."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from teachers.framing import visible_part
 
 
 def input_sizes(embedder: Embedder) -> list[tuple[int, int]]:
-    """(height, width) of the input of a network, or of each of an ensemble's."""
+    """The input (height, width) of a network, or of each member of an ensemble."""
     members = embedder.members if isinstance(embedder, Ensemble) else [embedder]
     return [member.preprocessing.size for member in members]
 
@@ -25,9 +25,9 @@ def check_image_sizes(
     sets: Mapping[str, EvaluationSet],
     networks: Mapping[Location, list[tuple[int, int]]],
 ) -> None:
-    """Raise ``SpecError`` where images show less than a network sees.
+    """Raise ``SpecError`` if images show less than a network's input.
 
-    ``networks`` are input sizes by where in the spec they come from.
+    ``networks`` are input sizes by the place in the spec that they come from.
     """
     shown = {f"data.train {spec.data.name!r}": images.image_size}
     shown |= {f"data.evaluate {name!r}": each.image_size for name, each in sets.items()}

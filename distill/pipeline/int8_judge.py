@@ -1,4 +1,4 @@
-"""The losses by which the gate of `distill.export.int8_gate` opens, measured on evaluation sets."""
+"""The accuracy losses that decide the gate of `distill.export.int8_gate`, on evaluation sets."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from teachers.embedder import Embedder
 
 
 def gate_on(sets: Sequence[EvaluationSet]) -> Gate | None:
-    """The gate of these sets of pairs and images; None where there are none."""
+    """The gate for these pair sets and image sets; None if there are none."""
     judged = [each for each in sets if not isinstance(each, ProtocolSet)]
     return partial(_against, judged) if judged else None
 
@@ -21,7 +21,7 @@ def gate_on(sets: Sequence[EvaluationSet]) -> Gate | None:
 def _against(
     sets: Sequence[VerificationPairs | ImageSet], reference: Embedder
 ) -> Callable[[Embedder], list[MeasuredLoss]]:
-    """What judges networks against ``reference``, which embeds each set once."""
+    """A function that compares networks with ``reference``, which embeds each set once."""
     first = [measures(NetworkFeatures(reference).features(each), each) for each in sets]
 
     def judge(candidate: Embedder) -> list[MeasuredLoss]:

@@ -1,7 +1,7 @@
-"""A spec as steps in their order: teach, embed, generations with their stages, evaluate, export.
+"""Runs the steps of a spec in order: teach, embed, generations with stages, evaluate, export.
 
-Every rank runs the whole job. All of them train and embed; only the first evaluates, exports and
-writes the run directory, and the others wait for it.
+Every rank runs the whole job. All ranks train and embed; rank 0 alone evaluates, exports and
+writes the run directory while the others wait.
 """
 
 import pickle
@@ -61,11 +61,11 @@ from teachers.embeddings import cache_digest
 from teachers.trial import try_teacher
 
 Networks = dict[str, Callable[[], Embedder]]
-"""By name, what opens each: only the one that is being scored is in memory."""
+"""Functions that open networks, by name; only the one being scored is in memory."""
 
 
 class JobRun:
-    """Runs one spec in its run directory; finished steps are found, not done again."""
+    """Runs one spec in its run directory; finished steps are reused."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class JobRun:
         fit: Fit,
         patient: bool = True,
     ) -> None:
-        """``fit`` is what ``check_fit`` found.
+        """``fit`` is the result of ``check_fit``.
 
-        A ``patient`` job waits for steps that others do; any other raises ``StepBusy``.
+        A ``patient`` job waits for steps that other jobs are doing; others raise ``StepBusy``.
         """
         self.spec, self.workspace, self.record = spec, workspace, record
         self.fit = fit
@@ -95,9 +95,9 @@ class JobRun:
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
     def run(self) -> None:
-        """Do every step.
+        """Run every step.
 
-        Raises ``UserError``, ``Stopped`` where it was asked to stop, and ``StepBusy``.
+        Raises ``UserError``, ``Stopped`` if it was asked to stop, and ``StepBusy``.
         """
         self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
         for notice in self.fit.notices:
@@ -110,7 +110,7 @@ class JobRun:
             embedding = teacher.embedding
             if self.spec.student is not None and guided(self.spec):
                 cache = self._guidance(teacher)
-            teacher = None  # a big one takes as much memory as the student's training
+            teacher = None  # a large teacher needs as much memory as the student's training
         selection: dict[str, Any] = {}
         if self.spec.student is not None:
             architecture = student_architecture(self.spec, embedding, self.fit.old)
@@ -128,7 +128,7 @@ class JobRun:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[StepState]:
-        """A step on the record, which begins without the memory that is free in this process."""
+        """A recorded step; frees unused memory of this process before it begins."""
         give_back_memory()
         with self.record.step(name) as state:
             yield state
@@ -144,7 +144,7 @@ class JobRun:
         return trained.embedder(), trained
 
     def _guidance(self, teacher: Embedder) -> Embeddings | None:
-        """What the student is told: of the pictures as they are, the cache; None for online."""
+        """The cached embeddings of the plain images for the student; None for an online teacher."""
         assert self.spec.teacher is not None
         if self.spec.teacher.answers == "online":
             with self._step("embed") as state:
@@ -157,7 +157,7 @@ class JobRun:
         return plain
 
     def _embed(self, teacher: Embedder, precision: Precision) -> list[Embeddings]:
-        """The caches of the pictures as they are, and of each augmented view."""
+        """The caches of the plain images and of each augmented view."""
         augment, cache_root = self.spec.augment, self.workspace.cache
         answers = asked_answers(self.images, augment, precision)
         with self._step("embed") as state:
@@ -184,7 +184,7 @@ class JobRun:
         return caches
 
     def _try(self, teacher: Embedder) -> str:
-        """What a few hundred pairs say of the teacher; ``UserError`` where it is of no use."""
+        """A test of the teacher on a few hundred pairs; ``UserError`` if it is not usable."""
         assert self.spec.teacher is not None
         return try_teacher(
             teacher,
@@ -217,7 +217,7 @@ class JobRun:
         start: TrainedNetwork | None,
         cache: Embeddings | None,
     ) -> list[Candidate]:
-        """Those of one generation that did not diverge; where all did, raises what the last did."""
+        """The candidates that did not diverge; if all did, raises the last one's error."""
         candidates: list[Candidate] = []
         for seed in self.spec.seeds:
             try:
@@ -232,14 +232,14 @@ class JobRun:
         return candidates
 
     def _leave_out(self, number: int, seed: int, reason: str) -> None:
-        """Skip what is left of a candidate."""
+        """Skip the remaining steps of a candidate."""
         stages = range(len(self.spec.stage))
         names = {stage_name(self.spec, number, seed, index) for index in stages}
         waiting = {step.name for step in self.record.steps if step.state == "waiting"}
         self.record.skip(names & waiting, reason)
 
     def _choose(self, candidates: list[Candidate], generations: Generations) -> None:
-        """Score the candidates of one generation and add them, on the record."""
+        """Score the candidates of a generation and add them, as a recorded step."""
         sets = [*selection_sets(self.spec, self.workspace).values()]
         with self._step(choice_name(candidates[0].generation)) as state:
             outcomes = {each.name: self._scores(each.trained.embedder, sets) for each in candidates}
@@ -261,7 +261,7 @@ class JobRun:
         start: TrainedNetwork | None,
         cache: Embeddings | None,
     ) -> TrainedNetwork:
-        """All stages of one generation, each from the weights before."""
+        """All stages of one generation, each starting from the previous weights."""
         trained = start
         for index, stage_spec in enumerate(self.spec.stage):
             guidance = self.guidance if needs_teacher(stage_spec) else None
@@ -297,7 +297,7 @@ class JobRun:
         return trained
 
     def _evaluate(self, networks: Networks, selection: dict[str, Any]) -> dict[str, Any]:
-        """Score all networks; the last one's scores are the job's. ``selection`` goes with them."""
+        """Score all networks; the scores of the last are the job's. Includes ``selection``."""
         sets = [*evaluation_sets(self.spec, self.workspace).values()]
         reports, reused = {}, True
         with self._step("evaluate") as state:
@@ -311,7 +311,7 @@ class JobRun:
             if reused:
                 state.state = "reused"
             evaluation = {**outcome.result, "networks": reports, **selection}
-            # What has changed since submission is no fault of the scores, and in the lineage.
+            # Changes since submission belong in the lineage; they do not affect the scores.
             if warnings := [each for each in self.record.warnings if each["key"] != CHANGED]:
                 evaluation["warnings"] = warnings
             self.record.write_json(EVALUATION, evaluation)
@@ -327,7 +327,7 @@ class JobRun:
         return on_first_rank(lambda: evaluate_network(opened(), sets, *told, protocols))
 
     def _drawn(self, each: Candidate, sets: Sequence[SetSource]) -> Candidate:
-        """A candidate that was scored on ``sets``, with its scores in the bootstrap."""
+        """A candidate scored on ``sets``, with its bootstrap scores."""
         progress, kept = self.record.interruptible_progress, self.workspace.cache / FEATURES
         opened = each.trained.embedder
         draws = on_first_rank(lambda: draw_scores(opened(), sets, self.steps, progress, kept))
@@ -338,7 +338,7 @@ class JobRun:
             lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
             terms = licences(self.spec, self.workspace)
             if any(each["licence"] is not None for each in terms):
-                # Only then, so that steps done before there were licences are found.
+                # Only then, so that steps done before licences existed are still found.
                 lineage["licences"] = terms
             name, size, formats = self.spec.name, self.images.image_size, self.spec.export.formats
             sets = [*evaluation_sets(self.spec, self.workspace).values()]
@@ -379,7 +379,7 @@ class JobRun:
         return {**facts, "seed": self.spec.train.seed}
 
     def _origin(self) -> dict[str, Any]:
-        """Where the job comes from, without paths of its maker, and what has changed since."""
+        """Where the job comes from, without its author's paths, and what has changed since."""
         facts: dict[str, Any] = {"data": trained_on(self.spec.data, self.images)}
         if (self.record.folder / SPEC).is_file():
             facts["spec"] = read_spec(self.record.folder / SPEC)
@@ -396,9 +396,9 @@ class JobRun:
 
 
 def _opening_again(embedder: Embedder) -> Callable[[], Embedder]:
-    """What makes the same embedder again: of a graph this keeps the path, of a module the weights.
+    """A function that opens the same embedder again; keeps a graph's path or a module's weights.
 
-    It raises ``UserError`` where the file is another one by then.
+    It raises ``UserError`` if the file has changed by then.
     """
     packed = pickle.dumps(embedder)
     return lambda: pickle.loads(packed)

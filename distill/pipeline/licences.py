@@ -1,4 +1,4 @@
-"""The licences of a job's network: those that its spec says, and of the bundles it comes from."""
+"""The licences of a job's network: those stated in its spec and those of its source bundles."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from distill.spec_checks import teacher_path
 
 
 def licences(spec: JobSpec, workspace: Workspace) -> list[dict[str, Any]]:
-    """`Terms` as JSON: of the weights, of the data, of teachers and what those learned from, and of
-    the network that the student begins with."""
+    """`Terms` as JSON: of the weights, the data, the teachers and their training data, and the
+    network that the student starts from."""
     said = spec.licence
     found = [Terms(of="weights", name=spec.name, licence=said.weights)]
     found += [
@@ -36,14 +36,14 @@ def licences(spec: JobSpec, workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _inherited(source: TeacherSource | StudentSpec, workspace: Workspace) -> tuple[Terms, ...]:
-    """Those that a bundle says; none of a file, and of a bundle of before."""
+    """The licences that a bundle states; none for a file or an older bundle."""
     if source.preprocessing is not None:
         return ()
     try:
         path = teacher_path(source, workspace) / "config.json"
         config = read_record(path, BundleConfig, LARGEST_JSON)
     except UserError:
-        return ()  # it was opened already: what is wrong with it has been said
+        return ()  # it was already opened, and its faults were reported then
     return () if config.origin is None else config.origin.licences
 
 

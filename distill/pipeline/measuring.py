@@ -1,4 +1,4 @@
-"""A few steps of each kind of work, timed: what an estimate of a whole job is made of."""
+"""A few timed steps of each kind of work, the basis of a job's estimate."""
 
 import tempfile
 import time
@@ -33,18 +33,18 @@ from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder
 
 MOST_STEPS, ENOUGH_SECONDS = 20, 8.0
-"""Of a training: no more are measured, and none after so long."""
+"""Limits of a training's measurement"""
 FEW = 16
-"""Images of the first, small step, which says what a whole one will take"""
+"""Images of the first, small step, which predicts the time of a full one"""
 READ = 32
-"""Pictures that are decoded, one after another"""
+"""Number of images decoded one after another"""
 DRAWN_VECTORS = 1024
 MOST_COMPARED = 4000
-"""Images of a set whose pairs are all compared here; more take the square of that time."""
+"""Number of images up to which all pairs are compared; the time grows with its square."""
 
 
 class DrawnAnswers:
-    """Stands for embeddings that are not there: unit vectors that follow from the row alone."""
+    """A stand-in for embeddings that do not exist yet: unit vectors derived from the row number."""
 
     def __init__(self, digest: str, embedding: int) -> None:
         self.digest, self.embedding = digest, embedding
@@ -60,7 +60,7 @@ class DrawnAnswers:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a training step, measured on so many ``images`` of it; ``state`` in bytes."""
+    """Seconds of a training step, measured on ``images`` of its batch; ``state`` is in bytes."""
 
     seconds: float
     images: int
@@ -68,10 +68,10 @@ class StepTime:
 
 
 def step_time(training: Training, ranks: int, budget: float) -> StepTime:
-    """One rank's step at the batch size of the settings, in about ``budget`` seconds.
+    """Time one rank's step at the batch size of the settings, in about ``budget`` seconds.
 
-    A step that would take too long is measured on a part of its batch. The network is trained by
-    that, and of no use afterwards.
+    A step that would take too long is measured on a part of its batch. This trains the network,
+    which must be discarded.
     """
     end = time.monotonic() + budget
     settings = training.settings.model_copy(update={"engine": "torch"})
@@ -99,7 +99,7 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
         def timed(size: int, batch: Batch = first) -> float:
             began = time.monotonic()
             report = engine.step(_part(batch, size), settings.learning_rate * 1e-6)
-            float(report.gradient_norm)  # a GPU has done it by then
+            float(report.gradient_norm)  # waits for the GPU
             return time.monotonic() - began
 
         few = min(share, -(-FEW // unit) * unit)
@@ -111,7 +111,7 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
             if size > few:
                 timed(size)
             return StepTime(timed(size) * share / size, size, state)
-        timed(share)  # takes its memory
+        timed(share)  # allocates its memory
         began, done = time.monotonic(), 0
         for batch in batches:
             timed(share, batch)
@@ -134,7 +134,7 @@ def _part(batch: Batch, size: int) -> Batch:
 
 
 def state_bytes(learner: Learner, training: Training) -> int:
-    """What a checkpoint takes: the weights, the optimiser's state, the averages."""
+    """The size of a checkpoint: the weights, the optimiser state, the averages."""
     settings = training.settings
     copies = 2 if settings.optimiser == "adamw" else 1
     trained = sum(each.nbytes for each in learner.parameters() if each.requires_grad)
@@ -144,7 +144,7 @@ def state_bytes(learner: Learner, training: Training) -> int:
 
 
 def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentation | None) -> float:
-    """Of one picture: read, augmented where so, and answered by the teacher in one process."""
+    """Seconds to read one image, augment it if asked, and embed it in a single process."""
     chosen = np.random.default_rng(0).integers(0, len(images), READ)
     began = time.monotonic()
     pictures = [decode(images.read(index)) for index in chosen.tolist()]
@@ -156,7 +156,7 @@ def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentati
 
 
 class _DrawnFeatures:
-    """`SetFeatures` of nobody, as quick to have as known ones."""
+    """`SetFeatures` with random vectors, available immediately."""
 
     embedder = preprocessing = "drawn"
 
@@ -175,7 +175,7 @@ class _DrawnFeatures:
 
 
 def scoring_seconds(sets: Sequence[EvaluationSet], embedding: int) -> tuple[float, dict[str, Any]]:
-    """What comparing takes once all pictures are embedded, and scores of drawn vectors."""
+    """The time to compare embeddings, and the scores of random vectors."""
     began = time.monotonic()
     pairs = [each for each in sets if isinstance(each, VerificationPairs)]
     evaluation = evaluate(_DrawnFeatures(embedding), pairs)
@@ -203,7 +203,7 @@ def _protocol_seconds(each: ProtocolSet, embedding: int) -> float:
 
 
 def pictures_in(sets: Sequence[EvaluationSet]) -> int:
-    """Different ones."""
+    """The number of distinct images."""
     return sum(map(distinct_images, sets))
 
 
@@ -213,7 +213,7 @@ def export_time(
     formats: Sequence[str],
     evaluation: Mapping[str, Any],
 ) -> tuple[float, int]:
-    """Seconds of the export of such a network, and the bytes of its bundle."""
+    """Seconds to export such a network, and the size of its bundle in bytes."""
     network = architecture.unweighted.build()
     config = bundle_config(architecture, image_size)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The most memory that a step held: that of the job's process and of all that it started."""
+"""Peak memory of a step, over the job's process and all processes that it started."""
 
 import sys
 import threading
@@ -7,18 +7,18 @@ from typing import Any
 import psutil
 
 INTERVAL = 0.1
-"""Seconds between two looks."""
+"""Seconds between two measurements"""
 SEARCH = 20
-"""Looks between two searches for new processes: each search reads the whole process table."""
+"""Measurements between two searches for new processes, which read the whole process table"""
 
 
 class PeakMemory:
-    """Watches memory in a thread while its block runs.
+    """Measures memory in a thread while its block runs.
 
-    ``bytes`` is the highest sum of private memory over the processes. Pages of mapped files
-    (libraries, stores, caches) are left out: the kernel takes them back whenever it needs room, and
-    ranks share them. What is held for less than ``INTERVAL`` may be missed. ``gpu_bytes`` is the
-    highest sum of tensors of this process on its GPU; None where it has used none.
+    ``bytes`` is the peak sum of private memory over the processes. Pages of mapped files
+    (libraries, stores, caches) are excluded: the kernel reclaims them whenever it needs memory, and
+    ranks share them. Peaks shorter than ``INTERVAL`` may be missed. ``gpu_bytes`` is the peak sum
+    of this process's tensors on its GPU; None if it did not use one.
     """
 
     def __init__(self) -> None:
@@ -56,15 +56,15 @@ class PeakMemory:
 
 
 def private_bytes(process: psutil.Process) -> int:
-    """Bytes in memory that are this process's alone; 0 where it is gone."""
+    """Resident bytes that belong to this process alone; 0 if it has ended."""
     try:
         memory = process.memory_info()
     except psutil.Error:
         return 0
-    return memory.rss - getattr(memory, "shared", 0)  # which only Linux tells
+    return memory.rss - getattr(memory, "shared", 0)  # shared is known on Linux only
 
 
 def _gpu() -> Any:
-    """``torch.cuda`` where this process has used a GPU: it is not loaded for the question."""
+    """``torch.cuda`` if this process has used a GPU; does not import torch."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

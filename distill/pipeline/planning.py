@@ -1,11 +1,11 @@
-"""The steps of a job before anything is done, and their names."""
+"""The steps of a job, and their names, before anything runs."""
 
 from distill.run_directory import StepState
 from distill.spec import JobSpec, StageSpec
 
 
 def plan(spec: JobSpec, images: int = 0) -> list[StepState]:
-    """The steps of a spec, all waiting; ``images`` are those of the set it trains on."""
+    """The steps of a spec, all waiting; ``images`` is the size of its training set."""
     steps = []
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
@@ -29,7 +29,7 @@ def guided(spec: JobSpec) -> bool:
 
 
 def generation_steps(spec: JobSpec, generation: int, images: int = 0) -> list[StepState]:
-    """Every stage from every seed, and the choice among the seeds where there is one."""
+    """Every stage from every seed, and the choice among seeds if there are several."""
     steps = [
         StepState(stage_name(spec, generation, seed, stage), "distil", images=each.epochs * images)
         for seed in spec.seeds
@@ -41,13 +41,13 @@ def generation_steps(spec: JobSpec, generation: int, images: int = 0) -> list[St
 
 
 def stage_name(spec: JobSpec, generation: int, seed: int, stage: int) -> str:
-    """``generation 1 seed 0 stage 2``; without the stage where there is one, and so the seed."""
+    """``generation 1 seed 0 stage 2``; omits the stage, and then the seed, if there is only one."""
     suffix = f" stage {stage + 1}" if len(spec.stage) > 1 else ""
     return f"{candidate_name(spec, generation, seed)}{suffix}"
 
 
 def candidate_name(spec: JobSpec, generation: int, seed: int) -> str:
-    """``generation 1 seed 0``; without the seed where there is one."""
+    """``generation 1 seed 0``; omits the seed if there is only one."""
     suffix = f" seed {seed}" if len(spec.seeds) > 1 else ""
     return f"generation {generation}{suffix}"
 

@@ -1,6 +1,6 @@
-"""Where a job comes from: frozen when it is checked to be queued, compared when it starts.
+"""The origin of a job: recorded when it is submitted, compared when it starts.
 
-Digests of data sets and teachers are those that the check has found anyway.
+The digests of data sets and teachers come from the check at submission.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from distill.spec import JobSpec
 from distill.spec_text import SpecFile
 
 CHANGED = "changed since submission"
-"""The key of notices about what is not as it was"""
+"""The key of notices about changes since submission"""
 
 
 def provenance(spec: SpecFile, fit: Fit, code: Code) -> Provenance:
-    """Of a spec that was just checked."""
+    """The origin of a spec that was just checked."""
     found = _circumstances(spec.job, fit, code)
     return Provenance(
         **dict(found),
@@ -33,7 +33,7 @@ def provenance(spec: SpecFile, fit: Fit, code: Code) -> Provenance:
 
 
 def changed_since_submit(run: Path, spec: JobSpec, fit: Fit) -> list[Notice]:
-    """What of code, data and versions is not as it was when the job in ``run`` was submitted."""
+    """What has changed in code, data and versions since the job in ``run`` was submitted."""
     before = read_provenance(run)
     if before is None:
         return []

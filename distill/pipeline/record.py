@@ -1,4 +1,4 @@
-"""The run directory ``runs/JOB/``: everything that anybody shows of a job is read from here."""
+"""The run directory ``runs/JOB/``, the source of everything that is displayed about a job."""
 
 import os
 import re
@@ -35,17 +35,17 @@ from distill.spec import JobSpec
 _NO_MEMORY = re.compile(
     "out of memory|can(?:'t|not) allocate memory|can't start new thread", re.IGNORECASE
 )
-"""torch's words, on a GPU and on the CPU."""
+"""Torch's error texts on a GPU and on the CPU"""
 PROGRESS_INTERVAL = 0.25
-"""Seconds between two writings of progress.json."""
+"""Minimum seconds between two updates of progress.json"""
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """What an observer (a terminal) is told of a step.
+    """An event of a step, for an observer such as a terminal.
 
-    ``kind``: begin, note, wait, progress, metrics, warning, end, or skip; the values of a note, a
-    wait, an end and a skip are those of ``StepState``, those of a warning of ``Notice``.
+    ``kind``: begin, note, wait, progress, metrics, warning, end, or skip. The values of a note, a
+    wait, an end and a skip are those of ``StepState``, the values of a warning those of ``Notice``.
     """
 
     kind: str
@@ -57,9 +57,9 @@ Observer = Callable[[StepEvent], None]
 
 
 class RunRecord:
-    """Writes a run directory. ``stop`` says whether the job was asked to stop.
+    """Writes a run directory. ``stop`` tells whether the job was asked to stop.
 
-    Writing raises ``Displaced`` where another attempt of the job has begun.
+    Writing raises ``Displaced`` if another attempt of the job has begun.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RunRecord:
         self._open()
 
     def _open(self) -> None:
-        """Make the folder, without what an attempt before said of its end."""
+        """Create the folder and remove the final state of an earlier attempt."""
         self.folder.mkdir(parents=True, exist_ok=True)
         check_fence()
         for of_before in (FAILURE, WAITING):
@@ -102,7 +102,7 @@ class RunRecord:
 
     @contextmanager
     def step(self, name: str) -> Iterator[StepState]:
-        """Mark a step running, then done or, if the block says so, reused; with time and memory."""
+        """Mark a step running, then done or (if the block says so) reused; with time and memory."""
         state = self._state(name)
         state.state, self._current, self._pace = "running", name, Pace()
         self._write_steps()
@@ -125,7 +125,7 @@ class RunRecord:
         self.observer(StepEvent("end", name, asdict(state)))
 
     def skip(self, names: Collection[str], reason: str) -> None:
-        """Mark these steps as ones that will not be done."""
+        """Mark these steps as skipped."""
         for state in self.steps:
             if state.name in names:
                 state.state, state.note = "skipped", reason
@@ -139,7 +139,7 @@ class RunRecord:
         self.observer(StepEvent("metrics", self._current, values))
 
     def warn(self, notice: Notice) -> None:
-        """Keep in warnings.json what does nothing, of the current step, and say it once."""
+        """Add a notice about the current step to warnings.json, and report it once."""
         warning = {"step": self._current, **asdict(notice)}
         told = [(each["step"], each["key"]) for each in self.warnings]
         if (self._current, notice.key) not in told:
@@ -148,14 +148,14 @@ class RunRecord:
             self.observer(StepEvent("warning", self._current, asdict(notice)))
 
     def note(self, text: str) -> None:
-        """Say of the current step what there is to know before it is done."""
+        """Note something about the current step before it is done."""
         state = self._state(self._current)
         state.note = text
         self._write_steps()
         self.observer(StepEvent("note", self._current, asdict(state)))
 
     def wait_for(self, step: Path, job: str | None) -> None:
-        """Say once that another process does the current step; ``Stopped`` where asked to stop."""
+        """Report once that another process is doing the step; ``Stopped`` if asked to stop."""
         note = f"waits for {f'job {job}' if job else 'another process'}, which runs the same step"
         state = self._state(self._current)
         if state.note != note:
@@ -166,12 +166,12 @@ class RunRecord:
             raise Stopped
 
     def gave_way(self, busy: StepBusy) -> None:
-        """Say in waiting.json which step of another job this one needs."""
+        """Record in waiting.json which step of another job this job needs."""
         told = {"step": busy.step.name, "name": self._current, "job": busy.job}
         self.write_json(WAITING, told)
 
     def progress(self, done: int, total: int) -> None:
-        """Say how many images of the current step are done; a few a second reach the disk."""
+        """Report how many images of the current step are done; rate-limited on disk."""
         self._pace.mark(done)
         speed = self._pace.per_second
         left = remaining(self.steps, self._current, done, total, speed)
@@ -184,7 +184,7 @@ class RunRecord:
             self.write_json(PROGRESS, told)
 
     def interruptible_progress(self, done: int, total: int) -> None:
-        """``progress`` for work that keeps what it has done: stops there when asked to."""
+        """``progress`` for work that keeps partial results; raises ``Stopped`` when asked to."""
         self.progress(done, total)
         if self.stop():
             raise Stopped
@@ -201,7 +201,7 @@ class RunRecord:
             file.write(line)
 
     def link(self, name: str, target: Path) -> None:
-        """Make ``name`` in the run directory point to what a step left elsewhere."""
+        """Create a link ``name`` in the run directory to a step's result elsewhere."""
         check_fence()
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ class RunRecord:
 
 
 class SilentRecord(RunRecord):
-    """That of a rank other than the first: it has the same steps, and writes nothing."""
+    """The record of a rank other than 0: it has the same steps and writes nothing."""
 
     def _open(self) -> None:
         pass
@@ -234,22 +234,22 @@ class SilentRecord(RunRecord):
 
 
 def write_failure(folder: Path, error: Exception) -> None:
-    """Say in one sentence why the job ended, as far as the disk has room for it.
+    """Write in one sentence why the job ended, if the disk has room.
 
-    A lost rank is said only where that rank itself, or any other, has given no reason.
+    A lost rank is reported only if no rank has recorded another reason.
     """
     if isinstance(error, RankLost) and (folder / FAILURE).exists():
         return
     reason, hint = failure(error, folder)
     said = {"reason": reason, "hint": hint, "out_of_memory": is_out_of_memory(error)}
     told = as_json(said).encode()
-    with suppress(OSError, Displaced):  # the error itself is what matters
+    with suppress(OSError, Displaced):  # the original error matters more
         check_fence()
         write_reserved(folder / FAILURE, told)
 
 
 def failure(error: Exception, folder: Path) -> tuple[str, str | None]:
-    """The reason and what helps, of a job that runs in ``folder``."""
+    """The reason and a hint, for a job that runs in ``folder``."""
     if isinstance(error, UserError):
         return str(error), None
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -262,17 +262,17 @@ def failure(error: Exception, folder: Path) -> tuple[str, str | None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, torch, CUDA or the system had no memory for what was asked of it."""
+    """Whether Python, torch, CUDA or the system ran out of memory."""
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def remaining(
     steps: Sequence[StepState], current: str, done: int, total: int, per_second: float | None
 ) -> dict[str, float | None]:
-    """The speed in images a second, and about how many seconds the step and the job still take.
+    """The speed in images per second, and the estimated seconds left of the step and the job.
 
-    The trainings that wait are as fast as the last of their kind; evaluation and export, which
-    take little beside them, are not counted. ``None`` stands for what cannot be estimated.
+    Waiting trainings are assumed to be as fast as the last one of their kind. Evaluation and
+    export, which are short, are not counted. ``None`` means that there is no estimate.
     """
     left = seconds_left(done, total, per_second)
     speeds = {

@@ -1,4 +1,4 @@
-"""Accuracies on sets of pairs: of a network while it is trained, and to compare candidates."""
+"""Accuracies on pair sets, of a network during training and for the comparison of candidates."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +30,11 @@ from teachers.preprocessing import Preprocessing
 class PairAccuracies:
     """``distill.training.scoring.Evaluate`` on ``sets``; encoded images of pairs stay in memory.
 
-    Evaluated is ``twin``, a second network of the same kind that is given the weights, in float32:
-    the one that is trained keeps its mode, its statistics and its place in memory. Ranks share the
-    images of each set, all with the weights of the first, which alone scores. With ``seconds``
-    those of the sets are scored that fit, in their order; which they are is found once, kept in
-    ``chosen``, and ``warn`` is told of the others.
+    The weights are loaded into ``twin``, a second network of the same kind, and evaluated in
+    float32, so that the network being trained keeps its mode, statistics and memory layout. Ranks
+    share the images of each set, all with the weights of rank 0, which alone computes the scores.
+    With ``seconds``, only the sets that fit into that time are scored, in order; the selection is
+    made once and kept in ``chosen``, and ``warn`` reports the others.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class PairAccuracies:
         return names
 
     def _measure(self, seconds: float) -> list[str]:
-        """The sets that fit, by what the network takes for an image."""
+        """The sets that fit, from the measured time per image."""
         each_image = mirrored_seconds(self._embedder) / world_size()
         names, taken = [], 0.0
         for each in self._sets:
@@ -99,21 +99,21 @@ class PairAccuracies:
 
 
 def _of_first_rank(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Statistics of batch normalisation are each rank's own, where they are not synchronised."""
+    """Rank 0's weights; unsynchronised batch normalisation statistics differ between ranks."""
     if world_size() == 1:
         return weights
     return distributed.from_first_rank({name: each.cpu() for name, each in weights.items()})
 
 
 def _report(answers: NetworkFeatures, each: EvaluationSet, progress: Progress) -> Mapping[str, Any]:
-    """Of one set, by its name, on every rank."""
+    """The report of one set, on every rank."""
     embedded = answers.embedded(each, progress)
     held = HeldFeatures(embedded, answers)
     return distributed.on_first_rank(lambda: evaluate(held, [each], intervals=False)["sets"])
 
 
 def _kept_names(path: Path) -> list[str] | None:
-    """None where there are none yet."""
+    """The sets selected earlier; None if there is no selection yet."""
     try:
         names = parse_json(read_whole(path, 1 << 20))
     except UserError:
@@ -122,7 +122,7 @@ def _kept_names(path: Path) -> list[str] | None:
 
 
 def _others(reports: Mapping[str, Any]) -> dict[str | Measure, float]:
-    """Of what is no set of pairs: TAR at the lowest FAR that is measured, and rank 1."""
+    """For image sets, TAR at the lowest measurable FAR, and rank 1."""
     found: dict[str | Measure, float] = {}
     for name, report in reports.items():
         if report["kind"] == "pairs":
@@ -139,9 +139,9 @@ def _others(reports: Mapping[str, Any]) -> dict[str | Measure, float]:
 
 
 def accuracies(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The accuracy on each set of pairs; none where one has no accuracy.
+    """The accuracy on each pair set; empty if one has no accuracy.
 
-    A mean over some of the sets would be compared with means over all.
+    Otherwise a mean over some of the sets would be compared with means over all.
     """
     found = {name: report["accuracy"] for name, report in evaluation["sets"].items()}
     return {} if None in found.values() else found

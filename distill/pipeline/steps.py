@@ -1,7 +1,7 @@
-"""Steps addressed by what goes into them: ``steps/KIND-ID/``, where ID is a digest of the inputs.
+"""Steps addressed by their inputs: ``steps/KIND-ID/``, where ID is a digest of the inputs.
 
-A step is done when its folder has a ``result.json``, which is written last. One process works on
-a step at a time; another that wants the same is told so, and finds it done later.
+A step is done when its folder has a ``result.json``, which is written last. One process works on a
+step at a time; others that need it are told so and find it done later.
 """
 
 import hashlib
@@ -23,23 +23,23 @@ from distill.spec_source import NAME_PATTERN
 
 RESULT, INPUTS, LOCK = "result.json", "inputs.json", "lock"
 VERSION = 1
-"""Raised when a step would come out otherwise from the same inputs."""
+"""Incremented when a step would give a different result from the same inputs."""
 _LARGEST_RESULT = 64 << 20  # bytes
 _LONGEST_NAME = 200
 _LOOK_SECONDS = 0.05
 _BUSY_SECONDS = 1.0
-"""How long a step is locked before it counts as busy: others look at the lock for an instant."""
+"""How long a step must be locked to count as busy: others hold the lock for an instant to look."""
 
 Busy = Callable[[Path, str | None], None]
-"""Told, again and again, of a step's folder that another process works in, and of the job that this
-process runs where that is known. What it raises ends the waiting."""
+"""Called repeatedly with the folder of a step that another process works on, and that process's
+job if known. Raising an exception ends the wait."""
 
 
-class StepBusy(Exception):  # noqa: N818 - not an error: the step will be there later
-    """Another process does the step at ``step``; ``job`` is what it runs, where that is known."""
+class StepBusy(Exception):  # noqa: N818 - not an error: the step will exist later
+    """Another process is doing the step ``step``; ``job`` is its job, if known."""
 
     def __init__(self, step: Path, job: str | None) -> None:
-        super().__init__(step, job)  # what another rank makes it of again
+        super().__init__(step, job)  # makes it picklable for other ranks
         self.step, self.job = step, job
 
     def __str__(self) -> str:
@@ -55,19 +55,19 @@ T = TypeVar("T")
 
 
 class OnFirst(Protocol):
-    """Calls a function on the first rank, and gives its result to all."""
+    """Calls a function on rank 0 and returns its result on all ranks."""
 
     def __call__(self, work: Callable[[], T], /) -> T: ...
 
 
 def _here(work: Callable[[], T], /) -> T:
-    """An ``OnFirst`` of a process alone."""
+    """An ``OnFirst`` for a single process."""
     return work()
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step left: its folder, its result, and whether it had been done before."""
+    """The outcome of a step: its folder, its result, and whether it had been done before."""
 
     folder: Path
     result: dict[str, Any]
@@ -78,7 +78,7 @@ class StepStore:
     """All steps of a workspace."""
 
     def __init__(self, root: Path, job: str = "", busy: Busy = give_way) -> None:
-        """``job`` is told to others who want a step that is done here, ``busy`` is of those."""
+        """Other processes see ``job`` as the holder of a step; ``busy`` handles their steps."""
         self.root, self.job, self.busy = root, job, busy
 
     def perform(
@@ -88,11 +88,11 @@ class StepStore:
         work: Callable[[Path], dict[str, Any]],
         on_first: OnFirst = _here,
     ) -> StepOutcome:
-        """The outcome of ``work(folder)`` for these inputs, from an earlier time if there is one.
+        """The outcome of ``work(folder)`` for these inputs, reused if it exists.
 
-        ``inputs`` must be JSON and determine what comes out. ``work`` may find the folder as a
-        stopped attempt left it, and returns the result, which must be JSON. Where all ranks do the
-        work, ``on_first`` is ``distributed.on_first_rank``: the first holds the step for them.
+        ``inputs`` must be JSON and determine the result. ``work`` may find the folder of a stopped
+        attempt; it returns the result, which must be JSON. If all ranks do the work, pass
+        ``distributed.on_first_rank`` as ``on_first``: rank 0 holds the step for all.
         """
         folder = self.folder(kind, inputs)
         with ExitStack() as held:
@@ -113,7 +113,7 @@ class StepStore:
 
     @contextmanager
     def _held(self, folder: Path) -> Iterator[None]:
-        """Make the folder where it is not there, and hold its lock, which ends with the process."""
+        """Create the folder if necessary and hold its lock, which ends with the process."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
         try:
@@ -122,7 +122,7 @@ class StepStore:
                 with self._held(folder):
                     yield
                 return
-            with suppress(OSError):  # a full disk: then others are not told who it is
+            with suppress(OSError):  # full disk: others cannot see which job holds the step
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, self.job.encode(), 0)
             yield
@@ -139,13 +139,13 @@ class StepStore:
             wait = _LOOK_SECONDS
 
     def folder(self, kind: str, inputs: dict[str, Any]) -> Path:
-        """Where the step with these inputs lies, done or not."""
+        """The folder of the step with these inputs, done or not."""
         text = json.dumps([VERSION, kind, inputs], sort_keys=True)
         return self.root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether what is open is still the file of that name."""
+    """Whether the open file is still the one with that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -153,7 +153,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _holder(lock: int) -> str | None:
-    """The job that holds the lock, by what it wrote there."""
+    """The job that holds the lock, as written in the lock file."""
     name = os.pread(lock, _LONGEST_NAME, 0).decode(errors="replace")
     return name if re.fullmatch(NAME_PATTERN, name) else None
 

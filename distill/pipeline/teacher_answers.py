@@ -1,4 +1,4 @@
-"""Asking the teacher about all that its student will see, and what that costs."""
+"""Computing the teacher's embeddings of everything that its student will see, and their cost."""
 
 import time
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from teachers.ensemble import Ensemble
 from teachers.team import Team
 
 _FEW = 2_000
-"""Pictures that are asked about without a word of what it takes"""
+"""Number of images below which the cost is not reported"""
 _TRIED = 8
-"""Pictures that the teacher is timed on, on the CPU; a GPU takes a batch"""
+"""Images on which the teacher is timed on the CPU; on a GPU, a full batch"""
 _TRIED_ON_GPU = 256
 _TRIED_SECONDS, _MOST_TRIED = 1.5, 8
-"""So long, or so often, is the teacher asked: one batch tells little on a busy machine."""
+"""Limits of the timing: a single batch is not reliable on a busy machine."""
 
 
 def asked_answers(
     images: ImageSet, augment: AugmentSettings, precision: Precision
 ) -> list[Answers]:
-    """The plain pictures first, then each augmented view by its number."""
+    """The plain images first, then each augmented view by number."""
     augmentation = Augmentation(augment.strengths, images)
     views = [NumberedView(augmentation, number) for number in range(augment.answered or 0)]
     return [Answers(view, precision) for view in (None, *views)]
@@ -37,7 +37,7 @@ def asked_answers(
 
 @dataclass(frozen=True)
 class Question:
-    """What the teacher is to be asked about ``images``, and where its answers are kept."""
+    """The embeddings that the teacher must compute for ``images``, and where they are stored."""
 
     teacher: Embedder
     images: ImageSet
@@ -45,9 +45,9 @@ class Question:
     answers: list[Answers]
 
     def cost(self) -> str | None:
-        """What is still to be asked, in a few words, with the time measured on a few pictures.
+        """A short description of the remaining work, with the time measured on a few images.
 
-        None where it is next to nothing.
+        None if the work is negligible.
         """
         asked = (self.teacher, self.images, self.cache_root, self.answers)
         pictures = missing_pictures(*asked)
@@ -62,9 +62,9 @@ class Question:
         )
 
     def ask(self, progress: Progress, team: Team | None = None) -> list[Embeddings]:
-        """The caches with every answer; ``progress`` counts images, over all of them.
+        """The complete caches; ``progress`` counts images over all of them.
 
-        Ranks of several machines are a ``team``.
+        Ranks of several machines form a ``team``.
         """
         caches: list[Embeddings] = []
         total = len(self.answers)
@@ -80,7 +80,7 @@ class Question:
 
 
 def pictures_per_second(teacher: Embedder) -> float:
-    """How many pictures the teacher answers, alone and without their decoding."""
+    """The teacher's speed, excluding decoding."""
     members = teacher.members if isinstance(teacher, Ensemble) else (teacher,)
     count = _TRIED_ON_GPU if teacher.on_gpu else min(_TRIED, CPU_BATCH)
     pictures = [np.zeros((count, *each.preprocessing.size, 3), np.uint8) for each in members]
@@ -98,7 +98,7 @@ def pictures_per_second(teacher: Embedder) -> float:
 def share_below(
     caches: list[Embeddings], images: ImageSet, augment: AugmentSettings, most: int = 2048
 ) -> float:
-    """The share of the views that ``least_cosine`` keeps from being used, of a sample of images."""
+    """The share of views that ``least_cosine`` rejects, in a sample of images."""
     chosen = np.random.default_rng(0).permutation(len(images))[:most]
     rows, augmentation = images.rows[np.sort(chosen)], Augmentation(augment.strengths, images)
     plain, below, held = caches[0].vectors(rows, slice(None)).astype(np.float32), 0, 0

@@ -1,7 +1,7 @@
-"""The teacher's class centres: for each identity, the mean of what the teacher said of its images.
+"""The teacher's class centres: each identity's mean embedding over its images.
 
-A teacher that is there comes without the centres it was trained with, or with those of other
-identities; its cached embeddings give them for any image set.
+An existing teacher has no class centres, or those of other identities; its cached embeddings
+provide them for any image set.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def teacher_centres(cache: Embeddings, images: ImageSet) -> Tensor:
     """
     sums = torch.zeros(images.identities, cache.embedding)
     labelled = np.asarray(images.labels[: len(images) - images.unlabelled], dtype=np.int64)
-    labels = torch.from_numpy(labelled)  # the others come last
+    labels = torch.from_numpy(labelled)  # unlabelled images come last
     for begin in range(0, len(labels), _ROWS):
         span = slice(begin, begin + _ROWS)
         rows = images.rows[: len(labels)][span]

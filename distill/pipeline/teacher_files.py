@@ -27,7 +27,7 @@ TIMM = "timm/"
 
 
 def open_spec_teacher(spec: TeacherSpec, workspace: Workspace) -> Embedder:
-    """The teacher that a job names by ``from``, or its ensemble."""
+    """The teacher that a job names in ``from``, or its ensemble."""
     members = []
     for key, source in spec.sources.items():
         with within("teacher", *key, "from"):
@@ -47,10 +47,10 @@ def open_teacher(
     network: NetworkSpec | None = None,
     choice: str | None = None,
 ) -> Embedder:
-    """A finished job's bundle; or an ``.onnx`` file, or weights of ``network``, with their
-    ``preprocessing``; ``choice`` is the output of the one, the part of the other."""
+    """A finished job's bundle; or an ``.onnx`` file, or weights of ``network``, with
+    ``preprocessing``. ``choice`` selects an output of a graph or a part of a weights file."""
     if preprocessing is None:
-        from distill.export.embedder import BundleEmbedder  # brings the bundle's checks
+        from distill.export.embedder import BundleEmbedder  # imports the bundle checks
 
         bundle = BundleEmbedder(path)
         bundle.check_framed()
@@ -62,7 +62,7 @@ def open_teacher(
 
 
 def find_teacher(name: str, workspace: Workspace) -> Path:
-    """The file or folder, by path or in the workspace's teachers/, or a finished job's bundle."""
+    """The file or folder by path, in the workspace's teachers/, or a finished job's bundle."""
     path, inside = Path(name), workspace.teachers / name
     if not is_onnx(name) and not is_weights(name) and not inside.exists():
         inside = workspace.inside(name, workspace.runs, "teacher") / BUNDLE
@@ -83,7 +83,7 @@ def _teachers_of(workspace: Workspace) -> list[str]:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder is what a job delivers; folders of weights have a config.json as well."""
+    """Whether a folder is a job's bundle; folders of weights have a config.json as well."""
     return (path / "config.json").is_file() and (
         (path / SUMS_NAME).is_file() or not weights_in(path)
     )
@@ -92,22 +92,22 @@ def is_bundle(path: Path) -> bool:
 def open_weights(
     path: Path, preprocessing: Preprocessing, network: NetworkSpec | None, part: str | None
 ) -> TorchEmbedder:
-    """A file of weights in the network they belong to, every key of it accounted for."""
-    import distill.backbones  # noqa: F401 - every family, so that all keys can be recognised
+    """Load a weights file into its network; every key must be accounted for."""
+    import distill.backbones  # noqa: F401 - registers every family, to recognise all keys
     from teachers.checkpoints import load_checkpoint
 
     if network is None:
         raise UserError(_whose_keys(path, part))
     module = _build(network, preprocessing.size)
     load_checkpoint(module, path, part)
-    # The same weights in another network, or at another width, would be another teacher.
+    # The same weights in another network, or at another width, are another teacher.
     description = f"{network.backbone}|{network.width}|{module_digest(module)}"
     digest = hashlib.sha256(description.encode()).hexdigest()
     return TorchEmbedder(module, preprocessing, digest)
 
 
 def _whose_keys(path: Path, part: str | None) -> str:
-    """What to say where the backbone is not said."""
+    """A suggestion of networks if no backbone is named."""
     from teachers.checkpoints import recognise
 
     names = recognise(path, part)
@@ -131,10 +131,10 @@ def _build(network: NetworkSpec, size: Size) -> "torch.nn.Module":
 
 
 def _timm_network(name: str, embedding: int, size: Size) -> "torch.nn.Module":
-    """timm's own network, whose last layer gives the embedding.
+    """timm's own network, whose last layer computes the embedding.
 
-    That is how networks of faces are published with timm's names; a student ``timm/NAME`` has a
-    head of ours instead.
+    Face networks are published in this form under timm's names; a student ``timm/NAME`` has one of
+    our heads instead.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""One training of a job: the stage of the spec with what the pipeline resolved, and its weights."""
+"""One training of a job: a stage of the spec with its resolved parts, and its weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,9 +39,9 @@ from teachers.framing import crops
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
 CHECKPOINTS = "checkpoints"
 INTERVALS = "at-intervals.json"
-"""In a training's folder: which sets fit the time limit at intervals"""
+"""File in a training's folder: the sets that fit the time limit at intervals"""
 NOTICES = "warnings.json"
-"""In a training's folder: what did nothing in it."""
+"""File in a training's folder: notices about what had no effect"""
 UNSEEN_SETTINGS = {
     "activation_checkpointing",
     "checkpoint_every",
@@ -51,9 +51,9 @@ UNSEEN_SETTINGS = {
     "ranks",
     "tensorboard",
 }
-"""Settings that do not change the weights, so a step done under others is the same step."""
+"""Settings that do not change the weights, so they are not part of a step's identity."""
 UNSEEN_UNLESS_BEST = {"evaluate_every", "keep"}
-"""They change the weights where the best are kept, and only there."""
+"""Settings that change the weights only if the best are kept."""
 SEEN_SETTINGS = {
     "accumulate",
     "batch_size",
@@ -74,13 +74,13 @@ SEEN_SETTINGS = {
     "weight_decay",
     "zero_stage",
 }
-"""Settings that are always part of a step's identity. Those that came later are left out while they
-have their defaults, so that steps done before there were such settings are found."""
+"""Settings that are always part of a step's identity. Settings added later are left out at their
+default values, so that earlier steps are still found."""
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network that a step trained, where its files lie, and the digest of that step."""
+    """A network that a step trained: the location of its files and the digest of the step."""
 
     architecture: Architecture
     folder: Path
@@ -98,10 +98,10 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Of the teacher, besides the cache of its answers to the plain pictures.
+    """The teacher's contribution besides the cached embeddings of the plain images.
 
-    ``views`` are the caches of the augmented views by their numbers. An ``online`` teacher is asked
-    at every step instead of all caches; ``digest`` is of the cache that it would have.
+    ``views`` are the caches of augmented views by number. An ``online`` teacher replaces all caches
+    and runs at every step; ``digest`` is that of the cache it would have.
     """
 
     views: tuple[Embeddings, ...] = ()
@@ -113,11 +113,11 @@ class Guidance:
 class Stage:
     """One training of one network: a teacher's, or a stage of a student's generation.
 
-    ``old`` is the network that a student begins with where there is no ``start``, and is held to
-    with the weight ``remember``. ``evaluation`` are the sets and ``protocols`` the protocols that
-    are scored every ``settings.evaluate_every`` steps, in ``seconds``. ``guidance`` is there where
-    a loss compares with the teacher. ``halved`` says why half the images are taken at a time, where
-    they are: no part of what the weights are called.
+    Without ``start``, a student starts from the network ``old``; ``remember`` is the weight of the
+    loss that keeps it close to ``old``. The sets ``evaluation`` and ``protocols`` are scored every
+    ``settings.evaluate_every`` steps within ``seconds``. ``guidance`` is set if a loss compares
+    with the teacher. ``halved`` is the reason why micro-batches were halved, if they were; it is
+    not part of the step's identity.
     """
 
     architecture: Architecture
@@ -138,7 +138,7 @@ class Stage:
     seconds: float | None = None
 
     def inputs(self, images: ImageSet, cache: Embeddings | None) -> dict[str, Any]:
-        """Everything that the trained weights follow from, for the step's identity."""
+        """Everything that determines the trained weights, for the step's identity."""
         inputs = {
             "architecture": self.architecture.describe(),
             "losses": {name: loss.seen for name, loss in self.losses.items()},
@@ -150,7 +150,7 @@ class Stage:
             "teacher": cache and cache.digest,
         }
         if crops(images.image_size, self.architecture.input_size):
-            # Only then, as only these were trained on other pixels before: squeezed ones.
+            # Only then, because other networks saw the same pixels before; these saw squeezed ones.
             inputs["cropped"] = True
         if self.old is not None and self.start is None:
             inputs["from"] = self.old.digest
@@ -165,7 +165,7 @@ class Stage:
         if self.guidance is not None and self.guidance.online is not None:
             inputs["teacher"] = {"online": self.guidance.digest}
         if self.settings.keep == "best":
-            # Only then, so that steps done with the last weights kept are found as before.
+            # Only then, so that earlier steps that kept the last weights are still found.
             best: dict[str, Any] = {
                 "evaluate_every": self.settings.evaluate_every,
                 "sets": sorted(each.open().digest for each in self.evaluation if each.is_pairs),
@@ -176,7 +176,7 @@ class Stage:
         return inputs
 
     def _augment_inputs(self, images: ImageSet) -> dict[str, Any]:
-        """What the student sees, and the answers that decide whether it does."""
+        """The student's views, and the embeddings that decide which of them are used."""
         augment = self.augment
         inputs = {
             "pixels": augment.strengths.digest(images.digest),
@@ -192,9 +192,9 @@ class Stage:
     def train(
         self, images: ImageSet, cache: Embeddings | None, folder: Path, watch: Watch
     ) -> dict[str, float]:
-        """Train from the newest checkpoint in ``folder`` to the end, write the weights there.
+        """Train from the newest checkpoint in ``folder`` to the end and write the weights there.
 
-        Gives the last losses. Every rank calls it, and the first writes. Errors as of ``train``.
+        Returns the last losses. Every rank calls it; rank 0 writes. See ``train`` for errors.
         """
         training = self.training(images, cache, folder, watch.warn)
         if self.halved is not None:
@@ -220,10 +220,10 @@ class Stage:
         folder: Path | None = None,
         warn: Callable[[Notice], None] = lambda notice: None,
     ) -> Training:
-        """The same on every rank: the starting weights follow from the seed.
+        """Equal on every rank: the seed determines the initial weights.
 
-        What is scored at intervals within a time limit is remembered in ``folder``, and ``warn`` is
-        told what is not.
+        ``folder`` stores which sets are scored at intervals within a time limit; ``warn`` reports
+        those that are not.
         """
         architecture, settings = self.architecture, self.settings
         torch.manual_seed(settings.seed)
@@ -263,7 +263,7 @@ class Stage:
             augment=self.augment,
             view_caches=() if self.guidance is None else self.guidance.views,
             teacher=None if self.guidance is None else self.guidance.online,
-            # Last: it draws random numbers, which the starting weights must not depend on.
+            # Last: it draws random numbers, which must not affect the initial weights.
             evaluate=self._evaluate(folder, warn),
         )
 
@@ -276,7 +276,7 @@ class Stage:
     def _evaluate(
         self, folder: Path | None, warn: Callable[[Notice], None]
     ) -> PairAccuracies | None:
-        """Where the settings ask for evaluation at intervals."""
+        """The evaluation at intervals, if the settings ask for it."""
         if self.settings.evaluate_every is None:
             return None
         twin = self.architecture.unweighted.build()
@@ -291,7 +291,7 @@ class Stage:
 
 
 def teacher_stage(spec: TeacherSpec) -> Stage:
-    """The training of a teacher of our own."""
+    """The training of a teacher in this job."""
     assert spec.network is not None
     assert spec.stage is not None
     architecture = Architecture.resolve(spec.network)
@@ -305,7 +305,7 @@ def student_stage(
     architecture: Architecture,
     start: TrainedNetwork | None,
 ) -> Stage:
-    """What the spec says of one stage of a generation, which begins with ``start``."""
+    """One stage of a generation according to the spec, starting from ``start``."""
     assert spec.student is not None
     stage = spec.stage[index]
     return Stage(
@@ -331,7 +331,7 @@ def train_network(
     watch: Watch,
     entered: Callable[[Path], None],
 ) -> tuple[TrainedNetwork, StepOutcome]:
-    """Train ``stage`` on all ranks, or find it trained; ``entered`` is told the folder before."""
+    """Train ``stage`` on all ranks, or reuse it; ``entered`` gets the folder before it starts."""
     inputs = stage.inputs(images, cache)
     folder = steps.folder(kind, inputs)
     entered(folder)
@@ -343,28 +343,28 @@ def train_network(
         return {**result, **_kept(stage.settings, folder)}
 
     outcome = steps.perform(kind, inputs, work, distributed.on_first_rank)
-    for notice in read_notices(folder / NOTICES):  # also of an earlier attempt or another job
+    for notice in read_notices(folder / NOTICES):  # including those of an earlier attempt or job
         watch.warn(notice)
     return TrainedNetwork(stage.architecture, outcome.folder, outcome.folder.name), outcome
 
 
 def _seen(settings: TrainSettings) -> dict[str, Any]:
-    """The settings that a step's identity has."""
+    """The settings that are part of a step's identity."""
     hidden = UNSEEN_SETTINGS | UNSEEN_UNLESS_BEST
     later = settings.model_dump(exclude=hidden | SEEN_SETTINGS, exclude_defaults=True)
     return {**settings.model_dump(include=SEEN_SETTINGS), **later}
 
 
 def _kept(settings: TrainSettings, folder: Path) -> dict[str, Any]:
-    """Which weights a training in ``folder`` left, where they need not be the last."""
+    """Which weights a training in ``folder`` kept, if they may not be the last."""
     best = best_checkpoint(folder / CHECKPOINTS) if settings.keep == "best" else None
     return {} if best is None else {"kept": {"iteration": step_of(best), **scores_of(best)}}
 
 
 def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None:
-    """Take the weights before, the class centres, and the state of those losses that are the same.
+    """Load the previous weights and class centres, and the state of losses that are unchanged.
 
-    A state of another shape, as of centres of another embedding length, starts afresh.
+    State of a different shape, such as centres of another width, starts fresh.
     """
     load_weights(start / NETWORK, network)
     before, now = read_tensors(start / LOSSES), losses.state_dict()

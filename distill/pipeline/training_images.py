@@ -1,4 +1,4 @@
-"""The images that a job trains on: a set of the workspace, or several as one."""
+"""The images that a job trains on: a set of the workspace, or several combined."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from distill.training.several_sets import SeveralSets, TrainedSet, as_one
 
 
 def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
-    """What ``data.train`` names; ``SpecError`` where it cannot be read, or does not go together."""
+    """The images of ``data.train``; ``SpecError`` if they cannot be read or combined."""
     sources = []
     for key, each in data.placed.items():
         with within("data", *key):
@@ -27,7 +27,7 @@ def open_training_images(data: DataSpec, workspace: Workspace) -> ImageSet:
 
 
 def digests(data: DataSpec, images: ImageSet) -> dict[str, str]:
-    """Of each set, by its name in the spec."""
+    """The digest of each set, by its name in the spec."""
     return {each["name"]: each["digest"] for each in trained_on(data, images)}
 
 
@@ -48,9 +48,9 @@ def trained_on(data: DataSpec, images: ImageSet) -> list[dict[str, Any]]:
 def check_labels(
     images: ImageSet, losses: dict[str, LossSettings], stage: Location
 ) -> Iterator[Notice]:
-    """Raise ``SpecError`` where a loss of the ``stage`` cannot do with the labels that there are.
+    """Raise ``SpecError`` if a loss of the ``stage`` cannot work with the available labels.
 
-    What comes back tells of images that nothing is learned from.
+    Returns notices about images that no loss learns from.
     """
     if not images.unlabelled:
         return

@@ -1,4 +1,4 @@
-"""The augmented views of some images on one sheet, with what the teacher makes of each."""
+"""The augmented views of some images on one sheet, with the teacher's cosines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from teachers.embedder import Embedder, normalise
 from teachers.preprocessing import Preprocessing
 
 _CAPTION = 15
-"""Pixels of height."""
+"""Height in pixels"""
 _INK, _UNUSED_INK = (20, 20, 20), (200, 30, 30)
 
 
 @dataclass(frozen=True)
 class SheetView:
-    """One view of one image; ``number`` PLAIN is the picture itself.
+    """One view of one image; ``number`` PLAIN is the image itself.
 
-    ``cosine`` is that of the teacher's answers to the view and to the plain picture, mirrored
-    alike; None without a teacher. ``used`` says whether the student sees it.
+    ``cosine`` is between the teacher's embeddings of the view and of the plain image, both mirrored
+    or neither; None without a teacher. ``used`` tells whether the student sees the view.
     """
 
     image: int
@@ -39,13 +39,13 @@ class SheetView:
 
 @dataclass(frozen=True)
 class ViewSheet:
-    """``picture`` uint8 RGB [H, W, 3], and what it shows, row by row."""
+    """``picture`` uint8 RGB [H, W, 3], and its cells row by row."""
 
     picture: np.ndarray
     views: list[SheetView]
 
     def png(self) -> bytes:
-        """The picture as a PNG file."""
+        """The sheet as a PNG file."""
         done, encoded = cv2.imencode(".png", cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))
         if not done:
             raise RuntimeError("cv2 could not encode the sheet as PNG")
@@ -60,9 +60,9 @@ def make_sheet(
     chosen: Sequence[int],
     most: int,
 ) -> ViewSheet:
-    """A row for each of ``chosen`` images: the picture, and at most ``most`` augmented views.
+    """A row for each of ``chosen`` images: the image and at most ``most`` augmented views.
 
-    Each is shown as the student sees it, and below as the teacher does where that is another size.
+    Each is shown at the student's input size, and below at the teacher's if it differs.
     """
     augmentation = Augmentation(augment.strengths, images)
     count = most if augment.augmented is None else min(most, augment.augmented)
@@ -80,7 +80,7 @@ def make_sheet(
         for place, view in enumerate(pictures):
             cosine = None if found is None else round(float(found[place]), 4)
             near = cosine is None or cosine >= augment.least_cosine or mixed[place]
-            near |= augment.teacher_sees == "plain"  # whatever it would say of the view
+            near |= augment.teacher_sees == "plain"  # the teacher's view of it does not matter
             one = SheetView(
                 int(index),
                 place - 1 if place else PLAIN,
@@ -97,7 +97,7 @@ def make_sheet(
 def _to_plain(
     teacher: Embedder, pictures: Sequence[np.ndarray], mirrored: np.ndarray
 ) -> np.ndarray:
-    """Cosines float32 [n] of the answers to ``pictures`` and to the first, mirrored alike."""
+    """Cosines float32 [n] of the embeddings of ``pictures`` and of the first, mirrored alike."""
     plain = np.stack([pictures[0], pictures[0][:, ::-1]])
     answers = normalise(teacher.embed(np.stack(pictures)))
     return cosines(answers, normalise(teacher.embed(plain))[mirrored.astype(np.int64)])
@@ -106,7 +106,7 @@ def _to_plain(
 def _cell(
     view: np.ndarray, student: Preprocessing, teacher: Embedder | None, one: SheetView
 ) -> np.ndarray:
-    """What student and teacher see, with a caption; all cells of a sheet are of one size."""
+    """The views of student and teacher with a caption; all cells of a sheet have one size."""
     shown = [student.resize(view[None])[0]]
     if teacher is not None and teacher.preprocessing.size != student.size:
         shown.append(teacher.preprocessing.resize(view[None])[0])
@@ -116,7 +116,7 @@ def _cell(
 
 
 def _centred(picture: np.ndarray, width: int) -> np.ndarray:
-    """On white, ``width`` pixels wide."""
+    """Centred on white, ``width`` pixels wide."""
     wide = np.full((picture.shape[0], width, 3), 255, np.uint8)
     left = (width - picture.shape[1]) // 2
     wide[:, left : left + picture.shape[1]] = picture

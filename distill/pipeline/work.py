@@ -1,4 +1,4 @@
-"""What the steps after a training do: evaluate a network, put it into a bundle."""
+"""The steps after a training: evaluate a network, export it as a bundle."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -36,8 +36,8 @@ def evaluate_network(
     kept: Path,
     protocols: Sequence[str] = (),
 ) -> StepOutcome:
-    """The scores of ``embedder`` on sets of pairs or images, and on protocols, named NAME:FOLDER;
-    it leaves its answers in the folder ``kept``."""
+    """The scores of ``embedder`` on pair sets or image sets, and on protocols, named NAME:FOLDER;
+    stores its embeddings in the folder ``kept``."""
     scored = open_sets(sets, protocols)
     opened = [each for each in scored if not isinstance(each, ProtocolSet)]
     inputs = {
@@ -58,10 +58,10 @@ def draw_scores(
     progress: Progress,
     kept: Path,
 ) -> list[float]:
-    """The mean accuracy of ``embedder`` on these sets of pairs in each draw of their people.
+    """The mean accuracy of ``embedder`` on these pair sets in each bootstrap sample of people.
 
-    See `distill.evaluation.paired.drawn_mean_accuracies`. The answers that `evaluate_network` left
-    in ``kept`` are used again.
+    See `distill.evaluation.paired.drawn_mean_accuracies`. Reuses the embeddings that
+    `evaluate_network` stored in ``kept``.
     """
     opened = [each for each in open_sets(sets) if isinstance(each, VerificationPairs)]
     inputs = {
@@ -82,16 +82,16 @@ def draw_scores(
 def _cropped(
     embedder: Embedder, sets: Sequence[VerificationPairs | ImageSet]
 ) -> dict[str, list[str]]:
-    """The sets of which the network sees less than the whole images, which were squeezed before."""
+    """The sets whose images the network crops; earlier versions squeezed them."""
     size = embedder.preprocessing.size
     cropped = [each.name for each in sets if crops(each.image_size, size)]
     return {"cropped": cropped} if cropped else {}
 
 
 def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
-    """What these sets cannot measure, for the step's identity: there were scores of them before.
+    """What these sets cannot measure, for the step's identity, because earlier versions did.
 
-    Nothing where all of them can, so that steps done before are found.
+    Empty if they can measure everything, so that earlier steps are still found.
     """
     pairs = [each for each in sets if isinstance(each, VerificationPairs)]
     reasons = {each.name: why_no_accuracy(each) for each in pairs}
@@ -100,7 +100,7 @@ def _unmeasured(sets: Sequence[VerificationPairs | ImageSet]) -> dict[str, Any]:
 
 
 def bundle_config(trained: Architecture, image_size: tuple[int, int]) -> BundleConfig:
-    """What a bundle says of a network that was trained on images of that size."""
+    """The bundle configuration of a network trained on images of that size."""
     architecture = trained.unweighted
     preprocessing = architecture.preprocessing
     framing = Framing.of(image_size, preprocessing.size)
@@ -126,15 +126,15 @@ def export_network(
 ) -> StepOutcome:
     """The bundle of a network trained on images of that size, in ``bundle/`` of the step.
 
-    ``origin`` goes into the lineage and is no part of the step's identity: a bundle that is there
-    says where it came from then. Each format is scored on the ``sets``, but not the
-    usual one alone, which gives what the network gives; int8 is calibrated on ``faces``.
+    ``origin`` goes into the lineage but is not part of the step's identity: an existing bundle
+    keeps the origin of its own job. Each format is scored on ``sets``, unless the only one is the
+    default format, which equals the network; int8 is calibrated on ``faces``.
     """
     config = bundle_config(trained.architecture, image_size)
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
     score: Score | None = None
     if tuple(formats) != DEFAULT_FORMATS:
-        # Only then, so that steps done before there were formats are found.
+        # Only then, so that steps done before there were formats are still found.
         inputs["formats"] = list(formats)
         score = partial(_scores_on, sets)
 

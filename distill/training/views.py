@@ -11,7 +11,7 @@ from teachers.augment.drawing import hashes, uniform
 PLAIN = -1
 """Instead of the number of an augmented view: the image or its mirror image."""
 _AGAIN = 1 << 32
-"""Stride between the fresh views of successive repeats; larger than any number of epochs."""
+"""Offset between fresh views of repeats within an epoch; larger than any number of epochs."""
 
 
 @dataclass(frozen=True)

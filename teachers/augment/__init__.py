@@ -1,1 +1,1 @@
-"""Augmented views: other pictures of the same faces, made anew wherever they are wanted."""
+"""Augmented views: modified images of the same faces, computed whenever they are needed."""

@@ -1,4 +1,4 @@
-"""The views of a data set: the same for the teacher that is asked and the student that learns."""
+"""The views of a data set, the same for teacher and student."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from teachers.augment.strengths import Strengths
 
 
 class Augmentation:
-    """Makes the views of the pictures of ``images``.
+    """Creates the views of the images of ``images``.
 
-    A view is known by the row of its image in its own store, so that data sets of one store have
-    the same views, and its number. With ``strengths.mix`` pictures of ``images`` are blended in,
-    and no others of the store.
+    A view is identified by its number and the row of its image in the store, so data sets of one
+    store have the same views. With ``strengths.mix``, images of ``images`` are blended in, never
+    other images of the store.
     """
 
     def __init__(self, strengths: Strengths, images: ImageSet) -> None:
@@ -29,32 +29,32 @@ class Augmentation:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for the pixels of every view, of pictures that are known."""
+        """Identifies the pixels of every view, given the images."""
         return self.strengths.digest(self.images.digest)
 
     def mirrored(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
-        """bool [n]: which views are mirrored, of the images in these rows of the store."""
+        """bool [n]: which views are mirrored, for the images in these rows of the store."""
         return are_mirrored(self.strengths.seed, self._own(rows), numbers)
 
     def mixed(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
-        """bool [n]: which views show two pictures."""
+        """bool [n]: which views blend two images."""
         return are_mixed(self.strengths, self._own(rows), numbers)
 
     def changes(self, rows: np.ndarray, numbers: np.ndarray | int) -> list[Change]:
-        """What is done to the pictures in these rows, for ``view``."""
+        """The changes to the images in these rows, for ``view``."""
         size = self.images.image_size
         return draw(self.strengths, self._own(rows), numbers, size, len(self.images))
 
     def view(self, picture: np.ndarray, change: Change) -> np.ndarray:
-        """A view uint8 RGB [H, W, 3] of the picture as it is stored; otherwise as ``views``."""
+        """A view uint8 RGB [H, W, 3] of the stored picture; otherwise like ``views``."""
         return self.views([picture], [change])[0]
 
     def views(self, pictures: Sequence[np.ndarray], changes: Sequence[Change]) -> list[np.ndarray]:
-        """A view of each picture, as ``teachers.augment.pictures.changed`` takes and gives them.
+        """A view of each picture; see ``teachers.augment.pictures.changed`` for the formats.
 
-        ``UserError`` where a picture that is blended in is damaged.
+        Raises ``UserError`` if a picture that is blended in is damaged.
         """
-        from teachers.augment.pictures import changed  # brings OpenCV
+        from teachers.augment.pictures import changed  # imports OpenCV
 
         partners = [
             None if change.partner < 0 else self._picture(change.partner) for change in changes
@@ -75,16 +75,16 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class NumberedView:
-    """The view of this number of every image."""
+    """The view with this number of every image."""
 
     augmentation: Augmentation
     number: int
 
     @cached_property
     def digest(self) -> str:
-        """Stands for the pixels of this view, of pictures that are known."""
+        """Identifies the pixels of this view, given the images."""
         return hashlib.sha256(f"{self.augmentation.digest}|{self.number}".encode()).hexdigest()
 
     def changes(self, rows: np.ndarray) -> list[Change]:
-        """What is done to the pictures in these rows of the store."""
+        """The changes to the images in these rows of the store."""
         return self.augmentation.changes(rows, self.number)

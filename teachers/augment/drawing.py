@@ -1,7 +1,7 @@
-"""What is done to a picture in a view, drawn from (strengths, seed, image, number).
+"""The random changes of a view, as a function of (strengths, seed, image, number).
 
-The draws are hashes, not a stream of a library's generator: a view must come out the same on
-every machine and in every version, as the teacher's answer to it is kept.
+The random numbers are hashes instead of a library's generator: a view must be equal on every
+machine and in every version, because the teacher's embedding of it is stored.
 """
 
 from typing import NamedTuple
@@ -13,19 +13,19 @@ from teachers.augment.strengths import Strengths
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _DRAWS = 32
-"""Of each view; each place has one meaning for good, so that what comes later takes free ones."""
+"""Draws per view. Each index has a permanent meaning; new features use free ones."""
 _COIN = 1 << 40
-"""Instead of the number of a view, for what is drawn of the image itself."""
+"""Replaces the number of a view in draws about the image itself."""
 
 
 def hashes(*keys: np.ndarray | int) -> np.ndarray:
-    """uint64 [n] of whole numbers that are broadcast together: splitmix64's finaliser, chained.
+    """uint64 [n] hashes of broadcast integers: splitmix64's finaliser, chained.
 
     Source: Steele et al., Fast splittable pseudorandom number generators, 2014.
     """
     state = np.zeros(1, np.uint64)
     for key in keys:
-        # Arrays wrap around, as is wanted; NumPy warns of scalars that do.
+        # Arrays wrap around, as intended; NumPy warns about scalars that do.
         state = _mixed((state ^ np.atleast_1d(key).astype(np.uint64)) + np.uint64(_GOLDEN))
     return state
 
@@ -37,16 +37,16 @@ def _mixed(values: np.ndarray) -> np.ndarray:
 
 
 def uniform(bits: np.ndarray) -> np.ndarray:
-    """float64 in [0, 1) of ``hashes``."""
+    """float64 in [0, 1) from ``hashes``."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 class Change(NamedTuple):
-    """What makes a view of one picture; None and 0 for what is left as it is.
+    """The changes that make a view of one picture; None or 0 for a change that does not apply.
 
-    ``motion`` float64 [2, 3], ``colours`` float64 [3, 4] and ``gamma`` uint8 [256] are as
-    ``formulas`` has them, ``box`` is (top, left, height, width). ``partner`` is the place in the
-    data set of the picture that is blended in, times ``partner_weight``; -1 for none.
+    ``motion`` float64 [2, 3], ``colours`` float64 [3, 4] and ``gamma`` uint8 [256] are defined in
+    ``formulas``; ``box`` is (top, left, height, width). ``partner`` is the position in the data set
+    of the picture that is blended in with ``partner_weight``; -1 for none.
     """
 
     mirrored: bool
@@ -66,7 +66,7 @@ NO_CHANGE = Change(False, None, None, None, 0.0, 0, 0, None, np.zeros(3, np.uint
 
 
 def are_mirrored(seed: int, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
-    """bool [n]: every other view of an image is mirrored, from the first or the second on."""
+    """bool [n]: every other view of an image is mirrored, starting with the first or the second."""
     coins = hashes(seed, rows, _COIN) & np.uint64(1)
     return (coins + np.asarray(numbers).astype(np.uint64)) & np.uint64(1) == 1
 
@@ -100,8 +100,8 @@ def draw(
 ) -> list[Change]:
     """The changes of the views ``numbers`` (int64 [n] or one) of the images ``rows`` (int64 [n]).
 
-    Rows are those of the store. ``size`` is (height, width) of the pictures, ``images`` how many
-    the data set has.
+    ``rows`` index the store. ``size`` is (height, width) of the images, ``images`` the number of
+    images in the data set.
     """
     u = _draws(strengths.seed, rows, numbers)
     mirrored = are_mirrored(strengths.seed, rows, numbers)
@@ -128,12 +128,12 @@ def draw(
 
 
 def _either_way(u: np.ndarray) -> np.ndarray:
-    """-1 to 1 of 0 to 1."""
+    """Map [0, 1] to [-1, 1]."""
     return 2.0 * u - 1.0
 
 
 def _where(done: np.ndarray, values: np.ndarray) -> list[np.ndarray | None]:
-    """``values`` [n, ...] one by one, and None where not ``done`` [n]."""
+    """The elements of ``values`` [n, ...], replaced by None where ``done`` [n] is false."""
     return [value if one else None for value, one in zip(values, done.tolist(), strict=True)]
 
 
@@ -150,7 +150,7 @@ def _motions(
 def _tones(
     strengths: Strengths, u: np.ndarray
 ) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
-    """Colour matrices and tables of gamma."""
+    """Colour matrices and gamma tables."""
     tone, either = strengths.tone, _either_way(u)
     done, grey = u[:, _TONE] < tone.share, u[:, _GREY] < strengths.grey
     either = np.where(done[:, None], either, 0.0)
@@ -168,15 +168,15 @@ def _tones(
 
 
 def _sigmas(strengths: Strengths, u: np.ndarray, height: int) -> np.ndarray:
-    """float64 [n]: 0 for pictures that are not blurred."""
+    """float64 [n]: 0 for pictures without blur."""
     sigmas = strengths.blur.sigma * u[:, 1] * height / NORMAL_SIDE
     return np.where(u[:, 0] < strengths.blur.share, sigmas, 0.0)
 
 
 def _heights(strengths: Strengths, u: np.ndarray, full: int) -> np.ndarray:
-    """int64 [n]: 0 for pictures that stay as fine as they are.
+    """int64 [n]: 0 for pictures that keep their resolution.
 
-    Evenly on a logarithmic scale: from 112 to 56 pixels as often as from 56 to 28.
+    Uniform on a logarithmic scale: 112 to 56 pixels is as likely as 56 to 28.
     """
     least = min(strengths.low_resolution.pixels, full)
     heights = np.rint(least * (full / least) ** u[:, 1]).astype(np.int64)
@@ -193,7 +193,7 @@ def _qualities(strengths: Strengths, u: np.ndarray) -> np.ndarray:
 def _boxes(
     strengths: Strengths, u: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[tuple[int, int, int, int] | None], np.ndarray]:
-    """The boxes, and what they are filled with, uint8 [n, 3]."""
+    """The boxes, and their fill colours uint8 [n, 3]."""
     height, width = size
     tall = 1 + (u[:, 1] * strengths.erase.side * (height - 1)).astype(np.int64)
     wide = 1 + (u[:, 2] * strengths.erase.side * (width - 1)).astype(np.int64)

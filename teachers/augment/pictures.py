@@ -1,6 +1,6 @@
-"""Changes of one picture, uint8 RGB [H, W, 3], as pure functions that leave it as it is.
+"""Changes of one picture, uint8 RGB [H, W, 3], as pure functions.
 
-They run on the loader's threads; OpenCV releases the interpreter lock.
+They run on the loader's threads; OpenCV releases the GIL.
 """
 
 import math
@@ -22,10 +22,10 @@ def changed(
     changes: Sequence[Change],
     partners: Sequence[np.ndarray | None],
 ) -> list[np.ndarray]:
-    """The views of ``pictures``, uint8 RGB [H, W, 3] each; what a partner is blended in has one.
+    """The views of ``pictures``, uint8 RGB [H, W, 3] each, blended with ``partners`` if not None.
 
-    A picture that is moved may come with a fourth channel, as ``moved`` wants it. Each change is
-    made in all pictures before the next: a tenth faster, as its code stays in the caches.
+    A picture that is moved may have a fourth channel, see ``moved``. Each change is applied to all
+    pictures before the next one, which is a tenth faster because its code stays cached.
     """
     views = list(pictures)
     for step in _STEPS:
@@ -37,9 +37,9 @@ def changed(
 
 
 def moved(picture: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The picture whose place (x, y) shows ``source @ (x, y, 1)``; mirrored over its borders.
+    """The picture with pixel (x, y) taken from ``source @ (x, y, 1)``, reflected at the borders.
 
-    With a fourth channel it takes half the time, also where the channel has to be added.
+    A fourth channel halves the time, even if it has to be added first.
     """
     if picture.shape[2] == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
@@ -54,7 +54,7 @@ def moved(picture: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 
 def mirror(picture: np.ndarray) -> np.ndarray:
-    """Left for right."""
+    """Flip left and right."""
     return cv2.flip(picture, 1)
 
 
@@ -64,22 +64,22 @@ def recoloured(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def toned(picture: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Every value replaced by that of a ``table`` uint8 [256]."""
+    """Every value replaced by its entry in ``table`` uint8 [256]."""
     return cv2.LUT(picture, table)
 
 
 def blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """With a Gaussian of ``sigma`` pixels; as it is where that is next to nothing."""
+    """Gaussian blur with ``sigma`` pixels; unchanged if that is negligible."""
     if sigma < _SMALLEST_SIGMA:
         return picture
-    side = 2 * math.ceil(2 * sigma) + 1  # two deviations to each side are 95 % of it
+    side = 2 * math.ceil(2 * sigma) + 1  # two deviations to each side cover 95 %
     return cv2.GaussianBlur(picture, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
 def coarsened(picture: np.ndarray, height: int) -> np.ndarray:
-    """Brought down to that height and up again, if it is higher.
+    """Reduced to that height and enlarged again, if it is higher.
 
-    Down by averaging over a box as large as the new pixels are, up bilinearly.
+    Reduced by averaging over boxes of the size of the new pixels, enlarged bilinearly.
     """
     full, width = picture.shape[:2]
     if height >= full:
@@ -92,7 +92,7 @@ def coarsened(picture: np.ndarray, height: int) -> np.ndarray:
 
 
 def recompressed(picture: np.ndarray, quality: int) -> np.ndarray:
-    """What a JPEG file of that quality keeps of it."""
+    """Encoded as a JPEG file of that quality and decoded."""
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality, "RGB", "420")
     return simplejpeg.decode_jpeg(data, "RGB", buffer=room_for_pixels(picture.shape))
 
@@ -100,14 +100,14 @@ def recompressed(picture: np.ndarray, quality: int) -> np.ndarray:
 def erased(
     picture: np.ndarray, top: int, left: int, height: int, width: int, colour: np.ndarray
 ) -> np.ndarray:
-    """With a box filled with ``colour`` uint8 [3]."""
+    """A box filled with ``colour`` uint8 [3]."""
     covered = picture.copy()
     covered[top : top + height, left : left + width] = colour
     return covered
 
 
 def blended(picture: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """``weight`` of the ``other`` picture, and the rest of this one."""
+    """``weight`` times ``other`` plus the rest of this picture."""
     return cv2.addWeighted(picture, 1.0 - weight, other, weight, 0.0)
 
 
@@ -127,4 +127,4 @@ _STEPS: tuple[Callable[[np.ndarray, Change], np.ndarray], ...] = (
         picture if change.box is None else erased(picture, *change.box, change.box_colour)
     ),
 )
-"""In this order; a motion mirrors by itself."""
+"""Applied in this order; a motion includes the mirroring."""

@@ -1,4 +1,4 @@
-"""What changes a picture in an augmented view, and by how much."""
+"""The kinds and strengths of changes in an augmented view."""
 
 import hashlib
 import json
@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 VERSION = 1
-"""Raised when the same strengths would give other pixels: the teacher's answers are of pixels."""
+"""Incremented when the same strengths give different pixels, which the embeddings depend on."""
 
 Amount = Annotated[float, Field(ge=0, le=0.5)]
 Share = Annotated[float, Field(ge=0, le=1)]
-"""Of the views; each change is drawn by itself."""
+"""Share of the views; each change is drawn independently."""
 
 
 class _Table(BaseModel):
@@ -19,8 +19,8 @@ class _Table(BaseModel):
 
 
 class CropMotion(_Table):
-    """In ``share`` of the views another part of the face is seen: moved by up to ``shift`` of the
-    side, ``scale`` larger or smaller (1 +- this), turned by up to ``rotation`` degrees."""
+    """Shows a different part of the face in ``share`` of the views: moved by up to ``shift`` of
+    the side, scaled by 1 +- ``scale``, rotated by up to ``rotation`` degrees."""
 
     share: Share = 0.5
     shift: Amount = 0.05
@@ -29,9 +29,9 @@ class CropMotion(_Table):
 
 
 class Tone(_Table):
-    """In ``share`` of the views other light, and another camera.
+    """Changes lighting and colours in ``share`` of the views.
 
-    ``brightness`` is a share of white; ``contrast`` and the saturation of ``colour`` are 1 +- this,
+    ``brightness`` is a share of white; ``contrast`` and the saturation (``colour``) are 1 +- this,
     the gain of each channel 1 +- a quarter of ``colour``; ``gamma`` is e to the power of +- this.
     """
 
@@ -43,38 +43,38 @@ class Tone(_Table):
 
 
 class Blur(_Table):
-    """In ``share`` of the views a Gaussian of up to ``sigma`` pixels, of 112 in height."""
+    """Gaussian blur in ``share`` of the views, up to ``sigma`` pixels at a height of 112."""
 
     share: Share = 0.15
     sigma: float = Field(default=1.5, gt=0, le=20)
 
 
 class LowResolution(_Table):
-    """In ``share`` of the views brought down to as few as ``pixels`` of height, and up again."""
+    """Reduces ``share`` of the views to a height of ``pixels`` or more, and enlarges them again."""
 
     share: Share = 0.15
     pixels: int = Field(default=28, ge=4, le=4096)
 
 
 class Jpeg(_Table):
-    """In ``share`` of the views compressed as a JPEG of a quality from ``quality`` to 95."""
+    """Compresses ``share`` of the views as JPEG with a quality of ``quality`` to 95."""
 
     share: Share = 0.15
     quality: int = Field(default=30, ge=1, le=95)
 
 
 class Erase(_Table):
-    """In ``share`` of the views a box of one colour, each side up to ``side`` of the picture's."""
+    """Fills a box in ``share`` of the views with one colour, each side up to ``side`` of it."""
 
     share: Share = 0.15
     side: float = Field(default=0.4, gt=0, le=1)
 
 
 class Strengths(_Table):
-    """How far a view may be from its picture; what is drawn of a change is even up to its strength.
+    """How far a view may differ from its picture; changes are uniform up to their strength.
 
-    ``grey`` is the share of views without colour, and ``mix`` that of views that are blended with
-    another picture of the data set. ``seed`` is that of the draws.
+    ``grey`` is the share of views without colour, ``mix`` that of views blended with another
+    picture of the data set. ``seed`` seeds the random numbers.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -89,14 +89,14 @@ class Strengths(_Table):
 
     @property
     def change_nothing(self) -> bool:
-        """Whether every view would be the picture itself, or its mirror."""
+        """Whether every view would be the picture itself or its mirror image."""
         parts = (self.crop, self.tone, self.blur, self.low_resolution, self.jpeg, self.erase)
         return not (self.grey or self.mix or any(part.share for part in parts))
 
     def digest(self, images: str) -> str:
-        """SHA-256 of all that the pixels of the views follow from, but for the pictures themselves.
+        """SHA-256 of everything that determines the pixels of the views besides the pictures.
 
-        ``images`` is the digest of the data set, whose pictures are blended with ``mix``.
+        ``images`` is the digest of the data set, whose pictures are blended in with ``mix``.
         """
         said: dict[str, Any] = {"version": VERSION, **self.model_dump()}
         if self.mix:

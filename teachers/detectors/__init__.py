@@ -1,1 +1,1 @@
-"""Face detectors of others: ONNX files that find faces and their five points in a photograph."""
+"""Third-party face detectors: ONNX files that find faces and five landmarks in photographs."""

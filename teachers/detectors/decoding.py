@@ -1,6 +1,6 @@
-"""From a detector's maps to faces: pure functions of arrays.
+"""Conversion of a detector's output maps to faces; pure functions of arrays.
 
-A map has a value for each cell of a grid of the input, the cells being ``stride`` pixels wide.
+A map has one value per cell of a grid over the input; cells are ``stride`` pixels wide.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Faces:
-    """What was found in a picture, by descending score; in pixels of the picture."""
+    """Detected faces by descending score, in pixels of the picture."""
 
     boxes: np.ndarray
     """float32 ``[F, 4]``: x, y, width, height"""
@@ -23,16 +23,16 @@ class Faces:
         return len(self.scores)
 
     def take(self, which: np.ndarray | slice) -> "Faces":
-        """Those at these places."""
+        """The faces at these indices."""
         return Faces(self.boxes[which], self.points[which], self.scores[which])
 
     def scaled(self, factor: float) -> "Faces":
-        """The same in a picture that is ``factor`` times as large."""
+        """The same faces in a picture scaled by ``factor``."""
         return Faces(self.boxes * factor, self.points * factor, self.scores)
 
 
 def join(parts: list[Faces]) -> Faces:
-    """All of them, by descending score; those with values that are not finite are left out."""
+    """All faces by descending score, without those that have non-finite values."""
     boxes, points, scores = (
         np.concatenate([getattr(part, name) for part in parts]).astype(np.float32)
         for name in ("boxes", "points", "scores")
@@ -96,9 +96,9 @@ def decode_scrfd(
 
 
 def without_overlaps(faces: Faces, most: float) -> Faces:
-    """The best of those that share more than ``most`` of the smaller one's box.
+    """Drop faces that share more than ``most`` of the smaller box with a better face.
 
-    Of the union it would be less where a part of a large face was found as a face.
+    The smaller box instead of the union, so that a part of a large face found as a face is dropped.
     """
     left, top = faces.boxes[:, 0], faces.boxes[:, 1]
     right, bottom = left + faces.boxes[:, 2], top + faces.boxes[:, 3]

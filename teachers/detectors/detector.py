@@ -1,9 +1,9 @@
-"""A face detector from an ONNX file of one of the interfaces that are known.
+"""A face detector from an ONNX file with one of the known interfaces.
 
-* YuNet's, as OpenCV's ``FaceDetectorYN`` takes it: an input of BGR bytes, and for each stride 8,
-  16, 32 the outputs ``cls_8``, ``obj_8``, ``bbox_8``, ``kps_8`` ...
-* SCRFD's, as insightface has it (RetinaFace too): an input of RGB, (pixel - 127.5) / 128, and nine
-  outputs: of the three strides the scores, then the boxes, then the points.
+* YuNet, as used by OpenCV's ``FaceDetectorYN``: an input of BGR bytes and, for each stride 8, 16
+  and 32, the outputs ``cls_8``, ``obj_8``, ``bbox_8``, ``kps_8`` and so on.
+* SCRFD (and RetinaFace), as published by insightface: an RGB input, (pixel - 127.5) / 128, and nine
+  outputs: the scores of the three strides, then the boxes, then the landmarks.
 
 The file is untrusted: it is opened and run in a confined process only.
 """
@@ -30,12 +30,12 @@ from teachers.onnx_files import read_onnx
 
 STRIDES = (8, 16, 32)
 LARGEST_SIDE = 1024
-"""Photographs are looked at with at most so many pixels a side: all the same, whatever the
-camera, and in bounded time"""
+"""Maximum side of a photograph during detection, which bounds the time and makes results
+independent of the camera"""
 SMALL_SIDE = 320
-"""They are looked at once more with so many: a face that fills a photograph is too large else"""
+"""Side of a second pass: a face that fills the photograph is too large for the first"""
 MOST_SHARED = 0.55
-"""Of the smaller of two boxes; of equal ones, an intersection over union of 0.38"""
+"""Share of the smaller of two boxes; 0.55 is an IoU of 0.38 for equal boxes"""
 MOST_FACES = 1000
 _TRIED_SIZES = ((96, 64), (320, 352))
 _WIDTHS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
@@ -44,14 +44,14 @@ _YUNET = tuple(f"{name}_{stride}" for stride in STRIDES for name in _WIDTHS)
 
 @dataclass(frozen=True)
 class _Interface:
-    """How a kind of detector is fed, and read."""
+    """Input and output format of a kind of detector."""
 
     name: str
     prepare: Callable[[np.ndarray], np.ndarray]
     """uint8 RGB ``[H, W, 3]`` to float32 of the same shape"""
     decode: Callable[[dict[str, np.ndarray], int, tuple[int, int], float], Faces]
     least_score: float
-    """What its authors and users take"""
+    """The default of its authors"""
 
 
 _INTERFACES = {
@@ -65,7 +65,7 @@ _INTERFACES = {
 class Detector:
     """Finds faces in photographs; ``digest`` is the SHA-256 of the file.
 
-    Raises ``UserError`` for a file that is no detector of a known interface.
+    Raises ``UserError`` for a file without a known detector interface.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class Detector:
 
     @property
     def least_score(self) -> float:
-        """What a face has at least, unless somebody says otherwise."""
+        """The default minimum score of a face."""
         return self._interface.least_score
 
     def find(self, pixels: np.ndarray, least_score: float) -> Faces:
@@ -91,7 +91,7 @@ class Detector:
         return found.take(slice(MOST_FACES))
 
     def refine(self, pixels: np.ndarray, box: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The points ``[5, 2]`` of a face that was found, more exactly where that is cheap."""
+        """More exact landmarks ``[5, 2]`` of a detected face, if they are cheap to compute."""
         if self._fixed is not None:
             return points
         return refined_points(
@@ -99,7 +99,7 @@ class Detector:
         )
 
     def _factors(self, height: int, width: int) -> list[float]:
-        """By how much a photograph is scaled for each look at it."""
+        """The scale of the photograph in each pass."""
         if self._fixed is not None:
             return [min(self._fixed[0] / height, self._fixed[1] / width)]
         side = max(height, width)
@@ -122,14 +122,14 @@ class Detector:
         ).scaled(1 / factor)
 
     def _run(self, canvas: np.ndarray, session: Any = None) -> dict[int, dict[str, np.ndarray]]:
-        """The maps of each stride, ``[M, ...]`` with all anchors of a cell together."""
+        """The maps of each stride, ``[M, ...]``, with all anchors of a cell together."""
         image = self._interface.prepare(canvas).transpose(2, 0, 1)[None]
         names = [name for maps in self._outputs.values() for name in maps.values()]
         try:
             values = (session or self._session).run(
                 names, {self._input: np.ascontiguousarray(image)}
             )
-        except Exception as error:  # of onnxruntime, which has no common base
+        except Exception as error:  # onnxruntime's exceptions have no common base
             raise UserError(
                 f"{self._path}: the detector does not run: {_first_line(error)}"
             ) from None
@@ -157,9 +157,9 @@ class Detector:
         return value.reshape(-1, width)
 
     def _open(self, model: Any, declared: list[int]) -> tuple[Any, tuple[int, int] | None]:
-        """A session for any size, and None; or for the size that the file states, and that.
+        """A session for any size, and None; or a session for the size in the file, and that size.
 
-        Files often state the size that they were exported at, and take others.
+        Files often declare the size at export but accept others.
         """
         try:
             session = _session(self._path, _of_any_size(model))
@@ -181,7 +181,7 @@ class Detector:
 
 
 def _recognise(path: Path, model: Any) -> tuple[_Interface, dict[int, dict[str, str]]]:
-    """The interface, and the names of the outputs: of each stride, of each kind of map."""
+    """The interface, and the output names by stride and kind of map."""
     names = [each.name for each in model.graph.output]
     if set(_YUNET) <= set(names):
         return _INTERFACES["yunet"], {
@@ -202,7 +202,7 @@ def _recognise(path: Path, model: Any) -> tuple[_Interface, dict[int, dict[str, 
 
 
 def _image_input(path: Path, model: Any) -> tuple[str, list[int]]:
-    """The input's name, and (height, width) where stated, else 0."""
+    """The input's name, and its declared (height, width), 0 if free."""
     weights = {each.name for each in model.graph.initializer}
     inputs = [each for each in model.graph.input if each.name not in weights]
     sides = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if inputs else []
@@ -213,7 +213,7 @@ def _image_input(path: Path, model: Any) -> tuple[str, list[int]]:
 
 
 def _of_any_size(model: Any) -> Any:
-    """A copy that states no height and width of its input, and no shapes that follow from them."""
+    """A copy of the model with free height and width, without the shapes derived from them."""
     import onnx
 
     free = onnx.ModelProto()
@@ -233,14 +233,14 @@ def _session(path: Path, model: Any) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # Errors arrive as exceptions.
-    options.intra_op_num_threads = 1  # several processes share the photographs
+    options.intra_op_num_threads = 1  # several processes work in parallel
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except MemoryError:
         raise
-    except Exception as error:  # of onnxruntime, which has no common base
+    except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: onnxruntime cannot load it: {_first_line(error)}") from None
 
 
