@@ -1,4 +1,4 @@
-"""The daemon's socket: private, and reachable however deep the workspace lies."""
+"""The daemon's socket: private, and reachable even if the workspace path is long."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ from curation.workspace import Workspace
 
 SOCKET = "api.sock"
 CREDENTIALS = struct.Struct("3i")
-"""pid, uid, gid of the other side (unix(7), SO_PEERCRED)"""
+"""pid, uid, gid of the peer (unix(7), SO_PEERCRED)"""
 LONGEST_PATH = 107  # sun_path without its final zero (unix(7))
 _BACKLOG = 64
 
 
 @contextmanager
 def socket_path(workspace: Workspace) -> Iterator[str]:
-    """A path of the socket that fits into an address, good as long as the block lasts."""
+    """A path of the socket that is short enough for an address, valid inside the block."""
     path = workspace.daemon / SOCKET
     if len(os.fsencode(path)) <= LONGEST_PATH:
         yield str(path)
@@ -31,12 +31,12 @@ def socket_path(workspace: Workspace) -> Iterator[str]:
 
 
 def somebody_listens(workspace: Workspace) -> bool:
-    """Whether a connection would be accepted; a socket that a dead daemon left does not."""
+    """Whether a connection would be accepted; a dead daemon's socket does not accept any."""
     return listener(workspace) is not None
 
 
 def listener(workspace: Workspace) -> int | None:
-    """The pid of who listens; ``None`` where nobody does."""
+    """The pid of the listening process, or ``None``."""
     if not workspace.daemon.is_dir():
         return None
     with socket_path(workspace) as path, socket.socket(socket.AF_UNIX) as probe:
@@ -50,10 +50,10 @@ def listener(workspace: Workspace) -> int | None:
 
 
 def listen(workspace: Workspace) -> socket.socket:
-    """Bind the socket, for its owner only; one that a dead daemon left is replaced.
+    """Bind the socket, accessible to its owner only; replaces the socket of a dead daemon.
 
-    The caller holds the workspace's daemon lock, so nobody listens on what is removed here. Call it
-    before there are threads: the umask belongs to the whole process.
+    The caller must hold the workspace's daemon lock, so that no live socket is removed. Call it
+    before starting threads, because the umask applies to the whole process.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with socket_path(workspace) as path:

@@ -38,7 +38,7 @@ wait for it."""
 
 
 class Health(BaseModel):
-    """That the daemon answers, and what it has to do."""
+    """The daemon is alive, and its work."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,12 +47,12 @@ class Health(BaseModel):
     workspace: str
     slots: int
     drained: bool
-    """No job starts."""
+    """No job starts"""
     jobs: dict[State, int]
 
 
 class Submitted(BaseModel):
-    """The answer to a submit; sent when it is on the disk."""
+    """The response to a submit, sent after it is on disk."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class Submitted(BaseModel):
 
 
 class Problem(BaseModel):
-    """Every error, as one line to act on."""
+    """Every error, as one line that says what to do."""
 
     error: str
 
@@ -89,7 +89,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         title="distill daemon",
         version=__version__,
         responses=_PROBLEMS,
-        docs_url=None,  # they load scripts from elsewhere; `distill serve --web` has a page
+        docs_url=None,  # they load third-party scripts; `distill serve --web` has a page
         redoc_url=None,
         dependencies=[Depends(_check_parameters)],
     )
@@ -115,7 +115,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     @app.get("/health")
     def health() -> Health:
-        """Whether the daemon lives."""
+        """Whether the daemon is alive."""
         return Health(
             pid=os.getpid(),
             version=__version__,
@@ -127,19 +127,19 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     @app.post("/wake")
     def wake() -> Health:
-        """Look at the queue now; 503 where its file was moved or replaced under the daemon."""
+        """Look at the queue now; 503 if its file was moved or replaced."""
         service.wake()
         return health()
 
     @app.post("/drain")
     def drain() -> Health:
-        """Let no job start; those that run go on."""
+        """Stop starting jobs; running jobs continue."""
         service.drain()
         return health()
 
     @app.post("/undrain")
     def undrain() -> Health:
-        """Let jobs start again."""
+        """Start jobs again."""
         service.undrain()
         return health()
 
@@ -151,10 +151,10 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         page: Annotated[int, Query(ge=1, le=1 << 40)] = 1,
         limit: Annotated[int, Query(ge=1, le=MOST)] = LIMIT,
     ) -> list[JobReport]:
-        """A page of the jobs, or of those in one state or with one label, the newest first.
+        """A page of all jobs, or of those in one state or with one label, newest first.
 
-        Where no state is asked for, jobs of other pages that run or failed lately come before them.
-        The headers `X-Total-Count` and `X-Page-Count` say how many jobs and pages there are.
+        Without `state`, jobs from other pages that are running or failed recently come first. The
+        headers `X-Total-Count` and `X-Page-Count` are the numbers of jobs and pages.
         """
         wanted = Wanted(state=state, label=label, page=page, limit=limit)
         found = report_page(service.queue, wanted, around)
@@ -171,7 +171,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         label: str | None = None,
         after: Annotated[list[str] | None, Query()] = None,
     ) -> Submitted:
-        """Queue the job spec in the body (TOML). Answered when it is on the disk."""
+        """Queue the job spec in the body (TOML). The response is sent after it is on disk."""
         placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
         spec = decode_spec(await _limited_body(request))
         name = name_in(spec)
@@ -192,7 +192,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     @app.get("/jobs/{name}/provenance")
     def provenance(name: str) -> Provenance | None:
-        """Where the job comes from: overrides, code, data, versions; null where nobody said it."""
+        """Where the job comes from: overrides, code, data, versions; null if not recorded."""
         return parse_provenance(service.queue.provenance(service.job(name).name))
 
     @app.post("/jobs/{name}/cancel")
@@ -202,7 +202,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     @app.post("/cancel")
     def cancel_all(label: str | None = None, force: bool = False) -> list[str]:
-        """Cancel all jobs that have not ended, or those with a label; their names."""
+        """Cancel all jobs that have not ended, or those with a label; returns their names."""
         return [job.name for job in service.cancel_all(label, force)]
 
     @app.post("/jobs/{name}/pause")
@@ -217,24 +217,24 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
     @app.post("/jobs/{name}/move")
     def move(name: str, to: QueueEnd | None = None, before: str | None = None) -> JobReport:
-        """Let a queued job start `first` or `last` of its priority, or before another one."""
+        """Move a queued job to the `first` or `last` place of its priority, or before another."""
         return shown(service.move(name, to, before))
 
     @app.post("/jobs/{name}/retry")
     def retry(name: str) -> JobReport:
-        """Queue a failed or cancelled job again, under the spec that it was submitted with."""
+        """Queue a failed or cancelled job again, with the spec that was submitted."""
         return shown(*service.retry([name]))
 
     @app.delete("/jobs/{name}")
     def remove_job(name: str, bundle: bool = False) -> Removed:
-        """Take an ended job, or a queued one that never ran, away with what it alone left."""
+        """Remove an ended job, or a queued one that never ran, with the files that only it uses."""
         return remove(service.workspace, service.queue, [name], bundles=bundle)
 
     @app.get("/jobs/{name}/log", response_class=Response)
     def log(name: str, offset: Annotated[int, Query(ge=-(1 << 40), le=1 << 60)] = 0) -> Response:
-        """The log's bytes from `offset` (from the end where negative), 64 KiB at most.
+        """The log's bytes from `offset` (from the end if negative), 64 KiB at most.
 
-        The header `X-Next-Offset` says where to go on.
+        The header `X-Next-Offset` is the offset of the next request.
         """
         text, following = read_log(runs / service.job(name).name / LOG, offset)
         headers = {"X-Next-Offset": str(following)}
@@ -244,7 +244,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
 
 
 async def _check_parameters(request: Request) -> None:
-    """Refuse what a route does not know: a misspelt ``?labl=`` would let `/cancel` cancel all jobs.
+    """Refuse unknown parameters: with a misspelt ``?labl=``, `/cancel` would cancel all jobs.
 
     Raises ``UserError``.
     """
@@ -258,11 +258,11 @@ async def _check_parameters(request: Request) -> None:
 
 
 class _TooLargeError(UserError):
-    """The body is not a job spec."""
+    """The body is too large to be a job spec."""
 
 
 async def _limited_body(request: Request) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
+    """The body; refused as soon as it exceeds the limit."""
     too_large = _TooLargeError(f"a job spec is at most {LARGEST_SPEC >> 10} KiB of text")
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > LARGEST_SPEC:
@@ -284,7 +284,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     def refuse(request: Request, error: UserError) -> JSONResponse:
-        # Where it was not read to its end, the rest of the body is not waited for.
+        # Do not wait for the rest of a body that was not read to its end.
         headers = {"Connection": "close"} if isinstance(error, _TooLargeError) else None
         return JSONResponse({"error": str(error)}, status_of(error), headers)
 
@@ -305,7 +305,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the client has disconnected
 
     @app.exception_handler(OSError)
     def unwritable(request: Request, error: OSError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""One start of one job, by a name that no other start ever has."""
+"""One start of one job, with a unique name."""
 
 import secrets
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _ID_BYTES = 8
 
 
 def fresh_id() -> str:
-    """An id that no queue has given before: queues are lost, copied and restored."""
+    """A new id, unique across queues, because queues are lost, copied and restored."""
     return secrets.token_hex(_ID_BYTES)
 
 
@@ -18,8 +18,8 @@ def fresh_id() -> str:
 class Attempt:
     """One start of one job.
 
-    The number is for people, and an order within one queue. Another queue counts from 1 again, so
-    the id tells attempts apart; it is empty where a version before ids claimed the job.
+    The number is for people and gives the order within one queue. Another queue counts from 1
+    again, so the id identifies an attempt; it is empty for attempts of versions without ids.
     """
 
     run: Path
@@ -28,5 +28,5 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """The same in ``runner.json``, ``exit.json`` and the environment of every process."""
+        """The name in ``runner.json``, ``exit.json`` and the environment of every process."""
         return attempt_name(self.number, self.id)

@@ -1,4 +1,4 @@
-"""Starting a daemon that stays when the terminal goes."""
+"""Starting a daemon that outlives the terminal."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def start(
     notify: Notify = NOBODY,
     more: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Start a daemon and wait until it answers; its health. ``UserError`` where it does not.
+    """Start a daemon and wait until it responds; returns its health. ``UserError`` if it does not.
 
     ``more`` are further options of `distill serve`.
     """

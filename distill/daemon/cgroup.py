@@ -1,15 +1,15 @@
-"""The memory of the control group that this process is in: its limit, use, and kills (Linux)."""
+"""Memory of this process's control group: its limit, usage and OOM kills (Linux)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 _NO_LIMIT = 1 << 60
-"""Version 1 writes a number of about this size where there is none."""
+"""Version 1 reports a number of about this size if there is no limit."""
 
 
 @dataclass(frozen=True)
 class MemoryGroup:
-    """Where the files of one group lie: version 2 of the interface, or 1."""
+    """The files of one group, in version 2 or 1 of the interface."""
 
     folder: Path
     version: int
@@ -23,7 +23,7 @@ class MemoryGroup:
 
     @property
     def used(self) -> int:
-        """Bytes that the kernel could not take back: without the cache of files."""
+        """Bytes that the kernel cannot reclaim, without the page cache."""
         name = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
         text = _text(self.folder / name).strip()
         prefix = "" if self.version == 2 else "total_"
@@ -33,7 +33,7 @@ class MemoryGroup:
 
     @property
     def kills(self) -> int:
-        """How many processes the kernel has ended in it for want of memory."""
+        """The number of processes in it that the kernel killed because memory ran out."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"
         return _numbers(self.folder / name).get("oom_kill", 0)
 
@@ -41,7 +41,7 @@ class MemoryGroup:
 def memory_group(
     own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> MemoryGroup | None:
-    """That of this process, or the nearest one above it that can be seen and has a limit."""
+    """This process's group, or the nearest visible ancestor with a limit."""
     for line in _text(own).splitlines():
         _, controllers, path = [*line.split(":", 2), "", "", ""][:3]
         if controllers == "":

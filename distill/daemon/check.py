@@ -1,6 +1,6 @@
-"""Whether a job spec that came over HTTP can be run, asked of `distill check` in its own process.
+"""Checks a job spec received over HTTP by running `distill check` in a process of its own.
 
-A check may take seconds, a gigabyte and torch, of which the daemon wants none.
+A check may take seconds, a gigabyte and torch, none of which should be in the daemon.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ _CHECK_SECONDS = 120.0
 
 
 def spec_check(workspace: Workspace) -> SpecCheck:
-    """The check of real job specs: what `distill run` would refuse is refused before it queues."""
+    """The check of real job specs: whatever `distill run` would refuse is not queued."""
 
     def check(text: str) -> Checked:
         with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def spec_check(workspace: Workspace) -> SpecCheck:
 
 
 def _check(path: Path, workspace: Workspace) -> Checked:
-    """``UserError`` with what is wrong with the spec."""
+    """``UserError`` with the fault of the spec."""
     command = [sys.executable, "-m", "distill.cli.main", "check", "--json", str(path)]
     try:
         checked = subprocess.run(

@@ -1,4 +1,4 @@
-"""Commands that check specs at once, each in a process of its own: few do at a time."""
+"""Limits how many commands check specs at the same time, each in its own process."""
 
 import time
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ _LONGEST_RETRY_SECONDS = 0.4
 
 @contextmanager
 def one_of_two(workspace: Workspace) -> Iterator[None]:
-    """Run the block beside that of one other process at most: a check may take a gigabyte."""
+    """Run the block beside at most one other process: a check may take a gigabyte."""
     with ExitStack() as stack:
-        with suppress(OSError):  # where nothing can be locked, nobody is kept waiting
+        with suppress(OSError):  # without locking, nobody waits
             pause = _RETRY_SECONDS
             while not _took_either(stack, (workspace.root, workspace.datasets)):
                 time.sleep(pause)
@@ -25,7 +25,7 @@ def one_of_two(workspace: Workspace) -> Iterator[None]:
 
 
 def _took_either(stack: ExitStack, places: tuple[Path, ...]) -> bool:
-    """Hold one of the folders until the stack ends; whether one was free."""
+    """Lock one of the folders until the stack ends; returns whether one was free."""
     for place in places:
         with suppress(BlockingIOError):
             stack.enter_context(held(place))

@@ -1,4 +1,4 @@
-"""Which jobs of the past go, by their age, and which of them stay for another's sake."""
+"""Which old jobs can be removed, and which must stay because other jobs need them."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class Old:
 
     names: tuple[str, ...]
     left: dict[str, str]
-    """Those that cannot go now, with the reason"""
+    """Jobs that cannot be removed now, with the reason"""
 
 
 def old_jobs(
@@ -38,7 +38,7 @@ def old_jobs(
 
 
 def parse_age(text: str) -> float:
-    """``30d`` in seconds; ``UserError`` where it is no such time."""
+    """``30d`` in seconds; ``UserError`` if the text is not such a duration."""
     found = _AGE.fullmatch(text.strip().lower())
     if found is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What the commands do with the queue: on its file, which the daemon looks at all the time."""
+"""The commands' access to the queue: through its file, which the daemon polls."""
 
 import os
 import socket
@@ -45,7 +45,7 @@ _ANSWER_SECONDS = 150.0
 
 
 def health(workspace: Workspace) -> dict[str, Any] | None:
-    """What the daemon says of itself; ``None`` where none answers."""
+    """The daemon's health report; ``None`` if none responds."""
     return _ask(workspace, "GET", "/health")
 
 
@@ -57,7 +57,7 @@ def submit(
     check: SpecCheck,
     placing: Placing = AS_BEFORE,
 ) -> Submission:
-    """See `JobService.submit_all`. The job is on the disk when this returns."""
+    """See `JobService.submit_all`. The job is on disk when this returns."""
     (submission,) = submit_all(workspace, {name: spec}, replace, check, placing)
     return submission
 
@@ -69,20 +69,20 @@ def submit_all(
     check: SpecCheck,
     placing: Placing = AS_BEFORE,
 ) -> list[Submission]:
-    """See `JobService.submit_all`. The jobs are on the disk when this returns."""
+    """See `JobService.submit_all`. The jobs are on disk when this returns."""
     with changing(workspace, check) as service:
         return service.submit_all(specs, replace, placing)
 
 
 def resume(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """See `JobService.resume`; daemon or not."""
+    """See `JobService.resume`; works without a daemon."""
     find_jobs(workspace, names)
     with changing(workspace) as service:
         return service.resume(names)
 
 
 def move(workspace: Workspace, name: str, to: QueueEnd | None, before: str | None) -> Job:
-    """See `JobService.move`; daemon or not."""
+    """See `JobService.move`; works without a daemon."""
     find_jobs(workspace, [name] if before is None else [name, before])
     with changing(workspace) as service:
         return service.move(name, to, before)
@@ -91,10 +91,10 @@ def move(workspace: Workspace, name: str, to: QueueEnd | None, before: str | Non
 def remove(
     workspace: Workspace, names: Sequence[str], *, bundles: bool = False, dry: bool = False
 ) -> Removed:
-    """See `removal.remove`; daemon or not."""
+    """See `removal.remove`; works without a daemon."""
     if (lost := lost_queue(workspace)) is not None:
-        raise lost  # its jobs are not to be told from runs by hand
-    for name in names:  # nothing is made in a workspace where one is not
+        raise lost  # without the queue, its jobs cannot be distinguished from runs by hand
+    for name in names:  # creates nothing in the workspace if a name is unknown
         if not os.path.lexists(workspace.runs / check_name(name)):
             find_job(workspace, name)
     with changing(workspace) as service:
@@ -110,9 +110,9 @@ def clean(
     bundles: bool = False,
     dry: bool = False,
 ) -> tuple[Removed, dict[str, str]]:
-    """Remove the jobs that ended more than ``age`` seconds ago; daemon or not.
+    """Remove the jobs that ended more than ``age`` seconds ago; works without a daemon.
 
-    Also those that stay, with the reason.
+    Also returns the jobs that stay, with the reason.
     """
     if (lost := lost_queue(workspace)) is not None:
         raise lost
@@ -126,29 +126,29 @@ def clean(
 
 
 def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """See `JobService.retry`; daemon or not."""
+    """See `JobService.retry`; works without a daemon."""
     find_jobs(workspace, names)
     with changing(workspace) as service:
         return service.retry(names)
 
 
 def drain(workspace: Workspace) -> list[str]:
-    """Let no job start, whichever daemon comes; the names of those that run on."""
+    """Stop starting jobs, under any daemon; returns the names of those still running."""
     with changing(workspace) as service:
         service.drain()
         return service.queue.names(State.RUNNING)
 
 
 def undrain(workspace: Workspace) -> None:
-    """Let jobs start again."""
+    """Start jobs again."""
     with changing(workspace) as service:
         service.undrain()
 
 
 def find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """These jobs, daemon or not; ``UnknownJobError`` where there is none of a name.
+    """These jobs; ``UnknownJobError`` if a name is unknown. Works without a daemon.
 
-    To look before a change: nothing is made in a workspace where one of the jobs is not.
+    Call it before a change, so that an unknown name creates nothing in the workspace.
     """
     checked = [check_name(name) for name in names]
     with read_queue(workspace) as queue:
@@ -161,19 +161,19 @@ def find_jobs(workspace: Workspace, names: Sequence[str]) -> list[Job]:
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """All jobs of the workspace, daemon or not; none where nothing was ever submitted."""
+    """All jobs of the workspace; empty if nothing was ever submitted. Works without a daemon."""
     with read_queue(workspace) as queue:
         return [] if queue is None else queue.jobs()
 
 
 def names(workspace: Workspace, state: State | None = None) -> list[str]:
-    """The names of all jobs, or of those in one state, daemon or not."""
+    """The names of all jobs, or of those in one state. Works without a daemon."""
     with read_queue(workspace) as queue:
         return [] if queue is None else queue.names(state)
 
 
 def unfinished(workspace: Workspace, names: Collection[str]) -> frozenset[str]:
-    """Those of these names that are jobs which are queued or run."""
+    """Those of ``names`` that are queued or running jobs."""
     if not names:
         return frozenset()
     with read_queue(workspace) as queue:
@@ -182,23 +182,23 @@ def unfinished(workspace: Workspace, names: Collection[str]) -> frozenset[str]:
 
 
 def job_named(workspace: Workspace, name: str) -> Job | None:
-    """One job, daemon or not; ``None`` where there is none."""
+    """One job, or ``None``. Works without a daemon."""
     with read_queue(workspace) as queue:
         return None if queue is None else queue.job(name)
 
 
 def find_job(workspace: Workspace, name: str) -> Job:
-    """One job, daemon or not; ``UnknownJobError`` where there is none."""
+    """One job; ``UnknownJobError`` if there is none. Works without a daemon."""
     return find_jobs(workspace, [name])[0]
 
 
 def history(workspace: Workspace, name: str) -> list[Transition]:
-    """Every transition of a job, oldest first, daemon or not; ``UnknownJobError`` without one."""
+    """Every transition of a job, oldest first; ``UnknownJobError`` if there is no such job."""
     find_job(workspace, name)
     with read_queue(workspace) as queue:
         try:
             return [] if queue is None else queue.history(name)
-        except ValueError as error:  # no software that is known wrote it
+        except ValueError as error:  # written by an unknown version
             fault = sqlite3.DatabaseError(one_line(str(error)))
             raise UserError(trouble(workspace.daemon / QUEUE_FILE, fault)) from None
 
@@ -206,7 +206,7 @@ def history(workspace: Workspace, name: str) -> list[Transition]:
 def spec_of(workspace: Workspace, name: str) -> str:
     """The spec of a job, or of a folder that was run by hand or set aside.
 
-    ``UnknownJobError`` where there is neither.
+    Raises ``UnknownJobError`` if there is neither.
     """
     job = job_named(workspace, check_name(name))
     spec = frozen_spec(workspace.runs / name) if job is None else job.spec
@@ -216,23 +216,23 @@ def spec_of(workspace: Workspace, name: str) -> str:
 
 
 def gpus_of(workspace: Workspace, name: str) -> list[int]:
-    """The numbers of the GPUs that a job holds now."""
+    """The numbers of the GPUs that a job currently holds."""
     with read_queue(workspace) as queue:
         held = {} if queue is None else queue.gpus()
     return [gpu.number for gpu in held.get(name, [])]
 
 
 def provenance_of(workspace: Workspace, name: str) -> Provenance | None:
-    """Where a job comes from; of a run by hand what its folder says. ``None`` if nobody says it."""
+    """Where a job comes from; for a run by hand, from its folder. ``None`` if not recorded."""
     with read_queue(workspace) as queue:
         kept = None if queue is None else queue.provenance(name)
     return parse_provenance(kept) if kept else read_provenance(workspace.runs / name)
 
 
 def page(workspace: Workspace, wanted: Wanted) -> ReportPage:
-    """What is to be told of a page of the jobs, daemon or not.
+    """The reports of a page of jobs. Works without a daemon.
 
-    ``UserError`` where the queue is lost.
+    Raises ``UserError`` if the queue is lost.
     """
     if (error := lost_queue(workspace)) is not None:
         raise error
@@ -243,12 +243,12 @@ def page(workspace: Workspace, wanted: Wanted) -> ReportPage:
 
 
 def find_report(workspace: Workspace, name: str) -> JobReport:
-    """What is to be told of one job; ``UnknownJobError`` where there is none."""
+    """The report of one job; ``UnknownJobError`` if there is none."""
     return find_reports(workspace, [name])[0]
 
 
 def find_reports(workspace: Workspace, names: Sequence[str]) -> list[JobReport]:
-    """What is to be told of these jobs; ``UnknownJobError`` where there is none of a name."""
+    """The reports of these jobs; ``UnknownJobError`` if a name is unknown."""
     jobs = find_jobs(workspace, names)
     with read_queue(workspace) as queue:
         if queue is None:
@@ -258,35 +258,35 @@ def find_reports(workspace: Workspace, names: Sequence[str]) -> list[JobReport]:
 
 
 def drained_since(workspace: Workspace) -> float | None:
-    """Since when no job starts; ``None`` where they do."""
+    """Since when no job starts; ``None`` if jobs start."""
     with read_queue(workspace) as queue:
         return None if queue is None else queue.drained_since()
 
 
 def _surroundings(workspace: Workspace, queue: QueueReader, jobs: Sequence[Job]) -> Surroundings:
-    """With those of the daemon, where one runs."""
+    """Includes those of the daemon, if one runs."""
     daemon = daemon_lock.find(workspace)
     slots, machine = (None, None) if daemon is None else (daemon.slots, daemon.machine)
     return surroundings(queue, slots, workspace.runs, jobs, machine)
 
 
 def _capacity(workspace: Workspace) -> Machine | None:
-    """What jobs share, or would share under a daemon as the last one was."""
+    """The machine that jobs share, or would share under a daemon like the last one."""
     daemon = daemon_lock.find(workspace)
     return last_executor(workspace).capacity() if daemon is None else daemon.machine
 
 
 def last_executor(workspace: Workspace) -> Executor:
-    """Where the daemon runs jobs, or the last one did."""
+    """The executor of the running daemon, or of the last one."""
     build = find_executor(daemon_lock.last_executor(workspace))
     return build(distill_run(workspace), GRACE_SECONDS)
 
 
 @contextmanager
 def changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[JobService]:
-    """The jobs to change, on the disk when this ends; the daemon is told.
+    """A job service whose changes are on disk when the block ends; notifies the daemon.
 
-    ``UserError`` where a daemon is there that has another queue than the one on the disk.
+    Raises ``UserError`` if a running daemon has another queue than the one on disk.
     """
     _ask(workspace, "POST", "/wake")
     with _opened(workspace) as queue:
@@ -297,7 +297,7 @@ def changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[J
 
 @contextmanager
 def _opened(workspace: Workspace) -> Iterator[Queue]:
-    """The queue to write to; SQLite's troubles (a full disk) become the user's one line."""
+    """The queue, opened for writing; SQLite errors (a full disk) become one line for the user."""
     try:
         with open_queue(workspace) as queue:
             yield queue
@@ -306,7 +306,7 @@ def _opened(workspace: Workspace) -> Iterator[Queue]:
 
 
 class _Connection(HTTPConnection):
-    """HTTP on the daemon's socket; without a library that takes a tenth of a second to import."""
+    """HTTP on the daemon's socket, without a library that takes a tenth of a second to import."""
 
     def __init__(self, address: str) -> None:
         super().__init__("daemon", timeout=_ANSWER_SECONDS)
@@ -319,7 +319,7 @@ class _Connection(HTTPConnection):
 
 
 def _ask(workspace: Workspace, method: str, path: str) -> dict[str, Any] | None:
-    """One request; ``None`` where no daemon listens, ``UserError`` where it refuses."""
+    """One request; ``None`` if no daemon listens, ``UserError`` if it refuses."""
     if not somebody_listens(workspace):
         return None
     with socket_path(workspace) as address, closing(_Connection(address)) as connection:

@@ -1,4 +1,4 @@
-"""Jobs and bundles that are to be compared, as the workspace has them."""
+"""Jobs and bundles of a workspace, prepared for a comparison."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from distill.export.bundle_files import check_bundle, files_of
 
 @dataclass(frozen=True)
 class Compared:
-    """A subject with what else is told of it."""
+    """A subject of a comparison, with further information about it."""
 
     subject: Subject
     state: str
@@ -33,7 +33,7 @@ def look(name: str, place: Workspace) -> Compared:
             return _bundle(name, place.bundles / name)
     if Path(name).is_dir():
         return _bundle(name, Path(name))
-    return _job(name, place)  # which says that there is none
+    return _job(name, place)  # raises the error for an unknown name
 
 
 def _job(name: str, place: Workspace) -> Compared:

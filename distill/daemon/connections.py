@@ -1,4 +1,4 @@
-"""Connections to the daemon's socket: whose they are, and what they may take."""
+"""Connections to the daemon's socket: their owner, and limits on time and number."""
 
 import asyncio
 import json
@@ -13,30 +13,30 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from distill.daemon.address import CREDENTIALS
 
 REQUEST_SECONDS = 10.0
-"""For a whole request, from the beginning of the connection or the answer before."""
+"""Time limit of a whole request, from the start of the connection or the previous response"""
 UNREAD_SECONDS = 30.0
-"""For reading what has been answered."""
+"""Time limit for reading a response"""
 MOST_CONNECTIONS = 64
-"""With more, one that does nothing makes room; where all are at work, the new one is told so."""
-_IDLE_SECONDS = 0.5  # what came with a connection may not be read yet
+"""Above this number, an idle connection is closed; if all are active, the new one is refused."""
+_IDLE_SECONDS = 0.5  # data that came with a connection may not have been read yet
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP that keeps no connection which neither asks something in time nor reads its answer."""
+    """HTTP that drops connections which send no request in time or do not read the response."""
 
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     since = 0.0
-    """When it began to wait for a request, by the loop's clock"""
+    """When it started to wait for a request, by the loop's clock"""
 
     def connection_made(self, transport: Any) -> None:
-        """Its time begins."""
+        """Start its time limit."""
         super().connection_made(transport)
         self._wait_for_request()
         self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Also of one that was hung up on before it began."""
+        """Also called for a connection that was closed before it started."""
         for timer in (self._deadline, self._unread):
             if timer is not None:
                 timer.cancel()
@@ -44,7 +44,7 @@ class BoundedProtocol(H11Protocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request, or several requests; the time runs until one is whole."""
+        """Receive part of a request, or several; the time limit runs until one is complete."""
         crowded = sum(each.at_work for each in self._all()) >= MOST_CONNECTIONS
         self.app = _too_busy if crowded else self.config.loaded_app
         super().data_received(data)
@@ -52,27 +52,27 @@ class BoundedProtocol(H11Protocol):
             self._deadline.cancel()
 
     def on_response_complete(self) -> None:
-        """The next request may have come already."""
+        """The next request may already have arrived."""
         self._wait_for_request()
         super().on_response_complete()
         if self.at_work and self._deadline is not None:
             self._deadline.cancel()
 
     def pause_writing(self) -> None:
-        """Wait for the other side to read, for a time."""
+        """Wait for the peer to read, within a time limit."""
         super().pause_writing()
         self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It was read."""
+        """The peer has read."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Every error is one line of JSON, also where the request is none."""
+        """Every error is one line of JSON, even for an invalid request."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.abort()  # it is being answered already
+            self.transport.abort()  # a response is already being sent
             return
         body = json.dumps({"error": "this is not an HTTP request"}).encode()
         headers = [
@@ -87,12 +87,12 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def at_work(self) -> bool:
-        """Whether the daemon owes an answer that would be read."""
+        """Whether the daemon owes a response that the peer would read."""
         answering = self.cycle is not None and not self.cycle.response_complete
         return answering and self._whole() and not self.flow.write_paused
 
     def _whole(self) -> bool:
-        """Whether a request has come to its end."""
+        """Whether a complete request has been received."""
         return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     def _wait_for_request(self) -> None:
@@ -102,7 +102,7 @@ class BoundedProtocol(H11Protocol):
         self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
     def _make_room(self) -> None:
-        """Hang up on who has done nothing for longest; on the newest where all are at work."""
+        """Close the connection that has been idle longest, or the newest if all are active."""
         everybody = self._all()
         now = self.loop.time()
         idle = [each for each in everybody if not each.at_work and now - each.since > _IDLE_SECONDS]
@@ -116,10 +116,10 @@ class BoundedProtocol(H11Protocol):
 
 
 class OwnerOnlyProtocol(BoundedProtocol):
-    """HTTP for processes of the daemon's own user (and root), whatever the socket's mode says."""
+    """HTTP for processes of the daemon's own user and root, regardless of the socket's mode."""
 
     def connection_made(self, transport: Any) -> None:
-        """Ask the kernel who is there before a byte is read."""
+        """Ask the kernel for the peer's user before reading a byte."""
         peer = transport.get_extra_info("socket")
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         _, user, _ = CREDENTIALS.unpack(credentials)

@@ -1,4 +1,4 @@
-"""Whether a daemon serves a workspace, and which. One lock decides; the record only describes."""
+"""Which daemon serves a workspace, if any. The lock decides; the record only describes."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ from distill.run_directory import found
 
 LOG = "daemon.log"
 LOCAL = "local"
-"""The executor where none is named."""
+"""The default executor"""
 
 _LOCK = "daemon.lock"
 _RECORD = "daemon.json"
-_LOCK_SECONDS = 1.0  # others look at the lock, for a moment each
+_LOCK_SECONDS = 1.0  # other processes hold the lock for an instant to look
 _STOP_SECONDS = 30.0
 
-# SQLite's WAL needs memory shared between processes, and locks, which these do not keep.
+# SQLite's WAL needs shared memory and locks, which these do not provide.
 _NETWORK = frozenset(
     {"nfs", "nfs4", "lustre", "cifs", "smb3", "smbfs", "beegfs", "gpfs", "ceph", "glusterfs"}
     | {"fuse.sshfs", "fuse.glusterfs"}
@@ -38,25 +38,25 @@ _NETWORK = frozenset(
 
 
 class Daemon(BaseModel):
-    """A daemon that runs now (``daemon.json``)."""
+    """A running daemon (``daemon.json``)."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     process: ProcessIdentity
     slots: Annotated[int, Field(ge=0, lt=1 << 31)]
-    """1 where its record cannot be used"""
+    """1 if its record cannot be used"""
     executor: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] = LOCAL
     machine: Machine | None = None
-    """What its jobs share, where it shares that out"""
+    """The resources that its jobs share, if it assigns them"""
 
 
 @contextmanager
 def daemon_lock(
     workspace: Workspace, slots: int, executor: str = LOCAL, machine: Machine | None = None
 ) -> Iterator[None]:
-    """Be the daemon of this workspace; ``UserError`` where another one is, or cannot be any.
+    """Be the daemon of this workspace; ``UserError`` if another one is, or none can be.
 
-    Or where jobs run under another executor, which only that one can look after.
+    Also if jobs are running under another executor, because only that one can supervise them.
     """
     _prepare_folder(workspace)
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def _already_served(workspace: Workspace) -> str:
 
 
 def last_executor(workspace: Workspace) -> str:
-    """The executor of the daemon that serves the workspace, or did last."""
+    """The executor of the daemon that serves the workspace, or of the last one."""
     daemon = found(workspace.daemon / _RECORD, Daemon)
     return LOCAL if daemon is None else daemon.executor
 
@@ -97,21 +97,21 @@ def _check_executor(workspace: Workspace, executor: str) -> None:
 
 
 def find(workspace: Workspace) -> Daemon | None:
-    """The daemon that serves the workspace; ``None`` where there is none."""
+    """The daemon that serves the workspace, or ``None``."""
     if not is_held(workspace.daemon / _LOCK):
         return None
     return found(workspace.daemon / _RECORD, Daemon) or _listening(workspace)
 
 
 def _listening(workspace: Workspace) -> Daemon | None:
-    """The daemon by its socket, where its record cannot be used."""
+    """The daemon behind the socket, if its record cannot be used."""
     pid = listener(workspace)
     process = None if pid is None else ProcessIdentity.of(pid)
     return None if process is None else Daemon(process=process, slots=1)
 
 
 def stop(workspace: Workspace) -> Daemon | None:
-    """End the daemon, not its jobs, and wait for that; ``None`` where there was none."""
+    """Stop the daemon but not its jobs, and wait for it; ``None`` if there was none."""
     daemon = find(workspace)
     if daemon is None or not daemon.process.send(signal.SIGTERM):
         return None
@@ -127,14 +127,14 @@ def stop(workspace: Workspace) -> Daemon | None:
 
 
 def network_filesystem(path: Path, mounts: dict[str, str]) -> str | None:
-    """The kind of network file system that ``path`` lies on, given mount point -> kind."""
+    """The type of network file system that ``path`` is on, given mount point -> type."""
     places = [str(place) for place in (path, *path.parents) if str(place) in mounts]
     kind = mounts[places[0]] if places else ""
     return kind if kind in _NETWORK else None
 
 
 def network_kind(path: Path) -> str | None:
-    """The kind of network file system that ``path`` lies on here; ``None`` for a local disk."""
+    """The type of network file system that ``path`` is on; ``None`` for a local disk."""
     import psutil
 
     mounts = {entry.mountpoint: entry.fstype for entry in psutil.disk_partitions(all=True)}

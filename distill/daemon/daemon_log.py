@@ -1,4 +1,4 @@
-"""What the daemon says, on stderr; where that is the daemon's own log file, of bounded size."""
+"""The daemon's log on stderr, size-limited if it goes to the daemon's own log file."""
 
 import logging
 import os
@@ -10,13 +10,13 @@ from curation.printable import printable
 from distill.process import print_to
 
 LARGEST = 4 << 20
-"""Bytes of ``daemon.log``. Then it begins anew; the one before is kept as ``daemon.log.1``."""
+"""Maximum bytes of ``daemon.log`` before it is rotated to ``daemon.log.1``"""
 
 
 class DaemonLog(logging.StreamHandler):
-    """A line each on stderr; where it leads to ``file``, that one begins anew when it is large.
+    """One line per record on stderr; if that is ``file``, rotates the file when it is large.
 
-    What is written past the handler, such as a traceback, goes to the new file too.
+    Output that bypasses the handler, such as a traceback, goes to the new file too.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -26,7 +26,7 @@ class DaemonLog(logging.StreamHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
-        with suppress(OSError):  # on a full disk, say: the next line tries again
+        with suppress(OSError):  # for example a full disk: the next line tries again
             self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -42,8 +42,8 @@ def _leads_to(opened: os.stat_result, file: Path) -> bool:
 
 
 class _PrintableLines(logging.Formatter):
-    """Reasons of jobs are in what the daemon says, and may hold anything."""
+    """Escapes the daemon's messages: they include the reasons of jobs, which are arbitrary text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        # Indented, so that no reason can begin a line that looks like ours.
+        # Indented, so that no reason can imitate a line of the log.
         return "\n  ".join(map(printable, super().format(record).split("\n")))

@@ -1,4 +1,4 @@
-"""`distill pull`: a job's bundle, checked, to where it is wanted, whole or not at all."""
+"""`distill pull`: copies a job's verified bundle to a destination, completely or not at all."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from distill.spec_source import check_name
 
 
 def bundle_of(workspace: Workspace, name: str) -> Path:
-    """The folder of the job's bundle, links resolved; ``UserError`` where it has none."""
+    """The folder of the job's bundle, links resolved; ``UserError`` if it has none."""
     run = workspace.runs / check_name(name)
     if not run.is_dir():
         raise unknown_job(name, [], workspace)
@@ -36,13 +36,13 @@ def deliver(
     revise: Callable[[Path], None] | None = None,
     key: Path | None = None,
 ) -> bool:
-    """Copy the bundle to ``destination``; False where the same is there already.
+    """Copy the bundle to ``destination``; returns False if it is already there.
 
-    Whatever else lies in its folder is left behind. ``UserError`` for a bundle that is not whole or
-    does not fit its checksums, and where something else is at ``destination`` (``force`` replaces
-    another bundle, but nothing that is not one). What a killed attempt left is taken away.
-    ``revise`` changes the copy before it appears, which makes a signature void. With ``key``, a
-    file with a public key, the bundle must be signed by its owner.
+    Other files in the bundle's folder are not copied. Raises ``UserError`` if the bundle is
+    incomplete or does not match its checksums, and if ``destination`` is something else (``force``
+    replaces another bundle, but nothing else). Removes the remains of a killed attempt. ``revise``
+    changes the copy before it appears, which invalidates a signature. With ``key``, a public key
+    file, the bundle must be signed with that key.
     """
     destination = destination.resolve()
     config, _ = check_bundle(bundle)
@@ -66,7 +66,7 @@ def deliver(
 
 @contextmanager
 def _workbench(destination: Path) -> Iterator[Path]:
-    """An empty folder beside ``destination`` that nobody else writes to; it is gone afterwards."""
+    """An empty private folder beside ``destination``, removed afterwards."""
     partial = destination.with_name(f".{destination.name}.partial")
     replaced = _replaced(destination)
     partial.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _workbench(destination: Path) -> Iterator[Path]:
             raise UserError(f"another process wrote {destination} at the same time; pull again")
         try:
             if replaced.is_dir() and not destination.exists():
-                replaced.rename(destination)  # killed between the two renames
+                replaced.rename(destination)  # a previous attempt was killed between two renames
             shutil.rmtree(replaced, ignore_errors=True)
             empty(partial)
             yield partial
@@ -121,7 +121,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 
 def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
-    """All files of a bundle, checked again as they came: it may change while it is copied."""
+    """Copy all files of a bundle and verify the copies: the bundle may change meanwhile."""
     for name in names:
         target = partial / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:
-    """Rename; an older bundle goes only after the new one is there."""
+    """Rename; an older bundle is removed only after the new one is in place."""
     if not destination.exists() or not exchange(partial, destination):
         if destination.exists() and not _is_empty_folder(destination):
             destination.rename(_replaced(destination))

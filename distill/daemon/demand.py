@@ -1,4 +1,4 @@
-"""What a job needs of the machine that it runs on, as its spec says."""
+"""The resources that a job needs, according to its spec."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,25 +16,25 @@ DEMAND_COLUMNS = ("gpus", "ranks", "cpus", "memory", "disk", "nodes")
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """``gpus`` and ``ranks`` are ``None``, sizes and ``cpus`` 0 where the spec says none."""
+    """``gpus`` and ``ranks`` are ``None``, and sizes and ``cpus`` 0, if the spec does not say."""
 
     gpus: int | None = None
     ranks: int | None = None
-    """Those of its trainings"""
+    """The ranks of its trainings"""
     cpus: int = 0
     memory: int = 0
     """Bytes"""
     disk: int = 0
-    """Bytes that have to be free before the start"""
+    """Bytes that must be free before it starts"""
     nodes: int = 1
 
     @property
     def says_nothing(self) -> bool:
-        """It fits on any machine."""
+        """Whether it fits on any machine."""
         return not (self.gpus or self.cpus or self.memory) and self.nodes == 1
 
     def gpus_on(self, machine: Machine) -> int:
-        """How many it gets there: as said, else one a rank, else all."""
+        """The number of GPUs there: as specified, else one per rank, else all."""
         if self.gpus is not None:
             return self.gpus
         there = len(machine.gpus)
@@ -42,7 +42,7 @@ class Demand:
 
 
 def demand_of(spec: str) -> Demand:
-    """That of the job with this spec; what is no spec says nothing."""
+    """The demand of the job with this spec; empty for an invalid spec."""
     document, resources = _document(spec), resources_in(spec)
     trainings = (document.get("train"), _table(document.get("teacher")).get("train"))
     ranks = [_table(training).get("ranks") for training in trainings]
@@ -58,7 +58,7 @@ def demand_of(spec: str) -> Demand:
 
 
 def resources_in(spec: str) -> Resources:
-    """What the text of a spec says of them; what is no spec, or has a fault there, says nothing."""
+    """The resources stated in a spec; empty if it is invalid."""
     try:
         return Resources.model_validate(_document(spec).get("resources", {}))
     except ValidationError:
@@ -77,7 +77,7 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def excess(demand: Demand, machine: Machine) -> str | None:
-    """Why the job can never run there, with numbers; ``None`` where it can."""
+    """Why the job can never run on the machine, with numbers; ``None`` if it can."""
     if demand.nodes > 1:
         return f"{demand.nodes} nodes, which a cluster has: `distill serve --executor slurm`"
     if (gpus := demand.gpus_on(machine)) > len(machine.gpus):

@@ -1,7 +1,7 @@
 """Which jobs start only after others are done: the table ``dependencies``.
 
-``jobs.unmet`` counts those of a job that are not done. So a claim looks at one column, however
-many jobs wait for others.
+``jobs.unmet`` counts the unfinished dependencies of a job, so that a claim reads one column,
+however many jobs wait.
 """
 
 import json
@@ -33,22 +33,22 @@ def _ahead(name: str, state: str, held: int) -> Ahead:
 
 
 class Dependencies:
-    """The table, inside the transactions of the queue that has it."""
+    """The table, used inside the queue's transactions."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def of(self, job: str) -> list[str]:
-        """The jobs that ``job`` is after, by name."""
+        """The names of the jobs that ``job`` depends on."""
         rows = self._connection.execute(
             "SELECT after FROM dependencies WHERE job = ? ORDER BY after", (job,)
         )
         return [after for (after,) in rows]
 
     def set(self, job: str, after: Collection[str]) -> None:
-        """Have ``job`` start after all these, which the queue has, and after no others.
+        """Make ``job`` depend on exactly these jobs, which must be in the queue.
 
-        ``CircleError`` where one of them waits for ``job``.
+        Raises ``CircleError`` if one of them waits for ``job``.
         """
         for other in after:
             self._refuse_circle(job, other)
@@ -60,21 +60,21 @@ class Dependencies:
         self._count([job])
 
     def check(self, job: str) -> None:
-        """``CircleError`` where one of those that ``job`` is after waits for it meanwhile."""
+        """Raise ``CircleError`` if a dependency of ``job`` has come to depend on it."""
         for other in self.of(job):
             self._refuse_circle(job, other)
 
     def done_changed(self, name: str) -> None:
-        """The job became done, or is done no more: count again for those that are after it."""
+        """Update the counts of a job's dependants after it became done, or not done."""
         self._count(self.dependants(name))
 
     def dependants(self, name: str) -> list[str]:
-        """The jobs that are after this one."""
+        """The jobs that depend on this one."""
         rows = self._connection.execute("SELECT job FROM dependencies WHERE after = ?", (name,))
         return [job for (job,) in rows]
 
     def ahead(self, jobs: Collection[str]) -> dict[str, list[Ahead]]:
-        """What each of these jobs is after, for those that are after any."""
+        """The dependencies of each of these jobs that has any."""
         rows = self._connection.execute(
             f"SELECT job, {_AHEAD} FROM dependencies JOIN jobs ON name = after"
             " WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, position",
@@ -86,7 +86,7 @@ class Dependencies:
         return found
 
     def in_vain(self, job: str) -> Ahead | None:
-        """The failed or cancelled job without which this one, or one it is after, never starts."""
+        """The failed or cancelled job that keeps this one from starting, directly or indirectly."""
         row = self._connection.execute(
             "WITH RECURSIVE ahead (name) AS ("
             " SELECT after FROM dependencies WHERE job = ?"
@@ -99,7 +99,7 @@ class Dependencies:
         return None if row is None else _ahead(*row)
 
     def _refuse_circle(self, job: str, after: str) -> None:
-        """Those that have ended wait for nobody; a new submit of one looks here again."""
+        """Ended jobs wait for nothing; submitting one again repeats this check."""
         if after == job:
             raise CircleError(f"job {job!r} cannot be after itself")
         found = self._connection.execute(

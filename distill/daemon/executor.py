@@ -1,7 +1,7 @@
-"""What the scheduler needs of a place where attempts run; `distill.daemon.executors` has them.
+"""The interface of executors, the places where attempts run; see `distill.daemon.executors`.
 
-The same runner works everywhere and the run folder is the truth: an executor only starts it, says
-whether it lives, and stops it. Results and logs are never asked of an executor.
+The same runner works everywhere, and the run folder is the source of truth. An executor only
+starts the runner, reports whether it is alive, and stops it; it provides no results or logs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,27 +14,27 @@ from distill.daemon.attempts import Attempt
 from distill.daemon.machine import Machine
 
 GRACE_SECONDS = 30.0
-"""How long a job may take to write a checkpoint after TERM, before everything of it is killed."""
+"""Time for a job to write a checkpoint after TERM, before all its processes are killed"""
 
 JobCommand = Callable[[Path], list[str]]
-"""Given the run folder, the argument vector of the job."""
+"""Returns the argument vector of the job, given the run folder."""
 
 
 ALONE: Mapping[str, str] = MappingProxyType({})
-"""What a job is told that has the machine for itself."""
+"""Environment of a job that has the machine for itself"""
 
 
 class Liveness(StrEnum):
-    """What an executor knows of an attempt."""
+    """What an executor knows about an attempt."""
 
     UNSTARTED = "unstarted"
-    """There is no sign in its run folder that its runner began."""
+    """Nothing in the run folder shows that its runner started."""
     ALIVE = "alive"
     GONE = "gone"
     DISPLACED = "displaced"
-    """Another attempt than this one is the newest in its run folder, and may be alive."""
+    """Another attempt is the newest in its run folder, and may be alive."""
     UNREACHABLE = "unreachable"
-    """Nobody can tell now. Never a reason to change a state."""
+    """Unknown at the moment. Never a reason to change a state."""
 
 
 class LaunchError(Exception):
@@ -42,33 +42,33 @@ class LaunchError(Exception):
 
 
 class LaunchKilledError(LaunchError):
-    """Whoever was to start the attempt was killed; the attempt may be under way all the same."""
+    """The process that was starting the attempt was killed; the attempt may be running."""
 
 
 class Executor(Protocol):
-    """What the scheduler needs of a place to run."""
+    """A place where attempts run, as the scheduler sees it."""
 
     def capacity(self) -> Machine | None:
-        """What the attempts share, to be given out here; ``None`` where the place does that."""
+        """The resources for the daemon to assign; ``None`` if the executor assigns them itself."""
 
     def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
-        """Start the attempt, or do nothing where it was started before; ``LaunchError`` else.
+        """Start the attempt if it was not started before; raises ``LaunchError`` on failure.
 
-        ``environment`` tells the job of its share of the ``capacity``. False where that takes long:
-        a later look will tell what became of it.
+        ``environment`` tells the job its share of the ``capacity``. Returns False if the start
+        takes long, and a later look will show the result.
         """
 
     def observe(self, attempts: Sequence[Attempt]) -> dict[Attempt, Liveness]:
-        """What is known of each, in one look."""
+        """The liveness of each attempt, in one look."""
 
     def stop(self, attempt: Attempt, kill: bool = False) -> None:
-        """Ask the attempt to end; with ``kill`` end its runner. Returns before it has ended."""
+        """Ask the attempt to end; with ``kill``, kill its runner. Returns before it has ended."""
 
     def close(self, attempt: Attempt) -> bool:
-        """Make sure that nothing of an attempt that is not alive runs, now or later.
+        """Make sure that nothing of a dead attempt is running or will run later.
 
-        False where something still does: ask again.
+        Returns False if something is still running: call again.
         """
 
     def rebooted_since(self, attempt: Attempt) -> bool:
-        """Whether the machine of the attempt was restarted after it began."""
+        """Whether the attempt's machine was restarted after the attempt began."""

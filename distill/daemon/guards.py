@@ -1,7 +1,7 @@
-"""What the runner watches while a job runs, and why it would stop it before worse comes.
+"""Conditions that the runner monitors while a job runs, to stop it before something worse happens.
 
-The daemon may be dead meanwhile, so nothing of this is asked of it. A stop is a TERM: the job
-writes a checkpoint, and the exit record says why it was stopped.
+The runner does not depend on the daemon, which may be dead. It stops a job by TERM: the job writes
+a checkpoint, and the exit record states the reason.
 """
 
 import threading
@@ -18,15 +18,15 @@ from distill.daemon.supervision import StopRequest, note
 from distill.resources import Resources, in_gigabytes
 
 LOOK_SECONDS = 1.0
-"""Between two looks of the runner."""
+"""Seconds between two checks of the runner"""
 FULL = 0.97
-"""Of the memory that there is: the rest is for the checkpoint."""
+"""Share of the memory limit; the rest is for writing the checkpoint"""
 _FAMILY_SECONDS = 5.0
-"""Between two searches for new processes: each reads the whole process table."""
+"""Seconds between two searches for new processes, which read the whole process table"""
 
 
 class Guards:
-    """Those of one attempt; ``look`` is called about once in ``LOOK_SECONDS``."""
+    """The guards of one attempt; ``look`` is called about once per ``LOOK_SECONDS``."""
 
     def __init__(
         self, run: Path, resources: Resources, clock: Callable[[], float] = time.monotonic
@@ -40,12 +40,12 @@ class Guards:
         self._seen_at = self._began
 
     def look(self) -> Stop | None:
-        """Why the job has to be stopped now; ``None`` where it may go on."""
+        """Why the job must be stopped now, or ``None``."""
         guards = (self.disk, self._memory.look, self._time, self._stall)
         return next((stop for guard in guards if (stop := guard()) is not None), None)
 
     def disk(self) -> Stop | None:
-        """Where the disk has hardly room for another checkpoint."""
+        """A stop if the disk has barely room for another checkpoint."""
         place, checkpoint = room_of(self._run), newest_checkpoint_bytes(self._run)
         free = place.free
         if free >= lowest_room(place) + checkpoint:
@@ -56,7 +56,7 @@ class Guards:
 
     @property
     def killed_for_memory(self) -> bool:
-        """Whether the kernel has ended processes meanwhile, for want of memory."""
+        """Whether the kernel has killed processes for lack of memory since the start."""
         return self._memory.kills_grew
 
     def _time(self) -> Stop | None:
@@ -78,7 +78,7 @@ class Guards:
 
 
 class _Memory:
-    """That of the job's processes against what it asked for, and of their control group."""
+    """Memory of the job's processes against its request, and of their control group."""
 
     def __init__(self, asked: int | None, clock: Callable[[], float]) -> None:
         self._asked = asked
@@ -100,14 +100,14 @@ class _Memory:
         return None
 
     def _measured(self) -> Iterator[tuple[int, int]]:
-        """What is used and the limit of it, for each limit that there is."""
+        """Usage and limit, for each limit that exists."""
         limit = None if self._group is None else self._group.limit
         if self._asked is None and limit is None:
             return
         own = self._own()
         if self._asked is not None:
             yield own, self._asked
-        # Others may be in the group: the one that uses the most has to give way.
+        # The group may contain other processes: only its largest user is stopped.
         if self._group is not None and limit is not None and own > limit / 2:
             yield self._group.used, limit
 
@@ -123,7 +123,7 @@ class _Memory:
 
 
 class GuardWatch:
-    """Ends the job, with ``grace`` seconds for a checkpoint, where a guard says so."""
+    """Stops the job, with ``grace`` seconds for a checkpoint, when a guard asks for it."""
 
     def __init__(self, guards: Guards, stop: StopRequest, grace: float) -> None:
         self.stopped: Stop | None = None
@@ -145,7 +145,7 @@ class GuardWatch:
         return self._guards.killed_for_memory
 
     def look_at_end(self) -> None:
-        """A disk may be full between two looks; the job may have failed by that."""
+        """Check the disk: it may have filled up between two looks and made the job fail."""
         self._ask(self._guards.disk)
 
     def _look(self) -> None:
@@ -159,7 +159,7 @@ class GuardWatch:
                 return
 
     def _ask(self, guard: Callable[[], Stop | None]) -> bool:
-        """Whether there is a reason now. A guard that fails is no reason to leave the job alone."""
+        """Whether there is a reason to stop now. A guard that raises is ignored."""
         if self.stopped is not None or self._stop.asked:
             return False
         try:
@@ -172,5 +172,5 @@ class GuardWatch:
 
 
 def guards_of(run: Path, spec: str) -> Guards:
-    """Those that the spec of the job asks for, which is no more than a text here."""
+    """The guards for the job with this spec, of which only the text is used here."""
     return Guards(run, resources_in(spec))

@@ -17,9 +17,9 @@ _SHUTDOWN_SECONDS = 5
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens on an IP address and port; ``OSError`` where it is taken."""
+    """A socket that listens on an IP address and port; ``OSError`` if it is taken."""
     family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    # With its protocol named, asyncio sends small answers at once (TCP_NODELAY), not after 40 ms.
+    # With an explicit protocol, asyncio sets TCP_NODELAY; small responses otherwise take 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,10 +41,10 @@ def answering(
     name: str,
     certificate: Path | None = None,
 ) -> Iterator[threading.Thread]:
-    """Answer what comes to ``listener`` as long as the block lasts.
+    """Serve ``listener`` while the block runs.
 
-    Signals stay with the main thread. More ``threads`` only wait for each other, and for the one
-    queue. ``certificate`` is a PEM file with its key.
+    Signals stay with the main thread. More ``threads`` would only wait for each other and for the
+    queue. ``certificate`` is a PEM file that includes its key.
     """
     from anyio.to_thread import current_default_thread_limiter
 
@@ -55,7 +55,7 @@ def answering(
         loop="asyncio",
         lifespan="off",
         log_config=None,
-        log_level=logging.ERROR,  # what others send wrongly is no trouble of ours
+        log_level=logging.ERROR,  # invalid requests are not the daemon's problem
         access_log=False,
         proxy_headers=False,
         server_header=False,

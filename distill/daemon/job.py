@@ -1,4 +1,4 @@
-"""A job and a line of its history, as the queue's tables hold them."""
+"""A job and a transition of its history, as stored in the queue's tables."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from distill.daemon.states import Event, State
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job as the queue knows it; times in epoch seconds."""
+    """One job in the queue; times are epoch seconds."""
 
     name: str
     spec: str
@@ -18,40 +18,40 @@ class Job:
     position: int
     """The order of submission; within one priority, lower starts first."""
     attempt: int
-    """Counts every start of this name in this queue, and never goes back."""
+    """The number of starts of this name in this queue; never decreases."""
     attempt_id: str
-    """Tells the attempt apart from those of every other queue; see ``attempts.Attempt``."""
+    """Distinguishes the attempt from those of other queues; see ``attempts.Attempt``."""
     launched: bool
-    """Its runner is known to have begun."""
+    """Its runner is known to have started."""
     interruptions: int
-    """Attempts of the newest submit that ended through no fault of the job."""
+    """Attempts of the newest submit that ended through no fault of the job"""
     not_before: float
     back_off: float
-    """How many seconds ``not_before`` was in the future when it was set."""
+    """How many seconds ``not_before`` was in the future when it was set"""
     blocked_by: str | None
-    """Of a queued job, the step that another job does at present (its folder in ``steps/``)."""
+    """For a queued job, the step that another job is doing (its folder in ``steps/``)"""
     priority: int
     """Higher starts first."""
     held: bool
-    """Queued, and not to be started until it is resumed; or running, and to be so when it stops."""
+    """Queued and not to be started until resumed; or running, and to be held when it stops."""
     label: str
-    """What several jobs may share; empty where none was given."""
+    """Shared by several jobs; empty if none was given"""
     unmet: int
-    """How many of the jobs that it is after are not done; with one it is not started."""
+    """The number of unfinished dependencies; the job starts when it is 0."""
     made: Made
-    """How far it was at its last interruption."""
+    """Its progress at its last interruption"""
     halved: str | None
-    """Why each batch is taken in twice as many parts, where it is."""
+    """Why its micro-batches were halved, if they were"""
     demand: Demand
-    """What its spec says that it needs of the machine."""
+    """The resources that its spec asks for"""
     submitted_at: float
     started_at: float | None
     finished_at: float | None
     cancel_requested_at: float | None
     forced: bool
-    """Its cancel leaves it no time for a checkpoint."""
+    """It is cancelled without time for a checkpoint."""
     pause_requested_at: float | None
-    """Since when its attempt is to stop and be queued again"""
+    """When its attempt was asked to stop and be queued again"""
     exit_status: int | None
     reason: str | None
     hint: str | None
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """One line of a job's history."""
+    """One transition in a job's history."""
 
     at: float
     attempt: int

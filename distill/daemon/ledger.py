@@ -1,7 +1,7 @@
-"""Who has which GPU, and how many cores and how much memory are promised: tables of the queue.
+"""Assignment of GPUs, cores and memory to jobs, in tables of the queue.
 
-Every method is a part of the caller's transaction. What is here is true across daemons: a GPU is
-in the table from the claim of an attempt until it is settled, whoever lives meanwhile.
+Every method runs inside the caller's transaction. The tables are valid across daemons: a GPU is
+assigned from the claim of an attempt until it is settled, whether or not a daemon is alive.
 """
 
 import sqlite3
@@ -14,12 +14,12 @@ from distill.daemon.machine import Gpu, Machine
 from distill.resources import in_gigabytes
 
 MOST_NAMED = 5
-"""Jobs in a line that says who holds what."""
+"""Maximum number of jobs that a message names as holders"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
-    """So much of each kind; memory in bytes."""
+    """Amounts of each kind of resource; memory in bytes."""
 
     gpus: int
     cpus: int
@@ -27,34 +27,34 @@ class Amounts:
 
     @classmethod
     def needed(cls, demand: Demand, machine: Machine) -> "Amounts":
-        """By a job that runs on this machine."""
+        """The amounts that a job needs on this machine."""
         return cls(gpus=demand.gpus_on(machine), cpus=demand.cpus, memory=demand.memory)
 
     def short_of(self, need: "Amounts") -> set[str]:
-        """The kinds of which there is too little."""
+        """The kinds of resources that are insufficient for ``need``."""
         return {kind for kind, held in vars(self).items() if held < getattr(need, kind)}
 
     def less(self, need: "Amounts") -> "Amounts":
-        """What is left; none where there was too little."""
+        """What is left after ``need``, at least 0."""
         left = {kind: max(0, held - getattr(need, kind)) for kind, held in vars(self).items()}
         return Amounts(**left)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """Whose turn it is to start."""
+    """The job whose turn it is to start."""
 
     name: str | None
-    """``None`` where nobody may"""
+    """``None`` if no job may start"""
     passed: list[str]
-    """Jobs that are before it and do not fit, at most one for each kind of thing that is short"""
+    """Earlier jobs that do not fit, at most one per kind of resource"""
     left: Amounts
-    """What is free and not kept for those"""
+    """What is free and not reserved for those"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """How the machine is shared out now."""
+    """The current assignment of the machine's resources."""
 
     machine: Machine
     free: Amounts
@@ -62,7 +62,7 @@ class Shares:
     holders: Mapping[str, Sequence[Gpu]]
 
     def shortage(self, demand: Demand) -> str | None:
-        """What a job that is due waits for, in words to act on; ``None`` where it may start."""
+        """What a due job waits for, in words to act on; ``None`` if it may start."""
         if (why := excess(demand, self.machine)) is not None:
             return why
         need, free = Amounts.needed(demand, self.machine), self.free
@@ -84,17 +84,17 @@ class Shares:
 
 
 class SharesLedger:
-    """The GPUs, cores and memory of one machine, as the queue's jobs hold them."""
+    """The GPUs, cores and memory of one machine, as held by the queue's jobs."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def turn(self, due: str, values: Sequence[object], machine: Machine) -> Turn:
-        """Which of the jobs that the condition ``due`` names may start now.
+        """The job that may start now, among those that satisfy the condition ``due``.
 
-        What is free of what an earlier job needs is kept for it, so that no smaller one takes it
-        from it again and again. Jobs that need none of it pass; what can never run here keeps
-        nobody back.
+        Free resources that an earlier job needs are reserved for it, so that smaller jobs cannot
+        take them again and again. Jobs that need none of them may pass. A job that can never run
+        here blocks nobody.
         """
         left, passed, closed = self.free(machine), list[str](), set[str]()
         columns = {"gpus": _gpus_needed(machine), "cpus": "cpus", "memory": "memory"}
@@ -116,7 +116,7 @@ class SharesLedger:
             need = Amounts(gpus=row[1], cpus=row[2], memory=row[3])
             if not left.short_of(need):
                 return Turn(name=row[0], passed=passed, left=left)
-            closed |= left.short_of(need)  # one more each time: this ends
+            closed |= left.short_of(need)  # grows in every iteration, so the loop ends
             left = left.less(need)
             passed.append(row[0])
 
@@ -138,13 +138,13 @@ class SharesLedger:
             f"SELECT count(*) FROM jobs WHERE state = 'running' AND {_gpus_needed(machine)} > 0"
             " AND name NOT IN (SELECT job FROM gpus)"
         ).fetchone()
-        if unknown:  # started by a version without this table: it may be on any
+        if unknown:  # started by a version without this table: it may use any GPU
             return []
         taken = {uuid for (uuid,) in self._connection.execute("SELECT uuid FROM gpus")}
         return [gpu for gpu in machine.gpus if gpu.uuid not in taken]
 
     def take(self, name: str, demand: Demand, machine: Machine) -> None:
-        """Give a job that is about to run its GPUs: of the free ones those of lowest number."""
+        """Assign GPUs to a job that is about to start: the free ones with the lowest numbers."""
         given = self._free_gpus(machine)[: demand.gpus_on(machine)]
         self._connection.executemany(
             "INSERT INTO gpus (uuid, number, job) VALUES (?, ?, ?)",
@@ -152,11 +152,11 @@ class SharesLedger:
         )
 
     def give_back(self, name: str) -> None:
-        """The job does not run any more."""
+        """Release the resources of a job that no longer runs."""
         self._connection.execute("DELETE FROM gpus WHERE job = ?", (name,))
 
     def shares(self, due: str, values: Sequence[object], machine: Machine) -> Shares:
-        """As they are, where the jobs that ``due`` names want to start."""
+        """The current assignment, given the jobs that satisfy ``due``."""
         turn = self.turn(due, values, machine)
         free = self.free(machine)
         return Shares(machine=machine, free=free, turn=turn, holders=self.holders())
@@ -173,10 +173,10 @@ class SharesLedger:
 def environment(
     gpus: Sequence[Gpu], demand: Demand, machine: Machine, slots: int
 ) -> dict[str, str]:
-    """What a job is told of its share of the machine.
+    """The environment that tells a job its share of the machine.
 
-    Its threads are those of its cores, for each rank; where it says none and others may run beside
-    it, of an even share of the cores.
+    It gets one thread per core, divided among its ranks. If it states no cores and other jobs may
+    run beside it, it gets an equal share of them.
     """
     told: dict[str, str] = {}
     if gpus or machine.gpus:

@@ -1,4 +1,4 @@
-"""A page of the jobs, the newest first; those that run or failed lately are on every page."""
+"""A page of jobs, newest first. Jobs that are running or failed recently are on every page."""
 
 import json
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from distill.daemon.states import State
 
 if TYPE_CHECKING:
-    import sqlite3  # a command's help says the limits, and needs no more
+    import sqlite3  # not needed for the limits in a command's help
 
 LIMIT, MOST = 50, 1000
-"""Jobs on a page, unless said otherwise, and at most"""
+"""Default and maximum number of jobs on a page"""
 FAILED_SHOWN = 20
-"""Failed jobs of other pages, the newest ones, that every page shows"""
+"""The newest failed jobs of other pages that every page shows"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which jobs are asked for, and which page of them; pages are counted from 1."""
+    """Which jobs to list, and which page of them, counted from 1."""
 
     state: State | None = None
     label: str | None = None
@@ -28,18 +28,18 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """The names on a page, and how many jobs there are in each state beside their page."""
+    """The names on a page, and the number of jobs in each state."""
 
     names: Sequence[str]
     counts: dict[State, int]
-    """Of all jobs with the label, where one is asked for"""
+    """Over all jobs, or those with the requested label"""
     total: int
-    """Of those that are asked for"""
+    """The number of matching jobs"""
     pages: int
 
 
 def listed(connection: "sqlite3.Connection", wanted: Wanted) -> Listed:
-    """The page; only the index ``listed`` is read, whatever else there is of the jobs."""
+    """The page; reads only the index ``listed``, however large the jobs are."""
     counts = _counts(connection, wanted.label)
     total = sum(counts.values()) if wanted.state is None else counts[wanted.state]
     on_page = _names(
@@ -80,6 +80,6 @@ def _names(
 
 
 def in_this_order(names: Sequence[str]) -> tuple[str, str]:
-    """The end of a query for these jobs, and its value."""
+    """The end of a query for these jobs in this order, and its parameter."""
     chosen = "JOIN json_each(?) AS chosen ON chosen.value = jobs.name ORDER BY chosen.key"
     return chosen, json.dumps(list(names))

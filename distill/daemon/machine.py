@@ -1,4 +1,4 @@
-"""What this machine has for jobs: GPUs by UUID, cores, memory."""
+"""This machine's resources for jobs: GPUs by UUID, cores, memory."""
 
 import logging
 import os
@@ -18,17 +18,17 @@ _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class Gpu(BaseModel):
-    """One GPU, or one part of a GPU that is shared out in parts (MIG)."""
+    """One GPU, or one MIG instance of a GPU that is partitioned."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     number: Annotated[int, Field(ge=0, lt=1 << 20)]
-    """As nvidia-smi counts, which is the order of the PCI bus; parts in their order"""
+    """As in nvidia-smi, which follows the PCI bus; MIG instances in their order"""
     uuid: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Machine(BaseModel):
-    """What jobs may be given; ``memory`` in bytes."""
+    """The resources that jobs may be given; ``memory`` in bytes."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -38,7 +38,7 @@ class Machine(BaseModel):
 
 
 def this_machine() -> Machine:
-    """What this process may use: CUDA_VISIBLE_DEVICES and its affinity are respected."""
+    """What this process may use, respecting CUDA_VISIBLE_DEVICES and CPU affinity."""
     import psutil
 
     return Machine(
@@ -49,7 +49,7 @@ def this_machine() -> Machine:
 
 
 def listed_gpus() -> list[Gpu]:
-    """Those that nvidia-smi lists, in the order of the PCI bus; none where it is not there."""
+    """The GPUs listed by nvidia-smi, in PCI bus order; none if it is not installed."""
     if (program := shutil.which("nvidia-smi")) is None:
         return []
     try:
@@ -65,7 +65,7 @@ def listed_gpus() -> list[Gpu]:
 
 
 def read_list(text: str) -> list[Gpu]:
-    """The GPUs in what ``nvidia-smi -L`` prints; parts of a GPU stand for the whole."""
+    """The GPUs in the output of ``nvidia-smi -L``; MIG instances replace their GPU."""
     found: list[str] = []
     for uuid in _UUID.findall(text):
         if uuid.startswith("MIG-") and found and found[-1].startswith("GPU-"):
@@ -75,10 +75,10 @@ def read_list(text: str) -> list[Gpu]:
 
 
 def visible(gpus: Sequence[Gpu], wanted: str | None) -> tuple[Gpu, ...]:
-    """Those that ``wanted``, a value of CUDA_VISIBLE_DEVICES, names, as CUDA reads it.
+    """The GPUs that ``wanted``, a value of CUDA_VISIBLE_DEVICES, selects, as CUDA reads it.
 
-    Numbers, or UUIDs or their beginnings; the first that names none ends the list. Numbers are
-    those of the PCI bus, as with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    It holds numbers, or UUIDs or their prefixes; the first invalid entry ends the list. Numbers
+    follow the PCI bus, as with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     if wanted is None:
         return tuple(gpus)

@@ -1,4 +1,4 @@
-"""Names of jobs, and the text of job specs, as they come from outside."""
+"""Names of jobs and texts of job specs from outside."""
 
 import re
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from distill.spec_source import NAME_PATTERN, UNNAMED_SPEC, check_name
 
 
 class Checked(BaseModel):
-    """What was found of a spec that can be run; `distill check --json` prints it."""
+    """The findings about a spec that can run; `distill check --json` prints them."""
 
     model_config = ConfigDict(frozen=True)
 
     warnings: tuple[str, ...] = ()
-    """What in it will do nothing"""
+    """Settings without effect"""
     provenance: Provenance | None = None
 
 
 SpecCheck = Callable[[str], Checked]
-"""Given the text of a spec; ``UserError`` where it cannot be run."""
+"""Checks the text of a spec; ``UserError`` if it cannot run."""
 
 
 def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
@@ -34,12 +34,12 @@ def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
 
 
 def teachers_in(text: str) -> list[str]:
-    """The names in the text of a spec that its teachers may have as jobs, and what it begins with.
+    """Names in a spec that may be jobs: its teachers, and the network that its student starts from.
 
-    A network whose preprocessing is said is a file; what is no spec names none.
+    A network with a preprocessing is a file; an invalid spec has no names.
     """
     if "from" not in text:
-        return []  # as most: it need not be parsed again
+        return []  # the common case, without parsing the spec again
     document = read_toml(text, UNNAMED_SPEC)
     teacher = document.get("teacher")
     members = teacher.get("ensemble") if isinstance(teacher, dict) else None

@@ -1,8 +1,8 @@
-"""A machine of a job in Slurm, a task of `srun`: ``python -m distill.daemon.node ... COMMAND``.
+"""One node of a Slurm job, a task of `srun`: ``python -m distill.daemon.node ... COMMAND``.
 
-`srun` kills its tasks where it gets a TERM, and passes USR1 on. Here that becomes the TERM that
-jobs know. What the job leaves on this machine is killed, as the runner does on its own; and so is
-what an attempt before left here.
+`srun` kills its tasks when it gets a TERM, but passes USR1 on. This module turns USR1 into the TERM
+that jobs expect. It kills whatever the job leaves on this node, as the runner does on its own, and
+whatever an earlier attempt left here.
 """
 
 import argparse
@@ -20,7 +20,7 @@ _CANNOT_START = 127
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; its exit status, 128 + N where signal N ended it."""
+    """Run the command; returns its exit status, 128 + N if signal N ended it."""
     parser = argparse.ArgumentParser(prog="python -m distill.daemon.node")
     parser.add_argument("--grace", type=float, required=True, help="seconds from TERM to KILL")
     parser.add_argument("command", nargs="+")
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest(options.grace, signal.SIGTERM)
     tag = os.environ[TAG_VARIABLE]
     run, _, attempt = tag.rpartition("#")
-    # The environment of this process has the tag too, and its parent is srun's.
+    # This process has the tag in its environment too, but it is a child of srun.
     while kill_tagged(Path(run), lambda name: name != attempt):
         time.sleep(0.05)
     try:

@@ -1,8 +1,8 @@
-"""Telling others of each end of a job: a command that gets it on its input, or a web address.
+"""Notification of each end of a job: a command that reads it from stdin, or a webhook.
 
-The history of the queue is the list of what is to be told, so nothing is kept in memory, and a
-thread of its own does the telling, so nothing waits for whom is told. Each end that comes while the
-daemon runs is told at most once, in order.
+Notifications are derived from the queue's history, so nothing is kept in memory. They are sent by a
+separate thread, so nothing waits for the recipient. Each end that occurs while the daemon runs is
+sent at most once, in order.
 """
 
 import logging
@@ -29,19 +29,19 @@ _log = logging.getLogger("distill.daemon")
 
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
-"""How long whoever is told may take."""
+"""Time limit of a recipient"""
 FAILED = "notify-failed.txt"
-"""In the daemon's folder: why the last telling failed, until `distill status` has said it."""
+"""File in the daemon's folder: why the last notification failed, until `distill status` shows it"""
 
 
 @dataclass(frozen=True)
 class Notify:
-    """Who is told; ``UserError`` where that cannot be."""
+    """The recipients; ``UserError`` if they are invalid."""
 
     command: str | None = None
-    """A program and its arguments, as a shell would split them; there is no shell."""
+    """A program and its arguments, split as by a shell; no shell runs."""
     webhook: str | None = None
-    """An address for an HTTP POST."""
+    """The URL of an HTTP POST"""
 
     def __post_init__(self) -> None:
         if self.command is not None:
@@ -50,7 +50,7 @@ class Notify:
             _check_address(self.webhook)
 
     def tell(self, text: str) -> None:
-        """Hand the text to each; ``OSError`` and its kind where one does not take it."""
+        """Send the text to each recipient; ``OSError`` or a subclass if one does not accept it."""
         if self.command is not None:
             _run(_words(self.command), text)
         if self.webhook is not None:
@@ -97,7 +97,7 @@ def _run(words: list[str], text: str) -> None:
 
 
 def _post(address: str, text: str) -> None:
-    import urllib.request  # takes a while, and most daemons tell nobody
+    import urllib.request  # slow to import, and most daemons notify nobody
     from http.client import HTTPException
 
     asked = urllib.request.Request(
@@ -112,7 +112,7 @@ def _post(address: str, text: str) -> None:
 
 @contextmanager
 def notifying(notify: Notify, queue: Queue, workspace: Workspace) -> Iterator[None]:
-    """Tell of every job that ends while the block runs."""
+    """Send a notification for every job that ends while the block runs."""
     if notify == NOBODY:
         yield
         return
@@ -124,7 +124,7 @@ def notifying(notify: Notify, queue: Queue, workspace: Workspace) -> Iterator[No
         yield
     finally:
         over.set()
-        thread.join(1.0)  # somebody who takes their time is not waited for
+        thread.join(1.0)  # do not wait for a slow recipient
 
 
 class _Teller:
@@ -144,7 +144,7 @@ class _Teller:
                         return
 
     def _new(self) -> Iterator[tuple[int, str | None]]:
-        """Each transition since, and what is to be told of it."""
+        """Each new transition, and its notification if it has one."""
         for number, name, line in self._queue.transitions_after(self._told):
             job = self._queue.job(name) if line.state.ended else None
             if job is None:
@@ -170,7 +170,7 @@ class _Teller:
 
 
 def take_failure(workspace: Workspace) -> str | None:
-    """Why the last telling failed, where nobody has been told that yet."""
+    """Why the last notification failed, if that has not been reported yet."""
     path = workspace.daemon / FAILED
     try:
         said = read_log(path, 0)[0].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The queue of a workspace, opened: to read, to change, or found to be lost."""
+"""Opening the queue of a workspace: for reading, for changes, or with an error if it is lost."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _MOST_NAMED = 5
 
 @contextmanager
 def read_queue(workspace: Workspace) -> Iterator[QueueReader | None]:
-    """The workspace's queue to read, also where nothing can be written; ``None`` where none is.
+    """The workspace's queue for reading, even if nothing can be written; ``None`` without one.
 
-    SQLite's troubles in the block become the user's one line.
+    SQLite errors inside the block become one line for the user.
     """
     path = workspace.daemon / QUEUE_FILE
     if not path.exists():
@@ -33,7 +33,7 @@ def read_queue(workspace: Workspace) -> Iterator[QueueReader | None]:
 
 
 def lost_queue(workspace: Workspace) -> UserError | None:
-    """The error for run folders of a queue that is not there any more; ``None`` where none are."""
+    """The error if run folders exist whose queue is gone; ``None`` otherwise."""
     path = workspace.daemon / QUEUE_FILE
     if path.exists():
         return None
@@ -50,7 +50,7 @@ def lost_queue(workspace: Workspace) -> UserError | None:
 
 
 def open_queue(workspace: Workspace) -> Queue:
-    """The workspace's queue, made where there is none yet, in a folder of the user's own."""
+    """The workspace's queue, created if necessary, in a private folder of the user."""
     workspace.daemon.mkdir(parents=True, exist_ok=True)
     workspace.daemon.chmod(0o700)
     return Queue(workspace.daemon / QUEUE_FILE)

@@ -1,38 +1,38 @@
-"""The order of the queue: ``jobs.position``, which decides within one priority."""
+"""The order of the queue within one priority: ``jobs.position``."""
 
 import sqlite3
 from collections.abc import Sequence
 
 _STARTABLE = "state = 'queued' AND held = 0 AND unmet = 0 AND blocked_by IS NULL"
-"""Word for word the condition of the index ``startable``."""
+"""Must equal the condition of the index ``startable`` word for word"""
 _WAITS = "(not_before > ? AND not_before <= ? + back_off)"
-"""Given the time twice. More than the back-off is left where the clock was set back: it is over."""
+"""Takes the time twice. If more than the back-off is left, the clock was set back: do not wait."""
 DUE = f"{_STARTABLE} AND NOT {_WAITS} AND disk <= ?"
-"""Which jobs may start, given the time twice and how many bytes are free on the disk"""
+"""Which jobs may start; takes the time twice, and the free bytes of the disk"""
 
 
 class Ordering:
-    """The positions, inside the transactions of the queue that has them."""
+    """The positions of jobs, changed inside the queue's transactions."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def behind_all(self) -> int:
-        """A position behind all others."""
+        """A position after all others."""
         (last,) = self._connection.execute("SELECT max(position) FROM jobs").fetchone()
         return (last or 0) + 1
 
     def first(self, name: str) -> None:
-        """Put a job before all others."""
+        """Move a job before all others."""
         (first,) = self._connection.execute("SELECT min(position) FROM jobs").fetchone()
         self._put(name, first - 1)
 
     def last(self, name: str) -> None:
-        """Put a job behind all others."""
+        """Move a job after all others."""
         self._put(name, self.behind_all())
 
     def before(self, name: str, other: str) -> None:
-        """Put a queued job right before another one of its priority: those between give way."""
+        """Move a queued job directly before another one of its priority, shifting those between."""
         rows = self._connection.execute(
             "SELECT name, position FROM jobs WHERE state = 'queued'"
             " AND priority = (SELECT priority FROM jobs WHERE name = ?) ORDER BY position",
@@ -44,7 +44,7 @@ class Ordering:
         self._give(order, list(places.values()))
 
     def _give(self, order: Sequence[str], positions: Sequence[int]) -> None:
-        """No two may have the same position even for a moment: first they go behind all."""
+        """Assign positions by way of new ones at the end, because positions are always unique."""
         behind = self.behind_all()
         moved = [
             (position, name)

@@ -9,32 +9,32 @@ from distill.run_directory import Failure, Waiting
 from distill.signals import FROM_OUTSIDE, RANK_LOST, STEP_BUSY, signal_name
 
 MAXIMUM_ATTEMPTS = 3
-"""How often one submit is started before interruptions become a failure."""
+"""Maximum starts of one submit before interruptions become a failure"""
 
 BACK_OFF_SECONDS = (2.0, 10.0)
-"""The wait before the second and the third attempt."""
+"""Seconds to wait before the second and the third attempt"""
 
 _SHELL_SIGNAL_BASE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The event an ended attempt causes, and what to tell people about it."""
+    """The event caused by an ended attempt, and the message about it."""
 
     event: Event
     reason: str | None = None
     hint: str | None = None
     exit_status: int | None = None
     delay: float = 0.0
-    """Seconds to wait before the next attempt; only with ``Event.INTERRUPT``."""
+    """Seconds to wait before the next attempt; only with ``Event.INTERRUPT``"""
     blocked_by: str | None = None
-    """The step that another job does; only with ``Event.WAIT``."""
+    """The step that another job is doing; only with ``Event.WAIT``"""
     disk: int = 0
-    """Bytes that have to be free before the next attempt."""
+    """Bytes that must be free before the next attempt"""
     last: bool = False
-    """It goes to the end of the queue."""
+    """It moves to the end of the queue."""
     out_of_memory: bool = False
-    """The next attempt takes each batch in twice as many parts; there is one such attempt."""
+    """The next attempt halves its micro-batches; there is only one such attempt."""
 
 
 def judge_exit(
@@ -42,7 +42,7 @@ def judge_exit(
 ) -> Outcome:
     """The outcome of an attempt that left an exit record.
 
-    Success counts even after a cancel came too late; a cancel is never a failure.
+    Success counts even if a cancel came too late; a cancel is never a failure.
     """
     if record.exit_status == 0:
         return Outcome(event=Event.SUCCEED, exit_status=0)
@@ -73,9 +73,9 @@ def judge_exit(
 
 
 def judge_loss(rebooted: bool, cancelled: bool, damage: str | None = None) -> Outcome:
-    """The outcome of an attempt that is gone without an exit record that can be used.
+    """The outcome of an attempt that ended without a usable exit record.
 
-    ``damage`` says why one that is there cannot.
+    ``damage`` states why an existing record is unusable.
     """
     if cancelled:
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
@@ -86,7 +86,7 @@ def judge_loss(rebooted: bool, cancelled: bool, damage: str | None = None) -> Ou
 
 
 def judge_displaced(cancelled: bool) -> Outcome:
-    """The outcome of an attempt in whose run folder another one ran, of another queue say."""
+    """The outcome of an attempt whose run folder another attempt took, perhaps of another queue."""
     if cancelled:
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
     reason = "interrupted: another attempt, which this queue does not know, ran in its run folder"
@@ -94,7 +94,7 @@ def judge_displaced(cancelled: bool) -> Outcome:
 
 
 def judge_vanished(what: str, cancelled: bool) -> Outcome:
-    """The outcome of an attempt whose run folder, or ``what`` of it, went away while it ran."""
+    """The outcome of an attempt whose run folder, or ``what`` of it, disappeared while it ran."""
     if cancelled:
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
     return Outcome(
@@ -105,17 +105,17 @@ def judge_vanished(what: str, cancelled: bool) -> Outcome:
 
 
 def paused(outcome: Outcome) -> Outcome:
-    """Of an attempt that was asked to pause: that it was ended is no interruption."""
+    """The outcome of an attempt that was asked to pause, which is not an interruption."""
     if outcome.event is not Event.INTERRUPT:
         return outcome
     return Outcome(event=Event.PAUSE, exit_status=outcome.exit_status)
 
 
 def bounded(outcome: Outcome, interruptions: int, halved: bool = False) -> Outcome:
-    """Limit the retries: ``interruptions`` counts those before this outcome without progress.
+    """Limit the retries: ``interruptions`` counts earlier ones without progress in between.
 
-    An interruption within the limit gets its back-off; one too many becomes a failure, and so does
-    a want of memory where the batches were ``halved`` for that before.
+    An interruption within the limit gets its back-off; one too many becomes a failure. So does
+    running out of memory if micro-batches were already ``halved`` for that reason.
     """
     if outcome.event is not Event.INTERRUPT:
         return outcome
@@ -146,7 +146,7 @@ def _cause(outcome: Outcome) -> str:
 
 
 def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome:
-    """By its runner, which saw something coming."""
+    """The outcome of a stop by the runner's guards."""
     if stop.fail:
         hint = "raise it and submit again: it continues from its last checkpoint"
         return Outcome(event=Event.FAIL, reason=stop.reason, hint=hint, exit_status=status)
@@ -162,14 +162,14 @@ def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome
 
 
 def _blocked(waiting: Waiting) -> Outcome:
-    """No interruption: it is not counted, and over when nobody does the step any more."""
+    """Not counted as an interruption; ends when no other job is doing the step."""
     by = f"job {waiting.job}" if waiting.job else "another job"
     reason = f"shares the step {waiting.name} with {by}, which is running it"
     return Outcome(event=Event.WAIT, reason=reason, blocked_by=waiting.step)
 
 
 def _signal_of(record: ExitRecord) -> int | None:
-    """The signal that ended the job, also where a handler turned it into 128 + N."""
+    """The signal that ended the job, even if a handler turned it into 128 + N."""
     if record.signal is not None:
         return record.signal
     status = record.exit_status or 0
@@ -178,7 +178,7 @@ def _signal_of(record: ExitRecord) -> int | None:
 
 
 def _ended_by_signal(number: int, status: int | None, failure: Failure | None) -> Outcome:
-    """``status`` is given where the job itself told of the signal, as of one that a rank got."""
+    """``status`` is set if the job itself reported the signal, for example one of its ranks'."""
     name = signal_name(number)
     if number in FROM_OUTSIDE:
         cause = f"interrupted: ended by {name}"

@@ -1,4 +1,4 @@
-"""What a submit says of a job beside its spec: when it starts, and what it belongs to."""
+"""What a submit states about a job besides its spec: its place, its label, its dependencies."""
 
 import re
 from collections.abc import Iterable
@@ -7,46 +7,46 @@ from dataclasses import dataclass
 from curation.errors import UserError
 
 HIGHEST_PRIORITY = 1000
-"""And the lowest is as far below 0, which is every job's that says nothing."""
+"""The lowest is its negative; 0 is the default."""
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}"
 _LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placing:
-    """A job's place among the others; ``UserError`` for what is out of range.
+    """A job's place among the others; ``UserError`` for values out of range.
 
-    What is ``None`` stays as an earlier submit of the job said it.
+    ``None`` keeps the value of an earlier submit of the job.
     """
 
     priority: int | None = None
-    """Higher starts first; within one priority the order of submission decides."""
+    """Higher starts first; within one priority, the order of submission decides."""
     hold: bool = False
-    """Not to be started until it is resumed."""
+    """Do not start it until it is resumed."""
     label: str | None = None
-    """One word that several jobs share; empty takes an earlier one away."""
+    """A word that several jobs share; empty removes an earlier one."""
     after: tuple[str, ...] | None = None
-    """Jobs that must be done before it starts; empty takes earlier ones away."""
+    """Jobs that must be done before it starts; empty removes earlier ones."""
 
     def __post_init__(self) -> None:
         if self.priority is not None and abs(self.priority) > HIGHEST_PRIORITY:
-            # Not shown: Python refuses to print integers of many digits.
+            # The value is not shown: Python refuses to print integers with many digits.
             raise UserError(f"a priority is between {-HIGHEST_PRIORITY} and {HIGHEST_PRIORITY}")
         if self.label:
             check_label(self.label)
 
 
 AS_BEFORE = Placing()
-"""Nothing is said."""
+"""Keeps everything from earlier submits"""
 
 
 def said_after(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    """``Placing.after`` as a command or a request says it: one empty name takes others away."""
+    """``Placing.after`` from a command or a request: a single empty name removes all."""
     return None if names is None else tuple(name for name in names if name)
 
 
 def check_label(label: str) -> str:
-    """``label`` where it may be one; ``UserError`` else."""
+    """Return ``label`` if it is valid, else raise ``UserError``."""
     if re.fullmatch(LABEL_PATTERN, label):
         return label
     raise UserError(

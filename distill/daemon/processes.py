@@ -1,8 +1,8 @@
-"""Which process is which, and the end of a whole family of them (Linux).
+"""Identifying processes, and killing whole process trees (Linux).
 
-psutil finds and kills families. It cannot name a process for a record: its ``create_time`` moves
-with the machine's clock, and its ``send_signal`` looks first and then sends by number. Hence the
-start in ticks since boot, and the pidfd.
+psutil finds and kills process trees. It cannot identify a process in a record: its ``create_time``
+changes with the machine's clock, and its ``send_signal`` checks first and then sends by number.
+Hence the start time in ticks since boot, and the pidfd.
 """
 
 import os
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 RUNNER_MODULE = "distill.daemon.runner"
 DIED = 3
-"""Exit status of what starts a runner, where that one died and did not say why."""
+"""Exit status of the runner's starter if the runner died without giving a reason"""
 
 _LARGEST_PID = 1 << 22  # <linux/threads.h>, PID_MAX_LIMIT
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process named so that a reused pid cannot pass for it."""
+    """Identifies a process even if its pid is reused."""
 
     pid: Annotated[int, Field(strict=True, ge=1, le=_LARGEST_PID)]
     start_ticks: Annotated[int, Field(strict=True, ge=0)]
@@ -38,18 +38,18 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessIdentity | None":
-        """The process that has ``pid`` now; ``None`` where there is none."""
+        """The process that has ``pid`` now, or ``None``."""
         ticks = _start_ticks(pid)
         return None if ticks is None else cls(pid, ticks, boot_id())
 
     def send(self, number: signal.Signals) -> bool:
-        """Send a signal to exactly this process; False where it is gone."""
+        """Send a signal to exactly this process; False if it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return False
         try:
-            # The descriptor pins the process, so what is compared now is what gets the signal.
+            # The descriptor pins the process, so the one compared here is the one signalled.
             if ProcessIdentity.of(self.pid) != self:
                 return False
             signal.pidfd_send_signal(descriptor, number)
@@ -61,7 +61,7 @@ class ProcessIdentity:
 
 
 def boot_id() -> str:
-    """Changes with every start of the machine."""
+    """An id that changes with every start of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -71,11 +71,11 @@ def tag(attempt: Attempt) -> str:
 
 
 def kill_tagged(run: Path, chosen: Callable[[str], bool] = lambda attempt: True) -> int:
-    """Kill every process of the ``chosen`` attempts in ``run``, all unless said; how many lived.
+    """Kill every process of the ``chosen`` attempts in ``run`` (default: all); returns how many.
 
-    Meant for what has no other mark left: after a runner's violent death, since torchrun gives its
-    ranks sessions of their own, and for the tasks of `srun`, which are nobody's descendants. A
-    process started while this looks may be missed, so call again until it says 0.
+    For processes that cannot be found otherwise: after a runner was killed, because torchrun gives
+    its ranks their own sessions, and for tasks of `srun`, which are not descendants. It may miss a
+    process that starts meanwhile, so call it until it returns 0.
     """
     import psutil
 
@@ -92,7 +92,7 @@ def id_option(attempt: Attempt) -> str:
 
 
 def find_runner(attempt: Attempt) -> ProcessIdentity | None:
-    """The runner of this attempt by its command line, for where its record cannot be used."""
+    """The runner of this attempt, found by its command line, if its record cannot be used."""
     import psutil
 
     wanted = {RUNNER_MODULE, str(attempt.run), id_option(attempt)}
@@ -104,7 +104,7 @@ def find_runner(attempt: Attempt) -> ProcessIdentity | None:
 
 
 def kill_descendants() -> int:
-    """Kill everything below the calling process; the number that was alive."""
+    """Kill all descendants of the calling process; returns how many were alive."""
     import psutil
 
     return _kill(psutil.Process().children(recursive=True))
@@ -131,7 +131,7 @@ def _tag_of(process: "psutil.Process") -> str:
     try:
         return str(process.environ().get(TAG_VARIABLE, ""))
     except (psutil.Error, OSError):
-        return ""  # not ours to read, or gone meanwhile
+        return ""  # not readable for this user, or ended meanwhile
 
 
 def _start_ticks(pid: int) -> int | None:
@@ -139,5 +139,5 @@ def _start_ticks(pid: int) -> int | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # Field 22 (proc(5)); the command in field 2 may hold spaces and brackets.
+    # Field 22 (proc(5)); the command in field 2 may contain spaces and brackets.
     return int(text.rpartition(")")[2].split()[19])

@@ -1,4 +1,4 @@
-"""How far a job has come for good: what an interruption does not take back."""
+"""The permanent progress of a job, which an interruption does not undo."""
 
 import re
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ NOTHING_MADE = Made()
 
 
 def progress_made(run: Path) -> Made:
-    """What the run folder tells; nothing where it tells nothing."""
+    """The progress according to the run folder; none if it cannot be read."""
     iterations: dict[str, int] = {}
     try:
         for each in run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}/step-*"):
             if found := _CHECKPOINT.fullmatch(each.name):
                 training = str(each.parent)
                 iterations[training] = max(iterations.get(training, 0), int(found[1]))
-    except OSError:  # something was removed at this very moment
+    except OSError:  # something was removed at this moment
         return Made()
     progress, embedding = read_progress(run), {"embed"}
     embedding &= {str(step.get("name")) for step in read_steps(run) if step.get("kind") == "embed"}

@@ -1,6 +1,7 @@
-"""The queue on disk: one SQLite file, and every transition is one transaction.
+"""The queue on disk: one SQLite file; every transition is one transaction.
 
-What a method returned survives a power cut, and two processes never decide on the same state.
+Once a method returns, its effect survives a power cut. Two processes never decide on the same
+state.
 """
 
 import sys
@@ -22,7 +23,7 @@ from distill.daemon.queue_reading import QueueReader
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 
 Judge = Callable[[bool], Outcome]
-"""Given whether the user cancelled the job, what its attempt's end means."""
+"""Decides what an attempt's end means, given whether the user cancelled the job."""
 
 _OF_JOBS = (
     ("dependencies", "job"),
@@ -30,17 +31,17 @@ _OF_JOBS = (
     ("transitions", "job"),
     ("jobs", "name"),
 )
-"""Tables and columns with names of jobs, the last one that with the jobs themselves"""
+"""Tables and columns with names of jobs; the last one is the table of jobs itself"""
 
 
 class Queue(QueueReader):
     """All jobs of a workspace. Safe to use from several threads and several processes."""
 
     def __init__(self, path: Path, named: Path | None = None) -> None:
-        """Open the queue in ``path``; an absent one is made, an older one brought up to date.
+        """Open the queue in ``path``, creating or upgrading it if necessary.
 
-        ``UserError`` where the file is damaged or belongs to a newer version. Errors call it
-        ``named``, where it is a copy.
+        Raises ``UserError`` if the file is damaged or belongs to a newer version. Error messages
+        call it ``named``, if it is a copy.
         """
         super().__init__(path, named)
         self._ordering = Ordering(self._connection)
@@ -58,10 +59,10 @@ class Queue(QueueReader):
         self._file.keep_room()
 
     def submit(self, name: str, spec: str, now: float, placing: Placing = AS_BEFORE) -> Job:
-        """Queue a new job, or an ended (or waiting) one again, perhaps with another spec.
+        """Queue a new job, or an ended or waiting one again, possibly with another spec.
 
-        ``TransitionRefusedError`` where it is running, ``CircleError`` where it would wait for
-        itself. Returned means committed.
+        Raises ``TransitionRefusedError`` if it is running, ``CircleError`` if it would wait for
+        itself. Committed when it returns.
         """
         with self.exclusive():
             if self.job(name) is None:
@@ -75,7 +76,7 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def keep_provenance(self, name: str, record: str) -> None:
-        """Remember where a job comes from (``distill.provenance.Provenance`` as JSON)."""
+        """Store where a job comes from (``distill.provenance.Provenance`` as JSON)."""
         with self.exclusive():
             self._connection.execute(
                 "INSERT OR REPLACE INTO provenance (job, record) VALUES (?, ?)",
@@ -83,9 +84,9 @@ class Queue(QueueReader):
             )
 
     def place(self, name: str, placing: Placing, now: float) -> Job:
-        """Give a queued job another priority or label, have it start after others, or hold it.
+        """Change a queued job's priority, label or dependencies, or hold it.
 
-        It keeps its place in the queue. ``CircleError`` where it would wait for itself.
+        It keeps its place in the queue. Raises ``CircleError`` if it would wait for itself.
         """
         with self.exclusive():
             if said := _said(placing):
@@ -95,9 +96,9 @@ class Queue(QueueReader):
             return self.pause(name, now) if placing.hold else self._existing(name)
 
     def pause(self, name: str, now: float) -> Job:
-        """Keep a queued job from starting; of a running one record the wish that it stops.
+        """Keep a queued job from starting; record the request for a running one to stop.
 
-        ``TransitionRefusedError`` where it has ended.
+        Raises ``TransitionRefusedError`` if it has ended.
         """
         with self.exclusive():
             job = self._existing(name)
@@ -109,9 +110,9 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def resume(self, name: str, now: float) -> Job:
-        """Let a paused job start; one that is still to stop starts again right after that.
+        """Let a paused job start; one that has not stopped yet starts again right after.
 
-        ``TransitionRefusedError`` where it has ended.
+        Raises ``TransitionRefusedError`` if it has ended.
         """
         with self.exclusive():
             job = self._existing(name)
@@ -124,38 +125,38 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def move_first(self, name: str) -> None:
-        """Start a queued job before all others of its priority."""
+        """Move a queued job before all others of its priority."""
         with self.exclusive():
             self._ordering.first(name)
 
     def move_last(self, name: str) -> None:
-        """Start a queued job after all others of its priority that are queued now."""
+        """Move a queued job after all others of its priority that are queued now."""
         with self.exclusive():
             self._ordering.last(name)
 
     def move_before(self, name: str, other: str) -> None:
-        """Start a queued job right before another one that is queued with the same priority."""
+        """Move a queued job directly before another queued one of the same priority."""
         with self.exclusive():
             self._ordering.before(name, other)
 
     def drain(self, now: float) -> None:
-        """Let no job start, until `undrain`; those that run are not touched."""
+        """Start no job until `undrain`; running jobs are not affected."""
         with self.exclusive():
             if self.drained_since() is None:
                 self._connection.execute("INSERT INTO drain (since) VALUES (?)", (now,))
 
     def undrain(self) -> None:
-        """Let jobs start again."""
+        """Start jobs again."""
         with self.exclusive():
             self._connection.execute("DELETE FROM drain")
 
     def claim(
         self, now: float, machine: Machine | None = None, disk: int = sys.maxsize
     ) -> Job | None:
-        """Start the first queued job that is due: it is running, with a new attempt number.
+        """Mark the first due job as running, with a new attempt number, and return it.
 
-        Where jobs share a ``machine``, the first that fits into what is left of it. ``disk`` is how
-        many bytes are free there, of which some jobs need much.
+        If jobs share a ``machine``, it is the first one that fits into what is left. ``disk`` is
+        the free space in bytes, which some jobs need.
         """
         with self.exclusive():
             if self.drained_since() is not None:
@@ -178,32 +179,32 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def note_launched(self, name: str, attempt: int) -> None:
-        """Remember that the runner of this attempt began, whatever becomes of the run folder."""
+        """Record that this attempt's runner started, independently of the run folder."""
         with self.exclusive():
             self._connection.execute(
                 "UPDATE jobs SET launched = 1 WHERE name = ? AND attempt = ?", (name, attempt)
             )
 
     def unblock(self, name: str) -> None:
-        """The step that the job waited for is done, or nobody does it any more."""
+        """Record that the step the job waited for is done, or no other job is doing it."""
         with self.exclusive():
             self._update(name, blocked_by=None, reason=None)
 
     def settle(
         self, name: str, attempt: int, judge: Judge, now: float, made: Made = NOTHING_MADE
     ) -> Job:
-        """Record how an attempt ended: ``judge`` is asked inside the transaction.
+        """Record how an attempt ended; calls ``judge`` inside the transaction.
 
-        Interruptions before progress, which ``made`` says, count no more.
+        Progress, given by ``made``, resets the count of interruptions.
 
-        ``TransitionRefusedError`` where the job is not running, or runs another attempt: whoever
-        comes late with an old attempt changes nothing.
+        Raises ``TransitionRefusedError`` if the job is not running, or runs another attempt, so
+        that a late report about an old attempt changes nothing.
         """
         with self.exclusive():
             job = self._existing(name)
             if job.attempt != attempt:
                 raise TransitionRefusedError(f"attempt {attempt} of {name} is over")
-            # Here and not before: a cancel that came a moment ago must not be lost to a retry.
+            # Inside the transaction: a retry must not lose a cancel that came a moment ago.
             outcome = judge(job.cancel_requested_at is not None)
             if job.pause_requested_at is not None:
                 outcome = paused(outcome)
@@ -217,9 +218,9 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def request_cancel(self, name: str, now: float, force: bool = False) -> Job:
-        """Cancel a queued job at once; of a running one record the wish; leave an ended one.
+        """Cancel a queued job at once; record the request for a running one; ignore an ended one.
 
-        With ``force`` a running one is killed, without time for a checkpoint.
+        With ``force``, a running one is killed without time for a checkpoint.
         """
         with self.exclusive():
             job = self._existing(name)
@@ -232,7 +233,7 @@ class Queue(QueueReader):
             return self._existing(name)
 
     def forget(self, names: Collection[str]) -> None:
-        """Take jobs that do not run out of the queue, with their histories."""
+        """Delete jobs that are not running from the queue, with their histories."""
         with self.exclusive():
             every = [(name,) for name in names]
             for table, column in _OF_JOBS:
@@ -258,7 +259,7 @@ class Queue(QueueReader):
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
     def _move(self, job: Job, event: Event, now: float, **changes: Any) -> None:
-        """The one place where a state changes: guarded by the table, noted in the history."""
+        """The only place where a state changes: checks the table, adds to the history."""
         state = next_state(job.state, event)
         self._update(job.name, state=state, **changes)
         if State.DONE in (state, job.state):
@@ -283,13 +284,13 @@ class Queue(QueueReader):
 
 
 def _said(placing: Placing) -> dict[str, Any]:
-    """The columns that a placing sets; what it leaves open stays as it is."""
+    """The columns that a placing sets; ``None`` values are left out."""
     said = {"priority": placing.priority, "label": placing.label}
     return {column: value for column, value in said.items() if value is not None}
 
 
 def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
-    """The columns an outcome sets beside the state."""
+    """The columns besides the state that an outcome sets."""
     told: dict[str, Any] = {"reason": outcome.reason, "hint": outcome.hint}
     told |= {"exit_status": outcome.exit_status, "pause_requested_at": None}
     if outcome.event is Event.PAUSE:
@@ -304,7 +305,7 @@ def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
 
 
 def _storable(value: object) -> object:
-    """Text that SQLite can hold: half a surrogate pair is written as its number."""
+    """Text that SQLite can store: lone surrogates are written as their number."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     return value

@@ -1,7 +1,7 @@
-"""The queue's file, opened: its transactions, and the room that it keeps for them on the disk.
+"""The open queue file: its transactions, and the disk space reserved for them.
 
-WAL with ``synchronous=FULL``: what was committed survives a power cut. ``BEGIN IMMEDIATE``
-takes the write lock before anything is read, so two processes never decide on the same state.
+WAL with ``synchronous=FULL``: committed data survives a power cut. ``BEGIN IMMEDIATE`` takes the
+write lock before anything is read, so two processes never decide on the same state.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ from distill.daemon.room import has_room
 from distill.daemon.schema import has_tables, is_current, migrate
 
 ROOM = 100
-"""Pages that the queue's files have to spare, so that jobs can be ended on a full disk."""
+"""Spare pages in the queue's files, so that jobs can be ended on a full disk"""
 _PAGE_BYTES = 4096
 _ROOM_SECONDS = 60.0
 
@@ -27,17 +27,17 @@ class QueueConnection:
     """One queue's tables. Safe to use from several threads and several processes."""
 
     sqlite: sqlite3.Connection
-    """To be used with the ``mutex`` held, as it is inside a transaction"""
+    """Use it with the ``mutex`` held, as inside a transaction."""
 
     def __init__(self, path: Path, named: Path | None = None) -> None:
-        """Open the queue in ``path``; an absent one is made, an older one brought up to date.
+        """Open the queue in ``path``, creating or upgrading it if necessary.
 
-        ``UserError`` where the file is damaged or belongs to a newer version. Errors call it
-        ``named``, where it is a copy.
+        Raises ``UserError`` if the file is damaged or belongs to a newer version. Error messages
+        call it ``named``, if it is a copy.
         """
         self.path, self._named = path, named or path
         self.mutex = threading.RLock()
-        self._least_free = sys.maxsize  # the first time the log needs its room as well
+        self._least_free = sys.maxsize  # on first use, the log needs its reserve as well
         self._room_wanted_at = 0.0
         try:
             if not path.exists():
@@ -60,7 +60,7 @@ class QueueConnection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        # Pages: the write-ahead log begins anew before it needs more than `keep_room` gave it.
+        # Pages: the write-ahead log restarts before it needs more than `keep_room` reserved.
         connection.execute(f"PRAGMA wal_autocheckpoint = {ROOM // 2}")
         if not is_current(connection):
             with self.exclusive():
@@ -75,9 +75,9 @@ class QueueConnection:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One transaction; nobody else, in any process, changes the queue until it ends.
+        """One transaction; no other process can change the queue until it ends.
 
-        Inside another one it is a part of that.
+        Nested uses join the outer transaction.
         """
         with self.mutex:
             if self.sqlite.in_transaction:
@@ -92,13 +92,13 @@ class QueueConnection:
                 yield
                 self.sqlite.execute("COMMIT")
             except BaseException:
-                if self.sqlite.in_transaction:  # a full disk ends it by itself
+                if self.sqlite.in_transaction:  # a full disk ends it automatically
                     self.sqlite.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def undone_alone(self) -> Iterator[None]:
-        """A part of a transaction, of which nothing remains where it fails; the rest does."""
+        """A savepoint: if the block fails, only its own changes are rolled back."""
         with self.exclusive():
             self.sqlite.execute("SAVEPOINT part")
             try:
@@ -112,10 +112,10 @@ class QueueConnection:
                     self.sqlite.execute("RELEASE part")
 
     def keep_room(self) -> None:
-        """Let the queue's file and its write-ahead log have room to spare, where the disk has it.
+        """Reserve spare space in the queue's file and its write-ahead log, if the disk has it.
 
-        Space that is merely left free on the disk would go to the job that fills it. The log keeps
-        its size as long as somebody, such as the daemon, has the queue open.
+        Space that is merely free on the disk would be used by the job that fills it. The log keeps
+        its size as long as some process, such as the daemon, has the queue open.
         """
         with self.mutex:
             (free,) = self.sqlite.execute("PRAGMA freelist_count").fetchone()
@@ -123,11 +123,11 @@ class QueueConnection:
                 return
             self._room_wanted_at = time.monotonic() + _ROOM_SECONDS
             if has_room(self.path, 2 * ROOM * _PAGE_BYTES):
-                with suppress(sqlite3.OperationalError):  # a quota, say
+                with suppress(sqlite3.OperationalError):  # for example a quota
                     self._take_room()
 
     def _take_room(self) -> None:
-        """Write as many pages as are to be free, and free them."""
+        """Write and then free as many pages as should be spare."""
         filler = f"zeroblob({ROOM * _PAGE_BYTES})"
         self.sqlite.execute("DROP TABLE IF EXISTS room")
         self.sqlite.execute(f"CREATE TABLE room AS SELECT {filler} AS pages")

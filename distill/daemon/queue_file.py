@@ -1,4 +1,4 @@
-"""The file of the queue: made whole, told from one that replaced it, and read where it is fixed."""
+"""The queue's file: atomic creation, detection of replacement, and read-only access."""
 
 import os
 import re
@@ -20,23 +20,23 @@ _LOG, _SHARED = "-wal", "-shm"
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that waits for others, and begins and ends transactions only when told."""
+    """A connection that waits for locks, with explicit transactions only."""
     return sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
 
 
 def make(path: Path) -> None:
-    """A new queue where there is none, with its tables from the first moment on.
+    """Create a new queue atomically together with its tables.
 
-    So an empty file is a queue that lost what it held.
+    An empty file is therefore a queue that has lost its content.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
         with held(path.parent, _BUSY_SECONDS):
             if path.exists():
-                return  # another process made it
-            # SQLite would apply the log of a queue that was moved away to this one.
+                return  # another process created it
+            # SQLite would apply the leftover log of a moved queue to this one.
             for suffix in (_LOG, _SHARED):
                 leftover = path.with_name(path.name + suffix)
                 if leftover.exists():
@@ -57,10 +57,10 @@ def _write_tables(path: Path) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is, whatever its name; ``None`` where there is none.
+    """The identity of the file, independent of its name; ``None`` if it does not exist.
 
-    ``sqlite3.DatabaseError`` for an empty file: SQLite would take it for a new one, and delete the
-    log beside it with all that it holds.
+    Raises ``sqlite3.DatabaseError`` for an empty file: SQLite would treat it as new and delete the
+    log beside it with all its content.
     """
     try:
         status = path.stat()
@@ -73,7 +73,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """``path``, or a copy of it where it cannot be written: SQLite's WAL writes also to read."""
+    """``path``, or a copy if it is not writable, because SQLite's WAL writes even for reading."""
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         yield path
         return
@@ -87,7 +87,7 @@ def readable(path: Path) -> Iterator[Path]:
 
 
 _OTHER_TABLES = re.compile("no such|duplicate")
-"""How SQLite says that the tables are not those of the version that the file claims"""
+"""SQLite's errors if the tables do not match the version in the file"""
 
 
 def trouble(path: Path, error: sqlite3.Error) -> str:
@@ -106,5 +106,5 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
 
 
 def resubmit(path: Path) -> str:
-    """The command that queues a job again from what its run folder keeps."""
+    """The command that queues a job again from its run folder."""
     return f"`distill submit {path.parent.parent / 'runs'}/JOB/{SPEC}`"

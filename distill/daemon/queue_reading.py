@@ -1,4 +1,4 @@
-"""What the queue says of its jobs."""
+"""Read access to the queue."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +18,7 @@ _COLUMNS = ", ".join(f"jobs.{column}" for column in JOB_COLUMNS)
 
 
 class QueueReader:
-    """All jobs of a workspace, to be looked at."""
+    """All jobs of a workspace, read-only."""
 
     def __init__(self, path: Path, named: Path | None = None) -> None:
         """Open the queue in ``path``; see `QueueConnection`."""
@@ -41,7 +41,7 @@ class QueueReader:
         self.close()
 
     def jobs(self, state: State | None = None, label: str | None = None) -> list[Job]:
-        """All jobs, or those in one state or with one label, in the order of submission."""
+        """All jobs, or those in one state or with one label, in order of submission."""
         wanted = {"state": state, "label": label}
         chosen = {column: value for column, value in wanted.items() if value is not None}
         conditions = " AND ".join(f"{column} = ?" for column in chosen)
@@ -49,7 +49,7 @@ class QueueReader:
         return self._select(f"{where} ORDER BY position", *chosen.values())
 
     def page(self, wanted: Wanted) -> tuple[list[Job], Listed]:
-        """A page of the jobs, the newest first; see `listing`."""
+        """A page of jobs, newest first; see `listing`."""
         with self._mutex:
             page = listed(self._connection, wanted)
             return self._select(*in_this_order(page.names)), page
@@ -59,7 +59,7 @@ class QueueReader:
         return found[0] if found else None
 
     def names(self, state: State | None = None) -> list[str]:
-        """The names of all jobs, or of those in one state, in the order of submission."""
+        """The names of all jobs, or of those in one state, in order of submission."""
         chosen = "" if state is None else "WHERE state = ?"
         with self._mutex:
             rows = self._connection.execute(
@@ -69,7 +69,7 @@ class QueueReader:
         return [name for (name,) in rows]
 
     def counts(self) -> dict[State, int]:
-        """How many jobs there are in each state."""
+        """The number of jobs in each state."""
         with self._mutex:
             rows = self._connection.execute(
                 "SELECT state, count(*) FROM jobs GROUP BY state"
@@ -87,13 +87,13 @@ class QueueReader:
         return [transition_of(row) for row in rows]
 
     def last_transition(self) -> int:
-        """The number of the newest transition of any job; 0 where there is none."""
+        """The number of the newest transition of any job; 0 if there is none."""
         with self._mutex:
             (last,) = self._connection.execute("SELECT max(id) FROM transitions").fetchone()
         return int(last or 0)
 
     def transitions_after(self, number: int, most: int = 100) -> list[tuple[int, str, Transition]]:
-        """The next transitions of all jobs, oldest first: their numbers and whose they are."""
+        """The next transitions of all jobs, oldest first: (number, job, transition)."""
         with self._mutex:
             rows = self._connection.execute(
                 "SELECT id, job, at, attempt, event, state, reason FROM transitions"
@@ -103,27 +103,27 @@ class QueueReader:
         return [(row["id"], row["job"], transition_of(row)) for row in rows]
 
     def after(self, name: str) -> list[str]:
-        """The jobs that this one starts after."""
+        """The jobs that this one depends on."""
         with self._mutex:
             return self._dependencies.of(name)
 
     def dependants(self, name: str) -> list[Job]:
-        """The jobs that start after this one."""
+        """The jobs that depend on this one."""
         with self._mutex:
             return [self._existing(other) for other in self._dependencies.dependants(name)]
 
     def ahead(self, names: Collection[str]) -> dict[str, list[Ahead]]:
-        """The jobs that each of these is after, for those that are after any."""
+        """The dependencies of each of these jobs that has any."""
         with self._mutex:
             return self._dependencies.ahead(names)
 
     def in_vain(self, name: str) -> Ahead | None:
-        """The failed or cancelled job that keeps this one from ever starting, if one does."""
+        """The failed or cancelled job that keeps this one from ever starting, if any."""
         with self._mutex:
             return self._dependencies.in_vain(name)
 
     def provenance(self, name: str) -> str | None:
-        """What `keep_provenance` was given of the newest submit that gave any."""
+        """The provenance of the newest submit that had one; see `keep_provenance`."""
         with self._mutex:
             row = self._connection.execute(
                 "SELECT record FROM provenance WHERE job = ?", (name,)
@@ -131,7 +131,7 @@ class QueueReader:
         return None if row is None else str(row["record"])
 
     def drained_since(self) -> float | None:
-        """Since when no job starts; ``None`` where they do."""
+        """Since when no job starts; ``None`` if jobs start."""
         with self._mutex:
             (since,) = self._connection.execute("SELECT min(since) FROM drain").fetchone()
         return None if since is None else float(since)
@@ -142,13 +142,13 @@ class QueueReader:
             return self._ledger.holders()
 
     def shares(self, machine: Machine, now: float, disk: int) -> Shares:
-        """How the machine is shared out, with so many bytes free on the disk."""
+        """The assignment of the machine's resources, with ``disk`` bytes free."""
         with self._mutex:
             return self._ledger.shares(DUE, (now, now, disk), machine)
 
     def blocked(self) -> list[Job]:
         """The queued jobs that wait for a step of another job."""
-        # The plus keeps SQLite from going through all that are queued instead.
+        # The plus keeps SQLite from scanning all queued jobs instead.
         return self._select("WHERE blocked_by IS NOT NULL AND +state = ?", State.QUEUED)
 
     def _existing(self, name: str) -> Job:

@@ -1,7 +1,7 @@
-"""The records of attempts in ``runs/JOB/``, as other processes may have written them.
+"""The records of attempts in ``runs/JOB/``, which other processes may have written.
 
-What is read has the types and ranges that all others count on: a pid that the system can have, an
-exit status that SQLite can hold.
+Values are validated to the types and ranges that other code relies on, such as a possible pid, or
+an exit status that SQLite can store.
 """
 
 from typing import Annotated, Literal, Self
@@ -14,14 +14,14 @@ from distill.run_directory import Record, Seconds
 
 AttemptNumber = Annotated[int, Field(ge=0, lt=1 << 53)]
 AttemptId = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]
-"""Empty in records of the versions that gave none."""
+"""Empty in records of versions without ids"""
 
 
 class RunnerRecord(Record):
     """The newest attempt that was started in a folder, and its runner (``runner.json``).
 
-    It is a fence: a runner begins only where this is what the daemon found before it launched it.
-    ``runner`` is ``None`` where the attempt was closed before it began.
+    It is a fence: a runner starts only if this is still what the daemon found before launching it.
+    ``runner`` is ``None`` if the attempt was closed before it started.
     """
 
     attempt: AttemptNumber
@@ -30,12 +30,12 @@ class RunnerRecord(Record):
 
     @property
     def name(self) -> str:
-        """That of the attempt: ``Attempt.name``."""
+        """The name of the attempt: ``Attempt.name``."""
         return attempt_name(self.attempt, self.id)
 
 
 class PendingRecord(Record):
-    """An attempt that a cluster has and has not begun (``pending.json``)."""
+    """An attempt that a cluster has accepted but not started (``pending.json``)."""
 
     attempt: AttemptNumber
     id: AttemptId = ""
@@ -48,13 +48,13 @@ class Stop(Record):
     why: Literal["disk", "memory", "time", "stall"]
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     fail: bool = False
-    """That is the job's end, and no interruption"""
+    """The job has failed, as opposed to being interrupted."""
     disk: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
-    """Bytes that have to be free before it goes on"""
+    """Bytes that must be free before it continues"""
 
 
 class ExitRecord(Record):
-    """What the runner saw of the end of one attempt (``exit.json``); times in epoch seconds."""
+    """How one attempt ended, as seen by its runner (``exit.json``); times are epoch seconds."""
 
     attempt: AttemptNumber
     id: AttemptId = ""
@@ -63,7 +63,7 @@ class ExitRecord(Record):
     error: str | None
     stopped: Stop | None = None
     out_of_memory: bool = False
-    """The kernel ended processes meanwhile, for want of memory"""
+    """The kernel killed processes for lack of memory meanwhile"""
     started_at: Seconds
     finished_at: Seconds
 
@@ -75,5 +75,5 @@ class ExitRecord(Record):
 
     @property
     def name(self) -> str:
-        """That of the attempt: ``Attempt.name``."""
+        """The name of the attempt: ``Attempt.name``."""
         return attempt_name(self.attempt, self.id)

@@ -1,4 +1,4 @@
-"""Refusals that name a job: the queue has none of this name, or its state is in the way."""
+"""Errors about a job: its name is unknown, or its state does not allow the request."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ class UnknownJobError(UserError):
 
 
 class ConflictError(UserError):
-    """The request does not go with the state of the job."""
+    """The state of the job does not allow the request."""
 
 
 @contextmanager
 def no_circle() -> Iterator[None]:
-    """``ConflictError`` where the block would have a job wait for itself."""
+    """Raise ``ConflictError`` if the block would make a job wait for itself."""
     try:
         yield
     except CircleError as error:
@@ -32,7 +32,7 @@ def no_circle() -> Iterator[None]:
 
 
 def existing_job(queue: QueueReader, name: str, workspace: Workspace) -> Job:
-    """One job of the workspace's queue; ``UnknownJobError`` where it has none of this name."""
+    """One job of the workspace's queue; ``UnknownJobError`` if the name is unknown."""
     job = queue.job(check_name(name))
     if job is None:
         raise unknown_job(name, queue.names(), workspace)
@@ -40,7 +40,7 @@ def existing_job(queue: QueueReader, name: str, workspace: Workspace) -> Job:
 
 
 def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserError:
-    """The error for a name that neither one of the ``known`` jobs nor a run folder has."""
+    """The error for a name that is neither one of the ``known`` jobs nor a run folder."""
     runs = [run.name for run in workspace.runs.glob("[!.]*") if run.is_dir()]
     if name in runs and (workspace.runs / name / RUNNER).exists():
         return UnknownJobError(

@@ -1,8 +1,8 @@
-"""`distill pull URL`: the bundle of a job of a daemon elsewhere, through its pages (HTTP).
+"""`distill pull URL`: fetches a job's bundle from another daemon's web pages.
 
-Each file goes on where the last attempt stopped, into a folder beside the destination, and is
-checked against ``SHA256SUMS`` before the next. What the other side sends is not trusted: names are
-those of a bundle, sizes are bounded, redirections are not followed.
+Each file continues where the last attempt stopped, in a folder beside the destination, and is
+checked against ``SHA256SUMS`` before the next. The server is not trusted: names must be those of a
+bundle, sizes are limited, redirects are not followed.
 """
 
 import os
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     import httpx
 
 TOKEN = "DISTILL_TOKEN"
-"""The variable of the environment with the token of the other workspace"""
+"""The environment variable with the token of the other workspace"""
 SECONDS = 30.0
-"""That the other side may send nothing"""
+"""Maximum time without data from the server"""
 ATTEMPTS = 3
-"""A file's, one after the other, where the connection breaks"""
+"""Attempts per file when the connection breaks"""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PAGE = re.compile(r"(?P<place>.*?)/jobs/(?P<job>[^/]+)/?")
 
 
 def is_url(name: str) -> bool:
-    """Whether a bundle is to be fetched from elsewhere."""
+    """Whether the bundle is to be fetched from another machine."""
     return name.startswith(("http://", "https://"))
 
 
@@ -56,11 +56,11 @@ def fetch(
     say: Callable[[str], None] = lambda line: None,
     key: Path | None = None,
 ) -> bool:
-    """Fetch the bundle of the job at ``url`` to ``destination``; False where it is there already.
+    """Fetch the bundle of the job at ``url`` to ``destination``; False if it is already there.
 
-    ``destination`` appears whole, after all checks of `deliver`; errors as there, and where the
-    other side refuses or breaks off. ``say`` is called with what it does. With ``key``, a file with
-    a public key, the signature is checked before the large files are fetched.
+    ``destination`` appears complete, after all checks of `deliver`. Raises its errors, and
+    ``UserError`` if the server refuses or disconnects. ``say`` reports progress. With ``key``, a
+    public key file, the signature is checked before the large files are fetched.
     """
     import httpx
 
@@ -82,19 +82,19 @@ def fetch(
             shutil.rmtree(partial)
     finally:
         with suppress(OSError):
-            partial.rmdir()  # nothing came, or all of it is gone
+            partial.rmdir()  # nothing was fetched, or everything was removed
     return written
 
 
 class _RemoteFiles:
-    """The files of a bundle elsewhere."""
+    """The files of a bundle on another machine."""
 
     def __init__(self, http: "httpx.Client", base: str, url: str) -> None:
         self._http, self._base, self._url = http, base, url
 
     def take(self, name: str, path: Path, most: int, optional: bool = False) -> None:
-        """Write a file of ``most`` bytes at most, from the end of what is there on; nothing where
-        an ``optional`` one is not there."""
+        """Write a file of at most ``most`` bytes, continuing after what exists; nothing if an
+        ``optional`` file does not exist."""
         import httpx
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class _RemoteFiles:
         asked = {"Range": f"bytes={there}-"} if there else {}
         with self._http.stream("GET", self._base + quote(name), headers=asked) as answer:
             if there and answer.status_code == 416:
-                return  # all of it is there
+                return  # already complete
             if optional and answer.status_code == 404:
                 return
             self._check(answer.status_code, name)
@@ -158,7 +158,7 @@ def _fetch_files(
     listed = read_whole(new, MAXIMUM_SUMS_BYTES)
     kept = folder / SUMS_NAME
     if not kept.is_file() or kept.read_bytes() != listed:
-        empty(folder)  # what is there is of another bundle
+        empty(folder)  # it holds files of another bundle
         kept.write_bytes(listed)
     new.unlink(missing_ok=True)
     (folder / SIGNATURE_NAME).unlink(missing_ok=True)
@@ -184,7 +184,7 @@ def _fetch_files(
 def _take_checked(
     source: _RemoteFiles, folder: Path, name: str, most: int, sums: Mapping[str, str]
 ) -> None:
-    """One file whose checksum fits; one that does not is taken away."""
+    """Fetch one file and verify its checksum; removes a file that does not match."""
     path = folder / name
     if name not in sums:
         raise UserError(f"{SUMS_NAME} of the other side does not list {name}: not a whole bundle")

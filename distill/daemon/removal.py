@@ -1,7 +1,8 @@
-"""Taking jobs out of the queue, with what they alone left on the disk.
+"""Removing jobs from the queue, with the files that only they use.
 
-A step goes where no run folder that stays uses it, in the queue or not. Folders are renamed before
-they are deleted, so that nobody meets half of one; the next removal deletes what a killed one left.
+A step is removed if no remaining run folder uses it, whether in the queue or not. Folders are
+renamed before they are deleted, so that no process sees a partial one. The next removal deletes
+what a killed one left.
 """
 
 import os
@@ -35,24 +36,24 @@ from distill.run_directory import (
 from distill.spec_source import check_name
 
 _GONE = ".removed-"
-"""Begins the name of a folder that is about to be deleted."""
+"""Prefix of folders that are about to be deleted"""
 _KEPT = (SPEC, PROVENANCE, BUNDLE, EVALUATION)
-"""What stays of a run folder whose bundle is kept: a job may still be taught by it."""
+"""What remains of a run folder if its bundle is kept, because the bundle may be a teacher"""
 _AT_ONCE = 200
-"""Steps whose locks are held at a time; a process has some thousand descriptors."""
+"""Steps locked at a time; a process has about a thousand file descriptors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """What a removal took away, or would."""
+    """What a removal removed, or would remove."""
 
     jobs: tuple[str, ...]
     bundles_kept: tuple[str, ...]
-    """Jobs whose run folder stays with its bundle, and nothing else"""
+    """Jobs whose run folder is reduced to its bundle"""
     steps: int
     """Folders in ``steps/``"""
     bytes: int
-    """Of the disk"""
+    """Disk space"""
 
 
 def remove(
@@ -63,11 +64,11 @@ def remove(
     bundles: bool = False,
     dry: bool = False,
 ) -> Removed:
-    """Take jobs, and run folders that are in no queue, away: all of them or none.
+    """Remove jobs, and run folders that are in no queue: all of them or none.
 
-    A job must have ended, or be queued and never have run, and none that stays may wait for it.
-    Bundles stay unless ``bundles`` is said. With ``dry`` nothing is changed. ``ConflictError``
-    where a job is in the way, ``UnknownJobError`` where there is neither job nor folder.
+    A job must have ended, or be queued without having run, and no remaining job may depend on it.
+    Bundles are kept unless ``bundles`` is set. With ``dry`` nothing is changed. Raises
+    ``ConflictError`` if a job cannot be removed, ``UnknownJobError`` if a name is unknown.
     """
     removal = _Removal(workspace, queue, tuple(dict.fromkeys(map(check_name, names))), bundles)
     removal.check()
@@ -78,7 +79,7 @@ def remove(
 
 
 class _Removal:
-    """One removal; ``check`` comes first."""
+    """One removal; call ``check`` first."""
 
     def __init__(
         self, workspace: Workspace, queue: Queue, names: tuple[str, ...], bundles: bool
@@ -90,7 +91,7 @@ class _Removal:
         self._whole = {run for run in runs if os.path.lexists(run)} - self._pruned
 
     def check(self) -> None:
-        """``ConflictError`` or ``UnknownJobError`` where one of the jobs cannot go."""
+        """Raise ``ConflictError`` or ``UnknownJobError`` if one of the jobs cannot be removed."""
         for name in self._names:
             self._check_state(name)
             for other in self._queue.dependants(name):
@@ -114,7 +115,7 @@ class _Removal:
             raise ConflictError(f"job {name!r} {ran}; `distill cancel {name}` first")
 
     def told(self) -> Removed:
-        """What there is to be taken away."""
+        """What would be removed."""
         steps = self._unused(self._candidates())
         pruned = [path for run in self._pruned for path in _prunable(run)]
         folders = [*self._whole, *pruned, *steps]
@@ -130,7 +131,7 @@ class _Removal:
         runs, steps = list(_left_over(self._runs)), list(_left_over(self._steps))
         with ExitStack() as undone:
             with self._queue.exclusive():
-                self.check()  # what was free a moment ago may have been started
+                self.check()  # again: a job may have been started meanwhile
                 self._queue.forget(self._names)
                 for run in self._whole:
                     runs.append(_rename(run))
@@ -140,24 +141,24 @@ class _Removal:
             self._prune(run)
         for begin in range(0, len(candidates), _AT_ONCE):
             steps += self._take(candidates[begin : begin + _AT_ONCE])
-        for path in [*steps, *runs]:  # the runs last: they tell which steps there were
+        for path in [*steps, *runs]:  # runs last, because they list their steps
             _delete(path)
 
     def _prune(self, run: Path) -> None:
-        """Leave the bundle, unless the job was submitted again this very moment."""
+        """Delete everything but the bundle, unless the job was just submitted again."""
         with self._queue.exclusive():
             if self._queue.job(run.name) is None and not in_use(run):
                 for path in _prunable(run):
                     _delete(path)
 
     def _candidates(self) -> list[Path]:
-        """The steps of the run folders that go, also of those that a killed removal left."""
+        """The steps of the run folders to remove, including those left by a killed removal."""
         going = [*self._whole, *self._pruned, *_left_over(self._runs)]
         used = {step for run in going for step in _used(run, self._steps)}
         return sorted(self._steps / step for step in used if (self._steps / step).is_dir())
 
     def _unused(self, steps: Sequence[Path]) -> list[Path]:
-        """Those that no run folder uses that stays."""
+        """Those that no remaining run folder uses."""
         if not steps:
             return []
         staying = {step for run in self._pruned for step in _linked([run / BUNDLE], self._steps)}
@@ -167,24 +168,24 @@ class _Removal:
         return [step for step in steps if step.name not in staying]
 
     def _take(self, steps: Sequence[Path]) -> list[Path]:
-        """Rename those that nobody uses; what a job does just now has its lock."""
+        """Rename the unused steps; a step that a job is doing is locked and stays."""
         with ExitStack() as locks:
             free = []
             for step in steps:
                 with suppress(BlockingIOError, FileNotFoundError):
                     locks.enter_context(held(step / LOCK))
                     free.append(step)
-            # Looked at with the locks: a job says what it uses before it asks for the lock.
+            # Checked with the locks held: a job records a step before it asks for the lock.
             return [_rename(step) for step in self._unused(free)]
 
 
 def _prunable(run: Path) -> list[Path]:
-    """What goes of a run folder that stays with its bundle."""
+    """What is removed from a run folder whose bundle is kept."""
     return [path for path in run.iterdir() if path.name not in _KEPT]
 
 
 def _used(run: Path, steps: Path) -> set[str]:
-    """The names of the steps that a run folder uses; ``UserError`` where that cannot be told."""
+    """The names of the steps that a run folder uses; ``UserError`` if it cannot be read."""
     if (why := damage(run / STEPS, StepRecords)) is not None:
         raise UserError(
             f"the steps that {run.name!r} uses are unknown ({run / STEPS}: {why}); "
@@ -197,10 +198,10 @@ def _used(run: Path, steps: Path) -> set[str]:
 
 
 def _linked(links: Iterable[Path], steps: Path) -> set[str]:
-    """The steps that these links lead to."""
+    """The steps that these links point to."""
     root, found = steps.resolve(), set()
     for link in links:
-        with suppress(OSError, RuntimeError):  # a loop
+        with suppress(OSError, RuntimeError):  # a link loop
             target = link.resolve()
             if target != root and target.is_relative_to(root):
                 found.add(target.relative_to(root).parts[0])
@@ -208,7 +209,7 @@ def _linked(links: Iterable[Path], steps: Path) -> set[str]:
 
 
 def _rename(folder: Path) -> Path:
-    """Give a folder, held until it has it, a name that nobody looks for."""
+    """Rename a folder, locked until then, to a name that no process uses."""
     gone = folder.with_name(f"{_GONE}{folder.name}")
     if os.path.lexists(gone):
         _delete(gone)
@@ -217,7 +218,7 @@ def _rename(folder: Path) -> Path:
 
 
 def _left_over(root: Path) -> Iterator[Path]:
-    """What a removal that was killed did not delete."""
+    """What a killed removal did not delete."""
     return root.glob(f"{_GONE}*")
 
 
@@ -229,13 +230,13 @@ def _delete(path: Path) -> None:
 
 
 def _unless_gone(function: object, path: str, error: tuple[type, BaseException, object]) -> None:
-    """Another removal may delete the same."""
+    """Ignore files that another removal has deleted."""
     if not isinstance(error[1], FileNotFoundError):
         raise error[1]
 
 
 def _size(path: Path) -> int:
-    """The bytes that a file or folder takes of the disk, without what its links lead to."""
+    """The disk usage of a file or folder in bytes, without following links."""
     try:
         total = path.lstat().st_blocks * 512
         if path.is_dir() and not path.is_symlink():

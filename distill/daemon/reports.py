@@ -1,6 +1,6 @@
-"""What people and programs see of a job: the queue's row and the run folder in one model.
+"""What users and programs see of a job: the queue's row and the run folder in one model.
 
-A run started by hand has a folder and no row; it is shown as far as its folder tells.
+A run started by hand has a folder but no row; the report shows what its folder contains.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from distill.daemon.waiting import Surroundings, waiting_for
 from distill.run_directory import read_progress, read_steps
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-"""Of the years 1 to 9999, in epoch seconds"""
+"""Epoch seconds of the years 1 to 9999"""
 
 
 class JobReport(BaseModel):
-    """One job, as `distill status --json` and the API show it; times are ISO 8601 in UTC."""
+    """One job, as in `distill status --json` and the API; times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,30 +37,30 @@ class JobReport(BaseModel):
     held: bool
     label: str
     after: list[str]
-    """The jobs that have to be done before it starts"""
+    """The jobs that must be done before it starts"""
     cancel_requested: bool
     pause_requested: bool
     reason: str | None
-    """Why it failed; of a queued or running job, why the attempt before was interrupted."""
+    """Why it failed; for a queued or running job, why the previous attempt was interrupted"""
     hint: str | None
     waiting_for: str | None
-    """Of a queued job, what it waits for; of a running one, why its cluster has not begun it."""
+    """What a queued job waits for, or why a running job's cluster has not started it"""
     in_vain: bool
-    """Of a queued job, that one before it failed or was cancelled: it never starts by itself"""
+    """A dependency of the queued job failed or was cancelled, so it never starts by itself"""
     exit_status: int | None
     submitted_at: str
     started_at: str | None
     finished_at: str | None
     stalled: str | None
-    """Of a running job, that nothing was heard of it for longer than its spec allows"""
+    """That a running job has been silent for longer than its spec allows"""
     gpus: list[int]
-    """Of a running job, the numbers of its GPUs"""
+    """The numbers of a running job's GPUs"""
     steps: list[dict[str, Any]]
     progress: dict[str, Any] | None
 
 
 class ReportPage(BaseModel):
-    """A page of the jobs; those that run or failed lately are on every page, and come first."""
+    """A page of jobs. Jobs that are running or failed recently are on every page, first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,9 +68,9 @@ class ReportPage(BaseModel):
     page: int
     pages: int
     total: int
-    """Jobs that are asked for, on all pages"""
+    """The number of matching jobs on all pages"""
     counts: dict[State, int]
-    """Jobs in each state, of those with the label that is asked for"""
+    """The number of jobs in each state, among those with the requested label"""
 
 
 def report(job: Job, around: Surroundings) -> JobReport:
@@ -96,7 +96,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         finished_at=None if job.finished_at is None else iso(job.finished_at),
         stalled=stall(run, job.spec) if job.state is State.RUNNING else None,
         gpus=[gpu.number for gpu in around.gpus.get(job.name, [])],
-        # Ten thousand jobs that never began have twenty thousand files that are not there.
+        # Avoids twenty thousand lookups of missing files for ten thousand jobs that never started.
         steps=read_steps(run) if begun else [],
         progress=read_progress(run) if begun else None,
     )
@@ -109,7 +109,7 @@ def _pending(job: Job, run: Path) -> str | None:
 
 
 def iso(seconds: float) -> str:
-    """A time in epoch seconds as ISO 8601 in UTC; what no calendar has is its nearest end."""
+    """A time in epoch seconds as ISO 8601 in UTC, clamped to the years of the calendar."""
     within = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     return datetime.fromtimestamp(within, UTC).isoformat(timespec="seconds")
 
@@ -117,7 +117,7 @@ def iso(seconds: float) -> str:
 def report_page(
     queue: QueueReader, wanted: Wanted, around: Callable[[list[Job]], Surroundings]
 ) -> ReportPage:
-    """A page of the queue; ``around`` says what the jobs on it depend on."""
+    """A page of the queue; ``around`` provides what the jobs on it depend on."""
     jobs, listed = queue.page(wanted)
     surroundings = around(jobs)
     return ReportPage(

@@ -1,4 +1,4 @@
-"""What came out of a job, from the queue and its run folder."""
+"""The results of a job, from the queue and its run folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from distill.spec_source import check_name
 
 
 def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
-    """Everything `show` knows, from the queue and the run folder."""
+    """Everything that `show` displays, from the queue and the run folder."""
     run = place.runs / check_name(name)
     job = client.job_named(place, name)
     if job is None and not run.is_dir():
@@ -44,12 +44,12 @@ def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
 
 
 def _without_queue(run: Path) -> str:
-    """How a run is called that no job in the queue stands for."""
+    """The state shown for a run without a job in the queue."""
     return "not in the queue" if (run / RUNNER).exists() else "run by hand"
 
 
 def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
-    """Where the bundle lies, and its files with their sizes in bytes."""
+    """The path of the bundle, and its files with their sizes in bytes."""
     try:
         path = bundle_of(place, name)
     except UserError:
@@ -60,7 +60,7 @@ def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
 
 
 def reports_of(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Network, set, and what was measured."""
+    """Network, set, and measurements."""
     networks = evaluation.get("networks")
     if not isinstance(networks, dict) or not networks:
         networks = {"student": evaluation}

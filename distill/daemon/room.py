@@ -1,4 +1,4 @@
-"""Room on the disk: what the start of a job takes, and what is kept for the end of one."""
+"""Free disk space: what the start of a job needs, and what is kept for its end."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.run_directory import CHECKPOINTS
 
 LEAST_ROOM = 1 << 18
-"""Bytes. With fewer free no job is started: it could not even write its records."""
+"""Bytes. With less, no job starts, because it could not write its records."""
 _USUAL_ROOM = 1 << 26
 _SHARE = 20
 _CHECKPOINT = re.compile(r"step-[0-9]{8,18}")
@@ -16,14 +16,14 @@ _CHECKPOINT = re.compile(r"step-[0-9]{8,18}")
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes of a disk that anybody may use."""
+    """The bytes of a disk that any user may use."""
 
     free: int
     total: int
 
 
 def room_of(folder: Path) -> Room:
-    """That of the disk of ``folder``, or of one above that exists."""
+    """The disk of ``folder``, or of its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     status = os.statvfs(folder)
@@ -31,22 +31,22 @@ def room_of(folder: Path) -> Room:
 
 
 def has_room(folder: Path, size: int = LEAST_ROOM) -> bool:
-    """Whether the disk of ``folder`` has ``size`` bytes."""
+    """Whether the disk of ``folder`` has ``size`` bytes free."""
     return room_of(folder).free >= size
 
 
 def least_room(room: Room) -> int:
-    """With fewer bytes free no job is started: 64 MiB, or a twentieth of a small disk."""
+    """The free bytes below which no job starts: 64 MiB, or a twentieth of a small disk."""
     return max(LEAST_ROOM, min(_USUAL_ROOM, room.total // _SHARE))
 
 
 def lowest_room(room: Room) -> int:
-    """With fewer bytes free, beside what a checkpoint takes, a job that runs is stopped."""
+    """The free bytes, besides a checkpoint's size, below which a running job is stopped."""
     return least_room(room) // 4
 
 
 def newest_checkpoint_bytes(run: Path) -> int:
-    """The size of the job's newest checkpoint, as the next one will have; 0 without one."""
+    """The size of the job's newest checkpoint, as an estimate of the next; 0 without one."""
     try:
         found = [
             each
@@ -56,5 +56,5 @@ def newest_checkpoint_bytes(run: Path) -> int:
         newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=None)
         files = [] if newest is None else list(newest.iterdir())
         return sum(file.stat().st_size for file in files)
-    except OSError:  # it was removed at this very moment
+    except OSError:  # it was removed at this moment
         return 0

@@ -1,6 +1,6 @@
-"""What holds a run directory and the records of its attempts: the frozen spec, the lock, the end.
+"""A run directory and the records of its attempts: the frozen spec, the lock, the end.
 
-Every record is written whole or not at all.
+Every record is written atomically.
 """
 
 import os
@@ -37,10 +37,10 @@ from distill.run_directory import (
 )
 
 OLD_RUN = ".old-"
-"""In the name of a folder that was set aside for another spec."""
+"""Part of the name of a folder that was set aside for another spec"""
 
 _RECORD_BYTES = 4096
-_LARGEST_SPEC = 1 << 20  # bytes; more than a submit takes
+_LARGEST_SPEC = 1 << 20  # bytes; more than a submit accepts
 
 
 class FolderInUseError(UserError):
@@ -49,9 +49,9 @@ class FolderInUseError(UserError):
 
 @contextmanager
 def locked(run: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the folder alone; ``FolderInUseError`` where somebody else does for ``wait`` seconds.
+    """Lock the folder; ``FolderInUseError`` if another process holds it for ``wait`` seconds.
 
-    The lock is on the folder itself: it lasts as long as the process, and moves with a rename.
+    The lock is on the folder itself: it ends with the process, and stays when it is renamed.
     """
     with ExitStack() as stack:
         try:
@@ -72,7 +72,7 @@ def in_use(run: Path) -> bool:
 def write_whole(path: Path, text: str, durable: bool = True) -> None:
     """Replace ``path`` so that a crash at any moment leaves the old text or the new one.
 
-    A power cut may leave neither if it need not be ``durable``.
+    Unless ``durable``, a power cut may leave neither.
     """
     _set_folder_aside(path)
     with atomic_file(path, durable) as file:
@@ -80,7 +80,7 @@ def write_whole(path: Path, text: str, durable: bool = True) -> None:
 
 
 def remove_record(path: Path) -> None:
-    """Take a record away; a folder in its place, which is nobody's, is set aside."""
+    """Remove a record; a folder with its name, which nothing here creates, is set aside."""
     _set_folder_aside(path)
     path.unlink(missing_ok=True)
 
@@ -91,9 +91,9 @@ def _set_folder_aside(path: Path) -> None:
 
 
 def frozen_spec(run: Path) -> str | None:
-    """The spec that the folder belongs to; ``None`` where there is none.
+    """The spec that the folder belongs to; ``None`` if there is none.
 
-    ``UnreadableError`` where something else has its name.
+    Raises ``UnreadableError`` if its file is not a regular one.
     """
     path = run / SPEC
     if not os.path.lexists(path):
@@ -102,12 +102,12 @@ def frozen_spec(run: Path) -> str | None:
 
 
 def freeze_spec(run: Path, spec: str, durable: bool = True) -> None:
-    """Make ``run`` the folder of this spec; safe to repeat after a crash at any moment.
+    """Make ``run`` the folder of this spec; can be repeated after a crash at any moment.
 
-    Where it is to be repeated anyway, it need not be ``durable``: the disk is not waited for.
+    If it will be repeated anyway, it need not be ``durable``, and does not wait for the disk.
 
-    A folder of the same spec stays as it is, so its finished steps are not done again. A folder
-    of another spec is set aside as ``JOB.old-N``, never deleted.
+    A folder of the same spec is kept, so that finished steps are not repeated. A folder of another
+    spec is set aside as ``JOB.old-N``, never deleted.
     """
     present = frozen_spec(run)
     if present == spec:
@@ -121,7 +121,7 @@ def freeze_spec(run: Path, spec: str, durable: bool = True) -> None:
 
 
 def freeze_provenance(run: Path, provenance: str | None, durable: bool = True) -> None:
-    """Let the folder, which is there, say where the job comes from, as the queue has it."""
+    """Write the provenance from the queue to the existing folder."""
     if provenance is not None:
         write_whole(run / PROVENANCE, provenance, durable)
 
@@ -133,7 +133,7 @@ def _set_aside(run: Path) -> None:
 
 
 def unused_name(path: Path) -> Path:
-    """The first of ``NAME.old-N`` that is free, for what is set aside."""
+    """The first free ``NAME.old-N``, for what is set aside."""
     number = 1
     while (aside := path.with_name(f"{path.name}{OLD_RUN}{number}")).exists():
         number += 1
@@ -141,22 +141,22 @@ def unused_name(path: Path) -> Path:
 
 
 def begins_after(attempt: Attempt) -> str:
-    """What a runner must find in the folder to begin the attempt: the name of the one before.
+    """The name of the previous attempt, which a runner must find in the folder in order to start.
 
-    Empty where there was none.
+    Empty if there was none.
     """
     newest = read_runner_record(attempt.run)
     return "" if newest is None else newest.name
 
 
 def write_runner_record(attempt: Attempt, runner: ProcessIdentity | None) -> None:
-    """Make this the newest attempt in its folder; without a runner it never begins."""
+    """Make this the newest attempt in its folder; without a runner it can never start."""
     record = RunnerRecord(attempt=attempt.number, id=attempt.id, runner=runner)
     write_whole(attempt.run / RUNNER, record.model_dump_json())
 
 
 def keep_halved(run: Path, reason: str | None) -> None:
-    """Say why the job takes each batch in twice as many parts; ``None`` where it does not."""
+    """Record why the job halves its micro-batches; ``None`` if it does not."""
     if reason is None:
         remove_record(run / HALVED)
     elif (told := Halved(reason=reason)) != read_halved(run):
@@ -168,19 +168,19 @@ def read_runner_record(run: Path) -> RunnerRecord | None:
 
 
 def own_runner_record(attempt: Attempt) -> RunnerRecord | None:
-    """The record of exactly this attempt."""
+    """The runner record, if it belongs to this attempt."""
     record = read_runner_record(attempt.run)
     return record if record is not None and record.name == attempt.name else None
 
 
 def write_pending(attempt: Attempt, waiting_for: str) -> None:
-    """Say why an attempt has not begun where it was given to."""
+    """Record why an attempt has not started in its cluster."""
     record = PendingRecord(attempt=attempt.number, id=attempt.id, waiting_for=waiting_for)
     write_whole(attempt.run / PENDING, record.model_dump_json())
 
 
 def pending_for(attempt: Attempt) -> str | None:
-    """Why this attempt has not begun; ``None`` where it has, or nobody said."""
+    """Why this attempt has not started; ``None`` if it has, or no reason was recorded."""
     record = found(attempt.run / PENDING, PendingRecord)
     if record is None or (record.attempt, record.id) != (attempt.number, attempt.id):
         return None
@@ -188,7 +188,7 @@ def pending_for(attempt: Attempt) -> str | None:
 
 
 def reserve_records(run: Path) -> None:
-    """Take the disk space of the records of an end, so that a job can end on a full disk."""
+    """Reserve disk space for the final records, so that a job can end on a full disk."""
     for name in (EXIT, FAILURE):
         reserve(run / name, _RECORD_BYTES)
 
@@ -200,6 +200,6 @@ def write_exit_record(run: Path, record: ExitRecord) -> None:
 
 
 def read_exit_record(attempt: Attempt) -> ExitRecord | None:
-    """The exit record of exactly this attempt: that of any other is no news."""
+    """The exit record, if it belongs to this attempt."""
     record = found(attempt.run / EXIT, ExitRecord)
     return record if record is not None and record.name == attempt.name else None

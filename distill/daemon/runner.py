@@ -1,9 +1,9 @@
 """The supervisor of one attempt of a job: ``python -m distill.daemon.runner RUN N ... -- COMMAND``.
 
-It returns when the runner proper, a process in a session of its own, holds the run folder. That
-one outlives the daemon that started it. It takes every orphan of the job as its own child, passes
-a TERM on, kills whatever is left of the job at its end, and writes ``exit.json`` last of all. In
-the batch script of a Slurm job it is that process itself.
+The command returns when the actual runner, a process in its own session, has locked the run folder.
+The runner outlives the daemon that started it. It adopts every orphan of the job, forwards a TERM,
+kills whatever is left of the job at its end, and writes ``exit.json`` last. In the batch script of
+a Slurm job the command is the runner itself.
 """
 
 import argparse
@@ -40,16 +40,16 @@ from distill.run_directory import EXIT, FAILURE, LOG, WAITING
 from distill.signals import signal_name
 
 _LOCK_SECONDS = 5.0
-_CANNOT_START = 127  # as a shell says it
+_CANNOT_START = 127  # as in a shell
 _READY = b"ready"
 _LONGEST_PAUSE = 30.0
 _TIME_OVER = Stop(why="time", reason="the time that Slurm gave it was almost over")
 _NOT_OURS = 1
-"""The exit status where there is none of a job's own."""
+"""The exit status if there is none from a job"""
 
 
 def main(arguments: list[str]) -> int:
-    """Start the runner proper; 0 when the attempt is under way, or was before."""
+    """Start the runner; returns 0 when the attempt is running, or was started before."""
     parser = argparse.ArgumentParser(prog="python -m distill.daemon.runner")
     parser.add_argument("run", type=Path)
     parser.add_argument("attempt", type=int)
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(reader: int) -> int:
-    """Wait for the runner proper to say how its start went: the exit status that tells it."""
+    """Wait for the runner to report its start; returns the corresponding exit status."""
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
     if said == _READY:
@@ -89,7 +89,7 @@ def _report(reader: int) -> int:
 
 
 def _say(pipe: BinaryIO, said: bytes) -> None:
-    """To the process that waits for the start, once. Its daemon may no longer listen."""
+    """Report to the process that waits for the start, once. Its daemon may have ended."""
     with suppress(OSError, ValueError):
         pipe.write(said)
         pipe.close()
@@ -103,10 +103,10 @@ def _run(
     stop_with: signal.Signals,
     say: Callable[[bytes], None],
 ) -> int:
-    """Hold the folder, run the job, leave the exit record; the job's exit status."""
+    """Lock the folder, run the job, write the exit record; returns the job's exit status."""
     run = attempt.run
     try:
-        if own_runner_record(attempt) is not None:  # it runs, ran, or was closed
+        if own_runner_record(attempt) is not None:  # it is running, has run, or was closed
             say(_READY)
             return 0
         print_to(run / LOG)
@@ -133,7 +133,7 @@ def _run(
 
 
 def _folder(run: Path) -> tuple[int, int] | None:
-    """Which folder has this name; ``None`` where none has."""
+    """The identity of the folder with this name, or ``None``."""
     try:
         status = run.stat()
     except OSError:
@@ -142,7 +142,7 @@ def _folder(run: Path) -> tuple[int, int] | None:
 
 
 def _begin(attempt: Attempt, after: str) -> bool:
-    """Take the attempt, with the folder held; False where it, or any after it, was taken or closed.
+    """Take the attempt with the folder locked; False if it, or a later one, was taken or closed.
 
     ``after`` is the attempt that was the newest when the daemon decided to launch this one.
     """
@@ -158,9 +158,9 @@ def _begin(attempt: Attempt, after: str) -> bool:
 
 
 def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
-    """Write the exit record, however long the disk is full; a cancel ends the waiting.
+    """Write the exit record, waiting while the disk is full; a cancel ends the wait.
 
-    The folder stays held meanwhile: a job that has ended is not run again for that.
+    The folder stays locked meanwhile, so that the ended job is not started again.
     """
     pause = 1.0
     while True:
@@ -177,9 +177,9 @@ def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
 def _supervise(
     attempt: Attempt, command: list[str], stop: StopRequest, grace: float
 ) -> ExitRecord | None:
-    """Run the command to its end, and end whatever it leaves behind.
+    """Run the command to its end, and kill whatever it leaves behind.
 
-    ``None`` where another attempt began meanwhile: then the end of this one is no news.
+    Returns ``None`` if another attempt has started meanwhile, so that this end is irrelevant.
     """
     started_at = time.time()
     note(f"attempt {attempt.number} starts")

@@ -1,7 +1,7 @@
-"""The loop's one step: settle what ended, start what is due.
+"""One step of the daemon's loop: settle what ended, start what is due.
 
-There is no separate recovery: after a crash the new daemon's first step finds the running jobs in
-the queue and looks at them as at every other time.
+There is no separate recovery: after a crash, the first step of the new daemon finds the running
+jobs in the queue and examines them as in every other step.
 """
 
 import logging
@@ -54,11 +54,11 @@ from distill.run_directory import EXIT, RUNNER, damage, one_line, read_failure, 
 _log = logging.getLogger("distill.daemon")
 
 _OVERTIME_SECONDS = 10.0
-"""How long past its grace a runner may take to end a cancelled job, before it is killed itself."""
+"""How long past its grace a runner may take to end a cancelled job before it is killed itself"""
 
 
 class Scheduler:
-    """Moves jobs on, ``slots`` at a time."""
+    """Advances jobs, ``slots`` at a time."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class Scheduler:
         grace: float = GRACE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``runs`` is the folder of run folders; ``grace`` that of the executor, in seconds.
+        """``runs`` is the folder of run folders; ``grace`` is that of the executor, in seconds.
 
-        ``machine`` is what the jobs share, where the executor does not share it out itself.
+        ``machine`` are the resources that jobs share, if the executor does not assign them.
         """
         self._queue = queue
         self._executor = executor
@@ -100,14 +100,14 @@ class Scheduler:
         self._queue.keep_room()
 
     def _next(self) -> Job | None:
-        """Claim a job, unless a start would fail for want of room on the disk."""
+        """Claim a job, unless its start would fail for lack of disk space."""
         room = room_of(self._runs)
         if room.free < least_room(room):
             return None
         return self._queue.claim(self._clock(), self._machine, room.free)
 
     def look_at(self, name: str) -> None:
-        """Look once at one job, if it is running; others are left alone."""
+        """Look once at one job, if it is running; others are not affected."""
         job = self._queue.job(name)
         if job is not None and job.state is State.RUNNING:
             self._look_at([job])
@@ -123,10 +123,10 @@ class Scheduler:
 
     @contextmanager
     def _apart(self, job: Job) -> Iterator[None]:
-        """A fault of one job is told once, and the others go on.
+        """Report an error of one job once, so that the others continue.
 
-        What a full disk may be the cause of is tried again at the next look; what is a defect would
-        come again, so it ends the job.
+        Errors that a full disk can cause are retried at the next look. A defect would recur, so it
+        ends the job.
         """
         try:
             yield
@@ -142,7 +142,7 @@ class Scheduler:
         self._troubles.met(job.name, f"{job.name}: cannot be supervised: {told}")
 
     def _give_up(self, job: Job, error: Exception) -> None:
-        """Fail the job as soon as nothing of it runs."""
+        """Fail the job as soon as nothing of it is running."""
         reason = f"the daemon cannot supervise it ({type(error).__name__}: {error})"
         outcome = Outcome(event=Event.FAIL, reason=one_line(reason), hint="see the daemon's log")
         try:
@@ -152,7 +152,7 @@ class Scheduler:
             self._tell(job, again)
 
     def _move_on(self, job: Job, attempt: Attempt, liveness: Liveness) -> None:
-        """Settle the job if its attempt is over; the exit record, where there is one, wins."""
+        """Settle the job if its attempt is over; an exit record takes precedence."""
         if self._settle_by_record(job, attempt):
             return
         if not job.launched and _has_begun(attempt):
@@ -182,17 +182,17 @@ class Scheduler:
         return True
 
     def _end_lost(self, job: Job, attempt: Attempt) -> None:
-        """Make sure that nothing can come of the attempt any more, then settle it."""
-        # Judged before the folder is closed, which leaves a record of its own there.
+        """Make sure that nothing of the attempt can run any more, then settle it."""
+        # Judged before the folder is closed, which writes a record of its own there.
         loss = self._losses.setdefault(attempt, self._loss(job, attempt))
         if not self._executor.close(attempt):
             return
-        # It may have ended properly between the looks at its record and at its life.
+        # It may have ended properly between reading its record and checking its liveness.
         if not self._settle_by_record(job, attempt):
             self._settle(job, loss)
 
     def _loss(self, job: Job, attempt: Attempt) -> Judge:
-        """What it means that nothing of an attempt runs, and it left no exit record."""
+        """What it means that nothing of an attempt runs and it left no exit record."""
         if job.launched:
             if not attempt.run.is_dir():
                 return partial(judge_vanished, f"the run folder {attempt.run}")
@@ -207,18 +207,18 @@ class Scheduler:
     def _stop_if_asked(self, job: Job, attempt: Attempt) -> None:
         if not _is_to_stop(job):
             return
-        # Not by the time of the request: clocks are set.
+        # Not from the time of the request, because clocks can be set.
         asked = self._stopped.setdefault(attempt, time.monotonic())
         overdue = time.monotonic() - asked > self._grace + _OVERTIME_SECONDS
         self._executor.stop(attempt, kill=overdue or job.forced)
 
     def _leave_if_asked(self, job: Job) -> None:
-        """Who holds the folder is no attempt of this job's: it is not to be stopped."""
+        """Settle a cancelled job whose folder another job holds, without stopping that one."""
         if _is_to_stop(job):
             self._settle(job, judge_displaced)
 
     def _unblock(self) -> None:
-        """Let those go on who wait for a step that nobody does any more."""
+        """Release jobs that wait for a step that no other job is doing."""
         for job in self._queue.blocked():
             with self._apart(job):
                 if not is_held(self._steps / str(job.blocked_by) / LOCK):
@@ -234,9 +234,9 @@ class Scheduler:
             if self._executor.launch(attempt, self._share(job)):
                 self._note_launched(job)
         except LaunchKilledError:
-            self._end_lost(job, attempt)  # which leaves one alone that lives
+            self._end_lost(job, attempt)  # does nothing if it is alive
         except (LaunchError, UserError, OSError) as error:
-            if not has_room(self._runs):  # taken at this moment: no fault of the job
+            if not has_room(self._runs):  # filled up at this moment: not the job's fault
                 raise OSError(f"the disk of {self._runs} is full") from None
             reason = one_line(f"cannot start the job: {error}")
             outcome = Outcome(event=Event.FAIL, reason=reason)
@@ -244,7 +244,7 @@ class Scheduler:
             self._settle(job, lambda cancelled: outcome)
 
     def _share(self, job: Job) -> Mapping[str, str]:
-        """What the job is told of its share of the machine."""
+        """The environment that tells the job its share of the machine."""
         if self._machine is None:
             return ALONE
         gpus = self._queue.gpus().get(job.name, [])
@@ -257,7 +257,7 @@ class Scheduler:
             made = progress_made(self._runs / job.name)
             after = self._queue.settle(job.name, job.attempt, judge, self._clock(), made)
         except TransitionRefusedError:
-            return  # somebody settled it first
+            return  # another process settled it first
         _log.info("%s: %s%s", job.name, after.state, f" ({after.reason})" if after.reason else "")
 
 

@@ -1,4 +1,4 @@
-"""The tables of the queue, one migration a released version. Migrations are only ever added."""
+"""The tables of the queue, one migration per released version. Migrations are only ever added."""
 
 import sqlite3
 from pathlib import Path
@@ -75,7 +75,7 @@ _VERSION_1 = (
     "CREATE INDEX transitions_of_job ON transitions (job, id)",
 )
 
-# What is asked four times a second: who runs, and who is next.
+# For the queries that run four times a second: the running jobs, and the next one.
 _VERSION_2 = ("CREATE INDEX jobs_by_state ON jobs (state, position)",)
 
 _VERSION_3 = (
@@ -93,10 +93,10 @@ _VERSION_4 = (
     "CREATE INDEX jobs_by_priority ON jobs (state, held, priority DESC, position)",
 )
 
-# At most one row: no job starts.
+# At most one row, which means that no job starts.
 _VERSION_5 = ("CREATE TABLE drain (since REAL NOT NULL) STRICT",)
 
-# `unmet` counts what a job is after and is not done, so that a claim looks at `startable` alone.
+# `unmet` counts unfinished dependencies, so that a claim reads `startable` alone.
 _VERSION_6 = (
     """
     CREATE TABLE dependencies (
@@ -115,7 +115,7 @@ _VERSION_6 = (
     """,
 )
 
-# Not with the jobs, all of which are read for a list of them.
+# Separate from the jobs, which a list reads completely.
 _VERSION_7 = (
     """
     CREATE TABLE provenance (
@@ -125,7 +125,7 @@ _VERSION_7 = (
     """,
 )
 
-# What a job needs of its machine, and who has which GPU.
+# The resources that a job needs, and the assignment of GPUs.
 _VERSION_8 = (
     "ALTER TABLE jobs ADD COLUMN gpus INTEGER",
     "ALTER TABLE jobs ADD COLUMN ranks INTEGER",
@@ -142,7 +142,7 @@ _VERSION_8 = (
     """,
 )
 
-# What was `hold` and `release` is a part of `pause` and `resume`.
+# `hold` and `release` became part of `pause` and `resume`.
 _VERSION_9 = (
     "ALTER TABLE jobs ADD COLUMN forced INTEGER NOT NULL DEFAULT 0 CHECK (forced IN (0, 1))",
     "ALTER TABLE jobs ADD COLUMN pause_requested_at REAL",
@@ -150,12 +150,12 @@ _VERSION_9 = (
     "UPDATE transitions SET event = 'resume' WHERE event = 'release'",
 )
 
-# All that a list of jobs is chosen by: the jobs themselves, with their specs, are not looked at.
+# Covers every filter of a job list, so that the rows with their specs are not read.
 _VERSION_10 = (
     "CREATE INDEX listed ON jobs (submitted_at DESC, position DESC, state, label, name)",
 )
 
-# How far a job had come at its last interruption, and whether that was for want of memory.
+# A job's progress at its last interruption, and whether memory ran out.
 _VERSION_11 = (
     "ALTER TABLE jobs ADD COLUMN iterations INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN images INTEGER NOT NULL DEFAULT 0",
@@ -178,21 +178,21 @@ MIGRATIONS = (
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether any version of this software made the file."""
+    """Whether any version of this software created the file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version > 0)
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
-    """Whether the tables are those of this software."""
+    """Whether the tables are those of this version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version == len(MIGRATIONS))
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the newest version, inside the caller's transaction.
+    """Upgrade the file to the newest version, inside the caller's transaction.
 
-    ``UserError`` where a newer version of this software wrote it.
+    Raises ``UserError`` if a newer version of this software wrote it.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
@@ -203,5 +203,5 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
-    # A PRAGMA takes no parameters.
+    # PRAGMA does not accept parameters.
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

@@ -1,4 +1,4 @@
-"""`distill serve`: one daemon a workspace. It may end at any moment; its jobs go on without it."""
+"""`distill serve`: one daemon per workspace. It may end at any moment; its jobs continue."""
 
 import logging
 import os
@@ -32,20 +32,20 @@ _log = logging.getLogger("distill.daemon")
 
 _LOOK_SECONDS = 0.25
 _THREADS = 4
-"""That answer requests; more only wait for each other, and for the one queue."""
+"""Threads for requests; more would only wait for each other and for the queue."""
 
 
 Pages = Callable[[JobService, int], AbstractContextManager[None]]
-"""Serves pages for browsers as long as its block lasts, of a service and so many slots."""
+"""Serves web pages while its block runs, given a service and the number of slots."""
 
 
 def no_pages(service: JobService, slots: int) -> AbstractContextManager[None]:
-    """The daemon has its socket, and that is all."""
+    """Serve no web pages, only the socket."""
     return nullcontext()
 
 
 def distill_run(workspace: Workspace) -> JobCommand:
-    """The command of real jobs: `distill run` on the spec frozen in the run folder."""
+    """The command of real jobs: `distill run` with the spec frozen in the run folder."""
 
     def command(run: Path) -> list[str]:
         module = [sys.executable, "-m", "distill.cli.main"]
@@ -65,7 +65,7 @@ def serve(
     notify: Notify = NOBODY,
     pages: Pages = no_pages,
 ) -> None:
-    """Serve until TERM or INT. ``UserError`` where another daemon does, or the queue is damaged."""
+    """Serve until TERM or INT. ``UserError`` if another daemon does, or the queue is damaged."""
     place = find_executor(executor)(command or distill_run(workspace), grace)
     machine = place.capacity()
     with (
@@ -81,7 +81,7 @@ def serve(
         with (
             notifying(notify, queue, workspace),
             pages(service, slots),
-            _api(service, slots) as api,  # last: whoever starts a daemon waits for its answer
+            _api(service, slots) as api,  # last: whoever starts a daemon waits for its response
         ):
             _log.info("pid %d serves %s with %d slots", os.getpid(), workspace.root, slots)
             if queue.drained_since() is not None:
@@ -94,9 +94,9 @@ def serve(
 
 
 class _WakeEvent:
-    """Wakes the loop: a TERM or INT, or a request that changed the queue.
+    """Wakes the loop: set by TERM or INT, or by a request that changed the queue.
 
-    Written by signal handlers, where no lock of `threading` may be taken: hence a descriptor.
+    Signal handlers set it, and they must not take a lock of `threading`: hence a descriptor.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ def _step(scheduler: Scheduler, troubles: Troubles) -> None:
     try:
         scheduler.step()
     except (OSError, sqlite3.Error) as error:
-        # A full disk, say. The states on disk are whole; the next look tries again.
+        # For example a full disk. The states on disk are consistent; the next look tries again.
         troubles.met("step", f"cannot supervise the jobs: {error}")
     else:
         troubles.over("step", "supervises the jobs again")
@@ -136,7 +136,7 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
     from distill.daemon.connections import OwnerOnlyProtocol
     from distill.daemon.http_thread import answering
 
-    # Bound by ourselves: uvicorn would open a socket path to everybody (mode 0666).
+    # Not bound by uvicorn, which would make a socket path accessible to everybody (mode 0666).
     listener: socket.socket = listen(service.workspace)
     app = create_app(service, slots)
     try:
@@ -149,5 +149,5 @@ def _api(service: JobService, slots: int) -> Iterator[threading.Thread]:
 
 
 def log_to_stderr(file: Path | None = None) -> None:
-    """What the daemon does, a line each; ``file`` is the daemon's own log, of bounded size."""
+    """Log what the daemon does, one line each; ``file`` is its own log, size-limited."""
     logging.basicConfig(level=logging.INFO, handlers=[DaemonLog(file)])

@@ -1,4 +1,4 @@
-"""What can be asked of the queue. The HTTP API and the commands without a daemon both call this."""
+"""Operations on the queue, used by the HTTP API and by the commands that need no daemon."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from distill.daemon.submitting import Outcome, Prepared, Submission, Submits
 
 
 class QueueEnd(StrEnum):
-    """Where a queued job is moved to, among those of its priority."""
+    """Where to move a queued job among those of its priority."""
 
     FIRST = "first"
     LAST = "last"
@@ -29,7 +29,7 @@ _STATES_OF = {
     "move": (State.QUEUED,),
     "retry": (State.FAILED, State.CANCELLED),
 }
-"""The jobs that each verb is for."""
+"""The jobs that each verb applies to"""
 
 
 class JobService:
@@ -43,9 +43,9 @@ class JobService:
         wake: Callable[[], None] = lambda: None,
         capacity: Callable[[], Machine | None] = lambda: None,
     ) -> None:
-        """``wake`` is called when the scheduler has reason to look.
+        """``wake`` is called when the scheduler has a reason to look.
 
-        ``capacity`` says what the jobs share, where anybody here shares that out.
+        ``capacity`` returns the resources that jobs share, if this daemon assigns them.
         """
         self.workspace = workspace
         self.queue = queue
@@ -56,20 +56,20 @@ class JobService:
     def submit(
         self, name: str, spec: str, replace: bool = False, placing: Placing = AS_BEFORE
     ) -> Submission:
-        """`submit_all` of one spec, whose text gives the job this ``name``."""
+        """`submit_all` for one spec, whose text contains the ``name``."""
         (submission,) = self.submit_all({name: spec}, replace, placing)
         return submission
 
     def submit_all(
         self, specs: Mapping[str, str], replace: bool = False, placing: Placing = AS_BEFORE
     ) -> list[Submission]:
-        """Queue specs, by the names that their texts give; say where there is nothing to do.
+        """Queue specs, by the names in their texts; reports those that need nothing.
 
-        All of them or none. The same spec again is done already, goes on, or is tried again;
-        another spec under a name that is taken needs ``replace``, and the old run folder is set
-        aside. A job that is queued already takes the ``placing``. Jobs start after jobs of the
-        queue, or among these, that make their teachers. ``UserError`` for a spec that cannot run,
-        ``ConflictError`` where the name is in the way, or the job would wait for itself.
+        All of them or none. The same spec again is already done, continues, or is retried. Another
+        spec under an existing name needs ``replace``, which sets the old run folder aside. A job
+        that is already queued gets the ``placing``. Jobs depend on the jobs that train their
+        teachers, in the queue or among these. Raises ``UserError`` for a spec that cannot run,
+        ``ConflictError`` if the name is taken or the job would wait for itself.
         """
         (outcome,) = self.queue_all([self.prepare(specs, replace, placing)])
         if isinstance(outcome, Exception):
@@ -83,7 +83,7 @@ class JobService:
         return self._submits.prepare(specs, replace, placing)
 
     def queue_all(self, submits: Sequence[Prepared]) -> list[Outcome]:
-        """The other half, of several submits at once; what came of each, when it is on the disk."""
+        """The second half, for several submits; returns the result of each, once on disk."""
         outcomes = self._submits.queue_all(submits)
         self._wake()
         return outcomes
@@ -91,7 +91,7 @@ class JobService:
     def pause(self, names: Iterable[str]) -> list[Job]:
         """Keep queued jobs from starting, and have running ones stop after a checkpoint.
 
-        ``ConflictError``, for all, where one has ended or is being cancelled.
+        Raises ``ConflictError``, for all, if one has ended or is being cancelled.
         """
         return self._move_all(names, self._pause, "pause")
 
@@ -101,13 +101,13 @@ class JobService:
         return self.queue.pause(name, now)
 
     def resume(self, names: Iterable[str]) -> list[Job]:
-        """Let paused jobs start (again); ``ConflictError``, for all, where one has ended."""
+        """Let paused jobs start (again); ``ConflictError``, for all, if one has ended."""
         return self._move_all(names, self.queue.resume, "resume")
 
     def move(self, name: str, to: QueueEnd | None = None, before: str | None = None) -> Job:
-        """Let a queued job start first or last of its priority, or before another one.
+        """Move a queued job to the first or last place of its priority, or before another one.
 
-        ``ConflictError`` where one of the two is not queued, or they have different priorities.
+        Raises ``ConflictError`` if one of them is not queued, or their priorities differ.
         """
         if (to is None) == (before is None):
             raise UserError("choose where to move it: first, last, or before another job")
@@ -134,10 +134,10 @@ class JobService:
             self.queue.move_before(job.name, other.name)
 
     def retry(self, names: Iterable[str]) -> list[Job]:
-        """Queue failed or cancelled jobs again, under the specs that they were submitted with.
+        """Queue failed or cancelled jobs again, with the specs that were submitted.
 
-        They were checked then and are not checked again. ``ConflictError``, for all, where one has
-        not failed and was not cancelled.
+        The specs are not checked again. Raises ``ConflictError``, for all, if one has neither
+        failed nor been cancelled.
         """
         moved = self._move_all(names, self._submit_again, "retry")
         for job in moved:
@@ -149,11 +149,11 @@ class JobService:
             return self.queue.submit(name, self.job(name).spec, now)
 
     def drain(self) -> None:
-        """Let no job start; those that run go on."""
+        """Stop starting jobs; running jobs continue."""
         self.queue.drain(time.time())
 
     def undrain(self) -> None:
-        """Let jobs start again."""
+        """Start jobs again."""
         self.queue.undrain()
         self._wake()
 
@@ -169,18 +169,18 @@ class JobService:
         return moved
 
     def wake(self) -> None:
-        """Have the daemon look at the queue; ``sqlite3.Error`` where that is another file now."""
+        """Make the daemon look at the queue; ``sqlite3.Error`` if its file was replaced."""
         with self.queue.exclusive():
             self._wake()
 
     def job(self, name: str) -> Job:
-        """One job; ``UnknownJobError`` where there is none."""
+        """One job; ``UnknownJobError`` if there is none."""
         return existing_job(self.queue, name, self.workspace)
 
     def cancel(self, names: Iterable[str], force: bool = False) -> list[Job]:
-        """Cancel jobs: at once where they wait, soon where they run, not at all where they ended.
+        """Cancel jobs: queued ones at once, running ones soon; ended ones are unchanged.
 
-        With ``force`` running ones are killed, without time for a checkpoint.
+        With ``force``, running ones are killed without time for a checkpoint.
         """
         with self.queue.exclusive():
             jobs = [self.job(name) for name in dict.fromkeys(names)]

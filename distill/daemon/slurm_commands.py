@@ -1,7 +1,7 @@
-"""Slurm by its commands: which jobs it has, by their names; submitting and cancelling them.
+"""Slurm through its commands: listing jobs by name, submitting and cancelling them.
 
-An id is never kept: after a crash of slurmctld the same ids are given again. `sacct` is not needed,
-as what became of a job stands in its run folder.
+Job ids are not stored, because slurmctld may assign the same ids again after a crash. `sacct` is
+not needed, because the run folder records what happened to a job.
 """
 
 import logging
@@ -17,16 +17,16 @@ from distill.last_words import last_line
 _log = logging.getLogger("distill.daemon")
 
 PREFIX = "distill-"
-"""All names of our jobs begin so."""
+"""Prefix of the names of our jobs"""
 
 _LOOK_SECONDS = 2.0
 _STALE_SECONDS = 60.0
 _PAUSES = (2.0, 60.0)
-"""The first and the longest pause after a look that failed; it doubles."""
+"""The first and the longest pause after a failed query; it doubles."""
 _WAIT_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
 
-# What Slurm says where the same submit may be taken later.
+# Slurm's messages if the same submit may succeed later.
 _LATER = re.compile(
     "unable to contact slurm controller|socket timed out|temporarily unable|"
     "resource temporarily unavailable|slurm backup controller in standby|"
@@ -37,29 +37,29 @@ _LATER = re.compile(
 
 
 class SlurmRefusedError(Exception):
-    """Slurm does not take the job, now or later."""
+    """Slurm will not accept the job."""
 
 
 class SlurmBusyError(Exception):
-    """Slurm may not have taken the job; one may try again."""
+    """Slurm may not have accepted the job; it can be tried again."""
 
 
 @dataclass(frozen=True)
 class SlurmEntry:
-    """A job that waits, runs or comes to its end in Slurm."""
+    """A job that is pending, running or completing in Slurm."""
 
     state: str
     """PENDING, RUNNING, COMPLETING, ..."""
     reason: str
-    """Why it waits, such as Resources or Priority; None where it does not"""
+    """Why it is pending, such as Resources or Priority; None otherwise"""
 
 
 Entries = dict[str, list[SlurmEntry]]
-"""By name; a job that was submitted twice, in doubt whether it had been, is there twice."""
+"""By name. A job that was submitted twice, because the first result was unknown, occurs twice."""
 
 
 class SlurmListing:
-    """What `squeue` says, for all jobs in one call, asked again after a while and never waited for
+    """The result of `squeue` for all jobs in one call, refreshed periodically without waiting for
     longer than a moment.
     """
 
@@ -72,7 +72,7 @@ class SlurmListing:
         self._pause = 0.0
 
     def entries(self, since: float = -float("inf")) -> Entries | None:
-        """The newest listing, of after ``since`` (on the monotonic clock); ``None`` without one."""
+        """The newest listing, taken after ``since`` (monotonic clock); ``None`` without one."""
         now = time.monotonic()
         due = now - self._as_of >= _LOOK_SECONDS or self._as_of < since
         if self._asking is None and due and now >= self._again_at:
@@ -83,7 +83,7 @@ class SlurmListing:
         return self._entries if known and not self._pause else None
 
     def add(self, name: str) -> None:
-        """A job was submitted after the newest listing."""
+        """Record a job that was submitted after the newest listing."""
         self._entries.setdefault(name, []).append(SlurmEntry("PENDING", "submitted"))
 
     def _ask(self, now: float) -> None:
@@ -127,7 +127,7 @@ class SlurmListing:
 
 
 def parsed(lines: Iterable[str]) -> Entries:
-    """The lines ``STATE|REASON|NAME`` of jobs of ours."""
+    """Parse the lines ``STATE|REASON|NAME`` of our jobs."""
     entries: Entries = {}
     for line in lines:
         state, _, rest = line.partition("|")
@@ -138,7 +138,7 @@ def parsed(lines: Iterable[str]) -> Entries:
 
 
 def submit(options: list[str], script: str) -> None:
-    """Submit a batch script; else ``SlurmRefusedError`` or ``SlurmBusyError`` in Slurm's words."""
+    """Submit a batch script; ``SlurmRefusedError`` or ``SlurmBusyError`` with Slurm's message."""
     try:
         submitted = subprocess.run(
             ["sbatch", "--parsable", "--no-requeue", *options],
@@ -163,7 +163,7 @@ def submit(options: list[str], script: str) -> None:
 
 
 def cancel(name: str, *options: str) -> None:
-    """`scancel` of all jobs of this name; it is asked again where that was in vain."""
+    """`scancel` all jobs with this name; repeated if it had no effect."""
     command = ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}", *options]
     try:
         subprocess.run(
@@ -179,7 +179,7 @@ def cancel(name: str, *options: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """That of Slurm's commands: not that of a job or step that the daemon itself may run in."""
+    """The environment of Slurm's commands, without that of a job the daemon itself may run in."""
     ours = {
         name: value
         for name, value in os.environ.items()

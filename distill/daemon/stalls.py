@@ -1,4 +1,4 @@
-"""Whether anything is heard of a running job: its records and its logs change as it goes on."""
+"""Detection of silent jobs: a running job keeps changing its records and logs."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from distill.run_directory import LOG, METRICS, PROGRESS, RANKS, STEPS
 
 
 def signs_of_life(run: Path) -> tuple[tuple[int, int], ...]:
-    """Size and time (nanoseconds) of everything that a job at work writes again and again."""
+    """Size and time (nanoseconds) of every file that a working job updates repeatedly."""
     files = [run / name for name in (PROGRESS, LOG, METRICS, STEPS)]
     found = []
     for file in [*files, *sorted((run / RANKS).glob("*.txt"))]:
@@ -21,7 +21,7 @@ def signs_of_life(run: Path) -> tuple[tuple[int, int], ...]:
 
 
 def stall(run: Path, spec: str) -> str | None:
-    """That a job has been silent for longer than its spec allows; ``None`` where it has not."""
+    """That a job has been silent for longer than its spec allows, or ``None``."""
     minutes = resources_in(spec).stall_minutes
     if minutes is None:
         return None

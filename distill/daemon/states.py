@@ -1,4 +1,4 @@
-"""The states of a job and the only ways between them. Pure; docs/daemon.md has the same table."""
+"""The states of a job and the allowed transitions. Pure; docs/daemon.md has the same table."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 
 class State(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -16,7 +16,7 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """No event but a new submit moves the job on."""
+        """Whether only a new submit can change the state."""
         return self in (State.DONE, State.FAILED, State.CANCELLED)
 
 
@@ -35,7 +35,7 @@ class Event(StrEnum):
 
 
 class TransitionRefusedError(Exception):
-    """The event does not apply to the job as it stands, or comes from an attempt of the past."""
+    """The event does not apply to the job's state, or comes from an old attempt."""
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
@@ -59,7 +59,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state after ``event``; ``TransitionRefusedError`` where the table has no such line."""
+    """The state after ``event``; ``TransitionRefusedError`` if the table has no such entry."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:

@@ -1,4 +1,4 @@
-"""The commands that end what runs: they return when it has ended, daemon or not."""
+"""Commands that end jobs and return when they have ended, with or without a daemon."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ _LOOK_SECONDS = 0.1
 
 
 def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> list[Job]:
-    """See `JobService.cancel`; the jobs as they are when nothing of them runs any more."""
+    """See `JobService.cancel`; returns the jobs when nothing of them runs any more."""
     client.find_jobs(workspace, names)
     with client.changing(workspace) as service:
         asked = service.cancel(names, force)
@@ -26,16 +26,16 @@ def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> l
 
 
 def cancel_all(workspace: Workspace, label: str | None, force: bool = False) -> list[Job]:
-    """See `JobService.cancel_all`; the jobs as they are when nothing of them runs any more."""
+    """See `JobService.cancel_all`; returns the jobs when nothing of them runs any more."""
     if not client.names(workspace):
-        return []  # and nothing is made in an empty workspace
+        return []  # creates nothing in an empty workspace
     with client.changing(workspace) as service:
         asked = service.cancel_all(label, force)
     return _stopped(workspace, asked)
 
 
 def pause(workspace: Workspace, names: Sequence[str]) -> list[Job]:
-    """See `JobService.pause`; the jobs as they are when those attempts run no more."""
+    """See `JobService.pause`; returns the jobs when their attempts have stopped."""
     client.find_jobs(workspace, names)
     with client.changing(workspace) as service:
         asked = service.pause(names)
@@ -55,7 +55,7 @@ def _stopped(workspace: Workspace, asked: Sequence[Job]) -> list[Job]:
 def _wait_for_end(
     workspace: Workspace, queue: Queue, scheduler: Scheduler, jobs: Sequence[Job]
 ) -> None:
-    """Until none of these attempts runs; without a daemon they are looked after from here."""
+    """Wait until none of these attempts runs; without a daemon, supervise them from here."""
     deadline = time.monotonic() + _STOP_SECONDS
     while left := [job for job in jobs if _runs(_there(queue, job.name), job.attempt)]:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Submits: each is checked by itself, and those that wait are queued in one transaction."""
+"""Submits: each is checked separately, and those that wait are queued in one transaction."""
 
 import sqlite3
 import time
@@ -24,7 +24,7 @@ from distill.run_directory import BUNDLE
 
 
 class Answer(StrEnum):
-    """What a submit came to."""
+    """The result of a submit."""
 
     QUEUED = "queued"
     AGAIN = "queued again"
@@ -40,8 +40,8 @@ _NOTHING_TO_DO = frozenset({Answer.ALREADY_QUEUED, Answer.ALREADY_RUNNING, Answe
 
 @dataclass(frozen=True)
 class Submission:
-    """The answer to a submit, given after it is on the disk; ``warnings`` say what the job asks
-    for and will not do anything."""
+    """The response to a submit, given after it is on disk; ``warnings`` are about settings of the
+    job without effect."""
 
     answer: Answer
     job: Job
@@ -50,22 +50,22 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A submit of one or several specs whose check is over."""
+    """A submit of one or several specs that have been checked."""
 
     specs: Mapping[str, str]
-    """By the names that their texts give"""
+    """By the names in their texts"""
     replace: bool
     placing: Placing
     checked: Mapping[str, Checked]
-    """What was found of those that are to be queued"""
+    """The findings about those that are to be queued"""
 
 
 Outcome = list[Submission] | Exception
-"""What came of a submit: in the order of its specs; or why none of them is queued."""
+"""The results in the order of the specs; or why none of them is queued."""
 
 
 class Submits:
-    """What a workspace's queue does with submits."""
+    """Submits to a workspace's queue."""
 
     def __init__(
         self,
@@ -74,16 +74,16 @@ class Submits:
         check: SpecCheck,
         capacity: Callable[[], Machine | None],
     ) -> None:
-        """``capacity`` says what the jobs share, where anybody here shares that out."""
+        """``capacity`` returns the resources that jobs share, if this daemon assigns them."""
         self._workspace = workspace
         self._queue = queue
         self._check = check
         self._capacity = capacity
 
     def prepare(self, specs: Mapping[str, str], replace: bool, placing: Placing) -> Prepared:
-        """Check the specs, which takes seconds; nothing is queued, and the queue stays free.
+        """Check the specs, which takes seconds, without queueing them or locking the queue.
 
-        ``UserError`` for a spec that cannot run.
+        Raises ``UserError`` for a spec that cannot run.
         """
 
         def check(name: str, spec: str) -> Checked | None:
@@ -98,9 +98,9 @@ class Submits:
         return Prepared(specs=specs, replace=replace, placing=placing, checked=checked)
 
     def queue_all(self, submits: Sequence[Prepared]) -> list[Outcome]:
-        """Queue these submits in their order, in one transaction; what came of each.
+        """Queue these submits in order, in one transaction; returns the result of each.
 
-        Of each submit all specs are queued, or none; what one is refused for harms no other.
+        All specs of a submit are queued, or none. A refused submit does not affect the others.
         """
         with self._queue.exclusive():  # two submits of one name must not both find it free
             outcomes = [self._tried(each) for each in submits]
@@ -115,7 +115,7 @@ class Submits:
             with self._queue.undone_alone():
                 made = {name: self._submit(submit, name) for name in _teachers_first(submit.specs)}
         except sqlite3.Error:
-            raise  # the queue cannot be written: nothing of the transaction holds
+            raise  # the queue cannot be written, and the transaction is rolled back
         except Exception as error:
             return error
         return [made[name] for name in submit.specs]
@@ -135,7 +135,7 @@ class Submits:
         return Submission(answer, job, checked.warnings)
 
     def _refuse_excess(self, name: str, spec: str) -> None:
-        """``UserError`` where the job asks more of the machine than that has."""
+        """Raise ``UserError`` if the job asks for more than the machine has."""
         demand = demand_of(spec)
         if demand.says_nothing or (machine := self._capacity()) is None:
             return
@@ -143,7 +143,7 @@ class Submits:
             raise UserError(f"job {name!r} needs {why}; change [resources] of its spec")
 
     def _already(self, answer: Answer, name: str, placing: Placing) -> Submission:
-        """Nothing new is queued; what is said of the place counts for a job that waits."""
+        """Nothing new is queued; the placing applies to a job that waits."""
         with self._queue.exclusive():
             job = self._job(name)
             if placing == AS_BEFORE:
@@ -160,10 +160,10 @@ class Submits:
         return Submission(Answer.CHANGED if changed else answer, placed)
 
     def _with_teachers(self, name: str, spec: str, placing: Placing) -> Placing:
-        """The placing, which also waits for those jobs of the queue that make its teachers.
+        """The placing, with dependencies on the jobs of the queue that train the teachers.
 
-        What is not said stays as it was, unless this is another spec. ``UnknownJobError`` where the
-        queue lacks a job that it says.
+        Omitted values are kept, unless this is another spec. Raises ``UnknownJobError`` if a named
+        dependency is not in the queue.
         """
         before = self._queue.job(name)
         kept = self._queue.after(name) if before is not None and before.spec == spec else []
@@ -172,7 +172,7 @@ class Submits:
         return replace(placing, after=tuple(dict.fromkeys([*said, *made])))
 
     def _makes_teacher(self, teacher: str, student: str) -> bool:
-        """Whether a job of the queue has made this teacher, or is to make it."""
+        """Whether a job of the queue has trained this teacher, or will."""
         job = None if teacher == student else self._queue.job(teacher)
         made = (self._workspace.runs / teacher / BUNDLE).is_dir()
         return job is not None and (job.state is State.DONE or not made)
@@ -187,7 +187,7 @@ class Submits:
             raise ConflictError(
                 f"job {name!r} is being cancelled; submit it again when it has stopped"
             )
-        # Done counts as long as what was done is there.
+        # A done job counts as long as its result exists.
         kept = frozen_spec(self._workspace.runs / name) == spec
         return {
             State.QUEUED: Answer.ALREADY_QUEUED,
@@ -198,7 +198,7 @@ class Submits:
         }[job.state]
 
     def _answer_without_job(self, name: str, spec: str, replace: bool) -> Answer:
-        """A folder may be there from a run by hand: of the same spec it goes on."""
+        """The answer if there is only a folder from a run by hand: the same spec continues it."""
         found = frozen_spec(self._workspace.runs / name)
         if found in (None, spec):
             return Answer.QUEUED
@@ -230,8 +230,8 @@ class Submits:
         return existing_job(self._queue, name, self._workspace)
 
     def show(self, name: str) -> None:
-        """Show the spec in the run folder already now; the start makes sure of it again."""
-        # The job is in the queue already: a full disk, say, does not take that back.
+        """Write the spec to the run folder now; the start of the job verifies it again."""
+        # The job is already in the queue, and for example a full disk does not undo that.
         with suppress(OSError, UserError), self._queue.exclusive():
             job = self._queue.job(name)
             if job is not None and job.state is State.QUEUED:
@@ -241,7 +241,7 @@ class Submits:
 
 
 def _teachers_first(specs: Mapping[str, str]) -> list[str]:
-    """The names, in their order as far as the specs that make teachers of others come before."""
+    """The names in order, except that specs that train teachers of others come first."""
     teachers = {
         name: [each for each in teachers_in(spec) if each in specs and each != name]
         for name, spec in specs.items()

@@ -1,5 +1,5 @@
-"""A command of an attempt run to its end, with whatever it leaves behind: by a runner, and on each
-machine of a job of several.
+"""Running a command of an attempt to its end, and killing whatever it leaves behind: used by the
+runner, and on each node of a job on several.
 """
 
 import os
@@ -17,15 +17,15 @@ from distill.fence import TAG_VARIABLE, is_displaced
 from distill.process import adopt_orphans, on_stop
 
 LOOK_SECONDS = 1.0
-"""How often it is looked whether another attempt has begun."""
+"""Seconds between two checks whether another attempt has started"""
 
 
 class StopRequest:
-    """Passes the first TERM, INT, HUP or USR1 on to the job, and sends KILL after the grace.
+    """Forwards the first TERM, INT, HUP or USR1 to the job, and sends KILL after the grace.
 
     Only the job's first process gets the signal: it knows its own children, and a worker that dies
-    first would disturb the last checkpoint. USR1 is how Slurm says that its time is almost over,
-    and what `srun` takes to its tasks (it answers a TERM by killing them).
+    first would disturb the last checkpoint. Slurm sends USR1 when a job's time is almost over, and
+    `srun` forwards it to its tasks (on TERM it kills them).
     """
 
     def __init__(self, grace: float, stop_with: signal.Signals = signal.SIGTERM) -> None:
@@ -37,23 +37,23 @@ class StopRequest:
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     def watch(self, job: int) -> None:
-        """From now on the job is the process behind this pidfd."""
+        """Set the job to the process of this pidfd."""
         self._job = job
         if self.asked:
             self._send(self._stop_with)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until the time is over or a stop is asked for."""
+        """Sleep until the time is over or a stop is requested."""
         deadline = time.monotonic() + seconds
         while not self.asked and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.25))
 
     def end_job(self) -> None:
-        """Have the job end as on a stop, which nobody asked for: what is left is not hurried."""
+        """Stop the job without a user's request, and without a time limit for the rest."""
         self._send(self._stop_with)
 
     def kill(self) -> None:
-        """End the job at once."""
+        """Kill the job at once."""
         self._send(signal.SIGKILL)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -73,15 +73,15 @@ class StopRequest:
 
 
 def _ignore_usr1() -> None:
-    """Slurm sends what a step gets to each of its processes; the job is to see the TERM alone."""
+    """Slurm sends a step's signals to each of its processes; the job must see only the TERM."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
     """The exit status of the command, or minus the number of the signal that ended it.
 
-    Nothing that it started is left then. It is killed where its attempt is not the newest in its
-    run folder any more. ``OSError`` where it cannot be started.
+    Afterwards nothing that it started is left. The command is killed when its attempt is no longer
+    the newest in its run folder. Raises ``OSError`` if it cannot be started.
     """
     adopt_orphans()
     run, _, name = attempt_tag.rpartition("#")
@@ -104,9 +104,9 @@ def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
 
 
 def _ended(job: int, process: int) -> int | None:
-    """How the job ended; ``None`` where it has not within ``LOOK_SECONDS``.
+    """How the job ended; ``None`` if it has not within ``LOOK_SECONDS``.
 
-    Orphans of the job became ours and have to be reaped too.
+    Adopted orphans of the job must be reaped too.
     """
     ended = select.poll()
     ended.register(process, select.POLLIN)
@@ -131,7 +131,7 @@ def _reap() -> None:
 
 
 def note(text: str) -> None:
-    """A line of the supervisor's own in the log."""
+    """Write a line of the supervisor's own to the log."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     with suppress(OSError):
         os.write(2, f"--- {now}: {text}\n".encode())

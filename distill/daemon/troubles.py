@@ -1,11 +1,11 @@
-"""Saying that something does not work, less and less often, and that it works again."""
+"""Reporting that something does not work, at growing intervals, and that it works again."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0
-"""Seconds between two lines on the same trouble; each pause is twice the one before."""
+"""Seconds between two lines about the same trouble; each pause doubles."""
 
 
 @dataclass
@@ -17,7 +17,7 @@ class _Trouble:
 
 
 class Troubles:
-    """The troubles of a process, each under a name of its own."""
+    """The troubles of a process, each with its own name."""
 
     def __init__(
         self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
@@ -27,7 +27,7 @@ class Troubles:
         self._open: dict[str, _Trouble] = {}
 
     def met(self, name: str, what: str) -> None:
-        """``what`` went wrong: said at once the first time, then with pauses that double."""
+        """Report that ``what`` went wrong: at once the first time, then with doubling pauses."""
         now = self._clock()
         trouble = self._open.get(name)
         if trouble is None:
@@ -40,7 +40,7 @@ class Troubles:
             self._say(f"{what} ({trouble.times} times in {now - trouble.began:.0f} s)")
 
     def over(self, name: str, what: str) -> None:
-        """``what`` works again: said once, where it did not before."""
+        """Report once that ``what`` works again, if it did not before."""
         trouble = self._open.pop(name, None)
         if trouble is not None:
             lasted = self._clock() - trouble.began

@@ -1,4 +1,4 @@
-"""Requests that come at once: they keep their order, and share writes to the disk."""
+"""Concurrent requests: they keep their order, and share writes to the disk."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 class RequestOrder:
-    """Lets requests that are prepared side by side take effect in the order in which they came.
+    """Lets requests that are prepared concurrently take effect in the order of their arrival.
 
-    Of one event loop. They have to be prepared in that order too, or all may wait for one that
-    cannot begin.
+    Belongs to one event loop. Requests must also be prepared in that order; otherwise all may wait
+    for one that cannot begin.
     """
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class RequestOrder:
 
     @contextmanager
     def taken(self) -> Iterator[Callable[[], Awaitable[None]]]:
-        """A turn, for as long as the block runs; what it gives waits for all before it to be over.
+        """A turn that lasts while the block runs; the yielded function waits for all earlier ones.
 
-        To be entered when the request comes.
+        Enter it when the request arrives.
         """
         self._given = number = self._given + 1
         self._under_way[number] = over = anyio.Event()
@@ -46,23 +46,23 @@ class RequestOrder:
 
 
 class Batched(Generic[Item, Result]):
-    """Writes all items that wait for it together, in the order in which they were added.
+    """Writes all waiting items together, in the order in which they were added.
 
-    What is added while a write is under way waits for that one and goes with the next: so a crowd
-    of clients shares few writes. Of one event loop.
+    Items added during a write wait for the next one, so that many clients share few writes.
+    Belongs to one event loop.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
-        """``write`` gives one result an item; it is called in a thread, once at a time."""
+        """``write`` returns one result per item; it runs in a thread, once at a time."""
         self._write = write
         self._waiting: list[_Added[Item, Result]] = []
         self._writing = anyio.Lock()
         self._thread = anyio.CapacityLimiter(1)
 
     def add(self, item: Item) -> Callable[[], Awaitable[Result]]:
-        """Take the place behind all others; what it gives waits until the item is written.
+        """Take the next place; the returned function waits until the item is written.
 
-        Errors of ``write`` are raised for all items of that write.
+        An error of ``write`` is raised for all items of that write.
         """
         added = _Added[Item, Result](item)
         self._waiting.append(added)
@@ -72,10 +72,10 @@ class Batched(Generic[Item, Result]):
         try:
             async with self._writing:
                 if not added.outcome.done():
-                    with anyio.CancelScope(shield=True):  # others wait for this write as well
+                    with anyio.CancelScope(shield=True):  # others also wait for this write
                         await self._write_all()
         finally:
-            with suppress(ValueError):  # written, as it is unless nobody waits for it any more
+            with suppress(ValueError):  # already written; else no caller waits for it any more
                 self._waiting.remove(added)
         return added.outcome.result()
 

@@ -17,32 +17,32 @@ from distill.resources import in_gigabytes
 from distill.run_directory import read_progress
 
 MOST_NAMED = 5
-"""Other jobs that each waiting one names."""
+"""Maximum number of other jobs that a reason names"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the start of queued jobs depends on beside the jobs themselves."""
+    """What the start of queued jobs depends on besides the jobs themselves."""
 
     running: Sequence[str]
     """The names of the jobs that hold slots"""
     slot_in: float | None
-    """Seconds until the first of them ends, where any of them tells"""
+    """Seconds until the first of them ends, if any of them estimates it"""
     slots: int | None
-    """``None`` where no daemon runs"""
+    """``None`` if no daemon runs"""
     drained: bool
     ahead: Mapping[str, Sequence[Ahead]]
-    """The jobs that each is after, where it is after any"""
+    """The dependencies of each job that has any"""
     in_vain: Mapping[str, Ahead]
-    """By those that wait for it, with others between or not, a job that failed or was cancelled"""
+    """The failed or cancelled job that each job waits for, directly or indirectly"""
     runs: Path
     """The folder of run folders"""
     room: Room
-    """That of its disk"""
+    """Free space of its disk"""
     gpus: Mapping[str, Sequence[Gpu]]
-    """Those that running jobs hold"""
+    """The GPUs that running jobs hold"""
     shares: Shares | None
-    """How the machine is shared out; ``None`` where no daemon does that"""
+    """The assignment of the machine's resources; ``None`` if no daemon assigns them"""
     now: float
 
 
@@ -53,7 +53,7 @@ def surroundings(
     jobs: Iterable[Job],
     machine: Machine | None = None,
 ) -> Surroundings:
-    """As they are now, for these jobs, where a daemon has so many slots on a ``machine``."""
+    """The current surroundings of these jobs, for a daemon with ``slots`` on a ``machine``."""
     jobs, now, room = list(jobs), time.time(), room_of(runs)
     waiting = [job for job in jobs if job.state is State.QUEUED and job.unmet]
     running = queue.names(State.RUNNING)
@@ -97,7 +97,7 @@ def waiting_for(job: Job, around: Surroundings) -> str | None:
 
 
 def _short(job: Job, around: Surroundings) -> str | None:
-    """What the machine has too little of."""
+    """The resources that the machine lacks."""
     if around.room.free < least_room(around.room):
         return f"space on the disk of {around.runs}: free some"
     if around.room.free < job.demand.disk:
@@ -107,7 +107,7 @@ def _short(job: Job, around: Surroundings) -> str | None:
 
 
 def _jobs_ahead(job: Job, around: Surroundings) -> str:
-    """Those that it is after; where it waits for them in vain, the one that is at fault."""
+    """The job's unfinished dependencies; if it waits in vain, the one that failed."""
     ahead = around.ahead.get(job.name, ())
     if (root := around.in_vain.get(job.name)) is not None:
         return f"after {_way_to(root, ahead)}, which {_ended(root)}"
@@ -129,7 +129,7 @@ def _ended(root: Ahead) -> str:
 
 
 def _stands(other: Ahead, runs: Path) -> str:
-    """How a job stands that others wait for."""
+    """The state of a job that others wait for."""
     if other.state is State.QUEUED:
         return f"is held: `distill resume {other.name}`" if other.held else "is queued"
     left = _seconds_left(runs / other.name)
@@ -137,7 +137,7 @@ def _stands(other: Ahead, runs: Path) -> str:
 
 
 def _seconds_left(run: Path) -> float | None:
-    """How long a running job will take, as it says itself."""
+    """A running job's own estimate of its remaining time."""
     progress = read_progress(run) or {}
     return progress.get("job_seconds_left") or progress.get("seconds_left")
 

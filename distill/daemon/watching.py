@@ -1,4 +1,4 @@
-"""Following a job from the queue and its run folder, whoever runs it."""
+"""Following a job from the queue and its run folder, independently of what runs it."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -19,20 +19,20 @@ from distill.daemon.waiting import surroundings
 
 _LOOK_SECONDS = 0.25
 _DAEMON_SECONDS = 5.0
-"""How long a daemon may be away (restarted, say) before following ends."""
+"""How long a daemon may be absent (for example for a restart) before following ends"""
 
 
 class StillGoingError(UserError):
-    """The time to wait is over, and a job has not ended."""
+    """The waiting time is over, and a job has not ended."""
 
 
 def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
-    """The job's report, a few times a second, the last one after its end, or where it has none.
+    """The job's report a few times a second, the last one after it has ended.
 
-    ``UserError`` where nobody is there to bring it to its end: following never hangs.
+    Raises ``UserError`` if nothing will bring it to its end, so that following never hangs.
     """
     patience = _Patience(workspace)
-    # Closed here: a Ctrl-C that comes while garbage is closed is lost.
+    # Closed explicitly: a Ctrl-C during garbage collection would be lost.
     with closing(_looks(workspace)) as looks:
         for queue in looks:
             job = None if queue is None else queue.job(name)
@@ -47,14 +47,14 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
 
 
 def over(job: JobReport) -> bool:
-    """Whether nothing more comes of the job by itself."""
+    """Whether the job will not change by itself any more."""
     return job.state.ended or job.in_vain
 
 
 def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> Iterator[JobReport]:
-    """The last report of each job, one after the other, as soon as it is over.
+    """The last report of each job in turn, as soon as it is over.
 
-    ``StillGoingError`` where one has not ended after ``seconds``.
+    Raises ``StillGoingError`` if one has not ended after ``seconds``.
     """
     began = time.monotonic()
     for name in names:
@@ -66,7 +66,7 @@ def ends(workspace: Workspace, names: Sequence[str], seconds: float | None) -> I
 
 
 def _looks(workspace: Workspace) -> Generator[QueueReader | None]:
-    """The queue, again and again; where it is read in a copy, in a new one each time."""
+    """The queue, again and again; if it must be copied for reading, a new copy each time."""
     while True:
         with read_queue(workspace) as queue:
             yield queue
@@ -75,14 +75,14 @@ def _looks(workspace: Workspace) -> Generator[QueueReader | None]:
 
 
 class _Patience:
-    """Looks whether somebody moves the job on."""
+    """Checks that something is advancing the job."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._seen: float | None = None
 
     def daemon(self, job: Job) -> tuple[int | None, Machine | None]:
-        """The slots and the machine of the daemon; without, where none is needed just now."""
+        """The slots and the machine of the daemon; empty if none is needed at the moment."""
         daemon = daemon_lock.find(self._workspace)
         if daemon is not None:
             self._seen = time.monotonic()

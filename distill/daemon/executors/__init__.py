@@ -1,6 +1,6 @@
-"""Where attempts run: a file dropped in here is an executor, chosen by `distill serve --executor`.
+"""The executors, one file each, chosen by `distill serve --executor`.
 
-It registers beside its definition and has the methods of `distill.daemon.executor.Executor`::
+An executor is a registered class with the methods of `distill.daemon.executor.Executor`::
 
     @executor("slurm")
     class SlurmExecutor:

@@ -98,11 +98,11 @@ class LocalExecutor:
 
 
 def _keep_out(attempt: Attempt) -> None:
-    """See to it that no runner begins the attempt any more."""
+    """Make sure that no runner begins the attempt any more."""
     try:
         write_runner_record(attempt, None)
     except OSError as error:
-        # A full disk: then nobody may be under way that could find room later.
+        # Disk full: a runner that is starting now would not find room later either.
         if error.errno not in DISK_ERRORS or find_runner(attempt) is not None:
             raise
 

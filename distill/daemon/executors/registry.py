@@ -9,7 +9,7 @@ from curation.suggestions import hint
 from distill.daemon.executor import Executor, JobCommand
 
 Build = Callable[[JobCommand, float], Executor]
-"""Makes an executor, given the jobs' command and their grace in seconds."""
+"""Creates the executor, given the jobs' command and their grace in seconds."""
 
 _Build = TypeVar("_Build", bound=Build)
 
@@ -17,7 +17,7 @@ EXECUTORS: dict[str, Build] = {}
 
 
 def executor(name: str) -> Callable[[_Build], _Build]:
-    """Enter the class of an executor, or a function that makes one, under its name."""
+    """Register an executor class, or a function that creates one, under its name."""
 
     def enter(build: _Build) -> _Build:
         check_unused("executor", name, EXECUTORS.get(name), build)
@@ -28,7 +28,7 @@ def executor(name: str) -> Callable[[_Build], _Build]:
 
 
 def find_executor(name: str) -> Build:
-    """What makes the executor of this name; ``UserError`` where there is none."""
+    """The factory of the executor with this name; ``UserError`` if there is none."""
     import_files("distill.daemon.executors")
     if name not in EXECUTORS:
         raise UserError(f"no executor {name!r}{hint(name, sorted(EXECUTORS))}")

@@ -1,7 +1,7 @@
-"""Attempts as jobs of Slurm: the runner is the batch script, on the first machine of the job.
+"""Attempts as Slurm jobs: the runner is the batch script, on the first node of the job.
 
-A job of one machine is the runner's own child, as everywhere. One of several has a task of `srun`
-on each, ``distill.daemon.node``, so that preemption's TERM, which goes to steps, reaches all.
+A job on one node is the runner's own child, as usual. A job on several nodes has an `srun` task on
+each, ``distill.daemon.node``, so that a preemption's TERM, which goes to steps, reaches all nodes.
 """
 
 import logging
@@ -40,12 +40,12 @@ _log = logging.getLogger("distill.daemon")
 NODE_MODULE = "distill.daemon.node"
 
 _LATER_THAN_NODES = 5.0
-"""Seconds by which the runner's grace is longer than that of the nodes, which report to it."""
+"""Extra grace of the runner over the nodes', in seconds: the nodes report to the runner."""
 _MOST_SUBMITS = 3
-"""How often an attempt is submitted that Slurm loses, or that ends before it begins."""
+"""Maximum submissions of an attempt that Slurm loses or that ends before it starts"""
 _AGAIN_SECONDS = 5.0
 
-# The first free port of the first machine, where those of all find each other.
+# The first free port of the first node, where all nodes meet.
 _RENDEZVOUS = (
     "import socket; s = socket.socket(); s.bind(('', 0)); "
     "print(f'{socket.gethostname()}:{s.getsockname()[1]}')"
@@ -54,7 +54,7 @@ _RENDEZVOUS = (
 
 @executor("slurm")
 class SlurmExecutor:
-    """Attempts as jobs of Slurm, named after the attempt."""
+    """Attempts as Slurm jobs, named after the attempt."""
 
     def __init__(self, command: JobCommand, grace: float = GRACE_SECONDS) -> None:
         self._command = command
@@ -65,7 +65,7 @@ class SlurmExecutor:
         self._again_at: dict[tuple[str, Attempt], float] = {}
 
     def capacity(self) -> Machine | None:
-        return None  # Slurm shares it out
+        return None  # Slurm assigns the resources
 
     def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
         entries = self._listing.entries()
@@ -102,7 +102,7 @@ class SlurmExecutor:
         return {attempt: _liveness(attempt, entries) for attempt in attempts}
 
     def _tell(self, attempt: Attempt, entries: slurm.Entries | None) -> None:
-        """Why it has not begun, for who asks how it is."""
+        """Record why it has not started, for the reports."""
         [entry, *_] = [None] if entries is None else entries.get(job_name(attempt), [None])
         why = "which does not answer" if entries is None else None
         if entry is not None and entry.state == "PENDING":
@@ -110,7 +110,7 @@ class SlurmExecutor:
         if why is None or self._told.get(attempt) == why or own_runner_record(attempt) is not None:
             return
         self._told[attempt] = why
-        with suppress(OSError):  # a full disk, or the folder is gone: no more than words
+        with suppress(OSError):  # full disk or missing folder: only this text is lost
             write_pending(attempt, f"Slurm, {why}")
 
     def stop(self, attempt: Attempt, kill: bool = False) -> None:
@@ -119,7 +119,7 @@ class SlurmExecutor:
         name = job_name(attempt)
         entries = self._listing.entries()
         if entries is not None and name not in entries:
-            # Slurm has given it up, and its processes go on: they will see this.
+            # Slurm has given up the job, but its processes continue. They will see this record.
             write_runner_record(attempt, None)
         elif kill:
             slurm.cancel(name)
@@ -146,10 +146,10 @@ class SlurmExecutor:
         return True
 
     def rebooted_since(self, attempt: Attempt) -> bool:
-        return False  # Slurm tells of machines
+        return False  # Slurm itself reports node failures
 
     def _too_soon(self, what: str, attempt: Attempt) -> bool:
-        """Whether Slurm was asked to do this with the attempt a moment ago; now it is."""
+        """Whether the same request was made for this attempt a moment ago; records this one."""
         now = time.monotonic()
         if now < self._again_at.get((what, attempt), now):
             return True
@@ -163,7 +163,7 @@ class SlurmExecutor:
         self._again_at = kept
 
     def _options(self, attempt: Attempt) -> list[str]:
-        place = re.sub(r"([\\%])", r"\\\1", str(attempt.run))  # else %x is the job's name
+        place = re.sub(r"([\\%])", r"\\\1", str(attempt.run))  # Slurm would replace %x
         return [
             f"--job-name={job_name(attempt)}",
             f"--output={place}/{LOG}",
@@ -187,12 +187,12 @@ class SlurmExecutor:
 
 
 def job_name(attempt: Attempt) -> str:
-    """That of the attempt in Slurm: no other attempt of any queue has it."""
+    """The attempt's name in Slurm, unique among attempts of all queues."""
     return f"{slurm.PREFIX}{attempt.run.name}-{attempt.name}"
 
 
 def resources(attempt: Attempt) -> Resources:
-    """What the frozen spec asks for."""
+    """The resources that the frozen spec asks for."""
     return resources_in(frozen_spec(attempt.run) or "")
 
 
@@ -215,11 +215,11 @@ def options(wanted: Resources, grace: float) -> list[str]:
 
 
 def step(wanted: Resources) -> list[str]:
-    """`srun` of a task on each machine."""
+    """`srun` of one task per node."""
     nodes = [f"--nodes={wanted.nodes}", f"--ntasks={wanted.nodes}", "--ntasks-per-node=1"]
-    # srun does not take it over from sbatch.
+    # srun does not inherit it from sbatch.
     cpus = [f"--cpus-per-task={wanted.cpus}"] if wanted.cpus else []
-    # Where one machine is lost the others find out themselves, and say so.
+    # If a node is lost, the others notice and report it themselves.
     return ["srun", *nodes, *cpus, "--mpi=none", "--kill-on-bad-exit=0", "--wait=300"]
 
 
@@ -234,7 +234,7 @@ def _liveness(attempt: Attempt, entries: slurm.Entries | None) -> Liveness:
         return Liveness.UNREACHABLE
     newest = read_runner_record(attempt.run)
     if newest is not None and newest.name == attempt.name:
-        # Held: Slurm has given up the machine, and what runs there goes on.
+        # The folder is locked: Slurm gave up the node, but its processes continue.
         return Liveness.ALIVE if held else Liveness.GONE
     if newest is not None and held:
         return Liveness.DISPLACED
