@@ -53,6 +53,7 @@ def suggestions(name: str, known: Iterable[str]) -> list[str]:
     wanted = _plain(name[:LONGEST_NAME])
     close = get_close_matches(wanted, plain, MOST_SUGGESTED, 0.7)
     close += [each for each in plain if len(wanted) > 2 and each.startswith(wanted)]
+    close += [each for each in plain if wanted and each.endswith(f"/{wanted}")]
     return [plain[each] for each in dict.fromkeys(close)][:MOST_SUGGESTED]
 
 

@@ -80,15 +80,18 @@ class Workspace:
             raise UserError(f"{what} {name[:80]!r} is outside the workspace {self.root}")
         return path
 
-    def image_set(self, name: str, what: str = "data set") -> Path:
-        """The store or view called ``"DATASET/NAME"``."""
+    def image_set(self, name: str, what: str = "data set", or_pairs: bool = False) -> Path:
+        """The store or view called ``"DATASET/NAME"``.
+
+        ``or_pairs``: the error also names the sets of pairs, which the caller takes as well.
+        """
         base = self.inside(name, self.datasets, what)
         for candidate in (base.with_name(base.name + ".view"), base.with_name(base.name + ".lmdb")):
             if candidate.is_dir():
                 return self.inside(candidate.name, base.parent, what)
-        known = self.image_sets() + (self.pair_sets() if what == EVALUATION else [])
+        known = self.image_sets() + (self.pair_sets() if or_pairs else [])
         told = hint(name, known, "`curate recipe` and `curate convert` make them")
-        looked = f"looked for {base}.view and {base}.lmdb"
+        looked = f"looked for {base}.view{', .lmdb and .bin' if or_pairs else ' and .lmdb'}"
         raise UserError(f"{what} {name!r} is not in the workspace ({looked}){told}")
 
     def image_sets(self) -> list[str]:

@@ -91,7 +91,9 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> SetSource
             f"{name}:{spec.data.sets[0].set}"
         )
     pairs = workspace.inside(f"{full(name)}.bin", workspace.datasets, EVALUATION)
-    return SetSource(pairs if pairs.is_file() else workspace.image_set(full(name), EVALUATION))
+    if pairs.is_file():
+        return SetSource(pairs)
+    return SetSource(workspace.image_set(full(name), EVALUATION, or_pairs=True))
 
 
 def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> Path:

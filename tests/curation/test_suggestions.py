@@ -4,7 +4,7 @@ import pytest
 
 from curation.suggestions import LINE, hint, listed, suggestions, unknown
 
-NAMES = ["drawn-faces", "ms1m", "sample", "misplaced", "Retina_S"]
+NAMES = ["drawn-faces", "ms1m", "sample", "misplaced", "Retina_S", "faces/lfw"]
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ NAMES = ["drawn-faces", "ms1m", "sample", "misplaced", "Retina_S"]
         ("retina-s", "Retina_S"),
         ("mis", "misplaced"),
         ("displaced", "misplaced"),
+        ("lfw", "faces/lfw"),
     ],
 )
 def test_a_slip_of_the_pen_is_understood(given, meant):

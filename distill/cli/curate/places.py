@@ -18,7 +18,7 @@ def locate(name: str, workspace: "Workspace") -> Path:
     for other in (f"{base}.bin", f"{base}.lmdb.partial"):
         if Path(other).exists():
             return Path(other)
-    return workspace.image_set(name)
+    return workspace.image_set(name, or_pairs=True)
 
 
 def split_list(name: str) -> tuple[Path, str | None] | None:
