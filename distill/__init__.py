@@ -1,4 +1,4 @@
-"""Those who learn: students, losses, the training loop, generations, evaluation, export, daemon."""
+"""Students: networks, losses, the training loop, generations, evaluation, export, the daemon."""
 
 from typing import TYPE_CHECKING
 
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from distill.export.embedder import BundleEmbedder
 
 __version__ = "0.1.0"
-"""The only place that has it: pyproject.toml reads it from here."""
+"""Defined only here; pyproject.toml reads it."""
 
 
 def load(bundle: "str | Path") -> "BundleEmbedder":
     """Open a bundle as an embedder: ``distill.load("bundle/").embed(images)``.
 
-    Raises ``UserError`` where the folder is not a bundle or a checksum does not fit.
+    Raises ``UserError`` if the folder is not a bundle or a checksum does not match.
     """
     from distill.export.embedder import BundleEmbedder
 

@@ -1,4 +1,4 @@
-"""``python -m distill``, as launchers of several ranks call the command."""
+"""``python -m distill``, used by launchers of several ranks."""
 
 from distill.cli.main import main
 

@@ -1,8 +1,8 @@
-"""What a student may cost, checked before anything is trained.
+"""Limits on the cost of a student, checked before anything is trained.
 
-The limits are those of the Lightweight Face Recognition challenge of 2019 where one writes
-``{ mflops = 1024, size_mib = 20, embedding = 512 }``: VarGFaceNet, which took part, has 1,022.9
-million operations by the challenge's counter and 19.83 MiB.
+``{ mflops = 1024, size_mib = 20, embedding = 512 }`` are the limits of the Lightweight Face
+Recognition challenge of 2019. VarGFaceNet, a participant, has 1,022.9 million operations by the
+challenge's counter and 19.83 MiB.
 """
 
 from math import prod
@@ -22,7 +22,7 @@ Limit = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Budget(BaseModel):
-    """The most that a student may have; None is no limit.
+    """The maximum cost of a student; None is no limit.
 
     ``mflops`` are millions of operations by the LFR counter, ``madds`` millions of
     multiply-additions, ``size_mib`` the float32 weights in MiB, ``embedding`` dimensions.
@@ -36,13 +36,13 @@ class Budget(BaseModel):
     embedding: int | None = Field(default=None, ge=1, le=8192)
 
     def excess(self, spent: dict[str, float]) -> dict[str, float]:
-        """By how much each limit is exceeded by ``spent`` (see `cost`); empty where it fits."""
+        """By how much ``spent`` (see `cost`) exceeds each limit; empty if it fits."""
         limits: dict[str, Any] = self.model_dump(exclude_none=True)
         return {name: spent[name] - limit for name, limit in limits.items() if spent[name] > limit}
 
 
 def cost(name: str, embedding: int, input_size: tuple[int, int], width: float) -> dict[str, float]:
-    """What a network of the registry costs, by the names of `Budget`."""
+    """The cost of a registered network, by the names of `Budget`."""
     row = counted(name, embedding, input_size, width)
     return {
         "mflops": row["lfr_flops"] / 1e6,
@@ -55,7 +55,7 @@ def cost(name: str, embedding: int, input_size: tuple[int, int], width: float) -
 def check_budget(
     budget: Budget, name: str, embedding: int, input_size: tuple[int, int], width: float
 ) -> None:
-    """Raise ``UserError`` where the network breaks the budget: by how much, and what would fit."""
+    """Raise ``UserError`` if the network exceeds the budget: by how much, and what would fit."""
     spent = cost(name, embedding, input_size, width)
     excess = budget.excess(spent)
     if not excess:
@@ -78,10 +78,10 @@ def check_budget(
 
 
 def fitting_networks(budget: Budget, embedding: int, input_size: tuple[int, int]) -> list[str]:
-    """A few registered networks within ``budget`` at this embedding and input, the largest first.
+    """A few registered networks within ``budget`` at this embedding and input, largest first.
 
-    They are tried in the order of their operations at their own settings; those that are far too
-    large by a rough estimate are not tried.
+    Networks are tried in order of their operations at default settings, except those that are far
+    too large by a rough estimate.
     """
     length = min(embedding, budget.embedding or embedding)
     fitting: list[str] = []
@@ -96,7 +96,7 @@ def fitting_networks(budget: Budget, embedding: int, input_size: tuple[int, int]
 
 
 def _half_of(row: dict[str, Any], input_size: tuple[int, int]) -> dict[str, float]:
-    """Half of what a network costs at its own settings, its operations scaled to ``input_size``."""
+    """Half of a network's cost at default settings, with operations scaled to ``input_size``."""
     area = prod(input_size) / prod(row["input_size"])
     return {
         "mflops": row["lfr_flops"] / 1e6 * area / 2,
@@ -109,7 +109,7 @@ def _half_of(row: dict[str, Any], input_size: tuple[int, int]) -> dict[str, floa
 def _fits(budget: Budget, name: str, embedding: int, input_size: tuple[int, int]) -> bool:
     try:
         return not budget.excess(cost(name, embedding, input_size, 1.0))
-    except UserError:  # its strides do not divide this input
+    except UserError:  # its strides do not divide this input size
         return False
 
 

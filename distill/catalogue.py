@@ -1,8 +1,8 @@
-"""What is known of every network: our counts, the figures printed in the papers, the speed here.
+"""A catalogue of every network: our counts, the figures printed in papers, and measured latency.
 
-Counting them all takes half a minute, so what `describe` says of each is kept in catalogue.json,
-with the files of `distill.backbones` that it was made from; `just backbones-page` writes it anew,
-and a test compares it with the networks. Those of a file that came since are counted when asked.
+Counting all networks takes half a minute, so the results of `describe` are stored in catalogue.json
+together with the names of the files of `distill.backbones`. `just backbones-page` regenerates it,
+and a test compares it with the networks. Networks in newer files are counted on demand.
 """
 
 import json
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 STRIDE, LEAST_SIDE, USUAL_WIDTHS = 16, 32, (0.125, 8.0)
-"""Every network of the catalogue takes inputs whose sides are multiples of this stride and at least
-so long, and can be built at these widths and between; a test builds them all."""
+"""Every network of the catalogue supports inputs whose sides are multiples of this stride and at
+least this long, and any width in this range; a test builds them all."""
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 10, 0.5
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """What `describe` says of every registered network; only newcomers are built for that."""
+    """The description of every registered network; only new networks are built for it."""
     kept = _kept()
     if backbone_files() == kept["files"]:
         return kept["networks"]
@@ -39,7 +39,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def write_catalogue() -> list[dict[str, Any]]:
-    """Count every network anew, and keep what is said of it: students first, then teachers."""
+    """Count every network and store the descriptions: students first, then teachers."""
     from distill.backbones import NETWORKS
 
     teachers_last = sorted(NETWORKS, key=lambda name: NETWORKS[name].family.startswith("iresnet"))
@@ -50,7 +50,7 @@ def write_catalogue() -> list[dict[str, Any]]:
 
 
 def backbone_files() -> list[str]:
-    """The names of the files in `distill.backbones`, which is not imported: it brings torch."""
+    """The names of the files in `distill.backbones`, without importing it, and torch with it."""
     package = find_spec("distill.backbones")
     assert package is not None
     return sorted(
@@ -63,7 +63,7 @@ def _kept() -> dict[str, Any]:
 
 
 class Defaults(NamedTuple):
-    """What a network is where a spec does not say otherwise."""
+    """The values of a network that a spec does not set."""
 
     embedding: int
     input_size: tuple[int, int]
@@ -73,9 +73,9 @@ TIMM_DEFAULTS = Defaults(512, (112, 112))
 
 
 def defaults_of(name: str) -> Defaults:
-    """Of a registered network, or one of a family; ``UserError`` where there is none.
+    """The defaults of a registered network or a member of a family; ``UserError`` if unknown.
 
-    Only a name that neither the catalogue nor the list of timm's has brings torch.
+    Imports torch only for a name that is in neither the catalogue nor timm's list.
     """
     if is_timm(name):
         check_timm(name)
@@ -90,7 +90,7 @@ def defaults_of(name: str) -> Defaults:
 
 
 def is_known(name: str, input_size: tuple[int, int], width: float) -> bool:
-    """Whether a network is known to be buildable so, without building it."""
+    """Whether the network is known to be buildable with these values, without building it."""
     fits = all(side >= LEAST_SIDE and side % STRIDE == 0 for side in input_size)
     return name in _rows() and fits and USUAL_WIDTHS[0] <= width <= USUAL_WIDTHS[1]
 
@@ -98,7 +98,7 @@ def is_known(name: str, input_size: tuple[int, int], width: float) -> bool:
 def counted(
     name: str, embedding: int, input_size: tuple[int, int], width: float
 ) -> Mapping[str, float]:
-    """The counts of a network by their names in the catalogue, which has those of its defaults."""
+    """The counts of a network by their names in the catalogue, which is used for defaults."""
     if name in _rows() and (*defaults_of(name), 1.0) == (embedding, input_size, width):
         return _rows()[name]
     from distill.counting import count_network
@@ -113,7 +113,7 @@ def _rows() -> dict[str, dict[str, Any]]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """One network with its defaults: raw numbers, ``size_mib`` in MiB of float32."""
+    """One network at its defaults: exact counts; ``size_mib`` in MiB of float32."""
     from distill.backbones import lookup
     from distill.counting import count_network
 
@@ -134,7 +134,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _beside(paper: "Paper", counts: "Counts") -> dict[str, Any]:
-    """The printed figures; ``difference`` is ours over theirs, less one."""
+    """The printed figures; ``difference`` is our count divided by theirs, minus one."""
     figures = {
         quantity: {
             "printed": figure.printed,
@@ -148,9 +148,9 @@ def _beside(paper: "Paper", counts: "Counts") -> dict[str, Any]:
 
 
 def measure_latency(name: str) -> float:
-    """Milliseconds for one image on one CPU thread, the fastest of ten runs or more.
+    """Milliseconds for one image on one CPU thread, the fastest of at least ten runs.
 
-    Normalisation is folded, the weights are random, the memory layout is channels_last.
+    Normalisation is folded, weights are random, the memory layout is channels_last.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Results of several jobs or bundles side by side: which is best at what. Pure."""
+"""Comparison of several jobs or bundles: which is best at what. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,32 +7,32 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One job or bundle; what it does not say, or is not a number, is left out."""
+    """One job or bundle; missing or non-numeric values are left out."""
 
     name: str
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By set and measure; higher is better. The deviation of ``accuracy`` is ``std``."""
+    """By set and measure; higher is better. ``std`` is the standard deviation of ``accuracy``."""
     intervals: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
-    """The 95 % intervals of those figures that have one, lowest and highest"""
+    """The 95 % intervals (lowest, highest) of the figures that have one"""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Of the sets"""
+    """Digests of the sets"""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of the files that are deployed; lower is better"""
+    """Bytes of the deployed files; lower is better"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measure of all subjects, in their order."""
+    """One measure of all subjects, in order."""
 
     measure: str
     values: list[float | None]
     deviations: list[float | None]
     best: list[int]
-    """The places of the best; none where all are the same, or cannot be compared"""
+    """Indices of the best; empty if all are equal or cannot be compared"""
     comparable: bool = True
     """Whether all were measured on the same set"""
     intervals: list[list[float] | None] = field(default_factory=list)
-    """95 %, of all subjects in their order; none of measures that have no intervals"""
+    """95 % intervals of all subjects in order; empty for measures without intervals"""
 
 
 def compare(subjects: Sequence[Subject]) -> list[Row]:
@@ -41,7 +41,7 @@ def compare(subjects: Sequence[Subject]) -> list[Row]:
 
 
 def figures_of(report: Any) -> dict[str, float]:
-    """Accuracy and its deviation, and TAR at each FAR, of one set's report by anybody."""
+    """Accuracy with its deviation, and TAR at each FAR, from an untrusted report of one set."""
     if not isinstance(report, dict):
         return {}
     figures = {key: report[key] for key in ("accuracy", "std") if _is_number(report.get(key))}
@@ -54,7 +54,7 @@ def figures_of(report: Any) -> dict[str, float]:
 
 
 def intervals_of(report: Any) -> dict[str, list[float]]:
-    """The 95 % intervals of `figures_of`, of one set's report by anybody; none of older ones."""
+    """The 95 % intervals of `figures_of`, from an untrusted report; empty for older ones."""
     if not isinstance(report, dict):
         return {}
     rates = report.get("tar_at_far")

@@ -1,15 +1,15 @@
-"""Parameters and operations of a network, in the two conventions the field prints.
+"""Parameters and operations of a network, in the two conventions of the field.
 
 - MAdds: multiply-additions of convolutions and fully connected layers, as MobileFaceNets counts.
-- LFR FLOPs: insightface's counter of the Lightweight Face Recognition challenge 2019 (its
-  ``flops_counter.py``), which the limit of 1 GFLOP means: ``(2 k^2 C - 1) H W C' / g`` for a
-  convolution, ``2 in out - out`` for a fully connected layer, and the subtracted one is an
-  addition that is made after all where the layer has a bias. The division by g takes in the
-  subtracted one too: with ``2 k^2 C / g - 1`` MobileFaceNet would have 438.7 M, not 439.8 M.
+- LFR FLOPs: insightface's counter for the Lightweight Face Recognition challenge 2019 (its
+  ``flops_counter.py``), to which the limit of 1 GFLOP refers: ``(2 k^2 C - 1) H W C' / g`` for a
+  convolution, ``2 in out - out`` for a fully connected layer; a bias adds the subtracted addition
+  back. The division by g includes the subtracted one: with ``2 k^2 C / g - 1`` MobileFaceNet would
+  have 438.7 M instead of 439.8 M.
 
-Both leave out activations, normalisation, additions and the products inside attention. Counted are
-the operators that one forward pass really calls, so a network may be written in any way. torch's
-``FlopCounterMode`` has the same MAdds, with the products inside attention; it has no LFR FLOPs.
+Neither includes activations, normalisation, additions and the products inside attention. The
+operators that one forward pass calls are counted, so a network may be written in any way. torch's
+``FlopCounterMode`` gives the same MAdds plus the products inside attention, but no LFR FLOPs.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ MEBIBYTE = 2**20
 class Counts:
     """Sizes of one network at one input size, for one image.
 
-    ``params`` has every parameter, those of BatchNorm and PReLU too, but no running statistics;
+    ``params`` includes the parameters of BatchNorm and PReLU, but no running statistics;
     ``size_mib`` is that many float32 numbers in MiB.
     """
 
@@ -45,7 +45,7 @@ class Counts:
 def count(module: nn.Module, input_size: tuple[int, int]) -> Counts:
     """Count ``module`` for one RGB image of ``input_size`` (height, width).
 
-    Runs one forward pass, on the device of the parameters: a module built under
+    Runs one forward pass on the device of the parameters: a module built under
     ``torch.device("meta")`` is counted without arithmetic or memory.
     """
     with _Operators() as operators:
@@ -64,7 +64,7 @@ def count_network(
     input_size: tuple[int, int] | None = None,
     width: float = 1.0,
 ) -> Counts:
-    """Count a registered network by name, on the meta device, and remember it; see `count`."""
+    """Count a registered network by name, on the meta device; cached. See `count`."""
     from distill.backbones import create, lookup
 
     size = input_size or lookup(name).input_size
@@ -73,7 +73,7 @@ def count_network(
 
 
 class _Operators(TorchDispatchMode):
-    """Adds up the operators that are called while it is entered."""
+    """Sums the costs of the operators that are called inside its context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,11 +129,11 @@ SHAPE_KEEPING: dict[Any, Callable[[Tensor], Any]] = {
     torch.ops.aten._prelu_kernel: torch.empty_like,
     torch.ops.aten.relu: torch.empty_like,
 }
-"""On the meta device these take most of the time, and nothing but their output's shape is used."""
+"""On the meta device these take most of the time, and only the shape of their output matters."""
 
 
 def _forward_once(module: nn.Module, input_size: tuple[int, int]) -> None:
-    """One blank image in evaluation mode; the mode of ``module`` is put back."""
+    """Run one blank image in evaluation mode, and restore the mode of ``module``."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     was_training = module.training
     module.eval()

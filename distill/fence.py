@@ -1,8 +1,8 @@
-"""Whether the attempt that this process belongs to may write still.
+"""A fence: whether this process's attempt may still write.
 
-Two attempts of a job never live at once where locks hold and processes can be killed. On a cluster
-a machine may be given up and its processes go on all the same. So whoever writes for an attempt
-looks first whether it is the newest in its run folder, by ``runner.json`` alone.
+Where locks and kills are reliable, two attempts of a job are never alive at once. A cluster may
+give up a node while its processes continue. Every writer for an attempt therefore first checks, by
+``runner.json`` alone, that the attempt is the newest in its run folder.
 """
 
 import os
@@ -14,11 +14,11 @@ from pydantic import Field
 from distill.run_directory import RUNNER, Record, found
 
 TAG_VARIABLE = "DISTILL_ATTEMPT"
-"""In the environment of every process of an attempt: ``RUN_FOLDER#NUMBER-ID``."""
+"""Environment variable of every process of an attempt: ``RUN_FOLDER#NUMBER-ID``"""
 
 
 class Displaced(Exception):  # noqa: N818 - what happened
-    """Another attempt of the job has begun, or this one was closed: it must not write."""
+    """Another attempt of the job has started, or this one was closed: it must not write."""
 
     def __str__(self) -> str:
         return "another attempt of this job has begun, or this one was abandoned"
@@ -31,14 +31,14 @@ class _Newest(Record):
 
 
 def attempt_name(number: int, attempt_id: str) -> str:
-    """``NUMBER-ID``; the number alone for an attempt of the versions that gave no ids."""
+    """``NUMBER-ID``; the number alone for an attempt of versions without ids."""
     return f"{number}-{attempt_id}" if attempt_id else str(number)
 
 
 def is_displaced(run: Path, name: str) -> bool:
-    """Whether ``runner.json`` names another attempt than ``name``, or says that it was closed.
+    """Whether ``runner.json`` names an attempt other than ``name``, or says that it was closed.
 
-    What cannot be read says nothing.
+    False if the file cannot be read.
     """
     newest = found(run / RUNNER, _Newest)
     if newest is None:
@@ -47,7 +47,7 @@ def is_displaced(run: Path, name: str) -> bool:
 
 
 def check_fence() -> None:
-    """Raise ``Displaced`` where this process belongs to an attempt that must not write any more."""
+    """Raise ``Displaced`` if this process belongs to an attempt that must not write any more."""
     run, _, name = os.environ.get(TAG_VARIABLE, "").rpartition("#")
     if run and is_displaced(Path(run), name):
         raise Displaced

@@ -1,10 +1,10 @@
-"""What a command of ours that ended said last."""
+"""The last output of one of our commands that has ended."""
 
 _ERROR = "error: "
 
 
 def error_in(output: str) -> str | None:
-    """Its last error, with the indented lines that belong to it; ``None`` where it gave none."""
+    """The last error, including its indented continuation lines; ``None`` if there is none."""
     lines = output.splitlines()
     starts = [place for place, line in enumerate(lines) if line.startswith(_ERROR)]
     if not starts:
@@ -17,6 +17,6 @@ def error_in(output: str) -> str | None:
 
 
 def last_line(output: str) -> str:
-    """Its last line, or that there is none."""
+    """The last line, or a statement that there is none."""
     lines = output.strip().splitlines()
     return lines[-1] if lines else "it said nothing"

@@ -1,9 +1,9 @@
-"""The ranks of a job: a launcher started this process as one of them, or torchrun starts them here.
+"""The ranks of a job: started by a launcher, of which this process is one, or here by torchrun.
 
-Every rank runs the whole job. torchrun, Slurm with torchrun, or any other launcher that sets RANK,
-WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT will do. Without one a job of several ranks
-calls torchrun itself, and this process is then its agent; on several machines one of the agents,
-which find each other by ``NODES`` and ``RENDEZVOUS`` in their environment.
+Every rank runs the whole job. Any launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+MASTER_PORT works, such as torchrun, alone or under Slurm. Without a launcher, a job of several
+ranks runs torchrun itself, and this process is its agent. On several nodes each has an agent, and
+they find each other by ``NODES`` and ``RENDEZVOUS`` in their environment.
 """
 
 import logging
@@ -26,15 +26,15 @@ from distill.signals import FROM_OUTSIDE, RANK_LOST, STEP_BUSY, signal_name
 
 MODULE = "distill"
 NODES, RENDEZVOUS = "DISTILL_NODES", "DISTILL_RENDEZVOUS"
-"""How many machines run ``distill run`` for this job, and HOST:PORT of the first one."""
+"""The number of nodes that run ``distill run`` for this job, and HOST:PORT of the first one"""
 _OF_ALL = (STEP_BUSY, 128 + signal.SIGTERM)
-"""The exit statuses that a rank never has alone: a job that gave way, and one that was stopped."""
+"""Exit statuses that all ranks share: the job gave way, or was stopped"""
 _MOST_RANKS = 1 << 20
 _LONGEST_LINE = 300
-_LONGEST_END = 1 << 16  # bytes of a log, in which its last line is looked for
+_LONGEST_END = 1 << 16  # bytes at the end of a log that are searched for its last line
 
 
-class RankFailed(UserError):  # noqa: N818 - what happened
+class RankFailed(UserError):  # noqa: N818 - the name says what happened
     """One of the ranks failed: ``status`` is its exit status, or minus the number of a signal."""
 
     def __init__(self, rank: int, ranks: int, status: int, log: Path) -> None:
@@ -46,9 +46,9 @@ class RankFailed(UserError):  # noqa: N818 - what happened
 
     @property
     def exit_status(self) -> int:
-        """That of the job: 128 + N where signal N came from outside, so that it may go on.
+        """The exit status of the job: 128 + N if signal N came from outside, so that it may resume.
 
-        A rank that was lost by all of this machine's is another machine's, which says more.
+        If all ranks of this node lost another rank, that one is on another node and knows why.
         """
         if self.status == RANK_LOST:
             return RANK_LOST
@@ -56,7 +56,7 @@ class RankFailed(UserError):  # noqa: N818 - what happened
 
 
 def launched_ranks() -> int | None:
-    """How many ranks a launcher started, this process as one of them; None without a launcher."""
+    """The number of ranks that a launcher started, including this process; None without one."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return None
     rank, ranks = _number("RANK"), _number("WORLD_SIZE")
@@ -73,7 +73,7 @@ def _number(variable: str) -> int:
 
 
 def die_with_launcher() -> None:
-    """Be killed when torchrun ends, however it ends: its ranks have sessions of their own."""
+    """Be killed when torchrun ends for any reason, because its ranks have their own sessions."""
     if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
         return
     launcher = os.getppid()
@@ -83,24 +83,24 @@ def die_with_launcher() -> None:
 
 
 def log_file(run: Path, rank: int) -> Path:
-    """Everything that a rank and its libraries print."""
+    """The file for everything that a rank and its libraries print."""
     return run / RANKS / f"rank-{rank}.txt"
 
 
 def write_to_log(run: Path, rank: int) -> None:
-    """From now on everything that this process prints goes to its log, which begins anew."""
+    """Redirect everything that this process prints to its log, which is truncated first."""
     path = log_file(run, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     print_to(path, anew=True)
 
 
 def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
-    """``distill ARGUMENTS`` as that many ranks; the exit status of the job.
+    """Run ``distill ARGUMENTS`` on that many ranks; returns the exit status of the job.
 
-    All are on this machine, or as many on each of ``NODES``. The first one writes to this process's
-    terminal, the others to their logs in ``run``. A stop that reaches this process reaches all of
-    its ranks, and they end with it. Raises ``RankFailed`` but where the first one failed with an
-    exit status, as it has given its reason, and where all ranks end with the same.
+    All run on this machine, or an equal number on each of ``NODES``. The first rank writes to this
+    process's terminal, the others to their logs in ``run``. A stop signal to this process reaches
+    all of its ranks, and they end with it. Raises ``RankFailed``, except if the first rank failed
+    with an exit status, because it has reported the reason, or if all ranks end with the same one.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
@@ -129,7 +129,7 @@ def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:
 
 
 def _meeting(nodes: int, run: Path) -> list[str]:
-    """How the agents of all machines find each other."""
+    """The torchrun options by which the agents of all nodes find each other."""
     if nodes == 1:
         return ["--standalone"]
     endpoint = ["--rdzv-backend", "c10d", "--rdzv-endpoint", os.environ[RENDEZVOUS]]
@@ -137,7 +137,7 @@ def _meeting(nodes: int, run: Path) -> list[str]:
 
 
 class _PassOn:
-    """Passes SIGTERM and SIGINT on to all ranks as SIGTERM; without ranks it ends this process."""
+    """Forwards SIGTERM and SIGINT to all ranks as SIGTERM; without ranks it ends this process."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -165,9 +165,9 @@ def _send_term(process: psutil.Process) -> None:
 
 
 def _first_to_fail(failures: Mapping[int, Any]) -> tuple[int, int]:
-    """The rank that the others fell with, and its exit status, or minus a signal's number.
+    """The rank that made the others fail, and its exit status, or minus a signal's number.
 
-    A killed rank comes before those that lost their connection to it, and these before those that
+    A killed rank precedes those that lost their connection to it, and these precede the ones that
     torchrun then stopped.
     """
 

@@ -15,7 +15,7 @@ _BY_NAME: TypeAdapter[dict[str, str]] = TypeAdapter(
 
 
 def _text_or_texts(given: Any) -> str | dict[str, str]:
-    """One message for what is neither a text nor a table."""
+    """Validated by hand, for a single message if it is neither a text nor a table."""
     if isinstance(given, dict):
         return _BY_NAME.validate_python(given)
     if isinstance(given, str):
@@ -31,8 +31,8 @@ Texts = Annotated[str | dict[str, str], PlainValidator(_text_or_texts)]
 
 class LicenceSpec(Strict):
     """The terms of the sets in ``data.train``, of the ``teacher``, of the network that the student
-    begins with (``beginning``), and of the delivered ``weights``: a text for all of a kind, or one
-    by name. What is not said is unknown, or as the bundle that is taught or begun from says."""
+    starts from (``beginning``), and of the delivered ``weights``: a text for all of a kind, or one
+    by name. Omitted terms are unknown, or those stated by a bundle that the job uses."""
 
     data: Texts | None = None
     teacher: Texts | None = None

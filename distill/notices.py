@@ -1,7 +1,7 @@
-"""Notices: what was asked for and does nothing, said once where people look.
+"""Notices: settings that had no effect, reported once where people look.
 
-A notice is no error: the job goes on. It is in the log, in ``distill show``, in evaluation.json and
-on the bundle's card, so that nobody takes the numbers for more than they are.
+A notice is not an error, and the job continues. It appears in the log, in ``distill show``, in
+evaluation.json and on the bundle's card, so that nobody misreads the numbers.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from curation.json_text import as_json, read_record
 
 @dataclass(frozen=True)
 class Notice:
-    """``key`` names what it is about, so that it is said once; ``text`` is one line for people."""
+    """``key`` identifies the subject, so that it is reported once; ``text`` is one line."""
 
     key: str
     text: str
@@ -32,7 +32,7 @@ class _Kept(RootModel[Annotated[list[Notice], Field(max_length=10_000)]]):
 
 
 def keeping(path: Path, warn: Warn) -> Warn:
-    """``warn``, which also keeps each notice in ``path``, for those who come when all is done."""
+    """``warn``, extended to store each notice in ``path`` for later readers."""
 
     def keep(notice: Notice) -> None:
         kept = read_notices(path)
@@ -46,7 +46,7 @@ def keeping(path: Path, warn: Warn) -> Warn:
 
 
 def read_notices(path: Path) -> list[Notice]:
-    """What ``keeping`` kept; none where there is no such file."""
+    """The notices stored by ``keeping``; empty if there is no such file."""
     try:
         return read_record(path, _Kept).root
     except UserError:

@@ -1,6 +1,6 @@
-"""Where a job comes from, frozen when it is submitted: spec, overrides, code, data, versions.
+"""The origin of a job, recorded when it is submitted: spec, overrides, code, data, versions.
 
-Read from files that other processes wrote; ``distill.pipeline.provenance`` gathers it.
+Reads records that other processes wrote; ``distill.pipeline.provenance`` creates them.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Hex SHA-256"""
 Text = Annotated[str, Field(min_length=1, max_length=5000)]
 _SHORT = 12
-"""Digits of a digest that people compare."""
+"""Digits of a digest that are displayed"""
 
 
 class Code(Record):
-    """The code of this software, as it lies on the disk."""
+    """This software's code on disk."""
 
     version: Text
     digest: Digest
-    """Of names and bytes of all its files"""
+    """Over the names and bytes of all files"""
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
-    """Of the git checkout that it lies in, if it does"""
+    """The git commit of the checkout that contains it, if any"""
     changed: bool | None = None
     """Whether it differs from the commit"""
 
@@ -37,41 +37,41 @@ class Code(Record):
 
 
 class Circumstances(Record):
-    """What the outcome of a job follows from beside its spec."""
+    """What determines the result of a job besides its spec."""
 
     code: Code
     versions: dict[Text, Text]
-    """Of Python, and of the packages that do the work"""
+    """Versions of Python and of the packages that do the work"""
     data: dict[Text, Digest]
-    """The data sets by the names that the spec has for them"""
+    """The data sets by their names in the spec"""
     teacher: dict[Text, Digest]
-    """The teacher that was there, by what the spec calls it"""
+    """The teacher by its name in the spec, if it existed"""
     beginning: dict[Text, Digest] = Field(default_factory=dict)
-    """The network that the student begins with, if it was there, by what the spec calls it"""
+    """The network that the student starts from by its name in the spec, if it existed"""
 
 
 class Provenance(Circumstances):
     """Where a job comes from (``provenance.json``, and ``lineage.json`` of a bundle)."""
 
     at: Text
-    """When that was frozen, as ISO 8601 in UTC"""
+    """When it was recorded, as ISO 8601 in UTC"""
     file: Text
-    """The path of the spec, as it was given"""
+    """The path of the spec, as given"""
     spec: Digest
-    """Of the text that is run"""
+    """Of the text that runs"""
     overrides: tuple[str, ...] = Field(default=(), strict=False, max_length=1000)
-    """What ``--set`` said"""
+    """The values of ``--set``"""
     written: str | None = None
-    """The text before the overrides; ``None`` where there are none"""
+    """The text before overrides; ``None`` if there are none"""
 
 
 def read_provenance(run: Path) -> Provenance | None:
-    """That of a run directory; ``None`` where it has none that can be read."""
+    """The provenance in a run directory; ``None`` if it is missing or unreadable."""
     return found(run / PROVENANCE, Provenance)
 
 
 def parse_provenance(record: str | None) -> Provenance | None:
-    """That of the queue; ``None`` where it has none, or one of a version that is not known here."""
+    """The provenance in the queue; ``None`` if it is missing or of an unknown version."""
     try:
         return None if record is None else parse_record(record.encode(), Provenance)
     except ValueError:
@@ -79,7 +79,7 @@ def parse_provenance(record: str | None) -> Provenance | None:
 
 
 def changes(before: Circumstances, now: Circumstances) -> Iterator[str]:
-    """What is not as it was, in words; only of what was known before, and is now."""
+    """Descriptions of what has changed, among what was known before and is known now."""
     if before.code.digest != now.code.digest:
         old, new = str(before.code), str(now.code)
         if old == new:

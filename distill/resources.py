@@ -1,6 +1,6 @@
-"""What a job takes of a machine or a cluster, and for how long: the table ``[resources]``.
+"""The table ``[resources]``: what a job uses of a machine or a cluster, and for how long.
 
-Nothing of it is part of what a step makes: with other resources the same finished steps are found.
+Resources are not part of a step's identity, so finished steps are found after they change.
 """
 
 import re
@@ -19,7 +19,7 @@ _LEAST_BYTES, _MOST_BYTES = 10**7, 10**16
 
 
 def size_in_bytes(text: str) -> int:
-    """How many bytes ``"16 GB"`` is; ``ValueError`` where the text is no such size."""
+    """The number of bytes in ``"16 GB"``; ``ValueError`` if the text is not a size."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]i?B)", text)
     if found is None or found[2] not in _UNITS:
         raise ValueError(f'{text[:40]!r} is not a size; write "16 GB" (units: {", ".join(_UNITS)})')
@@ -42,17 +42,17 @@ def _sized(text: str) -> str:
 Amount = Annotated[str, AfterValidator(_sized)]
 WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,:@+-]{0,199}$"
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
-"""A name of the cluster's, or several with commas: safe as the value of an option."""
+"""A name defined by the cluster, or several with commas: safe as the value of an option."""
 
 
 class Resources(Strict):
-    """``gpus``, ``cpus``, ``memory`` and ``disk`` are those of each of the ``nodes``.
+    """``gpus``, ``cpus``, ``memory`` and ``disk`` apply to each of the ``nodes``.
 
-    ``gpus`` left out are as many as the training has ranks where the machine has GPUs, else none.
-    ``disk`` is what has to be free where the workspace lies, before the start. After ``hours`` the
-    job writes a checkpoint and ends; ``on_time`` says whether it is queued again then, or failed.
-    Where nothing is heard of the job for ``stall_minutes``, its status says so (``on_stall`` say),
-    or it is started again from its last checkpoint (restart).
+    Without ``gpus``, the job gets one GPU per rank if the machine has GPUs, else none. ``disk``
+    must be free on the workspace's disk before the job starts. After ``hours`` the job writes a
+    checkpoint and ends; ``on_time`` selects whether it is then queued again or failed. If the job
+    is silent for ``stall_minutes``, its status says so (``on_stall`` say), or it restarts from its
+    last checkpoint (restart).
 
     ``partition``, ``account``, ``qos`` and ``gres`` are for Slurm.
     """
@@ -86,7 +86,7 @@ class Resources(Strict):
 
     @property
     def ranks(self) -> int | None:
-        """One for each GPU of all nodes; ``None`` where no GPU is asked for."""
+        """One rank per GPU of all nodes; ``None`` if no GPU is requested."""
         return self.gpus * self.nodes if self.gpus else None
 
     @model_validator(mode="after")

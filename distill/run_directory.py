@@ -1,8 +1,8 @@
-"""The run directory ``runs/JOB/``: the names of its files, what they hold, and how they are read.
+"""The run directory ``runs/JOB/``: the names and contents of its files, and how to read them.
 
 A job writes through ``distill.pipeline.record``, its runner through ``distill.daemon.runfolder``.
-Everybody reads here, as another process may have written it: a torn, foreign or hostile file
-reads as absent. Keys that a later version adds are let through.
+All readers use this module, because another process may have written the files: a torn, foreign or
+hostile file reads as absent. Unknown keys of later versions are accepted.
 """
 
 import os
@@ -20,28 +20,28 @@ from curation.json_text import read_json as parsed
 SPEC = "spec.toml"
 LOG = "log.txt"
 RUNNER, EXIT = "runner.json", "exit.json"
-"""An attempt of the job: who runs it, and how it ended"""
+"""The runner of an attempt, and how the attempt ended"""
 PENDING = "pending.json"
-"""Why an attempt that was given to a cluster has not begun"""
+"""Why a cluster has not started an attempt"""
 PROVENANCE = "provenance.json"
-"""Where the job comes from, as of its submit"""
+"""Where the job comes from, recorded at its submit"""
 RESOLVED = "resolved.json"
 """The spec with every default, versions, digests"""
 STEPS, PROGRESS, METRICS = "steps.json", "progress.json", "metrics.jsonl"
 WARNINGS, EVALUATION = "warnings.json", "evaluation.json"
 FAILURE, WAITING = "failure.json", "waiting.json"
-"""Why the job failed, and which step of another job it needs"""
+"""Why the job failed; the step of another job that it needs"""
 BUNDLE, CHECKPOINTS = "bundle", "checkpoints"
-"""Links to what the steps left"""
+"""Links to results of steps"""
 HALVED = "halved.json"
-"""Where a job ran out of memory: from then on each batch is taken in twice as many parts"""
+"""Written when a job ran out of memory: from then on its micro-batches are halved"""
 RANKS = "ranks"
-"""What each rank but the first prints"""
+"""Output of each rank except the first"""
 
 STEP_PATTERN = r"^[a-z]{1,20}-[0-9a-f]{16}$"
 """The folder of a step in ``steps/``"""
 LARGEST_RECORD = 16 << 20
-"""Bytes: an evaluation of a hundred candidates on many sets has less than one."""
+"""Maximum bytes; an evaluation of a hundred candidates on many sets has less than one MB."""
 _LONGEST_REASON = 500
 _TAIL_BYTES = 1 << 16
 
@@ -51,19 +51,19 @@ Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Record(BaseModel):
-    """What one process writes and another reads."""
+    """A record that one process writes and another reads."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
 class _Shown(BaseModel):
-    """A record that is shown as it is, with keys of later versions."""
+    """A record that is displayed unchanged, including keys of later versions."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
 
 class Failure(Record):
-    """The job's own words on why it failed (``failure.json``)."""
+    """The job's own description of its failure (``failure.json``)."""
 
     reason: Annotated[str, Field(pattern=r"\S")]
     hint: str | None = None
@@ -71,7 +71,7 @@ class Failure(Record):
 
 
 class Halved(Record):
-    """That an attempt ran out of memory (``halved.json``), in its own words."""
+    """The job's own description of how it ran out of memory (``halved.json``)."""
 
     reason: str
 
@@ -82,20 +82,20 @@ class Waiting(Record):
     step: Annotated[str, Field(pattern=STEP_PATTERN)]
     """Its folder in ``steps/``"""
     name: Name
-    """As the waiting job calls it"""
+    """Its name in the waiting job"""
     job: str | None
-    """Who does it, where that is known"""
+    """The job that is doing it, if known"""
 
 
 @dataclass
 class StepState:
-    """One step of the job, as steps.json lists it.
+    """One step of the job, as in steps.json.
 
     ``state``: waiting, running, done, reused or skipped. ``scores`` are those of the candidates
-    that a choice compared; ``note`` says in a line how it went, or why the step was skipped.
-    ``images`` says how many a training goes through in all its epochs. ``peak_memory_bytes`` and
-    ``peak_gpu_memory_bytes`` are those of ``distill.pipeline.peak_memory``, also of an attempt
-    that failed.
+    that a choice compared; ``note`` is one line on how it went, or why the step was skipped.
+    ``images`` is the number that a training processes over all epochs. ``peak_memory_bytes`` and
+    ``peak_gpu_memory_bytes`` come from ``distill.pipeline.peak_memory``, including those of a
+    failed attempt.
     """
 
     name: str
@@ -112,7 +112,7 @@ class StepState:
 
 
 class StepRecord(_Shown):
-    """One step of ``steps.json``; ``StepState`` says what it means."""
+    """One step of ``steps.json``; ``StepState`` documents the fields."""
 
     name: Name
     kind: str = ""
@@ -144,7 +144,7 @@ class ProgressRecord(_Shown):
 
 
 class Warning(_Shown):
-    """What does nothing in a job, of which step where it was seen in one."""
+    """Something without effect in a job, with the step in which it was noticed, if any."""
 
     step: str | None = None
     key: str | None = None
@@ -164,14 +164,14 @@ _RESULTS: dict[str, type[BaseModel]] = {
     WARNINGS: WarningRecords,
     EVALUATION: EvaluationRecord,
 }
-"""The records of a run that people look at"""
+"""The records of a run that are displayed"""
 
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def found(path: Path, model: type[AnyModel]) -> AnyModel | None:
-    """The record in ``path``; ``None`` where there is none, or none of this kind."""
+    """The record in ``path``; ``None`` if it is missing or not of this kind."""
     try:
         return read_record(path, model, LARGEST_RECORD)
     except UserError:
@@ -179,7 +179,7 @@ def found(path: Path, model: type[AnyModel]) -> AnyModel | None:
 
 
 def damage(path: Path, model: type[BaseModel]) -> str | None:
-    """Why the record in ``path`` cannot be used; ``None`` where it can, or there is none."""
+    """Why the record in ``path`` is unusable; ``None`` if it is usable or missing."""
     try:
         read_record(path, model, LARGEST_RECORD)
     except UnreadableError as error:
@@ -190,7 +190,7 @@ def damage(path: Path, model: type[BaseModel]) -> str | None:
 
 
 def found_object(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; empty where it is missing or anything else."""
+    """The JSON object in ``path``; empty if it is missing or something else."""
     try:
         value = parsed(path, LARGEST_RECORD)
     except UserError:
@@ -199,7 +199,7 @@ def found_object(path: Path) -> dict[str, Any]:
 
 
 def read_failure(run: Path) -> Failure | None:
-    """The job's own words, cut to one line each; where they cannot be read, why."""
+    """The job's own words, shortened to one line each; or why they cannot be read."""
     if (why := damage(run / FAILURE, Failure)) is not None:
         return Failure(reason=one_line(f"it failed, and {FAILURE} cannot be read: {why}"))
     told = found(run / FAILURE, Failure)
@@ -210,12 +210,12 @@ def read_failure(run: Path) -> Failure | None:
 
 
 def one_line(text: str) -> str:
-    """At most so much of what somebody wrote as a table and a log can take."""
+    """Untrusted text, shortened to what fits into a table or a log."""
     return " ".join(text.split())[:_LONGEST_REASON]
 
 
 def read_halved(run: Path) -> Halved | None:
-    """Why each batch is taken in twice as many parts; ``None`` where it is not."""
+    """Why micro-batches are halved; ``None`` if they are not."""
     return found(run / HALVED, Halved)
 
 
@@ -225,13 +225,13 @@ def read_waiting(run: Path) -> Waiting | None:
 
 
 def read_steps(run: Path) -> list[dict[str, Any]]:
-    """``steps.json``; empty where it is missing or anything else."""
+    """``steps.json``; empty if it is missing or something else."""
     steps = found(run / STEPS, StepRecords)
     return [] if steps is None else [step.model_dump(exclude_unset=True) for step in steps.root]
 
 
 def read_warnings(run: Path) -> list[dict[str, Any]]:
-    """``warnings.json``, and a warning for each record of results that cannot be read."""
+    """``warnings.json``, plus a warning for each unreadable record of results."""
     told = found(run / WARNINGS, WarningRecords)
     warnings = [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
     for name, model in _RESULTS.items():
@@ -242,18 +242,18 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
 
 
 def read_progress(run: Path) -> dict[str, Any] | None:
-    """``progress.json``; ``None`` where it is missing or anything else."""
+    """``progress.json``; ``None`` if it is missing or something else."""
     progress = found(run / PROGRESS, ProgressRecord)
     return None if progress is None else progress.model_dump(exclude_unset=True)
 
 
 def read_evaluation(run: Path) -> dict[str, Any]:
-    """``evaluation.json``; empty where it is missing or anything else."""
+    """``evaluation.json``; empty if it is missing or something else."""
     return found_object(run / EVALUATION)
 
 
 def read_last_metrics(run: Path) -> dict[str, Any]:
-    """The newest whole line of ``metrics.jsonl``; empty where there is none."""
+    """The newest complete line of ``metrics.jsonl``; empty if there is none."""
     try:
         end = read_log(run / METRICS, -_TAIL_BYTES)[0]
     except UserError:
@@ -273,9 +273,9 @@ def _parsed_line(line: bytes) -> dict[str, Any]:
 
 
 def read_log(path: Path, offset: int, limit: int = 1 << 16) -> tuple[bytes, int]:
-    """Up to ``limit`` bytes from ``offset`` (from the end where negative), and where they end.
+    """Up to ``limit`` bytes from ``offset`` (from the end if negative), and the offset after them.
 
-    Nothing where there is no file; ``UnreadableError`` where it is none, a named pipe say.
+    Empty if there is no file; ``UnreadableError`` if it is not a regular file.
     """
     if not os.path.lexists(path):
         return b"", 0

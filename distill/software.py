@@ -1,6 +1,6 @@
-"""The software that runs, as it lies on the disk: its code and the packages that do the work.
+"""The software on disk: its code, and the packages that do the work.
 
-Nothing is imported for that; it takes a few hundredths of a second.
+Imports none of it, and takes a few hundredths of a second.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _GIT_SECONDS = 5.0
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of the installed packages that do the work."""
+    """The versions of Python and of the installed packages that do the work."""
     found = {name: _version(name) for name in _PACKAGES}
     installed = {name: number for name, number in found.items() if number is not None}
     return {"python": platform.python_version(), **installed}
@@ -35,7 +35,7 @@ def _version(package: str) -> str | None:
 
 
 def code_on_disk() -> Code:
-    """The code of this software, as it lies on the disk now."""
+    """This software's code, as it is on disk now."""
     folders = [Path(package.__path__[0]) for package in (curation, teachers, distill)]
     digest = hashlib.sha256()
     for folder in folders:
@@ -49,7 +49,7 @@ def code_on_disk() -> Code:
 
 
 def _files(folder: Path) -> list[str]:
-    """Their paths, which are sorted faster as text."""
+    """Paths as strings, which sort faster."""
     return [
         f"{place}/{name}"
         for place, _, names in os.walk(folder)
@@ -59,9 +59,9 @@ def _files(folder: Path) -> list[str]:
 
 
 def _commit(folders: list[Path]) -> tuple[str | None, bool | None]:
-    """The commit of the checkout that the code belongs to, and whether it was changed since.
+    """The commit of the checkout that the code belongs to, and whether it has been changed since.
 
-    A package that is installed inside somebody's checkout is none of its files.
+    A package installed inside another project's checkout does not belong to it.
     """
     names = [folder.name for folder in folders]
     status = _git(folders[0].parent, "status", "--porcelain=v2", "--branch", "--", *names)
@@ -74,7 +74,7 @@ def _commit(folders: list[Path]) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git says; nothing where it does not."""
+    """The output of git; empty if it fails."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         answer = subprocess.run(

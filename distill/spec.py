@@ -1,8 +1,8 @@
-"""Job specs: one TOML file says everything, and is checked at the door.
+"""Job specs: one TOML file defines a job and is validated before anything runs.
 
-Here are its keys, types and ranges, which need no torch; ``distill.spec_text`` reads them. What
-only the registry of networks and the workspace know (backbones, data sets, teachers)
-``distill.spec_checks`` checks.
+This module has the keys, types and ranges, and does not import torch; ``distill.spec_text`` reads
+the files. ``distill.spec_checks`` checks what depends on the registries and the workspace
+(backbones, data sets, teachers).
 """
 
 from typing import Annotated, Any, Literal
@@ -44,21 +44,21 @@ from teachers.trial import LEAST_ACCURACY
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
 SHARES_OFF = 1e-3
-"""How far the sum of shares may be from 1: three thirds are written as 0.333"""
+"""Tolerance for the sum of shares: three thirds are written as 0.333"""
 Width = Annotated[float, Field(gt=0, le=8)]
-"""With its square grows the memory that a network takes."""
+"""A network's memory grows with its square."""
 
 
 SET_PATTERN = r"^[^/]+/[^/]+$"
 SetName = Annotated[str, Field(pattern=SET_PATTERN)]
-"""Of a store or view of the workspace"""
+"""Name of a store or view of the workspace"""
 
 
 class TrainingSet(Strict):
-    """One of several sets of images that are trained on together.
+    """One of several image sets to train on together.
 
-    ``share`` is that of the images of a batch; without, sets have the shares of their sizes. Where
-    ``labels`` is false, its labels do not count: only losses that need none learn from it.
+    ``share`` is its share of every batch; by default proportional to its size. With ``labels``
+    false its labels are ignored, and only losses without labels learn from it.
     """
 
     set: SetName
@@ -73,7 +73,7 @@ _SET_NAME: TypeAdapter[str] = TypeAdapter(SetName, config=Strict.model_config)
 
 
 def _name_or_sets(given: Any) -> str | list[TrainingSet]:
-    """One message for what is neither a name nor a list."""
+    """Validated by hand, for a single message if it is neither a name nor a list."""
     if isinstance(given, list):
         return _SETS.validate_python(given)
     if isinstance(given, str):
@@ -92,9 +92,9 @@ class DataSpec(Strict):
     """``train`` is a store or view of the workspace, or a list of several; ``evaluate`` names sets
     of pairs or images.
 
-    A bare name in ``evaluate`` lies in the folder of the first set of ``train``; ``DATASET/NAME``
+    A bare name in ``evaluate`` is in the folder of the first set of ``train``; ``DATASET/NAME`` is
     elsewhere. ``LIST:SET`` is a list of pairs (.txt, .csv, .tsv) of the images of a store or view,
-    both named likewise.
+    both named the same way.
     """
 
     train: Annotated[
@@ -106,19 +106,19 @@ class DataSpec(Strict):
 
     @property
     def sets(self) -> list[TrainingSet]:
-        """What is trained on, one by one."""
+        """The training sets, one by one."""
         return self.train if isinstance(self.train, list) else [TrainingSet(set=self.train)]
 
     @property
     def placed(self) -> dict[Location, TrainingSet]:
-        """``sets``, by where they are named below ``data``."""
+        """``sets``, by their location below ``data``."""
         if isinstance(self.train, list):
             return {("train", index, "set"): each for index, each in enumerate(self.train)}
         return {("train",): self.sets[0]}
 
     @property
     def name(self) -> str:
-        """Of all that is trained on together."""
+        """The name of all training sets together."""
         return " + ".join(each.set for each in self.sets)
 
     @model_validator(mode="after")
@@ -151,7 +151,7 @@ class DataSpec(Strict):
 
 
 class NetworkSpec(Strict):
-    """A network of the registry, its embedding length, input (height, width) and width factor."""
+    """A registered network with its embedding width, input (height, width) and width factor."""
 
     backbone: str
     embedding: EmbeddingLength | None = None
@@ -160,7 +160,8 @@ class NetworkSpec(Strict):
 
 
 def all_said(given: Any) -> Any:
-    """Before the preprocessing itself is looked at, to say what its makers use too."""
+    """Runs before the preprocessing is validated, so that the message includes its makers' usual
+    values."""
     said = given.get("preprocessing") if isinstance(given, dict) else None
     if isinstance(said, dict):
         source, backbone = given.get("from"), given.get("backbone")
@@ -178,13 +179,13 @@ def _preprocessing_missing(source: str, backbone: str | None) -> str:
 
 
 class StudentSpec(NetworkSpec):
-    """The network that learns, and what it may cost.
+    """The network to train, and limits on its cost.
 
-    ``from`` is the network whose weights it begins with: a finished job, a bundle in the
-    workspace's teachers/, or a file of weights there with its ``preprocessing`` and the ``part`` of
-    the file. What is not said of the student is as there. ``remember`` is the weight of a loss that
-    holds its embeddings to those of that network (`distill.training.remembering`). ``dropout`` is
-    the share of the values before the layer of the embedding that a step leaves out.
+    ``from`` is the network whose weights it starts from: a finished job, a bundle in the
+    workspace's teachers/, or a weights file there with its ``preprocessing`` and the ``part`` of
+    the file. Omitted keys of the student are taken from it. ``remember`` is the weight of a loss
+    that keeps its embeddings close to those of that network (`distill.training.remembering`).
+    ``dropout`` is the share of inputs of the embedding layer that each step drops.
     """
 
     backbone: str = ""
@@ -236,19 +237,19 @@ class StudentSpec(NetworkSpec):
 
 
 class TeacherTraining(Strict):
-    """How a teacher of our own is trained."""
+    """How a teacher is trained in this job."""
 
     epochs: Epochs
     losses: Losses
 
 
 class TeacherSource(Strict):
-    """A teacher that is there: ``from`` is a file in the workspace's teachers/, or a finished job.
+    """An existing teacher: ``from`` is a file in the workspace's teachers/, or a finished job.
 
-    An ``.onnx`` file, with the name of its ``output`` where it has several; or a file or folder of
-    weights with the ``backbone`` that they belong to, its ``embedding`` and ``width`` where they
-    are not the default ones, and the ``part`` of the file where it holds the network several times.
-    All need their ``preprocessing``, whose size is the network's; a job knows its own.
+    The file is an ``.onnx`` file, with the name of its ``output`` if it has several; or a file or
+    folder of weights with their ``backbone``, its ``embedding`` and ``width`` unless they are the
+    defaults, and the ``part`` of the file if it holds the network several times. All need their
+    ``preprocessing``, whose size is the network's; a job knows its own.
     """
 
     source: Annotated[str | None, Field(alias="from")] = None
@@ -283,18 +284,19 @@ class TeacherSource(Strict):
 
     @property
     def weights_network(self) -> NetworkSpec | None:
-        """The network that a file of weights belongs to; None where it is not said."""
+        """The network of a weights file; None if it is not named."""
         if self.backbone is None:
             return None
         return NetworkSpec(backbone=self.backbone, embedding=self.embedding, width=self.width)
 
 
 class TeacherSpec(TeacherSource):
-    """A teacher that is there (``from``), several put together (``ensemble``), or a ``network`` to
-    be trained here by ``stage`` and ``train``.
+    """An existing teacher (``from``), a combination of several (``ensemble``), or a ``network``
+    that is trained in this job by ``stage`` and ``train``.
 
-    A job stops where the teacher tells fewer than ``least_accuracy`` of a few hundred pairs right.
-    ``answers`` says how exactly its embeddings are kept, or that it is asked at every step instead.
+    A job stops if the teacher classifies less than ``least_accuracy`` of a few hundred pairs
+    correctly. ``answers`` selects the precision of its cached embeddings, or that it runs at every
+    step instead.
     """
 
     ensemble: list[TeacherSource] = Field(default=[])
@@ -324,23 +326,23 @@ class TeacherSpec(TeacherSource):
 
     @property
     def precision(self) -> Precision:
-        """Of the answers that are kept."""
+        """The precision of the cached embeddings."""
         return "int8" if self.answers == "int8" else "float16"
 
     @property
     def sources(self) -> dict[Location, TeacherSource]:
-        """The teachers that are there, by where they stand: one, an ensemble's members, or none."""
+        """The existing teachers by location: one, the members of an ensemble, or none."""
         if self.source is not None:
             return {(): self}
         return {("ensemble", index): member for index, member in enumerate(self.ensemble)}
 
 
 class StageSpec(Strict):
-    """One stage of a student's training; stages run in order, each from the weights before.
+    """One stage of a student's training; stages run in order, each from the previous weights.
 
-    ``optimiser`` kept goes on with the state of the stage before. ``learning_rate`` stands for that
-    of ``train``, and so does ``body_learning_rate``. ``freeze`` keeps the body as it is: all layers
-    before the network's global operator and that itself, with their running statistics.
+    ``optimiser`` kept continues with the state of the previous stage. ``learning_rate`` and
+    ``body_learning_rate`` replace those of ``train``. ``freeze`` keeps the body fixed: all layers
+    up to and including the network's global operator, with their running statistics.
     """
 
     epochs: Epochs
@@ -361,7 +363,7 @@ class StageSpec(Strict):
         return self
 
     def settings(self, train: TrainSettings) -> TrainSettings:
-        """How this stage is trained, where ``train`` is said for all."""
+        """The settings of this stage, given those for all stages."""
         body = FROZEN if self.freeze else self.body_learning_rate
         said = {"learning_rate": self.learning_rate, "body_learning_rate": body}
         return train.model_copy(
@@ -370,16 +372,17 @@ class StageSpec(Strict):
 
 
 class GenerationsSpec(Strict):
-    """Recursive distillation: ``count`` times the same teacher, from the student before.
+    """Recursive distillation: ``count`` generations from the same teacher, each starting from the
+    previous student.
 
-    A generation is trained once with each of ``seeds`` (none: with ``train.seed``), always from the
-    same start, and the candidate of the highest score goes on. The score is the mean accuracy on
-    ``select_on`` (none: on all sets of pairs of ``data.evaluate``).
+    A generation is trained once with each of ``seeds`` (default: ``train.seed``), always from the
+    same start, and the candidate with the highest score continues. The score is the mean accuracy
+    on ``select_on`` (default: all pair sets of ``data.evaluate``).
 
-    With ``stop_without_gain`` the first generation whose score is not above that of the one before
-    by more than ``least_gain``, or by no more than noise, is the last, and the one before is
-    delivered instead. Noise is what `distill compare` calls so: the 95 % interval of the difference
-    includes 0, both on the same draws of people.
+    With ``stop_without_gain``, generations end with the first whose score does not exceed the
+    previous one by more than ``least_gain`` and by more than noise, and the previous one is
+    delivered. The noise is that of `distill compare`: the difference is noise if its 95 % interval
+    includes 0, with both scored on the same bootstrap samples of people.
     """
 
     count: int = Field(default=1, ge=1, le=1000)
@@ -390,7 +393,7 @@ class GenerationsSpec(Strict):
 
     @property
     def scored(self) -> bool:
-        """Whether something follows from the candidates' scores."""
+        """Whether candidates' scores are used."""
         return len(self.seeds) > 1 or self.stop_without_gain
 
     @model_validator(mode="after")
@@ -409,7 +412,7 @@ class GenerationsSpec(Strict):
 
 
 class ExportSpec(Strict):
-    """The ``formats`` that the bundle has the network in, with its weights."""
+    """The ``formats`` of the network in the bundle, besides its weights."""
 
     formats: list[FormatName] = Field(default=[*DEFAULT_FORMATS], min_length=1)
 
@@ -426,11 +429,11 @@ ProtocolName = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
 
 
 class EvaluateSpec(Strict):
-    """What the networks are scored on besides the sets of ``data.evaluate``, and when.
+    """What to evaluate besides the sets of ``data.evaluate``, and when.
 
     ``protocols`` are published evaluations, ``NAME:/FOLDER`` (`distill.evaluation.protocols`).
-    ``at_intervals`` names the sets and protocols that are scored every ``evaluate_every`` steps
-    too (none: the sets of pairs), as many as take no more than ``seconds`` together.
+    ``at_intervals`` names the sets and protocols that are also scored every ``evaluate_every``
+    steps (default: the pair sets), as many as fit into ``seconds`` together.
     """
 
     protocols: list[ProtocolName] = Field(default=[], max_length=100)
@@ -448,8 +451,8 @@ class EvaluateSpec(Strict):
 
 
 class JobSpec(Strict):
-    """A whole job. Without ``student`` it trains the teacher alone; without ``teacher`` it learns
-    from the labels alone."""
+    """A whole job. Without ``student`` it trains only the teacher; without ``teacher`` it learns
+    from labels only."""
 
     name: Annotated[str, AfterValidator(check_name)]
     data: DataSpec
@@ -632,5 +635,5 @@ class JobSpec(Strict):
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that each generation is trained with, one after another."""
+        """The seeds of each generation's candidates."""
         return self.generations.seeds or [self.train.seed]

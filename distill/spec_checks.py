@@ -1,6 +1,6 @@
-"""Whether a job spec fits the registries and the workspace: names, files, and what goes together.
+"""Checks a job spec against the registries and the workspace: names, files, and combinations.
 
-``distill.spec`` has the spec's form, which needs no torch, and ``distill.spec_text`` reads it.
+``distill.spec`` defines the spec's form, without torch, and ``distill.spec_text`` reads it.
 """
 
 from collections.abc import Collection, Iterable
@@ -25,16 +25,16 @@ _PAIRS = "set of pairs (a .bin file or LIST:SET)"
 
 
 def check_names(spec: JobSpec, workspace: Workspace, coming: Collection[str] = frozenset()) -> None:
-    """Raise ``SpecError`` where the registries or the workspace lack what the spec names.
+    """Raise ``SpecError`` if the registries or the workspace lack what the spec names.
 
-    The jobs in ``coming`` are still to make teachers, and need not be there.
+    Teachers that the jobs in ``coming`` have yet to train may be missing.
     """
     _check_data(spec, workspace, coming)
     _check_networks(spec)
 
 
 def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
-    """Where each evaluation set lies."""
+    """The location of each evaluation set."""
     sets = {}
     for name in spec.data.evaluate:
         with within(*evaluation_key(spec, name)):
@@ -43,18 +43,18 @@ def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]
 
 
 def evaluation_key(spec: JobSpec, name: str) -> Location:
-    """Where the spec names an evaluation set."""
+    """The place in the spec that names an evaluation set."""
     return ("data", "evaluate", spec.data.evaluate.index(name))
 
 
 def pair_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
-    """The evaluation sets that are quick to score: those of pairs."""
+    """The evaluation sets that are quick to score: pair sets."""
     sets = evaluation_sets(spec, workspace)
     return {name: each for name, each in sets.items() if each.is_pairs}
 
 
 def interval_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
-    """The sets that are scored at intervals: those chosen, or else those of pairs; pairs first."""
+    """The sets scored at intervals: those chosen, or the pair sets; pair sets come first."""
     chosen, pairs = spec.evaluate.at_intervals, pair_sets(spec, workspace)
     if not chosen:
         return pairs
@@ -64,12 +64,12 @@ def interval_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
 
 
 def interval_protocols(spec: JobSpec) -> tuple[str, ...]:
-    """The protocols that are scored at intervals."""
+    """The protocols scored at intervals."""
     return tuple(name for name in spec.evaluate.at_intervals if name in spec.evaluate.protocols)
 
 
 def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
-    """The sets of pairs by which the candidates of a generation are compared."""
+    """The pair sets on which the candidates of a generation are compared."""
     chosen, pairs = spec.generations.select_on, pair_sets(spec, workspace)
     return {name: pairs[name] for name in chosen} if chosen else pairs
 
@@ -97,7 +97,7 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> SetSource
 
 
 def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> Path:
-    """The file or folder in teachers/, or the bundle of the finished job, that ``from`` names."""
+    """The file or folder in teachers/, or the finished job's bundle, that ``from`` names."""
     source = teacher.source
     assert source is not None
     path = workspace.inside(source, workspace.teachers, "teacher")
@@ -123,12 +123,12 @@ def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> 
 
 
 def coming_teachers(spec: JobSpec, coming: Collection[str]) -> list[str]:
-    """The teachers of the spec that jobs in ``coming`` are still to make."""
+    """The teachers of the spec that jobs in ``coming`` have yet to train."""
     return _coming([] if spec.teacher is None else spec.teacher.sources.values(), coming)
 
 
 def comes_later(student: StudentSpec | None, coming: Collection[str]) -> bool:
-    """Whether a job in ``coming`` is still to make what the student begins with."""
+    """Whether a job in ``coming`` has yet to train what the student starts from."""
     return student is not None and bool(_coming([student], coming))
 
 
@@ -177,7 +177,7 @@ def _check_evaluation(spec: JobSpec, pairs: dict[str, SetSource]) -> None:
 
 
 def trainings(spec: JobSpec) -> dict[Location, TrainSettings]:
-    """The settings of the student's and the teacher's training, by where the spec has them."""
+    """The settings of the student's and the teacher's training, by location in the spec."""
     trainings: dict[Location, TrainSettings] = {("train",): spec.train}
     if spec.teacher is not None and spec.teacher.network is not None:
         trainings["teacher", "train"] = spec.teacher.train
@@ -229,7 +229,7 @@ def _check_network(network: NetworkSpec) -> None:
 
 
 def _check_losses(losses: Losses, train: TrainSettings, unguided: str | None) -> None:
-    """``unguided`` is what to say of losses that need a teacher where there is none."""
+    """``unguided`` is the message about losses that need a teacher, if there is none."""
     if train.centres.sharded:
         check_shardable(losses)
     for name, loss in losses.items():

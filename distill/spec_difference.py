@@ -1,4 +1,4 @@
-"""In what two job specs differ: by key, as they were written, defaults left out. Pure."""
+"""The differences between two job specs, by key, as written, without defaults. Pure."""
 
 import json
 import re
@@ -10,7 +10,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class _Absent:
-    """What a spec does not say; TOML has no value that could stand for it."""
+    """The value of a missing key; TOML has no null."""
 
 
 ABSENT = _Absent()
@@ -18,21 +18,21 @@ ABSENT = _Absent()
 
 @dataclass(frozen=True)
 class Difference:
-    """One key that has not the same value in both; ``ABSENT`` where one does not have it."""
+    """One key whose values differ; ``ABSENT`` if a spec does not have it."""
 
     key: str
-    """As ``--set`` takes it, tables of arrays counted from 0: ``stage[1].losses.arcface.margin``"""
+    """As in ``--set``, with array elements counted from 0: ``stage[1].losses.arcface.margin``"""
     first: Any
     second: Any
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    """The keys of two parsed documents that differ, in the order in which they are written."""
+    """The keys whose values differ in two parsed documents, in the order written."""
     return [Difference(key, *values) for key, values in varying([first, second]).items()]
 
 
 def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The keys that not all documents have the same value at, with all values in their order."""
+    """The keys whose values are not equal in all documents, with all values in order."""
     leaves = [dict(leaves_of(document)) for document in documents]
     keys = dict.fromkeys(key for each in leaves for key in each)
     rows = {key: [each.get(key, ABSENT) for each in leaves] for key in keys}
@@ -44,7 +44,7 @@ def varying(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def leaves_of(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that is not a table; a table only where it is empty."""
+    """All values that are not tables; a table only if it is empty."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             part = name if _BARE.fullmatch(name) else json.dumps(name)
@@ -57,14 +57,14 @@ def leaves_of(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _are_same(first: Any, second: Any) -> bool:
-    """1 is 1.0 but not true, and a number that is none is itself."""
+    """1 equals 1.0 but not true, and NaN equals itself."""
     if isinstance(first, bool) or isinstance(second, bool):
         return first is second
     return first == second or repr(first) == repr(second)
 
 
 def shown_value(value: Any) -> str:
-    """A value as it stands in a spec, nearly: "1" is not 1."""
+    """A value almost as in a spec: "1" is not 1."""
     if value is ABSENT:
         return "-"
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""What is wrong with a job spec, and the key at which; the readers of its text add the line."""
+"""Errors in a job spec with the key they are about; the readers of its text add the line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from curation.toml_positions import Location, in_words
 
 
 class SpecError(UserError):
-    """A fault at ``location``, seen from the table that is checked: `within` leads to it."""
+    """A fault at ``location``, relative to the table being checked; `within` adds outer keys."""
 
     def __init__(self, location: Location, reason: str) -> None:
         super().__init__(f"{in_words(location)}: {reason}" if location else reason)
@@ -18,7 +18,7 @@ class SpecError(UserError):
 
 @contextmanager
 def within(*outer: int | str) -> Iterator[None]:
-    """Errors in the block are of what stands at ``outer`` in the spec."""
+    """Prefix the location of errors in the block with ``outer``."""
     try:
         yield
     except SpecError as error:

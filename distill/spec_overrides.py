@@ -1,4 +1,4 @@
-"""Values that replace those of a job spec: ``--set train.seed=3``."""
+"""Overrides of values in a job spec: ``--set train.seed=3``."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ from curation.toml_writing import toml_key, toml_value
 
 MOST_OVERRIDES = 100
 LONGEST_OVERRIDE = 4096
-"""Characters"""
+"""Characters of an override"""
 _LONGEST_SHOWN = 80
 _EXAMPLE = "write KEY=VALUE, such as train.seed=3 or stage[0].epochs=2"
 _PART = re.compile(
@@ -22,7 +22,7 @@ _PART = re.compile(
     r'|(?P<bare>[A-Za-z0-9_-]+)|(?P<quoted>"(?:[^"\\]|\\.)*"|\'[^\']*\'))'
 )
 _WORD = re.compile(r"[\w./@:+~-]+")
-"""What is a string without quotes, as a shell takes those away."""
+"""A string without quotes, because a shell removes them"""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,26 @@ class Override:
 
     text: str
     parts: tuple[int | str, ...]
-    """Of the key; a number in brackets is an element of an array, counted from 0."""
+    """Parts of the key; a number in brackets is an element of an array, counted from 0."""
     value: Any
 
     @property
     def shown(self) -> str:
-        """How messages call it."""
+        """The override as named in messages."""
         return _shown(self.text)
 
 
 @dataclass(frozen=True)
 class Overridden:
-    """A document with some values replaced, and where each of them stands in it."""
+    """A document with some values replaced, and their locations."""
 
     document: dict[str, Any]
     places: tuple[tuple[Location, str], ...]
-    """What was set, the newest last, with the words for it"""
+    """The locations that were set, newest last, with the texts that set them"""
 
 
 def parse_override(text: str) -> Override:
-    """``UserError`` where ``text`` is no ``KEY=VALUE``; the value is TOML, or a bare word."""
+    """``UserError`` if ``text`` is not ``KEY=VALUE``; the value is TOML, or a bare word."""
     if len(text) > LONGEST_OVERRIDE:
         raise UserError(f"{_shown(text)}: longer than {LONGEST_OVERRIDE:,} characters")
     if text.encode(errors="replace").decode() != text:
@@ -60,7 +60,7 @@ def parse_override(text: str) -> Override:
 
 
 def override(document: dict[str, Any], overrides: Sequence[Override]) -> Overridden:
-    """The document with these values, one after the other; ``UserError`` where one has no place."""
+    """The document with these values set in order; ``UserError`` if one does not fit in."""
     if len(overrides) > MOST_OVERRIDES:
         raise UserError(f"--set is given {len(overrides):,} times; at most {MOST_OVERRIDES}")
     places: list[tuple[Location, str]] = []
@@ -71,18 +71,18 @@ def override(document: dict[str, Any], overrides: Sequence[Override]) -> Overrid
 
 
 class OverriddenSource:
-    """Where the values of an overridden document come from: the file, or a ``--set``."""
+    """The source of the values of an overridden document: the file, or a ``--set``."""
 
     def __init__(self, file: TomlSource, overridden: Overridden) -> None:
         self._file = file
         self._places = overridden.places
 
     def at(self, location: Location, of_key: bool = False) -> str:
-        """The ``--set`` that gave the value at ``location``, else as `TomlSource.at`."""
+        """The ``--set`` that set the value at ``location``, else as `TomlSource.at`."""
         for place, shown in reversed(self._places):
             if location[: len(place)] == place:
                 return shown
-        if not self._file.has(location):  # a table that is there because something in it was set
+        if not self._file.has(location):  # a table that exists only because of an override in it
             for place, shown in reversed(self._places):
                 if place[: len(location)] == location:
                     return shown
@@ -90,7 +90,7 @@ class OverriddenSource:
 
 
 def _key(text: str) -> tuple[tuple[int | str, ...], int]:
-    """The parts of the key, and where its ``=`` is."""
+    """The parts of the key, and the position of its ``=``."""
     parts: list[int | str] = []
     place = 0
     while found := _PART.match(text, place):
@@ -137,7 +137,7 @@ def _value(text: str, whole: str) -> Any:
 
 
 def _replaced(document: dict[str, Any], one: Override) -> tuple[dict[str, Any], Location]:
-    """A copy of the document with the value of ``one`` in it, and the location of that."""
+    """A copy of the document with the value of ``one``, and the location of the value."""
     changed = dict(document)
     around: Any = changed
     location: Location = ()
@@ -156,7 +156,7 @@ def _replaced(document: dict[str, Any], one: Override) -> tuple[dict[str, Any], 
 
 
 def _step(around: Any, part: int | str, location: Location, one: Override) -> Any:
-    """``part`` as a key of the table, or an index of the array, ``around``; ``UserError`` else."""
+    """``part`` as a key of the table, or an index of the array, ``around``; else ``UserError``."""
     name = _name(location)
     if isinstance(around, dict):
         if isinstance(part, str):

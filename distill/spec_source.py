@@ -1,6 +1,6 @@
-"""Names of jobs and texts of specs as they come from outside, before a spec is understood.
+"""Names of jobs and texts of specs from outside, before a spec is parsed.
 
-Whatever only looks at jobs needs no more; ``distill.spec`` brings losses, numpy and image sets.
+Code that only looks at jobs needs no more; ``distill.spec`` imports losses, numpy and image sets.
 """
 
 import re
@@ -11,13 +11,13 @@ from curation.toml_text import LARGEST
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 UNNAMED_SPEC = "spec.toml"
-"""How messages call a spec that came without a file name."""
+"""Name in messages of a spec that came without a file name"""
 LARGEST_SPEC = LARGEST
-"""Bytes."""
+"""Maximum bytes"""
 
 
 def check_name(name: object) -> str:
-    """``name`` where it may name a job, and so a folder; ``UserError`` else."""
+    """Return ``name`` if it is a valid job and folder name, else raise ``UserError``."""
     if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
         return name
     raise UserError(
@@ -27,7 +27,7 @@ def check_name(name: object) -> str:
 
 
 def read_spec(path: Path) -> str:
-    """The text of a job spec; ``UserError`` where the file cannot be one."""
+    """The text of a job spec; ``UserError`` if the file cannot be one."""
     if not path.is_file():
         kind = "is not a file" if path.exists() else "does not exist"
         raise UserError(f"the job spec {path} {kind}; give a TOML file such as jobs/sample.toml")
@@ -36,7 +36,7 @@ def read_spec(path: Path) -> str:
 
 
 def decode_spec(data: bytes, what: str = UNNAMED_SPEC) -> str:
-    """Bytes from outside as the text of a spec; ``UserError`` where they are no such text."""
+    """Decode bytes from outside as the text of a spec; ``UserError`` if they are not valid."""
     if len(data) > LARGEST_SPEC:
         raise UserError(f"{what} is larger than {LARGEST_SPEC >> 10} KiB: not a job spec")
     try:

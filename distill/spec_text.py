@@ -1,4 +1,4 @@
-"""Job specs as text: read, parsed, and each fault located by file, line and column."""
+"""Reading and parsing job specs, with the file, line and column of each fault."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,27 +23,27 @@ from distill.spec_overrides import OverriddenSource, override, parse_override
 from distill.spec_source import LARGEST_SPEC, UNNAMED_SPEC, read_spec
 
 MOST_FAULTS = 10
-"""Reported of one spec."""
+"""Maximum number of faults that are reported"""
 LONGEST_KEY, LONGEST_FAULT = 80, 1_000
-"""Characters of a key, and of what is wrong with it, that are shown."""
+"""Maximum characters that are shown of a key, and of its fault"""
 _BEYOND = {
     "greater_than": ("gt", "below"),
     "greater_than_equal": ("ge", "below"),
     "less_than": ("lt", "above"),
     "less_than_equal": ("le", "above"),
 }
-"""Kinds of faults of numbers: the limit, as pydantic calls it, and on which side of it they are."""
+"""Faults of numbers: pydantic's name of the limit, and the side on which the number is"""
 FORMS = {
     SET_PATTERN: "DATASET/NAME, a store or view of the workspace such as 'ms1m/clean'",
     PROTOCOL_PATTERN: "PROTOCOL:/FOLDER, such as 'ijbc:/data/IJBC'",
     WORD_PATTERN: "a word of 1 to 200 letters, digits and _ . , : @ + -, the first no sign",
     LICENCE_PATTERN: "one line of 1 to 500 characters",
 }
-"""What a pattern asks for"""
+"""Descriptions of patterns"""
 
 
 def parse_spec(text: str, origin: str) -> JobSpec:
-    """Check the form of a spec; ``UserError`` says where in ``origin`` each fault is::
+    """Check the form of a spec; ``UserError`` gives the place of each fault in ``origin``::
 
     jobs/x.toml:14:34: stage 1: losses.arcface.margin: 28.6 is above 1.5708 (radians)
     """
@@ -52,11 +52,11 @@ def parse_spec(text: str, origin: str) -> JobSpec:
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A job spec with its overrides, its text, and what messages call it."""
+    """A job spec with its overrides, its text, and its name in messages."""
 
     job: JobSpec
     text: str
-    """What is queued and run: as it was written, or, where something in it is overridden, anew."""
+    """The text that is queued and run: as written, or regenerated if something is overridden."""
     origin: str
     source: OverriddenSource
     written: str
@@ -65,16 +65,16 @@ class SpecFile:
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> "SpecFile":
-        """``UserError`` as from `read_spec` and `parse`."""
+        """Raises the ``UserError`` of `read_spec` and `parse`."""
         return cls.parse(read_spec(path), str(path), overrides)
 
     @classmethod
     def parse(
         cls, text: str, origin: str = UNNAMED_SPEC, overrides: Sequence[str] = ()
     ) -> "SpecFile":
-        """Check the form of a spec, in which the ``overrides`` (``train.seed=3``) replace values.
+        """Check the form of a spec after replacing values by ``overrides`` (``train.seed=3``).
 
-        ``UserError`` says where each fault is: line and column in ``origin``, or which override.
+        ``UserError`` gives the place of each fault: line and column in ``origin``, or the override.
         """
         found = override(read_toml(text, origin), [parse_override(each) for each in overrides])
         source = OverriddenSource(TomlSource(text, origin), found)
@@ -91,7 +91,7 @@ class SpecFile:
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """What checks in the block find wrong with the spec begins with its place."""
+        """Prefix errors that checks in the block find in the spec with their place."""
         try:
             yield
         except SpecError as error:
@@ -101,7 +101,7 @@ class SpecFile:
 
 
 def _describe(error: ValidationError, document: Mapping[str, Any], source: OverriddenSource) -> str:
-    """Every fault; in lines of their own where they are several."""
+    """All faults, one per line if there are several."""
     faults: dict[str, None] = {}
     for fault in error.errors(include_url=False):
         if _of_another_type(fault, document):
@@ -116,15 +116,15 @@ def _describe(error: ValidationError, document: Mapping[str, Any], source: Overr
 
 
 def _of_another_type(fault: Any, document: Mapping[str, Any]) -> bool:
-    """Whether it only says that a list is not a number, or the reverse, where either may stand."""
+    """Whether the fault is only about the alternative type of a value, a list or a number."""
     if fault["loc"][-1:] == within_document(fault["loc"], document)[-1:]:
-        return False  # of an element of the list
+        return False  # about an element of the list
     is_list = isinstance(fault["input"], list)
     return fault["type"] == ("float_type" if is_list else "tuple_type")
 
 
 def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) -> str:
-    """One fault with its place, its key, and what is allowed."""
+    """One fault with its place, its key, and the allowed values."""
     kind, cause = fault["type"], fault.get("ctx", {}).get("error")
     location = within_document(fault["loc"], document)
     if isinstance(cause, SpecError):
@@ -152,14 +152,14 @@ def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) ->
 def _reason(fault: Mapping[str, Any], location: Location) -> str:
     value = fault["input"]
     shown = f"{value!r:.80}"
-    if fault["type"] in _BEYOND and value == value:  # NaN is neither below nor above anything
+    if fault["type"] in _BEYOND and value == value:  # NaN is neither below nor above a limit
         limit, side = _BEYOND[fault["type"]]
         bound = fault["ctx"][limit]
         end = f"{bound:.6g}{_unit(location)}" if isinstance(bound, float) else f"{bound}"
         if value == bound:
             return f"must be {'above' if side == 'below' else 'below'} {end}, got {shown}"
         return f"{shown} is {side} {end}"
-    if fault["type"] == "value_error":  # one of ours, which says all
+    if fault["type"] == "value_error":  # our own message, which is complete
         return str(fault["ctx"]["error"])
     if fault["type"] == "string_pattern_mismatch":
         return f"{shown} is not {FORMS[fault['ctx']['pattern']]}"
@@ -172,7 +172,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _allowed(location: Location) -> str:
-    """For an unknown key: the one that may be meant, and those that are allowed."""
+    """For an unknown key: the one probably meant, and those that are allowed."""
     allowed = list(_fields(_table_at(location[:-1])))
     likely, names = meant(str(location[-1]), allowed), ", ".join(allowed)
     if len(names) <= LINE:
@@ -181,21 +181,21 @@ def _allowed(location: Location) -> str:
 
 
 def _example_of_table(location: Location) -> str:
-    """What may stand in the table at ``location``."""
+    """An example of the content of the table at ``location``."""
     if location[-1] == "losses":
         return "such as { angular = { weight = 7.0 } }"
     return f"{{ KEY = VALUE }}, with the keys {', '.join(_fields(_table_at(location)))}"
 
 
 def _unit(location: Location) -> str:
-    """What a number at ``location`` is in, as the description of its field says."""
+    """The unit of a number at ``location``, from the description of its field."""
     *table, key = _of_field(location)
     field = _fields(_table_at(tuple(table))).get(str(key))
     return f" ({field.description})" if field is not None and field.description else ""
 
 
 def _of_field(location: Location) -> Location:
-    """Without the numbers at its end, which are those of elements of a list."""
+    """The location without trailing indices of list elements."""
     while isinstance(location[-1], int):
         location = location[:-1]
     return location
@@ -214,7 +214,7 @@ def _table_at(location: Location) -> type[BaseModel]:
 
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """By their keys in a spec."""
+    """Fields by their keys in a spec."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

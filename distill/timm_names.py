@@ -1,7 +1,7 @@
-"""The names of timm's networks, known without timm: importing it takes seconds.
+"""The names of timm's networks, without importing timm, which takes seconds.
 
-timm_names.txt has those of one version, which it says first; ``just timm-names`` writes it anew. Of
-another version timm itself is asked.
+timm_names.txt lists those of the version in its first line; ``just timm-names`` regenerates it. For
+another version, timm itself is imported.
 """
 
 from functools import cache
@@ -12,20 +12,20 @@ from curation.errors import UserError
 from curation.suggestions import meant
 
 FAMILY, PRETRAINED_FAMILY = "timm", "timm-pretrained"
-"""Before the slash: with random weights, and with timm's own."""
+"""Prefixes before the slash: with random weights, and with timm's weights"""
 NAMES_FILE = Path(__file__).with_name("timm_names.txt")
 
 
 def is_timm(backbone: str) -> bool:
-    """Whether a spec that names this ``backbone`` means one of timm's."""
+    """Whether ``backbone`` names one of timm's networks."""
     family, slash, _ = backbone.partition("/")
     return bool(slash) and family in (FAMILY, PRETRAINED_FAMILY)
 
 
 def check_timm(backbone: str) -> None:
-    """Raise ``UserError`` where ``timm/NAME`` or ``timm-pretrained/NAME`` is none of timm's.
+    """Raise ``UserError`` if ``timm/NAME`` or ``timm-pretrained/NAME`` is not one of timm's.
 
-    A tag of pretrained weights, after a dot in NAME, is left to timm.
+    A tag of pretrained weights, after a dot in NAME, is left to timm to check.
     """
     name = backbone.partition("/")[2]
     known = timm_names()
@@ -34,14 +34,14 @@ def check_timm(backbone: str) -> None:
 
 
 def without_pretrained_weights(backbone: str) -> str:
-    """The backbone to build where other weights follow: `timm/X` for `timm-pretrained/X`."""
+    """The backbone to build before loading other weights: `timm/X` for `timm-pretrained/X`."""
     family, slash, name = backbone.partition("/")
     return f"{FAMILY}/{name}" if slash and family == PRETRAINED_FAMILY else backbone
 
 
 @cache
 def timm_names() -> frozenset[str]:
-    """Of the installed version."""
+    """The names of the installed version."""
     made_of, *names = NAMES_FILE.read_text().split("\n")
     if made_of == _version_line():
         return frozenset(filter(None, names))

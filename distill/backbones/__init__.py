@@ -1,7 +1,7 @@
 """Every network by name: ``create("mobilefacenet", embedding=128, input_size=(112, 112))``.
 
-One file a family; each registers its networks beside their definition, and a file that is dropped
-in here is found.
+One file per family. Each registers its networks next to their definition; a new file in this
+package is found automatically.
 """
 
 from curation.registry import import_files

@@ -1,4 +1,4 @@
-"""The inverted residual of MobileNetV2 (Sandler et al., 2018), which the mobile networks share."""
+"""The inverted residual of MobileNetV2 (Sandler et al., 2018), shared by the mobile networks."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from teachers.layers import Activation, ConvBlock, PReLU
 
 Row = tuple[int, int, int, int]
-"""Expansion, channels, repeats and the stride of the first, as MobileNetV2's Table 2 has them."""
+"""Expansion, channels, repeats and the first stride, as in Table 2 of MobileNetV2."""
 
 
 class Bottleneck(nn.Module):
-    """Expand 1x1, depthwise, project 1x1 (linear); residual where the shape allows it.
+    """Expand 1x1, depthwise, project 1x1 (linear); residual if the shape does not change.
 
-    [B, C, H, W] to [B, channels, H / stride, W / stride]; an expansion of 1 has its 1x1
-    convolution too.
+    [B, C, H, W] to [B, channels, H / stride, W / stride]. The 1x1 expansion is present even for an
+    expansion factor of 1.
     """
 
     def __init__(

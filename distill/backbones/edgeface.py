@@ -1,9 +1,9 @@
 """EdgeFace: George et al., EdgeFace: Efficient Face Recognition Model for Edge Devices, 2023.
 
-timm's EdgeNeXt with a linear layer as its classifier. The S and XS networks have every fully
-connected layer, the last one too, replaced by two of low rank: ``gamma`` times the smaller of its
-sides. Module names are those of the authors' code (otroshi/edgeface), so its checkpoints load by
-name.
+timm's EdgeNeXt with a linear layer as its classifier. In the S and XS networks every fully
+connected layer, including the last, is replaced by two low-rank ones; the rank is ``gamma`` times
+the smaller dimension. Module names are those of the authors' code (otroshi/edgeface), so its
+checkpoints load by name.
 """
 
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class LowRankLinear(nn.Module):
 class EdgeFace(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16, at least 32.
 
-    The total stride is 32 and the last halving leaves an odd row out, as it does at 112x112.
+    The total stride is 32, and the last halving drops an odd row, as it does at 112x112.
     ``variant`` is timm's name of the EdgeNeXt; ``gamma`` None keeps its fully connected layers.
     """
 
@@ -69,7 +69,7 @@ DIMS = {
     "edgenext_small": (48, 96, 160, 304),
     "edgenext_base": (80, 160, 288, 584),
 }
-"""Channels of the four stages, as timm has them."""
+"""Channels of the four stages, as in timm."""
 
 
 def _lower_ranks(module: nn.Module, gamma: float) -> None:

@@ -1,9 +1,9 @@
 """FaceLiVT: Setyawan et al., FaceLiVT, ICIP 2025; FaceLiVTv2 of the same authors.
 
 Stages of residual blocks at strides 4, 8, 16 and 32: a token mixer, then a pointwise network. The
-first two stages mix by a depthwise convolution. The last two mix all positions: by softmax
-attention ("_sa"), by linear layers over the positions in groups of channels, or, in v2, by the
-convolution and one such layer. Those layers have the size of the map, so the input size is fixed.
+first two stages mix with a depthwise convolution. The last two mix all positions: with softmax
+attention ("_sa"), with linear layers over the positions in groups of channels, or, in v2, with the
+convolution and one such layer. These layers depend on the map size, so the input size is fixed.
 
 Layers, defaults and module names are those of the authors' code (novendrastywn/FaceLiVT, whose
 ``facelivt_s`` and ``facelivt_m`` have the linear layers), so its checkpoints load by name.
@@ -22,16 +22,16 @@ from teachers.preprocessing import InputSizeError
 
 SMALLEST_SIDE = 32
 MULTIPLE = 16
-"""At other widths than 1 channels are multiples of this, as the groups of v1 need."""
+"""At widths other than 1, channels are multiples of this, as required by the groups of v1."""
 
 Dims = tuple[int, int, int, int]
 """Channels of the four stages."""
 Mixer = Callable[[int, int], list[nn.Module]]
-"""From channels and positions to the residual layers of a block before its pointwise network."""
+"""From channels and positions to the residual layers of a block before its pointwise network"""
 
 
 class RepConv(nn.Module):
-    """A 3x3 and a 1x1 convolution, added and normalised; `teachers.folding` makes them one."""
+    """A 3x3 and a 1x1 convolution, added and normalised; `teachers.folding` merges them."""
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class RepConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return self.bn(self.conv(x) + self.repconv(x))
-        # As one convolution it takes less time, and torch 2.14 writes past its memory on the CPU
-        # in the gradient of a 1x1 convolution of three channels with a stride of 2, channels last.
+        # One merged convolution is faster, and avoids a bug: on the CPU, torch 2.14 writes out of
+        # bounds in the gradient of a 1x1 channels-last convolution of 3 channels with stride 2.
         conv, point = self.conv, self.repconv
         assert conv.bias is not None
         assert point.bias is not None
@@ -61,7 +61,7 @@ class Residual(nn.Module):
 
 
 class SoftmaxAttention(nn.Module):
-    """Attention [B, C, H, W] to the same shape, without positions; every head has C/2 values."""
+    """Attention [B, C, H, W] to the same shape, without positions; heads have C/2 values."""
 
     HEADS, QUERY = 6, 32
 
@@ -105,7 +105,7 @@ class LinearAttention(nn.Module):
 
 
 class Affine(nn.Module):
-    """A scale and a shift for every channel of [B, C, N], which start near 0."""
+    """A scale and a shift for every channel of [B, C, N], initialised near 0."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def by_both(channels: int, positions: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Version:
-    """What v1 and v2 differ in; ``features`` are those of v2's global depthwise convolution."""
+    """The differences of v1 and v2; ``features`` is the width of v2's global depthwise layer."""
 
     depths: tuple[int, int, int, int]
     expansion: int
@@ -170,7 +170,7 @@ V2 = Version((3, 3, 9, 3), 2, by_both, features=1284)
 class FaceLiVT(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16, at least 32.
 
-    The total stride is 32 and the last halving rounds up: 7x7 to 4x4.
+    The total stride is 32, and the last halving rounds up: 7x7 to 4x4.
     """
 
     after_global = ("head",)
@@ -247,7 +247,7 @@ def _stage(version: Version, channels: int, depth: int, mixer: Mixer, grid: Size
 
 
 def _pointwise_network(channels: int, expansion: int) -> nn.Module:
-    """Two pointwise convolutions; the last normalisation starts at 0, so that nothing is added."""
+    """Two pointwise convolutions; the last normalisation starts at 0, so that the block adds 0."""
     hidden = channels * expansion
     last = _pointwise(hidden, channels)
     nn.init.zeros_(last.get_parameter("bn.weight"))
@@ -263,7 +263,7 @@ def _conv_norm(convolution: nn.Conv2d) -> nn.Sequential:
 
 
 def _named(**modules: nn.Module) -> nn.Sequential:
-    """Modules one after the other, under the names that the authors' checkpoints have."""
+    """A sequence of modules with the names in the authors' checkpoints."""
     chain = nn.Sequential()
     for name, module in modules.items():
         chain.add_module(name, module)
@@ -301,7 +301,7 @@ def _in_millions(
     }
 
 
-# name: version, channels, the source, the figures printed there, what is to be said of them
+# name: version, channels, source, printed figures, note
 NETWORKS: dict[str, tuple[Version, Dims, str, dict[str, Figure], str]] = {
     "facelivt_s": (
         V1(by_linear_attention), S, f"Setyawan et al., FaceLiVT, 2025 ({README})",

@@ -1,12 +1,12 @@
 """GhostFaceNets: Alansari et al., GhostFaceNets, IEEE Access, 2023.
 
 GhostNet (Han et al., 2020) and GhostNetV2 (Tang et al., 2022) with 1.3 times their channels, PReLU
-for ReLU, and a head of global depthwise convolution and embedding. The layers are those of the
-authors' code (HamadYA/GhostFaceNets, with GhostNetV2 from keras_cv_attention_models). "1.3-1" and
-"1.3-2" in their names are the width and the stride of the stem.
+instead of ReLU, and a head of global depthwise convolution and embedding. The layers are those of
+the authors' code (HamadYA/GhostFaceNets, with GhostNetV2 from keras_cv_attention_models). "1.3-1"
+and "1.3-2" in their names are the width and the stride of the stem.
 
-Keras pads strided convolutions more at the bottom and right; here padding is even on all sides. The
-code gives some networks a bias before the last normalisation, where it changes nothing: left out.
+Keras pads strided convolutions more at the bottom and right; here padding is symmetric. In some
+networks the code has a bias before the last normalisation, which has no effect and is omitted.
 """
 
 from dataclasses import dataclass
@@ -42,16 +42,16 @@ BOTTLENECKS = (
     (5, 960, 160, True, 1),
 )
 BOTTLENECKS_WITHOUT_ATTENTION = 2
-"""GhostNetV2 attends from the third bottleneck on."""
+"""GhostNetV2 has attention from the third bottleneck on."""
 
 
 @dataclass(frozen=True)
 class GhostLayout:
-    """What tells one GhostFaceNet from another.
+    """The parameters of a GhostFaceNet.
 
-    ``last`` is the number of channels of the last convolution before the head, and in V1 of the
-    last bottleneck's hidden layer too. ``slope`` is the gate's in squeeze-and-excitation: Keras
-    and PyTorch have two hard sigmoids.
+    ``last`` is the number of channels of the last convolution before the head; in V1 also that of
+    the last bottleneck's hidden layer. ``slope`` is that of the gate in squeeze-and-excitation:
+    Keras and PyTorch define the hard sigmoid differently.
     """
 
     stem_stride: int
@@ -66,7 +66,7 @@ V2 = GhostLayout(stem_stride=1, attention=True, last=960, slope=1 / 6)
 
 
 class HardSqueezeExcite(nn.Module):
-    """Channels reweighted by a piecewise linear gate of their means: ``clip(slope x + 1/2)``.
+    """Channels scaled by a piecewise linear gate of their means: ``clip(slope x + 1/2)``.
 
     The hidden layer has a quarter of the channels, rounded to a multiple of 4.
     """
@@ -86,7 +86,7 @@ class HardSqueezeExcite(nn.Module):
 
 
 class DecoupledAttention(nn.Module):
-    """GhostNetV2's "DFC": a gate that sees along rows and columns, at half the resolution.
+    """GhostNetV2's "DFC": a gate with attention along rows and columns, at half the resolution.
 
     [B, C, H, W] to a gate [B, channels, H, W] between 0 and 1.
     """
@@ -106,7 +106,7 @@ class DecoupledAttention(nn.Module):
 
 
 class GhostModule(nn.Module):
-    """Half of the channels by a 1x1 convolution, the other half from them by a depthwise 3x3."""
+    """Half of the channels from a 1x1 convolution, the other half from these by a depthwise 3x3."""
 
     def __init__(
         self, channels_in: int, channels: int, activation: Activation | None, attention: bool
@@ -125,9 +125,9 @@ class GhostModule(nn.Module):
 
 
 class GhostBottleneck(nn.Module):
-    """Ghost module, depthwise where it strides, squeeze and excite, linear ghost module.
+    """Ghost module, depthwise convolution if strided, squeeze and excite, linear ghost module.
 
-    The shortcut is the identity, or depthwise and 1x1 where the shape changes.
+    The shortcut is the identity, or depthwise and 1x1 convolutions if the shape changes.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class GhostBottleneck(nn.Module):
 class GhostFaceNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16, at least 32.
 
-    With a stem of stride 2 the total stride is 32 and the last halving rounds up: 7x7 to 4x4.
+    With a stem of stride 2 the total stride is 32, and the last halving rounds up: 7x7 to 4x4.
     """
 
     after_global = ("embedding",)

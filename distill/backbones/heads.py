@@ -1,4 +1,4 @@
-"""What turns the last feature map of a network into its embedding, where families share it."""
+"""Shared heads, which map the last feature map of a network to its embedding."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,14 @@ from teachers.layers import ConvBlock
 from teachers.networks import Size
 
 MXNET_EPSILON = 1e-3
-"""The default of MXNet's BatchNorm symbol, which insightface's mobile networks train with."""
+"""The default of MXNet's BatchNorm, with which insightface trains its mobile networks"""
 
 
 class GlobalDepthwiseHead(nn.Module):
     """insightface's output "GDC": [B, C, H, W] to raw embeddings [B, embedding].
 
-    A linear depthwise convolution over the whole map, then a fully connected layer with bias and
-    batch normalisation whose scale stays 1. Source: ``get_fc1`` in arcface_mxnet's symbol_utils.
+    A linear depthwise convolution over the whole map, a fully connected layer with bias, and batch
+    normalisation with a fixed scale of 1. Source: ``get_fc1`` in arcface_mxnet's symbol_utils.
     """
 
     def __init__(self, channels: int, embedding: int, grid: Size) -> None:
@@ -32,8 +32,8 @@ class GlobalDepthwiseHead(nn.Module):
 def embedding_layer(features: int, embedding: int) -> nn.Module:
     """From globally pooled features [B, features] to [B, embedding].
 
-    MobileFaceNets' baselines take the features themselves as the embedding, so nothing follows
-    them at that length. For another one: fully connected without bias, batch normalisation.
+    MobileFaceNets' baselines use the features themselves as the embedding, so nothing is added for
+    that width. For another width: a fully connected layer without bias, and batch normalisation.
     """
     if features == embedding:
         return nn.Identity()

@@ -1,9 +1,9 @@
-"""insightface's own ``mobilefacenet``, which is not the network of the paper.
+"""insightface's own ``mobilefacenet``, which differs from the network of the paper.
 
-Source: arcface_torch, ``backbones/mobilefacenet.py``, ``get_mbf``. Twice the paper's channels up
-to the last 1x1 convolution but the same hidden ones in the bottlenecks; the second layer is a
-grouped convolution of two channels a group where the paper has a depthwise one; a fully connected
-layer ends it. Module names are insightface's, so its checkpoints load by name.
+Source: arcface_torch, ``backbones/mobilefacenet.py``, ``get_mbf``. Up to the last 1x1 convolution
+it has twice the paper's channels, but the same hidden channels in the bottlenecks. The second layer
+is a grouped convolution with two channels per group instead of a depthwise one, and the last layer
+is fully connected. Module names are insightface's, so its checkpoints load by name.
 """
 
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ STAGES = (
 
 
 class Chain(nn.Module):
-    """Modules one after the other under the name ``layers``; optionally the input is added."""
+    """A sequence of modules under the name ``layers``, optionally with a residual connection."""
 
     def __init__(self, *modules: nn.Module, residual: bool = False) -> None:
         super().__init__()

@@ -1,20 +1,20 @@
 """Meituan's SE-residual network and the steps that led to it.
 
 Chai et al., A Progressive Learning Framework for Unconstrained Face Recognition, 2019, Tables 1
-and 2. The network is MobileFaceNet's with squeeze-and-excitation on the output of every block,
-made narrower at the bottom and deeper at the top, step by step.
+and 2. The network is MobileFaceNet with squeeze-and-excitation on the output of every block, made
+narrower in early stages and deeper in late ones, step by step.
 
-Table 1 is step 5. Table 2 prints for each "conv" stage the channels C at its end, after the block
-that halves the map, and its number N of residual blocks; so C is Table 1's c of the next row. Our
-readings:
+Table 1 is step 5. For each "conv" stage, Table 2 prints the channels C at its end, after the block
+that halves the map, and the number N of residual blocks; so C is Table 1's c of the next row. Our
+interpretation:
 
 - The reduction of squeeze-and-excitation is not printed. 16 on the projected output, without bias,
   gives the printed 976.6 M; 4 exceeds the challenge's 20 MiB.
-- Table 1's expanded channels t of step 5 are 2 C of the stage before for all but the third stage,
-  where 116 is 2 x 58, a width of step 3 that step 4 kept: so it counts 988.4 M, where the paper
-  prints 998.4 M. We build steps 1 to 4 with the same rule.
-- Step 0 repeats the 933.3 M of insightface's y2, which that network has, with 128 channels in its
-  last stage and without squeeze-and-excitation. No reading gives its printed 18M.
+- Table 1's expanded channels t of step 5 are 2 C of the previous stage, except in the third stage,
+  where 116 is 2 x 58, a width of step 3 that step 4 kept. This gives 988.4 M, where the paper
+  prints 998.4 M. Steps 1 to 4 are built with the same rule.
+- Step 0 repeats the 933.3 M of insightface's y2, which matches that network with 128 channels in
+  its last stage and no squeeze-and-excitation. No interpretation gives the printed 18M.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""MNAS-1.25 of Bitmain: insightface's ``fmnasnet`` at 1.25 times its channels.
+"""MNAS-1.25 of Bitmain: insightface's ``fmnasnet`` with 1.25 times its channels.
 
 Source of the layers: arcface_mxnet, ``symbol/fmnasnet.py``: MnasNet (Tan et al., 2019) without
-squeeze-and-excitation, the stem at stride 1. The kernels of 5x5 are those of the bottlenecks of
-stride 2 only: the others of a stage are 3x3 there, unlike in the MnasNet paper. Each PReLU has a
-slope per channel here, one for all channels there: 21 thousand parameters, 0.08 MiB, more.
+squeeze-and-excitation, with a stem of stride 1. There, only bottlenecks of stride 2 have 5x5
+kernels; the others of a stage have 3x3, unlike in the MnasNet paper. Here each PReLU has a slope
+per channel, there one for all channels: 21 thousand more parameters, 0.08 MiB.
 """
 
 from torch import Tensor, nn

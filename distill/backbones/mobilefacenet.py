@@ -1,12 +1,12 @@
 """MobileFaceNet and its variants: Chen et al., MobileFaceNets, 2018, Tables 1 and 2.
 
-The second row of Table 1 is a depthwise convolution alone, without a pointwise one. Batch
+The second row of Table 1 is a single depthwise convolution without a pointwise one. Batch
 normalisation follows every convolution; PReLU follows all but the linear ones (the projection of
 a bottleneck, the global depthwise convolution and the embedding).
 
-Table 2 counts the parameters after batch normalisation is folded and cuts the digits off (0.993 M
-here, 0.928 M without the last layer). Its multiply-additions (130 M for Table 1) follow from no
-reading of Table 1, which has 221 M.
+Table 2 counts parameters after folding batch normalisation and truncates the digits (0.993 M here,
+0.928 M without the last layer). No interpretation of Table 1, which has 221 M multiply-additions,
+gives the printed 130 M.
 """
 
 from typing import Literal
@@ -33,8 +33,8 @@ NOTE = "The printed MAdds follow from no reading of the published layers."
 class MobileFaceNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    ``ending`` "m" leaves out the linear 1x1 convolution after the global depthwise one, "s" also
-    the 1x1 convolution before it; then the layer before has ``embedding`` channels.
+    ``ending`` "m" omits the linear 1x1 convolution after the global depthwise one; "s" also omits
+    the 1x1 convolution before it, and the layer before that then has ``embedding`` channels.
     """
 
     after_global = ("embedding",)
@@ -137,7 +137,7 @@ def mobilefacenet_s(embedding: int, input_size: Size, width: float) -> nn.Module
 
 @register("mobilefacenet_relu", family="mobilefacenet", embedding=128, paper=_paper("0.98", "130"))
 def mobilefacenet_relu(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """The primary network with ReLU for PReLU."""
+    """The primary network with ReLU instead of PReLU."""
     return MobileFaceNet(embedding, input_size, width, activation=relu)
 
 
@@ -157,7 +157,7 @@ def mobilefacenet_relu(embedding: int, input_size: Size, width: float) -> nn.Mod
 def mobilefacenet_expansion_x2(embedding: int, input_size: Size, width: float) -> nn.Module:
     """MobileFaceNet (expansion factor x2), with the second expansion of 4 doubled to 8.
 
-    Of the doublings of whole rows of Table 1, this one is nearest to the two printed growths:
+    Among the doublings of whole rows of Table 1, this one is closest to both printed increases:
     1.13 M parameters after folding (1.1 M printed) and 7.4 % more MAdds (130 to 140 M is 7.7 %).
     """
     return MobileFaceNet(embedding, input_size, width, rows=BOTTLENECKS_EXPANSION_X2)
@@ -170,5 +170,5 @@ def mobilefacenet_expansion_x2(embedding: int, input_size: Size, width: float) -
     paper=Paper("Chen et al., MobileFaceNets, 2018, Table 1", note="The paper embeds in 128."),
 )
 def mobilefacenet_512(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """The primary network with embeddings as long as those of the usual teachers."""
+    """The primary network with 512-dimensional embeddings, the width of common teachers."""
     return MobileFaceNet(embedding, input_size, width)

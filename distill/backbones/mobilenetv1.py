@@ -1,8 +1,8 @@
 """MobileNetV1 (Howard et al., 2017, Table 1) as a baseline of MobileFaceNets.
 
-MobileFaceNets, section IV.A, sets the first stride to 1; the classifier goes, and the globally
-pooled features are the embedding: the layers then have the printed 3.2 M parameters, and the
-printed 574 M MAdds are the 575 M of MobileNetV2's paper without the classifier (568 M here).
+MobileFaceNets, section IV.A, sets the first stride to 1. The classifier is removed and the globally
+pooled features are the embedding. The layers have the printed 3.2 M parameters; the printed 574 M
+MAdds are the 575 M of MobileNetV2's paper without the classifier (568 M here).
 """
 
 from torch import Tensor, nn
@@ -65,5 +65,5 @@ class MobileNetV1(nn.Module):
     status="inferred",
 )
 def mobilenetv1(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """MobileNetV1 at width 1.0 with the first stride 1."""
+    """MobileNetV1 at width 1.0 with a first stride of 1."""
     return MobileNetV1(embedding, input_size, width)

@@ -1,9 +1,9 @@
 """MobileNetV2 (Sandler et al., 2018, Table 2) as a baseline of MobileFaceNets.
 
-MobileFaceNets, sections III.A and III.B, sets the first stride to 1 and takes the output of the
-global average pooling, or of the global depthwise convolution in its place, as the embedding. The
-printed 299 M MAdds and 2.1 M parameters are those of MobileNetV2's paper (300 M, 3.4 M) without
-the classifier (1.28 M); the layers themselves have 2.2 M.
+MobileFaceNets, sections III.A and III.B, sets the first stride to 1 and uses the output of global
+average pooling, or of a global depthwise convolution instead, as the embedding. The printed 299 M
+MAdds and 2.1 M parameters are those of MobileNetV2's paper (300 M, 3.4 M) without the classifier
+(1.28 M); the layers themselves have 2.2 M.
 """
 
 from torch import Tensor, nn
@@ -31,14 +31,14 @@ PAPER = Paper(
 
 
 def relu6(channels: int) -> nn.Module:
-    """ReLU cut off at 6 as an `Activation`."""
+    """ReLU6 as an `Activation`."""
     return nn.ReLU6()
 
 
 class MobileNetV2(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    ``global_depthwise`` puts a linear global depthwise convolution in place of the pooling.
+    ``global_depthwise`` replaces the pooling with a linear global depthwise convolution.
     """
 
     after_global = ("embedding",)
@@ -51,7 +51,7 @@ class MobileNetV2(nn.Module):
         stem, channels, last = scaled(32, width), scaled(16, width), scaled(1280, width)
         blocks: list[nn.Module] = [
             ConvBlock(3, stem, 3, 1, 1, activation=relu6),
-            # The first bottleneck has expansion 1 and therefore no 1x1 convolution before.
+            # The first bottleneck has expansion 1 and therefore no 1x1 convolution before it.
             ConvBlock(stem, stem, 3, 1, 1, groups=stem, activation=relu6),
             ConvBlock(stem, channels, activation=None),
         ]
@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
 
 @register("mobilenetv2", family="mobilenetv2", embedding=1280, paper=PAPER, status="inferred")
 def mobilenetv2(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """MobileNetV2 at width 1.0 with the first stride 1."""
+    """MobileNetV2 at width 1.0 with a first stride of 1."""
     return MobileNetV2(embedding, input_size, width)
 
 
@@ -82,5 +82,5 @@ def mobilenetv2(embedding: int, input_size: Size, width: float) -> nn.Module:
     "mobilenetv2_gdconv", family="mobilenetv2", embedding=1280, paper=PAPER, status="inferred"
 )
 def mobilenetv2_gdconv(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """MobileNetV2-GDConv: a linear global depthwise convolution in place of the pooling."""
+    """MobileNetV2-GDConv: a linear global depthwise convolution instead of the pooling."""
     return MobileNetV2(embedding, input_size, width, global_depthwise=True)

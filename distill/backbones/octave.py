@@ -1,9 +1,8 @@
 """Octave convolution: Chen et al., Drop an Octave, 2019.
 
-A share alpha of the channels, the low frequencies, lives on a map of half the height and width.
-The details are those of its authors' code (facebookresearch/OctConv): average pooling on the way
-down and for strides, the nearest neighbour on the way up, and a depthwise convolution has no paths
-between the frequencies.
+A share alpha of the channels, the low frequencies, is stored at half the height and width. Details
+follow the authors' code (facebookresearch/OctConv): average pooling for downsampling and strides,
+nearest-neighbour upsampling, and no paths between the frequencies in depthwise convolutions.
 """
 
 import math
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from teachers.layers import Activation
 
 Frequencies: TypeAlias = tuple[Tensor, Tensor | None]
-"""High [B, C_high, H, W] and low [B, C_low, H / 2, W / 2]; no low ones where alpha is 0."""
+"""High [B, C_high, H, W] and low [B, C_low, H / 2, W / 2]; None instead of low if alpha is 0"""
 
 
 def split_channels(channels: int, alpha: float) -> tuple[int, int]:
@@ -28,8 +27,8 @@ def split_channels(channels: int, alpha: float) -> tuple[int, int]:
 class OctaveConv(nn.Module):
     """Convolution between all frequencies, without bias; H and W are multiples of 2 x stride.
 
-    The share of low-frequency channels goes from ``alpha_in`` to ``alpha``. Each of the up to four
-    paths has as many of the ``groups`` as divide its channels.
+    The share of low-frequency channels changes from ``alpha_in`` to ``alpha``. Each of the up to
+    four paths uses as many of the ``groups`` as divide its channels.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class OctaveConv(nn.Module):
         high = _shrunk(high, self.stride)
         new_high = self.high_to_high(high)
         if self.low_to_high is not None:
-            # With stride 2 the low frequencies already have the grid of the new high ones.
+            # With stride 2 the low frequencies are already on the grid of the new high ones.
             rising = self.low_to_high(low)
             new_high = new_high + (rising if self.stride == 2 else _doubled(rising))
         if self.high_to_low is None:
@@ -82,7 +81,7 @@ def _doubled(x: Tensor) -> Tensor:
 
 
 class DepthwiseOctaveConv(nn.Module):
-    """Depthwise convolution 3x3 of each frequency by itself, without bias."""
+    """Depthwise 3x3 convolution of each frequency separately, without bias."""
 
     def __init__(self, channels: int, alpha: float, stride: int = 1) -> None:
         super().__init__()
@@ -98,7 +97,7 @@ class DepthwiseOctaveConv(nn.Module):
 
 
 class OctaveNorm(nn.Module):
-    """Batch normalisation and, unless it is None, an activation of each frequency."""
+    """Batch normalisation and optionally an activation for each frequency."""
 
     def __init__(self, channels: int, alpha: float, activation: Activation | None) -> None:
         super().__init__()

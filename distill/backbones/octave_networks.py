@@ -1,17 +1,17 @@
 """Bitmain's octave networks: Ma, Effective Methods for Lightweight Face Recognition, 2019.
 
-Sections 3.1 and 4.1 combine octave convolution with ResNets and with MobileFaceNet and print size
+Sections 3.1 and 4.1 combine octave convolution with ResNets and with MobileFaceNet. They print size
 and FLOPs (Table 2, in units of 2^20), but neither alpha nor widths, groups and most depths. These
-are chosen here so that both figures are met within 2.5 %:
+are chosen here to match both figures within 2.5 %:
 
-- alpha is 3/8 in the ResNets: with the 1/4 that the octave paper prefers there, no grouping of the
-  bottlenecks at the printed depths (3, 8, 36, 3) comes within 5 %. It is 1/2 in MobileFaceNets.
-- The first layers are plain. In the last stage alpha is 0, as in the octave paper's networks: 7x7
-  has no half. So every input size that 16 divides will do.
+- alpha is 3/8 in the ResNets: with the octave paper's preferred 1/4, no grouping of the bottlenecks
+  at the printed depths (3, 8, 36, 3) comes within 5 %. It is 1/2 in MobileFaceNets.
+- The first layers are plain. In the last stage alpha is 0, as in the octave paper's networks,
+  because 7x7 cannot be halved. Input sizes therefore only need to be multiples of 16.
 - Oct-ResNet-Neck keeps the original channels (64 to 512), halves them in its bottlenecks and has 8
-  groups; Oct-ResNet-A and -B have basic blocks of half the channels.
-- Oct-MobileFaceNet starts from insightface's y2. With 19MB and 15MB for -A and -B, A is read as
-  the wider one (x 13/8) and B as the deeper one (x 2.25 to 2.5); the first stage keeps its 64
+  groups; Oct-ResNet-A and -B have basic blocks with half the channels.
+- Oct-MobileFaceNet starts from insightface's y2. Given 19MB and 15MB for -A and -B, A is assumed to
+  be the wider one (x 13/8) and B the deeper one (x 2.25 to 2.5); the first stage keeps its 64
   channels.
 """
 
@@ -61,7 +61,7 @@ def _basic(
 
 
 class ResidualBlock(nn.Module):
-    """A block of a ResNet (He et al., 2016): bottleneck or basic, plus the shortcut, then ReLU."""
+    """A ResNet block (He et al., 2016): bottleneck or basic, plus the shortcut, then ReLU."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ResidualBlock(nn.Module):
 
 @dataclass(frozen=True)
 class ResNetLayout:
-    """Channels and blocks of the four stages, and which kind of block."""
+    """Channels and blocks of the four stages, and the kind of block."""
 
     channels: tuple[int, int, int, int]
     repeats: tuple[int, int, int, int]
@@ -136,7 +136,7 @@ class OctResNet(nn.Module):
 
 
 class OctBottleneck(nn.Module):
-    """MobileFaceNet's bottleneck in octaves; residual where the shape allows it."""
+    """MobileFaceNet's bottleneck with octave convolutions; residual if the shape is preserved."""
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ class OctBottleneck(nn.Module):
 class MobileLayout:
     """insightface's y2 with other numbers of channels or residual blocks.
 
-    ``channels`` is 64 in y2, ``repeats`` are its residual blocks on the four grids, ``last`` is the
-    number of channels before the global operator.
+    ``channels`` is 64 in y2, ``repeats`` are the residual blocks at the four resolutions, ``last``
+    is the number of channels before the global operator.
     """
 
     channels: int
@@ -253,7 +253,7 @@ def oct_resnet_a(embedding: int, input_size: Size, width: float) -> nn.Module:
 
 @register("oct_resnet_b", family="octave", embedding=192, paper=_paper(976, 20), status="inferred")
 def oct_resnet_b(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """Oct-ResNet-A made deeper."""
+    """A deeper Oct-ResNet-A."""
     return OctResNet(ResNetLayout((32, 64, 128, 256), (3, 2, 6, 3)), embedding, input_size, width)
 
 
@@ -261,7 +261,7 @@ def oct_resnet_b(embedding: int, input_size: Size, width: float) -> nn.Module:
     "oct_mobilefacenet_a", family="octave", embedding=256, paper=_paper(963, 19), status="inferred"
 )
 def oct_mobilefacenet_a(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """insightface's y2 in octaves, made wider."""
+    """A wider y2 (insightface) with octave convolutions."""
     return OctMobileFaceNet(MobileLayout(104, (2, 8, 16, 4), 832), embedding, input_size, width)
 
 
@@ -269,5 +269,5 @@ def oct_mobilefacenet_a(embedding: int, input_size: Size, width: float) -> nn.Mo
     "oct_mobilefacenet_b", family="octave", embedding=256, paper=_paper(897, 15), status="inferred"
 )
 def oct_mobilefacenet_b(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """insightface's y2 in octaves, made deeper."""
+    """A deeper y2 (insightface) with octave convolutions."""
     return OctMobileFaceNet(MobileLayout(64, (5, 20, 36, 9), 512), embedding, input_size, width)

@@ -1,21 +1,20 @@
 """SeesawFaceNets: Zhang, SeesawFaceNets, 2019, Tables 1, 2 and 6.
 
-MobileFaceNet's layout with pointwise convolutions in two uneven groups: a quarter of the channels
-and three quarters. Information crosses the groups by a channel shuffle before the depthwise
-convolution ("shuffle") or, without moving anything, by splitting the projection the other way
-round ("share"). Every block has squeeze-and-excitation (reduction 4) after the depthwise
-convolution. Swish follows every convolution but the linear ones (projection, global depthwise,
-embedding).
+MobileFaceNet's layout with pointwise convolutions in two uneven groups: a quarter and three
+quarters of the channels. Information crosses the groups by a channel shuffle before the depthwise
+convolution ("shuffle") or, without moving data, by splitting the projection in the reverse order
+("share"). Every block has squeeze-and-excitation (reduction 4) after the depthwise convolution.
+Swish follows every convolution except the linear ones (projection, global depthwise, embedding).
 
 Where text, tables and code (cvtower/seesawfacenet_pytorch) disagree, the printed counts decide:
 
 - The text adds a nonlinearity after the projection; the tables and the code have none.
 - Table 6 expands the first block of the deeper networks to 128 channels, the code to 192. Only 192
   gives the printed 514 M.
-- DW-SeesawFaceNet V1 has no branch around its downsampling blocks in the text, and only so has it
-  514 M; the code gives it a 1x1 convolution of stride 2, with which it would have V2's 526 M.
+- In the text, DW-SeesawFaceNet V1 has no branch around its downsampling blocks, and only then has
+  it 514 M. The code has a 1x1 convolution of stride 2 there, which would give V2's 526 M.
 
-The code normalises the embedding; here it stays raw.
+The code normalises the embedding; here it is raw.
 """
 
 from collections.abc import Callable
@@ -55,7 +54,7 @@ DEEPER_WIDER: Blocks = (
 )
 
 Groups = Callable[[int], tuple[int, ...]]
-"""From a number of channels to the sizes of the pieces that the two groups take in turn."""
+"""From a number of channels to the sizes of the pieces that the two groups take alternately"""
 
 
 def quarter_first(channels: int) -> tuple[int, ...]:
@@ -64,17 +63,17 @@ def quarter_first(channels: int) -> tuple[int, ...]:
 
 
 def quarter_last(channels: int) -> tuple[int, ...]:
-    """3/4 and 1/4: the first group takes channels that both groups of the expansion made."""
+    """3/4 and 1/4: the first group takes channels from both groups of the expansion."""
     return channels - channels // 4, channels // 4
 
 
 def shuffled(channels: int) -> tuple[int, ...]:
-    """1/4 and 3/4 of the channels after a shuffle, in which both halves take turns.
+    """1/4 and 3/4 of the channels after a shuffle that interleaves both halves.
 
-    The first quarter then holds the first eighth of all channels and the first eighth from the
-    middle on. What comes between the shuffle and the split works on single channels or on all of
-    them, so taking these pieces is the shuffle, but for the order of channels within the block;
-    the published shuffle moves all data once more.
+    The first quarter then holds the first eighth of all channels and the first eighth of the second
+    half. The layers between shuffle and split treat channels either separately or all together, so
+    selecting these pieces equals the shuffle except for the order of channels within the block. The
+    published shuffle moves all data once more.
     """
     eighth, half = channels // 8, channels // 2
     return eighth, half - eighth, eighth, half - eighth
@@ -82,10 +81,10 @@ def shuffled(channels: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SeesawLayout:
-    """What tells one SeesawFaceNet from another.
+    """The parameters of a SeesawFaceNet.
 
     ``crossing`` splits the channels before the projection. ``mapping`` is a branch around each
-    downsampling block: the maximum of 2x2, then a 1x1 convolution.
+    downsampling block: 2x2 max pooling, then a 1x1 convolution.
     """
 
     stem: int
@@ -95,10 +94,10 @@ class SeesawLayout:
 
 
 class UnevenPointwise(nn.Module):
-    """Linear 1x1 convolution in two groups of channels, of which one has three times the other's.
+    """Linear 1x1 convolution in two groups of channels, one three times as large as the other.
 
-    [B, C, H, W] to [B, channels, H, W]. Each group has its own normalisation, which is the same as
-    one over all channels and can be folded into its convolution.
+    [B, C, H, W] to [B, channels, H, W]. Each group has its own normalisation, which equals one over
+    all channels and can be folded into its convolution.
     """
 
     def __init__(self, channels_in: int, channels: int, groups: Groups = quarter_first) -> None:
@@ -120,10 +119,10 @@ class UnevenPointwise(nn.Module):
 
 
 class SeesawBlock(nn.Module):
-    """Expand, depthwise 3x3, squeeze and excite, project; both pointwise ones uneven.
+    """Expand, depthwise 3x3, squeeze and excite, project; both pointwise convolutions are uneven.
 
-    The input is added where the shape stays. Where the block downsamples, ``mapping`` adds the
-    input after a maximum of 2x2 and a 1x1 convolution (DW-SeesawFaceNet V2).
+    The input is added if the shape does not change. In a downsampling block, ``mapping`` adds the
+    input after 2x2 max pooling and a 1x1 convolution (DW-SeesawFaceNet V2).
     """
 
     def __init__(
@@ -188,7 +187,7 @@ def _register(name: str, layout: SeesawLayout, paper: Paper, status: Status = "e
         return SeesawFaceNet(layout, embedding, input_size, width)
 
 
-# The paper cuts its parameters off after the first decimal: 1.37 M is its 1.3M, 4.18 M its 4.1M.
+# The paper truncates parameters after the first decimal: 1.37 M is its 1.3M, 4.18 M its 4.1M.
 _FACE = Paper(
     f"{SOURCE}, Table 1",
     {"params": Figure("1.3M", 1.3e6, within=0.06), "madds": Figure("146M", 146e6)},

@@ -1,8 +1,8 @@
 """ShuffleNet 1x with 3 groups (Zhang et al., 2017, Table 1) as a baseline of MobileFaceNets.
 
-MobileFaceNets, section IV.A, sets the first stride to 1; the classifier goes, and the globally
+MobileFaceNets, section IV.A, sets the first stride to 1. The classifier is removed and the globally
 pooled features are the embedding. The printed 139 M MAdds are the 140 M of ShuffleNet's paper
-without the classifier; its layers have 0.90 M parameters, not the printed 1.1 M.
+without the classifier; the layers have 0.90 M parameters, not the printed 1.1 M.
 """
 
 import torch
@@ -25,9 +25,9 @@ REDUCTION = 4
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1; Figure 2 (b) and (c) there.
+    """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1; Figure 2 (b) and (c) of the paper.
 
-    At stride 1 the input is added; at stride 2 it is averaged 3x3 and its channels come first.
+    At stride 1 the input is added; at stride 2 it is average pooled 3x3 and concatenated first.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int, groups_first: int) -> None:
@@ -66,7 +66,7 @@ class ShuffleNet(nn.Module):
         for stage, (base, repeats) in enumerate(STAGES):
             for index in range(repeats):
                 first = index == 0
-                # The paper: no group convolution on the few channels that come in first.
+                # As in the paper: no grouping for the few channels of the first layer.
                 groups = 1 if first and stage == 0 else GROUPS
                 stride = 2 if first else 1
                 units.append(ShuffleUnit(channels, _scaled(base, width), stride, groups))
@@ -80,7 +80,7 @@ class ShuffleNet(nn.Module):
 
 
 def _scaled(channels: int, width: float) -> int:
-    """``channels`` times ``width``, in whole channels of every group of a bottleneck."""
+    """``channels`` times ``width``, rounded to whole channels per group of a bottleneck."""
     step = GROUPS * REDUCTION
     return max(step, int(channels * width / step + 0.5) * step)
 
@@ -97,5 +97,5 @@ def _scaled(channels: int, width: float) -> int:
     status="inferred",
 )
 def shufflenet(embedding: int, input_size: Size, width: float) -> nn.Module:
-    """ShuffleNet 1x, 3 groups, with the first stride 1."""
+    """ShuffleNet 1x, 3 groups, with a first stride of 1."""
     return ShuffleNet(embedding, input_size, width)

@@ -1,14 +1,14 @@
 """Any timm model as a student: ``timm/NAME`` with random weights, ``timm-pretrained/NAME`` with
 timm's own.
 
-Two things are changed for face recognition:
+Two changes adapt it to face recognition:
 
-- The stem. A network that timm built for images at least twice as large as ours (224 against 112)
-  has the stride of its first strided convolution halved, so that its maps have the size they were
-  made for. Patch embeddings (kernel and stride the same) stay, and so do networks of one fixed
-  size, which are built for our size instead.
-- The head. A convolutional feature map goes through a global depthwise convolution to the
-  embedding; a network that ends in tokens keeps its pooling, then comes a fully connected layer.
+- The stem. If timm built a network for images at least twice as large as ours (224 against 112),
+  the stride of its first strided convolution is halved, so that its maps keep their intended size.
+  Patch embeddings (equal kernel and stride) are unchanged. Networks with a fixed input size are
+  built for our size instead.
+- The head. A convolutional feature map is mapped to the embedding by a global depthwise
+  convolution; a network that ends in tokens keeps its pooling, followed by a fully connected layer.
   Both end in batch normalisation.
 
 Pretrained weights are read from the local Hugging Face cache, never downloaded.
@@ -30,7 +30,7 @@ WEIGHTS_NAME = "model.safetensors"
 
 
 class TimmBackbone(nn.Module):
-    """[B, 3, H, W] to raw embeddings [B, embedding]; ``weights`` is a file of timm's own."""
+    """[B, 3, H, W] to raw embeddings [B, embedding]; ``weights`` is a file from timm."""
 
     after_global = ("head",)
 
@@ -73,7 +73,7 @@ def _headless(name: str, input_size: Size, weights: Path | None) -> nn.Module:
 
 
 def _halve_first_stride(network: nn.Module) -> None:
-    """Halve the stride of the first strided convolution, unless it embeds patches.
+    """Halve the stride of the first strided convolution, unless it is a patch embedding.
 
     Stems with parallel branches have several of the same shape.
     """
@@ -102,7 +102,7 @@ def _ends_in_a_map(network: nn.Module, input_size: Size) -> bool:
 
 @torch.no_grad()
 def _shape(network: Any, input_size: Size, method: str = "forward") -> list[int]:
-    """The shape of what ``method`` makes of one image, found by one blank image."""
+    """The shape of the result of ``method``, determined with one blank image."""
     device = next(network.parameters()).device
     was_training = network.training
     try:
@@ -119,7 +119,7 @@ def _shape(network: Any, input_size: Size, method: str = "forward") -> list[int]
 
 @register_named_family(FAMILY)
 def timm_backbone(name: str, embedding: int, input_size: Size, width: float) -> nn.Module:
-    """``timm/NAME``; timm's networks have widths of their own, so only 1.0 is taken here."""
+    """``timm/NAME``; ``width`` must be 1.0, because timm's networks define their own widths."""
     _check(FAMILY, name, width)
     return TimmBackbone(name, embedding, input_size)
 
@@ -128,10 +128,10 @@ def timm_backbone(name: str, embedding: int, input_size: Size, width: float) -> 
 def pretrained_timm_backbone(
     name: str, embedding: int, input_size: Size, width: float
 ) -> nn.Module:
-    """``timm-pretrained/NAME``: as ``timm/NAME``, starting from timm's weights.
+    """``timm-pretrained/NAME``: like ``timm/NAME``, starting from timm's weights.
 
-    The weights must lie in the local Hugging Face cache. On the meta device, where nothing has
-    values, that is checked and nothing is read.
+    The weights must be in the local Hugging Face cache. On the meta device this is checked, and
+    nothing is read.
     """
     _check(PRETRAINED_FAMILY, name, width)
     weights = _local_weights(name)
@@ -146,7 +146,7 @@ def _check(family: str, name: str, width: float) -> None:
 
 
 def _local_weights(name: str) -> Path:
-    """timm's weights of ``name`` in the Hugging Face cache; ``UserError`` if not there."""
+    """timm's weights of ``name`` in the Hugging Face cache; ``UserError`` if they are missing."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

@@ -1,10 +1,9 @@
-"""VarGFaceNet: Yan et al., VarGFaceNet, 2019, Table 1 and Fig. 1, and the VarGNet it comes from.
+"""VarGFaceNet: Yan et al., VarGFaceNet, 2019, Table 1 and Fig. 1, and the VarGNet it is based on.
 
-"Variable group" convolutions keep 8 channels in a group, so the number of groups varies. Details
-that the paper leaves open are those of its authors' code (zma-c-137/VarGFaceNet): batch
-normalisation with epsilon 2e-5 after every layer, squeeze-and-excitation with reduction 4 in the
-normal blocks and in the head but in no downsampling block, and a trainable scale in the last
-normalisation.
+"Variable group" convolutions have 8 channels per group, so the number of groups varies. Details
+that the paper leaves open follow the authors' code (zma-c-137/VarGFaceNet): batch normalisation
+with epsilon 2e-5 after every layer, squeeze-and-excitation with reduction 4 in the normal blocks
+and in the head but not in downsampling blocks, and a trainable scale in the last normalisation.
 """
 
 from functools import partial
@@ -35,7 +34,7 @@ NormalisedConv = partial(ConvBlock, epsilon=BATCH_NORM_EPSILON)
 
 
 class SeparableConv(nn.Sequential):
-    """Variable group convolution 3x3 to ``expansion`` times the channels, then 1x1."""
+    """Variable group 3x3 convolution to ``expansion`` times the channels, then 1x1."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class SeparableConv(nn.Sequential):
 
 
 class NormalBlock(nn.Module):
-    """Fig. 1 (a): two separable convolutions and attention; with a stride it is the head's (c)."""
+    """Fig. 1 (a): two separable convolutions and attention; with a stride, the head's block (c)."""
 
     def __init__(
         self, channels: int, activation: Activation, attention: bool, expansion: int, stride: int
@@ -74,7 +73,7 @@ class NormalBlock(nn.Module):
 
 
 class DownsamplingBlock(nn.Module):
-    """Fig. 1 (b): two parallel branches that halve the map, added; no attention."""
+    """Fig. 1 (b): the sum of two parallel branches that halve the map; no attention."""
 
     def __init__(self, channels_in: int, channels: int, activation: Activation) -> None:
         super().__init__()
@@ -145,8 +144,8 @@ class VarGFaceNet(nn.Module):
 class VarGNet(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    VarGNet 1.25x as VarGFaceNet's section 3.3 compares it: ReLU, no attention, average pooling
-    before the fully connected layer, but VarGFaceNet's head. The last convolution has 1280
+    VarGNet 1.25x as in the comparison of VarGFaceNet's section 3.3: ReLU, no attention, average
+    pooling before the fully connected layer, but VarGFaceNet's head. The last convolution has 1280
     channels, as in VarGNet itself (Zhang et al., 2019), which gives the printed FLOPs.
     """
 

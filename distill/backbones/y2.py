@@ -1,13 +1,13 @@
-"""Y2, insightface's longer MobileFaceNet, and Bitmain's family of it.
+"""Y2, insightface's longer MobileFaceNet, and Bitmain's variants of it.
 
 ``y2`` is the baseline of the Lightweight Face Recognition challenge 2019: arcface_mxnet's
-fmobilefacenet with ``net_blocks = [2, 8, 16, 4]`` and 256 numbers in an embedding. The second
-row of MobileFaceNet's table, the lone depthwise convolution, gives way to residual bottlenecks.
+fmobilefacenet with ``net_blocks = [2, 8, 16, 4]`` and 256-dimensional embeddings. Residual
+bottlenecks replace the second row of MobileFaceNet's table, the single depthwise convolution.
 
-Bitmain (Ma, 2019, Table 1) prints four ratios per network, one for each resolution; as ratios of
-numbers of blocks they do not give its sizes. Read as ratios of the operations at a resolution they
-do, with the numbers of blocks below and 32 channels at 56x56 where insightface has 64. Both are
-inferred from the printed sizes and operations.
+Bitmain (Ma, 2019, Table 1) prints four ratios per network, one per resolution. Interpreted as
+ratios of block counts they do not give its sizes. Interpreted as ratios of operations they do, with
+the block counts below and 32 channels at 56x56 where insightface has 64. Both are inferred from the
+printed sizes and operations.
 """
 
 from functools import partial
@@ -26,8 +26,8 @@ BINARY_MEGA = 2**20
 class Y2(nn.Module):
     """[B, 3, H, W] to raw embeddings [B, embedding]; H and W are multiples of 16.
 
-    ``blocks`` are the residual bottlenecks at 1/2, 1/4, 1/8 and 1/16 of the input's size;
-    ``first`` is the number of channels at 1/2.
+    ``blocks`` are the residual bottlenecks at 1/2, 1/4, 1/8 and 1/16 of the input size; ``first``
+    is the number of channels at 1/2.
     """
 
     after_global = ("head.fc", "head.norm")
@@ -57,7 +57,7 @@ MxnetBottleneck = partial(Bottleneck, epsilon=MXNET_EPSILON)
 
 
 def _residuals(channels: int, expansion: int, count: int) -> nn.Sequential:
-    """``count`` bottlenecks that keep the shape."""
+    """``count`` bottlenecks that preserve the shape."""
     blocks = [MxnetBottleneck(channels, channels, expansion, stride=1) for _ in range(count)]
     return nn.Sequential(*blocks)
 

@@ -1,1 +1,1 @@
-"""Charts without a library: what is drawn of one, and the same as SVG and as PNG."""
+"""Charts without a plotting library: drawn as marks, and rendered as SVG or PNG."""

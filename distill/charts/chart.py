@@ -1,4 +1,4 @@
-"""A chart as lines, areas and words in a plane: pure, for SVG and PNG alike."""
+"""A chart as lines, areas and texts on a plane: pure, for both SVG and PNG."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 CURVES = 8
-"""Colours; further curves take them again, with longer dashes."""
+"""Number of colours; further curves reuse them with longer dashes."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 26, 42
 _LEGEND_LINE = 18
 _TICKS = 5
@@ -19,7 +19,7 @@ Anchor = Literal["start", "middle", "end"]
 
 @dataclass(frozen=True)
 class Axis:
-    """What one direction shows, from ``low`` to ``high``; both above 0 where it is logarithmic."""
+    """One direction of a chart, from ``low`` to ``high``; both are positive if logarithmic."""
 
     title: str
     low: float
@@ -27,7 +27,7 @@ class Axis:
     is_log: bool = False
 
     def places(self, values: np.ndarray | float) -> np.ndarray:
-        """Where values lie, 0 at the low end and 1 at the high one; what is outside, at the end."""
+        """Positions of values, from 0 at the low end to 1 at the high end; clamped."""
         low, high = float(self.low), float(self.high)
         found = np.asarray(values, np.float64)
         if self.is_log:
@@ -36,7 +36,7 @@ class Axis:
         return np.clip((found - low) / (high - low), 0, 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Values to mark and what is written there: powers of ten, or round numbers."""
+        """Values to mark and their labels: powers of ten, or round numbers."""
         if self.is_log:
             first, last = math.ceil(_log(self.low)), math.floor(_log(self.high))
             every = -(-(last - first + 1) // (2 * _TICKS))
@@ -77,7 +77,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """Points [K, 2] joined; ``colour`` None is that of its look. Dashes by ``dash``, 0 for none."""
+    """A polyline through points [K, 2]; ``colour`` None is the default. ``dash`` 0 is solid."""
 
     points: np.ndarray
     look: Look
@@ -95,7 +95,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Lettering:
-    """A line of text whose baseline is at ``y``."""
+    """A line of text with its baseline at ``y``."""
 
     x: float
     y: float
@@ -108,7 +108,7 @@ Mark = Line | Area | Lettering
 
 @dataclass(frozen=True)
 class Drawing:
-    """All marks of a picture, from the upper left corner, and what it shows in words."""
+    """All marks of a picture, from the upper left corner, and a textual description."""
 
     title: str
     width: int
@@ -117,7 +117,7 @@ class Drawing:
 
 
 def draw(chart: Chart, legend: bool = True) -> Drawing:
-    """The marks of a chart; with its title and the names of its curves where it stands alone."""
+    """The marks of a chart; ``legend`` adds its title and the names of its curves."""
     names = [each for each in chart.series if each.name] if legend else []
     head = _LEGEND_LINE if legend else 0
     height = chart.height + head + _LEGEND_LINE * len(names)
@@ -179,5 +179,5 @@ def _round_step(least: float) -> float:
 
 
 def _log(value: float) -> float:
-    """log10 without what rounding takes from powers of ten."""
+    """log10, exact for powers of ten."""
     return round(math.log10(value), 9)

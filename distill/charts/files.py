@@ -1,4 +1,4 @@
-"""Drawings as files, of the kind that the name says."""
+"""Writing drawings to files, in the format of the file suffix."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ KINDS = (".svg", ".png")
 
 
 def check_picture(path: Path) -> None:
-    """Raise `UserError` where no picture can be written there; asked before the work is done."""
+    """Raise `UserError` if no picture can be written there; call it before the work."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: a picture is an .svg or a .png; give it such a name")
     if not path.parent.is_dir():
@@ -20,7 +20,7 @@ def check_picture(path: Path) -> None:
 
 
 def write_drawing(path: Path, drawing: Drawing) -> None:
-    """Write the file whole or not at all; ``UserError`` where it cannot be written."""
+    """Write the file atomically; ``UserError`` if it cannot be written."""
     is_png = path.suffix.lower() == ".png"
     data = png(drawing) if is_png else svg_file(drawing).encode()
     try:

@@ -1,4 +1,4 @@
-"""Differences with their intervals, a row each, beside a line at 0. Pure."""
+"""A chart of differences and their intervals, one row each, relative to a line at 0. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from distill.charts.chart import Axis, Drawing, Lettering, Line, Mark
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 560, 230, 18, 56, 24, 46
 _WORSE, _BETTER = 1, 2
-"""Colours of what is more than noise"""
+"""Colours of significant differences"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DrawnDifference:
 
 
 def draw_differences(title: str, hint: str, rows: Sequence[DrawnDifference]) -> Drawing:
-    """A point and a bar for each row; grey where the interval holds 0."""
+    """A point and a bar for each row; grey if the interval includes 0."""
     height = _TOP + _ROW * len(rows) + _BOTTOM
     ends = [0.0, *(end for each in rows for end in (each.low, each.high, each.value))]
     margin = 0.05 * max(max(ends) - min(ends), 1e-4)

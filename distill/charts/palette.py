@@ -1,4 +1,4 @@
-"""The colours of charts, light and dark; those of the pages' style sheet."""
+"""The light and dark colours of charts, equal to those of the pages' style sheet."""
 
 CURVE_COLOURS = (
     ("#1b5cb8", "#8ab8ff"),
@@ -10,7 +10,7 @@ CURVE_COLOURS = (
     ("#6b6a17", "#d6d36a"),
     ("#5b4636", "#d3b8a2"),
 )
-"""One for each of `chart.CURVES`"""
+"""One colour for each of `chart.CURVES`"""
 CARD, INK, MUTED, LINE = (
     ("#ffffff", "#1c1f24"),
     ("#1c1e22", "#e9e9e7"),
@@ -20,7 +20,7 @@ CARD, INK, MUTED, LINE = (
 
 
 def variables() -> str:
-    """What the style sheet says of them, for a picture without it."""
+    """The definitions in the style sheet, for a picture without it."""
     named = {"card": CARD, "ink": INK, "muted": MUTED, "line": LINE} | {
         f"curve-{number}": colours for number, colours in enumerate(CURVE_COLOURS, 1)
     }

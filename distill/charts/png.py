@@ -1,4 +1,4 @@
-"""Drawings as PNG, light, twice as large as they are: what goes into slides and mails."""
+"""Drawings as PNG files in light colours at twice their size, for slides and mails."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from distill.charts.palette import CARD, CURVE_COLOURS, INK, LINE, MUTED
 
 _SCALE = 2
 _SHIFT = 4
-"""OpenCV's coordinates are integers of a sixteenth of a pixel."""
+"""Fixed-point bits of OpenCV's coordinates, a sixteenth of a pixel."""
 _WIDTHS = {"grid": 1, "axis": 1, "edge": 1, "curve": 4, "whisker": 6}
 
 
 def png(drawing: Drawing) -> bytes:
-    """The picture as a file; letters beyond Latin are question marks in it."""
+    """The picture as a file; non-Latin characters become question marks."""
     import cv2
 
     canvas = np.full((_SCALE * drawing.height, _SCALE * drawing.width, 3), 255, np.uint8)
@@ -46,7 +46,7 @@ def _stroke(canvas: np.ndarray, line: Line) -> None:
 
 
 def _dashes(points: np.ndarray, length: float, gap: float = 4.0) -> list[np.ndarray]:
-    """The line in pieces of ``length``; whole where that is 0."""
+    """The line in dashes of ``length``; unchanged if that is 0."""
     if not length or len(points) < 2:
         return [points]
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])

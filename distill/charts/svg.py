@@ -1,4 +1,4 @@
-"""Drawings as SVG: inside a page with `STYLE`, or as a file of their own."""
+"""Drawings as SVG: inside a page with `STYLE`, or as a separate file."""
 
 from html import escape
 
@@ -31,7 +31,7 @@ STYLE = "\n".join(
 
 
 def svg(drawing: Drawing) -> str:
-    """The element for a page; text from outside is escaped."""
+    """The element for a page; untrusted text is escaped."""
     title = _text(drawing.title)
     marks = "".join(map(_mark, drawing.marks))
     return (
@@ -41,7 +41,7 @@ def svg(drawing: Drawing) -> str:
 
 
 def svg_file(drawing: Drawing) -> str:
-    """A file that needs no other, in the colours of the system's theme."""
+    """A standalone file in the colours of the system's theme."""
     style = f":root {{ color-scheme: light dark; {variables()} }}\n{STYLE}\n"
     style += ".paper { fill: var(--card); }"
     paper = f'<rect class="paper" width="{drawing.width}" height="{drawing.height}"/>'
@@ -53,7 +53,7 @@ def svg_file(drawing: Drawing) -> str:
 def _mark(mark: Mark) -> str:
     if isinstance(mark, Line):
         colour = "" if mark.colour is None else f" c{mark.colour + 1}"
-        # Dashes are attributes: what a page's policy refuses are styles.
+        # Dashes as attributes, because a page's content security policy may forbid inline styles.
         dash = f' stroke-dasharray="{6 * mark.dash} 4"' if mark.dash else ""
         points = _points(mark.points)
         return f'<polyline class="{mark.look}{colour}"{dash} points="{points}"/>'

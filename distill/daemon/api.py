@@ -38,7 +38,7 @@ wait for it."""
 
 
 class Health(BaseModel):
-    """The daemon is alive, and its work."""
+    """The state of the daemon and its workload."""
 
     model_config = ConfigDict(frozen=True)
 

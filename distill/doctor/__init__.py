@@ -1,4 +1,4 @@
-"""`distill doctor`: what of this machine and workspace would get in the way of jobs.
+"""`distill doctor`: problems of this machine or workspace that would affect jobs.
 
 A check is a function of a ``Workspace`` with ``@check("NAME")`` in a file of ``checks/``.
 """

@@ -1,4 +1,4 @@
-"""Questions to other processes, which may crash or hang: an import, a driver's program."""
+"""Running other processes that may crash or hang: an import, a driver's program."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from curation.json_text import parse_json
 from distill.last_words import last_line
 
 IMPORT_SECONDS = 90.0
-"""What a big package may take to be imported from a slow disk, beside others"""
+"""Time limit for importing a large package from a slow disk, in parallel with others"""
 _LARGEST_ANSWER = 1 << 20
 _KILL_SECONDS = 5.0
 
@@ -24,10 +24,10 @@ class NoAnswerError(Exception):
 
 
 def ask(command: Sequence[str], seconds: float) -> str:
-    """What the command prints; ``NoAnswerError`` where it fails, or takes longer.
+    """The output of the command; ``NoAnswerError`` if it fails or exceeds the time.
 
-    It is killed then, with all that it started. Its output goes to a file: what it leaves running
-    may keep a pipe open for ever.
+    It is then killed with all its descendants. Its output goes to a file, because a process that it
+    leaves running could keep a pipe open for ever.
     """
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         try:
@@ -56,7 +56,7 @@ def ask(command: Sequence[str], seconds: float) -> str:
 
 
 def ask_python(code: str, seconds: float = IMPORT_SECONDS) -> Any:
-    """The JSON in the last line that this Python prints for the code; ``NoAnswerError`` else."""
+    """The JSON in the last line that Python prints for the code; else ``NoAnswerError``."""
     answer = ask([sys.executable, "-c", code], seconds)
     try:
         return parse_json((answer.strip().splitlines() or [""])[-1].encode())
@@ -67,7 +67,7 @@ def ask_python(code: str, seconds: float = IMPORT_SECONDS) -> Any:
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    with suppress(subprocess.TimeoutExpired):  # where no signal reaches it
+    with suppress(subprocess.TimeoutExpired):  # if signals do not reach it
         process.wait(_KILL_SECONDS)
 
 
@@ -78,5 +78,5 @@ def _status_in_words(status: int) -> str:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or its nearest existing parent."""
     return next(each for each in (path, *path.parents) if each.is_dir())

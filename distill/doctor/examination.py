@@ -1,4 +1,4 @@
-"""The registry of checks, and how they are run: side by side, none for longer than its time."""
+"""The registry of checks, and their concurrent execution with time limits."""
 
 import threading
 import time
@@ -13,18 +13,18 @@ CHECK_SECONDS = 20.0
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """Jobs run, but slower, or not all of them"""
+    """Jobs run, but slower, or only some of them"""
     WRONG = "wrong"
     """Jobs would fail"""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One line of what a check found; ``next`` is what to do about it."""
+    """One finding of a check; ``next`` is what to do about it."""
 
     verdict: Verdict
     text: str
@@ -56,7 +56,7 @@ CHECKS: dict[str, _Entry] = {}
 
 
 def check(name: str, seconds: float = CHECK_SECONDS) -> Callable[[Check], Check]:
-    """Enter a check under its name. What takes longer than ``seconds`` is given up, and wrong."""
+    """Register a check under its name. A check that exceeds ``seconds`` is abandoned as wrong."""
 
     def enter(function: Check) -> Check:
         before = CHECKS.get(name)
@@ -68,7 +68,7 @@ def check(name: str, seconds: float = CHECK_SECONDS) -> Callable[[Check], Check]
 
 
 def examine(workspace: Workspace) -> Iterator[tuple[str, Diagnosis]]:
-    """The findings of all checks, by the names of these, in their order."""
+    """The findings of all checks, with their names, in order."""
     import_files("distill.doctor.checks")
     running = [_Running(name, entry, workspace) for name, entry in CHECKS.items()]
     for each in running:
@@ -78,8 +78,8 @@ def examine(workspace: Workspace) -> Iterator[tuple[str, Diagnosis]]:
 
 @dataclass
 class _Running:
-    """One check at work, in a thread that nobody waits for at the end: a dead file server holds it
-    where no signal reaches."""
+    """One running check, in a thread that is not joined at the end: a dead file server may block it
+    in a way that no signal can interrupt."""
 
     name: str
     entry: _Entry
@@ -99,7 +99,7 @@ class _Running:
             self.found.append(wrong(told, "please report this"))
 
     def findings(self) -> list[Diagnosis]:
-        """What was found in the time that the check has."""
+        """The findings within the check's time limit."""
         self._thread.join(max(0.0, self.began + self.entry.seconds - time.monotonic()))
         if self._thread.is_alive():
             told = f"no answer in {self.entry.seconds:.0f} s"

@@ -1,1 +1,1 @@
-"""A first job spec for a data set: facts of it and of the machine, rules, and the text."""
+"""A first job spec for a data set: facts about it and the machine, rules, and the text."""

@@ -1,15 +1,15 @@
-"""What the rules of a first spec look at."""
+"""The facts that the rules of a first spec use."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """A teacher that is there."""
+    """An existing teacher."""
 
     embedding: int
     spec: dict[str, object] = field(default_factory=dict)
-    """The keys that name it in [teacher]"""
+    """Its keys in [teacher]"""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class DataFacts:
     identities: int
     image_size: tuple[int, int]
     bytes: int
-    """On the disk"""
+    """Size on disk"""
 
     @property
     def per_identity(self) -> float:
-        """Labelled images of an identity, on average; 0 without labels."""
+        """Labelled images per identity on average; 0 without labels."""
         return self.labelled / self.identities if self.identities else 0.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All together. ``budget`` is the limit in MFLOPs that the student was chosen by, if any."""
+    """All facts. ``budget`` is the limit in MFLOPs for choosing the student, if any."""
 
     data: DataFacts
     student: StudentFacts

@@ -1,7 +1,7 @@
-"""The values of a first spec, and why: pure functions of facts.
+"""The values of a first spec and their reasons: pure functions of facts.
 
-What docs/benchmarks.md measured on few images and the papers on many stands in the tables at the
-top. A rule gives ``Choice``s, in the order in which the spec has them.
+The tables at the top hold what docs/benchmarks.md measured on few images and the papers on many.
+A rule returns ``Choice``s in the order of the spec.
 """
 
 import math
@@ -15,7 +15,7 @@ from distill.first_spec.facts import DataFacts, Facts, StudentFacts
 
 
 class Length(NamedTuple):
-    """How sets of up to so many ``images`` are trained on."""
+    """How to train on sets of up to ``images`` images."""
 
     images: float
     epochs: int
@@ -23,7 +23,7 @@ class Length(NamedTuple):
 
 
 class LabelRow(NamedTuple):
-    """ArcFace where an identity has so many images on average, or more."""
+    """ArcFace for identities with at least this many images on average."""
 
     per_identity: float
     weight: float
@@ -41,9 +41,9 @@ LENGTHS = (
     Length(10_000_000, 16, 512),
     Length(math.inf, 10, 512),
 )
-"""The only place of these numbers. From MS1M's size on: the papers' (VarGFaceNet, FaceLiVT: 16 to
-20 epochs, batches of 512). Below: one long schedule (docs/recipes.md); LightlyTrain trains 100
-epochs and more where there are few images."""
+"""The only place of these numbers. From MS1M's size on, they are the papers' (VarGFaceNet,
+FaceLiVT: 16 to 20 epochs, batches of 512). Below, one long schedule (docs/recipes.md); LightlyTrain
+trains 100 epochs and more on few images."""
 LABELS = (
     LabelRow(20, 1.0, 64.0, 0.5, "ArcFace's own scale and margin, the papers' proportion of both"),
     LabelRow(
@@ -56,39 +56,39 @@ LABELS = (
     ),
 )
 LARGEST_WITH_VIEWS, LEAST_EPOCHS_WITH_VIEWS = 1_000_000, 16
-"""Images and epochs. On 19,004 faces views are ahead after 16 epochs, and behind after 8
-(docs/benchmarks.md). A larger set has the variety by itself."""
+"""Images and epochs. On 19,004 faces views are better after 16 epochs and worse after 8
+(docs/benchmarks.md). A larger set has enough variety."""
 ANGULAR_WEIGHT = 7.0
-"""VarGFaceNet's alpha."""
+"""VarGFaceNet's alpha"""
 STUDENTS = ("iresnet50", "iresnet18", "vargfacenet", "mobilefacenet", "seesaw_share",
             "ghostfacenetv1_s2", "edgeface_xxs")  # fmt: skip
-"""Which network a budget gets: the first that it allows."""
+"""The network for a budget: the first one within it"""
 TRANSFORMERS = ("edgeface", "facelivt")
-"""Families that are trained with AdamW."""
+"""Families that are trained with AdamW"""
 WIDEST = 512
-"""Numbers of a student's embedding; a wider teacher is mapped to so many."""
+"""Maximum width of a student's embedding; a wider teacher is projected to it."""
 FEWEST_IMAGES, FEWEST_STEPS = 8, 10
-"""Of a training set; of an epoch, where there are images for it."""
+"""Minimum images of a training set; minimum steps of an epoch, if there are enough images."""
 IMAGES_PER_GPU = 128
 MANY_IDENTITIES, MOST_IDENTITIES = 300_000, 1_000_000
-"""From so many on the softmax over all centres costs more than a small network."""
+"""Above these, the softmax over all centres costs more than a small network."""
 WORTH_SEVERAL_GPUS = 200_000
-"""Images; below, the exchange between GPUs costs more than it brings."""
+"""Images; below, the communication between GPUs costs more than it saves."""
 CPU_MADDS_PER_SECOND = 6.3e9
 """Of one core, forward and backward: MobileFaceNet's 221 million in 35 ms (docs/benchmarks.md)."""
 LONGEST_ON_CPU = 24 * 3600.0
-"""Seconds that a first training may take without a GPU."""
+"""Maximum seconds of a first training without a GPU"""
 SMALL_SIDE = 64
-"""Pixels of a student that is trained without a GPU."""
+"""Input side in pixels of a student that is trained without a GPU"""
 HEAVY_MADDS = 2000.0
-"""Millions; below, bf16 is no faster, as the start of each kernel takes the time."""
+"""Millions; below, bf16 is not faster, because kernel launches dominate."""
 LARGEST_SHARE = 0.25
-"""Of the free disk, for the teacher's answers."""
+"""Maximum share of the free disk for the teacher's embeddings"""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of the spec: its table, its key there, and the reason in half a sentence."""
+    """A value of the spec: its table, its key, and the reason in half a sentence."""
 
     table: str
     key: str
@@ -111,12 +111,12 @@ class Schedule:
     gpus: int
 
     def steps(self, images: int) -> int:
-        """Of an epoch."""
+        """The number of steps per epoch."""
         return max(1, images // self.batch)
 
 
 def choose_student(budget: float, known: Sequence[StudentFacts]) -> StudentFacts:
-    """The first of STUDENTS within ``budget`` MFLOPs; ``UserError`` where none is."""
+    """The first of STUDENTS within ``budget`` MFLOPs; ``UserError`` if there is none."""
     by_name = {each.backbone: each for each in known}
     candidates = [by_name[name] for name in STUDENTS if name in by_name]
     for each in candidates:
@@ -131,9 +131,9 @@ def choose_student(budget: float, known: Sequence[StudentFacts]) -> StudentFacts
 
 
 def choose(facts: Facts) -> list[Choice]:
-    """Every value of the spec, but for its name and the names of sets and teacher.
+    """Every value of the spec except its name and the names of sets and teacher.
 
-    Raises ``UserError`` where there is nothing to learn from.
+    Raises ``UserError`` if there is nothing to learn from.
     """
     _check(facts)
     schedule = _schedule(facts)
@@ -173,7 +173,7 @@ def _schedule(facts: Facts) -> Schedule:
 
 
 def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
-    """The student's input, and how many epochs a machine without a GPU can afford."""
+    """The student's input size, and the number of epochs that are feasible without a GPU."""
     size, stored = facts.student.input_size, facts.data.image_size
     if min(stored) < min(size):
         side = max(32, min(stored) // 16 * 16)
@@ -187,14 +187,14 @@ def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
 
 
 def training_seconds(facts: Facts, epochs: int, size: tuple[int, int]) -> float:
-    """On all cores of a machine without a GPU."""
+    """Estimated seconds on all cores of a machine without a GPU."""
     full = math.prod(facts.student.input_size)
     madds = facts.student.madds * 1e6 * math.prod(size) / full
     return facts.data.images * epochs * madds / CPU_MADDS_PER_SECOND / facts.machine.cores
 
 
 def answers_bytes(facts: Facts, size: int) -> int:
-    """What the teacher's answers to each picture and its mirror take, ``size`` bytes a number."""
+    """Size of the teacher's embeddings of all images and mirrors, with ``size`` bytes per value."""
     assert facts.teacher is not None
     return facts.data.images * 2 * facts.teacher.embedding * size
 

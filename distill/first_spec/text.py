@@ -1,4 +1,4 @@
-"""A spec as text, with the reason of each value beside it."""
+"""A spec as text, with the reason for each value beside it."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from curation.toml_writing import toml_value
 from distill.first_spec.rules import Choice
 
 LINE = 100
-"""Characters; a longer reason stands above its value."""
+"""Maximum characters; a longer reason is placed above its value."""
 TABLES = {
     "": "",
     "data": "[data]",
@@ -18,11 +18,11 @@ TABLES = {
     "train": "[train]",
     "resources": "[resources]",
 }
-"""Those of a first spec, in their order."""
+"""The tables of a first spec, in order"""
 
 
 def spec_text(choices: Sequence[Choice]) -> str:
-    """The choices as TOML, table by table, each in the order in which they come."""
+    """The choices as TOML, table by table, in the given order."""
     parts = []
     for table, header in TABLES.items():
         lines = [line for each in choices if each.table == table for line in _lines(each)]

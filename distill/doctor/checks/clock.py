@@ -1,4 +1,4 @@
-"""The clock: back-off, ages and the order of files go by it."""
+"""The clock: back-off, ages and the order of files depend on it."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ MOST_JUMP, MOST_SKEW = 0.25, 2.0
 
 @check("clock")
 def clock(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether it is set, runs evenly, and is that of the file system."""
+    """Whether the clock is set, runs evenly, and agrees with that of the file system."""
     before = time.time() - time.monotonic()
     time.sleep(_WATCHED_SECONDS)
     jump = time.time() - time.monotonic() - before
@@ -29,7 +29,7 @@ def clock(workspace: Workspace) -> Iterator[Diagnosis]:
 
 
 def judge_clock(now: float, jump: float) -> Diagnosis:
-    """``jump`` is how many seconds the clock went beside the time that passed."""
+    """``jump`` is the difference in seconds between wall clock and monotonic clock."""
     if now < _BEGIN_OF_TIME:
         return wrong(f"it is set to {time.strftime('%Y-%m-%d', time.gmtime(now))}", "set the clock")
     if abs(jump) > MOST_JUMP:
@@ -41,7 +41,7 @@ def judge_clock(now: float, jump: float) -> Diagnosis:
 
 
 def judge_skew(seconds: float) -> Diagnosis:
-    """``seconds`` is how far a file that was just made seems to come from the future."""
+    """``seconds`` is how far in the future the time of a new file is."""
     if abs(seconds) > MOST_SKEW:
         return warning(
             f"file times in the workspace differ from this machine's clock by {seconds:+.1f} s",

@@ -1,4 +1,4 @@
-"""The disk of the workspace: room, speed, and whether SQLite can work on it."""
+"""The disk of the workspace: free space, speed, and whether SQLite works on it."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
 
 FEW_BYTES, VERY_FEW_BYTES = 20 << 30, 1 << 30
 SLOW = 50e6
-"""Bytes a second; a checkpoint of a ResNet-100 has 0.8 GB"""
+"""Bytes per second; a checkpoint of a ResNet-100 has 0.8 GB"""
 _WRITTEN, _BLOCK = 64 << 20, 1 << 20
 _WRITING_SECONDS = 5.0
 
 
 @check("disk", seconds=40.0)
 def disk(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Room, and the speed of writing."""
+    """Free space, and the speed of writing."""
     folder = existing(workspace.root)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield wrong(f"{folder} is not writable", "name another workspace with --workspace")
@@ -34,7 +34,7 @@ def disk(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("file system")
 def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Where the queue lies: SQLite's WAL needs a local disk."""
+    """The file system of the queue: SQLite's WAL needs a local disk."""
     folder = existing(workspace.daemon)
     kind = network_kind(folder)
     if kind is not None:
@@ -67,7 +67,7 @@ def _gigabytes(count: float) -> str:
 
 
 def _written_per_second(folder: Path) -> float:
-    """Bytes a second to the disk itself, of a file without a name."""
+    """Speed of writing through to the disk in bytes per second, with an unnamed file."""
     block = os.urandom(_BLOCK)
     began, done = time.monotonic(), 0
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,4 +1,4 @@
-"""GPUs: which there are, their free memory, and whether torch, NCCL and FAISS can use them."""
+"""GPUs: number, free memory, and whether torch, NCCL and FAISS can use them."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ _MIB = 1 << 20
 _ASK_SECONDS = 15.0
 _LEAST_FREE = 0.5
 _LEAST_SHARED = 1 << 30
-"""Bytes of /dev/shm that NCCL and the loader's processes want"""
+"""Bytes of /dev/shm that NCCL and the loader's processes need"""
 _QUERY = "--query-gpu=index,name,memory.total,memory.free,driver_version"
 _LINE = re.compile(r"(\d+), (.{1,100}), (\d+|\[N/A\]), (\d+|\[N/A\]), ([\w.]{1,40})")
 _TORCH = """
@@ -41,7 +41,7 @@ print(json.dumps([faiss.__version__, getattr(faiss, "get_num_gpus", int)()]))
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """What nvidia-smi says of one; memory in MiB, where it is not shared with the machine's."""
+    """One GPU in nvidia-smi's output; memory in MiB, unless it is shared with the machine's."""
 
     index: int
     name: str
@@ -52,7 +52,7 @@ class GpuMemory:
 
 @check("gpu")
 def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Those of this machine, and what of their memory is free."""
+    """The GPUs of this machine and their free memory."""
     try:
         found = _gpus()
     except NoAnswerError as error:
@@ -65,7 +65,7 @@ def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("torch", seconds=IMPORT_SECONDS + 10)
 def torch(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether torch can be imported, and can use the GPUs; NCCL where there are several."""
+    """Whether torch can be imported and use the GPUs; NCCL if there are several."""
     if find_spec("torch") is None:
         told = "torch is not installed: bundles can be used here, but nothing can be trained"
         yield wrong(told, "`pip install 'face-distill[train]'`")
@@ -78,7 +78,7 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
     try:
         count = len(_gpus())
     except NoAnswerError:
-        return  # said by the check of the GPUs
+        return  # reported by the check of the GPUs
     yield from judge_torch(told, count)
     if count > 0:
         yield judge_shared(shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0)
@@ -86,7 +86,7 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("faiss", seconds=IMPORT_SECONDS + 10)
 def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
-    """What searches neighbours, on the GPU where there is one."""
+    """What searches for neighbours, on the GPU if there is one."""
     if find_spec("faiss") is None:
         told = "FAISS is not installed: data cannot be curated here"
         yield wrong(told, "`pip install 'face-distill[curate]'`, or [gpu]")
@@ -107,7 +107,7 @@ def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
 
 
 def read_gpus(text: str) -> list[GpuMemory]:
-    """What ``nvidia-smi --query-gpu`` printed as CSV; lines that say nothing are left out."""
+    """Parse the CSV output of ``nvidia-smi --query-gpu``; lines without information are skipped."""
     found = [_LINE.fullmatch(line.strip()) for line in text.splitlines()]
     return [
         GpuMemory(int(line[1]), line[2], _mebibytes(line[3]), _mebibytes(line[4]), line[5])
@@ -131,7 +131,7 @@ def judge_memory(gpu: GpuMemory) -> Diagnosis:
 
 
 def judge_torch(told: dict[str, Any], gpus: int) -> Iterator[Diagnosis]:
-    """``told`` is what torch said of itself, ``gpus`` how many nvidia-smi lists."""
+    """``told`` is torch's own report, ``gpus`` the number of GPUs in nvidia-smi."""
     built = f"CUDA {told['cuda']}" if told["cuda"] else "CPUs"
     text = f"torch {told['version']}, built for {built}"
     if gpus == 0 or told["devices"] >= gpus:

@@ -1,4 +1,4 @@
-"""The packages that this software is built on: versions, and those that break when imported."""
+"""The packages that this software needs: versions, and import failures."""
 
 import platform
 from collections.abc import Iterator
@@ -27,10 +27,7 @@ print(json.dumps(True))
 
 @check("versions")
 def versions(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Every package that the product names, against the versions that it names.
-
-    Those of its extras only where they are installed.
-    """
+    """Every required package against its allowed versions; those of extras if installed."""
     from packaging.requirements import Requirement
 
     try:
@@ -62,7 +59,7 @@ def _applies(wanted: "Requirement", extra: str) -> bool:
 
 
 def _wrong(name: str, allowed: object) -> str | None:
-    """What is wrong with the installed version of a package, against a ``SpecifierSet``."""
+    """The fault of a package's installed version with respect to a ``SpecifierSet``."""
     try:
         found = version(name)
     except PackageNotFoundError:
@@ -73,9 +70,9 @@ def _wrong(name: str, allowed: object) -> str | None:
 
 @check("deepspeed", seconds=IMPORT_SECONDS + 10)
 def deepspeed(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether the engine ``deepspeed`` can be used; torch's own needs it not."""
+    """Whether the engine ``deepspeed`` works; the engine ``torch`` does not need it."""
     if find_spec("torch") is None:
-        return  # said by the check of torch
+        return  # reported by the check of torch
     try:
         yield ok(f"DeepSpeed {ask_python(_DEEPSPEED)}")
     except NoAnswerError as error:
@@ -87,7 +84,7 @@ def deepspeed(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("jpeg", seconds=IMPORT_SECONDS + 10)
 def jpeg(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether images can be read: libjpeg-turbo, by way of simplejpeg."""
+    """Whether images can be read: libjpeg-turbo, through simplejpeg."""
     try:
         ask_python(_JPEG)
         yield ok(f"libjpeg-turbo reads and writes (simplejpeg {version('simplejpeg')})")

@@ -1,4 +1,4 @@
-"""What this machine lets a process have: open files, a socket, ports, a name that resolves."""
+"""What this machine allows a process: open files, a socket, ports, name resolution."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ FEW_FILES = 4096
 
 @check("daemon")
 def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether one runs, and whether its queue can be read."""
+    """Whether one is running, and whether its queue can be read."""
     from distill.daemon.opening import lost_queue, read_queue
 
     if (lost := lost_queue(workspace)) is not None:
@@ -37,7 +37,7 @@ def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("socket")
 def socket_path(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether other programs can reach the daemon by the socket's whole path."""
+    """Whether other programs can reach the daemon by the socket's full path."""
     path = workspace.daemon / SOCKET
     size = len(os.fsencode(path))
     if size > LONGEST_PATH:
@@ -52,7 +52,7 @@ def socket_path(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("ports")
 def ports(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether ranks find each other on this machine: a free port, and a name that resolves."""
+    """Whether ranks find each other on this machine: a free port, and a host name that resolves."""
     try:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -77,7 +77,7 @@ def ports(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("open files")
 def open_files(workspace: Workspace) -> Iterator[Diagnosis]:
-    """How many a process may have: loaders, ranks and the daemon want many."""
+    """The limit of open files: loaders, ranks and the daemon need many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < FEW_FILES:
         more = "`ulimit -n 65536`" if hard < 0 or hard >= 65536 else f"`ulimit -n {hard}`"

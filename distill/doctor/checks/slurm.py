@@ -1,4 +1,4 @@
-"""Slurm, where it is installed."""
+"""Slurm, if it is installed."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
 @check("slurm")
 def slurm(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether its programs are there and its controller answers."""
+    """Whether its programs exist and its controller responds."""
     there = [name for name in _PROGRAMS if shutil.which(name)]
     if not there:
         yield ok("not installed: jobs run on this machine")
@@ -33,7 +33,7 @@ def slurm(workspace: Workspace) -> Iterator[Diagnosis]:
 
 
 def judge_partitions(listed: str) -> Diagnosis:
-    """``listed`` has a line for each partition: its name, nodes, whether it is up, and GRES."""
+    """``listed`` has a line per partition: name, nodes, whether it is up, and GRES."""
     partitions = [line.split() for line in listed.splitlines() if len(line.split()) >= 3]
     up = [f"{name} ({nodes} nodes)" for name, nodes, state, *_ in partitions if state == "up"]
     if not up:
