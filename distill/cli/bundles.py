@@ -1,6 +1,7 @@
 """The commands that look at bundles: `embed`, `verify`."""
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -48,6 +49,23 @@ PublicKeyOption = Annotated[
 def is_of_job(bundle: Path) -> bool:
     """Whether it is the output of a job's step, which is not changed."""
     return (bundle.resolve().parent / "inputs.json").is_file()
+
+
+def write_changed(
+    bundle: Path, destination: Path, change: Callable[[Path], None], force: bool = True
+) -> None:
+    """Deliver a changed copy of a bundle, also to its own place, and say that its signature is not
+    of the copy. ``change`` gets the folder of the copy; errors as of `deliver`."""
+    from distill.daemon.delivery import deliver
+    from distill.export.signatures import read_signature
+
+    was_signed = read_signature(bundle) is not None
+    deliver(bundle, destination, force, change)
+    if was_signed:
+        note(
+            f"{destination} has no signature: that of {bundle} does not fit the changed files; "
+            f"sign it with `distill sign {destination} --key sign.pem`"
+        )
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli.bars import watch
-from distill.cli.bundles import BundleArgument, is_of_job
+from distill.cli.bundles import BundleArgument, is_of_job, write_changed
 from distill.cli.common import NETWORKS, JsonOption, WorkspaceOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.scored import open_set
@@ -59,7 +59,6 @@ def export(
     from curation.views import open_images
     from curation.workspace import Workspace
     from distill.cli.curate.places import locate
-    from distill.daemon.delivery import deliver
     from distill.export.bundle_files import check_bundle
     from distill.export.calibration import Calibration
     from distill.export.exporter import check_formats
@@ -81,7 +80,7 @@ def export(
     if lacking := [name for name in names if name not in has]:
         began = time.monotonic()
         score = _scoring(opened)
-        deliver(bundle, bundle, True, lambda copy: add_formats(copy, lacking, score, calibration))
+        write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, calibration))
         seconds = time.monotonic() - began
     config = check_bundle(bundle).config
     sizes = {

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill.cli.bundles import BundleArgument, is_of_job
+from distill.cli.bundles import BundleArgument, is_of_job, write_changed
 from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.reports import print_table
 from distill.cli.screen import note
@@ -32,12 +32,11 @@ def latency(
 
     Example: distill latency workspace/bundles/sample --threads 1,2
     """
-    from distill.daemon.delivery import deliver
     from distill.export.latency import latencies, put_latencies
 
     rows = latencies(bundle, _counts(threads), note)
     if kept := not is_of_job(bundle):
-        deliver(bundle, bundle, True, lambda copy: put_latencies(copy, rows))
+        write_changed(bundle, bundle, lambda copy: put_latencies(copy, rows))
     if json:
         print_json({"bundle": str(bundle), "latencies": rows, "kept": kept})
         return

@@ -113,9 +113,10 @@ def _bundle(model: str, place: "Workspace") -> Path:
 
 
 def _write_copy(bundle: Path, into: Path, force: bool, report: dict[str, Any]) -> None:
-    from distill.daemon.delivery import deliver
+    from distill.cli.bundles import write_changed
     from distill.export.remeasured import put_thresholds
 
-    deliver(
-        bundle, into, force, lambda copy: put_thresholds(copy, report["sets"], report["thresholds"])
-    )
+    def change(copy: Path) -> None:
+        put_thresholds(copy, report["sets"], report["thresholds"])
+
+    write_changed(bundle, into, change, force)

@@ -17,7 +17,7 @@ from curation.suggestions import hint
 from distill.export.bundle_files import WEIGHTS_NAME, check_bundle
 from distill.export.config import BundleConfig
 from distill.export.exporter import exporters
-from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, check_golden
+from distill.export.golden import EMBEDDINGS, MINIMUM_COSINE, check_golden
 from teachers.embedder import Embedder, embed_mirrored, normalise
 from teachers.framing import shows_all
 
@@ -47,13 +47,15 @@ class BundleEmbedder:
         if runtime not in runtimes:
             raise UserError(f"{self.path}: no runtime {runtime!r}{hint(runtime, runtimes)}")
         self.network = _open(self.path, runtime, self.config)
+        self._runtime = runtime
         format = None if runtime == TORCH else exporters()[runtime]
         self._least = MINIMUM_COSINE if format is None else format.minimum_cosine
+        self._golden = EMBEDDINGS if format is None else format.golden
         self._gives_features = format is not None and format.gives_features
         if self.network.embedding != self.config.num_features:
             raise UserError(
                 f"{self.path}: the network in {runtime} gives {self.network.embedding} "
-                f"dimensions, config.json says {self.config.num_features}; fetch the bundle again"
+                f"dimensions, config.json says {self.config.num_features}; do not use the bundle"
             )
 
     def embed(self, images: np.ndarray | Sequence[Image], aligned: bool = False) -> np.ndarray:
@@ -81,8 +83,7 @@ class BundleEmbedder:
     def check_golden(self) -> float:
         """The lowest cosine with the golden embeddings; `UserError` below 0.9999, or what
         the format says."""
-        expected = FEATURES if self._gives_features else EMBEDDINGS
-        return check_golden(self.path, self.network, self._least, expected)
+        return check_golden(self.path, self.network, self._runtime, self._least, self._golden)
 
     def check_framed(self) -> None:
         """Raise `UserError` where the network may have been trained on squeezed images."""

@@ -21,7 +21,7 @@ from curation.suggestions import hint
 from distill.export.bundle_files import FILES
 from distill.export.checksums import SUMS_NAME
 from distill.export.config import BundleConfig, FileNames
-from distill.export.golden import MINIMUM_COSINE, golden_cosine, lowest_cosine
+from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, golden_cosine, lowest_cosine
 from distill.export.source import ExportSource
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
@@ -47,9 +47,10 @@ class Exporter(ABC):
     ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
     brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
     files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
-    not run at all. ``minimum_cosine`` is that of its embeddings with the network's. ``calibrated``
-    where it takes an `ExportSource.calibration`. Where it ``gives_features``, the files take images
-    and give features: uint8 RGB [N, H, W, 3] to unit vectors by the mirror rule.
+    not run at all. ``minimum_cosine`` is that of its embeddings with the golden ones.
+    ``calibrated`` where it takes an `ExportSource.calibration`; it has golden outputs of its own
+    then. Where it ``gives_features``, the files take images and give features: uint8 RGB
+    [N, H, W, 3] to unit vectors by the mirror rule.
     """
 
     name: ClassVar[str]
@@ -97,7 +98,14 @@ class Exporter(ABC):
 
     def check_cosine(self, cosine: float, where: str) -> None:
         """Raise ``UserError`` where it is below the minimum."""
-        _check_cosine(self.name, cosine, where, self.minimum_cosine)
+        check_cosine(self.name, cosine, where, self.minimum_cosine)
+
+    @property
+    def golden(self) -> str:
+        """The name of the golden outputs that its own are compared with."""
+        if self.gives_features:
+            return FEATURES
+        return f"{EMBEDDINGS}.{self.name}" if self.calibrated else EMBEDDINGS
 
     def why_not_fit(self, length: int, size: tuple[int, int]) -> str | None:
         """Why no network with embeddings of this length and an input of this (height, width) can be
@@ -261,13 +269,19 @@ def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[
         pixels = torch.randn(batch, 3, *size, generator=generator)
         with torch.inference_mode():
             expected = network(pixels).numpy()
-        _check_cosine(name, lowest_cosine(run(pixels.numpy()), expected), f"at batch size {batch}")
+        check_cosine(name, lowest_cosine(run(pixels.numpy()), expected), f"at batch size {batch}")
 
 
-def _check_cosine(name: str, cosine: float, where: str, least: float = MINIMUM_COSINE) -> None:
+def check_cosine(
+    name: str,
+    cosine: float,
+    where: str,
+    least: float = MINIMUM_COSINE,
+    reference: str = "the network",
+) -> None:
+    """Raise ``UserError`` where the cosine of an export with its ``reference`` is too low."""
     if not cosine >= least:
         raise UserError(
-            f"the {name} export gives other embeddings than the network: cosine {cosine:.6f} "
-            f"{where}, at least {least} is wanted; "
-            "train on until the weights are finite, or take another backbone"
+            f"the {name} export gives other embeddings than {reference}: cosine {cosine:.6f} "
+            f"{where}, at least {least} is required; leave {name} out of the formats"
         )

@@ -41,8 +41,8 @@ class FormatProcess:
             why = {MemoryError: "too much memory", TimeoutError: "too much time"}
             said = why.get(type(error), f"a crash ({error})")
             raise UserError(
-                f"{self._folder}: to run its {self._name} files takes {said}; fetch the bundle "
-                "again, or run another format"
+                f"{self._folder}: to run its {self._name} files takes {said}; use another format "
+                "of the bundle"
             ) from None
         found = np.frombuffer(content, "<f4")
         if found.size != np.prod(shape):

@@ -20,6 +20,8 @@ COUNT = 4
 SEED = 20190
 MINIMUM_COSINE = 0.9999
 """With the embeddings of the network that was exported."""
+INT8_COSINE = 0.99
+"""Of int8 with its own golden outputs, as processors round it in different ways."""
 
 
 def golden_images(size: tuple[int, int]) -> np.ndarray:
@@ -37,12 +39,25 @@ def write_golden(
     folder: Path, embedder: Embedder, size: tuple[int, int], mirror: MirrorRule = "sum"
 ) -> None:
     """Write images of this size, their raw embeddings, and their features by the ``mirror`` rule,
-    below the bundle's ``folder``."""
+    below the bundle's ``folder``. Raises `UserError` where the embeddings are not finite."""
     path = folder / GOLDEN_NAME
     path.parent.mkdir()
     images = golden_images(size)
-    write_arrays(path, {"images": images, EMBEDDINGS: embedder.embed(images)})
+    embeddings = embedder.embed(images)
+    if not np.isfinite(embeddings).all():
+        raise UserError(
+            "the network gives embeddings that are not finite, so it is not exported; train it "
+            "again with a lower train.learning_rate"
+        )
+    write_arrays(path, {"images": images, EMBEDDINGS: embeddings})
     add_golden_features(folder, embedder, mirror)
+
+
+def add_golden_outputs(folder: Path, name: str, embedder: Embedder) -> None:
+    """Add the embeddings by ``embedder`` under a ``name`` of their own."""
+    path = folder / GOLDEN_NAME
+    arrays = read_arrays(path)
+    write_arrays(path, {**arrays, name: embedder.embed(arrays["images"])})
 
 
 def add_golden_features(folder: Path, embedder: Embedder, mirror: MirrorRule) -> None:
@@ -60,20 +75,21 @@ def add_golden_features(folder: Path, embedder: Embedder, mirror: MirrorRule) ->
 def check_golden(
     folder: Path,
     embedder: Embedder,
+    runtime: str,
     least: float = MINIMUM_COSINE,
     expected: str = EMBEDDINGS,
 ) -> float:
-    """The lowest cosine of ``embedder``'s outputs with the golden ones, which are the
-    ``expected`` ones of the file: raw embeddings, or features.
+    """The lowest cosine of the outputs of a bundle's network in ``runtime`` with the golden ones,
+    which are the ``expected`` ones of the file, such as raw embeddings, or features.
 
     Raises `UserError` below ``least`` and for a file that holds something else.
     """
     cosine = golden_cosine(folder, embedder, expected)
     if not cosine >= least:
         raise UserError(
-            f"{folder / GOLDEN_NAME}: the network gives other embeddings than when it was "
-            f"exported: cosine {cosine:.6f}, at least {least} is wanted; "
-            "fetch the bundle again"
+            f"{folder / GOLDEN_NAME}: {runtime} gives other embeddings here than when the bundle "
+            f"was exported: cosine {cosine:.6f}, at least {least} is required; its files match "
+            f"their checksums, so update what runs {runtime}, or use another format"
         )
     return cosine
 

@@ -6,13 +6,22 @@ ones keep more of float32, in the end all that the format can keep.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from curation.errors import UserError
 from distill.export.equalisation import equalised
-from distill.export.exporter import Embed, ExportedNetwork, FormatRefusedError
+from distill.export.exporter import (
+    Embed,
+    ExportedNetwork,
+    Exporter,
+    FormatRefusedError,
+    check_cosine,
+)
+from distill.export.golden import add_golden_outputs, golden_cosine, lowest_cosine
 from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import Range, calibrate, layers, named, sensitivity
 
@@ -56,10 +65,11 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Quantised(Generic[Made]):
-    """A network in int8: ``costs`` by layer as of `sensitivity`, ``kept`` those that keep float32,
-    and what it loses."""
+    """A network in int8 and what runs it: ``costs`` by layer as of `sensitivity`, ``kept`` those
+    that keep float32, and what it loses."""
 
     made: Made
+    run: Embed
     costs: dict[str, float]
     kept: list[str]
     losses: list[MeasuredLoss]
@@ -104,7 +114,7 @@ def quantised(
             if found is None:
                 raise
             break
-        found = Quantised(made, given.costs, kept, judge(run))
+        found = Quantised(made, run, given.costs, kept, judge(run))
         if passes(found.losses):
             break
     assert found is not None
@@ -116,8 +126,8 @@ def through_the_gate(
 ) -> Made:
     """What ``build`` makes of a source's network for the format ``name``.
 
-    The source is told the losses and sensitivities. Raises ``FormatRefusedError`` where the gate
-    refuses all tries, ``UserError`` without a calibration.
+    The source is told the losses and sensitivities, and keeps what was judged. Raises
+    ``FormatRefusedError`` where the gate refuses all tries, ``UserError`` without a calibration.
     """
 
     def judge(run: Embed) -> list[MeasuredLoss]:
@@ -128,9 +138,26 @@ def through_the_gate(
     if not passes(found.losses):
         raise FormatRefusedError(
             f"the {name} format is refused, as it may lose less than 0.2 points of accuracy "
-            f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}"
+            f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}; "
+            "evaluate on larger sets where none can tell, else use onnx-fp16"
         )
+    source.judged[name] = found.run
     return found.made
+
+
+def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportSource") -> None:
+    """Raise ``UserError`` where what was ``written`` gives other embeddings than what the gate
+    judged, of faces or of the golden images; ``bundle`` gets golden outputs of the latter.
+
+    The network itself is no measure: drawn images are beyond the ranges of faces.
+    """
+    check = partial(check_cosine, found.name, reference="the graph that passed the gate")
+    judged, run = source.judged[found.name], found.start(written)
+    faces = _some(source.calibration_pixels, ASKED)
+    check(lowest_cosine(run(faces), judged(faces)), "on calibration faces")
+    add_golden_outputs(bundle, found.golden, ExportedNetwork(judged, source.preprocessing))
+    network = ExportedNetwork(run, source.preprocessing)
+    check(golden_cosine(bundle, network, found.golden), "on the golden images")
 
 
 def _some(pixels: np.ndarray, count: int) -> np.ndarray:
@@ -164,8 +191,8 @@ def check_bytes(after: int, before: int) -> None:
     """Raise ``TooManyBytesError`` where weights in int8 have more than 0.3 of the bytes."""
     if after > LARGEST * before:
         raise TooManyBytesError(
-            f"in int8 the weights have {after:,} of {before:,} bytes, more than {LARGEST} of them: "
-            "too few are those of layers; ship the network as onnx-fp16"
+            f"in int8 the weights have {after:,} of {before:,} bytes, more than {LARGEST} of them, "
+            "because too few belong to convolutions and fully connected layers; use onnx-fp16"
         )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from distill.export.calibration import Calibration
     from distill.export.config import MirrorRule, Thresholds
+    from distill.export.exporter import Embed
     from distill.export.int8 import Calibrated
     from distill.export.int8_gate import Judge
 
@@ -31,7 +32,7 @@ class ExportSource:
     Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.
     ``calibration`` is what formats in int8 take, ``mirror`` the rule of a feature, ``thresholds``
     those of the bundle. Exporters put into ``told``, by format, what the bundle's evaluation is to
-    say beside the scores.
+    say beside the scores, and into ``judged`` what the gate of int8 passed.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ExportSource:
         self.size, self.calibration, self.mirror = preprocessing.size, calibration, mirror
         self.thresholds = thresholds
         self.told: dict[str, dict[str, Any]] = {}
+        self.judged: dict[str, Embed] = {}
 
     @cached_property
     def folded(self) -> "torch.nn.Module":

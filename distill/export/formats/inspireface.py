@@ -113,7 +113,7 @@ def _model_in(path: Path) -> bytes:
             file = pack.extractfile(MODEL)
             found = b"" if file is None else file.read()
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path}: no InspireFace pack ({error}); fetch the bundle again") from None
+        raise UserError(f"{path}: not an InspireFace pack ({error}); use another format") from None
     if not found:
-        raise UserError(f"{path}: its {MODEL!r} is empty; fetch the bundle again")
+        raise UserError(f"{path}: its {MODEL!r} is empty; use another format")
     return found

@@ -60,4 +60,6 @@ def convert(source: ExportSource, model: Path, *options: str) -> None:
             check=False,
         )
     if done.returncode or not model.is_file():
-        raise UserError("MNN cannot convert the network; leave MNN's formats out")
+        raise UserError(
+            "MNN cannot convert the network; leave mnn and inspireface out of the formats"
+        )

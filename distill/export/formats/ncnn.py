@@ -78,7 +78,9 @@ class NcnnExporter(Exporter):
         net.opt.use_bf16_storage = False
         graph, weights = (str(folder / name) for name in self.files)
         if net.load_param(graph) or net.load_model(weights):
-            raise UserError(f"{folder}: ncnn cannot load {self.files[0]}; fetch the bundle again")
+            raise UserError(
+                f"{folder}: ncnn cannot load {self.files[0]}; update ncnn, or use another format"
+            )
 
         def run(image: np.ndarray) -> np.ndarray:
             with net.create_extractor() as extractor:
@@ -86,7 +88,7 @@ class NcnnExporter(Exporter):
                 failed, embedding = extractor.extract("out0")
             if failed:
                 raise UserError(
-                    f"{folder}: ncnn cannot run {self.files[0]}; fetch the bundle again"
+                    f"{folder}: ncnn cannot run {self.files[0]}; update ncnn, or use another format"
                 )
             return np.array(embedding, np.float32).reshape(1, -1)
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from distill.export.exporter import Embed, ExportedNetwork, exporter
+from distill.export.exporter import Embed, exporter
 from distill.export.formats.ncnn import NcnnExporter
-from distill.export.golden import golden_cosine
+from distill.export.golden import INT8_COSINE
 from distill.export.source import ExportSource
 
 FLOAT_SHARES = (0, 1 / 12, 1 / 6)
@@ -25,7 +25,7 @@ class NcnnInt8Exporter(NcnnExporter):
         "`in0`, output `out0`, both float32."
     )
     files = ("model.int8.ncnn.param", "model.int8.ncnn.bin")
-    minimum_cosine = 0.7  # The golden images are drawn, far beyond the ranges of faces.
+    minimum_cosine = INT8_COSINE
     calibrated = True
 
     def export(self, folder: Path, source: ExportSource) -> None:
@@ -65,6 +65,6 @@ class NcnnInt8Exporter(NcnnExporter):
         check_bytes(weights.stat().st_size, before)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """By the golden images; random pixels are beyond the ranges of faces."""
-        run = ExportedNetwork(self.start(written), source.preprocessing)
-        self.check_cosine(golden_cosine(bundle, run), "on the golden images")
+        from distill.export.int8 import check_written
+
+        check_written(self, written, bundle, source)

@@ -4,9 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.export.exporter import Embed, ExportedNetwork, exporter
+from distill.export.exporter import Embed, exporter
 from distill.export.formats.onnx import OnnxExporter
-from distill.export.golden import golden_cosine
+from distill.export.golden import INT8_COSINE
 from distill.export.source import ExportSource
 
 if TYPE_CHECKING:
@@ -32,15 +32,14 @@ def in_int8(given: "Calibrated", kept: list[str]) -> tuple["onnx.ModelProto", Em
 
 @exporter("onnx-int8")
 class OnnxInt8Exporter(OnnxExporter):
-    """``model.int8.onnx``; see `distill.export.int8`. The golden images are no faces, which is what
-    the ranges are of: faces are the gate's."""
+    """``model.int8.onnx``; see `distill.export.int8`."""
 
     card = (
         "`model.int8.onnx` has int8 weights, at less than a third of the bytes; it takes and gives "
         "float32."
     )
     file = "model.int8.onnx"
-    minimum_cosine = 0.7  # The golden images are drawn, far beyond the ranges of faces.
+    minimum_cosine = INT8_COSINE
     calibrated = True
 
     def export(self, folder: Path, source: ExportSource) -> None:
@@ -52,6 +51,6 @@ class OnnxInt8Exporter(OnnxExporter):
         (folder / self.file).write_bytes(made.SerializeToString(deterministic=True))
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """By the golden images; random pixels are beyond the ranges of faces."""
-        run = ExportedNetwork(self.start(written), source.preprocessing)
-        self.check_cosine(golden_cosine(bundle, run), "on the golden images")
+        from distill.export.int8 import check_written
+
+        check_written(self, written, bundle, source)

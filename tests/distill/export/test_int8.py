@@ -22,6 +22,7 @@ from distill.export import int8
 from distill.export.bundle import export_bundle
 from distill.export.bundle_files import check_bundle
 from distill.export.calibration import LEAST, Calibration
+from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, FaceConfig
 from distill.export.embedder import BundleEmbedder
 from distill.export.formats import ncnn_int8, onnx_int8
@@ -184,12 +185,38 @@ def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train, format_name
     assert told["sets"]["train"]["tar_at_far"]["1e-3"]["tar"] > 0
     assert {each["verdict"] for each in told["gate"]} == {"fine"}
     assert len(told["sensitivity"]) == 3
-    assert BundleEmbedder(bundle, format_name).check_golden() > 0.9
+    assert BundleEmbedder(bundle, format_name).check_golden() > 0.9999
     written = [(bundle / name).read_bytes() for name in files]
     assert sum(map(len, written)) < 0.4 * (bundle / "model.safetensors").stat().st_size
     again = run(bundle, *given, "--json", to=format_name)
     assert json.loads(again.stdout)["added"] == []
     assert [(bundle / name).read_bytes() for name in files] == written
+
+
+def with_other_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose first layer has its weights in another order."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    whole = next(each for each in copy.graph.initializer if each.data_type == onnx.TensorProto.INT8)
+    whole.raw_data = whole.raw_data[::-1]
+    return copy
+
+
+def test_a_file_unlike_what_the_gate_judged_is_refused(bundle, train, monkeypatch):
+    monkeypatch.setattr("distill.export.compaction.compacted", with_other_weights)
+    result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
+    assert isinstance(result.exception, UserError)
+    assert "other embeddings than the graph that passed the gate" in str(result.exception)
+    assert not list(bundle.glob("*int8*"))
+
+
+def test_verify_refuses_an_int8_file_with_other_weights(bundle, train):
+    assert run(bundle, "--calibrate", train.path, "--evaluate", train.path).exit_code == 0
+    path = bundle / "model.int8.onnx"
+    path.write_bytes(with_other_weights(onnx.load(path)).SerializeToString())
+    write_sums(bundle)
+    result = CliRunner().invoke(app, ["verify", str(bundle)])
+    assert isinstance(result.exception, UserError)
+    assert "onnx-int8 gives other embeddings here" in str(result.exception)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.errors import UserError
+from distill.cli.bundles import write_changed
 from distill.cli.main import app
 from distill.daemon.delivery import deliver
 from distill.daemon.remote_bundle import fetch
@@ -129,10 +130,14 @@ def test_a_link_is_no_signature_and_is_not_read(bundle, keys, tmp_path):
     assert not (tmp_path / "pulled" / SIGNATURE_NAME).exists()
 
 
-def test_a_change_makes_a_signature_void(bundle, keys):
-    sign(bundle, keys[0])
-    deliver(bundle, bundle, True, lambda copy: None)
+@pytest.mark.parametrize("is_signed", [True, False], ids=["signed", "unsigned"])
+def test_a_changed_bundle_is_said_to_have_no_signature(bundle, keys, capsys, is_signed):
+    if is_signed:
+        sign(bundle, keys[0])
+    write_changed(bundle, bundle, lambda copy: None)
     assert not (bundle / SIGNATURE_NAME).exists()
+    told = " ".join(capsys.readouterr().err.split())
+    assert (f"sign it with `distill sign {bundle} --key sign.pem`" in told) is is_signed
 
 
 def test_a_pull_from_elsewhere_checks_before_it_fetches(elsewhere: Elsewhere, keys, tmp_path):
