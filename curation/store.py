@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
@@ -116,7 +116,7 @@ class ViewStep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Name
-    parameters: Annotated[Mapping[Name, Parameter], FailFast()]
+    parameters: Mapping[Name, Parameter]
     images_before: Count
     identities_before: Identities
     images_after: Count

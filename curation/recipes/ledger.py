@@ -5,9 +5,8 @@ there, a digest of what it wrote. What has another digest now, or another name, 
 """
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, FailFast
+from pydantic import BaseModel, ConfigDict
 
 from curation.errors import UserError
 from curation.files import atomic_file, file_digest
@@ -22,7 +21,7 @@ ASIDE = f"{LEDGER_FILE}.damaged"
 class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    made: Annotated[dict[str, str], FailFast()] = {}
+    made: dict[str, str] = {}
 
 
 class Ledger:
