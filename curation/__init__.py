@@ -1,1 +1,1 @@
-"""The data set in order: RecordIO in, an LMDB store, views, recipes. Never imports torch."""
+"""Data curation: RecordIO in, an LMDB store, views, recipes. Never imports torch."""

@@ -1,7 +1,7 @@
-"""A face cut out by its five points: the one alignment of all that is trained and embedded here.
+"""Face alignment by five landmarks, the only alignment used in training and embedding.
 
-Points are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen in the
-picture; x and y are those of pixel centres, from 0.
+Landmarks are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen in
+the picture. Coordinates refer to pixel centres and start at 0.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ALIGNED_SIZE = (112, 112)
-"""(height, width) of the ArcFace template, to which the points belong."""
+"""(height, width) of the ArcFace template that the landmarks refer to"""
 ARCFACE_POINTS = (
     (38.2946, 51.6963),
     (73.5318, 51.5014),
@@ -19,15 +19,15 @@ ARCFACE_POINTS = (
     (70.7299, 92.2041),
 )
 _MOST_SAMPLES = 16
-"""Of a side of each pixel; faces beyond 1,800 pixels are sampled no finer"""
+"""Maximum samples per side of a pixel; reached at faces of 1,800 pixels."""
 
 
 def similarity(points: "np.ndarray", target: "np.ndarray") -> "np.ndarray":
-    """Rotation, scale and shift that bring ``points`` nearest to ``target``: float64 ``[2, 3]``.
+    """Rotation, scale and shift that map ``points`` closest to ``target``: float64 ``[2, 3]``.
 
-    Both are ``[N, 2]``. It is the least-squares solution in closed form: with points as complex
-    numbers around their means, z = a w with a = sum(conj(w) z) / sum(|w|^2). It never mirrors.
-    Raises ``ValueError`` where all points are one.
+    Both are ``[N, 2]``. The least-squares solution in closed form: with points as complex numbers
+    around their means, z = a w with a = sum(conj(w) z) / sum(|w|^2). It never mirrors. Raises
+    ``ValueError`` if all points are equal.
     """
     import numpy as np
 
@@ -43,10 +43,10 @@ def similarity(points: "np.ndarray", target: "np.ndarray") -> "np.ndarray":
 
 
 def align(pixels: "np.ndarray", points: "np.ndarray") -> "np.ndarray":
-    """The face with these points ``[5, 2]`` in uint8 RGB ``[H, W, 3]``: ``[112, 112, 3]``.
+    """The face with landmarks ``[5, 2]`` in uint8 RGB ``[H, W, 3]``, aligned: ``[112, 112, 3]``.
 
-    What lies outside the picture is black. Each pixel is the mean of about as many as it covers,
-    so that a large face does not alias. Raises ``ValueError`` as ``similarity`` does.
+    Areas outside the picture are black. Each pixel averages about as many pixels as it covers, to
+    avoid aliasing of large faces. Raises ``ValueError`` as ``similarity`` does.
     """
     import cv2
     import numpy as np
@@ -54,7 +54,7 @@ def align(pixels: "np.ndarray", points: "np.ndarray") -> "np.ndarray":
     matrix = similarity(points, np.array(ARCFACE_POINTS))
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     samples = max(1, min(_MOST_SAMPLES, round(1 / scale))) if scale > 0 else 1
-    # The centre of pixel i of the fine picture lies at (i + 0.5) / samples - 0.5 of the other.
+    # Pixel i of the supersampled picture is centred at (i + 0.5) / samples - 0.5 of the other.
     matrix *= samples
     matrix[:, 2] += (samples - 1) / 2
     height, width = (side * samples for side in ALIGNED_SIZE)

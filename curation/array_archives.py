@@ -1,4 +1,4 @@
-"""Archives of NumPy arrays of others, ``.npz``: looked at before they are unpacked."""
+"""Reading untrusted archives of NumPy arrays, ``.npz``, with checks before decompression."""
 
 import os
 import struct
@@ -14,11 +14,11 @@ from curation.arrays import ArrayHeader, exactly, parse_head
 from curation.files import UnreadableError, open_regular
 
 MOST_MEMBERS = 32
-"""Arrays in an ``.npz``"""
+"""Maximum number of arrays in an ``.npz``"""
 _SMALL = 4096
-"""Bytes that an array of an ``.npz`` may take in any case"""
+"""Bytes that an array of an ``.npz`` may always have"""
 _MEMBER_BYTES = 1024
-"""Of a member's entry in an archive's list, name included"""
+"""Maximum bytes of a member's entry in the central directory, including its name"""
 _END = struct.Struct("<4s4H2LH")
 _END_MARK, _END_OF_LARGE = b"PK\5\6", b"PK\6\7"
 _LARGE_END = struct.Struct("<4sQ2H2L4Q")
@@ -26,14 +26,14 @@ _LOCATOR_BYTES = 20
 _TOGETHER = 1 << 20
 _FAULTS = (BadZipFile, ValueError, OSError, EOFError, OverflowError, NotImplementedError,
            RuntimeError, struct.error, zlib.error)  # fmt: skip
-"""What ``zipfile`` raises where an archive is damaged"""
+"""Exceptions of ``zipfile`` for a damaged archive"""
 
 
 def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
     """All arrays of an ``.npz`` file, at most ``MOST_MEMBERS`` of at most ``largest`` bytes each.
 
-    Every head is looked at before any array is unpacked: a few bytes can stand for gigabytes.
-    Raises ``UnreadableError`` where the file is not whole or asks for more.
+    Every header is checked before any array is decompressed, because a few bytes can expand to
+    gigabytes. Raises ``UnreadableError`` if the file is incomplete or exceeds the limits.
     """
     with open_regular(path) as file:
         try:
@@ -47,9 +47,9 @@ def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
 
 
 def _check_list(file: BinaryIO) -> None:
-    """``ValueError`` where an archive's list of members is longer than that of a few arrays.
+    """Raise ``ValueError`` if the central directory is larger than that of a few arrays.
 
-    All of it would be held in memory, many times as large.
+    ``zipfile`` would hold all of it in memory, many times as large.
     """
     size = os.fstat(file.fileno()).st_size
     ends = _END.size + _LOCATOR_BYTES + _LARGE_END.size
@@ -65,7 +65,7 @@ def _check_list(file: BinaryIO) -> None:
 
 
 def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, ArrayHeader]]:
-    """Name, place and head of each array."""
+    """Name, location and header of each array."""
     members = archive.infolist()
     if len(members) > MOST_MEMBERS:
         raise ValueError(f"it holds {len(members)} arrays, more than {MOST_MEMBERS}")
@@ -80,7 +80,7 @@ def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Arr
 
 
 def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> ArrayHeader:
-    """``ValueError`` that goes on after the member's name."""
+    """The header; ``ValueError`` with a message that continues after the member's name."""
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
         raise ValueError("is packed in a way that NumPy does not use")
     with archive.open(member) as stream:

@@ -1,8 +1,8 @@
-"""NumPy arrays that somebody else wrote, ``.npy``: looked at before they are read.
+"""Reading untrusted NumPy arrays, ``.npy``, with checks before allocation.
 
-NumPy evaluates an array's head and allots what it asks for. Here the head is only matched, and the
-bytes that are there must be as many as its type and shape take, so nothing larger than the file is
-ever allotted; where the caller names type or shape, nothing else is read.
+NumPy evaluates a header and allocates what it asks for. Here the header is only matched, and the
+file size must equal what type and shape require, so no allocation exceeds the file. If the caller
+specifies a type or shape, nothing else is read.
 """
 
 import math
@@ -18,7 +18,7 @@ from curation.files import UnreadableError, open_regular
 
 _MAGIC = b"\x93NUMPY"
 _LENGTHS = {b"\1\0": struct.Struct("<H"), b"\2\0": struct.Struct("<I")}
-"""How the length of the text is written, by version of the format"""
+"""Format of the header's length, by version of the file format"""
 _LONGEST_TEXT = 4096
 _ITEM = rb"\s*'(descr|fortran_order|shape)'\s*:\s*('[^']*'|True|False|\([^()]*\))\s*"
 _TEXT = re.compile(rb"\{" + rb",".join([_ITEM] * 3) + rb",?\s*\}\s*")
@@ -28,22 +28,22 @@ _MOST_AXES = 8
 
 
 class ArrayHeader(NamedTuple):
-    """What an array's file says before its numbers."""
+    """The header of an array file."""
 
     kind: np.dtype
     shape: tuple[int, ...]
     is_transposed: bool
-    """Its numbers stand in Fortran's order"""
+    """Fortran order"""
     begin: int
-    """Bytes before them"""
+    """Offset of the data in bytes"""
 
     @property
     def size(self) -> int:
-        """Bytes of the numbers."""
+        """Bytes of the data."""
         return math.prod(self.shape) * self.kind.itemsize
 
     def arranged(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers, in a row as they stand in the file, as the array."""
+        """The data in file order as an array of the right shape."""
         if self.is_transposed:
             return numbers.reshape(self.shape[::-1]).T
         return numbers.reshape(self.shape)
@@ -53,17 +53,17 @@ class ArrayHeader(NamedTuple):
 
 
 def read_head(path: Path) -> ArrayHeader:
-    """The head of a ``.npy`` file, whose numbers are all there.
+    """The header of a ``.npy`` file that has all its data.
 
-    ``UnreadableError`` where it is no regular file, not one of numbers (or short texts) in NumPy's
-    format, or longer or shorter than its head says.
+    Raises ``UnreadableError`` if it is not a regular file, not an array of numbers or short strings
+    in NumPy's format, or longer or shorter than its header states.
     """
     with open_regular(path) as file:
         return _checked_head(path, file)
 
 
 def read_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in a ``.npy`` file; ``UnreadableError`` as of ``read_head``, or if another one."""
+    """The array in a ``.npy`` file; ``UnreadableError`` as in ``read_head``, or if it differs."""
     with open_regular(path) as file:
         head = _checked_head(path, file)
         _refuse_other(path, head, kind, shape)
@@ -75,7 +75,7 @@ def read_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray
 
 
 def map_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """``read_array`` of one that is too large for memory: mapped, read-only, in C's order."""
+    """Like ``read_array`` for large arrays: memory-mapped, read-only, in C order."""
     with open_regular(path) as file:
         head = _checked_head(path, file)
         _refuse_other(path, head, kind, shape)
@@ -102,7 +102,7 @@ def _refuse_other(path: Path, head: ArrayHeader, kind: np.dtype, shape: tuple[in
 
 
 def parse_head(file: IO[bytes]) -> ArrayHeader:
-    """The head at the beginning of ``file``; ``ValueError`` that says what it is instead."""
+    """The header at the start of ``file``; ``ValueError`` with a description if it is invalid."""
     magic = file.read(len(_MAGIC))
     if magic != _MAGIC:
         raise ValueError("it is not a NumPy array (.npy)")
@@ -127,7 +127,7 @@ def parse_head(file: IO[bytes]) -> ArrayHeader:
 
 
 def exactly(file: IO[bytes], size: int) -> bytes:
-    """The next ``size`` bytes; ``ValueError`` where there are fewer."""
+    """The next ``size`` bytes; ``ValueError`` if there are fewer."""
     content = file.read(size)
     if len(content) < size:
         raise ValueError("its head is cut off")

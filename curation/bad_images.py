@@ -1,4 +1,4 @@
-"""Bad images of a store, view or record file: which they are, and what helps."""
+"""Bad images of a store, view or record file: a list of them, and advice."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHOWN = 1000
-"""Bad images that are kept in memory and told; a list file has them all"""
+"""Maximum number of bad images kept in memory and shown; a list file has all of them"""
 
 
 def read_pixels(images: ImageSet, i: int) -> "np.ndarray":
-    """Pixels of image ``i``, uint8 RGB ``[H, W, 3]``; ``UserError`` as of ``bad_image``."""
+    """Pixels of image ``i``, uint8 RGB ``[H, W, 3]``; raises the error of ``bad_image``."""
     try:
         return decode(images.read(i), "the image")
     except UserError as error:
@@ -23,7 +23,7 @@ def read_pixels(images: ImageSet, i: int) -> "np.ndarray":
 
 
 def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
-    """The error for image ``i``: its key in the source, the reason, and how to leave it out."""
+    """The error for image ``i``: its key in the source, the reason, and how to exclude it."""
     images, i = images.found(i)
     return UserError(
         f"{images.path}: image {i} (key {int(images.source_keys[i])}): {reason}; `curate verify "
@@ -34,9 +34,9 @@ def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
 
 @dataclass
 class BadImages:
-    """Bad images as they are found: the number of all, the first of them, and a file for the rest.
+    """Collects bad images: their total, the first of them, and a file with all.
 
-    ``list_file`` gets a line of each, as ``curate view drop --by key`` reads it.
+    ``list_file`` gets one line per image, in the format of ``curate view drop --by key``.
     """
 
     list_file: BinaryIO | None = None
@@ -44,7 +44,7 @@ class BadImages:
     first: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, key: int | None, reason: str, **place: int) -> None:
-        """One more; ``place`` says where it is, such as ``image=7``."""
+        """Add an image; ``place`` is its location, such as ``image=7``."""
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append({**place, "key": key, "reason": reason})

@@ -1,4 +1,4 @@
-"""Many small pictures as one, to be looked at."""
+"""Combining many small pictures into one for viewing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 def contact_sheet(
     images: "Sequence[np.ndarray]", columns: int, gap: int = 2, background: int = 255
 ) -> "np.ndarray":
-    """Images of one size, uint8 ``[H, W, 3]``, in rows of ``columns`` from the top left.
+    """Images of equal size, uint8 ``[H, W, 3]``, in rows of ``columns`` from the top left.
 
-    ``gap`` pixels of the grey level ``background`` lie between them; places left over in the last
-    row have that colour too. Raises ``ValueError`` where there is nothing to show.
+    ``gap`` pixels of the grey level ``background`` separate them; empty places in the last row are
+    filled with it too. Raises ``ValueError`` if there are no images.
     """
     import numpy as np
 

@@ -1,14 +1,14 @@
-"""LMDB files, read by plain reads: nothing that such a file says can crash the process.
+"""Reading LMDB files with plain reads, so that no content of a file can crash the process.
 
-liblmdb maps its file into memory and believes it, so a damaged node, or a file that becomes shorter
-while it is read, ends the process with a bus error. Stores are written once and never changed, so a
-reader needs little of LMDB: the newer of two meta pages, and the tree of pages below its root. Here
-every number is compared with the page or the file that it points into before it is used.
+liblmdb maps its file into memory and trusts it, so a damaged node, or a file that is truncated
+while it is read, kills the process with a bus error. Stores are written once and never changed, so
+a reader needs little of LMDB: the newer of two meta pages, and the tree of pages below its root.
+Here every number is checked against the page or the file that it points into before it is used.
 
-A file (format 1, LMDB 0.9) is a row of pages: two meta pages, then leaf pages with the keys, branch
-pages above them, and overflow pages for values that do not fit twice on a leaf. Source: LMDB's
-``mdb.c`` (``MDB_page``, ``MDB_node``, ``MDB_meta``, ``OVPAGES``). All of it little-endian, 64 bits;
-a reader takes the size of a page from the meta page, so files travel between machines.
+A file (format 1, LMDB 0.9) is a sequence of pages: two meta pages, then leaf pages with the keys,
+branch pages above them, and overflow pages for values that do not fit twice into a leaf. Source:
+LMDB's ``mdb.c`` (``MDB_page``, ``MDB_node``, ``MDB_meta``, ``OVPAGES``). All numbers are
+little-endian, with 64-bit sizes. The page size is read from the meta page, so files are portable.
 """
 
 import os
@@ -31,41 +31,41 @@ HEADER: Final = 16
 """Bytes of a page's header"""
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _NO_PAGE = (1 << 64) - 1
-# Page number, padding, flags, then where the free space begins and ends, or the count of pages.
+# Page number, padding, flags, then start and end of the free space, or the number of pages.
 _PAGE_HEADER = struct.Struct("<QHHHH")
 _OVERFLOW_HEADER = struct.Struct("<QHHI")
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 1, 2, 4, 8
 _FREE_FLAGS = 8
-"""Of the tree of free pages: its keys are integers"""
-# Size of the data, flags, size of the key; in a branch, size and flags are the page number.
+"""Flags of the tree of free pages: its keys are integers"""
+# Size of the data, flags, size of the key; in a branch, size and flags hold the page number.
 _NODE = struct.Struct("<IHH")
 _ELSEWHERE = 1
-"""The flag of a node whose value has pages of its own: a page number stands in its place."""
+"""Flag of a node whose value is on overflow pages; the node holds a page number instead."""
 _DATABASE_WITHIN = 2
-"""The flag of a node that is a named database"""
+"""Flag of a node that is a named database"""
 _PAGE_NUMBER = struct.Struct("<Q")
-# Magic, version, address, size of the map, two databases (free pages, main), last page, number.
+# Magic, version, address, map size, two databases (free pages, main), last page, transaction.
 _META = struct.Struct("<IIQQ48s48sQQ")
 _META_BYTES = HEADER + _META.size
 # Padding (in the first database: the page size), flags, depth, four counts, root page.
 _DATABASE = struct.Struct("<IHHQQQQQ")
 READ_AHEAD_STEP = 128 << 10
-"""The smallest limit that is usual for one request to a disk"""
+"""The smallest common limit of one request to a disk"""
 _DEEPEST = 32
-"""Levels of the tree, as in liblmdb (``CURSOR_STACK``)"""
+"""Maximum depth of the tree, as in liblmdb (``CURSOR_STACK``)"""
 
 _NUMBER_BYTES = 8
-"""Of a key that is an image's number"""
+"""Bytes of a key that is an image's number"""
 _SMALLEST_ENTRY = _NODE.size + 2
 """Bytes: a node and its pointer"""
 
 
 @dataclass(frozen=True)
 class _Tree:
-    """What a meta page says of one of the two trees: the pages that are free, and the entries."""
+    """A tree according to a meta page: that of free pages, or that of entries."""
 
     page_size: int
-    """In the tree of free pages alone"""
+    """Set in the tree of free pages only"""
     flags: int
     depth: int
     entries: int
@@ -74,7 +74,7 @@ class _Tree:
 
 @dataclass(frozen=True)
 class _Meta:
-    """What a meta page says of the file."""
+    """The content of a meta page."""
 
     free: _Tree
     main: _Tree
@@ -87,10 +87,10 @@ class _Meta:
 
 
 class Environment:
-    """The LMDB file ``name`` in a folder, open for reading; also in threads and after a fork.
+    """The LMDB file ``name`` in a folder, open for reading; usable from threads and after a fork.
 
-    ``entries`` is how many it says that it has. Raises ``UserError`` where it is no such file, or
-    damaged, here and when it is read.
+    ``entries`` is the stated number of entries. Raises ``UserError`` if it is not such a file, or
+    is damaged, when it is opened or read.
     """
 
     def __init__(self, folder: Path, name: str = DATA_FILE) -> None:
@@ -110,7 +110,7 @@ class Environment:
         if entries > self._end // _SMALLEST_ENTRY:
             self._damaged(f"it has no room for {entries} entries")
         self._leaves: tuple[array[int], array[int]] | None = None
-        # Memory that costs nothing until it is used.
+        # Memory that is not allocated until it is used.
         try:
             self._offsets = np.zeros(entries, np.int64).data
             """Where the values of numbers lie; 0 where that is not known yet"""
@@ -122,7 +122,7 @@ class Environment:
             ) from None
 
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
-        """The value under ``key``, or None; ``UserError`` where it has more than ``most`` bytes."""
+        """The value of ``key``, or None; ``UserError`` if it has more than ``most`` bytes."""
         number = self._root
         if number == _NO_PAGE:
             return None
@@ -139,10 +139,10 @@ class Environment:
         return None
 
     def get_numbered(self, numbers: Iterable[int], most: int) -> Iterator[bytes | None]:
-        """The values under these numbers, as eight bytes, big-endian; None where one is missing.
+        """The values of these numbers, stored as eight big-endian bytes; None if one is missing.
 
-        Numbers are below ``entries``, and must come first in the file, from 0 on without gaps. A
-        value of more than ``most`` bytes is damage.
+        Numbers must be below ``entries``, and precede all other keys, from 0 without gaps. A value
+        of more than ``most`` bytes is damage.
         """
         offsets, sizes = self._offsets, self._sizes
         for number in numbers:
@@ -155,15 +155,15 @@ class Environment:
             yield self._read(offsets[number], size)
 
     def read_ahead(self, first: int, last: int) -> None:
-        """Have the system read from the value of number ``first`` to that of ``last`` in one go.
+        """Make the system read from the value of number ``first`` to that of ``last`` at once.
 
-        A hint, for values that lie in the order of their keys. Returns when the reading is under
-        way; does nothing where the system is not Linux.
+        A hint, for values stored in the order of their keys. Returns when reading has started; does
+        nothing except on Linux.
         """
         if not (hasattr(os, "posix_fadvise") and self._locate(first) and self._locate(last)):
             return
         end = self._offsets[last] + self._sizes[last]
-        # Linux reads no more for one call than a disk takes in one request, and forgets the rest.
+        # Per call, Linux reads only as much as one disk request, and ignores the rest.
         for offset in range(self._offsets[first], end, READ_AHEAD_STEP):
             size = min(READ_AHEAD_STEP, end - offset)
             os.posix_fadvise(self._file, offset, size, os.POSIX_FADV_WILLNEED)
@@ -181,7 +181,7 @@ class Environment:
                 before = key
 
     def all_items(self, most: int) -> Iterator[tuple[bytes, bytes | None]]:
-        """All keys, ascending, with their values; None for one of more than ``most`` bytes."""
+        """All keys, ascending, with their values; None for values of more than ``most`` bytes."""
         before: bytes | None = None
         for _, number in self._all_leaves():
             page, count = self._page(number, _LEAF)
@@ -194,10 +194,10 @@ class Environment:
                 yield key, self._read(offset, size) if size <= most else None
 
     def check_pages(self) -> None:
-        """Look at all of the file that liblmdb believes when it writes to it.
+        """Check everything in the file that liblmdb trusts when it writes.
 
-        Raises ``UserError`` where a page of a tree is not sound, or a page is used twice, be it as
-        a free one. What lies in values is not looked at.
+        Raises ``UserError`` if a page of a tree is invalid, or a page is used twice, including as a
+        free page. Values are not checked.
         """
         meta, pages = self._meta, _UsedPages(self._end // self._page_size)
         is_odd = meta.free.flags != _FREE_FLAGS or meta.main.page_size != 0
@@ -245,7 +245,7 @@ class Environment:
         if flags == _ELSEWHERE:
             begin, count = offset // self._page_size, -(-(HEADER + size) // self._page_size)
             pages.add(begin, count)
-            # Images are never touched again: their pages, all over the file, are not read.
+            # Images never change, so their pages, spread over the whole file, are not read.
             if is_free or key_size != _NUMBER_BYTES:
                 header = _OVERFLOW_HEADER.unpack(self._read(offset - HEADER, HEADER))
                 if (header[0], *header[2:]) != (begin, _OVERFLOW, count):
@@ -254,9 +254,9 @@ class Environment:
             pages.add_free(self._read(offset, size))
 
     def _locate(self, number: int) -> bool:
-        """Note where all values lie that share a leaf page with this number's; whether it is one.
+        """Record the locations of all values on this number's leaf page; whether there is one.
 
-        Each leaf is read once in a process, at most, however images are mixed.
+        A process reads each leaf at most once, in any order of images.
         """
         if self._leaves is None:
             self._leaves = self._numbered_leaves()
@@ -268,13 +268,13 @@ class Environment:
         last = min(firsts[leaf] + count, self.entries)
         for key, place in enumerate(self._places(page, count)[: last - firsts[leaf]], firsts[leaf]):
             if self._key(page, place) == key.to_bytes(8, "big"):
-                # The offset last: another thread may look whether it is there.
+                # The offset is set last, because other threads check for it.
                 offset, self._sizes[key] = self._place_of_value(leaves[leaf], page, place)
                 self._offsets[key] = offset
         return self._offsets[number] > 0
 
     def _numbered_leaves(self) -> "tuple[array[int], array[int]]":
-        """The first numbers of the leaf pages that have numbers as keys, and these pages."""
+        """The first numbers of the leaf pages with numbered keys, and the page numbers."""
         firsts, leaves = array("Q"), array("Q")
         for first, page in self._all_leaves():
             if len(first) not in (0, 8):
@@ -284,7 +284,7 @@ class Environment:
         return firsts, leaves
 
     def _all_leaves(self) -> Iterator[tuple[bytes, int]]:
-        """All leaf pages in order, each with a key that separates it from those before it."""
+        """All leaf pages in order, each with the key that separates it from earlier ones."""
         before: bytes | None = None
         waiting = [] if self._root == _NO_PAGE else [(b"", self._root, 1)]
         while waiting:
@@ -293,7 +293,7 @@ class Environment:
                 children = [(key or first, page) for key, page in self._children(number)]
                 waiting += [(key, page, level + 1) for key, page in reversed(children)]
                 continue
-            # Nor can a page that hangs in the tree more than once make the way endless.
+            # This also ends the walk if a page occurs in the tree more than once.
             if before is not None and first <= before:
                 self._damaged(f"its keys are not in order before page {number}")
             before = first
@@ -309,7 +309,7 @@ class Environment:
         return children
 
     def _page(self, number: int, kind: int) -> tuple[bytes, int]:
-        """A page of the tree, and how many nodes it has: one at least."""
+        """A page of the tree, and its number of nodes, at least one."""
         self._check_inside(number * self._page_size, self._page_size)
         page = self._read(number * self._page_size, self._page_size)
         found, _, flags, lower, _ = _PAGE_HEADER.unpack_from(page)
@@ -318,11 +318,11 @@ class Environment:
         return page, (lower - HEADER) // 2
 
     def _places(self, page: bytes, count: int) -> tuple[int, ...]:
-        """Where the nodes of a page begin."""
+        """The offsets of the nodes of a page."""
         return struct.unpack_from(f"<{count}H", page, HEADER)
 
     def _node(self, page: bytes, place: int) -> tuple[int, int, int]:
-        """Size of the value (of a branch: half of a page number), flags, size of the key."""
+        """Size of the value (in a branch: half of a page number), flags, size of the key."""
         if place + _NODE.size > self._page_size:
             self._damaged("a node goes beyond its page")
         return _NODE.unpack_from(page, place)
@@ -335,7 +335,7 @@ class Environment:
         return page[begin : begin + size]
 
     def _place_of_value(self, number: int, page: bytes, place: int) -> tuple[int, int]:
-        """Where in the file the value of a node lies whose key has been read, and its size."""
+        """The file offset and size of a node's value, after its key has been read."""
         size, flags, key_size = _NODE.unpack_from(page, place)
         begin = place + _NODE.size + key_size
         room = _PAGE_NUMBER.size if flags == _ELSEWHERE else size
@@ -355,7 +355,7 @@ class Environment:
     def _read(self, offset: int, size: int) -> bytes:
         try:
             data = os.pread(self._file, size, offset)
-            while len(data) < size:  # the system reads 2 GiB at most at a time
+            while len(data) < size:  # one read returns at most 2 GiB
                 more = os.pread(self._file, size - len(data), offset + len(data))
                 if not more:
                     self._check_length(offset + len(data))
@@ -390,21 +390,21 @@ class Environment:
 
 
 class _UsedPages:
-    """Which pages of a file are used, and whether each is at most once; else ``ValueError``."""
+    """Records used pages of a file; raises ``ValueError`` if one is used more than once."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._begins, self._lengths = array("Q", (0, 1)), array("Q", (1, 1))
 
     def add(self, begin: int, length: int) -> None:
-        """Note pages in a row."""
+        """Record consecutive pages."""
         self._begins.append(begin)
         self._lengths.append(length)
-        if len(self._begins) > self._count:  # nor can pages that hang in each other go on for ever
+        if len(self._begins) > self._count:  # also ends cycles of pages
             raise ValueError("it has pages that are used twice")
 
     def add_free(self, listed: bytes) -> None:
-        """Note the pages of a list of free ones: how many, then their numbers, descending."""
+        """Record the pages of a free list: their count, then their numbers, descending."""
         numbers = np.frombuffer(listed, "<u8", len(listed) // 8)
         if not len(numbers) or numbers[0] >= len(numbers):
             raise ValueError("a list of free pages is longer than its entry")
@@ -412,7 +412,7 @@ class _UsedPages:
             self.add(number, 1)
 
     def check(self) -> None:
-        """Compare all pages that were noted."""
+        """Check all recorded pages."""
         begins = np.frombuffer(self._begins, np.uint64)
         order = np.argsort(begins)
         begins = begins[order]
@@ -422,7 +422,7 @@ class _UsedPages:
 
 
 def _check_nodes(page: bytes, places: Sequence[int], is_leaf: bool) -> None:
-    """Whether the nodes fill their page from its end without gaps; else ``ValueError``."""
+    """Raise ``ValueError`` unless the nodes fill their page from its end without gaps."""
     *_, lower, upper = _PAGE_HEADER.unpack_from(page)
     end = upper
     for place in sorted(places):

@@ -1,4 +1,4 @@
-"""The one exception that every command turns into one clear line."""
+"""The exception that every command turns into one clear line."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -8,16 +8,16 @@ _MOST_TOLD = 20
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used.
+    """Input from the user that cannot be used.
 
-    The message is one line: the thing, the value found, what is allowed, and the next step. A list
-    may follow in lines that begin with two spaces. Commands print it as ``error: MESSAGE`` and exit
-    with 1; a traceback means a defect of ours.
+    The message is one line: the subject, the value found, what is allowed, and the next step. A
+    list may follow in lines that begin with two spaces. Commands print it as ``error: MESSAGE`` and
+    exit with 1; a traceback means a bug.
     """
 
 
 def results_of(tasks: Iterable[Callable[[], Result]]) -> list[Result]:
-    """What every task gives; where some fail, one ``UserError`` with what is wrong with each."""
+    """The results of all tasks; if some fail, one ``UserError`` with all their messages."""
     results, errors = [], []
     for task in tasks:
         try:

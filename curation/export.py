@@ -1,9 +1,9 @@
-"""A store or view written out again: as RecordIO in insightface's layout, or as image files.
+"""Exporting a store or view as RecordIO in insightface's layout, or as image files.
 
-``export_shards`` has the other forms.
+``export_shards`` has the other formats.
 
-Both are built in ``DEST.partial/`` and renamed when they are whole; one that was stopped begins
-again. Images are read one at a time, and their files' bytes stay as they are.
+Both are built in ``DEST.partial/`` and renamed when complete; an interrupted export starts over.
+Images are read one at a time, and their files' bytes are unchanged.
 """
 
 import os
@@ -23,17 +23,17 @@ from curation.records.ms1m import FLOAT32_INTEGERS
 from curation.store import ImageSet
 
 OTHER_FORMS = (".lmdb", ".view", ".rec", ".bin", ".partial")
-"""Suffixes of stores, views and files, whose unfinished ones lie where an export would be built."""
+"""Suffixes of stores, views and files, whose unfinished versions an export could collide with"""
 
 
 @dataclass(frozen=True)
 class ExportOrder:
-    """In which order images are written, and what they are called; all int64 ``[N]``."""
+    """The order in which images are written, and their names; all int64 ``[N]``."""
 
     indices: np.ndarray
     labels: np.ndarray
     numbers: np.ndarray
-    """What the file of each is called in a folder"""
+    """The file name of each image in a folder"""
 
     def entries(self, progress: Progress | None) -> Iterator[tuple[int, int, int]]:
         """Index, label and number of each image."""
@@ -56,13 +56,13 @@ def export_records(
     """Write ``folder/train.rec``, ``train.idx`` and ``property``; progress counts images.
 
     Labels and order are those of ``images``; with ``original``, labels are those of the source and
-    images come in the order of its record keys. Header and identity records are left out where
-    they could not be right: where the images of an identity are not in a row, or keys are beyond
-    what float32 holds. ``array_labels`` gives each image the labels [label, 0].
+    images are in the order of its record keys. Header and identity records are omitted if they
+    cannot be correct: if the images of an identity are not consecutive, or keys exceed float32's
+    exact range. ``array_labels`` gives each image the labels [label, 0].
 
-    Raises ``UserError`` where ``folder`` exists or has the suffix of something else, a label is
-    above 2^24, two identities have one original label, images have no label, or ``array_labels``
-    are wanted where there can be no header record.
+    Raises ``UserError`` if ``folder`` exists or has another format's suffix, a label exceeds 2^24,
+    two identities have the same original label, images have no label, or ``array_labels`` is set
+    although there can be no header record.
     """
     folder = destination_of(folder)
     if images.unlabelled:
@@ -87,11 +87,11 @@ def export_folders(
     images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
 ) -> None:
     """Write ``folder/IDENTITY/NUMBER.jpg`` (or ``.png``), and ``folder/unlabelled/NUMBER.jpg``
-    where an image has no label; progress counts images.
+    for images without a label; progress counts images.
 
     IDENTITY and NUMBER are label and index in ``images``; with ``original``, the label and the
-    record key in the source. Raises ``UserError`` where ``folder`` exists, or originals do not tell
-    identities or images apart.
+    record key in the source. Raises ``UserError`` if ``folder`` exists, or if original values do
+    not distinguish identities or images.
     """
     folder = destination_of(folder)
     order = order_of(images, original)
@@ -138,7 +138,7 @@ def order_of(images: ImageSet, original: bool) -> ExportOrder:
 
 
 def _has_ranges(labels: np.ndarray, identities: int) -> bool:
-    """Whether a header and identity records can say where the identities are."""
+    """Whether a header and identity records can describe the ranges of the identities."""
     runs = 1 + int(np.count_nonzero(np.diff(labels)))
     return runs == identities and len(labels) + identities < FLOAT32_INTEGERS
 

@@ -1,6 +1,6 @@
-"""A store or view written out again in files of many images: WebDataset's shards, Parquet tables.
+"""Exporting a store or view in files of many images: WebDataset shards, Parquet tables.
 
-Both are built in ``DEST.partial/`` and renamed when they are whole, as ``curation.export`` has it.
+Both are built in ``DEST.partial/`` and renamed when complete, as in ``curation.export``.
 """
 
 import json
@@ -19,16 +19,16 @@ from curation.sources.parquet_files import load_parquet
 from curation.store import ImageSet
 
 SHARD_IMAGES = 10_000
-"""Images of a file"""
+"""Images per file"""
 _GROUP_ROWS, _GROUP_BYTES = 1000, 16 << 20
-"""Of a table's row group, whichever comes first"""
+"""Limits of a table's row group"""
 _PADDING = bytes(tarfile.BLOCKSIZE)
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _FEATURES = {
     "image": {"_type": "Image"},
     "label": {"dtype": "int64", "_type": "Value"},
 }
-"""By what Hugging Face's ``datasets`` takes the column for pictures"""
+"""Metadata by which Hugging Face's ``datasets`` recognises the image column"""
 
 
 def export_webdataset(
@@ -36,8 +36,8 @@ def export_webdataset(
 ) -> None:
     """Write ``folder/shard-000000.tar``, ... with ``NUMBER.jpg`` and ``NUMBER.cls``.
 
-    An image without a label has ``NUMBER.json`` with ``{"label": null}`` instead. Labels, numbers,
-    order and errors are as of ``export_folders``; progress counts images.
+    An image without a label has ``NUMBER.json`` with ``{"label": null}`` instead. See
+    ``export_folders`` for labels, numbers, order and errors; progress counts images.
     """
     folder, order = _prepared(images, folder, original)
     with atomic_folder(folder) as beside:
@@ -59,9 +59,9 @@ def export_parquet(
     images: ImageSet, folder: Path, original: bool = False, progress: Progress | None = None
 ) -> None:
     """Write ``folder/train-00000-of-00001.parquet``, ... with the columns ``image``, a struct of
-    ``bytes`` and ``path``, and ``label``, null where an image has none.
+    ``bytes`` and ``path``, and ``label``, null for an image without one.
 
-    Labels, numbers, order and errors are as of ``export_folders``; progress counts images.
+    See ``export_folders`` for labels, numbers, order and errors; progress counts images.
     """
     parquet = load_parquet()
     folder, order = _prepared(images, folder, original)
@@ -86,13 +86,13 @@ def _prepared(images: ImageSet, folder: Path, original: bool) -> tuple[Path, Exp
 
 
 Written = tuple[int, int, bytes]
-"""Label, number and file of an image"""
+"""Label, number and file content of an image"""
 
 
 def _shards(
     images: ImageSet, order: ExportOrder, progress: Progress | None
 ) -> Iterator[Iterator[Written]]:
-    """For each file the images that go into it, which are read as they are taken."""
+    """The images of each file, read as they are consumed."""
     entries = order.entries(progress)
 
     def some(count: int) -> Iterator[Written]:
@@ -110,7 +110,7 @@ def _suffix(data: bytes) -> str:
 
 
 def _header(name: str, size: int) -> bytes:
-    """The same for the same file, at any time."""
+    """A reproducible tar header."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)

@@ -1,4 +1,4 @@
-"""Images of a store or view as files, to look at or to try a network on."""
+"""Writing images of a store or view as files, for viewing or for trying a network on them."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from curation.progress import Progress
 from curation.store import ImageSet
 
 UNLABELLED_FOLDER = "unlabelled"
-"""In a folder of image files, the one whose images have no label"""
+"""Folder for images without a label"""
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 
 
 def image_file_name(identity: int, number: int, data: bytes) -> Path:
-    """``IDENTITY/NUMBER.jpg`` with leading zeros, or ``unlabelled/NUMBER.jpg`` where the identity
-    is -1; the suffix is that of the bytes ``data``.
+    """``IDENTITY/NUMBER.jpg`` with leading zeros, or ``unlabelled/NUMBER.jpg`` if the identity is
+    -1; the suffix depends on the bytes ``data``.
     """
     folder = UNLABELLED_FOLDER if identity < 0 else f"{identity:06d}"
     return Path(folder) / f"{number:08d}{SUFFIXES.get(data[:2], '.bin')}"
@@ -30,11 +30,10 @@ def write_images(
     each: int | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write ``folder/IDENTITY/INDEX.jpg``, the files' bytes as they are; the paths written.
+    """Write ``folder/IDENTITY/INDEX.jpg`` with the files' original bytes; returns the paths.
 
-    Only the first ``identities`` identities, and of each only the first ``each`` images, where
-    these are said; images without a label come behind, each as an identity of its own. A file
-    that is there already is replaced.
+    Limited to the first ``identities`` identities and the first ``each`` images of each, if given.
+    Images without a label follow, each as its own identity. Existing files are replaced.
     """
     for what, value in (("identities", identities), ("each", each)):
         if value is not None and value < 1:
@@ -54,7 +53,7 @@ def write_images(
 
 
 def _chosen(labels: np.ndarray, identities: int | None, each: int | None) -> list[int]:
-    """The first images of the first identities, by their ascending ``labels`` ``[N]``."""
+    """The first images of the first identities, given their ascending ``labels`` ``[N]``."""
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)
     keep = labels < (len(labels) if identities is None else identities)
     if each is not None:

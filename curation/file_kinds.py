@@ -1,8 +1,8 @@
-"""What a file is that was given where another kind was wanted, by its first bytes.
+"""Recognition of a file's actual kind by its first bytes, for messages about wrong files.
 
-People give what a download left behind: a web page, a pointer to the file instead of the file, an
-archive around it, a data set of another library. Every place that refuses a file asks here, so
-that the message names what it is and what helps.
+Users pass what a download left: a web page, a pointer file instead of the file, an archive around
+it, a data set of another library. All code that refuses a file uses this module, so that the
+message names the kind and what helps.
 """
 
 import re
@@ -16,7 +16,7 @@ from curation.files import open_regular
 
 
 class FileKind(NamedTuple):
-    """``what`` goes into a sentence ("FILE is WHAT"), ``advice`` says what helps."""
+    """``what`` completes a sentence ("FILE is WHAT"), ``advice`` says what helps."""
 
     name: str
     what: str
@@ -24,12 +24,12 @@ class FileKind(NamedTuple):
     is_text: bool = False
 
     def refusal(self, path: Path, wanted: str) -> UserError:
-        """The error that ``path`` is of this kind where ``wanted`` was asked for."""
+        """The error for passing ``path``, of this kind, instead of ``wanted``."""
         return UserError(f"{path} is {self.what}, not {wanted}; {self.advice}")
 
 
 BEGINNING_BYTES = 4096
-"""What ``kind_of`` wants of a file that has as much"""
+"""Number of bytes that ``kind_of`` needs, if the file has as many"""
 
 _AGAIN = "download it again"
 _AS_FILES = "write its images as files IDENTITY/*.jpg and give that folder"
@@ -111,15 +111,15 @@ _SIGNATURES = {
     struct.pack("<QQ", 0x112, 0): FileKind(
         "mxnet-params", "a file of MXNet parameters (.params)", "convert the network to ONNX"
     ),
-    # What torch.save wrote before 1.6: a pickle that begins with its magic number.
+    # torch.save before 1.6: a pickle that starts with its magic number.
     bytes.fromhex("80028a0a6cfc9c46f9206aa85019"): _TORCH,
 }
 
 
 def what_is_this(path: Path) -> FileKind | None:
-    """The kind of the file or folder ``path``; None where it is none of those that are known.
+    """The kind of the file or folder ``path``; None if it is unknown.
 
-    At most 4 KiB are read, and never of anything but a regular file.
+    Reads at most 4 KiB, and only from regular files.
     """
     path = Path(path)
     try:
@@ -134,13 +134,13 @@ def what_is_this(path: Path) -> FileKind | None:
 
 
 def wrong_kind(path: Path, wanted: str) -> UserError | None:
-    """The error that ``path`` is a known kind of file and not ``wanted``; None where unknown."""
+    """The error that ``path`` has a known kind other than ``wanted``; None if it is unknown."""
     kind = what_is_this(path)
     return None if kind is None else kind.refusal(path, wanted)
 
 
 def kind_of(data: bytes) -> FileKind | None:
-    """The kind of a file by its first 4 KiB, or all of a shorter one."""
+    """The kind of a file from its first 4 KiB, or all of a shorter one."""
     for begins, kind in _SIGNATURES.items():
         if data.startswith(begins):
             return kind
@@ -148,7 +148,7 @@ def kind_of(data: bytes) -> FileKind | None:
 
 
 def _missing(path: Path) -> FileKind | None:
-    """A link to a file that is not there; git-annex has such where the content was not fetched."""
+    """A broken link, such as git-annex's for content that was not fetched."""
     if not path.is_symlink():
         return None
     target = str(path.readlink())
@@ -195,7 +195,7 @@ def _page(data: bytes) -> FileKind | None:
 
 
 def _zip(data: bytes) -> FileKind | None:
-    """A zip archive; those of numpy and PyTorch show by the name of their first member."""
+    """A zip archive; those of numpy and PyTorch are recognised by their first member's name."""
     if not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return None
     name = data[30 : 30 + int.from_bytes(data[26:28], "little")]
@@ -208,7 +208,7 @@ def _zip(data: bytes) -> FileKind | None:
 
 
 def _tar(data: bytes) -> FileKind | None:
-    """By the checksum of the first header, which the oldest archives have too."""
+    """A tar archive by the checksum of its first header, present in the oldest format too."""
     words = data[148:156].strip(b" \0")
     if len(data) < 512 or not words or words.strip(b"01234567"):
         return None
@@ -221,7 +221,7 @@ def _lmdb(data: bytes) -> FileKind | None:
 
 
 def _tensorflow_records(data: bytes) -> FileKind | None:
-    """TFRecord: each length of eight bytes is followed by its masked CRC-32C."""
+    """TFRecord: each eight-byte length is followed by its masked CRC-32C."""
     if len(data) < 12:
         return None
     checksum = _crc32c(data[:8])
@@ -231,7 +231,7 @@ def _tensorflow_records(data: bytes) -> FileKind | None:
 
 
 def _crc32c(data: bytes) -> int:
-    """Castagnoli's CRC, bit by bit: it is asked for eight bytes only."""
+    """Castagnoli's CRC, bit by bit, because only eight bytes are checked."""
     value = 0xFFFFFFFF
     for byte in data:
         value ^= byte
@@ -241,14 +241,14 @@ def _crc32c(data: bytes) -> int:
 
 
 def _media(data: bytes) -> FileKind | None:
-    """Pictures and films whose kind stands behind a length."""
+    """Pictures and videos whose type follows a length field."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _image("WebP")
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("ascii", "replace")
         is_image = brand in ("heic", "heix", "mif1", "avif", "avis")
         return _image(brand) if is_image else FileKind("film", "a film", _NO_DATA)
-    # A file header of 14 bytes whose reserved words are 0, then that of the bitmap.
+    # A file header of 14 bytes with reserved words 0, then the bitmap's header.
     if (
         data[:2] == b"BM"
         and data[6:10] == bytes(4)
@@ -281,7 +281,7 @@ def _pickle(data: bytes) -> FileKind | None:
 
 
 def _text(data: bytes) -> FileKind | None:
-    """Text without control characters; JSON and CSV by how they begin."""
+    """Text without control characters; JSON and CSV by their start."""
     text = _decoded(data)
     if text is None or any(character < " " and character not in "\t\r\n\f" for character in text):
         return None
@@ -296,7 +296,7 @@ def _text(data: bytes) -> FileKind | None:
 
 def _decoded(data: bytes) -> str | None:
     encoding = "utf-16" if data.startswith(_MARKS[1:]) else "utf-8-sig"
-    for cut in range(4):  # the last character may be cut off
+    for cut in range(4):  # the last character may be incomplete
         try:
             return data[: len(data) - cut].decode(encoding)
         except UnicodeDecodeError:
@@ -305,7 +305,7 @@ def _decoded(data: bytes) -> str | None:
 
 
 def _without_mark(data: bytes) -> bytes:
-    """The characters that are ASCII, without a byte-order mark; of UTF-16 too."""
+    """The ASCII characters of the text, without a byte-order mark; also for UTF-16."""
     text = _decoded(data) if data.startswith(_MARKS) else None
     return data if text is None else text.encode()
 

@@ -1,4 +1,4 @@
-"""Files: what is wanted of those that are read, and writing them whole or not at all."""
+"""Safe reading and atomic writing of files."""
 
 import ctypes
 import errno
@@ -20,7 +20,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class UnreadableError(UserError):
-    """A file that cannot be read; ``reason`` is said of it ("it is a named pipe")."""
+    """A file that cannot be read; ``reason`` is a clause about it ("it is a named pipe")."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -28,20 +28,20 @@ class UnreadableError(UserError):
 
 
 def regular_file_size(path: Path) -> int:
-    """The size in bytes; ``UnreadableError`` where the path is missing or no regular file."""
+    """The size in bytes; ``UnreadableError`` if the path is missing or not a regular file."""
     with _os_errors_named(path):
         return _size_if_regular(path, path.stat())
 
 
 def open_regular(path: Path, buffer: int = DEFAULT_BUFFER_SIZE) -> BufferedReader:
-    """Open a file that somebody else made, for reading with a buffer of so many bytes.
+    """Open an untrusted file for reading with a buffer of ``buffer`` bytes.
 
-    Opening a named pipe would wait for a writer, and a device may have no end:
-    ``UnreadableError`` for all that is no regular file, as for what is missing.
+    Opening a named pipe would block, and a device may have no end, so anything but a regular file
+    raises ``UnreadableError``, as does a missing one.
     """
     with _os_errors_named(path):
         _size_if_regular(path, path.stat())
-        # Without waiting, should a pipe have taken the name since.
+        # Non-blocking, in case a pipe has taken the name since.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _size_if_regular(path, os.fstat(descriptor))
@@ -52,9 +52,9 @@ def open_regular(path: Path, buffer: int = DEFAULT_BUFFER_SIZE) -> BufferedReade
 
 
 def read_whole(path: Path, most: int) -> bytes:
-    """All bytes of a file that somebody else made.
+    """All bytes of an untrusted file.
 
-    Raises ``UnreadableError`` as ``open_regular`` does, and where they are more than ``most``.
+    Raises ``UnreadableError`` as ``open_regular`` does, and if there are more than ``most`` bytes.
     """
     with open_regular(path) as file, _os_errors_named(path):
         size = os.fstat(file.fileno()).st_size
@@ -64,7 +64,7 @@ def read_whole(path: Path, most: int) -> bytes:
 
 
 def file_digest(path: Path, progress: Progress | None = None) -> str:
-    """SHA-256 (hex) of a file, opened as ``open_regular`` does; ``progress`` counts bytes."""
+    """SHA-256 (hex) of a file, opened as in ``open_regular``; ``progress`` counts bytes."""
     digest = hashlib.sha256()
     done = 0
     with open_regular(path) as file:
@@ -100,10 +100,10 @@ def _os_errors_named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write beside ``path``, which takes its name when the block ends without error.
+    """A file to write beside ``path``, renamed to it when the block ends without an error.
 
-    It is either there whole or not at all, also after a power cut if it is to be ``durable``.
-    Raises ``UserError`` where a folder has the name.
+    ``path`` is either complete or unchanged; if ``durable``, also after a power cut. Raises
+    ``UserError`` if a folder has the name.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -122,16 +122,16 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Take ``size`` bytes of the disk now for what ``write_reserved`` is to write to ``path``."""
+    """Reserve ``size`` bytes of disk space for a later ``write_reserved`` to ``path``."""
     with _reserved(path).open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
         os.fsync(file.fileno())
 
 
 def write_reserved(path: Path, data: bytes) -> None:
-    """Replace ``path``, whole or not at all, in the space that ``reserve`` took if that is enough.
+    """Replace ``path`` atomically, in the space from ``reserve`` if it is sufficient.
 
-    Then a full disk is no hindrance.
+    This works on a full disk.
     """
     beside = _reserved(path)
     with suppress(FileNotFoundError), beside.open("r+b") as file:
@@ -149,7 +149,7 @@ def write_reserved(path: Path, data: bytes) -> None:
 
 
 def release(path: Path) -> None:
-    """Give back what ``reserve`` took, if it is there still."""
+    """Release the space from ``reserve``, if it still exists."""
     _reserved(path).unlink(missing_ok=True)
 
 
@@ -159,11 +159,11 @@ def _reserved(path: Path) -> Path:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill beside ``path``, which takes its name when the block ends without error.
+    """A folder to fill beside ``path``, renamed to it when the block ends without an error.
 
-    What a killed attempt left there is taken away first. Raises ``UserError`` where ``path``
-    exists, cannot be made, or another process is filling it, and where the disk is full. The block
-    itself brings its files to the disk.
+    The remains of a killed attempt are removed first. Raises ``UserError`` if ``path`` exists or
+    cannot be created, if another process is filling it, or if the disk is full. The block itself
+    must sync its files.
     """
     _check_free(path)
     beside = path.with_name(f"{path.name}.partial")
@@ -172,7 +172,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
     with locked(beside):
-        _check_free(path)  # finished by another process while this one came
+        _check_free(path)  # another process may just have finished it
         try:
             empty(beside)
             yield beside
@@ -195,7 +195,7 @@ def _check_free(path: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Take away what is in a folder; links go, and what they lead to stays."""
+    """Delete the content of a folder; links are removed without following them."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -204,7 +204,7 @@ def empty(folder: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two files or folders have each other's name at once; False where the system cannot."""
+    """Exchange the names of two files or folders atomically; False if the system cannot."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
@@ -213,7 +213,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def sync_file(path: Path) -> None:
-    """Make what the file holds survive a power cut."""
+    """Sync a file's content to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -222,7 +222,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names inside ``folder`` (new, renamed, removed) survive a power cut."""
+    """Sync the names inside ``folder`` (created, renamed, removed) to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

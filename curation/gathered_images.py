@@ -1,4 +1,4 @@
-"""A set of images that is put together in memory, as a view is on the disk."""
+"""An image set assembled in memory, the counterpart of a view on disk."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,8 +15,8 @@ from curation.store import ImageSet, RootStore, ViewStep
 class GatheredImages(ImageSet):
     """The images ``rows`` int64 ``[N]`` of ``store`` with their new ``labels`` int ``[N]``.
 
-    Labels ascend from 0 without gaps, then -1 where images have none. ``path`` is what messages
-    call it; ``digest`` stands for all of it.
+    Labels ascend from 0 without gaps, then -1 for unlabelled images. ``path`` is its name in
+    messages; ``digest`` identifies all of it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class GatheredImages(ImageSet):
 
 
 def re_rooted(images: ImageSet, root: RootStore) -> ImageSet:
-    """The same images as of ``root``, which has all stores that they lie in."""
+    """The same images with ``root`` as their store, which must contain all their stores."""
     if images.store.digest == root.digest:
         return images
     rows = rows_in(root, images)

@@ -1,8 +1,8 @@
-"""Image files as bytes: what they hold, without decoding where that is not needed.
+"""Image files as bytes: their properties, without decoding if possible.
 
-Pixels are always uint8 RGB, ``[H, W, 3]``, as they are stored in the file; all that looks at
-pictures has them from here. Stores keep the file's bytes as they came, and
-``probe_size`` reads only the header, so a conversion checks every image at the disk's speed.
+Pixels are always uint8 RGB, ``[H, W, 3]``, as stored in the file; this module is the only decoder.
+Stores keep the original bytes of files, and ``probe_size`` reads only the header, so a conversion
+checks every image at disk speed.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_PIXELS = 64 << 20
-"""Larger than any camera's face crop; decoding more is a decompression bomb, not a face."""
+"""Larger than any camera's face crop; anything larger is a decompression bomb."""
 MAX_FILE_BYTES = 32 << 20
-"""Far more than an aligned face needs; so many are in memory together."""
+"""Far more than an aligned face needs; a whole file must fit into memory."""
 _PIXEL_BYTES_TOGETHER = 128 << 20
-"""3,566 pictures of 112x112 pixels, or one of the largest, which alone has more"""
+"""3,566 pictures of 112x112 pixels; a picture of the maximum size exceeds it by itself."""
 
 
 def count_together(size: tuple[int, int], most: int) -> int:
-    """How many pictures of this (height, width) are decoded together: ``most``, or as fit."""
+    """How many pictures of this (height, width) to decode together, at most ``most``."""
     return max(1, min(most, _PIXEL_BYTES_TOGETHER // (size[0] * size[1] * 3)))
 
 
 def encoding_of(data: bytes) -> Literal["jpeg", "png"] | None:
-    """``"jpeg"``, ``"png"``, or None where the bytes begin like neither."""
+    """``"jpeg"``, ``"png"``, or None for anything else, by the first bytes."""
     if data.startswith(jpeg.START):
         return "jpeg"
     return "png" if data.startswith(png.START) else None
 
 
 def header_length(data: bytes) -> int:
-    """How many bytes ``probe_size`` needs of a JPEG or PNG file that it accepts."""
+    """How many bytes of a valid JPEG or PNG file ``probe_size`` needs."""
     frame = find_frame(data) if encoding_of(data) == "jpeg" else None
     return png.HEADER_LENGTH if frame is None else frame.position + 8
 
 
 def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
-    """(height, width) from the header of a JPEG or PNG file: the size that decoding gives.
+    """(height, width) from the header of a JPEG or PNG file: the size after decoding.
 
-    Raises ``UserError`` naming ``what`` where the bytes are neither, or end before the size.
+    Raises ``UserError`` naming ``what`` if the bytes are neither, or end before the size.
     """
     if len(data) > MAX_FILE_BYTES:
         raise UserError(f"{what} has {len(data):,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
@@ -78,7 +78,7 @@ def _other_kind(data: bytes) -> str:
 def decode(data: bytes, what: str = "image") -> "np.ndarray":
     """Pixels of a JPEG or PNG file: uint8 RGB ``[H, W, 3]``, as stored (docs/formats.md, "Pixels").
 
-    Raises ``UserError`` naming ``what`` where the bytes cannot be decoded.
+    Raises ``UserError`` naming ``what`` if the bytes cannot be decoded.
     """
     _check_size(data, what)
     frame = find_frame(data) if encoding_of(data) == "jpeg" else None
@@ -89,7 +89,7 @@ def decode(data: bytes, what: str = "image") -> "np.ndarray":
 
 
 def check_pixels(data: bytes, what: str = "image") -> None:
-    """Raise the ``UserError`` that ``decode`` would raise; cheaper, as no pixels are wanted."""
+    """Raise the ``UserError`` of ``decode``, if any; cheaper than decoding all pixels."""
     _check_size(data, what)
     if not is_usual_and_whole(data):
         decode(data, what)
@@ -102,10 +102,10 @@ def _check_size(data: bytes, what: str) -> None:
 
 
 def decode_into(target: "np.ndarray", data: bytes, what: str = "image") -> None:
-    """``decode`` into ``target``, contiguous uint8 ``[H, W, 3]``: a usual JPEG without a copy.
+    """``decode`` into ``target``, contiguous uint8 ``[H, W, 3]``; ordinary JPEGs without a copy.
 
-    A target ``[H, W, 4]`` has 255 as the fourth channel.
-    Raises ``UserError`` naming ``what`` where the bytes cannot be decoded or have another size.
+    In a target ``[H, W, 4]`` the fourth channel is set to 255. Raises ``UserError`` naming ``what``
+    if the bytes cannot be decoded or the size differs.
     """
 
     if decode_jpeg_into(target, data):
@@ -135,7 +135,7 @@ def _decode_png(data: bytes) -> "np.ndarray":
 def encode_jpeg(image: "np.ndarray", quality: int = 95, full_colour: bool = False) -> bytes:
     """uint8 RGB ``[H, W, 3]`` as a JPEG file of the given quality (1 to 100).
 
-    With ``full_colour`` the colour of each pixel is kept, not of each 2x2 (4:4:4, not 4:2:0).
+    ``full_colour`` disables chroma subsampling (4:4:4 instead of 4:2:0).
     """
     import cv2
 

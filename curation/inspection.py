@@ -1,4 +1,4 @@
-"""What lies at a path: a store, a view, a source or a verification set, in numbers."""
+"""Statistics of what is at a path: a store, a view, a source or a verification set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,13 @@ QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95,
 
 
 def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """A description of ``path`` that JSON can hold; ``kind`` says which of the four it is.
+    """A JSON-compatible description of ``path``; ``kind`` is one of the four.
 
     All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
-    ``complete``; where complete, also how many images have no label (``unlabelled``), and, where
-    there are identities, quantiles and a ``histogram`` of the images of each. A
-    view has its ``history``, each step with the fractions that it kept. A source is read from end
-    to end (with its progress), and its ``kind`` is its own: "records", "folder". Raises
-    ``UserError`` where ``path`` is none of the four.
+    ``complete``. If complete, they also have the number of ``unlabelled`` images and, if there are
+    identities, quantiles and a ``histogram`` of images per identity. A view has its ``history``,
+    each step with the fractions that it kept. A source is read completely (with progress), and its
+    ``kind`` is its own: "records", "folder". Raises ``UserError`` if ``path`` is none of the four.
     """
     path = Path(path)
     unfinished = _unfinished(path)
@@ -44,7 +43,7 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
 
 
 def _unfinished(path: Path) -> Path | None:
-    """The folder of the conversion to ``path`` that is not finished."""
+    """The folder of an unfinished conversion to ``path``."""
     if path.name.endswith(PARTIAL) and not (path / VIEW_FILE).exists():
         return path if path.is_dir() else None
     partial = Path(f"{path}{PARTIAL}")
@@ -93,7 +92,7 @@ def _view_details(view: View) -> dict[str, Any]:
 
 
 def _other_stores(view: View) -> dict[str, Any]:
-    """Of a view of several stores, those after the first."""
+    """The stores of a view after the first."""
     others = [{"path": str(each.path), "digest": each.digest} for each in view.store.stores[1:]]
     return {"other_stores": others} if others else {}
 
@@ -144,12 +143,12 @@ def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str
 
 @dataclass(frozen=True)
 class _Scan:
-    """The images of a source that are good, in its order."""
+    """The valid images of a source, in order."""
 
     keys: np.ndarray
     """int64 ``[N]``: record keys"""
     labels: np.ndarray
-    """int64 ``[N]``: identity labels, -1 where an image has none"""
+    """int64 ``[N]``: identity labels, -1 for images without one"""
     image_size: tuple[int, int]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
@@ -160,7 +159,7 @@ class _Scan:
 def _scan(source: ImageSource, progress: Progress | None) -> _Scan:
     """Read the source once and check every image as a conversion would.
 
-    Raises ``UserError`` at the first record that is bad.
+    Raises ``UserError`` at the first bad record.
     """
     check = ImageCheck(source.stated_image_size())
     keys, labels = [], []
@@ -200,16 +199,16 @@ def _distribution(counts: np.ndarray) -> dict[str, Any]:
 
 
 def images_per_identity(counts: np.ndarray) -> dict[str, int]:
-    """Quantiles of ``counts`` ``[identities]``, each a number that occurs."""
+    """Quantiles of ``counts`` ``[identities]``, each a value that occurs."""
     values = np.quantile(counts, list(QUANTILES.values()), method="inverted_cdf")
     return {name: int(value) for name, value in zip(QUANTILES, values, strict=True)}
 
 
 def histogram(counts: np.ndarray) -> list[dict[str, int]]:
-    """How many identities have ``from`` to ``to`` images, and how many images those are together.
+    """The number of identities with ``from`` to ``to`` images, and their total of images.
 
-    ``counts`` ``[identities]`` are from 1 on. The bins end at 1, 2, 5, 10, 20, 50, ... as far as
-    there are identities; all but the last may be empty.
+    ``counts`` ``[identities]`` are at least 1. The bins end at 1, 2, 5, 10, 20, 50, ... up to the
+    largest identity; all but the last may be empty.
     """
     ends = [1]
     while ends[-1] < counts.max(initial=0):

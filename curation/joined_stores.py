@@ -1,4 +1,4 @@
-"""Several stores as one, which is what images of more than one of them have as their root."""
+"""Several stores combined, the root of image sets that span more than one store."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from curation.store import ImageSet, RootStore, Store, ViewStep
 
 @dataclass(frozen=True)
 class SetMeta:
-    """What a set of images says of itself that has no file for that."""
+    """Metadata of an image set that has no file for it."""
 
     images: int
     identities: int
@@ -22,10 +22,10 @@ class SetMeta:
 
 
 class JoinedStores(RootStore):
-    """The images of all ``stores`` in a row, those of each after those of the stores before it.
+    """The images of all ``stores``, concatenated.
 
-    So do the identities follow each other, and -1 may stand between the labels. Raises
-    ``UserError`` where images are not of one size.
+    Identities are concatenated too, so -1 may occur between labels. Raises ``UserError`` if image
+    sizes differ.
     """
 
     def __init__(self, stores: Sequence[Store]) -> None:
@@ -100,7 +100,7 @@ class JoinedStores(RootStore):
 
     @cached_property
     def source_names(self) -> tuple[str, ...] | None:
-        """None where one of the stores has none."""
+        """None if one of the stores has none."""
         names: list[str] = []
         for store in self.stores:
             if store.source_names is None:
@@ -130,13 +130,13 @@ class JoinedStores(RootStore):
 
 
 def joined(roots: Iterable[RootStore]) -> RootStore:
-    """All stores of ``roots`` as one root, each once, in their order."""
+    """All stores of ``roots`` as one root, without duplicates, in order."""
     found = list({store.digest: store for root in roots for store in root.stores}.values())
     return found[0] if len(found) == 1 else JoinedStores(found)
 
 
 def rows_in(root: RootStore, images: ImageSet) -> np.ndarray:
-    """int64 ``[N]``: where the images lie in ``root``, which has all stores that they lie in."""
+    """int64 ``[N]``: the rows of the images in ``root``, which must contain all their stores."""
     begins = dict(zip((store.digest for store in root.stores), root.begins.tolist(), strict=False))
     own = images.store
     shift = np.array([begins[store.digest] for store in own.stores]) - own.begins[:-1]
@@ -144,7 +144,7 @@ def rows_in(root: RootStore, images: ImageSet) -> np.ndarray:
 
 
 def count_common(images: ImageSet, others: ImageSet) -> int:
-    """How many of the images are among the others."""
+    """The number of images that are also in ``others``."""
     known = {store.digest for store in others.store.stores}
     if not any(store.digest in known for store in images.store.stores):
         return 0

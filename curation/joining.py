@@ -1,4 +1,4 @@
-"""People who are in two sets of images, found and given one identity in a view of both."""
+"""Finding people who are in two image sets, and giving them one identity in a joint view."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LEAST_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class BothSets:
-    """Two sets as one: ``images`` has the identities of ``first``, then those that are only in
+    """Two combined sets: ``images`` has the identities of ``first``, then those that occur only in
     ``second``."""
 
     first: ImageSet
@@ -36,9 +36,10 @@ class BothSets:
     def propose(
         self, pairs: np.ndarray, scores: np.ndarray, notes: Sequence[str]
     ) -> list[Decision]:
-        """Merges of identities int64 ``[P, 2]`` of the first and the second set, the surest first.
+        """Merges of identities int64 ``[P, 2]`` of the first and the second set, surest first.
 
-        One identity is merged with one other at most: the first set is held to have a person once.
+        An identity is merged with at most one other, because the first set is assumed to have each
+        person once.
         """
         return [
             Decision(
@@ -55,7 +56,7 @@ class BothSets:
 
 
 def only_once(pairs: np.ndarray, scores: np.ndarray) -> list[int]:
-    """Those of the ``pairs`` int64 ``[P, 2]``, the surest first, that bring nobody in twice."""
+    """The indices of ``pairs`` int64 ``[P, 2]``, surest first, that use no identity twice."""
     taken: set[int] = set()
     chosen = []
     for number in np.argsort(-scores, kind="stable").tolist():
@@ -67,9 +68,9 @@ def only_once(pairs: np.ndarray, scores: np.ndarray) -> list[int]:
 
 
 def bring_together(first: ImageSet, second: ImageSet) -> BothSets:
-    """Errors as of ``write_union``."""
+    """Combine two sets; raises the errors of ``write_union``."""
     root, rows, labels = united(first, second)
-    # Of an image that is in both, the one with a label comes first.
+    # If an image is in both, the one with a label comes first.
     order = np.lexsort((rows, sort_keys(labels)))
     order = order[np.sort(np.unique(rows[order], return_index=True)[1])]
     rows, labels = rows[order].astype("<i8"), labels[order].astype("<i4")
@@ -80,10 +81,10 @@ def bring_together(first: ImageSet, second: ImageSet) -> BothSets:
 def same_by_embeddings(
     both: BothSets, embedder: ImageSetEmbedder, watch: StepDisplay | None = None
 ) -> list[Decision]:
-    """Identities of both sets that are one person by a teacher, each with its probability.
+    """Identities of both sets that are one person according to a teacher, with probabilities.
 
-    Neighbouring prototypes are compared, and what one person looks like is learned from the images,
-    as the check ``divided`` does it.
+    Compares neighbouring prototypes. The similarity within one person is estimated from the images,
+    as in the check ``divided``.
     """
     watch, labelled = watch or unwatched, _labelled(both.images)
     with watch("embed", "images") as progress:
@@ -101,10 +102,10 @@ def same_by_embeddings(
 
 
 def same_by_name(both: BothSets) -> list[Decision]:
-    """Identities of both sets whose images lie in folders of the same name in their sources.
+    """Identities of both sets whose images are in folders of the same name in their sources.
 
-    Case, and underscores for blanks, make no difference. Raises ``UserError`` where a set has no
-    names, or no folders.
+    Ignores case, and treats underscores as spaces. Raises ``UserError`` if a set has no names or no
+    folders.
     """
     for images in (both.first, both.second):
         _check_named(images)
@@ -119,16 +120,16 @@ def same_by_name(both: BothSets) -> list[Decision]:
     for name, identities in by_name.items():
         ours = [each for each in identities if each < limit]
         theirs = [each for each in identities if each >= limit]
-        if len(ours) == 1 and len(theirs) == 1:  # of several, no name tells which is which
+        if len(ours) == 1 and len(theirs) == 1:  # several of one name cannot be told apart
             pairs.append((ours[0], theirs[0]))
             notes.append(name)
     return both.propose(np.array(pairs, np.int64).reshape(-1, 2), np.ones(len(pairs)), notes)
 
 
 def write_join(path: Path, both: BothSets, decisions: Sequence[Decision], by: str) -> View:
-    """The view of both sets in which the decisions are carried out.
+    """The view of both sets with the decisions applied.
 
-    Raises ``UserError`` where one does not fit the images, and where ``path`` exists.
+    Raises ``UserError`` if one does not match the images, or if ``path`` exists.
     """
     places, labels = carried_out(both.images, decisions)
     merges = sum(each.apply and each.action == "merge" for each in decisions)
@@ -145,7 +146,7 @@ def write_join(path: Path, both: BothSets, decisions: Sequence[Decision], by: st
 
 
 def _labelled(images: GatheredImages) -> ImageSet:
-    """Those that have a label."""
+    """The images that have a label."""
     if not images.unlabelled:
         return images
     count = len(images) - images.unlabelled
@@ -173,6 +174,6 @@ def _check_named(images: ImageSet) -> None:
 
 
 def _folder(name: str) -> str:
-    """The name of the folder that an image's path lies in, as it is compared; empty for none."""
+    """The normalised name of the folder of an image's path; empty if there is none."""
     folder = name.rpartition("/")[0].rpartition("/")[2]
     return " ".join(unicodedata.normalize("NFC", folder).casefold().replace("_", " ").split())

@@ -1,9 +1,9 @@
 """JPEG files: the size as libjpeg finds it, and the pixels as they are stored.
 
-libjpeg-turbo decodes, through simplejpeg, which reports what other bindings pass over: a file whose
-image data are damaged or end early gives pixels there too, partly grey ones. Such a file is refused
-here. An orientation in EXIF and a colour profile are not applied: MXNet, PIL and torchvision do not
-apply them either.
+Decodes with libjpeg-turbo through simplejpeg, which reports errors that other bindings ignore: for
+damaged or truncated image data they return pixels too, partly grey. Such a file is refused here. An
+EXIF orientation and a colour profile are not applied; MXNet, PIL and torchvision do not apply them
+either.
 """
 
 import math
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 START = b"\xff\xd8\xff"
 END_OF_IMAGE = b"\xff\xd9"
 
-# ITU-T T.81, table B.1. A marker is 0xFF, repeated at will, and a byte that is neither 0 nor 0xFF;
-# what lies between a segment and the next marker is passed over.
+# ITU-T T.81, table B.1. A marker is any number of 0xFF and a byte that is neither 0 nor 0xFF.
+# Anything between a segment and the next marker is skipped.
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _MOST_MARKERS = 1000
-"""Before the frame header; a colour profile in as many pieces as there can be takes 255"""
+"""Before the frame header; a colour profile with the maximum number of pieces has 255."""
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xCA)
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _PASSED_OVER = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _START_OF_SCAN = b"\xff\xda"
-# Markers behind the frame header, but for those within a scan's data.
+# Markers after the frame header, except those within a scan's data.
 _BETWEEN_SCANS = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 _MOST_SCANS = 100
-"""A progressive file has ten, in CMYK eighteen; each takes time for all pixels, and few bytes"""
+"""A progressive file has ten, in CMYK eighteen. A scan of few bytes costs time for all pixels."""
 _USUAL_SCANS = 32
 _MOST_SCANNED_PIXELS = _USUAL_SCANS << 26
 """Scans times pixels"""
 _CMYK = 4
 
-# Remarks of libjpeg (jerror.h) after which the pixels are whole all the same.
+# Warnings of libjpeg (jerror.h) after which the pixels are complete.
 _HARMLESS = re.compile(
     "extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision|"
     "Invalid SOS parameters"
@@ -43,14 +43,14 @@ _HARMLESS = re.compile(
 
 
 class DamagedError(ValueError):
-    """An image file that cannot be decoded; the message says why, after "damaged: "."""
+    """An image file that cannot be decoded; the message is the reason, after "damaged: "."""
 
 
 class Frame(NamedTuple):
-    """A JPEG's frame header: its place in the file, its kind, and what it says."""
+    """A JPEG's frame header: its position in the file, its kind, and its content."""
 
     position: int
-    """Of the marker's last byte"""
+    """Position of the marker's last byte"""
     marker: int
     height: int
     width: int
@@ -58,9 +58,9 @@ class Frame(NamedTuple):
 
 
 def find_frame(data: bytes) -> Frame | None:
-    """The frame header that libjpeg takes the size from; None where it would find none.
+    """The frame header from which libjpeg takes the size; None if it would find none.
 
-    Walks the marker segments as ``jdmarker.c`` does, so that no other size can be smuggled past.
+    Walks the marker segments as ``jdmarker.c`` does, so that a file cannot present another size.
     """
     position = 2
     for _ in range(_MOST_MARKERS):
@@ -72,7 +72,7 @@ def find_frame(data: bytes) -> Frame | None:
             return _frame(data, position, marker)
         if marker in _WITHOUT_LENGTH:
             continue
-        if marker not in _PASSED_OVER:  # an end, a scan, or what libjpeg does not know
+        if marker not in _PASSED_OVER:  # an end, a scan, or unknown to libjpeg
             return None
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
     return None
@@ -88,9 +88,9 @@ def _frame(data: bytes, position: int, marker: int) -> Frame | None:
 
 
 def _check_scans(data: bytes, frame: Frame) -> None:
-    """``DamagedError`` where some bytes of scans ask for minutes of decoding."""
+    """Raise ``DamagedError`` if small scans would take minutes to decode."""
     most = min(_MOST_SCANS, _MOST_SCANNED_PIXELS // (frame.height * frame.width))
-    if data.count(_START_OF_SCAN) <= most:  # nearly always: a few bytes that were not looked at
+    if data.count(_START_OF_SCAN) <= most:  # almost always, without parsing
         return
     position, scans = frame.position, 0
     position += int.from_bytes(data[position : position + 2], "big")
@@ -109,9 +109,9 @@ def _check_scans(data: bytes, frame: Frame) -> None:
 def room_for_pixels(shape: tuple[int, ...]) -> "np.ndarray":
     """Uninitialised uint8 memory of this shape, placed so that libjpeg-turbo fills it fastest.
 
-    Rows that begin at a multiple of 32 bytes are written past the caches (``jdcolext-avx2.asm``):
-    decoding a face takes a third longer, and whoever looks at it next waits for the memory. From an
-    odd address on hardly a row begins there.
+    Rows at multiples of 32 bytes are written with non-temporal stores (``jdcolext-avx2.asm``):
+    decoding a face then takes a third longer, and its next reader waits for memory. With an odd
+    start address, hardly any row is aligned like that.
     """
     import numpy as np
 
@@ -122,11 +122,10 @@ def room_for_pixels(shape: tuple[int, ...]) -> "np.ndarray":
 
 
 def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:
-    """Decode a usual JPEG file into uint8 RGB ``[H, W, 3]``, contiguous; whether that was possible.
+    """Decode an ordinary JPEG file into contiguous uint8 RGB ``[H, W, 3]``; returns success.
 
-    Into ``[H, W, 4]`` with 255 as the fourth channel. It is not possible for damaged and unusual
-    files and for those of another size; the target is undefined then, and ``decode_jpeg`` says
-    more.
+    In ``[H, W, 4]`` the fourth channel is set to 255. It fails for damaged and unusual files and
+    for other sizes; the target is then undefined, and ``decode_jpeg`` gives details.
     """
     import simplejpeg
 
@@ -143,7 +142,7 @@ def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:
 def is_usual_and_whole(data: bytes) -> bool:
     """Whether ``decode_jpeg_into`` would decode the file, at half its cost.
 
-    All image data are read, which shows every damage; only an eighth of the pixels are made.
+    Reads all image data, which reveals any damage, but computes only an eighth of the pixels.
     """
     import simplejpeg
 
@@ -157,7 +156,7 @@ def is_usual_and_whole(data: bytes) -> bool:
 
 
 def _has_many_scans(data: bytes) -> bool:
-    # Single bytes are counted many times as fast as pairs, and most faces have few of them.
+    # Counting single bytes is many times faster than counting pairs, and most faces have few.
     most = _USUAL_SCANS
     return data.count(_START_OF_SCAN[1:]) > most and data.count(_START_OF_SCAN) > most
 
@@ -165,9 +164,8 @@ def _has_many_scans(data: bytes) -> bool:
 def decode_jpeg(data: bytes, frame: Frame, shrink: int = 1) -> "np.ndarray":
     """Pixels of a JPEG file, uint8 RGB ``[H, W, 3]``; ``frame`` is its frame header.
 
-    With ``shrink`` 2, 4 or 8 each pixel is that of a square of so many, without reading all of
-    them into memory. A file that lacks only its end marker is read as if it had one. Raises
-    ``DamagedError``.
+    With ``shrink`` 2, 4 or 8 each pixel represents a square of that side, without decoding all
+    pixels. A file that lacks only its end marker is accepted. Raises ``DamagedError``.
     """
     _check_scans(data, frame)
     if frame.components == _CMYK:
@@ -178,13 +176,13 @@ def decode_jpeg(data: bytes, frame: Frame, shrink: int = 1) -> "np.ndarray":
 def _decode(
     data: bytes, frame: Frame, colours: Literal["RGB", "CMYK"], shrink: int
 ) -> "np.ndarray":
-    # Memory of the size that was checked: libjpeg is not asked to allot what it finds.
+    # Allocated here with the checked size, instead of by libjpeg with the size it finds.
     height, width = -(-frame.height // shrink), -(-frame.width // shrink)
     pixels = room_for_pixels((height, width, len(colours)))
     scan = data.find(_START_OF_SCAN, frame.position)
     ended = data.find(END_OF_IMAGE, scan) >= 0
     if not ended:
-        if not _is_only_scan(data, scan, frame):  # one may be missing, and nothing would say so
+        if not _is_only_scan(data, scan, frame):  # another scan may be missing without a warning
             raise DamagedError("it ends early")
         data += END_OF_IMAGE
     remark = _remark(data, colours, pixels, shrink, strict=True)
@@ -198,10 +196,10 @@ def _decode(
 def _remark(
     data: bytes, colours: str, pixels: "np.ndarray", shrink: int, strict: bool
 ) -> str | None:
-    """What libjpeg has to say where the file cannot be decoded; warnings too if ``strict``."""
+    """libjpeg's error if the file cannot be decoded; warnings too if ``strict``."""
     import simplejpeg
 
-    # libjpeg takes the smallest picture that is at least as large.
+    # libjpeg chooses the smallest picture that is at least this large.
     least = (0, 0) if shrink == 1 else pixels.shape[:2]
     try:
         simplejpeg.decode_jpeg(
@@ -213,17 +211,17 @@ def _remark(
 
 
 def _is_only_scan(data: bytes, scan: int, frame: Frame) -> bool:
-    """Whether the scan at this place holds all of the image."""
+    """Whether the scan at this position contains the entire image."""
     components = data[scan + 4 : scan + 5]  # after marker and length
     return frame.marker not in _PROGRESSIVE and components == bytes([frame.components])
 
 
 def _rgb_of_cmyk(cmyk: "np.ndarray") -> "np.ndarray":
-    """As OpenCV does it (``icvCvt_CMYK2RGB_8u_C4C3R``): Adobe's files hold the inks inverted."""
+    """As OpenCV does it (``icvCvt_CMYK2RGB_8u_C4C3R``): Adobe's files have inverted inks."""
     import numpy as np
 
     rgb = np.empty((*cmyk.shape[:2], 3), np.uint8)
-    for line, inks in zip(rgb, cmyk, strict=True):  # little memory, however large the picture is
+    for line, inks in zip(rgb, cmyk, strict=True):  # needs little memory for any size
         black = inks[:, 3:].astype(np.int32)
         line[:] = black - ((255 - inks[:, :3].astype(np.int32)) * black >> 8)
     return rgb

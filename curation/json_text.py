@@ -1,7 +1,7 @@
-"""JSON between processes: written so that it can be read, and read within bounds.
+"""JSON between processes: written so that it can be read, and read within limits.
 
-Python's reader takes NaN, integers of any size, half of a surrogate pair and one key twice; each of
-these breaks something later (SQLite, a browser, UTF-8), where nobody knows which file it came from.
+Python's reader accepts NaN, integers of any size, lone surrogates and duplicate keys. Each of these
+breaks something later (SQLite, a browser, UTF-8), where the file of origin is unknown.
 """
 
 import json
@@ -17,23 +17,23 @@ from curation.files import read_whole
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 DEEPEST = 64
-"""Lists and objects inside each other"""
+"""Maximum nesting of lists and objects"""
 LARGEST_RECORD = 1 << 20
-"""Bytes, where a reader does not say otherwise"""
+"""Default maximum in bytes"""
 MOST_VALUES = 50_000
-"""In a record, where a reader does not say otherwise; one of a thousand steps has some thousand"""
+"""Default maximum in a record; one of a thousand steps has a few thousand."""
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_FAULT = 300
-"""Characters of what is wrong: some repeat the value"""
+"""Maximum characters of an error, because some repeat the value"""
 _DIGITS = 20
-"""More than any integer of 64 bits has, with its sign"""
+"""More than any 64-bit integer with its sign"""
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """JSON that ``parse_json`` reads.
+    """JSON that ``parse_json`` accepts.
 
-    What is no finite number is null, and half of a surrogate pair, as in the name of a file that is
-    not UTF-8, is written as its number.
+    Non-finite numbers become null. Lone surrogates, as in a file name that is not UTF-8, are
+    written as their number.
     """
     return json.dumps(_sayable(value), indent=indent, allow_nan=False)
 
@@ -49,10 +49,10 @@ def _sayable(value: Any) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value in ``content``; ``ValueError`` that says in a few words why there is none.
+    """The value in ``content``; ``ValueError`` with a short reason if it is invalid.
 
-    UTF-8; numbers are finite and integers have 64 bits, strings can be encoded, no key comes twice,
-    and at most ``DEEPEST`` lists and objects are inside each other.
+    UTF-8; numbers are finite and integers have 64 bits, strings can be encoded, keys are unique,
+    and at most ``DEEPEST`` lists and objects are nested.
     """
     try:
         value = json.loads(
@@ -75,7 +75,7 @@ def parse_json(content: bytes) -> Any:
 def read_json(path: Path, most: int = LARGEST_RECORD) -> Any:
     """The JSON value in a file of at most ``most`` bytes.
 
-    ``UserError`` where the file cannot be read (``UnreadableError``) or ``parse_json`` refuses it.
+    Raises ``UnreadableError`` if the file cannot be read, ``UserError`` if ``parse_json`` fails.
     """
     content = read_whole(path, most)
     try:
@@ -85,10 +85,10 @@ def read_json(path: Path, most: int = LARGEST_RECORD) -> Any:
 
 
 def parse_record(content: bytes, model: type[AnyModel], values: int = MOST_VALUES) -> AnyModel:
-    """JSON as a model; ``ValueError`` with the first place that does not fit it, and why.
+    """JSON as a model; ``ValueError`` with the first place that does not match, and why.
 
-    The model says by its configuration whether types are strict and other keys are allowed. More
-    than about ``values`` values are refused: pydantic copies all of them for each of its faults.
+    The model's configuration determines whether types are strict and extra keys are allowed. More
+    than about ``values`` values are refused, because pydantic copies all of them for each error.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > values:
         raise ValueError(f"it has more than {values:,} values")
@@ -102,7 +102,7 @@ def parse_record(content: bytes, model: type[AnyModel], values: int = MOST_VALUE
 def read_record(
     path: Path, model: type[AnyModel], most: int = LARGEST_RECORD, values: int = MOST_VALUES
 ) -> AnyModel:
-    """The record in a file; ``UserError`` as from ``read_json``, or where it is another record."""
+    """The record in a file; raises the errors of ``read_json``, or ``UserError`` if it differs."""
     content = read_whole(path, most)
     try:
         return parse_record(content, model, values)
@@ -111,7 +111,7 @@ def read_record(
 
 
 def first_fault(error: ValidationError, with_place: bool = True) -> str:
-    """The first thing that is wrong: its place, as keys with dots, and why."""
+    """The first error: its place, as dotted keys, and the reason."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])[:80]
     message = fault["msg"].removeprefix("Value error, ")[:_LONGEST_FAULT]

@@ -1,4 +1,4 @@
-"""Advisory locks that end with their process, however it ends."""
+"""Advisory locks, which end with their process."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder alone; ``UserError`` where another process holds it."""
+    """Lock the folder; ``UserError`` if another process holds the lock."""
     with ExitStack() as stack:
         try:
             stack.enter_context(held(folder))
@@ -28,19 +28,19 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the file or folder ``path`` alone.
+    """Lock the file or folder ``path`` exclusively.
 
-    ``BlockingIOError`` where somebody else holds it for ``wait`` seconds; ``FileNotFoundError``
-    where it does not exist.
+    Raises ``BlockingIOError`` if another process still holds it after ``wait`` seconds, and
+    ``FileNotFoundError`` if it does not exist.
     """
     with _taken(path, fcntl.LOCK_EX, wait):
         yield
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds ``path``; what does not exist is held by nobody."""
+    """Whether some process has locked ``path``; False if it does not exist."""
     try:
-        # Shared: looking must not look like holding to another who looks.
+        # A shared lock, so that two simultaneous checks do not see each other.
         with _taken(path, fcntl.LOCK_SH, 0.0):
             return False
     except BlockingIOError:
@@ -52,7 +52,7 @@ def is_held(path: Path) -> bool:
 
 
 def take(descriptor: int, wait: float = 0.0, mode: int = fcntl.LOCK_EX) -> None:
-    """Hold what is open as ``descriptor`` until it is closed; ``BlockingIOError`` as ``held``."""
+    """Lock an open ``descriptor`` until it is closed; ``BlockingIOError`` as in ``held``."""
     if wait == math.inf:
         fcntl.flock(descriptor, mode)
         return None
@@ -68,7 +68,7 @@ def take(descriptor: int, wait: float = 0.0, mode: int = fcntl.LOCK_EX) -> None:
 
 @contextmanager
 def _taken(path: Path, mode: int, wait: float) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not block on a named pipe
     try:
         take(descriptor, wait, mode)
         yield

@@ -1,7 +1,7 @@
-"""Variables of MATLAB's files (version 5 to 7, ``.mat``): numbers, texts and cells of texts.
+"""Reading variables of MATLAB files (version 5 to 7, ``.mat``): numbers, texts, cells of texts.
 
-Only what lists of images are made of is read; nothing larger than the file's own bytes is allotted,
-beyond a bound for what is compressed. Source: MathWorks, MAT-File Format, 2019.
+Reads only what lists of images consist of. Allocates no more than the file's own size, plus a
+bounded amount for compressed data. Source: MathWorks, MAT-File Format, 2019.
 """
 
 import struct
@@ -29,9 +29,9 @@ Value = np.ndarray | str | list["np.ndarray | str"]
 
 
 def read_mat(path: Path) -> dict[str, Value]:
-    """The variables by name: an array, flat in MATLAB's order, a text, or a cell's list of such.
+    """The variables by name: an array, flat in MATLAB's order, a text, or a cell as a list.
 
-    Raises ``UserError`` where the file is no such file, or damaged.
+    Raises ``UserError`` if the file is not a MATLAB file, or damaged.
     """
     data = read_whole(path, MAX_FILE_BYTES)
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[:10] == b"MATLAB 7.3":
@@ -49,7 +49,7 @@ def read_mat(path: Path) -> dict[str, Value]:
 
 
 class _MatReader:
-    """Of one byte order."""
+    """Reads files of one byte order."""
 
     def __init__(self, order: str) -> None:
         self._order = order
@@ -74,12 +74,12 @@ class _MatReader:
         return unpacked
 
     def _elements(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Type and bytes of each element in a row of them."""
+        """Type and bytes of each element in a sequence."""
         place = 0
         while place + 8 <= len(data):
             kind, size = struct.unpack_from(f"{self._order}II", data, place)
             begin, step = place + 8, size + -size % 8
-            if kind >> 16:  # four bytes at most stand in the tag itself
+            if kind >> 16:  # the tag itself holds up to four bytes
                 kind, size, begin, step = kind & 0xFFFF, kind >> 16, place + 4, 0
                 if size > 4:
                     raise ValueError("a small element has more than four bytes")
@@ -89,7 +89,7 @@ class _MatReader:
             place += 8 + (size if kind == _COMPRESSED else step)
 
     def _matrix(self, content: bytes, depth: int = 0) -> tuple[str, Value | None]:
-        """The name and the value; None of a kind that is not read."""
+        """The name and the value; None for unsupported kinds."""
         elements = list(self._elements(content))
         if len(elements) < 3:
             raise ValueError("an array has no flags, shape or name")

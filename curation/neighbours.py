@@ -1,7 +1,7 @@
-"""Nearest neighbours among unit vectors, by FAISS: on the GPU where there is one.
+"""Nearest neighbours among unit vectors with FAISS, on the GPU if there is one.
 
-Up to hundreds of thousands of vectors every one is compared; above that an index answers most
-queries as exactly and faster. How many is measured on a sample, and said.
+Up to hundreds of thousands of vectors, all are compared. Above that, an approximate index is
+faster; its recall is measured on a sample and reported.
 """
 
 import os
@@ -19,21 +19,21 @@ LARGEST_FLAT, LARGEST_FLAT_ON_GPU = 300_000, 2_000_000
 LARGEST_GRAPH = 2_000_000
 LARGEST_COMPARED = 50_000
 _FEW_ROUNDS, _LISTS_EACH = 6, 24
-"""Of ``near_each``: of k-means for the lists, and lists that are searched for each vector"""
+"""For ``near_each``: k-means iterations for the lists, and lists searched per vector"""
 RECALL_QUERIES = 500
 RECALL_COSINE = 0.7
 """A quarter of real images is further from the centre of its identity."""
 _BESIDE = 8
 _BLOCK = 8192
 _LINKS, _BREADTH_BUILDING, _BREADTH = 32, 64, 256
-"""Of the graph: links a vector, and candidates kept while building and while searching"""
+"""Parameters of the graph: links per vector, candidates while building and while searching"""
 
 
 class Neighbours:
     """An index over unit vectors float32 ``[K, D]``; similarities are cosines.
 
-    ``recall`` is the measured share of sample queries whose nearest vector is found (1.0 where
-    every vector is compared).
+    ``recall`` is the measured share of sample queries whose nearest vector is found (1.0 if all
+    vectors are compared).
     """
 
     def __init__(self, vectors: np.ndarray, kind: Kind | None = None) -> None:
@@ -54,7 +54,7 @@ class Neighbours:
     def search(
         self, queries: np.ndarray, count: int, progress: Progress | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines float32 and indices int64, ``[Q, count]``, nearest first; -1 where there is none.
+        """Cosines float32 and indices int64, ``[Q, count]``, nearest first; -1 for missing ones.
 
         Progress counts queries.
         """
@@ -70,8 +70,8 @@ class Neighbours:
         return similarities, indices
 
     def _measure_recall(self, vectors: np.ndarray) -> float:
-        """Of queries as near to one of the vectors as images are to their centres, and beside that
-        in no direction of their own: nearer ones would be found too easily."""
+        """Uses queries that are as near to one of the vectors as images are to their centres, in a
+        random direction; nearer queries would be found too easily."""
         random = np.random.default_rng(0)
         chosen = random.integers(0, self.size, (RECALL_QUERIES, 1 + _BESIDE))
         signs = random.choice([-1.0, 1.0], (RECALL_QUERIES, _BESIDE))
@@ -92,12 +92,12 @@ class Neighbours:
 def near_each(
     vectors: np.ndarray, count: int, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``count`` nearest others of each unit vector float32 ``[N, D]``, as ``search`` gives.
+    """The ``count`` nearest neighbours of each unit vector float32 ``[N, D]``, as in ``search``.
 
-    The vector itself is among them. Up to 50,000 vectors all are compared; above that
-    inverted lists with values of two bytes are searched, an index that is quickly made and takes
-    half of the vectors' memory. Nearly all neighbours are found that are as near as images of one
-    person; of those that are farther, fewer.
+    They include the vector itself. Up to 50,000 vectors, all are compared. Above that it searches
+    inverted lists with two-byte values, an index that is fast to build and takes half of the
+    vectors' memory. It finds nearly all neighbours that are as near as images of one person, and
+    fewer of those farther away.
     """
     if len(vectors) <= LARGEST_COMPARED:
         return Neighbours(vectors, "flat").search(vectors, count + 1, progress)
@@ -123,9 +123,9 @@ def near_each(
 
 
 def choose_kind(size: int, on_gpu: bool = False) -> Kind:
-    """Flat where comparing all is cheap, else a graph (HNSW), else inverted lists (IVF).
+    """Flat if comparing all is cheap, else a graph (HNSW), else inverted lists (IVF).
 
-    A graph takes memory for its links and cannot be built on a GPU.
+    A graph needs memory for its links and cannot be built on a GPU.
     """
     if size <= (LARGEST_FLAT_ON_GPU if on_gpu else LARGEST_FLAT):
         return "flat"
@@ -133,10 +133,10 @@ def choose_kind(size: int, on_gpu: bool = False) -> Kind:
 
 
 def load_faiss() -> ModuleType:
-    """Import FAISS with its matrix products set for this processor.
+    """Import FAISS with its OpenBLAS kernel set for this processor.
 
-    FAISS's wheels bring an OpenBLAS that takes an old kernel on processors it does not know; the
-    right one is 3 to 4 times as fast, with equal results. It reads the variable when it is loaded.
+    FAISS's wheels include an OpenBLAS that chooses an old kernel on unknown processors; the right
+    one is 3 to 4 times as fast, with equal results. It reads the variable when it is loaded.
     """
     flags = _processor_flags()
     if "avx512f" in flags:
@@ -149,7 +149,7 @@ def load_faiss() -> ModuleType:
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Vectors ``[..., D]`` at length 1; those of length 0 stay."""
+    """Vectors ``[..., D]`` at length 1; zero vectors stay zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 

@@ -1,10 +1,10 @@
-"""Verification sets: pairs of face images, each the same person or not.
+"""Verification sets: pairs of face images, each genuine or impostor.
 
 insightface's ``.bin`` is a pickle of (2P image files, P booleans), written by Python 2 or 3. The
-image files are bytes, or numpy arrays of bytes as ``cv2.imencode`` gives them; the booleans are
-Python's, numpy's, or an array. A pickle is a program, and these files come from the web, so nothing
-of it is believed: ``plain_pickle`` reads data and nothing else, and the result is checked here for
-shape and type.
+image files are bytes, or numpy arrays of bytes from ``cv2.imencode``; the booleans are Python's,
+numpy's, or an array. A pickle is a program, and these files come from the web, so nothing in them
+is trusted: ``plain_pickle`` reads only data, and this module checks the shape and type of the
+result.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ _WANTED = "a verification set (.bin)"
 class VerificationPairs:
     """P pairs: ``images[2 * i]`` and ``images[2 * i + 1]``, and whether they are the same person.
 
-    ``images`` are image files of one size; ``same`` is bool ``[P]``; ``digest`` is the SHA-256 of
-    the ``.bin`` file, to be printed with every score; ``name`` is the file's, without ``.bin``.
+    ``images`` are image files of equal size; ``same`` is bool ``[P]``; ``digest`` is the SHA-256 of
+    the ``.bin`` file, shown with every score; ``name`` is the file's, without ``.bin``.
     """
 
     images: list[bytes] = field(repr=False)
@@ -53,16 +53,16 @@ class VerificationPairs:
 
 
 def sets_beside(source: Path) -> tuple[Path, ...]:
-    """The verification sets in the folder ``source``, or beside the file."""
+    """The verification sets in the folder ``source``, or in the folder of the file."""
     folder = source if source.is_dir() else source.parent
     return tuple(sorted(folder.glob("*.bin")))
 
 
 def read_pairs(path: Path) -> VerificationPairs:
-    """Read a verification set; nothing that the file says is executed.
+    """Read a verification set without executing anything in it.
 
-    Raises ``UserError`` where the file is missing, too large, no pickle of a set, or asks for
-    anything beyond images and booleans.
+    Raises ``UserError`` if the file is missing, too large, not a pickle of a set, or contains
+    anything besides images and booleans.
     """
     path = Path(path)
     data = read_whole(path, MAX_FILE_BYTES)
@@ -83,14 +83,14 @@ def write_pairs(path: Path, images: Sequence[bytes], same: Sequence[bool]) -> No
 def _load(data: bytes, path: Path) -> Any:
     kind = kind_of(data[:BEGINNING_BYTES])
     other = None if kind is None or kind.name == "pickle" else kind.refusal(path, _WANTED)
-    # The oldest pickles are text, so text is tried.
+    # The oldest pickles are text, so a text file is tried.
     if kind is not None and other is not None and not kind.is_text:
         raise other
     try:
         return load_plain(data)
     except RefusedError as error:
         raise UserError(f"{path} is refused as a verification set: {error}") from None
-    except Exception as error:  # a wrong pickle can raise nearly anything
+    except Exception as error:  # an invalid pickle can raise nearly anything
         reason = str(error) or type(error).__name__
         raise other or UserError(f"{path} is not a verification set: {reason}") from None
 
@@ -118,7 +118,7 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
 
 
 def _items(value: Any) -> Sequence[Any] | None:
-    """A list's or tuple's items, or those of numpy's array of objects or of bytes."""
+    """The items of a list or tuple, or of a numpy array of objects or bytes."""
     if isinstance(value, PlainArray):
         value = (value.items() or None) if len(value.shape) == 1 else None
     return value if isinstance(value, (tuple, list)) else None
@@ -150,7 +150,7 @@ def _boolean(item: Any) -> float:
 
 
 def _image_file(image: Any, what: str) -> bytes:
-    """The bytes of an image file, which may be an array of them in a row or a column."""
+    """The bytes of an image file, which may be an array of bytes in a row or a column."""
     if isinstance(image, (bytes, bytearray)):
         return bytes(image)
     if not isinstance(image, PlainArray) or not isinstance(image.data, bytes):

@@ -1,14 +1,13 @@
-"""Pickles of plain data, read without running anything: for files that come from the web.
+"""Reading pickles of plain data without running anything, for files from the web.
 
-A pickle is a program. Its instructions are checked against a short list before anything runs: what
-lists, tuples, bytes, numbers and numpy arrays need. Their number is limited by the length of the
-file, and so are time and memory. A name in the file is looked up in a table of functions of this
-module: no module is imported, numpy's own functions are not called, and no object of the file's
-choice is made.
+A pickle is a program. Its instructions are first checked against a short list: what lists, tuples,
+bytes, numbers and numpy arrays need. The file's length limits their number, and thereby time and
+memory. Names in the file are looked up in a table of functions of this module: no module is
+imported, numpy's own functions are not called, and no object of the file's choice is created.
 
-What numpy writes differs by version (``numpy.core`` became ``numpy._core``) and by protocol (from
-5 on an array is a buffer). All of it becomes a ``PlainArray``. Sources: Python's ``pickletools``,
-numpy's ``array_reduce``, ``array_reduce_ex`` and ``arraydescr_reduce``.
+The output of numpy depends on its version (``numpy.core`` became ``numpy._core``) and on the
+protocol (from 5 on, an array is a buffer). All variants become a ``PlainArray``. Sources: Python's
+``pickletools``, numpy's ``array_reduce``, ``array_reduce_ex`` and ``arraydescr_reduce``.
 """
 
 import io
@@ -40,33 +39,33 @@ _BY_CODE = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MEMO_WRITES = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 _LIST_MAKERS = frozenset(["LIST", "EMPTY_LIST"])
 _MOST_LISTS = 16
-"""A verification set has three; an empty list takes a byte in the file and 64 in memory."""
+"""A verification set has three. An empty list takes a byte in the file and 64 in memory."""
 _FREE_OPCODES = 20_000
 _BYTES_PER_OPCODE = 16
-"""An image has some hundred bytes at least, and takes up to thirty opcodes as an array."""
+"""An image has at least some hundred bytes, and takes up to thirty opcodes as an array."""
 _MOST_OPCODES = 1 << 22
 _LENGTHS_OF_TEXT = {"BINUNICODE": 4, "BINUNICODE8": 8}
-"""Bytes of the number before a text; the texts of ``UNICODE`` end with their line."""
+"""Size in bytes of the length before a text; texts of ``UNICODE`` end with their line."""
 _LONGEST_TEXT = MAX_FILE_BYTES * 2
-"""Bytes: each of an image file as UTF-8, as Python 3 writes bytes in the old protocols"""
+"""Bytes: all of an image file as UTF-8, as Python 3 writes bytes in the old protocols"""
 
 
 class RefusedError(Exception):
-    """The pickle asks for something that plain data do not need."""
+    """The pickle needs something that plain data do not."""
 
 
 def load_plain(data: bytes) -> Any:
-    """What a pickle holds: lists, tuples, bytes, text, numbers, booleans, None, ``PlainArray``.
+    """The content of a pickle: lists, tuples, bytes, text, numbers, booleans, None, ``PlainArray``.
 
-    Text of Python 2 is bytes. Raises ``RefusedError`` where the pickle asks for more than that, and
-    any other exception where it is damaged.
+    Python 2 text becomes bytes. Raises ``RefusedError`` if the pickle needs more than that, and any
+    other exception if it is damaged.
     """
     _check_opcodes(data)
     return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuse opcodes beyond the list, and more of them, or of memory, than the data account for."""
+    """Refuse unlisted opcodes, and more opcodes or memory than the data account for."""
     allowed = min(_FREE_OPCODES + len(data) // _BYTES_PER_OPCODE, _MOST_OPCODES)
     lists = 0
     for number, (name, argument) in enumerate(_opcodes(data)):
@@ -74,7 +73,7 @@ def _check_opcodes(data: bytes) -> None:
             raise RefusedError(f"it uses the pickle opcode {name}, which a set does not need")
         if name == "GLOBAL" and argument not in _GLOBALS:
             raise RefusedError(f"it names {argument!r}, which could run code")
-        # The unpickler allots the memo up to the largest index at once.
+        # The unpickler allocates the memo up to the largest index at once.
         if name in _MEMO_WRITES and isinstance(argument, int) and argument > number:
             raise RefusedError(f"it asks for a memo of {argument} entries")
         lists += name in _LIST_MAKERS
@@ -85,10 +84,10 @@ def _check_opcodes(data: bytes) -> None:
 
 
 def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
-    """Name and argument of each up to ``STOP``, as ``pickletools.genops`` gives them.
+    """Name and argument of each opcode up to ``STOP``, as in ``pickletools.genops``.
 
-    ``RefusedError`` where a text would take more memory than bytes do: four for each, where a
-    single letter is beyond Latin-1.
+    Raises ``RefusedError`` for a text that would take more memory than its bytes: four per
+    character if one of them is beyond Latin-1.
     """
     stream = io.BytesIO(data)
     while code := stream.read(1):
@@ -132,7 +131,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class PlainType:
-    """numpy's dtype of numbers, objects or bytes: its code, such as ``u1``, and byte order."""
+    """A numpy dtype of numbers, objects or bytes: its code, such as ``u1``, and byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = _text(code)
@@ -147,7 +146,7 @@ class PlainType:
 
 
 class PlainArray:
-    """numpy's array or, with the shape (), its scalar: ``data`` are bytes, of objects a list."""
+    """A numpy array, or a scalar with shape (); ``data`` are bytes, or a list of objects."""
 
     def __init__(self, kind: PlainType, shape: tuple[int, ...], data: bytes | list) -> None:
         self.type, self.shape, self.data = kind, shape, data
@@ -158,7 +157,7 @@ class PlainArray:
         self.type, self.shape, self.data = made.type, made.shape, made.data
 
     def items(self) -> list:
-        """The objects, or the bytes without zeros at their end. Of numbers an empty list."""
+        """The objects, or the bytes without trailing zeros. Empty for numbers."""
         if isinstance(self.data, list):
             return self.data
         if not self.type.code.startswith("S"):
@@ -168,7 +167,7 @@ class PlainArray:
         return [self.data[start : start + width].rstrip(b"\0") for start in starts]
 
     def numbers(self) -> np.ndarray | None:
-        """The numbers in a row; None of objects and bytes."""
+        """The numbers as a flat array; None for objects and bytes."""
         if not isinstance(self.data, bytes) or self.type.code.startswith("S"):
             return None
         order = "<" if self.type.order == "|" else self.type.order
@@ -176,7 +175,7 @@ class PlainArray:
 
 
 def _array(kind: Any, shape: Any, data: Any) -> PlainArray:
-    """An array with exactly the bytes, or objects, that its type and shape need."""
+    """An array whose data have exactly the size that its type and shape require."""
     if not isinstance(kind, PlainType) or not isinstance(shape, tuple) or len(shape) > 4:
         raise RefusedError("it makes an array without a type or with a wrong shape")
     if not all(type(size) is int and 0 <= size < 1 << 40 for size in shape):
@@ -192,7 +191,7 @@ def _array(kind: Any, shape: Any, data: Any) -> PlainArray:
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
-    """An array whose content is set afterwards."""
+    """An array whose content is set later."""
     if kind is not _NDARRAY:
         raise RefusedError("it makes an array that is none of numpy's")
     return PlainArray(PlainType("u1"), (0,), b"")
@@ -216,14 +215,14 @@ def _bytearray(*arguments: Any) -> bytes:
 
 
 def _encode_latin1(text: Any, encoding: Any) -> bytes:
-    """By which Python 3 writes bytes in the old protocols."""
+    """Python 3 uses this to write bytes in the old protocols."""
     if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
         raise RefusedError("it calls _codecs.encode for something other than latin1 text")
     return text.encode("latin1")
 
 
 def _text(value: Any) -> str:
-    """Python 2's text is bytes."""
+    """Decode Python 2's text, which is bytes."""
     text = value.decode("ascii") if isinstance(value, bytes) else value
     if not isinstance(text, str):
         raise RefusedError("it describes an array by something other than text")
@@ -232,7 +231,7 @@ def _text(value: Any) -> str:
 
 _NDARRAY = object()
 _TYPE_CODES = re.compile(r"b1|[ui][1248]|f[248]|O[48]|S[1-9]\d{0,8}", re.ASCII)
-"""Numbers, objects, and bytes of one length"""
+"""Numbers, objects, and bytes of fixed length"""
 _CORES = ("numpy.core", "numpy._core")
 _GLOBALS: dict[str, Callable[..., Any] | object] = {
     "_codecs encode": _encode_latin1,

@@ -1,6 +1,6 @@
-"""PNG files: what of them reaches the decoder.
+"""PNG files: validation and reduction before they reach the decoder.
 
-Sources: the PNG specification (ISO/IEC 15948), and what libpng refuses.
+Sources: the PNG specification (ISO/IEC 15948), and the checks of libpng.
 """
 
 import zlib
@@ -11,18 +11,18 @@ from curation.jpeg import DamagedError
 
 START = b"\x89PNG\r\n\x1a\n"
 HEADER_LENGTH = 24
-"""Up to the size, and with it"""
+"""Up to and including the size"""
 _HEADER_END = 33
 """Bytes up to the end of the chunk IHDR"""
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _MOST_CHUNKS = 100_000
 _MOST_BYTES = 256 << 20
-"""Of pixels before they are decoded: four bytes for each of as many as an image may have"""
+"""Maximum bytes of decompressed pixel data: four for each of the maximum number of pixels"""
 
 _PALETTE_COLOURS = 3
 _CHANNELS = {0: 1, 2: 3, _PALETTE_COLOURS: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), _PALETTE_COLOURS: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Of an interlaced file: the first column and row of each of seven pictures, and the steps.
+# Of an interlaced file: the first column and row of each of seven passes, and the steps.
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
@@ -30,7 +30,7 @@ _ADAM7 = (
 
 
 class _Header(NamedTuple):
-    """What the chunk IHDR says."""
+    """The content of the chunk IHDR."""
 
     width: int
     height: int
@@ -39,31 +39,30 @@ class _Header(NamedTuple):
     is_interlaced: bool
 
     def raw_bytes(self) -> int:
-        """How many bytes the pixels have when they are inflated."""
+        """The number of bytes of the decompressed pixel data."""
         passes = _ADAM7 if self.is_interlaced else ((0, 0, 1, 1),)
         return sum(self._pass_bytes(*one) for one in passes)
 
     def _pass_bytes(self, left: int, top: int, across: int, down: int) -> int:
         width, height = -(-(self.width - left) // across), -(-(self.height - top) // down)
-        # Each line has a byte for its filter.
+        # Each line has a filter byte.
         line = 1 + (width * _CHANNELS[self.colours] * self.depth + 7) // 8
         return height * line if width > 0 < height else 0
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width), or None where the header is no PNG header."""
+    """(height, width), or None if it is not a PNG header."""
     if len(data) < HEADER_LENGTH or data[8:16] != b"\0\0\0\x0dIHDR":
         return None
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
 def plain_png(data: bytes) -> bytes:
-    """The file with nothing but its header, its palette and its pixels, and these not compressed.
+    """The file reduced to its header, palette and pixels, with uncompressed pixel data.
 
-    Transparency, orientation, colour profiles, texts and the frames of an animation are left out,
-    so pixels come as they are stored. No chunk can ask for more memory than the file has, and no
-    pixels for more than their number accounts for. Where only the end is missing, it is added.
-    Raises ``DamagedError``.
+    Transparency, orientation, colour profiles, texts and animation frames are removed, so pixels
+    are as stored. No chunk can allocate more memory than the file has, and pixels not more than
+    their number requires. A missing end is added. Raises ``DamagedError``.
     """
     header = _header(data)
     packed, palette = [], b""
@@ -95,7 +94,7 @@ def _header(data: bytes) -> _Header:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the chunks with palette and pixels."""
+    """Kind and content of the palette and pixel chunks."""
     position = _HEADER_END
     for _ in range(_MOST_CHUNKS):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -114,7 +113,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _check_sum(data: bytes, begin: int, end: int) -> None:
-    """``begin`` is where the kind of a chunk stands, ``end`` is behind its checksum."""
+    """``begin`` is the position of a chunk's kind, ``end`` is after its checksum."""
     if zlib.crc32(data[begin : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
         raise DamagedError(f"the checksum of its {data[begin : begin + 4].decode()} is wrong")
 
@@ -126,7 +125,7 @@ def _palette(content: bytes) -> bytes:
 
 
 def _inflate(packed: bytes, size: int) -> bytes:
-    """The pixels, exactly ``size`` bytes: a few may stand for terabytes."""
+    """Decompress the pixel data to exactly ``size`` bytes: a few may expand to terabytes."""
     if size > _MOST_BYTES:
         raise DamagedError(f"its pixels have {size:,} bytes; at most {_MOST_BYTES:,} are read")
     try:

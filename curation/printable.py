@@ -1,17 +1,17 @@
-"""Text of others, made harmless for a terminal."""
+"""Escaping untrusted text for a terminal."""
 
 import re
 
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff"  # ends of lines, directions of text
-    "\u00ad\u180e\u200b\u2060-\u2065\ufff9-\ufffb\U000e0000-\U000e007f"  # not seen at all
-    "\ud800-\udfff]"  # what Python makes of file names that are not UTF-8
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff"  # line ends, text direction
+    "\u00ad\u180e\u200b\u2060-\u2065\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible characters
+    "\ud800-\udfff]"  # Python's replacement for file names that are not UTF-8
 )
 
 
 def printable(text: object) -> str:
-    """``text`` in one line, with escapes for what would move, colour or reorder it."""
+    """``text`` on one line, with escapes for characters that would move, colour or reorder it."""
     return UNPRINTABLE.sub(_escape, str(text))
 
 

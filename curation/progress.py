@@ -1,4 +1,4 @@
-"""How long work tells how far it is, and how fast it goes."""
+"""Progress and speed of long work."""
 
 import time
 from collections import deque
@@ -9,14 +9,14 @@ Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``, often; it must be cheap."""
 
 StepDisplay = Callable[[str, str], AbstractContextManager[Progress | None]]
-"""Called with a step's title and unit ("bytes" or "images"); gives its progress."""
+"""Called with a step's title and unit ("bytes" or "images"); returns its progress."""
 
 WINDOW, BETWEEN = 60.0, 1.0
-"""Seconds: over which a speed is measured, and between two marks."""
+"""Seconds over which the speed is measured, and between two marks"""
 
 
 def unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
-    """For work that nobody watches."""
+    """A ``StepDisplay`` that displays nothing."""
     return nullcontext()
 
 
@@ -28,17 +28,17 @@ def shifted(progress: Progress | None, before: int, total: int) -> Progress | No
 
 
 Say = Callable[[str], None]
-"""Told a sentence that a person wants to know"""
+"""Receives a sentence for the user"""
 
 
 def unsaid(sentence: str) -> None:
-    """For work that nobody listens to."""
+    """A ``Say`` that ignores the sentence."""
 
 
 class Pace:
-    """How fast work goes: over the last minute, and since its first mark while it is younger.
+    """The speed of work over the last minute, or since its first mark.
 
-    What was done before the first mark (by a run that was stopped) took no time of this one.
+    What was done before the first mark (by an interrupted run) is not counted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,10 +46,10 @@ class Pace:
         self._marks: deque[tuple[float, float]] = deque()
 
     def mark(self, done: float) -> None:
-        """Note how much is done now; cheap."""
+        """Record how much is done now; cheap."""
         now = self._clock()
         if self._marks and done < self._marks[-1][1]:
-            self._marks.clear()  # another count has begun
+            self._marks.clear()  # a new count has started
         if self._marks and now - self._marks[-1][0] < BETWEEN:
             return
         self._marks.append((now, done))
@@ -58,7 +58,7 @@ class Pace:
 
     @property
     def per_second(self) -> float | None:
-        """``None`` until something moved."""
+        """``None`` until there is progress."""
         if len(self._marks) < 2:
             return None
         (begin, before), (end, after) = self._marks[0], self._marks[-1]
@@ -66,12 +66,12 @@ class Pace:
 
 
 def seconds_left(done: float, total: float, per_second: float | None) -> float | None:
-    """How long the rest takes at this speed; ``None`` where it is not known."""
+    """Time for the rest at this speed; ``None`` if the speed is unknown."""
     return None if not per_second else max(total - done, 0) / per_second
 
 
 def spoken(seconds: float) -> str:
-    """A time as people say it: ``7 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    """A duration in words: ``7 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

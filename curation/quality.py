@@ -1,4 +1,4 @@
-"""Measures of one picture, without a network: sharpness, brightness, contrast."""
+"""Quality measures of one picture, without a network: sharpness, brightness, contrast."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Brightness of each pixel, float32 ``[H, W]`` from 0 to 255, of uint8 RGB ``[H, W, 3]``."""
+    """Luma of each pixel, float32 ``[H, W]`` from 0 to 255, of uint8 RGB ``[H, W, 3]``."""
     return image.astype(np.float32) @ _LUMA
 
 
 def sharpness(image: np.ndarray) -> float:
-    """The variance of the Laplacian of the luma: low where the picture is blurred, or empty.
+    """The variance of the Laplacian of the luma: low if the picture is blurred or empty.
 
-    It grows with noise and contrast, so limits depend on the data. Source: Pech-Pacheco et al.,
-    "Diatom autofocusing in brightfield microscopy", ICPR 2000.
+    It increases with noise and contrast, so thresholds depend on the data. Source: Pech-Pacheco et
+    al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """
     grey = luma(image)
     neighbours = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
@@ -46,9 +46,9 @@ MEASURES: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def measure_images(images: ImageSet, measure: str, progress: Progress | None = None) -> np.ndarray:
-    """The measure called ``measure`` (a key of ``MEASURES``) of every image: float32 ``[N]``.
+    """The measure ``measure`` (a key of ``MEASURES``) of every image: float32 ``[N]``.
 
-    Raises ``UserError`` naming the key of an image that cannot be decoded.
+    Raises ``UserError`` with the key of an image that cannot be decoded.
     """
     of = MEASURES[measure]
     values = np.empty(len(images), np.float32)

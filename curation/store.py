@@ -1,9 +1,9 @@
 """The store: one data set in one LMDB environment, ``NAME.lmdb/data.mdb``.
 
-Image i has the key i as eight big-endian bytes, and the image file's own bytes as the value. Images
-of one identity are in a row, identities in ascending order of the label that they had in the
-source; images without a label come last. The index lies beside the images under text keys;
-docs/formats.md describes all of it.
+Image i has the key i as eight big-endian bytes, and the original image file as its value. Images of
+one identity are consecutive, identities in ascending order of their label in the source; unlabelled
+images come last. The index is stored under text keys in the same environment; docs/formats.md
+describes the format.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from curation.labels import UNLABELLED, are_labels
 from curation.sources.image_source import SourceKind
 
 Name = Annotated[str, Field(max_length=255)]
-"""Of a step, a parameter or a file"""
+"""Name of a step, a parameter or a file"""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """Hex SHA-256"""
 Parameter = int | float | Name | bool
 Count = Annotated[int, Field(ge=1, lt=1 << 40)]
-"""Of images: no set is empty"""
+"""Number of images; no set is empty"""
 Identities = Annotated[int, Field(ge=0, lt=1 << 40)]
-"""0 where no image has a label"""
+"""0 if no image has a label"""
 
 FORMAT_VERSION: Final = 2
 PARTIAL = ".partial"
@@ -42,7 +42,7 @@ PARTIAL = ".partial"
 _MOST_META_BYTES = 1 << 20
 
 STAMP_FILE = "source.json"
-"""By what a conversion knows the source again"""
+"""Identifies the source of a conversion"""
 
 META_KEY, NAMES_KEY = b"meta", b"source_names"
 CHECKSUMS_KEY, LABELS_KEY, OFFSETS_KEY = b"checksums", b"labels", b"offsets"
@@ -57,7 +57,7 @@ ARRAYS: Final[Mapping[bytes, np.dtype]] = {
 """The arrays beside the images, in the order of their keys"""
 
 image_key = struct.Struct(">Q").pack
-"""The key of an image: big-endian, so that the order of keys is the order of images."""
+"""The key of an image, big-endian so that keys sort in image order"""
 
 
 def _is_allowed_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -67,7 +67,7 @@ def _is_allowed_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class StoreMeta(BaseModel):
-    """What a store says about itself; written last, so that its presence means completeness."""
+    """A store's metadata; written last, so that its presence means completeness."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -75,12 +75,12 @@ class StoreMeta(BaseModel):
     images: Count
     identities: Identities
     unlabelled: Identities = 0
-    """Images without a label; left out of the JSON where it is 0, as in stores made before"""
+    """Images without a label; omitted from the JSON if 0, as in older stores"""
     image_size: Annotated[tuple[Count, Count], AfterValidator(_is_allowed_size)]
     """(height, width)"""
     encoding: Literal["jpeg", "png", "mixed"]
     skipped: int = Field(ge=0)
-    """Bad records that the conversion left out; ``quarantine.tsv`` lists them"""
+    """Bad records that the conversion skipped; ``quarantine.tsv`` lists them"""
     source_kind: SourceKind
     source_name: str
     source_size: int = Field(ge=0)
@@ -88,17 +88,17 @@ class StoreMeta(BaseModel):
     source_digest: Digest
     """SHA-256 of the source's record file, or of paths and bytes of all its files"""
     digest: Digest
-    """SHA-256 of what the store holds: the source's digest and the arrays"""
+    """SHA-256 of the store's content: the source's digest and the arrays"""
     software: str
     complete: Literal[True]
 
     def to_json(self) -> bytes:
-        """What ``_read_meta`` reads; labelled stores have the bytes that they always had."""
+        """The format that ``_read_meta`` reads; unchanged for fully labelled stores."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
 class ImageSetMeta(Protocol):
-    """What the description of a store, and that of a view, says."""
+    """The fields common to the metadata of stores and views."""
 
     @property
     def images(self) -> int: ...
@@ -124,9 +124,9 @@ class ViewStep(BaseModel):
 
 
 class ImageSet(ABC):
-    """What stores and views have in common; everything after the conversion takes either.
+    """The interface of stores and views, which are interchangeable after the conversion.
 
-    Read-only. Cheap to make and to pickle; threads and forked processes may share it.
+    Read-only. Cheap to create and to pickle; threads and forked processes may share it.
     """
 
     path: Path
@@ -148,7 +148,7 @@ class ImageSet(ABC):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 that identifies the content, wherever it lies."""
+        """Hex SHA-256 that identifies the content, independent of its location."""
         return self.meta.digest
 
     @property
@@ -157,18 +157,18 @@ class ImageSet(ABC):
 
     @property
     def unlabelled(self) -> int:
-        """Images without a label, the last ones."""
+        """The number of images without a label, which come last."""
         return self.meta.unlabelled
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width), the same for all images."""
+        """(height, width), equal for all images."""
         return self.store.image_size
 
     @property
     @abstractmethod
     def store(self) -> "RootStore":
-        """The root store, in which the images lie; it may be several as one."""
+        """The root store that holds the images; it may combine several stores."""
 
     @property
     @abstractmethod
@@ -178,12 +178,12 @@ class ImageSet(ABC):
     @property
     @abstractmethod
     def rows(self) -> np.ndarray:
-        """int64 ``[N]``: where each image lies in ``store``."""
+        """int64 ``[N]``: the row of each image in ``store``."""
 
     @property
     @abstractmethod
     def labels(self) -> np.ndarray:
-        """int32 ``[N]``, ascending from 0 without gaps; then -1 where images have no label."""
+        """int32 ``[N]``, ascending from 0 without gaps; then -1 for unlabelled images."""
 
     @property
     @abstractmethod
@@ -194,7 +194,7 @@ class ImageSet(ABC):
     @abstractmethod
     def source_labels(self) -> np.ndarray:
         """int64 ``[identities]``: the label in the source of each identity (its first image); -1
-        where that has none."""
+        if it has none."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -206,31 +206,31 @@ class ImageSet(ABC):
         return np.searchsorted(labelled, np.arange(self.identities + 1)).astype(np.int64)
 
     def found(self, i: int) -> "tuple[ImageSet, int]":
-        """The set in which people find image ``i``, and which it is there: this one."""
+        """The set in which users find image ``i``, and its index there: this set."""
         return self, i
 
     def read(self, i: int) -> bytes:
-        """The bytes of image ``i``'s file, 0 <= i < N, as they were written (by their CRC-32)."""
+        """The bytes of image ``i``'s file, 0 <= i < N, verified by their CRC-32."""
         return next(self.read_many(np.array([i])))
 
     def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
-        """The files of the images ``indices``, one after the other: cheaper than ``read`` each."""
+        """The files of the images ``indices`` in turn; cheaper than single calls of ``read``."""
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{self.path} has the images 0 to {len(self) - 1} only")
         return self._read(indices)
 
     @abstractmethod
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
-        """``read_many`` of images that are known to be in the set."""
+        """``read_many`` for indices that have been validated."""
 
 
 class RootStore(ImageSet):
-    """Where images lie: a store, or several as one (``curation.joined_stores``)."""
+    """The storage of images: a store, or several combined (``curation.joined_stores``)."""
 
     @property
     @abstractmethod
     def stores(self) -> tuple["Store", ...]:
-        """One after the other, as ``rows`` count their images."""
+        """The stores in the order in which ``rows`` count their images."""
 
     @property
     @abstractmethod
@@ -245,14 +245,14 @@ class RootStore(ImageSet):
     @property
     @abstractmethod
     def source_names(self) -> tuple[str, ...] | None:
-        """``[N]``: each image's path in the folder or list it came from; None for records."""
+        """``[N]``: each image's path in its source folder or list; None for records."""
 
     @abstractmethod
     def read_ahead(self, first: int, last: int) -> None:
-        """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
+        """Make the system read the files of images ``first`` to ``last`` at once: a hint."""
 
     def source_labels_of(self, rows: np.ndarray) -> np.ndarray:
-        """int64 ``[n]``: the label that each of these images had in the source, -1 for none."""
+        """int64 ``[n]``: the label of each of these images in the source, -1 for none."""
         labels = self.labels[rows]
         known = labels >= 0
         found = np.full(len(rows), UNLABELLED, np.int64)
@@ -260,7 +260,7 @@ class RootStore(ImageSet):
         return found
 
     def own_rows(self, rows: np.ndarray) -> np.ndarray:
-        """int64 ``[n]``: where these images lie in the one of ``stores`` that has them."""
+        """int64 ``[n]``: the row of each image in its own store among ``stores``."""
         begins = self.begins
         return rows - begins[np.searchsorted(begins, rows, side="right") - 1]
 
@@ -268,8 +268,7 @@ class RootStore(ImageSet):
 class Store(RootStore):
     """A complete store.
 
-    Raises ``UserError`` where there is no store, or one that is unfinished or damaged; also when it
-    is read later.
+    Raises ``UserError`` if there is no store, or it is unfinished or damaged, also on later reads.
     """
 
     meta: StoreMeta
@@ -303,12 +302,12 @@ class Store(RootStore):
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """int64 ``[N]``: where each image lies in ``store``; here 0 ... N-1."""
+        """int64 ``[N]``: the row of each image in ``store``; here 0 ... N-1."""
         return np.arange(len(self), dtype=np.int64)
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int32 ``[N]``, ascending from 0 without gaps; then -1 where images have no label."""
+        """int32 ``[N]``, ascending from 0 without gaps; then -1 for unlabelled images."""
         labels = self._read_array(LABELS_KEY, len(self))
         self._check(LABELS_KEY, are_labels(labels, self.identities, self.unlabelled))
         return labels
@@ -329,7 +328,7 @@ class Store(RootStore):
 
     @cached_property
     def source_labels(self) -> np.ndarray:
-        """int64 ``[identities]``: the label that each identity had in the source, ascending."""
+        """int64 ``[identities]``: the label of each identity in the source, ascending."""
         labels = self._read_array(SOURCE_LABELS_KEY, self.identities)
         is_right = labels.min(initial=0) >= 0 and (labels[1:] > labels[:-1]).all()
         self._check(SOURCE_LABELS_KEY, is_right)
@@ -342,7 +341,7 @@ class Store(RootStore):
 
     @cached_property
     def source_names(self) -> tuple[str, ...] | None:
-        """``[N]``: each image's path in the folder or list it came from; None for records."""
+        """``[N]``: each image's path in its source folder or list; None for records."""
         data = self._environment.get(NAMES_KEY)
         if data is None:
             return None
@@ -351,7 +350,7 @@ class Store(RootStore):
         return names
 
     def read_ahead(self, first: int, last: int) -> None:
-        """Have the system read the files of the images ``first`` to ``last`` in one go: a hint."""
+        """Make the system read the files of images ``first`` to ``last`` at once: a hint."""
         self._environment.read_ahead(first, last)
 
     def all_keys(self) -> Iterator[bytes]:
@@ -360,11 +359,11 @@ class Store(RootStore):
 
     @property
     def stated_entries(self) -> int:
-        """How many entries the environment says that it has."""
+        """The number of entries according to the environment."""
         return self._environment.entries
 
     def read_unchecked(self, indices: Sequence[int]) -> Iterator[bytes]:
-        """The files of the images ``indices``, whatever has become of them."""
+        """The files of the images ``indices``, without verification."""
         files = self._environment.get_numbered(indices, MAX_FILE_BYTES)
         for i, file in zip(indices, files, strict=True):
             if file is None:
@@ -399,7 +398,7 @@ class Store(RootStore):
             raise UserError(f"{what}: {error}") from None
 
     def _check_counts(self) -> None:
-        """Memory is allotted by them; the environment's own number fits the file's size."""
+        """Check counts before allocating memory; the file size bounds the environment's count."""
         fits = are_counts(len(self), self.identities, self.unlabelled)
         if not (fits and len(self) < self.stated_entries):
             raise UserError(
@@ -421,13 +420,13 @@ class Store(RootStore):
 
 
 def are_counts(images: int, identities: int, unlabelled: int) -> bool:
-    """Whether every identity can have an image, and every image but the unlabelled an identity."""
+    """Whether every identity can have an image, and every labelled image an identity."""
     labelled = images - unlabelled
     return min(labelled, 1) <= identities <= labelled
 
 
 def content_digest(source_digest: str, arrays: Iterable[np.ndarray]) -> str:
-    """A store's digest: of its source's digest and its arrays, in the order of their keys."""
+    """A store's digest, of its source's digest and its arrays in the order of their keys."""
     digest = hashlib.sha256(f"store {FORMAT_VERSION} {source_digest}\n".encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

@@ -1,4 +1,4 @@
-"""What to say of a name that nothing has: which it may mean, and which there are."""
+"""Messages about unknown names: the likely name, or all known ones."""
 
 import textwrap
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from curation.errors import UserError
 MOST_SUGGESTED = 3
 MOST_LISTED = 100
 MOST_COMPARED = 20_000
-"""Names; a folder may hold any number."""
+"""Maximum number of names to compare; a folder may hold any number."""
 LINE, LONGEST_NAME = 74, 80
-"""Characters: a list that fits into one goes into the sentence."""
+"""Characters; a list that fits on one line is part of the sentence."""
 
 
 def unknown(what: str, name: object, known: Iterable[str], then: str = "") -> UserError:
-    """The error for a ``name`` that is none of ``known``; ``then`` is what to do about it.
+    """The error for a ``name`` that is not in ``known``; ``then`` is the advice.
 
     ::
 
@@ -27,15 +27,15 @@ def unknown(what: str, name: object, known: Iterable[str], then: str = "") -> Us
 
 
 def hint(name: str, known: Iterable[str], then: str = "") -> str:
-    """The end of a message: the names that may be meant, or else all there are; and ``then``."""
+    """The end of a message: likely names, or else all names; and ``then``."""
     known = list(known)
-    # All the other names say no more where the one that was meant is known.
+    # If there is a likely name, the others are not helpful.
     likely = meant(name, known)
     return f"{likely} {then}".rstrip() if likely else listed(known, then)
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the end of a message that says what is allowed, or nothing."""
+    """``; did you mean 'x'?`` to append to a message that says what is allowed, or nothing."""
     likely = suggestions(name, known)
     return f"; did you mean {_either(likely)}?" if likely else ""
 
@@ -46,7 +46,7 @@ def _either(names: list[str]) -> str:
 
 
 def suggestions(name: str, known: Iterable[str]) -> list[str]:
-    """The names that ``name`` may mean, the likeliest first."""
+    """The names that ``name`` may mean, most likely first."""
     plain: dict[str, str] = {}
     for each in list(known)[:MOST_COMPARED]:
         plain.setdefault(_plain(each), each)
@@ -58,7 +58,7 @@ def suggestions(name: str, known: Iterable[str]) -> list[str]:
 
 
 def listed(names: Iterable[str], then: str = "") -> str:
-    """The end of a message: all names, in lines of their own where they are many, and ``then``."""
+    """The end of a message: all names, on separate lines if there are many, and ``then``."""
     names = list(names)
     then = f"; {then}" if then else ""
     if not names:
@@ -72,7 +72,7 @@ def listed(names: Iterable[str], then: str = "") -> str:
 
 
 def in_lines(names: Iterable[str], indent: str = "  ") -> str:
-    """Names in lines that fit a screen, those after the first indented as a message wants it."""
+    """Names in lines that fit a terminal, indented after the first line."""
     lines = textwrap.wrap(", ".join(names), LINE, break_long_words=False, break_on_hyphens=False)
     return f"\n{indent}".join(lines)
 

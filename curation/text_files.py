@@ -1,7 +1,7 @@
-"""Text files that people made: lists, tables, an index. Every one of them is opened here.
+"""Opening text files that users made: lists, tables, an index.
 
 They come from spreadsheets, from Windows, and from downloads: with byte-order marks, in UTF-16,
-with any line ends, with empty lines at the end, or as something that is not a text at all.
+with any line ends, with empty lines at the end, or not as text at all.
 """
 
 import codecs
@@ -17,20 +17,20 @@ from curation.file_kinds import BEGINNING_BYTES, kind_of
 from curation.files import open_regular
 
 MAX_LINE = 1 << 24
-"""Characters: a list may have all its numbers in one line."""
+"""Characters; a list may have all its numbers on one line."""
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
-"""What stands between words, in the order in which it is tried"""
+"""Word separators, in the order in which they are tried"""
 _MAX_UTF16 = 1 << 28
 _MARK = "\ufeff"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of each line that is not blank, without its end; one is in memory.
+    """(number from 1, text) of each line that is not blank, without its end; reads line by line.
 
-    UTF-8 or, with a byte-order mark, UTF-16. Bytes that are no UTF-8 (names of files in another
-    encoding) are kept as surrogates. Raises ``UserError`` where ``path`` cannot be opened, is known
-    to be no text and so not ``wanted``, has a zero byte, or a line of more than ``MAX_LINE``
+    UTF-8 or, with a byte-order mark, UTF-16. Bytes that are not UTF-8 (file names in another
+    encoding) become surrogates. Raises ``UserError`` if ``path`` cannot be opened, is a known
+    non-text format instead of ``wanted``, or has a zero byte or a line of more than ``MAX_LINE``
     characters.
     """
     with open_text(path, wanted) as binary:
@@ -42,15 +42,15 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
                 raise UserError(f"{path}: line {number} has more than {MAX_LINE} characters")
             if "\0" in line:
                 raise UserError(f"{path}: line {number} holds a zero byte; it is not a text")
-            text = line.removesuffix("\n").removeprefix(_MARK)  # marks too of files joined by hand
+            text = line.removesuffix("\n").removeprefix(_MARK)  # also after concatenating files
             if text and not text.isspace():
                 yield number, text
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """The words of a line, without blanks around them; a blank stands for any number of them.
+    """The words of a line, stripped; a space as separator stands for any number of spaces.
 
-    With commas and semicolons they may stand in quotes. A line that cannot be split has no words.
+    With commas and semicolons, words may be quoted. A line that cannot be split has no words.
     """
     if separator == " ":
         return line.split()
@@ -64,9 +64,9 @@ def split_line(line: str, separator: str) -> list[str]:
 
 
 def open_text(path: Path, wanted: str) -> BinaryIO:
-    """A text file as UTF-8 without a byte-order mark; see ``text_lines`` for what is refused.
+    """A text file as UTF-8 without a byte-order mark; see ``text_lines`` for errors.
 
-    One in UTF-16 is in memory as a whole.
+    A UTF-16 file is read into memory completely.
     """
     file = open_regular(path)
     beginning = file.read(BEGINNING_BYTES)
@@ -82,7 +82,7 @@ def open_text(path: Path, wanted: str) -> BinaryIO:
 
 
 def _utf16(beginning: bytes) -> str | None:
-    """The encoding by its byte-order mark, or by every other byte of ASCII being zero."""
+    """The encoding by its byte-order mark, or because every other byte of ASCII text is zero."""
     if beginning[:2] in _UTF16:
         return _UTF16[beginning[:2]]
     even, odd = beginning[0:16:2], beginning[1:16:2]

@@ -1,6 +1,6 @@
-"""Numbers in text of others: ASCII digits and nothing else.
+"""Parsing numbers in untrusted text: ASCII digits and nothing else.
 
-``int`` and ``float`` also take ``1_0``, digits of other scripts, blanks around them, and ``nan``.
+``int`` and ``float`` also accept ``1_0``, digits of other scripts, surrounding spaces, and ``nan``.
 """
 
 import re
@@ -10,12 +10,12 @@ _DECIMAL = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[
 
 
 def whole(word: str, digits: int = 18) -> int | None:
-    """A whole number from 0 with at most so many digits (18); None for anything else."""
+    """A non-negative integer with at most ``digits`` digits; None for anything else."""
     return int(word) if len(word) <= digits and _WHOLE.fullmatch(word) else None
 
 
 def signed(word: str) -> int | None:
-    """A whole number of up to 40 digits, with a sign or without; None for anything else."""
+    """An integer of up to 40 digits with an optional sign; None for anything else."""
     found = whole(word[1:] if word[:1] in ("+", "-") else word, 40)
     return None if found is None else -found if word[0] == "-" else found
 

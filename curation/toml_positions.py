@@ -1,7 +1,7 @@
-"""Where each key and value of a TOML document stands, so that a message can say it.
+"""The positions of keys and values in a TOML document, for error messages.
 
-The standard library's reader gives no positions (nor does tomlkit). The text that it was given is
-walked here once more, where a message needs a place.
+The standard library's reader has no positions, nor has tomlkit. The text is tokenised again here
+when a message needs a position.
 """
 
 import re
@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 Location = tuple[int | str, ...]
-"""``("stage", 0, "epochs")``: keys, and the numbers of elements of arrays."""
+"""``("stage", 0, "epochs")``: keys, and indices of array elements"""
 DEEPEST = 32
-"""Parts of a location; what lies deeper has the place of what it lies in."""
+"""Maximum parts of a location; deeper values have the position of their container."""
 LONGEST_NAME = 80
-"""Characters of a key that are shown."""
+"""Maximum characters of a key that are shown"""
 
-# A string that is not closed ends where it must, so that each character is looked at once.
+# An unclosed string ends where it must, so that each character is scanned once.
 _TOKEN = re.compile(
     r'(?P<string>"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"{0,5}'
     r"|'''(?:[^']|'{1,2}(?!'))*+'{0,5}"
@@ -40,7 +40,7 @@ def in_words(location: Location) -> str:
 
 
 def within_document(parts: Location, document: Any) -> Location:
-    """What of a pydantic fault's ``parts`` stands in the document; it names types too."""
+    """The part of a pydantic error's location that exists in the document, without type names."""
     location: Location = ()
     for part in parts:
         try:
@@ -52,14 +52,14 @@ def within_document(parts: Location, document: Any) -> Location:
 
 
 class Place(NamedTuple):
-    """Offsets into the text of a key and of its value; both of the name where a header has it."""
+    """Offsets of a key and of its value in the text; for a header, both are that of the name."""
 
     key: int
     value: int
 
 
 class RepeatedKey(NamedTuple):
-    """A key that is given once more than it may be, and the offsets of both."""
+    """A key that occurs too often, and the offsets of both occurrences."""
 
     location: Location
     first: int
@@ -73,11 +73,11 @@ class _Token(NamedTuple):
 
 
 class _NotTomlError(Exception):
-    """The walk ends; the reader of the standard library says why."""
+    """Ends the walk; the standard library's reader gives the reason."""
 
 
 class Positions:
-    """The places of one document; of text that is not TOML, of what comes before the fault."""
+    """The positions in one document; for invalid TOML, up to the fault."""
 
     def __init__(self, text: str) -> None:
         self.places: dict[Location, Place] = {}
@@ -98,7 +98,7 @@ class Positions:
             return
 
     def nearest(self, location: Location) -> Place | None:
-        """The place of ``location``, or of the nearest thing around it."""
+        """The position of ``location``, or of its nearest container."""
         for end in range(len(location), 0, -1):
             if location[:end] in self.places:
                 return self.places[location[:end]]
@@ -115,7 +115,7 @@ class Positions:
                 self._pair(table)
 
     def _header(self) -> Location:
-        """``[table]`` or ``[[element]]``; where the pairs after it belong."""
+        """``[table]`` or ``[[element]]``; returns the location of the pairs that follow."""
         is_element = self._took("[")
         *outer, (name, offset) = self._keys()
         location = self._inside((), outer)
@@ -149,7 +149,7 @@ class Positions:
         else:
             if self._token.kind not in ("string", "bare"):
                 raise _NotTomlError
-            # A number has dots, and a date may have a space.
+            # A number may contain dots, and a date a space.
             while self._token.kind in ("string", "bare") or self._token.text == ".":
                 self._next += 1
 
@@ -167,7 +167,7 @@ class Positions:
                 self._value(element)
 
     def _keys(self) -> list[tuple[str, int]]:
-        """The parts of a dotted key, each with its offset."""
+        """The parts of a dotted key with their offsets."""
         keys = [self._key()]
         while self._took("."):
             keys.append(self._key())
@@ -186,7 +186,7 @@ class Positions:
             raise _NotTomlError from None
 
     def _inside(self, location: Location, keys: list[tuple[str, int]]) -> Location:
-        """The table that dotted ``keys`` lead to; of an array of tables, its newest."""
+        """The table that dotted ``keys`` lead to; in an array of tables, its newest element."""
         for name, offset in keys:
             location = (*location, name)
             self._enter(location, Place(offset, offset))
@@ -220,20 +220,20 @@ class Positions:
 
 
 class TomlSource:
-    """The text of a document, and what messages call it."""
+    """The text of a document, and its name in messages."""
 
     def __init__(self, text: str, origin: str) -> None:
         self._text = text
         self._origin = origin
 
     def has(self, location: Location) -> bool:
-        """Whether the document itself says what is at ``location``."""
+        """Whether the document itself contains ``location``."""
         return not location or location in self._positions.places
 
     def at(self, location: Location, of_key: bool = False) -> str:
-        """``jobs/x.toml:14:9``: the line and column, both from 1, of a value, or of its key.
+        """``jobs/x.toml:14:9``: the line and column, both from 1, of a value or of its key.
 
-        Of a table, its name; where the document does not say it, of the nearest thing around it.
+        For a table, of its name; for a missing location, of its nearest container.
         """
         place = self._positions.nearest(location)
         if place is None:
@@ -248,7 +248,7 @@ class TomlSource:
         return f"{self._origin}:{line}:{column}"
 
     def repeated(self) -> str | None:
-        """Which key is given twice, and where; ``None`` where none is."""
+        """Which key is given twice, and where; ``None`` if there is none."""
         found = self._positions.repeated
         if found is None:
             return None

@@ -1,7 +1,7 @@
-"""TOML from others: read with bounded time and memory, and one line where it is none.
+"""Reading untrusted TOML with bounded time and memory, and one-line errors.
 
-The standard library's reader takes memory with the square of a dotted key's length, and integers of
-any size, which Python then refuses to print. Within the limits here no document was found that
+The standard library's reader takes memory quadratic in a dotted key's length, and accepts integers
+of any size, which Python then refuses to print. Within the limits here, no document was found that
 takes a second or 50 MB.
 """
 
@@ -13,21 +13,21 @@ from curation.errors import UserError
 from curation.toml_positions import Location, TomlSource
 
 LARGEST = 1 << 16
-"""Characters. What people write by hand is a page of text."""
+"""Characters; a hand-written file is about a page of text."""
 MOST_PARTS = 32
-"""Of a dotted key."""
+"""Parts of a dotted key"""
 LARGEST_INTEGER = 2**63 - 1
-"""What TOML 1.0 asks of a reader; its integers are signed and have 64 bits."""
+"""The range that TOML 1.0 requires of a reader: signed 64-bit integers."""
 MOST_NESTED = 64
-"""Arrays and tables inside one another."""
+"""Nested arrays and tables"""
 _TOO_LARGE = "an integer of more than 64 bits, which TOML does not have"
 _MANY_DIGITS = re.compile(r"\d[\d_]{4299}")
 _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 _REPEATED = re.compile("Cannot overwrite a value|Cannot declare|Duplicate")
 _LONGEST_REASON = 200
 
-# Strings end where TOML says, or else at the end of what could be theirs, so that each character is
-# looked at once.
+# Strings end where TOML says, or else at the end of their possible range, so that each character is
+# scanned once.
 _TOKEN = re.compile(
     r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"{0,5}'
     r"|'''(?:[^']|'{1,2}(?!'))*+'{0,5}"
@@ -41,7 +41,7 @@ _TOKEN = re.compile(
 
 
 def read_toml(text: str, origin: str) -> dict[str, Any]:
-    """The document in ``text``; ``UserError`` with ``origin``, line and column where there is none.
+    """The document in ``text``; ``UserError`` with ``origin``, line and column if it is invalid.
 
     ::
 
@@ -55,7 +55,7 @@ def read_toml(text: str, origin: str) -> dict[str, Any]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(_refusal(str(error), text, source)) from None
-    except ValueError:  # Python does not read integers of so many digits
+    except ValueError:  # Python refuses integers with that many digits
         digits = _MANY_DIGITS.search(text)
         raise UserError(
             f"{source.at_offset(digits.start() if digits else 0)}: {_TOO_LARGE}"
@@ -65,7 +65,7 @@ def read_toml(text: str, origin: str) -> dict[str, Any]:
 
 
 def _check_depth(text: str, source: TomlSource) -> None:
-    """Raise ``UserError`` where a key has too many parts, or too much lies inside one another."""
+    """Raise ``UserError`` if a key has too many parts, or values are nested too deeply."""
     dots = depth = 0
     for token in _TOKEN.finditer(text):
         if token["dot"]:
@@ -94,7 +94,7 @@ def _check_integers(value: Any, source: TomlSource, location: Location = ()) -> 
 
 
 def _refusal(reason: str, text: str, source: TomlSource) -> str:
-    """The reader's words, which end with the place; a key may stand in them."""
+    """The reader's message, which ends with the position; it may contain a key."""
     if (repeated := source.repeated()) and _REPEATED.match(reason):
         return repeated
     place = _PLACE.search(reason)

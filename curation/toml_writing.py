@@ -1,7 +1,7 @@
-"""A TOML document as text: the reverse of ``curation.toml_text``. Equal documents give equal text.
+"""Writing a TOML document: the reverse of ``curation.toml_text``. Deterministic.
 
-Comments are no part of a document. Tables have headers, so that a person can read and change them;
-those inside arrays that hold other things too are written inline.
+Comments are not preserved. Tables have headers, so that people can read and change them; tables in
+arrays of mixed content are written inline.
 """
 
 import datetime
@@ -17,7 +17,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def toml_text(document: Mapping[str, Any]) -> str:
     """The document as TOML, which `tomllib` reads as the same values in the same order of keys.
 
-    The order changes only where TOML wants it: a table's own values come before tables in it.
+    The order changes only where TOML requires it: a table's own values precede its subtables.
     """
     return "\n".join(_table_lines(document, ())).lstrip("\n") + "\n"
 
@@ -33,18 +33,18 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else str(value)
-    if isinstance(value, datetime.date | datetime.time):  # a date and time is a date as well
+    if isinstance(value, datetime.date | datetime.time):  # includes datetime
         return value.isoformat()
     return _string(value) if isinstance(value, str) else str(value)
 
 
 def toml_key(name: str) -> str:
-    """One part of a key, quoted where it must be."""
+    """One part of a key, quoted if necessary."""
     return name if _BARE.fullmatch(name) else _string(name)
 
 
 def _string(text: str) -> str:
-    # JSON leaves this one control character as it is, which TOML does not allow.
+    # JSON does not escape this control character, which TOML does not allow.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -63,7 +63,7 @@ def _table_lines(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[s
 
 
 def _has_header(value: Any) -> bool:
-    """Whether a value is a table, or an array of nothing but tables."""
+    """Whether a value is a table, or an array of tables only."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(each, Mapping) for each in value)
     return isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""Images without a label where every image has to be of an identity: each is one of its own."""
+"""Unlabelled images as identities of their own, for code that needs a label for every image."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,12 +10,12 @@ from curation.store import ImageSet, RootStore, ViewStep
 
 
 def with_each_alone(images: ImageSet) -> ImageSet:
-    """``images``, whose unlabelled ones are identities of one image, numbered behind the others."""
+    """``images`` with unlabelled ones as identities of one image, numbered after the others."""
     return EachAlone(images) if images.unlabelled else images
 
 
 class EachAlone(ImageSet):
-    """The same images, under the same path and digest, with an identity for each unlabelled one."""
+    """The same images, path and digest, with an identity for each unlabelled image."""
 
     def __init__(self, images: ImageSet) -> None:
         self.path, self.meta, self._images = images.path, images.meta, images
@@ -25,7 +25,7 @@ class EachAlone(ImageSet):
 
     @property
     def lone(self) -> np.ndarray:
-        """int64 ``[U]``: the images that have no label."""
+        """int64 ``[U]``: the images without a label."""
         return np.arange(len(self) - self._images.unlabelled, len(self))
 
     @property

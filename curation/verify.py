@@ -1,4 +1,4 @@
-"""Whether every byte of a store, view or source is what it should be."""
+"""Verifying every byte of a store, view or source."""
 
 import zlib
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ def verify(
     progress: Progress | None = None,
     list_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Check all of what lies at ``path``; what was checked and found, in words for JSON.
+    """Verify everything at ``path``; returns a JSON-compatible report.
 
-    A store: the count and order of its keys, its arrays, its digest, each image's CRC-32, header
-    and size; a view: its arrays, its digest and its store; a source: all that a conversion
-    checks. ``decoding`` decodes every image too; of a view its own images alone. ``bad`` counts
-    images that are not what they should be, ``bad_images`` has the first of them with their keys,
-    and ``list_file`` gets them all. Progress counts images (of a source what it counts). Raises
-    ``UserError`` where something else than single images is wrong.
+    For a store: the count and order of its keys, its arrays, its digest, each image's CRC-32,
+    header and size. For a view: its arrays, its digest and its store. For a source: all checks of a
+    conversion. ``decoding`` also decodes every image; of a view, only its own. ``bad`` counts bad
+    images, ``bad_images`` has the first of them with their keys, and ``list_file`` gets all.
+    Progress counts images (for a source, its own unit). Raises ``UserError`` for faults other than
+    single images.
     """
     path = Path(path)
     check = _verify_images if find_format(path) is None else _verify_source
@@ -120,9 +120,9 @@ def _check_store(
 
 
 class _StoreCheck:
-    """Checks a store's images in turn; the ``members`` of a view may be bad, and are listed.
+    """Checks a store's images in turn; bad images among the view's ``members`` are listed.
 
-    ``begin`` is where the store's rows begin among those of ``members``.
+    ``begin`` is the store's first row among those of ``members``.
     """
 
     def __init__(
@@ -163,21 +163,21 @@ class _StoreCheck:
 
 
 class _Members:
-    """The rows of a view, to be looked up."""
+    """Lookup of the rows of a view."""
 
     def __init__(self, rows: np.ndarray) -> None:
         self._order = np.argsort(rows, kind="stable")
         self._rows = rows[self._order]
 
     def find(self, row: int) -> int | None:
-        """The first image of the view with this row; None where there is none."""
+        """The first image of the view with this row, or None."""
         place = int(np.searchsorted(self._rows, row))
         is_there = place < len(self._rows) and self._rows[place] == row
         return int(self._order[place]) if is_there else None
 
 
 def _check_arrays(store: Store) -> None:
-    """That they are as they were written; whether they fit each other is checked in reading."""
+    """Check that they are as written; reading checks that they are consistent."""
     arrays = (getattr(store, key.decode()) for key in ARRAYS)
     if content_digest(store.meta.source_digest, arrays) != store.digest:
         raise UserError(f"{store.path} is damaged: its arrays have changed since it was written")
@@ -185,7 +185,7 @@ def _check_arrays(store: Store) -> None:
 
 
 def _check_keys(store: Store) -> None:
-    """There is nothing but the images and the index."""
+    """Check that there are no keys besides the images and the index."""
     keys = store.all_keys()
     images = all(key == image_key(i) for i, key in zip(range(len(store)), keys, strict=False))
     rest = list(islice(keys, len(ARRAYS) + 3))

@@ -1,9 +1,9 @@
 """Views: subsets of a store without copies, ``NAME.view/``.
 
-A view is two arrays, ``rows.npy`` (images of the root store) and ``labels.npy`` (their new labels),
-and ``view.json``: where the store is, what its digest was, and every step that led here with its
-parameters and what it removed. A view of a view points to the root store as well. A view of several
-stores points to all of them; its rows count their images one store after the other.
+A view consists of two arrays, ``rows.npy`` (images of the root store) and ``labels.npy`` (their new
+labels), and ``view.json``: the location and digest of the store, and every step that led here with
+its parameters and what it removed. A view of a view also refers to the root store. A view of
+several stores refers to all of them; its rows number their images consecutively.
 """
 
 import hashlib
@@ -40,9 +40,9 @@ from curation.store import (
 VIEW_FILE = "view.json"
 MOST_STORES = 100
 _META_BYTES = 4 << 20
-"""A history of a thousand steps has less than 1 MiB."""
+"""Maximum bytes; a history of a thousand steps has less than 1 MiB."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=4096, pattern="^[^\\x00]*$")]
-"""From the view's folder"""
+"""Relative to the view's folder"""
 
 
 class EmptyViewError(UserError):
@@ -53,7 +53,7 @@ ROWS_FILE, LABELS_FILE = "rows.npy", "labels.npy"
 
 
 class OtherParent(BaseModel):
-    """The second of two sets of images that a step brought together."""
+    """The second of two image sets that a step combined."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -65,13 +65,13 @@ class OtherParent(BaseModel):
 
 
 class SetStep(ViewStep):
-    """A union, intersection or difference; before it are the counts of the first parent."""
+    """A union, intersection or difference; the earlier counts are those of the first parent."""
 
     other: OtherParent
 
 
 class OtherStore(BaseModel):
-    """A store after the first, of a view of several."""
+    """A store after the first, in a view of several."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -89,21 +89,21 @@ class ViewMeta(BaseModel):
     store: RelativePath
     store_digest: Digest
     other_stores: Annotated[tuple[OtherStore, ...], Field(max_length=MOST_STORES), FailFast()] = ()
-    """Left out of the JSON where there are none"""
+    """Omitted from the JSON if empty"""
     digest: Digest
-    """SHA-256 of the digest of the store, or of all of them, rows and labels"""
+    """SHA-256 of the digests of all stores, rows and labels"""
     images: Count
     identities: Identities
     unlabelled: Identities = 0
-    """Images without a label; left out of the JSON where it is 0"""
+    """Images without a label; omitted from the JSON if 0"""
     history: Annotated[tuple[SetStep | ViewStep, ...], Field(min_length=1), FailFast()]
 
 
 class View(ImageSet):
-    """A subset that stands in for a store everywhere.
+    """A subset that can replace a store everywhere.
 
-    Raises ``UserError`` where there is no view, it is damaged, its store is missing, or the store
-    there is another one than the view was made from.
+    Raises ``UserError`` if there is no view, it is damaged, its store is missing, or the store is
+    not the one that the view was made from.
     """
 
     meta: ViewMeta
@@ -145,7 +145,7 @@ class View(ImageSet):
         return self.store.source_labels_of(self.rows[self.offsets[:-1]])
 
     def found(self, i: int) -> tuple[ImageSet, int]:
-        """Of a view of several stores the one that has image ``i``: keys are of a store."""
+        """In a view of several stores, the store of image ``i``, because keys belong to a store."""
         if len(self.store.stores) == 1:
             return self, i
         return self.store.found(int(self.rows[i]))
@@ -162,7 +162,7 @@ class View(ImageSet):
             ) from None
 
     def _check_counts(self) -> None:
-        """Before the arrays are read, which are as long."""
+        """Check counts before reading the arrays, whose length they determine."""
         last = self.history[-1]
         if (last.images_after, last.identities_after) != (len(self), self.identities):
             raise self._damaged(
@@ -179,7 +179,7 @@ class View(ImageSet):
             )
 
     def _check_arrays(self) -> None:
-        """The digest tells accidents; a view that somebody made may hold anything."""
+        """The digest reveals accidental damage; a forged view may contain anything."""
         if view_digest(self.store, self.rows, self.labels) != self.meta.digest:
             raise UserError(
                 f"{self.path} is damaged: its arrays have changed since it was written; make the "
@@ -203,9 +203,9 @@ class View(ImageSet):
 
 
 def open_images(path: Path | str) -> Store | View:
-    """The store or view in the folder ``path``, told apart by what lies in it.
+    """The store or view in the folder ``path``, distinguished by its content.
 
-    Raises ``UserError`` where it is neither.
+    Raises ``UserError`` if it is neither.
     """
     path = Path(path)
     if (path / VIEW_FILE).exists():
@@ -229,11 +229,11 @@ def write_view(
     step: str,
     parameters: Mapping[str, Parameter],
 ) -> View:
-    """Write a view and open it; it is there whole or not at all.
+    """Write a view atomically and open it.
 
-    ``rows`` ``[M]`` are images of ``parent``, those of one identity in a row; ``labels`` ``[M]``
-    their new labels, ascending from 0 without gaps, then -1 for images without one. Raises
-    ``UserError`` where ``path`` exists or nothing would be left.
+    ``rows`` ``[M]`` are images of ``parent``, consecutive for each identity; ``labels`` ``[M]`` are
+    their new labels, ascending from 0 without gaps, then -1 for unlabelled images. Raises
+    ``UserError`` if ``path`` exists or nothing would be left.
     """
     return write_rows(path, parent, parent.rows[rows], labels, step, parameters)
 
@@ -247,7 +247,7 @@ def write_subset(
 ) -> View:
     """Write the view of the images where ``keep`` (bool ``[N]``) is true; see ``write_view``.
 
-    Identities that keep no image disappear; the others keep their order.
+    Identities without remaining images disappear; the others keep their order.
     """
     rows = np.flatnonzero(keep)
     return write_view(path, parent, rows, renumbered(parent.labels[rows]), step, parameters)
@@ -263,7 +263,7 @@ def write_rows(
     other: ImageSet | None = None,
     store: RootStore | None = None,
 ) -> View:
-    """``write_view`` with ``rows`` of the root store, or of ``store``, which has that as its first;
+    """``write_view`` with ``rows`` of the root store, or of ``store``, which starts with it;
     ``other`` is a second parent."""
     path = Path(path).absolute()
     if path.exists():
@@ -326,7 +326,7 @@ def _open_store(path: Path, relative: str, digest: str) -> Store:
 
 
 def view_digest(store: RootStore, rows: np.ndarray, labels: np.ndarray) -> str:
-    """Of a view of these rows, as they are written: ``<i8`` and ``<i4``."""
+    """The digest of a view with these rows and labels, as they are written: ``<i8`` and ``<i4``."""
     content = hashlib.sha256(f"view 1 {store.digest}\n".encode())
     content.update(rows.tobytes())
     content.update(labels.tobytes())
@@ -380,7 +380,7 @@ def _describe_other(path: Path, other: ImageSet) -> OtherParent:
 
 
 def _relative(target: Path, view: Path) -> str:
-    """The path from the view's folder; ``UserError`` where JSON cannot hold it."""
+    """The path relative to the view's folder; ``UserError`` if JSON cannot represent it."""
     path = os.path.relpath(target.resolve(), view.resolve())
     try:
         path.encode()
@@ -393,12 +393,12 @@ def _relative(target: Path, view: Path) -> str:
 
 
 def _sayable(value: Parameter) -> Parameter:
-    """The names of files need not be UTF-8."""
+    """Escape text for JSON: file names need not be UTF-8."""
     return printable(value) if isinstance(value, str) else value
 
 
 def _in_json(meta: ViewMeta) -> bytes:
-    """What ``_read_meta`` will read; ``ValueError`` where it would not."""
+    """JSON that ``_read_meta`` accepts; ``ValueError`` if it would not."""
     content = meta.model_dump_json(indent=2, exclude_defaults=True).encode()
     if len(content) > _META_BYTES:
         raise ValueError(f"its history has {len(content):,} bytes, more than {_META_BYTES:,}")

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them in pages and sentences."""
+"""Numbers and names formatted for pages and sentences."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def counted(count: int, thing: str) -> str:
 
 
 def compact(value: float) -> str:
-    """A count in at most four characters, to stand above a bar: 12345 is "12k"."""
+    """A count in at most four characters, for labels of bars: 12345 is "12k"."""
     for unit in ("", "k", "M", "G"):
         # 999.5 would be rounded to four digits.
         if value < (9.95 if unit else 999.5):
@@ -31,7 +31,7 @@ def compact(value: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share with one decimal; only all is "100 %" and only nothing is "0 %"."""
+    """A share with one decimal; only the whole is "100 %" and only zero is "0 %"."""
     share = 100 * part / whole if whole else 0.0
     if share in (0, 100):
         shown = f"{share:.0f} %"
@@ -43,13 +43,13 @@ def percent(part: float, whole: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """A similarity or score with two decimals; "unknown" where there is none."""
+    """A similarity or score with two decimals; "unknown" if there is none."""
     shown = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")
     return "unknown" if math.isnan(value) else shown
 
 
 def parameters(given: Mapping[str, Parameter]) -> str:
-    """The parameters of a step without digests, the long ones cut."""
+    """The parameters of a step without digests; long values are shortened."""
     shown = (
         f"{name.replace('_', ' ')} {str(value)[:_LONGEST_PARAMETER]}"
         for name, value in given.items()
@@ -59,5 +59,5 @@ def parameters(given: Mapping[str, Parameter]) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with its first letter large."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]

@@ -1,15 +1,15 @@
-"""Where everything lives: one folder, ``./workspace`` unless said otherwise.
+"""The workspace: one folder with everything, ``./workspace`` by default.
 
 ::
 
     workspace/
-      sources/NAME/     RecordIO as it came (train.rec, train.idx, property, *.bin)
+      sources/NAME/     original RecordIO (train.rec, train.idx, property, *.bin)
       datasets/NAME/    train.lmdb, *.view, *.bin: "NAME/train" and "NAME/lfw" in a job spec
-      teachers/         foreign teachers (*.onnx)
+      teachers/         third-party teachers (*.onnx)
       cache/DIGEST/     a teacher's embeddings of one store
-      steps/STEP-ID/    outputs of pipeline steps, shared by every job that asks for the same
-      runs/JOB/         one folder a job
-      bundles/JOB/      what `distill pull` delivers
+      steps/STEP-ID/    outputs of pipeline steps, shared by all jobs with the same inputs
+      runs/JOB/         one folder per job
+      bundles/JOB/      the result of `distill pull`
       daemon/           the queue and its socket
 """
 
@@ -24,7 +24,7 @@ WORKSPACE_VARIABLE = "DISTILL_WORKSPACE"
 QUEUE_FILE = "queue.sqlite"
 """In ``daemon/``"""
 EVALUATION = "evaluation set"
-"""How messages call a set that a network is scored on; it may be one of pairs."""
+"""Name in messages of a set to evaluate on; it may be a pair set."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Workspace:
         return self.root / "daemon"
 
     def inside(self, name: str, below: Path, what: str) -> Path:
-        """``below/name`` with every link resolved; refused where it leaves the workspace."""
+        """``below/name`` with every link resolved; refused if it is outside the workspace."""
         try:
             path = (below / name).resolve()
-        except (ValueError, RuntimeError) as error:  # a character that no path has; links in a ring
+        except (ValueError, RuntimeError) as error:  # an invalid character; a link loop
             raise UserError(f"{what} {name[:80]!r} is not a path: {error}") from None
         if not path.is_relative_to(self.root):
             raise UserError(f"{what} {name[:80]!r} is outside the workspace {self.root}")
@@ -83,7 +83,7 @@ class Workspace:
     def image_set(self, name: str, what: str = "data set", or_pairs: bool = False) -> Path:
         """The store or view called ``"DATASET/NAME"``.
 
-        ``or_pairs``: the error also names the sets of pairs, which the caller takes as well.
+        ``or_pairs``: the error also lists pair sets, which the caller accepts too.
         """
         base = self.inside(name, self.datasets, what)
         for candidate in (base.with_name(base.name + ".view"), base.with_name(base.name + ".lmdb")):
@@ -100,6 +100,6 @@ class Workspace:
         return sorted(f"{path.parent.name}/{path.stem}" for path in found)
 
     def pair_sets(self) -> list[str]:
-        """Names of all sets of pairs."""
+        """Names of all pair sets."""
         found = self.datasets.glob("*/*.bin")
         return sorted(f"{path.parent.name}/{path.stem}" for path in found)
