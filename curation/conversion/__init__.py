@@ -1,1 +1,1 @@
-"""A source into a store: what is read, checked, written and resumed."""
+"""Converts a source into a store: reading, checking, writing and resuming."""

@@ -1,8 +1,7 @@
-"""The way of the images from a source into the unfinished store, stopped and resumed at will.
+"""Copies the images of a source into the unfinished store; can be interrupted and resumed.
 
-Images whose labels ascend, as in every pack of insightface's, are copied as they are read: one
-pass. Where a label descends, the rest is read first, and then all images are copied in the order of
-their labels.
+If labels ascend, as in every pack from insightface, images are copied as they are read, in one
+pass. If a label descends, the rest is read first, and then all images are copied in label order.
 """
 
 import shutil
@@ -33,17 +32,17 @@ from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
 
 COMMIT_BYTES = 8 << 20
-"""About how much a conversion that was stopped does again; twice as much is held in memory."""
+"""Approximate work lost by an interruption; twice as much is held in memory."""
 COMMIT_IMAGES = 1 << 16
 _INDEX_BYTES = 28
-"""An image's part of the arrays"""
+"""Bytes of the arrays per image"""
 _FEW_PAGES = 16 << 12
 _BATCH = 256
 """Images that are copied together in the second pass."""
 
 
 class Conversion:
-    """Converts ``source`` into the folder ``partial``, from whatever state that is in."""
+    """Converts ``source`` into the folder ``partial``, starting from any state of that folder."""
 
     def __init__(
         self,
@@ -58,7 +57,7 @@ class Conversion:
         self._progress = progress or (lambda done, total: None)
         stated_size = source.stated_image_size()
         state = load_sound_state(partial)
-        if state is None or (decode and not state.decode):  # what was read was not decoded: anew
+        if state is None or (decode and not state.decode):  # the earlier images were not decoded
             discard(partial)
             state = JournalState(stamp=source.stamp(), decode=decode)
         self._journal = Journal(partial, state)
@@ -67,7 +66,7 @@ class Conversion:
         self._check = ImageCheck(stated_size, state.image_size, state.encodings, decode)
 
     def run(self) -> None:
-        """Bring the folder to a complete store; only its journal is left over."""
+        """Complete the store in the folder, leaving only the journal besides."""
         with self._journal as journal:
             self._check_resumable()
             self._check_space()
@@ -82,10 +81,13 @@ class Conversion:
                 raise UserError(f"{self._source.path} holds no good images{why}")
             order = None if journal.state.ordered else self._copy_in_order()
             finish_store(self._source, journal, order, self._check)
-            self._progress(journal.read, journal.read)  # until here their number was estimated
+            self._progress(journal.read, journal.read)  # the number was an estimate until now
 
     def _check_resumable(self) -> None:
-        """A record file may have been touched; whether it has the same bytes shows in reading."""
+        """Compare sizes and listings only: a record file may have been touched.
+
+        Reading compares contents.
+        """
         state, now = self._journal.state, self._source.stamp()
         if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
             raise UserError(
@@ -116,7 +118,7 @@ class Conversion:
             )
 
     def _read_and_copy(self) -> None:
-        """Copy images as they are read, to the end or to the first label that descends."""
+        """Copy images as they are read, up to the end or the first label that descends."""
         for images in self._images():
             self._journal.add_rows(_rows(images))
             if not self._ascends(images):
@@ -129,8 +131,11 @@ class Conversion:
         self._journal.wait()
 
     def _begin_sorting(self) -> None:
-        """Read on without copying; where images cannot be read again, from the beginning, and keep
-        them."""
+        """Continue reading without copying.
+
+        A source that cannot be read again is read from the start and
+        spooled.
+        """
         if self._source.reads_again:
             self._journal.forget_images()
             self._commit_reading(ordered=False)
@@ -164,7 +169,7 @@ class Conversion:
         self._journal.wait()
 
     def _copy_in_order(self) -> np.ndarray:
-        """Copy images that have been read, in the order of their labels; that order."""
+        """Copy the images in label order, and return that order."""
         rows = self._journal.rows()
         order = np.argsort(sort_keys(rows[:, LABEL]), kind="stable")
         for first in range(self._journal.state.copied, len(order), _BATCH):
@@ -188,7 +193,7 @@ class Conversion:
                 yield good
 
     def _ascends(self, images: SourceImages) -> bool:
-        """Whether labels go on without descending; called once for all images in turn."""
+        """Whether the labels still do not descend; must be called once for all images in order."""
         keys = np.concatenate([self._last, sort_keys(images.labels)])
         self._last = keys[-1:]
         return bool((keys[1:] >= keys[:-1]).all())
@@ -226,7 +231,7 @@ class Conversion:
         )
 
     def _first_pass(self, done: int, total: int) -> None:
-        """Progress in images, from that of the source; how many there are follows from both."""
+        """Report images, extrapolating their total from the progress of the source."""
         read = self._journal.read
         if read and done:
             images = max(read, round(read * total / done))

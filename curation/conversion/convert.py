@@ -1,8 +1,8 @@
-"""A record file, folder or list in, a store out: bytes are copied as they are.
+"""Converts a record file, folder or list to a store. Image files are copied unchanged.
 
-The store is built in ``DEST.partial/`` and renamed when it is complete. What is in it follows from
-the source alone, so a conversion that was stopped at any byte, and goes on from there, gives the
-same images and arrays under the same digest as an uninterrupted one.
+The store is built in ``DEST.partial/`` and renamed when complete. Its content depends only on the
+source, so an interrupted and resumed conversion gives the same images, arrays and digest as an
+uninterrupted one.
 """
 
 import os
@@ -37,15 +37,18 @@ def convert(
 ) -> Store:
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
 
-    Goes on where an earlier conversion was stopped; does nothing where ``destination`` is complete
-    and from the same source. With ``skip_bad`` records that cannot be in a store are left out and
-    listed in ``quarantine.tsv`` in the store's folder; without it the first one is an error. With
-    ``decode`` an image that cannot be decoded is such a record; a store that was made without is
-    checked. With ``unlabelled`` no labels are taken.
-    ``warn`` is given a line for each thing that the source says of itself and that is not so.
-    Progress counts images; how many there are is estimated until all are read. Raises
-    ``UserError`` where the source is unusable or has changed since, where ``destination`` is
-    something else or in use by another conversion, and where the disk is full.
+    Resumes an interrupted conversion. Does nothing if ``destination`` is complete and was made from
+    the
+    same source. ``skip_bad`` skips records that a store cannot contain and lists them in
+    ``quarantine.tsv`` in the store's folder; by default the first one is an error. ``decode`` also
+    treats images that cannot be decoded as bad, and checks an existing store. ``unlabelled``
+    ignores
+    labels. ``warn`` is called with one line for each wrong statement of the source about itself.
+    Progress counts images; the total is an estimate until all are read.
+
+    Raises ``UserError`` if the source is unusable or has changed since, if ``destination`` is
+    something
+    else or in use by another conversion, and if the disk is full.
     """
     found = open_source(source, labels=not unlabelled)
     store = convert_source(found, destination, progress, skip_bad=skip_bad, decode=decode)
@@ -63,7 +66,7 @@ def convert_source(
     skip_bad: bool = False,
     decode: bool = False,
 ) -> Store:
-    """``convert`` of a source that is open already."""
+    """``convert`` for a source that is already open."""
     destination = Path(destination).absolute()
     if destination.exists():
         return _existing(found, destination, decode, progress)
@@ -71,7 +74,7 @@ def convert_source(
     with disk_errors_explained(destination):
         partial.mkdir(parents=True, exist_ok=True)
         with _sole_user(partial):
-            if destination.exists():  # finished by another process while this one came
+            if destination.exists():  # another process finished it meanwhile
                 return _existing(found, destination, decode, progress)
             _build(found, partial, skip_bad, decode, progress)
             partial.rename(destination)
@@ -90,7 +93,7 @@ def _build(
                 f"{bad}; correct the source, or skip such records with --skip-bad"
             ) from None
         finally:
-            # Nothing worth keeping came about: leave no trace.
+            # Nothing worth keeping was written: leave no trace.
             if not _is_complete(partial) and journal.load_state(partial) is None:
                 journal.discard(partial)
         if decode:
@@ -126,17 +129,17 @@ def _existing(
 
 
 def _decoded(store: Store, decode: bool, progress: Progress | None) -> Store:
-    """The store, whose images can be decoded where ``decode`` asks for that."""
+    """The store, after checking that its images can be decoded if ``decode`` is set."""
     if decode:
         check_decoded(store, progress)
     return store
 
 
 def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> bool:
-    """Whether the store in ``folder`` was made of ``source``.
+    """Whether the store in ``folder`` was made from ``source``.
 
-    Size and time of change decide where they are the same; a copied or touched file is read and its
-    digest compared.
+    Equal size and modification time suffice; otherwise the digest of the source is computed and
+    compared.
     """
     meta, now = Store(folder).meta, source.stamp()
     try:
@@ -158,7 +161,7 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
 
 @contextmanager
 def disk_errors_explained(destination: Path) -> Iterator[None]:
-    """Errors of the disk in writing the store ``destination`` as a ``UserError``."""
+    """Turn disk errors while writing the store ``destination`` into a ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -180,6 +183,6 @@ def _sole_user(partial: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # A source that was refused at once leaves nothing worth keeping; else this fails.
+            # Fails unless the source was rejected at once, which leaves nothing worth keeping.
             with suppress(OSError):
                 partial.rmdir()

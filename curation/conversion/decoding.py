@@ -1,7 +1,6 @@
-"""Whether images can be decoded: all of them, on all cores.
+"""Checks that all images can be decoded, on all cores.
 
-A store's folder remembers that all of its images were; it lies beside the data file, which is the
-same with and without.
+The result is remembered in the store's folder, beside the data file, which does not change.
 """
 
 import json
@@ -25,7 +24,7 @@ _TOGETHER = 1024
 
 
 class DecodeCheck:
-    """Decodes images and forgets the pixels; its threads end with it."""
+    """Decodes images and discards the pixels. Its threads end with it."""
 
     def __init__(self) -> None:
         self._threads = len(os.sched_getaffinity(0))
@@ -34,8 +33,9 @@ class DecodeCheck:
     def objections(
         self, images: Sequence[bytes | memoryview], which: Sequence[int]
     ) -> dict[int, str]:
-        """Why some of the images ``which``, all of one size, cannot be decoded, by their place in
-        the list. The larger they are, the fewer are decoded together.
+        """Why some of the images ``which``, all of one size, cannot be decoded, by their index.
+
+        The larger the images, the fewer are decoded together.
         """
         if not which:
             return {}
@@ -63,7 +63,7 @@ def note_decoded(store: Store) -> None:
 
 
 def check_decoded(store: Store, progress: Progress | None) -> None:
-    """Decode all images, unless that was done before; ``UserError`` naming the first bad one.
+    """Decode all images unless done before; ``UserError`` naming the first bad one.
 
     Progress counts images.
     """
@@ -85,7 +85,7 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
             f"{bad_image(store, row, UserError(reason))}; or remove the store and convert again "
             "with --decode --skip-bad"
         )
-    with suppress(OSError):  # a disk to read only: it is checked again next time
+    with suppress(OSError):  # on a read-only disk, the next run checks again
         note_decoded(store)
 
 

@@ -1,4 +1,4 @@
-"""The end of a conversion: the arrays beside the images, and what the store says about itself."""
+"""The end of a conversion: writes the arrays and the description of the store."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -30,9 +30,9 @@ _NAMES_TOGETHER = 1 << 16
 def finish_store(
     source: ImageSource, journal: Journal, order: np.ndarray | None, check: ImageCheck
 ) -> None:
-    """Write what stands behind the images, whose rows are in ``order`` (None: as they were read).
+    """Write everything except the images, which are in ``order`` (None: in reading order).
 
-    A conversion that is stopped here comes here again: the journal does not change.
+    Safe to repeat after an interruption, since the journal does not change.
     """
     arrays = _arrays(journal.rows(), order)
     for key, array in arrays.items():
@@ -47,7 +47,7 @@ def finish_store(
 
 
 def _arrays(rows: np.ndarray, order: np.ndarray | None) -> Mapping[bytes, np.ndarray]:
-    """The arrays of the images whose rows, int64 ``[N, 5]``, are in ``order``."""
+    """The arrays of the store for rows int64 ``[N, 5]`` in ``order``."""
 
     def column(number: int) -> np.ndarray:
         return rows[:, number] if order is None else rows[order, number]
@@ -66,7 +66,7 @@ def _arrays(rows: np.ndarray, order: np.ndarray | None) -> Mapping[bytes, np.nda
 
 
 def _names(source: ImageSource, rows: np.ndarray, order: np.ndarray | None) -> bytes | None:
-    """Each image's path, with zero bytes between; None where images are no files."""
+    """The path of each image, separated by zero bytes; None if images are not files."""
     offsets = rows[:, OFFSET] if order is None else rows[order, OFFSET]
     parts: list[bytes] = []
     for first in range(0, len(offsets), _NAMES_TOGETHER):

@@ -1,6 +1,6 @@
-"""Whether an image may go into a store: a JPEG or PNG file of the one size.
+"""Checks whether an image may go into a store: a JPEG or PNG file of the common size.
 
-By its header; where asked for, it is decoded too.
+Checks the header and optionally decodes the image.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ _KNOWN_HEADERS = 1024
 
 
 class ImageCheck:
-    """Checks images one after the other; ``image_size`` (height, width) is the first one's, unless
-    it is stated, and ``encodings`` are those that were met.
+    """Checks images one after the other.
 
-    With ``decoding`` every image is decoded too. Images of one program begin alike, up to their
-    size, so each beginning is looked at only once.
+    ``image_size`` (height, width) is the stated size or that of the first image; ``encodings`` are
+    those seen so far. With ``decoding`` every image is also decoded. Images from one program share
+    their first bytes up to the size, so each distinct beginning is parsed only once.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class ImageCheck:
 
     @property
     def encoding(self) -> Literal["jpeg", "png", "mixed"]:
-        """The encoding of all images, after the first."""
+        """The encoding of all images; valid after the first."""
         return self.encodings[0] if len(self.encodings) == 1 else "mixed"
 
     def objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
-        """What is wrong with some of the images, by their place in the list."""
+        """What is wrong with some of the images, by their index."""
         found = self._header_objections(images)
         if self._decoding is None:
             return found
@@ -90,7 +90,7 @@ class ImageCheck:
 def good_images(
     images: SourceImages, check: ImageCheck, source: ImageSource, on_bad: OnBad
 ) -> SourceImages:
-    """Those that pass the check; the others go to ``on_bad``."""
+    """The images that pass the check; the others go to ``on_bad``."""
     objections = check.objections(images.payloads)
     if not objections:
         return images

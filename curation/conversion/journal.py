@@ -1,11 +1,11 @@
-"""What a conversion has done so far, in the folder of the store that it builds.
+"""The progress of a conversion, kept in the folder of the unfinished store.
 
-``data.mdb`` has the images that were copied, and the state: how far the conversion is. ``rows.bin``
-has five numbers for each image that was read, ``quarantine.tsv`` a line for each record that was
-skipped. ``images.bin`` has the images that were read, one behind the other, where they have to be
-sorted and the source cannot be read in another order. The state says how much of these counts; it
-is written, together with images, when all of that is on the disk, so a conversion that was stopped
-at any byte goes on from there.
+``data.mdb`` has the images copied so far and the state. ``rows.bin`` has five numbers for each
+image
+read, ``quarantine.tsv`` a line for each skipped record. ``images.bin`` has the images read, in
+reading order, if they need sorting and the source cannot be read in another order. The state tells
+how much of these files is valid. It is written together with images after the rest is on disk, so a
+conversion can be interrupted at any byte and resumed.
 """
 
 import os
@@ -29,39 +29,39 @@ from curation.sources.quarantine import QUARANTINE_FILE, QUARANTINE_HEADER, BadR
 ROWS_FILE = "rows.bin"
 SPOOL_FILE = "images.bin"
 _FORMER_FILES = ("state.json", "leaves.bin", "pages.bin")
-"""Of conversions that wrote LMDB's pages themselves"""
+"""Files of conversions that wrote LMDB's pages themselves"""
 
 KEY, LABEL, OFFSET, SIZE, CHECKSUM = range(5)
-"""The columns of ``rows.bin``: record key, label, byte offset, bytes of the image, its CRC-32."""
+"""The columns of ``rows.bin``: record key, label, byte offset, size of the image, its CRC-32."""
 _ROW = 5 * 8
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
-"""Of images or bytes"""
+"""A number of images or bytes"""
 
 
 class JournalState(BaseModel):
-    """How far a conversion is."""
+    """The progress of a conversion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     stamp: SourceStamp
     decode: bool = False
-    """All images that were read have been decoded"""
+    """All images read so far were decoded"""
     read: Count = 0
-    """Images that were read"""
+    """Images read"""
     rows_checksum: Count = 0
     """CRC-32 of their rows"""
     position: tuple[Count, Count] = (0, 0)
-    """Number and offset of the next record to read"""
+    """Number and offset of the next record"""
     digest: tuple[Count, str] = (0, "")
-    """SHA-256 of the source as far as it was read whole"""
+    """SHA-256 of the part of the source that was read completely"""
     scanned: bool = False
     """The source was read to its end"""
     ordered: bool = True
     """Labels ascend so far, so images are copied as they are read"""
     spooled: bool = False
-    """They do not, and ``images.bin`` has those that were read"""
+    """Labels do not ascend, and ``images.bin`` has the images read"""
     copied: Count = 0
-    """Images that were copied"""
+    """Images copied"""
     skipped: Count = 0
     quarantine: Count = 0
     """Bytes of ``quarantine.tsv``"""
@@ -70,9 +70,9 @@ class JournalState(BaseModel):
 
 
 def load_state(folder: Path) -> JournalState | None:
-    """The state kept in ``folder``; None where there is none that can be read.
+    """The state in ``folder``; None if there is none or it cannot be read.
 
-    Raises ``UserError`` where an earlier version, which kept it otherwise, began the conversion.
+    Raises ``UserError`` if the conversion was begun by an older version with another format.
     """
     if any((folder / name).exists() for name in _FORMER_FILES):
         raise UserError(
@@ -87,7 +87,7 @@ def load_state(folder: Path) -> JournalState | None:
 
 
 def load_sound_state(folder: Path) -> JournalState | None:
-    """The state to go on from; None where that, or what it speaks of, is not as it was written."""
+    """The state to resume from; None if it or the files it describes are damaged."""
     state = load_state(folder)
     if state is None or _size(folder / QUARANTINE_FILE) < state.quarantine:
         return None
@@ -119,14 +119,14 @@ def _size(path: Path) -> int:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is a file that a conversion made here; it makes no links."""
+    """Whether a conversion may have made this file; conversions make no links."""
     return path.is_file() and not path.is_symlink()
 
 
 class Journal:
-    """What one conversion keeps, brought to where ``state`` says; a context manager.
+    """The files of one conversion, truncated to ``state``; a context manager.
 
-    What was added since the last ``commit`` is lost when the conversion stops.
+    Everything added since the last ``commit`` is lost when the conversion stops.
     """
 
     def __init__(self, folder: Path, state: JournalState) -> None:
@@ -135,7 +135,7 @@ class Journal:
         self._bad = _open_at(folder / QUARANTINE_FILE, state.quarantine)
         self.file = StoreFile(folder)
         self.read, self.skipped = state.read, state.skipped
-        """Images that were read, and records that were skipped, committed or not"""
+        """Images read and records skipped, committed or not"""
         self._checksum, self._quarantine = state.rows_checksum, state.quarantine
         self._spool: BinaryIO | None = None
         self._ends = np.zeros(0, np.int64)
@@ -143,7 +143,7 @@ class Journal:
             self._spool = _open_at(folder / SPOOL_FILE, _spooled_bytes(folder, state))
         self._images: list[bytes] = []
         self.waiting_bytes = 0
-        """Of images that were added since the last commit"""
+        """Bytes of the images added since the last commit"""
         self._thread = ThreadPoolExecutor(1)
         self._commit: Future[None] | None = None
 
@@ -164,7 +164,7 @@ class Journal:
         self.read += len(rows)
 
     def add_bad(self, bad: BadRecordError, name: str | None) -> None:
-        """Append a record that is skipped, with the name of one that is a file."""
+        """Append a skipped record; ``name`` is its path if it is a file."""
         text = ("" if self._quarantine else QUARANTINE_HEADER) + bad.line(name)
         line = text.encode("utf-8", "surrogateescape")
         _write_all(self._bad, line)
@@ -172,17 +172,17 @@ class Journal:
         self.skipped += 1
 
     def add_images(self, images: Sequence[bytes | memoryview]) -> None:
-        """Append images to be copied; those in memory that is used again are copied now."""
+        """Append images to be copied. The buffers may be reused afterwards."""
         self._images += map(bytes, images)
         self.waiting_bytes += sum(map(len, images))
 
     def add_spooled(self, images: Sequence[bytes | memoryview]) -> None:
-        """Append images that were read, whose rows have been added, to be copied in their order."""
+        """Append images to be sorted later; their rows have already been added."""
         assert self._spool is not None
         _write_all(self._spool, b"".join(images))
 
     def read_spooled(self, numbers: np.ndarray) -> list[bytes]:
-        """The images that were read as ``numbers``."""
+        """The spooled images with these reading ``numbers``."""
         assert self._spool is not None
         if not len(self._ends):
             self._ends = np.cumsum(self.rows()[:, SIZE])
@@ -192,8 +192,10 @@ class Journal:
         return [os.pread(file, *one) for one in zip(sizes.tolist(), begins.tolist(), strict=True)]
 
     def begin_spool(self) -> None:
-        """Forget what was read and copied, to read everything again and keep it; the next commit
-        says so."""
+        """Discard everything read and copied, to read and spool it again.
+
+        The next commit makes this permanent.
+        """
         self.forget_images()
         self._spool = _open_at(self.folder / SPOOL_FILE, 0)
         for file in (self._rows, self._bad):
@@ -202,9 +204,9 @@ class Journal:
         self.read = self.skipped = self._checksum = self._quarantine = 0
 
     def commit(self, changes: Mapping[str, object]) -> None:
-        """Make what was added so far, and ``changes``, the state to go on from.
+        """Make everything added so far, and ``changes``, the state to resume from.
 
-        It is brought to the disk by another thread, whose errors come with the next call.
+        Another thread writes it to disk; its errors are raised by the next call.
         """
         self.wait()
         first, images = self.state.copied, self._images
@@ -217,18 +219,20 @@ class Journal:
         }
         self.state = self.state.model_copy(update={**changes, **added})
         self._images, self.waiting_bytes = [], 0
-        # liblmdb lets Python go on after each image: beside another thread that waits to be next.
+        # liblmdb releases the GIL after each image, so a waiting thread would slow this down.
         self.file.append(first, images)
         self._commit = self._thread.submit(self._write, self.state)
 
     def wait(self) -> None:
-        """Wait until the last commit is on the disk."""
+        """Wait until the last commit is on disk."""
         if self._commit is not None:
             self._commit.result()
             self._commit = None
 
     def forget_images(self) -> None:
-        """Keep what was read, forget what was copied; the next commit says so."""
+        """Discard the copied images but keep what was read; the next commit makes
+        this permanent.
+        """
         self.wait()
         self.file.close()
         (self.folder / DATA_FILE).unlink()
@@ -242,19 +246,19 @@ class Journal:
         self.file.commit(state.model_dump_json().encode())
 
     def rows(self) -> np.ndarray:
-        """All images that were read, mapped: int64 ``[n, 5]``."""
+        """All images read, memory-mapped: int64 ``[n, 5]``."""
         return _mapped_rows(self.folder, self.state.read)
 
 
 def discard(folder: Path) -> None:
-    """Take away all that a conversion keeps in ``folder``."""
+    """Remove all files of a conversion from ``folder``."""
     for name in (DATA_FILE, QUARANTINE_FILE):
         (folder / name).unlink(missing_ok=True)
     clear(folder)
 
 
 def clear(folder: Path) -> None:
-    """Take away what only an unfinished conversion needs; an empty quarantine too."""
+    """Remove the files that only an unfinished conversion needs, and an empty quarantine."""
     killed = folder.glob(".*.partial")
     for path in (*(folder / name for name in (ROWS_FILE, SPOOL_FILE, *_FORMER_FILES)), *killed):
         path.unlink(missing_ok=True)
@@ -273,7 +277,7 @@ def _open_at(path: Path, size: int) -> BinaryIO:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """All of it: the last bytes of a disk are written without an error for those that are not."""
+    """Write all of ``data``: a full disk accepts a part without an error."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]

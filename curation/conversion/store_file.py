@@ -1,8 +1,8 @@
-"""The data file of a store while it grows: liblmdb writes it, in transactions.
+"""The data file of an unfinished store, written in liblmdb transactions.
 
-Each holds images and, under a key that comes before theirs, how far the conversion is with them. So
-the file always says what is in it, wherever the process was stopped. The state goes when the
-store's own meta data come.
+Each transaction contains images and the state of the conversion, under a key that sorts before
+theirs. So the file is consistent wherever the process was stopped. The state is deleted when the
+store's description is written.
 """
 
 import errno
@@ -22,14 +22,14 @@ from curation.files import DISK_ERRORS
 from curation.store import ARRAYS, META_KEY, NAMES_KEY, image_key
 
 STATE_KEY = b"\0"
-"""Before the keys of all images, so that these are appended"""
+"""Sorts before the keys of all images, so that images can be appended"""
 _MOST_STATE_BYTES = 1 << 16
 _ROOM = 16 << 20
-"""Bytes of the map beyond what one transaction takes: pages of the tree, and free ones"""
+"""Bytes of the map beyond one transaction: tree pages and free pages"""
 _PAGE = min(mmap.PAGESIZE, 1 << 15)
-"""Bytes of a page where liblmdb makes a file on this machine"""
+"""The page size of a file that liblmdb creates on this machine"""
 _INLINE_MAX = ((_PAGE - HEADER) // 2 & ~1) - 2
-"""The largest node that lies on a leaf page itself"""
+"""The largest node that is stored on the leaf page itself"""
 _NODE_HEADER = 8
 _KEY = 8
 _POINTER = 2
@@ -37,28 +37,30 @@ _PAGE_NUMBER = 8
 
 
 class StoreFile:
-    """Writes the data file in ``folder``, which one process at a time does.
+    """Writes the data file in ``folder``; only one process may do so at a time.
 
-    ``OSError`` where the disk is full: what was written before stays.
+    Raises ``OSError`` if the disk is full; committed data remain.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / DATA_FILE
         with _explained(self._path):
-            # The folder is locked. The meta page need not be on the disk before the next
-            # transaction: until then the file is as it was before this one.
+            # The folder is locked. The meta page may be synced with the next transaction: until
+            # then, the file is in its previous state.
             room = self._size() + _ROOM
             self._environment = lmdb.open(os.fsencode(folder), room, lock=False, metasync=False)
         self._transaction: lmdb.Transaction | None = None
 
     def close(self) -> None:
-        """What has been committed stays; ``finish`` alone brings the last of it to the disk."""
+        """Close the file. Committed data remain, but only ``finish`` syncs the last of them."""
         if self._transaction is not None:
             self._transaction.abort()
         self._environment.close()
 
     def append(self, first: int, images: Sequence[bytes]) -> None:
-        """Write the images ``first``, ``first + 1``, ..., which come next, for ``commit``."""
+        """Append the images ``first``, ``first + 1``, ... to the transaction of the next
+        ``commit``.
+        """
         sizes = np.fromiter(map(len, images), np.int64, len(images))
         entries = ((image_key(i), image) for i, image in enumerate(images, first))
         with _explained(self._path):
@@ -66,7 +68,7 @@ class StoreFile:
             self._transaction.cursor().putmulti(entries, append=True)
 
     def commit(self, state: bytes) -> None:
-        """Bring what was appended to the disk, with the state; any thread may do that."""
+        """Commit the appended images together with ``state``; callable from any thread."""
         transaction, self._transaction = self._transaction, None
         assert transaction is not None
         with _explained(self._path), transaction:
@@ -78,7 +80,7 @@ class StoreFile:
             transaction.put(key, value)
 
     def finish(self, meta: bytes) -> None:
-        """Write what the store says about itself; there is no way back."""
+        """Write the description of the store. This is final."""
         with _explained(self._path), self._begin(len(meta)) as transaction:
             transaction.put(META_KEY, meta)
             transaction.delete(STATE_KEY)
@@ -96,14 +98,14 @@ class StoreFile:
 
 
 def read_state(folder: Path) -> bytes | None:
-    """The state in an unfinished store's file; None where there is none that can be read."""
+    """The state in an unfinished store's file; None if there is none or it cannot be read."""
     with suppress(UserError):
         return Environment(folder).get(STATE_KEY, _MOST_STATE_BYTES)
     return None
 
 
 def is_sound(folder: Path, images: int) -> bool:
-    """Whether the unfinished file holds ``images`` and is sound: liblmdb believes what it says."""
+    """Whether the unfinished file is valid and holds ``images``; liblmdb itself checks nothing."""
     try:
         environment = Environment(folder)
         environment.check_pages()
@@ -116,24 +118,25 @@ def is_sound(folder: Path, images: int) -> bool:
 
 
 def stored_bytes(sizes: np.ndarray) -> np.ndarray:
-    """What each image of ``sizes`` bytes takes in the file: float64 ``[N]``.
+    """The size in the file of each image of ``sizes`` bytes: float64 ``[N]``.
 
-    A value whose node does not fit twice on a page lies on pages of its own; a leaf page then has
-    only their number. Source: LMDB's mdb.c, ``me_nodemax``, ``mdb_node_add`` and ``OVPAGES``.
+    A value too large to fit twice on a page is stored on overflow pages; the leaf page then holds
+    only
+    their number. Source: LMDB's mdb.c, ``me_nodemax``, ``mdb_node_add`` and ``OVPAGES``.
     """
     usable = _PAGE - HEADER
     inline = _NODE_HEADER + _KEY + sizes <= _INLINE_MAX
     own_pages = np.where(inline, 0, -(-(HEADER + sizes) // _PAGE))
     node = _NODE_HEADER + _KEY + np.where(inline, sizes + sizes % 2, _PAGE_NUMBER) + _POINTER
     leaf = _PAGE / (usable // node)
-    # A branch page holds one node of key and page number for each leaf page.
+    # A branch page has one node of key and page number per leaf page.
     branch = leaf / (usable // (_NODE_HEADER + _KEY + _POINTER))
     return own_pages * _PAGE + leaf + branch
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """LMDB's errors of the disk as the system's own."""
+    """Convert LMDB's disk errors to ``OSError``."""
     try:
         yield
     except lmdb.MemoryError:
@@ -141,7 +144,7 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path} cannot be mapped: {os.strerror(errno.ENOMEM)}; allow the process more address "
             "space (`ulimit -v unlimited`) and run the same command again"
         ) from None
-    except lmdb.Error as error:  # it has the system's words, and no number
+    except lmdb.Error as error:  # the message is the system's, without the number
         code = next((code for code in DISK_ERRORS if os.strerror(code) in str(error)), None)
         if code is None:
             raise UserError(

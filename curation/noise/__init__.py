@@ -1,1 +1,1 @@
-"""What is wrong in a face data set, told by embeddings: checks, what they found, what to do."""
+"""Finds noise in face data sets from embeddings: checks, their findings, and decisions on them."""

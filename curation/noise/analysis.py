@@ -1,8 +1,8 @@
-"""Runs the checks one after the other into a folder of findings; a stopped run can be continued.
+"""Runs the checks one after the other into a folder of findings; an interrupted run can be resumed.
 
-A folder of findings holds a person's decisions, so it is never overwritten: findings of other
-images or by another teacher are kept beside it as ``NAME.findings.KEY``, and come back when the
-same teacher checks the same images again.
+A folder of findings contains people's decisions, so it is never overwritten. Findings for other
+images or another teacher are moved to ``NAME.findings.KEY``, and moved back when the same teacher
+checks the same images again.
 """
 
 import hashlib
@@ -60,10 +60,9 @@ def find_noise(
     watch: StepDisplay | None = None,
     say: Say = unsaid,
 ) -> Findings:
-    """Embed what is not embedded yet, then ``analyse`` into the images' folder of findings.
+    """Compute missing embeddings, then ``analyse`` into the images' folder of findings.
 
-    Raises ``UserError``, before anything is embedded, where a check is unknown or an evaluation set
-    cannot be read.
+    Raises ``UserError`` for an unknown check or an unreadable evaluation set, before embedding.
     """
     images = with_each_alone(images)
     sets = sets if any(one.uses_evaluation_sets for one in _known(checks)) else ()
@@ -87,12 +86,14 @@ def analyse(
     watch: StepDisplay | None = None,
     say: Say = unsaid,
 ) -> Findings:
-    """Run ``checks`` (by default all) and write what they find, with proposed decisions.
+    """Run ``checks`` (default all) and write their findings, with proposed decisions.
 
-    Checks that ``folder`` has of the same images and embeddings are not run again, unless they use
-    evaluation sets and these have changed. Other findings are set aside. ``say`` is called with
-    what a person wants to know. Raises ``UserError`` where a check is unknown, the table of
-    decisions cannot be read, or another process is writing findings.
+    Checks that ``folder`` already has for the same images and embeddings are not run again, unless
+    they
+    use evaluation sets and these have changed. Other findings are set aside. ``say`` is called with
+    messages for the user. Raises ``UserError`` if a check is unknown, the decisions cannot be read,
+    or
+    another process is writing findings.
     """
     wanted = _known(checks)
     images = with_each_alone(images)
@@ -121,10 +122,11 @@ def analyse(
 
 
 def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) -> list[str]:
-    """Leave in ``folder`` the findings of these images by this teacher, or none.
+    """Move findings of other images or teachers away, and restore earlier findings of these.
 
-    Returns sentences that say what was done. Raises ``UserError`` where another process is writing
-    findings there.
+    Returns messages about what was moved. Raises ``UserError`` if another process is writing
+    findings
+    there.
     """
     wanted = _key(images.digest, embeddings_digest)
     said = []
@@ -158,7 +160,7 @@ def _meta_or_none(folder: Path) -> FindingsMeta | None:
 
 
 def _free(folder: Path, key: str) -> Path:
-    """A name that is not in use."""
+    """An unused name."""
     path, number = folder.with_name(f"{folder.name}.{key}"), 1
     while path.exists():
         number += 1
@@ -181,7 +183,7 @@ def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: Imag
 
 
 def _check_sets(sets: Sequence[Path]) -> None:
-    """``UserError`` where one cannot be read, or two have one name."""
+    """``UserError`` if a set cannot be read or two have the same name."""
     for path in sets:
         read_pairs(path)
     for name, count in Counter(path.stem for path in sets).items():
@@ -200,14 +202,14 @@ def _known(checks: Sequence[str] | None) -> list[NoiseCheck]:
 def _label_errors(
     embedded: EmbeddedImages, meta: FindingsMeta, folder: Path, progress: Progress | None
 ) -> LabelErrors:
-    """What all checks use; read from the folder after an interruption."""
+    """The input of all checks; read from the folder after an interruption."""
     path = folder / LABEL_ERRORS_FILE
     of = np.array([meta.images_digest, meta.embeddings_digest])
     try:
         arrays = read_arrays(path, 16 * len(embedded))
         if arrays["of"].tolist() == of.tolist():
             return load_label_errors(embedded, arrays)
-    except (KeyError, ValueError):  # estimated again
+    except (KeyError, ValueError):  # fall through and estimate again
         pass
     label_errors = estimate_label_errors(embedded, progress=progress)
     with atomic_file(path) as file:
@@ -216,7 +218,7 @@ def _label_errors(
 
 
 def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMeta:
-    """The folder's ``findings.json``; a new one where it has none."""
+    """The folder's ``findings.json``; a new one if missing."""
     if (folder / FINDINGS_FILE).exists():
         return Findings(folder, images).meta
     meta = FindingsMeta(
@@ -235,7 +237,7 @@ def _begin(images: ImageSet, embeddings_digest: str, folder: Path) -> FindingsMe
 def _with_evaluation(
     evaluation: Sequence[EvaluationImages], meta: FindingsMeta, folder: Path, say: Say
 ) -> FindingsMeta:
-    """For these evaluation sets: checks that used others are no longer done."""
+    """Record these evaluation sets; checks that used others are no longer done."""
     sets = {one.name: one.digest for one in evaluation}
     if sets == meta.evaluation:
         return meta
@@ -253,7 +255,7 @@ def _with_evaluation(
 
 
 def _missing(wanted: Sequence[NoiseCheck], folder: Path) -> list[NoiseCheck]:
-    """The checks that are not done, or whose file cannot be read."""
+    """The checks that are not done or whose file cannot be read."""
     findings = Findings(folder)
     missing = []
     for one in wanted:

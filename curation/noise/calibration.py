@@ -1,10 +1,10 @@
-"""From evidence to a probability, without a threshold to choose.
+"""Turns evidence into a probability, without a threshold to choose.
 
-Faults can be simulated: give images labels that are surely wrong and measure them. Most of the data
-is sound. A logistic regression between the two gives the ratio of likelihoods for this teacher and
-this data set. The fault's prevalence is estimated from the data (expectation-maximisation of the
-prior, Saerens, Latinne and Decaestecker, Neural Computation 14, 2002). So one setting serves every
-teacher and every rate of faults.
+Errors can be simulated by assigning images to identities that are certainly wrong, and most of the
+data is sound. A logistic regression between the two gives the likelihood ratio for this teacher and
+this data set. The prevalence of errors is estimated from the data (expectation-maximisation of the
+prior, Saerens, Latinne and Decaestecker, Neural Computation 14, 2002). So the same settings serve
+every teacher and every error rate.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 _RIDGE, _LEAST_RIDGE = 7e-5, 0.1
-"""Of the weights of standardised features, for each example: the ratio is only nearly linear, so
-features that separate thousands of examples must not become surer by their number alone."""
+"""Per example, for the weights of standardised features.
+
+The log-ratio is only nearly linear, so the
+number of separable examples alone must not increase the confidence.
+"""
 _NEWTON_STEPS, _PRIOR_STEPS = 25, 50
 _REFITS = 5
 _LEAST_EXAMPLES = 30
@@ -32,7 +35,7 @@ class LikelihoodRatio:
     intercept: float
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """float64 ``[n]`` of features ``[n, F]``."""
+        """float64 ``[n]`` for features ``[n, F]``."""
         return ((features - self.mean) / self.scale) @ self.weights + self.intercept
 
 
@@ -45,10 +48,13 @@ def fit_ratio(
 ) -> LikelihoodRatio:
     """Logistic regression between features ``[A, F]`` and ``[B, F]``.
 
-    Both sides have the same weight, so the odds are the ratio of likelihoods; with groups ``[A]``
-    and ``[B]``, they have the same weight within each group: other sizes of simulated faults than
-    of real data, say, are then no evidence. A ridge keeps the weights finite where the two can be
-    separated without error. Where a side is empty, there is no evidence: 0 for everybody.
+    Both sides have equal weight, so the odds are the likelihood ratio. With groups ``[A]`` and
+    ``[B]``
+    they have equal weight within each group, so that, say, different sizes of simulated errors and
+    real
+    data are not evidence. A ridge keeps the weights finite for separable data. If a side is empty
+    there
+    is no evidence, and the ratio is 0 for all.
     """
     if len(sound) == 0 or len(faulty) == 0:
         nothing = np.zeros(sound.shape[1])
@@ -75,7 +81,7 @@ def fit_ratio(
 def _balanced(
     sound: int, faulty: int, sound_groups: np.ndarray | None, faulty_groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of each side, equal in sum within every group; about 1 on average."""
+    """Weights of both sides with equal sums in every group, about 1 on average."""
     first = np.zeros(sound, np.int64) if sound_groups is None else sound_groups
     second = np.zeros(faulty, np.int64) if faulty_groups is None else faulty_groups
     groups = int(max(first.max(), second.max())) + 1
@@ -87,17 +93,17 @@ def _balanced(
 
 @dataclass(frozen=True)
 class CosineRatio:
-    """log p(cosine | one person) / p(cosine | hard negatives), by class of size."""
+    """log p(cosine | same person) / p(cosine | hard negatives), per size class."""
 
     middle: float
     scale: float
-    """Hard negatives: exponential above their median, as the best of many is"""
+    """Hard negatives: exponential above their median, like the maximum of many values"""
     mean: np.ndarray
     spread: np.ndarray
-    """One person: normal below each class's median; above it as good as there"""
+    """Same person: normal below each class's median, constant above it"""
 
     def __call__(self, cosine: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """float64 ``[n]`` of cosines and classes of size ``[n]``."""
+        """float64 ``[n]`` for cosines and size classes ``[n]``."""
         mean, spread = self.mean[classes], self.spread[classes]
         below = np.minimum(cosine - mean, 0.0) / spread
         same = -0.5 * below**2 - np.log(spread * np.sqrt(2 * np.pi))
@@ -109,10 +115,13 @@ class CosineRatio:
 def fit_cosine_ratio(
     hard_negatives: np.ndarray, same: np.ndarray, classes: np.ndarray
 ) -> CosineRatio:
-    """From cosines of hard negatives ``[n]``, and of one person ``[m]`` with size classes ``[m]``.
+    """Fit to the cosines of hard negatives ``[n]`` and of same-person pairs ``[m]`` with size
+    classes
+    ``[m]``.
 
-    By quantiles, so that a few of one person among the hard negatives do not matter. A class with
-    few examples also takes those of the next smaller one.
+    Uses quantiles, so that a few same-person pairs among the hard negatives do not matter. A class
+    with
+    few examples borrows those of the next smaller class.
     """
     middle, upper = np.quantile(hard_negatives, [0.5, 0.75])
     scale = max(float(upper - middle) / np.log(2), 1e-3)
@@ -134,11 +143,11 @@ def fit_most(
     faulty_groups: np.ndarray | None = None,
     ridge: float | None = None,
 ) -> tuple[LikelihoodRatio, np.ndarray]:
-    """The ratio, and the probabilities ``[n]``, of ``features [n, F]`` that are mostly sound.
+    """The likelihood ratio and probabilities ``[n]`` for ``features [n, F]`` that are mostly sound.
 
-    The half with the greater ``soundness`` ``[n]`` begins as the measure of what is sound; then it
-    is all those that do not turn out to be faulty, until that no longer changes. Groups and
-    ``ridge`` as of ``fit_ratio``.
+    The half with the greater ``soundness`` ``[n]`` is the first reference. Then the reference is
+    everything not found faulty, until it no longer changes. Groups and ``ridge`` as in
+    ``fit_ratio``.
     """
     sound = soundness >= np.median(soundness)
     for _ in range(_REFITS):
@@ -152,14 +161,16 @@ def fit_most(
 
 
 def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-    """Probability of a fault float64 ``[n]``, with the priors that fit the data best.
+    """The probability of an error, float64 ``[n]``, with the priors that fit the data best.
 
-    ``log_ratios`` ``[n]``, or ``[n, F]`` of faults of F kinds: each kind has its own prior, so that
-    one that is rare in these data needs more evidence; it is ``-inf`` where a kind cannot be.
-    ``groups`` int ``[n]``: each group (identities of about one size, say) has its own priors, drawn
-    a little towards 0.1 in sum where it is small.
+    ``log_ratios`` is ``[n]``, or ``[n, F]`` for F kinds of errors. Each kind has its own prior, so
+    a
+    kind that is rare in the data needs more evidence; ``-inf`` excludes a kind. Each group in
+    ``groups`` int ``[n]``, say identities of similar size, has its own priors. Those of small
+    groups are
+    drawn slightly towards a sum of 0.1.
     """
-    # A row for each kind: sums over two long rows are fast, over many short ones slow.
+    # One row per kind: sums over two long rows are fast, over many short ones slow.
     ratios = np.ascontiguousarray(np.atleast_2d(log_ratios.T))
     groups = np.zeros(ratios.shape[1], np.int64) if groups is None else groups
     starting = _STARTING_PRIOR / len(ratios)
@@ -178,12 +189,12 @@ def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> n
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """float64 ``[F, G]``: of ``values [F, n]`` in each group."""
+    """float64 ``[F, G]``: the sum of ``values [F, n]`` in each group."""
     return np.stack([np.bincount(groups, row) for row in values])
 
 
 def size_class(images: np.ndarray) -> np.ndarray:
-    """Numbers of images (or weights) ``[n]`` in classes 1, 2-3, 4-7, ... as int64 0 ... 7."""
+    """The size classes 1, 2-3, 4-7, ... of image counts (or weights) ``[n]`` as int64 0 to 7."""
     return np.clip(np.log2(np.maximum(images, 1.0) + 1e-6).astype(np.int64), 0, _SIZE_CLASSES - 1)
 
 

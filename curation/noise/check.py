@@ -1,7 +1,7 @@
-"""What a noise check is: a class in a file of ``curation/noise/checks/``, and nothing elsewhere.
+"""The interface of a noise check: one class in one file of ``curation/noise/checks/``.
 
-``score`` is what every check has. The other methods are there for checks that propose, explain or
-show something else than the default::
+Every check defines ``score``. Override the other methods to propose, explain or show something
+other than the default::
 
     @check("dark", "image", explanation=Explanation("Dark images", "Hardly any light."))
     class Dark(NoiseCheck):
@@ -9,7 +9,7 @@ show something else than the default::
             light = ...
             return self.finding(1 - light, {"light": light}, f"{(light < 0.5).sum():,} are dark")
 
-Scores are probabilities of a fault, from 0 to 1; a flag is a score above one half.
+Scores are probabilities of an error from 0 to 1; scores above one half are flagged.
 """
 
 import re
@@ -32,12 +32,12 @@ FLAG = 0.5
 LAST = 1_000
 CHECKS_PACKAGE = "curation.noise.checks"
 MEMBERSHIP = "membership"
-"""Its file lies beside those of the checks, so no check has this name"""
+"""Its file is stored beside those of the checks, so no check may have this name"""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a check may look at: images, their embeddings, their label_errors, evaluation sets."""
+    """The input of a check: images, their embeddings, label-error estimates, evaluation sets."""
 
     images: ImageSet
     embedded: EmbeddedImages
@@ -47,15 +47,15 @@ class Context:
 
 @dataclass
 class Fates:
-    """What was proposed so far: each image and each identity gets at most one fate."""
+    """The proposals made so far: at most one for each image and each identity."""
 
     images: EmbeddedImages
     findings: Mapping[str, Finding]
-    """Of all checks that were made"""
+    """Of all checks that were run"""
     settled: np.ndarray = field(init=False)
-    """bool ``[N]``: images whose fate is decided"""
+    """bool ``[N]``: images with a proposal"""
     gone: np.ndarray = field(init=False)
-    """bool ``[K]``: identities that are left out"""
+    """bool ``[K]``: identities to be dropped"""
 
     def __post_init__(self) -> None:
         self.settled = np.zeros(len(self.images), bool)
@@ -64,38 +64,38 @@ class Fates:
 
 @dataclass(frozen=True)
 class NoiseCheck:
-    """A check; one without a file of its own (any more) leaves out the images that are flagged."""
+    """A check. The default, also used for a check whose file was removed, drops flagged images."""
 
     name: str
     subject: Subject
     explanation: Explanation
     order: float = LAST
-    """Checks run by ascending order"""
+    """Checks run in ascending order"""
     precedence: float = LAST
-    """Of two checks that flag the same, the one with the lower number decides"""
+    """Of two checks that flag the same subject, the one with the lower number decides"""
 
     scores_all = True
     """Whether it scores every image or identity, by ascending index"""
     uses_evaluation_sets = False
-    """Whether it is run again when the evaluation sets have become others"""
+    """Whether it runs again when the evaluation sets have changed"""
     own_similarity = ""
     """The evidence column, if any, with each image's similarity to its own identity"""
     rival_column = ""
     """The evidence column, if any, with the identity that a subject is compared with"""
     merge_column = ""
-    """The evidence column, if any, with the identity that a subject is to be merged with"""
+    """The evidence column, if any, with the identity that a subject should be merged with"""
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Score the subjects; the docstring names the columns of the evidence."""
         raise NotImplementedError
 
     def verify(self, finding: Finding, meta: FindingsMeta) -> None:
-        """Raise ``ValueError`` where evidence that was read from a file cannot be."""
+        """Raise ``ValueError`` if evidence that was read from a file is invalid."""
 
     def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
-        """Decisions on what is flagged and not decided yet; ``fates`` takes them in.
+        """Propose decisions on flagged subjects without one, and record them in ``fates``.
 
-        Of an image check: leave the images out. An identity check has to say it.
+        An image check drops the images by default. An identity check proposes nothing by default.
         """
         if self.subject == "identity":
             return
@@ -107,15 +107,15 @@ class NoiseCheck:
                 yield Decision("drop", identity, image, score=score, note=self.note(finding, at))
 
     def note(self, finding: Finding, at: int) -> str:
-        """The remark on leaving out the image at this position."""
+        """The note of the proposal to drop the image at this position."""
         return ""
 
     def propose_one(self, one: ScoredSubject) -> list[Decision]:
-        """What accepting a subject in the report does that is not flagged."""
+        """The decisions of accepting a subject in the report that is not flagged."""
         return [] if self.subject == "identity" else [Decision("drop", one.identity, one.index)]
 
     def evidence(self, one: ScoredSubject) -> Evidence:
-        """What the report shows of a subject."""
+        """What the report shows about a subject."""
         return one.shown()
 
     def finding(
@@ -126,9 +126,10 @@ class NoiseCheck:
         subjects: np.ndarray | None = None,
         images: Mapping[str, np.ndarray] | None = None,
     ) -> Finding:
-        """Its finding with scores ``[S]`` of ``subjects`` ``[S]``, by default of all.
+        """The finding of this check, with scores ``[S]`` of ``subjects`` ``[S]``, by default of
+        all.
 
-        Raises ``ValueError`` where scores are no probabilities.
+        Raises ``ValueError`` if a score is not a probability.
         """
         subjects = np.arange(len(scores)) if subjects is None else subjects
         scores = np.asarray(scores, np.float32)
@@ -151,7 +152,7 @@ def check(
     order: float = LAST,
     precedence: float = LAST,
 ) -> Callable[[type[NoiseCheck]], type[NoiseCheck]]:
-    """Enter the class of a check under its name, which its file has too."""
+    """Register the class of a check under its name, which must be the name of its file."""
 
     def enter(made: type[NoiseCheck]) -> type[NoiseCheck]:
         before = _CHECKS.get(name)
@@ -175,7 +176,7 @@ def all_checks() -> dict[str, NoiseCheck]:
 
 
 def check_of(finding: Finding) -> NoiseCheck:
-    """The check that made the finding; one with all defaults where its file is gone."""
+    """The check that made the finding; a default one if its file was removed."""
     known = all_checks().get(finding.check)
     if known is not None:
         return known
@@ -187,7 +188,7 @@ def check_of(finding: Finding) -> NoiseCheck:
 
 
 def load_finding(findings: Findings, name: str) -> Finding:
-    """The finding of a check, with evidence that can be; ``UserError`` else."""
+    """The verified finding of a check; ``UserError`` if it is damaged."""
     finding = findings.load(name)
     made_by = check_of(finding)
     if made_by.subject != finding.subject:

@@ -1,4 +1,4 @@
-"""Carries out decisions: a view without dropped images, with moved ones in their new identity."""
+"""Applies decisions: a view without dropped images, and with moved ones in their new identity."""
 
 import hashlib
 from collections import Counter
@@ -19,11 +19,11 @@ _DROPPED = -1
 
 
 def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.ndarray:
-    """New labels int64 ``[N]`` of labels ``[N]``; -1 where an image is left out.
+    """New labels int64 ``[N]`` from labels ``[N]``; -1 for dropped images.
 
-    Splits make new labels above the old ones, merges follow each other to the end. Only decisions
-    with ``apply`` count. Raises ``UserError`` where one names an image or identity that is not
-    there, an image that is not its identity's, or where merges run in a circle.
+    Splits create new labels above the old ones; chains of merges are followed to their end. Only
+    decisions with ``apply`` count. Raises ``UserError`` if a decision names a missing image or
+    identity, an image of another identity, or if merges form a cycle.
     """
     identities = int(labels[-1]) + 1
     chosen = [decision for decision in decisions if decision.apply]
@@ -49,14 +49,14 @@ def apply_decisions(labels: np.ndarray, decisions: Sequence[Decision]) -> np.nda
 
 
 def decisions_digest(decisions: Sequence[Decision]) -> str:
-    """Identifies the decisions that are carried out: 16 hex digits of a SHA-256."""
+    """Identifies the applied decisions: 16 hex digits of a SHA-256."""
     chosen = [decision for decision in decisions if decision.apply]
     content = "\n".join(f"{d.action} {d.image} {d.identity} {d.into}" for d in chosen)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> View:
-    """Write the view that ``carried_out`` makes of ``parent``; errors as there."""
+    """Write the view of ``parent`` after the decisions; raises the errors of ``carried_out``."""
     rows, labels = carried_out(parent, decisions)
     counts = Counter(decision.action for decision in decisions if decision.apply)
     return write_view(
@@ -70,11 +70,11 @@ def write_clean(path: Path, parent: ImageSet, decisions: Sequence[Decision]) -> 
 
 
 def carried_out(parent: ImageSet, decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of ``parent`` are left, in their new order, and their labels: int64 ``[M]``.
+    """The images of ``parent`` that remain, in their new order, and their labels: int64 ``[M]``.
 
-    An image without a label is an identity of its own, numbered behind the others: it gets a label
-    where a decision brings it together with another image, or splits it off. Errors as of
-    ``apply_decisions``.
+    An unlabelled image counts as an identity of its own, numbered after the others. It gets a label
+    if a
+    decision joins it with another image or splits it off. Raises the errors of ``apply_decisions``.
     """
     alone = with_each_alone(parent)
     new = apply_decisions(alone.labels, decisions)
@@ -88,8 +88,9 @@ def carried_out(parent: ImageSet, decisions: Sequence[Decision]) -> tuple[np.nda
 
 
 def check_decision(decision: Decision, labels: np.ndarray, identities: int) -> None:
-    """``UserError`` where it names an image or identity that is not there, or an image that is not
-    its identity's."""
+    """``UserError`` if the decision names a missing image or identity, or an image of another
+    identity.
+    """
     what = f"decision {decision.action!r}"
     if decision.identity >= identities:
         raise UserError(f"{what}: there is no identity {decision.identity}; there are {identities}")
@@ -107,7 +108,7 @@ def check_decision(decision: Decision, labels: np.ndarray, identities: int) -> N
 
 
 def _merge_targets(decisions: Sequence[Decision], identities: int) -> np.ndarray:
-    """int64 ``[identities]``: the identity that each belongs to after all merges."""
+    """int64 ``[identities]``: the identity to which each belongs after all merges."""
     into = {d.identity: d.into for d in decisions if d.action == "merge" and d.into is not None}
     target = np.arange(identities)
     left = dict(into)

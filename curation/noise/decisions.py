@@ -1,22 +1,21 @@
-"""What to do about findings: a table that a person can read, edit and replay.
+"""Decisions on findings: a table that people can read, edit and replay.
 
-``decisions.tsv`` opens in any editor or spreadsheet. Its first line says for which images it was
-written; then one decision a line: ``apply`` (yes or no), ``action``, the ``image`` and ``identity``
-it is about (indices of the image set), ``into`` what, and, for the reader, the check, the score and
-a note. ``findings`` says which findings it was proposed on. Nothing is deleted: replaying the table
+``decisions.tsv`` opens in any editor or spreadsheet. Its first line identifies the images. Each
+further line is a decision: ``apply`` (yes or no), ``action``, its ``image`` and ``identity``
+(indices into the image set), ``into``, and for the reader the check, the score and a note.
+``findings`` identifies the findings it was proposed for. Nothing is deleted: replaying the table
 makes a view.
 
-A table comes back from editors and spreadsheets, which may have added a byte-order mark, quotes,
-empty cells and lines, reordered the columns, or separated them by commas or semicolons; several
-tables may have been joined in one file. Whatever else is wrong is an error with file, line and
-column.
+Editors and spreadsheets may have added a byte-order mark, quotes, empty cells or lines, reordered
+the columns, or used commas or semicolons; several tables may be joined in one file. All of this is
+accepted. Anything else is an error with file, line and column.
 
 ==============  ==================================================================
-drop            leave out ``image``
-drop-identity   leave out ``identity`` with all its images
-move            give ``image`` to the identity ``into``
-split           give ``image`` to part ``into`` (1, 2, ...) of ``identity``, a new identity
-merge           give all images of ``identity`` to the identity ``into``
+drop            remove ``image``
+drop-identity   remove ``identity`` with all its images
+move            move ``image`` to the identity ``into``
+split           move ``image`` to part ``into`` (1, 2, ...) of ``identity``, a new identity
+merge           move all images of ``identity`` to the identity ``into``
 ==============  ==================================================================
 """
 
@@ -50,15 +49,15 @@ _LONGEST_LINE = 1 << 20
 _FINDINGS = re.compile("[a-z][a-z0-9_-]{0,63}-[0-9a-f]{1,64}")
 """A ``Finding.identity``"""
 _HEAD_LINES = 20
-"""The names of the columns are searched for in so many lines"""
+"""Lines that are searched for the column names"""
 
 About = tuple[int | None, int | None]
-"""(identity, None) or (None, image): what a decision is about"""
+"""(identity, None) or (None, image): the subject of a decision"""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One line of the table; ``image`` and ``into`` are None where the action has none."""
+    """One line of the table; ``image`` and ``into`` are None if the action has none."""
 
     action: Action
     identity: int
@@ -69,14 +68,14 @@ class Decision:
     note: str = ""
     apply: bool = True
     findings: str = ""
-    """``Finding.identity`` of what it was proposed on; empty where a person added the line"""
+    """``Finding.identity`` of the findings it was proposed for; empty if a person added the line"""
     path: Path | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
-    """Where it was read"""
+    """The line it was read from"""
 
     @property
     def about(self) -> About:
-        """The image, or the identity as a whole, that it is about."""
+        """The image, or the identity as a whole, that it decides on."""
         return (self.identity, None) if self.image is None else (None, self.image)
 
     @property
@@ -86,13 +85,16 @@ class Decision:
 
     @property
     def proposal(self) -> str:
-        """What is proposed, whether it is applied or not: "move 1187 302 4410"."""
+        """The proposal regardless of ``apply``: "move 1187 302 4410"."""
         parts = (self.image, self.identity, self.into)
         return " ".join([self.action, *(str(part) for part in parts if part is not None)])
 
 
 def parse_proposal(text: str) -> tuple[Action, int, int | None, int | None]:
-    """Action, identity, image and into of a ``Decision.proposal``; ``ValueError`` for others."""
+    """The inverse of ``Decision.proposal``: action, identity, image and into.
+
+    Raises ``ValueError``.
+    """
     action, *numbers = text.split(" ")
     if action not in get_args(Action):
         raise ValueError(f"{text[:60]!r} does not begin with one of {', '.join(get_args(Action))}")
@@ -137,10 +139,9 @@ def _written(decision: Decision) -> Sequence[str]:
 
 
 def read_decisions(path: Path, images_digest: str) -> list[Decision]:
-    """The table's decisions; the same line twice counts once.
+    """The decisions in a table, without repeated lines.
 
-    Raises ``UserError`` with the line where one is not understood, and where the table was written
-    for other images.
+    Raises ``UserError`` with the line if one is invalid, and if the table belongs to other images.
     """
     path = Path(path)
     found: dict[Decision, None] = {}
@@ -168,7 +169,7 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
 
 
 class _TableHeader:
-    """The line with the columns' names; understands the lines below it."""
+    """The line with the column names; parses the lines below it."""
 
     def __init__(self, path: Path, number: int, cells: Sequence[str]) -> None:
         self._path = path
@@ -193,13 +194,13 @@ class _TableHeader:
                 f"{where}: {len(row)} cells under {len(self._names)} columns; "
                 "quote cells that contain the separator"
             )
-        # Programs leave out empty cells at the end of a line.
+        # Programs omit empty cells at the end of a line.
         cells = {**dict.fromkeys(self._names, ""), **dict(zip(self._names, row, strict=False))}
         return _decision(where, cells, self._path, number)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines that hold something, with their numbers, as cells without blanks around."""
+    """The non-empty lines with their numbers, as stripped cells."""
     if not path.exists():
         raise UserError(f"{path} does not exist; `curate check` writes it")
     try:
@@ -232,17 +233,17 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
 
 
 def _lines(path: Path, text: TextIO) -> Iterator[str]:
-    """Lines as they are, of a bounded length."""
+    """Lines of a bounded length, without byte-order marks."""
     number = 0
     while line := text.readline(_LONGEST_LINE):
         number += 1
         if len(line) >= _LONGEST_LINE:
             raise UserError(f"{path} line {number} has more than {_LONGEST_LINE} characters")
-        yield line.removeprefix(_MARK)  # marks too of tables joined by hand
+        yield line.removeprefix(_MARK)  # joined tables have them inside
 
 
 def _delimiter(text: TextIO) -> str:
-    """What stands between the columns' names; a tab where they are not found."""
+    """The separator of the column names; a tab if they are not found."""
     for _ in range(_HEAD_LINES):
         line = text.readline(_LONGEST_LINE).lower()
         if "apply" in line and "action" in line and not line.startswith("#"):
@@ -313,6 +314,6 @@ def _numbers_of(action: str) -> list[str]:
 
 
 def _score(text: str) -> float | None:
-    """1 where nothing is said; None where it is not a number from 0 to 1."""
+    """1 for an empty cell; None if it is not a number from 0 to 1."""
     score = decimal(text or "1")
     return score if score is not None and 0 <= score <= 1 else None

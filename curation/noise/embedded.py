@@ -1,6 +1,6 @@
-"""Images with their embeddings, and how curation asks a teacher for them.
+"""Images with their embeddings, and the interface through which curation gets them.
 
-Curation does not know the networks behind them: ``distill`` brings an ``ImageSetEmbedder``.
+Curation does not depend on networks: ``distill`` provides an ``ImageSetEmbedder``.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from curation.store import ImageSet
 
 
 class Rows(Protocol):
-    """What can be indexed by rows as an array, such as arrays end to end."""
+    """Anything that can be indexed by rows like an array."""
 
     shape: tuple[int, ...]
 
@@ -26,11 +26,12 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """N images of K identities with a unit vector each, which are read on demand.
+    """N images of K identities with their unit embeddings, which are read on demand.
 
-    ``unit`` may be a memory-mapped cache of a whole store: ``[M, D]``, or ``[M, 2, D]`` where each
-    image was embedded upright and mirrored (their sum is taken); ``norm`` ``[M]`` or ``[M, 2]`` are
-    the embeddings' lengths. ``rows`` says where each image of the set lies in it.
+    ``unit`` may be a memory-mapped cache of a whole store: ``[M, D]``, or ``[M, 2, D]`` for images
+    embedded both upright and mirrored, which are summed. ``norm`` ``[M]`` or ``[M, 2]`` has the
+    norms of
+    the embeddings. ``rows`` has the row of each image in them.
     """
 
     labels: np.ndarray
@@ -40,7 +41,7 @@ class EmbeddedImages:
     rows: np.ndarray
     """int64 ``[N]``"""
     offsets: np.ndarray = field(init=False)
-    """int64 ``[K + 1]``: identity k has the images offsets[k] ... offsets[k+1]-1"""
+    """int64 ``[K + 1]``: identity k has the images offsets[k] to offsets[k+1] - 1"""
 
     def __post_init__(self) -> None:
         identities = int(self.labels[-1]) + 1
@@ -60,7 +61,7 @@ class EmbeddedImages:
 
     @property
     def sizes(self) -> np.ndarray:
-        """int64 ``[K]``: images of each identity."""
+        """int64 ``[K]``: the number of images of each identity."""
         return np.diff(self.offsets)
 
     def images_of(self, identity: int) -> slice:
@@ -73,9 +74,11 @@ class EmbeddedImages:
         return normalised(taken.sum(axis=1) if taken.ndim == 3 else taken)
 
     def lengths(self) -> np.ndarray:
-        """float32 ``[N]``: how long the embeddings were, the mean of both views; a sign of quality.
+        """float32 ``[N]``: the norms of the embeddings before normalisation, averaged over
+        mirroring.
 
-        Networks trained with a margin on unit vectors make those of bad pictures short.
+        They indicate quality: networks trained with a margin on unit vectors give bad images short
+        embeddings.
         """
         taken = np.asarray(self.norm[self.rows], np.float32)
         return taken.mean(axis=1) if taken.ndim == 2 else taken
@@ -89,19 +92,20 @@ class EvaluationImages:
     vectors: np.ndarray
     """float32 ``[P, D]``, unit"""
     digest: str = ""
-    """By which findings identify the set"""
+    """Identifies the set in findings"""
     same: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    """bool ``[P / 2]``: whether vectors 2i and 2i + 1 are one person, as far as that is known"""
+    """bool ``[P / 2]``: whether vectors 2i and 2i + 1 show one person, for the labelled pairs"""
 
     def genuine_cosines(self) -> np.ndarray:
-        """float32 ``[n]``: of the pairs that are one person."""
+        """float32 ``[n]``: the cosines of the genuine pairs."""
         left, right = (self.vectors[side : 2 * len(self.same) : 2][self.same] for side in (0, 1))
         return (left * right).sum(axis=1)
 
 
 class TeacherChoice(BaseModel):
-    """A teacher by name, and what its file does not say: which pixels it expects, and which network
-    bare weights belong to."""
+    """A teacher's name, and settings that its file lacks: its input pixels, and the network of bare
+    weights.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -112,17 +116,17 @@ class TeacherChoice(BaseModel):
     mean: float | None = Field(default=None, ge=-65_536, le=65_536)
     std: float | None = Field(default=None, gt=0, le=65_536)
     part: str | None = None
-    """Where the network is in a file of weights, or the output of an .onnx file with several"""
+    """The network's part of a file of weights, or the output of an .onnx file with several"""
     size: int = Field(default=112, ge=1, le=4096)
     least_accuracy: float | None = Field(default=None, ge=0, lt=1)
-    """Share of a few hundred pairs that it must get right; None for the default, 0 for any"""
+    """Minimum accuracy on a few hundred pairs; None for the default, 0 to accept any"""
 
 
 class ImageSetEmbedder(Protocol):
     """A teacher that embeds sets of images."""
 
     def embed(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
-        """The embedded images, and the digest of their embeddings; computed where missing."""
+        """The images with their embeddings, computed where missing, and the embeddings' digest."""
         ...
 
     def embed_evaluation(

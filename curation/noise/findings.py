@@ -1,8 +1,9 @@
-"""What the checks found: ``NAME.findings/``.
+"""Stores the findings of the checks in ``NAME.findings/``.
 
-``findings.json`` names the images and the embeddings, and has a summary of each check; the check's
-arrays are in ``CHECK.npz`` beside it. A check's file is written when the check is done, so a
-stopped analysis continues with the next check.
+``findings.json`` identifies the images and embeddings and summarises each check, whose arrays are
+in
+``CHECK.npz``. A check's file is written when the check is done, so an interrupted analysis resumes
+with the next check.
 """
 
 import hashlib
@@ -31,34 +32,36 @@ _Count = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result; all arrays of ``subjects``' length ``[S]``, in its order."""
+    """The result of one check. Arrays have one element per subject ``[S]``, in the same order."""
 
     check: str
     """Name of the check, such as "misplaced" """
     subject: Subject
     subjects: np.ndarray
-    """int64 ``[S]``: indices of images, or identities, of the image set"""
+    """int64 ``[S]``: indices of images or identities of the image set"""
     scores: np.ndarray
-    """float32 ``[S]`` in 0 ... 1: how probably it is at fault, 1 = surely"""
+    """float32 ``[S]``: the probability of an error, 0 to 1"""
     flagged: np.ndarray
     """bool ``[S]``"""
     evidence: Mapping[str, np.ndarray]
-    """What the score rests on, each ``[S]``; each check's docstring names its columns"""
+    """The reasons for the score, each ``[S]``; the check's docstring names the columns"""
     summary: str
     """One sentence for people"""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What is said of every image of the set ``[N]``, where the subjects are identities"""
+    """Arrays ``[N]`` over all images of the set, if the subjects are identities"""
     identity: str = ""
-    """Check and digest of images, teacher and arrays, by which decisions name what they are about;
-    known when it was read"""
+    """The check, and a digest of images, teacher and arrays; decisions refer to it.
+
+    Set on reading
+    """
 
     def worst(self, count: int) -> np.ndarray:
-        """Positions of the flagged with the highest scores, highest first."""
+        """Positions of the flagged subjects with the highest scores, highest first."""
         order = np.argsort(-self.scores, kind="stable")
         return order[self.flagged[order]][:count]
 
     def borderline(self, count: int) -> np.ndarray:
-        """Positions of those nearest to the flag's edge, on both sides: lowest flagged first."""
+        """Positions nearest to the flag's threshold on both sides: lowest flagged first."""
         order = np.argsort(-self.scores, kind="stable")
         is_flagged = self.flagged[order]
         above = order[is_flagged][::-1][: count - count // 2]
@@ -67,7 +70,7 @@ class Finding:
 
 
 class CheckSummary(BaseModel):
-    """What ``findings.json`` keeps of a check."""
+    """The entry of a check in ``findings.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -80,7 +83,7 @@ class CheckSummary(BaseModel):
 
 
 class FindingsMeta(BaseModel):
-    """``findings.json``."""
+    """The content of ``findings.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -89,12 +92,12 @@ class FindingsMeta(BaseModel):
     images_digest: str
     """Digest of the store or view that was checked"""
     embeddings_digest: str
-    """What made the embeddings: the digest of teacher, preprocessing and store"""
+    """Digest of teacher, preprocessing and store"""
     evaluation: dict[str, str]
-    """Evaluation sets that the images were compared with: name and digest"""
+    """Name and digest of the evaluation sets that the images were compared with"""
     images: _Count
     identities: _Count
-    """An image without a label is one of its own, numbered behind the others"""
+    """Each unlabelled image counts as one, numbered after the others"""
     search: str | None = None
     """The index over the identities' prototypes and its measured recall"""
     checks: Annotated[tuple[CheckSummary, ...], FailFast()] = ()
@@ -115,10 +118,10 @@ class FindingsMeta(BaseModel):
 
 
 class Findings:
-    """The folder of findings, read check by check; nothing in it is believed.
+    """A folder of findings, read check by check and verified.
 
-    ``images`` are those it is to be about. Raises ``UserError`` where it is missing, damaged, or
-    about other images.
+    ``images`` is the expected image set. Raises ``UserError`` if the folder is missing, damaged, or
+    belongs to other images.
     """
 
     def __init__(self, path: Path, images: ImageSet | None = None) -> None:
@@ -129,11 +132,11 @@ class Findings:
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """Names of the checks that are done, in their order."""
+        """The names of the completed checks, in order."""
         return tuple(entry.check for entry in self.meta.checks)
 
     def load(self, check: str) -> Finding:
-        """The finding of ``check``; ``UserError`` where it was not made or cannot be read."""
+        """The finding of ``check``; ``UserError`` if it is missing or cannot be read."""
         if check not in self.checks:
             raise UserError(f"{self.path} has no check {check!r}; done: {', '.join(self.checks)}")
         summary = self.meta.checks[self.checks.index(check)]
@@ -150,7 +153,7 @@ class Findings:
 
 
 class _Columns(dict[str, np.ndarray]):
-    """Arrays by name; asked for one that is not there, the file is damaged."""
+    """Arrays by name; a missing one means that the file is damaged."""
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__(arrays)
@@ -161,19 +164,19 @@ class _Columns(dict[str, np.ndarray]):
 
 
 def damaged(path: Path, how: object) -> UserError:
-    """The error for a file of findings that cannot be what was written."""
+    """The error for a damaged file of findings."""
     return UserError(f"{path} is missing or damaged: {how}; check again")
 
 
 def save_finding(path: Path, finding: Finding) -> None:
-    """Write ``CHECK.npz``; it counts once ``save_meta`` has written a summary of it."""
+    """Write ``CHECK.npz``; it is valid once ``save_meta`` has written its summary."""
     arrays: dict[str, Any] = _arrays(finding)
     with atomic_file(path / f"{finding.check}.npz") as file:
         np.savez_compressed(file, **arrays)
 
 
 def _arrays(finding: Finding) -> dict[str, np.ndarray]:
-    """Everything of a finding that is an array, as a file names it."""
+    """All arrays of a finding under their names in the file."""
     return {
         "subjects": finding.subjects,
         "scores": finding.scores,
@@ -195,7 +198,7 @@ def findings_folder(images: ImageSet) -> Path:
 
 
 def read_meta(path: Path) -> FindingsMeta:
-    """``findings.json`` of a folder; ``UserError`` where it is missing or damaged."""
+    """``findings.json`` of a folder; ``UserError`` if it is missing or damaged."""
     if path.is_dir() and not (path / FINDINGS_FILE).exists():
         raise UserError(f"{path} has no {FINDINGS_FILE}; run `curate check` to make them")
     return read_record(path / FINDINGS_FILE, FindingsMeta, _LONGEST_META)
@@ -235,7 +238,7 @@ def _finding(path: Path, summary: CheckSummary, arrays: Mapping[str, np.ndarray]
 
 
 def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
-    """Raises ``ValueError`` where an array is not what the summary and the other arrays say."""
+    """Raise ``ValueError`` if an array does not fit the summary or the other arrays."""
     summary = next(entry for entry in meta.checks if entry.check == finding.check)
     for name, array in _arrays(finding).items():
         if name.startswith(_IMAGES):
@@ -264,9 +267,9 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
 
 
 def require_indices(finding: Finding, column: str, limit: int = 1 << 31, least: int = 0) -> None:
-    """Raise ``ValueError`` where a column of the evidence has others than ``least ... limit - 1``.
+    """Raise ``ValueError`` if an evidence column has values outside ``least`` to ``limit - 1``.
 
-    A column that the file does not have is no error here.
+    A missing column is accepted.
     """
     if column in finding.evidence:
         _check_indices(f"{_EVIDENCE}{column}", finding.evidence[column], limit, least)

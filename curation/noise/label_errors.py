@@ -1,13 +1,13 @@
-"""The label-error probability of every image: that it does not belong to its identity.
+"""Estimates for every image the probability that its label is wrong.
 
-Rounds of two steps. *Compare*: every image with the prototype of its identity (``prototypes``),
-and, where that leaves a doubt, with the prototypes of all other identities (``neighbours``).
-*Learn*: wrong labels are simulated by comparing a sample of images with identities they do not
-belong to. There are two kinds: in-set errors show a person of another identity, and resemble it;
-out-of-set errors show a person whom the set does not have, and resemble none. Sets from the web
-have many of these. A likelihood ratio of each kind against the trusted images, and the prevalence
-of each kind in the data (``calibration``), give the label-error probability. The next round trusts
-the image by one minus that probability.
+Each round has two steps. *Compare*: every image with the prototype of its identity (``prototypes``)
+and, in case of doubt, with the prototypes of all other identities (``neighbours``). *Learn*: label
+errors are simulated by comparing a sample of images with wrong identities. There are two kinds:
+in-set errors show a person of another identity and resemble it; out-of-set errors, common in sets
+from the web, show a person whom the set does not have and resemble no identity. A likelihood ratio
+of each kind against the trusted images, and the prevalence of each kind in the data
+(``calibration``), give the label-error probability. The next round trusts each image by one minus
+that probability.
 """
 
 from collections.abc import Iterator
@@ -29,41 +29,40 @@ from curation.noise.prototypes import (
 from curation.progress import Progress
 
 SAMPLE = 50_000
-"""Images that are compared with wrong identities, to learn what label errors look like"""
+"""Images that are compared with wrong identities, to simulate label errors"""
 ROUNDS = ("within", "others", "others", "others")
 OUT_OF_SET = 1
-"""The column of out-of-set errors; that of in-set errors is 0"""
+"""The column of out-of-set errors; in-set errors have column 0"""
 DOUBT = 1e-3
-"""Images whose probability by their identity alone is lower are not compared with other ones"""
+"""Images with a lower probability from their own identity are not compared with others"""
 OUT_OF_SET_RATE = 0.1
-"""Share of out-of-set errors among all that ``LabelErrors.quality_blind`` assumes"""
+"""Share of out-of-set errors that ``LabelErrors.quality_blind`` assumes"""
 BLOCK = 65_536
 """Images whose vectors are in memory at a time during a search"""
 OTHERS = 4
 _SURELY_RIGHT = -20.0
 _PAIR = 1.5
-"""An image that is compared with a lower weight is one of two, by trust"""
+"""An image compared with a lower weight is one of two, by trust"""
 _LEAST_WEIGHT = 0.2
-"""Identities of a lower weight are no measure for others"""
+"""Identities with a lower weight are not compared with other images"""
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What is known of N images and K identities."""
+    """The estimates for N images and K identities."""
 
     probability: np.ndarray
-    """float32 ``[N]``: of a label error; 0 where an identity has one image only"""
+    """float32 ``[N]``: of a label error; 0 if the identity has a single image"""
     quality_blind: np.ndarray
-    """float32 ``[N]``: the same probability without regard to the quality of the picture"""
+    """float32 ``[N]``: the same probability, ignoring image quality"""
     trust: np.ndarray
-    """float32 ``[N]``: weight in its identity's prototype"""
+    """float32 ``[N]``: the image's weight in its identity's prototype"""
     similarity: PrototypeSimilarity
     """Of each image to its own identity"""
     candidate: np.ndarray
-    """int64 ``[N]``: the relabel candidate, the most similar other identity; -1 where there was no
-    doubt"""
+    """int64 ``[N]``: the relabel candidate, the most similar other identity; -1 without doubt"""
     candidate_similarity: np.ndarray
-    """float32 ``[N]``: cosine to its prototype; -1 where there was no doubt"""
+    """float32 ``[N]``: cosine to the candidate's prototype; -1 without doubt"""
     prototypes: np.ndarray
     """float32 ``[K, D]``, unit"""
     search: Neighbours
@@ -78,19 +77,19 @@ class _Estimate:
     candidate: np.ndarray
     candidate_similarity: np.ndarray
     log_ratios: np.ndarray
-    """float64 ``[N, 2]``: of each kind of label error against a right label"""
+    """float64 ``[N, 2]``: of each kind of label error against a correct label"""
     log_length: np.ndarray
-    """float32 ``[N]``: of embeddings, less the median"""
+    """float32 ``[N]``: log norm of the embeddings, minus the median"""
     probability: np.ndarray
 
 
 def estimate_label_errors(
     images: EmbeddedImages, seed: int = 0, progress: Progress | None = None
 ) -> LabelErrors:
-    """Judge every image; the same images and seed give the same answer.
+    """Estimate the label errors of all images; deterministic for a given seed.
 
-    Progress counts passes over the images. Memory is a few numbers an image, one identity's vectors
-    at a time, the prototypes, and a sample.
+    Progress counts passes over the images. Memory holds a few numbers per image, the vectors of one
+    identity at a time, the prototypes, and a sample.
     """
     random = np.random.default_rng(seed)
     state = _begin(images)
@@ -103,7 +102,7 @@ def estimate_label_errors(
             search = Neighbours(prototypes_of(images, state.trust))
         _judge(state, search, _learn(state, search, random))
     quality_blind = _quality_blind(state, search, random)
-    # Of the last trust, as ``load_label_errors`` makes them again.
+    # Based on the final trust, as in ``load_label_errors``.
     prototypes = prototypes_of(images, state.trust)
     if progress is not None:
         progress(len(ROUNDS), len(ROUNDS))
@@ -120,7 +119,7 @@ def estimate_label_errors(
 
 
 def label_error_arrays(label_errors: LabelErrors) -> dict[str, Any]:
-    """What a file keeps of it: all but the prototypes and their index, which are quickly made."""
+    """The arrays to save: all but the prototypes and their index, which are cheap to recompute."""
     found = label_errors.similarity
     return {
         "probability": label_errors.probability,
@@ -133,9 +132,9 @@ def label_error_arrays(label_errors: LabelErrors) -> dict[str, Any]:
 
 
 def load_label_errors(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> LabelErrors:
-    """From what ``label_error_arrays`` kept of the same images.
+    """Restore from ``label_error_arrays`` of the same images.
 
-    ``ValueError`` or ``KeyError`` where they are none of these images.
+    Raises ``ValueError`` or ``KeyError`` if the arrays do not fit the images.
     """
     count, most = len(images), images.identities - 1
     for name, shape, kind, (low, high) in (
@@ -163,7 +162,7 @@ def load_label_errors(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> 
 
 
 def trusted_images(images: EmbeddedImages, label_errors: LabelErrors) -> np.ndarray:
-    """Images that surely belong to an identity of at least two: int64, ascending."""
+    """Images with a trusted label in an identity of at least two: int64, ascending."""
     return np.flatnonzero((label_errors.trust > 0.5) & (images.sizes[images.labels] > 1))
 
 
@@ -176,7 +175,7 @@ def prototypes_of(images: EmbeddedImages, trust: np.ndarray) -> np.ndarray:
 
 
 def identities_of(images: EmbeddedImages) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """Each identity with its images and their vectors; read in long blocks."""
+    """Yield each identity with its images and their vectors, reading in large blocks."""
     first = 0
     while first < images.identities:
         end = np.searchsorted(images.offsets, images.offsets[first] + 8192, "right") - 1
@@ -221,7 +220,9 @@ def _similarity_of_all(images: EmbeddedImages, trust: np.ndarray) -> PrototypeSi
 def similarity_features(
     similarity: PrototypeSimilarity, images: np.ndarray, *more: np.ndarray
 ) -> np.ndarray:
-    """float64 ``[n, 3 + more]``: the similarity of ``images [n]``, and further columns ``[n]``."""
+    """float64 ``[n, 3 + more]``: the similarity of ``images [n]``, and additional
+    columns ``[n]``.
+    """
     columns = [
         similarity.prototype[images],
         similarity.nearest[images],
@@ -231,11 +232,12 @@ def similarity_features(
 
 
 def _quality(log_length: np.ndarray, similarity: PrototypeSimilarity) -> np.ndarray:
-    """How good pictures ``[n]`` are: their embeddings' log length, the median of all being 0.
+    """Image quality ``[n]``: the centred log norm of the embeddings.
 
-    A bad picture of the right person has a short embedding and a low similarity; a good one with as
-    low a similarity is a label error. Of a pair, the better picture is not the more suspicious
-    one: 0.
+    A bad image of the right person has a short embedding and a low similarity; a good image with a
+    similarity as low is a label error. In a pair, the better image is not more suspicious, so
+    quality
+    is 0 there.
     """
     return np.where(similarity.weight < _PAIR, 0.0, log_length)
 
@@ -245,8 +247,9 @@ def _learn(
     search: Neighbours | None,
     random: np.random.Generator,
 ) -> list[LikelihoodRatio]:
-    """The ratios between simulated wrong labels and trusted images; with a ``search``, of each
-    kind of label error."""
+    """Fit the ratios of simulated label errors to trusted images; with a
+    ``search``, one per kind.
+    """
     images = state.images
     sample = np.sort(random.choice(len(images), min(SAMPLE, len(images)), replace=False))
     wrong = images.labels[random.integers(0, len(images), len(sample))].astype(np.int64)
@@ -266,7 +269,7 @@ def _learn(
     near, which = search.search(vectors, OTHERS)
     sound = _features(state, sample, best_except(near, which, own)[0])[right]
     out_of_set = best_except(near, which, own, wrong)[0]
-    # In the set, their own identity is a rival too: by its prototype without the image.
+    # For in-set errors, the true identity is a rival too; its prototype excludes the image.
     similarity = state.similarity
     true = np.where(similarity.weight[sample] > _LEAST_WEIGHT, similarity.prototype[sample], -1)
     in_set = np.maximum(out_of_set, true)
@@ -274,7 +277,9 @@ def _learn(
 
 
 def _features(state: _Estimate, which: np.ndarray, *rivals: np.ndarray) -> np.ndarray:
-    """Of images ``[n]`` in their own identities; ``rivals [n]``: cosine to the best other one."""
+    """Features of images ``[n]`` in their own identities; ``rivals [n]`` are the best other
+    cosines.
+    """
     quality = _quality(state.log_length, state.similarity)[which]
     return similarity_features(state.similarity, which, quality, *rivals)
 
@@ -282,7 +287,10 @@ def _features(state: _Estimate, which: np.ndarray, *rivals: np.ndarray) -> np.nd
 def _trusted(
     state: _Estimate, sample: np.ndarray, mislabelled: np.ndarray, without_others: bool
 ) -> np.ndarray:
-    """Which of the sample pass for rightly labelled; at first, those nearer than wrong ones are."""
+    """Which of the sample count as correctly labelled.
+
+    In the first round, those closer to their identity than simulated errors are.
+    """
     first_round = not state.probability.any()
     nearest_wrong = np.quantile(mislabelled, 0.99) if len(mislabelled) else -1.0
     nearer = state.similarity.prototype[sample] > nearest_wrong
@@ -293,7 +301,7 @@ def _trusted(
 def similarity_to_identities(
     images: EmbeddedImages, trust: np.ndarray, vectors: np.ndarray, identities: np.ndarray
 ) -> PrototypeSimilarity:
-    """Of ``vectors [m, D]``, each to the one of ``identities [m]``, which does not hold it."""
+    """The similarity of ``vectors [m, D]`` to ``identities [m]``, which do not contain them."""
     found = PrototypeSimilarity(*(np.zeros(len(vectors), np.float32) for _ in range(3)))
     order = np.argsort(identities, kind="stable")
     asked, first = np.unique(identities[order], return_index=True)
@@ -309,7 +317,7 @@ def similarity_to_identities(
 def best_except(
     similarities: np.ndarray, indices: np.ndarray, *excluded: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The highest similarity, and whose, of each row without the excluded identities."""
+    """The highest similarity in each row, and its identity, ignoring the excluded identities."""
     allowed = indices >= 0
     for identities in excluded:
         allowed &= indices != identities[:, None]
@@ -323,10 +331,10 @@ def best_except(
 
 
 def _judge(state: _Estimate, search: Neighbours | None, ratios: list[LikelihoodRatio]) -> None:
-    """Set probabilities and trust; with a ``search``, those of the doubtful only are set again."""
+    """Update probabilities and trust; with a ``search``, only those of doubtful images."""
     which = np.flatnonzero(state.images.sizes[state.images.labels] > 1)
     if search is None:
-        # One ratio for both kinds, which only other identities tell apart.
+        # A single ratio: only other identities distinguish the two kinds.
         (ratio,) = ratios
         state.log_ratios[which] = ratio(_features(state, which))[:, None]
     else:
@@ -334,11 +342,11 @@ def _judge(state: _Estimate, search: Neighbours | None, ratios: list[LikelihoodR
         _find_candidates(state, search, doubtful)
         features = _features(state, doubtful, state.candidate_similarity[doubtful])
         state.log_ratios[doubtful] = np.column_stack([ratio(features) for ratio in ratios])
-        # Of two images that do not resemble each other, nobody can say which is the wrong one.
+        # If two images do not resemble each other, either may be the wrong one.
         of_two = (state.images.sizes == 2)[state.images.labels]
         state.log_ratios[of_two, OUT_OF_SET] = -np.inf
-    # The prior is that of all images, as the doubtful alone are wrong more often. Identities of
-    # about one size share a prior, as small ones are wrong more often.
+    # The prior covers all images, because doubtful ones are wrong more often. It is shared by
+    # identities of similar size, because small ones are wrong more often.
     images = state.images
     probability = np.zeros(len(images), np.float32)
     probability[which] = probabilities(
@@ -348,7 +356,7 @@ def _judge(state: _Estimate, search: Neighbours | None, ratios: list[LikelihoodR
     best = _least_suspicious(state)
     hopeless = (probability[best] > 0.5)[state.images.labels]
     if search is None:
-        # Only other identities tell which of its images are right.
+        # Only other identities reveal which of its images are correct.
         state.trust = np.where(hopeless, state.trust, 1.0 - probability).astype(np.float32)
         return
     state.trust = (1.0 - probability).astype(np.float32)
@@ -360,9 +368,9 @@ def _judge(state: _Estimate, search: Neighbours | None, ratios: list[LikelihoodR
 def _quality_blind(
     state: _Estimate, search: Neighbours | None, random: np.random.Generator
 ) -> np.ndarray:
-    """Label-error probabilities float32 ``[N]`` that ignore the quality of a picture.
+    """Label-error probabilities float32 ``[N]`` that ignore image quality.
 
-    With the quality, a picture without a face would pass for a bad one of the right person.
+    With the quality, an image without a face would count as a bad image of the right person.
     """
     images = state.images
     which = np.flatnonzero(images.sizes[images.labels] > 1)
@@ -392,6 +400,6 @@ def _find_candidates(state: _Estimate, search: Neighbours, which: np.ndarray) ->
 
 
 def _least_suspicious(state: _Estimate) -> np.ndarray:
-    """int64 ``[K]``: of each identity the image that stays its measure whatever happens."""
+    """int64 ``[K]``: the least suspicious image of each identity, which always anchors it."""
     order = np.lexsort((state.probability, state.images.labels))
     return order[state.images.offsets[:-1]]

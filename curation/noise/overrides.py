@@ -1,4 +1,4 @@
-"""Merges tables of decisions; refuses contradictions, and decisions on other findings."""
+"""Merges tables of decisions; rejects contradictions and decisions on other findings."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,12 +17,13 @@ def chosen_decisions(
     findings: Path,
     reviewed: Sequence[Decision] | None = None,
 ) -> list[Decision]:
-    """The decisions of ``table`` with those of ``overrides`` in place of the same ones.
+    """The decisions of ``table``, overridden by those of ``overrides``.
 
-    ``reviewed`` is what the table's decisions have become, if it has been reviewed.
-    Lines that name findings must name those of the folder ``table`` lies in, or else of
-    ``findings``; without any, the overrides must name those that the table names. Raises
-    ``UserError`` where a table cannot be read, lines name other findings, or contradict each other.
+    ``reviewed`` replaces the table's decisions after a review. Lines that name findings must name
+    those
+    of the table's folder, or else of ``findings``. Without either, the overrides must name the same
+    findings as the table. Raises ``UserError`` if a table cannot be read, or if lines name other
+    findings or contradict each other.
     """
     decisions = read_decisions(table, images.digest) if reviewed is None else list(reviewed)
     changes = [line for path in overrides for line in read_decisions(path, images.digest)]
@@ -39,18 +40,20 @@ def chosen_decisions(
 def override_decisions(
     decisions: Sequence[Decision], changes: Sequence[Decision]
 ) -> list[Decision]:
-    """``decisions``, in which ``changes`` replace those about the same image or whole identity."""
+    """``decisions``, with those on the same image or whole identity replaced by ``changes``."""
     changed = {change.about for change in changes}
     kept = [decision for decision in decisions if decision.about not in changed]
     return kept + list(dict.fromkeys(changes))
 
 
 def refuse_contradictions(decisions: Iterable[Decision]) -> None:
-    """``UserError`` that lists all lines that cannot be carried out together.
+    """Raise ``UserError`` with all lines that contradict each other.
 
-    These are: one finding with both verdicts, one image or identity in two places, and an image
-    that is moved and dropped. ``drop`` beside ``split``, and ``drop-identity`` beside ``merge``, go
-    together: what is dropped is left out.
+    A contradiction is both verdicts on one finding, one image or identity in two places, or an
+    image
+    both moved and dropped. ``drop`` with ``split`` and ``drop-identity`` with ``merge`` are
+    compatible:
+    dropping wins.
     """
     about: dict[About, list[Decision]] = defaultdict(list)
     for decision in decisions:
@@ -67,7 +70,7 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
 
 
 def refuse_other_findings(decisions: Iterable[Decision], findings: Findings) -> None:
-    """``UserError`` where lines were proposed on other findings than these."""
+    """``UserError`` if any line was proposed for findings other than these."""
     named = [line for line in decisions if line.findings]
     checks = {line.findings.rpartition("-")[0] for line in named} & set(findings.checks)
     known = {findings.load(check).identity for check in checks}
@@ -79,7 +82,7 @@ def contradict(lines: Sequence[Decision]) -> bool:
     verdicts: dict[tuple, set[bool]] = defaultdict(set)
     for line in lines:
         verdicts[line.check, line.action, line.into].add(line.apply)
-    for line in lines:  # one that a person added, without a check, is about every check's finding
+    for line in lines:  # a line that a person added has no check and concerns every check
         verdicts[line.check, line.action, line.into] |= verdicts.get(
             ("", line.action, line.into), set()
         )
@@ -103,7 +106,7 @@ def _told(line: Decision) -> str:
 
 
 def _refuse_unlike(changes: Sequence[Decision], decisions: Sequence[Decision], table: Path) -> None:
-    """Without findings to compare with: refuse lines that name others than the table does."""
+    """Without a folder of findings, reject lines that name others than the table does."""
     known = {line.findings for line in decisions if line.findings}
     checks = {name.rpartition("-")[0] for name in known}
     named = [line for line in changes if line.findings.rpartition("-")[0] in checks]

@@ -1,4 +1,4 @@
-"""What a check shows of one image or identity. Faces go by their index; the report draws them."""
+"""What a check shows about an image or identity. Faces are indices; the report draws them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from curation.wording import capital, counted
 
 @dataclass(frozen=True)
 class Explanation:
-    """A check, for people who meet it for the first time.
+    """An introduction to a check for people who see it for the first time.
 
-    ``title`` names what it finds, in the plural. The others are sentences: what a flag means, what
-    to compare, and what is done with those that are flagged.
+    ``title`` names what it finds, in the plural. The other fields are sentences: the meaning of a
+    flag,
+    what to compare, and what happens to flagged subjects.
     """
 
     title: str
@@ -30,15 +31,15 @@ class ShownFace:
 
     image: int
     role: str = ""
-    """What becomes of it, where two images are compared: "kept" """
+    """What happens to it when two images are compared: "kept" """
     is_suspect: bool = True
     evaluation: int | None = None
-    """The evaluation set that it is in, by its place; None for an image of the set"""
+    """Index of the evaluation set that contains it; None for an image of the set"""
 
 
 @dataclass(frozen=True)
 class ShownRow:
-    """Images that belong together; the report shows the most typical of them."""
+    """Images that belong together; the report shows the most typical ones."""
 
     title: str
     images: np.ndarray
@@ -46,7 +47,9 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a subject has its score: the faces in question, what they are compared with, a reason."""
+    """The reasons for a score: the faces in question, the faces they are compared with, and a
+    sentence.
+    """
 
     title: str
     reason: str
@@ -62,11 +65,11 @@ class ScoredSubject:
     position: int
     images: ImageSet
     evaluation: Sequence[str] = ()
-    """Names of the evaluation sets that were looked for"""
+    """Names of the evaluation sets"""
 
     @property
     def index(self) -> int:
-        """Of the image or identity that it is."""
+        """The index of the image or identity."""
         return int(self.finding.subjects[self.position])
 
     @property
@@ -75,36 +78,36 @@ class ScoredSubject:
 
     @property
     def identity(self) -> int:
-        """The identity that it is, or that the image is labelled with."""
+        """The identity itself, or the label of the image."""
         is_image = self.finding.subject == "image"
         return int(self.images.labels[self.index]) if is_image else self.index
 
     def number(self, column: str) -> float:
-        """Of the evidence; NaN where the file does not have the column."""
+        """A value of the evidence; NaN if the file lacks the column."""
         values = self.finding.evidence.get(column)
         return float("nan") if values is None else float(values[self.position])
 
     def named(self, column: str) -> int:
-        """The index in a column of the evidence; -1 where nothing is named."""
+        """An index in the evidence; -1 if the file lacks the column."""
         values = self.finding.evidence.get(column)
         return -1 if values is None else int(values[self.position])
 
     def members(self, identity: int) -> np.ndarray:
-        """The images of an identity; ``IndexError`` where there is no such identity."""
+        """The images of an identity; ``IndexError`` if it does not exist."""
         if not 0 <= identity < self.images.identities:
             raise IndexError(f"there is no identity {identity}")
         return np.arange(*self.images.offsets[identity : identity + 2])
 
     def name(self, identity: int) -> str:
-        """An identity by its index, its label in the source, and its number of images."""
+        """An identity's index, its label in the source and its number of images."""
         label, count = int(self.images.source_labels[identity]), len(self.members(identity))
         named = "no label" if label < 0 else f"label {label}"
         return f"identity {identity} ({named}, {counted(count, 'image')})"
 
     def row(self, identity: int, what: str = "") -> ShownRow:
-        """An identity's images without the subject.
+        """An identity's images except the subject.
 
-        The title says ``what`` the identity is here, and its name.
+        The title gives the role (``what``) and the name of the identity.
         """
         members, name = self.members(identity), self.name(identity)
         if self.finding.subject == "image":
@@ -112,7 +115,7 @@ class ScoredSubject:
         return ShownRow(f"{what}: {name}" if what else capital(name), members)
 
     def shown(self, reason: str = "", *rows: ShownRow, faces: Sequence[ShownFace] = ()) -> Evidence:
-        """The image beside the faces of its identity, or the identity's faces; then ``rows``."""
+        """The image with the faces of its identity, or the faces of the identity; then ``rows``."""
         if self.finding.subject == "identity":
             own = self.row(self.index, "Its images")
             return Evidence(f"Identity {self.index}", reason, tuple(faces), (own, *rows))

@@ -1,8 +1,8 @@
-"""From findings to proposed decisions: each image and identity gets at most one fate.
+"""Turns findings into proposed decisions, at most one for each image and identity.
 
-The checks propose in the order of their precedence. What is surely not to be trained on goes first:
-overlap, then unusable, then repeated pictures. Then identities are split, before single images are
-judged misplaced.
+The checks propose in order of precedence. Images that must not be used for training come first:
+overlap, then unusable, then duplicates. Identities are split before single images are judged
+misplaced.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,10 +24,11 @@ PROPOSED_FILE = "proposed.tsv"
 
 
 def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
-    """Decisions on all that is flagged, check by check, in the order of their subjects.
+    """Propose decisions on all flagged subjects, check by check, ordered by subject.
 
-    Each names the findings it follows from. Raises ``UserError`` where findings cannot be read, or
-    do not score every image or identity that they should.
+    Each names the findings it is based on. Raises ``UserError`` if findings cannot be read or lack
+    some
+    of the subjects they should score.
     """
     done = {name: one for name, one in all_checks().items() if name in findings.checks}
     fates = Fates(images, {name: _whole(findings, one, images) for name, one in done.items()})
@@ -40,7 +41,7 @@ def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
 def write_proposals(
     findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say = unsaid
 ) -> None:
-    """Write what the checks propose, and update the table of decisions, which keeps every edit."""
+    """Write the proposals, and update the table of decisions without losing edits."""
     proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE
     lines = list(propose(findings, embedded))
     is_edited = decided.exists() and _digest(decided) != _digest(proposed)
@@ -68,7 +69,7 @@ def _digest(table: Path) -> str | None:
 
 
 def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:
-    """What was proposed before; nothing where that cannot be read."""
+    """The earlier proposals; empty if they cannot be read."""
     try:
         return read_decisions(proposed, images.digest)
     except UserError:
@@ -78,11 +79,11 @@ def _earlier(proposed: Path, images: ImageSet) -> list[Decision]:
 def follow_proposals(
     mine: Sequence[Decision], before: Sequence[Decision], proposed: Sequence[Decision]
 ) -> list[Decision]:
-    """A person's table ``mine``, made from ``before``, updated to what is ``proposed`` now.
+    """Update the edited table ``mine``, which was made from ``before``, to what is ``proposed``
+    now.
 
-    Lines that the person changed, added or removed stay so. Of the others, those that are no longer
-    proposed are removed. New proposals are added unless the person has decided on the same image or
-    identity.
+    Lines that were changed, added or removed stay so. Other lines that are no longer proposed are
+    removed. New proposals are added unless an edited line concerns the same image or identity.
     """
     earlier = {_key(line): line for line in before}
     now = {_key(line): line for line in proposed}
@@ -112,7 +113,7 @@ def _same(line: Decision, other: Decision) -> bool:
 
 
 def _whole(findings: Findings, check: NoiseCheck, images: EmbeddedImages) -> Finding:
-    """The finding; of a check that scores every subject it must do so, in order."""
+    """The finding of a check. If the check scores every subject, all must be present in order."""
     finding = load_finding(findings, check.name)
     there = np.arange(len(images) if check.subject == "image" else images.identities)
     if check.scores_all and not np.array_equal(finding.subjects, there):

@@ -1,8 +1,8 @@
-"""Prototypes of identities, and how similar images are to them: dense small products, no search.
+"""Prototypes of identities, and the similarity of images to them; small dense products only.
 
-An identity's prototype is the normalised mean of its embeddings, weighted by trust: one minus the
-label-error probability. An image is compared with the *other* images of its identity, so that a few
-wrong ones neither move the prototype nor confirm each other.
+The prototype of an identity is the normalised mean of its embeddings, weighted by trust: one minus
+the label-error probability. An image is compared with the *other* images of its identity, so that a
+few wrong ones neither move the prototype nor confirm each other.
 """
 
 from dataclasses import dataclass
@@ -12,29 +12,31 @@ import numpy as np
 from curation.neighbours import blocks, normalised
 
 NEAREST = 3
-"""A profile resembles other profiles more than the mean, so the nearest images count too."""
+"""A profile resembles other profiles more than the mean, so the nearest images also count."""
 _LARGEST_SQUARE = 2048
 _POWER_STEPS = 10
 
 
 @dataclass(frozen=True)
 class PrototypeSimilarity:
-    """Similarity of n images to an identity each, without themselves; all float32 ``[n]``."""
+    """Similarity of n images to one identity each, excluding themselves; all float32 ``[n]``."""
 
     prototype: np.ndarray
-    """Cosine to the identity's prototype; 0 where there is no other image"""
+    """Cosine to the identity's prototype; 0 without another image"""
     nearest: np.ndarray
-    """Mean of the ``NEAREST`` highest cosines to its images, each times its trust"""
+    """Mean of the ``NEAREST`` highest cosines to its images, each multiplied by trust"""
     weight: np.ndarray
     """Sum of the trust in its images"""
 
 
 def similarity_within(vectors: np.ndarray, trust: np.ndarray) -> PrototypeSimilarity:
-    """Of each of an identity's images, unit ``[n, D]``, to the others, with ``trust [n]``."""
+    """The similarity of an identity's images, unit ``[n, D]``, to the other ones, with ``trust
+    [n]``.
+    """
     total = trust @ vectors
     to_total = vectors @ total
     others = to_total - trust
-    # |total - t v|^2, of the prototype without the image itself
+    # |total - t v|^2, for the prototype without the image itself
     square = total @ total - 2 * trust * to_total + trust * trust
     prototype = np.where(square > 1e-6, others / np.sqrt(np.maximum(square, 1e-6)), 0.0)
     nearest = np.zeros(len(vectors), np.float32)
@@ -50,9 +52,9 @@ def similarity_within(vectors: np.ndarray, trust: np.ndarray) -> PrototypeSimila
 def similarity_of_outsiders(
     outsiders: np.ndarray, vectors: np.ndarray, trust: np.ndarray
 ) -> PrototypeSimilarity:
-    """Of images ``[m, D]`` to an identity ``[n, D]`` that does not hold them.
+    """The similarity of images ``[m, D]`` to an identity ``[n, D]`` that does not contain them.
 
-    ``weight`` is that of an image of the identity: one more to compare with is no sign of an error.
+    ``weight`` is that of a member image: having one more image to compare with is not evidence.
     """
     prototype = outsiders @ prototype_of(vectors, trust)
     nearest = _mean_of_highest((outsiders @ vectors.T) * trust, len(vectors))
@@ -61,15 +63,16 @@ def similarity_of_outsiders(
 
 
 def prototype_of(vectors: np.ndarray, trust: np.ndarray) -> np.ndarray:
-    """The prototype, unit float32 ``[D]``, of unit vectors ``[n, D]``; 0 where none is trusted."""
+    """The prototype, unit float32 ``[D]``, of unit vectors ``[n, D]``; 0 if none is trusted."""
     return normalised(trust @ vectors)
 
 
 def initial_trust(vectors: np.ndarray) -> np.ndarray:
-    """How much each of ``[n, D]`` belongs to the identity's densest part: float32 ``[n]``, 0 ... 1.
+    """The membership of ``[n, D]`` in the identity's densest cluster: float32 ``[n]``, 0 to 1.
 
-    The leading eigenvector of the squared positive cosines: images of the same person resemble each
-    other, wrong ones resemble nobody. The largest group need not be a majority.
+    This is the leading eigenvector of the squared positive cosines: images of the same person
+    resemble
+    each other, wrong ones resemble none. The largest cluster need not be a majority.
     """
     count = len(vectors)
     if count < 3:
@@ -88,7 +91,7 @@ def initial_trust(vectors: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_highest(cosines: np.ndarray, available: int) -> np.ndarray:
-    """Mean of the ``NEAREST`` highest of each row, or of as many as there are."""
+    """The mean of the ``NEAREST`` highest values in each row, or of all if there are fewer."""
     count = min(NEAREST, available)
     if count == 0:
         return np.zeros(len(cosines), np.float32)

@@ -1,1 +1,1 @@
-"""Recipes: the TOML files here, and what runs them."""
+"""The recipes (TOML files), and the code that runs them."""

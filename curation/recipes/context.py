@@ -1,4 +1,4 @@
-"""What the steps of a recipe share: where they read and write, and their results."""
+"""Shared by the steps of a recipe: paths, options and results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ OpenEmbedder = Callable[[TeacherChoice], ImageSetEmbedder]
 
 @dataclass(frozen=True)
 class StepResult:
-    """One thing that a recipe made, or found made before (``reused``)."""
+    """Something that a recipe made, or had made before (``reused``)."""
 
     path: Path
     kind: Literal[
@@ -33,36 +33,36 @@ class StepResult:
 
 @dataclass(frozen=True)
 class RecipeContext:
-    """Where a recipe reads and writes, and how a teacher is opened for its checks."""
+    """The paths and options of a recipe, and how it opens a teacher."""
 
     source: Path
     target: Path
     open_embedder: OpenEmbedder | None = None
     teacher: TeacherChoice | None = None
     skip_bad: bool = False
-    """Whether bad records are left out and listed, in every recipe"""
+    """Skip and list bad records, regardless of the recipe"""
     rounds: int | None = None
-    """Of cleaning, whatever the recipe says"""
+    """Overrides the recipe's rounds of cleaning"""
     say: Say = unsaid
 
     @property
     def ledger(self) -> Ledger:
-        """What recipes have made in ``target``."""
+        """The record of what recipes made in ``target``."""
         return Ledger(self.target)
 
     def embedder(self, step: CheckStep) -> ImageSetEmbedder | None:
-        """Of the teacher that was asked for, else the recipe's; None where there is none."""
+        """The embedder of the given teacher, or else of the recipe's; None without one."""
         choice = self.teacher or step.teacher
         return None if choice is None or self.open_embedder is None else self.open_embedder(choice)
 
     def rounds_of(self, step: CleanStep) -> int:
-        """How often is cleaned at most, as was asked for, else as the recipe says."""
+        """The given maximum number of rounds, or else the recipe's."""
         return step.rounds if self.rounds is None else self.rounds
 
     def parent(self, names: Parents) -> ImageSet:
-        """The first of the named stores and views that is there and can be read.
+        """The first of the named stores and views that exists and can be read.
 
-        The last where none is; its error says what is wrong with it.
+        If there is none, raises the error of the last.
         """
         choices = [names] if isinstance(names, str) else names
         for name in choices:

@@ -1,4 +1,4 @@
-"""The files of recipes: which steps there are and what each may say."""
+"""The format of recipe files: the steps and their settings."""
 
 import re
 from pathlib import Path
@@ -20,14 +20,14 @@ DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MOST_ROUNDS = 20
 Name = Annotated[str, Field(pattern=f"^{DATASET_NAME.pattern}$")]
 Parents = Name | Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-"""A store's or view's name, or several: the first that is there is taken."""
+"""The name of a store or view, or several; the first that exists is used."""
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     unit: ClassVar[str] = "images"
-    """What the progress of a step counts"""
+    """The unit of the step's progress"""
 
 
 class DrawStep(_Model):
@@ -37,7 +37,7 @@ class DrawStep(_Model):
     seed: int = Field(default=0, ge=0, lt=2**32)
     identities: int = Field(default=150, ge=30, le=100_000)
     faults: bool = True
-    """Whether wrong labels, duplicates and the like are planted"""
+    """Whether wrong labels, duplicates and other faults are planted"""
 
 
 class ConvertStep(_Model):
@@ -46,11 +46,11 @@ class ConvertStep(_Model):
     do: Literal["convert"]
     to: Name
     skip_bad: bool = False
-    """Whether records that cannot be read are left out and listed, instead of ending the recipe"""
+    """Whether unreadable records are skipped and listed instead of ending the recipe"""
 
 
 class LongTailCutStep(_Model):
-    """The view ``TO.view`` of ``of`` without identities of fewer than ``minimum`` images."""
+    """Make the view ``TO.view`` of ``of`` without identities of fewer than ``minimum`` images."""
 
     do: Literal["long-tail-cut"]
     of: Parents
@@ -59,7 +59,7 @@ class LongTailCutStep(_Model):
 
 
 class RetinaSStep(_Model):
-    """The view ``TO.view`` of ``of`` without identities of more than ``maximum`` images."""
+    """Make the view ``TO.view`` of ``of`` without identities of more than ``maximum`` images."""
 
     do: Literal["retina-s"]
     of: Parents
@@ -74,7 +74,7 @@ class CopyPairsStep(_Model):
 
 
 class CheckStep(_Model):
-    """Check ``of`` with a teacher's embeddings; skipped where no teacher is given."""
+    """Check ``of`` with a teacher's embeddings; skipped without a teacher."""
 
     do: Literal["check"]
     of: Name
@@ -82,10 +82,12 @@ class CheckStep(_Model):
 
 
 class CleanStep(_Model):
-    """The view ``TO.view`` of ``of``, after the decisions on what the checks found.
+    """Make the view ``TO.view`` of ``of`` by applying the decisions on its findings.
 
-    With ``rounds`` what is clean so far, ``TO-1.view`` and so on, is checked and cleaned again: so
-    many times in all at most, until a round has fewer decisions than ``until`` of the images.
+    With ``rounds`` the cleaned images (``TO-1.view`` and so on) are checked and cleaned again, up
+    to
+    ``rounds`` times in all, until a round has fewer decisions than the share ``until`` of the
+    images.
     """
 
     do: Literal["clean"]
@@ -96,7 +98,7 @@ class CleanStep(_Model):
 
 
 class ReportStep(_Model):
-    """The page about ``of`` and what was found in it, ``OF.report.html``."""
+    """Write the report page ``OF.report.html`` on ``of`` and its findings."""
 
     unit: ClassVar[str] = "checks"
 
@@ -105,10 +107,10 @@ class ReportStep(_Model):
 
 
 class ScoreStep(_Model):
-    """Compare what the checks found in ``of`` with the faults that the sample says it has."""
+    """Score the findings on ``of`` against the faults planted in the sample."""
 
     do: Literal["score", "mark"]
-    """"mark" is how recipes of before say it"""
+    """"mark" is accepted for older recipes"""
     of: Name
 
 
@@ -132,11 +134,11 @@ _STEPS = {
     for name in get_args(step.model_fields["do"].annotation)
 }
 _TABLES: dict[Any, type[BaseModel]] = {**_STEPS, "teacher": TeacherChoice}
-"""By the last name of a fault's location that is not a key of theirs"""
+"""The models by the last name in an error location that is not one of their own keys"""
 
 
 class Recipe(_Model):
-    """A recipe's file; unknown keys are errors."""
+    """A recipe file; unknown keys are errors."""
 
     description: str
     dataset: str = Field(pattern=f"^{DATASET_NAME.pattern}$")
@@ -151,19 +153,19 @@ class Recipe(_Model):
 
 
 def recipe_names() -> list[str]:
-    """The recipes there are."""
+    """The names of all recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe called ``name``; ``UserError`` where there is none."""
+    """The recipe called ``name``; ``UserError`` if there is none."""
     if name not in recipe_names():
         raise unknown("recipe", name, recipe_names())
     return parse_recipe((RECIPES / f"{name}.toml").read_text("utf-8"), f"recipe {name}")
 
 
 def parse_recipe(text: str, what: str) -> Recipe:
-    """Raises ``UserError`` with the place and the key where the text is not a recipe."""
+    """Parse a recipe; ``UserError`` with the place and the key if it is invalid."""
     document = read_toml(text, what)
     try:
         return Recipe.model_validate(document)
@@ -172,7 +174,7 @@ def parse_recipe(text: str, what: str) -> Recipe:
 
 
 def _describe(error: ValidationError, document: dict[str, Any], source: TomlSource) -> str:
-    """The first fault, with the keys that may be meant."""
+    """The first error, with a suggestion of similar keys."""
     fault = error.errors(include_url=False)[0]
     location = within_document(fault["loc"], document)
     place, key = source.at(location), in_words(location)

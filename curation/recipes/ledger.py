@@ -1,7 +1,8 @@
-"""What recipes made, so that they make it again where it is out of date, and touch nothing else.
+"""Records what recipes made, so that they update only their own outdated files.
 
-``recipe.json`` in the data set's folder has, for each view and verification set that a recipe put
-there, a digest of what it wrote. What has another digest now, or another name, is a person's.
+``recipe.json`` in the data set's folder has a digest of each view and verification set that a
+recipe
+wrote there. Anything with another digest or name belongs to the user.
 """
 
 from pathlib import Path
@@ -31,9 +32,9 @@ class Ledger:
         self._path = folder / LEDGER_FILE
 
     def set_aside_if_damaged(self) -> str | None:
-        """Rename a record that cannot be read, and say what is wrong with it; None where none is.
+        """Rename an unreadable record and return the error; None if it is readable.
 
-        Nothing is ours then.
+        Afterwards nothing counts as made by a recipe.
         """
         if not self._path.exists():
             return None
@@ -45,21 +46,21 @@ class Ledger:
         return None
 
     def is_ours(self, path: Path) -> bool:
-        """Whether a recipe made ``path``, and nobody has changed it since."""
+        """Whether a recipe made ``path`` and it is unchanged since."""
         known = self._made().get(printable(path.name))
         return known is not None and known == fingerprint(path)
 
     def enter(self, path: Path, digest: str) -> None:
-        """Record that what has this ``fingerprint`` is ours at ``path``; before it is put there.
+        """Record the ``fingerprint`` of our file at ``path`` before it is put there.
 
-        An entry without its thing does no harm, a thing without its entry would be a person's.
+        An entry without a file is harmless; a file without an entry would count as the user's.
         """
         content = _Content(made={**self._made(), printable(path.name): digest})
         with atomic_file(self._path) as file:
             file.write(content.model_dump_json(indent=2).encode())
 
     def _made(self) -> dict[str, str]:
-        """Nothing where there is no record, or it cannot be read: then nothing is ours."""
+        """The entries; empty if there is no readable record."""
         try:
             return read_record(self._path, _Content).made
         except UserError:
@@ -67,7 +68,7 @@ class Ledger:
 
 
 def fingerprint(path: Path) -> str | None:
-    """SHA-256 of a view's description (its steps and the digest of its arrays), or of a file."""
+    """SHA-256 of a view's description (its steps and the digest of its arrays) or of a file."""
     try:
         return file_digest(path / VIEW_FILE if path.is_dir() else path)
     except (OSError, UserError):

@@ -1,4 +1,4 @@
-"""The steps of a recipe that look for what is wrong, act on it, and show it."""
+"""The recipe steps that find noise, remove it, and report it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ EARLIER = "earlier findings are kept; --teacher runs the checks again"
 def check_images(
     step: CheckStep, context: RecipeContext, title: str, watch: StepDisplay
 ) -> StepResult:
-    """Findings on the images, by the teacher that was asked for, else the recipe's."""
+    """Run the checks on the images with the given teacher, or else the recipe's."""
     images = context.parent(step.of)
     folder = findings_folder(images)
     embedder = context.embedder(step)
@@ -52,9 +52,9 @@ def clean_images(
     title: str,
     watch: StepDisplay,
 ) -> Iterator[StepResult]:
-    """The view after the decisions as they stand; made again where it was made after others.
+    """Make the view after the current decisions; update it if they have changed.
 
-    In further rounds what is clean so far is checked as ``checked`` says, and cleaned again.
+    In further rounds the cleaned images are checked as in ``checked`` and cleaned again.
     """
     of, note = step.of, ""
     for number in range(1, context.rounds_of(step)):
@@ -101,7 +101,7 @@ def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
 
 
 def _decisions(images: ImageSet) -> list[Decision] | None:
-    """Those on the images as they are; None where there are none, or they are about others."""
+    """The decisions on the current images; None if there are none, or they are for other images."""
     folder = findings_folder(images)
     table = folder / DECISIONS_FILE
     if not table.exists() or ((folder / FINDINGS_FILE).exists() and _findings(images) is None):
@@ -112,7 +112,7 @@ def _decisions(images: ImageSet) -> list[Decision] | None:
 def report_on_images(
     step: ReportStep, context: RecipeContext, progress: Progress | None
 ) -> StepResult:
-    """The page about the images, their views, and what was found."""
+    """Write the page about the images, their views and their findings."""
     from curation.report.page import write_report
     from curation.report.siblings import sibling_pairs, sibling_views
 
@@ -130,7 +130,7 @@ def report_on_images(
 
 
 def _findings(images: ImageSet) -> Findings | None:
-    """None where there are none, or none of these images."""
+    """The findings on the images; None if there are none."""
     from curation.report.siblings import sibling_findings
 
     try:
@@ -140,7 +140,7 @@ def _findings(images: ImageSet) -> Findings | None:
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Changes when something is found anew."""
+    """Changes whenever the findings do."""
     try:
         status = (folder / FINDINGS_FILE).stat()
     except OSError:
@@ -149,7 +149,9 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
 
 
 def score_against_truth(step: ScoreStep, context: RecipeContext) -> Iterator[StepResult]:
-    """One line a check: how many of the sample's faults it found, how many flags are right."""
+    """Report per check how many of the sample's faults it found, and how many of its flags are
+    right.
+    """
     from curation.sample.ground_truth import read_truth
     from curation.sample.scoring import score_findings
 

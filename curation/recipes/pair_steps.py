@@ -1,4 +1,4 @@
-"""The step of a recipe that brings the source's verification sets along."""
+"""The recipe step that copies the source's verification sets."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from curation.recipes.context import RecipeContext, StepResult
 
 
 def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
-    """Copy the sets that can be read; a copy that a recipe made follows its source.
+    """Copy the readable sets; update copies that a recipe made.
 
-    Sets in the data set's folder that the source does not have stay, and are named.
+    Other sets in the data set's folder stay, and are reported.
     """
     sources = sets_beside(context.source)
     for path in sources:
@@ -29,9 +29,9 @@ def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
 
 
 def refuse_other_pairs(context: RecipeContext) -> None:
-    """Before anything is done, say which sets cannot be read.
+    """Report unreadable sets before the recipe runs.
 
-    ``UserError`` where a person's set has the name of one of the source's.
+    Raises ``UserError`` if a set of the user has the name of one of the source's.
     """
     for path in sets_beside(context.source):
         pairs, refusal = _read(path)
@@ -47,7 +47,7 @@ def refuse_other_pairs(context: RecipeContext) -> None:
 
 
 def readable_pairs(folder: Path) -> list[Path]:
-    """The verification sets in ``folder`` that can be looked for."""
+    """The readable verification sets in ``folder``."""
     return [path for path in sorted(folder.glob("*.bin")) if _read(path)[0] is not None]
 
 
@@ -70,7 +70,7 @@ def _copy(path: Path, context: RecipeContext) -> StepResult:
 
 
 def _read(path: Path) -> tuple[VerificationPairs | None, str]:
-    """The set, or None and why not."""
+    """The set, or None and the reason."""
     try:
         return read_pairs(path), ""
     except UserError as error:

@@ -1,8 +1,8 @@
-"""Recipes: a data set from its source to what jobs train and evaluate on.
+"""Runs recipes, which turn a source into the data set that jobs train and evaluate on.
 
-A recipe (``recipes/NAME.toml``) is a row of steps over ``workspace/datasets/DATASET/``. Each step
-makes its output whole or not at all, and recognises what it has made before; so a recipe that was
-interrupted is simply run again. docs/formats.md lists the steps.
+A recipe (``recipes/NAME.toml``) is a list of steps over ``workspace/datasets/DATASET/``. Each step
+writes its output atomically and recognises its earlier output, so an interrupted recipe is simply
+run again. docs/formats.md lists the steps.
 """
 
 import os
@@ -69,15 +69,20 @@ def run_recipe(
     rounds: int | None = None,
     say: Say = unsaid,
 ) -> list[StepResult]:
-    """Make ``datasets/DATASET`` as the recipe ``name`` says; steps that are done are not repeated.
+    """Make ``datasets/DATASET`` by the recipe ``name``; completed steps are not repeated.
 
-    ``source`` is the folder with ``train.rec``, or another kind of source; else the recipe's
-    environment variable names it (only where ``dataset`` is not given: it means the recipe's own
-    data set), else it is ``workspace/sources/DATASET``. ``open_embedder`` opens a chosen teacher;
-    ``teacher`` is taken instead of the recipe's, and ``rounds`` instead of those of its step that
-    cleans. With ``skip_bad`` bad records are left out. ``say`` is told what a person wants to know.
-    Raises ``UserError`` where a step cannot be done; what can be known before the first step,
-    before it. One process at a time makes a data set.
+    ``source`` is the folder with ``train.rec`` or another kind of source. By default it is the
+    value of
+    the recipe's environment variable (unless ``dataset`` is given, since the variable is for the
+    recipe's own data set), or else ``workspace/sources/DATASET``. ``open_embedder`` opens a
+    teacher.
+    ``teacher`` and ``rounds`` override the recipe's. ``skip_bad`` skips bad records. ``say`` is
+    called
+    with messages for the user.
+
+    Raises ``UserError`` if a step cannot be done, if possible before the first step. Only one
+    process
+    at a time can make a data set.
     """
     recipe = load_recipe(name)
     context = RecipeContext(
@@ -100,7 +105,7 @@ def run_recipe(
 
 
 def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
-    """What would else end the recipe after hours: ``UserError`` where it cannot be done."""
+    """Raise errors that would otherwise end the recipe after hours."""
     checks = [step for step in recipe.step if isinstance(step, CheckStep)]
     if context.teacher is not None and not checks:
         raise UserError(f"the recipe {name} has no noise checks; leave --teacher out")
@@ -187,7 +192,7 @@ def _or_variable(recipe: Recipe) -> str:
 def _run_step(
     recipe: Recipe, step: Step, context: RecipeContext, title: str, watch: StepDisplay
 ) -> Iterator[StepResult]:
-    # These have several bars of their own.
+    # These have progress bars of their own.
     if isinstance(step, CheckStep):
         yield check_images(step, context, title, watch)
         return

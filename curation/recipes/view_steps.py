@@ -1,4 +1,4 @@
-"""Views that recipes make: once, and again where what they are made of has changed."""
+"""Views that recipes make, and update when their inputs have changed."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Write = Callable[[Path, ImageSet], View]
 
 @dataclass(frozen=True)
 class ExpectedStep:
-    """The last step of a view: its name, and those of its parameters that tell it from others."""
+    """The expected last step of a view: its name and its distinguishing parameters."""
 
     step: str
     parameters: dict[str, Parameter]
@@ -35,10 +35,11 @@ class ExpectedStep:
 def make_view(
     context: RecipeContext, name: str, parent: ImageSet, expected: ExpectedStep, write: Write
 ) -> StepResult:
-    """The view ``name`` of ``parent`` as ``write`` makes it, or found made before.
+    """The view ``name`` of ``parent``, made by ``write`` or reused.
 
-    One that a recipe made is made again where it is something else; one that a person made is left
-    alone. Nothing is there where it would be empty.
+    A view that a recipe made is replaced if it is outdated; a view that the user made is kept. An
+    empty
+    view is not written, and an outdated one is then removed.
     """
     path = context.target / f"{name}.view"
     before, was_there = _open(path), path.exists()
@@ -61,9 +62,9 @@ def make_view(
 def refuse_views_of_people(
     context: RecipeContext, name: str, expected: ExpectedStep, of_clean: bool | None
 ) -> None:
-    """``UserError``, before anything is done, where a person's view stands in the way.
+    """Raise ``UserError``, before the recipe runs, if a view of the user is in the way.
 
-    ``of_clean`` says whether it will be made of a cleaned view, or None where that does not matter.
+    ``of_clean`` tells whether the parent will be a cleaned view; None if it does not matter.
     """
     path = context.target / f"{name}.view"
     if not path.exists() or context.ledger.is_ours(path):
@@ -84,7 +85,7 @@ def refuse_views_of_people(
 
 
 def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
-    """Views of people in the store's folder that are of another store."""
+    """Views of the user in the store's folder that belong to another store."""
     for path in sorted(context.target.glob("*.view")):
         try:
             View(path)
@@ -111,7 +112,7 @@ def _open(path: Path) -> View | None:
 
 
 def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedStep) -> str | None:
-    """Why the view is not what is expected; None where it is."""
+    """Why the view is not the expected one; None if it is."""
     if view is None:
         return f"it cannot be read, or is not of what {parent.store.path.name} is now"
     if not expected.is_last_of(view):
@@ -123,9 +124,9 @@ def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedS
 
 
 def _write(context: RecipeContext, path: Path, parent: ImageSet, write: Write) -> View:
-    """Written next to its place; the old one stays until the new one is whole."""
+    """Write the view to a temporary name; the old one stays until the new one is complete."""
     new, old = (path.with_name(f"{path.name}.{word}") for word in ("new", "old"))
-    for left in (new, old):  # by a recipe that was killed
+    for left in (new, old):  # left by a recipe that was killed
         _remove(left)
     try:
         write(new, parent)
@@ -143,14 +144,14 @@ def _write(context: RecipeContext, path: Path, parent: ImageSet, write: Write) -
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink():  # a link of a person; what it leads to is not ours
+    if path.is_symlink():  # a user's link; its target is not ours
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
 
 
 def _children(context: RecipeContext, path: Path, before: View | None) -> Iterator[str]:
-    """What is said about views of people that were made of the earlier one."""
+    """Messages about views of the user that were made from the earlier view."""
     if before is None:
         return
     steps = len(before.history)

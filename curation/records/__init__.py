@@ -1,1 +1,1 @@
-"""RecordIO and the insightface layout in it: frames, index, images, and writing them."""
+"""RecordIO and the insightface layout: frames, index, images, and writers."""

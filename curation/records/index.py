@@ -1,4 +1,4 @@
-"""The ``.idx`` file beside a record file: which key lies at which byte."""
+"""The ``.idx`` file of a record file: the byte offset of each key."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ _LIMIT = 1 << 62
 
 
 class RecordIndex(NamedTuple):
-    """An ``.idx`` file, or a part of it, in the order of the byte offsets; int64 ``[records]``."""
+    """An ``.idx`` file or a part of it, sorted by byte offset; int64 ``[records]``."""
 
     keys: np.ndarray
     offsets: np.ndarray
 
 
 def read_index(path: Path) -> RecordIndex:
-    """Read an ``.idx`` file: one ``key TAB byte offset`` a line.
+    """Read an ``.idx`` file, which has one ``key TAB byte offset`` per line.
 
-    Raises ``UserError`` with the line where it is something else, or an offset stands twice.
+    Raises ``UserError`` with the line if the file is malformed or an offset occurs twice.
     """
     parts = list(_parts(path))
     keys, offsets = (
@@ -41,10 +41,10 @@ def read_index(path: Path) -> RecordIndex:
 
 
 class IndexWalk:
-    """Keys of records that are visited in the order of the file, from the byte ``start`` on.
+    """Looks up the keys of records that are visited in file order, from the byte ``start``.
 
-    Entries at whose offset no record was visited are given to ``on_missing`` as (key, offset). An
-    index in order, as MXNet writes it, is read in parts; another one is held in memory.
+    Entries whose offset was not visited are passed to ``on_missing`` as (key, offset). An ordered
+    index, as MXNet writes it, is read in parts; any other index is held in memory.
     """
 
     def __init__(self, path: Path, start: int, on_missing: Callable[[int, int], None]) -> None:
@@ -67,15 +67,15 @@ class IndexWalk:
         return np.where(found, np.append(keys, -1)[places], -1)
 
     def are_repeated(self, offsets: np.ndarray) -> np.ndarray:
-        """Whether the keys of the records there stand at earlier offsets too."""
+        """Whether the key of each record also occurs at an earlier offset."""
         return np.isin(offsets, self._repeated)
 
     def check_end(self) -> None:
-        """Give what is left over to ``on_missing``."""
+        """Pass the remaining entries to ``on_missing``."""
         self.keys_at(np.array([_LIMIT]))
 
     def _take(self, last: int) -> RecordIndex:
-        """Take the entries up to the offset ``last`` away."""
+        """Remove and return the entries up to the offset ``last``."""
         parts = [self._entries]
         while not len(parts[-1].offsets) or parts[-1].offsets[-1] <= last:
             part = next(self._parts, None)
@@ -91,7 +91,7 @@ class IndexWalk:
 
 
 def is_ordered(path: Path) -> bool:
-    """Whether keys and offsets both ascend, without repetition."""
+    """Whether keys and offsets both strictly ascend."""
     last = RecordIndex(np.array([-1]), np.array([-1]))
     for part in _parts(path):
         for before, now in zip(last, part, strict=True):
@@ -102,13 +102,13 @@ def is_ordered(path: Path) -> bool:
 
 
 def _repeated_keys(index: RecordIndex) -> np.ndarray:
-    """The offsets of records whose key stands at an earlier offset too."""
+    """The offsets of records whose key also occurs at an earlier offset."""
     _, first = np.unique(index.keys, return_index=True)
     return np.delete(index.offsets, first)
 
 
 def record_sizes(path: Path, file_size: int) -> Iterator[np.ndarray]:
-    """How many bytes each record takes that an index in order names: int64 arrays."""
+    """The size in bytes of each record in an ordered index, as int64 arrays."""
     before = np.empty(0, np.int64)
     for part in _parts(path):
         yield np.diff(part.offsets, prepend=before)
@@ -117,7 +117,7 @@ def record_sizes(path: Path, file_size: int) -> Iterator[np.ndarray]:
 
 
 def _parts(path: Path) -> Iterator[RecordIndex]:
-    """The lines of the file as they come, some ten thousand at a time."""
+    """The entries in file order, about ten thousand at a time."""
     number = 1
     with open_text(path, "an index (.idx)") as file:
         for lines in _blocks_of_lines(file, path):
@@ -139,7 +139,7 @@ def _blocks_of_lines(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:
     rest = b""
     while block := file.read(_PART_BYTES):
         lines = (rest + block).splitlines(keepends=True)
-        rest = lines.pop()  # it may go on in the next block
+        rest = lines.pop()  # the next block may continue it
         if len(rest) > _PART_BYTES:
             raise UserError(
                 f"{path} has a line of more than {_PART_BYTES} bytes; it is not an index"
@@ -151,7 +151,7 @@ def _blocks_of_lines(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:
 
 
 def _parse(lines: list[bytes]) -> np.ndarray | None:
-    """All numbers in the lines, fast; None where something is not as it should be."""
+    """All numbers in the lines, parsed fast; None if anything is malformed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -175,5 +175,5 @@ def _parse_line(line: bytes, path: Path, number: int) -> tuple[int, int]:
 
 
 def write_index(path: Path, entries: list[tuple[int, int]]) -> None:
-    """Write ``(key, byte offset)`` entries as MXNet's ``.idx``."""
+    """Write ``(key, byte offset)`` entries in the format of MXNet's ``.idx``."""
     Path(path).write_text("".join(f"{key}\t{offset}\n" for key, offset in entries), "ascii")

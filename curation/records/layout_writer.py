@@ -1,4 +1,4 @@
-"""Writing the insightface layout of a training set, which MXNet and insightface's tools read."""
+"""Writes training sets in the insightface layout, which MXNet and insightface's tools read."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -19,16 +19,18 @@ def write_layout(
     array_labels: bool = False,
     ranges: bool = True,
 ) -> None:
-    """Write ``train.rec``, ``train.idx`` and ``property``, as MXNet and insightface's tools would.
+    """Write ``train.rec``, ``train.idx`` and ``property`` like MXNet and insightface's tools.
 
-    ``images`` gives (file, identity label), all of one identity in a row; ``image_size`` is
-    (height, width). ``array_labels`` gives each image the labels [label, 0] instead of one scalar.
-    Without ``ranges`` there is no header record and none for the identities: images alone, in any
-    order, with the keys from 0; insightface's loader takes a first record with a label vector for
-    a header, so that form has scalar labels only.
+    ``images`` yields (file, identity label), contiguous per identity. ``image_size`` is (height,
+    width). ``array_labels`` writes the labels [label, 0] instead of one scalar. Without ``ranges``
+    there are no header and identity records: only images, in any order, with keys from 0. That form
+    has scalar labels only, because insightface's loader takes a first record with a label vector
+    for a
+    header.
 
-    ``train.rec`` is there whole or not at all; one image is in memory. Raises ``UserError`` for a
-    label or, with ``ranges``, a number of records that float32 cannot hold.
+    ``train.rec`` is written atomically, with one image in memory. Raises ``UserError`` for a label
+    or,
+    with ``ranges``, a number of records that float32 cannot represent.
     """
     if array_labels and not ranges:
         raise ValueError("label vectors need the header record, or the first would pass for one")
@@ -47,7 +49,7 @@ def write_layout(
 
 
 def check_label(label: int) -> None:
-    """Raises ``UserError`` where a record cannot hold ``label``."""
+    """Raise ``UserError`` if a record cannot hold ``label``."""
     if not 0 <= label <= FLOAT32_INTEGERS:
         raise UserError(
             f"label {label} cannot be written: RecordIO holds labels as float32, exact from 0 to "
@@ -56,7 +58,7 @@ def check_label(label: int) -> None:
 
 
 class _IndexedRecords:
-    """Records and their index, written side by side."""
+    """Writes records and their index in step."""
 
     def __init__(self, writer: RecordWriter, index: BinaryIO, array_labels: bool) -> None:
         self._writer = writer
@@ -65,8 +67,8 @@ class _IndexedRecords:
         self._count = 0
 
     def with_ranges(self, images: Iterable[tuple[bytes, int]]) -> int:
-        """Header, images, one record an identity; the number of identities."""
-        # The header's numbers are known at the end; its length does not depend on them.
+        """Write header, images and one record per identity; return the number of identities."""
+        # The header's numbers are known only at the end; its length does not depend on them.
         self._write_bounds(0, 0)
         first_images = array("q")
         for payload, label, is_first in _in_a_row(images):
@@ -82,7 +84,7 @@ class _IndexedRecords:
         return len(first_images) - 1
 
     def alone(self, images: Iterable[tuple[bytes, int]]) -> int:
-        """Images and nothing else; the number of identities."""
+        """Write images only; return the number of identities."""
         labels = set()
         for payload, label in images:
             self._write_image(payload, label)
@@ -103,7 +105,7 @@ class _IndexedRecords:
 
 
 def _in_a_row(images: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int, bool]]:
-    """Each image with whether it is the first of its identity."""
+    """Each image, and whether it is the first of its identity."""
     seen = set()
     previous = None
     for payload, label in images:

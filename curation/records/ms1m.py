@@ -1,13 +1,13 @@
-"""The insightface layout of a training set: MS1M and its many children.
+"""The insightface layout of a training set: MS1M and the many sets derived from it.
 
 A folder with ``train.rec`` (RecordIO), ``train.idx`` (record keys), ``property`` ("identities,
 height,width") and verification sets ``*.bin``. Record 0 is a header with the labels [key of the
-first identity record, end of keys]; then come the images, then one record an identity with the
+first identity record, end of keys]. Then come the images, then one record per identity with the
 labels [first image, last + 1] and no payload. Some packs lack the index, the header or the identity
-records; all are read.
+records; all are supported.
 
-An image says its own identity. The ranges in header and identity records are never used for that:
-float32 cannot hold odd integers above 2^24, so Glint360K's are off by one.
+An image's label is its identity. The ranges in header and identity records are never used for
+labels: float32 cannot represent odd integers above 2^24, so those of Glint360K are off by one.
 """
 
 import re
@@ -24,9 +24,9 @@ from curation.text_numbers import whole
 
 
 def find_source(path: Path) -> Source:
-    """The training set in the folder ``path``, or of the record file ``path``.
+    """Find the training set in the folder ``path``, or that of the record file ``path``.
 
-    Raises ``UserError`` saying what was looked for where there is no record file.
+    Raises ``UserError`` naming the expected files if there is no record file.
     """
     path = Path(path)
     records = path / "train.rec" if path.is_dir() and path.suffix != ".rec" else path
@@ -44,7 +44,7 @@ def find_source(path: Path) -> Source:
     index, properties = records.with_suffix(".idx"), records.with_name("property")
     return Source(
         records,
-        # A link that leads nowhere is told when it is read: without an index the keys are others.
+        # A broken link is reported on reading. Without the index, the keys would differ.
         index if index.exists() or index.is_symlink() else None,
         properties if properties.exists() or properties.is_symlink() else None,
         sets_beside(records),
@@ -52,20 +52,20 @@ def find_source(path: Path) -> Source:
 
 
 def _check_begins_as_records(records: Path) -> None:
-    """Name a file that is something else; damage is left to those who read it."""
+    """Reject files of another kind; damaged RecordIO is reported on reading."""
     kind = what_is_this(records)
     if kind is not None and kind.name not in ("recordio", "empty"):
         raise kind.refusal(records, "RecordIO")
 
 
 def stated_image_size(source: Source) -> tuple[int, int] | None:
-    """(height, width) from the property file, or None where there is none."""
+    """(height, width) from the ``property`` file; None without one."""
     found = read_property(source)
     return None if found is None else (found.height, found.width)
 
 
 class Property(NamedTuple):
-    """What the ``property`` file says of a pack."""
+    """The content of a ``property`` file."""
 
     identities: int
     height: int
@@ -73,9 +73,9 @@ class Property(NamedTuple):
 
 
 def read_property(source: Source) -> Property | None:
-    """The file beside the records, or None where there is none.
+    """Read the ``property`` file; None without one.
 
-    Raises ``UserError`` where it is something else.
+    Raises ``UserError`` if it is malformed.
     """
     if source.property is None:
         return None

@@ -1,12 +1,13 @@
 """MXNet's RecordIO container, without MXNet.
 
-A file is a row of frames. A frame is two little-endian words, then data padded with zeros to four
-bytes: the magic, and ``cflag << 29 | length``. A record is one frame (cflag 0), or, where its bytes
-hold the magic at a multiple of four, several (1 first, 2 middle, 3 last); the magic that was cut
-out stands again between the joined parts. Source: dmlc-core ``src/recordio.cc``.
+A file is a sequence of frames. A frame is two little-endian words, the magic and
+``cflag << 29 | length``, followed by the data, zero-padded to a multiple of four bytes. A record is
+one frame (cflag 0). If its data contain the magic at a multiple of four, the record is split there
+into several frames (1 first, 2 middle, 3 last); the magic is removed and restored on joining.
+Source: dmlc-core ``src/recordio.cc``.
 
-An image record begins with ``IRHeader``, the struct ``IfQQ`` (flag, label, id, id2). Where the flag
-is not 0, that many float32 labels follow, and the header's own label means nothing.
+An image record begins with ``IRHeader``, the struct ``IfQQ`` (flag, label, id, id2). If the flag is
+not 0, that many float32 labels follow, and the header's own label is meaningless.
 Source: MXNet ``python/mxnet/recordio.py``.
 """
 
@@ -26,22 +27,22 @@ from curation.sources.quarantine import BadRecordError
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 MAX_PART = (1 << 29) - 1
-"""The length of a part has 29 bits."""
+"""A length has 29 bits."""
 MAX_RECORD = 64 << 20
-"""Bytes; an image has 32 MiB at most"""
+"""Bytes; an image has at most 32 MiB"""
 
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _NOWHERE = np.empty(0, np.int64)
 _STRETCH = 1 << 20
-"""Bytes, a multiple of four, in which heads are looked for together"""
+"""Bytes that are searched for frame heads at a time; a multiple of four"""
 
 
 class ImageRecord(NamedTuple):
-    """An image with its labels: what MXNet's ``pack`` and ``unpack`` exchange for a record.
+    """An image with its labels, as in MXNet's ``pack`` and ``unpack``.
 
-    ``labels`` is None for a scalar label (flag 0), else the flag's number of labels.
+    ``labels`` is None for a scalar label (flag 0).
     """
 
     label: float
@@ -52,11 +53,11 @@ class ImageRecord(NamedTuple):
 
     @property
     def flag(self) -> int:
-        """The number of labels that stand before the payload; 0 for a scalar label."""
+        """The number of labels before the payload; 0 for a scalar label."""
         return 0 if self.labels is None else len(self.labels)
 
     def pack(self) -> bytes:
-        """The record's bytes, as MXNet writes them."""
+        """The record's bytes, identical to MXNet's."""
         if self.labels is None:
             return _HEADER.pack(0, self.label, self.id, self.id2) + self.payload
         labels = struct.pack(f"<{len(self.labels)}f", *self.labels)
@@ -64,7 +65,7 @@ class ImageRecord(NamedTuple):
 
     @classmethod
     def unpack(cls, record: bytes) -> Self:
-        """Raises ``ValueError`` where the record is shorter than its header says."""
+        """Parse a record; ``ValueError`` if it is shorter than its header states."""
         if len(record) < _HEADER.size:
             raise ValueError(f"{len(record)} bytes are too few for an image header of 24")
         flag, label, id, id2 = _HEADER.unpack_from(record)
@@ -78,23 +79,27 @@ class ImageRecord(NamedTuple):
 
 
 class _Heads(NamedTuple):
-    """Where frames begin in a stretch of the file: no data hold the magic at a multiple of four."""
+    """The frames that begin in a stretch of the file: data never contain the magic at multiples of
+    4.
+    """
 
     begin: int
     end: int
     frames: np.ndarray
     """int64 ``[n]``, ascending"""
     records: np.ndarray
-    """int64 ``[n]``: those of them that are no later part of a record"""
+    """int64 ``[n]``: the frames that begin a record"""
 
 
 class RecordReader:
-    """Records of a ``.rec`` file, in order or by byte offset.
+    """Reads records of a ``.rec`` file in order or by byte offset.
 
-    A context manager; iterating gives ``(offset, record)`` from the beginning. One record at a time
-    is in memory. Damage is a ``BadRecordError`` (a ``UserError``) with the byte offset. However the
-    lengths in a file are wrong, each byte is read a few times at most: data are read when the heads
-    around them fit each other.
+    A context manager; iterating yields ``(offset, record)`` from the start, with one record in
+    memory.
+    Damage raises ``BadRecordError`` (a ``UserError``) with the byte offset. Even with wrong
+    lengths,
+    each byte is read only a few times: data are read only if the frame heads around them are
+    consistent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,15 +140,15 @@ class RecordReader:
         return MAGIC_BYTES.join(self._read(*part) for part in parts), after
 
     def end_of(self, offset: int) -> int:
-        """Where the record that begins at the byte ``offset`` ends; its data are not read."""
+        """Where the record that begins at the byte ``offset`` ends, without reading its data."""
         return self._parts(offset)[1]
 
     def begins_record(self, offset: int) -> bool:
-        """Whether a record begins at ``offset``, or the file ends there or is cut off."""
+        """Whether a record begins at ``offset``, or the file ends there, possibly truncated."""
         return MAGIC_BYTES.startswith(self._read(offset, min(4, self.size - offset)))
 
     def find_record(self, offset: int) -> int:
-        """Where the first record at or after ``offset`` begins; the file's size where none does."""
+        """The offset of the first record at or after ``offset``, or the file's size."""
         return self._find(offset, lambda heads: heads.records)
 
     def _find(self, offset: int, kind: Callable[[_Heads], np.ndarray]) -> int:
@@ -157,7 +162,7 @@ class RecordReader:
         return self.size
 
     def _heads(self, offset: int) -> _Heads:
-        """The heads in the stretch of the file that ``offset`` lies in."""
+        """The frame heads in the stretch that contains ``offset``."""
         if not self._known.begin <= offset < self._known.end:
             begin = offset - offset % _STRETCH
             end = min(begin + _STRETCH, self.size)
@@ -170,7 +175,7 @@ class RecordReader:
         return self._known
 
     def _parts(self, offset: int) -> tuple[list[tuple[int, int]], int]:
-        """Where the data of the record at ``offset`` lie and how long they are; where it ends."""
+        """The (offset, length) of each part of the record at ``offset``, and the record's end."""
         cflag, length, after = self._read_head(offset)
         parts = [(offset + 8, length)]
         if cflag not in (_WHOLE, _FIRST):
@@ -192,7 +197,7 @@ class RecordReader:
         return parts, after
 
     def _read_head(self, offset: int) -> tuple[int, int, int]:
-        """The cflag and length of the frame at ``offset``, and where it ends."""
+        """The cflag and length of the frame at ``offset``, and where the frame ends."""
         head = self._read(offset, max(min(8, self.size - offset), 0))
         if len(head) < 8:
             raise self._error(offset, f"the file is truncated: it ends {len(head)} bytes later")
@@ -221,7 +226,7 @@ class RecordReader:
 
 
 class RecordWriter:
-    """Writes records as MXNet does, byte for byte; a context manager."""
+    """Writes records, byte for byte like MXNet. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self._file = Path(path).open("wb")  # noqa: SIM115 - closed by __exit__
@@ -242,14 +247,14 @@ class RecordWriter:
         self._file.close()
 
     def write(self, record: bytes) -> int:
-        """Append a record and give its byte offset, which is what an index holds."""
+        """Append a record and return its byte offset for the index."""
         offset = self._offset
         for frame in _frames(record):
             self._offset += self._file.write(frame)
         return offset
 
     def overwrite_first(self, record: bytes) -> None:
-        """Put a record of the same length in the place of the first, and go back to the end."""
+        """Overwrite the first record with one of the same length, and return to the end."""
         self._file.seek(0)
         for frame in _frames(record):
             self._file.write(frame)
@@ -267,7 +272,7 @@ def _frames(record: bytes) -> Iterator[bytes]:
 
 
 def _split_at_magic(record: bytes) -> list[bytes]:
-    """Cut the record at every magic that lies on a multiple of four, and leave the magic out."""
+    """Split the record at every magic at a multiple of four, and drop the magic."""
     parts = []
     beginning = 0
     found = record.find(MAGIC_BYTES)

@@ -1,7 +1,7 @@
-"""Records of a ``.rec`` file in order, at the speed of the disk.
+"""Records of a ``.rec`` file in order, at disk speed.
 
-A second thread reads and hashes blocks (``curation.sources.read_ahead``). Records that lie whole
-in a block are found in it here; those in parts, very long or damaged are left to ``RecordReader``.
+A second thread reads and hashes blocks (``curation.sources.read_ahead``). Complete records within a
+block are found here; ``RecordReader`` reads those that are split, very long or damaged.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from curation.sources.read_ahead import OVERLAP_BYTES, FileBlock, read_blocks
 
 
 class Records(NamedTuple):
-    """Some records in a row: record i is ``data[begins[i] : ends[i]]``, all in one buffer.
+    """Consecutive records in one buffer: record i is ``data[begins[i] : ends[i]]``.
 
-    The buffer is used again when the next records are asked for.
+    The buffer is reused for the next records.
     """
 
     offsets: np.ndarray
-    """int64 ``[n]``: the byte of the file at which each begins"""
+    """int64 ``[n]``: the offset of each record in the file"""
     data: bytes | memoryview
     begins: np.ndarray
     """int64 ``[n]``, multiples of four"""
@@ -33,8 +33,9 @@ class Records(NamedTuple):
 
 
 class _BlockOfRecords:
-    """Where records lie in a block: data never hold the magic at a multiple of four, so all heads
-    are found at once.
+    """The frame heads of a block, found in one pass.
+
+    Data never contain the magic at multiples of four.
     """
 
     def __init__(self, block: FileBlock) -> None:
@@ -43,13 +44,13 @@ class _BlockOfRecords:
         self.heads = np.flatnonzero(words[:-1] == MAGIC)
         """The words at which frames begin"""
         self.lengths = words[self.heads + 1].astype(np.int64)
-        # A length above MAX_PART is that of a frame in several.
+        # A length above MAX_PART belongs to a frame of a split record.
         steps = 8 + (self.lengths[:-1] + 3 & ~3)
         whole = (self.lengths[:-1] <= MAX_PART) & (4 * np.diff(self.heads) == steps)
         self._ends_of_rows = np.append(np.flatnonzero(~whole), max(len(self.heads) - 1, 0))
 
     def row_from(self, position: int) -> tuple[int, int]:
-        """The first record and the last + 1 of those in a row that begin at the position."""
+        """The range of consecutive complete records that starts at ``position``; may be empty."""
         word = (position - self.offset) // 4
         first = int(np.searchsorted(self.heads, word))
         if first == len(self.heads) or self.heads[first] != word:
@@ -59,13 +60,17 @@ class _BlockOfRecords:
 
 
 class RecordStream:
-    """Iterating gives all ``Records`` from the byte ``start`` on.
+    """Iterates over all ``Records`` from the byte ``start``.
 
-    A record counts as whole only where another one, or the end, follows it: a wrong length is
-    damage too. Damage is given to ``on_bad``; where that returns, reading goes on with the next
-    record that can be found. ``position`` is the byte behind what was given, ``digest`` is of what
-    has been passed whole. ``earlier`` is the digest
-    that a stopped reading had; ``UserError`` where the file is not the same as far as that.
+    A record counts as complete only if another record or the end of the file follows: a wrong
+    length is
+    also damage. Damage goes to ``on_bad``; if that returns, reading continues at the next record
+    that
+    can be found. ``position`` is the end of the records yielded so far; ``digest`` covers the
+    blocks
+    read completely. ``earlier`` is the digest of an interrupted reading; ``UserError`` if that part
+    of
+    the file has changed.
     """
 
     def __init__(
@@ -86,13 +91,13 @@ class RecordStream:
                 while self.position < end:
                     yield from self._records_in(whole)
                     if end - OVERLAP_BYTES <= self.position and end < reader.size:
-                        break  # the next block has the rest whole
+                        break  # the next block contains the rest
                     if self.position < end:
                         yield from self._read_slowly(self.position, reader)
                 self.digest = block.digest
 
     def _records_in(self, block: _BlockOfRecords) -> Iterator[Records]:
-        """The records from the position on, as far as they lie whole in the block in a row."""
+        """The complete, consecutive records of the block from the position on."""
         first, last = block.row_from(self.position)
         if last > first:
             self.position = block.offset + 4 * int(block.heads[last])
@@ -101,7 +106,7 @@ class RecordStream:
             yield Records(block.offset + begins - 8, block.data, begins, ends)
 
     def _read_slowly(self, offset: int, reader: RecordReader) -> Iterator[Records]:
-        """One record at most; the position moves on, past damage to the next record."""
+        """Read at most one record, and move past it, or past damage to the next record."""
         after = reader.size
         try:
             after = reader.end_of(offset)
@@ -115,7 +120,7 @@ class RecordStream:
                 )
             record = reader.read(offset)
         except BadRecordError as bad:
-            # Where the length is wrong, the next record begins before the end that it announces.
+            # If the length is wrong, the next record begins before the stated end.
             self.position = min(reader.find_record(offset + 4), after)
             self._on_bad(bad)
         else:

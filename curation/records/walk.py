@@ -1,4 +1,4 @@
-"""Which records of a training set are images, and which of those are good."""
+"""Determines which records of a training set are images, and which of those are valid."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from curation.sources.image_source import Position, SourceImages
 from curation.sources.quarantine import BadRecordError, OnBad
 
 FLOAT32_INTEGERS = 1 << 24
-"""float32 holds every integer up to here; above it neighbouring labels become one."""
+"""float32 represents every integer up to this one; above it, adjacent labels coincide."""
 _HEADER = 24
 """Bytes of MXNet's image header: flag, label, two ids"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one training set; ``index`` and ``property`` are None where there are none."""
+    """The files of one training set; ``index`` and ``property`` are None if absent."""
 
     records: Path
     index: Path | None
@@ -29,7 +29,7 @@ class Source:
 
 
 class RecordWalk:
-    """Goes over the records in order; ``number`` is that of the next one."""
+    """Goes through the records in order; ``number`` is the number of the next record."""
 
     def __init__(self, source: Source, on_bad: OnBad, start: Position) -> None:
         self.number = start.number
@@ -42,7 +42,7 @@ class RecordWalk:
         self._damaged = False
 
     def images(self, records: Records) -> SourceImages:
-        """The good images in the next records; the bad ones go to ``on_bad``."""
+        """The valid images among the next records; the bad ones go to ``on_bad``."""
         offsets, data, begins, ends = records
         numbers = np.arange(self.number, self.number + len(offsets))
         self.number += len(offsets)
@@ -68,14 +68,14 @@ class RecordWalk:
         )
 
     def damaged(self, bad: BadRecordError) -> None:
-        """A frame that cannot be read, given its key where the index has it."""
+        """Report a frame that cannot be read, with its key if the index has it."""
         self.number += 1
         self._damaged = True
         key = -1 if self._index is None else int(self._index.keys_at(np.array([bad.offset]))[0])
         self._on_bad(BadRecordError(bad.what, None if key < 0 else key, bad.offset, bad.reason))
 
     def check_end(self, size: int) -> None:
-        """After the last record: whether anything that was announced is missing."""
+        """After the last record, check that nothing announced is missing."""
         if self._index is not None:
             self._index.check_end()
         if not self._found:
@@ -89,17 +89,20 @@ class RecordWalk:
     def _are_images(
         self, numbers: np.ndarray, flags: np.ndarray, full: np.ndarray, ranges: np.ndarray
     ) -> np.ndarray:
-        """Header and identity records have labels, no image, and a place beside the images.
+        """Tell images from header and identity records.
 
-        Some packs have identity records before the images: their two labels are keys, the second
-        one larger, which [label, aligned] of an image never are.
+        Those have labels, no payload, and come before or after the images.
+
+        Some packs have identity records before the images. Their two labels are keys, the second
+        one larger
+        than the first; the [label, aligned] of an image never are.
         """
-        # After damage the records are not counted right any more.
+        # After damage the record numbers are unreliable.
         beside = (numbers == 0) | (numbers >= self._end_of_images) | self._damaged
         return full | (flags <= 0) | ~(beside | ranges)
 
     def _objection(self, record: bytes, key: int, offset: int) -> str:
-        """What is wrong with an image record."""
+        """Why an image record is bad."""
         try:
             label = ImageRecord.unpack(record).label
         except ValueError as error:
@@ -128,10 +131,11 @@ class RecordWalk:
 
 
 def _heads(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flag, label and second label of each record, int64 and float64 ``[n]``.
+    """The flag, label and second label of each record, int64 and float64 ``[n]``.
 
-    The flag is huge where the record is shorter than it says; the second label has a meaning only
-    where the flag says that there is one.
+    The flag is huge if the record is shorter than its header; the second label is meaningful only
+    if
+    the flag is at least 2.
     """
     _, data, begins, ends = records
     sizes = ends - begins
@@ -139,7 +143,7 @@ def _heads(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     words = np.frombuffer(data, "<u4", len(data) // 4)
     first = np.minimum(begins // 4, max(len(words) - 1, 0))
     flags = np.where(sizes >= _HEADER, np.take(words, first, mode="clip"), 0).astype(np.int64)
-    # With flag 0 the label is the second word, else the first one behind the header.
+    # With flag 0 the label is the second word, otherwise the first word after the header.
     place = first + np.where(flags == 0, 1, _HEADER // 4)
     labels, seconds = (
         np.take(words, place + i, mode="clip").view("<f4").astype(np.float64) for i in range(2)
@@ -153,13 +157,13 @@ def _are_identities(labels: np.ndarray) -> np.ndarray:
 
 
 def stated_images(records: Path) -> int | None:
-    """How many images the header announces; None where there is none, or it cannot be exact."""
+    """The number of images according to the header; None without one or if it is inexact."""
     try:
         with RecordReader(records) as reader:
             header = ImageRecord.unpack(reader.read(0))
     except ValueError:
         return None
     label = header.label
-    # Above 2^24 float32 cannot have kept it.
+    # float32 is not exact above 2^24.
     exact = label.is_integer() and 0 < label < FLOAT32_INTEGERS
     return int(label) - 1 if exact and header.flag and not header.payload else None

@@ -1,1 +1,1 @@
-"""People review what the checks flagged: cases, decisions that cannot get lost, their outcome."""
+"""Reviewing flagged cases: the cases, the durable log of decisions, and the outcome."""

@@ -1,6 +1,6 @@
-"""The cases: every flag of every check, with the identity it is about and its rival.
+"""The cases of a review: every flag of every check, with its identity and rival.
 
-Columns instead of objects: a large set has hundreds of thousands of flags.
+Stored in columns, since a large set has hundreds of thousands of flags.
 """
 
 from collections.abc import Sequence
@@ -21,36 +21,36 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Cases:
-    """C cases of an image set, in the order of checks and subjects."""
+    """C cases of an image set, ordered by check and subject."""
 
     images: ImageSet
     findings: tuple[Finding, ...]
     proposals: Proposals
     evaluation: tuple[str, ...]
-    """Names of the evaluation sets that were checked"""
+    """Names of the checked evaluation sets"""
     check: np.ndarray
-    """int16 ``[C]``: which finding"""
+    """int16 ``[C]``: the index of the finding"""
     position: np.ndarray
-    """int64 ``[C]``: of the subject in its finding"""
+    """int64 ``[C]``: the position of the subject in its finding"""
     score: np.ndarray
     """float32 ``[C]``"""
     identity: np.ndarray
-    """int64 ``[C]``: the identity that it is, or that the image is labelled with"""
+    """int64 ``[C]``: the identity itself, or the label of the image"""
     rival: np.ndarray
-    """int64 ``[C]``: the identity it is compared with; -1 where there is none"""
+    """int64 ``[C]``: the identity it is compared with; -1 for none"""
     size: np.ndarray
-    """int64 ``[C]``: images of both"""
+    """int64 ``[C]``: the number of images of both"""
     places: tuple[dict[int, int], ...] = field(repr=False)
-    """Of each finding: the case of each subject that is flagged"""
+    """For each finding, the case of each flagged subject"""
     checks: tuple[NoiseCheck, ...] = field(init=False)
     under: np.ndarray = field(init=False)
-    """int64 ``[C]``: the case that settles this one too unless it is rejected; -1 for none"""
+    """int64 ``[C]``: the case that also settles this one unless rejected; -1 for none"""
     is_mirrored: np.ndarray = field(init=False)
     """bool ``[C]``: ``under`` asks about the same two identities, the other way round"""
     settled: np.ndarray = field(init=False)
-    """bool ``[C]``: a person has said no, or something else, in the table of decisions"""
+    """bool ``[C]``: the table of decisions has an edited answer"""
     order: np.ndarray = field(init=False)
-    """int64 ``[C]``: those first whose answer is expected to tell most"""
+    """int64 ``[C]``: the review order, most informative first"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checks", tuple(check_of(one) for one in self.findings))
@@ -65,11 +65,11 @@ class Cases:
         return len(self.check)
 
     def key(self, case: int) -> str:
-        """What the case is called: "misplaced-17"."""
+        """The key of the case: "misplaced-17"."""
         return f"{self.findings[self.check[case]].check}-{self.subject(case)}"
 
     def find(self, key: str) -> int | None:
-        """The case that is called so; None where there is none."""
+        """The case with this key; None if there is none."""
         name, _, subject = key.rpartition("-")
         for places, finding in zip(self.places, self.findings, strict=True):
             if finding.check == name and subject.isascii() and subject.isdigit():
@@ -77,11 +77,11 @@ class Cases:
         return None
 
     def subject(self, case: int) -> int:
-        """The index of the image or identity that is flagged."""
+        """The index of the flagged image or identity."""
         return int(self.findings[self.check[case]].subjects[self.position[case]])
 
     def image(self, case: int) -> int | None:
-        """The image that is flagged; None where it is an identity."""
+        """The flagged image; None for an identity."""
         is_image = self.findings[self.check[case]].subject == "image"
         return self.subject(case) if is_image else None
 
@@ -91,7 +91,7 @@ class Cases:
         return ScoredSubject(finding, int(self.position[case]), self.images, self.evaluation)
 
     def proposal(self, case: int) -> Proposal:
-        """What is proposed; where another case settles this one, what the check alone would do."""
+        """The proposal; if another case settles this one, the proposal of its check alone."""
         check = self.checks[self.check[case]]
         found = self.proposals.of(check, self.scored(case))
         if not found.settled_by:
@@ -125,9 +125,9 @@ class Cases:
 
 
 def find_cases(images: ImageSet, findings: Findings, table: Sequence[Decision]) -> Cases:
-    """The cases of all checks that are done; ``table`` is the table of decisions.
+    """The cases of all completed checks; ``table`` is the table of decisions.
 
-    ``UserError`` where findings cannot be read.
+    Raises ``UserError`` if findings cannot be read.
     """
     loaded = tuple(load_finding(findings, name) for name in findings.checks)
     positions = [np.flatnonzero(one.flagged) for one in loaded]
@@ -160,7 +160,7 @@ def find_cases(images: ImageSet, findings: Findings, table: Sequence[Decision]) 
 
 
 class GroupedCases:
-    """Cases by the identities that they are about, and by the case that settles them."""
+    """Cases grouped by their identities, and by the case that settles them."""
 
     def __init__(self, cases: Cases) -> None:
         everyone = np.arange(len(cases))
@@ -170,7 +170,7 @@ class GroupedCases:
         self._under = _Lookup(cases.under, everyone)
 
     def of(self, identity: int) -> list[int]:
-        """The cases that are about an identity."""
+        """The cases that concern an identity."""
         return self._identities.of(identity)
 
     def under(self, case: int) -> list[int]:
@@ -179,7 +179,7 @@ class GroupedCases:
 
 
 class _Lookup:
-    """Which values ``[n]`` stand beside a key of ``[n]``."""
+    """Finds the values ``[n]`` of a key among keys ``[n]``."""
 
     def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
         order = np.argsort(keys, kind="stable")

@@ -1,4 +1,4 @@
-"""The pictures of evaluation sets that flagged identities resemble."""
+"""The images of evaluation sets that flagged identities resemble."""
 
 from functools import cached_property
 
@@ -9,16 +9,16 @@ from curation.review.cases import Cases
 
 
 class ComparedPictures:
-    """Image files of evaluation sets, of which only those are kept that a case names.
+    """Image files of evaluation sets; only those named by a case are kept.
 
-    The sets are looked for beside the store, as ``curate check`` does, when the first is asked for.
+    The sets are searched beside the store, like in ``curate check``, on first use.
     """
 
     def __init__(self, cases: Cases, findings: Findings) -> None:
         self._cases, self._findings = cases, findings
 
     def get(self, place: int, image: int) -> bytes | None:
-        """The file of an image of the set at ``place``; None where that set is not at hand."""
+        """The file of an image of set number ``place``; None if that set is unavailable."""
         return self._pictures.get((place, image))
 
     @cached_property
@@ -35,7 +35,7 @@ class ComparedPictures:
         }
 
     def _named(self) -> dict[int, set[int]]:
-        """Images by the place of their set."""
+        """The named images of each set, by its index."""
         found: dict[int, set[int]] = {}
         for case, check in enumerate(self._cases.check.tolist()):
             if not self._cases.checks[check].uses_evaluation_sets:

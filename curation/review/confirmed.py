@@ -1,4 +1,4 @@
-"""How often a check was right, as far as people have decided: its calibration, measured."""
+"""The measured calibration of a check: how often reviewers confirmed it."""
 
 import math
 from collections.abc import Iterable
@@ -8,20 +8,20 @@ from curation.review.events import ReviewEvent
 
 BINS = 5
 LEAST = 20
-"""Decisions of one bin before anything is said of it"""
+"""Minimum number of decisions in a bin"""
 _Z = 1.959964
-"""Standard deviations that 95 % of a normal distribution lie within"""
+"""Standard deviations of the central 95 % of a normal distribution"""
 
 
 @dataclass(frozen=True)
 class ConfirmedShare:
-    """Decisions on scores of one bin."""
+    """The decisions on scores of one bin."""
 
     check: str
     called: float
     """The mean score"""
     confirmed: float
-    """Share that people confirmed"""
+    """Share that reviewers confirmed"""
     low: float
     high: float
     """Wilson's 95 % interval of that share"""
@@ -37,9 +37,9 @@ class ConfirmedShare:
 def measured_calibration(
     decided: Iterable[ReviewEvent], least: int = LEAST, bins: int = BINS
 ) -> list[ConfirmedShare]:
-    """By check and bin of the score, the bins with at least ``least`` decisions that tell.
+    """Per check and bin of the score, for bins with at least ``least`` clear decisions.
 
-    The bins divide 0.5 to 1, where flags are, equally; lower scores are in the first.
+    The bins divide the flagged range 0.5 to 1 equally; lower scores count in the first.
     """
     sums: dict[tuple[str, int], list[float]] = {}
     for event in decided:
@@ -57,7 +57,7 @@ def measured_calibration(
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share of ``n``, at 95 %."""
+    """Wilson's 95 % interval (1927) of a share of ``n``."""
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return max(0.0, middle - half), min(1.0, middle + half)

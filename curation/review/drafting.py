@@ -1,4 +1,4 @@
-"""What a reviewer wants done with a case, checked line by line."""
+"""Validates what a reviewer wants to do with a case."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,10 +11,11 @@ from curation.review.standing import Standing
 
 
 def checked_lines(cases: Cases, standing: Standing, lines: Sequence[str]) -> tuple[str, ...]:
-    """``lines``, as ``Decision.proposal``, where each can be carried out.
+    """Validate ``lines``, each a ``Decision.proposal``.
 
-    The part 0 of a split becomes a part that nothing is split to yet. Raises ``UserError`` for a
-    line that is none, that is about nothing in the set, or that contradicts another one.
+    The part 0 of a split becomes an unused part. Raises ``UserError`` for a malformed line, a
+    missing
+    image or identity, or contradicting lines.
     """
     images = cases.images
     parts: dict[int, int] = {}
@@ -38,7 +39,7 @@ def checked_lines(cases: Cases, standing: Standing, lines: Sequence[str]) -> tup
 
 
 def confirms(cases: Cases, case: int, lines: Sequence[str]) -> bool:
-    """Whether what is done says that the check was right: it does something to its subject."""
+    """Whether the decision confirms the check, that is, changes its subject."""
     image, identity = cases.image(case), int(cases.identity[case])
     for text in lines:
         action, of, which, into = parse_proposal(text)
@@ -51,12 +52,12 @@ def confirms(cases: Cases, case: int, lines: Sequence[str]) -> bool:
 
 
 def _with_part(text: str) -> str:
-    """A line that can be parsed: the part 0 stands for one that is not there yet."""
+    """Make a line parseable: the part 0 stands for an unused part."""
     return f"{text[:-1]}1" if text.startswith("split ") and text.endswith(" 0") else text
 
 
 def _free_part(cases: Cases, standing: Standing, identity: int) -> int:
-    """A part of an identity that nothing is split to."""
+    """An unused part of an identity."""
     which = range(*cases.images.offsets[identity : identity + 2].tolist())
     lines = [line for image in which for line in standing.about((None, image))]
     lines += cases.proposals.of_identity(identity)

@@ -1,4 +1,4 @@
-"""Decisions that were made elsewhere: tables from editors and the report, logs of other reviews."""
+"""Imports decisions made elsewhere: tables from editors and the report, logs of other reviews."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,23 +18,24 @@ LOG_SUFFIX = ".jsonl"
 
 @dataclass(frozen=True)
 class ReadTable:
-    """What a file brought."""
+    """The result of importing a file."""
 
     decided: int
-    """Cases decided by it"""
+    """Cases that it decided"""
     known: int
-    """Cases that were decided so already"""
+    """Cases that were already decided the same way"""
     conflicts: int
-    """Cases that somebody decided otherwise"""
+    """Cases that were decided differently"""
     left: int
-    """Lines that name no check, which stay for ``curate clean --override``"""
+    """Lines without a check, which remain for ``curate clean --override``"""
 
 
 def read_decided(review: Review, path: Path, who: str) -> ReadTable:
-    """Take a table of decisions (by ``who``), or a log of another review, into this one.
+    """Import a table of decisions (by ``who``), or the log of another review.
 
-    A case that was decided otherwise becomes a conflict. Raises ``UserError`` where the file cannot
-    be read, contradicts itself, or is about other images or findings.
+    A case that was decided differently becomes a conflict. Raises ``UserError`` if the file cannot
+    be
+    read, contradicts itself, or is for other images or findings.
     """
     who = reviewer(who)
     review.refresh()
@@ -55,7 +56,7 @@ def read_decided(review: Review, path: Path, who: str) -> ReadTable:
 
 
 def _as_of(before: ReviewEvent, event: ReviewEvent) -> set[Decision]:
-    """The lines of ``event`` as they would be of ``before``, to compare what they do."""
+    """The lines of ``event`` with the metadata of ``before``, for comparing their effect."""
     return set(replace(event, who=before.who, at=before.at, score=before.score).decisions())
 
 

@@ -1,7 +1,7 @@
-"""Leases: which reviewer has which case on the screen, so that two do not look at one.
+"""Leases: the case each reviewer is looking at, so that no two work on the same case.
 
-A lease only spares work. What is decided is held together by the log, which refuses a decision
-on what has changed; so leases need not survive anything, and a clock that jumps only ends them.
+A lease only avoids duplicate work. Consistency is ensured by the log, which rejects a decision on a
+case that has changed. So leases need not be durable, and a clock jump merely ends them.
 """
 
 from collections.abc import Iterable
@@ -17,25 +17,25 @@ LEASE_SECONDS = 180.0
 
 
 class Leases:
-    """``leases.json``: case, reviewer, and until when (seconds since 1970).
+    """``leases.json``: case, reviewer, and end of the lease (seconds since 1970).
 
-    Called while the log is held.
+    Must be called while the log is locked.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEASES_FILE
 
     def of_others(self, who: str, now: float) -> set[str]:
-        """Cases that others than ``who`` look at."""
+        """The cases leased to reviewers other than ``who``."""
         return {case for case, (other, _) in self._valid(now).items() if other != who}
 
     def holder(self, case: str, now: float) -> str | None:
-        """Who looks at the case."""
+        """The reviewer who is looking at the case."""
         found = self._valid(now).get(case)
         return None if found is None else found[0]
 
     def take(self, who: str, cases: Iterable[str], now: float) -> None:
-        """``who`` looks at ``cases`` and at nothing else; a full disk hides that from others."""
+        """Lease ``cases``, and nothing else, to ``who``. On a full disk, others do not see it."""
         valid = self._valid(now)
         kept = {case: held for case, held in valid.items() if held[0] != who}
         taken = dict.fromkeys(cases, (who, now + LEASE_SECONDS))
@@ -43,11 +43,11 @@ class Leases:
             file.write(as_json({**kept, **taken}).encode())
 
     def _valid(self, now: float) -> dict[str, tuple[str, float]]:
-        """Those that have not ended; none where the file cannot be what was written."""
+        """Leases that have not expired; none if the file is damaged."""
         try:
             content = read_json(self._path)
             held = {str(case): (str(who), float(until)) for case, (who, until) in content.items()}
         except (UserError, OSError, TypeError, ValueError, AttributeError):
             return {}
-        # None can be longer than it was taken for.
+        # No lease can last longer than it was taken for.
         return {c: (w, u) for c, (w, u) in held.items() if now < u <= now + LEASE_SECONDS}

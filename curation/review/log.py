@@ -1,8 +1,9 @@
-"""``decisions.jsonl``: events that are on the disk before anybody is told that they are taken.
+"""The event log ``decisions.jsonl``: events are on disk before they are acknowledged.
 
-Any number of processes append; each holds the file's lock while it reads what the others appended,
-looks whether its own event still fits, and writes. A process that was killed while it wrote leaves
-a line without an end: nobody was told that it counts, and the next writer cuts it off.
+Any number of processes append. Each locks the file while it reads new events, checks that its own
+event is still valid, and writes. A process killed while writing leaves an incomplete line, which
+was
+never acknowledged; the next writer removes it.
 """
 
 import os
@@ -18,15 +19,15 @@ from curation.review.events import LONGEST_EVENT, ReviewEvent, as_line, parse_ev
 
 DECISIONS_LOG = "decisions.jsonl"
 _PATIENCE = 10.0
-"""Seconds that others may take to write"""
+"""Seconds to wait for other writers"""
 
 
 class NotWrittenError(UserError):
-    """The disk, or another process, is in the way; the same can be written later."""
+    """The disk or another process prevents writing; a later attempt may succeed."""
 
 
 class DecisionLog:
-    """The file, read as far as it was complete at the last look."""
+    """The log, read incrementally up to its last complete line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,9 +36,9 @@ class DecisionLog:
         self._file: tuple[int, int] | None = None
 
     def news(self) -> list[ReviewEvent]:
-        """The events since the last look; nothing where there is no file yet.
+        """The new events since the last call; empty if there is no file yet.
 
-        Raises ``UserError`` where a line is none, or the file is another one than before.
+        Raises ``UserError`` if a line is invalid or the file was replaced.
         """
         if not self.path.exists():
             self._expect(None, 0)
@@ -59,7 +60,7 @@ class DecisionLog:
 
     @contextmanager
     def alone(self) -> Iterator[list[ReviewEvent]]:
-        """Hold the log; what the others appended is given, and ``append`` may be called."""
+        """Lock the log and yield new events; ``append`` may be called inside."""
         descriptor = self._open()
         try:
             try:
@@ -71,22 +72,23 @@ class DecisionLog:
             status = os.fstat(descriptor)
             events = self.news()
             self._expect((status.st_dev, status.st_ino), status.st_size)
-            os.ftruncate(descriptor, self._read)  # what a killed writer began
+            os.ftruncate(descriptor, self._read)  # an incomplete line of a killed writer
             yield events
         finally:
             os.close(descriptor)
 
     def append(self, event: ReviewEvent) -> None:
-        """Bring the event to the disk; called while the log is held.
+        """Write the event durably; the log must be locked.
 
-        Raises ``NotWrittenError`` where the disk does not take it, ``UserError`` where it could
-        not be read again; then the file is as it was.
+        Raises ``NotWrittenError`` if the disk fails, ``UserError`` if the event could not be read
+        back. The
+        file is then unchanged.
         """
         line = as_line(event)
         if len(line) > LONGEST_EVENT:
             raise UserError(f"a decision of {len(line):,} bytes; at most {LONGEST_EVENT:,} fit")
         try:
-            parse_event(line)  # what cannot be read again would spoil the file for everybody
+            parse_event(line)  # an unreadable event would make the file unreadable
         except ValueError as error:
             raise UserError(f"this decision cannot be written down: {error}") from None
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -125,7 +127,7 @@ class DecisionLog:
             if line.endswith(b"\n"):
                 yield line
             elif len(line) > LONGEST_EVENT:
-                yield line[:60]  # which is no event
+                yield line[:60]  # is not an event
             else:
                 return
 

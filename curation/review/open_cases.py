@@ -1,4 +1,4 @@
-"""Which cases somebody is still to decide."""
+"""Determines which cases are still to be decided."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from curation.review.standing import Standing
 
 
 class OpenCases:
-    """The cases that are open, brought up to date event by event."""
+    """The set of open cases, updated event by event."""
 
     def __init__(self, cases: Cases, standing: Standing) -> None:
         self._cases, self._standing = cases, standing
@@ -19,7 +19,9 @@ class OpenCases:
         """bool ``[C]``"""
 
     def update(self, event: ReviewEvent, touched: Iterable[int]) -> None:
-        """After an event that the standing took in, and which touched these identities."""
+        """Update after ``event``, which the standing has applied and which touched these
+        identities.
+        """
         case = self._cases.find(event.case)
         affected = set() if case is None else {case, *self._by_identity.under(case)}
         for identity in touched:

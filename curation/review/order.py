@@ -1,13 +1,13 @@
-"""The order of cases: first those whose answer is expected to tell most."""
+"""The review order: the most informative cases first."""
 
 import numpy as np
 
 
 def expected_information(scores: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Bits that an answer is expected to give, weighted by whom it is about: float64 ``[n]``.
+    """The expected information of an answer, weighted by the number of images: float64 ``[n]``.
 
-    The entropy of the probabilities ``scores`` ``[n]``, which is highest at one half, times
-    ``log2(1 + images)``, where ``images`` ``[n]`` counts those of the identities in question.
+    This is the entropy in bits of the probabilities ``scores`` ``[n]``, highest at one half, times
+    ``log2(1 + images)``, where ``images`` ``[n]`` counts the images of the identities in question.
     """
     p = np.clip(np.asarray(scores, np.float64), 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -16,5 +16,5 @@ def expected_information(scores: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def review_order(scores: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Places int64 ``[n]``, those with the most expected information first; ties stay in order."""
+    """Indices int64 ``[n]`` by descending expected information; ties keep their order."""
     return np.argsort(-expected_information(scores, images), kind="stable")

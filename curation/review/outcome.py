@@ -1,4 +1,4 @@
-"""What a review ends in: the decisions that ``curate clean`` carries out, and what is left."""
+"""The outcome of a review: the decisions that ``curate clean`` applies, and their effect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class WhatIsLeft:
-    """How much is left when the decisions are carried out."""
+    """The number of images and identities before and after the decisions."""
 
     images_before: int
     images: int
@@ -30,16 +30,16 @@ class WhatIsLeft:
 
 
 def what_is_left(labels: np.ndarray, decisions: Sequence[Decision]) -> WhatIsLeft:
-    """What ``apply_decisions`` leaves of images with labels ``[N]``; errors as there."""
+    """The effect of ``apply_decisions`` on images with labels ``[N]``; raises its errors."""
     new = apply_decisions(labels, decisions)
     left = new[new >= 0]
     return WhatIsLeft(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
 
 
 def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:
-    """The decisions of ``table`` with what people decided in their place.
+    """The decisions of ``table``, overridden by the reviewers' decisions.
 
-    Merges that were only proposed, and would run in a circle with those that people want, go.
+    Merges that were only proposed are dropped if they form a cycle with the reviewers' merges.
     """
     decided = [line for event in standing.decided() for line in event.decisions()]
     about = {line.about for line in decided}
@@ -57,10 +57,11 @@ def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:
 def decisions_to_carry_out(
     table: Path | None, overrides: Sequence[Path], images: ImageSet, findings: Path
 ) -> list[Decision]:
-    """The decisions of ``table``, in place of which those of ``overrides`` count.
+    """The decisions of ``table``, overridden by those of ``overrides``.
 
-    ``None`` means the table of the folder ``findings`` with what was decided in its review. Raises
-    ``UserError`` as ``chosen_decisions`` does, and where reviewers contradict each other.
+    ``None`` means the table of the folder ``findings`` including its review. Raises ``UserError``
+    like
+    ``chosen_decisions``, and if reviewers contradict each other.
     """
     own = findings / DECISIONS_FILE
     log = findings / DECISIONS_LOG
@@ -79,7 +80,7 @@ def decisions_to_carry_out(
 
 
 def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
-    """``UserError`` that lists decisions that cannot be carried out together."""
+    """``UserError`` that lists decisions that contradict each other."""
     if not conflicts:
         return
     listed = [f"{_named(one)}: {', '.join(map(_told, one.events))}" for one in conflicts]
@@ -92,7 +93,7 @@ def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
 
 
 def _leads_to(begin: int | None, end: int, into: dict[int, int | None]) -> bool:
-    """Whether merges that run in no circle lead from one identity to another."""
+    """Whether acyclic merges lead from one identity to another."""
     seen: set[int] = set()
     while begin is not None and begin != end and begin not in seen:
         seen.add(begin)

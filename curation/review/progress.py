@@ -1,4 +1,4 @@
-"""How far a review is."""
+"""The progress of a review."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from curation.review.standing import Standing
 
 @dataclass(frozen=True)
 class ReviewProgress:
-    """How far a review is. ``cases = decided + unsure + settled + open``."""
+    """Counts of cases. ``cases = decided + unsure + settled + open``."""
 
     cases: int
     decided: int
     """Accepted, rejected or changed"""
     unsure: int
     settled: int
-    """By decisions on others, or by a line that somebody changed in the table"""
+    """By decisions on other cases, or by an edited line in the table"""
     open: int
     choices: dict[str, int]
     reviewers: dict[str, int]
-    """Decided by whom"""
+    """Number decided by each reviewer"""
     open_of_check: dict[str, int]
     conflicts: int
     set_aside: int
-    """Events on other findings than these"""
+    """Events on other findings"""
 
 
 def measured_progress(cases: Cases, standing: Standing, is_open: np.ndarray) -> ReviewProgress:
-    """``is_open`` is bool ``[C]``: the cases that somebody is still to decide."""
+    """The counts, where ``is_open`` bool ``[C]`` marks the undecided cases."""
     decided = [event for event in standing.decided() if cases.find(event.case) is not None]
     choices = Counter(str(event.choice) for event in decided)
     unsure, left = choices["unsure"], int(is_open.sum())

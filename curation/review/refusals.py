@@ -1,4 +1,4 @@
-"""Decisions that are refused because of what others decided."""
+"""Rejects decisions that conflict with those of other reviewers."""
 
 from curation.errors import UserError
 from curation.noise.decisions import Decision
@@ -8,13 +8,13 @@ from curation.review.standing import Standing
 
 
 class StaleError(UserError):
-    """A decision on what is no longer as the reviewer saw it; nothing was written."""
+    """A decision on something that changed since the reviewer saw it; nothing was written."""
 
 
 def refuse_stale(
     cases: Cases, standing: Standing, case: int, event: ReviewEvent, seen: int
 ) -> None:
-    """``StaleError`` where something that the event is about changed after ``seen`` events."""
+    """``StaleError`` if any subject of the event changed after the first ``seen`` events."""
     own = standing.decision(event.case)
     last = 0 if own is None else standing.number(own.id)
     subject = Decision("drop", int(cases.identity[case]), cases.image(case))
@@ -31,7 +31,7 @@ def refuse_stale(
 
 
 def refuse_circle(standing: Standing, event: ReviewEvent) -> None:
-    """``UserError`` where the merges that hold, with those of the event, run in a circle."""
+    """``UserError`` if the merges of the event form a cycle with the current ones."""
     merges = [d for d in event.decisions() if d.apply and d.action == "merge"]
     into = {line.identity: line.into for line in merges}
     for identity in into:

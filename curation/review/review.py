@@ -1,8 +1,8 @@
-"""A review: the cases of a folder of findings, and what the reviewers have decided so far.
+"""A review: the cases of a folder of findings, and the decisions so far.
 
-Several processes, and several threads of each, may hold a review of one folder at a time: all they
-share is the log. A decision counts once it is in the log, and it gets there only if nothing that it
-is about was decided since the reviewer looked.
+Several processes, each with several threads, may open a review of the same folder: they share only
+the log. A decision counts once it is in the log, and is accepted only if nothing that it concerns
+was decided since the reviewer saw it.
 """
 
 import threading
@@ -35,9 +35,9 @@ LONGEST_NAME = 64
 
 
 class Review:
-    """Cases and decisions; ``now`` is the time in seconds since 1970.
+    """Cases and decisions; ``now`` returns the time in seconds since 1970.
 
-    Raises ``UserError`` where findings, the table or the log cannot be read.
+    Raises ``UserError`` if the findings, the table or the log cannot be read.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Review:
         self.refresh()
 
     def is_current(self) -> bool:
-        """Whether the findings and the table are still those that were opened."""
+        """Whether the findings and the table on disk are still those that were opened."""
         try:
             return _stamp(self.findings.path) == self._stamp
         except UserError:
             return False
 
     def refresh(self) -> int:
-        """Take in what other processes decided; how many events there are."""
+        """Read the decisions of other processes; return the number of events."""
         with self._mutex:
             self._take_in(self._log.news())
             return len(self._standing)
@@ -73,9 +73,9 @@ class Review:
     def next_cases(
         self, who: str, count: int, check: str | None = None, held: Collection[str] = ()
     ) -> list[int]:
-        """Up to ``count`` open cases for ``who``, in order, which others do not look at.
+        """Up to ``count`` open cases for ``who``, in order, that nobody else is looking at.
 
-        Of what ``who`` held before only ``held`` stays leased, and is not given again.
+        Of the cases leased to ``who`` before, only ``held`` stay leased; they are not returned.
         """
         who = reviewer(who)
         with self._alone():
@@ -101,13 +101,15 @@ class Review:
         choice: Choice,
         lines: Sequence[str] = (),
     ) -> ReviewEvent:
-        """Write down a decision, and return it when it is on the disk.
+        """Write a decision, and return it when it is on disk.
 
-        ``seen`` is how many events there were when the reviewer got the case; ``lines`` say what is
-        to be done where the choice is "change", as ``Decision.proposal``; the part 0 of a split is
-        a new one. The same ``event_id`` a second time changes nothing. Raises ``StaleError`` where
-        the case, or an identity it is about, was decided about since, or the findings are others;
-        ``UserError`` where the lines cannot be carried out.
+        ``seen`` is the number of events when the reviewer got the case. For the choice "change",
+        ``lines``
+        are the decisions to apply, as ``Decision.proposal``; the part 0 of a split is a new part.
+        Repeating
+        an ``event_id`` changes nothing. Raises ``StaleError`` if the case or one of its identities
+        was
+        decided on since, or the findings differ; ``UserError`` if the lines cannot be applied.
         """
         who = reviewer(who)
         with self._alone():
@@ -121,9 +123,9 @@ class Review:
             return event
 
     def undo(self, event_id: str, who: str, undoes: str) -> ReviewEvent:
-        """Make an event not count; undoing an undo makes it count again.
+        """Undo an event; undoing an undo restores the original.
 
-        Raises ``StaleError`` where it does not count any more.
+        Raises ``StaleError`` if it is already undone.
         """
         who = reviewer(who)
         with self._alone():
@@ -145,9 +147,9 @@ class Review:
             return event
 
     def settle(self, event_id: str, who: str, conflict: Conflict, keep: str) -> list[ReviewEvent]:
-        """Settle a conflict: the decision ``keep`` stays, the others give up what contradicts it.
+        """Resolve a conflict: the decision ``keep`` stays, the others lose what contradicts it.
 
-        Raises ``StaleError`` where the conflict is no longer there.
+        Raises ``StaleError`` if the conflict no longer exists.
         """
         who = reviewer(who)
         with self._alone():
@@ -173,7 +175,7 @@ class Review:
             return written
 
     def write_read(self, events: Iterable[ReviewEvent]) -> int:
-        """Write decisions that a table brought; how many were new."""
+        """Write imported decisions; return the number of new ones."""
         with self._alone():
             known = len(self._standing)
             for event in events:
@@ -182,71 +184,73 @@ class Review:
             return len(self._standing) - known
 
     def look(self, key: str) -> int:
-        """The case that is called so; ``UserError`` where there is none."""
+        """The case with this key; ``UserError`` if there is none."""
         case = self.cases.find(key)
         if case is None:
             raise UserError(f"there is no case {key[:80]!r} in {self.findings.path}")
         return case
 
     def decision(self, case: int) -> ReviewEvent | None:
-        """What holds for the case."""
+        """The current decision on the case."""
         with self._mutex:
             return self._standing.decision(self.cases.key(case))
 
     def is_open(self, case: int) -> bool:
-        """Whether somebody is still to decide it."""
+        """Whether the case is undecided."""
         with self._mutex:
             return bool(self._still.open[case])
 
     def holder(self, case: int) -> str | None:
-        """Who looks at it."""
+        """The reviewer who is looking at the case."""
         return self._leases.holder(self.cases.key(case), self._now())
 
     def lines_about(self, images: Iterable[int]) -> dict[int, list[Decision]]:
-        """What reviewers have decided about images by themselves, of those that have something."""
+        """The reviewers' decisions on each of ``images``, without those that have none."""
         with self._mutex:
             return self._standing.about_images(images)
 
     def history(self, count: int, before: int | None = None) -> list[tuple[int, ReviewEvent]]:
-        """The last events with their numbers from 1, newest first; those below ``before``."""
+        """The last events and their numbers from 1, newest first; with ``before``, only those below
+        it.
+        """
         with self._mutex:
             events = self._standing.events
             end = len(events) if before is None else max(0, min(before - 1, len(events)))
             return [(n, events[n - 1]) for n in range(end, max(0, end - count), -1)]
 
     def counts(self, event: ReviewEvent) -> bool:
-        """Whether the event counts."""
+        """Whether the event is in effect."""
         with self._mutex:
             return self._standing.is_alive(event)
 
     def conflicts(self) -> list[Conflict]:
-        """Decisions that cannot be carried out together."""
+        """Decisions that contradict each other."""
         with self._mutex:
             return self._standing.conflicts()
 
     def calibration(self) -> list[ConfirmedShare]:
-        """How often each check was right, where enough was decided."""
+        """How often each check was right, where there are enough decisions."""
         with self._mutex:
             return measured_calibration(self._standing.decided())
 
     def progress(self) -> ReviewProgress:
-        """How far the review is."""
+        """The progress of the review."""
         with self._mutex:
             return measured_progress(self.cases, self._standing, self._still.open)
 
     def decisions(self) -> list[Decision]:
-        """The table with what was decided in its place, without proposals that no longer fit."""
+        """The table with the reviewers' decisions, without proposals that no longer fit."""
         with self._mutex:
             return reviewed(self.table, self._standing)
 
     @property
     def standing(self) -> Standing:
-        """What holds, to be read only."""
+        """The current state of all decisions; read-only."""
         return self._standing
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else decides meanwhile, and all that was decided is taken in."""
+        """Lock the review against other decisions, and read those made so far."""
         with self._mutex:
             if _stamp(self.findings.path) != self._stamp:
                 raise StaleError(
@@ -308,7 +312,7 @@ class Review:
 
 
 def reviewer(name: str) -> str:
-    """The name of a person, without blanks around; ``UserError`` where it is none."""
+    """A reviewer's name, stripped; ``UserError`` if it is invalid."""
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise UserError(

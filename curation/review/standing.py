@@ -1,6 +1,6 @@
-"""What holds after all events: the decision on each case, what contradicts, what is undone.
+"""The state after all events: the decision on each case, conflicts, and what is undone.
 
-The same events in the same order always give the same standing, in every process.
+It depends only on the sequence of events, so it is the same in every process.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from curation.review.events import ReviewEvent
 
 @dataclass(frozen=True)
 class Conflict:
-    """Decisions that cannot be carried out together."""
+    """Decisions that contradict each other."""
 
     about: About
     """The image, or the identity as a whole"""
@@ -22,17 +22,17 @@ class Conflict:
 
 
 class Standing:
-    """Events folded one after the other; those about other ``findings`` are set aside."""
+    """Applies events one by one; those on other ``findings`` are set aside."""
 
     def __init__(self, findings: Collection[str]) -> None:
         self._findings = frozenset(findings)
         self.events: list[ReviewEvent] = []
         self.set_aside = 0
-        """Events about findings that are not these"""
+        """Number of events on other findings"""
         self._changed: dict[About, int] = {}
-        """How many events there were when something last happened to an image or whole identity"""
+        """The number of the last event that changed an image or whole identity"""
         self._changed_within: dict[int, int] = {}
-        """The same of an identity or any image of it"""
+        """The same for an identity or any image of it"""
         self._number: dict[str, int] = {}
         self._alive: set[str] = set()
         self._undone_by: dict[str, str] = {}
@@ -41,13 +41,13 @@ class Standing:
         self._about: dict[About, dict[str, list[Decision]]] = {}
         self._contradicting: dict[About, None] = {}
         self._against: dict[str, None] = {}
-        """Cases with two decisions that were not made in knowledge of each other"""
+        """Cases with two independent decisions"""
 
     def __len__(self) -> int:
         return len(self.events)
 
     def add(self, event: ReviewEvent) -> set[int]:
-        """Take in an event; the identities it is about. One that is known changes nothing."""
+        """Apply an event; return the identities that it concerns. A known event changes nothing."""
         if event.id in self._number:
             return set()
         self.events.append(event)
@@ -68,11 +68,11 @@ class Standing:
         return None if number is None else self.events[number - 1]
 
     def number(self, event_id: str) -> int:
-        """Its place in the log, from 1."""
+        """Its position in the log, from 1."""
         return self._number[event_id]
 
     def is_alive(self, event: ReviewEvent) -> bool:
-        """Whether it counts: it is about these findings and not undone."""
+        """Whether the event is in effect: it concerns these findings and is not undone."""
         return event.id in self._alive
 
     def undone_by(self, event: ReviewEvent) -> ReviewEvent | None:
@@ -81,29 +81,30 @@ class Standing:
         return None if undo is None or self.is_alive(event) else self.event(undo)
 
     def decision(self, case: str) -> ReviewEvent | None:
-        """What holds for a case; None where nothing was decided."""
+        """The current decision on a case; None if undecided."""
         found = self._effective.get(case)
         return None if found is None else self.event(found)
 
     def decided(self) -> Iterator[ReviewEvent]:
-        """The decision of every case that has one."""
+        """The current decision on every decided case."""
         for event_id in self._effective.values():
             yield self.events[self._number[event_id] - 1]
 
     def about(self, subject: About) -> list[Decision]:
-        """All lines of decisions about an image or a whole identity."""
+        """All decision lines on an image or a whole identity."""
         return [line for lines in self._about.get(subject, {}).values() for line in lines]
 
     def about_images(self, images: Iterable[int]) -> dict[int, list[Decision]]:
-        """The same of many images by themselves, without those that nothing was decided about."""
+        """The same for many images, without those that have none."""
         known = self._about
         return {i: self.about((None, i)) for i in images if (None, i) in known}
 
     def last_change(self, lines: Iterable[Decision]) -> int:
-        """How many events there were when what these lines are about last changed; 0: never.
+        """The number of the last event that changed the subjects of these lines; 0 for none.
 
-        What happens to a whole identity concerns each of its images; what happens to one of them
-        concerns those who want to do something to the whole.
+        A change to a whole identity concerns each of its images; a change to an image concerns
+        decisions on
+        the whole identity.
         """
         last = 0
         for line in lines:
@@ -121,7 +122,7 @@ class Standing:
         return next((d.into for d in lines if d.apply and d.action == "merge"), None)
 
     def after_undo(self, event: ReviewEvent) -> ReviewEvent | None:
-        """The decision that would hold for the event's case if the event did not count."""
+        """The decision on the event's case if the event were undone."""
         alive = self._alive - {event.id}
         if event.undoes is not None:
             alive |= {event.undoes}
@@ -129,12 +130,12 @@ class Standing:
         return self._known(left[-1]) if left else None
 
     def cases_about(self, subject: About) -> list[str]:
-        """The cases whose decisions do something to an image or a whole identity."""
+        """The cases whose decisions change an image or a whole identity."""
         lines = self._about.get(subject, {})
         return [case for case, own in lines.items() if any(line.apply for line in own)]
 
     def conflicts(self) -> list[Conflict]:
-        """All, in the order in which they came."""
+        """All conflicts, oldest first."""
         found = []
         for case in self._against:
             pair = tuple(map(self._known, self._last_two(case)))
@@ -152,10 +153,11 @@ class Standing:
         while target is not None and target in self._number:
             (self._alive.add if counts else self._alive.discard)(target)
             self._undone_by[target] = undo.id
-            target, counts = self._known(target).undoes, not counts  # of an undo, its target again
+            # Undoing an undo restores its target.
+            target, counts = self._known(target).undoes, not counts
 
     def _refresh(self, event: ReviewEvent) -> set[int]:
-        """Bring up to date what follows from the decision on the event's case."""
+        """Update the state that depends on the decision on the event's case."""
         case = event.case
         touched = self._drop_lines(case)
         alive = [one for one in self._of_case[case] if one in self._alive]
@@ -198,7 +200,7 @@ class Standing:
         return self._note_change(lines)
 
     def _note_change(self, lines: list[Decision]) -> set[int]:
-        """The identities that the lines do something to."""
+        """Record the change; return the identities that the lines modify."""
         now, done = len(self.events), [line for line in lines if line.apply]
         found = _identities(done)
         self._changed.update((line.about, now) for line in done)
@@ -220,6 +222,6 @@ def _subject_of(events: tuple[ReviewEvent, ...]) -> About:
 
 
 def _identities(lines: list[Decision]) -> set[int]:
-    """Those whose images these decisions change, or may change."""
+    """The identities whose images these decisions change or may change."""
     found = {line.identity for line in lines}
     return found | {d.into for d in lines if d.action in ("move", "merge") and d.into is not None}

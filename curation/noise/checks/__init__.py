@@ -1,11 +1,11 @@
-"""The noise checks: a file each, named after its check, with all that is known of it.
+"""The noise checks, one per file, which is named after the check.
 
-A file that is put here is a check: `curation.noise.check` says what it holds.
+Every file in this folder is a check; ``curation.noise.check`` defines the interface.
 """
 
 import pkgutil
 
 
 def check_names() -> list[str]:
-    """The names of all checks, by the alphabet, without importing any."""
+    """The names of all checks in alphabetical order, without importing them."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))

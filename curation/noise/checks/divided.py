@@ -1,7 +1,7 @@
 """Split identities: one person under several labels, and which of them to merge.
 
-Each identity's prototype is compared with the nearest others. What one person under two labels
-looks like is learned from identities that are split at random; see ``calibration``.
+Each identity's prototype is compared with its nearest neighbours. The distribution for one person
+under two labels is learned from identities that are split at random; see ``calibration``.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from curation.wording import decimal
 
 NEIGHBOURS = 8
 SURE = 0.95
-"""Only images that are trusted this far are split to learn from"""
+"""Only images with at least this trust are used in synthetic splits"""
 SYNTHETIC = 10_000
 """Identities split at random to learn from"""
 
@@ -47,7 +47,8 @@ class Divided(NoiseCheck):
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: other_identity (the nearest other), similarity (of the prototypes), into (the
-        identity that it is to be merged into; itself where it stays)."""
+        identity to merge into; itself if unchanged).
+        """
         found = find_split_identities(context.embedded, context.label_errors, progress=progress)
         flagged = (found.probability > FLAG).sum()
         identities = context.embedded.identities
@@ -88,7 +89,7 @@ class Divided(NoiseCheck):
 
 @dataclass(frozen=True)
 class SplitIdentities:
-    """What was found of K identities."""
+    """The result for K identities."""
 
     probability: np.ndarray
     """float32 ``[K]``: of being the same person as ``other``"""
@@ -97,12 +98,12 @@ class SplitIdentities:
     similarity: np.ndarray
     """float32 ``[K]``: cosine between the two prototypes"""
     into: np.ndarray
-    """int64 ``[K]``: the identity that each is to be merged into; itself where it stays"""
+    """int64 ``[K]``: the identity to merge into; itself if unchanged"""
 
 
 @dataclass(frozen=True)
 class NearIdentities:
-    """Identities whose prototypes are near each other, each pair once."""
+    """Pairs of identities with similar prototypes, each pair once."""
 
     pairs: np.ndarray
     """int64 ``[P, 2]``: the smaller index first"""
@@ -120,7 +121,7 @@ def find_split_identities(
 ) -> SplitIdentities:
     """Judge every identity's nearest neighbours; progress counts identities."""
     near = judge_neighbours(images, label_errors, seed, progress)
-    if len(near.pairs) == 0:  # nobody to compare with
+    if len(near.pairs) == 0:  # no neighbours
         none = np.zeros(images.identities, np.float32)
         itself = np.arange(images.identities)
         return SplitIdentities(none, itself - itself - 1, none - 1, itself)
@@ -133,8 +134,10 @@ def judge_neighbours(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> NearIdentities:
-    """How probably each identity and its nearest neighbours are one person; none where there is
-    nobody to learn from. Progress counts identities."""
+    """The probability that each identity and its nearest neighbours are one person.
+
+    Empty if there are no examples to learn from. Progress counts identities.
+    """
     weights = np.add.reduceat(label_errors.trust, images.offsets[:-1])
     pairs, similarity = _candidates(label_errors, progress)
     synthetic, fewer = _synthetic_splits(images, label_errors, np.random.default_rng(seed))
@@ -162,7 +165,7 @@ def _candidates(
 def _synthetic_splits(
     images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines, and smaller numbers of images, of identities split at random: both ``[M]``."""
+    """The cosines and smaller image counts of identities split at random: both ``[M]``."""
     large = np.flatnonzero(images.sizes >= 2)
     cosines, fewer = [], []
     for identity in random.choice(large, min(SYNTHETIC, 10 * len(large))).tolist():
@@ -171,7 +174,7 @@ def _synthetic_splits(
         if len(trusted) < 2:
             continue
         vectors = images.vectors(random.permutation(trusted)[:512])
-        # As often a few images against many as two halves: real split identities come in all sizes.
+        # Few against many as often as halves: real split identities come in all sizes.
         first = int(np.exp(random.uniform(0, np.log(len(vectors)))))
         centres = normalised(np.stack([vectors[:first].sum(axis=0), vectors[first:].sum(axis=0)]))
         cosines.append(float(centres[0] @ centres[1]))
@@ -193,7 +196,7 @@ def _propose(
     for side in (0, 1):
         own, theirs = pairs[order, side], pairs[order, 1 - side]
         higher = probability[order] >= best[own]
-        # Ascending order: the last assignment to an identity is its highest.
+        # In ascending order, so the last assignment to an identity is its highest.
         best[own[higher]] = probability[order][higher]
         other[own[higher]] = theirs[higher]
         nearest[own[higher]] = similarity[order][higher]
@@ -202,9 +205,10 @@ def _propose(
 
 
 def _merge(sizes: np.ndarray, pairs: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Merge from the most probable on; two groups only where every pair of them is near.
+    """Merge pairs in order of probability; join two groups only if all pairs between them are
+    likely.
 
-    A chain of hard negatives would otherwise become one person. ``into`` int64 ``[K]``.
+    A chain of hard negatives would otherwise become one person. Returns ``into`` int64 ``[K]``.
     """
     likely = np.flatnonzero(probability > 0.5)
     accepted = {tuple(pairs[i]) for i in likely}

@@ -1,10 +1,10 @@
-"""Duplicate pictures: the same file, or the same photograph saved, cropped or rotated again.
+"""Duplicate images: the same file, or the same photograph saved, cropped or rotated again.
 
-Similar embeddings name the candidates cheaply, in one identity, and of images without a label among
-all. Pixels decide, because two photographs of one
-sitting can have similar embeddings. The pictures are aligned (also mirrored; small shifts,
-rotations and changes of scale) and their fine detail is correlated, which brightness and contrast
-do not change: two photographs of one head share its shape, not every hair.
+Candidates are pairs with similar embeddings within an identity; unlabelled images are compared with
+all. The pixels decide, because two photographs of one sitting can have similar embeddings. The
+images are aligned (also mirrored; small shifts, rotations and scalings), and their fine detail is
+correlated, which is invariant to brightness and contrast: two photographs of one head share its
+shape, but not every hair.
 """
 
 from collections.abc import Iterator
@@ -28,15 +28,16 @@ from curation.wording import decimal
 
 CANDIDATE_COSINE = 0.85
 SAME_CORRELATION = 0.97
-"""Of the fine detail: one photograph, saved or rotated again, reaches 0.99; two photographs of one
-sitting stay below 0.96"""
+"""Of the fine detail: a photograph saved or rotated again reaches 0.99; two photographs of one
+sitting stay below 0.96
+"""
 _ALIKE_AT_ALL = 0.85
-"""Coarse correlation below which pictures are not aligned"""
+"""Coarse correlation below which images are not aligned"""
 _NEAREST = 8
-"""Identities whose images an image without a label is compared with"""
+"""Identities whose images an unlabelled image is compared with"""
 _SIDE, _EDGE, _SHIFT = 64, 6, 4
 _FINE, _DETAIL = 0.9, 3.0
-"""Gaussian widths in pixels: to smooth before reducing, and to separate the fine detail"""
+"""Gaussian widths in pixels: for smoothing before reduction, and for separating the fine detail"""
 _LARGEST_SQUARE = 2048
 
 
@@ -54,13 +55,14 @@ _LARGEST_SQUARE = 2048
     ),
 )
 class Repeated(NoiseCheck):
-    """Photographs that the set has twice."""
+    """Photographs that the set contains twice."""
 
-    scores_all = False  # only those that repeat another
+    scores_all = False  # only the copies
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: of (the image kept), similarity (cosine), difference (1 - correlation of the
-        pixels)."""
+        pixels).
+        """
         found = find_duplicates(context.images, context.embedded, context.label_errors, progress)
         images = np.array([one.image for one in found], np.int64)
         correlation = np.array([one.correlation for one in found], np.float32)
@@ -90,7 +92,7 @@ class Repeated(NoiseCheck):
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Image ``image`` shows the photograph of ``original``."""
+    """Image ``image`` shows the same photograph as ``original``."""
 
     image: int
     original: int
@@ -106,8 +108,9 @@ def find_duplicates(
 ) -> list[DuplicatePair]:
     """Compare the pixels of all candidates; progress counts pairs.
 
-    Of each photograph the original is a picture that is in its place, if there is one; of those,
-    the one with the longest embedding, then the first.
+    The original of a photograph is an image with a correct label, if any; of those, the one with
+    the
+    longest embedding, then the first.
     """
     lone = images.lone if isinstance(images, EachAlone) else np.zeros(0, np.int64)
     pairs = sorted({*candidates(embedded, label_errors), *near_lone(embedded, label_errors, lone)})
@@ -131,8 +134,11 @@ def find_duplicates(
 def candidates(
     embedded: EmbeddedImages, label_errors: LabelErrors
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of images (smaller index first) with similar embeddings: in one identity, and between a
-    probable label error and its relabel candidate."""
+    """Pairs of images (smaller index first) with similar embeddings.
+
+    Both are in one identity, or one is a probable label error and the other in its relabel
+    candidate.
+    """
     for _, which, vectors in identities_of(embedded):
         for first in range(0, len(vectors), _LARGEST_SQUARE):
             cosines = np.triu(vectors[first : first + _LARGEST_SQUARE] @ vectors.T, first + 1)
@@ -149,9 +155,7 @@ def candidates(
 def near_lone(
     embedded: EmbeddedImages, label_errors: LabelErrors, lone: np.ndarray
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs, as of ``candidates``, of the images ``lone``, which are of no identity, with those
-    they are nearest to.
-    """
+    """Pairs like those of ``candidates``, of the unlabelled images ``lone`` with similar images."""
     for block in blocks(len(lone), BLOCK):
         vectors = embedded.vectors(lone[block])
         _, near = label_errors.search.search(vectors, _NEAREST)
@@ -172,7 +176,7 @@ def _reduced_image(images: ImageSet, image: int) -> np.ndarray:
 
 
 def reduced(data: bytes) -> np.ndarray:
-    """The picture in grey, smoothed and small: float32 ``[64, 64]``."""
+    """The image in grey, smoothed and reduced: float32 ``[64, 64]``."""
     import cv2
 
     grey = cv2.cvtColor(decode(data), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -181,7 +185,9 @@ def reduced(data: bytes) -> np.ndarray:
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of the fine detail of two reduced pictures, aligned, and perhaps mirrored."""
+    """The correlation of the fine detail of two reduced images after alignment,
+    possibly mirrored.
+    """
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_likeness_unmirrored(first, one) for one in (second, mirrored))
 
@@ -199,14 +205,14 @@ def _likeness_unmirrored(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _aligned_likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """After the best rotation, scale and shift (ECC, Evangelidis and Psarakis 2008)."""
+    """The correlation after the best affine alignment (ECC, Evangelidis and Psarakis 2008)."""
     import cv2
 
     move = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-3)
     try:
         cv2.findTransformECC(first, second, move, cv2.MOTION_AFFINE, criteria)
-    except cv2.error:  # it did not converge: nothing in common
+    except cv2.error:  # no convergence: nothing in common
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(second, move, (_SIDE, _SIDE), flags=flags, borderMode=cv2.BORDER_REFLECT)
@@ -214,7 +220,7 @@ def _aligned_likeness(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _detail(picture: np.ndarray) -> np.ndarray:
-    """Detail finer than the shape of a head; without the edge, where pictures are cropped."""
+    """Detail finer than the shape of a head, without the border, where images are cropped."""
     import cv2
 
     fine = picture - cv2.GaussianBlur(picture, (0, 0), _DETAIL)
@@ -229,7 +235,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def _originals(
     same: list[tuple[int, int, float, float]], lengths: np.ndarray, in_place: np.ndarray
 ) -> Iterator[DuplicatePair]:
-    """Each repeated picture once, with the best picture of its photograph."""
+    """Yield each duplicate once, with the best image of its photograph."""
     group: dict[int, set[int]] = {}
     for first, second, _, _ in same:
         together = group.get(first, {first}) | group.get(second, {second})

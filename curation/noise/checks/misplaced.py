@@ -1,9 +1,9 @@
 """Images that do not belong to their identity, and their relabel candidates.
 
-The label-error probability says that an image is misplaced. Its relabel candidate is the other
-identity that it resembles most. The best of many identities always looks good, so the measure is
-the best of all others and not a random identity: trusted images in their own identity (in-class)
-are compared with the same images in the other identity that resembles them most (hard negatives).
+The label-error probability tells whether an image is misplaced. Its relabel candidate is the most
+similar other identity. The best of many identities always looks similar, so the reference is not a
+random identity but the best other one: trusted images in their own identity (in-class) are compared
+with the same images in the most similar other identity (hard negatives).
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from curation.progress import Progress
 from curation.wording import decimal
 
 MOVE = 0.9
-"""Least probability of belonging to the relabel candidate for a move"""
+"""Minimum probability of belonging to the relabel candidate for a move"""
 
 
 @check(
@@ -56,8 +56,9 @@ class Misplaced(NoiseCheck):
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: similarity (to the identity's prototype), nearest (to its images),
-        other_identity and other_similarity (of the relabel candidate), elsewhere (how probably the
-        image belongs to it)."""
+        other_identity and
+        other_similarity (of the relabel candidate), elsewhere (the probability of belonging to it).
+        """
         found = context.label_errors
         flagged = found.probability > FLAG
         relabel = np.zeros(len(context.embedded), np.float32)
@@ -83,7 +84,7 @@ class Misplaced(NoiseCheck):
         require_indices(finding, "other_identity", meta.identities, least=-1)
 
     def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
-        """Moved where the right identity is beyond reasonable doubt, else left out."""
+        """Move the image if its right identity is nearly certain, otherwise drop it."""
         for image in np.flatnonzero(finding.flagged & ~fates.settled).tolist():
             fates.settled[image] = True
             other = int(finding.evidence["other_identity"][image])
@@ -114,7 +115,7 @@ class Misplaced(NoiseCheck):
 
 
 def is_moved(finding: Finding | None, image: int) -> bool:
-    """Whether a finding of ``misplaced`` flags the image and is sure of its relabel candidate."""
+    """Whether ``misplaced`` flags the image and is sure of its relabel candidate."""
     if finding is None or not finding.flagged[image]:
         return False
     return bool(finding.evidence["elsewhere"][image] >= MOVE)
@@ -123,9 +124,9 @@ def is_moved(finding: Finding | None, image: int) -> bool:
 def relabel_probability(
     images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """How probably each of ``which [n]`` belongs to its relabel candidate: float32.
-
-    0 where there is none.
+    """The probability that each of ``which [n]`` belongs to its relabel candidate, float32; 0
+    without
+    one.
     """
     probability = np.zeros(len(which), np.float32)
     there = np.flatnonzero(label_errors.candidate[which] >= 0)
@@ -146,9 +147,9 @@ def relabel_probability(
 def _features_in(
     images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray, identities: np.ndarray
 ) -> np.ndarray:
-    """Features of images ``[n]`` in identities ``[n]``, against the best of the rest.
+    """Features of images ``[n]`` in identities ``[n]``, against the best other identity.
 
-    An image that is in the identity is compared with the others.
+    An image of the identity is compared with the other images of it.
     """
     features = []
     for block in blocks(len(which), BLOCK):
@@ -168,9 +169,9 @@ def _features_in(
 def _hard_negatives(
     images: EmbeddedImages, label_errors: LabelErrors, sample: np.ndarray, own: np.ndarray
 ) -> np.ndarray:
-    """Features of images in the identity that resembles them most without being theirs.
+    """Features of images in the most similar identity other than their own.
 
-    Their own identity is not among its rivals: an out-of-set person would have none.
+    Their own identity is not a rival: an out-of-set person would have none.
     """
     features = []
     for block in blocks(len(sample), BLOCK):

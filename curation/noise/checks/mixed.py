@@ -1,10 +1,11 @@
-"""Identities that mix two people or more, and how to split them.
+"""Identities that mix two or more people, and how to split them.
 
-Images that resemble no other of their identity are left aside: they are single label errors. The
-rest is split into its best bipartition (spherical 2-means), and each part once more. Two halves of
-one person resemble each other; two people do not. With three people, the first bipartition leaves
-two of them in one part, which blurs the evidence; splitting that part again shows it. What two
-people look like under one label is learned by merging pairs of identities; see ``calibration``.
+Images that resemble no other of their identity are ignored: they are single label errors. The rest
+is split into its best bipartition (spherical 2-means), and each part once more. Two halves of one
+person resemble each other; two people do not. With three people, the first bipartition leaves two
+of them in one part, which blurs the evidence; splitting that part again reveals it. The
+distribution
+for two people under one label is learned by merging pairs of identities; see ``calibration``.
 """
 
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ SYNTHETIC = 5_000
 """Pairs of identities merged to learn from"""
 MANY = 8
 RIDGE = 1.0
-"""Stronger than in other fits: identities are fewer than images, and some of them are mixed"""
+"""Stronger than in other fits: there are fewer identities than images, and some are mixed"""
 FURTHER = 0.1
-"""Share of the parts of a mixed identity that mix two people again"""
+"""Assumed share of mixtures among the parts of a mixed identity"""
 _MOST_PEOPLE = 8
 MOST_PARTS = 6
 """Rows of an identity in the report"""
@@ -55,14 +56,16 @@ _STEPS = 8
     ),
 )
 class Mixed(NoiseCheck):
-    """Two people or more under one identity.
+    """Two or more people under one identity.
 
     They are split before single images are judged misplaced: a second person is not noise.
     """
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: parts, smaller (images in the smallest part), between (cosine between the first
-        two parts' centres). Of images: part, the proposed new identity within its identity."""
+        """Evidence: parts, smaller (images in the smallest part), between (cosine between the
+        centres of the
+        first two parts). Of images: part, the proposed new identity within its identity.
+        """
         found = find_mixed(context.embedded, context.label_errors)
         flagged = found.probability > FLAG
         identities = context.embedded.identities
@@ -82,7 +85,7 @@ class Mixed(NoiseCheck):
         require_indices(finding, "smaller")
 
     def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
-        """All parts but the largest become identities, without images that are relabelled."""
+        """Make new identities of all parts but the largest, except for relabelled images."""
         misplaced = fates.findings.get("misplaced")
         for identity in np.flatnonzero(finding.flagged & ~fates.gone).tolist():
             which = fates.images.images_of(identity)
@@ -123,14 +126,16 @@ class Mixed(NoiseCheck):
 
 @dataclass(frozen=True)
 class Bipartition:
-    """An identity in two parts."""
+    """An identity split in two parts."""
 
     second: np.ndarray
-    """bool ``[n]``: which images are the smaller part"""
+    """bool ``[n]``: the images of the smaller part"""
     between: float
     """Cosine between the parts' centres"""
     within: tuple[float, float]
-    """Mean cosine of the images of the larger, and of the smaller part, to the others of it"""
+    """Mean cosine of the images of the larger and the smaller part to the other images of their
+    part
+    """
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -140,26 +145,30 @@ class Bipartition:
 
     @property
     def features(self) -> list[float]:
-        """Features of the fit. Counts above a few images are made equal, or the largest identities
-        would be judged by their size alone."""
+        """Features of the fit.
+
+        Counts are capped, or the largest identities would be judged by size.
+        """
         return [self.between, *self.within, *np.log(np.minimum(self.sizes, MANY))]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What was found of K identities and N images."""
+    """The result for K identities and N images."""
 
     probability: np.ndarray
-    """float32 ``[K]``: of two people or more"""
+    """float32 ``[K]``: of two or more people"""
     between: np.ndarray
-    """float32 ``[K]``: cosine between the two parts' centres; NaN where there is no bipartition"""
+    """float32 ``[K]``: cosine between the two parts' centres; NaN without a bipartition"""
     part: np.ndarray
-    """int16 ``[N]``: 0 stays, 1, 2, ... are the proposed new identities within each identity"""
+    """int16 ``[N]``: 0 stays; 1, 2, ... are the proposed new identities within each identity"""
 
 
 def find_mixed(images: EmbeddedImages, label_errors: LabelErrors, seed: int = 0) -> Mixture:
-    """Judge every identity of at least four images; propose parts where more than one person is
-    more probable than not."""
+    """Judge every identity of at least four images.
+
+    Proposes parts if more than one person is more likely than not.
+    """
     random = np.random.default_rng(seed)
     identities: list[int] = []
     bipartitions: list[list[list[float]]] = []
@@ -198,27 +207,30 @@ def _bipartitions(vectors: np.ndarray) -> Iterator[Bipartition]:
 
 
 def _of_any(log_ratios: np.ndarray) -> float:
-    """That one or more of an identity's bipartitions ``[n]`` separate two people.
+    """The log-ratio that at least one bipartition ``[n]`` of an identity separates two people.
 
-    The bipartition of the whole comes first.
+    The bipartition of the whole identity comes first.
     """
     share = np.where(np.arange(len(log_ratios)) == 0, 1 - FURTHER, FURTHER)
     none = np.log1p(-share).sum()
-    some = np.logaddexp(np.log1p(-share), np.log(share) + log_ratios).sum()  # or none
+    # Includes the case of none.
+    some = np.logaddexp(np.log1p(-share), np.log(share) + log_ratios).sum()
     return float(some + np.log1p(-np.exp(none - some)) - np.log1p(-np.exp(none)))
 
 
 def _groups(features: np.ndarray) -> np.ndarray:
-    """By the size of the smaller part."""
+    """Size classes of the smaller part."""
     return size_class(np.exp(features[:, -1]))
 
 
 def bipartition(vectors: np.ndarray) -> Bipartition | None:
     """The best two parts of unit vectors ``[n, D]`` with at least two images each, or None.
 
-    The better of two attempts: from the densest group and those who resemble each other outside of
-    it, which finds a few among many; and from the two who resemble each other least, which
-    separates groups of one size.
+    Returns the better of two attempts. The first starts from the densest cluster and the images
+    outside
+    it that resemble each other, which finds few among many. The second starts from the two least
+    similar
+    images, which separates clusters of equal size.
     """
     if len(vectors) < SMALLEST:
         return None
@@ -249,8 +261,9 @@ def _distant(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _two_means(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
-    """bool ``[n]``: the images nearer to the second centre in the end; None where a side has fewer
-    than two."""
+    """bool ``[n]``: the images that end up nearer to the second centre; None if a side has fewer
+    than two.
+    """
     is_second = np.zeros(len(vectors), bool)
     for _ in range(_STEPS):
         nearer = vectors @ second > vectors @ first
@@ -264,7 +277,7 @@ def _two_means(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np
 
 
 def _length(vectors: np.ndarray) -> float:
-    """Length of the sum, which is the sum of the cosines to the centre; 2-means maximises it."""
+    """The norm of the sum, equal to the sum of cosines to the centre, which 2-means maximises."""
     return float(np.linalg.norm(vectors.sum(axis=0)))
 
 
@@ -273,7 +286,7 @@ def _cohesion(vectors: np.ndarray) -> float:
 
 
 def has_company(vectors: np.ndarray, chance: float) -> np.ndarray:
-    """bool ``[n]``: which of ``[n, D]`` are nearer to another of them than ``chance``."""
+    """bool ``[n]``: which of ``[n, D]`` have a higher cosine than ``chance`` to another of them."""
     company = np.zeros(len(vectors), bool)
     for block in blocks(len(vectors), 2048):
         cosines = vectors[block] @ vectors.T
@@ -300,7 +313,7 @@ def _cosine_by_chance(images: EmbeddedImages, random: np.random.Generator) -> fl
 def _synthetic_mixtures(
     images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> Iterator[list[float]]:
-    """Features of pairs of identities that were merged, of the images that are trusted."""
+    """Features of merged pairs of identities, from trusted images."""
     large = np.flatnonzero(images.sizes >= 2)
     if len(large) < 2:
         return
@@ -308,7 +321,7 @@ def _synthetic_mixtures(
         one, other = (_sound_vectors(images, label_errors, int(i), random) for i in (first, second))
         if first == second or min(len(one), len(other)) < 2:
             continue
-        # As often with a few images as with many: real mixtures come in all sizes.
+        # Few as often as many: real mixtures come in all sizes.
         count = int(np.exp(random.uniform(np.log(2), np.log(len(other) + 1))))
         found = bipartition(np.concatenate([one, random.permutation(other)[:count]]))
         if found is not None:
@@ -326,7 +339,7 @@ def _sound_vectors(
 
 
 def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
-    """Part numbers int16 ``[n]``; a part is split again where it is probably two people again.
+    """Part numbers int16 ``[n]``; a part is split again if it is probably a mixture.
 
     Images that resemble their part no more than by chance stay: single label errors do not show the
     second person either.

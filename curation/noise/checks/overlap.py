@@ -1,8 +1,8 @@
-"""Identities that evaluation sets have too, and that must not be trained on.
+"""Identities that are also in evaluation sets and must not be used for training.
 
-Each evaluation image is compared with the prototypes of all identities. The cosine of one person is
-learned from images and the prototype of the others of their identity, or, where no identity has two
-images, from the genuine pairs of the evaluation sets; that of hard negatives from
+Each evaluation image is compared with the prototypes of all identities. The same-person cosines are
+learned from images and the prototype of the other images of their identity or, if no identity has
+two images, from the genuine pairs of the evaluation sets. Those of hard negatives are learned from
 the evaluation images themselves, most of whom are not in the data set; see ``calibration``.
 """
 
@@ -36,12 +36,12 @@ from curation.wording import decimal
     ),
 )
 class InEvaluationSet(NoiseCheck):
-    """People of an evaluation set, who must not be trained on."""
+    """People of an evaluation set, who must not be used for training."""
 
     uses_evaluation_sets = True
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: set (of the evaluation sets, by place), image (in it), similarity (cosine)."""
+        """Evidence: set (index of the evaluation set), image (in it), similarity (cosine)."""
         found = find_overlap(
             context.embedded, context.label_errors, context.evaluation, progress=progress
         )
@@ -88,14 +88,14 @@ class InEvaluationSet(NoiseCheck):
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of K identities."""
+    """The result for K identities."""
 
     probability: np.ndarray
     """float32 ``[K]``: of being in an evaluation set"""
     set: np.ndarray
-    """int64 ``[K]``: in which, by its place in the list; -1 where none came near"""
+    """int64 ``[K]``: the index of the evaluation set; -1 if none came near"""
     image: np.ndarray
-    """int64 ``[K]``: as which image of it"""
+    """int64 ``[K]``: the image of that set"""
     similarity: np.ndarray
     """float32 ``[K]``: cosine between that image and the identity's prototype"""
 
@@ -119,7 +119,7 @@ def find_overlap(
     if not len(same):
         same = np.concatenate([*(one.genuine_cosines() for one in evaluation), same])
         size = np.ones(len(same))
-    if sum(counts) == 0 or len(same) == 0:  # without two images of anybody there is no measure
+    if sum(counts) == 0 or len(same) == 0:  # no genuine pair, no reference
         return found
     vectors = np.concatenate([one.vectors for one in evaluation])
     similarity, identity = label_errors.search.search(vectors, 1, progress)
@@ -130,7 +130,7 @@ def find_overlap(
     order = np.argsort(probability, kind="stable")
     which = np.repeat(np.arange(len(counts)), counts)
     within = np.concatenate([np.arange(count) for count in counts])
-    # Ascending order: what is assigned last to an identity is its highest.
+    # In ascending order, so the last assignment to an identity is its highest.
     found.probability[identity[order]] = probability[order]
     found.set[identity[order]], found.image[identity[order]] = which[order], within[order]
     found.similarity[identity[order]] = similarity[order]
@@ -140,8 +140,10 @@ def find_overlap(
 def _own_prototypes(
     images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of a sample of trusted images to the prototypes of the others of their identity, and
-    the weight of those: both ``[M]``."""
+    """Cosines of a sample of trusted images to the prototype of the other images of their identity,
+    and
+    the weights of those prototypes: both ``[M]``.
+    """
     trusted = trusted_images(images, label_errors)
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))
     return label_errors.similarity.prototype[sample], label_errors.similarity.weight[sample]

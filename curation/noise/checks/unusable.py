@@ -1,11 +1,10 @@
-"""Images that show no face one could know again: none at all, or one too blurred.
+"""Images without a recognisable face: no face at all, or one too blurred.
 
-They belong nowhere: a network that was trained with a margin on unit vectors gives them short
-embeddings, and they resemble every identity less than the face of another person does. The trusted
-images tell how long embeddings are, and how much the nearest other identity resembles a face. How
-far an image falls short of both is its distance from the faces. Among those that may be
-mislabelled, a second group far away is the unusable: a mixture of two normal distributions, the
-first known, the second fitted.
+They fit no identity. A network trained with a margin on unit vectors gives them short embeddings,
+and they resemble every identity less than another person's face does. The trusted images provide
+the distributions of the norm and of the similarity to the nearest other identity. An image's
+shortfall in both is its distance from faces. Among possibly mislabelled images, a second, distant
+cluster is unusable: a mixture of two normal distributions, the first known, the second fitted.
 """
 
 import numpy as np
@@ -20,9 +19,11 @@ from curation.progress import Progress
 from curation.wording import decimal
 
 LEAST_DISTANCE = 2.5
-"""Standard deviations of faces between the two groups; nearer ones are faces"""
+"""Minimum distance between the two clusters in standard deviations of faces;
+nearer ones are faces
+"""
 LOOSE = 0.05
-"""Least label-error probability: an image that belongs nowhere need not be surely mislabelled"""
+"""Minimum label-error probability: an image that fits nowhere need not be clearly mislabelled"""
 _STEPS = 50
 
 
@@ -39,11 +40,12 @@ _STEPS = 50
     ),
 )
 class Unusable(NoiseCheck):
-    """No face, or one too blurred to know."""
+    """No face, or one too blurred to recognise."""
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
-        """Evidence: norm (length of the embedding), similarity (highest to any identity's
-        prototype that it was compared with)."""
+        """Evidence: norm (of the embedding), similarity (highest to any prototype it was compared
+        with).
+        """
         scores = unusable_probability(context.embedded, context.label_errors)
         label_errors = context.label_errors
         best = np.maximum(label_errors.similarity.prototype, label_errors.candidate_similarity)
@@ -67,11 +69,13 @@ class Unusable(NoiseCheck):
 def unusable_probability(
     images: EmbeddedImages, label_errors: LabelErrors, seed: int = 0
 ) -> np.ndarray:
-    """float32 ``[N]``: how probably each image shows no usable face; 0 where the label is right."""
+    """float32 ``[N]``: the probability that an image has no usable face; 0 if the
+    label is right.
+    """
     probability = np.zeros(len(images), np.float32)
     alone = images.sizes[images.labels] == 1
     trusted = trusted_images(images, label_errors)
-    if not len(trusted):  # no identity has two images: all pass for faces, in their median
+    if not len(trusted):  # without identities of two images, all count as faces, by the median
         trusted = np.arange(len(images))
     loose = np.flatnonzero((label_errors.quality_blind > LOOSE) | alone)
     if len(trusted) < 2 or len(loose) == 0:
@@ -92,7 +96,9 @@ def unusable_probability(
 
 
 def _best_other(images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray) -> np.ndarray:
-    """Cosine of images ``[n]`` to the nearest prototype but their own: float32 ``[n]``."""
+    """The cosine of images ``[n]`` to the nearest prototype other than their own:
+    float32 ``[n]``.
+    """
     best = np.full(len(which), -1.0, np.float32)
     for block in blocks(len(which), BLOCK):
         here = which[block]
@@ -104,8 +110,10 @@ def _best_other(images: EmbeddedImages, label_errors: LabelErrors, which: np.nda
 def _distance(
     faces: tuple[np.ndarray, np.ndarray], loose: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray | None:
-    """How far ``loose`` falls short of faces in both measures, in standard deviations of faces;
-    None where the measures are the same for all and say nothing."""
+    """The shortfall of ``loose`` in both measures, in standard deviations of faces.
+
+    None if the measures are constant.
+    """
     short = [_shortfall(known, asked) for known, asked in zip(faces, loose, strict=True)]
     known, asked = (np.sum(parts, axis=0) for parts in zip(*short, strict=True))
     middle = np.median(known)
@@ -123,12 +131,12 @@ def _shortfall(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _second_group(distance: np.ndarray) -> np.ndarray:
-    """Posterior ``[n]`` of the lower group in standard deviations of the upper, N(0, 1)."""
+    """Posterior ``[n]`` of the lower cluster; the upper cluster is N(0, 1)."""
     centre, spread, share = -2 * LEAST_DISTANCE, 1.5, 0.1
     posterior = np.zeros(len(distance))
     for _ in range(_STEPS):
         lower = share * np.exp(-0.5 * ((distance - centre) / spread) ** 2) / spread
-        # Beyond its own centre the lower group has no competitor.
+        # Below its own centre, the lower cluster has no competitor.
         upper = (1 - share) * np.exp(-0.5 * np.maximum(distance, -8.0) ** 2)
         posterior = np.where(distance <= centre, 1.0, lower / (lower + upper + 1e-300))
         weight = posterior.sum() + 1e-9
