@@ -19,6 +19,7 @@ from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, whole_label
 from curation.sources.opening import source
+from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import find_shards
 
 SUFFIXES = (".parquet",)
@@ -26,11 +27,10 @@ IMAGES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 LABELS = ("label", "labels", "cls", "class", "identity", "target", "class_id")
 NAMES = ("__key__", "file_name", "filename", "path", "key", "name")
 """Columns by their names, the first that is there"""
-_ROWS, _FEW_ROWS = 256, 8
-_LARGE_IMAGES = 1 << 17
-"""Bytes of an image on average, above which few rows are read together"""
-_MOST_GROUP = 2 << 30
-"""Bytes of the column of images in a row group, which pyarrow may hold as a whole"""
+_ROWS = 256
+"""Read together at most"""
+_BYTES_TOGETHER, _DICTIONARY_BYTES_TOGETHER = 32 << 20, 256 << 20
+"""Of rows as large as the average of their page, and of rows that are all one value"""
 _LONGEST_NAME = 4096
 _MOST_TEXT, _MOST_PARTS = 1 << 24, 1 << 22
 """What a file's description may hold: bytes of a text, parts of a list"""
@@ -149,28 +149,18 @@ def _table_entries(shard: Path, first: int) -> Iterator[ImageEntry]:
     row = 0
     with _opened(shard) as table:
         columns = _TableColumns(shard, table.schema_arrow)
-        together = _rows_together(shard, table, columns.image)
+        together = _rows_together(shard, table, columns.wanted)
         for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
             yield from columns.entries(batch, first + row)
             row += batch.num_rows
 
 
-def _rows_together(shard: Path, table: Any, image: str) -> int:
-    """How many rows are read together: few where images are large."""
-    most = 0
-    for number in range(table.metadata.num_row_groups):
-        group = table.metadata.row_group(number)
-        for index in range(group.num_columns):
-            column = group.column(index)
-            if column.path_in_schema.split(".")[0] != image:
-                continue
-            if column.total_uncompressed_size > _MOST_GROUP:
-                raise UserError(
-                    f"{shard}: row group {number} has {column.total_uncompressed_size:,} bytes of "
-                    f"images, more than {_MOST_GROUP:,}; write it with smaller row groups"
-                )
-            most = max(most, column.total_uncompressed_size // max(group.num_rows, 1))
-    return _FEW_ROWS if most > _LARGE_IMAGES else _ROWS
+def _rows_together(shard: Path, table: Any, columns: list[str]) -> int:
+    """How many rows are read together: few where they may be large."""
+    pages = measure_pages(shard, table, columns)
+    by_size = _BYTES_TOGETHER // max(pages.a_row, 1)
+    by_dictionary = _DICTIONARY_BYTES_TOGETHER // max(pages.a_value, 1)
+    return max(1, min(_ROWS, by_size, by_dictionary))
 
 
 class _TableColumns:

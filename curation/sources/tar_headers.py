@@ -165,11 +165,12 @@ def _extended(before: _Extension, kind: bytes, data: bytes) -> _Extension:
 def _pax(before: _Extension, data: bytes) -> _Extension:
     """Name, size and whether it is sparse, by the records ``LENGTH KEY=VALUE``."""
     begin, name, size, is_sparse = before
-    while data:
-        length, blank, _ = data[:20].partition(b" ")
+    at = 0
+    while at < len(data):
+        length, blank, _ = data[at : at + 20].partition(b" ")
         count = int(length) if blank and length.isdigit() else 0
-        key, equals, value = data[len(length) + 1 : count].rstrip(b"\n").partition(b"=")
-        if not (count and equals) or count > len(data):
+        key, equals, value = data[at + len(length) + 1 : at + count].rstrip(b"\n").partition(b"=")
+        if not (count and equals) or at + count > len(data):
             raise _damaged(begin, "a pax header has none of the form LENGTH KEY=VALUE")
         if key == b"path":
             name = _text(value)
@@ -178,7 +179,7 @@ def _pax(before: _Extension, data: bytes) -> _Extension:
                 raise _damaged(begin, "a pax header's size is not a number")
             size = int(value)
         is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
-        data = data[count:]
+        at += count
     return _Extension(begin, name, size, is_sparse)
 
 

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,6 @@ from curation.sources.tar_headers import archive_files
 
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
 _BUFFER, _SHORT = 1 << 18, 1 << 12
-_LARGEST_FILE = 1 << SHARD_BITS
 _MOST_SKIPPED = 1 << 30
 """Bytes of one file in a gzipped archive that are unpacked to be passed over"""
 _LOOKED_AT = 8 << 20
@@ -126,11 +126,18 @@ class _Plain:
         self.read = file.read
         self._file = file
 
+    @cached_property
+    def _size(self) -> int:
+        here = self._file.tell()
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(here)
+        return size
+
     def skip(self, size: int) -> None:
         if size < _SHORT:  # is in the buffer
             self._file.read(size)
-        elif size > _LARGEST_FILE:
-            raise OSError(f"a file in it has {size:,} bytes")
+        elif size > self._size - self._file.tell():
+            raise OSError(f"it has fewer than the {size:,} bytes of a file in it: it was cut off")
         else:
             self._file.seek(size, os.SEEK_CUR)
 

@@ -12,6 +12,7 @@ from store_content import content_of
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
+from curation.sources import parquet_files, parquet_pages
 from curation.sources.quarantine import read_quarantine
 from curation.subsets import write_keep
 from curation.subsets.text_lists import By
@@ -154,6 +155,41 @@ class TestMistakes:
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"a\.parquet"):
             convert(path, tmp_path / "a.lmdb")
+
+    @pytest.mark.parametrize("column", ["image", "label", "file_name"])
+    def test_a_page_that_unpacks_to_gigabytes_is_refused(
+        self, tmp_path, columns, monkeypatch, column
+    ):
+        monkeypatch.setattr(parquet_pages, "MOST_PAGE", 1 << 20)
+        one: dict[str, Any] = {"image": columns["image"][:1], "label": ["1"], "file_name": ["a"]}
+        large = "1" * (1 << 20)
+        one[column] = [{"bytes": large.encode(), "path": "x"}] if column == "image" else [large]
+        path = write_table(tmp_path / "a.parquet", one, compression="zstd")
+        assert path.stat().st_size < 20_000
+        with pytest.raises(UserError, match=rf"a page of the column '{column}.*' has 1,048,\d"):
+            convert(path, tmp_path / "a.lmdb", skip_bad=True)
+
+    def test_few_rows_of_one_large_value_are_read_together(self, tmp_path, columns, monkeypatch):
+        monkeypatch.setattr(parquet_files, "_DICTIONARY_BYTES_TOGETHER", 1 << 20)
+        image = columns["image"][0]["bytes"] + bytes(1 << 18)
+        path = write_table(tmp_path / "a.parquet", {"image": [image] * 20}, compression="zstd")
+        assert path.stat().st_size < 20_000
+        with parquet_files._opened(path) as table:
+            assert parquet_files._rows_together(path, table, ["image"]) == 3
+        assert len(convert(path, tmp_path / "a.lmdb")) == 20
+
+    @pytest.mark.parametrize("version", ["1.0", "2.0"])
+    @pytest.mark.parametrize("dictionary", [False, True])
+    def test_pages_are_measured_by_their_headers(self, tmp_path, noise_images, version, dictionary):
+        images = [noise_images[i % 40] for i in range(3000)]
+        options = {"use_dictionary": dictionary, "data_page_version": version}
+        path = write_table(tmp_path / "a.parquet", {"image": images}, **options)
+        with parquet_files._opened(path) as table:
+            pages = parquet_pages.measure_pages(path, table, ["image"])
+        mean = sum(map(len, images)) / len(images)
+        distinct = sum(len(image) + 4 for image in noise_images[:40])
+        assert pages.a_value == (distinct if dictionary else 0)
+        assert dictionary or mean <= pages.a_row < 1.2 * mean
 
     def test_without_pyarrow_the_command_to_install_it_is_named(self, tmp_path, monkeypatch):
         (tmp_path / "a.parquet").write_bytes(b"PAR1")

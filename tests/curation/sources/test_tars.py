@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -248,6 +249,19 @@ class TestDamage:
         with pytest.raises(UserError, match="it has 1,152,921,504,606,846,976 bytes, more than"):
             convert(path, tmp_path / "a.lmdb")
 
+    @pytest.mark.parametrize("size", [1 << 20, (1 << 44) - 512, 1 << 60])
+    def test_a_file_that_goes_beyond_the_archive_is_told(self, tmp_path, noise_images, size):
+        path = write_tar(tmp_path / "a.tar", [("a/0.jpg", noise_images[0]), ("b.npy", b"")])
+        data = bytearray(path.read_bytes())
+        begin = data.index(b"b.npy")
+        data[begin + 124 : begin + 136] = b"\x80" + size.to_bytes(11, "big")
+        block = data[begin : begin + 512]
+        data[begin + 148 : begin + 156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 256)
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=f"fewer than the {size:,} bytes of a file in it"):
+            convert(path, tmp_path / "a.lmdb")
+        assert len(convert(path, tmp_path / "a.lmdb", skip_bad=True)) == 1
+
     @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
     @pytest.mark.parametrize("share", [0.01, 0.3, 0.6])
     def test_one_that_was_cut_off_is_told_and_the_rest_read(self, tmp_path, samples, suffix, share):
@@ -319,6 +333,16 @@ class TestDamage:
             block = info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(512, b"\0")
             with pytest.raises(ArchiveError, match=r"pax|cut off"):
                 list(archive_files(_Plain(io.BytesIO(block))))
+
+    def test_a_pax_header_of_many_records_is_read_at_once(self):
+        data = b"6 a=b\n" * 170_000
+        info = tarfile.TarInfo("x")
+        info.type, info.size = b"x", len(data)
+        block = info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+        begin = time.process_time()
+        files = archive_files(_Plain(io.BytesIO(block + tarfile.TarInfo("a.jpg").tobuf())))
+        assert next(files).name == "a.jpg"
+        assert time.process_time() - begin < 5
 
 
 class TestResuming:
